@@ -1,0 +1,51 @@
+# One command each. On a fresh machine: Python 3.11 or later with venv, and `make demo`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+BIN := .venv/bin
+RUN_DEPS := .venv/.installed
+DEV_DEPS := .venv/.installed-dev
+WORLDS ?= 2000
+
+.PHONY: demo test slow check bench seeds clean help
+
+help: ## what there is to say
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: $(RUN_DEPS) ## a local mesh runs a real job, loses a node halfway, and still gets it right
+	$(BIN)/stealmesh demo
+
+test: $(DEV_DEPS) ## all tests but the slow ones
+	$(BIN)/python -m pytest
+
+slow: $(DEV_DEPS) ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(DEV_DEPS) ## style, types and house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: $(RUN_DEPS) ## measure, beside the standard library's pool
+	$(BIN)/python -m stealmesh_bench
+
+seeds: $(RUN_DEPS) ## random worlds in virtual time: make seeds WORLDS=200
+	$(BIN)/python -m stealmesh_bench.seeds --worlds $(WORLDS)
+
+clean: ## remove what the other targets made
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find protocol engine nodes bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than 3.11: run make with PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv .venv || \
+	    { rm -rf .venv; echo "$(PYTHON) -m venv failed: install venv (Debian: apt install python3-venv)" >&2; exit 2; }
+
+$(RUN_DEPS): .venv/pyvenv.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(DEV_DEPS): .venv/pyvenv.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(RUN_DEPS)

@@ -1,0 +1,1 @@
+"""What a Stealmesh node decides: pure and deterministic, time and chance are arguments."""

@@ -1,0 +1,93 @@
+"""Every knob, with its default and what turning it costs.
+
+Decides nothing by itself. All times are seconds, all sizes octets. The defaults are for
+machines in one room; `Config.wan()` is for links with tens of milliseconds between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Knobs of one peer. Peers of one mesh need not agree on any of them.
+
+    Raises ValueError when a value is out of its range (the message names field and range).
+    """
+
+    beat_seconds: float = 0.5
+    """Between two heartbeats on a link. Shorter: deaths are noticed sooner; more messages (2 a beat and link)."""
+    silence_seconds: float = 1.5
+    """Without a sign of life a peer becomes suspect. At least 3 beats, or one lost beat is an alarm."""
+    refute_seconds: float = 0.5
+    """A suspect has this long to answer before it is taken for dead. Detection takes silence + refute."""
+    owner_patience_seconds: float = 60.0
+    """How long a silent but connected client is waited for: its program may hold the interpreter lock."""
+    owner_gone_seconds: float = 5.0
+    """How long after its connection broke a client may come back before its jobs are dropped."""
+    lease_seconds: float = 15.0
+    """A lease that its holder does not name in its beats for this long is given to someone else.
+    The backstop behind death detection: shorter means less waiting after an unforeseen fault,
+    and more work done twice when a link is slow."""
+
+    chunk_seconds_min: float = 0.001
+    """The least a worker is handed at once. Shorter chunks share out more evenly and cost more messages."""
+    chunk_seconds_max: float = 0.020
+    """The most. Longer chunks cost fewer messages; a dying node loses up to this much work a worker."""
+    chunk_octets_max: int = 192 * 1024
+    """A chunk whose results would be larger than this is cut shorter, so that a beat never waits long."""
+    prefetch_seconds_max: float = 0.020
+    """Chunks expected to be shorter than this are queued behind the running one, so that a worker
+    never waits for its node. 0 switches prefetching off."""
+    steal_seconds_min: float = 0.002
+    """Work shorter than this is not worth moving to another node."""
+    ask_tries: int = 2
+    """Random victims asked before a thief leaves its name with its lifelines and falls silent."""
+    ask_patience_seconds: float = 0.1
+    """How long a thief waits for an answer before it asks someone else."""
+    lifelines_max: int = 6
+    """Fixed neighbours that remember a hungry node. More: faster spread, more leases outstanding."""
+
+    links_max: int = 1024
+    """Connections that this peer opens itself; the least recently used idle one goes first."""
+    dial_backoff_seconds_max: float = 5.0
+    """Redialling waits a random time up to 50 ms, 100 ms, 200 ms … this much (full jitter)."""
+    unacked_octets_max: int = 32 * MIB
+    """Results that an owner has not acknowledged. Beyond it a node starts no more work for that owner."""
+    functions_octets_max: int = 256 * MIB
+    """Shipped functions kept in a node; the least recently used that no job needs goes first."""
+    story_lines_max: int = 4096
+    """How much of its own history a node can tell."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in _MAY_BE_ZERO else 1e-9
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+                raise ValueError(f"{field.name} must be a number above {least:g}, not {value!r}")
+        if self.silence_seconds < 2 * self.beat_seconds:
+            raise ValueError("silence_seconds must be at least 2 * beat_seconds")
+        if self.chunk_seconds_max < self.chunk_seconds_min:
+            raise ValueError("chunk_seconds_max must not be below chunk_seconds_min")
+
+    @classmethod
+    def lan(cls) -> Config:
+        return cls()
+
+    @classmethod
+    def wan(cls) -> Config:
+        """For tens of milliseconds of latency: slower verdicts, larger pieces."""
+        return replace(
+            cls(),
+            beat_seconds=1.0,
+            silence_seconds=4.0,
+            refute_seconds=2.0,
+            steal_seconds_min=0.1,
+            ask_patience_seconds=1.0,
+        )
+
+
+_MAY_BE_ZERO = frozenset({"prefetch_seconds_max", "steal_seconds_min"})

@@ -1,0 +1,682 @@
+"""NodeCore: a plain object that is told what happened and when, and answers with what should be done.
+
+Decides the order in which the parts of a peer act on an event, and nothing that one of
+them can decide alone: links.py knows connections, membership.py and detector.py who lives,
+owner.py the jobs that this peer owns, holder.py the work that it holds, trade.py how work
+moves. Knows no socket, no clock and no source of chance but the generator it was given: the
+same seed and the same events give the same effects, so the core that runs over ZeroMQ is
+the one that the simulator runs ten thousand times on one heap.
+
+Nodes and clients are the same core; a client has no workers, so it holds nothing and is
+nobody's victim.
+
+Every step ends the same way: reports go out together, idle workers are fed, then the
+hungry, then we look for work ourselves; last, what nobody else carries is acknowledged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from msgspec.structs import replace
+
+from stealmesh_engine.config import Config
+from stealmesh_engine.detector import Detector
+from stealmesh_engine.effects import (
+    Effect,
+    Hangup,
+    Joined,
+    Left,
+    Send,
+    StatusReady,
+)
+from stealmesh_engine.events import (
+    AskStatus,
+    BagStep,
+    CancelItems,
+    CancelJob,
+    ChunkDone,
+    CloseInput,
+    Drain,
+    Event,
+    Feed,
+    Garbled,
+    Heard,
+    Join,
+    LinkDown,
+    LinkUp,
+    OpenJob,
+    Probed,
+    Release,
+    Retracted,
+    Tick,
+    WorkerLost,
+    WorkerReady,
+)
+from stealmesh_engine.holder import Holder
+from stealmesh_engine.links import Happened, Line, Links, Peer, Phase
+from stealmesh_engine.membership import View
+from stealmesh_engine.owner import Owner
+from stealmesh_engine.status import Inquiries, snapshot
+from stealmesh_engine.story import Story
+from stealmesh_engine.trade import Trade
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import (
+    Ack,
+    Beat,
+    Bye,
+    Closed,
+    Commit,
+    FnGet,
+    FnPut,
+    Grant,
+    Hello,
+    JobLine,
+    Lease,
+    Member,
+    Message,
+    Nothing,
+    PeerState,
+    Refused,
+    Report,
+    Returned,
+    Revoked,
+    Role,
+    Sated,
+    Split,
+    Status,
+    StatusGet,
+    Steal,
+    Welcome,
+    Withdraw,
+)
+from stealmesh_protocol.messages import (
+    View as ViewMessage,
+)
+
+ACK_DELAY_SECONDS = 0.02
+GOSSIP_DELAY_SECONDS = 0.02
+LATE_SECONDS = 0.25
+MEMBERS_IN_VIEW_MAX = 256
+DRAIN_PATIENCE_SECONDS = 5.0
+
+
+class NodeCore:
+    """One peer. Feed it events with times that never go backwards; perform what it returns.
+
+    `me` is this peer's own record (a fresh id for every process life), `mesh` the public
+    fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
+    With `audit` the whole of every account is checked after every step (tests, simulation).
+    """
+
+    def __init__(
+        self,
+        me: Member,
+        *,
+        config: Config,
+        rng: Random,
+        mesh: bytes = b"",
+        runtime: str = "",
+        audit: bool = False,
+    ) -> None:
+        self.config = config
+        self.rng = rng
+        self.auditing = audit
+        self.counters: dict[str, int] = {}
+        """Everything refused, dropped or wasted, by reason."""
+        self.effects: list[Effect] = []
+        self.story = Story(config.story_lines_max)
+        self.view = View(me)
+        self.detector = Detector(config.refute_seconds)
+        effects, counters, story = self.effects, self.counters, self.story
+        self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
+        self.owner = Owner(config, self.links, story, effects, counters)
+        self.holder = Holder(config, self.links, story, effects, counters)
+        self.trade = Trade(config, self.links, self.view, self.holder, story, rng)
+        self.inquiries = Inquiries()
+        self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
+        """What clients around us last said of their jobs."""
+        self.host_facts: dict[str, Any] = {}
+        """What only the host knows and `status` shows; the host keeps it current."""
+        self.fresh: dict[PeerId, Member] = {}
+        """Records to be passed on with the next gossip."""
+        self._joined = False
+        self._beat_at: float | None = None
+        self._look_at: float | None = None
+        self._ack_at: float | None = None
+        self._gossip_at: float | None = None
+        self._drain_until: float | None = None
+        self._left = False
+        self._due: float | None = None
+        self._accused: dict[PeerId, float] = {}
+
+    @property
+    def me(self) -> Member:
+        return self.view.me
+
+    # ------------------------------------------------------------ the one door
+
+    def step(self, now: float, event: Event) -> list[Effect]:
+        """Tell the core one thing; returns what is to be done, in order."""
+        return self.steps(now, [event])
+
+    def steps(self, now: float, events: list[Event]) -> list[Effect]:
+        """Tell the core several things that happened at once (in this order)."""
+        self._forgive_lateness(now)
+        for event in events:
+            _EVENTS[type(event)](self, event, now)
+        self._conclude(now)
+        done = self.effects[:]
+        self.effects.clear()
+        return done
+
+    def next_deadline(self) -> float | None:
+        """When to call again with a Tick if nothing else happens; None: only when something does."""
+        return self._due
+
+    # ------------------------------------------------------------ time
+
+    def _forgive_lateness(self, now: float) -> None:
+        """If our own host was asleep, nobody else is to blame for that time."""
+        if self._due is not None and now - self._due > LATE_SECONDS:
+            late = now - self._due
+            self.detector.forgive(late)
+            self.owner.forgive(late)
+            self.story.tell(now, "was late", detail=f"{late:.3f} s")
+
+    def _tick(self, event: Tick, now: float) -> None:
+        if self._beat_at is None:
+            self._beat_at = now
+        if now >= self._beat_at:
+            self._beat(now)
+        if self._look_at is not None and now >= self._look_at:
+            self._look(now)
+        if self._gossip_at is not None and now >= self._gossip_at:
+            self._gossip()
+        if self._ack_at is not None and now >= self._ack_at:
+            self.links.acknowledge(all_owed=True)
+        if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
+            self.holder.patrol(now)
+        if self.inquiries.overdue(now):
+            self._answer_inquiries(now)
+
+    def _conclude(self, now: float) -> None:
+        """What every step ends with."""
+        self.links.dial_due(now)
+        holder, trade = self.holder, self.trade
+        holder.flush_reports(now)
+        if holder.slots:
+            holder.dispatch(now)
+            trade.feed_hungry(now)
+            trade.keep_spare()
+            trade.seek(now)
+        if self._drain_until is not None and not self._left:
+            self._leave_when_done(now)
+        self.links.acknowledge(all_owed=False)
+        if not self.links.owing:
+            self._ack_at = None
+        elif self._ack_at is None or self._ack_at <= now:
+            self._ack_at = now + ACK_DELAY_SECONDS
+        if self.fresh and self._gossip_at is None:
+            self._gossip_at = now + GOSSIP_DELAY_SECONDS
+        if self._beat_at is None:
+            self._beat_at = now
+        self._due = min(
+            at
+            for at in (
+                self._beat_at,
+                self._look_at,
+                self._ack_at,
+                self._gossip_at,
+                self.links.dial_at,
+                holder.patrol_at,
+                trade.seek_at,
+                self.inquiries.until,
+                self._drain_until,
+            )
+            if at is not None
+        )
+        if self.auditing:
+            self.owner.audit()
+            holder.audit()
+
+    # ------------------------------------------------------------ life
+
+    def _beat(self, now: float) -> None:
+        """Say that we live, what we hold and what we know; keep house while we are at it."""
+        self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
+        lines = self.owner.lines() if self.owner.jobs else []
+        first = True
+        queued = self.holder.queued_seconds()
+        for peer_id, peer in self.links.ready():
+            loads = self.holder.loads_for(peer_id, now) if self.holder.jobs else []
+            jobs = lines if first and peer.member.role is not Role.CLIENT else []
+            first = first and not jobs
+            beat = Beat(self.me.incarnation, self.view.digest, queued, loads, jobs)
+            self.links.send(peer_id, beat, now)
+        self.owner.expire(now)
+        self.owner.place(now)
+        self.holder.ask_for_functions(now)
+        self.view.bury(now)
+        self._seek_links(now)
+
+    def _seek_links(self, now: float) -> None:
+        """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
+        if self.me.role is Role.CLIENT:
+            wanted = self.view.nodes()[: self.config.links_max]
+        else:
+            wanted = self.view.lifelines(self.config.lifelines_max)
+        for peer in wanted:
+            self.links.connect(peer, now)
+        self.links.retire(self.config.links_max, now)
+
+    def _watch(self, peer: Peer, now: float) -> None:
+        config = self.config
+        client = peer.member.role is Role.CLIENT
+        patience = config.owner_patience_seconds if client else config.silence_seconds
+        self.detector.watch(peer.member.id, now, patience)
+        self._plan_look(now + patience)
+
+    def _plan_look(self, at: float) -> None:
+        self._look_at = at if self._look_at is None else min(self._look_at, at)
+
+    def _look(self, now: float) -> None:
+        """Who has been silent for too long?"""
+        found = self.detector.look(now)
+        for peer in found.suspects:
+            self.story.tell(now, "suspects", detail=peer)
+            known = self.view.members.get(peer)
+            if known is not None:
+                # The suspect is told first; a beat, or anything else from it, clears it.
+                accusation = ViewMessage([replace(known, state=PeerState.SUSPECT)])
+                self.links.send(peer, accusation, now)
+            self.links.probe(peer)
+        for peer in found.dead:
+            self._dead(peer, now, "silent")
+        soonest = self.detector.next_look()
+        self._look_at = None if soonest is None else max(soonest, now + 0.01)
+
+    def _dead(self, peer: PeerId, now: float, why: str) -> None:
+        """The verdict: what it held is free, what it wanted is off, the others hear of it."""
+        self.story.tell(now, f"declares dead ({why})", detail=peer)
+        self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
+        record = self.view.judge(peer, PeerState.DEAD, now)
+        if record is not None:
+            self.fresh[peer] = record
+            self.links.send(peer, ViewMessage([record]), now)
+        self._bereft(peer, now)
+        if why == "gone" or not self.links.is_ready(peer):
+            self.links.forget(peer)
+        self._seek_links(now)
+
+    def _bereft(self, peer: PeerId, now: float) -> None:
+        """Consequences of a peer's end, whatever its kind."""
+        self.detector.forget(peer)
+        self.trade.forget(peer)
+        self.neighbours_jobs.pop(peer, None)
+        self.owner.fence(peer, now)
+        self.holder.owner_gone(peer, now)
+
+    def _gossip(self) -> None:
+        self._gossip_at = None
+        records = list(self.fresh.values())
+        self.fresh.clear()
+        for start in range(0, len(records), MEMBERS_IN_VIEW_MAX):
+            self.links.broadcast(ViewMessage(records[start : start + MEMBERS_IN_VIEW_MAX]))
+
+    # ------------------------------------------------------------ links
+
+    def _join(self, event: Join, now: float) -> None:
+        self.links.join(event.seeds)
+        if not event.seeds:
+            self._announce_joined()
+
+    def _announce_joined(self) -> None:
+        if not self._joined:
+            self._joined = True
+            self.effects.append(Joined())
+
+    def _link_up(self, event: LinkUp, now: float) -> None:
+        self.links.link_up(event.link)
+
+    def _link_down(self, event: LinkDown, now: float) -> None:
+        self._happened(self.links.link_down(event.link, event.reason, now), now)
+
+    def _garbled(self, event: Garbled, now: float) -> None:
+        self._happened(self.links.confused(event.link, event.reason, now), now)
+
+    def _probed(self, event: Probed, now: float) -> None:
+        """Nothing listens where a peer should be: that life is over."""
+        if event.listening is not False:
+            return
+        for peer in self.links.living_at(event.endpoint):
+            if self.view.is_alive(peer):
+                self._dead(peer, now, "gone")
+
+    def _happened(self, happened: Happened, now: float) -> None:
+        for peer_id in happened.reset:
+            self.story.tell(now, "was forgotten by", detail=peer_id)
+            self.owner.fence(peer_id, now)
+            self.holder.owner_gone(peer_id, now)
+        for peer_id in happened.up:
+            self._peer_up(self.links.peers[peer_id], now)
+        for peer_id in happened.cut:
+            self._peer_cut(peer_id, now)
+
+    def _peer_up(self, peer: Peer, now: float) -> None:
+        self.story.tell(now, "talks to", detail=peer.member.name)
+        self.trade.forget(peer.member.id)
+        self._learn(peer.member, now)
+        self._watch(peer, now)
+        self._announce_joined()
+        self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
+        self.owner.place(now)
+
+    def _peer_cut(self, peer_id: PeerId, now: float) -> None:
+        """A broken connection proves nothing; it is a reason to look at once."""
+        self.story.tell(now, "lost the link with", detail=peer_id)
+        self.trade.forget(peer_id)
+        peer = self.links.peers.get(peer_id)
+        if peer is None:
+            return
+        if peer.member.role is Role.CLIENT:
+            self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
+            self._plan_look(now + self.config.owner_gone_seconds)
+            return
+        self.links.probe(peer_id)
+        if self.view.is_alive(peer_id):
+            self.links.connect(peer_id, now)
+
+    def _learn(self, record: Member, now: float) -> None:
+        """Join one record into our view; act on what is new."""
+        if record.id == self.me.id:
+            refuted = self.view.refute(record)
+            if refuted is not None:
+                self.story.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
+                self.fresh[refuted.id] = refuted
+            return
+        if not self.view.join(record, now):
+            return
+        self.fresh[record.id] = record
+        peer = self.links.peers.get(record.id)
+        if peer is not None:
+            peer.member = record
+        if record.state <= PeerState.SUSPECT:
+            if peer is not None and peer.link is not None:
+                self._watch(peer, now)
+            self._seek_links(now)
+            self.owner.place(now)
+        elif peer is None or peer.link is None:
+            self._bereft(record.id, now)
+            self.links.forget(record.id)
+
+    # ------------------------------------------------------------ what peers say
+
+    def _heard(self, event: Heard, now: float) -> None:
+        message = event.message
+        line = self.links.lines.get(event.link)
+        if line is None or line.phase is not Phase.READY or isinstance(message, Hello | Welcome):
+            self._introduction(event, line, now)
+            return
+        peer_id = line.peer
+        peer = self.links.peers[peer_id]
+        if self.detector.heard(peer_id, now):
+            self.story.tell(now, "hears again from", detail=peer_id)
+        peer.channel.acknowledged(event.ack)
+        if message.CUSTODY:
+            self.links.owing[peer_id] = None
+            if not peer.channel.accept(event.seq, event.octets):
+                self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
+                return
+        if peer_id not in self.detector.watches:
+            self._accuse(peer, now)
+        handler = _MESSAGES.get(type(message))
+        if handler is None:
+            self._happened(self.links.confused(event.link, "unexpected-message", now), now)
+            return
+        handler(self, peer_id, message, now)
+
+    def _introduction(self, event: Heard, line: Line | None, now: float) -> None:
+        """The only things that may be said before both sides know each other."""
+        message, link = event.message, event.link
+        if isinstance(message, Hello) and (line is None or not line.dialled):
+            self._happened(self.links.introduced(link, message), now)
+        elif isinstance(message, Welcome) and line is not None:
+            self._happened(self.links.welcomed(link, message, now), now)
+            for record in message.members:
+                self._learn(record, now)
+        elif isinstance(message, Refused):
+            self._happened(self.links.refused(link, message, now), now)
+        elif line is None:
+            self.counters["rude-no-session"] = self.counters.get("rude-no-session", 0) + 1
+            self.effects.append(Send(link, Refused("no-session", "say HELLO first")))
+            self.effects.append(Hangup(link))
+        else:
+            self._happened(self.links.confused(link, "too-early", now), now)
+
+    def _accuse(self, peer: Peer, now: float) -> None:
+        """A peer that we hold for dead is talking: tell it so, now and then, until it refutes."""
+        record = self.view.members.get(peer.member.id)
+        if record is None or record.state < PeerState.DEAD:
+            self._watch(peer, now)
+            return
+        if now - self._accused.get(record.id, -1e9) >= self.config.beat_seconds:
+            self._accused[record.id] = now
+            self.links.send(record.id, ViewMessage([record]), now)
+
+    def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
+        if message.loads:
+            self.owner.renew(peer_id, message.loads, now)
+        peer = self.links.peers[peer_id]
+        if message.jobs or peer_id in self.neighbours_jobs:
+            self.neighbours_jobs[peer_id] = message.jobs
+        if message.view != self.view.digest and peer.member.role is not Role.CLIENT:
+            self._show_view(peer_id, peer, now)
+        elif message.view != self.view.digest and now - peer.shown_at > self.config.beat_seconds:
+            self._show_view(peer_id, peer, now)
+
+    def _show_view(self, peer_id: PeerId, peer: Peer, now: float) -> None:
+        """Our views differ: send ours, at most once a beat; the joined view comes back the same way."""
+        if now - peer.shown_at < 0.9 * self.config.beat_seconds:
+            return
+        peer.shown_at = now
+        members = list(self.view.members.values())
+        for start in range(0, len(members), MEMBERS_IN_VIEW_MAX):
+            page = members[start : start + MEMBERS_IN_VIEW_MAX]
+            self.links.send(peer_id, ViewMessage(page), now)
+
+    def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
+        for record in message.members:
+            self._learn(record, now)
+
+    def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
+        if message.reason == "idle":
+            return  # it closes the link, not its life
+        self.story.tell(now, "says goodbye", detail=peer_id)
+        record = self.view.judge(peer_id, PeerState.LEFT, now)
+        if record is not None:
+            self.fresh[peer_id] = record
+        self._bereft(peer_id, now)
+        self.links.forget(peer_id)
+
+    def _on_steal(self, peer_id: PeerId, message: Steal, now: float) -> None:
+        self.trade.asked(peer_id, message, now)
+
+    def _on_nothing(self, peer_id: PeerId, message: Nothing, now: float) -> None:
+        self.trade.refused(peer_id, message, now)
+
+    def _on_sated(self, peer_id: PeerId, message: Sated, now: float) -> None:
+        self.trade.sated(peer_id)
+
+    def _on_grant(self, peer_id: PeerId, message: Grant, now: float) -> None:
+        if self.me.role is Role.CLIENT or message.spec.owner != peer_id:
+            self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
+            parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
+            self.links.send(peer_id, Returned(message.spec.job, parts), now)
+            return
+        self.trade.received(message.nonce, now)
+        self.holder.granted(message, now)
+
+    def _on_revoked(self, peer_id: PeerId, message: Revoked, now: float) -> None:
+        self.holder.revoked(message, now)
+
+    def _on_withdraw(self, peer_id: PeerId, message: Withdraw, now: float) -> None:
+        self.holder.withdrawn(message)
+
+    def _on_closed(self, peer_id: PeerId, message: Closed, now: float) -> None:
+        self.holder.closed(message.job, now, stop=False)
+
+    def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
+        self.owner.split(peer_id, message, now)
+
+    def _on_report(self, peer_id: PeerId, message: Report, now: float) -> None:
+        self.owner.report(peer_id, message, now)
+
+    def _on_commit(self, peer_id: PeerId, message: Commit, now: float) -> None:
+        self.owner.commit(peer_id, message, now)
+
+    def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
+        self.owner.returned(peer_id, message, now)
+
+    def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
+        self.owner.function_wanted(peer_id, message.digest, now)
+
+    def _on_fn_put(self, peer_id: PeerId, message: FnPut, now: float) -> None:
+        self.holder.function_came(message)
+
+    def _on_ack(self, peer_id: PeerId, message: Ack, now: float) -> None:
+        """The header has said it all."""
+
+    def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
+        self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
+
+    def _on_status(self, peer_id: PeerId, message: Status, now: float) -> None:
+        if self.inquiries.answered(peer_id, message):
+            self._answer_inquiries(now)
+
+    # ------------------------------------------------------------ what workers say
+
+    def _worker_ready(self, event: WorkerReady, now: float) -> None:
+        self.holder.worker_ready(event.worker)
+
+    def _chunk_done(self, event: ChunkDone, now: float) -> None:
+        self.holder.chunk_done(event, now)
+
+    def _bag_step(self, event: BagStep, now: float) -> None:
+        self.holder.bag_step(event, now)
+
+    def _worker_lost(self, event: WorkerLost, now: float) -> None:
+        self.holder.worker_lost(event, now)
+
+    def _retracted(self, event: Retracted, now: float) -> None:
+        self.holder.retracted(event)
+
+    # ------------------------------------------------------------ what the program wants
+
+    def _open_job(self, event: OpenJob, now: float) -> None:
+        self.owner.open(event, now)
+
+    def _feed(self, event: Feed, now: float) -> None:
+        self.owner.feed(event, now)
+
+    def _release(self, event: Release, now: float) -> None:
+        self.owner.release(event, now)
+
+    def _close_input(self, event: CloseInput, now: float) -> None:
+        self.owner.close_input(event, now)
+
+    def _cancel_items(self, event: CancelItems, now: float) -> None:
+        self.owner.cancel_items(event, now)
+
+    def _cancel_job(self, event: CancelJob, now: float) -> None:
+        self.owner.cancel_job(event, now)
+
+    def _ask_status(self, event: AskStatus, now: float) -> None:
+        asked = [p for p, peer in self.links.ready() if peer.member.role is not Role.CLIENT]
+        self.inquiries.open(event.nonce, asked, now)
+        for peer_id in asked:
+            self.links.send(peer_id, StatusGet(event.nonce), now)
+        if not asked:
+            self._answer_inquiries(now)
+
+    def _answer_inquiries(self, now: float) -> None:
+        own = snapshot(self)
+        for nonce, snapshots in self.inquiries.close(now):
+            self.effects.append(StatusReady(nonce, [own, *snapshots]))
+
+    # ------------------------------------------------------------ leaving
+
+    def _drain(self, event: Drain, now: float) -> None:
+        if self._drain_until is not None:
+            return
+        self._drain_until = now + DRAIN_PATIENCE_SECONDS
+        self.holder.draining = True
+        self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
+        self.links.broadcast(ViewMessage([self.me]))
+        for job in list(self.owner.jobs):
+            self.owner.cancel_job(CancelJob(job), now)
+        self.holder.return_untouched(now)
+        self.holder.return_explore(now)
+
+    def _leave_when_done(self, now: float) -> None:
+        """Say goodbye once nothing runs and all that we said is acknowledged (or time is up)."""
+        busy = any(not chunk.void for chunk in self.holder.slots.chunks())
+        unheard = any(peer.channel.unacked for _, peer in self.links.ready())
+        assert self._drain_until is not None
+        if busy and now >= self._drain_until:
+            self._drain_until = now + DRAIN_PATIENCE_SECONDS  # a task may take as long as it takes
+        if busy or (unheard and now < self._drain_until):
+            return
+        self._left = True
+        for peer_id, _ in list(self.links.ready()):
+            self.links.hang_up(peer_id, "leaving")
+        self.effects.append(Left())
+        self._drain_until = None
+
+
+_EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
+    Tick: NodeCore._tick,
+    Join: NodeCore._join,
+    Drain: NodeCore._drain,
+    LinkUp: NodeCore._link_up,
+    LinkDown: NodeCore._link_down,
+    Heard: NodeCore._heard,
+    Garbled: NodeCore._garbled,
+    Probed: NodeCore._probed,
+    WorkerReady: NodeCore._worker_ready,
+    ChunkDone: NodeCore._chunk_done,
+    BagStep: NodeCore._bag_step,
+    WorkerLost: NodeCore._worker_lost,
+    Retracted: NodeCore._retracted,
+    OpenJob: NodeCore._open_job,
+    Feed: NodeCore._feed,
+    Release: NodeCore._release,
+    CloseInput: NodeCore._close_input,
+    CancelItems: NodeCore._cancel_items,
+    CancelJob: NodeCore._cancel_job,
+    AskStatus: NodeCore._ask_status,
+}
+
+_MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
+    Beat: NodeCore._on_beat,
+    Ack: NodeCore._on_ack,
+    ViewMessage: NodeCore._on_view,
+    Bye: NodeCore._on_bye,
+    Steal: NodeCore._on_steal,
+    Nothing: NodeCore._on_nothing,
+    Sated: NodeCore._on_sated,
+    Grant: NodeCore._on_grant,
+    Split: NodeCore._on_split,
+    Report: NodeCore._on_report,
+    Commit: NodeCore._on_commit,
+    Returned: NodeCore._on_returned,
+    Revoked: NodeCore._on_revoked,
+    Withdraw: NodeCore._on_withdraw,
+    Closed: NodeCore._on_closed,
+    FnGet: NodeCore._on_fn_get,
+    FnPut: NodeCore._on_fn_put,
+    StatusGet: NodeCore._on_status_get,
+    Status: NodeCore._on_status,
+}

@@ -1,0 +1,91 @@
+"""Who has gone silent: suspicion first, a chance to answer, then a verdict.
+
+Decides when a peer that we have a link with becomes suspect and when dead. Refuses to know
+what its death means (core.py) and what others think (membership.py). Only peers that were
+put under watch are judged.
+
+Two rules are worth more than any tuning. *Inbox first*: the host delivers everything that
+has arrived before it lets time pass, so nobody is found silent while his beat lies unread.
+*The late judge nobody*: when this peer itself was not running (paused, swapped out, starved),
+everybody's silence is partly its own, so every clock is put forward by its own delay.
+
+Ideas: Lifeguard's self-doubt, made exact: we know to the millisecond how late we are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stealmesh_protocol.ids import PeerId
+
+
+@dataclass(slots=True)
+class Watch:
+    """One peer under watch."""
+
+    heard: float
+    patience: float
+    suspect_since: float | None = None
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the passage of time brought to light."""
+
+    suspects: list[PeerId] = field(default_factory=list)
+    dead: list[PeerId] = field(default_factory=list)
+
+
+class Detector:
+    def __init__(self, refute_seconds: float) -> None:
+        self.refute_seconds = refute_seconds
+        self.watches: dict[PeerId, Watch] = {}
+
+    def watch(self, peer: PeerId, now: float, patience: float) -> None:
+        """Judge this peer from now on: `patience` seconds of silence make it suspect."""
+        self.watches[peer] = Watch(now, patience)
+
+    def forget(self, peer: PeerId) -> None:
+        self.watches.pop(peer, None)
+
+    def heard(self, peer: PeerId, now: float) -> bool:
+        """A sign of life. True when it clears a suspicion."""
+        watch = self.watches.get(peer)
+        if watch is None:
+            return False
+        watch.heard = now
+        cleared = watch.suspect_since is not None
+        watch.suspect_since = None
+        return cleared
+
+    def forgive(self, seconds: float) -> None:
+        """We were not running for so long: nobody is to blame for that time."""
+        for watch in self.watches.values():
+            watch.heard += seconds
+            if watch.suspect_since is not None:
+                watch.suspect_since += seconds
+
+    def look(self, now: float) -> Findings:
+        """Judge everybody as of now. The dead are no longer watched."""
+        found = Findings()
+        for peer, watch in list(self.watches.items()):
+            if watch.suspect_since is not None:
+                if now - watch.suspect_since >= self.refute_seconds:
+                    found.dead.append(peer)
+                    del self.watches[peer]
+            elif now - watch.heard >= watch.patience:
+                watch.suspect_since = now
+                found.suspects.append(peer)
+        return found
+
+    def next_look(self) -> float | None:
+        """When the first verdict can fall."""
+        return min(
+            (
+                watch.heard + watch.patience
+                if watch.suspect_since is None
+                else watch.suspect_since + self.refute_seconds
+                for watch in self.watches.values()
+            ),
+            default=None,
+        )

@@ -1,0 +1,169 @@
+"""What a node answers. A host performs effects in list order; each says what it owes.
+
+Performing an effect never re-enters the core: its outcome comes back as a later event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stealmesh_engine.events import LinkId
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Block, JobSpec, Message, Part
+
+# ---------------------------------------------------------------- links
+
+
+@dataclass(slots=True)
+class Dial:
+    """Connect to `endpoint` as `link`. Owes LinkUp or LinkDown."""
+
+    link: LinkId
+    endpoint: str
+
+
+@dataclass(slots=True)
+class Hangup:
+    """Close `link` after what was sent on it has gone out. Owes nothing; its messages are ignored."""
+
+    link: LinkId
+
+
+@dataclass(slots=True)
+class Send:
+    """Put a message on `link`, behind those before it. Owes nothing: it may be lost with the link.
+
+    seq 0 marks a control message, which may overtake custody messages that wait for the wire.
+    """
+
+    link: LinkId
+    message: Message
+    seq: int = 0
+    ack: int = 0
+
+
+@dataclass(slots=True)
+class Probe:
+    """Find out whether anything listens at `endpoint`. Owes Probed."""
+
+    endpoint: str
+
+
+# ---------------------------------------------------------------- workers
+
+
+@dataclass(slots=True)
+class RunChunk:
+    """Queue a chunk for a worker. Owes ChunkDone (explore: BagSteps, the last with remaining 0) or WorkerLost.
+
+    Items come from the job's range, or from `blocks` (each with its blob), of which the worker
+    takes those in [lo, hi); for an explore job `blocks` has the bag's one blob.
+    """
+
+    worker: int
+    chunk: int
+    spec: JobSpec
+    lo: int
+    hi: int
+    blocks: list[tuple[Block, bytes]]
+    function: bytes
+    """The shipped bytes behind spec.function; a host sends them to each worker once."""
+    combine: bytes = b""
+    """Likewise behind spec.combine; empty when the spec names none."""
+
+
+@dataclass(slots=True)
+class Retract:
+    """Take the chunk that waits behind the worker's running one back. Owes Retracted."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class Share:
+    """Raise or lower the worker's flag that asks it to give up part of its explore bag. Owes nothing."""
+
+    worker: int
+    wanted: bool
+
+
+@dataclass(slots=True)
+class StopWorker:
+    """Kill the worker process. Owes WorkerLost (with this reason and blame), later WorkerReady."""
+
+    worker: int
+    reason: str
+    blame: bool
+
+
+@dataclass(slots=True)
+class ForgetJob:
+    """No chunk of this job will run any more: blocks and functions that workers keep for it may go. Owes nothing."""
+
+    job: JobId
+
+
+# ---------------------------------------------------------------- the embedding program
+
+
+@dataclass(slots=True)
+class Deliver:
+    """The items [lo, hi) were credited, for the first and only time. Owes nothing.
+
+    The blob covers all of [part.lo, part.hi), of which these items are a part (usually all).
+    For an explore job the blob is one step's partial, and [lo, hi) the step's number.
+    """
+
+    job: JobId
+    part: Part
+    blob: bytes
+    lo: int
+    hi: int
+
+
+@dataclass(slots=True)
+class ItemsRunning:
+    """Workers have been busy with these items for a while. Owes nothing."""
+
+    job: JobId
+    intervals: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class JobDone:
+    """Every item of the job is accounted for, exactly once. Owes nothing."""
+
+    job: JobId
+
+
+@dataclass(slots=True)
+class StatusReady:
+    """What AskStatus asked for: our own snapshot and those of the nodes that answered (msgpack)."""
+
+    nonce: int
+    snapshots: list[bytes]
+
+
+@dataclass(slots=True)
+class Joined:
+    """The mesh is reached: at least one link is up and introduced. Emitted once."""
+
+
+@dataclass(slots=True)
+class JoinFailed:
+    """No seed could be reached or none would have us; the node keeps trying all the same."""
+
+    code: str
+    text: str
+
+
+@dataclass(slots=True)
+class Left:
+    """The drain is complete: the host may end the process."""
+
+
+Effect = (
+    Dial | Hangup | Send | Probe
+    | RunChunk | Retract | Share | StopWorker | ForgetJob
+    | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | Left
+)  # fmt: skip

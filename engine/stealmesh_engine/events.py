@@ -1,0 +1,219 @@
+"""What a node can be told. Every event enters through ``NodeCore.step(now, event)``.
+
+An event states a fact about the world; it never asks for a particular reaction. Four
+sources: time, the links, the workers, and the program that embeds the node. Times are
+seconds of the host's monotonic clock; blobs are opaque bytes that the engine never opens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stealmesh_protocol.ids import Digest, JobId
+from stealmesh_protocol.messages import Block, JobSpec, Message
+
+LinkId = int
+"""One connection, as the host numbers it; never used again."""
+
+
+# ---------------------------------------------------------------- time and life
+
+
+@dataclass(slots=True)
+class Tick:
+    """The moment that ``next_deadline()`` named has come (or passed)."""
+
+
+@dataclass(slots=True)
+class Join:
+    """Dial these addresses until one answers; with none, be the first node of a mesh."""
+
+    seeds: list[str]
+
+
+@dataclass(slots=True)
+class Drain:
+    """Leave in order: return what is untouched, finish what runs, then say goodbye."""
+
+
+# ---------------------------------------------------------------- links
+
+
+@dataclass(slots=True)
+class LinkUp:
+    """A connection that we dialled is open and encrypted; nothing has been said on it yet."""
+
+    link: LinkId
+
+
+@dataclass(slots=True)
+class LinkDown:
+    """A connection, dialled or accepted, is gone or never came to be."""
+
+    link: LinkId
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Heard:
+    """A message came in. An unknown `link` is a new accepted connection: its first must be HELLO."""
+
+    link: LinkId
+    message: Message
+    seq: int = 0
+    ack: int = 0
+    octets: int = 0
+    """Size on the wire, for budgets; 0 where the host does not know."""
+
+
+@dataclass(slots=True)
+class Garbled:
+    """Bytes came in on `link` that are no message; `reason` says why, for the counters."""
+
+    link: LinkId
+    reason: str
+
+
+@dataclass(slots=True)
+class Probed:
+    """The outcome of a Probe effect: does anything listen at that endpoint?"""
+
+    endpoint: str
+    listening: bool | None
+    """False is a proof of absence (connection refused); None says nothing (no answer in time)."""
+
+
+# ---------------------------------------------------------------- workers
+
+
+@dataclass(slots=True)
+class WorkerReady:
+    """A worker process can take work (at the start, or in place of one that was lost)."""
+
+    worker: int
+
+
+@dataclass(slots=True)
+class ChunkDone:
+    """A worker finished a chunk of an indexed job; the blob covers exactly its [lo, hi)."""
+
+    worker: int
+    chunk: int
+    codec: int
+    blob: bytes
+    seconds: float
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class BagStep:
+    """A worker took stock of an explore bag between two visits (and goes on, unless `remaining` is 0).
+
+    `spares` are parts of the bag that it gave up so that others can have them: (items, blob).
+    """
+
+    worker: int
+    chunk: int
+    partial: bytes
+    rest: bytes
+    remaining: int
+    items: int
+    seconds: float
+    spares: list[tuple[int, bytes]] = field(default_factory=list)
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class WorkerLost:
+    """A worker process ended; the chunks queued behind its running one come back untouched.
+
+    `running` is the chunk that it was busy with, None if it was idle. `blame` is true when
+    that chunk must be suspected of the death, false when we ordered it (a cancelled item).
+    """
+
+    worker: int
+    running: int | None
+    reason: str
+    blame: bool = True
+
+
+@dataclass(slots=True)
+class Retracted:
+    """The answer to a Retract effect: this chunk was still unread and is ours again (None: too late)."""
+
+    worker: int
+    chunk: int | None
+
+
+# ---------------------------------------------------------------- the embedding program
+
+
+@dataclass(slots=True)
+class OpenJob:
+    """The program starts a job; this node owns it and keeps its ledger.
+
+    `total` items are known at once for a range; block-fed jobs start at 0 and grow by Feed.
+    `released` is how far a range may be leased for now (back-pressure); Release moves it.
+    """
+
+    spec: JobSpec
+    total: int = 0
+    released: int = 0
+    open_ended: bool = False
+    """More may come: the job cannot be complete before CloseInput."""
+    functions: dict[Digest, bytes] = field(default_factory=dict)
+    """The bytes behind the digests in the spec."""
+
+
+@dataclass(slots=True)
+class Feed:
+    """The next items of a block-fed job: [block.lo, block.hi) directly follows what came before."""
+
+    job: JobId
+    block: Block
+    blob: bytes
+
+
+@dataclass(slots=True)
+class Release:
+    """Items below `upto` may be leased out now."""
+
+    job: JobId
+    upto: int
+
+
+@dataclass(slots=True)
+class CloseInput:
+    """Nothing will be fed to this job any more."""
+
+    job: JobId
+
+
+@dataclass(slots=True)
+class CancelItems:
+    """The program does not want these items any more; their results will be dropped and counted."""
+
+    job: JobId
+    intervals: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class CancelJob:
+    """The program does not want this job any more."""
+
+    job: JobId
+
+
+@dataclass(slots=True)
+class AskStatus:
+    """The program wants a snapshot of the mesh; a StatusReady effect answers with the same nonce."""
+
+    nonce: int
+
+
+Event = (
+    Tick | Join | Drain
+    | LinkUp | LinkDown | Heard | Garbled | Probed
+    | WorkerReady | ChunkDone | BagStep | WorkerLost | Retracted
+    | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
+)  # fmt: skip

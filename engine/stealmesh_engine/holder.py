@@ -1,0 +1,593 @@
+"""The work that this node holds for others, and its workers at it.
+
+Decides which worker gets which chunk and when, what is reported to whom, what happens to a
+chunk whose worker died, and what is given up when the ledger says so. Refuses to know where
+the work came from (stealing.py, trade.py) and what its ledger does with a report (owner.py).
+
+Poison has a limit: a chunk that kills its worker is run again item by item, so that the
+guilty item is found and its neighbours are saved; an item that has killed `attempts_max`
+workers on its own fails by name. A node that is told that a lease is not its own lets go at
+once and becomes an ordinary thief.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from stealmesh_engine.bags import Bags, Cut, ExploreBags, IndexedBags
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Effect, ForgetJob, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost
+from stealmesh_engine.failures import timed_out, worker_died
+from stealmesh_engine.intervals import IntervalSet
+from stealmesh_engine.links import Links
+from stealmesh_engine.story import Story
+from stealmesh_engine.workers import Chunk, Slot, Slots
+from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, owner_of
+from stealmesh_protocol.messages import (
+    Commit,
+    FnGet,
+    FnPut,
+    Grant,
+    JobKind,
+    JobLoad,
+    JobSpec,
+    Lease,
+    Part,
+    Report,
+    Returned,
+    Revoked,
+    Withdraw,
+)
+
+REPORT_OCTETS_MAX = 512 * 1024
+RUNNING_WORTH_TELLING_SECONDS = 0.25
+PATROL_SECONDS = 0.05
+OVERRUN_FACTOR = 4.0
+
+
+@dataclass(slots=True)
+class HeldJob:
+    """One job of somebody else's: its bags here, and the trouble it has made."""
+
+    spec: JobSpec
+    bags: Bags
+    fragile: IntervalSet = field(default_factory=IntervalSet)
+    """Items of chunks that killed a worker: to be run one at a time."""
+    attempts: dict[int, list[str]] = field(default_factory=dict)
+    """How each item (explore: lease) has killed a worker while it ran alone."""
+
+
+class Holder:
+    """All held work of a node."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        story: Story,
+        effects: list[Effect],
+        counters: dict[str, int],
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.story = story
+        self.effects = effects
+        self.counters = counters
+        self.jobs: dict[JobId, HeldJob] = {}
+        self.stock: dict[JobId, None] = {}
+        """Jobs that have something for a worker, in the order in which they got it."""
+        self.slots = Slots()
+        self.functions: OrderedDict[Digest, bytes] = OrderedDict()
+        self.awaited: dict[Digest, None] = {}
+        """Functions that held jobs need and that have not come yet."""
+        self.draining = False
+        self.executed = 0
+        """Items that workers of this node have finished."""
+        self._chunks = 0
+        self._parts: dict[JobId, tuple[list[Part], list[bytes], int]] = {}
+        self.patrol_at: float | None = None
+
+    # ------------------------------------------------------------ what owners say
+
+    def granted(self, message: Grant, now: float) -> None:
+        spec = message.spec
+        held = self.jobs.get(spec.job)
+        if held is None:
+            bags: Bags = ExploreBags(spec) if spec.kind is JobKind.EXPLORE else IndexedBags(spec)
+            held = self.jobs[spec.job] = HeldJob(spec, bags)
+            self._want_functions(spec, now)
+        if isinstance(held.bags, ExploreBags):
+            for lease, items in zip(message.leases, message.blobs, strict=True):
+                held.bags.receive(lease, items)
+        else:
+            for block, blob in zip(message.blocks, message.blobs, strict=True):
+                held.bags.keep_block(block, blob)
+            for lease in message.leases:
+                held.bags.receive(lease)
+        for lease in message.leases:
+            self.story.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
+        self._restock(held)
+        if self.draining:
+            self.return_untouched(now)
+
+    def revoked(self, message: Revoked, now: float) -> None:
+        """These leases are not ours: whatever is done under them is dropped."""
+        held = self.jobs.get(message.job)
+        if held is None:
+            return
+        for lid in message.lids:
+            if held.bags.drop(lid):
+                self.story.tell(now, "let go", message.job, lid)
+            self._void(message.job, lid)
+        self._restock(held)
+
+    def withdrawn(self, message: Withdraw) -> None:
+        held = self.jobs.get(message.job)
+        if held is not None and isinstance(held.bags, IndexedBags):
+            for lo, hi in message.intervals:
+                held.bags.withdraw(lo, hi)
+            self._restock(held)
+
+    def closed(self, job: JobId, now: float, *, stop: bool) -> None:
+        """The job is over. Running chunks may finish for nothing, or are stopped with their worker."""
+        held = self.jobs.pop(job, None)
+        self.stock.pop(job, None)
+        self._parts.pop(job, None)
+        if held is None:
+            return
+        self.story.tell(now, "closed", job)
+        for chunk in self.slots.chunks():
+            if chunk.job == job:
+                chunk.void = True
+                if chunk.explore or stop:
+                    self._stop(chunk.worker, "its job is over", blame=False)
+        for digest in (held.spec.function, held.spec.combine):
+            self.awaited.pop(digest, None)
+        self._trim_functions()
+        self.effects.append(ForgetJob(job))
+
+    def owner_gone(self, owner: PeerId, now: float) -> None:
+        """Nobody is left to whom results of these jobs could matter."""
+        for job in [job for job in self.jobs if owner_of(job) == owner]:
+            self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+            self.closed(job, now, stop=True)
+
+    def function_came(self, message: FnPut) -> None:
+        if message.digest not in self.awaited:
+            self.counters["functions-unasked"] = self.counters.get("functions-unasked", 0) + 1
+            return
+        if not message.blobs:
+            return  # asked again with the next beat; the owner ends the job if it is in earnest
+        del self.awaited[message.digest]
+        self.functions[message.digest] = message.blobs[0]
+        for held in self.jobs.values():
+            self._restock(held)
+
+    def ask_for_functions(self, now: float) -> None:
+        """A request or its answer may have been lost with a link: ask again."""
+        for held in self.jobs.values():
+            for digest in (held.spec.function, held.spec.combine):
+                if digest in self.awaited:
+                    self.links.send(held.spec.owner, FnGet(digest), now)
+
+    # ------------------------------------------------------------ what workers say
+
+    def worker_ready(self, worker: int) -> None:
+        self.slots.ready(worker)
+
+    def chunk_done(self, event: ChunkDone, now: float) -> None:
+        chunk = self._finished(event.worker, event.chunk, now)
+        if chunk is None:
+            return
+        items = chunk.hi - chunk.lo
+        self.executed += items
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or not isinstance(held.bags, IndexedBags):
+            self._wasted(items)
+            return
+        held.bags.cost.learn(items, event.seconds, len(event.blob))
+        self._settle(held, chunk, event.codec, event.blob, event.seconds, event.failed)
+
+    def bag_step(self, event: BagStep, now: float) -> None:
+        slot = self.slots.by_worker.get(event.worker)
+        chunk = slot.running if slot is not None else None
+        if slot is None or chunk is None or chunk.number != event.chunk:
+            return
+        slot.sharing = False
+        if not event.remaining:
+            self._finished(event.worker, event.chunk, now)
+        self.executed += event.items
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or not isinstance(held.bags, ExploreBags):
+            self._wasted(event.items)
+            return
+        bags = held.bags
+        if event.items:
+            bags.cost.learn(event.items, event.seconds, len(event.rest))
+        seq = bags.step(chunk.lid, event.remaining, event.rest)
+        if not seq:
+            self._wasted(event.items)
+            return
+        children = [bags.spawn(chunk.lid, size, items) for size, items in event.spares]
+        blobs = [event.partial, event.rest, *(items for _, items in event.spares)]
+        commit = Commit(
+            chunk.job,
+            chunk.lid,
+            seq,
+            event.remaining,
+            children,
+            event.seconds,
+            event.items,
+            event.failed,
+            blobs,
+        )
+        self.links.send(held.spec.owner, commit, now)
+        self._restock(held)
+
+    def worker_lost(self, event: WorkerLost, now: float) -> None:
+        slot = self.slots.lost(event.worker)
+        if slot is None:
+            return
+        self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
+        queued, running = slot.queued, slot.running
+        if running is not None and event.running != running.number:
+            # It had finished the one and died before or within the other, or died unread.
+            if queued is not None and event.running == queued.number:
+                self._put_back(running)
+                queued, running = None, queued
+            else:
+                self._put_back(running)
+                running = None
+        if queued is not None:
+            self._put_back(queued)
+        if running is not None:
+            self._bereaved(running, event, now)
+
+    def retracted(self, event: Retracted) -> None:
+        slot = self.slots.by_worker.get(event.worker)
+        if slot is None:
+            return
+        slot.retracting = False
+        if slot.queued is not None and event.chunk == slot.queued.number:
+            chunk, slot.queued = slot.queued, None
+            self._put_back(chunk)
+
+    # ------------------------------------------------------------ giving work to workers
+
+    def dispatch(self, now: float) -> None:
+        """Hand out chunks: first to the idle, then behind what is about to end."""
+        if not self.stock or self.draining:
+            return
+        for slot in self.slots.by_worker.values():
+            if slot.running is None and not self._hand_out(slot, now, queue=False):
+                return
+        if self.config.prefetch_seconds_max:
+            for slot in self.slots.by_worker.values():
+                if slot.queued is None and not slot.retracting and self._short(slot.running):
+                    self._hand_out(slot, now, queue=True)
+
+    def room(self) -> int:
+        """Workers with nothing to do."""
+        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
+
+    def queued_seconds(self) -> float:
+        return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
+
+    def about_to_starve(self, round_trip_seconds: float) -> bool:
+        """Will a worker be idle before an answer to a request could be here?"""
+        if self.draining or not self.slots:
+            return False
+        if self.room():
+            return True
+        if any(chunk.explore for chunk in self.slots.running()):
+            return False  # nobody can say when an explore bag ends
+        if any(chunk.expected_seconds is None for chunk in self.slots.running()):
+            return False
+        return self.queued_seconds() < 2 * round_trip_seconds * len(self.slots)
+
+    def patrol(self, now: float) -> None:
+        """Stop what has run too long; take back what waits behind something unexpectedly slow."""
+        self.patrol_at = None
+        for slot in self.slots.by_worker.values():
+            chunk = slot.running
+            if chunk is None:
+                continue
+            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
+                chunk.timed_out = True
+                self._stop(slot.worker, "the task ran longer than its timeout", blame=False)
+            elif slot.queued is not None and not slot.retracting:
+                limit = max(OVERRUN_FACTOR * (chunk.expected_seconds or 0.0), PATROL_SECONDS)
+                if now - chunk.started > limit:
+                    slot.retracting = True
+                    self.effects.append(Retract(slot.worker))
+        self._plan_patrol(now)
+
+    # ------------------------------------------------------------ giving work away
+
+    def give(self, held: HeldJob, items: int) -> list[Lease]:
+        """Cut parts off for a thief; the caller tells the ledger in this same step."""
+        parts = held.bags.give(items)
+        self._restock(held)
+        return parts
+
+    def ask_workers_to_share(self) -> bool:
+        """Raise the flag of the explore workers that have not been asked yet. True: somebody may share."""
+        asked = False
+        for slot in self.slots.by_worker.values():
+            chunk = slot.running
+            if chunk is None or not chunk.explore or chunk.void:
+                continue
+            asked = True
+            if not slot.sharing:
+                slot.sharing = True
+                self.effects.append(Share(slot.worker, True))
+        return asked
+
+    def return_untouched(self, now: float) -> None:
+        """Hand everything that no worker has back to its ledger (we are leaving)."""
+        for job in list(self.stock):
+            held = self.jobs[job]
+            parts = self.give(held, held.bags.queued_items)
+            if parts:
+                self.links.send(held.spec.owner, Returned(job, parts), now)
+
+    def return_explore(self, now: float) -> None:
+        """Running explore bags go back as of their last commit."""
+        for chunk in self.slots.running():
+            if chunk.explore and not chunk.void:
+                held = self.jobs[chunk.job]
+                if held.bags.drop(chunk.lid):
+                    parts = [Lease(chunk.lid, chunk.lo, chunk.hi)]
+                    self.links.send(held.spec.owner, Returned(chunk.job, parts), now)
+                chunk.void = True
+                self._stop(chunk.worker, "its node is leaving", blame=False)
+
+    # ------------------------------------------------------------ telling owners
+
+    def flush_reports(self, now: float) -> None:
+        """What workers finished in this step goes to its owners, together."""
+        if not self._parts:
+            return
+        for job, (parts, blobs, _) in self._parts.items():
+            self.links.send(self.jobs[job].spec.owner, Report(job, parts, blobs), now)
+        self._parts.clear()
+
+    def loads_for(self, owner: PeerId, now: float) -> list[JobLoad]:
+        """The leases that we hold of this owner's jobs, for a beat."""
+        loads = []
+        for job, held in self.jobs.items():
+            if held.spec.owner == owner and held.bags.leases:
+                running = [
+                    (chunk.lo, chunk.hi)
+                    for chunk in self.slots.running()
+                    if chunk.job == job
+                    and not chunk.explore
+                    and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
+                ]
+                loads.append(JobLoad(job, list(held.bags.leases), running))
+        return loads
+
+    def audit(self) -> None:
+        for job, held in self.jobs.items():
+            held.bags.audit()
+            if isinstance(held.bags, IndexedBags):
+                busy = sum(lease.busy for lease in held.bags.leases.values())
+                mine = sum(
+                    c.hi - c.lo
+                    for c in self.slots.chunks()
+                    if c.job == job and not c.void and c.lid in held.bags.leases
+                )
+                assert busy == mine, f"{busy} items are said to be with workers, {mine} are"
+
+    # ------------------------------------------------------------ inside
+
+    def _want_functions(self, spec: JobSpec, now: float) -> None:
+        for digest in (spec.function, spec.combine):
+            if digest and digest in self.functions:
+                self.functions.move_to_end(digest)
+            elif digest and digest not in self.awaited:
+                self.awaited[digest] = None
+                self.links.send(spec.owner, FnGet(digest), now)
+
+    def _trim_functions(self) -> None:
+        """Keep shipped functions for the next job of their kind, within bounds."""
+        octets = sum(map(len, self.functions.values()))
+        if octets <= self.config.functions_octets_max:
+            return
+        used = {d for h in self.jobs.values() for d in (h.spec.function, h.spec.combine)}
+        for digest in list(self.functions):
+            if octets <= self.config.functions_octets_max:
+                break
+            if digest not in used:
+                octets -= len(self.functions.pop(digest))
+
+    def _restock(self, held: HeldJob) -> None:
+        job = held.spec.job
+        needed = (held.spec.function, held.spec.combine)
+        if held.bags.queued_items and not any(d in self.awaited for d in needed):
+            self.stock.setdefault(job, None)
+        else:
+            self.stock.pop(job, None)
+
+    def _next_job(self) -> HeldJob | None:
+        """The job with the highest priority that has work, of equals the one that got it first."""
+        best: HeldJob | None = None
+        for job in self.stock:
+            held = self.jobs[job]
+            if best is not None and held.spec.priority <= best.spec.priority:
+                continue
+            if self.links.unacked_octets(held.spec.owner) > self.config.unacked_octets_max:
+                continue
+            best = held
+        return best
+
+    def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
+        held = self._next_job()
+        if held is None or (queue and not self._may_queue(held)):
+            return False
+        cut = self._cut(held)
+        if cut is None:
+            self._restock(held)
+            return False
+        spec, bags = held.spec, held.bags
+        explore = isinstance(bags, ExploreBags)
+        self._chunks += 1
+        chunk = Chunk(
+            self._chunks,
+            spec.job,
+            cut.lid,
+            cut.lo,
+            cut.hi,
+            slot.worker,
+            now,
+            None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
+            explore,
+            now + spec.timeout if spec.timeout and not explore else None,
+        )
+        if queue:
+            slot.queued = chunk
+        else:
+            slot.running = chunk
+        self.effects.append(
+            RunChunk(
+                slot.worker,
+                chunk.number,
+                spec,
+                cut.lo,
+                cut.hi,
+                cut.blocks,
+                self.functions[spec.function],
+                self.functions[spec.combine] if spec.combine else b"",
+            )
+        )
+        self._restock(held)
+        self._plan_patrol(now)
+        return True
+
+    def _cut(self, held: HeldJob) -> Cut | None:
+        bags = held.bags
+        if isinstance(bags, ExploreBags):
+            return bags.cut(1)
+        if held.fragile or held.spec.timeout:
+            cut = bags.cut(1)
+            if cut is not None and held.fragile:
+                held.fragile.remove(cut.lo, cut.hi)
+            return cut
+        return bags.cut(
+            bags.cost.chunk_items(
+                bags.untouched,
+                len(self.slots),
+                chunk_seconds_min=self.config.chunk_seconds_min,
+                chunk_seconds_max=self.config.chunk_seconds_max,
+                chunk_octets_max=self.config.chunk_octets_max,
+            )
+        )
+
+    def _may_queue(self, held: HeldJob) -> bool:
+        return (
+            isinstance(held.bags, IndexedBags)
+            and held.bags.cost.known
+            and not held.spec.timeout
+            and not held.fragile
+            and held.bags.cost.seconds(1) <= self.config.prefetch_seconds_max
+        )
+
+    def _short(self, chunk: Chunk | None) -> bool:
+        """Is it sure to end soon?"""
+        return (
+            chunk is not None
+            and chunk.expected_seconds is not None
+            and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
+        )
+
+    def _plan_patrol(self, now: float) -> None:
+        times = [
+            c.timeout_at for c in self.slots.running() if c.timeout_at is not None and not c.timed_out
+        ]
+        if any(slot.queued is not None for slot in self.slots.by_worker.values()):
+            times.append(now + PATROL_SECONDS)
+        if times:
+            soonest = min(times)
+            if self.patrol_at is None or soonest < self.patrol_at:
+                self.patrol_at = soonest
+
+    def _finished(self, worker: int, number: int, now: float) -> Chunk | None:
+        slot = self.slots.by_worker.get(worker)
+        chunk = self.slots.finished(slot, number, now) if slot is not None else None
+        if chunk is None:
+            self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
+        return chunk
+
+    def _settle(
+        self, held: HeldJob, chunk: Chunk, codec: int, blob: bytes, seconds: float, failed: int
+    ) -> None:
+        """A chunk is done, one way or the other: out of the bag, into the next report."""
+        if not held.bags.finish(chunk.lid, chunk.lo, chunk.hi):  # type: ignore[union-attr]
+            self._wasted(chunk.hi - chunk.lo)
+            return
+        part = Part(chunk.lid, chunk.lo, chunk.hi, codec, seconds, failed)
+        parts, blobs, octets = self._parts.get(chunk.job, ([], [], 0))
+        parts.append(part)
+        blobs.append(blob)
+        self._parts[chunk.job] = (parts, blobs, octets + len(blob))
+
+    def _put_back(self, chunk: Chunk) -> None:
+        """A chunk that nobody has started: it is untouched again."""
+        held = self.jobs.get(chunk.job)
+        if held is not None and not chunk.void:
+            held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
+            self._restock(held)
+
+    def _bereaved(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
+        """The worker died while it ran this chunk."""
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void:
+            return
+        if chunk.timed_out:
+            codec, blob = timed_out(held.spec, chunk.lo)
+            self._settle(held, chunk, codec, blob, now - chunk.started, 1)
+            return
+        if not event.blame:
+            self._put_back(chunk)
+            return
+        self.story.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
+        if isinstance(held.bags, IndexedBags) and chunk.hi - chunk.lo > 1:
+            held.fragile.add(chunk.lo, chunk.hi)
+            self._put_back(chunk)
+            return
+        culprit = chunk.lid if chunk.explore else chunk.lo
+        attempts = held.attempts.setdefault(culprit, [])
+        attempts.append(event.reason)
+        if len(attempts) < held.spec.attempts_max:
+            if isinstance(held.bags, IndexedBags):
+                held.fragile.add(chunk.lo, chunk.hi)
+            self._put_back(chunk)
+            return
+        codec, blob = worker_died(held.spec, chunk.lo, attempts)
+        del held.attempts[culprit]
+        if isinstance(held.bags, IndexedBags):
+            self._settle(held, chunk, codec, blob, now - chunk.started, 1)
+        else:
+            seq = held.bags.step(chunk.lid, 0, b"")
+            if seq:
+                commit = Commit(chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, [bytes([codec]) + blob, b""])
+                self.links.send(held.spec.owner, commit, now)
+
+    def _void(self, job: JobId, lid: LeaseId) -> None:
+        for chunk in self.slots.chunks():
+            if chunk.job == job and chunk.lid == lid and not chunk.void:
+                chunk.void = True
+                if chunk.explore:
+                    self._stop(chunk.worker, "its lease was revoked", blame=False)
+
+    def _stop(self, worker: int, reason: str, *, blame: bool) -> None:
+        self.effects.append(StopWorker(worker, reason, blame))
+
+    def _wasted(self, items: int) -> None:
+        self.counters["items-run-for-nothing"] = (
+            self.counters.get("items-run-for-nothing", 0) + items
+        )
+
+

@@ -1,0 +1,513 @@
+"""Connections and the peers behind them: introductions, redialling, custody over broken links.
+
+Decides when to dial whom, which of two links with one peer carries our words, whom to
+refuse and why, and what must be said again after a link broke. Refuses to know what the
+messages mean beyond HELLO, WELCOME and REFUSED; it reports what happened to peers as
+findings and leaves the consequences to core.py.
+
+A link is one connection; a peer is one process life. Two peers may dial each other at the
+same moment: both links work, the one dialled by the smaller id carries the traffic and the
+other is closed by whoever dialled it. Redialling waits a random time that doubles (full
+jitter): libzmq's own reconnecting has no jitter, so thousands of peers would retry in step.
+
+Ideas: ROUTER to receive and reply, DEALER to dial, a HELLO first, after ZRE and Harmony
+(ZeroMQ guide); who dialled last is irrelevant, ids decide, after Chord and many others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from random import Random
+
+from stealmesh_engine.channel import Channel
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
+from stealmesh_engine.events import LinkId
+from stealmesh_engine.membership import View
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import (
+    Ack,
+    Bye,
+    Hello,
+    Member,
+    Message,
+    PeerState,
+    Refused,
+    Welcome,
+)
+
+PROTOCOL_VERSION = 1
+BACKOFF_SECONDS_MIN = 0.05
+MEMBERS_IN_WELCOME_MAX = 256
+ACKS_OWED_MAX = 16
+ACKS_OWED_OCTETS_MAX = 1 << 20
+
+
+class Phase(Enum):
+    DIALLING = auto()
+    INTRODUCED = auto()
+    """We have said HELLO and wait for WELCOME."""
+    READY = auto()
+
+
+@dataclass(slots=True)
+class Line:
+    """One link: how far its introduction has come."""
+
+    phase: Phase
+    dialled: bool
+    endpoint: str = ""
+    to: PeerId = b""
+    """Whom we expect to find there; empty for a seed."""
+    peer: PeerId = b""
+
+
+@dataclass(slots=True)
+class Peer:
+    """One process life that we have talked to, or mean to."""
+
+    member: Member
+    epoch: int
+    """Our memory of this peer is new under this number; it tells the peer when we have forgotten."""
+    their_epoch: int = 0
+    link: LinkId | None = None
+    dialling: LinkId | None = None
+    channel: Channel = field(default_factory=Channel)
+    attempts: int = 0
+    dial_at: float | None = None
+    used: float = 0.0
+    shown_at: float = -1e9
+    """When it was last sent our whole view."""
+
+
+@dataclass(slots=True)
+class Seed:
+    """An address that we were given: who lives there is to be found out."""
+
+    dialling: LinkId | None = None
+    attempts: int = 0
+    dial_at: float | None = 0.0
+    own: bool = False
+    """It turned out to be our own address."""
+
+
+@dataclass(slots=True)
+class Happened:
+    """What a link event meant for a peer."""
+
+    up: list[PeerId] = field(default_factory=list)
+    """Reachable now (again)."""
+    cut: list[PeerId] = field(default_factory=list)
+    """The last link with it is gone."""
+    reset: list[PeerId] = field(default_factory=list)
+    """It has forgotten our traffic (it had taken us for dead): nothing we sent counts any more."""
+
+
+class Links:
+    """All connections of this peer. Effects go to the list that core.py hands out."""
+
+    def __init__(
+        self,
+        config: Config,
+        view: View,
+        mesh: bytes,
+        runtime: str,
+        rng: Random,
+        effects: list[Effect],
+        counters: dict[str, int],
+    ) -> None:
+        self.config = config
+        self.view = view
+        self.mesh = mesh
+        self.runtime = runtime
+        self.rng = rng
+        self.effects = effects
+        self.counters = counters
+        self.lines: dict[LinkId, Line] = {}
+        self.peers: dict[PeerId, Peer] = {}
+        self.seeds: dict[str, Seed] = {}
+        self.owing: dict[PeerId, None] = {}
+        """Peers that wait for an acknowledgement."""
+        self.dial_at: float | None = None
+        """No dialling is due before this moment."""
+        self._next_link = 0
+        self._refusal: tuple[str, str] | None = None
+        self._reported = False
+
+    # ------------------------------------------------------------ talking
+
+    def send(self, peer_id: PeerId, message: Message, now: float) -> bool:
+        """Say something to a peer. Custody messages are kept until acknowledged and may wait for
+        a link; control messages are lost without one (False)."""
+        peer = self.peers.get(peer_id)
+        if peer is None:
+            member = self.view.members.get(peer_id)
+            if member is None:
+                self.counters["sent-to-unknown"] = self.counters.get("sent-to-unknown", 0) + 1
+                return False
+            peer = self._meet(member)
+        seq = peer.channel.number(message) if message.CUSTODY else 0
+        peer.used = now
+        if peer.link is None:
+            self.connect(peer_id, now)
+            return message.CUSTODY
+        self.effects.append(Send(peer.link, message, seq, peer.channel.acknowledging()))
+        self.owing.pop(peer_id, None)
+        return True
+
+    def broadcast(self, message: Message, *, but: PeerId = b"") -> None:
+        """A control message to everybody that we have a link with."""
+        for peer_id, peer in self.ready():
+            if peer_id != but and peer.link is not None:
+                self.effects.append(Send(peer.link, message, 0, peer.channel.acknowledging()))
+                self.owing.pop(peer_id, None)
+
+    def ready(self) -> Iterator[tuple[PeerId, Peer]]:
+        """Peers that can be talked to now."""
+        return ((peer_id, peer) for peer_id, peer in self.peers.items() if peer.link is not None)
+
+    def is_ready(self, peer_id: PeerId) -> bool:
+        peer = self.peers.get(peer_id)
+        return peer is not None and peer.link is not None
+
+    def unacked_octets(self, peer_id: PeerId) -> int:
+        peer = self.peers.get(peer_id)
+        return 0 if peer is None else peer.channel.unacked_octets
+
+    def acknowledge(self, *, all_owed: bool) -> None:
+        """Acknowledge what no other message will carry; unless `all_owed`, only where much is owed."""
+        for peer_id in list(self.owing):
+            peer = self.peers[peer_id]
+            channel = peer.channel
+            if (
+                all_owed
+                or channel.owed >= ACKS_OWED_MAX
+                or channel.owed_octets >= ACKS_OWED_OCTETS_MAX
+            ):
+                del self.owing[peer_id]
+                if peer.link is not None and channel.owed:
+                    self.effects.append(Send(peer.link, Ack(), 0, channel.acknowledging()))
+
+    # ------------------------------------------------------------ dialling
+
+    def join(self, seeds: list[str]) -> None:
+        for endpoint in seeds:
+            self.seeds.setdefault(endpoint, Seed())
+        self._plan(0.0)
+
+    def endpoints_of(self, member: Member) -> list[str]:
+        """Where to dial a member from here: local sockets only mean something on its own host."""
+        if member.host == self.view.me.host:
+            return member.endpoints
+        return [endpoint for endpoint in member.endpoints if not endpoint.startswith("ipc://")]
+
+    def connect(self, peer_id: PeerId, now: float) -> None:
+        """See to it that there is a link with this member, now or after a while."""
+        member = self.view.members.get(peer_id)
+        peer = self.peers.get(peer_id)
+        if peer is None:
+            if member is None or peer_id == self.view.me.id:
+                return
+            peer = self._meet(member)
+        if peer.link is not None or peer.dialling is not None or peer.dial_at is not None:
+            return
+        if self.endpoints_of(peer.member):
+            peer.dial_at = now + self._jitter(peer.attempts) if peer.attempts else now
+            self._plan(peer.dial_at)
+
+    def dial_due(self, now: float) -> None:
+        """Dial everybody whose time has come."""
+        if self.dial_at is None or self.dial_at > now:
+            return
+        for endpoint, seed in self.seeds.items():
+            if seed.dialling is None and seed.dial_at is not None and seed.dial_at <= now:
+                seed.dial_at = None
+                seed.dialling = self._dial(endpoint, b"")
+        for peer_id, peer in self.peers.items():
+            if peer.dial_at is not None and peer.dial_at <= now:
+                peer.dial_at = None
+                endpoints = self.endpoints_of(peer.member)
+                if peer.link is None and peer.dialling is None and endpoints:
+                    endpoint = endpoints[peer.attempts % len(endpoints)]
+                    peer.dialling = self._dial(endpoint, peer_id)
+        self.dial_at = min(
+            (
+                each.dial_at
+                for each in (*self.seeds.values(), *self.peers.values())
+                if each.dial_at is not None
+            ),
+            default=None,
+        )
+
+    def probe(self, peer_id: PeerId) -> None:
+        """Find out whether anything listens where this peer should be."""
+        peer = self.peers.get(peer_id)
+        if peer is not None:
+            for endpoint in self.endpoints_of(peer.member):
+                self.effects.append(Probe(endpoint))
+
+    def living_at(self, endpoint: str) -> list[PeerId]:
+        """Peers without a link that should be listening at this endpoint."""
+        return [
+            peer_id
+            for peer_id, peer in self.peers.items()
+            if peer.link is None and endpoint in self.endpoints_of(peer.member)
+        ]
+
+    def retire(self, links_max: int, now: float) -> None:
+        """Close the least recently used links that we dialled, beyond `links_max` of them."""
+        ours = [
+            (peer.used, peer_id)
+            for peer_id, peer in self.ready()
+            if self.lines[peer.link].dialled and not peer.channel.unacked  # type: ignore[index]
+        ]
+        for used, peer_id in sorted(ours)[: max(0, len(ours) - links_max)]:
+            if now - used > 1.0:
+                self.hang_up(peer_id, "idle")
+
+    # ------------------------------------------------------------ what links tell
+
+    def link_up(self, link: LinkId) -> None:
+        line = self.lines.get(link)
+        if line is not None:
+            line.phase = Phase.INTRODUCED
+            self._say_hello(link, line)
+
+    def link_down(self, link: LinkId, reason: str, now: float) -> Happened:
+        happened = Happened()
+        line = self.lines.pop(link, None)
+        if line is None:
+            return happened
+        if line.phase is not Phase.READY:
+            self._failed(line, link, "unreachable", reason, now)
+        peer = self.peers.get(line.peer)
+        if peer is not None and peer.link == link:
+            peer.link = None
+            self.owing.pop(line.peer, None)
+            happened.cut.append(line.peer)
+        return happened
+
+    def introduced(self, link: LinkId, hello: Hello) -> Happened:
+        """Someone dialled us and says who he is."""
+        refusal = self._objection(hello)
+        if refusal is not None:
+            self.counters["refused-" + refusal.code] = (
+                self.counters.get("refused-" + refusal.code, 0) + 1
+            )
+            self.effects.append(Send(link, refusal))
+            self.effects.append(Hangup(link))
+            return Happened()
+        sender = hello.sender
+        if not hello.to:
+            # "Who are you?": the answer lets it introduce itself properly on the same link.
+            self.effects.append(Send(link, self._welcome(sender, 0)))
+            return Happened()
+        line = self.lines.setdefault(link, Line(Phase.READY, dialled=False))
+        line.phase, line.peer = Phase.READY, sender.id
+        peer = self.peers.get(sender.id) or self._meet(sender)
+        self.effects.append(Send(link, self._welcome(sender, peer.epoch)))
+        return self._attach(link, peer, sender, hello.epoch)
+
+    def welcomed(self, link: LinkId, welcome: Welcome, now: float) -> Happened:
+        """Someone that we dialled agrees."""
+        line = self.lines.get(link)
+        if line is None or line.phase is not Phase.INTRODUCED or welcome.to != self.view.me.id:
+            return self.confused(link, "welcome-unasked", now)
+        if line.to and line.to != welcome.sender.id:
+            return self.confused(link, "wrong-node", now)
+        peer = self.peers.get(welcome.sender.id) or self._meet(welcome.sender)
+        if not line.to:
+            line.to = welcome.sender.id
+            self._say_hello(link, line)
+            return Happened()
+        line.phase, line.peer = Phase.READY, welcome.sender.id
+        seed = self.seeds.get(line.endpoint)
+        if seed is not None and seed.dialling == link:
+            seed.dialling, seed.attempts = None, 0
+        peer.attempts = 0
+        return self._attach(link, peer, welcome.sender, welcome.epoch)
+
+    def refused(self, link: LinkId, refusal: Refused, now: float) -> Happened:
+        """Whoever lives there will not talk to us."""
+        line = self.lines.pop(link, None)
+        self.effects.append(Hangup(link))
+        if line is None or line.phase is Phase.READY:
+            return self._drop_line(line, link)
+        if refusal.code == "self" and line.endpoint in self.seeds:
+            self.seeds[line.endpoint].own = True
+        self._failed(line, link, refusal.code, refusal.text, now)
+        return Happened()
+
+    def confused(self, link: LinkId, reason: str, now: float) -> Happened:
+        """What came over this link makes no sense: count it and end the link."""
+        self.counters["rude-" + reason] = self.counters.get("rude-" + reason, 0) + 1
+        line = self.lines.pop(link, None)
+        self.effects.append(Hangup(link))
+        if line is not None and line.phase is not Phase.READY:
+            self._failed(line, link, reason, f"the peer said something unexpected ({reason})", now)
+            return Happened()
+        return self._drop_line(line, link)
+
+    def hang_up(self, peer_id: PeerId, reason: str) -> None:
+        """End the link with a peer in order."""
+        peer = self.peers.get(peer_id)
+        if peer is None or peer.link is None:
+            return
+        self.effects.append(Send(peer.link, Bye(reason), 0, peer.channel.acknowledging()))
+        self.effects.append(Hangup(peer.link))
+        self.lines.pop(peer.link, None)
+        self.owing.pop(peer_id, None)
+        peer.link = None
+
+    def forget(self, peer_id: PeerId) -> None:
+        """This life is over: what was meant for it is dropped."""
+        self.owing.pop(peer_id, None)
+        peer = self.peers.pop(peer_id, None)
+        if peer is None:
+            return
+        lost = len(peer.channel.unacked)
+        if lost:
+            self.counters["unsent-to-the-dead"] = self.counters.get("unsent-to-the-dead", 0) + lost
+        for link in (peer.link, peer.dialling):
+            if link is not None:
+                self.lines.pop(link, None)
+                self.effects.append(Hangup(link))
+
+    @property
+    def joined(self) -> bool:
+        return any(peer.link is not None for peer in self.peers.values())
+
+    # ------------------------------------------------------------ inside
+
+    def _meet(self, member: Member) -> Peer:
+        peer = Peer(member, self.rng.getrandbits(32) | 1)
+        self.peers[member.id] = peer
+        return peer
+
+    def _say_hello(self, link: LinkId, line: Line) -> None:
+        """Introduce ourselves. To an unknown listener this is only a question: our epoch with a
+        peer means something only once we know which peer it is."""
+        peer = self.peers.get(line.to)
+        versions = (PROTOCOL_VERSION, PROTOCOL_VERSION)
+        epoch = peer.epoch if peer is not None else 0
+        hello = Hello(versions, self.mesh, self.view.me, line.to, self.runtime, epoch)
+        self.effects.append(Send(link, hello))
+
+    def _welcome(self, sender: Member, epoch: int) -> Welcome:
+        members = [m for m in self.view.members.values() if m.state <= PeerState.SUSPECT]
+        return Welcome(
+            PROTOCOL_VERSION,
+            self.view.me,
+            sender.id,
+            members[:MEMBERS_IN_WELCOME_MAX],
+            self.runtime,
+            epoch,
+        )
+
+    def _dial(self, endpoint: str, to: PeerId) -> LinkId:
+        self._next_link += 2
+        link = self._next_link
+        self.lines[link] = Line(Phase.DIALLING, dialled=True, endpoint=endpoint, to=to)
+        self.effects.append(Dial(link, endpoint))
+        return link
+
+    def _jitter(self, attempts: int) -> float:
+        ceiling = min(
+            BACKOFF_SECONDS_MIN * 2.0 ** min(attempts, 16), self.config.dial_backoff_seconds_max
+        )
+        return self.rng.uniform(0, ceiling)
+
+    def _failed(self, line: Line, link: LinkId, code: str, text: str, now: float) -> None:
+        """A dialled link did not become ready: try again later."""
+        seed = self.seeds.get(line.endpoint)
+        if seed is not None and seed.dialling == link:
+            seed.dialling = None
+            seed.attempts += 1
+            if not seed.own:
+                seed.dial_at = now + self._jitter(seed.attempts)
+                self._plan(seed.dial_at)
+                self._refusal = (code, f"{line.endpoint}: {text}")
+            self._report_failure()
+        peer = self.peers.get(line.to)
+        if peer is not None and peer.dialling == link:
+            peer.dialling = None
+            peer.attempts += 1
+            if peer.channel.unacked and self.view.is_alive(line.to):
+                peer.dial_at = now + self._jitter(peer.attempts)
+                self._plan(peer.dial_at)
+
+    def _plan(self, at: float) -> None:
+        self.dial_at = at if self.dial_at is None else min(self.dial_at, at)
+
+    def _report_failure(self) -> None:
+        """When every seed has failed once, say so (once), and go on trying."""
+        if self._reported or self.joined or self._refusal is None:
+            return
+        if all(seed.attempts or seed.own for seed in self.seeds.values()):
+            self._reported = True
+            self.effects.append(JoinFailed(*self._refusal))
+
+    def _objection(self, hello: Hello) -> Refused | None:
+        low, high = hello.versions
+        sender = hello.sender
+        if not low <= PROTOCOL_VERSION <= high:
+            return Refused(
+                "version",
+                f"this node speaks protocol {PROTOCOL_VERSION}, you speak {low} to {high}: "
+                "upgrade the older side",
+            )
+        if hello.mesh != self.mesh:
+            return Refused("mesh", "this node belongs to another mesh: check the key file")
+        if sender.id == self.view.me.id:
+            return Refused("self", "this is your own address")
+        if hello.to and hello.to != self.view.me.id:
+            return Refused("wrong-node", "another process lives at this address now")
+        return None
+
+    def _attach(self, link: LinkId, peer: Peer, member: Member, epoch: int) -> Happened:
+        """A link is ready: let it carry our words to the peer, unless a better one does."""
+        happened = Happened()
+        peer_id = member.id
+        peer.member = member
+        if peer.dialling == link:
+            peer.dialling = None
+        if peer.their_epoch and epoch and epoch != peer.their_epoch:
+            peer.channel = Channel()
+            happened.reset.append(peer_id)
+        peer.their_epoch = epoch or peer.their_epoch
+        old = peer.link
+        if old is not None and old in self.lines and not self._better(link, peer_id):
+            if self.lines[link].dialled:
+                self.lines.pop(link)
+                self.effects.append(Hangup(link))
+            return happened
+        peer.link = link
+        peer.dial_at = None
+        for seq, message in peer.channel.again():
+            self.effects.append(Send(link, message, seq, peer.channel.heard))
+        if old is not None and old in self.lines and self.lines[old].dialled:
+            self.lines.pop(old)
+            self.effects.append(Hangup(old))
+        happened.up.append(peer_id)
+        return happened
+
+    def _better(self, link: LinkId, peer_id: PeerId) -> bool:
+        """Of two links with one peer, the one dialled by the smaller id (of equal ones the newer)."""
+        ours_is_smaller = self.view.me.id < peer_id
+        old = self.peers[peer_id].link
+        assert old is not None
+        if self.lines[link].dialled == self.lines[old].dialled:
+            return True
+        return self.lines[link].dialled == ours_is_smaller
+
+    def _drop_line(self, line: Line | None, link: LinkId) -> Happened:
+        happened = Happened()
+        peer = self.peers.get(line.peer) if line is not None else None
+        if line is not None and peer is not None and peer.link == link:
+            peer.link = None
+            self.owing.pop(line.peer, None)
+            happened.cut.append(line.peer)
+        return happened
+

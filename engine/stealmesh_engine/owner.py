@@ -1,0 +1,422 @@
+"""The jobs that this peer owns: their ledgers, their inputs, and who gets what is free.
+
+Decides to whom free work is leased, turns what holders say into verdicts of the ledger, and
+delivers every credited contribution once. Refuses to know how work is stolen (it hears of a
+steal as a SPLIT and answers with a GRANT to the thief) and what the program does with results.
+
+The owner keeps every input block until its items are credited, so whatever dies, the work
+can be leased again. Free work is not held back for anyone: it goes to the reachable node
+that holds least of the job, and the mesh's stealing does the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone
+from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
+from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Stale, Verdict
+from stealmesh_engine.links import Links
+from stealmesh_engine.story import Story
+from stealmesh_protocol.ids import Digest, JobId, PeerId
+from stealmesh_protocol.messages import (
+    Block,
+    Closed,
+    Commit,
+    FnPut,
+    Grant,
+    JobKind,
+    JobLine,
+    JobLoad,
+    JobSpec,
+    Lease,
+    Part,
+    PeerState,
+    Report,
+    Returned,
+    Revoked,
+    Role,
+    Split,
+    Withdraw,
+)
+
+
+@dataclass(slots=True)
+class OwnedJob:
+    """A job, its account and what is needed to lease any part of it again."""
+
+    spec: JobSpec
+    ledger: IndexedLedger | ExploreLedger
+    open_ended: bool
+    blocks: dict[int, tuple[Block, bytes]] = field(default_factory=dict)
+    block_lows: list[int] = field(default_factory=list)
+    told: dict[PeerId, None] = field(default_factory=dict)
+    """Nodes that have heard of the job and must hear of its end."""
+    failed: int = 0
+    duplicates_dropped: int = 0
+    done: bool = False
+
+
+class Owner:
+    """All jobs of this peer."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        story: Story,
+        effects: list[Effect],
+        counters: dict[str, int],
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.story = story
+        self.effects = effects
+        self.counters = counters
+        self.jobs: dict[JobId, OwnedJob] = {}
+        self.functions: dict[Digest, bytes] = {}
+        self.unplaced: dict[JobId, None] = {}
+        """Jobs with free work that no reachable node could be given yet."""
+        self.away: dict[PeerId, None] = {}
+        """Nodes that are leaving: they get no new work."""
+
+    # ------------------------------------------------------------ the program's wishes
+
+    def open(self, event: OpenJob, now: float) -> None:
+        spec = event.spec
+        ledger: IndexedLedger | ExploreLedger
+        if spec.kind is JobKind.EXPLORE:
+            ledger = ExploreLedger()
+        else:
+            ledger = IndexedLedger(
+                event.total, event.released, whole_parts=spec.kind is JobKind.REDUCE
+            )
+        self.functions.update(event.functions)
+        self.jobs[spec.job] = OwnedJob(spec, ledger, event.open_ended)
+        self.story.tell(now, "opened", spec.job, 0, spec.kind.name)
+        self._work_changed(self.jobs[spec.job], now)
+
+    def feed(self, event: Feed, now: float) -> None:
+        job = self._open_job(event.job)
+        if job is None:
+            return
+        if isinstance(job.ledger, ExploreLedger):
+            job.ledger.put(event.block.hi - event.block.lo, event.blob)
+        else:
+            assert event.block.lo == job.ledger.total, "blocks follow each other without gaps"
+            job.blocks[event.block.lo] = (event.block, event.blob)
+            job.block_lows.append(event.block.lo)
+            job.ledger.extend(event.block.hi)
+        self._work_changed(job, now)
+
+    def release(self, event: Release, now: float) -> None:
+        job = self._open_job(event.job)
+        if job is not None and isinstance(job.ledger, IndexedLedger):
+            job.ledger.release(event.upto)
+            self._work_changed(job, now)
+
+    def close_input(self, event: CloseInput, now: float) -> None:
+        job = self._open_job(event.job)
+        if job is not None:
+            job.open_ended = False
+            self._work_changed(job, now)
+
+    def cancel_items(self, event: CancelItems, now: float) -> None:
+        job = self._open_job(event.job)
+        if job is None or not isinstance(job.ledger, IndexedLedger):
+            return
+        told: dict[PeerId, list[tuple[int, int]]] = {}
+        for lo, hi in event.intervals:
+            for peer, intervals in job.ledger.cancel(lo, hi).items():
+                told.setdefault(peer, []).extend(intervals)
+        for peer, intervals in told.items():
+            self.links.send(peer, Withdraw(event.job, intervals), now)
+        self._forget_blocks(job, event.intervals)
+        self._work_changed(job, now)
+
+    def cancel_job(self, event: CancelJob, now: float) -> None:
+        job = self._open_job(event.job)
+        if job is not None:
+            self.story.tell(now, "cancelled", event.job)
+            self._end(job, now)
+
+    # ------------------------------------------------------------ what holders say
+
+    def split(self, victim: PeerId, message: Split, now: float) -> None:
+        """A victim gives parts away: write it down, then grant them to the thief."""
+        job = self._open_job(message.job)
+        if job is None:
+            self._stale(victim, message.job, [part.lid for part in message.parts], now)
+            return
+        thief = message.thief
+        given = False
+        for part in message.parts:
+            if isinstance(job.ledger, ExploreLedger):
+                verdict = job.ledger.split(victim, part.lid)
+            else:
+                verdict = job.ledger.split(victim, part.lid, part.lo, part.hi)
+            if isinstance(verdict, Stale):
+                self._stale(victim, message.job, verdict.lids, now)
+                continue
+            given = True
+            self.story.tell(now, "split", message.job, part.lid, thief)
+        if not given:
+            return
+        if self._may_hold(thief) or self.links.view.is_alive(thief):
+            self._grant_all(job, thief, message.nonce, now)
+        self._work_changed(job, now)
+
+    def report(self, holder: PeerId, message: Report, now: float) -> None:
+        job = self._open_job(message.job)
+        if job is None or isinstance(job.ledger, ExploreLedger):
+            self._stale(holder, message.job, [part.lid for part in message.parts], now)
+            return
+        for part, blob in zip(message.parts, message.blobs, strict=True):
+            verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
+            if self._counts(job, holder, verdict, part.hi - part.lo, now):
+                assert isinstance(verdict, Credited)
+                job.failed += part.failed
+                for lo, hi in verdict.intervals:
+                    self.effects.append(Deliver(message.job, part, blob, lo, hi))
+                self._forget_blocks(job, verdict.intervals)
+        self._work_changed(job, now)
+
+    def commit(self, holder: PeerId, message: Commit, now: float) -> None:
+        job = self._open_job(message.job)
+        children = list(zip(message.children, message.blobs[2:], strict=False))
+        if job is None or not isinstance(job.ledger, ExploreLedger):
+            lids = [message.lid, *(child.lid for child, _ in children)]
+            self._stale(holder, message.job, lids, now)
+            return
+        verdict = job.ledger.commit(
+            holder,
+            message.lid,
+            message.seq,
+            gained=message.items,
+            remaining=message.remaining,
+            rest=message.blobs[1],
+            children=children,
+            deadline=now + self.config.lease_seconds,
+        )
+        if self._counts(job, holder, verdict, 1, now) and message.blobs[0]:
+            part = Part(
+                message.lid, message.seq, message.seq + 1, 0, message.seconds, message.failed
+            )
+            job.failed += message.failed
+            self.effects.append(
+                Deliver(message.job, part, message.blobs[0], message.seq, message.seq + 1)
+            )
+        self._work_changed(job, now)
+
+    def returned(self, holder: PeerId, message: Returned, now: float) -> None:
+        """A holder hands parts back untouched."""
+        job = self._open_job(message.job)
+        if job is None:
+            return
+        for part in message.parts:
+            if isinstance(job.ledger, ExploreLedger):
+                verdict = job.ledger.split(holder, part.lid)
+            else:
+                verdict = job.ledger.split(holder, part.lid, part.lo, part.hi)
+            if isinstance(verdict, Stale):
+                self._stale(holder, message.job, verdict.lids, now)
+        self._work_changed(job, now)
+
+    def renew(self, holder: PeerId, loads: list[JobLoad], now: float) -> None:
+        """A holder names what it holds: renew what is its own, revoke what is not."""
+        for load in loads:
+            job = self._open_job(load.job)
+            stale = load.lids
+            if job is not None:
+                stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
+                if load.running:
+                    self.effects.append(ItemsRunning(load.job, load.running))
+            if stale:
+                self._stale(holder, load.job, stale, now)
+
+    def function_wanted(self, peer: PeerId, digest: Digest, now: float) -> None:
+        blob = self.functions.get(digest)
+        self.links.send(peer, FnPut(digest, [] if blob is None else [blob]), now)
+
+    # ------------------------------------------------------------ what happens to holders
+
+    def fence(self, holder: PeerId, now: float) -> None:
+        """The holder is dead, gone or has forgotten us: what it held is free."""
+        for job in list(self.jobs.values()):
+            job.told.pop(holder, None)
+            freed = job.ledger.fence(holder)
+            if freed:
+                self.story.tell(now, "fenced", job.spec.job, 0, holder)
+                self._work_changed(job, now)
+
+    def expire(self, now: float) -> None:
+        """Leases that their holder did not name for too long are over."""
+        for job in list(self.jobs.values()):
+            for lid, holder in job.ledger.expired(now):
+                job.ledger.revoke(lid)
+                self.counters["leases-expired"] = self.counters.get("leases-expired", 0) + 1
+                self.story.tell(now, "expired", job.spec.job, lid, holder)
+                self._stale(holder, job.spec.job, [lid], now)
+                self._work_changed(job, now)
+
+    def forgive(self, seconds: float) -> None:
+        """We were not running for so long: no lease ages by that."""
+        for job in self.jobs.values():
+            for lent in job.ledger.leases.values():
+                lent.deadline += seconds
+
+    def place(self, now: float) -> None:
+        """Lease out what could not be leased before (a node came within reach)."""
+        for job_id in list(self.unplaced):
+            job = self.jobs.get(job_id)
+            if job is None or job.done:
+                del self.unplaced[job_id]
+            else:
+                self._work_changed(job, now)
+
+    def lines(self) -> list[JobLine]:
+        """Every open job in figures."""
+        found = []
+        for job in self.jobs.values():
+            figures = job.ledger.figures()
+            state = "done" if job.done else "running" if job.ledger.leases else "waiting"
+            found.append(
+                JobLine(
+                    job.spec.job,
+                    job.spec.kind,
+                    job.spec.name,
+                    state,
+                    figures.total,
+                    figures.done,
+                    job.failed,
+                    figures.leased,
+                    figures.free,
+                    job.ledger.rerun,
+                    job.duplicates_dropped,
+                )
+            )
+        return found
+
+    def audit(self) -> None:
+        for job in self.jobs.values():
+            job.ledger.audit()
+
+    # ------------------------------------------------------------ inside
+
+    def _open_job(self, job_id: JobId) -> OwnedJob | None:
+        job = self.jobs.get(job_id)
+        return job if job is not None and not job.done else None
+
+    def _work_changed(self, job: OwnedJob, now: float) -> None:
+        """After every transition: lease out what is free, and notice the end."""
+        while job.ledger.has_free:
+            node = self._least_laden(job)
+            if node is None:
+                self.unplaced[job.spec.job] = None
+                return
+            self._grant_one(job, node, 0, now)
+        self.unplaced.pop(job.spec.job, None)
+        if job.ledger.complete and not job.open_ended:
+            self.story.tell(now, "complete", job.spec.job)
+            self._end(job, now)
+
+    def _least_laden(self, job: OwnedJob) -> PeerId | None:
+        """The reachable node with the fewest leases of this job; of equals the one met first."""
+        best, best_load = None, 0
+        for peer, _ in self.links.ready():
+            if self._may_hold(peer):
+                load = len(job.ledger.held_by(peer))
+                if best is None or load < best_load:
+                    best, best_load = peer, load
+                if not load:
+                    break
+        return best
+
+    def _may_hold(self, peer_id: PeerId) -> bool:
+        peer = self.links.peers.get(peer_id)
+        return (
+            peer is not None
+            and peer.link is not None
+            and peer.member.role is not Role.CLIENT
+            and peer.member.workers > 0
+            and peer.member.state <= PeerState.SUSPECT
+            and peer_id not in self.away
+            and self.links.view.is_alive(peer_id)
+        )
+
+    def _grant_all(self, job: OwnedJob, thief: PeerId, nonce: int, now: float) -> None:
+        """All that is free goes to one thief (the victim has just given it up for it)."""
+        while job.ledger.has_free:
+            self._grant_one(job, thief, nonce, now)
+
+    def _grant_one(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
+        deadline = now + self.config.lease_seconds
+        spec = job.spec
+        lease: Lease | None
+        if isinstance(job.ledger, ExploreLedger):
+            taken = job.ledger.lease(holder, deadline)
+            assert taken is not None
+            lease, items = taken
+            grant = Grant(spec, [lease], [], nonce, [items])
+        else:
+            free_lo = job.ledger.free.first
+            block = None if spec.step else self._block_at(job, free_lo)
+            items_max = None if block is None else block[0].hi - free_lo
+            lease = job.ledger.lease(holder, deadline, items_max=items_max)
+            assert lease is not None
+            if block is None:
+                grant = Grant(spec, [lease], [], nonce)
+            else:
+                grant = Grant(spec, [lease], [block[0]], nonce, [block[1]])
+        job.told[holder] = None
+        self.story.tell(now, "granted", spec.job, lease.lid, holder)
+        self.links.send(holder, grant, now)
+
+    def _block_at(self, job: OwnedJob, index: int) -> tuple[Block, bytes]:
+        return job.blocks[job.block_lows[bisect_right(job.block_lows, index) - 1]]
+
+    def _forget_blocks(self, job: OwnedJob, intervals: list[tuple[int, int]]) -> None:
+        """Inputs whose items are all credited are not needed any more."""
+        if not job.blocks or not isinstance(job.ledger, IndexedLedger):
+            return
+        for lo, hi in intervals:
+            at = max(0, bisect_right(job.block_lows, lo) - 1)
+            while at < len(job.block_lows) and job.block_lows[at] < hi:
+                block = job.blocks[job.block_lows[at]][0]
+                if job.ledger.credited.covers(block.lo, block.hi):
+                    del job.blocks[job.block_lows.pop(at)]
+                else:
+                    at += 1
+
+    def _counts(
+        self, job: OwnedJob, holder: PeerId, verdict: Verdict, items: int, now: float
+    ) -> bool:
+        """Does the contribution count? If not, say why: to the counters, and to a stale holder."""
+        if isinstance(verdict, Credited):
+            return True
+        job.duplicates_dropped += items
+        self.counters["results-dropped"] = self.counters.get("results-dropped", 0) + items
+        if isinstance(verdict, Stale):
+            self._stale(holder, job.spec.job, verdict.lids, now)
+        return False
+
+    def _stale(self, holder: PeerId, job: JobId, lids: list[int], now: float) -> None:
+        self.story.tell(now, "revoked", job, lids[0] if lids else 0, holder)
+        self.links.send(holder, Revoked(job, lids), now)
+
+    def _end(self, job: OwnedJob, now: float) -> None:
+        job.done = True
+        job.blocks.clear()
+        job.block_lows.clear()
+        self.unplaced.pop(job.spec.job, None)
+        for peer in job.told:
+            if self.links.view.is_alive(peer):
+                self.links.send(peer, Closed(job.spec.job), now)
+        del self.jobs[job.spec.job]
+        for digest in (job.spec.function, job.spec.combine):
+            if not any(digest in (o.spec.function, o.spec.combine) for o in self.jobs.values()):
+                self.functions.pop(digest, None)
+        self.effects.append(JobDone(job.spec.job))
+

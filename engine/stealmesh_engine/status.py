@@ -1,0 +1,104 @@
+"""What a peer looks like from outside, in plain data; and the collecting of such looks.
+
+Decides nothing about work. The shape is the one that `stealmesh status --json` prints for a
+node; the host adds what only it knows (`host_facts`: the workers' process ids, counters of
+the transport).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import JobLine, Status
+
+if TYPE_CHECKING:
+    from stealmesh_engine.core import NodeCore
+
+PATIENCE_SECONDS = 1.0
+
+
+def job_dict(line: JobLine) -> dict[str, Any]:
+    return {
+        "id": line.job.hex(),
+        "kind": line.kind.name.lower(),
+        "name": line.name,
+        "state": line.state,
+        "total": line.total,
+        "done": line.done,
+        "failed": line.failed,
+        "leased": line.leased,
+        "free": line.free,
+        "rerun": line.rerun,
+        "duplicates_dropped": line.duplicates_dropped,
+    }
+
+
+def snapshot(core: NodeCore) -> bytes:
+    """This peer as it is now, as msgpack."""
+    me = core.me
+    lines = [*core.owner.lines(), *(n for lines in core.neighbours_jobs.values() for n in lines)]
+    facts = dict(core.host_facts)
+    counters = {**core.counters, **facts.pop("counters", {})}
+    return msgspec.msgpack.encode(
+        {
+            "id": me.id.hex(),
+            "name": me.name,
+            "pid": me.pid,
+            "host": me.host,
+            "address": next((e for e in me.endpoints if e.startswith("tcp://")), ""),
+            "role": me.role.name.lower(),
+            "state": "leaving" if core.holder.draining else me.state.name.lower(),
+            "workers": len(core.holder.slots),
+            "worker_pids": [],
+            "queued_seconds": core.holder.queued_seconds(),
+            "steals_in": core.trade.thief.fed,
+            "steals_out": core.trade.given,
+            "executed": core.holder.executed,
+            "build": me.build,
+            "jobs": [job_dict(line) for line in lines],
+            "counters": counters,
+            **facts,
+        }
+    )
+
+
+@dataclass(slots=True)
+class Inquiry:
+    until: float
+    waiting: dict[PeerId, None]
+    snapshots: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Inquiries:
+    """Status requests of the program that peers are still to answer."""
+
+    by_nonce: dict[int, Inquiry] = field(default_factory=dict)
+
+    @property
+    def until(self) -> float | None:
+        return min((each.until for each in self.by_nonce.values()), default=None)
+
+    def open(self, nonce: int, asked: list[PeerId], now: float) -> None:
+        self.by_nonce[nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
+
+    def answered(self, peer: PeerId, message: Status) -> bool:
+        """One more answer; True when it was the last that was waited for."""
+        inquiry = self.by_nonce.get(message.nonce)
+        if inquiry is None or peer not in inquiry.waiting:
+            return False
+        del inquiry.waiting[peer]
+        inquiry.snapshots.extend(message.blobs)
+        return not inquiry.waiting
+
+    def overdue(self, now: float) -> bool:
+        return any(each.until <= now for each in self.by_nonce.values())
+
+    def close(self, now: float) -> list[tuple[int, list[bytes]]]:
+        """The inquiries that are answered, or have waited long enough."""
+        done = [n for n, each in self.by_nonce.items() if not each.waiting or each.until <= now]
+        return [(nonce, self.by_nonce.pop(nonce).snapshots) for nonce in done]

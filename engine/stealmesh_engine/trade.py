@@ -1,0 +1,167 @@
+"""Stealing, both sides: looking for work when workers run dry, and giving it when others do.
+
+Decides when to ask, when to fall silent, and when to feed whom; stealing.py has the choices
+themselves, holder.py the work. A victim lowers its own end and asks the ledger to grant the
+part to the thief in one step; between the two nothing can happen.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from stealmesh_engine.bags import ExploreBags
+from stealmesh_engine.config import Config
+from stealmesh_engine.holder import HeldJob, Holder
+from stealmesh_engine.links import Links
+from stealmesh_engine.membership import View
+from stealmesh_engine.stealing import Thief, share_of
+from stealmesh_engine.story import Story
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Nothing, Sated, Split, Steal
+
+
+class Trade:
+    def __init__(
+        self, config: Config, links: Links, view: View, holder: Holder, story: Story, rng: Random
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.view = view
+        self.holder = holder
+        self.story = story
+        self.thief = Thief(rng)
+        self.hungry: dict[PeerId, int] = {}
+        """Thieves that wait for us to have something: peer → nonce of what it asked with."""
+        self.given = 0
+        """Steals that we granted as a victim."""
+        self.seek_at: float | None = None
+
+    # ------------------------------------------------------------ as a thief
+
+    def seek(self, now: float) -> None:
+        """Look for work if a worker is about to have none."""
+        self.seek_at = None
+        thief = self.thief
+        if not self.holder.about_to_starve(thief.round_trip_seconds):
+            return
+        patience = max(self.config.ask_patience_seconds, 8 * thief.round_trip_seconds)
+        thief.give_up_waiting(now, patience)
+        if thief.asking is not None:
+            self.seek_at = now + patience
+            return
+        if now < thief.silent_until:
+            self.seek_at = thief.silent_until
+            return
+        victim = self._victim(now) if thief.tries < self.config.ask_tries else None
+        if victim is not None:
+            asking = thief.ask(victim, now)
+            self.links.send(victim, Steal(asking.nonce, max(1, self.holder.room())), now)
+            self.seek_at = now + patience
+            return
+        self._leave_name(now)
+        thief.fall_silent(now)
+        self.seek_at = thief.silent_until
+
+    def refused(self, victim: PeerId, message: Nothing, now: float) -> None:
+        asking = self.thief.asking
+        if message.soon and asking is not None and asking.nonce == message.nonce:
+            asking.promised = True
+            return
+        self.thief.refused(victim, message.nonce, now)
+
+    def received(self, nonce: int, now: float) -> None:
+        """Work came: take our name off the lists that it stands on."""
+        if nonce:
+            self.thief.received(nonce, now)
+        for peer in self.thief.standing:
+            self.links.send(peer, Sated(), now)
+        self.thief.standing.clear()
+
+    # ------------------------------------------------------------ as a victim
+
+    def asked(self, thief: PeerId, message: Steal, now: float) -> None:
+        if self._feed(thief, message.nonce, 1, now):
+            self.hungry.pop(thief, None)
+            return
+        soon = self.holder.ask_workers_to_share()
+        if soon or message.standing:
+            self.hungry[thief] = message.nonce
+        if not message.standing:
+            self.links.send(thief, Nothing(message.nonce, soon), now)
+
+    def sated(self, thief: PeerId) -> None:
+        self.hungry.pop(thief, None)
+
+    def feed_hungry(self, now: float) -> None:
+        """Share what is left when our own workers are busy among those who left their names."""
+        if not self.hungry:
+            return
+        if self.holder.stock:
+            waiting = [peer for peer in self.hungry if self.links.is_ready(peer)]
+            while waiting:
+                peer = waiting.pop(0)
+                if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
+                    break
+                del self.hungry[peer]
+        if self.hungry and not self.holder.stock:
+            self.holder.ask_workers_to_share()
+
+    def keep_spare(self) -> None:
+        """A node whose own workers starve, or that others may rob, keeps one explore bag in stock."""
+        slots = self.holder.slots
+        if not any(chunk.explore for chunk in slots.running()):
+            return
+        if not self.holder.stock and (self.holder.room() or len(self.view.nodes()) > 1):
+            self.holder.ask_workers_to_share()
+
+    def forget(self, peer: PeerId) -> None:
+        self.hungry.pop(peer, None)
+        self.thief.forget(peer)
+
+    # ------------------------------------------------------------ inside
+
+    def _victim(self, now: float) -> PeerId | None:
+        """A random node that we can talk to and that is not known to be empty."""
+        linked = [
+            peer_id
+            for peer_id, peer in self.links.ready()
+            if peer.member.workers and self.view.is_alive(peer_id)
+        ]
+        return self.thief.choose(linked, now)
+
+    def _leave_name(self, now: float) -> None:
+        for peer in self.view.lifelines(self.config.lifelines_max):
+            if peer not in self.thief.standing:
+                room = max(1, self.holder.room())
+                if self.links.send(peer, Steal(0, room, True), now):
+                    self.thief.standing[peer] = None
+
+    def _feed(self, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
+        """Give this thief its share of our richest job. False: nothing worth the journey."""
+        held = self._richest()
+        if held is None:
+            return False
+        nodes = max(2, len(self.view.nodes()))
+        items = share_of(held.bags, sharers=sharers, nodes=nodes, config=self.config)
+        if not items:
+            return False
+        parts = self.holder.give(held, items)
+        if not parts:
+            return False
+        self.given += 1
+        for part in parts:
+            self.story.tell(now, "gave", held.spec.job, part.lid, (part.lo, part.hi))
+        self.links.send(held.spec.owner, Split(held.spec.job, parts, thief, nonce), now)
+        return True
+
+    def _richest(self) -> HeldJob | None:
+        """The job with the most queued seconds; where the cost is unknown, the most items."""
+        best: HeldJob | None = None
+        best_worth = (False, 0.0)
+        for job in self.holder.stock:
+            held = self.holder.jobs[job]
+            unknown = isinstance(held.bags, ExploreBags) or not held.bags.cost.known
+            worth = (unknown, held.bags.queued_items if unknown else held.bags.queued_seconds)
+            if worth > best_worth:
+                best, best_worth = held, worth
+        return best

@@ -1,0 +1,102 @@
+"""Stealmesh: map a function over a billion items on many machines, with nothing in the middle.
+
+    import stealmesh
+
+    with stealmesh.Mesh() as mesh:
+        mesh.submit(pow, 2, 10).result()
+        sum(mesh.map(is_prime, range(1_000_000)))
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stealmesh.futures import Future
+    from stealmesh.identity import VERSION as __version__
+    from stealmesh.mesh import Mesh
+    from stealmesh.security import MeshKey as Key
+    from stealmesh.tasks import each, vectorized
+    from stealmesh_engine.config import Config
+    from stealmesh_protocol.errors import (
+        CannotShip,
+        JobLost,
+        JoinRefused,
+        LocalProtocolError,
+        MeshClosed,
+        MeshError,
+        NotRegistered,
+        ProtocolError,
+        RemoteProtocolError,
+        TaskStopped,
+        TaskTimeout,
+        WorkerDied,
+    )
+
+_HOMES = {
+    "Mesh": "stealmesh.mesh",
+    "Future": "stealmesh.futures",
+    "Config": "stealmesh_engine.config",
+    "each": "stealmesh.tasks",
+    "vectorized": "stealmesh.tasks",
+    **dict.fromkeys(
+        (
+            "CannotShip",
+            "JobLost",
+            "JoinRefused",
+            "LocalProtocolError",
+            "MeshClosed",
+            "MeshError",
+            "NotRegistered",
+            "ProtocolError",
+            "RemoteProtocolError",
+            "TaskStopped",
+            "TaskTimeout",
+            "WorkerDied",
+        ),
+        "stealmesh_protocol.errors",
+    ),
+}
+
+__all__ = [
+    "CannotShip",
+    "Config",
+    "Future",
+    "JobLost",
+    "JoinRefused",
+    "Key",
+    "LocalProtocolError",
+    "Mesh",
+    "MeshClosed",
+    "MeshError",
+    "NotRegistered",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "TaskStopped",
+    "TaskTimeout",
+    "WorkerDied",
+    "__version__",
+    "each",
+    "vectorized",
+]
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        return importlib.import_module("stealmesh.identity").VERSION
+    if name == "Key":
+        return importlib.import_module("stealmesh.security").MeshKey
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'stealmesh' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,7 @@
+"""`python -m stealmesh` is the command `stealmesh`."""
+
+import sys
+
+from stealmesh.cli import main
+
+sys.exit(main())

@@ -1,0 +1,202 @@
+"""The real host of a core: turns the world into events, effects into deeds, and keeps time.
+
+::
+
+    sockets ─┐                          ┌─ Dial, Hangup, Send, Probe   → transport
+    workers ─┼→ events → NodeCore.steps ┼─ RunChunk, Retract, Share …  → worker pool
+    program ─┤      (now, [...])        └─ Deliver, JobDone, Joined …  → program
+    clock ───┘
+
+One thread runs `run()`; it owns the transport and the pool and is the only one to touch the
+core. Everybody else talks to it by `post()`. It runs no user code.
+
+Inbox first, timers second: all that has arrived is told before time is allowed to pass, so
+nobody is found silent while its beat lies unread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any, Protocol
+
+from stealmesh_engine import effects as fx
+from stealmesh_engine.core import NodeCore
+from stealmesh_engine.events import Event, Tick
+
+from stealmesh.transport import Transport
+from stealmesh.workers.pool import WorkerPool
+
+GATHERS_MAX = 16
+"""Rounds of reading before time may pass: an endless stream must not stop the clock."""
+FACTS_SECONDS = 0.5
+
+
+class Program(Protocol):
+    """What the embedding program owes the driver."""
+
+    def has_wishes(self) -> bool:
+        """Would `pull` return anything?"""
+
+    def pull(self) -> list[Event]:
+        """What the program wants by now; called once a round by the driver's thread."""
+
+    def ready(self, fd: int) -> None:
+        """A descriptor that the program registered itself is readable."""
+
+    def perform(self, effect: Any) -> None:
+        """Deliver, ItemsRunning, JobDone, StatusReady, Joined, JoinFailed, Left."""
+
+
+class Driver:
+    def __init__(
+        self,
+        core: NodeCore,
+        transport: Transport,
+        epoll: select.epoll,
+        program: Program,
+        pool: WorkerPool | None = None,
+    ) -> None:
+        self.core = core
+        self.transport = transport
+        self.pool = pool
+        self.program = program
+        self._epoll = epoll
+        self._posted: deque[Event] = deque()
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._awake = False
+        """True while the loop is sure to look at what was posted without being woken."""
+        self._stopped = False
+        self._facts_at = 0.0
+        epoll.register(self._wake_fd, select.EPOLLIN)
+        self._performers: dict[type, Callable[[Any], None]] = {
+            fx.Send: self._send,
+            fx.Dial: lambda e: transport.dial(e.link, e.endpoint),
+            fx.Hangup: lambda e: transport.hangup(e.link),
+            fx.Probe: lambda e: transport.probe(e.endpoint),
+        }
+        self._pool_fd = -1
+        if pool is not None:
+            self._pool_fd = pool.fileno()
+            epoll.register(self._pool_fd, select.EPOLLIN)
+            self._performers |= {
+                fx.RunChunk: pool.run,
+                fx.Retract: lambda e: self._posted_all(pool.retract(e.worker)),
+                fx.Share: lambda e: pool.share(e.worker, e.wanted),
+                fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame),
+                fx.ForgetJob: lambda e: pool.forget(e.job),
+            }
+
+    # ------------------------------------------------------------ other threads
+
+    def post(self, event: Event) -> None:
+        """Tell the core something, from any thread."""
+        self._posted.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop look at the program's wishes, from any thread."""
+        if not self._awake:
+            self._awake = True
+            os.eventfd_write(self._wake_fd, 1)
+
+    def stop(self) -> None:
+        """Let `run` return, from any thread."""
+        self._stopped = True
+        self.wake()
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Drive the core until it has left or `stop` is called."""
+        pending: list[Event] = []
+        try:
+            while not self._stopped:
+                pending = self._round(pending)
+        finally:
+            self._epoll.unregister(self._wake_fd)
+            os.close(self._wake_fd)
+
+    def _round(self, pending: list[Event]) -> list[Event]:
+        """One turn: read everything, step once, act. Returns what came up while acting."""
+        events = pending
+        self._read(events, self._patience(bool(pending)))
+        for _ in range(GATHERS_MAX):
+            before = len(events)
+            self._read(events, 0.0)
+            if len(events) == before:
+                break
+        now = time.monotonic()
+        due = self.core.next_deadline()
+        if due is None or due <= now:
+            events.append(Tick())
+            self._refresh_facts(now)
+        if not events:
+            return self.transport.settle()
+        for effect in self.core.steps(now, events):
+            self._perform(effect)
+        return self.transport.settle()
+
+    def _patience(self, busy: bool) -> float:
+        """How long the loop may sleep."""
+        if busy or self._posted:
+            return 0.0
+        wait = self.transport.wait_seconds()
+        due = self.core.next_deadline()
+        if due is not None:
+            wait = min(wait, max(0.0, due - time.monotonic()))
+        restart_at = None if self.pool is None else self.pool.next_deadline()
+        if restart_at is not None:
+            wait = min(wait, max(0.0, restart_at - time.monotonic()))
+        return wait
+
+    def _read(self, events: list[Event], timeout: float) -> None:
+        """Add what sockets, workers and the program have to say; sleep at most `timeout`."""
+        if timeout > 0:
+            # From here on whoever posts must wake us; what was posted before is seen right here.
+            self._awake = False
+            if self._posted or self.program.has_wishes():
+                timeout = 0.0
+        transport, pool = self.transport, self.pool
+        fired = self._epoll.poll(-1 if timeout == inf else timeout)
+        self._awake = True
+        for fd, _ in fired:
+            if fd in transport.fds:
+                events += transport.ready(fd)
+            elif fd == self._wake_fd:
+                os.eventfd_read(self._wake_fd)
+            elif fd == self._pool_fd and pool is not None:
+                events += pool.collect(time.monotonic())
+            else:
+                self.program.ready(fd)
+        while self._posted:
+            events.append(self._posted.popleft())
+        events += self.program.pull()
+
+    def _perform(self, effect: Any) -> None:
+        performer = self._performers.get(type(effect))
+        if performer is not None:
+            performer(effect)
+        else:
+            self.program.perform(effect)
+
+    def _send(self, effect: fx.Send) -> None:
+        self.transport.send(effect.link, effect.message, effect.seq, effect.ack)
+
+    def _posted_all(self, events: list[Event] | Event | None) -> None:
+        if events is not None:
+            self._posted.extend(events if isinstance(events, list) else [events])
+
+    def _refresh_facts(self, now: float) -> None:
+        """What only the host knows and `status` shows."""
+        if now < self._facts_at:
+            return
+        self._facts_at = now + FACTS_SECONDS
+        facts: dict[str, Any] = {"counters": self.transport.counters}
+        if self.pool is not None:
+            facts["worker_pids"] = self.pool.worker_pids()
+        self.core.host_facts = facts

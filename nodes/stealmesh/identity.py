@@ -1,0 +1,52 @@
+"""Who this process is: its record for the mesh, and what shipped code needs to run here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import socket
+import sys
+from pathlib import Path
+from random import Random
+
+from stealmesh_protocol.messages import Member, Role
+
+VERSION = "0.1.0"
+
+
+@functools.cache
+def host_id() -> str:
+    """Equal for all processes of one running machine and no other: name and boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    mark = boot.read_text().strip()[:8] if boot.exists() else ""
+    return f"{socket.gethostname()}/{mark}" if mark else socket.gethostname()
+
+
+def runtime() -> str:
+    """What cloudpickle demands to be equal on both sides."""
+    return f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def build() -> str:
+    return f"stealmesh {VERSION} {runtime()} {platform.system().lower()}"
+
+
+def new_member(role: Role, name: str, endpoints: list[str], workers: int) -> Member:
+    """The record of this process life, under an id that no other life ever has."""
+    return Member(
+        id=os.urandom(16),
+        name=name or f"{socket.gethostname()}-{os.getpid()}",
+        host=host_id(),
+        role=role,
+        endpoints=endpoints,
+        incarnation=1,
+        workers=workers,
+        pid=os.getpid(),
+        build=build(),
+    )
+
+
+def new_rng() -> Random:
+    """Chance for one core: drawn once, from the system."""
+    return Random(os.urandom(16))

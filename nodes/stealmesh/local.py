@@ -1,0 +1,182 @@
+"""A local mesh: node processes that belong to one program, kept alive and taken down with it.
+
+Starts `nodes` processes, each with its own worker processes, and starts a new one in place of
+one that dies, so that a program on its own machine never runs out of mesh. The nodes hold
+the other end of a socket: when the program ends, however it ends, they end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stealmesh.node import NodeOptions
+from stealmesh_protocol.errors import MeshError
+
+START_SECONDS_MAX = 30.0
+QUICK_DEATH_SECONDS = 1.0
+QUICK_DEATHS_MAX = 5
+STOP_SECONDS = 3.0
+
+
+@dataclass
+class LocalNode:
+    process: subprocess.Popen[bytes]
+    wire: socket.socket
+    started: float
+    endpoints: list[str]
+
+
+class LocalMesh:
+    """The node processes of one program. `on_new_node(endpoints)` is called for each replacement."""
+
+    def __init__(
+        self,
+        count: int,
+        options: NodeOptions,
+        on_new_node: Callable[[list[str]], None],
+        on_broken: Callable[[str], None],
+        *,
+        respawn: bool = True,
+    ) -> None:
+        self._options = options
+        self._on_new_node = on_new_node
+        self._on_broken = on_broken
+        self._respawn = respawn
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._nodes: list[LocalNode | None] = [None] * count
+        started = [self._launch(number) for number in range(count)]
+        try:
+            for number, node in enumerate(started):
+                self._nodes[number] = self._ready(node, time.monotonic() + START_SECONDS_MAX)
+        except BaseException:
+            for node in started:
+                node.process.kill()
+                node.process.wait()
+                node.wire.close()
+            raise
+        self._keepers = [
+            threading.Thread(
+                target=self._keep, args=(number,), name=f"stealmesh-keep-{number}", daemon=True
+            )
+            for number in range(count)
+        ]
+        for keeper in self._keepers:
+            keeper.start()
+
+    def endpoints(self) -> list[list[str]]:
+        """Where each living node listens."""
+        return [node.endpoints for node in self._nodes if node is not None]
+
+    def pids(self) -> list[int]:
+        return [node.process.pid for node in self._nodes if node is not None]
+
+    def close(self) -> None:
+        """End all nodes and wait until they and their workers are gone."""
+        self._closing.set()
+        with self._lock:
+            nodes = [node for node in self._nodes if node is not None]
+            for node in nodes:
+                node.wire.close()
+        deadline = time.monotonic() + STOP_SECONDS
+        for node in nodes:
+            try:
+                node.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                node.process.kill()
+                node.process.wait()
+        for keeper in self._keepers:
+            keeper.join()
+
+    # ------------------------------------------------------------ inside
+
+    def _launch(self, number: int) -> LocalNode:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stealmesh.node", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in the terminal is the program's to handle
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_package_paths())},
+            )
+        told = dataclasses.asdict(self._options)
+        told.pop("parent_fd")
+        told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
+        told["seeds"] = [node.endpoints[0] for node in self._nodes if node is not None]
+        for name in ("key", "initializer"):
+            told[name] = None if told[name] is None else told[name].hex()
+        ours.sendall((json.dumps(told) + "\n").encode())
+        return LocalNode(process, ours, time.monotonic(), [])
+
+    def _ready(self, node: LocalNode, deadline: float) -> LocalNode:
+        """Wait for the node's one line."""
+        node.wire.settimeout(max(0.1, deadline - time.monotonic()))
+        line = b""
+        try:
+            while not line.endswith(b"\n"):
+                piece = node.wire.recv(4096)
+                if not piece:
+                    break
+                line += piece
+        except TimeoutError:
+            pass
+        if not line.endswith(b"\n"):
+            node.process.kill()
+            status = node.process.wait()
+            raise MeshError(
+                f"a local node did not start (exit status {status}); its own words are above"
+            )
+        node.wire.settimeout(None)
+        node.endpoints = json.loads(line)["endpoints"]
+        return node
+
+    def _keep(self, number: int) -> None:
+        """Wait for the node's end; replace it unless the program is ending."""
+        quick_deaths = 0
+        while True:
+            node = self._nodes[number]
+            assert node is not None
+            node.process.wait()
+            lived = time.monotonic() - node.started
+            quick_deaths = quick_deaths + 1 if lived < QUICK_DEATH_SECONDS else 0
+            if self._closing.is_set() or not self._respawn:
+                return
+            if quick_deaths >= QUICK_DEATHS_MAX:
+                self._on_broken(f"local node {number} dies as soon as it is started")
+                return
+            with self._lock:
+                if self._closing.is_set():
+                    return
+                node.wire.close()
+                self._nodes[number] = None
+                self._nodes[number] = fresh = self._launch(number)
+            try:
+                self._ready(fresh, time.monotonic() + START_SECONDS_MAX)
+            except (MeshError, OSError):
+                continue  # dead already: its wait() returns at once and counts as a quick death
+            self._on_new_node(fresh.endpoints)
+
+
+def _package_paths() -> list[str]:
+    """Where the running program found our packages: a node must find the same ones."""
+    import stealmesh_engine
+    import stealmesh_protocol
+
+    import stealmesh
+
+    roots = [
+        os.path.dirname(os.path.dirname(os.path.abspath(module.__file__ or "")))
+        for module in (stealmesh, stealmesh_engine, stealmesh_protocol)
+    ]
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return list(dict.fromkeys([*roots, *filter(None, inherited)]))

@@ -1,0 +1,223 @@
+"""A node process: workers first, then sockets, then the loop until it is told to leave.
+
+The order matters. The worker pool's nursery is started before libzmq and its threads exist,
+and boots while this process is still importing them.
+
+First SIGTERM or SIGINT: drain (hand queued work back, finish what runs, say goodbye, exit
+status 0). Second: at once. A node started by a program for itself (`parent_fd`) also ends
+when that program does, however it ends: its pipe closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from stealmesh.workers.pool import WorkerPool
+from stealmesh_engine import effects as fx
+from stealmesh_engine.config import Config
+from stealmesh_engine.events import Drain, Event, Join
+
+EXIT_JOIN_FAILED = 3
+
+
+@dataclass
+class NodeOptions:
+    """Everything that a node is started with."""
+
+    seeds: list[str] = field(default_factory=list)
+    listen: str = "tcp://127.0.0.1:0"
+    advertise: list[str] = field(default_factory=list)
+    workers: int = 1
+    threads: int = 1
+    name: str = ""
+    key: bytes | None = None
+    """The mesh key's octets; None: no encryption (`--insecure`)."""
+    insecure_public: bool = False
+    memory_limit_bytes: int | None = None
+    initializer: bytes | None = None
+    import_paths: list[str] = field(default_factory=list)
+    parent_fd: int | None = None
+    """Write one line of JSON here when listening; end when the other side closes it."""
+    join_or_exit: bool = False
+    """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
+    config: Config = field(default_factory=Config)
+
+
+class NodeProgram:
+    """What a node needs of the world besides sockets and workers: its parent, and an exit status."""
+
+    def __init__(self, options: NodeOptions) -> None:
+        self._options = options
+        self.exit_status: int | None = None
+        self.stop: Any = lambda: None
+        self.orphaned = False
+
+    def has_wishes(self) -> bool:
+        return False
+
+    def pull(self) -> list[Event]:
+        return []
+
+    def ready(self, fd: int) -> None:
+        """The parent's pipe: anything on it means that the parent is gone or wants us gone."""
+        del fd
+        self.orphaned = True
+        self.exit_status = 0
+        self.stop()
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, fx.Left):
+            self.exit_status = 0
+            self.stop()
+        elif isinstance(effect, fx.JoinFailed):
+            print(f"stealmesh: could not join ({effect.code}): {effect.text}", file=sys.stderr)
+            if self._options.join_or_exit:
+                self.exit_status = EXIT_JOIN_FAILED
+                self.stop()
+        # Joined and the effects of owners concern nobody here: a node owns no jobs.
+
+
+def run_node(options: NodeOptions) -> int:
+    """Be a node until told to leave. Returns the process's exit status."""
+    pool = WorkerPool(
+        options.workers,
+        memory_limit_bytes=options.memory_limit_bytes,
+        initializer=options.initializer,
+        import_paths=options.import_paths,
+        node_name=options.name,
+    )
+    pool.start(time.monotonic())
+    try:
+        with _private_directory() as directory:
+            return _serve(options, pool, directory)
+    finally:
+        pool.close()
+
+
+def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
+    # Late on purpose: the nursery exists before libzmq's threads do.
+    from stealmesh.driver import Driver
+    from stealmesh.identity import new_member, new_rng, runtime
+    from stealmesh.security import MeshKey
+    from stealmesh.transport import Transport
+    from stealmesh.wirecodec import WireCodec
+    from stealmesh_engine.core import NodeCore
+    from stealmesh_protocol.messages import Role
+
+    key = None if options.key is None else MeshKey(options.key)
+    epoll = select.epoll()
+    transport = Transport(
+        key,
+        [f"ipc://{directory}/inbox", options.listen],
+        codec=WireCodec(),
+        epoll=epoll,
+        insecure_public=options.insecure_public,
+    )
+    try:
+        endpoints = _advertised(transport.endpoints, options.advertise)
+        member = new_member(Role.PLAIN, options.name, endpoints, options.workers)
+        core = NodeCore(
+            member,
+            config=options.config,
+            rng=new_rng(),
+            mesh=key.mesh_id() if key is not None else b"insecure",
+            runtime=runtime(),
+        )
+        program = NodeProgram(options)
+        driver = Driver(core, transport, epoll, program, pool)
+        program.stop = driver.stop
+        with _signals(driver), _parent(options, epoll, endpoints):
+            driver.post(Join(options.seeds))
+            driver.run()
+        return program.exit_status or 0
+    finally:
+        transport.close()
+        epoll.close()
+
+
+def _advertised(bound: list[str], advertise: list[str]) -> list[str]:
+    """Where others should dial us: local sockets as bound, network addresses as told or as bound."""
+    local = [endpoint for endpoint in bound if endpoint.startswith("ipc://")]
+    network = [endpoint for endpoint in bound if not endpoint.startswith("ipc://")]
+    return local + (advertise or [_reachable(endpoint) for endpoint in network])
+
+
+def _reachable(endpoint: str) -> str:
+    """A wildcard address is no address: name this host instead."""
+    import socket
+
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if host not in ("0.0.0.0", "[::]", "*"):
+        return endpoint
+    return f"tcp://{socket.gethostbyname(socket.gethostname())}:{port}"
+
+
+@contextlib.contextmanager
+def _private_directory() -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="stealmesh-")
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _signals(driver: Any) -> Iterator[None]:
+    """First signal: drain. Second: now."""
+    received: list[int] = []
+
+    def heard(number: int, frame: object) -> None:
+        received.append(number)
+        if len(received) == 1:
+            driver.post(Drain())
+        else:
+            driver.stop()
+
+    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _parent(options: NodeOptions, epoll: select.epoll, endpoints: list[str]) -> Iterator[None]:
+    """Tell the parent where we listen, and watch for its end."""
+    fd = options.parent_fd
+    if fd is None:
+        yield
+        return
+    line = json.dumps({"endpoints": endpoints, "pid": os.getpid()}) + "\n"
+    os.write(fd, line.encode())
+    epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
+    try:
+        yield
+    finally:
+        epoll.unregister(fd)
+
+
+def main() -> int:
+    """A node for a program: its options come as pickle-free JSON on the parent's socket."""
+    fd = int(sys.argv[1])
+    with os.fdopen(os.dup(fd), "r", encoding="utf-8") as parent:
+        told = json.loads(parent.readline())
+    config = Config(**told.pop("config"))
+    for name in ("key", "initializer"):
+        told[name] = None if told[name] is None else bytes.fromhex(told[name])
+    return run_node(NodeOptions(**told, parent_fd=fd, config=config))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

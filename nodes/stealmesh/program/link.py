@@ -1,0 +1,198 @@
+"""Between the program's threads and the driver's: wishes one way, contributions the other.
+
+Knows the open jobs of this program by id and passes each effect to the right one. What runs
+here in the driver's thread is short and never user code, except the callbacks of futures,
+which the standard library runs in whatever thread finishes them as well. Partials are
+combined (user code) in a thread of their own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from stealmesh.futures import Future
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import AskStatus, CancelJob, Event
+from stealmesh_protocol.errors import JoinRefused, MeshClosed
+from stealmesh_protocol.ids import JobId, PeerId, job_id
+
+if TYPE_CHECKING:
+    from stealmesh.program.folds import FoldJob
+    from stealmesh.program.maps import MapJob
+    from stealmesh.program.submits import SubmitStream
+
+
+class Job(Protocol):
+    """What every open job owes the link (all in the driver's thread)."""
+
+    def deliver(self, effect: fx.Deliver) -> None: ...
+
+    def running(self, intervals: list[tuple[int, int]]) -> None: ...
+
+    def done(self) -> None: ...
+
+    def broken(self, error: BaseException) -> None: ...
+
+
+class ProgramLink:
+    """The program as the driver sees it."""
+
+    def __init__(self, me: PeerId) -> None:
+        self.me = me
+        self.condition = threading.Condition()
+        """Shared by all futures of this program."""
+        self.jobs: dict[JobId, Job] = {}
+        self.wake: Callable[[], None] = lambda: None
+        """Set by the mesh once the driver exists."""
+        self.joined: Future[None] = Future()
+        self.left = threading.Event()
+        self.failure: BaseException | None = None
+        """Why the mesh is of no use any more."""
+        self.dropped = 0
+        """Results that came for futures that were over already."""
+        self._numbers = count(1)
+        self._nonces = count(1)
+        self._events: deque[Event] = deque()
+        self._feeding: deque[Callable[[], list[Event]]] = deque()
+        self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
+        self._folding: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._folder: threading.Thread | None = None
+
+    # ------------------------------------------------------------ the program's threads
+
+    def new_job_id(self) -> JobId:
+        return job_id(self.me, next(self._numbers))
+
+    def open(self, job: JobId, handler: Job, *events: Event) -> None:
+        """Register a job and tell the core of it."""
+        if self.failure is not None:
+            raise self.failure
+        self.jobs[job] = handler
+        self.post(*events)
+
+    def post(self, *events: Event) -> None:
+        self._events.extend(events)
+        self.wake()
+
+    def feed_later(self, feeder: Callable[[], list[Event]]) -> None:
+        """Have `feeder` called in the driver's thread, soon; it returns events."""
+        self._feeding.append(feeder)
+        self.wake()
+
+    def cancel(self, job: JobId) -> None:
+        if job in self.jobs:
+            self.post(CancelJob(job))
+
+    def ask_status(self) -> Future[list[dict[str, Any]]]:
+        """The snapshots of this peer and of every node it talks to."""
+        future: Future[list[dict[str, Any]]] = Future(self.condition)
+        nonce = next(self._nonces)
+        self._inquiries[nonce] = future
+        self.post(AskStatus(nonce))
+        return future
+
+    def fold_later(self, work: Callable[[], None]) -> None:
+        """Run user code (combining partials) outside the driver's thread, in order."""
+        if self._folder is None:
+            self._folder = threading.Thread(
+                target=self._fold, name="stealmesh-fold", daemon=True
+            )
+            self._folder.start()
+        self._folding.put(work)
+
+    def wait_for_all(
+        self,
+        streams: Iterable[SubmitStream],
+        maps: Iterable[MapJob],
+        folds: Iterable[FoldJob],
+    ) -> None:
+        """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
+        for each in list(maps):
+            each.run_to_the_end()
+        while self.failure is None and not (
+            all(stream.idle for stream in list(streams))
+            and all(job.finished for job in list(maps))
+            and all(fold.finished for fold in list(folds))
+        ):
+            with self.condition:
+                # Streams and folds notify when they settle futures; maps end by JobDone.
+                self.condition.wait(0.05)
+
+    def close(self, error: BaseException) -> None:
+        """Nothing will come any more: every open job ends with `error`."""
+        if self.failure is None:
+            self.failure = error
+        for handler in list(self.jobs.values()):
+            handler.broken(error)
+        self.jobs.clear()
+        for future in self._inquiries.values():
+            if not future.done():
+                future.set_exception(error)
+        self._inquiries.clear()
+        if not self.joined.done():
+            self.joined.set_exception(error)
+        if self._folder is not None:
+            self._folding.put(None)
+
+    def _fold(self) -> None:
+        while (work := self._folding.get()) is not None:
+            work()
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def has_wishes(self) -> bool:
+        return bool(self._events or self._feeding)
+
+    def pull(self) -> list[Event]:
+        if not self._events and not self._feeding:
+            return []
+        pulled: list[Event] = []
+        while self._events:
+            pulled.append(self._events.popleft())
+        for _ in range(len(self._feeding)):
+            pulled += self._feeding.popleft()()
+        return pulled
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, fx.Deliver):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.deliver(effect)
+        elif isinstance(effect, fx.JobDone):
+            handler = self.jobs.pop(effect.job, None)
+            if handler is not None:
+                handler.done()
+            with self.condition:
+                self.condition.notify_all()
+        elif isinstance(effect, fx.ItemsRunning):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.running(effect.intervals)
+        elif isinstance(effect, fx.StatusReady):
+            self._status(effect)
+        elif isinstance(effect, fx.Joined):
+            if not self.joined.done():
+                self.joined.set_result(None)
+        elif isinstance(effect, fx.JoinFailed):
+            if not self.joined.done():
+                self.joined.set_exception(JoinRefused(effect.code, effect.text))
+        elif isinstance(effect, fx.Left):
+            self.left.set()
+        else:
+            raise AssertionError(f"a client cannot perform {effect}")
+
+    def _status(self, effect: fx.StatusReady) -> None:
+        future = self._inquiries.pop(effect.nonce, None)
+        if future is not None and not future.done():
+            future.set_result([msgspec.msgpack.decode(each) for each in effect.snapshots])
+
+
+def closed() -> MeshClosed:
+    return MeshClosed("this mesh has been shut down")

@@ -1,0 +1,251 @@
+"""`map`: an iterator over results that keeps the mesh a bounded step ahead of its reader.
+
+The job's items are released to the ledger only so far beyond what the reader has consumed
+that the unread results stay within a few megabytes; a slow reader slows the mesh down, a
+fast one never waits for a release. A `range` stays a range and is one frame whatever its
+length; any other iterable is read by a thread of its own, in blocks, under the same bound.
+
+Results come as chunks and are unpacked by the reader's own thread, one chunk at a time, so
+ten million of them cost the memory of a few thousand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stealmesh.program.feeding import Feeder
+from stealmesh.program.outcomes import open_chunk
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import OpenJob, Release
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.messages import JobSpec
+
+if TYPE_CHECKING:
+    from stealmesh.program.link import ProgramLink
+
+T = TypeVar("T")
+
+UNREAD_OCTETS_MAX = 12 << 20
+"""Results that wait for the reader, as packed bytes: what flat memory means here."""
+WINDOW_ITEMS_MIN = 1 << 12
+WINDOW_ITEMS_FIRST = 1 << 17
+
+class MapResults(itertools.chain[T]):
+    """What `map` returns: an iterator at the speed of C. `close()` (or dropping it) cancels the rest."""
+
+    _chunks: Iterator[Iterable[T]]
+
+    @classmethod
+    def over(cls, chunks: Iterator[Iterable[T]]) -> MapResults[T]:
+        results = cls.from_iterable(chunks)
+        assert isinstance(results, cls)
+        results._chunks = chunks
+        return results
+
+    def close(self) -> None:
+        """Stop here: what has not been computed is cancelled."""
+        self._chunks.close()  # type: ignore[attr-defined]  # a generator
+
+
+class MapJob:
+    """One map: the chunks that came, and how far the mesh may run ahead."""
+
+    def __init__(
+        self,
+        link: ProgramLink,
+        spec: JobSpec,
+        *,
+        total: int | None,
+        ordered: bool,
+        buffersize: int | None,
+        until: float | None,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.link = link
+        self.spec = spec
+        self.total = total
+        """None while the iterable has not been read to its end."""
+        self._ordered = ordered
+        self._buffersize = buffersize
+        self._until = until
+        self._on_progress = on_progress
+        self._changed = threading.Condition()
+        self._early: dict[int, fx.Deliver] = {}
+        self._arrived: deque[fx.Deliver] = deque()
+        self._position = 0
+        self.consumed = 0
+        self._released = 0
+        self._octets_per_item = 0.0
+        self._error: BaseException | None = None
+        """Ends the iteration once everything before it is delivered (an input that raised), or
+        at once (the mesh was shut down)."""
+        self._at_once = False
+        self._over = False
+        self._unbounded = False
+
+    # ------------------------------------------------------------ starting
+
+    def start_range(self, functions: dict[bytes, bytes]) -> None:
+        assert self.total is not None
+        self._released = min(self.total, self._window())
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, self.total, self._released, functions=functions)
+        )
+
+    def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
+        )
+        Feeder(self.link, self.spec, items, self._may_feed, self._input_ended)
+
+    # ------------------------------------------------------------ the reader's thread
+
+    def chunks(self) -> Iterator[Iterable[Any]]:
+        """The results, chunk by chunk."""
+        try:
+            while (effect := self._next()) is not None:
+                yield from self._open(effect)
+        finally:
+            with self._changed:
+                over, self._over = self._over, True
+                self._changed.notify_all()
+            if not over:
+                self.link.cancel(self.spec.job)
+
+    def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
+        part = effect.part
+        values, errors = open_chunk(part.codec, effect.blob, part.hi - part.lo)
+        if effect.hi - effect.lo != part.hi - part.lo:
+            values = values[effect.lo - part.lo : effect.hi - part.lo]
+            errors = {at - (effect.lo - part.lo): error for at, error in errors.items()}
+        plain = part.codec != vx.PICKLE and not errors
+        self._read_on(effect.hi - effect.lo, len(effect.blob))
+        del effect
+        if plain:
+            yield values
+            return
+        for offset in sorted(errors):
+            yield _handing_over(values[:offset])
+            raise errors[offset]
+        yield _handing_over(values)
+
+    def _next(self) -> fx.Deliver | None:
+        with self._changed:
+            while True:
+                effect = self._take()
+                if effect is not None:
+                    return effect
+                if self._error is not None and (self._at_once or self._all_read()):
+                    raise self._error
+                if self._all_read():
+                    return None
+                left = None if self._until is None else self._until - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"no result of {self.spec.name} within the map's timeout")
+                self._changed.wait(left)
+
+    def _take(self) -> fx.Deliver | None:
+        if not self._ordered:
+            return self._arrived.popleft() if self._arrived else None
+        effect = self._early.pop(self._position, None)
+        if effect is not None:
+            self._position = effect.hi
+        return effect
+
+    def _all_read(self) -> bool:
+        return self.total is not None and self.consumed >= self.total
+
+    def _read_on(self, items: int, octets: int) -> None:
+        """So many more results are with the reader: let the mesh run on."""
+        each = octets / items
+        self._octets_per_item += (each - self._octets_per_item) * (
+            0.3 if self._octets_per_item else 1.0
+        )
+        with self._changed:
+            self.consumed += items
+            self._changed.notify_all()
+        if self._on_progress is not None:
+            self._on_progress(self.consumed, self.total)
+        if self.spec.step and self.total is not None:
+            window = self._window()
+            upto = min(self.total, self.consumed + window)
+            if upto - self._released >= window // 4 or upto == self.total > self._released:
+                self._released = upto
+                self.link.post(Release(self.spec.job, upto))
+
+    def run_to_the_end(self) -> None:
+        """The mesh is about to go: compute everything now, whoever reads it later."""
+        with self._changed:
+            self._unbounded = True
+            self._changed.notify_all()
+        if self.spec.step and self.total is not None:
+            self.link.post(Release(self.spec.job, self.total))
+
+    @property
+    def finished(self) -> bool:
+        return self._over or self.spec.job not in self.link.jobs
+
+    def _window(self) -> int:
+        """How many items the mesh may be ahead of the reader."""
+        if self._unbounded:
+            return sys.maxsize
+        if self._buffersize is not None:
+            return self._buffersize
+        if not self._octets_per_item:
+            return WINDOW_ITEMS_FIRST
+        return max(WINDOW_ITEMS_MIN, int(UNREAD_OCTETS_MAX / self._octets_per_item))
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        with self._changed:
+            if self._over:
+                self.link.dropped += effect.hi - effect.lo
+                return
+            if self._ordered:
+                self._early[effect.lo] = effect
+                if effect.lo != self._position:
+                    return
+            else:
+                self._arrived.append(effect)
+            self._changed.notify_all()
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        """Nobody asks about single items of a map."""
+
+    def done(self) -> None:
+        """The last contribution was delivered before this."""
+
+    def broken(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._at_once = True
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------ the input's thread
+
+    def _may_feed(self, fed: int) -> bool:
+        """Wait until the reader has caught up. False: nobody reads any more."""
+        with self._changed:
+            while fed - self.consumed >= self._window() and not self._over and not self._at_once:
+                self._changed.wait()
+            return not self._over and not self._at_once
+
+    def _input_ended(self, fed: int, error: BaseException | None) -> None:
+        with self._changed:
+            self.total = fed
+            self._error = self._error or error
+            self._changed.notify_all()
+
+
+def _handing_over(values: list[T]) -> Iterator[T]:
+    """Yield without keeping: a result that the reader drops is gone."""
+    values.reverse()
+    while values:
+        yield values.pop()

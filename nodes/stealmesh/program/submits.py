@@ -1,0 +1,159 @@
+"""`submit`: single tasks, gathered into blocks as fast as the driver can take them.
+
+All tasks of one function (with the same options) are one open-ended indexed job, so a
+hundred thousand submits are a few hundred blocks and leases, and the engine learns what an
+item of this function costs. A submit only appends to a list; the driver's thread packs what
+has gathered whenever it comes by, so a lone task leaves at once and a flood leaves in
+batches of hundreds, without any timer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import CancelItems, CloseInput, Event, Feed
+from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.messages import Block, JobSpec
+
+from stealmesh.futures import Future, settle
+from stealmesh.program.outcomes import open_chunk, pack_items
+
+if TYPE_CHECKING:
+    from stealmesh.program.link import ProgramLink
+
+BLOCK_TASKS_MAX = 500
+BLOCKS_AT_ONCE = 4
+
+
+class SubmitStream:
+    """The tasks of one function."""
+
+    def __init__(self, link: ProgramLink, spec: JobSpec) -> None:
+        self.link = link
+        self.spec = spec
+        self._waiting: deque[tuple[Future[Any], tuple[Any, ...], dict[str, Any]]] = deque()
+        self._feeding = False
+        self._live: dict[int, Future[Any]] = {}
+        self._next = 0
+        self.closing = False
+
+    # ------------------------------------------------------------ the program's threads
+
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        future: Future[Any] = Future(self.link.condition, self._cancelled)
+        self._waiting.append((future, args, kwargs))
+        if not self._feeding:
+            self._feeding = True
+            self.link.feed_later(self._feed)
+        return future
+
+    def close(self) -> None:
+        """No more tasks; the job ends with the last result."""
+        self.closing = True
+        self.link.feed_later(self._feed)
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._live
+
+    def cancel_pending(self) -> None:
+        """Cancel every task that is not known to run."""
+        for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
+            future.cancel()
+
+    def _cancelled(self, future: Future[Any]) -> None:
+        self.link.feed_later(lambda: self._withdraw(future))
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        part, live = effect.part, self._live
+        values, errors = open_chunk(part.codec, effect.blob, part.hi - part.lo)
+        outcomes = []
+        for index in range(effect.lo, effect.hi):
+            future = live.pop(index, None)
+            if future is None:
+                self.link.dropped += 1
+                continue
+            offset = index - part.lo
+            error = errors.get(offset) if errors else None
+            outcomes.append((future, None if error else values[offset], error))
+        self.link.dropped += settle(self.link.condition, outcomes)
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        for lo, hi in intervals:
+            if hi - lo == 1 and lo in self._live:
+                self._live[lo]._mark_running()
+
+    def done(self) -> None:
+        self.broken(CannotShip("the stream of tasks was closed"))
+
+    def broken(self, error: BaseException) -> None:
+        left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
+        self._live.clear()
+        self._waiting.clear()
+        settle(self.link.condition, [(future, None, error) for future in left])
+
+    def _feed(self) -> list[Event]:
+        """Pack what has gathered; a few blocks at a time, so that the loop stays responsive."""
+        events: list[Event] = []
+        for _ in range(BLOCKS_AT_ONCE):
+            if not self._waiting:
+                break
+            events += self._block()
+        # Order matters: whoever appends after this test sees the flag down and calls us again.
+        self._feeding = False
+        if self._waiting:
+            self._feeding = True
+            self.link.feed_later(self._feed)
+        elif self.closing:
+            events.append(CloseInput(self.spec.job))
+        return events
+
+    def _block(self) -> list[Event]:
+        futures, items = [], []
+        waiting = self._waiting
+        while waiting and len(items) < BLOCK_TASKS_MAX:
+            future, args, kwargs = waiting.popleft()
+            if not future.cancelled():
+                futures.append(future)
+                items.append((args, kwargs))
+        if not items:
+            return []
+        try:
+            codec, blob = pack_items(items, self._next, self.spec.name)
+        except CannotShip as error:
+            return self._sort_out(futures, items, error)
+        return [self._enter(futures, codec, blob)]
+
+    def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
+        lo = self._next
+        self._next = hi = lo + len(futures)
+        self._live.update(zip(range(lo, hi), futures, strict=True))
+        return Feed(self.spec.job, Block(lo, hi, codec), blob)
+
+    def _sort_out(
+        self, futures: list[Future[Any]], items: list[Any], error: CannotShip
+    ) -> list[Event]:
+        """One of them cannot be pickled: find out which, and send the others."""
+        if len(items) == 1:
+            settle(self.link.condition, [(futures[0], None, error)])
+            return []
+        events: list[Event] = []
+        for future, item in zip(futures, items, strict=True):
+            try:
+                codec, blob = pack_items([item], self._next, self.spec.name)
+            except CannotShip as culprit:
+                settle(self.link.condition, [(future, None, culprit)])
+            else:
+                events.append(self._enter([future], codec, blob))
+        return events
+
+    def _withdraw(self, future: Future[Any]) -> list[Event]:
+        index = next((i for i, live in self._live.items() if live is future), None)
+        if index is None:
+            return []
+        del self._live[index]
+        return [CancelItems(self.spec.job, [(index, index + 1)])]

@@ -1,0 +1,47 @@
+"""Progress bars: drawn by rich, imported only when there is something to draw."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+OnProgress = Callable[[int, int | None], None]
+
+
+class Bar:
+    """One bar on standard error; a call says how much is done of how much (None: unknown)."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(file=sys.stderr),
+            refresh_per_second=8,
+        )
+        self._task: Any = self._progress.add_task(name, total=None)
+        self._progress.start()
+        self._open = True
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+        if total is not None and done >= total:
+            self.close()
+
+    def close(self, *_: object) -> None:
+        if self._open:
+            self._open = False
+            self._progress.stop()

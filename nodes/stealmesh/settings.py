@@ -1,0 +1,67 @@
+"""Where a configuration comes from: the call, then STEALMESH_* variables, then a TOML file, then defaults.
+
+Unknown names are errors, wherever they stand: a misspelt knob that is silently ignored costs
+an afternoon.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stealmesh_engine.config import Config
+
+PREFIX = "STEALMESH_"
+NOT_KNOBS = frozenset({"STEALMESH_KEY_FILE", "STEALMESH_CONFIG_FILE"})
+
+
+def load_config(
+    given: Config | Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Config:
+    """The configuration in force. Raises ValueError naming the unknown or senseless setting."""
+    if isinstance(given, Config):
+        return given
+    settings = {
+        **_from_file(environment),
+        **_from_environment(environment),
+        **(given or {}),
+    }
+    return Config(**_checked(settings, "config"))
+
+
+def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
+    named = environment.get("STEALMESH_CONFIG_FILE")
+    base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    path = Path(named) if named else Path(base) / "stealmesh" / "config.toml"
+    if not named and not path.exists():
+        return {}
+    with path.open("rb") as file:
+        return _checked(tomllib.load(file), str(path))
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(PREFIX) and name not in NOT_KNOBS
+    }
+    return _checked(found, "the environment (STEALMESH_*)")
+
+
+def _checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    known = {field.name: field for field in dataclasses.fields(Config)}
+    checked: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(f"unknown setting {name!r} in {where}; known: {', '.join(known)}")
+        kind = int if known[name].type == "int" else float
+        try:
+            checked[name] = kind(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"{name} in {where} must be a number, not {value!r}") from None
+    return checked

@@ -1,0 +1,79 @@
+"""What marks a function for the mesh: `vectorized` and `each`. Importable in workers, so kept light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MARK = "__stealmesh_vectorized__"
+
+
+class _Vectorized:
+    """A callable that cannot carry the mark itself (a builtin, a ufunc)."""
+
+    __stealmesh_vectorized__ = True
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.stealmesh_name = getattr(function, "__name__", type(function).__name__)
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args)
+
+
+def vectorized(function: F) -> F:
+    """Mark a function that takes a whole chunk (a `range`, a list or an array) at once.
+
+    `map` expects as many results as items from it, `map_reduce` one partial a chunk.
+    """
+    try:
+        setattr(function, _MARK, True)
+    except (AttributeError, TypeError):
+        return _Vectorized(function)  # type: ignore[return-value]
+    return function
+
+
+def is_vectorized(function: Callable[..., Any]) -> bool:
+    return bool(getattr(function, _MARK, False))
+
+
+class Star:
+    """Calls a function with the items of a tuple as its arguments: `map` over several iterables."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.stealmesh_name = getattr(function, "__qualname__", type(function).__name__)
+
+    def __call__(self, args: tuple[Any, ...]) -> Any:
+        return self.function(*args)
+
+
+class Each:
+    """A `visit` made of a function for one item. See `each`."""
+
+    def __init__(
+        self,
+        expand: Callable[[Any], tuple[Any, Iterable[Any]]],
+        combine: Callable[[Any, Any], Any] | None = None,
+    ) -> None:
+        self.expand = expand
+        self.combine = combine
+        self.stealmesh_name = getattr(expand, "__qualname__", type(expand).__name__)
+
+    def __call__(self, bag: list[Any], limit: int) -> tuple[Any, list[Any]]:
+        expand, combine = self.expand, self.combine
+        assert combine is not None, "explore gives an `each` its combine"
+        partial, children = expand(bag.pop())
+        bag.extend(children)
+        while bag and (limit := limit - 1) > 0:
+            value, children = expand(bag.pop())
+            bag.extend(children)
+            partial = combine(partial, value)
+        return partial, bag
+
+
+def each(expand: Callable[[Any], tuple[Any, Iterable[Any]]]) -> Each:
+    """Lift `expand(item) -> (value, children)` into a `visit` for `Mesh.explore` (depth first)."""
+    return Each(expand)

@@ -1,0 +1,29 @@
+"""The ZeroMQ transport: the only package that imports zmq.
+
+Read `hub` first: it has the whole of the public face. `ports` is one socket and its links,
+`sockets` is how each kind of socket is set up and why, `doorman` lets key holders in, `probes`
+asks whether anything listens, `wire` is where messages become frames.
+"""
+
+from stealmesh.transport.hub import Transport
+from stealmesh.transport.sockets import (
+    CurveKeys,
+    TransportError,
+    curve_keys,
+    raise_descriptor_limit,
+    zmq_versions,
+)
+from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable
+
+__all__ = [
+    "Codec",
+    "CurveKeys",
+    "Decoded",
+    "Reader",
+    "Transport",
+    "TransportError",
+    "Unreadable",
+    "curve_keys",
+    "raise_descriptor_limit",
+    "zmq_versions",
+]

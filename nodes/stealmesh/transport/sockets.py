@@ -1,0 +1,249 @@
+"""How each kind of ZeroMQ socket is set up, and why each option is what it is.
+
+Does: contexts, options, monitors, binding. Decides nothing; knows no link and no message.
+
+A dialled socket is for one connection. Its messages are held back until the handshake succeeded,
+and it is closed when the connection ends, so a new process on a dead one's port never receives its
+mail. libzmq's own fail-fast pair (IMMEDIATE=1, RECONNECT_IVL=-1) is not used although it promises
+the same: at the end of a connection it also throws away what was received and not yet read.
+ZMTP heartbeats stay off: they turn a slow reader into lost messages.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import resource
+import secrets
+import socket as sockets
+import stat
+import struct
+from typing import NamedTuple
+
+import zmq
+from zmq.utils import z85
+
+from stealmesh.security import MeshKey
+
+DONT_WAIT = int(zmq.DONTWAIT)
+MORE_DONT_WAIT = int(zmq.SNDMORE) | DONT_WAIT
+EVENTS = int(zmq.EVENTS)
+READABLE = int(zmq.POLLIN)
+SOURCE_FD = int(zmq.SRCFD)
+
+FRAME_OCTETS_MAX = 2 * 1024 * 1024
+"""MAXMSGSIZE is per frame; libzmq closes a connection that claims more, before anyone is proven."""
+HANDSHAKE_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
+NEVER_MILLISECONDS = 24 * 3600 * 1000
+"""libzmq's next attempt on a socket that we close as soon as the first one is over."""
+IPC_PATH_OCTETS_MAX = 107
+DOMAIN = b"stealmesh"
+
+_DIALLED_EVENTS = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_INBOX_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_ACCEPT_FAILED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+_monitor_numbers = itertools.count()
+
+
+class TransportError(Exception):
+    """The transport cannot do what it was asked to; the text ends with the remedy."""
+
+
+class CurveKeys(NamedTuple):
+    """The two key pairs that a mesh key stands for: all inboxes share one, all dialers the other."""
+
+    server_public: bytes
+    server_secret: bytes
+    peer_public: bytes
+    peer_secret: bytes
+
+
+class MonitorEvent(NamedTuple):
+    kind: int
+    value: int
+
+
+def curve_keys(key: MeshKey) -> CurveKeys:
+    server, peer = (z85.encode(key.derive(label)) for label in ("server", "peer"))
+    return CurveKeys(zmq.curve_public(server), server, zmq.curve_public(peer), peer)
+
+
+def zmq_versions() -> tuple[str, str]:
+    """Of pyzmq and of libzmq, for `stealmesh doctor`."""
+    return zmq.pyzmq_version(), zmq.zmq_version()
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    if not zmq.has("curve"):
+        raise TransportError("this libzmq has no CURVE encryption: install pyzmq from a wheel")
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+    context.set(zmq.MAX_SOCKETS, 4096)  # a link takes two (socket and monitor); default 1023
+    return context
+
+
+def fd_of(socket: zmq.Socket[bytes]) -> int:
+    return int(socket.getsockopt(zmq.FD))
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open files to the hard one; a link takes four descriptors."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+# ---------------------------------------------------------------- inbox and link sockets
+
+
+def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None) -> zmq.Socket[bytes]:
+    """The ROUTER that accepts connections; the caller binds it after its monitor is open."""
+    inbox = context.socket(zmq.ROUTER)
+    _set_common(inbox)
+    inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else: to a gone peer = silently dropped
+    inbox.setsockopt(zmq.ROUTER_HANDOVER, 1)  # else: a peer behind a dead path stays locked out
+    inbox.setsockopt(zmq.RCVHWM, 256)
+    inbox.setsockopt(zmq.BACKLOG, 1024)
+    if keys is not None:
+        inbox.setsockopt(zmq.CURVE_SERVER, 1)
+        inbox.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret)
+        # Both are needed: without ENFORCE a missing doorman lets everybody in.
+        inbox.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+        inbox.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    return inbox
+
+
+def new_dialer(
+    context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None, endpoint: str
+) -> zmq.Socket[bytes]:
+    """A DEALER for one connection, once. The caller connects it after its monitor is open."""
+    dialer = context.socket(zmq.DEALER)
+    _set_common(dialer)
+    dialer.setsockopt(zmq.RCVHWM, 64)
+    dialer.setsockopt(zmq.RECONNECT_IVL, NEVER_MILLISECONDS)
+    dialer.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_SECONDS * 1000))
+    # Never an automatic id: a peer that claims the next one aborts the process behind the inbox.
+    dialer.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(16))
+    dialer.setsockopt(zmq.IPV6, int(not endpoint.startswith("tcp://") or "[" in endpoint))
+    if keys is not None:
+        dialer.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
+        dialer.setsockopt(zmq.CURVE_PUBLICKEY, keys.peer_public)
+        dialer.setsockopt(zmq.CURVE_SECRETKEY, keys.peer_secret)
+    return dialer
+
+
+def _set_common(socket: zmq.Socket[bytes]) -> None:
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDTIMEO, 0)
+    socket.setsockopt(zmq.SNDHWM, 64)  # small: what waits here is lost with the connection
+    socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
+    socket.setsockopt(zmq.MAXMSGSIZE, FRAME_OCTETS_MAX)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 20)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 5)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 3)
+    socket.setsockopt(zmq.TCP_MAXRT, 20_000)
+
+
+# ---------------------------------------------------------------- monitors
+
+
+def open_monitor(socket: zmq.Socket[bytes], *, inbox: bool) -> zmq.Socket[bytes]:
+    """A PAIR that tells what happens to the socket's connections."""
+    address = f"inproc://monitor-{next(_monitor_numbers)}"
+    monitor: zmq.Socket[bytes] = socket.context.socket(zmq.PAIR)
+    monitor.setsockopt(zmq.LINGER, 0)
+    # No limit: at a full monitor pipe libzmq's I/O thread would block, and with it all links.
+    monitor.setsockopt(zmq.RCVHWM, 0)
+    socket.monitor(address, _INBOX_EVENTS if inbox else _DIALLED_EVENTS)
+    monitor.connect(address)
+    # Nothing is there yet, and libzmq signals only to a reader that has looked in vain once.
+    monitor.getsockopt(EVENTS)
+    return monitor
+
+
+def read_monitor(monitor: zmq.Socket[bytes]) -> MonitorEvent | None:
+    """The next event, None when there is none at the moment."""
+    try:
+        kind_and_value = monitor.recv(DONT_WAIT)
+    except zmq.Again:
+        return None
+    monitor.recv(DONT_WAIT)  # the endpoint: each of our monitors watches one socket only
+    return MonitorEvent(*struct.unpack("=Hi", kind_and_value))
+
+
+def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], linger: int) -> None:
+    """In this order: libzmq must not find itself sending an event that nobody takes."""
+    socket.monitor(None, 0)
+    monitor.close()
+    socket.close(linger)
+
+
+# ---------------------------------------------------------------- binding
+
+
+def bind(inbox: zmq.Socket[bytes], endpoint: str) -> str:
+    """Bind and return the address that it became (port 0 is a real port then)."""
+    if endpoint.startswith("ipc://"):
+        _clear_ipc_path(endpoint)
+    everywhere = endpoint.startswith("tcp://*")
+    try:
+        inbox.setsockopt(zmq.IPV6, int("[" in endpoint or everywhere))
+        try:
+            inbox.bind(endpoint)
+        except zmq.ZMQError as error:
+            if not everywhere or error.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                raise
+            inbox.setsockopt(zmq.IPV6, 0)  # a host without IPv6
+            inbox.bind(endpoint)
+    except zmq.ZMQError as error:
+        remedy = _BIND_REMEDIES.get(error.errno or 0, "use tcp://address:port or ipc:///path")
+        raise TransportError(f"cannot listen at {endpoint} ({error}): {remedy}") from None
+    return str(inbox.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())  # type: ignore[union-attr]
+
+
+_BIND_REMEDIES = {
+    errno.EADDRINUSE: "another process has it; choose another port, or 0 for any",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+    errno.ENODEV: "this machine has no such address",
+    errno.EACCES: "not allowed; choose a port above 1023 or a directory of yours",
+    errno.ENOENT: "the directory does not exist; make it first",
+}
+
+
+def _clear_ipc_path(endpoint: str) -> None:
+    """Remove what a dead process left behind. libzmq would remove anything, even a live inbox."""
+    path = endpoint.removeprefix("ipc://")
+    if len(os.fsencode(path)) > IPC_PATH_OCTETS_MAX:
+        raise TransportError(
+            f"cannot listen at {endpoint} (longer than {IPC_PATH_OCTETS_MAX} octets): "
+            "choose a shorter directory, e.g. with TMPDIR"
+        )
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return  # nothing there; bind says what is wrong, if anything is
+    if not stat.S_ISSOCK(mode):
+        raise TransportError(f"cannot listen at {endpoint} (a file is there): choose another path")
+    with sockets.socket(sockets.AF_UNIX) as caller:
+        caller.setblocking(False)
+        if caller.connect_ex(path) in (0, errno.EAGAIN):
+            raise TransportError(f"cannot listen at {endpoint} (in use): choose another path")
+    os.unlink(path)

@@ -1,0 +1,244 @@
+"""The watchers of a virtual world: they never sleep, and they believe nobody.
+
+Decides whether a world kept its promises. Refuses to know how; it looks at what owners hear and
+deliver, at who holds what, at who is believed to be alive, and at how much is said.
+
+1. conservation   every account adds up after every step (the cores audit themselves)
+2. delivery       every item once, with the right value, and nothing that was not asked for
+3. custody        a lease id has one living holder, and it is the one in the ledger; nothing is
+                  credited under a lease that the ledger had ended
+4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
+5. membership     when everything is mended all living nodes agree on who lives
+6. load           messages a second and queues stay within bounds
+7. workers        are handed the right function, the right items, never a third chunk
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from stealmesh.virtual.work import PRIME, Work
+from stealmesh_engine.effects import Deliver
+from stealmesh_engine.events import CancelItems, Heard
+from stealmesh_engine.intervals import IntervalSet
+from stealmesh_engine.ledger import IndexedLedger
+from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.messages import Commit, JobKind, Report, Role
+
+if TYPE_CHECKING:
+    from stealmesh.virtual.world import Process, World
+
+LOAD_WINDOW_SECONDS = 1.0
+
+
+class Breach(AssertionError):
+    """A promise was broken. `kind` is the checker's name."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+@dataclass(slots=True)
+class Account:
+    """What a program was given of one job."""
+
+    work: Work
+    delivered: IntervalSet = field(default_factory=IntervalSet)
+    unwanted: IntervalSet = field(default_factory=IntervalSet)
+    steps: dict[tuple[LeaseId, int], None] = field(default_factory=dict)
+    count: int = 0
+    total: int = 0
+    failed: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Load:
+    """How much one process says."""
+
+    window: int = 0
+    messages: int = 0
+    control: int = 0
+
+
+class Checkers:
+    def __init__(self, world: World, *, messages_a_second_max: float | None = None) -> None:
+        self.world = world
+        self.accounts: dict[JobId, Account] = {}
+        self.messages_a_second_max = messages_a_second_max
+        """Of control messages, each second and each link; None: not checked."""
+        self.rate_max = 0
+        self.queue_max = 0
+        self._loads: dict[int, Load] = {}
+
+    def that(self, holds: bool, kind: str, text: str) -> None:
+        if not holds:
+            raise Breach(kind, text)
+
+    # ------------------------------------------------------------ delivery
+
+    def opened(self, work: Work) -> None:
+        self.accounts[work.spec.job] = Account(work)
+
+    def cancelled(self, event: CancelItems) -> None:
+        """The program does not want these items; what it already has it keeps."""
+        for lo, hi in event.intervals:
+            self.accounts[event.job].unwanted.add(lo, hi)
+
+    def delivered(self, effect: Deliver) -> None:
+        account = self.accounts[effect.job]
+        work = account.work
+        self.that(not account.done, "delivery", "something was delivered after the end")
+        if work.spec.kind is JobKind.EXPLORE:
+            self._delivered_step(account, effect)
+            return
+        lo, hi, part = effect.lo, effect.hi, effect.part
+        where = f"job {work.number} [{lo}, {hi})"
+        self.that(part.lo <= lo < hi <= part.hi, "delivery", f"{where} is not in its part")
+        self.that(hi <= work.total, "delivery", f"{where} does not exist")
+        self.that(not account.delivered.overlap(lo, hi), "delivery", f"{where} came twice")
+        self.that(not account.unwanted.overlap(lo, hi), "delivery", f"{where} was cancelled")
+        if work.spec.kind is JobKind.REDUCE:
+            self.that((part.lo, part.hi) == (lo, hi), "delivery", f"{where}: part of a partial")
+        account.delivered.add(lo, hi)
+        account.failed += part.failed
+        self._check_value(work, effect)
+
+    def _check_value(self, work: Work, effect: Deliver) -> None:
+        part = effect.part
+        if part.codec != 1:
+            # The node itself says how an item ended that no worker lived to report.
+            troubled = part.lo in work.endless or part.lo in work.killers
+            alone = part.hi - part.lo == 1 and part.failed == 1
+            self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
+            return
+        value = tuple(msgpack.unpackb(effect.blob))
+        right = (work.number, part.lo, part.hi, work.fingerprint(part.lo, part.hi))
+        self.that(value == right, "delivery", f"[{part.lo}, {part.hi}) has a wrong value")
+        self.that(
+            part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
+        )
+
+    def _delivered_step(self, account: Account, effect: Deliver) -> None:
+        step = effect.part.lid, effect.part.lo
+        self.that(step not in account.steps, "delivery", f"step {step} came twice")
+        account.steps[step] = None
+        account.failed += effect.part.failed
+        if effect.part.failed:
+            return
+        count, total = msgpack.unpackb(effect.blob)
+        account.count += count
+        account.total = (account.total + total) % PRIME
+
+    def ended(self, job: JobId) -> None:
+        account = self.accounts[job]
+        work = account.work
+        self.that(not account.done, "delivery", "the job ended twice")
+        account.done = True
+        if work.spec.kind is JobKind.EXPLORE:
+            if not account.failed:
+                found = account.count, account.total
+                text = f"job {work.number} came to {found}, not {work.expected}"
+                self.that(found == work.expected, "delivery", text)
+            return
+        missing = IntervalSet([(0, work.total)])
+        for some in (account.delivered, account.unwanted):
+            for lo, hi in some:
+                missing.remove(lo, hi)
+        self.that(not missing, "delivery", f"job {work.number} ended without {missing!r}")
+
+    # ------------------------------------------------------------ custody
+
+    def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]:
+        """Which of the leases that a report speaks of are the speaker's at this moment?"""
+        message = event.message
+        if not isinstance(message, Report | Commit):
+            return {}
+        line = owner.core.links.lines.get(event.link)
+        job = owner.core.owner.jobs.get(message.job)
+        if line is None or job is None:
+            return {}
+        lids = [p.lid for p in message.parts] if isinstance(message, Report) else [message.lid]
+        lent = job.ledger.leases
+        return {lid: lid in lent and lent[lid].holder == line.peer for lid in lids}
+
+    def credited(self, effect: Deliver, valid: dict[LeaseId, bool]) -> None:
+        lid = effect.part.lid
+        text = f"lease {lid >> 32}.{lid & 0xFFFFFFFF} was not the speaker's when it was credited"
+        self.that(valid.get(lid, False), "custody", text)
+
+    def sweep(self) -> None:
+        """Who holds what, all over the world?"""
+        holders: dict[tuple[JobId, LeaseId], Process] = {}
+        owners = {p.member.id: p for p in self.world.living()}
+        for process in owners.values():
+            for job, held in process.core.holder.jobs.items():
+                owner = owners.get(held.spec.owner)
+                owned = owner.core.owner.jobs.get(job) if owner is not None else None
+                lent = owned.ledger.leases if owned is not None else {}
+                for lid in held.bags.leases:
+                    name = f"lease {lid >> 32}.{lid & 0xFFFFFFFF}"
+                    other = holders.setdefault((job, lid), process)
+                    text = f"{name} is held by {other.name} and {process.name}"
+                    self.that(other is process, "custody", text)
+                    if lid in lent:
+                        text = f"{name} is held by {process.name}, the ledger says otherwise"
+                        right = lent[lid].holder == process.member.id
+                        self.that(right, "custody", text)
+            self.queue_max = max(
+                self.queue_max,
+                max((len(p.channel.unacked) for p in process.core.links.peers.values()), default=0),
+            )
+
+    # ------------------------------------------------------------ the end
+
+    def lost_owner(self, job: JobId) -> list[str]:
+        """Nodes that still hold something of a job whose owner is dead."""
+        return [p.name for p in self.world.living() if job in p.core.holder.jobs]
+
+    def disagreement(self) -> str:
+        """What the living nodes think of each other; empty when they agree."""
+        nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT]
+        alive = {p.member.id: p.name for p in nodes}
+        for node in nodes:
+            seen = set(node.core.view.nodes())
+            missing = sorted(alive[i] for i in alive.keys() - seen)
+            ghosts = sorted(node.core.view.members[i].name for i in seen - alive.keys())
+            if missing or ghosts:
+                return f"{node.name} misses {missing} and believes in {ghosts}"
+        return ""
+
+    def balanced(self, job: JobId, process: Process) -> str:
+        """One line on how far a job has come, for the story of one that is stuck."""
+        owned = process.core.owner.jobs.get(job)
+        if owned is None:
+            return "its owner has forgotten it"
+        text = f"{owned.ledger.figures()}, {'open' if owned.open_ended else 'closed'}"
+        if isinstance(owned.ledger, IndexedLedger):
+            text += f", free {list(owned.ledger.free)[:5]}"
+        return text
+
+    # ------------------------------------------------------------ load
+
+    def said(self, process: Process, messages: Iterable[int]) -> None:
+        """A process sent messages with these numbers (0: control)."""
+        window = int(self.world.now / LOAD_WINDOW_SECONDS)
+        load = self._loads.get(process.number)
+        if load is None:
+            load = self._loads[process.number] = Load(window)
+        if load.window != window:
+            load.window, load.messages, load.control = window, 0, 0
+        for seq in messages:
+            load.messages += 1
+            if not seq:
+                load.control += 1
+        self.rate_max = max(self.rate_max, load.messages)
+        most = self.messages_a_second_max
+        if most is not None and load.control > most * (4 + len(process.ends)):
+            text = f"{process.name} sent {load.control} control messages within a second"
+            raise Breach("load", text)

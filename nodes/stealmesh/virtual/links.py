@@ -1,0 +1,389 @@
+"""Virtual connections that misbehave as ZeroMQ's do, and no worse.
+
+Does: Dial, Hangup, Send and Probe. Decides how long a message travels and what is left of it when
+something breaks. Refuses to know what is said.
+
+A connection is two pipes. Inside a pipe everything arrives once and in order. A pipe may be cut
+(nothing gets through and nobody is told) or stall; then what is sent waits in two lanes, and the
+control messages of one overtake the custody of the other, as in the real transport. When a
+connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
+each side is told. A cut that lasts is found out by the kernel's time-out.
+
+An acceptor cannot close one connection of its inbox: after its hang-up it is deaf, no more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from stealmesh_engine.effects import Dial, Hangup, Probe, Send
+from stealmesh_engine.events import Heard, LinkDown, LinkId, LinkUp, Probed
+from stealmesh_protocol.messages import Bye, Message
+
+if TYPE_CHECKING:
+    from stealmesh.virtual.world import Process, World
+
+CONNECT_SECONDS = 3.0
+HANDSHAKE_SECONDS = 5.0
+PROBE_SECONDS = 1.0
+HANDSHAKE_ROUND_TRIPS = 2
+RETRY_SECONDS = 0.05
+KERNEL_PATIENCE_SECONDS = (15.0, 25.0)
+RETRANSMIT_SECONDS_MAX = 0.5
+
+Parcel = tuple[float, Message | None, int, int]
+"""When it arrives, what (None: the connection is gone), its number, its acknowledgement."""
+
+
+@dataclass(slots=True)
+class Network:
+    """How links behave while nothing is wrong."""
+
+    latency_seconds: float = 0.00025
+    """One way."""
+    jitter: float = 0.3
+    """Up to this share of the latency is added, message by message."""
+
+
+class Pipe:
+    """One direction of a connection."""
+
+    __slots__ = (
+        "connection", "control", "custody", "cuts", "deaf", "link", "not_before", "source",
+        "target", "unsent", "wire",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, source: Process, target: Process) -> None:
+        self.connection = connection
+        self.source = source
+        self.target = target
+        self.link: LinkId = -1
+        """The connection's number at the target; -1: it has not heard of it yet."""
+        self.wire: deque[Parcel] = deque()
+        self.control: list[Parcel] = []
+        self.custody: list[Parcel] = []
+        self.cuts = 0
+        self.not_before = 0.0
+        self.deaf = False
+        """The target does not listen any more."""
+        self.unsent = False
+        """What is put in now goes nowhere."""
+
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}-{self.target.name}"
+
+
+class Connection:
+    """Two pipes; pipes[0] leads from the dialler to the acceptor."""
+
+    __slots__ = ("broken", "number", "pipes")
+
+    def __init__(self, number: int, dialler: Process, acceptor: Process) -> None:
+        self.number = number
+        self.pipes = (Pipe(self, dialler, acceptor), Pipe(self, acceptor, dialler))
+        self.broken = False
+
+
+class VirtualLinks:
+    """All connections of a world."""
+
+    def __init__(self, world: World, network: Network, rng: Random) -> None:
+        self.world = world
+        self.network = network
+        self.rng = rng
+        self.listening: dict[str, Process] = {}
+        self.connections: dict[int, Connection] = {}
+        self.cuts: dict[tuple[int, int], int] = {}
+        """(place, place) → how many faults keep this direction shut."""
+        self.silent: dict[str, None] = {}
+        """Endpoints of machines that are off: not even a refusal comes back."""
+        self.messages = 0
+        self.lost = 0
+        self._numbers = 0
+
+    # ------------------------------------------------------------ effects
+
+    def dial(self, dialler: Process, effect: Dial) -> None:
+        self._try_dial(dialler, effect, self.world.now + HANDSHAKE_SECONDS)
+
+    def hangup(self, process: Process, effect: Hangup) -> None:
+        end = process.ends.pop(effect.link, None)
+        if end is None:
+            process.dialling.pop(effect.link, None)
+            return
+        connection, side = end
+        ours, theirs = connection.pipes[side], connection.pipes[1 - side]
+        self._deafen(theirs)
+        if side == 0 and not ours.unsent:
+            ours.custody.append((0.0, None, 0, 0))  # behind all that was said
+            self._flush(ours)
+        ours.unsent = True
+
+    def send(self, process: Process, effect: Send) -> None:
+        end = process.ends.get(effect.link)
+        self.messages += 1
+        if end is None:
+            self.lost += 1
+            return
+        pipe = end[0].pipes[end[1]]
+        if pipe.unsent:
+            self.lost += 1
+            return
+        world = self.world
+        message = effect.message
+        if pipe.cuts or pipe.not_before > world.now:
+            overtakes = effect.seq == 0 and type(message) is not Bye
+            lane = pipe.control if overtakes else pipe.custody
+            lane.append((0.0, message, effect.seq, effect.ack))
+            return
+        network = self.network
+        at = world.now + network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+        wire = pipe.wire
+        if wire and wire[-1][0] > at:
+            at = wire[-1][0]
+        wire.append((at, message, effect.seq, effect.ack))
+        world.at(at, self._pump, pipe)
+
+    def probe(self, process: Process, effect: Probe) -> None:
+        endpoint = effect.endpoint
+        target = self.listening.get(endpoint)
+        answer: bool | None = target is not None
+        place = self.world.place_of(endpoint)
+        if endpoint in self.silent or self._is_cut(process.place, place):
+            answer = None
+        delay = PROBE_SECONDS if answer is None else 2 * self.latency()
+        self.world.after(delay, process.hear, Probed(endpoint, answer))
+
+    # ------------------------------------------------------------ what faults do
+
+    def cut(self, a: int, b: int) -> None:
+        """Nothing gets from place `a` to place `b` until it is mended."""
+        self.cuts[a, b] = self.cuts.get((a, b), 0) + 1
+        for connection in self.connections.values():
+            for pipe in connection.pipes:
+                if pipe.source.place == a and pipe.target.place == b:
+                    self._shut(pipe)
+
+    def mend(self, a: int, b: int) -> None:
+        left = self.cuts[a, b] - 1
+        if left:
+            self.cuts[a, b] = left
+        else:
+            del self.cuts[a, b]
+        for connection in self.connections.values():
+            for pipe in connection.pipes:
+                if pipe.source.place == a and pipe.target.place == b:
+                    self._open(pipe)
+
+    def stall(self, connection: Connection, seconds: float) -> None:
+        """Both directions stand still for a while."""
+        for pipe in connection.pipes:
+            pipe.not_before = max(pipe.not_before, self.world.now + seconds)
+            self.world.at(pipe.not_before, self._pump, pipe)
+
+    def reset(self, connection: Connection) -> None:
+        """The connection breaks; both processes live on."""
+        if connection.broken:
+            return
+        connection.broken = True
+        for pipe in connection.pipes:
+            self._sever(pipe)
+
+    def process_gone(self, process: Process, *, silent: bool) -> None:
+        """A process ended. Its kernel closes its connections, unless the machine is off."""
+        for endpoint in process.member.endpoints:
+            if self.listening.get(endpoint) is process:
+                del self.listening[endpoint]
+                if silent:
+                    self.silent[endpoint] = None
+        process.dialling.clear()
+        for connection, side in list(process.ends.values()):
+            self._deafen(connection.pipes[1 - side])
+            if not silent:
+                self.reset(connection)
+            elif not connection.broken:
+                ours = connection.pipes[side]
+                ours.unsent = True
+                self._truncate(ours)
+                self._shut(ours)
+        process.ends.clear()
+
+    def listen(self, process: Process) -> None:
+        """A process starts listening; what was left of an earlier life there is refused at last."""
+        for endpoint in process.member.endpoints:
+            self.listening[endpoint] = process
+            if endpoint in self.silent:
+                del self.silent[endpoint]
+                for connection in list(self.connections.values()):
+                    for pipe in connection.pipes:
+                        if pipe.source.place == process.place and not pipe.source.alive:
+                            pipe.cuts = self.cuts.get((pipe.source.place, pipe.target.place), 0)
+                            self.reset(connection)
+
+    def open_connections(self) -> list[Connection]:
+        """Connections that are up, in the order in which they were dialled."""
+        return [c for c in self.connections.values() if not c.broken]
+
+    def latency(self) -> float:
+        network = self.network
+        return network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+
+    # ------------------------------------------------------------ dialling
+
+    def _try_dial(self, dialler: Process, effect: Dial, until: float) -> None:
+        dialler.dialling[effect.link] = None
+        self.world.after(self.latency(), self._knock, dialler, effect, until)
+
+    def _knock(self, dialler: Process, effect: Dial, until: float) -> None:
+        """The first packet arrives: who is there?"""
+        if not dialler.alive or effect.link not in dialler.dialling:
+            return
+        world, endpoint = self.world, effect.endpoint
+        target = self.listening.get(endpoint)
+        there = world.place_of(endpoint)
+        unreachable = endpoint in self.silent or self._is_cut(dialler.place, there)
+        if unreachable or (target is not None and target.paused):
+            if world.now >= until - (HANDSHAKE_SECONDS - CONNECT_SECONDS if unreachable else 0):
+                self._not_up(dialler, effect.link, "no answer")
+            else:
+                world.after(RETRY_SECONDS, self._knock, dialler, effect, until)
+        elif target is None:
+            world.after(self.latency(), self._not_up, dialler, effect.link, "connection refused")
+        else:
+            delay = sum(self.latency() for _ in range(2 * HANDSHAKE_ROUND_TRIPS - 1))
+            world.after(delay, self._shake_hands, dialler, target, effect, until)
+
+    def _shake_hands(self, dialler: Process, target: Process, effect: Dial, until: float) -> None:
+        if not dialler.alive or effect.link not in dialler.dialling:
+            return
+        if not target.alive or target.paused or self._is_cut(dialler.place, target.place):
+            self._knock(dialler, effect, until)
+            return
+        del dialler.dialling[effect.link]
+        self._numbers += 1
+        connection = Connection(self._numbers, dialler, target)
+        self.connections[connection.number] = connection
+        connection.pipes[1].link = effect.link
+        dialler.ends[effect.link] = (connection, 0)
+        dialler.hear(LinkUp(effect.link))
+
+    def _not_up(self, dialler: Process, link: LinkId, reason: str) -> None:
+        if link in dialler.dialling:
+            del dialler.dialling[link]
+            dialler.hear(LinkDown(link, reason))
+
+    def _is_cut(self, a: int, b: int) -> bool:
+        return bool(self.cuts) and ((a, b) in self.cuts or (b, a) in self.cuts)
+
+    # ------------------------------------------------------------ pipes
+
+    def _pump(self, pipe: Pipe) -> None:
+        """Deliver what has arrived."""
+        now = self.world.now
+        if pipe.cuts or pipe.not_before > now:
+            return
+        if pipe.control or pipe.custody:
+            self._flush(pipe)
+        wire = pipe.wire
+        while wire and wire[0][0] <= now:
+            _, message, seq, ack = wire.popleft()
+            if pipe.deaf or not pipe.target.alive:
+                if message is not None:
+                    self.lost += 1
+                continue
+            if message is None:
+                self._tell_down(pipe, "connection closed")
+            else:
+                self._deliver(pipe, message, seq, ack)
+
+    def _deliver(self, pipe: Pipe, message: Message, seq: int, ack: int) -> None:
+        target = pipe.target
+        if pipe.link < 0:
+            pipe.link = target.next_accepted()
+            target.ends[pipe.link] = (pipe.connection, 1)
+        octets = 64 + sum(map(len, getattr(message, "blobs", ()))) if seq else 64
+        target.hear(Heard(pipe.link, self.world.carried(message), seq, ack, octets))
+
+    def _tell_down(self, pipe: Pipe, reason: str) -> None:
+        """The target learns that the connection is gone; what it says from now on goes nowhere."""
+        ours, theirs = pipe.connection.pipes
+        (theirs if pipe is ours else ours).unsent = True
+        self._deafen(pipe)
+        if pipe.link >= 0:
+            pipe.target.ends.pop(pipe.link, None)
+            pipe.target.hear(LinkDown(pipe.link, reason))
+
+    def _deafen(self, pipe: Pipe) -> None:
+        pipe.deaf = True
+        if all(each.deaf for each in pipe.connection.pipes):
+            self.connections.pop(pipe.connection.number, None)
+
+    def _flush(self, pipe: Pipe) -> None:
+        """The lanes go onto the wire: control first, then custody."""
+        if pipe.cuts or pipe.not_before > self.world.now:
+            return
+        waiting = pipe.control + pipe.custody
+        pipe.control, pipe.custody = [], []
+        at = self.world.now + self.latency()
+        if pipe.wire:
+            at = max(at, pipe.wire[-1][0])
+        pipe.wire.extend((at, message, seq, ack) for _, message, seq, ack in waiting)
+        self.world.at(at, self._pump, pipe)
+
+    def _shut(self, pipe: Pipe) -> None:
+        pipe.cuts += 1
+        patience = self.rng.uniform(*KERNEL_PATIENCE_SECONDS)
+        self.world.after(patience, self._time_out, pipe)
+
+    def _open(self, pipe: Pipe) -> None:
+        if not pipe.cuts:
+            return
+        pipe.cuts -= 1
+        if not pipe.cuts:
+            again = self.world.now + self.rng.uniform(0.0, RETRANSMIT_SECONDS_MAX)
+            pipe.not_before = max(pipe.not_before, again)
+            self.world.at(pipe.not_before, self._pump, pipe)
+
+    def _time_out(self, pipe: Pipe) -> None:
+        """The kernel gives a connection up that has been cut for long: both ends are told."""
+        connection = pipe.connection
+        if connection.number not in self.connections or not pipe.cuts:
+            return
+        connection.broken = True
+        for each in connection.pipes:
+            each.wire.clear()
+            each.control.clear()
+            each.custody.clear()
+            each.unsent = True
+            if each.target.alive and not each.deaf:
+                self._tell_down(each, "timed out")
+        self.connections.pop(connection.number, None)
+
+    def _sever(self, pipe: Pipe) -> None:
+        """Some of what is under way arrives, the rest is gone, then the target is told."""
+        self._truncate(pipe)
+        pipe.unsent = True
+        at = self.world.now + self.latency()
+        if pipe.wire:
+            at = max(at, pipe.wire[-1][0])
+        pipe.wire.append((at, None, 0, 0))
+        self.world.at(at, self._pump, pipe)
+
+    def _truncate(self, pipe: Pipe) -> None:
+        pipe.control.clear()
+        pipe.custody.clear()
+        luck = self.rng.random()
+        if luck < 0.4:
+            keep = 0
+        elif luck < 0.7:
+            keep = len(pipe.wire)
+        else:
+            keep = self.rng.randint(0, len(pipe.wire))
+        while len(pipe.wire) > keep:
+            pipe.wire.pop()
+            self.lost += 1

@@ -1,0 +1,148 @@
+"""What virtual jobs consist of: what an item costs, what becomes of it, and what must come out.
+
+Decides nothing. Items are plain numbers: their cost, their results and the trees of explore jobs
+are pure functions of a seed, so that a checker can say of every blob whether it is right.
+
+A result blob names exactly the items that it covers, with a fingerprint of them; an explore
+partial is a count and a sum over the visited tree nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, log
+
+import msgpack
+
+from stealmesh_protocol.ids import digest_of
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+_MASK = (1 << 64) - 1
+PRIME = (1 << 61) - 1
+
+
+def mix(seed: int, number: int) -> int:
+    """64 well-stirred bits (splitmix64): the same on every machine and under every hash seed."""
+    z = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x8CB92BA72F3D8DD7) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def share(seed: int, number: int) -> float:
+    """A number in (0, 1]."""
+    return ((mix(seed, number) >> 11) + 1) / (1 << 53)
+
+
+@dataclass(slots=True)
+class CostLaw:
+    """What each item costs: `const`, `exponential`, `pareto` or `skewed` (1 % has half of all)."""
+
+    name: str = "const"
+    mean_seconds: float = 0.01
+    seed: int = 0
+
+    def seconds(self, item: int) -> float:
+        if self.name == "const":
+            return self.mean_seconds
+        luck = share(self.seed, item)
+        if self.name == "exponential":
+            return -log(luck) * self.mean_seconds
+        if self.name == "pareto":
+            return min(luck ** (-1 / 1.5) / 3, 100.0) * self.mean_seconds
+        assert self.name == "skewed"
+        return self.mean_seconds * (50.0 if luck < 0.01 else 0.5)
+
+    def total(self, lo: int, hi: int) -> float:
+        if self.name == "const":
+            return (hi - lo) * self.mean_seconds
+        return sum(map(self.seconds, range(lo, hi)))
+
+
+@dataclass(slots=True)
+class Tree:
+    """A tree that grows while it is searched; a node is (name, depth)."""
+
+    seed: int
+    depth_max: int = 8
+    branching: int = 4
+
+    def root(self) -> tuple[int, int]:
+        return mix(self.seed, 0), 0
+
+    def children(self, node: tuple[int, int]) -> list[tuple[int, int]]:
+        name, depth = node
+        if depth >= self.depth_max:
+            return []
+        count = self.branching if depth < 2 else mix(name, 1) % (self.branching + 1)
+        return [(mix(name, 2 + number), depth + 1) for number in range(count)]
+
+    def totals(self, most: int = 1 << 30) -> tuple[int, int]:
+        """Nodes and the sum over their names, by plain search; gives up above `most` nodes."""
+        count, total, stack = 0, 0, [self.root()]
+        while stack and count < most:
+            node = stack.pop()
+            count += 1
+            total += node[0]
+            stack.extend(self.children(node))
+        return count, total % PRIME
+
+
+@dataclass(slots=True)
+class Work:
+    """One job as its workers and its checkers know it."""
+
+    number: int
+    spec: JobSpec
+    total: int = 0
+    law: CostLaw = field(default_factory=CostLaw)
+    tree: Tree | None = None
+    expected: tuple[int, int] = (0, 0)
+    """What an explore job must come to."""
+    function: bytes = b""
+    combine: bytes = b""
+    killers: dict[int, int] = field(default_factory=dict)
+    """Items (explore: the how-manieth visit) that kill their worker, and how often they will."""
+    failing: frozenset[int] = frozenset()
+    endless: frozenset[int] = frozenset()
+    visits: int = 0
+
+    def seconds(self, lo: int, hi: int) -> float:
+        if self.endless and any(lo <= item < hi for item in self.endless):
+            return inf
+        return self.law.total(lo, hi)
+
+    @property
+    def ideal_seconds(self) -> float:
+        """All of it on one worker."""
+        if self.tree is not None:
+            return self.expected[0] * self.law.mean_seconds
+        patience = self.spec.timeout * len(self.endless)
+        return patience + sum(
+            self.law.seconds(i) for i in range(self.total) if i not in self.endless
+        ) if self.law.name != "const" else patience + self.total * self.law.mean_seconds
+
+    def fingerprint(self, lo: int, hi: int) -> int:
+        """The sum of the squares of the items: a missing or doubled one shows."""
+        below = (hi - 1) * hi * (2 * hi - 1) // 6 - (lo - 1) * lo * (2 * lo - 1) // 6
+        return (below + self.number) % PRIME
+
+    def result(self, lo: int, hi: int) -> bytes:
+        blob: bytes = msgpack.packb((self.number, lo, hi, self.fingerprint(lo, hi)))
+        return blob
+
+    def failures(self, lo: int, hi: int) -> int:
+        found = sum(1 for item in self.failing if lo <= item < hi)
+        return min(found, 1) if self.spec.kind is JobKind.REDUCE else found
+
+
+def function_blob(name: str) -> tuple[bytes, bytes]:
+    """A shipped function: its bytes and its digest."""
+    blob = b"function " + name.encode()
+    return blob, digest_of(blob)
+
+
+def block_blob(number: int, lo: int, hi: int) -> bytes:
+    """The input items [lo, hi) of a block-fed job."""
+    blob: bytes = msgpack.packb((number, lo, hi))
+    return blob

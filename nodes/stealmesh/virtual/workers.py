@@ -1,0 +1,236 @@
+"""Virtual workers: they take as long as the work says, and answer what a real one would.
+
+Does: RunChunk, Retract, Share, StopWorker. Decides nothing about work; checks that what it is
+handed is what it should be (the right function, the right blocks, never a third chunk).
+
+A worker reads what its node sends after a moment (`PIPE_SECONDS`), runs one chunk at a time and
+lets one more wait. An item may kill it, fail, or never end. An explore bag is visited a few
+milliseconds at a time; between two visits the worker looks at its share flag and, every half
+second, takes stock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from stealmesh.virtual.work import PRIME, Work
+from stealmesh_engine.effects import Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost, WorkerReady
+from stealmesh_protocol.ids import digest_of
+from stealmesh_protocol.messages import JobKind
+
+if TYPE_CHECKING:
+    from stealmesh.virtual.world import Process
+
+PIPE_SECONDS = 0.00003
+STEP_SECONDS = 0.5
+VISIT_SECONDS = 0.01
+CODEC = 1
+
+
+class Bag:
+    """An explore bag while a worker unpacks it."""
+
+    __slots__ = ("count", "items", "seconds", "stocktaking", "total", "visited")
+
+    def __init__(self, items: list[tuple[int, int]], now: float) -> None:
+        self.items = items
+        self.stocktaking = now
+        self.count = 0
+        self.total = 0
+        self.visited = 0
+        self.seconds = 0.0
+
+
+class VirtualWorker:
+    """One worker process."""
+
+    __slots__ = ("bag", "life", "number", "process", "queue", "ready", "running", "sharing", "since")
+
+    def __init__(self, process: Process, number: int) -> None:
+        self.process = process
+        self.number = number
+        self.ready = False
+        self.life = 0
+        """Raised when it dies: what was planned for an earlier life does not happen."""
+        self.running: RunChunk | None = None
+        self.since = 0.0
+        self.queue: deque[RunChunk] = deque()
+        self.bag: Bag | None = None
+        self.sharing = False
+
+    def start(self) -> None:
+        if self.process.alive and not self.ready:
+            self.ready = True
+            self.process.hear(WorkerReady(self.number))
+
+    # ------------------------------------------------------------ what the node wants
+
+    def run(self, effect: RunChunk) -> None:
+        check = self.process.world.checkers
+        check.that(self.ready, "worker", f"worker {self.number} is not there")
+        check.that(len(self.queue) < 2, "worker", "a third chunk")
+        self._check_order(effect)
+        self.queue.append(effect)
+        self.process.world.after(PIPE_SECONDS, self._read, self.life)
+
+    def retract(self, effect: Retract) -> None:
+        self.process.world.after(PIPE_SECONDS, self._retract, self.life)
+
+    def share(self, effect: Share) -> None:
+        self.process.world.after(PIPE_SECONDS, self._share, self.life, effect.wanted)
+
+    def stop(self, effect: StopWorker) -> None:
+        self.process.world.after(PIPE_SECONDS, self._end, self.life, effect.reason, effect.blame)
+
+    def kill(self) -> None:
+        """Somebody kills the worker process; no item is to blame, but who could know that?"""
+        chunk = self.running
+        if chunk is not None:
+            killers = self.process.world.works[chunk.spec.job].killers
+            for item in range(chunk.lo, chunk.hi):
+                killers.setdefault(item, 0)
+        self._end(self.life, "killed by signal 9", True)
+
+    # ------------------------------------------------------------ inside
+
+    def _check_order(self, effect: RunChunk) -> None:
+        world = self.process.world
+        check, work = world.checkers, world.works[effect.spec.job]
+        check.that(effect.function == work.function, "worker", "was sent the wrong function")
+        check.that(effect.combine == work.combine, "worker", "was sent the wrong combine")
+        check.that(digest_of(effect.function) == effect.spec.function, "worker", "digest differs")
+        check.that(effect.lo < effect.hi, "worker", "was sent an empty chunk")
+        if effect.spec.kind is JobKind.EXPLORE or effect.spec.step:
+            return
+        upto = effect.lo
+        for block, blob in effect.blocks:
+            number, lo, hi = msgpack.unpackb(blob)
+            right = (number, lo, hi) == (work.number, block.lo, block.hi)
+            check.that(right, "worker", f"the block at {block.lo} has other items")
+            if block.lo <= upto:
+                upto = max(upto, block.hi)
+        check.that(upto >= effect.hi, "worker", f"no input for {upto} to {effect.hi}")
+
+    def _read(self, life: int) -> None:
+        if life == self.life and self.running is None and self.queue:
+            self._begin(self.queue.popleft())
+
+    def _begin(self, chunk: RunChunk) -> None:
+        world = self.process.world
+        work = world.works[chunk.spec.job]
+        self.running, self.since, self.sharing = chunk, world.now, False
+        if chunk.spec.kind is JobKind.EXPLORE:
+            items = [(int(name), int(depth)) for name, depth in msgpack.unpackb(chunk.blocks[0][1])]
+            right = len(items) == chunk.hi
+            world.checkers.that(right, "worker", "a bag has other items than its lease says")
+            self.bag = Bag(items, world.now)
+            self._visit(self.life, work)
+            return
+        for item, times in work.killers.items():
+            if times and chunk.lo <= item < chunk.hi:
+                work.killers[item] -= 1
+                seconds = work.seconds(chunk.lo, item + 1)
+                if seconds < inf:
+                    world.after(seconds, self._end, self.life, "killed by signal 11", True)
+                    return
+        seconds = work.seconds(chunk.lo, chunk.hi)
+        if seconds < inf:
+            world.after(seconds, self._done, self.life, work, seconds)
+
+    def _done(self, life: int, work: Work, seconds: float) -> None:
+        chunk = self.running
+        if life != self.life or chunk is None:
+            return
+        self.running = None
+        process = self.process
+        process.items += chunk.hi - chunk.lo
+        process.busy_seconds += seconds
+        blob, failed = work.result(chunk.lo, chunk.hi), work.failures(chunk.lo, chunk.hi)
+        process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, seconds, failed))
+        self._read(life)
+
+    def _retract(self, life: int) -> None:
+        if life == self.life:
+            chunk = self.queue.pop().chunk if self.queue else None
+            self.process.hear(Retracted(self.number, chunk))
+
+    def _share(self, life: int, wanted: bool) -> None:
+        if life == self.life:
+            self.sharing = wanted
+
+    def _end(self, life: int, reason: str, blame: bool) -> None:
+        """The worker's process ends; another takes its place after a while."""
+        if life != self.life or not self.process.alive:
+            return
+        self.life += 1
+        running, self.running = self.running, None
+        self.ready = False
+        self.queue.clear()
+        self.bag = None
+        number = running.chunk if running is not None else None
+        world = self.process.world
+        world.after(world.respawn_seconds, self.start)
+        self.process.hear(WorkerLost(self.number, number, reason, blame))
+
+    # ------------------------------------------------------------ explore bags
+
+    def _visit(self, life: int, work: Work) -> None:
+        """Visit some items, or find that the bag is empty."""
+        if life != self.life or self.bag is None or work.tree is None:
+            return
+        bag = self.bag
+        work.visits += 1
+        if work.killers.get(work.visits, 0):
+            work.killers[work.visits] -= 1
+            self._end(life, "killed by signal 11", True)
+            return
+        limit = max(1, int(VISIT_SECONDS / work.law.mean_seconds))
+        begun = bag.visited
+        while bag.items and bag.visited - begun < limit:
+            node = bag.items.pop()
+            bag.visited += 1
+            bag.count += 1
+            bag.total += node[0]
+            bag.items.extend(work.tree.children(node))
+        seconds = (bag.visited - begun) * work.law.mean_seconds
+        bag.seconds += seconds
+        self.process.items += bag.visited - begun
+        self.process.busy_seconds += seconds
+        self.process.world.after(seconds, self._look_up, life, work)
+
+    def _look_up(self, life: int, work: Work) -> None:
+        """Between two visits: is anything wanted, or anything due?"""
+        if life != self.life or self.bag is None or self.running is None:
+            return
+        bag, world = self.bag, self.process.world
+        spares: list[tuple[int, bytes]] = []
+        if self.sharing and len(bag.items) > 1:
+            spare = bag.items[1::2]
+            bag.items = bag.items[0::2]
+            spares.append((len(spare), msgpack.packb(spare)))
+            self.sharing = False
+        if not bag.items or spares or world.now - bag.stocktaking >= STEP_SECONDS:
+            self._take_stock(bag, spares)
+        if bag.items:
+            self._visit(life, work)
+        else:
+            self.running, self.bag = None, None
+            self._read(life)
+
+    def _take_stock(self, bag: Bag, spares: list[tuple[int, bytes]]) -> None:
+        assert self.running is not None
+        partial = msgpack.packb((bag.count, bag.total % PRIME)) if bag.visited else b""
+        rest = msgpack.packb(bag.items) if bag.items else b""
+        step = BagStep(
+            self.number, self.running.chunk, partial, rest, len(bag.items),
+            bag.visited, bag.seconds, spares,
+        )  # fmt: skip
+        bag.count = bag.total = bag.visited = 0
+        bag.seconds = 0.0
+        bag.stocktaking = self.process.world.now
+        self.process.hear(step)

@@ -1,0 +1,434 @@
+"""A virtual world: processes with cores, a heap of what is going to happen, one clock.
+
+Does what a driver does, for all processes at once: everything that has arrived is told before
+time passes, timers fire when the core said so, effects are performed in the order of the list.
+Decides nothing. What happens at one moment happens in the order in which it was planned, so a
+world is a function of its seed; the trace hash says in one number what happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+import msgspec
+
+from stealmesh.virtual.checkers import Breach, Checkers
+from stealmesh.virtual.links import Connection, Network, VirtualLinks
+from stealmesh.virtual.work import Work
+from stealmesh.virtual.workers import VirtualWorker
+from stealmesh_engine import effects as fx
+from stealmesh_engine.config import Config
+from stealmesh_engine.core import NodeCore
+from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkId, Tick
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Commit, Member, Message, Report, Role
+
+ARRIVALS, TIMERS = 0, 1
+"""At one moment what arrives comes before the timers."""
+TRACE_LINES_KEPT = 200
+TRACE_HASHED_TOGETHER = 512
+RESPAWN_SECONDS = 0.1
+STANDSTILL_ACTIONS = 100_000
+"""So many things at one and the same moment are a loop."""
+
+Listener = Callable[["Process", Any], None]
+
+
+class Process:
+    """One process life: a core, its workers, and what lies unread in its inbox."""
+
+    def __init__(
+        self, world: World, number: int, member: Member, place: int, config: Config, workers: int
+    ) -> None:
+        self.world = world
+        self.number = number
+        self.member = member
+        self.name = member.name
+        self.place = place
+        self.core = NodeCore(
+            member, config=config, rng=Random(f"{world.seed}/core/{number}"), audit=world.audit
+        )
+        self.workers = [VirtualWorker(self, each) for each in range(workers)]
+        self.alive = True
+        self.paused = False
+        self.left = False
+        self.inbox: list[Event] = []
+        self.ends: dict[LinkId, tuple[Connection, int]] = {}
+        self.dialling: dict[LinkId, None] = {}
+        self.listener: Listener | None = None
+        """The program that this process embeds: it is shown what the core delivers."""
+        self.items = 0
+        self.busy_seconds = 0.0
+        self.sent = 0
+        self.first_busy_at: float | None = None
+        self._accepted = -1
+        self._timer_at: float | None = None
+        self._awake_at: float | None = None
+
+    def next_accepted(self) -> LinkId:
+        self._accepted += 2
+        return self._accepted
+
+    # ------------------------------------------------------------ being told
+
+    def hear(self, event: Event) -> None:
+        """Something arrives. A process that stands still finds it later."""
+        if not self.alive:
+            return
+        self.inbox.append(event)
+        if self.paused:
+            return
+        delay = self.world.loop_seconds
+        if not delay:
+            self.wake()
+        elif self._awake_at is None:
+            self._awake_at = self.world.now + delay
+            self.world.at(self._awake_at, self._turn)
+
+    def _turn(self) -> None:
+        self._awake_at = None
+        if self.alive and not self.paused:
+            self.wake()
+
+    def _timer(self, at: float) -> None:
+        if self._timer_at != at:
+            return
+        self._timer_at = None
+        if self.alive and not self.paused:
+            self.wake()
+
+    def wake(self) -> None:
+        """One turn of the driver's loop: the inbox first, then time."""
+        world, core = self.world, self.core
+        events, self.inbox = self.inbox, []
+        due = core.next_deadline()
+        if due is None or due <= world.now:
+            events.append(Tick())
+        if events:
+            if core.owner.jobs or self.member.role is Role.CLIENT:
+                # One by one, so that it can be said of each delivery what led to it.
+                for event in events:
+                    self._step([event])
+            else:
+                self._step(events)
+        due = core.next_deadline()
+        if due is not None and self.alive and (self._timer_at is None or due < self._timer_at):
+            self._timer_at = max(due, world.now)
+            world.at(self._timer_at, self._timer, self._timer_at, priority=TIMERS)
+        elif due is not None and self._timer_at is not None and due > self._timer_at:
+            pass  # it fires early, finds nothing due and is set again
+
+    def _step(self, events: list[Event]) -> None:
+        world = self.world
+        for event in events:
+            world.trace(self, event)
+        valid = None
+        event = events[0]
+        if type(event) is CancelItems:
+            world.checkers.cancelled(event)
+        if type(event) is Heard and type(event.message) in (Report, Commit):
+            valid = world.checkers.before_owner_hears(self, event)
+        effects = self.core.steps(world.now, events)
+        sent = []
+        for effect in effects:
+            kind = type(effect)
+            if kind is fx.Send:
+                sent.append(effect.seq)
+                world.links.send(self, effect)
+            elif kind is fx.RunChunk:
+                if self.first_busy_at is None:
+                    self.first_busy_at = world.now
+                self.workers[effect.worker].run(effect)
+            elif kind is fx.Deliver:
+                if valid is not None:
+                    world.checkers.credited(effect, valid)
+                self._delivered(effect)
+            else:
+                _PERFORMERS[kind](self, effect)
+        if sent:
+            self.sent += len(sent)
+            world.checkers.said(self, sent)
+
+    # ------------------------------------------------------------ effects
+
+    def _dial(self, effect: fx.Dial) -> None:
+        self.world.links.dial(self, effect)
+
+    def _hangup(self, effect: fx.Hangup) -> None:
+        self.world.links.hangup(self, effect)
+
+    def _probe(self, effect: fx.Probe) -> None:
+        self.world.links.probe(self, effect)
+
+    def _retract(self, effect: fx.Retract) -> None:
+        self.workers[effect.worker].retract(effect)
+
+    def _share(self, effect: fx.Share) -> None:
+        self.workers[effect.worker].share(effect)
+
+    def _stop_worker(self, effect: fx.StopWorker) -> None:
+        self.workers[effect.worker].stop(effect)
+
+    def _delivered(self, effect: fx.Deliver) -> None:
+        self.world.checkers.delivered(effect)
+        if self.listener is not None:
+            self.listener(self, effect)
+
+    def _job_done(self, effect: fx.JobDone) -> None:
+        self.world.checkers.ended(effect.job)
+        if self.listener is not None:
+            self.listener(self, effect)
+
+    def _left(self, effect: fx.Left) -> None:
+        self.left = True
+        self.world.after(0.1, self.world.end, self)
+
+    def _ignore(self, effect: Any) -> None:
+        """Only a program would care."""
+
+
+_PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
+    fx.Dial: Process._dial,
+    fx.Hangup: Process._hangup,
+    fx.Probe: Process._probe,
+    fx.Retract: Process._retract,
+    fx.Share: Process._share,
+    fx.StopWorker: Process._stop_worker,
+    fx.ForgetJob: Process._ignore,
+    fx.JobDone: Process._job_done,
+    fx.ItemsRunning: Process._ignore,
+    fx.StatusReady: Process._ignore,
+    fx.Joined: Process._ignore,
+    fx.JoinFailed: Process._ignore,
+    fx.Left: Process._left,
+}
+
+
+class World:
+    """One heap, one clock, one seed.
+
+    With `audit` every core checks the whole of its accounts after every step. With `carry` each
+    message is encoded and decoded on its way. `loop_seconds` is how long a process takes to come
+    round: what arrives meanwhile is told together.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        network: Network | None = None,
+        config: Config | None = None,
+        audit: bool = True,
+        carry: bool = False,
+        hashing: bool = True,
+        loop_seconds: float = 0.0,
+        messages_a_second_max: float | None = None,
+    ) -> None:
+        self.seed = seed
+        self.now = 0.0
+        self.audit = audit
+        self.carry = carry
+        self.loop_seconds = loop_seconds
+        self.respawn_seconds = RESPAWN_SECONDS
+        self.config = config or Config()
+        self.links = VirtualLinks(self, network or Network(), Random(f"{seed}/links"))
+        self.checkers = Checkers(self, messages_a_second_max=messages_a_second_max)
+        self.processes: list[Process] = []
+        self.works: dict[JobId, Work] = {}
+        self.happened = 0
+        """Events told to cores."""
+        self.recent: deque[tuple[float, str, Event]] = deque(maxlen=TRACE_LINES_KEPT)
+        self.on_event: Callable[[str], None] | None = None
+        """Shown every line of the trace, for somebody who wants to read along."""
+        self._ids = Random(f"{seed}/ids")
+        self._heap: list[tuple[float, int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._planned = 0
+        self._places: dict[str, int] = {}
+        self._hashing = hashing
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._lines: list[str] = []
+        self._carriers: dict[type, msgspec.msgpack.Decoder[Any]] = {}
+
+    # ------------------------------------------------------------ time
+
+    def at(
+        self, when: float, action: Callable[..., None], *args: Any, priority: int = ARRIVALS
+    ) -> None:
+        self._planned += 1
+        heappush(self._heap, (when, priority, self._planned, action, args))
+
+    def after(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+        self._planned += 1
+        heappush(self._heap, (self.now + seconds, ARRIVALS, self._planned, action, args))
+
+    def run(self, until: float, *, unless: Callable[[], bool] | None = None) -> bool:
+        """Let time pass until then; ends early, with True, once `unless` holds (asked now and then)."""
+        heap = self._heap
+        asked = standing = 0
+        while heap and heap[0][0] <= until:
+            when, _, _, action, args = heappop(heap)
+            if when > self.now:
+                self.now = when
+                standing = 0
+            standing += 1
+            if standing > STANDSTILL_ACTIONS:
+                raise Breach("load", f"time stands still at {self.now:.6f}")
+            action(*args)
+            asked += 1
+            if unless is not None and asked % 16 == 0 and unless():
+                return True
+        if unless is not None and unless():
+            return True
+        self.now = max(self.now, until)
+        return False
+
+    # ------------------------------------------------------------ processes
+
+    def place_of(self, endpoint: str) -> int:
+        """The machine behind an address."""
+        return self._places.setdefault(endpoint, len(self._places))
+
+    def node(
+        self,
+        name: str,
+        *,
+        seeds: list[str] | None = None,
+        workers: int = 1,
+        endpoint: str = "",
+        ready_seconds: float = 0.0,
+        config: Config | None = None,
+    ) -> Process:
+        """A node starts and joins."""
+        endpoint = endpoint or f"tcp://{name}:7077"
+        process = self._start(name, Role.PLAIN, [endpoint], workers, config)
+        self.links.listen(process)
+        for worker in process.workers:
+            self.after(ready_seconds, worker.start)
+        self._join(process, seeds)
+        return process
+
+    def client(
+        self, name: str, *, seeds: list[str], config: Config | None = None
+    ) -> Process:
+        """A peer in a user's program starts and joins."""
+        process = self._start(name, Role.CLIENT, [], 0, config)
+        self._join(process, seeds)
+        return process
+
+    def living(self) -> Iterator[Process]:
+        return (process for process in self.processes if process.alive)
+
+    def crash(self, process: Process, *, silent: bool = False) -> None:
+        """The process ends at once; `silent`: its machine with it, so that nobody is told."""
+        if process.alive:
+            process.alive = False
+            self.links.process_gone(process, silent=silent)
+
+    def end(self, process: Process) -> None:
+        """The process ends in order: what it has said still goes out."""
+        if process.alive:
+            self.crash(process)
+
+    def restart(self, process: Process, *, seeds: list[str] | None = None) -> Process:
+        """A new life at the same address."""
+        assert not process.alive
+        return self.node(
+            f"{process.name}'",
+            seeds=seeds,
+            workers=len(process.workers),
+            endpoint=process.member.endpoints[0],
+            ready_seconds=0.05,
+        )
+
+    def pause(self, process: Process) -> None:
+        """The process stands still (SIGSTOP); its connections and its workers do not."""
+        process.paused = True
+
+    def resume(self, process: Process) -> None:
+        if process.paused:
+            process.paused = False
+            if process.alive:
+                process.wake()
+
+    def tell(self, process: Process, event: Event) -> None:
+        """The embedding program tells its core something."""
+        process.hear(event)
+
+    def preset_views(self) -> None:
+        """Everybody knows everybody from the start, and dials its lifelines (for large worlds)."""
+        members = [p.member for p in self.living() if p.member.role is not Role.CLIENT]
+        for process in self.living():
+            for member in members:
+                if member.id != process.member.id:
+                    process.core.view.join(member, self.now)
+
+    def _start(
+        self, name: str, role: Role, endpoints: list[str], workers: int, config: Config | None
+    ) -> Process:
+        number = len(self.processes)
+        place = self.place_of(endpoints[0] if endpoints else f"client {number}")
+        member = Member(
+            self._ids.randbytes(16), name, f"host{place}", role, endpoints, 1,
+            workers=workers, pid=number,
+        )  # fmt: skip
+        process = Process(self, number, member, place, config or self.config, workers)
+        self.processes.append(process)
+        return process
+
+    def _join(self, process: Process, seeds: list[str] | None) -> None:
+        if seeds is not None:
+            self.after(0.0, process.hear, Join(seeds))
+
+    # ------------------------------------------------------------ messages and the trace
+
+    def carried(self, message: Message) -> Message:
+        """The message as it comes out at the other end."""
+        if not self.carry:
+            return message
+        kind = type(message)
+        decoder = self._carriers.get(kind)
+        if decoder is None:
+            decoder = self._carriers[kind] = msgspec.msgpack.Decoder(kind)
+        copy: Message = decoder.decode(msgspec.msgpack.encode(message))
+        return copy
+
+    def trace(self, process: Process, event: Event) -> None:
+        self.happened += 1
+        self.recent.append((self.now, process.name, event))
+        if self._hashing:
+            self._lines.append(_line(self.now, process.name, event))
+            if len(self._lines) >= TRACE_HASHED_TOGETHER:
+                self._hash_lines()
+        if self.on_event is not None:
+            self.on_event(told(self.now, process.name, event))
+
+    def trace_hash(self) -> str:
+        """One number for all that happened so far."""
+        self._hash_lines()
+        return self._hash.hexdigest()
+
+    def _hash_lines(self) -> None:
+        self._hash.update("\n".join(self._lines).encode())
+        self._lines.clear()
+
+
+def _line(now: float, name: str, event: Event) -> str:
+    if type(event) is Heard:
+        kind = type(event.message).__name__
+        return f"{now!r} {name} {event.link} {kind} {event.seq} {event.ack}"
+    if type(event) is Tick:
+        return f"{now!r} {name}"
+    return f"{now!r} {name} {event!r}"
+
+
+def told(now: float, name: str, event: Event) -> str:
+    """One line of the trace for people."""
+    if isinstance(event, Heard):
+        text = repr(event.message)
+        return f"{now:10.5f} {name:>8} link {event.link} seq {event.seq} ack {event.ack} {text[:160]}"
+    return f"{now:10.5f} {name:>8} {repr(event)[:200]}"

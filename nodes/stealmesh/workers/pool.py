@@ -1,0 +1,677 @@
+"""The node's hold on its worker processes: performs effects, reports events, never blocks.
+
+One descriptor for the host's loop: when ``fileno()`` is readable, or ``next_deadline()`` has
+come, call ``collect(now)`` and step the core with every event it returned **before** calling the
+pool again (a call may return a worker's last results and its end; the next one its successor).
+
+What it decides: how bytes get to workers (inline, cached or already there), what a worker may
+forget, when to start a replacement, and what a dead worker had in its hands. That last one is
+exact: orders that a worker has not read are still in the kernel and are taken back; results
+that it sent are read to the end; what then remains is at most one chunk, the one that it ran.
+
+What it refuses to know: why a chunk is to be run, and what is in a blob. It unpickles nothing,
+runs nothing of the user's and imports neither cloudpickle nor NumPy.
+
+A death is believed when the nursery has buried the worker, not when a socket closes: a task's
+own child may hold a socket open, a task may close one.
+
+Whose idea: crash-loop back-off from process supervisors (daemontools, Erlang/OTP); names that
+outlive processes from the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from stealmesh.workers import wire
+from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
+from stealmesh_engine.effects import RunChunk
+from stealmesh_engine.events import (
+    BagStep,
+    ChunkDone,
+    Event,
+    Retracted,
+    WorkerLost,
+    WorkerReady,
+)
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Block, JobKind
+
+INLINE_OCTETS_MAX = 32 * 1024
+"""Items up to this size travel inside the order: one message, and nothing to forget later."""
+ORDER_OCTETS_MAX = 48 * 1024
+"""A longer order goes by the stream, and only its number by packet."""
+CACHE_OCTETS_MAX = 64 * 1024 * 1024
+"""What a worker may keep of functions and blocks; the least recently used go first."""
+
+FAILED_STARTS_MAX = 5
+BACKOFF_SECONDS_FIRST = 0.1
+BACKOFF_SECONDS_MAX = 5.0
+CLOSE_SECONDS_MAX = 5.0
+
+SINGLE_THREADED = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""One worker a core, each with as many threads as cores, would be slower than without threads."""
+
+GARBAGE = (ValueError, TypeError, struct.error)
+"""What reading raises when a task wrote into descriptors that were not its own."""
+
+_BLOCK_KEY = struct.Struct(">QQ")
+
+
+class State(Enum):
+    DOWN = "down"
+    """Waits for its next start, or for ever (see `broken`)."""
+    STARTING = "starting"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class Sentence:
+    """We ordered a kill: what to say when it has happened. `suspect` was running at that moment."""
+
+    reason: str
+    blame: bool
+    suspect: int | None
+
+
+@dataclass(slots=True)
+class Life:
+    """The connection to one worker process."""
+
+    orders: socket.socket
+    orders_back: socket.socket
+    """The worker's own receiving end: whoever reads an order first has it."""
+    stream: socket.socket
+    reader: FrameReader
+    writer: FrameWriter
+    pid: int = 0
+    unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
+    outstanding: dict[int, None] = field(default_factory=dict)
+    """Chunks ordered and not yet answered, oldest first."""
+    cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    """Key → octets, least recently used first: what the worker's cache will be."""
+    cached_octets: int = 0
+    sentence: Sentence | None = None
+    unfit: str = ""
+    """Its own words on why it could not start."""
+    watched: int = 0
+    """1: the stream waits to be written, 2: so do orders."""
+    condemned: bool = False
+    """Its stream is of no use any more; the nursery's word on its end is awaited."""
+
+
+@dataclass(slots=True)
+class Worker:
+    """A number that outlives its processes."""
+
+    number: int
+    state: State = State.DOWN
+    lives: int = 0
+    life: Life | None = None
+    failed_starts: int = 0
+    restart_at: float | None = None
+
+
+class WorkerPool:
+    """`count` worker processes. See the file's docstring for how to drive it."""
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        memory_limit_bytes: int | None = None,
+        initializer: bytes | None = None,
+        import_paths: Iterable[str] = (),
+        environment: Mapping[str, str] | None = None,
+        node_name: str = "",
+    ) -> None:
+        """`initializer` is a pickled pair (function, arguments), run once by every worker.
+
+        `import_paths` go in front of the workers' sys.path, `environment` over the node's own.
+        """
+        self._workers = [Worker(number) for number in range(count)]
+        self._setup = wire.pack(
+            [list(import_paths), memory_limit_bytes or 0, initializer or b"", node_name]
+        )
+        self._environment = dict.fromkeys(SINGLE_THREADED, "1")
+        self._environment |= os.environ
+        self._environment |= environment or {}
+        self._epoll = select.epoll()
+        self._by_fd: dict[int, Worker] = {}
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._nursery_failures = 0
+        self._control: socket.socket | None = None
+        self._letters: deque[tuple[bytes, tuple[socket.socket, ...]]] = deque()
+        self._flags_fd = _shared_file(max(1, count) * wire.WORDS_A_WORKER * 8)
+        self._flags = mmap.mmap(self._flags_fd, 0)
+        self._words = memoryview(self._flags).cast("Q")
+        self._events: list[Event] = []
+        self._closed = False
+        self.broken = ""
+        """Why some worker is not started any more; empty while all is well."""
+        self.orders_dropped = 0
+        """Orders for a worker whose end the core had not heard of yet; WorkerLost covers them."""
+
+    # ------------------------------------------------------------ for the host's loop
+
+    def start(self, now: float) -> None:
+        """Start the nursery and all workers. Each owes a WorkerReady, or a WorkerLost if it fails."""
+        assert self._nursery is None
+        assert not self._closed
+        self._start_nursery()
+        for worker in self._workers:
+            self._start(worker)
+
+    def fileno(self) -> int:
+        """Readable when there is something to collect (an epoll descriptor can itself be polled)."""
+        return self._epoll.fileno()
+
+    def next_deadline(self) -> float | None:
+        times = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
+        return min(times, default=None)
+
+    def collect(self, now: float) -> list[Event]:
+        """Whatever has happened since the last call, in order. Never waits."""
+        if self._closed:
+            return []
+        for worker in self._workers:
+            if worker.restart_at is not None and worker.restart_at <= now:
+                self._start(worker)
+        control = -1 if self._control is None else self._control.fileno()
+        control_ready = False
+        for fd, _ in self._epoll.poll(0):
+            if fd == control:
+                control_ready = True
+            else:
+                self._visit(self._by_fd.get(fd))
+        if control_ready:  # last: a worker's results come before the news of its death
+            self._hear_nursery(now)
+        events, self._events = self._events, []
+        return events
+
+    def worker_pids(self) -> list[int]:
+        lives = (worker.life for worker in self._workers)
+        return [life.pid for life in lives if life is not None and life.pid]
+
+    def close(self) -> None:
+        """Kill every worker with all it started, and wait until they are gone."""
+        if self._closed:
+            return
+        self._closed = True
+        for worker in self._workers:
+            worker.restart_at = None
+            self._drop_life(worker)
+        self._stop_nursery()
+        self._epoll.close()
+        self._words.release()
+        self._flags.close()
+        os.close(self._flags_fd)
+
+    # ------------------------------------------------------------ effects
+
+    def run(self, effect: RunChunk) -> None:
+        worker = self._workers[effect.worker]
+        life = worker.life
+        if life is None or worker.state is not State.READY or life.sentence is not None:
+            self.orders_dropped += 1
+            return
+        spec, passing = effect.spec, _Passing(life)
+        passing.function(spec.function, effect.function)
+        if spec.combine:
+            passing.function(spec.combine, effect.combine)
+        if spec.kind == JobKind.EXPLORE:
+            blocks = [passing.bag(effect.chunk, *effect.blocks[0])]
+        else:
+            blocks = [
+                passing.block(spec.job, block, blob, effect.lo, effect.hi)
+                for block, blob in effect.blocks
+            ]
+        record = [
+            int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
+            spec.retries, effect.lo, effect.hi, blocks,
+        ]  # fmt: skip
+        life.outstanding[effect.chunk] = None
+        life.unsent.append((effect.chunk, passing.order(effect.chunk, record)))
+        passing.trim()
+        self._push(worker, life)
+
+    def retract(self, worker_number: int) -> Retracted:
+        """Take back a chunk that the worker has not begun; from then on it will not run there."""
+        worker = self._workers[worker_number]
+        chunk = None if worker.life is None else self._take_back(worker.life)
+        if chunk is not None:
+            assert worker.life is not None
+            del worker.life.outstanding[chunk]
+            self._push(worker, worker.life)
+        return Retracted(worker_number, chunk)
+
+    def share(self, worker_number: int, wanted: bool) -> None:
+        self._words[worker_number * wire.WORDS_A_WORKER + wire.SHARE] = int(wanted)
+
+    def abandon(self, worker_number: int, chunk: int) -> None:
+        """The worker stops exploring that bag, if it still is: its next BagStep is the last, and
+        has all that is left of the bag as a spare."""
+        self._words[worker_number * wire.WORDS_A_WORKER + wire.ABANDON] = chunk + 1
+
+    def stop(self, worker_number: int, reason: str, blame: bool) -> None:
+        """Kill the process. Only the chunk that runs now is blamed, not one begun since."""
+        life = self._workers[worker_number].life
+        if life is None or life.sentence is not None:
+            return
+        life.sentence = Sentence(reason, blame, _first(life))
+        self._kill(self._workers[worker_number])
+
+    def forget(self, job: JobId) -> None:
+        """Blocks of the job go; functions stay until room is needed: the next job may use them."""
+        for worker in self._workers:
+            life = worker.life
+            if life is None or worker.state is not State.READY:
+                continue
+            gone = [key for key in life.cached if key.startswith(job) and len(key) > len(job)]
+            if gone:
+                passing = _Passing(life)
+                for key in gone:
+                    passing.forget(key)
+                life.unsent.append((None, wire.pack([None, life.writer.frames])))
+                self._push(worker, life)
+
+    # ------------------------------------------------------------ orders
+
+    def _push(self, worker: Worker, life: Life) -> None:
+        """Send what can be sent now, and watch for the rest."""
+        if life.condemned:
+            return
+        try:
+            life.writer.flush()
+            while life.unsent:
+                life.orders.send(life.unsent[0][1])
+                life.unsent.popleft()
+        except BlockingIOError:
+            pass
+        except (wire.Ended, ConnectionError):
+            self._condemn(worker)
+            return
+        self._watch(life, worker)
+
+    def _watch(self, life: Life, worker: Worker) -> None:
+        wanted = int(life.writer.is_waiting) | int(bool(life.unsent)) << 1
+        if wanted == life.watched:
+            return
+        if (wanted ^ life.watched) & 1:
+            mask = select.EPOLLIN | (select.EPOLLOUT if wanted & 1 else 0)
+            self._epoll.modify(life.stream, mask)
+        if (wanted ^ life.watched) & 2:
+            self._epoll.modify(life.orders, select.EPOLLOUT if wanted & 2 else 0)
+        life.watched = wanted
+
+    def _take_back(self, life: Life) -> int | None:
+        """One chunk that the worker has not read, the newest where we can choose."""
+        for index in range(len(life.unsent) - 1, -1, -1):
+            chunk = life.unsent[index][0]
+            if chunk is not None:
+                del life.unsent[index]
+                return chunk
+        while True:
+            try:
+                packet = life.orders_back.recv(wire.PACKET_OCTETS_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            chunk = wire.unpack(packet)[0]
+            if chunk is not None:
+                assert isinstance(chunk, int)
+                return chunk
+            # An order to catch up: the worker gets it behind the others, which ask for as much.
+            life.unsent.append((None, wire.pack([None, life.writer.frames])))
+
+    # ------------------------------------------------------------ what workers say
+
+    def _visit(self, worker: Worker | None) -> None:
+        if worker is None or worker.life is None:
+            return  # it was lost earlier in this very call
+        life = worker.life
+        try:
+            self._read_once(worker, life)
+        except BlockingIOError:
+            pass
+        except wire.Ended:
+            self._condemn(worker)
+        except GARBAGE as error:
+            life.sentence = Sentence(f"sent its node garbage: {error}", True, _first(life))
+            self._condemn(worker)
+            self._kill(worker)
+        if life.watched:
+            self._push(worker, life)
+
+    def _read_once(self, worker: Worker, life: Life) -> None:
+        for kind, payload in life.reader.read():
+            if kind == Kind.RESULT:
+                chunk, codec, failed, seconds = wire.RESULT_HEAD.unpack_from(payload)
+                _settle(life, chunk)
+                blob = bytes(payload[wire.RESULT_HEAD.size :])
+                self._events.append(ChunkDone(worker.number, chunk, codec, blob, seconds, failed))
+            elif kind == Kind.STEP:
+                self._events.append(_bag_step(worker.number, life, payload))
+            elif kind == Kind.READY:
+                worker.state = State.READY
+                worker.failed_starts = 0
+                self._nursery_failures = 0
+                self._events.append(WorkerReady(worker.number))
+            elif kind == Kind.UNFIT:
+                life.unfit = bytes(payload).decode(errors="replace")
+
+    def _condemn(self, worker: Worker) -> None:
+        """The stream has ended: dead, or as good as dead. The nursery will tell what it was."""
+        life = worker.life
+        assert life is not None
+        life.condemned = True
+        self._unregister(life)
+        if life.sentence is None:
+            self._kill(worker)
+
+    # ------------------------------------------------------------ births and deaths
+
+    def _start(self, worker: Worker) -> None:
+        assert worker.life is None
+        if self._control is None:
+            return  # there is no nursery, and `broken` says why
+        orders, orders_back = wire.packets()
+        stream, stream_far = wire.streams()
+        orders.setblocking(False)
+        stream.setblocking(False)
+        life = Life(orders, orders_back, stream, FrameReader(stream), FrameWriter(stream))
+        worker.lives += 1
+        worker.life = life
+        worker.state = State.STARTING
+        worker.restart_at = None
+        place = worker.number * wire.WORDS_A_WORKER
+        self._words[place + wire.SHARE] = 0
+        self._words[place + wire.ABANDON] = 0
+        for sock in (orders, stream):
+            self._by_fd[sock.fileno()] = worker
+        self._epoll.register(stream, select.EPOLLIN)
+        self._epoll.register(orders, 0)
+        letter = wire.pack([Word.SPAWN, worker.number, worker.lives])
+        self._letters.append((letter, (orders_back, stream_far)))
+        self._post()
+        life.writer.put(Kind.SETUP, self._setup)
+        self._push(worker, life)
+
+    def _kill(self, worker: Worker) -> None:
+        self._letters.append((wire.pack([Word.KILL, worker.number, worker.lives]), ()))
+        self._post()
+
+    def _post(self) -> None:
+        """Send letters to the nursery. What does not fit waits; when it is dead they are void."""
+        control = self._control
+        if control is None:
+            return
+        while self._letters:
+            letter, sockets = self._letters[0]
+            try:
+                socket.send_fds(control, [letter], [sock.fileno() for sock in sockets])
+            except BlockingIOError:
+                self._epoll.modify(control, select.EPOLLIN | select.EPOLLOUT)
+                return
+            except ConnectionError:
+                return  # its end of file says so too, and is handled in one place
+            self._letters.popleft()
+            if sockets:
+                sockets[-1].close()  # the worker's end of the stream: only it may hold that
+        self._epoll.modify(control, select.EPOLLIN)
+
+    def _hear_nursery(self, now: float) -> None:
+        control = self._control
+        assert control is not None
+        while True:
+            try:
+                packet = control.recv(wire.PACKET_OCTETS_MAX)
+            except BlockingIOError:
+                break
+            except ConnectionError:
+                packet = b""
+            if not packet:
+                self._lose_nursery(now)
+                return
+            word, number, life, text = wire.unpack(packet)
+            worker = self._workers[number]
+            if worker.lives != life or worker.life is None:
+                continue
+            if word == Word.BORN:
+                worker.life.pid = text
+            else:
+                self._lose(worker, text, now)
+        self._post()
+
+    def _lose(self, worker: Worker, cause: str, now: float) -> None:
+        """A worker is dead: settle what it had, say so, and see to a successor."""
+        life = worker.life
+        assert life is not None
+        untouched = set()
+        while (chunk := self._take_back(life)) is not None:
+            untouched.add(chunk)
+        self._read_to_the_end(worker, life)
+        running = [chunk for chunk in life.outstanding if chunk not in untouched]
+        assert len(running) <= 1, running
+        was_ready = worker.state is State.READY
+        self._drop_life(worker)
+        loss = _loss(worker.number, life, running, cause, was_ready)
+        self._events.append(loss)
+        if was_ready:
+            self._start(worker)
+        else:
+            self._start_later(worker, loss.reason, now)
+
+    def _read_to_the_end(self, worker: Worker, life: Life) -> None:
+        try:
+            while True:
+                self._read_once(worker, life)
+        except (BlockingIOError, wire.Ended, *GARBAGE):
+            pass
+
+    def _start_later(self, worker: Worker, reason: str, now: float) -> None:
+        worker.failed_starts += 1
+        if worker.failed_starts < FAILED_STARTS_MAX:
+            pause = BACKOFF_SECONDS_FIRST * 2 ** (worker.failed_starts - 1)
+            worker.restart_at = now + min(pause, BACKOFF_SECONDS_MAX)
+            return
+        self.broken = (
+            f"worker {worker.number} failed to start {worker.failed_starts} times in a row and is "
+            f"not started again; the last time: {reason}"
+        )
+
+    def _unregister(self, life: Life) -> None:
+        for sock in (life.orders, life.stream):
+            if self._by_fd.pop(sock.fileno(), None) is not None:
+                self._epoll.unregister(sock)
+        life.watched = 0
+
+    def _drop_life(self, worker: Worker) -> None:
+        life, worker.life = worker.life, None
+        worker.state = State.DOWN
+        if life is None:
+            return
+        self._unregister(life)
+        for sock in (life.orders, life.orders_back, life.stream):
+            sock.close()
+
+    # ------------------------------------------------------------ the nursery
+
+    def _start_nursery(self) -> None:
+        ours, theirs = wire.packets()
+        ours.setblocking(False)
+        code = (
+            f"import sys; sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "
+            "from stealmesh.workers.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]))"
+        )
+        with theirs:
+            fds = (theirs.fileno(), self._flags_fd)
+            self._nursery = subprocess.Popen(
+                [sys.executable, "-c", code, *map(str, fds)],
+                stdin=subprocess.DEVNULL,
+                env=self._environment,
+                pass_fds=fds,
+                start_new_session=True,  # a terminal's Ctrl-C and hang-up are the node's to judge
+            )
+        self._control = ours
+        self._epoll.register(ours, select.EPOLLIN)
+
+    def _stop_nursery(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        for _, sockets in self._letters:
+            for sock in sockets:
+                sock.close()
+        self._letters.clear()
+        if self._nursery is None:
+            return
+        try:
+            self._nursery.wait(CLOSE_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._nursery.kill()  # its workers die with it
+            self._nursery.wait()
+        self._nursery = None
+
+    def _lose_nursery(self, now: float) -> None:
+        """Its workers die with it; what they had started is ours to kill. Then begin anew."""
+        lives = [worker for worker in self._workers if worker.life is not None]
+        for pid in self.worker_pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self._stop_nursery()
+        self._nursery_failures += 1
+        if self._nursery_failures < FAILED_STARTS_MAX:
+            self._start_nursery()
+        else:
+            self.broken = "the nursery, which starts workers, ended again and again"
+        for worker in lives:
+            assert worker.life is not None
+            if worker.life.sentence is None:
+                worker.life.sentence = Sentence("the nursery, its parent, died", False, None)
+            self._lose(worker, "", now)
+
+
+class _Passing:
+    """What one order needs the worker to have, put on the stream unless it has it already."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._inline_room = INLINE_OCTETS_MAX
+        self._used: set[bytes] = set()
+        self._passing: list[bytes] = []
+
+    def function(self, digest: bytes, blob: bytes) -> None:
+        self._cached(digest, blob)
+
+    def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
+        key = job + _BLOCK_KEY.pack(block.lo, block.hi)
+        whole = lo <= block.lo and block.hi <= hi
+        if whole and len(blob) <= self._inline_room and key not in self._life.cached:
+            self._inline_room -= len(blob)
+            return [block.lo, block.hi, block.codec, b"", blob]
+        self._cached(key, blob)
+        return [block.lo, block.hi, block.codec, key, b""]
+
+    def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
+        if len(blob) <= self._inline_room:
+            return [block.lo, block.hi, block.codec, b"", blob]
+        return [block.lo, block.hi, block.codec, self._once(b"bag" + wire.pack(chunk), blob), b""]
+
+    def order(self, chunk: int, record: list[object]) -> bytes:
+        """The packet; to be asked for last, as it says how many frames come before it."""
+        packet = wire.pack([chunk, self._life.writer.frames, *record])
+        if len(packet) <= ORDER_OCTETS_MAX:
+            return packet
+        self._once(wire.pack(chunk), packet)
+        return wire.pack([chunk, self._life.writer.frames])
+
+    def trim(self) -> None:
+        """After the order: forget what was for it alone, and what there is no room for."""
+        for key in self._passing:
+            self._life.writer.put(Kind.FORGET, key)
+        cached = self._life.cached
+        while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
+            self.forget(next(iter(cached)))
+
+    def forget(self, key: bytes) -> None:
+        self._life.cached_octets -= self._life.cached.pop(key)
+        self._life.writer.put(Kind.FORGET, key)
+
+    def _once(self, key: bytes, blob: bytes) -> bytes:
+        self._put(key, blob)
+        self._passing.append(key)
+        return key
+
+    def _cached(self, key: bytes, blob: bytes) -> None:
+        cached = self._life.cached
+        self._used.add(key)
+        if key in cached:
+            cached.move_to_end(key)
+            return
+        self._put(key, blob)
+        cached[key] = len(blob)
+        self._life.cached_octets += len(blob)
+
+    def _put(self, key: bytes, blob: bytes) -> None:
+        self._life.writer.put(Kind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)
+
+
+def _first(life: Life) -> int | None:
+    """The oldest unanswered chunk: the one that runs, unless the worker is just between two."""
+    return next(iter(life.outstanding), None)
+
+
+def _settle(life: Life, chunk: int) -> None:
+    if chunk not in life.outstanding:
+        raise ValueError(f"an answer for chunk {chunk}, which it was not given")
+    del life.outstanding[chunk]
+
+
+def _bag_step(worker: int, life: Life, payload: memoryview) -> BagStep:
+    chunk, remaining, items, seconds, failed, partial, rest, spares = wire.unpack(payload)
+    if not remaining:
+        _settle(life, chunk)
+    given = [(count, blob) for count, blob in spares]
+    return BagStep(worker, chunk, partial, rest, remaining, items, seconds, given, failed)
+
+
+def _loss(worker: int, life: Life, running: list[int], cause: str, was_ready: bool) -> WorkerLost:
+    chunk = running[0] if running else None
+    if life.sentence is not None:
+        blame = life.sentence.blame and chunk is not None and chunk == life.sentence.suspect
+        return WorkerLost(worker, chunk, life.sentence.reason, blame)
+    if was_ready:
+        return WorkerLost(worker, chunk, cause, blame=chunk is not None)
+    reason = f"could not start: {life.unfit.strip() or cause}"
+    return WorkerLost(worker, None, reason, blame=False)
+
+
+def _shared_file(octets: int) -> int:
+    """Memory without a name that other processes can map."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("stealmesh-workers")
+    else:
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+    os.truncate(fd, octets)
+    return fd

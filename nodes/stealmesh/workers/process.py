@@ -1,0 +1,337 @@
+"""A worker's life: take an order, do it, send what came of it, until killed.
+
+The loop is the product's speed, so it is short: one packet in, one frame out. It reads the
+stream only when an order says that something there comes first, and it looks for the next
+order for a few microseconds before it goes to sleep, because waking a sleeping processor takes
+longer than most round trips (about 40 µs in a virtual machine).
+
+It refuses to know about other workers, other nodes, leases and ledgers. It never decides to
+live on: any doubt about its connection to the node ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pickle import loads
+from time import perf_counter
+from typing import Any, NoReturn
+
+from stealmesh.workers import runner, wire
+from stealmesh.workers.runner import Chunk, Outcome, Step
+from stealmesh.workers.wire import Kind
+
+SPIN_SECONDS = 60e-6
+"""How long to look for an order before sleeping. Longer burns what others could use: a node's
+answer to a result takes about 30 µs, and whoever has nothing by then will not have it soon."""
+
+TEXT_OCTETS_MAX = 64 * 1024
+
+
+def live(orders: socket.socket, stream: socket.socket, line: memoryview) -> NoReturn:
+    """From the fork to the end. `line` is this worker's part of the shared words."""
+    orders.setblocking(True)
+    stream.setblocking(True)
+    _tidy_standard_files()
+    _close_in_children(orders, stream)
+    mirror = Mirror(stream)
+    try:
+        desk = _prepare(mirror.setup(), line)
+    except wire.Ended:
+        os._exit(0)
+    except BaseException:  # noqa: BLE001 - an initializer may raise anything, SystemExit included
+        text = traceback.format_exc()[-TEXT_OCTETS_MAX:]
+        _send(stream, Kind.UNFIT, text.encode(errors="backslashreplace"))
+        _flush()
+        os._exit(1)
+    try:
+        _send(stream, Kind.READY)
+        _serve(orders, stream, mirror, desk, os.getpid())
+    except (wire.Ended, ConnectionError):
+        os._exit(0)  # the node is gone, or has no use for us
+
+
+def _serve(
+    orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: Desk, pid: int
+) -> NoReturn:
+    room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
+    while True:
+        order = wire.unpack(room[: _next_order(orders, room)])
+        number, after = order[0], order[1]
+        mirror.catch_up(after)
+        if number is None:
+            continue  # only told to catch up
+        if len(order) == 2:
+            order = wire.unpack(mirror.take(wire.pack(number)))
+        chunk = Chunk(*order[2:])
+        if chunk.kind == wire.EXPLORE:
+            for step in desk.explore(number, chunk, mirror):
+                _check_still_me(pid)
+                _send(stream, Kind.STEP, wire.pack(_step_record(number, step)))
+        else:
+            outcome = desk.work(chunk, mirror)
+            _check_still_me(pid)
+            _send(stream, Kind.RESULT, _result_head(number, outcome), outcome.blob)
+            del outcome
+
+
+def _next_order(orders: socket.socket, room: memoryview) -> int:
+    deadline = perf_counter() + SPIN_SECONDS
+    while True:
+        try:
+            octets = orders.recv_into(room, 0, socket.MSG_DONTWAIT)
+            break
+        except BlockingIOError:
+            if perf_counter() > deadline:
+                octets = orders.recv_into(room)
+                break
+            os.sched_yield()
+    if not octets:
+        raise wire.Ended
+    return octets
+
+
+def _send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
+    for piece in wire.frame(kind, *pieces):
+        stream.sendall(piece)
+
+
+def _result_head(number: int, outcome: Outcome) -> bytes:
+    return wire.RESULT_HEAD.pack(number, outcome.codec, outcome.failed, outcome.seconds)
+
+
+def _step_record(number: int, step: Step) -> list[object]:
+    return [
+        number, step.remaining, step.items, step.seconds, step.failed,
+        step.partial, step.rest, step.spares,
+    ]  # fmt: skip
+
+
+def _check_still_me(pid: int) -> None:
+    """A task that forked and came back twice must answer once: the copy goes, without a word."""
+    if os.getpid() != pid:
+        os._exit(0)
+    _flush()
+
+
+def _flush() -> None:
+    """What a task printed must be out before its result is: a kill may come at any time."""
+    for file in (sys.stdout, sys.stderr):
+        # Closed, full or replaced by a task: its output, its loss.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            file.flush()
+
+
+# ---------------------------------------------------------------- what the node sent ahead
+
+
+class Mirror:
+    """The worker's side of the stream: blobs by key, exactly as the node believes them to be."""
+
+    def __init__(self, stream: socket.socket) -> None:
+        self._frames = wire.FrameReader(stream)
+        self._ahead: list[tuple[int, memoryview]] = []
+        self._read = 0
+        self._blobs: dict[bytes, bytes] = {}
+        self.forgotten: list[bytes] = []
+        """Keys that went since the desk last looked."""
+
+    def setup(self) -> list[Any]:
+        kind, payload = self._next()
+        assert kind == Kind.SETUP, kind
+        record: list[Any] = wire.unpack(payload)
+        return record
+
+    def catch_up(self, after: int) -> None:
+        """Read exactly as far as the order that is about to run was told to rely on."""
+        while self._read < after:
+            kind, payload = self._next()
+            if kind == Kind.PUT:
+                (octets,) = wire.PUT_HEAD.unpack_from(payload)
+                body = wire.PUT_HEAD.size + octets
+                self._blobs[bytes(payload[wire.PUT_HEAD.size : body])] = bytes(payload[body:])
+            else:
+                assert kind == Kind.FORGET, kind
+                key = bytes(payload)
+                self._blobs.pop(key, None)
+                self.forgotten.append(key)
+
+    def _next(self) -> tuple[int, memoryview]:
+        while not self._ahead:
+            self._ahead = self._frames.read()
+            self._ahead.reverse()
+        self._read += 1
+        return self._ahead.pop()
+
+    def get(self, key: bytes) -> bytes:
+        return self._blobs[key]
+
+    def take(self, key: bytes) -> bytes:
+        return self._blobs.pop(key)
+
+
+@dataclass(slots=True)
+class Open:
+    """The block that chunks are being cut from, unpacked once. Items before `upto` were handed out.
+
+    A task may have changed an item that it was given, so none is handed out twice: whoever
+    needs one again gets it from the blob.
+    """
+
+    key: bytes
+    items: list[Any]
+    upto: int
+
+
+@dataclass(slots=True)
+class Desk:
+    """Turns an order into arguments for the runner: functions loaded, blocks opened."""
+
+    line: memoryview
+    where: str
+    functions: dict[bytes, Any] = field(default_factory=dict)
+    limits: dict[bytes, int] = field(default_factory=dict)
+    """How many items of an explore bag to visit at once, as last learned, by function."""
+    open: Open | None = None
+
+    def work(self, chunk: Chunk, mirror: Mirror) -> Outcome:
+        self._tidy(mirror)
+        try:
+            function = self._load(chunk.function, mirror)
+            combine = self._load(chunk.combine, mirror) if chunk.combine else None
+            items = self._items(chunk, mirror)
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
+            return runner.all_failed(chunk, error, self.where)
+        return runner.run(chunk, function, combine, items, partial(self._again, chunk, mirror))
+
+    def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
+        self._tidy(mirror)
+        try:
+            visit = self._load(chunk.function, mirror)
+            combine = self._load(chunk.combine, mirror)
+            _, _, _, key, blob = chunk.blocks[0]
+            bag = runner.open_bag(mirror.take(key) if key else blob)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            yield runner.bag_failed(error, self.where)
+            return
+        pace = runner.Pace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
+        flags = Flags(self.line, number)
+        yield from runner.explore(visit, combine, bag, chunk.retries, flags, pace)
+        self.limits[chunk.function] = pace.limit
+
+    def _tidy(self, mirror: Mirror) -> None:
+        if not mirror.forgotten:
+            return
+        for key in mirror.forgotten:
+            self.functions.pop(key, None)
+            if self.open is not None and self.open.key == key:
+                self.open = None
+        mirror.forgotten.clear()
+
+    def _load(self, digest: bytes, mirror: Mirror) -> Any:
+        function = self.functions.get(digest)
+        if function is None:
+            function = load_patiently(mirror.get(digest))
+            self.functions[digest] = function
+        return function
+
+    def _items(self, chunk: Chunk, mirror: Mirror) -> list[Any] | range:
+        if chunk.step:
+            first = chunk.start + chunk.lo * chunk.step
+            return range(first, first + (chunk.hi - chunk.lo) * chunk.step, chunk.step)
+        items: list[Any] = []
+        for block in chunk.blocks:
+            if block[0] < chunk.hi and chunk.lo < block[1]:
+                items += self._cut(chunk, block, mirror)
+        return items
+
+    def _cut(self, chunk: Chunk, block: list[Any], mirror: Mirror) -> list[Any]:
+        low, high, codec, key, blob = block
+        lo, hi = max(chunk.lo, low) - low, min(chunk.hi, high) - low
+        if not key:
+            return runner.open_block(codec, blob)[lo:hi]
+        if self.open is None or self.open.key != key or self.open.upto > lo:
+            self.open = Open(key, runner.open_block(codec, mirror.get(key)), 0)
+        items = self.open.items[lo:hi]
+        self.open.upto = hi
+        return items
+
+    def _again(self, chunk: Chunk, mirror: Mirror, lo: int, hi: int) -> list[Any] | range:
+        """Items [lo, hi) of the chunk as they were sent, for another attempt."""
+        self.open = None
+        return self._items(replace(chunk, lo=chunk.lo + lo, hi=chunk.lo + hi), mirror)
+
+
+class Flags:
+    """What the node can say to a running bag without a message."""
+
+    def __init__(self, line: memoryview, number: int) -> None:
+        self._line = line
+        self._number = number + 1
+
+    def is_share_wanted(self) -> bool:
+        return self._line[wire.SHARE] != 0
+
+    def shared(self) -> None:
+        self._line[wire.SHARE] = 0
+
+    def is_abandoned(self) -> bool:
+        return bool(self._line[wire.ABANDON] == self._number)
+
+
+def load_patiently(blob: bytes) -> Any:
+    """Unpickle; when a module is missing, look again: its file may be younger than our start."""
+    try:
+        return loads(blob)
+    except ImportError:
+        importlib.invalidate_caches()
+        return loads(blob)
+
+
+# ---------------------------------------------------------------- before the first order
+
+
+def _prepare(setup: list[Any], line: memoryview) -> Desk:
+    import_paths, memory_limit, initializer, node_name = setup
+    sys.path[:0] = [path for path in import_paths if path not in sys.path]
+    if memory_limit:
+        limit_memory(memory_limit)
+    if initializer:
+        function, arguments = load_patiently(initializer)
+        function(*arguments)
+    return Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})")
+
+
+def limit_memory(octets: int) -> None:
+    """From here on an allocation past the limit raises MemoryError in whatever asked for it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY:
+        octets = min(octets, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (octets, hard))
+
+
+def _tidy_standard_files() -> None:
+    """Tasks read nothing, print whole lines, and cannot be interrupted from a keyboard."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for file in (sys.stdout, sys.stderr):
+        if hasattr(file, "reconfigure"):
+            file.reconfigure(line_buffering=True)
+
+
+def _close_in_children(orders: socket.socket, stream: socket.socket) -> None:
+    """A process that a task forks must not keep our side of the conversation open."""
+
+    def close() -> None:
+        orders.close()
+        stream.close()
+
+    os.register_at_fork(after_in_child=close)

@@ -1,0 +1,220 @@
+"""What a node, its nursery and its worker processes say to each other.
+
+Three conversations, all on one machine and between processes that trust each other's framing
+but not each other's life::
+
+    node    → nursery   packets    SPAWN number life [2 descriptors] / KILL number life
+    nursery → node      packets    BORN number life pid / DIED number life reason
+    node    → worker    packets    orders: one chunk each, read only when the worker is free
+    node    → worker    stream     SETUP, then PUT / FORGET
+    worker  → node      stream     READY / UNFIT, then RESULT / STEP
+
+Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
+the node, who keeps the receiving end too, can read it itself. So either the worker has an order
+or the node has it back, never both and never neither. Bulk goes by the stream, where neither
+side ever has to wait for the other to read first: the node never blocks.
+
+The two are tied together by counting: an order says how many stream frames come before it.
+The worker's cache is therefore an exact mirror of what the node believes it to be, without a
+single acknowledgement.
+
+This file refuses to know what a chunk means. Importing it is cheap on purpose: it is on the
+way of every worker's start.
+
+Whose idea: SEQPACKET as a queue whose reader is a race between two processes comes from
+pre-forking servers that share one accept queue; the frame count from version vectors.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+
+class Kind(IntEnum):
+    """The kind octet of a stream frame."""
+
+    SETUP = 1
+    PUT = 2
+    FORGET = 3
+    READY = 16
+    UNFIT = 17
+    RESULT = 18
+    STEP = 19
+
+
+class Word(IntEnum):
+    """First element of a packet between node and nursery."""
+
+    SPAWN = 1
+    KILL = 2
+    BORN = 3
+    DIED = 4
+
+
+# Job kinds, as JobKind has them: importing the messages would cost a worker 30 ms at its start.
+SUBMIT, MAP, REDUCE, EXPLORE = range(4)
+
+HEAD = struct.Struct("<IB")
+"""Of a frame: octets of payload, kind."""
+RESULT_HEAD = struct.Struct("<QBid")
+"""Of a RESULT: chunk, codec, failed, seconds; the blob follows."""
+PUT_HEAD = struct.Struct("<H")
+"""Of a PUT: octets of key; the key and the blob follow."""
+
+FRAME_OCTETS_MAX = 2**32 - 1
+BLOB_OCTETS_MAX = FRAME_OCTETS_MAX - 64
+PACKET_OCTETS_MAX = 64 * 1024
+READ_OCTETS = 256 * 1024
+COPY_OCTETS_MAX = 64 * 1024
+"""Below this size gluing head and body together is cheaper than a second system call."""
+
+WORDS_A_WORKER = 8
+"""Shared 8-octet words a worker: one cache line, so that workers do not slow each other down."""
+SHARE, ABANDON = 0, 1
+"""Places in a worker's line. SHARE: not 0 = give up part of the bag. ABANDON: a chunk's number + 1.
+
+Each word is written whole and has one meaning, so that a worker clearing one can never undo
+what the node wrote into the other. ABANDON names its chunk: a late one hits nothing.
+"""
+
+
+def packets() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def streams() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder().decode
+"""Raises ValueError for what is no msgpack."""
+
+
+def frame(kind: Kind, *pieces: bytes) -> list[bytes]:
+    """Head and body, in as few pieces as is cheap."""
+    octets = sum(map(len, pieces))
+    assert octets <= FRAME_OCTETS_MAX, octets
+    head = HEAD.pack(octets, kind)
+    if octets <= COPY_OCTETS_MAX:
+        return [b"".join((head, *pieces))]
+    return [head, *filter(None, pieces)]
+
+
+class Ended(Exception):
+    """The other side of a stream is gone."""
+
+
+class FrameReader:
+    """Cuts what arrives on a stream into frames, for blocking and non-blocking sockets alike.
+
+    A frame that does not fit into one read is received straight into its own buffer, so that
+    64 MiB are copied once and not once a read.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._rest = b""
+        self._large: bytearray | None = None
+        self._large_kind = 0
+        self._filled = 0
+
+    def read(self) -> list[tuple[int, memoryview]]:
+        """One system call's worth of whole frames, perhaps none. Raises Ended, BlockingIOError."""
+        if self._large is not None:
+            return self._fill_large()
+        try:
+            data = self._sock.recv(READ_OCTETS)
+        except ConnectionError as error:
+            raise Ended from error
+        if not data:
+            raise Ended
+        return self._cut(self._rest + data if self._rest else data)
+
+    def _cut(self, data: bytes) -> list[tuple[int, memoryview]]:
+        frames = []
+        view = memoryview(data)
+        at, end = 0, len(data)
+        while end - at >= HEAD.size:
+            octets, kind = HEAD.unpack_from(data, at)
+            body = at + HEAD.size
+            if end - body < octets:
+                if octets > COPY_OCTETS_MAX:
+                    self._start_large(kind, octets, view[body:])
+                    at = end
+                break
+            at = body + octets
+            frames.append((kind, view[body:at]))
+        self._rest = data[at:]
+        return frames
+
+    def _start_large(self, kind: int, octets: int, first: memoryview) -> None:
+        Kind(kind)  # or ValueError: garbage must not make us reserve up to 4 GiB for it
+        self._large = bytearray(octets)
+        self._large_kind = kind
+        self._large[: len(first)] = first
+        self._filled = len(first)
+
+    def _fill_large(self) -> list[tuple[int, memoryview]]:
+        assert self._large is not None
+        with memoryview(self._large) as view, view[self._filled :] as room:
+            try:
+                octets = self._sock.recv_into(room)
+            except ConnectionError as error:
+                raise Ended from error
+        if not octets:
+            raise Ended
+        self._filled += octets
+        if self._filled < len(self._large):
+            return []
+        done, self._large = self._large, None
+        return [(self._large_kind, memoryview(done))]
+
+
+class FrameWriter:
+    """Sends frames on a non-blocking stream; what the kernel does not take waits here, uncopied."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._waiting: deque[memoryview] = deque()
+        self.frames = 0
+        """How many frames were put so far: what an order names as coming before it."""
+
+    def put(self, kind: Kind, *pieces: bytes) -> None:
+        self._waiting.extend(map(memoryview, frame(kind, *pieces)))
+        self.frames += 1
+
+    @property
+    def is_waiting(self) -> bool:
+        return bool(self._waiting)
+
+    def flush(self) -> None:
+        """Write what can be written now. Raises Ended when nobody will ever read it."""
+        while self._waiting:
+            try:
+                octets = self._sock.sendmsg(list(_first(self._waiting, 64)))
+            except BlockingIOError:
+                return
+            except ConnectionError as error:
+                self._waiting.clear()
+                raise Ended from error
+            self._drop(octets)
+
+    def _drop(self, octets: int) -> None:
+        while octets:
+            piece = self._waiting.popleft()
+            if octets < len(piece):
+                self._waiting.appendleft(piece[octets:])
+                return
+            octets -= len(piece)
+
+
+def _first(pieces: deque[memoryview], count: int) -> Iterator[memoryview]:
+    return (piece for piece, _ in zip(pieces, range(count), strict=False))

@@ -1,0 +1,415 @@
+"""What a message must be beyond its schema: lengths, ranges, and parts that fit each other.
+
+Decides whether each field has a value that the engine can take at its word. Refuses to know
+what the receiver holds: that a lease is unknown or an index outside its job is no fault of
+the form, and the ledger's business.
+
+The same functions judge what comes in and what goes out: it is better that a defect of ours
+is found here than by a peer who then ends the link.
+
+They are on the way of every message, so they are written out plainly; upper bounds of u64
+need no test, msgpack cannot say more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from math import inf
+from typing import Any
+
+from stealmesh_protocol import limits
+from stealmesh_protocol.ids import PEER_ID_OCTETS
+from stealmesh_protocol.messages import (
+    Ack,
+    Beat,
+    Bye,
+    Closed,
+    Commit,
+    FnGet,
+    FnPut,
+    Grant,
+    Hello,
+    JobKind,
+    JobLine,
+    JobLoad,
+    JobSpec,
+    Lease,
+    Member,
+    Message,
+    Nothing,
+    Part,
+    Piece,
+    Refused,
+    Report,
+    Returned,
+    Revoked,
+    Sated,
+    Split,
+    Status,
+    StatusGet,
+    Steal,
+    View,
+    Welcome,
+    Withdraw,
+)
+
+JOB_ID_OCTETS = PEER_ID_OCTETS + 4
+DIGEST_OCTETS = 16
+CODEC_MAX = 255
+PORT_MAX = 65_535
+
+_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_IPC = re.compile(r"ipc://[!-~]+")
+_NOWHERE = frozenset({"0.0.0.0", "[::]"})
+
+
+class Fault(Exception):
+    """A message that is not what it should be; the codec knows whose fault that is."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+# ---------------------------------------------------------------- parts
+
+
+@lru_cache(maxsize=4096)
+def endpoint_fault(endpoint: str) -> str:
+    """Why nobody can be dialled there; empty: it looks like an address."""
+    if len(endpoint) > limits.ENDPOINT_CHARS_MAX:
+        return "is too long"
+    if _IPC.fullmatch(endpoint):
+        return ""
+    tcp = _TCP.fullmatch(endpoint)
+    if tcp is None:
+        return "is neither tcp://host:port nor ipc://path"
+    if not 0 < int(tcp[2]) <= PORT_MAX:
+        return "has no such port"
+    return "is a place to listen, not one to dial" if tcp[1] in _NOWHERE else ""
+
+
+def _peer_id(identity: bytes, *, may_be_empty: bool = False) -> None:
+    if len(identity) != PEER_ID_OCTETS and not (may_be_empty and not identity):
+        raise Fault("id", f"a peer id has {PEER_ID_OCTETS} octets, not {len(identity)}")
+
+
+def _job_id(job: bytes) -> None:
+    if len(job) != JOB_ID_OCTETS:
+        raise Fault("id", f"a job id has {JOB_ID_OCTETS} octets, not {len(job)}")
+
+
+def _digest(digest: bytes) -> None:
+    if len(digest) != DIGEST_OCTETS:
+        raise Fault("id", f"a digest has {DIGEST_OCTETS} octets, not {len(digest)}")
+
+
+def _names(*names: str) -> None:
+    """Names are shown in terminals: no control characters, no line ends."""
+    for name in names:
+        if len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
+            raise Fault("text", f"{name[:40]!r} is no name: too long, or not printable")
+
+
+def _text(text: str) -> None:
+    if len(text) > limits.TEXT_CHARS_MAX:
+        raise Fault("text", f"a text of {len(text)} characters")
+
+
+def _list(items: Sequence[Any], most: int = limits.LIST_MAX) -> None:
+    if len(items) > most:
+        raise Fault("list", f"{len(items)} entries where at most {most} are allowed")
+
+
+def _count(number: int) -> None:
+    if number < 0:
+        raise Fault("range", f"{number} is no count")
+
+
+def _seconds(seconds: float) -> None:
+    if not 0.0 <= seconds < inf:  # false for NaN as well
+        raise Fault("number", f"{seconds} is no duration")
+
+
+def _interval(lo: int, hi: int) -> None:
+    if not 0 <= lo <= hi <= limits.INDEX_MAX:
+        raise Fault("range", f"[{lo}, {hi}) is no interval")
+
+
+def _member(member: Member) -> None:
+    _peer_id(member.id)
+    _names(member.name, member.host, member.build)
+    _list(member.endpoints, limits.ENDPOINTS_MAX)
+    for endpoint in member.endpoints:
+        fault = endpoint_fault(endpoint)
+        if fault:
+            raise Fault("endpoint", f"{endpoint[:80]!r} {fault}")
+    _count(member.incarnation)
+    _count(member.pid)
+    if not 0 <= member.workers <= limits.WORKERS_MAX:
+        raise Fault("range", f"{member.workers} workers")
+
+
+def _members(members: list[Member]) -> None:
+    _list(members, limits.MEMBERS_MAX)
+    for member in members:
+        _member(member)
+
+
+def _job_spec(spec: JobSpec) -> None:
+    _job_id(spec.job)
+    _peer_id(spec.owner)
+    _digest(spec.function)
+    if spec.combine:
+        _digest(spec.combine)
+    _text(spec.name)
+    _count(spec.retries)
+    _seconds(spec.timeout)
+    if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
+        raise Fault("range", f"{spec.attempts_max} attempts")
+    if len(spec.initial) > limits.INITIAL_OCTETS_MAX:
+        raise Fault("size", f"an initial value of {len(spec.initial)} octets")
+
+
+def _leases(leases: list[Lease]) -> None:
+    _list(leases)
+    for lease in leases:
+        if lease.lid < 0 or not 0 <= lease.lo <= lease.hi <= limits.INDEX_MAX:
+            raise Fault("range", f"{lease} is no lease")
+
+
+def _disjoint(intervals: Iterable[tuple[int, int]]) -> None:
+    reached = 0
+    for lo, hi in sorted(intervals):
+        if lo < reached:
+            raise Fault("range", f"the intervals overlap at {lo}")
+        reached = max(reached, hi)
+
+
+def _lease_ids(lids: list[int]) -> None:
+    _list(lids)
+    if lids and min(lids) < 0:
+        raise Fault("range", "a negative lease id")
+
+
+def _blobs(blobs: list[bytes], expected: int) -> None:
+    if len(blobs) != expected:
+        raise Fault("blobs", f"{len(blobs)} blobs where {expected} belong")
+
+
+def _pairs(intervals: list[tuple[int, int]]) -> None:
+    _list(intervals)
+    for lo, hi in intervals:
+        _interval(lo, hi)
+
+
+def _job_load(load: JobLoad) -> None:
+    _job_id(load.job)
+    _lease_ids(load.lids)
+    _pairs(load.running)
+
+
+def _job_line(line: JobLine) -> None:
+    _job_id(line.job)
+    _text(line.name)
+    _names(line.state)
+    figures = (line.total, line.done, line.failed, line.leased, line.free)
+    if min(*figures, line.rerun, line.duplicates_dropped) < 0:
+        raise Fault("range", "a negative figure in a job's account")
+
+
+# ---------------------------------------------------------------- messages
+
+
+def _hello(message: Hello) -> None:
+    lowest, highest = message.versions
+    if not 1 <= lowest <= highest <= 255:
+        raise Fault("range", f"versions {lowest} to {highest}")
+    if len(message.mesh) > limits.FINGERPRINT_OCTETS_MAX:
+        raise Fault("size", f"a fingerprint of {len(message.mesh)} octets")
+    _member(message.sender)
+    _peer_id(message.to, may_be_empty=True)
+    _names(message.runtime)
+    _count(message.epoch)
+
+
+def _welcome(message: Welcome) -> None:
+    if not 1 <= message.version <= 255:
+        raise Fault("range", f"version {message.version}")
+    _member(message.sender)
+    _peer_id(message.to, may_be_empty=True)
+    _members(message.members)
+    _names(message.runtime)
+    _count(message.epoch)
+
+
+def _refused(message: Refused) -> None:
+    _names(message.code)
+    _text(message.text)
+    _seconds(message.retry_after)
+
+
+def _bye(message: Bye) -> None:
+    _text(message.reason)
+
+
+def _beat(message: Beat) -> None:
+    if message.incarnation < 0 or message.view < 0:
+        raise Fault("range", "a negative incarnation or view")
+    _seconds(message.queued_seconds)
+    if message.loads:
+        _list(message.loads, limits.JOBS_MAX)
+        for load in message.loads:
+            _job_load(load)
+    if message.jobs:
+        _list(message.jobs, limits.JOBS_MAX)
+        for line in message.jobs:
+            _job_line(line)
+
+
+def _view(message: View) -> None:
+    _members(message.members)
+
+
+def _steal(message: Steal) -> None:
+    _count(message.nonce)
+    _count(message.room)
+
+
+def _nonce(message: Nothing | StatusGet) -> None:
+    _count(message.nonce)
+
+
+def _grant(message: Grant) -> None:
+    _job_spec(message.spec)
+    _leases(message.leases)
+    _count(message.nonce)
+    blocks = message.blocks
+    if message.spec.kind is JobKind.EXPLORE:
+        if blocks:
+            raise Fault("blobs", "an explore bag has no blocks")
+        _blobs(message.blobs, len(message.leases))
+        return
+    if blocks and message.spec.step:
+        raise Fault("blobs", "the items of a range need no blocks")
+    _list(blocks)
+    _blobs(message.blobs, len(blocks))
+    for block in blocks:
+        _interval(block.lo, block.hi)
+        if not 0 <= block.codec <= CODEC_MAX:
+            raise Fault("range", f"codec {block.codec}")
+    if len(message.leases) > 1:
+        _disjoint((lease.lo, lease.hi) for lease in message.leases)
+
+
+def _split(message: Split) -> None:
+    _job_id(message.job)
+    _leases(message.parts)
+    _peer_id(message.thief)
+    _count(message.nonce)
+
+
+def _report(message: Report) -> None:
+    _job_id(message.job)
+    parts = message.parts
+    _list(parts)
+    _blobs(message.blobs, len(parts))
+    for part in parts:
+        _part(part)
+
+
+def _part(part: Part) -> None:
+    if part.lid < 0 or part.failed < 0 or not 0 <= part.lo <= part.hi <= limits.INDEX_MAX:
+        raise Fault("range", f"{part} covers nothing that could exist")
+    if not 0.0 <= part.seconds < inf:
+        raise Fault("number", f"{part.seconds} is no duration")
+    if not 0 <= part.codec <= CODEC_MAX:
+        raise Fault("range", f"codec {part.codec}")
+
+
+def _commit(message: Commit) -> None:
+    _job_id(message.job)
+    if message.lid < 0 or message.seq < 1 or message.failed < 0:
+        raise Fault("range", "a commit under a lease or number that cannot exist")
+    _count(message.remaining)
+    _count(message.items)
+    _seconds(message.seconds)
+    _leases(message.children)
+    _blobs(message.blobs, 2 + len(message.children))
+
+
+def _returned(message: Returned) -> None:
+    _job_id(message.job)
+    _leases(message.parts)
+
+
+def _revoked(message: Revoked) -> None:
+    _job_id(message.job)
+    _lease_ids(message.lids)
+
+
+def _withdraw(message: Withdraw) -> None:
+    _job_id(message.job)
+    _pairs(message.intervals)
+
+
+def _closed(message: Closed) -> None:
+    _job_id(message.job)
+
+
+def _fn_get(message: FnGet) -> None:
+    _digest(message.digest)
+
+
+def _fn_put(message: FnPut) -> None:
+    """That the bytes have this digest is for the receiver to verify, who must also acknowledge."""
+    _digest(message.digest)
+    _list(message.blobs, 1)
+
+
+def _status(message: Status) -> None:
+    _count(message.nonce)
+    _list(message.blobs, 1)
+
+
+def _piece(message: Piece) -> None:
+    if not 0 <= message.index < message.of <= limits.PIECES_MAX:
+        raise Fault("pieces", f"piece {message.index} of {message.of}")
+    _blobs(message.blobs, 1)
+    octets = len(message.blobs[0])
+    is_last = message.index == message.of - 1
+    if not (0 < octets <= limits.PIECE_OCTETS if is_last else octets == limits.PIECE_OCTETS):
+        raise Fault("pieces", f"a piece of {octets} octets")
+
+
+def _bare(message: Ack | Sated) -> None:
+    """Nothing in it that could be wrong."""
+
+
+CHECKS: dict[type[Message], Callable[[Any], None]] = {
+    Hello: _hello,
+    Welcome: _welcome,
+    Refused: _refused,
+    Bye: _bye,
+    Beat: _beat,
+    Ack: _bare,
+    View: _view,
+    Steal: _steal,
+    Nothing: _nonce,
+    Sated: _bare,
+    Grant: _grant,
+    Split: _split,
+    Report: _report,
+    Commit: _commit,
+    Returned: _returned,
+    Revoked: _revoked,
+    Withdraw: _withdraw,
+    Closed: _closed,
+    FnGet: _fn_get,
+    FnPut: _fn_put,
+    StatusGet: _nonce,
+    Status: _status,
+    Piece: _piece,
+}

@@ -1,0 +1,176 @@
+"""Everything that can go wrong, as types that a program can tell apart.
+
+Decides the family tree, what each error carries, and what its reader should do about it.
+Refuses to know when any of them is raised. Every one survives pickling with all that it
+carries, since failures travel between processes.
+
+Whose fault? ``LocalProtocolError`` is a defect on this side, ``RemoteProtocolError`` one on
+the other: the split is h11's. The remote traceback as a cause is concurrent.futures'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
+from enum import StrEnum
+from typing import Any
+
+
+def _restore(cls: type[MeshError], args: tuple[Any, ...], state: dict[str, Any]) -> MeshError:
+    """Rebuild an error without calling its __init__, whose parameters are not its args."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class MeshError(Exception):
+    """Ancestor of every error that is Stealmesh's own."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, dict(self.__dict__))
+
+
+# ---------------------------------------------------------------- tasks
+
+
+class TaskFailed(MeshError):
+    """The task raised an exception that could not be sent; this one speaks for it."""
+
+
+class WorkerDied(MeshError):
+    """The task ended its worker process every time that it was tried."""
+
+    def __init__(self, text: str, attempts: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.attempts = list(attempts)
+        """How each attempt ended."""
+
+
+class TaskTimeout(MeshError, TimeoutError):
+    """The task ran longer than it was allowed to, and was stopped."""
+
+
+class TaskStopped(MeshError):
+    """The task was stopped because its future was."""
+
+
+class CannotShip(MeshError):
+    """A value or function cannot be sent to another process; `culprit` is the part that refuses."""
+
+    def __init__(self, text: str, culprit: str = "") -> None:
+        super().__init__(text)
+        self.culprit = culprit
+
+
+class CannotLoad(MeshError):
+    """A value or function arrived, but opening it failed here (the cause says how)."""
+
+
+class NotRegistered(MeshError):
+    """Data-only mode: nothing is unpickled, and no function is registered under this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"{name} is not registered here; this mesh runs registered functions on plain data "
+            "only: register it in the program that starts the nodes"
+        )
+        self.name = name
+
+
+# ---------------------------------------------------------------- jobs and the mesh
+
+
+class JobLost(MeshError):
+    """Work was lost for good: its owner and its holder are gone. Names what is missing."""
+
+    def __init__(self, missing: Sequence[tuple[int, int]], job: str = "") -> None:
+        shown = ", ".join(f"[{lo}, {hi})" for lo, hi in missing[:8])
+        more = f" and {len(missing) - 8} more intervals" if len(missing) > 8 else ""
+        super().__init__(f"job {job or 'of unknown name'} lost the items {shown or 'none'}{more}")
+        self.missing = [(lo, hi) for lo, hi in missing]
+        self.job = job
+
+
+class MeshClosed(MeshError, BrokenExecutor):
+    """The mesh was shut down, or can no longer be reached."""
+
+
+class JoinRefused(MeshError):
+    """A mesh would not have us: `code` for programs, `remedy` for people."""
+
+    def __init__(self, code: str, text: str = "", remedy: str = "") -> None:
+        self.code = code
+        self.remedy = remedy or REMEDIES.get(code) or _LOCAL_REMEDIES.get(code, _ASK)
+        super().__init__(f"{text or code} ({self.remedy})")
+
+
+REMEDIES = {
+    "version": "upgrade the older side",
+    "mesh": "use this mesh's key: check --key-file or paste its join line again",
+    "self": "nothing to do: the address is this peer's own",
+    "wrong-node": "nothing to do: another process lives at this address now; dial it as a stranger",
+    "no-session": "introduce yourself again: the peer does not remember this connection",
+    "role": "use a token that allows this",
+    "runtime": "use the same Python version on both sides",
+    "busy": "try again after the time it names",
+    "limits": "send less at once",
+    "shutting-down": "join through another node",
+    "duplicate": "give each node a life of its own: two processes use one id",
+}
+"""Code of a REFUSED → what the refused side should do. Codes are never given another meaning."""
+
+_LOCAL_REMEDIES = {
+    "no-answer": "check the address, and that a node runs there which this host can reach",
+    "unreachable": "check the address, and that a node runs there which this host can reach",
+    "key": "name the key file with --key-file, or paste the mesh's join line",
+}
+"""The same for reasons that no peer told us."""
+
+_ASK = "ask whoever runs the mesh"
+
+
+# ---------------------------------------------------------------- protocol
+
+
+class ProtocolError(MeshError):
+    """Somebody does not speak the protocol. `reason` is a short word for counters."""
+
+    def __init__(self, reason: str, text: str = "") -> None:
+        super().__init__(f"{reason}: {text}" if text else reason)
+        self.reason = reason
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to say something that the protocol does not allow: a defect of ours."""
+
+
+class Severity(StrEnum):
+    DROP = "drop"
+    """Count it and go on with the link."""
+    QUARANTINE = "quarantine"
+    """Count it, end the session and read nothing more from that connection."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """A peer said something that the protocol does not allow."""
+
+    def __init__(
+        self, reason: str, text: str = "", severity: Severity = Severity.QUARANTINE
+    ) -> None:
+        super().__init__(reason, text)
+        self.severity = severity
+
+
+# ---------------------------------------------------------------- tracebacks
+
+
+class RemoteTraceback(Exception):
+    """Stands as the cause of a task's exception and shows where it was raised, in the worker."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'

@@ -1,0 +1,61 @@
+"""Names of things on the wire: who, which job, which lease, which function.
+
+Everything here is an opaque value that is only ever compared. Nobody derives meaning from
+an id's bytes except where the docstring of the constructor says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+PeerId = bytes
+"""16 random bytes, drawn once per process life. A restarted process is another peer."""
+
+JobId = bytes
+"""The owner's PeerId followed by a 4-octet counter: unique without asking anybody."""
+
+LeaseId = int
+"""Never used twice within a job: it is the fencing token. See :func:`child_lease`."""
+
+Digest = bytes
+"""BLAKE2b-128 of a shipped function's bytes: the name under which it is cached."""
+
+PEER_ID_OCTETS = 16
+LEASE_STRIDE_BITS = 32
+
+
+def job_id(owner: PeerId, number: int) -> JobId:
+    return owner + number.to_bytes(4, "big")
+
+
+def owner_of(job: JobId) -> PeerId:
+    return job[:PEER_ID_OCTETS]
+
+
+def digest_of(blob: bytes) -> Digest:
+    return hashlib.blake2b(blob, digest_size=16).digest()
+
+
+def granted_lease(number: int) -> LeaseId:
+    """The lease id of a ledger's `number`-th grant (from 1).
+
+    Grants are 2**32 apart. The numbers in between belong to whoever received the grant: it
+    names the bags that it splits off an explore bag with them, without asking first, and
+    nobody else can ever choose the same name.
+    """
+    return number << LEASE_STRIDE_BITS
+
+
+def child_lease(root: LeaseId, number: int) -> LeaseId:
+    """The `number`-th bag (from 1) that the holder of the granted lease `root` split off."""
+    assert 0 < number < 1 << LEASE_STRIDE_BITS
+    return (root >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS) | number
+
+
+def root_of(lease: LeaseId) -> LeaseId:
+    return lease >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS
+
+
+def short(identity: bytes) -> str:
+    """Eight hex digits: enough to tell peers and jobs apart in a log line."""
+    return identity[-4:].hex() if len(identity) > PEER_ID_OCTETS else identity[:4].hex()

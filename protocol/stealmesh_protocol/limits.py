@@ -1,0 +1,92 @@
+"""How much of anything a peer accepts. Numbers only: who enforces each stands beside it.
+
+A limit here is part of the protocol: a peer that sends more is refused, whoever it is, so both
+sides must have the same figures (SPEC.md repeats them as a table, and a test compares the two).
+What a node merely prefers (how many links, how long a lease) is the engine's Config.
+
+Sizes are in octets. Whose idea: the caps per kind of the ZeroMQ guide's file transfer example,
+TigerBeetle's habit of putting a limit on everything.
+"""
+
+from __future__ import annotations
+
+KIB = 1024
+MIB = 1024 * KIB
+
+# ---------------------------------------------------------------- frames (codec, transport)
+
+FRAME_OCTETS_MAX = 2 * MIB
+"""The transport's MAXMSGSIZE: libzmq closes a connection that announces a larger frame."""
+
+HEADER_OCTETS = 28
+BUFFERS_MAX = 32
+"""Buffer frames behind the first one; a message with more travels in pieces."""
+
+INLINE_BLOB_OCTETS = 2 * KIB
+"""A blob up to this size is cheaper to copy into the body than to send as a frame of its own."""
+
+INLINE_OCTETS_MAX = BUFFERS_MAX * INLINE_BLOB_OCTETS
+"""All blobs in one body together; a message with more travels in pieces."""
+
+MESSAGE_BUFFER_OCTETS = 1 * MIB
+"""All buffers of one multipart together: 9 ms at 1 Gb/s, which is what a beat may have to wait."""
+
+PIECE_OCTETS = 256 * KIB
+MESSAGE_OCTETS_MAX = 256 * MIB
+"""All blobs of a message that travels in pieces, and what one link may hold of an unfinished one."""
+
+PIECES_MAX = MESSAGE_OCTETS_MAX // PIECE_OCTETS
+BLOBS_MAX = 0xFFFF
+"""Blobs that one message can take out of its body: the header counts them in 16 bits."""
+
+BLOB_OCTETS_MAX = MESSAGE_OCTETS_MAX - 1 * MIB
+"""What a program should refuse to ship as one value: it must fit a message with room to spare."""
+
+# ---------------------------------------------------------------- bodies (codec)
+
+SMALL_BODY_OCTETS = 16 * KIB
+"""What may be said before both sides know each other, and messages without lists."""
+
+CONTROL_BODY_OCTETS = 256 * KIB
+WORK_BODY_OCTETS = 1 * MIB
+"""The size of the unpacked body is the only bound on what decoding allocates (about 20 times it)."""
+
+LZ4_RATIO_MAX = 255
+"""LZ4 cannot do better: whoever claims more is lying about the raw size."""
+
+LZ4_SLACK_OCTETS = 64
+COMPRESS_BODY_OCTETS_MIN = 512
+COMPRESS_BULK_OCTETS_MIN = 16 * KIB
+COMPRESS_SAMPLES = 3
+COMPRESS_SAMPLE_OCTETS = 4 * KIB
+COMPRESS_SAMPLE_RATIO_MAX = 0.7
+COMPRESS_RATIO_MAX = 0.9
+
+# ---------------------------------------------------------------- fields (codec.check)
+
+SEQ_MAX = 2**63 - 1
+INDEX_MAX = 2**63 - 1
+MEMBERS_MAX = 256
+ENDPOINTS_MAX = 16
+ENDPOINT_CHARS_MAX = 256
+LIST_MAX = 16_384
+"""Leases, parts, blocks, children, intervals, lease ids a job: of each, in one message."""
+
+JOBS_MAX = 1024
+"""Jobs that one beat speaks of."""
+
+NAME_CHARS_MAX = 256
+TEXT_CHARS_MAX = 4096
+FINGERPRINT_OCTETS_MAX = 64
+WORKERS_MAX = 65_535
+ATTEMPTS_MAX = 1000
+INITIAL_OCTETS_MAX = 256 * KIB
+"""The packed initial value travels in every grant of its job, inside the body."""
+
+# ---------------------------------------------------------------- values (values)
+
+NDARRAY_DIMENSIONS_MAX = 32
+NDARRAY_ITEMS_MAX = 2**40
+"""Product of the dimensions that are not 0: a shape like (0, 10**18) must not pass as harmless."""
+
+TRACEBACK_CHARS_MAX = 32 * KIB

@@ -1,0 +1,418 @@
+"""Everything that peers say to each other, on one page.
+
+The grammar (SPEC.md has it in full, conversation.py says what may follow what)::
+
+    link     = HELLO (WELCOME / REFUSED) *talk [BYE]        ; one connection, both directions
+    talk     = control / custody / 1*PIECE bulky            ; control may come between two PIECEs
+    bulky    = control / custody                            ; its blobs came in the PIECEs before it
+    control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
+    custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / REVOKED / WITHDRAW / CLOSED / FN_PUT
+
+A custody message carries responsibility for work. It is numbered, kept by its sender until
+the receiver's cumulative acknowledgement covers it, and sent again on the next connection
+to the same process life; the receiver drops numbers that it has already acted on. A control
+message has the number 0 and may vanish with its connection.
+
+Shape of the work (DESIGN.md section 3): the owner's ledger GRANTs leases; a thief STEALs;
+the victim first lowers its own end and then asks the ledger to SPLIT, and the ledger GRANTs
+the part to the thief under a new lease id. So a steal is written down before anyone can act
+on it, and the deaths of victim and thief are one case: a lease whose holder is gone.
+
+Numbers are forever: a tag is never given to another message (tests pin them). New fields go
+at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
+
+Whose idea: one small class per message after ZRE and tako; array-like msgpack after msgspec.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+import msgspec
+
+from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+
+
+class Role(IntEnum):
+    PLAIN = 0
+    SUPER = 1
+    CLIENT = 2
+    """A peer in a user's program: owns jobs, has no workers, no port, is nobody's victim."""
+
+
+class PeerState(IntEnum):
+    ALIVE = 0
+    SUSPECT = 1
+    DEAD = 2
+    LEFT = 3
+
+
+class JobKind(IntEnum):
+    SUBMIT = 0
+    MAP = 1
+    REDUCE = 2
+    EXPLORE = 3
+
+
+class Message(msgspec.Struct, array_like=True, gc=False):
+    """Base of everything on the wire. `TAG` is the kind octet of the header."""
+
+    TAG: ClassVar[int] = 0
+    CUSTODY: ClassVar[bool] = False
+
+
+# ---------------------------------------------------------------- parts of messages
+
+
+class Member(msgspec.Struct, array_like=True, frozen=True):
+    """What is known about one peer. Of two records of one id the higher (incarnation, state) holds."""
+
+    id: PeerId
+    name: str
+    host: str
+    role: Role
+    endpoints: list[str]
+    """In the order in which to try them; empty for a peer that cannot be dialled."""
+    incarnation: int
+    """Raised only by the member itself, to refute a verdict on its life."""
+    state: PeerState = PeerState.ALIVE
+    workers: int = 0
+    pid: int = 0
+    build: str = ""
+
+
+class JobSpec(msgspec.Struct, array_like=True, frozen=True):
+    """A job, whole: it never changes and travels with every grant."""
+
+    job: JobId
+    kind: JobKind
+    owner: PeerId
+    name: str
+    function: Digest
+    combine: Digest = b""
+    start: int = 0
+    """Indexed jobs over a range: item i is start + i * step; step 0 means that the items come as blocks."""
+    step: int = 0
+    vectorized: bool = False
+    priority: int = 0
+    retries: int = 0
+    timeout: float = 0.0
+    """Seconds one item may run before its worker is stopped; 0 means for ever."""
+    attempts_max: int = 3
+    """How many workers one item may kill before it fails for good."""
+    initial: bytes = b""
+    """Packed value to start every partial from (map_reduce, explore); empty: none."""
+
+
+class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Custody of [lo, hi) of an indexed job; of an explore job's bag, hi is its number of items."""
+
+    lid: LeaseId
+    lo: int
+    hi: int
+
+
+class Block(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Where the items [lo, hi) of an indexed job are to be found: in the blob at the same place."""
+
+    lo: int
+    hi: int
+    codec: int
+
+
+class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the blob at the same place covers: exactly the items [lo, hi), once."""
+
+    lid: LeaseId
+    lo: int
+    hi: int
+    codec: int
+    seconds: float
+    """How long a worker was busy with it."""
+    failed: int = 0
+    """How many of the items ended in an error (the blob says which and how)."""
+
+
+class JobLoad(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Leases of one job that the sender holds, named so that the ledger can renew or revoke each."""
+
+    job: JobId
+    lids: list[LeaseId]
+    running: list[tuple[int, int]] = []
+    """Intervals that workers have been busy with for a while: these can no longer be cancelled."""
+
+
+class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One job's account in figures, as its owner tells the nodes around it (for `status`)."""
+
+    job: JobId
+    kind: JobKind
+    name: str
+    state: str
+    total: int
+    done: int
+    failed: int
+    leased: int
+    free: int
+    rerun: int
+    duplicates_dropped: int
+
+
+# ---------------------------------------------------------------- link
+
+
+class Hello(Message):
+    """The connector introduces itself and says whom it wants to talk to."""
+
+    TAG: ClassVar[int] = 1
+    versions: tuple[int, int]
+    mesh: bytes
+    """Public fingerprint of the mesh key: a splice onto another mesh is noticed here."""
+    sender: Member
+    to: PeerId
+    """Empty: whoever listens there (a seed's address is all one knows)."""
+    runtime: str = ""
+    epoch: int = 0
+    """Number of the sender's memory of its traffic with the receiver; a new one means that it has forgotten."""
+
+
+class Welcome(Message):
+    """The acceptor agrees, introduces itself and names other members."""
+
+    TAG: ClassVar[int] = 2
+    version: int
+    sender: Member
+    to: PeerId
+    members: list[Member] = []
+    runtime: str = ""
+    epoch: int = 0
+
+
+class Refused(Message):
+    """This link will not be; the code is for programs, the text for people."""
+
+    TAG: ClassVar[int] = 3
+    code: str
+    text: str
+    retry_after: float = 0.0
+
+
+class Bye(Message):
+    """An orderly end: what I held I have returned, do not look for me."""
+
+    TAG: ClassVar[int] = 4
+    reason: str = ""
+
+
+# ---------------------------------------------------------------- life
+
+
+class Beat(Message):
+    """I live, I hold this, I know that much of the mesh."""
+
+    TAG: ClassVar[int] = 8
+    incarnation: int
+    view: int
+    """Digest of the membership view; a different one is answered with VIEW."""
+    queued_seconds: float = 0.0
+    loads: list[JobLoad] = []
+    """Only jobs owned by the receiver."""
+    jobs: list[JobLine] = []
+    """Only from an owner: what its open jobs look like."""
+
+
+class Ack(Message):
+    """Nothing to say but the acknowledgement in the header."""
+
+    TAG: ClassVar[int] = 9
+
+
+class View(Message):
+    """What I know about the members; the receiver joins it with its own."""
+
+    TAG: ClassVar[int] = 10
+    members: list[Member]
+
+
+# ---------------------------------------------------------------- stealing
+
+
+class Steal(Message):
+    """A thief asks for work; `standing` asks to be remembered until work comes by (a lifeline)."""
+
+    TAG: ClassVar[int] = 16
+    nonce: int
+    room: int
+    """Workers that are idle or about to be."""
+    standing: bool = False
+
+
+class Nothing(Message):
+    """A victim has nothing to give: `soon` when it has asked its workers to share."""
+
+    TAG: ClassVar[int] = 17
+    nonce: int
+    soon: bool = False
+
+
+class Sated(Message):
+    """A thief takes its name off the receiver's list."""
+
+    TAG: ClassVar[int] = 18
+
+
+# ---------------------------------------------------------------- custody
+
+
+class Grant(Message):
+    """The ledger leases parts of a job to the receiver. Blobs: one a block, or one a lease (explore)."""
+
+    TAG: ClassVar[int] = 32
+    CUSTODY: ClassVar[bool] = True
+    spec: JobSpec
+    leases: list[Lease]
+    blocks: list[Block] = []
+    nonce: int = 0
+    """Of the STEAL that it answers; 0 when it answers none."""
+    blobs: list[bytes] = []
+
+
+class Split(Message):
+    """A victim gives the named parts of its leases away: the ledger is to grant them to `thief`."""
+
+    TAG: ClassVar[int] = 33
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    parts: list[Lease]
+    thief: PeerId
+    nonce: int = 0
+
+
+class Report(Message):
+    """Finished items: one blob a part."""
+
+    TAG: ClassVar[int] = 34
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    parts: list[Part]
+    blobs: list[bytes] = []
+
+
+class Commit(Message):
+    """One atomic step of an explore bag: what was gained, what remains, what was split off.
+
+    Blobs: the partial (empty: nothing gained), the remaining items (empty: the bag is
+    finished), then one blob of items for each child.
+    """
+
+    TAG: ClassVar[int] = 35
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    lid: LeaseId
+    seq: int
+    """1, 2, 3 … within the lease: repeats and gaps are recognised."""
+    remaining: int
+    children: list[Lease] = []
+    seconds: float = 0.0
+    items: int = 0
+    failed: int = 0
+    blobs: list[bytes] = []
+
+
+class Returned(Message):
+    """A holder hands back what it has not touched (it is leaving, or was told to)."""
+
+    TAG: ClassVar[int] = 36
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    parts: list[Lease]
+
+
+class Revoked(Message):
+    """The ledger tells a holder that these leases are not (or no longer) its own."""
+
+    TAG: ClassVar[int] = 37
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    lids: list[LeaseId]
+
+
+class Withdraw(Message):
+    """The owner no longer wants these items: those not yet started are not to be."""
+
+    TAG: ClassVar[int] = 38
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    intervals: list[tuple[int, int]]
+
+
+class Closed(Message):
+    """The job is over: drop all that belongs to it."""
+
+    TAG: ClassVar[int] = 39
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+
+
+# ---------------------------------------------------------------- functions
+
+
+class FnGet(Message):
+    """Send me the function with this digest."""
+
+    TAG: ClassVar[int] = 48
+    digest: Digest
+
+
+class FnPut(Message):
+    """A function's bytes (one blob; no blob: the sender does not have it)."""
+
+    TAG: ClassVar[int] = 49
+    CUSTODY: ClassVar[bool] = True
+    digest: Digest
+    blobs: list[bytes] = []
+
+
+# ---------------------------------------------------------------- looking
+
+
+class StatusGet(Message):
+    """What do you look like, and what do you know of the jobs around you?"""
+
+    TAG: ClassVar[int] = 56
+    nonce: int
+
+
+class Status(Message):
+    """A plain-data snapshot, msgpack of the shape that `stealmesh status --json` prints."""
+
+    TAG: ClassVar[int] = 57
+    nonce: int
+    blobs: list[bytes] = []
+
+
+# ---------------------------------------------------------------- pieces
+
+
+class Piece(Message):
+    """Part of the blobs of the message that follows: it has too many of them for one multipart."""
+
+    TAG: ClassVar[int] = 63
+    index: int
+    """From 0, without gaps."""
+    of: int
+    blobs: list[bytes] = []
+    """Exactly one, which is not empty."""
+
+
+MESSAGES: dict[int, type[Message]] = {
+    cls.TAG: cls
+    for cls in (
+        Hello, Welcome, Refused, Bye, Beat, Ack, View, Steal, Nothing, Sated,
+        Grant, Split, Report, Commit, Returned, Revoked, Withdraw, Closed,
+        FnGet, FnPut, StatusGet, Status,
+        Piece,
+    )
+}  # fmt: skip
+"""Kind octet → message class. Append only."""

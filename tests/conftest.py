@@ -1,0 +1,18 @@
+"""What all tests share: children find the code, and randomised tests are not judged by the clock."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import settings
+
+ROOT = Path(__file__).parents[1]
+ROOMS = [str(ROOT / room) for room in ("protocol", "engine", "nodes", "bench")]
+
+# pytest's own `pythonpath` ends at this process; the nodes and workers that tests start need it too.
+os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.getenv("PYTHONPATH")])])
+
+# How long an example takes says more about the machine than about us.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")

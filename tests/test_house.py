@@ -1,0 +1,279 @@
+"""The house rules, read from the source itself: what imports what, and what is never written.
+
+The checks are functions from source text to findings, so that each can also be shown a planted
+breach: a rule that cannot be broken here would guard nothing there.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from stealmesh_protocol.messages import MESSAGES
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {
+    "protocol": "stealmesh_protocol",
+    "engine": "stealmesh_engine",
+    "nodes": "stealmesh",
+    "bench": "stealmesh_bench",
+}
+LINES_MAX = 800
+
+ENGINE_MAY_IMPORT = {
+    "stealmesh_engine", "stealmesh_protocol",
+    "msgspec",  # the messages are its structs, and structs.replace copies one
+    "__future__", "abc", "array", "bisect", "collections", "copy", "dataclasses", "enum",
+    "functools", "hashlib", "heapq", "itertools", "math", "operator", "struct", "types", "typing",
+}  # fmt: skip
+"""Everything else is a clock, a socket, a thread or chance until shown otherwise. Add with care."""
+
+IMPURE = {
+    "asyncio", "concurrent", "multiprocessing", "os", "random", "secrets", "select", "selectors",
+    "signal", "socket", "ssl", "subprocess", "threading", "time", "uuid", "zmq",
+}  # fmt: skip
+"""What the protocol has no use for: it turns messages into bytes and back."""
+
+TAGS = {
+    "Hello": 1, "Welcome": 2, "Refused": 3, "Bye": 4,
+    "Beat": 8, "Ack": 9, "View": 10,
+    "Steal": 16, "Nothing": 17, "Sated": 18,
+    "Grant": 32, "Split": 33, "Report": 34, "Commit": 35, "Returned": 36, "Revoked": 37,
+    "Withdraw": 38, "Closed": 39,
+    "FnGet": 48, "FnPut": 49,
+    "StatusGet": 56, "Status": 57,
+}  # fmt: skip
+"""Numbers are forever. Add a line for a new message; never change one."""
+
+
+# ---------------------------------------------------------------- reading
+
+
+class Import(NamedTuple):
+    module: str
+    """Dotted, as written; for `from a import b` it is a."""
+    names: tuple[str, ...]
+    line: int
+    inside_function: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.partition(".")[0]
+
+
+def imports_of(source: str) -> Iterator[Import]:
+    def visit(node: ast.AST, inside: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, (), node.lineno, inside)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield Import(module, tuple(a.name for a in node.names), node.lineno, inside)
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, inside)
+
+    yield from visit(ast.parse(source), inside=False)
+
+
+def sources(*rooms: str) -> list[Path]:
+    return sorted(path for room in rooms for path in (ROOT / room).rglob("*.py"))
+
+
+def everywhere(*rooms: str) -> pytest.MarkDecorator:
+    """One test per file, so that a breach is named by its file."""
+    return pytest.mark.parametrize("path", sources(*rooms), ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def inside(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ---------------------------------------------------------------- the rules
+
+
+def wrong_imports(where: str, source: str) -> list[str]:
+    """Imports in the file `where` (relative to the root) that point upwards or out of bounds."""
+    room = where.partition("/")[0]
+    return [
+        f"{where}:{found.line}: {found.module}: {why}"
+        for found in imports_of(source)
+        if (why := _wrong(room, where, found))
+    ]
+
+
+def _wrong(room: str, where: str, found: Import) -> str | None:
+    if found.module.startswith("."):
+        return "relative imports hide the direction"
+    if room == "protocol":
+        return _wrong_in_protocol(found)
+    if room == "engine":
+        return _wrong_in_engine(found)
+    if room == "nodes":
+        return _wrong_in_nodes(where, found)
+    return None
+
+
+def _wrong_in_protocol(found: Import) -> str | None:
+    if found.top in {"stealmesh", "stealmesh_engine", "stealmesh_bench"}:
+        return "the protocol is the lowest layer"
+    if found.module == "concurrent.futures" and found.names == ("BrokenExecutor",):
+        return None  # a type: MeshClosed is one, so that callers of any executor know it
+    if found.top in IMPURE:
+        return "the protocol says, it does not do"
+    return None
+
+
+def _wrong_in_engine(found: Import) -> str | None:
+    if found.top in {"stealmesh", "stealmesh_bench"}:
+        return "the engine knows nothing above it"
+    if found.top == "random":
+        return None if found.names == ("Random",) else "chance is an argument: import Random alone"
+    return None if found.top in ENGINE_MAY_IMPORT else "the engine decides, it does not do"
+
+
+def _wrong_in_nodes(where: str, found: Import) -> str | None:
+    if found.top == "stealmesh_bench" and not (
+        fnmatch(where, "nodes/stealmesh/cli*") and found.inside_function
+    ):
+        return "only the command line measures, and only when asked"
+    if found.top == "zmq" and not fnmatch(where, "nodes/stealmesh/transport*"):
+        return "only the transport knows ZeroMQ"
+    return None
+
+
+def swallowed(source: str) -> list[int]:
+    """Lines of handlers that catch everything, or catch broadly and do nothing about it."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if (isinstance(node, ast.ExceptHandler) and _swallows(node))
+        or (isinstance(node, ast.Call) and _suppresses(node))
+    ]
+
+
+def _swallows(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    silent = all(
+        isinstance(line, ast.Pass | ast.Continue | ast.Break)
+        or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
+        for line in handler.body
+    )
+    return silent and _is_broad(handler.type)
+
+
+def _suppresses(node: ast.Call) -> bool:
+    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    return name == "suppress" and any(map(_is_broad, node.args))
+
+
+def _is_broad(caught: ast.expr) -> bool:
+    if isinstance(caught, ast.Tuple):
+        return any(map(_is_broad, caught.elts))
+    return isinstance(caught, ast.Name) and caught.id in {"Exception", "BaseException"}
+
+
+# ---------------------------------------------------------------- the rules hold
+
+
+@everywhere("protocol", "engine", "nodes")
+def test_imports_point_downwards(path: Path) -> None:
+    assert not wrong_imports(inside(path), path.read_text())
+
+
+@everywhere("protocol", "engine", "nodes", "bench", "tests")
+def test_nothing_is_swallowed(path: Path) -> None:
+    assert not swallowed(path.read_text())
+
+
+@everywhere("protocol", "engine", "nodes", "bench")
+def test_a_file_says_what_it_is_for(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@everywhere("protocol", "engine", "nodes", "bench", "tests")
+def test_a_file_holds_one_idea(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LINES_MAX
+
+
+def test_numbers_are_forever() -> None:
+    assert {cls.__name__: tag for tag, cls in MESSAGES.items()} == TAGS
+
+
+def test_a_message_is_known_by_its_own_number() -> None:
+    assert all(tag == cls.TAG for tag, cls in MESSAGES.items())
+
+
+@pytest.mark.parametrize(("room", "package"), ROOMS.items())
+def test_a_package_is_typed(room: str, package: str) -> None:
+    assert (ROOT / room / package / "py.typed").exists()
+
+
+# ---------------------------------------------------------------- the rules bite
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("protocol/stealmesh_protocol/a.py", "import stealmesh_engine.core"),
+        ("protocol/stealmesh_protocol/a.py", "from stealmesh.mesh import Mesh"),
+        ("protocol/stealmesh_protocol/a.py", "import socket"),
+        ("protocol/stealmesh_protocol/a.py", "from concurrent.futures import Future"),
+        ("engine/stealmesh_engine/a.py", "import stealmesh"),
+        ("engine/stealmesh_engine/a.py", "from time import monotonic"),
+        ("engine/stealmesh_engine/a.py", "def f():\n    import asyncio"),
+        ("engine/stealmesh_engine/a.py", "import random"),
+        ("engine/stealmesh_engine/a.py", "from random import Random, choice"),
+        ("engine/stealmesh_engine/a.py", "import numpy"),
+        ("engine/stealmesh_engine/a.py", "from .core import step"),
+        ("nodes/stealmesh/mesh.py", "import zmq.auth"),
+        ("nodes/stealmesh/mesh.py", "def f():\n    import stealmesh_bench"),
+        ("nodes/stealmesh/cli/bench.py", "from stealmesh_bench.workloads import uts"),
+    ],
+)
+def test_a_wrong_import_is_found(where: str, source: str) -> None:
+    assert wrong_imports(where, source)
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("protocol/stealmesh_protocol/a.py", "import msgspec, lz4.block, struct"),
+        ("engine/stealmesh_engine/a.py", "from random import Random"),
+        ("engine/stealmesh_engine/a.py", "from collections.abc import Iterable"),
+        ("engine/stealmesh_engine/a.py", "from stealmesh_protocol.ids import JobId"),
+        ("nodes/stealmesh/transport.py", "import zmq"),
+        ("nodes/stealmesh/transport/sockets.py", "import zmq"),
+        ("nodes/stealmesh/cli/bench.py", "def main():\n    import stealmesh_bench"),
+        ("nodes/stealmesh/mesh.py", "import asyncio, time\nimport stealmesh_engine"),
+    ],
+)
+def test_a_right_import_is_left_alone(where: str, source: str) -> None:
+    assert not wrong_imports(where, source)
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "except:\n    count()",
+        "except Exception:\n    pass",
+        "except BaseException as e:\n    ...",
+        "except (OSError, Exception):\n    'whatever'",
+    ],
+)
+def test_a_swallowing_handler_is_found(handler: str) -> None:
+    assert swallowed(f"try:\n    f()\n{handler}") == [3]
+    assert swallowed("with contextlib.suppress(Exception):\n    f()") == [1]
+
+
+@pytest.mark.parametrize(
+    "handler", ["except OSError:\n    pass", "except Exception as e:\n    count(e)"]
+)
+def test_an_honest_handler_is_left_alone(handler: str) -> None:
+    assert not swallowed(f"try:\n    f()\n{handler}")

@@ -1,0 +1,57 @@
+"""Every test closes what it opened and leaves no descriptor behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+from stealmesh.security import MeshKey
+
+from .sides import KEY, Side
+
+MakeSide = Callable[..., Side]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_frames_collector() -> None:
+    """pyzmq starts its thread for shared frames once and keeps it: not a leak of ours."""
+    with zmq.Context() as context, context.socket(zmq.PAIR) as one, context.socket(zmq.PAIR) as two:
+        one.bind("inproc://warm")
+        two.connect("inproc://warm")
+        one.send(bytes(1 << 20), copy=False)
+        two.recv()
+
+
+@pytest.fixture
+def make_side() -> Iterator[MakeSide]:
+    before = set(os.listdir("/proc/self/fd"))
+    sides: list[Side] = []
+
+    def make(
+        *listen: str, key: MeshKey | None = KEY, public: bool = False
+    ) -> Side:
+        sides.append(Side(list(listen), key, public=public))
+        return sides[-1]
+
+    yield make
+    for side in sides:
+        side.transport.close()
+    assert set(os.listdir("/proc/self/fd")) <= before, "close() left descriptors behind"
+
+
+@pytest.fixture
+def ipc_dir() -> Iterator[Path]:
+    """Short, unlike tmp_path: an ipc address has at most 107 octets."""
+    path = Path(tempfile.mkdtemp(prefix="sm-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(params=["tcp", "ipc"])
+def address(request: pytest.FixtureRequest, ipc_dir: Path) -> str:
+    return "tcp://127.0.0.1:0" if request.param == "tcp" else f"ipc://{ipc_dir}/inbox"

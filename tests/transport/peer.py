@@ -1,0 +1,50 @@
+"""A process with a transport, for tests that kill or stop one: python -m tests.transport.peer.
+
+    KEY listen ENDPOINT   says where it listens, answers each message with itself
+    KEY record ENDPOINT   says where it listens, then prints the nonce of each STEAL that it hears
+    KEY dial ENDPOINT     dials, sends one STEAL, says so, and waits to be killed
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from stealmesh.security import MeshKey
+from stealmesh.transport import Transport
+
+from stealmesh_engine.events import Event, Heard, LinkUp
+from stealmesh_protocol.messages import Steal
+from tests.transport.standin import StandInCodec
+
+
+def say(text: str) -> None:
+    print(json.dumps(text), flush=True)
+
+
+def main() -> None:
+    key_hex, mode, endpoint = sys.argv[1:]
+    key = MeshKey(bytes.fromhex(key_hex))
+    transport = Transport(key, [] if mode == "dial" else [endpoint], codec=StandInCodec())
+    if mode == "dial":
+        transport.dial(0, endpoint)
+    else:
+        say(transport.endpoints[0])
+    while True:
+        wait = min(transport.wait_seconds(), 3600.0)
+        events: list[Event] = []
+        for fd, _ in transport.epoll.poll(wait):
+            events += transport.ready(fd)
+        events += transport.settle()
+        for event in events:
+            if isinstance(event, LinkUp):
+                transport.send(event.link, Steal(1, 1))
+                say("dialled")
+            elif isinstance(event, Heard) and mode == "listen":
+                transport.send(event.link, event.message, event.seq, event.ack)
+            elif isinstance(event, Heard) and isinstance(event.message, Steal):
+                say(str(event.message.nonce))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,392 @@
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, NoReturn
+
+import numpy as np
+import pytest
+
+from stealmesh.workers import runner, wire
+from stealmesh.workers.runner import Chunk, Outcome, Pace, Step
+from stealmesh_protocol import values
+
+
+def chunk(kind: int = wire.MAP, *, vectorized: bool = False, retries: int = 0) -> Chunk:
+    return Chunk(kind, b"f", b"c", 0, 1, vectorized, retries, 0, 0, [])
+
+
+def run(
+    function: Any, items: Any, kind: int = wire.MAP, combine: Any = operator.add, **options: Any
+) -> Outcome:
+    """With items that come fresh from their blob for another attempt."""
+    codec, blob = values.pack_list(list(items))
+
+    def again(lo: int, hi: int) -> list[Any]:
+        return values.unpack_list(codec, blob)[lo:hi]
+
+    return runner.run(chunk(kind, **options), function, combine, items, again)
+
+
+def opened(outcome: Outcome) -> tuple[list[Any], list[values.Failure]]:
+    return values.unpack_outcomes(outcome.codec, outcome.blob)
+
+
+def value(outcome: Outcome) -> Any:
+    assert not outcome.failed, opened(outcome)
+    return values.unpack(outcome.codec, outcome.blob)
+
+
+# ---------------------------------------------------------------- each item once
+
+
+def test_results_are_in_the_order_of_the_items() -> None:
+    assert value(run(lambda x: x * 2, range(5))) == [0, 2, 4, 6, 8]
+
+
+def test_calls_get_their_arguments() -> None:
+    items = [((1, 2), {}), ((), {"a": 3, "b": 4})]
+    assert value(run(lambda a, b: a - b, items, wire.SUBMIT)) == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), StopIteration(7), SystemExit(3), MemoryError()]
+)
+def test_a_failing_item_harms_no_other_and_nothing_runs_twice(error: BaseException) -> None:
+    ran: list[int] = []
+
+    def task(x: int) -> int:
+        ran.append(x)
+        if x % 3 == 1:
+            raise error
+        return x
+
+    outcome = run(task, range(6))
+    results, failures = opened(outcome)
+    assert ran == list(range(6))
+    assert outcome.failed == 2
+    assert [f.offset for f in failures] == [1, 4]
+    assert [results[i] for i in (0, 2, 3, 5)] == [0, 2, 3, 5]
+    assert type(values.rebuild(failures[0])) is type(error)
+
+
+def test_the_story_begins_at_the_task() -> None:
+    def deep() -> NoReturn:
+        raise KeyError("lost")
+
+    (_, (failure,)) = opened(run(lambda _: deep(), range(1)))
+    assert failure.text == "KeyError: 'lost'"
+    assert "deep" in failure.traceback
+    assert "runner.py" not in failure.traceback
+
+
+def test_another_attempt_gets_the_item_as_it_was_sent() -> None:
+    seen: list[list[int]] = []
+
+    def task(item: list[int]) -> int:
+        seen.append(list(item))
+        item.append(9)
+        if len(seen) < 3:
+            raise ValueError(len(seen))
+        return sum(item)
+
+    assert value(run(task, [[1]], retries=2)) == [10]
+    assert seen == [[1], [1], [1]]
+
+
+def test_attempts_are_told_one_by_one() -> None:
+    numbers = count()
+
+    def task(_: int) -> NoReturn:
+        raise ValueError(next(numbers))
+
+    (_, (failure,)) = opened(run(task, range(1), retries=2))
+    assert failure.attempts == ["ValueError: 0", "ValueError: 1", "ValueError: 2"]
+    assert str(values.rebuild(failure)) == "2"
+
+
+# ---------------------------------------------------------------- reductions, whole chunks
+
+
+def test_partials_meet_in_order() -> None:
+    assert value(run(str, range(4), wire.REDUCE)) == "0123"
+
+
+def test_a_failing_item_fails_its_partial_at_once() -> None:
+    ran: list[int] = []
+
+    def task(x: int) -> float:
+        ran.append(x)
+        return 1 / (2 - x)
+
+    outcome = run(task, range(5), wire.REDUCE)
+    assert outcome.failed == 1
+    assert [f.offset for f in opened(outcome)[1]] == [2]
+    assert ran == [0, 1, 2]
+
+
+def test_a_failing_combine_fails_the_partial() -> None:
+    outcome = run(lambda x: x, [1, "a"], wire.REDUCE)
+    assert outcome.failed == 1
+    assert isinstance(values.rebuild(opened(outcome)[1][0]), TypeError)
+
+
+def test_a_vectorized_function_gets_the_chunk() -> None:
+    assert value(run(lambda r: [x + 1 for x in r], range(3), vectorized=True)) == [1, 2, 3]
+    assert value(run(sum, range(4), wire.REDUCE, vectorized=True)) == 6
+
+
+def test_an_array_travels_as_it_is() -> None:
+    outcome = run(lambda r: np.arange(r.start, r.stop) * 2, range(3), vectorized=True)
+    assert isinstance(value(outcome), np.ndarray)
+    assert opened(outcome)[0] == [0, 2, 4]
+
+
+def test_too_few_results_are_an_error_of_every_item() -> None:
+    outcome = run(lambda r: list(r)[1:], range(3), vectorized=True)
+    _, failures = opened(outcome)
+    assert [f.offset for f in failures] == [0, 1, 2]
+    assert "returned 2 results for a chunk of 3" in failures[0].text
+
+
+def test_a_whole_chunk_is_tried_again_with_fresh_items() -> None:
+    seen: list[list[int]] = []
+
+    def task(items: list[int]) -> list[int]:
+        seen.append(list(items))
+        items.clear()
+        if len(seen) < 2:
+            raise ValueError
+        return [7, 8]
+
+    assert value(run(task, [1, 2], vectorized=True, retries=1)) == [7, 8]
+    assert seen == [[1, 2], [1, 2]]
+
+
+# ---------------------------------------------------------------- what cannot travel
+
+
+def test_a_result_that_cannot_be_sent_is_named_and_its_neighbours_are_saved() -> None:
+    outcome = run(lambda x: threading.Lock() if x == 1 else x, range(3))
+    results, (failure,) = opened(outcome)
+    assert (failure.offset, failure.kind) == (1, values.UNSENDABLE)
+    assert "_thread.lock" in failure.text
+    assert (results[0], results[2]) == (0, 2)
+
+
+def test_unsendable_results_beside_failed_items_are_found() -> None:
+    def task(x: int) -> Any:
+        return threading.Lock() if x == 2 else 1 // x
+
+    results, failures = opened(run(task, range(4)))
+    assert [(f.offset, f.kind) for f in failures] == [(0, "raised"), (2, "unsendable")]
+    assert (results[1], results[3]) == (1, 0)
+
+
+def test_an_unsendable_partial_is_a_failure() -> None:
+    outcome = run(lambda _: threading.Lock(), range(1), wire.REDUCE)
+    assert [f.kind for f in opened(outcome)[1]] == [values.UNSENDABLE]
+
+
+def test_results_that_fail_only_together_fail_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pack_list(items: Any, **_: Any) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(values, "pack_list", pack_list)
+    monkeypatch.setattr(
+        values, "pack_outcomes", lambda results, failures: (0, b"%d" % len(list(failures)))
+    )
+    outcome = run_range(lambda x: x, 3)
+    assert (outcome.failed, outcome.blob) == (3, b"3")
+
+
+def run_range(function: Callable[[int], Any], n: int) -> Outcome:
+    return runner.run(chunk(), function, None, range(n), lambda lo, hi: range(lo, hi))
+
+
+class NotLoadable(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("only one argument is remembered")
+
+
+def test_an_exception_that_would_not_load_travels_as_text() -> None:
+    def task(_: int) -> NoReturn:
+        raise NotLoadable(1, 2)
+
+    (_, (failure,)) = opened(run(task, range(1)))
+    assert failure.exception == b""
+    assert failure.text == "NotLoadable: only one argument is remembered"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_an_exception_that_cannot_be_printed_is_still_reported() -> None:
+    def task(_: int) -> NoReturn:
+        raise Unprintable
+
+    (_, (failure,)) = opened(run(task, range(1)))
+    assert "Unprintable" in failure.text
+
+
+def test_many_equal_failures_do_not_grow_without_bound() -> None:
+    def task(_: int) -> NoReturn:
+        raise ValueError("x" * 1000)
+
+    _, failures = opened(run(task, range(5000)))
+    assert len(failures) == 5000
+    assert sum(len(f.traceback) for f in failures) < 2 * runner.TRACEBACK_CHARS_A_CHUNK_MAX
+
+
+def test_what_cannot_be_loaded_names_the_module_and_the_remedy() -> None:
+    error = ModuleNotFoundError("No module named 'lights'", name="lights")
+    told = Chunk(wire.MAP, b"f", b"", 0, 1, False, 0, 10, 13, [])
+    _, failures = opened(runner.all_failed(told, error, "n1 (h1)"))
+    assert [f.offset for f in failures] == [0, 1, 2]
+    assert failures[0].kind == values.UNLOADABLE
+    assert "'lights'" in failures[0].text
+    assert "n1 (h1)" in failures[0].text
+    assert "install" in failures[0].text
+
+
+# ---------------------------------------------------------------- bags
+
+
+class Flags:
+    """Wants shares as told, one answer a question."""
+
+    def __init__(self, wanted: Iterator[bool] = iter(()), abandon_after: int = 10**9) -> None:
+        self._wanted = wanted
+        self._left = abandon_after
+        self.cleared = 0
+
+    def is_share_wanted(self) -> bool:
+        return next(self._wanted, False)
+
+    def shared(self) -> None:
+        self.cleared += 1
+
+    def is_abandoned(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def burst(bag: list[int], limit: int) -> tuple[int, list[int]]:
+    """Every n breeds n-1 and n-2; all count one."""
+    visited = 0
+    while bag and visited < limit:
+        n = bag.pop()
+        visited += 1
+        bag += range(max(0, n - 2), n)
+    return visited, bag
+
+
+def explore(visit: Any, bag: list[Any], flags: Flags, **options: Any) -> list[Step]:
+    retries = options.pop("retries", 0)
+    pace = options.pop("pace", Pace(limit=4))
+    return list(runner.explore(visit, operator.add, bag, retries, flags, pace, **options))
+
+
+def total(steps: list[Step]) -> int:
+    """What these steps gained, and whatever their spares and no rest come to."""
+    gained = sum(values.unpack(s.partial[0], s.partial[1:]) for s in steps if s.partial)
+    for step in steps:
+        for items, blob in step.spares:
+            spare = runner.open_bag(blob)
+            assert len(spare) == items
+            gained += total(explore(burst, spare, Flags()))
+    return gained
+
+
+def steady() -> Callable[[], float]:
+    """Every visit takes what it should, so that the pace stays as it is."""
+    ticks = count()
+    return lambda: next(ticks) * runner.VISIT_SECONDS
+
+
+WHOLE = burst([15], 10**9)[0]
+
+
+def test_a_bag_alone_is_one_step() -> None:
+    steps = explore(burst, [15], Flags(), clock=lambda: 0.0)
+    assert len(steps) == 1
+    assert (steps[-1].remaining, steps[-1].rest) == (0, b"")
+    assert total(steps) == WHOLE
+
+
+def test_shared_bags_count_every_item_once() -> None:
+    flags = Flags(iter([False, True, True, False] * 1000))
+    steps = explore(burst, [15], flags, pace=Pace(limit=1), clock=steady())
+    assert flags.cleared == sum(len(s.spares) for s in steps) > 10
+    assert total(steps) == WHOLE
+
+
+def test_a_step_tells_the_rest_exactly() -> None:
+    steps = explore(burst, [15], Flags(iter([True] * 3)), pace=Pace(limit=1), clock=lambda: 0.0)
+    first = steps[0]
+    rest = runner.open_bag(first.rest)
+    assert len(rest) == first.remaining > 0
+    assert total([first]) + total(explore(burst, rest, Flags())) == WHOLE
+
+
+def test_an_abandoned_bag_gives_everything_back() -> None:
+    steps = explore(burst, [15], Flags(abandon_after=3), clock=lambda: 0.0)
+    assert steps[-1].remaining == 0
+    assert steps[-1].spares
+    assert total(steps) == WHOLE
+
+
+def test_stock_is_taken_every_half_second() -> None:
+    clock = iter(x * 0.1 for x in range(10**6))
+    steps = explore(burst, [15], Flags(), clock=lambda: next(clock))
+    assert len(steps) > 5
+    assert total(steps) == WHOLE
+    assert all(step.remaining for step in steps[:-1])
+
+
+def test_the_pace_finds_visits_of_five_milliseconds() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.learn(pace.limit * 1e-5)
+    assert pace.limit * 1e-5 == pytest.approx(runner.VISIT_SECONDS, rel=0.1)
+    pace.learn(pace.limit * 1.0)
+    assert pace.limit == 1
+    pace.learn(0.0)
+    assert pace.limit == runner.LIMIT_GROWTH_MAX
+
+
+def test_a_failing_visit_ends_the_bag_with_its_story() -> None:
+    (step,) = explore(lambda bag, limit: 1 // 0, [1], Flags())
+    assert (step.failed, step.remaining) == (1, 0)
+    _, (failure,) = values.unpack_outcomes(step.partial[0], step.partial[1:])
+    assert isinstance(values.rebuild(failure), ZeroDivisionError)
+
+
+def test_a_visit_that_returns_nonsense_is_told_what_is_expected() -> None:
+    (step,) = explore(lambda bag, limit: 5, [1], Flags())
+    _, (failure,) = values.unpack_outcomes(step.partial[0], step.partial[1:])
+    assert "has to return a pair" in failure.text
+
+
+def test_a_visit_is_tried_again_with_the_whole_bag() -> None:
+    failing = iter([True, True, False])
+
+    def visit(bag: list[int], limit: int) -> tuple[int, list[int]]:
+        gained = sum(bag)
+        bag.clear()
+        if next(failing):
+            raise ValueError
+        return gained, bag
+
+    (step,) = explore(visit, [1, 2, 3], Flags(), retries=2)
+    assert values.unpack(step.partial[0], step.partial[1:]) == 6
+
+
+def test_a_bag_that_cannot_be_packed_fails() -> None:
+    steps = explore(lambda bag, limit: (threading.Lock(), []), [1], Flags())
+    _, (failure,) = values.unpack_outcomes(steps[-1].partial[0], steps[-1].partial[1:])
+    assert failure.kind == values.UNSENDABLE
