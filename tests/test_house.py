@@ -47,6 +47,7 @@ TAGS = {
     "Withdraw": 38, "Closed": 39,
     "FnGet": 48, "FnPut": 49,
     "StatusGet": 56, "Status": 57,
+    "Piece": 63,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

@@ -101,6 +101,10 @@ GOSSIP_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 MEMBERS_IN_VIEW_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
+KNOCK_FRESH_SECONDS = 60.0
+KNOCK_CHANCE_FRESH = 0.25
+KNOCK_CHANCE = 0.02
+"""Of looking for one of the dead with a beat."""
 
 
 class NodeCore:
@@ -138,8 +142,8 @@ class NodeCore:
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
-        self.host_facts: dict[str, Any] = {}
-        """What only the host knows and `status` shows; the host keeps it current."""
+        self.host_facts: Callable[[], dict[str, Any]] = dict
+        """Asked for what only the host knows and `status` shows."""
         self.fresh: dict[PeerId, Member] = {}
         """Records to be passed on with the next gossip."""
         self._joined = False
@@ -150,6 +154,7 @@ class NodeCore:
         self._drain_until: float | None = None
         self._left = False
         self._due: float | None = None
+        self._ran_at = -1e9
         self._accused: dict[PeerId, float] = {}
 
     @property
@@ -180,8 +185,10 @@ class NodeCore:
 
     def _forgive_lateness(self, now: float) -> None:
         """If our own host was asleep, nobody else is to blame for that time."""
-        if self._due is not None and now - self._due > LATE_SECONDS:
-            late = now - self._due
+        since = self._due if self._due is None else max(self._due, self._ran_at)
+        self._ran_at = now  # what is forgiven once is not forgiven again by the next event
+        if since is not None and now - since > LATE_SECONDS:
+            late = now - since
             self.detector.forgive(late)
             self.owner.forgive(late)
             self.story.tell(now, "was late", detail=f"{late:.3f} s")
@@ -212,6 +219,8 @@ class NodeCore:
             trade.feed_hungry(now)
             trade.keep_spare()
             trade.seek(now)
+        else:
+            trade.seek_at = None  # nobody to feed: no reason to wake up either
         if self._drain_until is not None and not self._left:
             self._leave_when_done(now)
         self.links.acknowledge(all_owed=False)
@@ -259,8 +268,21 @@ class NodeCore:
         self.owner.expire(now)
         self.owner.place(now)
         self.holder.ask_for_functions(now)
+        self.holder.forget_empty(now)
         self.view.bury(now)
+        self._seek_the_lost(now)
         self._seek_links(now)
+
+    def _seek_the_lost(self, now: float) -> None:
+        """Two islands find each other again: those who are held for dead are knocked up now and
+        then, often while a death is fresh, because a mended cut is all that may lie between."""
+        self.links.reseek(now)
+        dead = self.view.dead()
+        if not dead:
+            return
+        fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
+        if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
+            self.links.knock(self.rng.choice(dead), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""

@@ -7,12 +7,12 @@ an empty exception, and the client makes the exception object from it.
 from __future__ import annotations
 
 from stealmesh_protocol.messages import JobSpec
-from stealmesh_protocol.values import OUTCOMES, Failure, pack_outcomes
+from stealmesh_protocol.values import Failure, pack_outcomes
 
 
 def timed_out(spec: JobSpec, item: int) -> tuple[int, bytes]:
     text = f"item {item} of {spec.name} ran longer than its timeout of {spec.timeout:g} s"
-    return OUTCOMES, pack_outcomes(None, [Failure(0, "timeout", text=text)])
+    return pack_outcomes(None, [Failure(0, "timeout", text=text)])
 
 
 def worker_died(spec: JobSpec, item: int, attempts: list[str]) -> tuple[int, bytes]:
@@ -20,4 +20,4 @@ def worker_died(spec: JobSpec, item: int, attempts: list[str]) -> tuple[int, byt
         f"item {item} of {spec.name} ended its worker process {len(attempts)} times: "
         f"{'; '.join(attempts)}"
     )
-    return OUTCOMES, pack_outcomes(None, [Failure(0, "worker-died", text=text, attempts=attempts)])
+    return pack_outcomes(None, [Failure(0, "worker-died", text=text, attempts=attempts)])

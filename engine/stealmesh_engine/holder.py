@@ -57,6 +57,8 @@ class HeldJob:
     """Items of chunks that killed a worker: to be run one at a time."""
     attempts: dict[int, list[str]] = field(default_factory=dict)
     """How each item (explore: lease) has killed a worker while it ran alone."""
+    empty_since: float | None = None
+    """When housekeeping first found nothing of it here."""
 
 
 class Holder:
@@ -153,6 +155,18 @@ class Holder:
         for job in [job for job in self.jobs if owner_of(job) == owner]:
             self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
             self.closed(job, now, stop=True)
+
+    def forget_empty(self, now: float) -> None:
+        """A job of which nothing has been here for long may be over without our having been told
+        (its owner held us for dead at the end); if it is not, the next grant brings it back."""
+        busy = {chunk.job for chunk in self.slots.chunks()}
+        for job, held in list(self.jobs.items()):
+            if held.bags.leases or job in busy:
+                held.empty_since = None
+            elif held.empty_since is None:
+                held.empty_since = now
+            elif now - held.empty_since >= self.config.lease_seconds:
+                self.closed(job, now, stop=False)
 
     def function_came(self, message: FnPut) -> None:
         if message.digest not in self.awaited:

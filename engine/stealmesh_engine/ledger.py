@@ -32,7 +32,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from stealmesh_engine.intervals import IntervalSet
-from stealmesh_protocol.ids import LeaseId, PeerId, granted_lease
+from stealmesh_protocol.ids import LeaseId, PeerId, granted_lease, root_of
 from stealmesh_protocol.messages import Lease
 
 
@@ -164,6 +164,12 @@ class IndexedLedger:
         if not counts:
             return Repeated()
         if self.whole_parts and counts != [(lo, hi)]:
+            # What still counts of it has to be done again: the holder believes that it is finished.
+            for part in counts:
+                self._close(lid, lent, *part)
+                self.free.add(*part)
+                self.rerun += part[1] - part[0]
+            self._balanced()
             return Repeated()
         for part in counts:
             self._close(lid, lent, *part)
@@ -288,6 +294,8 @@ class ExploreLedger:
         """Bags that had to be leased again because their holder was gone."""
         self._by_holder: dict[PeerId, dict[LeaseId, None]] = {}
         self._grants = 0
+        self._born: dict[LeaseId, LeaseId] = {}
+        """Granted lease → the newest bag split off under it that a commit has named."""
 
     def put(self, size: int, items: bytes) -> None:
         """A new bag (the roots)."""
@@ -329,6 +337,9 @@ class ExploreLedger:
         child by an id that is taken is confused or rude: it is told to let go, like any other
         speaker for a lease that it does not hold.
         """
+        for child, _ in children:
+            root = root_of(child.lid)
+            self._born[root] = max(child.lid, self._born.get(root, root))
         bag = self._lent(holder, lid)
         if bag is not None and seq <= bag.seq:
             return Repeated()
@@ -353,13 +364,15 @@ class ExploreLedger:
         return 1
 
     def renew(self, holder: PeerId, lids: list[LeaseId], deadline: float) -> list[LeaseId]:
+        """As in the indexed ledger, but for bags of which no commit has told yet: a beat may overtake
+        the commit that makes them known, and that commit will be answered in any case."""
         stale = []
         for lid in lids:
             bag = self._lent(holder, lid)
-            if bag is None:
-                stale.append(lid)
-            else:
+            if bag is not None:
                 bag.deadline = deadline
+            elif lid <= self._born.get(root_of(lid), root_of(lid)):
+                stale.append(lid)
         return stale
 
     def expired(self, now: float) -> list[tuple[LeaseId, PeerId]]:

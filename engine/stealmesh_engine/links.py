@@ -91,6 +91,8 @@ class Seed:
     dial_at: float | None = 0.0
     own: bool = False
     """It turned out to be our own address."""
+    once: bool = False
+    """Not an address that we were given: tried once, then forgotten."""
 
 
 @dataclass(slots=True)
@@ -133,6 +135,8 @@ class Links:
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self._next_link = 0
+        self._sought = -1
+        self._all_found = False
         self._refusal: tuple[str, str] | None = None
         self._reported = False
 
@@ -196,6 +200,28 @@ class Links:
         for endpoint in seeds:
             self.seeds.setdefault(endpoint, Seed())
         self._plan(0.0)
+
+    def reseek(self, now: float) -> None:
+        """Dial again every given address behind which nobody lives as far as we know: whoever
+        starts there, or lives on the other side of a mended cut, may not know our address."""
+        if self._sought == self.view.digest and self._all_found:
+            return
+        self._sought, self._all_found = self.view.digest, True
+        known = {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+        for endpoint, seed in self.seeds.items():
+            if seed.own or seed.once or endpoint in known:
+                continue
+            self._all_found = False
+            if seed.dialling is None and seed.dial_at is None:
+                seed.dial_at = now + self.rng.uniform(0, self.config.dial_backoff_seconds_max)
+                self._plan(seed.dial_at)
+
+    def knock(self, member: Member, now: float) -> None:
+        """Find out who lives at the address of one who is held for dead."""
+        for endpoint in self.endpoints_of(member)[:1]:
+            if endpoint not in self.seeds:
+                self.seeds[endpoint] = Seed(dial_at=now, once=True)
+                self._plan(now)
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
@@ -320,12 +346,16 @@ class Links:
         peer = self.peers.get(welcome.sender.id) or self._meet(welcome.sender)
         if not line.to:
             line.to = welcome.sender.id
+            if peer.link is None and peer.dialling is None:
+                peer.dialling = link  # nobody need dial it a second time
             self._say_hello(link, line)
             return Happened()
         line.phase, line.peer = Phase.READY, welcome.sender.id
         seed = self.seeds.get(line.endpoint)
         if seed is not None and seed.dialling == link:
             seed.dialling, seed.attempts = None, 0
+            if seed.once:
+                del self.seeds[line.endpoint]
         peer.attempts = 0
         return self._attach(link, peer, welcome.sender, welcome.epoch)
 
@@ -425,7 +455,9 @@ class Links:
         if seed is not None and seed.dialling == link:
             seed.dialling = None
             seed.attempts += 1
-            if not seed.own:
+            if seed.once:
+                del self.seeds[line.endpoint]
+            elif not seed.own:
                 seed.dial_at = now + self._jitter(seed.attempts)
                 self._plan(seed.dial_at)
                 self._refusal = (code, f"{line.endpoint}: {text}")

@@ -57,10 +57,9 @@ class View:
         if known is None and record.state >= PeerState.DEAD and record.id in self._graves:
             return False
         self._set(record)
+        self._graves.pop(record.id, None)
         if record.state >= PeerState.DEAD:
             self._graves[record.id] = now
-        else:
-            self._graves.pop(record.id, None)
         return True
 
     def judge(self, peer: PeerId, state: PeerState, now: float) -> Member | None:
@@ -92,6 +91,14 @@ class View:
             gone = self.members.pop(peer, None)
             if gone is not None:
                 self.digest ^= _mark(gone)
+
+    def dead(self) -> list[Member]:
+        """Those who are held for dead (not those who left), the latest death last."""
+        found = (self.members.get(peer) for peer in self._graves)
+        return [m for m in found if m is not None and m.state is PeerState.DEAD]
+
+    def buried_at(self, peer: PeerId) -> float:
+        return self._graves[peer]
 
     def is_alive(self, peer: PeerId) -> bool:
         member = self.members.get(peer)

@@ -245,7 +245,6 @@ class Owner:
     def fence(self, holder: PeerId, now: float) -> None:
         """The holder is dead, gone or has forgotten us: what it held is free."""
         for job in list(self.jobs.values()):
-            job.told.pop(holder, None)
             freed = job.ledger.fence(holder)
             if freed:
                 self.story.tell(now, "fenced", job.spec.job, 0, holder)

@@ -41,7 +41,7 @@ def snapshot(core: NodeCore) -> bytes:
     """This peer as it is now, as msgpack."""
     me = core.me
     lines = [*core.owner.lines(), *(n for lines in core.neighbours_jobs.values() for n in lines)]
-    facts = dict(core.host_facts)
+    facts = core.host_facts()
     counters = {**core.counters, **facts.pop("counters", {})}
     return msgspec.msgpack.encode(
         {

@@ -71,8 +71,7 @@ class Trade:
 
     def received(self, nonce: int, now: float) -> None:
         """Work came: take our name off the lists that it stands on."""
-        if nonce:
-            self.thief.received(nonce, now)
+        self.thief.received(nonce, now)
         for peer in self.thief.standing:
             self.links.send(peer, Sated(), now)
         self.thief.standing.clear()

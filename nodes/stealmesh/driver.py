@@ -33,7 +33,6 @@ from stealmesh.workers.pool import WorkerPool
 
 GATHERS_MAX = 16
 """Rounds of reading before time may pass: an endless stream must not stop the clock."""
-FACTS_SECONDS = 0.5
 
 
 class Program(Protocol):
@@ -71,7 +70,7 @@ class Driver:
         self._awake = False
         """True while the loop is sure to look at what was posted without being woken."""
         self._stopped = False
-        self._facts_at = 0.0
+        core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
             fx.Send: self._send,
@@ -134,7 +133,6 @@ class Driver:
         due = self.core.next_deadline()
         if due is None or due <= now:
             events.append(Tick())
-            self._refresh_facts(now)
         if not events:
             return self.transport.settle()
         for effect in self.core.steps(now, events):
@@ -191,12 +189,9 @@ class Driver:
         if events is not None:
             self._posted.extend(events if isinstance(events, list) else [events])
 
-    def _refresh_facts(self, now: float) -> None:
+    def _facts(self) -> dict[str, Any]:
         """What only the host knows and `status` shows."""
-        if now < self._facts_at:
-            return
-        self._facts_at = now + FACTS_SECONDS
         facts: dict[str, Any] = {"counters": self.transport.counters}
         if self.pool is not None:
             facts["worker_pids"] = self.pool.worker_pids()
-        self.core.host_facts = facts
+        return facts

@@ -112,7 +112,7 @@ class LocalMesh:
         told = dataclasses.asdict(self._options)
         told.pop("parent_fd")
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
-        told["seeds"] = [node.endpoints[0] for node in self._nodes if node is not None]
+        told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
         for name in ("key", "initializer"):
             told[name] = None if told[name] is None else told[name].hex()
         ours.sendall((json.dumps(told) + "\n").encode())

@@ -142,6 +142,9 @@ class Mesh(Executor):
     Raises JoinRefused when no seed lets us in, ValueError for senseless arguments.
     """
 
+    _replace_dead_nodes = True
+    """A local mesh starts a new node in place of one that dies (measurements switch it off)."""
+
     def __init__(
         self,
         address: str | Iterable[str] | None = None,
@@ -538,7 +541,13 @@ class Mesh(Executor):
             if initializer is None
             else cloudpickle.dumps((initializer, initargs), protocol=5),
         )
-        self._local = LocalMesh(nodes, options, self._new_local_node, self._local_broken)
+        self._local = LocalMesh(
+            nodes,
+            options,
+            self._new_local_node,
+            self._local_broken,
+            respawn=self._replace_dead_nodes,
+        )
         return [endpoints[0] for endpoints in self._local.endpoints()]
 
     def _new_local_node(self, endpoints: list[str]) -> None:

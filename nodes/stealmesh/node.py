@@ -212,7 +212,10 @@ def main() -> int:
     """A node for a program: its options come as pickle-free JSON on the parent's socket."""
     fd = int(sys.argv[1])
     with os.fdopen(os.dup(fd), "r", encoding="utf-8") as parent:
-        told = json.loads(parent.readline())
+        line = parent.readline()
+    if not line:
+        return 0  # the program ended before it had told us anything
+    told = json.loads(line)
     config = Config(**told.pop("config"))
     for name in ("key", "initializer"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])

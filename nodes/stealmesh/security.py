@@ -24,6 +24,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stealmesh_protocol.errors import MeshError
+
 KEY_OCTETS = 32
 CHECK_OCTETS = 4
 KEY_PREFIX = "stealmeshkey1-"
@@ -34,11 +36,11 @@ FILE_OCTETS_MAX = 4096
 _SALT = b"stealmesh mesh key v1"
 
 
-class KeyRefused(Exception):
+class KeyRefused(MeshError):
     """A key file cannot be trusted or understood; the text ends with the remedy."""
 
 
-class TokenRefused(Exception):
+class TokenRefused(MeshError):
     """A join token cannot be understood; the text ends with the remedy."""
 
 

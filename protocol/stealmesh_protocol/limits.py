@@ -19,6 +19,8 @@ FRAME_OCTETS_MAX = 2 * MIB
 """The transport's MAXMSGSIZE: libzmq closes a connection that announces a larger frame."""
 
 HEADER_OCTETS = 28
+"""What every message begins with."""
+
 BUFFERS_MAX = 32
 """Buffer frames behind the first one; a message with more travels in pieces."""
 
@@ -32,10 +34,14 @@ MESSAGE_BUFFER_OCTETS = 1 * MIB
 """All buffers of one multipart together: 9 ms at 1 Gb/s, which is what a beat may have to wait."""
 
 PIECE_OCTETS = 256 * KIB
+"""All pieces of a message but the last are exactly this long."""
+
 MESSAGE_OCTETS_MAX = 256 * MIB
 """All blobs of a message that travels in pieces, and what one link may hold of an unfinished one."""
 
 PIECES_MAX = MESSAGE_OCTETS_MAX // PIECE_OCTETS
+"""Follows from the two above."""
+
 BLOBS_MAX = 0xFFFF
 """Blobs that one message can take out of its body: the header counts them in 16 bits."""
 
@@ -48,6 +54,8 @@ SMALL_BODY_OCTETS = 16 * KIB
 """What may be said before both sides know each other, and messages without lists."""
 
 CONTROL_BODY_OCTETS = 256 * KIB
+"""Messages with lists that move no work: members, beats, status."""
+
 WORK_BODY_OCTETS = 1 * MIB
 """The size of the unpacked body is the only bound on what decoding allocates (about 20 times it)."""
 
@@ -55,20 +63,43 @@ LZ4_RATIO_MAX = 255
 """LZ4 cannot do better: whoever claims more is lying about the raw size."""
 
 LZ4_SLACK_OCTETS = 64
+"""What the shortest blocks may promise beyond that ratio."""
+
 COMPRESS_BODY_OCTETS_MIN = 512
+"""Smaller bodies are not worth the microsecond."""
+
 COMPRESS_BULK_OCTETS_MIN = 16 * KIB
+"""Smaller buffers are not worth sampling."""
+
 COMPRESS_SAMPLES = 3
+"""From the beginning, the middle and the end of a buffer."""
+
 COMPRESS_SAMPLE_OCTETS = 4 * KIB
+"""Of each sample."""
+
 COMPRESS_SAMPLE_RATIO_MAX = 0.7
+"""Samples that shrink less speak against compressing."""
+
 COMPRESS_RATIO_MAX = 0.9
+"""A result that shrank less is thrown away: unpacking costs, too."""
 
 # ---------------------------------------------------------------- fields (codec.check)
 
 SEQ_MAX = 2**63 - 1
+"""Numbers and acknowledgements of custody messages."""
+
 INDEX_MAX = 2**63 - 1
+"""Items are counted up to here: sums of two indices still fit 64 bits."""
+
 MEMBERS_MAX = 256
+"""In one WELCOME or VIEW."""
+
 ENDPOINTS_MAX = 16
+"""Of one member."""
+
 ENDPOINT_CHARS_MAX = 256
+"""Of each endpoint."""
+
 LIST_MAX = 16_384
 """Leases, parts, blocks, children, intervals, lease ids a job: of each, in one message."""
 
@@ -76,17 +107,30 @@ JOBS_MAX = 1024
 """Jobs that one beat speaks of."""
 
 NAME_CHARS_MAX = 256
+"""Names, hosts, builds, runtimes, codes."""
+
 TEXT_CHARS_MAX = 4096
+"""Reasons for people, and names of jobs, which users choose."""
+
 FINGERPRINT_OCTETS_MAX = 64
+"""Of the mesh key, in HELLO."""
+
 WORKERS_MAX = 65_535
+"""Of one node."""
+
 ATTEMPTS_MAX = 1000
+"""How many workers a job may allow one item to kill."""
+
 INITIAL_OCTETS_MAX = 256 * KIB
 """The packed initial value travels in every grant of its job, inside the body."""
 
 # ---------------------------------------------------------------- values (values)
 
 NDARRAY_DIMENSIONS_MAX = 32
+"""What older versions of numpy can have."""
+
 NDARRAY_ITEMS_MAX = 2**40
 """Product of the dimensions that are not 0: a shape like (0, 10**18) must not pass as harmless."""
 
 TRACEBACK_CHARS_MAX = 32 * KIB
+"""The middle of a longer one is left out."""

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import zmq
+
 from stealmesh.security import MeshKey
+from stealmesh.transport import WireCodec
 
 from .sides import KEY, Side
 
@@ -33,9 +35,12 @@ def make_side() -> Iterator[MakeSide]:
     sides: list[Side] = []
 
     def make(
-        *listen: str, key: MeshKey | None = KEY, public: bool = False
+        *listen: str,
+        key: MeshKey | None = KEY,
+        public: bool = False,
+        codec: WireCodec | None = None,
     ) -> Side:
-        sides.append(Side(list(listen), key, public=public))
+        sides.append(Side(list(listen), key, public=public, codec=codec))
         return sides[-1]
 
     yield make

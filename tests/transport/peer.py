@@ -1,21 +1,22 @@
 """A process with a transport, for tests that kill or stop one: python -m tests.transport.peer.
 
-    KEY listen ENDPOINT   says where it listens, answers each message with itself
-    KEY record ENDPOINT   says where it listens, then prints the nonce of each STEAL that it hears
-    KEY dial ENDPOINT     dials, sends one STEAL, says so, and waits to be killed
+KEY listen ENDPOINT   says where it listens, answers each message with itself
+KEY record ENDPOINT   says where it listens, then prints the nonce of each STEAL that it hears
+KEY dial ENDPOINT     dials, sends one STEAL with its pid as the nonce, and waits to be killed
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+
+from tests.transport.standin import StandInCodec
 
 from stealmesh.security import MeshKey
 from stealmesh.transport import Transport
-
 from stealmesh_engine.events import Event, Heard, LinkUp
 from stealmesh_protocol.messages import Steal
-from tests.transport.standin import StandInCodec
 
 
 def say(text: str) -> None:
@@ -28,8 +29,7 @@ def main() -> None:
     transport = Transport(key, [] if mode == "dial" else [endpoint], codec=StandInCodec())
     if mode == "dial":
         transport.dial(0, endpoint)
-    else:
-        say(transport.endpoints[0])
+    say(endpoint if mode == "dial" else transport.endpoints[0])
     while True:
         wait = min(transport.wait_seconds(), 3600.0)
         events: list[Event] = []
@@ -38,8 +38,7 @@ def main() -> None:
         events += transport.settle()
         for event in events:
             if isinstance(event, LinkUp):
-                transport.send(event.link, Steal(1, 1))
-                say("dialled")
+                transport.send(event.link, Steal(os.getpid(), 1))
             elif isinstance(event, Heard) and mode == "listen":
                 transport.send(event.link, event.message, event.seq, event.ack)
             elif isinstance(event, Heard) and isinstance(event.message, Steal):

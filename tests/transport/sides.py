@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stealmesh.security import MeshKey
-from stealmesh.transport import Transport
-
+from stealmesh.transport import Transport, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkUp
 
 from .standin import StandInCodec
@@ -31,12 +30,16 @@ class Side:
     """One transport and everything that it has told so far."""
 
     def __init__(
-        self, listen: list[str] | None = None, key: MeshKey | None = KEY, *, public: bool = False
+        self,
+        listen: list[str] | None = None,
+        key: MeshKey | None = KEY,
+        *,
+        public: bool = False,
+        codec: StandInCodec | WireCodec | None = None,
     ) -> None:
-        self.codec = StandInCodec()
+        self.codec = StandInCodec() if codec is None else codec
         self.transport = Transport(key, listen or [], codec=self.codec, insecure_public=public)
         self.events: list[Event] = []
-        self.silent_fds: set[int] = set()
         self._numbers = iter(range(0, 1 << 20, 2))
 
     @property
@@ -116,7 +119,8 @@ class Process:
             env=os.environ | {"PYTHONPATH": path},
             text=True,
         )
-        self.endpoint = self.line()
+        self.pid = self._popen.pid
+        self.endpoint = ""
 
     def line(self) -> str:
         assert self._popen.stdout is not None
@@ -140,6 +144,7 @@ class Process:
 def process(*arguments: str) -> Iterator[Process]:
     running = Process(*arguments)
     try:
+        running.endpoint = running.line()
         yield running
     finally:
         running.close()

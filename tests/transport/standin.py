@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import msgspec
-from stealmesh.transport import Unreadable
 
+from stealmesh.transport import Unreadable
 from stealmesh_protocol.messages import MESSAGES, Message
 
 MAGIC = b"\xabG"

@@ -1,171 +1,58 @@
-"""A host for one pool: steps nothing, remembers every event, waits for those that are asked for."""
-
 from __future__ import annotations
 
-import select
+import os
 import sys
-import time
 from collections.abc import Callable, Iterator
-from itertools import count
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import pytest
 
-from stealmesh.workers.pool import WorkerPool
-from stealmesh_engine.effects import RunChunk
-from stealmesh_engine.events import ChunkDone, Event, WorkerReady
-from stealmesh_protocol import values
-from stealmesh_protocol.ids import digest_of, job_id
-from stealmesh_protocol.messages import Block, JobKind, JobSpec
-
-T = TypeVar("T")
-
-PATIENCE_SECONDS = 30.0
-"""Only ever reached by a defect."""
+from .host import Host
 
 
-class Host:
-    def __init__(self, workers: int = 1, *, start: bool = True, **options: Any) -> None:
-        self.pool = WorkerPool(workers, node_name="here", **options)
-        self.log: list[Event] = []
-        self._unread = 0
-        self._numbers = count(1)
-        self._jobs = count(1)
-        if start:
-            self.pool.start(time.monotonic())
-            for _ in range(workers):
-                self.take(WorkerReady)
+class Gate:
+    """A task enters and says so, and stays until it is let go."""
 
-    # ------------------------------------------------------------ events
+    def __init__(self, directory: Path) -> None:
+        self._entered, self._exit = directory / "entered", directory / "exit"
+        os.mkfifo(self._entered)
+        os.mkfifo(self._exit)
 
-    def wait(self, wanted: Callable[[Event], bool]) -> Event:
-        """The first event not yet looked at that is wanted; those before it count as looked at."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            while self._unread < len(self.log):
-                event = self.log[self._unread]
-                self._unread += 1
-                if wanted(event):
-                    return event
-            left = deadline - time.monotonic()
-            assert left > 0, f"never happened; instead: {self.log[-5:]}"
-            due = self.pool.next_deadline()
-            if due is not None:
-                left = min(left, max(0.0, due - time.monotonic()))
-            select.select([self.pool.fileno()], [], [], left)
-            self.log += self.pool.collect(time.monotonic())
+    def task(self) -> Callable[[Any], Any]:
+        entered, leave = str(self._entered), str(self._exit)
 
-    def take(self, kind: type[T]) -> T:
-        event = self.wait(lambda e: isinstance(e, kind))
-        assert isinstance(event, kind)
-        return event
+        def wait(x: Any) -> Any:
+            with open(entered, "w") as file:
+                file.write("in")
+            with open(leave) as file:
+                file.read()
+            return x
 
-    def done(self, chunk: int) -> ChunkDone:
-        """The end of that chunk, whatever else happens meanwhile."""
-        seen = [e for e in self.log if isinstance(e, ChunkDone) and e.chunk == chunk]
-        event = seen[0] if seen else self.wait(lambda e: getattr(e, "chunk", None) == chunk)
-        assert isinstance(event, ChunkDone), event
-        return event
+        return wait
 
-    # ------------------------------------------------------------ effects
+    def wait_until_entered(self) -> None:
+        assert self._entered.read_text() == "in"
 
-    def spec(self, function: Any, kind: JobKind = JobKind.MAP, **fields: Any) -> JobSpec:
-        owner = b"o" * 16
-        return JobSpec(
-            job_id(owner, next(self._jobs)), kind, owner, "a job",
-            digest_of(shipped(function)), **fields,
-        )  # fmt: skip
-
-    def run(
-        self,
-        function: Any,
-        items: Any,
-        kind: JobKind = JobKind.MAP,
-        *,
-        combine: Any = None,
-        worker: int = 0,
-        **fields: Any,
-    ) -> int:
-        """Order one chunk of a job of its own: a range, or a list in one block."""
-        if combine is not None:
-            fields["combine"] = digest_of(shipped(combine))
-        blocks = []
-        if isinstance(items, range):
-            fields |= {"start": items.start, "step": items.step}
-        else:
-            blocks = [block(0, items)]
-        spec = self.spec(function, kind, **fields)
-        return self.order(spec, 0, len(items), blocks, function, combine, worker)
-
-    def order(
-        self,
-        spec: JobSpec,
-        lo: int,
-        hi: int,
-        blocks: list[tuple[Block, bytes]],
-        function: Any,
-        combine: Any = None,
-        worker: int = 0,
-    ) -> int:
-        chunk = next(self._numbers)
-        self.pool.run(
-            RunChunk(
-                worker, chunk, spec, lo, hi, blocks, shipped(function),
-                b"" if combine is None else shipped(combine),
-            )
-        )  # fmt: skip
-        return chunk
-
-    def explore(self, visit: Any, combine: Any, blob: bytes, items: int, worker: int = 0) -> int:
-        spec = self.spec(visit, JobKind.EXPLORE, combine=digest_of(shipped(combine)))
-        bag = (Block(0, items, 0), blob)
-        return self.order(spec, 0, items, [bag], visit, combine, worker)
-
-    # ------------------------------------------------------------ results
-
-    def results(self, chunk: int) -> list[Any]:
-        done = self.done(chunk)
-        assert not done.failed, self.failures(chunk)
-        return values.unpack_list(done.codec, done.blob)
-
-    def value(self, chunk: int) -> Any:
-        done = self.done(chunk)
-        assert not done.failed, self.failures(chunk)
-        return values.unpack(done.codec, done.blob)
-
-    def failures(self, chunk: int) -> list[values.Failure]:
-        done = self.done(chunk)
-        return values.unpack_outcomes(done.codec, done.blob)[1]
-
-    def close(self) -> None:
-        self.pool.close()
+    def let_go(self) -> None:
+        self._exit.write_text("out")
 
 
-_shipped: dict[int, tuple[Any, bytes]] = {}
-
-
-def shipped(function: Any) -> bytes:
-    """Each function once: two pickles of one function may differ. Bytes are shipped as they are."""
-    if isinstance(function, bytes):
-        return function
-    if id(function) not in _shipped:
-        _shipped[id(function)] = (function, cloudpickle.dumps(function))
-    return _shipped[id(function)][1]
-
-
-def block(lo: int, items: list[Any]) -> tuple[Block, bytes]:
-    codec, blob = values.pack_list(items)
-    return Block(lo, lo + len(items), codec), blob
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
     """Workers cannot import a test module: its functions travel whole."""
-    module = sys.modules[request.module.__name__]
-    cloudpickle.register_pickle_by_value(module)
+    modules = [sys.modules[request.module.__name__], sys.modules[__name__]]
+    for module in modules:
+        cloudpickle.register_pickle_by_value(module)
     yield
-    cloudpickle.unregister_pickle_by_value(module)
+    for module in modules:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ class IndexedNode(NodeSide):
     # -- what happens
 
     def told_grant(self, lid: int, lo: int, hi: int) -> None:
-        if self.first_time(lid) and not (self.had and lid in self.bags.leases):
+        if self.first_time(lid):
             self.bags.receive(Lease(lid, lo, hi))
 
     def told_withdraw(self, intervals: tuple[tuple[int, int], ...]) -> None:

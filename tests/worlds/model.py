@@ -29,6 +29,7 @@ from .sides import (
     CRASH,
     DEAD,
     DONE,
+    DOUBT,
     EXPIRE,
     LOSS,
     NO_COST,
@@ -65,6 +66,9 @@ class Setting:
     network: Network = Network.CHANNEL
     crashes: int = 0
     suspicions: int = 0
+    """Nodes that are well and taken for dead by the owner."""
+    doubts: int = 0
+    """Nodes that take the owner for gone, which is well."""
     steals: int = 0
     losses: int = 0
     repeats: int = 0
@@ -135,8 +139,7 @@ class TinyWorld:
         self.owner = self._make_owner(parts)
         self.nodes = [self._make_node(parts, number) for number in range(self.peers)]
         for node in self.nodes:
-            # A channel delivers once; without it that is left to the receiver, and its memory
-            # also tells which grants can still come.
+            node.network_repeats = not self.channel
             node.refuses_repeats = not self.channel and setting.tree is not None
         self.owners, self.lives = Names(), Names()
         self.messages, self.queues, self.budgets = Names(), Names(), Names()
@@ -259,19 +262,22 @@ class TinyWorld:
                 self._fence(pair, owner, n, node, "dies for its owner too", life="dead")
             return pair
         mine = set(self.owner.holds(self.owners.values[owner], n))
-        for move in self.nodes[n].moves(self.lives.values[node]):
-            after, posts = self._node_does(n, node, move.input, move.what)
-            honest = move.honest and (not move.lid or move.lid in mine)
-            named = tuple(
-                (where if where != OWNER else -1 - n, message)
-                for where, message in self._named(n, posts)
-            )
-            pair.steps.append(Step(move.what, move.cost, honest, owner, after, named))
         if life == "up":
             self._trouble(pair, owner, n, node)
             self._beat(pair, owner, n, node, mine)
         else:
             self._comes_back(pair, owner, n, node, life)
+        # Without a channel the commit that makes a bag known may be lost; the node finds out by
+        # the answer to the next one. With a channel the first one is answered in any case.
+        unknown = () if self.channel else pair.unrevoked
+        for move in self.nodes[n].moves(self.lives.values[node]):
+            after, posts = self._node_does(n, node, move.input, move.what)
+            honest = move.honest and (not move.lid or move.lid in mine or move.lid in unknown)
+            named = tuple(
+                (where if where != OWNER else -1 - n, message)
+                for where, message in self._named(n, posts)
+            )
+            pair.steps.append(Step(move.what, move.cost, honest, owner, after, named))
         if self.channel:
             self._check_containment(owner, n, node)
         return pair
@@ -284,11 +290,11 @@ class TinyWorld:
         pair.steps.append(Step(f"{n} crashes", CRASH, False, owner, crashed, (), "in"))
         doubted, _ = self._node_does(n, node, ("drop", "up"), "")
         what = f"{n} gives its owner up"
-        pair.steps.append(Step(what, SUSPECT, False, owner, doubted, ()))
+        pair.steps.append(Step(what, DOUBT, False, owner, doubted, ()))
         if self.channel:
             doubted, _ = self._node_does(n, node, ("drop", "doubt"), "")
             what += " and forgets it"
-            pair.steps.append(Step(what, SUSPECT, False, owner, doubted, (), "in out"))
+            pair.steps.append(Step(what, DOUBT, False, owner, doubted, (), "in out"))
         if self._presumed_dead(owner, n):
             what = f"{n} refutes its death"
             after, posts = self._owner_does(owner, ("hear", n), what)

@@ -26,11 +26,11 @@ DONE: Snapshot = ("done",)
 DEAD: Snapshot = ("dead",)
 
 BUDGETS = (
-    "crashes", "suspicions", "steals", "losses", "repeats", "expiries",
+    "crashes", "suspicions", "doubts", "steals", "losses", "repeats", "expiries",
     "cancels", "returns", "mishaps",
 )  # fmt: skip
 NO_COST = -1
-CRASH, SUSPECT, STEAL, LOSS, REPEAT, EXPIRE, CANCEL, RETURN, MISHAP = range(len(BUDGETS))
+CRASH, SUSPECT, DOUBT, STEAL, LOSS, REPEAT, EXPIRE, CANCEL, RETURN, MISHAP = range(len(BUDGETS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,8 +208,10 @@ class NodeSide:
 
     forgets_revocations = False
     """True: a mutant that lets nothing go."""
+    network_repeats = False
+    """There is no channel that delivers everything once."""
     refuses_repeats = False
-    """A grant that was received before is dropped; the channel sees to that where there is one."""
+    """A grant is acted on once, even if its lease is over and forgotten."""
 
     def __init__(self, number: int, peers: int, workers: int) -> None:
         self.number = number
@@ -264,11 +266,11 @@ class NodeSide:
 
     def first_time(self, lid: int) -> bool:
         """Is this grant to be acted on?"""
-        if not self.refuses_repeats:
+        if not self.network_repeats:
             return True
-        if lid in self.had:
+        if lid in self.bags.leases or (self.refuses_repeats and lid in self.had):
             return False
-        self.had = tuple(sorted((*self.had, lid)))
+        self.had = tuple(sorted({*self.had, lid}))
         return True
 
     def holds(self, snapshot: Snapshot) -> list[int]:

@@ -13,7 +13,7 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     zmq_versions,
 )
-from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable
+from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable, WireCodec
 
 __all__ = [
     "Codec",
@@ -23,6 +23,7 @@ __all__ = [
     "Transport",
     "TransportError",
     "Unreadable",
+    "WireCodec",
     "curve_keys",
     "raise_descriptor_limit",
     "zmq_versions",

@@ -51,6 +51,7 @@ from stealmesh.transport.ports import (
     octets_of,
 )
 from stealmesh.transport.sockets import (
+    CONNECT_SECONDS,
     HANDSHAKE_SECONDS,
     SOURCE_FD,
     TransportError,
@@ -64,7 +65,7 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     read_monitor,
 )
-from stealmesh.transport.wire import Codec, Frames, Unreadable
+from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
 from stealmesh_protocol.messages import Bye, Message
 
@@ -102,7 +103,7 @@ class Transport:
         key: MeshKey | None,
         listen: Iterable[str] = (),
         *,
-        codec: Codec,
+        codec: Codec | None = None,
         epoll: select.epoll | None = None,
         insecure_public: bool = False,
     ) -> None:
@@ -117,7 +118,7 @@ class Transport:
         self.fds: dict[int, Callable[[list[Event]], None]] = {}
         self.epoll = select.epoll() if epoll is None else epoll
         self._owns_epoll = epoll is None
-        self._codec = codec
+        self._codec = WireCodec() if codec is None else codec
         self._pid = os.getpid()
         self._ours = (
             "none, this side is --insecure" if key is None else f"ours: {key.fingerprint()}"

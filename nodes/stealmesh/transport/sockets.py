@@ -25,6 +25,8 @@ import zmq
 from zmq.utils import z85
 
 from stealmesh.security import MeshKey
+from stealmesh_protocol.errors import MeshError
+from stealmesh_protocol.limits import FRAME_OCTETS_MAX
 
 DONT_WAIT = int(zmq.DONTWAIT)
 MORE_DONT_WAIT = int(zmq.SNDMORE) | DONT_WAIT
@@ -32,8 +34,6 @@ EVENTS = int(zmq.EVENTS)
 READABLE = int(zmq.POLLIN)
 SOURCE_FD = int(zmq.SRCFD)
 
-FRAME_OCTETS_MAX = 2 * 1024 * 1024
-"""MAXMSGSIZE is per frame; libzmq closes a connection that claims more, before anyone is proven."""
 HANDSHAKE_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
 NEVER_MILLISECONDS = 24 * 3600 * 1000
@@ -61,7 +61,7 @@ _INBOX_EVENTS = (
 _monitor_numbers = itertools.count()
 
 
-class TransportError(Exception):
+class TransportError(MeshError):
     """The transport cannot do what it was asked to; the text ends with the remedy."""
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from stealmesh_protocol import codec
+from stealmesh_protocol.codec import Frames
+from stealmesh_protocol.errors import RemoteProtocolError, Severity
 from stealmesh_protocol.messages import Message
 
-Frames = list[bytes]
-"""One ZeroMQ message; memoryviews of octets will do as well."""
+__all__ = ["Codec", "Decoded", "Frames", "Reader", "Unreadable", "WireCodec", "WireReader"]
 
 
 class Unreadable(Exception):
@@ -49,3 +51,31 @@ class Codec(Protocol):
         """A message that travels in one piece as a list; a big one as an iterator of its parts."""
 
     def reader(self) -> Reader: ...
+
+
+class WireReader:
+    """One link's Assembler, whose complaints are put in the transport's terms."""
+
+    __slots__ = ("_hear",)
+
+    def __init__(self) -> None:
+        self._hear = codec.Assembler().hear
+
+    def read(self, frames: Frames) -> Decoded | None:
+        try:
+            return self._hear(frames)
+        except RemoteProtocolError as error:
+            quarantine = error.severity is Severity.QUARANTINE
+            raise Unreadable(error.reason, quarantine=quarantine) from error
+
+
+class WireCodec:
+    """What goes over the wire in earnest (tests of the sockets alone bring one of their own)."""
+
+    def encode(
+        self, message: Message, seq: int, ack: int, compress_bulk: bool
+    ) -> Frames | Iterator[Frames]:
+        return codec.write(message, seq, ack, compress_bulk=compress_bulk)
+
+    def reader(self) -> WireReader:
+        return WireReader()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
+from stealmesh.virtual.workers import CODEC
 from stealmesh_engine.effects import Deliver
 from stealmesh_engine.events import CancelItems, Heard
 from stealmesh_engine.intervals import IntervalSet
@@ -64,6 +65,7 @@ class Load:
     window: int = 0
     messages: int = 0
     control: int = 0
+    links: int = 0
 
 
 class Checkers:
@@ -111,7 +113,7 @@ class Checkers:
 
     def _check_value(self, work: Work, effect: Deliver) -> None:
         part = effect.part
-        if part.codec != 1:
+        if part.codec != CODEC:
             # The node itself says how an item ended that no worker lived to report.
             troubled = part.lo in work.endless or part.lo in work.killers
             alone = part.hi - part.lo == 1 and part.failed == 1
@@ -197,13 +199,15 @@ class Checkers:
 
     # ------------------------------------------------------------ the end
 
-    def lost_owner(self, job: JobId) -> list[str]:
-        """Nodes that still hold something of a job whose owner is dead."""
+    def still_holding(self, job: JobId) -> list[str]:
+        """Nodes that still have something of this job."""
         return [p.name for p in self.world.living() if job in p.core.holder.jobs]
 
     def disagreement(self) -> str:
         """What the living nodes think of each other; empty when they agree."""
-        nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT]
+        nodes = [
+            p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left
+        ]
         alive = {p.member.id: p.name for p in nodes}
         for node in nodes:
             seen = set(node.core.view.nodes())
@@ -232,13 +236,14 @@ class Checkers:
         if load is None:
             load = self._loads[process.number] = Load(window)
         if load.window != window:
-            load.window, load.messages, load.control = window, 0, 0
+            load.window, load.messages, load.control, load.links = window, 0, 0, 0
+        load.links = max(load.links, len(process.ends))
         for seq in messages:
             load.messages += 1
             if not seq:
                 load.control += 1
         self.rate_max = max(self.rate_max, load.messages)
         most = self.messages_a_second_max
-        if most is not None and load.control > most * (4 + len(process.ends)):
+        if most is not None and load.control > most * (4 + load.links):
             text = f"{process.name} sent {load.control} control messages within a second"
             raise Breach("load", text)

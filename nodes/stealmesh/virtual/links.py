@@ -307,7 +307,7 @@ class VirtualLinks:
             pipe.link = target.next_accepted()
             target.ends[pipe.link] = (pipe.connection, 1)
         octets = 64 + sum(map(len, getattr(message, "blobs", ()))) if seq else 64
-        target.hear(Heard(pipe.link, self.world.carried(message), seq, ack, octets))
+        target.hear(Heard(pipe.link, self.world.carried(message, seq, ack), seq, ack, octets))
 
     def _tell_down(self, pipe: Pipe, reason: str) -> None:
         """The target learns that the connection is gone; what it says from now on goes nowhere."""

@@ -19,6 +19,7 @@ from stealmesh_protocol.messages import JobKind, JobSpec
 
 _MASK = (1 << 64) - 1
 PRIME = (1 << 61) - 1
+ITEM_SECONDS_MAX = 3.0
 
 
 def mix(seed: int, number: int) -> int:
@@ -49,7 +50,7 @@ class CostLaw:
         if self.name == "exponential":
             return -log(luck) * self.mean_seconds
         if self.name == "pareto":
-            return min(luck ** (-1 / 1.5) / 3, 100.0) * self.mean_seconds
+            return min(luck ** (-1 / 1.5) / 3 * self.mean_seconds, ITEM_SECONDS_MAX)
         assert self.name == "skewed"
         return self.mean_seconds * (50.0 if luck < 0.01 else 0.5)
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
 VISIT_SECONDS = 0.01
-CODEC = 1
+CODEC = 200
+"""Nobody else writes blobs under this number."""
 
 
 class Bag:

@@ -15,8 +15,6 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
-import msgspec
-
 from stealmesh.virtual.checkers import Breach, Checkers
 from stealmesh.virtual.links import Connection, Network, VirtualLinks
 from stealmesh.virtual.work import Work
@@ -25,8 +23,20 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkId, Tick
+from stealmesh_protocol import codec
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import Commit, Member, Message, Report, Role
+from stealmesh_protocol.messages import (
+    Ack,
+    Beat,
+    Commit,
+    Member,
+    Message,
+    Nothing,
+    Report,
+    Role,
+    Sated,
+    Steal,
+)
 
 ARRIVALS, TIMERS = 0, 1
 """At one moment what arrives comes before the timers."""
@@ -35,6 +45,8 @@ TRACE_HASHED_TOGETHER = 512
 RESPAWN_SECONDS = 0.1
 STANDSTILL_ACTIONS = 100_000
 """So many things at one and the same moment are a loop."""
+
+_CHATTER = (Ack, Beat, Nothing, Sated, Steal)
 
 Listener = Callable[["Process", Any], None]
 
@@ -65,6 +77,7 @@ class Process:
         self.items = 0
         self.busy_seconds = 0.0
         self.sent = 0
+        self.heard = 0
         self.first_busy_at: float | None = None
         self._accepted = -1
         self._timer_at: float | None = None
@@ -125,6 +138,7 @@ class Process:
 
     def _step(self, events: list[Event]) -> None:
         world = self.world
+        self.heard += len(events)
         for event in events:
             world.trace(self, event)
         valid = None
@@ -252,7 +266,6 @@ class World:
         self._hashing = hashing
         self._hash = hashlib.blake2b(digest_size=16)
         self._lines: list[str] = []
-        self._carriers: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 
     # ------------------------------------------------------------ time
 
@@ -277,7 +290,7 @@ class World:
                 standing = 0
             standing += 1
             if standing > STANDSTILL_ACTIONS:
-                raise Breach("load", f"time stands still at {self.now:.6f}")
+                raise Breach("load", f"time stands still at {self.now:.6f} for {args}")
             action(*args)
             asked += 1
             if unless is not None and asked % 16 == 0 and unless():
@@ -386,20 +399,20 @@ class World:
 
     # ------------------------------------------------------------ messages and the trace
 
-    def carried(self, message: Message) -> Message:
+    def carried(self, message: Message, seq: int, ack: int) -> Message:
         """The message as it comes out at the other end."""
         if not self.carry:
             return message
-        kind = type(message)
-        decoder = self._carriers.get(kind)
-        if decoder is None:
-            decoder = self._carriers[kind] = msgspec.msgpack.Decoder(kind)
-        copy: Message = decoder.decode(msgspec.msgpack.encode(message))
-        return copy
+        frames = codec.write(message, seq, ack)
+        assert isinstance(frames, list), "virtual messages are small"
+        decoded = codec.decode(frames)
+        assert (decoded.seq, decoded.ack) == (seq, ack)
+        return decoded.message
 
     def trace(self, process: Process, event: Event) -> None:
         self.happened += 1
-        self.recent.append((self.now, process.name, event))
+        if not (type(event) is Tick or (type(event) is Heard and type(event.message) in _CHATTER)):
+            self.recent.append((self.now, process.name, event))
         if self._hashing:
             self._lines.append(_line(self.now, process.name, event))
             if len(self._lines) >= TRACE_HASHED_TOGETHER:

@@ -356,9 +356,9 @@ class WorkerPool:
         except wire.Ended:
             self._condemn(worker)
         except GARBAGE as error:
-            life.sentence = Sentence(f"sent its node garbage: {error}", True, _first(life))
             self._condemn(worker)
-            self._kill(worker)
+            if life.sentence is None:
+                life.sentence = Sentence(f"sent its node garbage: {error}", True, _first(life))
         if life.watched:
             self._push(worker, life)
 
@@ -378,6 +378,8 @@ class WorkerPool:
                 self._events.append(WorkerReady(worker.number))
             elif kind == Kind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
+            else:
+                raise ValueError(f"a frame of kind {kind}")
 
     def _condemn(self, worker: Worker) -> None:
         """The stream has ended: dead, or as good as dead. The nursery will tell what it was."""

@@ -1,0 +1,83 @@
+"""Peers side by side: strictly alternating runs, and the rows that come of them.
+
+A B C A B C …: what disturbs the machine for some seconds disturbs all peers alike, and the
+ratio of two runs made next to each other survives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from stealmesh_bench.peers import PPE, STEALMESH
+from stealmesh_bench.record import Row, Target
+from stealmesh_bench.stand import Stand
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    repeats: int = 5
+    quick: bool = False
+    """Tiny sizes: shows that everything works, and measures nothing."""
+    peers: tuple[str, ...] = (STEALMESH, PPE, "multiprocessing.Pool")
+    runs: int = 2
+    """Of each kind in `exact`."""
+    seed: int = 0
+    """Decides who is killed, and when."""
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+
+Values = dict[str, list[Any]]
+"""By peer: what each run said."""
+
+
+def alternate(runs: Mapping[str, Callable[[], Any]], repeats: int) -> Values:
+    """Each run in turn, again and again."""
+    said: Values = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            said[name].append(run())
+    return said
+
+
+def beside(
+    plan: Plan, function: Callable[..., Any], *, warm_up: Mapping[str, Any], **arguments: Any
+) -> Values:
+    """`function(peer, **arguments)` at a stand for each peer, after a smaller run to warm up."""
+    with ExitStack() as stack:
+        stands = [stack.enter_context(Stand(peer)) for peer in plan.peers]
+        for stand in stands:
+            stand.run(function, **{**arguments, **warm_up})
+        return alternate(
+            {stand.peer: lambda s=stand: s.run(function, **arguments) for stand in stands},  # type: ignore[misc]
+            plan.repeats,
+        )
+
+
+def rows(
+    workload: str, unit: str, values: Mapping[str, Sequence[float]], target: Target | None = None
+) -> list[Row]:
+    """A row for each peer; the target is Stealmesh's."""
+    ppe = values.get(PPE, ())
+    return [
+        Row(
+            workload,
+            peer,
+            unit,
+            each,
+            ratios=[value / ours for value, ours in zip(each, ppe, strict=True)] if ppe else (),
+            target=target if peer == STEALMESH else None,
+        )
+        for peer, each in values.items()
+    ]
+
+
+def pick(values: Values, name: str) -> dict[str, list[float]]:
+    """One figure out of runs that said several."""
+    return {peer: [each[name] for each in said] for peer, said in values.items()}

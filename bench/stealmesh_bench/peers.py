@@ -1,0 +1,107 @@
+"""The pools that are compared, behind the few calls that the measurements make.
+
+An adapter adds a method call and nothing else: each peer is used the way its own
+documentation says, with two worker processes, and with the chunk size by hand where the peer
+cannot find one itself. Stealmesh runs with its defaults.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Protocol
+
+WORKERS = 2
+CHUNK_ITEMS = 10_000
+"""What a careful user of the standard library would pass for tasks of microseconds."""
+
+
+class Peer(Protocol):
+    """A pool, open and ready."""
+
+    def call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        """One task there and back."""
+
+    def gather(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """One task an item, each submitted by itself; then all results in order."""
+
+    def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
+        """The pool's own map, read lazily."""
+
+    def close(self) -> None:
+        """End its processes."""
+
+
+class Stealmesh:
+    """A local mesh. `nodes` and `workers` as in `stealmesh.Mesh`."""
+
+    def __init__(self, **arguments: int) -> None:
+        import stealmesh
+
+        self.mesh = stealmesh.Mesh(**({"workers": WORKERS} | arguments))  # type: ignore[arg-type]
+
+    def call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return self.mesh.submit(function, item).result()
+
+    def gather(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        futures = [self.mesh.submit(function, item) for item in items]
+        return [future.result() for future in futures]
+
+    def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
+        return self.mesh.map(function, items)
+
+    def close(self) -> None:
+        self.mesh.shutdown()
+
+
+class StandardExecutor:
+    """`concurrent.futures.ProcessPoolExecutor`."""
+
+    def __init__(self) -> None:
+        self.executor = ProcessPoolExecutor(WORKERS)
+
+    def call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return self.executor.submit(function, item).result()
+
+    def gather(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        futures = [self.executor.submit(function, item) for item in items]
+        return [future.result() for future in futures]
+
+    def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
+        return self.executor.map(function, items, chunksize=CHUNK_ITEMS)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+
+
+class StandardPool:
+    """`multiprocessing.Pool`."""
+
+    def __init__(self) -> None:
+        self.pool = multiprocessing.Pool(WORKERS)
+
+    def call(self, function: Callable[[Any], Any], item: Any) -> Any:
+        return self.pool.apply(function, (item,))
+
+    def gather(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        results = [self.pool.apply_async(function, (item,)) for item in items]
+        return [result.get() for result in results]
+
+    def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
+        return self.pool.imap(function, items, chunksize=CHUNK_ITEMS)
+
+    def close(self) -> None:
+        self.pool.terminate()
+        self.pool.join()
+
+
+STEALMESH = "stealmesh"
+PPE = "ProcessPoolExecutor"
+POOL = "multiprocessing.Pool"
+
+PEERS: dict[str, Callable[..., Peer]] = {
+    STEALMESH: Stealmesh,
+    PPE: StandardExecutor,
+    POOL: StandardPool,
+}

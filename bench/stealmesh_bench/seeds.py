@@ -1,0 +1,107 @@
+"""Random worlds in virtual time, as many as you like: ``python -m stealmesh_bench.seeds``.
+
+Does: runs worlds from consecutive seeds, says how far it is and what it has seen, and for each
+world that broke a promise prints the one command that repeats it. Exit 1 if there was any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+
+from stealmesh.virtual.random_worlds import Outcome, run
+
+STORY_LINES_MAX = 200
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _options(arguments)
+    if options.one is not None:
+        return _one(options.one, as_json=options.json, watch=options.watch)
+    return _many(options.seed, options.worlds, as_json=options.json)
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m stealmesh_bench.seeds", description=__doc__)
+    parser.add_argument("--worlds", type=int, default=2000, help="how many worlds to run")
+    parser.add_argument("--seed", type=int, default=1, help="the first world's seed")
+    parser.add_argument("--one", type=int, metavar="N", help="run world N alone and tell its story")
+    parser.add_argument("--watch", action="store_true", help="with --one: print every event")
+    parser.add_argument("--json", action="store_true", help="one object a world, one a line")
+    return parser.parse_args(arguments)
+
+
+def replay(seed: int) -> str:
+    """The command that repeats a world."""
+    return f"python -m stealmesh_bench.seeds --one {seed}"
+
+
+def _one(seed: int, *, as_json: bool, watch: bool) -> int:
+    outcome = run(seed, watch=watch)
+    if as_json:
+        print(_as_json(outcome))
+    else:
+        if outcome.breach:
+            print("\n".join(outcome.story[-STORY_LINES_MAX:]))
+        print(_line(outcome))
+    return 1 if outcome.breach else 0
+
+
+def _many(first: int, count: int, *, as_json: bool) -> int:
+    begun = time.perf_counter()
+    totals: Counter[str] = Counter()
+    bad: list[Outcome] = []
+    slowest, busiest, longest_queue = 0.0, 0, 0
+    for done, seed in enumerate(range(first, first + count), 1):
+        outcome = run(seed)
+        if as_json:
+            print(_as_json(outcome), flush=True)
+        if outcome.breach:
+            bad.append(outcome)
+            if not as_json:
+                print(f"world {seed}: {outcome.breach}\n    {replay(seed)}", flush=True)
+        for name in ("events", "messages", "crashes", "faults", "steals", "jobs", "nodes"):
+            totals[name] += getattr(outcome, name)
+        totals["virtual seconds"] += int(outcome.virtual_seconds)
+        slowest = max(slowest, outcome.wall_seconds)
+        busiest = max(busiest, outcome.rate_max)
+        longest_queue = max(longest_queue, outcome.queue_max)
+        if not as_json and done % 100 == 0:
+            took = time.perf_counter() - begun
+            print(f"{done} worlds, {len(bad)} bad, {took / done:.3f} s each", flush=True)
+    took = time.perf_counter() - begun
+    figures = ", ".join(f"{value} {name}" for name, value in sorted(totals.items()))
+    print(f"{count} worlds in {took:.1f} s: {figures}", file=sys.stderr)
+    print(
+        f"slowest world {slowest:.1f} s; at most {busiest} messages a second from one process, "
+        f"{longest_queue} unacknowledged to one peer",
+        file=sys.stderr,
+    )
+    kinds = Counter(outcome.kind for outcome in bad)
+    print(f"{len(bad)} broke a promise {dict(kinds)}" if bad else "no breach", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _line(outcome: Outcome) -> str:
+    verdict = f"BREACH {outcome.breach}" if outcome.breach else "fine"
+    return (
+        f"world {outcome.seed}: {verdict}; {outcome.nodes} nodes, {outcome.jobs} jobs, "
+        f"{outcome.faults} faults, {outcome.virtual_seconds:.1f} virtual seconds in "
+        f"{outcome.wall_seconds:.2f} s, {outcome.events} events, trace {outcome.trace}"
+    )
+
+
+def _as_json(outcome: Outcome) -> str:
+    fields = asdict(outcome)
+    del fields["story"]
+    fields["verdict"] = outcome.breach or "pass"
+    fields["replay"] = replay(outcome.seed)
+    return json.dumps(fields)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

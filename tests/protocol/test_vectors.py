@@ -1,0 +1,318 @@
+"""SPEC.md says the same as the code: test vectors both ways, limits, refusal codes.
+
+Run as a program (``python tests/protocol/test_vectors.py``) it writes these parts of SPEC.md
+anew. Do that only after changing the protocol on purpose, and read the difference.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stealmesh_protocol import codec, limits
+from stealmesh_protocol.codec import Assembler, decode, split
+from stealmesh_protocol.errors import REMEDIES
+from stealmesh_protocol.messages import (
+    MESSAGES,
+    Ack,
+    Beat,
+    Block,
+    Bye,
+    Closed,
+    Commit,
+    FnGet,
+    FnPut,
+    Grant,
+    Hello,
+    JobKind,
+    JobLine,
+    JobLoad,
+    JobSpec,
+    Lease,
+    Member,
+    Message,
+    Nothing,
+    Part,
+    PeerState,
+    Piece,
+    Refused,
+    Report,
+    Returned,
+    Revoked,
+    Role,
+    Sated,
+    Split,
+    Status,
+    StatusGet,
+    Steal,
+    View,
+    Welcome,
+    Withdraw,
+)
+
+SPEC = Path(codec.__file__).parents[1] / "SPEC.md"
+
+ADA, BOB = bytes.fromhex("a0" * 16), bytes.fromhex("b0" * 16)
+JOB = ADA + bytes.fromhex("00000007")
+DIGEST = bytes(range(16))
+LEASE = 5 << 32
+ada = Member(ADA, "ada", "h1", Role.CLIENT, [], 0, build="0.1.0")
+bob = Member(BOB, "bob", "h2", Role.SUPER, ["tcp://10.0.0.2:7077"], 3, PeerState.ALIVE, 4, 4711)
+spec = JobSpec(JOB, JobKind.MAP, ADA, "squares", DIGEST, start=0, step=1)
+tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
+
+VECTORS: list[tuple[str, Message, int, int]] = [
+    ("HELLO", Hello((1, 1), b"fp", ada, BOB, "cpython 3.11", 99), 0, 0),
+    ("WELCOME", Welcome(1, bob, ADA, [bob], "cpython 3.11", 98), 0, 0),
+    ("REFUSED", Refused("mesh", "another mesh: check the key file", 0.5), 0, 0),
+    ("BYE", Bye("leaving"), 0, 3),
+    ("BEAT, nothing held", Beat(3, 2**64 - 1), 0, 3),
+    (
+        "BEAT",
+        Beat(
+            3,
+            7,
+            1.5,
+            [JobLoad(JOB, [LEASE, LEASE + 1], [(10, 20)])],
+            [JobLine(JOB, JobKind.MAP, "squares", "running", 100, 40, 1, 20, 40, 0, 0)],
+        ),
+        0,
+        3,
+    ),
+    ("ACK", Ack(), 0, 2**63 - 1),
+    ("VIEW", View([ada, bob]), 0, 0),
+    ("STEAL", Steal(77, 2, True), 0, 0),
+    ("NOTHING", Nothing(77, True), 0, 0),
+    ("SATED", Sated(), 0, 0),
+    ("GRANT of a range", Grant(spec, [Lease(LEASE, 0, 1000)], nonce=77), 1, 0),
+    (
+        "GRANT with a block",
+        Grant(
+            JobSpec(JOB, JobKind.SUBMIT, ADA, "pow", DIGEST),
+            [Lease(LEASE, 4, 6)],
+            [Block(4, 6, 0)],
+            0,
+            [b"\x92\x92\x02\x0a\x92\x02\x0b"],
+        ),
+        2,
+        0,
+    ),
+    ("GRANT of a bag", Grant(tree, [Lease(LEASE, 0, 3)], [], 0, [b"\x00\x93\x01\x02\x03"]), 3, 0),
+    ("SPLIT", Split(JOB, [Lease(LEASE, 500, 1000)], BOB, 77), 1, 3),
+    ("REPORT", Report(JOB, [Part(LEASE, 0, 3, 0, 0.25)], [b"\x93\x00\x01\x04"]), 2, 3),
+    (
+        "REPORT, one blob inside the body and one outside",
+        Report(
+            JOB,
+            [Part(LEASE, 3, 4, 0, 0.25), Part(LEASE, 4, 5, 1, 0.25, 1)],
+            [b"\xc0", b"\x2a" * 2049],
+        ),
+        3,
+        3,
+    ),
+    (
+        "COMMIT",
+        Commit(
+            JOB,
+            LEASE,
+            1,
+            2,
+            [Lease(LEASE + 1, 0, 1)],
+            0.5,
+            40,
+            0,
+            [b"\0\x28", b"\0\x92\1\2", b"\0\x91\3"],
+        ),
+        4,
+        3,
+    ),
+    ("RETURNED", Returned(JOB, [Lease(LEASE, 3, 500)]), 5, 3),
+    ("REVOKED", Revoked(JOB, [LEASE, LEASE + 1]), 4, 5),
+    ("WITHDRAW", Withdraw(JOB, [(10, 20), (30, 31)]), 5, 5),
+    ("CLOSED", Closed(JOB), 6, 5),
+    ("FN_GET", FnGet(DIGEST), 0, 0),
+    ("FN_PUT", FnPut(DIGEST, [b"\x80\x05N."]), 7, 5),
+    ("FN_PUT, not there", FnPut(DIGEST), 8, 5),
+    ("STATUS_GET", StatusGet(12), 0, 0),
+    ("STATUS", Status(12, [b"\x80"]), 0, 0),
+    ("PIECE", Piece(0, 2, [b"\x2a" * limits.PIECE_OCTETS]), 0, 6),
+    (
+        "REPORT in pieces",
+        Report(JOB, [Part(LEASE, 5, 6, 1, 3.0)], [b"\x2a" * (limits.MESSAGE_BUFFER_OCTETS + 2)]),
+        9,
+        6,
+    ),
+    ("BYE, body packed (decode only)", Bye("leaving " * 100), 0, 3),
+]
+
+
+def test_every_kind_has_a_vector() -> None:
+    assert {type(message) for _, message, _, _ in VECTORS} == set(MESSAGES.values())
+
+
+def test_the_page_lists_every_kind_with_its_number_and_fields() -> None:
+    rows = re.findall(
+        r"^\| ([A-Z_]+) \| (\d+) \| (C?) ?\| (.*?) \|", SPEC.read_text(), re.MULTILINE
+    )
+    said = {int(tag): (name.replace("_", "").lower(), c == "C", f) for name, tag, c, f in rows}
+    meant = {
+        tag: (cls.__name__.lower(), cls.CUSTODY, ", ".join(cls.__struct_fields__) or "–")
+        for tag, cls in MESSAGES.items()
+    }
+    assert said == meant
+
+
+@pytest.mark.parametrize(("title", "message", "seq", "ack"), VECTORS, ids=[v[0] for v in VECTORS])
+def test_the_code_makes_the_frames_on_the_page(
+    title: str, message: Message, seq: int, ack: int
+) -> None:
+    _, written = vectors_on_the_page()[title]
+    made = list(split(message, seq, ack))
+    if "decode only" not in title:
+        assert [[shown(frame) for frame in frames] for frames in made] == written
+
+
+@pytest.mark.parametrize(("title", "message", "seq", "ack"), VECTORS, ids=[v[0] for v in VECTORS])
+def test_the_code_understands_the_frames_on_the_page(
+    title: str, message: Message, seq: int, ack: int
+) -> None:
+    fields, written = vectors_on_the_page()[title]
+    link = Assembler()
+    multiparts = [[octets_of(frame) for frame in frames] for frames in written]
+    if len(multiparts) == 1 and not isinstance(message, Piece):
+        heard = decode(multiparts[0])
+    elif isinstance(message, Piece):
+        heard = decode(multiparts[0])
+        assert link.hear(multiparts[0]) is None
+    else:
+        *pieces, last = multiparts
+        assert [link.hear(piece) for piece in pieces] == [None] * len(pieces)
+        complete = link.hear(last)
+        assert complete is not None
+        heard = complete
+    assert (heard.message, heard.seq, heard.ack) == (message, seq, ack)
+    assert heard.octets == sum(len(frame) for frames in multiparts for frame in frames)
+    assert fields == fields_of(message)
+
+
+def test_the_page_has_no_other_vectors() -> None:
+    assert list(vectors_on_the_page()) == [title for title, *_ in VECTORS]
+
+
+@pytest.mark.parametrize("part", ["limits", "refusals"])
+def test_tables_on_the_page_are_the_code_s(part: str) -> None:
+    assert _part(SPEC.read_text(), part).strip() == PARTS[part]().strip()
+
+
+# ---------------------------------------------------------------- how the page shows things
+
+
+def shown(octets: bytes) -> str:
+    """Hex, with long runs of one octet as hh*n."""
+    text = []
+    for run in re.finditer(rb"(?s)(.)\1{31,}|.(?:(?!(.)\2{31}).)*", octets):
+        found = run[0]
+        text.append(f"{found[:1].hex()}*{len(found)}" if run[1] is not None else found.hex())
+    return " ".join(text)
+
+
+def octets_of(text: str) -> bytes:
+    parts = []
+    for word in text.split():
+        octet, _, times = word.partition("*")
+        parts.append(bytes.fromhex(octet) * int(times or 1))
+    return b"".join(parts)
+
+
+def fields_of(message: Message) -> str:
+    def plain(value: object) -> object:
+        if isinstance(value, bytes):
+            return f"x'{shown(value)}'"
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return value
+
+    return json.dumps(plain(msgspec.to_builtins(message, builtin_types=(bytes,))))
+
+
+def vector_text(title: str, message: Message, seq: int, ack: int) -> str:
+    lines = [f"{title}", f"kind {message.TAG} seq {seq} ack {ack}", f"fields {fields_of(message)}"]
+    for number, frames in enumerate(split(message, seq, ack)):
+        lines += [f"multipart {number}"] if number else []
+        lines += [f"frame {shown(frame)}" for frame in frames]
+    return "\n".join(lines)
+
+
+def vectors_on_the_page() -> dict[str, tuple[str, list[list[str]]]]:
+    """Title → (fields, frames of each multipart)."""
+    found = {}
+    text = _part(SPEC.read_text(), "vectors")
+    for block in re.findall(r"```\n(.*?)\n```", text, re.DOTALL):
+        title, _, fields, *rest = block.split("\n")
+        multiparts: list[list[str]] = [[]]
+        for line in rest:
+            if line.startswith("multipart"):
+                multiparts.append([])
+            else:
+                multiparts[-1].append(line.removeprefix("frame "))
+        found[title] = (fields.removeprefix("fields "), multiparts)
+    return found
+
+
+def _part(page: str, part: str) -> str:
+    found = re.search(rf"<!-- {part} -->\n(.*?)<!-- /{part} -->", page, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def _vectors_text() -> str:
+    return "\n\n".join(f"```\n{vector_text(*vector)}\n```" for vector in VECTORS)
+
+
+def _limits_text() -> str:
+    """The table, from the source: the sentence under a limit, or its name in words."""
+    source = Path(limits.__file__).read_text()
+    pattern = r'^([A-Z0-9_]+) = [^\n]+\n(?:"""(.*?)"""\n)?'
+    rows = []
+    for name, sentence in re.findall(pattern, source, re.MULTILINE | re.DOTALL):
+        if name not in ("KIB", "MIB"):
+            words = " ".join(sentence.split())
+            rows.append(f"| {name} | {getattr(limits, name)} | {words} |")
+    return "\n".join(rows)
+
+
+def _refusals_text() -> str:
+    return "\n".join(f"| `{code}` | {SENSES[code]} | {does} |" for code, does in REMEDIES.items())
+
+
+SENSES = {
+    "version": "no common version",
+    "mesh": "another mesh key",
+    "self": "you have dialled yourself",
+    "wrong-node": "`to` is not who lives here",
+    "no-session": "talk on a connection that nobody remembers",
+    "role": "your role may not do this",
+    "runtime": "our Pythons do not understand each other's functions",
+    "busy": "too much at the moment",
+    "limits": "more than the protocol or this peer allows",
+    "shutting-down": "this peer is leaving",
+    "duplicate": "your id is in use by another process",
+}
+PARTS = {"limits": _limits_text, "refusals": _refusals_text, "vectors": _vectors_text}
+
+
+def rewrite() -> None:
+    page = SPEC.read_text()
+    for part, text in PARTS.items():
+        old = _part(page, part)
+        page = page.replace(
+            f"<!-- {part} -->\n{old}<!-- /{part} -->",
+            f"<!-- {part} -->\n{text()}\n<!-- /{part} -->",
+        )
+    SPEC.write_text(page)
+
+
+if __name__ == "__main__":
+    rewrite()
