@@ -54,6 +54,7 @@ def _one(seed: int, *, as_json: bool, watch: bool) -> int:
 def _many(first: int, count: int, *, as_json: bool) -> int:
     begun = time.perf_counter()
     totals: Counter[str] = Counter()
+    counters: Counter[str] = Counter()
     bad: list[Outcome] = []
     slowest, busiest, longest_queue = 0.0, 0, 0
     for done, seed in enumerate(range(first, first + count), 1):
@@ -66,6 +67,7 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
                 print(f"world {seed}: {outcome.breach}\n    {replay(seed)}", flush=True)
         for name in ("events", "messages", "crashes", "faults", "steals", "jobs", "nodes"):
             totals[name] += getattr(outcome, name)
+        counters.update(outcome.counters)
         totals["virtual seconds"] += int(outcome.virtual_seconds)
         slowest = max(slowest, outcome.wall_seconds)
         busiest = max(busiest, outcome.rate_max)
@@ -81,6 +83,7 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
         f"{longest_queue} unacknowledged to one peer",
         file=sys.stderr,
     )
+    print("counters: " + ", ".join(f"{n} {v}" for n, v in sorted(counters.items())), file=sys.stderr)
     kinds = Counter(outcome.kind for outcome in bad)
     print(f"{len(bad)} broke a promise {dict(kinds)}" if bad else "no breach", file=sys.stderr)
     return 1 if bad else 0

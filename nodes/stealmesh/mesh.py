@@ -190,9 +190,9 @@ class Mesh(Executor):
         else:
             if initializer is not None:
                 raise ValueError("initializer: only a local mesh starts workers of its own")
+            seeds = _parse_seeds(address)
             self._key = key if isinstance(key, MeshKey) else _load_key(key)
             self._max_workers = workers or os.cpu_count() or 1
-            seeds = _parse_seeds(address)
         try:
             self._connect(seeds)
         except BaseException:

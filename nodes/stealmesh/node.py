@@ -18,15 +18,18 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stealmesh.refusals import refusal
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain, Event, Join
+from stealmesh_protocol.errors import JoinRefused
 
 EXIT_JOIN_FAILED = 3
 
@@ -51,6 +54,8 @@ class NodeOptions:
     """Write one line of JSON here when listening; end when the other side closes it."""
     join_or_exit: bool = False
     """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
+    join_seconds_max: float | None = None
+    """Likewise, but keep trying for so long; None: for ever."""
     config: Config = field(default_factory=Config)
 
 
@@ -62,6 +67,8 @@ class NodeProgram:
         self.exit_status: int | None = None
         self.stop: Any = lambda: None
         self.orphaned = False
+        self._joined = False
+        self._refusal: JoinRefused | None = None
 
     def has_wishes(self) -> bool:
         return False
@@ -81,11 +88,27 @@ class NodeProgram:
             self.exit_status = 0
             self.stop()
         elif isinstance(effect, fx.JoinFailed):
-            print(f"stealmesh: could not join ({effect.code}): {effect.text}", file=sys.stderr)
+            self._refusal = refusal(effect)
+            going_on = "" if self._options.join_or_exit else "; trying on"
+            print(
+                f"stealmesh: could not join: {self._refusal}{going_on}", file=sys.stderr, flush=True
+            )
             if self._options.join_or_exit:
                 self.exit_status = EXIT_JOIN_FAILED
                 self.stop()
-        # Joined and the effects of owners concern nobody here: a node owns no jobs.
+        elif isinstance(effect, fx.Joined):
+            self._joined = True
+        # The effects of owners concern nobody here: a node owns no jobs.
+
+    def give_up_joining(self) -> None:
+        """The time for joining is over (called by another thread)."""
+        if self._joined:
+            return
+        why = self._refusal or JoinRefused("no-answer", "no seed has answered")
+        seconds = self._options.join_seconds_max
+        print(f"stealmesh: could not join within {seconds:g} s: {why}", file=sys.stderr, flush=True)
+        self.exit_status = EXIT_JOIN_FAILED
+        self.stop()
 
 
 def run_node(options: NodeOptions) -> int:
@@ -137,7 +160,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool)
         program.stop = driver.stop
-        with _signals(driver), _parent(options, epoll, endpoints):
+        with _signals(driver), _parent(options, epoll, endpoints), _join_deadline(program, options):
             driver.post(Join(options.seeds))
             driver.run()
         return program.exit_status or 0
@@ -190,6 +213,21 @@ def _signals(driver: Any) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _join_deadline(program: NodeProgram, options: NodeOptions) -> Iterator[None]:
+    """Give up on seeds that do not let us in for too long."""
+    if options.join_seconds_max is None:
+        yield
+        return
+    timer = threading.Timer(options.join_seconds_max, program.give_up_joining)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

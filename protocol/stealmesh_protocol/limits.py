@@ -57,7 +57,7 @@ CONTROL_BODY_OCTETS = 256 * KIB
 """Messages with lists that move no work: members, beats, status."""
 
 WORK_BODY_OCTETS = 1 * MIB
-"""The size of the unpacked body is the only bound on what decoding allocates (about 20 times it)."""
+"""The size of the unpacked body is the only bound on what decoding allocates (up to 20 times it, 40 for CONTROL)."""
 
 LZ4_RATIO_MAX = 255
 """LZ4 cannot do better: whoever claims more is lying about the raw size."""

@@ -25,7 +25,7 @@ Three facts shape the choice between 0 and 1.
 What a list of numbers costs per item, looking included, on the machine of the first
 measurement (pack + unpack, 10,000 items; ``tests/protocol/measure.py`` repeats it)::
 
-    small ints   pickle 21 ns   msgspec 24   array('q') 33   range 41 (both need the look)
+    small ints   pickle 21 ns   msgspec 24   array('q') 33   range 34 (these need the look)
     large ints   pickle 56 ns   msgspec 28   array('q') 44
     floats       pickle 26 ns   msgspec 23   array('d') 33
     str          pickle 63 ns   msgspec 38
@@ -73,6 +73,9 @@ _EXT32_HEAD_OCTETS = 6
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 _PLAIN_KEYS = _SCALARS
+
+_DEPTH_MAX = 100
+"""Of plain data: what is nested deeper more likely contains itself."""
 
 _SHORT_LIST = 64
 """Up to here pickle's fixed cost outweighs a look at every item."""
@@ -289,7 +292,7 @@ def _plain_fault(value: Any, path: str, depth: int) -> str:
     kind = type(value)
     if kind in _SCALARS:
         return ""
-    if depth > 500:
+    if depth > _DEPTH_MAX:
         return f"{path} is nested too deeply, or contains itself"
     if kind is list:
         if _SCALARS.issuperset(map(type, value)):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -92,7 +93,7 @@ job_lines = st.builds(JobLine, jobs, st.sampled_from(JobKind), texts, names, *[s
 def grants(draw: st.DrawFn) -> Grant:
     spec = draw(specs)
     cuts = sorted(draw(st.lists(index, min_size=2, max_size=6, unique=True)))
-    some = [Lease(draw(u64), lo, hi) for lo, hi in zip(cuts, cuts[1:], strict=False)]
+    some = [Lease(draw(u64), lo, hi) for lo, hi in pairwise(cuts)]
     if spec.kind is JobKind.EXPLORE:
         return Grant(spec, some, [], draw(u64), [draw(blobs) for _ in some])
     blocks = [Block(lo, hi, 1) for lo, hi in draw(st.lists(intervals, max_size=4))]
@@ -338,7 +339,7 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "no message", Message(), 0, "kind"
 
 
-FAULTS = {title: case for title, *case in our_faults()}
+FAULTS = {title: (message, seq, reason) for title, message, seq, reason in our_faults()}
 
 
 @pytest.mark.parametrize("title", FAULTS)

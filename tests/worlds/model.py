@@ -257,11 +257,12 @@ class TinyWorld:
     def _pair(self, owner: int, n: int, node: int) -> Pair:
         pair = self._pairs[owner, n, node] = Pair()
         life = self.lives.values[node][0]
+        mine = set(self.owner.holds(self.owners.values[owner], n))
         if life == "dead":
             if self.owners.values[owner] != DONE and not self._presumed_dead(owner, n):
                 self._fence(pair, owner, n, node, "dies for its owner too", life="dead")
+            self._run_out(pair, owner, n, node, mine, [])
             return pair
-        mine = set(self.owner.holds(self.owners.values[owner], n))
         if life == "up":
             self._trouble(pair, owner, n, node)
             self._beat(pair, owner, n, node, mine)
@@ -269,7 +270,8 @@ class TinyWorld:
             self._comes_back(pair, owner, n, node, life)
         # Without a channel the commit that makes a bag known may be lost; the node finds out by
         # the answer to the next one. With a channel the first one is answered in any case.
-        unknown = () if self.channel else pair.unrevoked
+        lossy = not self.channel and self.setting.tree is not None
+        unknown = pair.unrevoked if lossy else ()
         for move in self.nodes[n].moves(self.lives.values[node]):
             after, posts = self._node_does(n, node, move.input, move.what)
             honest = move.honest and (not move.lid or move.lid in mine or move.lid in unknown)
@@ -344,7 +346,12 @@ class TinyWorld:
         pair.unrevoked = tuple(lid for lid in names if lid not in mine and lid not in told)
         if self.owners.values[owner] == DONE:
             return
-        for lid in mine:
+        self._run_out(pair, owner, n, node, mine, names)
+
+    def _run_out(
+        self, pair: Pair, owner: int, n: int, node: int, mine: set[int], names: list[int]
+    ) -> None:
+        for lid in sorted(mine):
             what = f"lease {lid_text(lid)} of {n} runs out"
             after, posts = self._owner_does(owner, ("expire", lid), what)
             named = self._named(OWNER, posts)

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from stealmesh.futures import Future
+from stealmesh.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event
-from stealmesh_protocol.errors import JoinRefused, MeshClosed
+from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.ids import JobId, PeerId, job_id
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class ProgramLink:
                 self.joined.set_result(None)
         elif isinstance(effect, fx.JoinFailed):
             if not self.joined.done():
-                self.joined.set_exception(JoinRefused(effect.code, effect.text))
+                self.joined.set_exception(refusal(effect))
         elif isinstance(effect, fx.Left):
             self.left.set()
         else:

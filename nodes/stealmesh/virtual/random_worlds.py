@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -29,6 +30,10 @@ ORPHAN_SILENT_SECONDS = 40.0
 """When the owner's machine is off, the kernel takes up to 25 s to say so."""
 CHUNKS_A_WORLD = 900
 CONTROL_A_SECOND_AND_LINK = 60.0
+PROMPT = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner", "reset"})
+"""Kinds after which everybody soon knows what happened."""
+HARMLESS = frozenset({"worker", "drain"})
+"""Kinds after which nothing needs to be done twice, beyond what a lost worker was busy with."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,7 @@ class Outcome:
     done_after_mending_seconds: float = 0.0
     agreed_after_mending_seconds: float = 0.0
     trace: str = ""
+    counters: dict[str, int] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -278,12 +284,14 @@ class RandomWorld:
                 outcome.done_after_mending_seconds = world.now - mended
                 ended = world.now
             if self._leftovers():
-                self._within(ended + LEFTOVER_SECONDS, "leftover")
+                patience = max(LEFTOVER_SECONDS, self.plan.config.lease_seconds)
+                self._within(ended + patience + 2 * SWEEP_SECONDS, "leftover")
                 continue
             if agreed_at is not None and self._orphans_gone(mended):
                 outcome.agreed_after_mending_seconds = max(0.0, agreed_at - mended)
                 break
         self._no_false_verdicts()
+        self._no_needless_work()
 
     def _ideal_seconds(self) -> float:
         workers = sum(len(s.process.workers) for s in self.seats if s.process.alive)
@@ -339,6 +347,26 @@ class RandomWorld:
         for process in self.world.living():
             if process.core.me.incarnation > 1 and not process.core.holder.draining:
                 raise Breach("verdict", f"{process.name} was accused, though it never was silent")
+
+    def _no_needless_work(self) -> None:
+        """A lease runs out only when its holder could not name it; nothing is done twice for
+        nothing."""
+        kinds = self.plan.mixture.counts.keys()
+        counters = self.counters()
+        if kinds <= PROMPT and counters["leases-expired"]:
+            raise Breach("expiry", f"{counters['leases-expired']} leases ran out for no reason")
+        if kinds <= HARMLESS and not any(w.cancels for _, w in self.plan.wishes):
+            waste = counters["results-dropped"] + counters["items-run-for-nothing"]
+            if waste:
+                raise Breach("waste", f"{waste} items were run twice for no reason")
+
+    def counters(self) -> Counter[str]:
+        """What all cores of all lives counted."""
+        total: Counter[str] = Counter()
+        for process in self.world.processes:
+            total.update(process.core.counters)
+            total["refuted"] += process.core.me.incarnation - 1
+        return total
 
     # ------------------------------------------------------------ telling
 
@@ -399,6 +427,7 @@ def run(seed: int, *, watch: bool = False) -> Outcome:
     )
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
+    outcome.counters = dict(drawn.counters())
     outcome.trace = world.trace_hash()
     return outcome
 

@@ -15,7 +15,6 @@ import contextlib
 import importlib
 import os
 import resource
-import signal
 import socket
 import sys
 import traceback
@@ -320,8 +319,7 @@ def limit_memory(octets: int) -> None:
 
 
 def _tidy_standard_files() -> None:
-    """Tasks read nothing, print whole lines, and cannot be interrupted from a keyboard."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Tasks print whole lines, so that those of several workers do not mix."""
     for file in (sys.stdout, sys.stderr):
         if hasattr(file, "reconfigure"):
             file.reconfigure(line_buffering=True)

@@ -1,0 +1,128 @@
+"""Options that several commands share, and the reading of what people write in them.
+
+Nothing here touches the network or a file. What makes no sense raises ArgumentTypeError, which
+argparse turns into one line and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+
+from stealmesh.cli import seeds
+
+_OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
+MEMORY_LIMIT_MIN = 1 << 20
+
+SEED_HELP = (
+    "address of any node: tcp://host:port; also file:///path (one address a line), "
+    "dns://name:port (all its addresses), slurm://:port (all hosts of the job), env://NAME; "
+    "repeatable, or separated by commas"
+)
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seed", dest="seeds", metavar="ADDRESS", action="append", type=seed_list, default=[], help=SEED_HELP
+    )  # fmt: skip
+
+
+def add_key_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-file", metavar="PATH", help="the mesh key (default: $STEALMESH_KEY_FILE, else the user's own)"
+    )  # fmt: skip
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE.toml", help="knobs (default: the user's config.toml)")
+
+
+def add_node_options(parser: argparse.ArgumentParser) -> None:
+    """What `node`, `start` and `join` have in common."""
+    parser.add_argument(
+        "--listen", metavar="ADDRESS", type=listening, help="where to listen: tcp://host:port, port 0 for any"
+    )  # fmt: skip
+    parser.add_argument(
+        "--advertise", metavar="ADDRESS", action="append", type=dialable, default=[],
+        help="where others should dial this node, if not where it listens; repeatable",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nworkers", metavar="N", type=at_least_one, help="worker processes (default: one a core)"
+    )
+    parser.add_argument(
+        "--nthreads", metavar="1", type=just_one, default=1, help="tasks side by side in one worker; only 1 in this version"
+    )  # fmt: skip
+    parser.add_argument(
+        "--role", choices=("auto", "super", "plain"), default="auto",
+        help="no effect yet: every node is an equal peer and every role means the same",
+    )  # fmt: skip
+    parser.add_argument("--name", default="", help="what status calls it (default: host and process id)")
+    parser.add_argument(
+        "--memory-limit", metavar="SIZE", type=octets, help="of each worker process, as in 512M or 4GiB"
+    )
+    add_key_file(parser)
+    add_config(parser)
+
+
+def workers_default() -> int:
+    """One a core that we may use."""
+    return len(os.sched_getaffinity(0))
+
+
+# ---------------------------------------------------------------- values
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def just_one(text: str) -> int:
+    if at_least_one(text) != 1:
+        raise argparse.ArgumentTypeError("this version runs one task at a time in a worker; use --nworkers")
+    return 1
+
+
+def not_negative(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return number
+
+
+def octets(text: str) -> int:
+    """512M, 4GiB, 1.5g, 800000000. K, M, G and T are powers of 1024, with or without an i."""
+    match = _OCTETS.fullmatch(text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 512M or 4GiB")
+    number, unit, _ = match.groups()
+    size = int(float(number) * 1024 ** (" kmgt".index(unit.lower()) if unit else 0))
+    if size < MEMORY_LIMIT_MIN:
+        raise argparse.ArgumentTypeError(f"{text!r} is less than a worker needs to start; write 512M or 4GiB")
+    return size
+
+
+def seed_list(text: str) -> list[str]:
+    try:
+        return [seeds.checked(seed) for seed in seeds.split(text)]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def dialable(text: str) -> str:
+    if not text.startswith("tcp://"):
+        raise argparse.ArgumentTypeError(f"not an address that others can dial: {text!r}; write tcp://host:port")
+    return seed_list(text)[0]
+
+
+def listening(text: str) -> str:
+    """tcp://host:port; the port may be left out."""
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme not in ("tcp", "ipc") or not rest:
+        raise argparse.ArgumentTypeError(f"not an address to listen at: {text!r}; write tcp://host:port")
+    return seeds.with_port(text) if scheme == "tcp" else text

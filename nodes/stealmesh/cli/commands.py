@@ -1,0 +1,140 @@
+"""Which commands there are, and what all of them share: parsing, statuses, Ctrl-C.
+
+Refuses to know what a command does. A command is a module with `SUMMARY`, `add_arguments(parser)`
+and `run(arguments) -> status` that imports nothing heavy before `run`, so that `--help` is at once
+there. What lives in the bench package takes its arguments as they are, and is listed only where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from stealmesh.cli import demo, join, node, run, start, status
+from stealmesh.cli.exits import BROKEN_PIPE, INTERRUPTED, USAGE, Ended, say
+
+COMMANDS = {
+    "start": start,
+    "join": join,
+    "node": node,
+    "status": status,
+    "run": run,
+    "demo": demo,
+}
+PASSED_ON = {
+    "bench": ("stealmesh_bench.__main__", "measure, beside the standard library's pool"),
+    "chaos": ("stealmesh_bench.chaos", "break things on purpose and check that nothing is lost"),
+}
+"""Name → (module whose main(argv) takes it from here, summary)."""
+
+EPILOG = """\
+exit status: 0 done; 1 the work failed; 2 wrong usage (also: cannot listen at the address);
+3 could not join (unreachable, another key, no key); 130 interrupted
+"""
+
+
+def dispatch(argv: list[str]) -> int:
+    """Run the command that `argv` names; returns the exit status."""
+    try:
+        with _interruptible():
+            if argv and argv[0] in PASSED_ON and _exists(PASSED_ON[argv[0]][0]):
+                return _pass_on(argv[0], argv[1:])
+            return _run(argv)
+    except Ended as end:
+        say(str(end))
+        return end.status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Else the interpreter complains once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stealmesh",
+        description="A mesh of Python processes that steal work from each other, with nothing in the middle.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"stealmesh {_version()}")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.__doc__,
+            epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+    for name, (where, summary) in PASSED_ON.items():
+        if _exists(where):
+            commands.add_parser(name, help=summary, add_help=False)
+    return parser
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _run(argv: list[str]) -> int:
+    parser = build_parser()
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as end:  # argparse has said everything
+        return end.code if isinstance(end.code, int) else USAGE
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    return COMMANDS[arguments.command].run(arguments)
+
+
+def _pass_on(name: str, argv: list[str]) -> int:
+    main: Callable[[list[str]], int | None] = importlib.import_module(PASSED_ON[name][0]).main
+    try:
+        return main(argv) or 0
+    except SystemExit as end:  # its own argparse
+        return end.code if isinstance(end.code, int) else USAGE
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _version() -> str:
+    from stealmesh.identity import VERSION
+
+    return VERSION
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C once: KeyboardInterrupt, and a tidy end. Twice: the end, whatever state we are in
+    (nodes and workers of ours notice it and end too)."""
+
+    def first(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # ignored on purpose, or somebody else's: a test, an embedding program
+        return
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,0 +1,182 @@
+"""Seeds: the many ways to say where a mesh can be found, turned into addresses to dial.
+
+A seed is one of
+
+* ``tcp://host:port`` or ``ipc:///path``: itself (the port defaults to 7077),
+* ``file:///path``: one seed a line, ``#`` for comments; read anew at every look,
+* ``dns://name:port``: every address that the name has,
+* ``slurm://:port``: every host of this Slurm job (SLURM_JOB_NODELIST),
+* ``env://NAME``: the seeds in an environment variable, separated by commas or blanks.
+
+Does no dialling and keeps nothing between two looks, so looking again is how a file or a name
+that changes is followed. ValueError: it can never mean anything. SeedsUnknown: not now.
+
+Whose idea: the schemes of hashicorp/go-discover and dask's scheduler file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
+from typing import Any
+
+PORT = 7077
+SCHEMES = ("tcp", "ipc", "file", "dns", "slurm", "env")
+HOSTS_MAX = 10_000
+"""Of one Slurm list: a typing error like [1-999999999] must not eat the memory."""
+
+Lookup = Callable[..., list[tuple[Any, ...]]]
+
+
+class SeedsUnknown(Exception):
+    """What the seed refers to is not there at the moment; the text has the remedy."""
+
+
+def split(text: str) -> list[str]:
+    """Seeds in a text, separated by commas or white space."""
+    return [seed for seed in re.split(r"[\s,]+", text) if seed]
+
+
+def checked(seed: str) -> str:
+    """The seed in its full form. Raises ValueError if it can never mean anything."""
+    scheme, mark, rest = seed.partition("://")
+    if not mark or scheme not in SCHEMES:
+        raise ValueError(f"not a seed: {seed!r}; write tcp://host:port")
+    if not rest and scheme != "slurm":
+        raise ValueError(f"the seed {seed!r} names nothing behind ://")
+    return with_port(seed) if scheme in ("tcp", "dns", "slurm") else seed
+
+
+def with_port(address: str) -> str:
+    """The address with a port that makes sense."""
+    scheme, _, rest = address.partition("://")
+    host, colon, port = rest.rpartition(":")
+    if not colon or (rest.startswith("[") and rest.endswith("]")):
+        host, port = rest, str(PORT)
+    elif ":" in host and not host.startswith("["):
+        raise ValueError(f"write an IPv6 address in brackets: {scheme}://[{rest}]:{PORT}")
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{port!r} in {address!r} is not a port number")
+    if not host and scheme != "slurm":
+        raise ValueError(f"the address {address!r} names no host")
+    return f"{scheme}://{host}:{port}"
+
+
+def resolve(
+    seeds: Iterable[str],
+    environment: Mapping[str, str] = os.environ,
+    lookup: Lookup = socket.getaddrinfo,
+) -> list[str]:
+    """The addresses behind the seeds by now, each once, in order.
+
+    Seeds that mean nothing at the moment are passed over as long as any other means something;
+    SeedsUnknown is raised when none does.
+    """
+    addresses: dict[str, None] = {}
+    unknown: list[str] = []
+    for seed in seeds:
+        try:
+            addresses.update(dict.fromkeys(_look(seed, environment, lookup)))
+        except SeedsUnknown as error:
+            unknown.append(str(error))
+    if unknown and not addresses:
+        raise SeedsUnknown("; ".join(unknown))
+    return list(addresses)
+
+
+# ---------------------------------------------------------------- one seed
+
+
+def _look(seed: str, environment: Mapping[str, str], lookup: Lookup) -> list[str]:
+    scheme, _, rest = checked(seed).partition("://")
+    if scheme == "file":
+        return _plain(_lines(rest), seed, environment, lookup)
+    if scheme == "env":
+        if not environment.get(rest, "").strip():
+            raise ValueError(f"{seed}: the environment variable {rest} is not set")
+        return _plain(split(environment[rest]), seed, environment, lookup)
+    if scheme == "dns":
+        return _dns(rest, lookup)
+    if scheme == "slurm":
+        return _slurm(rest, environment)
+    return [f"{scheme}://{rest}"]
+
+
+def _plain(found: list[str], where: str, environment: Mapping[str, str], lookup: Lookup) -> list[str]:
+    """Seeds that were found in a file or a variable: these may not refer to yet another one."""
+    addresses: list[str] = []
+    for seed in found:
+        if seed.startswith(("file://", "env://")):
+            raise ValueError(f"{where} refers to {seed}: write the addresses themselves there")
+        addresses += _look(seed, environment, lookup)
+    return addresses
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = [line.partition("#")[0].strip() for line in file]
+    except OSError as error:
+        raise SeedsUnknown(f"cannot read {path} ({error.strerror}): check the path") from None
+    found = [line for line in lines if line]
+    if not found:
+        raise SeedsUnknown(f"{path} names no address: write one tcp://host:port a line")
+    return found
+
+
+def _dns(rest: str, lookup: Lookup) -> list[str]:
+    host, _, port = rest.rpartition(":")
+    try:
+        found = lookup(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise SeedsUnknown(f"no address for {host} ({error.strerror}): check the name") from None
+    hosts = dict.fromkeys(str(entry[4][0]) for entry in found)
+    return [f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}" for host in hosts]
+
+
+def _slurm(rest: str, environment: Mapping[str, str]) -> list[str]:
+    host, _, port = rest.rpartition(":")
+    if host:
+        raise ValueError(f"slurm://{rest}: the hosts come from Slurm; write slurm://:{port}")
+    nodelist = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST")
+    if not nodelist:
+        raise ValueError("slurm://: SLURM_JOB_NODELIST is not set; run inside a Slurm job")
+    return [f"tcp://{host}:{port}" for host in expand_nodelist(nodelist)]
+
+
+# ---------------------------------------------------------------- Slurm
+
+
+def expand_nodelist(text: str) -> list[str]:
+    """``tux[01-03,7]-ib,login`` → tux01-ib, tux02-ib, tux03-ib, tux7-ib, login."""
+    if re.fullmatch(r"(?:[^\[\]]|\[[\d,\-]+\])+", text) is None:
+        raise ValueError(f"not a Slurm node list: {text!r}")
+    hosts: dict[str, None] = {}
+    for part in re.findall(r"(?:[^\[\],\s]|\[[^\]]*\])+", text):
+        pieces = [_numbers(piece) for piece in re.findall(r"\[[^\]]*\]|[^\[\]]+", part)]
+        size = len(hosts)
+        for piece in pieces:
+            size *= len(piece)
+        if size > HOSTS_MAX:
+            raise ValueError(f"more than {HOSTS_MAX} hosts in the Slurm node list")
+        hosts.update(("".join(combination), None) for combination in product(*pieces))
+    return list(hosts)
+
+
+def _numbers(piece: str) -> list[str]:
+    """``[01-03,7]`` → 01, 02, 03, 7; anything else is itself."""
+    if not piece.startswith("["):
+        return [piece]
+    numbers: list[str] = []
+    for item in piece[1:-1].split(","):
+        low, dash, high = item.partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise ValueError(f"not a Slurm range: {piece!r}")
+        last = int(high) if dash else int(low)
+        if last - int(low) >= HOSTS_MAX:
+            raise ValueError(f"more than {HOSTS_MAX} hosts in the Slurm range {piece!r}")
+        numbers += [str(number).zfill(len(low)) for number in range(int(low), last + 1)]
+    return numbers

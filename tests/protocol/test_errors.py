@@ -1,0 +1,89 @@
+"""Every error survives the way between processes with all that it carries."""
+
+import concurrent.futures
+import copy
+import inspect
+import pickle
+
+import cloudpickle
+import pytest
+
+from stealmesh_protocol import errors
+from stealmesh_protocol.errors import (
+    REMEDIES,
+    CannotLoad,
+    CannotShip,
+    JobLost,
+    JoinRefused,
+    LocalProtocolError,
+    MeshClosed,
+    MeshError,
+    NotRegistered,
+    ProtocolError,
+    RemoteProtocolError,
+    RemoteTraceback,
+    Severity,
+    TaskFailed,
+    TaskStopped,
+    TaskTimeout,
+    WorkerDied,
+)
+
+ONE_OF_EACH = [
+    MeshError("text"),
+    TaskFailed("ValueError: x"),
+    WorkerDied("died", ["signal 11", "signal 9"]),
+    TaskTimeout("slow"),
+    TaskStopped("stopped"),
+    CannotShip("no", "value.lock (a lock)"),
+    CannotLoad("no"),
+    NotRegistered("squares"),
+    JobLost([(0, 5), (7, 9)], "ab12"),
+    MeshClosed("closed"),
+    JoinRefused("version", "too old"),
+    JoinRefused("odd", "text", "do this"),
+    ProtocolError("reason", "text"),
+    LocalProtocolError("size", "too much"),
+    RemoteProtocolError("kind", "text", Severity.DROP),
+    RemoteTraceback("Traceback"),
+]
+
+
+def test_none_is_forgotten() -> None:
+    classes = {
+        c for _, c in inspect.getmembers(errors, inspect.isclass) if c.__module__ == errors.__name__
+    }
+    assert {type(error) for error in ONE_OF_EACH} == classes - {Severity}
+
+
+@pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: type(error).__name__)
+def test_pickling_keeps_everything(error: Exception) -> None:
+    ways = (
+        *(lambda e, p=p: pickle.loads(pickle.dumps(e, p)) for p in range(2, 6)),
+        lambda e: pickle.loads(cloudpickle.dumps(e)),
+        copy.copy,
+        copy.deepcopy,
+    )
+    error.add_note("a note")
+    for way in ways:
+        there = way(error)
+        assert type(there) is type(error)
+        assert (there.args, str(there), vars(there)) == (error.args, str(error), vars(error))
+    error.__notes__.clear()
+
+
+def test_the_family() -> None:
+    assert issubclass(TaskTimeout, TimeoutError)
+    assert issubclass(MeshClosed, concurrent.futures.BrokenExecutor)
+    assert all(isinstance(e, MeshError) for e in ONE_OF_EACH if type(e) is not RemoteTraceback)
+
+
+def test_what_they_say() -> None:
+    assert "[0, 5), [7, 9)" in str(JobLost([(0, 5), (7, 9)]))
+    assert "and 92 more" in str(JobLost([(i, i + 1) for i in range(100)]))
+    assert JobLost([(0, 5)]).missing == [(0, 5)]
+    for code, remedy in REMEDIES.items():
+        assert JoinRefused(code).remedy == remedy
+        assert remedy in str(JoinRefused(code))
+    assert JoinRefused("who knows").remedy
+    assert "squares" in str(NotRegistered("squares"))

@@ -1,0 +1,71 @@
+"""Functions that the tests run on the mesh; some of them are not nice."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from typing import Any
+
+
+def double(x: int) -> int:
+    return 2 * x
+
+
+def with_keywords(self: int, fn: int = 0, *, key: str = "") -> tuple[int, int, str]:
+    return self, fn, key
+
+
+def raise_on_five(x: int) -> int:
+    if x == 5:
+        raise ValueError("five is right out")
+    return x
+
+
+def segfault_on_seven(x: int) -> int:
+    if x == 7:
+        ctypes.string_at(0)
+    return x
+
+
+def exit_on_three(x: int) -> int:
+    if x == 3:
+        os._exit(5)
+    return x
+
+
+def a_lock(x: int) -> Any:
+    return threading.Lock()
+
+
+def hold_the_gil(seconds: float) -> str:
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    return "held"
+
+
+def too_much_memory(x: int) -> int:
+    return len(bytearray(1 << 45))
+
+
+def doze(x: int) -> int:
+    time.sleep(0.02)
+    return x
+
+
+def log_and_doze(args: tuple[str, int]) -> int:
+    """Leaves a line that says it ran, so that the test can count."""
+    path, number = args
+    with open(path, "a", buffering=1) as log:
+        log.write(f"{number}\n")
+    time.sleep(0.02)
+    return number
+
+
+def fail_twice(path: str) -> str:
+    """Raises until the file that counts its runs has three lines."""
+    with open(path, "a") as log:
+        log.write("x")
+    if os.path.getsize(path) < 3:
+        raise RuntimeError("not yet")
+    return "third time lucky"
