@@ -1,4 +1,4 @@
-"""Start the command line from an uninstalled clone: `python -m nodes node --seed …`."""
+"""Start from an uninstalled clone: `python -m nodes --seed …` is a node, anything else the command line."""
 
 import os
 import sys
@@ -12,4 +12,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.getenv("PY
 if __name__ == "__main__":
     from stealmesh.cli import main
 
-    sys.exit(main())
+    argv = sys.argv[1:]
+    is_node = (
+        bool(argv) and argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")
+    )
+    sys.exit(main(["node", *argv] if is_node else argv))

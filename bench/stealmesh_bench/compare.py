@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from stealmesh_bench.peers import PPE, STEALMESH
@@ -55,7 +56,7 @@ def beside(
         for stand in stands:
             stand.run(function, **{**arguments, **warm_up})
         return alternate(
-            {stand.peer: lambda s=stand: s.run(function, **arguments) for stand in stands},  # type: ignore[misc]
+            {stand.peer: partial(stand.run, function, **arguments) for stand in stands},
             plan.repeats,
         )
 

@@ -8,6 +8,7 @@ from time import perf_counter
 from stealmesh_bench.compare import Plan, beside, pick, rows
 from stealmesh_bench.peers import STEALMESH, Peer
 from stealmesh_bench.record import Row, Target
+from stealmesh_bench.stand import check
 from stealmesh_bench.workloads.noop import increment
 
 SERIES = 3
@@ -25,7 +26,7 @@ def _one_series(peer: Peer, trips: int) -> dict[str, float]:
         start = perf_counter()
         result = peer.call(increment, i)
         micros.append(1e6 * (perf_counter() - start))
-        assert result == i + 1, "wrong result"
+        check(result == i + 1, "wrong result of increment")
     cuts = quantiles(micros, n=100, method="inclusive")
     return {"p50": cuts[49], "p99": cuts[98]}
 

@@ -6,13 +6,14 @@ one runs at fresh stands, so that the caller's peak memory is that of this run a
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, alternate, beside, pick, rows
 from stealmesh_bench.memory import peak_mib
 from stealmesh_bench.peers import Peer
 from stealmesh_bench.record import Row, Target
-from stealmesh_bench.stand import Stand
+from stealmesh_bench.stand import Stand, check
 from stealmesh_bench.workloads.noop import increment
 
 
@@ -21,7 +22,7 @@ def summed(peer: Peer, items: int) -> dict[str, float]:
     start = perf_counter()
     total = sum(peer.stream(increment, range(items)))
     seconds = perf_counter() - start
-    assert total == items * (items + 1) // 2, "wrong sum"
+    check(total == items * (items + 1) // 2, "wrong sum")
     return {"items_per_second": items / seconds, "peak_mib": peak_mib()}
 
 
@@ -37,11 +38,13 @@ def measure(plan: Plan) -> list[Row]:
     target = Target("ratio", "least", 3.5)
     values = beside(plan, summed, warm_up={"items": short // 10}, items=short)
     fresh = alternate(
-        {peer: lambda p=peer: _at_a_fresh_stand(p, long) for peer in plan.peers},  # type: ignore[misc]
+        {peer: partial(_at_a_fresh_stand, peer, long) for peer in plan.peers},
         plan.repeats,
     )
     return [
         *rows(f"map {short:.0e}", "items/s", pick(values, "items_per_second"), target),
         *rows(f"map {long:.0e}", "items/s", pick(fresh, "items_per_second"), target),
-        *rows(f"map {long:.0e} caller", "MiB", pick(fresh, "peak_mib"), Target("value", "most", 80)),
+        *rows(
+            f"map {long:.0e} caller", "MiB", pick(fresh, "peak_mib"), Target("value", "most", 80)
+        ),
     ]

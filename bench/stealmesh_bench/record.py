@@ -1,6 +1,6 @@
 """What a measurement says, where it was made, and the file that remembers it.
 
-One row is one figure of one peer: the median of its runs. A ratio is the median of the ratios
+One row is one figure of one peer: the median of its runs, unless it says otherwise. A ratio is the median of the ratios
 of runs that were made next to each other, which a noisy machine disturbs far less than either
 figure. `bench/results.jsonl` grows by one line a row and is never rewritten.
 """
@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -37,6 +37,13 @@ class Target:
         return f"{sign} {self.bound:g}{' × PPE' if self.of == 'ratio' else ''}"
 
 
+SUMMARIES: dict[str, Callable[[Sequence[float]], float]] = {
+    "median": median,
+    "max": max,
+    "sum": sum,
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One figure of one peer."""
@@ -48,13 +55,15 @@ class Row:
     """One a run."""
     ratios: Sequence[float] = ()
     """To ProcessPoolExecutor, run by run; empty where there is nothing to compare with."""
+    summary: Literal["median", "max", "sum"] = "median"
+    """What the runs amount to: one wrong answer in twenty runs must not vanish in a median."""
     target: Target | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
     """What else belongs to this figure: seeds, curves, parameters."""
 
     @property
     def value(self) -> float:
-        return median(self.values)
+        return float(SUMMARIES[self.summary](self.values))
 
     @property
     def ratio_to_ppe(self) -> float | None:
@@ -73,6 +82,7 @@ class Row:
             "peer": self.peer,
             "value": _short(self.value),
             "unit": self.unit,
+            "summary": self.summary,
             "ratio_to_ppe": None if self.ratio_to_ppe is None else _short(self.ratio_to_ppe),
             "runs": len(self.values),
             "value_min": _short(min(self.values)),

@@ -12,6 +12,7 @@ from time import perf_counter
 from stealmesh_bench.compare import Plan, beside, rows
 from stealmesh_bench.peers import Peer
 from stealmesh_bench.record import Row, Target
+from stealmesh_bench.stand import check
 from stealmesh_bench.workloads.noop import increment
 
 
@@ -20,7 +21,7 @@ def tasks_per_second(peer: Peer, tasks: int) -> float:
     start = perf_counter()
     results = peer.gather(increment, range(tasks))
     seconds = perf_counter() - start
-    assert results == list(range(1, tasks + 1)), "wrong results"
+    check(results == list(range(1, tasks + 1)), "wrong results of increment")
     return tasks / seconds
 
 

@@ -32,6 +32,16 @@ class BenchError(Exception):
     """A measurement could not be made, or its result was wrong: there is no figure."""
 
 
+class WrongResult(BenchError):
+    """A peer gave a wrong answer."""
+
+
+def check(right: bool, what: str) -> None:
+    """Of every run's result."""
+    if not right:
+        raise WrongResult(what)
+
+
 class Stand:
     """One process with one peer. `peer` is a name of `peers.PEERS`, or empty."""
 
@@ -92,7 +102,10 @@ class Stand:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -133,7 +146,7 @@ def serve(peer_name: str, arguments: dict[str, Any], asked: IO[str], answers: IO
         try:
             function = getattr(importlib.import_module(module), name)
             say(value=function(peer, **told["with"]))
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever it was, the other side reports it
             say(error=traceback.format_exc())
     if peer is not None:
         peer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, Values, alternate, rows
@@ -71,11 +72,14 @@ def measure(plan: Plan) -> list[Row]:
         *rows("first result", "s", firsts, Target("value", "most", 0.5)),
     ]
     numpy = [run[NUMPY] for run in imports[STEALMESH]]
-    return [*made, Row(f"import: {NUMPY}", STEALMESH, "0/1", numpy, target=Target("value", "most", 0))]
+    return [
+        *made,
+        Row(f"import: {NUMPY}", STEALMESH, "0/1", numpy, target=Target("value", "most", 0)),
+    ]
 
 
 def _alternating(plan: Plan, run: Callable[[str], object]) -> Values:
     """Once before the first round too: compiled files and disk caches are not what is measured."""
-    runs = {peer: lambda p=peer: run(p) for peer in plan.peers}  # type: ignore[misc]
+    runs = {peer: partial(run, peer) for peer in plan.peers}
     alternate(runs, 1)
     return alternate(runs, plan.repeats)

@@ -14,13 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stealmesh_bench.compare import Plan, alternate, rows
 from stealmesh_bench.peers import PPE, STEALMESH, StandardExecutor, Stealmesh
 from stealmesh_bench.record import Row, Target
-from stealmesh_bench.stand import Stand
+from stealmesh_bench.stand import Stand, check
 from stealmesh_bench.workloads import uts
 from stealmesh_bench.workloads.uts import Item, Partial, Visit
 
@@ -91,7 +92,7 @@ def _deal(
 
 
 def _check(tree: str, counts: Any) -> None:
-    assert tuple(counts) == uts.TREES[tree].expected, f"wrong counts for {tree}: {counts}"
+    check(tuple(counts) == uts.TREES[tree].expected, f"wrong counts for {tree}: {counts}")
 
 
 # ---------------------------------------------------------------- the comparison
@@ -108,7 +109,12 @@ def _once_side_by_side(tree: str) -> float:
         stands = [stack.enter_context(Stand()) for _ in range(NODES)]
         for stand in stands:
             stand.ask(alone, tree=tree)
-        return sum(stand.answer() for stand in stands) / NODES
+        seconds: float = sum(stand.answer() for stand in stands)
+        return seconds / NODES
+
+
+def _best_driven(pool: Stand, tree: str) -> float:
+    return min(float(pool.run(driven, tree=tree, limit=limit)) for limit in VISIT_LIMITS)
 
 
 def measure(plan: Plan) -> list[Row]:
@@ -119,15 +125,13 @@ def measure(plan: Plan) -> list[Row]:
         mesh.run(explored, tree="T1-d7")
         for tree in ("T1-d7", "T3-b50") if plan.quick else ("T1", "T3"):
             runs: dict[str, Callable[[], float]] = {
-                ALONE: lambda t=tree: _once_alone(t),  # type: ignore[misc]
-                SIDE_BY_SIDE: lambda t=tree: _once_side_by_side(t),  # type: ignore[misc]
-                STEALMESH: lambda t=tree: mesh.run(explored, tree=t),  # type: ignore[misc]
+                ALONE: partial(_once_alone, tree),
+                SIDE_BY_SIDE: partial(_once_side_by_side, tree),
+                STEALMESH: partial(mesh.run, explored, tree=tree),
             }
             if pool is not None:
                 pool.run(driven, tree="T1-d7", limit=VISIT_LIMITS[0])
-                runs[PPE] = lambda t=tree, p=pool: min(  # type: ignore[misc]
-                    p.run(driven, tree=t, limit=limit) for limit in VISIT_LIMITS
-                )
+                runs[PPE] = partial(_best_driven, pool, tree)
             made += _rows_of(tree, alternate(runs, plan.repeats))
     return made
 

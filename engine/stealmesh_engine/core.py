@@ -56,12 +56,13 @@ from stealmesh_engine.events import (
     WorkerReady,
 )
 from stealmesh_engine.holder import Holder
-from stealmesh_engine.links import Happened, Line, Links, Peer, Phase
+from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.trade import Trade
+from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Ack,
@@ -232,24 +233,28 @@ class NodeCore:
             self._gossip_at = now + GOSSIP_DELAY_SECONDS
         if self._beat_at is None:
             self._beat_at = now
-        self._due = min(
-            at
-            for at in (
-                self._beat_at,
-                self._look_at,
-                self._ack_at,
-                self._gossip_at,
-                self.links.dial_at,
-                holder.patrol_at,
-                trade.seek_at,
-                self.inquiries.until,
-                self._drain_until,
-            )
-            if at is not None
-        )
+        self._due = self._soonest()
         if self.auditing:
             self.owner.audit()
             holder.audit()
+
+    def _soonest(self) -> float:
+        """When time will next have something to say."""
+        soonest = self._beat_at
+        assert soonest is not None
+        for at in (
+            self._look_at,
+            self._ack_at,
+            self._gossip_at,
+            self.links.dial_at,
+            self.holder.patrol_at,
+            self.trade.seek_at,
+            self.inquiries.until,
+            self._drain_until,
+        ):
+            if at is not None and at < soonest:
+                soonest = at
+        return soonest
 
     # ------------------------------------------------------------ life
 
@@ -439,11 +444,14 @@ class NodeCore:
     def _heard(self, event: Heard, now: float) -> None:
         message = event.message
         line = self.links.lines.get(event.link)
-        if line is None or line.phase is not Phase.READY or isinstance(message, Hello | Welcome):
+        if line is None or line.state is not LinkState.READY or message.TAG in INTRODUCTIONS:
             self._introduction(event, line, now)
             return
         peer_id = line.peer
         peer = self.links.peers[peer_id]
+        if message.TAG not in kinds_heard(LinkState.READY, peer.member.role, self.me.role):
+            self._happened(self.links.confused(event.link, "out-of-place", now), now)
+            return
         if self.detector.heard(peer_id, now):
             self.story.tell(now, "hears again from", detail=peer_id)
         peer.channel.acknowledged(event.ack)
@@ -454,11 +462,7 @@ class NodeCore:
                 return
         if peer_id not in self.detector.watches:
             self._accuse(peer, now)
-        handler = _MESSAGES.get(type(message))
-        if handler is None:
-            self._happened(self.links.confused(event.link, "unexpected-message", now), now)
-            return
-        handler(self, peer_id, message, now)
+        _MESSAGES[type(message)](self, peer_id, message, now)
 
     def _introduction(self, event: Heard, line: Line | None, now: float) -> None:
         """The only things that may be said before both sides know each other."""
@@ -533,7 +537,7 @@ class NodeCore:
         self.trade.sated(peer_id)
 
     def _on_grant(self, peer_id: PeerId, message: Grant, now: float) -> None:
-        if self.me.role is Role.CLIENT or message.spec.owner != peer_id:
+        if message.spec.owner != peer_id:
             self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
             parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
             self.links.send(peer_id, Returned(message.spec.job, parts), now)

@@ -289,17 +289,30 @@ class Holder:
     def queued_seconds(self) -> float:
         return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
 
-    def about_to_starve(self, round_trip_seconds: float) -> bool:
-        """Will a worker be idle before an answer to a request could be here?"""
+    def starves_at(self, now: float) -> float | None:
+        """When the first worker is going to have nothing to do: now, later, or nobody can say.
+
+        Busy nodes that rob each other of what neither can start yet only pass it round, so the
+        running chunks count as well as the queued ones.
+        """
         if self.draining or not self.slots:
-            return False
-        if self.room():
-            return True
-        if any(chunk.explore for chunk in self.slots.running()):
-            return False  # nobody can say when an explore bag ends
-        if any(chunk.expected_seconds is None for chunk in self.slots.running()):
-            return False
-        return self.queued_seconds() < 2 * round_trip_seconds * len(self.slots)
+            return None
+        soonest: float | None = None
+        for slot in self.slots.by_worker.values():
+            if slot.running is None:
+                return now
+            ends = slot.running.started
+            for chunk in (slot.running, slot.queued):
+                if chunk is not None:
+                    if chunk.expected_seconds is None:
+                        break  # an explore bag, or an item like none before
+                    ends += chunk.expected_seconds
+            else:
+                if ends >= now and (soonest is None or ends < soonest):
+                    soonest = ends  # what is overdue may take any time
+        if soonest is None:
+            return None
+        return soonest + self.queued_seconds() / len(self.slots)
 
     def patrol(self, now: float) -> None:
         """Stop what has run too long; take back what waits behind something unexpectedly slow."""

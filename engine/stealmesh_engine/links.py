@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from random import Random
 
 from stealmesh_engine.channel import Channel
@@ -26,6 +25,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
 from stealmesh_engine.membership import View
+from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Ack,
@@ -45,18 +45,11 @@ ACKS_OWED_MAX = 16
 ACKS_OWED_OCTETS_MAX = 1 << 20
 
 
-class Phase(Enum):
-    DIALLING = auto()
-    INTRODUCED = auto()
-    """We have said HELLO and wait for WELCOME."""
-    READY = auto()
-
-
 @dataclass(slots=True)
 class Line:
     """One link: how far its introduction has come."""
 
-    phase: Phase
+    state: LinkState
     dialled: bool
     endpoint: str = ""
     to: PeerId = b""
@@ -298,7 +291,7 @@ class Links:
     def link_up(self, link: LinkId) -> None:
         line = self.lines.get(link)
         if line is not None:
-            line.phase = Phase.INTRODUCED
+            line.state = LinkState.HELLO_SENT
             self._say_hello(link, line)
 
     def link_down(self, link: LinkId, reason: str, now: float) -> Happened:
@@ -306,7 +299,7 @@ class Links:
         line = self.lines.pop(link, None)
         if line is None:
             return happened
-        if line.phase is not Phase.READY:
+        if line.state is not LinkState.READY:
             self._failed(line, link, "unreachable", reason, now)
         peer = self.peers.get(line.peer)
         if peer is not None and peer.link == link:
@@ -330,8 +323,8 @@ class Links:
             # "Who are you?": the answer lets it introduce itself properly on the same link.
             self.effects.append(Send(link, self._welcome(sender, 0)))
             return Happened()
-        line = self.lines.setdefault(link, Line(Phase.READY, dialled=False))
-        line.phase, line.peer = Phase.READY, sender.id
+        line = self.lines.setdefault(link, Line(LinkState.READY, dialled=False))
+        line.state, line.peer = LinkState.READY, sender.id
         peer = self.peers.get(sender.id) or self._meet(sender)
         self.effects.append(Send(link, self._welcome(sender, peer.epoch)))
         return self._attach(link, peer, sender, hello.epoch)
@@ -339,7 +332,7 @@ class Links:
     def welcomed(self, link: LinkId, welcome: Welcome, now: float) -> Happened:
         """Someone that we dialled agrees."""
         line = self.lines.get(link)
-        if line is None or line.phase is not Phase.INTRODUCED or welcome.to != self.view.me.id:
+        if line is None or line.state is not LinkState.HELLO_SENT or welcome.to != self.view.me.id:
             return self.confused(link, "welcome-unasked", now)
         if line.to and line.to != welcome.sender.id:
             return self.confused(link, "wrong-node", now)
@@ -350,7 +343,7 @@ class Links:
                 peer.dialling = link  # nobody need dial it a second time
             self._say_hello(link, line)
             return Happened()
-        line.phase, line.peer = Phase.READY, welcome.sender.id
+        line.state, line.peer = LinkState.READY, welcome.sender.id
         seed = self.seeds.get(line.endpoint)
         if seed is not None and seed.dialling == link:
             seed.dialling, seed.attempts = None, 0
@@ -363,7 +356,7 @@ class Links:
         """Whoever lives there will not talk to us."""
         line = self.lines.pop(link, None)
         self.effects.append(Hangup(link))
-        if line is None or line.phase is Phase.READY:
+        if line is None or line.state is LinkState.READY:
             return self._drop_line(line, link)
         if refusal.code == "self" and line.endpoint in self.seeds:
             self.seeds[line.endpoint].own = True
@@ -375,7 +368,7 @@ class Links:
         self.counters["rude-" + reason] = self.counters.get("rude-" + reason, 0) + 1
         line = self.lines.pop(link, None)
         self.effects.append(Hangup(link))
-        if line is not None and line.phase is not Phase.READY:
+        if line is not None and line.state is not LinkState.READY:
             self._failed(line, link, reason, f"the peer said something unexpected ({reason})", now)
             return Happened()
         return self._drop_line(line, link)
@@ -439,7 +432,7 @@ class Links:
     def _dial(self, endpoint: str, to: PeerId) -> LinkId:
         self._next_link += 2
         link = self._next_link
-        self.lines[link] = Line(Phase.DIALLING, dialled=True, endpoint=endpoint, to=to)
+        self.lines[link] = Line(LinkState.CONNECTING, dialled=True, endpoint=endpoint, to=to)
         self.effects.append(Dial(link, endpoint))
         return link
 
@@ -466,6 +459,10 @@ class Links:
         if peer is not None and peer.dialling == link:
             peer.dialling = None
             peer.attempts += 1
+            if peer.link is None and self.view.is_alive(line.to):
+                # A dying process closes its connections before its inbox: an earlier probe may
+                # have found it still listening.
+                self.probe(line.to)
             if peer.channel.unacked and self.view.is_alive(line.to):
                 peer.dial_at = now + self._jitter(peer.attempts)
                 self._plan(peer.dial_at)

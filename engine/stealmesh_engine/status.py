@@ -81,7 +81,9 @@ class Inquiries:
 
     @property
     def until(self) -> float | None:
-        return min((each.until for each in self.by_nonce.values()), default=None)
+        if not self.by_nonce:
+            return None
+        return min(each.until for each in self.by_nonce.values())
 
     def open(self, nonce: int, asked: list[PeerId], now: float) -> None:
         self.by_nonce[nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))

@@ -42,7 +42,12 @@ class Trade:
         """Look for work if a worker is about to have none."""
         self.seek_at = None
         thief = self.thief
-        if not self.holder.about_to_starve(thief.round_trip_seconds):
+        starves_at = self.holder.starves_at(now)
+        if starves_at is None:
+            return
+        ask_at = starves_at - 2 * thief.round_trip_seconds
+        if ask_at > now:
+            self.seek_at = ask_at
             return
         patience = max(self.config.ask_patience_seconds, 8 * thief.round_trip_seconds)
         thief.give_up_waiting(now, patience)

@@ -195,6 +195,8 @@ class Mesh(Executor):
             self._max_workers = workers or os.cpu_count() or 1
         try:
             self._connect(seeds)
+            if address is None and nodes > 1:
+                self._await_nodes(nodes)
         except BaseException:
             self._close(MeshClosed("the mesh could not be joined"))
             raise
@@ -578,6 +580,14 @@ class Mesh(Executor):
             self._link.joined.result(timeout=JOIN_SECONDS_MAX)
         except TimeoutError:
             raise JoinRefused("no-answer", f"no answer from {', '.join(seeds)}") from None
+
+    def _await_nodes(self, count: int) -> None:
+        """A local mesh is complete when it is handed to the program (or as good as it gets)."""
+        deadline = time.monotonic() + JOIN_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if len(self._link.ask_status().result(timeout=5.0)) > count:  # and this client
+                return
+            time.sleep(0.002)
 
     def _drive(self) -> None:
         try:

@@ -485,14 +485,14 @@ json_like = st.recursive(
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(MESSAGES)), st.lists(json_like, max_size=8))
 def test_any_msgpack_behind_a_good_header(kind: int, fields: list[Any]) -> None:
     custody = MESSAGES[kind].CUSTODY
     accept_or_refuse([first_frame(kind, pack(fields), seq=1 if custody else 0)])
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(data=st.data())
 def test_one_changed_octet(data: st.DataObject) -> None:
     frames = list(data.draw(st.sampled_from(GOOD)))

@@ -15,8 +15,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from stealmesh.workers import wire
 from stealmesh.workers.nursery import cause_of_death
 from stealmesh.workers.pool import FAILED_STARTS_MAX
+from stealmesh.workers.wire import Kind
 from stealmesh_engine.events import ChunkDone, WorkerLost, WorkerReady
 
 from .conftest import Gate
@@ -32,16 +34,21 @@ def pid(host: Host, worker: int = 0) -> int:
     return found
 
 
-def gone(number: int) -> bool:
+def gone(number: int, patience_seconds: float = PATIENCE_SECONDS) -> bool:
     """Waits for the end of a process that need not be our child."""
     try:
         handle = os.pidfd_open(number)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([handle], [], [], PATIENCE_SECONDS)[0])
+        return bool(select.select([handle], [], [], patience_seconds)[0])
     finally:
         os.close(handle)
+
+
+def stat_of(number: int) -> list[str]:
+    """State, parent and more of a process."""
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
 
 
 def with_grandchild(_: int) -> tuple[int, int]:
@@ -105,13 +112,29 @@ def test_orders_left_by_the_dead_do_not_run(host: Host, gate: Gate, tmp_path: Pa
     assert not Path(trace).exists()
 
 
+def test_an_idle_workers_orders_are_nobodys_fault(host: Host) -> None:
+    """It is dead before it has read any."""
+    victim = pid(host)
+    os.kill(victim, signal.SIGSTOP)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while stat_of(victim)[0] != "T":
+        assert time.monotonic() < deadline
+    host.run(str, [1])
+    host.run(str, [2])
+    os.kill(victim, signal.SIGKILL)
+    assert host.take(WorkerLost) == WorkerLost(0, None, "signal 9 (SIGKILL)", blame=False)
+
+
 def test_results_sent_before_the_death_are_not_lost(host: Host) -> None:
-    """The results wait unread in the stream while their worker dies."""
-    size = 50_000
-    chunks = [host.run(lambda n: bytes(n), [size]) for _ in range(3)]
+    """They wait unread in the stream, behind one that is half read, while their worker dies."""
+    victim = pid(host)
+    sizes = [1_000_000, 20_000, 20_000]
+    chunks = [host.run(lambda n: bytes(n), [size]) for size in sizes]
     deadly = host.run(leave, [3])
+    while not gone(victim, patience_seconds=0.05):
+        host.log += host.pool.collect(time.monotonic())
     assert host.take(WorkerLost).running == deadly
-    assert [len(host.results(chunk)[0]) for chunk in chunks] == [size] * 3
+    assert [len(host.results(chunk)[0]) for chunk in chunks] == sizes
 
 
 def test_a_death_amid_a_large_result_is_of_that_chunk(host: Host) -> None:
@@ -150,8 +173,8 @@ def test_only_the_chunk_that_was_meant_is_blamed(host: Host, gate: Gate) -> None
 def test_what_a_task_started_dies_with_its_worker(host: Host) -> None:
     (found,) = host.results(host.run(with_grandchild, range(1)))
     os.kill(found[0], signal.SIGKILL)
-    host.take(WorkerLost)
-    assert gone(found[1])
+    assert gone(found[1])  # without a word from us
+    assert host.take(WorkerLost).running is None
 
 
 def test_a_task_that_closes_everything_costs_its_worker(host: Host) -> None:
@@ -160,11 +183,22 @@ def test_a_task_that_closes_everything_costs_its_worker(host: Host) -> None:
     host.take(WorkerReady)
 
 
-def test_a_task_that_writes_into_our_stream_costs_its_worker(host: Host) -> None:
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x05\x00\x00\x00\xffhello",
+        b"\xff\xff\xff\xff\xff" + bytes(100),
+        wire.frame(Kind.RESULT, b"short")[0],
+        wire.frame(Kind.RESULT, wire.RESULT_HEAD.pack(77, 0, 0, 0.0))[0],
+        wire.frame(Kind.STEP, wire.pack([1, 2]))[0],
+        wire.frame(Kind.STEP, b"\xc1")[0],
+    ],
+)
+def test_a_task_that_writes_into_our_stream_costs_its_worker(host: Host, garbage: bytes) -> None:
     def scribble(_: int) -> None:
         for fd in range(3, 50):
             try:
-                os.write(fd, b"\x05\x00\x00\x00\xffhello" * 10)
+                os.write(fd, garbage)
             except OSError:
                 continue
 
@@ -257,12 +291,35 @@ def test_a_worker_that_cannot_start_is_given_up_with_a_reason(hosts: Hosts) -> N
     assert pauses == pytest.approx([0.1, 0.2, 0.4, 0.8])
 
 
+def test_a_good_start_wipes_out_the_bad_ones(hosts: Hosts, tmp_path: Path) -> None:
+    dark = tmp_path / "dark"
+    path = str(dark)
+
+    def fail_in_the_dark() -> None:
+        if os.path.exists(path):
+            raise ValueError("dark")
+
+    dark.touch()
+    host = hosts(1, start=False, initializer=cloudpickle.dumps((fail_in_the_dark, ())))
+    host.pool.start(time.monotonic())
+    for _ in range(FAILED_STARTS_MAX - 1):
+        assert "dark" in host.take(WorkerLost).reason
+    dark.unlink()
+    host.take(WorkerReady)
+    dark.touch()
+    os.kill(host.pool.worker_pids()[0], signal.SIGKILL)
+    assert host.take(WorkerLost).reason == "signal 9 (SIGKILL)"
+    assert "dark" in host.take(WorkerLost).reason
+    assert not host.pool.broken
+    dark.unlink()
+    host.take(WorkerReady)
+
+
 # ---------------------------------------------------------------- of the nursery and the node
 
 
 def nursery_of(worker: int) -> int:
-    stat = Path(f"/proc/{worker}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[1])
+    return int(stat_of(worker)[1])
 
 
 def test_a_dead_nursery_is_replaced(hosts: Hosts, gate: Gate) -> None:
@@ -273,6 +330,7 @@ def test_a_dead_nursery_is_replaced(hosts: Hosts, gate: Gate) -> None:
     host.run(str, [2], worker=1)
     victims = host.pool.worker_pids()
     os.kill(nursery_of(victims[0]), signal.SIGKILL)
+    assert all(gone(process) for process in victims)  # the busy one too, without a word from us
     losses = [host.take(WorkerLost) for _ in victims]
     assert [(lost.worker, lost.running, lost.blame) for lost in losses] == [
         (0, None, False),

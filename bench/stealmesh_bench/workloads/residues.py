@@ -20,9 +20,7 @@ BLOCK = 1 << 15
 
 def count_alike(numbers: range) -> int:
     """How many numbers of a range have the property. Squares must fit into 63 bits."""
-    return sum(
-        _count_block(numbers[at : at + BLOCK]) for at in range(0, len(numbers), BLOCK)
-    )
+    return sum(_count_block(numbers[at : at + BLOCK]) for at in range(0, len(numbers), BLOCK))
 
 
 def _count_block(numbers: range) -> int:

@@ -35,7 +35,9 @@ def add_key_file(parser: argparse.ArgumentParser) -> None:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE.toml", help="knobs (default: the user's config.toml)")
+    parser.add_argument(
+        "--config", metavar="FILE.toml", help="knobs (default: the user's config.toml)"
+    )
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +59,14 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--role", choices=("auto", "super", "plain"), default="auto",
         help="no effect yet: every node is an equal peer and every role means the same",
     )  # fmt: skip
-    parser.add_argument("--name", default="", help="what status calls it (default: host and process id)")
     parser.add_argument(
-        "--memory-limit", metavar="SIZE", type=octets, help="of each worker process, as in 512M or 4GiB"
+        "--name", default="", help="what status calls it (default: host and process id)"
+    )
+    parser.add_argument(
+        "--memory-limit",
+        metavar="SIZE",
+        type=octets,
+        help="of each worker process, as in 512M or 4GiB",
     )
     add_key_file(parser)
     add_config(parser)
@@ -81,7 +88,9 @@ def at_least_one(text: str) -> int:
 
 def just_one(text: str) -> int:
     if at_least_one(text) != 1:
-        raise argparse.ArgumentTypeError("this version runs one task at a time in a worker; use --nworkers")
+        raise argparse.ArgumentTypeError(
+            "this version runs one task at a time in a worker; use --nworkers"
+        )
     return 1
 
 
@@ -103,7 +112,9 @@ def octets(text: str) -> int:
     number, unit, _ = match.groups()
     size = int(float(number) * 1024 ** (" kmgt".index(unit.lower()) if unit else 0))
     if size < MEMORY_LIMIT_MIN:
-        raise argparse.ArgumentTypeError(f"{text!r} is less than a worker needs to start; write 512M or 4GiB")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is less than a worker needs to start; write 512M or 4GiB"
+        )
     return size
 
 
@@ -116,7 +127,9 @@ def seed_list(text: str) -> list[str]:
 
 def dialable(text: str) -> str:
     if not text.startswith("tcp://"):
-        raise argparse.ArgumentTypeError(f"not an address that others can dial: {text!r}; write tcp://host:port")
+        raise argparse.ArgumentTypeError(
+            f"not an address that others can dial: {text!r}; write tcp://host:port"
+        )
     return seed_list(text)[0]
 
 
@@ -124,5 +137,7 @@ def listening(text: str) -> str:
     """tcp://host:port; the port may be left out."""
     scheme, mark, rest = text.partition("://")
     if not mark or scheme not in ("tcp", "ipc") or not rest:
-        raise argparse.ArgumentTypeError(f"not an address to listen at: {text!r}; write tcp://host:port")
+        raise argparse.ArgumentTypeError(
+            f"not an address to listen at: {text!r}; write tcp://host:port"
+        )
     return seeds.with_port(text) if scheme == "tcp" else text

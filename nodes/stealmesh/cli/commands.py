@@ -96,7 +96,8 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return USAGE
-    return COMMANDS[arguments.command].run(arguments)
+    status: int = COMMANDS[arguments.command].run(arguments)
+    return status
 
 
 def _pass_on(name: str, argv: list[str]) -> int:

@@ -21,6 +21,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 PORT = 7077
@@ -105,7 +106,9 @@ def _look(seed: str, environment: Mapping[str, str], lookup: Lookup) -> list[str
     return [f"{scheme}://{rest}"]
 
 
-def _plain(found: list[str], where: str, environment: Mapping[str, str], lookup: Lookup) -> list[str]:
+def _plain(
+    found: list[str], where: str, environment: Mapping[str, str], lookup: Lookup
+) -> list[str]:
     """Seeds that were found in a file or a variable: these may not refer to yet another one."""
     addresses: list[str] = []
     for seed in found:
@@ -157,10 +160,7 @@ def expand_nodelist(text: str) -> list[str]:
     hosts: dict[str, None] = {}
     for part in re.findall(r"(?:[^\[\],\s]|\[[^\]]*\])+", text):
         pieces = [_numbers(piece) for piece in re.findall(r"\[[^\]]*\]|[^\[\]]+", part)]
-        size = len(hosts)
-        for piece in pieces:
-            size *= len(piece)
-        if size > HOSTS_MAX:
+        if len(hosts) + prod(map(len, pieces)) > HOSTS_MAX:
             raise ValueError(f"more than {HOSTS_MAX} hosts in the Slurm node list")
         hosts.update(("".join(combination), None) for combination in product(*pieces))
     return list(hosts)

@@ -115,6 +115,10 @@ class Program:
         hi = min(hi, self._fed if self._fed else self._released)
         if lo < hi:
             self.owner.hear(CancelItems(self.job, [(lo, hi)]))
+            if self.wish.window is not None:
+                # What is cancelled never comes, so there is no counting on it.
+                self.wish.window = self.wish.items
+                self.owner.hear(Release(self.job, self.wish.items))
 
     # ------------------------------------------------------------ collecting
 

@@ -67,6 +67,7 @@ def _serve(
         order = wire.unpack(room[: _next_order(orders, room)])
         number, after = order[0], order[1]
         mirror.catch_up(after)
+        desk.tidy(mirror)
         if number is None:
             continue  # only told to catch up
         if len(order) == 2:
@@ -203,7 +204,6 @@ class Desk:
     open: Open | None = None
 
     def work(self, chunk: Chunk, mirror: Mirror) -> Outcome:
-        self._tidy(mirror)
         try:
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
@@ -213,7 +213,6 @@ class Desk:
         return runner.run(chunk, function, combine, items, partial(self._again, chunk, mirror))
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
-        self._tidy(mirror)
         try:
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
@@ -227,7 +226,8 @@ class Desk:
         yield from runner.explore(visit, combine, bag, chunk.retries, flags, pace)
         self.limits[chunk.function] = pace.limit
 
-    def _tidy(self, mirror: Mirror) -> None:
+    def tidy(self, mirror: Mirror) -> None:
+        """Let go of what was made of blobs that are forgotten."""
         if not mirror.forgotten:
             return
         for key in mirror.forgotten:

@@ -1,0 +1,128 @@
+"""`python -m stealmesh_bench [names…]`: measure, show, and remember.
+
+Exit status: 0 when everything was measured and every result was right (whether or not the
+targets were met), 1 when a measurement failed or an answer was wrong, 2 for wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from stealmesh_bench import exact
+from stealmesh_bench.compare import Plan
+from stealmesh_bench.peers import PEERS, STEALMESH
+from stealmesh_bench.record import (
+    Setting,
+    append,
+    as_objects,
+    commit,
+    default_path,
+    load_average,
+    machine,
+)
+from stealmesh_bench.stand import BenchError
+from stealmesh_bench.suite import SUITE
+from stealmesh_bench.table import as_table
+
+REPEATS = 5
+QUICK_REPEATS = 1
+PAPER_COLUMNS = 140
+"""Wide enough for every table, where nobody says how wide the paper is."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    told = parser.parse_args(arguments)
+    for unknown in {*told.names} - {*SUITE}:
+        parser.error(f"no measurement {unknown!r}; known: {', '.join(SUITE)}")
+    for unknown in {*_peers(told.peers)} - {*PEERS}:
+        parser.error(f"no peer {unknown!r}; known: {', '.join(PEERS)}")
+    plan = Plan(
+        repeats=told.repeats or (QUICK_REPEATS if told.quick else REPEATS),
+        quick=told.quick,
+        peers=_peers(told.peers),
+        runs=told.runs or (1 if told.quick else Plan.runs),
+        seed=told.seed,
+    )
+    screen = Console(stderr=told.json)
+    if not screen.is_terminal:
+        screen.width = PAPER_COLUMNS
+    record = None if told.no_record else Path(told.record or default_path())
+    status = 0
+    for name in told.names or SUITE:
+        screen.print(f"[dim]{time.strftime('%H:%M:%S')} {name} …[/dim]")
+        try:
+            status = max(status, _one(name, plan, screen, told.json, record))
+        except BenchError as error:
+            screen.print(f"{name}: no figure: {error}", style="red", markup=False, highlight=False)
+            status = 1
+    return status
+
+
+def _one(name: str, plan: Plan, screen: Console, as_json: bool, record: Path | None) -> int:
+    """Make one measurement and tell everybody."""
+    about, version, before = machine(), commit(), load_average()
+    rows = SUITE[name](plan)
+    objects = as_objects(rows, Setting(about, version, before, load_average(), plan.quick))
+    if record is not None:
+        append(objects, record)
+    if as_json:
+        for each in objects:
+            print(json.dumps(each, ensure_ascii=False), flush=True)
+    else:
+        screen.print(as_table(rows, name))
+    return int(any(row.unit == exact.UNIT and row.value for row in rows))
+
+
+def _peers(named: str) -> tuple[str, ...]:
+    """Stealmesh first: it is measured beside the others, whoever they are."""
+    others = [name.strip() for name in named.split(",") if name.strip()]
+    return tuple(dict.fromkeys([STEALMESH, *others]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stealmesh bench", description="Measure Stealmesh beside the standard library's pools."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="name", help=f"of {', '.join(SUITE)}; default: all"
+    )
+    parser.add_argument(
+        "--repeats", type=_at_least_one, help="runs of each peer, alternating (default: 5)"
+    )
+    parser.add_argument(
+        "--runs", type=_at_least_one, help="runs of each kind in `exact` (default: 2)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides who is killed, and when")
+    parser.add_argument(
+        "--peers", default=",".join(PEERS), help="whom to measure beside (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes: shows that it works, measures nothing"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a row instead of tables"
+    )
+    parser.add_argument(
+        "--record", metavar="FILE", help="where rows are remembered (default: bench/results.jsonl)"
+    )
+    parser.add_argument("--no-record", action="store_true", help="do not remember")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

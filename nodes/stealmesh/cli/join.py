@@ -1,0 +1,79 @@
+"""Join a mesh with the line that `stealmesh start` printed on another machine.
+
+Stores the mesh key for this user (readable by nobody else) and is a node from then on. A token
+on the command line can be seen by other users of this machine while it runs: `stealmesh join -`
+reads it from standard input instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from stealmesh.cli import arguments as shared
+from stealmesh.cli.exits import USAGE, Ended, say
+from stealmesh.cli.joining import key_path, key_problems, seeds_now
+from stealmesh.cli.node import add_join_timeout, default_listen
+from stealmesh.cli.serving import serve
+
+if TYPE_CHECKING:
+    from stealmesh.security import MeshKey
+
+SUMMARY = "another machine: join with the token that start printed"
+TOKEN_CHARS_MAX = 16 * 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "token",
+        metavar="TOKEN|-",
+        nargs="+",
+        help="stealmesh1-…, or - to read it from standard input",
+    )
+    parser.add_argument(
+        "--replace", action="store_true", help="forget the key of another mesh that is stored here"
+    )
+    shared.add_seeds(parser)
+    shared.add_node_options(parser)
+    add_join_timeout(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from stealmesh.security import JoinToken, TokenRefused
+
+    try:
+        token = JoinToken.decode(_pasted("".join(arguments.token)))
+    except TokenRefused as refusal:
+        raise Ended(USAGE, str(refusal)) from None
+    specs = [*token.seeds, *seeds_now(arguments.seeds)]
+    if not specs:
+        raise Ended(USAGE, "this token names no node: add --seed tcp://host:port")
+    keep_key(token.key, key_path(arguments), replace=arguments.replace)
+    listen = arguments.listen or default_listen(specs)
+    return serve(arguments, key=token.key, specs=specs, listen=listen)
+
+
+def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
+    """Store the key, unless it is there; never in place of another one unasked."""
+    from stealmesh.security import MeshKey
+
+    with key_problems():
+        if os.path.lexists(path) and not replace:
+            stored = MeshKey.load(path)
+            if stored != key:
+                raise Ended(
+                    USAGE,
+                    f"{path} holds the key of another mesh ({stored.fingerprint()}): "
+                    "add --replace to forget that one, or --key-file to keep both",
+                )
+            return
+        key.save(path, replace=replace)
+    say(f"stored the mesh key {key.fingerprint()} in {path}")
+
+
+def _pasted(argument: str) -> str:
+    """The token; people also paste the whole line."""
+    text = sys.stdin.read(TOKEN_CHARS_MAX) if argument == "-" else argument
+    return text.strip().removeprefix("stealmesh join").removeprefix("stealmeshjoin")

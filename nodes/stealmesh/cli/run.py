@@ -1,0 +1,331 @@
+"""Run a function over items on a mesh; results are JSON lines on standard output.
+
+`module:function` is imported from the working directory or the Python path, and called once with
+each item. An item that raises is reported as {"index": …, "item": …, "error": …} and does not stop
+the others; the exit status is then 1. Without --seed the mesh is one of this machine's own
+processes, which end with the command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import itertools
+import json
+import os
+import queue
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any
+
+from stealmesh.cli import arguments as shared
+from stealmesh.cli import items
+from stealmesh.cli.exits import DONE, FAILED, USAGE, Ended, say
+from stealmesh.cli.joining import config_of, join_as_client
+
+if TYPE_CHECKING:
+    from stealmesh.futures import Future
+    from stealmesh.mesh import Mesh
+
+SUMMARY = "run a function over items, results as JSON lines"
+AHEAD_DEFAULT = 10_000
+FLUSH_SECONDS = 0.2
+
+Row = tuple[int, Any, "Future[Any]"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("function", metavar="module:function")
+    parser.add_argument("--items", metavar="ITEMS", required=True, help=items.HELP)
+    parser.add_argument(
+        "--json-lines",
+        action="store_true",
+        help="each line of the items is a JSON value, not a text",
+    )
+    order = parser.add_mutually_exclusive_group()
+    order.add_argument(
+        "--ordered",
+        dest="ordered",
+        action="store_true",
+        default=True,
+        help="results in the order of the items (default)",
+    )
+    order.add_argument(
+        "--unordered", dest="ordered", action="store_false", help="results as they come"
+    )
+    parser.add_argument(
+        "--ahead",
+        metavar="N",
+        type=shared.at_least_one,
+        default=AHEAD_DEFAULT,
+        help="items under way at once, at most (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=shared.not_negative,
+        help="stop an item that runs longer",
+    )
+    parser.add_argument(
+        "--retries",
+        metavar="N",
+        type=int,
+        default=0,
+        help="run an item that raises again, so many times",
+    )
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="a bar on standard error (default: if that is a terminal and standard output is not)",
+    )
+    parser.add_argument(
+        "--nodes",
+        metavar="N",
+        type=shared.at_least_one,
+        help="node processes of a mesh of its own (default: 1)",
+    )
+    parser.add_argument(
+        "--nworkers",
+        metavar="N",
+        type=shared.at_least_one,
+        help="worker processes a node of a mesh of its own",
+    )
+    shared.add_seeds(parser)
+    shared.add_key_file(parser)
+    shared.add_config(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.seeds and (arguments.nodes or arguments.nworkers):
+        raise Ended(USAGE, "--nodes and --nworkers are for a mesh of its own, without --seed")
+    function, module = find(arguments.function)
+    try:
+        wanted = items.parse(arguments.items, as_json=arguments.json_lines)
+    except ValueError as error:
+        raise Ended(USAGE, str(error)) from None
+    if arguments.seeds:
+        ship_whole(module)
+    with _mesh(arguments) as mesh:
+        try:
+            return run_items(mesh, function, readable(wanted), arguments, _length(wanted))
+        except (Ended, BrokenPipeError):
+            mesh.shutdown(cancel_futures=True)  # nobody wants what is still to come
+            raise
+
+
+def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
+    """The function behind `module:function`, with the working directory on the path."""
+    module_name, colon, attribute = name.partition(":")
+    if not (module_name and colon and attribute):
+        raise Ended(USAGE, f"{name!r} names no function: write module:function")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise Ended(
+            USAGE, f"cannot import {module_name}: {error} (looked in {here} and the Python path)"
+        ) from None
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise Ended(USAGE, f"{module_name} has no function {attribute!r}")
+    return found, module
+
+
+def ship_whole(module: ModuleType) -> None:
+    """A module of the working directory is not to be found by nodes elsewhere: send its code along."""
+    import cloudpickle
+
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return
+    by_name = Path(os.getcwd(), *module.__name__.split("."))
+    if Path(file) in (by_name.with_suffix(".py"), by_name / "__init__.py"):
+        cloudpickle.register_pickle_by_value(module)
+
+
+def _mesh(arguments: argparse.Namespace) -> Mesh:
+    if arguments.seeds:
+        return join_as_client(arguments)
+    from stealmesh.mesh import Mesh
+
+    return Mesh(nodes=arguments.nodes or 1, workers=arguments.nworkers, config=config_of(arguments))
+
+
+# ---------------------------------------------------------------- items and results
+
+
+def run_items(
+    mesh: Mesh,
+    function: Callable[[Any], Any],
+    wanted: Iterable[Any],
+    arguments: argparse.Namespace,
+    total: int | None = None,
+) -> int:
+    try:
+        view = mesh.options(
+            name=arguments.function, retries=arguments.retries, timeout=arguments.timeout or None
+        )
+    except ValueError as error:
+        raise Ended(USAGE, str(error)) from None
+    rows = in_order if arguments.ordered else as_they_come
+    writer = _Writer(sys.stdout)  # before a bar may put itself in its place
+    began, failed, done = time.monotonic(), 0, 0
+    with _Progress(arguments, total) as progress:
+        for row in rows(
+            lambda item: view.submit(function, item), wanted, arguments.ahead, writer.flush
+        ):
+            told = _told(*row)
+            failed += "error" in told
+            writer.write(told)
+            done += 1
+            progress(done)
+        writer.flush()
+    if failed or progress.is_shown:
+        say(f"{done:,} items in {time.monotonic() - began:.1f} s, {failed:,} of them failed")
+    return FAILED if failed else DONE
+
+
+def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
+    """What one line says. Raises Ended when it is the mesh that failed, and not the item."""
+    from stealmesh_protocol.errors import MeshClosed
+
+    error = future.exception()
+    if isinstance(error, MeshClosed):
+        raise Ended(
+            FAILED, f"the mesh is gone, item {index} and those after it have no result: {error}"
+        )
+    if error is None:
+        return {"index": index, "item": item, "result": future.result()}
+    return {"index": index, "item": item, "error": f"{type(error).__name__}: {error}"}
+
+
+def readable(wanted: Iterable[Any]) -> Iterator[Any]:
+    """The items; those that cannot be read (a line that is no JSON, a file that is no text) end the run."""
+    try:
+        yield from wanted
+    except ValueError as error:
+        raise Ended(USAGE, f"cannot read the items: {error}") from None
+
+
+def _length(wanted: Iterable[Any]) -> int | None:
+    return len(wanted) if isinstance(wanted, range | list) else None
+
+
+Submit = Callable[[Any], "Future[Any]"]
+
+
+def in_order(
+    submit: Submit, wanted: Iterable[Any], ahead: int, before_waiting: Callable[[], None]
+) -> Iterator[Row]:
+    """Submit at most `ahead` items beyond the first unfinished one."""
+    pending: deque[Row] = deque()
+    source = enumerate(wanted)
+    for index, item in source:
+        pending.append((index, item, submit(item)))
+        while pending and (len(pending) >= ahead or pending[0][2].done()):
+            if not pending[0][2].done():
+                before_waiting()
+            yield pending.popleft()
+    while pending:
+        if not pending[0][2].done():
+            before_waiting()
+        yield pending.popleft()
+
+
+def as_they_come(
+    submit: Submit, wanted: Iterable[Any], ahead: int, before_waiting: Callable[[], None]
+) -> Iterator[Row]:
+    """Submit at most `ahead` items beyond those that are finished."""
+    finished: queue.SimpleQueue[Row] = queue.SimpleQueue()
+    pending = 0
+
+    def start(index: int, item: Any) -> None:
+        future = submit(item)
+        future.add_done_callback(lambda _: finished.put((index, item, future)))
+
+    def next_row() -> Row:
+        if finished.empty():
+            before_waiting()
+        return finished.get()
+
+    for index, item in enumerate(wanted):
+        start(index, item)
+        pending += 1
+        while pending >= ahead or not finished.empty():
+            pending -= 1
+            yield next_row()
+    for _ in itertools.repeat(None, pending):
+        yield next_row()
+
+
+class _Writer:
+    """JSON lines, sent on now and then and whenever there is nothing else to do."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._flushed = time.monotonic()
+
+    def write(self, row: dict[str, Any]) -> None:
+        self._out.write(as_json(row) + "\n")
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        self._out.flush()
+        self._flushed = time.monotonic()
+
+
+def as_json(row: dict[str, Any]) -> str:
+    try:
+        return json.dumps(row, default=plain)
+    except (TypeError, ValueError, RecursionError):  # keys that are no texts; a value inside itself
+        shown = {"item": repr(row["item"]), "result": repr(row.get("result"))}
+        return json.dumps({**row, **{name: text for name, text in shown.items() if name in row}})
+
+
+def plain(value: Any) -> Any:
+    """What JSON does not know: arrays and numbers of NumPy and sets as lists, the rest as Python shows it."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=repr)
+    return repr(value)
+
+
+class _Progress:
+    """A bar, if one is wanted."""
+
+    def __init__(self, arguments: argparse.Namespace, total: int | None) -> None:
+        shown: bool | None = arguments.progress
+        self.is_shown = sys.stderr.isatty() and not sys.stdout.isatty() if shown is None else shown
+        self._name = arguments.function
+        self._total = total
+        self._bar: Any = None
+        self._drawn = 0.0
+        self._done = 0
+
+    def __enter__(self) -> _Progress:
+        if self.is_shown:
+            from stealmesh.progress import Bar
+
+            self._bar = Bar(self._name)
+        return self
+
+    def __call__(self, done: int) -> None:
+        self._done = done
+        if self._bar is not None and time.monotonic() - self._drawn > FLUSH_SECONDS:
+            self._drawn = time.monotonic()
+            self._bar(done, self._total)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar(self._done, self._total)
+            self._bar.close()

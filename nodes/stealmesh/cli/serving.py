@@ -1,0 +1,143 @@
+"""Being a node: what `node`, `start` and `join` have in common once key and seeds are known.
+
+Hands everything to `stealmesh.node.run_node` and says on standard error where the node listens.
+Draining at the first signal is run_node's business; before its sockets exist there is nothing
+to drain, and a signal simply ends us.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from stealmesh.cli.addresses import is_own
+from stealmesh.cli.arguments import workers_default
+from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.joining import config_of, resolved
+
+if TYPE_CHECKING:
+    from stealmesh.node import NodeOptions
+    from stealmesh.security import MeshKey
+
+JOIN_SECONDS_DEFAULT = 30.0
+
+
+class TooEarly(Exception):
+    """A signal came when there was nothing to drain yet, or nothing any more."""
+
+
+def serve(
+    arguments: argparse.Namespace,
+    *,
+    key: MeshKey | None,
+    specs: list[str],
+    listen: str,
+    on_listening: Callable[[list[str]], None] = lambda addresses: None,
+) -> int:
+    """Be a node until told to leave; returns the exit status."""
+    try:
+        with _signals_end_us():
+            options = _options(arguments, key, specs, listen)
+            with _told_when_listening(options, key, on_listening):
+                return _run(options)
+    except TooEarly:
+        return DONE
+
+
+def _options(
+    arguments: argparse.Namespace, key: MeshKey | None, specs: list[str], listen: str
+) -> NodeOptions:
+    from stealmesh.node import NodeOptions
+
+    join_seconds = getattr(arguments, "join_timeout", JOIN_SECONDS_DEFAULT)
+    founding = any(is_own(seed, listen, arguments.advertise) for seed in specs)
+    addresses = resolved(specs, join_seconds) if specs else []
+    # A list of seeds may name us only once it is resolved (dns, slurm, a file).
+    founding = founding or any(is_own(seed, listen, arguments.advertise) for seed in addresses)
+    return NodeOptions(
+        seeds=addresses,
+        listen=listen,
+        advertise=arguments.advertise,
+        workers=arguments.nworkers or workers_default(),
+        threads=arguments.nthreads,
+        name=arguments.name or f"{socket.gethostname()}-{os.getpid()}",
+        key=None if key is None else key.secret,
+        insecure_public=getattr(arguments, "i_understand", False),
+        memory_limit_bytes=arguments.memory_limit,
+        join_seconds_max=join_seconds if addresses and not founding else None,
+        config=config_of(arguments),
+    )
+
+
+def _run(options: NodeOptions) -> int:
+    from stealmesh.node import run_node
+
+    try:
+        return run_node(options)
+    except _transport_error() as error:
+        raise Ended(USAGE, str(error)) from None
+
+
+def _transport_error() -> type[Exception]:
+    """Found only when it is needed: a node starts its workers before it loads ZeroMQ."""
+    from stealmesh.transport import TransportError
+
+    return TransportError
+
+
+@contextlib.contextmanager
+def _told_when_listening(
+    options: NodeOptions, key: MeshKey | None, on_listening: Callable[[list[str]], None]
+) -> Iterator[None]:
+    """Read the one line that a node writes when its sockets are open (to whoever started it)."""
+    ours, theirs = socket.socketpair()
+    options.parent_fd = theirs.fileno()
+
+    def wait() -> None:
+        with ours.makefile(encoding="utf-8") as lines:
+            line = lines.readline()
+        if line:
+            endpoints = json.loads(line)["endpoints"]
+            addresses = [each for each in endpoints if each.startswith("tcp://")]
+            _announce(options, key, addresses or endpoints)
+            on_listening(addresses)
+
+    waiter = threading.Thread(target=wait, name="stealmesh-announce", daemon=True)
+    waiter.start()
+    try:
+        yield
+    finally:
+        theirs.close()
+        waiter.join()
+        ours.close()
+
+
+def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -> None:
+    workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
+    proof = f"key {key.fingerprint()}" if key else "INSECURE: no key, no encryption"
+    say(f"node {options.name} listens at {', '.join(addresses)} with {workers} ({proof})")
+
+
+@contextlib.contextmanager
+def _signals_end_us() -> Iterator[None]:
+    """As long as run_node has not set its own handlers, and once it has taken them back."""
+
+    def end(number: int, frame: object) -> None:
+        raise TooEarly
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
