@@ -79,7 +79,10 @@ def singly(peer: Peer, start: float, work_seconds: float) -> dict[str, object]:
         began = perf_counter()
         took = peer.gather(spin, repeat(seconds, tasks))
         wall = perf_counter() - began
-        check(len(took) == tasks and min(took) > seconds - CLOCK_ERROR_SECONDS, "lost tasks, or too short ones")
+        check(
+            len(took) == tasks and min(took) > seconds - CLOCK_ERROR_SECONDS,
+            "lost tasks, or too short ones",
+        )
         return tasks * seconds / (wall * WORKERS)
 
     return _found(curve(efficiency, start))
@@ -107,10 +110,10 @@ def spin_item(seconds: float, item: int) -> float:
 
 
 def _found(points: list[Point]) -> dict[str, object]:
-    """METG in µs; where the whole curve is above the line, its shortest task, which is no worse."""
+    """METG in µs; of a curve all on one side of the line the end that is nearest to it."""
     metg = crossing(points)
     if metg is None:
-        metg = min(points)[0] if points[-1][1] >= HALF else math.inf
+        metg = min(points)[0] if points[-1][1] >= HALF else max(points)[0]
     return {
         "metg": 1e6 * metg,
         "curve": [[1e6 * seconds, round(efficiency, 3)] for seconds, efficiency in points],

@@ -101,6 +101,7 @@ ACK_DELAY_SECONDS = 0.02
 GOSSIP_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 MEMBERS_IN_VIEW_MAX = 256
+JOB_LINES_IN_BEAT_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
 KNOCK_FRESH_SECONDS = 60.0
 KNOCK_CHANCE_FRESH = 0.25
@@ -261,15 +262,16 @@ class NodeCore:
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
-        lines = self.owner.lines() if self.owner.jobs else []
-        first = True
+        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if self.owner.jobs else []
         queued = self.holder.queued_seconds()
-        for peer_id, peer in self.links.ready():
-            loads = self.holder.loads_for(peer_id, now) if self.holder.jobs else []
-            jobs = lines if first and peer.member.role is not Role.CLIENT else []
-            first = first and not jobs
-            beat = Beat(self.me.incarnation, self.view.digest, queued, loads, jobs)
-            self.links.send(peer_id, beat, now)
+        incarnation, digest = self.me.incarnation, self.view.digest
+        for peer_id, peer in list(self.links.ready()):
+            # One node around an owner knows its jobs, for those who ask that node.
+            tells = lines if peer.member.role is not Role.CLIENT else []
+            lines = [] if tells else lines
+            pages = self.holder.loads_for(peer_id, now) if self.holder.jobs else []
+            for loads in pages or [[]]:
+                self.links.send(peer_id, Beat(incarnation, digest, queued, loads, tells), now)
         self.owner.expire(now)
         self.owner.place(now)
         self.holder.ask_for_functions(now)

@@ -24,7 +24,7 @@ from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk, Slot, Slots
-from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, owner_of
+from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, digest_of, owner_of
 from stealmesh_protocol.messages import (
     Commit,
     FnGet,
@@ -42,9 +42,12 @@ from stealmesh_protocol.messages import (
 )
 
 REPORT_OCTETS_MAX = 512 * 1024
+LEASES_IN_BEAT_MAX = 8192
+JOBS_IN_BEAT_MAX = 512
 RUNNING_WORTH_TELLING_SECONDS = 0.25
 PATROL_SECONDS = 0.05
 OVERRUN_FACTOR = 4.0
+FUNCTION_PATIENCE_SECONDS = 0.25
 
 
 @dataclass(slots=True)
@@ -82,8 +85,8 @@ class Holder:
         """Jobs that have something for a worker, in the order in which they got it."""
         self.slots = Slots()
         self.functions: OrderedDict[Digest, bytes] = OrderedDict()
-        self.awaited: dict[Digest, None] = {}
-        """Functions that held jobs need and that have not come yet."""
+        self.awaited: dict[Digest, float] = {}
+        """Functions that held jobs need and that have not come yet: since when."""
         self.draining = False
         self.executed = 0
         """Items that workers of this node have finished."""
@@ -146,7 +149,8 @@ class Holder:
                 if chunk.explore or stop:
                     self._stop(chunk.worker, "its job is over", blame=False)
         for digest in (held.spec.function, held.spec.combine):
-            self.awaited.pop(digest, None)
+            if not any(digest in (h.spec.function, h.spec.combine) for h in self.jobs.values()):
+                self.awaited.pop(digest, None)
         self._trim_functions()
         self.effects.append(ForgetJob(job))
 
@@ -171,6 +175,9 @@ class Holder:
     def function_came(self, message: FnPut) -> None:
         if message.digest not in self.awaited:
             self.counters["functions-unasked"] = self.counters.get("functions-unasked", 0) + 1
+            return
+        if message.blobs and digest_of(message.blobs[0]) != message.digest:
+            self.counters["functions-forged"] = self.counters.get("functions-forged", 0) + 1
             return
         if not message.blobs:
             return  # asked again with the next beat; the owner ends the job if it is in earnest
@@ -300,7 +307,9 @@ class Holder:
         soonest: float | None = None
         for slot in self.slots.by_worker.values():
             if slot.running is None:
-                return now
+                # Work whose function is on its way here is as good as there, for a moment.
+                since = min(self.awaited.values(), default=-1e9)
+                return max(now, since + FUNCTION_PATIENCE_SECONDS)
             ends = slot.running.started
             for chunk in (slot.running, slot.queued):
                 if chunk is not None:
@@ -381,9 +390,10 @@ class Holder:
             self.links.send(self.jobs[job].spec.owner, Report(job, parts, blobs), now)
         self._parts.clear()
 
-    def loads_for(self, owner: PeerId, now: float) -> list[JobLoad]:
-        """The leases that we hold of this owner's jobs, for a beat."""
-        loads = []
+    def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
+        """The leases that we hold of this owner's jobs: one list for each beat that they fill."""
+        pages: list[list[JobLoad]] = []
+        leases = LEASES_IN_BEAT_MAX
         for job, held in self.jobs.items():
             if held.spec.owner == owner and held.bags.leases:
                 running = [
@@ -393,8 +403,15 @@ class Holder:
                     and not chunk.explore
                     and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
                 ]
-                loads.append(JobLoad(job, list(held.bags.leases), running))
-        return loads
+                lids = list(held.bags.leases)
+                for start in range(0, len(lids), LEASES_IN_BEAT_MAX):
+                    page = lids[start : start + LEASES_IN_BEAT_MAX]
+                    if leases + len(page) > LEASES_IN_BEAT_MAX or len(pages[-1]) >= JOBS_IN_BEAT_MAX:
+                        pages.append([])
+                        leases = 0
+                    leases += len(page)
+                    pages[-1].append(JobLoad(job, page, running))
+        return pages
 
     def audit(self) -> None:
         for job, held in self.jobs.items():
@@ -415,7 +432,7 @@ class Holder:
             if digest and digest in self.functions:
                 self.functions.move_to_end(digest)
             elif digest and digest not in self.awaited:
-                self.awaited[digest] = None
+                self.awaited[digest] = now
                 self.links.send(spec.owner, FnGet(digest), now)
 
     def _trim_functions(self) -> None:

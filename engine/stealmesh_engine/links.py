@@ -360,7 +360,7 @@ class Links:
             return self._drop_line(line, link)
         if refusal.code == "self" and line.endpoint in self.seeds:
             self.seeds[line.endpoint].own = True
-        self._failed(line, link, refusal.code, refusal.text, now)
+        self._failed(line, link, refusal.code, refusal.text, now, refusal.retry_after)
         return Happened()
 
     def confused(self, link: LinkId, reason: str, now: float) -> Happened:
@@ -442,7 +442,15 @@ class Links:
         )
         return self.rng.uniform(0, ceiling)
 
-    def _failed(self, line: Line, link: LinkId, code: str, text: str, now: float) -> None:
+    def _failed(
+        self,
+        line: Line,
+        link: LinkId,
+        code: str,
+        text: str,
+        now: float,
+        retry_after: float = 0.0,
+    ) -> None:
         """A dialled link did not become ready: try again later."""
         seed = self.seeds.get(line.endpoint)
         if seed is not None and seed.dialling == link:
@@ -451,7 +459,7 @@ class Links:
             if seed.once:
                 del self.seeds[line.endpoint]
             elif not seed.own:
-                seed.dial_at = now + self._jitter(seed.attempts)
+                seed.dial_at = now + retry_after + self._jitter(seed.attempts)
                 self._plan(seed.dial_at)
                 self._refusal = (code, f"{line.endpoint}: {text}")
             self._report_failure()
@@ -464,7 +472,7 @@ class Links:
                 # have found it still listening.
                 self.probe(line.to)
             if peer.channel.unacked and self.view.is_alive(line.to):
-                peer.dial_at = now + self._jitter(peer.attempts)
+                peer.dial_at = now + retry_after + self._jitter(peer.attempts)
                 self._plan(peer.dial_at)
 
     def _plan(self, at: float) -> None:

@@ -7,8 +7,10 @@
     program ─┤      (now, [...])        └─ Deliver, JobDone, Joined …  → program
     clock ───┘
 
-One thread runs `run()`; it owns the transport and the pool and is the only one to touch the
-core. Everybody else talks to it by `post()`. It runs no user code.
+One thread runs `run()`. Whoever holds the turn (a lock) may touch core, transport and pool: the
+loop whenever it is awake, or a thread of the program for a moment while the loop sleeps
+(`act`), which spares a lone task two thread switches. Everybody else uses `post()`. No user
+code runs here.
 
 Inbox first, timers second: all that has arrived is told before time is allowed to pass, so
 nobody is found silent while its beat lies unread.
@@ -18,6 +20,8 @@ from __future__ import annotations
 
 import os
 import select
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -26,7 +30,8 @@ from typing import Any, Protocol
 
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import Event, Tick
+from stealmesh_engine.events import Event, LinkDown, Tick
+from stealmesh_protocol.errors import LocalProtocolError
 
 from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
@@ -70,6 +75,8 @@ class Driver:
         self._awake = False
         """True while the loop is sure to look at what was posted without being woken."""
         self._stopped = False
+        self._turn = threading.Lock()
+        self._sleeps_until = 0.0
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -103,6 +110,20 @@ class Driver:
             self._awake = True
             os.eventfd_write(self._wake_fd, 1)
 
+    def act(self) -> None:
+        """Carry out the program's wishes here and now if the loop sleeps; else leave it to the loop."""
+        if self._awake or not self._turn.acquire(blocking=False):
+            self.wake()
+            return
+        try:
+            left_over = self._step(self._wishes())
+        finally:
+            self._turn.release()
+        due = self.core.next_deadline()
+        if left_over or (due is not None and due < self._sleeps_until):
+            self._posted.extend(left_over)
+            self.wake()
+
     def stop(self) -> None:
         """Let `run` return, from any thread."""
         self._stopped = True
@@ -121,23 +142,31 @@ class Driver:
             os.close(self._wake_fd)
 
     def _round(self, pending: list[Event]) -> list[Event]:
-        """One turn: read everything, step once, act. Returns what came up while acting."""
+        """One turn: read, step once, act. Returns what came up while acting."""
         events = pending
         self._read(events, self._patience(bool(pending)))
+        with self._turn:
+            due = self.core.next_deadline()
+            now = time.monotonic()
+            if due is None or due <= now:
+                self._read_all(events)
+                events.append(Tick())
+            return self._step(events)
+
+    def _step(self, events: list[Event]) -> list[Event]:
+        """Tell the core and do as it says (holding the turn)."""
+        if events:
+            for effect in self.core.steps(time.monotonic(), events):
+                self._perform(effect)
+        return self.transport.settle()
+
+    def _read_all(self, events: list[Event]) -> None:
+        """Inbox first: whatever has arrived is told before time passes."""
         for _ in range(GATHERS_MAX):
             before = len(events)
-            self._read(events, 0.0)
+            self._take(self._epoll.poll(0), events)
             if len(events) == before:
-                break
-        now = time.monotonic()
-        due = self.core.next_deadline()
-        if due is None or due <= now:
-            events.append(Tick())
-        if not events:
-            return self.transport.settle()
-        for effect in self.core.steps(now, events):
-            self._perform(effect)
-        return self.transport.settle()
+                return
 
     def _patience(self, busy: bool) -> float:
         """How long the loop may sleep."""
@@ -155,13 +184,19 @@ class Driver:
     def _read(self, events: list[Event], timeout: float) -> None:
         """Add what sockets, workers and the program have to say; sleep at most `timeout`."""
         if timeout > 0:
+            self._sleeps_until = time.monotonic() + timeout
             # From here on whoever posts must wake us; what was posted before is seen right here.
             self._awake = False
             if self._posted or self.program.has_wishes():
                 timeout = 0.0
-        transport, pool = self.transport, self.pool
         fired = self._epoll.poll(-1 if timeout == inf else timeout)
         self._awake = True
+        with self._turn:
+            self._take(fired, events)
+
+    def _take(self, fired: list[tuple[int, int]], events: list[Event]) -> None:
+        """Hear those who have something to say."""
+        transport, pool = self.transport, self.pool
         for fd, _ in fired:
             if fd in transport.fds:
                 events += transport.ready(fd)
@@ -171,9 +206,15 @@ class Driver:
                 events += pool.collect(time.monotonic())
             else:
                 self.program.ready(fd)
+        events += self._wishes()
+
+    def _wishes(self) -> list[Event]:
+        """What the program's threads have asked for."""
+        events: list[Event] = []
         while self._posted:
             events.append(self._posted.popleft())
         events += self.program.pull()
+        return events
 
     def _perform(self, effect: Any) -> None:
         performer = self._performers.get(type(effect))
@@ -183,7 +224,19 @@ class Driver:
             self.program.perform(effect)
 
     def _send(self, effect: fx.Send) -> None:
-        self.transport.send(effect.link, effect.message, effect.seq, effect.ack)
+        try:
+            self.transport.send(effect.link, effect.message, effect.seq, effect.ack)
+        except LocalProtocolError as error:
+            self._unsayable(effect, error)
+
+    def _unsayable(self, effect: fx.Send, error: LocalProtocolError) -> None:
+        """A defect of ours must not end the loop: say it, count it, and give up what it spoils."""
+        counters = self.core.counters
+        counters["unsayable"] = counters.get("unsayable", 0) + 1
+        print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
+        if effect.seq:
+            self.transport.hangup(effect.link)
+            self._posted.append(LinkDown(effect.link, "we said something that cannot be said"))
 
     def _posted_all(self, events: list[Event] | Event | None) -> None:
         if events is not None:

@@ -572,7 +572,7 @@ class Mesh(Executor):
         )
         self._link = ProgramLink(member.id)
         self._driver = Driver(core, self._transport, epoll, self._link)
-        self._link.wake = self._driver.wake
+        self._link.wake, self._link.act = self._driver.wake, self._driver.act
         self._thread = threading.Thread(target=self._drive, name="stealmesh", daemon=True)
         self._thread.start()
         self._driver.post(Join(seeds))

@@ -169,8 +169,6 @@ def _job_spec(spec: JobSpec) -> None:
     _seconds(spec.timeout)
     if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
         raise Fault("range", f"{spec.attempts_max} attempts")
-    if len(spec.initial) > limits.INITIAL_OCTETS_MAX:
-        raise Fault("size", f"an initial value of {len(spec.initial)} octets")
 
 
 def _leases(leases: list[Lease]) -> None:

@@ -121,9 +121,6 @@ WORKERS_MAX = 65_535
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""
 
-INITIAL_OCTETS_MAX = 256 * KIB
-"""The packed initial value travels in every grant of its job, inside the body."""
-
 # ---------------------------------------------------------------- values (values)
 
 NDARRAY_DIMENSIONS_MAX = 32

@@ -101,8 +101,6 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Seconds one item may run before its worker is stopped; 0 means for ever."""
     attempts_max: int = 3
     """How many workers one item may kill before it fails for good."""
-    initial: bytes = b""
-    """Packed value to start every partial from (map_reduce, explore); empty: none."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -225,6 +225,7 @@ def test_the_sender_s_message_keeps_its_blobs() -> None:
         [1000] * 100,
         [0, 5, 2 * limits.PIECE_OCTETS, 0, 4 * limits.PIECE_OCTETS, 7, 0],
         [limits.PIECE_OCTETS] * 5,
+        [limits.PIECE_OCTETS - 1, 4 * limits.PIECE_OCTETS, 2, limits.PIECE_OCTETS - 2, 3],
         [300_000] * 40,
     ],
 )

@@ -426,8 +426,7 @@ GARBAGE: dict[str, bytes] = {
     "depth 2000": b"\x91" * 2000 + b"\xc0",
     "array of 2**32-1": b"\xdd\xff\xff\xff\xff",
     "map as a key": b"\x81\x80\x01",
-    "unknown extension": extension(b"x", 5),
-    "msgpack-numpy's complex": extension(b"x", 42),
+    "good array under another extension": extension(array_blob("<f8", [1], bytes(8))[6:], 5),
     "timestamp of 3 octets": b"\xc7\x03\xffabc",
     "array of objects": array_blob("|O", [1], bytes(8)),
     "structured array": array_blob("<i4,<f8", [1], bytes(12)),
@@ -462,6 +461,12 @@ def test_the_arrays_of_this_file_are_good_apart_from_their_fault() -> None:
     assert_same(unpack(PLAIN, b"\x91" + array_blob("<f8", [2], bytes(16))), [np.zeros(2)])
     truths = unpack(PLAIN, array_blob("|b1", [3], b"\x00\x01\x07"))
     assert truths.view("u1").tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("shape", [[-1], [-1, -1], [0, -1]])
+def test_a_negative_dimension_is_refused_before_numpy_is_asked(shape: list[int]) -> None:
+    with pytest.raises(RemoteProtocolError, match="no array has such a shape"):
+        unpack(PLAIN, array_blob("<f8", shape, bytes(8)))
 
 
 @pytest.mark.parametrize("codec", [3, 4, 99, -1, OUTCOMES])

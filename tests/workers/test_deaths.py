@@ -133,6 +133,9 @@ def test_results_sent_before_the_death_are_not_lost(host: Host) -> None:
     deadly = host.run(leave, [3])
     while not gone(victim, patience_seconds=0.05):
         host.log += host.pool.collect(time.monotonic())
+    control = host.pool._control  # which has the news of the death by now, or is about to
+    assert control is not None
+    assert select.select([control], [], [], PATIENCE_SECONDS)[0]
     assert host.take(WorkerLost).running == deadly
     assert [len(host.results(chunk)[0]) for chunk in chunks] == sizes
 
@@ -363,7 +366,8 @@ from tests_host import Host
 def with_grandchild(busy):
     import os, subprocess
     child = subprocess.Popen(["sleep", "1000"])
-    print(os.getpid(), os.getppid(), child.pid, flush=True)
+    # One write: two workers share this pipe, and print may cut a line into pieces.
+    os.write(1, b"%d %d %d\\n" % (os.getpid(), os.getppid(), child.pid))
     while busy:
         pass
 

@@ -261,7 +261,8 @@ class TinyWorld:
         if life == "dead":
             if self.owners.values[owner] != DONE and not self._presumed_dead(owner, n):
                 self._fence(pair, owner, n, node, "dies for its owner too", life="dead")
-            self._run_out(pair, owner, n, node, mine, [])
+            else:
+                self._run_out(pair, owner, n, node, mine, [])
             return pair
         if life == "up":
             self._trouble(pair, owner, n, node)

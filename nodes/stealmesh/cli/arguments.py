@@ -57,7 +57,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--role", choices=("auto", "super", "plain"), default="auto",
-        help="no effect yet: every node is an equal peer and every role means the same",
+        help="auto and plain are what there is in this version; super is accepted and means the same",
     )  # fmt: skip
     parser.add_argument(
         "--name", default="", help="what status calls it (default: host and process id)"

@@ -1,8 +1,8 @@
 """Which commands there are, and what all of them share: parsing, statuses, Ctrl-C.
 
-Refuses to know what a command does. A command is a module with `SUMMARY`, `add_arguments(parser)`
-and `run(arguments) -> status` that imports nothing heavy before `run`, so that `--help` is at once
-there. What lives in the bench package takes its arguments as they are, and is listed only where it is.
+Refuses to know what a command does. A command is a module here with `add_arguments(parser)` and
+`run(arguments) -> status`; only the one that was named is imported. What lives in the bench package
+takes its arguments as they are, and is listed only where it exists.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import FrameType, ModuleType
+from typing import NoReturn
 
-from stealmesh.cli import demo, join, node, run, start, status
 from stealmesh.cli.exits import BROKEN_PIPE, INTERRUPTED, USAGE, Ended, say
 
 COMMANDS = {
-    "start": start,
-    "join": join,
-    "node": node,
-    "status": status,
-    "run": run,
-    "demo": demo,
+    "start": "first machine: make a key, listen, print the one line to paste elsewhere",
+    "join": "another machine: join with the token that start printed",
+    "node": "be a node: join the mesh behind --seed, or found one",
+    "status": "show nodes, jobs and counters of a running mesh",
+    "run": "run a function over items, results as JSON lines",
+    "demo": "a local mesh loses a node halfway, and still gets it right",
 }
+"""Name, which is also that of its module → summary."""
 PASSED_ON = {
     "bench": ("stealmesh_bench.__main__", "measure, beside the standard library's pool"),
     "chaos": ("stealmesh_bench.chaos", "break things on purpose and check that nothing is lost"),
@@ -58,7 +59,18 @@ def dispatch(argv: list[str]) -> int:
         return BROKEN_PIPE
 
 
-def build_parser() -> argparse.ArgumentParser:
+class _Version(argparse.Action):
+    """Looked up only when asked for: it lives beside heavier things."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from stealmesh.identity import VERSION
+
+        print(f"stealmesh {VERSION}")
+        parser.exit()
+
+
+def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
+    """The parser, with the arguments of one command only."""
     parser = argparse.ArgumentParser(
         prog="stealmesh",
         description="A mesh of Python processes that steal work from each other, with nothing in the middle.",
@@ -66,12 +78,16 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"stealmesh {_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show it and exit")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="command")
-    for name, module in COMMANDS.items():
+    for name, summary in COMMANDS.items():
+        if name != wanted:
+            commands.add_parser(name, help=summary, add_help=False)
+            continue
+        module = _module(name)
         command = commands.add_parser(
             name,
-            help=module.SUMMARY,
+            help=summary,
             description=module.__doc__,
             epilog=EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -88,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _run(argv: list[str]) -> int:
-    parser = build_parser()
+    parser = build_parser(argv[0] if argv else None)
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as end:  # argparse has said everything
@@ -96,7 +112,7 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return USAGE
-    status: int = COMMANDS[arguments.command].run(arguments)
+    status: int = _module(arguments.command).run(arguments)
     return status
 
 
@@ -115,10 +131,8 @@ def _exists(module: str) -> bool:
         return False
 
 
-def _version() -> str:
-    from stealmesh.identity import VERSION
-
-    return VERSION
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"stealmesh.cli.{name}")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,6 @@ from stealmesh.cli.serving import serve
 if TYPE_CHECKING:
     from stealmesh.security import MeshKey
 
-SUMMARY = "another machine: join with the token that start printed"
 TOKEN_CHARS_MAX = 16 * 1024
 
 

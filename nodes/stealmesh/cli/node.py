@@ -20,8 +20,6 @@ from stealmesh.cli.joining import load_key, seeds_now
 from stealmesh.cli.seeds import PORT
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
 
-SUMMARY = "be a node: join the mesh behind --seed, or found one"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_seeds(parser)

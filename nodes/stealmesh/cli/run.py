@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from stealmesh.futures import Future
     from stealmesh.mesh import Mesh
 
-SUMMARY = "run a function over items, results as JSON lines"
 AHEAD_DEFAULT = 10_000
 FLUSH_SECONDS = 0.2
 

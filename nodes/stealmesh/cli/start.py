@@ -16,8 +16,6 @@ from stealmesh.cli.joining import key_path, key_problems
 from stealmesh.cli.seeds import PORT
 from stealmesh.cli.serving import serve
 
-SUMMARY = "first machine: make a key, listen, print the one line to paste elsewhere"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_node_options(parser)

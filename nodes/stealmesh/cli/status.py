@@ -18,7 +18,6 @@ from stealmesh.cli.joining import join_as_client
 if TYPE_CHECKING:
     from stealmesh.mesh import Mesh
 
-SUMMARY = "show nodes, jobs and counters of a running mesh"
 LOOKS_MAX = 12
 LOOK_SECONDS = 0.15
 

@@ -46,7 +46,10 @@ class SubmitStream:
         self._waiting.append((future, args, kwargs))
         if not self._feeding:
             self._feeding = True
-            self.link.feed_later(self._feed)
+            if self._live:
+                self.link.feed_later(self._feed)
+            else:
+                self.link.feed_now(self._feed)
         return future
 
     def close(self) -> None:

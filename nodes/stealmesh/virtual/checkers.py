@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
 
 LOAD_WINDOW_SECONDS = 1.0
+AUDIT_INTERVALS = 16
 
 
 class Breach(AssertionError):
@@ -77,6 +78,7 @@ class Checkers:
         self.rate_max = 0
         self.queue_max = 0
         self._loads: dict[int, Load] = {}
+        self._steps = 0
 
     def that(self, holds: bool, kind: str, text: str) -> None:
         if not holds:
@@ -153,6 +155,24 @@ class Checkers:
             for lo, hi in some:
                 missing.remove(lo, hi)
         self.that(not missing, "delivery", f"job {work.number} ended without {missing!r}")
+
+    # ------------------------------------------------------------ conservation
+
+    def audit(self, process: Process) -> None:
+        """Every account adds up. That of a large job is checked less often: with N intervals in
+        it at one step in N / 16, so that the check costs as much as the step itself."""
+        self._steps += 1
+        core = process.core
+        for owned in core.owner.jobs.values():
+            ledger = owned.ledger
+            size = len(ledger.leases)
+            if isinstance(ledger, IndexedLedger):
+                size += len(ledger.credited) + len(ledger.free)
+            if self._steps % (1 + size // AUDIT_INTERVALS) == 0:
+                ledger.audit()
+        held = sum(len(job.bags.leases) for job in core.holder.jobs.values())
+        if self._steps % (1 + held // AUDIT_INTERVALS) == 0:
+            core.holder.audit()
 
     # ------------------------------------------------------------ custody
 

@@ -24,6 +24,7 @@ KINDS = (
 )  # fmt: skip
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
 """Kinds that give nobody a reason to take a living node for dead."""
+KEEP_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -90,10 +91,15 @@ class Faults:
         self._cuts.clear()
         for process in list(self.world.living()):
             self.world.resume(process)
+        self._tell("all is mended")
+        self._keep_first()
+
+    def _keep_first(self) -> None:
+        """The first seat is taken, also when whoever sits there is just leaving."""
         first = self.seats[0]
         if not first.process.alive:
             self._restart(first)
-        self._tell("all is mended")
+        self.world.after(KEEP_SECONDS, self._keep_first)
 
     # ------------------------------------------------------------ one fault
 

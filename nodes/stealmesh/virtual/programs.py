@@ -44,6 +44,8 @@ class Wish:
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
     tree: Tree | None = None
+    function: str = ""
+    """Jobs may share one; empty: a function of its own."""
 
 
 class Program:
@@ -148,7 +150,7 @@ def watch(owner: Process, program: Program) -> None:
 
 def _work_of(world: World, owner: Process, wish: Wish) -> Work:
     number = len(world.works) + 1
-    function, digest = function_blob(f"f{number}")
+    function, digest = function_blob(wish.function or f"f{number}")
     combine, combine_digest = b"", b""
     if wish.kind in (JobKind.REDUCE, JobKind.EXPLORE):
         combine, combine_digest = function_blob(f"c{number}")

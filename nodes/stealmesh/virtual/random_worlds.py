@@ -16,7 +16,7 @@ from stealmesh.virtual.checkers import Breach
 from stealmesh.virtual.faults import KINDS, Faults, Mixture, Seat
 from stealmesh.virtual.links import Network
 from stealmesh.virtual.programs import Program, Wish
-from stealmesh.virtual.work import CostLaw, Tree
+from stealmesh.virtual.work import ITEM_SECONDS_MAX, CostLaw, Tree
 from stealmesh.virtual.world import Process, World, told
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind, Role
@@ -173,6 +173,7 @@ def _draw_wish(rng: Random, seconds: float, until: float, chunk: float, jobs: in
     if not wish.fed and rng.random() < 0.2:
         wish.window = max(1, items // rng.choice((3, 10, 40)))
     wish.priority = rng.choice((0, 0, 5))
+    wish.function = rng.choice(("", "shared"))
     _trouble(rng, wish, until)
     return wish
 
@@ -186,8 +187,8 @@ def _trouble(rng: Random, wish: Wish, until: float) -> None:
         wish.killers = {rng.randrange(items): rng.choice((1, 2, 99)) for _ in range(count)}
     if rng.random() < 0.2:
         wish.failing = frozenset(rng.randrange(items) for _ in range(rng.choice((1, 4))))
-    if rng.random() < 0.1 and items < 300:
-        wish.timeout = max(1.0, 130 * wish.law.mean_seconds)
+    if rng.random() < 0.1 and items < 300 and wish.law.mean_seconds < 0.05:
+        wish.timeout = ITEM_SECONDS_MAX + 0.5
         wish.endless = frozenset(rng.randrange(items) for _ in range(rng.choice((1, 3))))
     if wish.kind is not JobKind.REDUCE and rng.random() < 0.2:
         for _ in range(rng.choice((1, 3))):
@@ -276,7 +277,8 @@ class RandomWorld:
                 agreed_at = agreed_at if agreed_at is not None else world.now
             else:
                 agreed_at = None
-                self._within(mended + AGREEMENT_SECONDS, "membership")
+                since = max(mended, world.changed_at)
+                self._within(since + AGREEMENT_SECONDS, "membership")
             if not self._all_done():
                 self._within(bound, "progress")
                 continue

@@ -63,7 +63,7 @@ class Process:
         self.name = member.name
         self.place = place
         self.core = NodeCore(
-            member, config=config, rng=Random(f"{world.seed}/core/{number}"), audit=world.audit
+            member, config=config, rng=Random(f"{world.seed}/core/{number}")
         )
         self.workers = [VirtualWorker(self, each) for each in range(workers)]
         self.alive = True
@@ -148,6 +148,8 @@ class Process:
         if type(event) is Heard and type(event.message) in (Report, Commit):
             valid = world.checkers.before_owner_hears(self, event)
         effects = self.core.steps(world.now, events)
+        if world.audit:
+            world.checkers.audit(self)
         sent = []
         for effect in effects:
             kind = type(effect)
@@ -226,7 +228,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
 class World:
     """One heap, one clock, one seed.
 
-    With `audit` every core checks the whole of its accounts after every step. With `carry` each
+    With `audit` the whole of every account is checked after every step. With `carry` each
     message is encoded and decoded on its way. `loop_seconds` is how long a process takes to come
     round: what arrives meanwhile is told together.
     """
@@ -254,6 +256,8 @@ class World:
         self.checkers = Checkers(self, messages_a_second_max=messages_a_second_max)
         self.processes: list[Process] = []
         self.works: dict[JobId, Work] = {}
+        self.changed_at = 0.0
+        """When a process last started or ended."""
         self.happened = 0
         """Events told to cores."""
         self.recent: deque[tuple[float, str, Event]] = deque(maxlen=TRACE_LINES_KEPT)
@@ -340,6 +344,7 @@ class World:
         """The process ends at once; `silent`: its machine with it, so that nobody is told."""
         if process.alive:
             process.alive = False
+            self.changed_at = self.now
             self.links.process_gone(process, silent=silent)
 
     def end(self, process: Process) -> None:
@@ -391,6 +396,7 @@ class World:
         )  # fmt: skip
         process = Process(self, number, member, place, config or self.config, workers)
         self.processes.append(process)
+        self.changed_at = self.now
         return process
 
     def _join(self, process: Process, seeds: list[str] | None) -> None:

@@ -265,8 +265,10 @@ class Desk:
         return items
 
     def _again(self, chunk: Chunk, mirror: Mirror, lo: int, hi: int) -> list[Any] | range:
-        """Items [lo, hi) of the chunk as they were sent, for another attempt."""
-        self.open = None
+        """Items [lo, hi) of the chunk as they were sent, for another attempt.
+
+        They were handed out before, so `_cut` opens their block anew.
+        """
         return self._items(replace(chunk, lo=chunk.lo + lo, hi=chunk.lo + hi), mirror)
 
 

@@ -1,0 +1,213 @@
+"""What people write on the command line, and what is understood."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stealmesh.cli import arguments, items, main, status
+from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli.run import as_json, as_they_come, find, in_order
+from stealmesh.futures import Future
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("0:1000", range(1000)),
+        (":7", range(7)),
+        ("5:-5:-2", range(5, -5, -2)),
+        ("range(10**9)", None),
+        ("range(1_000_000_000)", range(10**9)),
+        ("range(1, 10, 3)", range(1, 10, 3)),
+        ("[1, 'a', (2, 3)]", [1, "a", (2, 3)]),
+        ("(1, 2)", [1, 2]),
+        ("", None), ("range()", None), ("range('a')", None), ("range(1,2,3,4)", None),
+        ("1:9:0", None), ("17", None), ("__import__('os')", None), ("@/no/such/file", None),
+    ],
+)  # fmt: skip
+def test_items(text: str, meant: Any) -> None:
+    if meant is None:
+        with pytest.raises(ValueError):
+            items.parse(text)
+    else:
+        assert items.parse(text) == meant
+        assert type(items.parse(text)) is type(meant)
+
+
+def test_items_are_the_lines_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lines"
+    file.write_bytes(b"a\r\n b \n\nc")
+    assert list(items.parse(f"@{file}")) == ["a", " b ", "", "c"]
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"x": 1}\n\n[2]\n'))
+    assert list(items.parse("-", as_json=True)) == [{"x": 1}, [2]]
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\nx\n"))
+    with pytest.raises(ValueError, match="line 2"):
+        list(items.parse("-", as_json=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        ("2M", 2 << 20),
+        ("4GiB", 4 << 30),
+        ("1.5g", 3 << 29),
+        ("8000000", 8000000),
+        ("2 mb", 2 << 20),
+    ],
+)
+def test_sizes(text: str, octets: int) -> None:
+    assert arguments.octets(text) == octets
+
+
+@pytest.mark.parametrize("text", ["", "M", "-1M", "12", "4 GHz", "1e9"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.octets(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "dance",
+        "node --nworkers 0",
+        "node --nworkers many",
+        "node --nthreads 2",
+        "node --role king",
+        "node --seed host:7077",
+        "node --seed tcp://a:1,nonsense",
+        "node --listen 7077",
+        "node --listen tcp://a:b",
+        "node --advertise ipc:///x",
+        "node --memory-limit lots",
+        "node --join-timeout -1",
+        "node --i-understand",
+        "node --insecure --listen tcp://127.0.0.1:0 --config /no/such/file",
+        "node --insecure --seed env://NO_SUCH_VARIABLE",
+        "node --se tcp://a:1",
+        "join",
+        "join stealmesh1-nonsense",
+        "join stealmeshkey1-abc",
+        "run",
+        "run math:sqrt",
+        "run math --items 0:3",
+        "run math:cube --items 0:3",
+        "run no_such_module:f --items 0:3",
+        "run math:sqrt --items nonsense",
+        "run math:sqrt --items 0:3 --ordered --unordered",
+        "run math:sqrt --items 0:3 --retries x",
+        "run math:sqrt --items 0:3 --seed tcp://a:1 --nodes 2",
+        "status --seed nonsense",
+    ],
+)
+def test_wrong_usage_is_2_and_says_something(
+    line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main(line.split()) == USAGE
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.strip()
+    assert "Traceback" not in said.err
+
+
+def test_help_is_for_every_command_that_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for command in ("start", "join", "node", "status", "run", "demo"):
+        assert f"\n    {command} " in said
+        assert main([command, "--help"]) == 0
+        assert "exit status:" in capsys.readouterr().out
+    for command in ("top", "doctor", "token", "dashboard"):
+        assert f"\n    {command} " not in said
+
+
+def test_a_function_is_found_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "found_here_only.py").write_text(
+        "class A:\n    @staticmethod\n    def f(x): return x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["/nowhere"])
+    function, module = find("found_here_only:A.f")
+    assert function(7) == 7
+    assert module.__name__ == "found_here_only"
+    with pytest.raises(Ended):
+        find("found_here_only:A.g")
+
+
+# ---------------------------------------------------------------- results
+
+
+class Mesh:
+    """Futures that a test finishes when it likes."""
+
+    def __init__(self) -> None:
+        self.futures: list[Future[Any]] = []
+        self.waited = 0
+
+    def submit(self, item: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.futures.append(future)
+        return future
+
+    def finish_first(self) -> None:
+        """Called when the run has nothing to do but wait: exactly then something is finished."""
+        self.waited += 1
+        next(future for future in self.futures if not future.done()).set_result(None)
+
+    def finish_last(self) -> None:
+        self.waited += 1
+        next(future for future in reversed(self.futures) if not future.done()).set_result(None)
+
+
+def test_results_in_order_with_a_bound_on_what_is_under_way() -> None:
+    mesh = Mesh()
+    rows = in_order(mesh.submit, range(10), 3, mesh.finish_first)
+    assert next(rows)[0] == 0
+    assert len(mesh.futures) == 3
+    assert [index for index, _, _ in rows] == list(range(1, 10))
+
+
+def test_results_as_they_come_with_a_bound_on_what_is_under_way() -> None:
+    mesh = Mesh()
+    rows = as_they_come(mesh.submit, iter("abcdefghij"), 3, mesh.finish_last)
+    assert next(rows)[:2] == (2, "c")
+    assert len(mesh.futures) == 3
+    seen = [(index, item) for index, item, _ in rows]
+    assert sorted([*seen, (2, "c")]) == list(enumerate("abcdefghij"))
+    assert seen[-1] == (0, "a")
+
+
+def test_any_value_makes_a_line() -> None:
+    numpy = pytest.importorskip("numpy")
+    row = {"index": 0, "item": 1, "result": [numpy.arange(2), numpy.float64(0.5), {2, 1}, b"x", 1j]}
+    assert json.loads(as_json(row))["result"] == [[0, 1], 0.5, [1, 2], "b'x'", "1j"]
+    assert (
+        json.loads(as_json({"index": 0, "item": 1, "result": {(1, 2): 3}}))["result"]
+        == "{(1, 2): 3}"
+    )
+
+
+def test_status_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
+    node = {
+        "id": "00", "name": "n-1", "address": "tcp://10.0.0.5:7077", "role": "plain", "state": "alive",
+        "pid": 4711, "workers": 2, "queued_seconds": 1.25, "steals_in": 3, "steals_out": 1234,
+    }  # fmt: skip
+    job = {
+        "id": "ab" * 20, "kind": "map", "name": "squares", "state": "running", "total": 10, "done": 5,
+        "failed": 0, "leased": 3, "free": 2, "rerun": 0, "duplicates_dropped": 0,
+    }  # fmt: skip
+    client = node | {"role": "client", "name": "me", "workers": 0}
+    status.show({"nodes": [node, client], "jobs": [job], "counters": {"x": 0, "y": 7}}, width=120)
+    said = capsys.readouterr().out
+    for words in ("1 node", "2 workers", "1 client", "n-1", "10.0.0.5", "1,234", "squares", "y 7"):
+        assert words in said
+    assert "x 0" not in said
