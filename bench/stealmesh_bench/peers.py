@@ -13,8 +13,15 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Protocol
 
 WORKERS = 2
-CHUNK_ITEMS = 10_000
+CHUNK_ITEMS_MAX = 10_000
 """What a careful user of the standard library would pass for tasks of microseconds."""
+CHUNKS_A_WORKER_MIN = 8
+"""And what they would see to where there are few items, so that the workers end together."""
+
+
+def chunk_items(items: int) -> int:
+    """The `chunksize` for a pool that needs one."""
+    return max(1, min(CHUNK_ITEMS_MAX, items // (CHUNKS_A_WORKER_MIN * WORKERS)))
 
 
 class Peer(Protocol):
@@ -69,7 +76,7 @@ class StandardExecutor:
         return [future.result() for future in futures]
 
     def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
-        return self.executor.map(function, items, chunksize=CHUNK_ITEMS)
+        return self.executor.map(function, items, chunksize=chunk_items(len(items)))
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -89,7 +96,7 @@ class StandardPool:
         return [result.get() for result in results]
 
     def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
-        return self.pool.imap(function, items, chunksize=CHUNK_ITEMS)
+        return self.pool.imap(function, items, chunksize=chunk_items(len(items)))
 
     def close(self) -> None:
         self.pool.terminate()

@@ -56,7 +56,7 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
     totals: Counter[str] = Counter()
     counters: Counter[str] = Counter()
     bad: list[Outcome] = []
-    slowest, busiest, longest_queue = 0.0, 0, 0
+    slowest = busiest = longest_queue = (0.0, 0)
     for done, seed in enumerate(range(first, first + count), 1):
         outcome = run(seed)
         if as_json:
@@ -69,9 +69,9 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
             totals[name] += getattr(outcome, name)
         counters.update(outcome.counters)
         totals["virtual seconds"] += int(outcome.virtual_seconds)
-        slowest = max(slowest, outcome.wall_seconds)
-        busiest = max(busiest, outcome.rate_max)
-        longest_queue = max(longest_queue, outcome.queue_max)
+        slowest = max(slowest, (outcome.wall_seconds, seed))
+        busiest = max(busiest, (outcome.rate_max, seed))
+        longest_queue = max(longest_queue, (outcome.queue_max, seed))
         if not as_json and done % 100 == 0:
             took = time.perf_counter() - begun
             print(f"{done} worlds, {len(bad)} bad, {took / done:.3f} s each", flush=True)
@@ -79,8 +79,9 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
     figures = ", ".join(f"{value} {name}" for name, value in sorted(totals.items()))
     print(f"{count} worlds in {took:.1f} s: {figures}", file=sys.stderr)
     print(
-        f"slowest world {slowest:.1f} s; at most {busiest} messages a second from one process, "
-        f"{longest_queue} unacknowledged to one peer",
+        f"slowest {slowest[0]:.1f} s (world {slowest[1]}); at most {busiest[0]} messages a second "
+        f"from one process ({busiest[1]}), {longest_queue[0]} unacknowledged to one peer "
+        f"({longest_queue[1]})",
         file=sys.stderr,
     )
     print("counters: " + ", ".join(f"{n} {v}" for n, v in sorted(counters.items())), file=sys.stderr)

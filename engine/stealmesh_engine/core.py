@@ -103,6 +103,7 @@ LATE_SECONDS = 0.25
 MEMBERS_IN_VIEW_MAX = 256
 JOB_LINES_IN_BEAT_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
+AFAR_SECONDS_MAX = 60.0
 KNOCK_FRESH_SECONDS = 60.0
 KNOCK_CHANCE_FRESH = 0.25
 KNOCK_CHANCE = 0.02
@@ -158,6 +159,8 @@ class NodeCore:
         self._due: float | None = None
         self._ran_at = -1e9
         self._accused: dict[PeerId, float] = {}
+        self._verdicts: dict[PeerId, int] = {}
+        """How often we declared a peer dead; more than once: it lived all the same."""
 
     @property
     def me(self) -> Member:
@@ -297,6 +300,9 @@ class NodeCore:
             wanted = self.view.nodes()[: self.config.links_max]
         else:
             wanted = self.view.lifelines(self.config.lifelines_max)
+            for peer in wanted:
+                if peer not in self.detector.watches:
+                    self._watch_from_afar(peer, now)
         for peer in wanted:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
@@ -306,6 +312,14 @@ class NodeCore:
         client = peer.member.role is Role.CLIENT
         patience = config.owner_patience_seconds if client else config.silence_seconds
         self.detector.watch(peer.member.id, now, patience)
+        self._plan_look(now + patience)
+
+    def _watch_from_afar(self, peer: PeerId, now: float) -> None:
+        """Somebody has to notice the death of a peer that nobody ever had a link with: those whose
+        lifeline it is. One that refutes us is out of our reach, not dead: we look less often."""
+        times = self._verdicts.get(peer, 0)
+        patience = min(2 ** (1 + times) * self.config.silence_seconds, AFAR_SECONDS_MAX)
+        self.detector.watch(peer, now, patience)
         self._plan_look(now + patience)
 
     def _plan_look(self, at: float) -> None:
@@ -331,6 +345,7 @@ class NodeCore:
         """The verdict: what it held is free, what it wanted is off, the others hear of it."""
         self.story.tell(now, f"declares dead ({why})", detail=peer)
         self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
+        self._verdicts[peer] = self._verdicts.get(peer, 0) + 1
         record = self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.fresh[peer] = record
@@ -393,6 +408,9 @@ class NodeCore:
             self._peer_up(self.links.peers[peer_id], now)
         for peer_id in happened.cut:
             self._peer_cut(peer_id, now)
+        for peer_id in happened.replaced:
+            if self.view.is_alive(peer_id) and not self.links.is_ready(peer_id):
+                self._dead(peer_id, now, "gone")
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
@@ -429,6 +447,9 @@ class NodeCore:
         if not self.view.join(record, now):
             return
         self.fresh[record.id] = record
+        if self._is_predecessor(record):
+            self._dead(record.id, now, "gone")
+            return
         peer = self.links.peers.get(record.id)
         if peer is not None:
             peer.member = record
@@ -440,6 +461,14 @@ class NodeCore:
         elif peer is None or peer.link is None:
             self._bereft(record.id, now)
             self.links.forget(record.id)
+
+    def _is_predecessor(self, record: Member) -> bool:
+        """Somebody believes in a process that had our own address before us."""
+        return (
+            record.state <= PeerState.SUSPECT
+            and record.host == self.me.host
+            and any(endpoint in self.me.endpoints for endpoint in record.endpoints)
+        )
 
     # ------------------------------------------------------------ what peers say
 

@@ -98,6 +98,8 @@ class Happened:
     """The last link with it is gone."""
     reset: list[PeerId] = field(default_factory=list)
     """It has forgotten our traffic (it had taken us for dead): nothing we sent counts any more."""
+    replaced: list[PeerId] = field(default_factory=list)
+    """Another process answers at its address: that life is over."""
 
 
 class Links:
@@ -361,7 +363,10 @@ class Links:
         if refusal.code == "self" and line.endpoint in self.seeds:
             self.seeds[line.endpoint].own = True
         self._failed(line, link, refusal.code, refusal.text, now, refusal.retry_after)
-        return Happened()
+        happened = Happened()
+        if refusal.code == "wrong-node" and line.to:
+            happened.replaced.append(line.to)
+        return happened
 
     def confused(self, link: LinkId, reason: str, now: float) -> Happened:
         """What came over this link makes no sense: count it and end the link."""
@@ -393,9 +398,12 @@ class Links:
         lost = len(peer.channel.unacked)
         if lost:
             self.counters["unsent-to-the-dead"] = self.counters.get("unsent-to-the-dead", 0) + lost
-        for link in (peer.link, peer.dialling):
-            if link is not None:
-                self.lines.pop(link, None)
+        for link, line in list(self.lines.items()):
+            if line.peer == peer_id or link == peer.dialling:
+                if not line.dialled:
+                    # We cannot close what it dialled, only stop listening: so tell it to.
+                    self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
+                del self.lines[link]
                 self.effects.append(Hangup(link))
 
     @property

@@ -52,6 +52,9 @@ class Program(Protocol):
     def ready(self, fd: int) -> None:
         """A descriptor that the program registered itself is readable."""
 
+    def workers_broken(self, why: str) -> None:
+        """Some worker cannot be started, whatever is tried; told again and again."""
+
     def perform(self, effect: Any) -> None:
         """Deliver, ItemsRunning, JobDone, StatusReady, Joined, JoinFailed, Left."""
 
@@ -148,10 +151,18 @@ class Driver:
         with self._turn:
             due = self.core.next_deadline()
             now = time.monotonic()
+            if self._restart_due(now):
+                events += self.pool.collect(now)  # type: ignore[union-attr]
             if due is None or due <= now:
                 self._read_all(events)
                 events.append(Tick())
+                if self.pool is not None and self.pool.broken:
+                    self.program.workers_broken(self.pool.broken)
             return self._step(events)
+
+    def _restart_due(self, now: float) -> bool:
+        restart_at = None if self.pool is None else self.pool.next_deadline()
+        return restart_at is not None and restart_at <= now
 
     def _step(self, events: list[Event]) -> list[Event]:
         """Tell the core and do as it says (holding the turn)."""
@@ -247,4 +258,6 @@ class Driver:
         facts: dict[str, Any] = {"counters": self.transport.counters}
         if self.pool is not None:
             facts["worker_pids"] = self.pool.worker_pids()
+            if self.pool.broken:
+                facts["state"] = f"workers cannot start: {self.pool.broken}"
         return facts

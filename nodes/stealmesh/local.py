@@ -147,6 +147,10 @@ class LocalMesh:
             node = self._nodes[number]
             assert node is not None
             node.process.wait()
+            last_words = _last_words(node.wire)
+            if last_words:
+                self._on_broken(last_words)
+                return
             lived = time.monotonic() - node.started
             quick_deaths = quick_deaths + 1 if lived < QUICK_DEATH_SECONDS else 0
             if self._closing.is_set() or not self._respawn:
@@ -165,6 +169,16 @@ class LocalMesh:
             except (MeshError, OSError):
                 continue  # dead already: its wait() returns at once and counts as a quick death
             self._on_new_node(fresh.endpoints)
+
+
+def _last_words(wire: socket.socket) -> str:
+    """Why the node ended itself, if it said so."""
+    try:
+        wire.settimeout(0)
+        line = wire.recv(1 << 20)
+        return str(json.loads(line).get("broken", "")) if line else ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _package_paths() -> list[str]:

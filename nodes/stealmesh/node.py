@@ -31,6 +31,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain, Event, Join
 from stealmesh_protocol.errors import JoinRefused
 
+EXIT_WORKERS_BROKEN = 1
 EXIT_JOIN_FAILED = 3
 
 
@@ -81,6 +82,16 @@ class NodeProgram:
         del fd
         self.orphaned = True
         self.exit_status = 0
+        self.stop()
+
+    def workers_broken(self, why: str) -> None:
+        """A node whose workers cannot start is of no use, and its parent should hear why."""
+        if self.exit_status is not None:
+            return
+        print(f"stealmesh: the workers cannot start: {why}", file=sys.stderr)
+        if self._options.parent_fd is not None:
+            os.write(self._options.parent_fd, (json.dumps({"broken": why}) + "\n").encode())
+        self.exit_status = EXIT_WORKERS_BROKEN
         self.stop()
 
     def perform(self, effect: Any) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from stealmesh.cli import arguments, items, main, status
+from stealmesh.cli import arguments, commands, demo, items, main, status
 from stealmesh.cli.exits import USAGE, Ended
 from stealmesh.cli.run import as_json, as_they_come, find, in_order
 from stealmesh.futures import Future
@@ -143,6 +146,21 @@ def test_a_function_is_found_in_the_working_directory(
         find("found_here_only:A.g")
 
 
+def test_a_second_ctrl_c_ends_everything() -> None:
+    """The first is an exception; from then on the system's own handling of the signal is in force."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), commands._interruptible():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with commands._interruptible():
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 # ---------------------------------------------------------------- results
 
 
@@ -194,6 +212,36 @@ def test_any_value_makes_a_line() -> None:
         json.loads(as_json({"index": 0, "item": 1, "result": {(1, 2): 3}}))["result"]
         == "{(1, 2): 3}"
     )
+
+
+def test_status_looks_until_it_has_seen_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "LOOK_SECONDS", 0.0)
+    looks = ["a", "ab", "abc", "abc", "abcd"]
+
+    class Growing:
+        def status(self) -> dict[str, Any]:
+            return {"nodes": [{"id": identity} for identity in looks.pop(0)]}
+
+    assert len(status.settled(Growing())["nodes"]) == 3  # type: ignore[arg-type]
+    assert looks == ["abcd"]
+
+
+@pytest.mark.parametrize(
+    ("primes", "counts", "exit_status"),
+    [
+        (664_579, (4_130_071, 3_305_118, 10), 0),
+        (664_578, (4_130_071, 3_305_118, 10), 1),
+        (664_579, (4_130_072, 3_305_118, 10), 1),
+        (664_579, (4_130_071, 3_305_118, 11), 1),
+    ],
+)
+def test_the_demo_judges_by_what_is_published(
+    primes: int, counts: tuple[int, ...], exit_status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo._verdict(Console(width=100), primes, counts) == exit_status
+    said = capsys.readouterr().out
+    assert said.count("WRONG") == exit_status
+    assert said.count("exact") == (5 if exit_status == 0 else 3)
 
 
 def test_status_is_readable(capsys: pytest.CaptureFixture[str]) -> None:

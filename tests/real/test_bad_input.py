@@ -80,3 +80,10 @@ def test_a_seed_that_does_not_answer() -> None:
 def test_a_wrong_key(mesh: stealmesh.Mesh) -> None:
     with pytest.raises(stealmesh.JoinRefused, match="key"):
         stealmesh.Mesh(mesh.address, key=stealmesh.Key.generate())
+
+
+def test_an_initializer_that_raises_breaks_the_mesh_and_says_why() -> None:
+    with stealmesh.Mesh(workers=1, initializer=tasks.raise_on_five, initargs=(5,)) as mesh:
+        future = mesh.submit(tasks.double, 1)
+        with pytest.raises(stealmesh.MeshClosed, match="five is right out"):
+            future.result(timeout=60)

@@ -38,7 +38,7 @@ STANDARD = [
     Setting("loose, early expiry", network=LOOSE, steals=1, expiries=1),
     Setting("keeping, death", network=KEEPING, steals=1, crashes=1),
     Setting("keeping, alarm", network=KEEPING, suspicions=1),
-    Setting("keeping, one item", items=1, network=KEEPING, losses=1, expiries=1),
+    Setting("keeping, loss", items=1, network=KEEPING, steals=1, losses=1),
     Setting("loose explore", tree=FORK, network=LOOSE, steals=1),
     Setting("keeping explore", tree=FORK, network=KEEPING, steals=1, losses=1),
 ]  # fmt: skip

@@ -49,14 +49,15 @@ def dispatch(argv: list[str]) -> int:
                 return _pass_on(argv[0], argv[1:])
             return _run(argv)
     except Ended as end:
-        say(str(end))
+        if str(end):
+            say(str(end))
         return end.status
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Else the interpreter complains once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
+    finally:
+        _let_go_of_output()
 
 
 class _Version(argparse.Action):
@@ -133,6 +134,14 @@ def _exists(module: str) -> bool:
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"stealmesh.cli.{name}")
+
+
+def _let_go_of_output() -> None:
+    """If nobody reads it any more, the interpreter would complain when it flushes at its end."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

@@ -20,10 +20,14 @@ BROKEN_PIPE = 141
 """The reader of our output is gone, as a shell says it."""
 
 
-class Ended(Exception):
-    """The command is over with this status; the text has the reason and the remedy in one line."""
+class Ended(BaseException):
+    """The command is over with this status; the text has the reason and the remedy in one line.
 
-    def __init__(self, status: int, text: str) -> None:
+    Like SystemExit no Exception: a mesh that it passes through is left at once, with whatever
+    still runs there, and no handler for the failures of tasks takes it for one.
+    """
+
+    def __init__(self, status: int, text: str = "") -> None:
         super().__init__(text)
         self.status = status
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stealmesh.cli import seeds as seeds_module
 from stealmesh.cli.addresses import LOOPBACK, address_towards, listen_at
-from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended
+from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
 
 if TYPE_CHECKING:
     from stealmesh.mesh import Mesh
@@ -70,6 +70,7 @@ def seeds_now(given: list[list[str]]) -> list[str]:
 def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
     """The addresses behind seeds; looks again and again for so long when there are none yet."""
     until = time.monotonic() + seconds_max
+    told = False
     while True:
         try:
             return seeds_module.resolve(specs)
@@ -78,6 +79,9 @@ def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
         except seeds_module.SeedsUnknown as error:
             if time.monotonic() >= until:
                 raise Ended(NOT_JOINED, f"could not join: {error}") from None
+            if not told:
+                say(f"no seed yet: {error}; trying on")
+                told = True
         time.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, until - time.monotonic())))
 
 

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
-from stealmesh.cli.exits import DONE, FAILED, USAGE, Ended, say
+from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, join_as_client
 
 if TYPE_CHECKING:
@@ -111,9 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     with _mesh(arguments) as mesh:
         try:
             return run_items(mesh, function, readable(wanted), arguments, _length(wanted))
-        except (Ended, BrokenPipeError):
-            mesh.shutdown(cancel_futures=True)  # nobody wants what is still to come
-            raise
+        except BrokenPipeError:
+            raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
 
 
 def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:

@@ -103,8 +103,8 @@ def _told_when_listening(
     def wait() -> None:
         with ours.makefile(encoding="utf-8") as lines:
             line = lines.readline()
-        if line:
-            endpoints = json.loads(line)["endpoints"]
+        endpoints = json.loads(line).get("endpoints") if line else None
+        if endpoints:  # else it never came to listening, and says itself why
             addresses = [each for each in endpoints if each.startswith("tcp://")]
             _announce(options, key, addresses or endpoints)
             on_listening(addresses)

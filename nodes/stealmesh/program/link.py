@@ -167,6 +167,12 @@ class ProgramLink:
             pulled += self._feeding.popleft()()
         return pulled
 
+    def ready(self, fd: int) -> None:
+        raise AssertionError("a client watches no descriptors of its own")
+
+    def workers_broken(self, why: str) -> None:
+        raise AssertionError("a client has no workers")
+
     def perform(self, effect: Any) -> None:
         if isinstance(effect, fx.Deliver):
             handler = self.jobs.get(effect.job)

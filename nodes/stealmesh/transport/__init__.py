@@ -1,7 +1,7 @@
 """The ZeroMQ transport: the only package that imports zmq.
 
 Read `hub` first: it has the whole of the public face. `ports` is one socket and its links,
-`sockets` is how each kind of socket is set up and why, `doorman` lets key holders in, `probes`
+`sockets` is how each kind of socket is set up and why, `doorman` lets key holders in, `callers` knows who they are, `probes`
 asks whether anything listens, `wire` is where messages become frames.
 """
 

@@ -18,10 +18,7 @@ wakes the owner if settle() returned events or wait_seconds() fell.
 
 Link numbers: the core numbers what it dials (even), the hub what it accepts (odd).
 
-Which accepted peer left is told by descriptors: each message names the one it came by (SRCFD), and
-so does the ROUTER's monitor when that connection ends. Descriptors are used again, so a new
-routing id first makes us read the monitor to its end; and what a peer said before it left is read
-before its leaving is told.
+What a peer said before its connection ended is read before the end is told (LinkDown).
 """
 
 from __future__ import annotations
@@ -40,6 +37,7 @@ import zmq
 
 from stealmesh.security import MeshKey
 from stealmesh.transport import probes
+from stealmesh.transport.callers import Callers
 from stealmesh.transport.doorman import Doorman
 from stealmesh.transport.ports import (
     FRAMES_MAX,
@@ -53,7 +51,7 @@ from stealmesh.transport.ports import (
 from stealmesh.transport.sockets import (
     CONNECT_SECONDS,
     HANDSHAKE_SECONDS,
-    SOURCE_FD,
+    MECHANISM_MISMATCH,
     TransportError,
     bind,
     curve_keys,
@@ -78,13 +76,6 @@ RETRY_SECONDS_MAX = 0.1
 
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
-_MECHANISM_MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
-_REFUSALS = {
-    int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "refused:wrong-key",
-    _MECHANISM_MISMATCH: "refused:other-security",
-}
-NOTHING_SAID = "refused:ended-before-a-message"
-"""A stranger that is no ZeroMQ, a probe, or a peer that came and left without a word."""
 _FILES_REMEDY = "out of file descriptors: raise the limit with `ulimit -n`"
 _DIAL_REFUSALS = {
     errno.EMFILE: _FILES_REMEDY,
@@ -126,8 +117,6 @@ class Transport:
         self._keys = None if key is None else curve_keys(key)
         self._links: dict[LinkId, Link] = {}
         self._by_routing_id: dict[bytes, Link] = {}
-        self._by_fd: dict[int, Link] = {}
-        self._live_fds: set[int] = set()
         self._accepted_numbers = count(1, 2)
         self._touched: dict[Port, None] = {}
         self._told: list[Event] = []
@@ -138,8 +127,7 @@ class Transport:
         self._allowance = MESSAGES_AT_ONCE
         self._calls: set[probes.ProbeCall] = set()
         self._inbox: Port | None = None
-        self._refusal = NOTHING_SAID
-        """Why the connection failed whose end libzmq reports next: the failure names no descriptor."""
+        self._callers: Callers | None = None
         self._closed = False
         self._context = new_context()
         self._doorman = None
@@ -323,50 +311,26 @@ class Transport:
         socket = new_inbox(self._context, self._keys)
         monitor = open_monitor(socket, inbox=True)
         inbox = self._inbox = Port(socket, monitor)
+        self._callers = Callers(monitor, self.counts)
+        self._by_routing_id = self._callers.by_routing_id
         self._watch(inbox.fd, lambda events: self._drain(inbox, events))
-        self._watch(fd_of(monitor), lambda events: self._read_inbox_monitor())
+        self._watch(fd_of(monitor), self._read_inbox_monitor)
         self.endpoints = [bind(socket, address) for address in addresses]
 
     def _accept(self, routing_id: bytes, first: zmq.Frame) -> Link:
-        self._read_inbox_monitor()
         assert self._inbox is not None
+        assert self._callers is not None
         link = Link(next(self._accepted_numbers), self._inbox, self._codec.reader(), "")
         link.routing_id = routing_id
-        link.fd, link.peer_address = _facts_of(first)
-        link.same_host = link.peer_address.startswith("localhost") or probes.is_same_host(
-            f"tcp://{link.peer_address}:0"
-        )
-        self._links[link.number] = self._by_routing_id[routing_id] = link
-        before = self._by_fd.pop(link.fd, None)
-        if before is not None:
-            self._break(before, "connection closed")
-        if link.fd in self._live_fds:
-            self._by_fd[link.fd] = link
-        elif link.fd >= 0:  # else only a failing send will tell
-            self._break(link, "connection closed")  # gone before its first message was read
+        self._links[link.number] = link
+        for ended in self._callers.introduce(link, first):
+            self._break(ended, "connection closed")
         return link
 
-    def _read_inbox_monitor(self) -> None:
-        assert self._inbox is not None
-        assert self._inbox.monitor is not None
-        while event := read_monitor(self._inbox.monitor):
-            if event.kind == zmq.EVENT_ACCEPTED:
-                self._live_fds.add(event.value)
-            elif event.kind == zmq.EVENT_DISCONNECTED:
-                self._connection_ended(event.value)
-            elif event.kind == zmq.EVENT_ACCEPT_FAILED:
-                self.counts[f"accept-failed:{errno.errorcode.get(event.value, event.value)}"] += 1
-            else:
-                self._refusal = _REFUSALS.get(event.value, "refused:handshake-broken")
-
-    def _connection_ended(self, fd: int) -> None:
-        self._live_fds.discard(fd)
-        link = self._by_fd.pop(fd, None)
-        if link is not None:
+    def _read_inbox_monitor(self, events: list[Event]) -> None:
+        assert self._callers is not None
+        for link in self._callers.read_monitor():
             self._break(link, "connection closed")
-        else:
-            self.counts[self._refusal] += 1
-        self._refusal = NOTHING_SAID
 
     # ------------------------------------------------------------ dialled links
 
@@ -389,7 +353,7 @@ class Transport:
         if not link.connected:
             late = time.monotonic() - link.dialled_at >= CONNECT_SECONDS
             return "no answer" if late else "connection refused"
-        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MECHANISM_MISMATCH:
+        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MECHANISM_MISMATCH:
             return f"is a mesh with other security: one side is --insecure ({self._ours})"
         if kind == zmq.EVENT_DISCONNECTED:
             return "something else than a Stealmesh node listens there"
@@ -537,11 +501,8 @@ class Transport:
         if link.port.link is link:
             self._close_port(link.port, linger)
             return
-        if self._by_routing_id.get(link.routing_id) is link:
-            del self._by_routing_id[link.routing_id]
-            link.port.deaf.discard(link.routing_id)
-        if self._by_fd.get(link.fd) is link:
-            del self._by_fd[link.fd]
+        if self._callers is not None:
+            self._callers.forget(link)
 
     def _close_port(self, port: Port, linger: int) -> None:
         self._touched.pop(port, None)
@@ -595,11 +556,3 @@ def _refuse_open_doors(addresses: list[str]) -> None:
                 f"without a key anyone who reaches {address} could run code here: use a mesh key, "
                 "or listen on 127.0.0.1"
             )
-
-
-def _facts_of(first: zmq.Frame) -> tuple[int, str]:
-    """By which descriptor and from where a frame came; (-1, "") if libzmq does not say."""
-    try:
-        return int(first.get(SOURCE_FD)), str(first.get("Peer-Address"))
-    except zmq.ZMQError:
-        return -1, ""

@@ -287,7 +287,7 @@ class RandomWorld:
                 ended = world.now
             if self._leftovers():
                 patience = max(LEFTOVER_SECONDS, self.plan.config.lease_seconds)
-                self._within(ended + patience + 2 * SWEEP_SECONDS, "leftover")
+                self._within(ended + patience + AGREEMENT_SECONDS, "leftover")
                 continue
             if agreed_at is not None and self._orphans_gone(mended):
                 outcome.agreed_after_mending_seconds = max(0.0, agreed_at - mended)
