@@ -418,6 +418,8 @@ class NodeCore:
         self._learn(peer.member, now)
         self._watch(peer, now)
         self._announce_joined()
+        for nonce in self.inquiries.waiting_for(peer.member.id):
+            self.links.send(peer.member.id, StatusGet(nonce), now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
         self.owner.place(now)
 
@@ -651,9 +653,10 @@ class NodeCore:
         self.owner.cancel_job(event, now)
 
     def _ask_status(self, event: AskStatus, now: float) -> None:
-        asked = [p for p, peer in self.links.ready() if peer.member.role is not Role.CLIENT]
+        asked = [peer_id for peer_id in self.view.nodes() if peer_id != self.me.id]
         self.inquiries.open(event.nonce, asked, now)
         for peer_id in asked:
+            # Without a link it is lost, but a link is sought, and asked again once it is up.
             self.links.send(peer_id, StatusGet(event.nonce), now)
         if not asked:
             self._answer_inquiries(now)

@@ -68,7 +68,9 @@ class IntervalSet:
 
     def overlap(self, lo: int, hi: int) -> list[tuple[int, int]]:
         """The members in [lo, hi), as intervals."""
-        found = []
+        found: list[tuple[int, int]] = []
+        if lo >= hi:
+            return found
         at = bisect_right(self._highs, lo)
         while at < len(self._lows) and self._lows[at] < hi:
             found.append((max(lo, self._lows[at]), min(hi, self._highs[at])))

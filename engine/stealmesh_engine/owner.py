@@ -12,6 +12,7 @@ that holds least of the job, and the mesh's stealing does the rest.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from dataclasses import dataclass, field
 
 from stealmesh_engine.config import Config
@@ -41,6 +42,8 @@ from stealmesh_protocol.messages import (
     Split,
     Withdraw,
 )
+
+ENDED_JOBS_REMEMBERED = 64
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class Owner:
         self.effects = effects
         self.counters = counters
         self.jobs: dict[JobId, OwnedJob] = {}
+        self.ended: deque[JobLine] = deque(maxlen=ENDED_JOBS_REMEMBERED)
+        """How the last jobs ended, for status."""
         self.functions: dict[Digest, bytes] = {}
         self.unplaced: dict[JobId, None] = {}
         """Jobs with free work that no reachable node could be given yet."""
@@ -276,27 +281,8 @@ class Owner:
                 self._work_changed(job, now)
 
     def lines(self) -> list[JobLine]:
-        """Every open job in figures."""
-        found = []
-        for job in self.jobs.values():
-            figures = job.ledger.figures()
-            state = "done" if job.done else "running" if job.ledger.leases else "waiting"
-            found.append(
-                JobLine(
-                    job.spec.job,
-                    job.spec.kind,
-                    job.spec.name,
-                    state,
-                    figures.total,
-                    figures.done,
-                    job.failed,
-                    figures.leased,
-                    figures.free,
-                    job.ledger.rerun,
-                    job.duplicates_dropped,
-                )
-            )
-        return found
+        """Every open job in figures, then those that ended last."""
+        return [*map(_line, self.jobs.values()), *self.ended]
 
     def audit(self) -> None:
         for job in self.jobs.values():
@@ -407,6 +393,7 @@ class Owner:
 
     def _end(self, job: OwnedJob, now: float) -> None:
         job.done = True
+        self.ended.append(_line(job))
         job.blocks.clear()
         job.block_lows.clear()
         self.unplaced.pop(job.spec.job, None)
@@ -419,3 +406,22 @@ class Owner:
                 self.functions.pop(digest, None)
         self.effects.append(JobDone(job.spec.job))
 
+
+def _line(job: OwnedJob) -> JobLine:
+    figures = job.ledger.figures()
+    state = "running" if job.ledger.leases else "waiting"
+    if job.done:
+        state = "done" if job.ledger.complete else "cancelled"
+    return JobLine(
+        job.spec.job,
+        job.spec.kind,
+        job.spec.name,
+        state,
+        figures.total,
+        figures.done,
+        job.failed,
+        figures.leased,
+        figures.free,
+        job.ledger.rerun,
+        job.duplicates_dropped,
+    )

@@ -88,6 +88,10 @@ class Inquiries:
     def open(self, nonce: int, asked: list[PeerId], now: float) -> None:
         self.by_nonce[nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
 
+    def waiting_for(self, peer: PeerId) -> list[int]:
+        """The open inquiries that this peer has not answered."""
+        return [nonce for nonce, each in self.by_nonce.items() if peer in each.waiting]
+
     def answered(self, peer: PeerId, message: Status) -> bool:
         """One more answer; True when it was the last that was waited for."""
         inquiry = self.by_nonce.get(message.nonce)

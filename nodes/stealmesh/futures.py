@@ -47,6 +47,8 @@ class Future(StandardFuture[T]):
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[StandardFuture[T]], object]] = []
         self._on_cancel = on_cancel
+        self.index = -1
+        """Which item of its job it is; -1 until it is on its way."""
 
     def __await__(self) -> Generator[Any, None, T]:
         return asyncio.wrap_future(self).__await__()

@@ -611,18 +611,20 @@ class Mesh(Executor):
     def _close(self, error: MeshClosed) -> None:
         if self._closed.is_set():
             return
-        if getattr(self, "_driver", None) is not None:
-            self._driver.post(Drain())
-            self._link.left.wait(LEAVE_SECONDS_MAX)
-            self._driver.stop()
-            self._thread.join()
-            self._link.close(error)
-        if self._local is not None:
-            self._local.close()
-        if self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
-        self._closed.set()
-        _open_meshes.discard(self)
+        try:
+            if getattr(self, "_driver", None) is not None:
+                self._driver.post(Drain())
+                self._link.left.wait(LEAVE_SECONDS_MAX)
+                self._driver.stop()
+                self._thread.join()
+                self._link.close(error)
+        finally:
+            if self._local is not None:
+                self._local.close()
+            if self._directory is not None:
+                shutil.rmtree(self._directory, ignore_errors=True)
+            self._closed.set()
+            _open_meshes.discard(self)
 
 
 def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stealmesh.refusals import refusal
@@ -199,11 +200,32 @@ def _reachable(endpoint: str) -> str:
 
 @contextlib.contextmanager
 def _private_directory() -> Iterator[str]:
-    directory = tempfile.mkdtemp(prefix="stealmesh-")
+    """Where the local socket lives: for this user only, named after this process."""
+    _sweep()
+    directory = tempfile.mkdtemp(prefix=f"stealmesh-{os.getpid()}-")
     try:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _sweep() -> None:
+    """Remove what nodes of this user left behind that were killed."""
+    for left in Path(tempfile.gettempdir()).glob("stealmesh-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(left.name.split("-")[1])
+            if left.stat().st_uid == os.getuid() and not _is_running(pid):
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as somebody else
+    return True
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
             refresh_per_second=8,
+            redirect_stdout=False,  # what the program prints belongs where it prints it
         )
         self._task: Any = self._progress.add_task(name, total=None)
         self._progress.start()

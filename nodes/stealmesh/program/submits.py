@@ -134,7 +134,9 @@ class SubmitStream:
     def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
         lo = self._next
         self._next = hi = lo + len(futures)
-        self._live.update(zip(range(lo, hi), futures, strict=True))
+        for index, future in enumerate(futures, lo):
+            future.index = index
+            self._live[index] = future
         return Feed(self.spec.job, Block(lo, hi, codec), blob)
 
     def _sort_out(
@@ -155,8 +157,6 @@ class SubmitStream:
         return events
 
     def _withdraw(self, future: Future[Any]) -> list[Event]:
-        index = next((i for i, live in self._live.items() if live is future), None)
-        if index is None:
+        if self._live.pop(future.index, None) is None:
             return []
-        del self._live[index]
-        return [CancelItems(self.spec.job, [(index, index + 1)])]
+        return [CancelItems(self.spec.job, [(future.index, future.index + 1)])]
