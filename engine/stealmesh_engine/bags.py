@@ -59,12 +59,13 @@ class IndexedBags:
 
     # -- receiving
 
-    def receive(self, lease: Lease) -> None:
-        assert lease.lid not in self.leases
-        self.leases[lease.lid] = HeldLease(
-            lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)])
-        )
+    def receive(self, lease: Lease) -> bool:
+        """Take a lease in; False when it is empty or here already (a confused owner)."""
+        if lease.lid in self.leases or lease.lo >= lease.hi:
+            return False
+        self.leases[lease.lid] = HeldLease(lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)]))
         self.untouched += lease.hi - lease.lo
+        return True
 
     def keep_block(self, block: Block, blob: bytes) -> None:
         if block.lo not in self._blocks:
@@ -207,9 +208,12 @@ class ExploreBags:
     leases: dict[LeaseId, HeldBag] = field(default_factory=dict)
     _children: dict[LeaseId, int] = field(default_factory=dict)
 
-    def receive(self, lease: Lease, items: bytes) -> None:
-        assert lease.lid not in self.leases
+    def receive(self, lease: Lease, items: bytes) -> bool:
+        """Take a bag in; False when it is empty or here already (a confused owner)."""
+        if lease.lid in self.leases or not lease.hi:
+            return False
         self.leases[lease.lid] = HeldBag(lease.hi, items)
+        return True
 
     def spawn(self, parent: LeaseId, size: int, items: bytes) -> Lease:
         """A new waiting bag, split off `parent`, under an id that only we can choose."""

@@ -107,7 +107,8 @@ AFAR_SECONDS_MAX = 60.0
 KNOCK_FRESH_SECONDS = 60.0
 KNOCK_CHANCE_FRESH = 0.25
 KNOCK_CHANCE = 0.02
-"""Of looking for one of the dead with a beat."""
+"""Chances of looking for one of the dead with a beat; who has no link at all looks for several."""
+KNOCKS_MAX = 8
 
 
 class NodeCore:
@@ -141,7 +142,7 @@ class NodeCore:
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
-        self.trade = Trade(config, self.links, self.view, self.holder, story, rng)
+        self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
@@ -286,9 +287,14 @@ class NodeCore:
     def _seek_the_lost(self, now: float) -> None:
         """Two islands find each other again: those who are held for dead are knocked up now and
         then, often while a death is fresh, because a mended cut is all that may lie between."""
+        self.links.give_up_waiting(now)
         self.links.reseek(now)
         dead = self.view.dead()
         if not dead:
+            return
+        if not self.links.joined:
+            for member in self.rng.sample(dead, min(len(dead), KNOCKS_MAX)):
+                self.links.knock(member, now)
             return
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
@@ -317,7 +323,7 @@ class NodeCore:
     def _watch_from_afar(self, peer: PeerId, now: float) -> None:
         """Somebody has to notice the death of a peer that nobody ever had a link with: those whose
         lifeline it is. One that refutes us is out of our reach, not dead: we look less often."""
-        times = self._verdicts.get(peer, 0)
+        times = min(self._verdicts.get(peer, 0), 10)
         patience = min(2 ** (1 + times) * self.config.silence_seconds, AFAR_SECONDS_MAX)
         self.detector.watch(peer, now, patience)
         self._plan_look(now + patience)
@@ -383,7 +389,7 @@ class NodeCore:
             self.effects.append(Joined())
 
     def _link_up(self, event: LinkUp, now: float) -> None:
-        self.links.link_up(event.link)
+        self.links.link_up(event.link, now)
 
     def _link_down(self, event: LinkDown, now: float) -> None:
         self._happened(self.links.link_down(event.link, event.reason, now), now)
@@ -528,6 +534,8 @@ class NodeCore:
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
             self.owner.renew(peer_id, message.loads, now)
+        if message.queued_seconds:
+            self.trade.hinted(peer_id, message.queued_seconds, now)
         peer = self.links.peers[peer_id]
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs

@@ -58,6 +58,11 @@ class Detector:
         watch.suspect_since = None
         return cleared
 
+    def silence(self, peer: PeerId, now: float) -> float:
+        """For how long this peer has said nothing; 0 for one that nobody watches."""
+        watch = self.watches.get(peer)
+        return 0.0 if watch is None else now - watch.heard
+
     def forgive(self, seconds: float) -> None:
         """We were not running for so long: nobody is to blame for that time."""
         for watch in self.watches.values():

@@ -104,13 +104,15 @@ class Holder:
             held = self.jobs[spec.job] = HeldJob(spec, bags)
             self._want_functions(spec, now)
         if isinstance(held.bags, ExploreBags):
-            for lease, items in zip(message.leases, message.blobs, strict=True):
-                held.bags.receive(lease, items)
+            bags_came = zip(message.leases, message.blobs, strict=True)
+            taken = [held.bags.receive(lease, items) for lease, items in bags_came]
         else:
             for block, blob in zip(message.blocks, message.blobs, strict=True):
                 held.bags.keep_block(block, blob)
-            for lease in message.leases:
-                held.bags.receive(lease)
+            taken = [held.bags.receive(lease) for lease in message.leases]
+        if not all(taken):
+            refused = self.counters.get("grants-refused", 0) + taken.count(False)
+            self.counters["grants-refused"] = refused
         for lease in message.leases:
             self.story.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
         self._restock(held)
@@ -274,6 +276,10 @@ class Holder:
         if slot.queued is not None and event.chunk == slot.queued.number:
             chunk, slot.queued = slot.queued, None
             self._put_back(chunk)
+        elif slot.running is not None and event.chunk == slot.running.number:
+            # It had moved up meanwhile, or a worker that got no core had not read that one either.
+            chunk, slot.running, slot.queued = slot.running, slot.queued, None
+            self._put_back(chunk)
 
     # ------------------------------------------------------------ giving work to workers
 
@@ -286,7 +292,7 @@ class Holder:
                 return
         if self.config.prefetch_seconds_max:
             for slot in self.slots.by_worker.values():
-                if slot.queued is None and not slot.retracting and self._short(slot.running):
+                if slot.queued is None and not slot.retracting and self._short(slot.running, now):
                     self._hand_out(slot, now, queue=True)
 
     def room(self) -> int:
@@ -334,8 +340,7 @@ class Holder:
                 chunk.timed_out = True
                 self._stop(slot.worker, "the task ran longer than its timeout", blame=False)
             elif slot.queued is not None and not slot.retracting:
-                limit = max(OVERRUN_FACTOR * (chunk.expected_seconds or 0.0), PATROL_SECONDS)
-                if now - chunk.started > limit:
+                if self._overrun(chunk, now):
                     slot.retracting = True
                     self.effects.append(Retract(slot.worker))
         self._plan_patrol(now)
@@ -538,13 +543,19 @@ class Holder:
             and held.bags.cost.seconds(1) <= self.config.prefetch_seconds_max
         )
 
-    def _short(self, chunk: Chunk | None) -> bool:
+    def _short(self, chunk: Chunk | None, now: float) -> bool:
         """Is it sure to end soon?"""
         return (
             chunk is not None
             and chunk.expected_seconds is not None
             and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
+            and not self._overrun(chunk, now)
         )
+
+    def _overrun(self, chunk: Chunk, now: float) -> bool:
+        """Has it run much longer than was expected?"""
+        limit = max(OVERRUN_FACTOR * (chunk.expected_seconds or 0.0), PATROL_SECONDS)
+        return now - chunk.started > limit
 
     def _plan_patrol(self, now: float) -> None:
         times = [

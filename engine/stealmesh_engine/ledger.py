@@ -154,7 +154,8 @@ class IndexedLedger:
 
     def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         """The holder has done [lo, hi): which of it counts?"""
-        assert lo < hi
+        if lo >= hi:
+            return Repeated()  # it says nothing
         lent = self._lent(holder, lid)
         if lent is None:
             # A lease that is used up is forgotten. If all that it speaks of is credited, then this
@@ -295,7 +296,7 @@ class ExploreLedger:
         self._by_holder: dict[PeerId, dict[LeaseId, None]] = {}
         self._grants = 0
         self._born: dict[LeaseId, LeaseId] = {}
-        """Granted lease → the newest bag split off under it that a commit has named."""
+        """Granted lease → the newest bag split off under it that has come to our knowledge."""
 
     def put(self, size: int, items: bytes) -> None:
         """A new bag (the roots)."""
@@ -334,18 +335,21 @@ class ExploreLedger:
         """One atomic step: `gained` items are done, `rest` remains, the children are bags of their own.
 
         A holder's steps arrive in order and without gaps. One that skips a number or names a
-        child by an id that is taken is confused or rude: it is told to let go, like any other
-        speaker for a lease that it does not hold.
+        child by an id that is taken or not its own to choose is confused or rude: it is told to
+        let go, like any other speaker for a lease that it does not hold.
         """
-        for child, _ in children:
-            root = root_of(child.lid)
-            self._born[root] = max(child.lid, self._born.get(root, root))
         bag = self._lent(holder, lid)
         if bag is not None and seq <= bag.seq:
             return Repeated()
-        taken = any(child.lid in self.leases for child, _ in children)
+        root = root_of(lid)
+        names = {child.lid for child, _ in children}
+        taken = len(names) < len(children) or any(
+            name in self.leases or name == root or root_of(name) != root for name in names
+        )
         if bag is None or seq != bag.seq + 1 or taken:
             return Stale([lid, *(child.lid for child, _ in children)])
+        if names:
+            self._born[root] = max(names)
         self.done += gained
         bag.seq, bag.size, bag.items, bag.deadline = seq, remaining, rest, deadline
         if not remaining:

@@ -41,7 +41,9 @@ from stealmesh_protocol.messages import (
 PROTOCOL_VERSION = 1
 BACKOFF_SECONDS_MIN = 0.05
 MEMBERS_IN_WELCOME_MAX = 256
+WELCOME_SECONDS = 5.0
 ACKS_OWED_MAX = 16
+CONFUSED_ATTEMPTS = 5
 ACKS_OWED_OCTETS_MAX = 1 << 20
 
 
@@ -55,6 +57,8 @@ class Line:
     to: PeerId = b""
     """Whom we expect to find there; empty for a seed."""
     peer: PeerId = b""
+    since: float = 0.0
+    """When we said HELLO."""
 
 
 @dataclass(slots=True)
@@ -171,6 +175,15 @@ class Links:
         peer = self.peers.get(peer_id)
         return peer is not None and peer.link is not None
 
+    def last_said(self, peer_id: PeerId) -> int:
+        """The number of the last custody message for this peer."""
+        peer = self.peers.get(peer_id)
+        return 0 if peer is None or not peer.channel.unacked else peer.channel.unacked[-1][0]
+
+    def has_acknowledged(self, peer_id: PeerId, number: int) -> bool:
+        peer = self.peers.get(peer_id)
+        return peer is None or not peer.channel.unacked or peer.channel.unacked[0][0] > number
+
     def unacked_octets(self, peer_id: PeerId) -> int:
         peer = self.peers.get(peer_id)
         return 0 if peer is None else peer.channel.unacked_octets
@@ -210,6 +223,12 @@ class Links:
             if seed.dialling is None and seed.dial_at is None:
                 seed.dial_at = now + self.rng.uniform(0, self.config.dial_backoff_seconds_max)
                 self._plan(seed.dial_at)
+
+    def give_up_waiting(self, now: float) -> None:
+        """Hang up where somebody listens and says nothing: its process may never run again."""
+        for link, line in list(self.lines.items()):
+            if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
+                self.confused(link, "no-welcome", now)
 
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
@@ -253,14 +272,9 @@ class Links:
                 if peer.link is None and peer.dialling is None and endpoints:
                     endpoint = endpoints[peer.attempts % len(endpoints)]
                     peer.dialling = self._dial(endpoint, peer_id)
-        self.dial_at = min(
-            (
-                each.dial_at
-                for each in (*self.seeds.values(), *self.peers.values())
-                if each.dial_at is not None
-            ),
-            default=None,
-        )
+        planned: list[Seed | Peer] = [*self.seeds.values(), *self.peers.values()]
+        times = (each.dial_at for each in planned if each.dial_at is not None)
+        self.dial_at = min(times, default=None)
 
     def probe(self, peer_id: PeerId) -> None:
         """Find out whether anything listens where this peer should be."""
@@ -290,9 +304,10 @@ class Links:
 
     # ------------------------------------------------------------ what links tell
 
-    def link_up(self, link: LinkId) -> None:
+    def link_up(self, link: LinkId, now: float) -> None:
         line = self.lines.get(link)
         if line is not None:
+            line.since = now
             line.state = LinkState.HELLO_SENT
             self._say_hello(link, line)
 
@@ -305,9 +320,7 @@ class Links:
             self._failed(line, link, "unreachable", reason, now)
         peer = self.peers.get(line.peer)
         if peer is not None and peer.link == link:
-            peer.link = None
-            self.owing.pop(line.peer, None)
-            happened.cut.append(line.peer)
+            self._lose_link(line.peer, peer, happened)
         return happened
 
     def introduced(self, link: LinkId, hello: Hello) -> Happened:
@@ -376,6 +389,10 @@ class Links:
         if line is not None and line.state is not LinkState.READY:
             self._failed(line, link, reason, f"the peer said something unexpected ({reason})", now)
             return Happened()
+        peer = None if line is None else self.peers.get(line.peer)
+        if peer is not None:
+            # What makes no sense now will be said again on the next link: let that take a while.
+            peer.attempts = max(peer.attempts, CONFUSED_ATTEMPTS)
         return self._drop_line(line, link)
 
     def hang_up(self, peer_id: PeerId, reason: str) -> None:
@@ -405,6 +422,12 @@ class Links:
                     self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
                 del self.lines[link]
                 self.effects.append(Hangup(link))
+                seed = self.seeds.get(line.endpoint)
+                if seed is not None and seed.dialling == link:
+                    seed.dialling = None
+                    self._all_found = False
+                    if seed.once:
+                        del self.seeds[line.endpoint]
 
     @property
     def joined(self) -> bool:
@@ -547,12 +570,23 @@ class Links:
             return True
         return self.lines[link].dialled == ours_is_smaller
 
+    def _lose_link(self, peer_id: PeerId, peer: Peer, happened: Happened) -> None:
+        """Our words with a peer went over a link that is gone. Of two that were dialled at once the
+        two sides may have chosen differently: then the other one is still there."""
+        peer.link = None
+        self.owing.pop(peer_id, None)
+        for link, line in self.lines.items():
+            if line.peer == peer_id and line.state is LinkState.READY:
+                peer.link = link
+                for seq, message in peer.channel.again():
+                    self.effects.append(Send(link, message, seq, peer.channel.heard))
+                return
+        happened.cut.append(peer_id)
+
     def _drop_line(self, line: Line | None, link: LinkId) -> Happened:
         happened = Happened()
         peer = self.peers.get(line.peer) if line is not None else None
         if line is not None and peer is not None and peer.link == link:
-            peer.link = None
-            self.owing.pop(line.peer, None)
-            happened.cut.append(line.peer)
+            self._lose_link(line.peer, peer, happened)
         return happened
 

@@ -33,8 +33,6 @@ class Asking:
     victim: PeerId
     nonce: int
     since: float
-    promised: bool = False
-    """The victim has asked its workers to share: worth a longer wait."""
 
 
 @dataclass(slots=True)
@@ -44,8 +42,10 @@ class Thief:
     rng: Random
     asking: Asking | None = None
     tries: int = 0
-    standing: dict[PeerId, None] = field(default_factory=dict)
-    """Peers that have our name on their list."""
+    standing: dict[PeerId, float] = field(default_factory=dict)
+    """Peers that have our name on their list, and since when."""
+    hint: PeerId | None = None
+    """A neighbour that said it had work, to be asked next."""
     empty: dict[PeerId, float] = field(default_factory=dict)
     """Who had nothing, and when it said so."""
     round_trip_seconds: float = 0.002
@@ -80,7 +80,7 @@ class Thief:
     def give_up_waiting(self, now: float, patience: float) -> None:
         """An answer that takes too long is no answer; one that comes later is welcome all the same."""
         asking = self.asking
-        if asking is not None and now - asking.since > patience * (5 if asking.promised else 1):
+        if asking is not None and now - asking.since > patience:
             self.asking = None
 
     def received(self, nonce: int, now: float) -> None:
@@ -108,19 +108,22 @@ class Thief:
             self.asking = None
 
 
-def share_of(bags: Bags, *, sharers: int, nodes: int, config: Config) -> int:
+def share_of(
+    bags: Bags, *, sharers: int, nodes: int, config: Config, tried: bool = True
+) -> int:
     """How many of the untouched items to give to one of `sharers` hungry thieves; 0: not worth it.
 
     Known cost: an equal share with the victim itself, if that is worth the journey. Unknown
-    cost: 1/(2 nodes) of it; the first report will tell.
+    cost: 1/(2 nodes) of it, as the first report will soon tell; but an equal share of what our
+    own workers have not even `tried`, having better things to do.
     """
     queued = bags.queued_items
     if not queued:
         return 0
     if isinstance(bags, ExploreBags):
         return max(1, queued // 2)
-    if not bags.cost.known:
+    if not bags.cost.known and tried:
         return max(1, queued // (2 * nodes))
-    if bags.queued_seconds < config.steal_seconds_min:
+    if bags.cost.known and bags.queued_seconds < config.steal_seconds_min:
         return 0
     return max(1, queued - queued // (sharers + 1) if sharers == 1 else queued // (sharers + 1))

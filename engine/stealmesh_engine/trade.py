@@ -11,6 +11,7 @@ from random import Random
 
 from stealmesh_engine.bags import ExploreBags
 from stealmesh_engine.config import Config
+from stealmesh_engine.detector import Detector
 from stealmesh_engine.holder import HeldJob, Holder
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
@@ -19,14 +20,25 @@ from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Nothing, Sated, Split, Steal
 
+NAME_SECONDS = 0.05
+HINT_SECONDS = 0.02
+
 
 class Trade:
     def __init__(
-        self, config: Config, links: Links, view: View, holder: Holder, story: Story, rng: Random
+        self,
+        config: Config,
+        links: Links,
+        view: View,
+        detector: Detector,
+        holder: Holder,
+        story: Story,
+        rng: Random,
     ) -> None:
         self.config = config
         self.links = links
         self.view = view
+        self.detector = detector
         self.holder = holder
         self.story = story
         self.thief = Thief(rng)
@@ -34,6 +46,8 @@ class Trade:
         """Thieves that wait for us to have something: peer → nonce of what it asked with."""
         self.given = 0
         """Steals that we granted as a victim."""
+        self.unheard: dict[PeerId, tuple[int, float]] = {}
+        """Owner → number of a SPLIT that it has not acknowledged yet, and when we said it."""
         self.seek_at: float | None = None
 
     # ------------------------------------------------------------ as a thief
@@ -43,10 +57,10 @@ class Trade:
         self.seek_at = None
         thief = self.thief
         starves_at = self.holder.starves_at(now)
-        if starves_at is None:
-            return
-        ask_at = starves_at - 2 * thief.round_trip_seconds
-        if ask_at > now:
+        ask_at = None if starves_at is None else starves_at - 2 * thief.round_trip_seconds
+        if ask_at is None or ask_at > now:
+            if ask_at is None or ask_at > now + NAME_SECONDS:
+                self._take_back_name(now)  # else we are hungry again before it is worth the words
             self.seek_at = ask_at
             return
         patience = max(self.config.ask_patience_seconds, 8 * thief.round_trip_seconds)
@@ -68,18 +82,21 @@ class Trade:
         self.seek_at = thief.silent_until
 
     def refused(self, victim: PeerId, message: Nothing, now: float) -> None:
-        asking = self.thief.asking
-        if message.soon and asking is not None and asking.nonce == message.nonce:
-            asking.promised = True
-            return
         self.thief.refused(victim, message.nonce, now)
+        if message.soon:
+            self.thief.standing[victim] = now
+
+    def hinted(self, peer: PeerId, queued_seconds: float, now: float) -> None:
+        """A beat says that its sender has work to spare: reason enough to break our silence. Only
+        its neighbours hear it, so there is no herd as after a hint that everybody follows."""
+        if now < self.thief.silent_until and queued_seconds >= HINT_SECONDS:
+            self.thief.hint = peer
+            self.thief.tries = 0
+            self.thief.silent_until = now
 
     def received(self, nonce: int, now: float) -> None:
-        """Work came: take our name off the lists that it stands on."""
+        """Work came, asked for or not."""
         self.thief.received(nonce, now)
-        for peer in self.thief.standing:
-            self.links.send(peer, Sated(), now)
-        self.thief.standing.clear()
 
     # ------------------------------------------------------------ as a victim
 
@@ -120,6 +137,7 @@ class Trade:
 
     def forget(self, peer: PeerId) -> None:
         self.hungry.pop(peer, None)
+        self.unheard.pop(peer, None)
         self.thief.forget(peer)
 
     # ------------------------------------------------------------ inside
@@ -131,22 +149,34 @@ class Trade:
             for peer_id, peer in self.links.ready()
             if peer.member.workers and self.view.is_alive(peer_id)
         ]
-        return self.thief.choose(linked, now)
+        hint, self.thief.hint = self.thief.hint, None
+        return hint if hint in linked else self.thief.choose(linked, now)
 
     def _leave_name(self, now: float) -> None:
+        """Whoever fed us has struck our name off; as we don't know who did, names are renewed."""
+        standing = self.thief.standing
         for peer in self.view.lifelines(self.config.lifelines_max):
-            if peer not in self.thief.standing:
+            if now - standing.get(peer, -1e9) >= NAME_SECONDS:
                 room = max(1, self.holder.room())
                 if self.links.send(peer, Steal(0, room, True), now):
-                    self.thief.standing[peer] = None
+                    standing[peer] = now
+
+    def _take_back_name(self, now: float) -> None:
+        """We are not hungry any more: nobody need think of us."""
+        for peer in self.thief.standing:
+            self.links.send(peer, Sated(), now)
+        self.thief.standing.clear()
 
     def _feed(self, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
         """Give this thief its share of our richest job. False: nothing worth the journey."""
-        held = self._richest()
+        held = self._richest(now)
         if held is None:
             return False
         nodes = max(2, len(self.view.nodes()))
-        items = share_of(held.bags, sharers=sharers, nodes=nodes, config=self.config)
+        tried = any(chunk.job == held.spec.job for chunk in self.holder.slots.running())
+        items = share_of(
+            held.bags, sharers=sharers, nodes=nodes, config=self.config, tried=tried
+        )
         if not items:
             return False
         parts = self.holder.give(held, items)
@@ -155,17 +185,39 @@ class Trade:
         self.given += 1
         for part in parts:
             self.story.tell(now, "gave", held.spec.job, part.lid, (part.lo, part.hi))
-        self.links.send(held.spec.owner, Split(held.spec.job, parts, thief, nonce), now)
+        owner = held.spec.owner
+        self.links.send(owner, Split(held.spec.job, parts, thief, nonce), now)
+        self.unheard.setdefault(owner, (self.links.last_said(owner), now))
         return True
 
-    def _richest(self) -> HeldJob | None:
-        """The job with the most queued seconds; where the cost is unknown, the most items."""
+    def _is_late(self, owner: PeerId, now: float) -> bool:
+        if self.detector.silence(owner, now) > 2 * self.config.beat_seconds:
+            return True
+        number, since = self.unheard.get(owner, (0, now))
+        if self.links.has_acknowledged(owner, number):
+            self.unheard.pop(owner, None)
+            return False
+        return now - since > self.config.ask_patience_seconds
+
+    def _richest(self, now: float) -> HeldJob | None:
+        """The job with the most queued seconds, if they are worth a journey; else, of those of
+        unknown cost, the one with the most items.
+
+        A job whose owner is late is not shared: what we gave would lie between us and the thief
+        until the owner writes it down, and nobody could work on it.
+        """
         best: HeldJob | None = None
-        best_worth = (False, 0.0)
+        best_worth = (0, 0.0)
         for job in self.holder.stock:
             held = self.holder.jobs[job]
-            unknown = isinstance(held.bags, ExploreBags) or not held.bags.cost.known
-            worth = (unknown, held.bags.queued_items if unknown else held.bags.queued_seconds)
+            if self._is_late(held.spec.owner, now):
+                continue
+            bags = held.bags
+            seconds = bags.queued_seconds
+            if isinstance(bags, ExploreBags) or not bags.cost.known:
+                worth = (1, float(bags.queued_items))
+            else:
+                worth = (2 if seconds >= self.config.steal_seconds_min else 0, seconds)
             if worth > best_worth:
                 best, best_worth = held, worth
         return best

@@ -166,10 +166,21 @@ class Driver:
 
     def _step(self, events: list[Event]) -> list[Event]:
         """Tell the core and do as it says (holding the turn)."""
-        if events:
-            for effect in self.core.steps(time.monotonic(), events):
-                self._perform(effect)
-        return self.transport.settle()
+        if not events:
+            return self.transport.settle()
+        for_the_program = []
+        for effect in self.core.steps(time.monotonic(), events):
+            performer = self._performers.get(type(effect))
+            if performer is None:
+                for_the_program.append(effect)
+            else:
+                performer(effect)
+        left_over = self.transport.settle()
+        # Last, because a thread that wakes up to its result needs the interpreter lock, which
+        # this one gives up when it goes back to sleep.
+        for effect in for_the_program:
+            self.program.perform(effect)
+        return left_over
 
     def _read_all(self, events: list[Event]) -> None:
         """Inbox first: whatever has arrived is told before time passes."""
@@ -226,13 +237,6 @@ class Driver:
             events.append(self._posted.popleft())
         events += self.program.pull()
         return events
-
-    def _perform(self, effect: Any) -> None:
-        performer = self._performers.get(type(effect))
-        if performer is not None:
-            performer(effect)
-        else:
-            self.program.perform(effect)
 
     def _send(self, effect: fx.Send) -> None:
         try:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh_engine.cost import Cost
 
-BOUNDS = {"chunk_seconds_min": 0.001, "chunk_seconds_max": 0.020, "chunk_octets_max": 192 * 1024}
+BOUNDS: dict[str, Any] = {
+    "chunk_seconds_min": 0.001,
+    "chunk_seconds_max": 0.020,
+    "chunk_octets_max": 192 * 1024,
+}
 
 
 def test_one_item_while_nothing_is_known() -> None:
@@ -46,9 +52,7 @@ def test_results_bound_the_chunk(octets_an_item: float, items: int) -> None:
     assert cost.chunk_items(1_000_000, 1, **BOUNDS) == pytest.approx(items, abs=1)
 
 
-@given(
-    st.floats(1e-9, 1e4), st.integers(1, 10**9), st.integers(1, 1000), st.floats(0, 1e7)
-)
+@given(st.floats(1e-9, 1e4), st.integers(1, 10**9), st.integers(1, 1000), st.floats(0, 1e7))
 def test_a_chunk_is_never_empty_and_never_more_than_there_is(
     seconds: float, queued: int, workers: int, octets: float
 ) -> None:

@@ -91,7 +91,9 @@ TestIntervalsAgainstSets.settings = settings(max_examples=150, stateful_step_cou
 
 
 @given(st.lists(st.tuples(ends, ends)), st.randoms(use_true_random=False))
-def test_equal_sets_look_alike_whatever_the_order(parts: list[tuple[int, int]], rng: object) -> None:
+def test_equal_sets_look_alike_whatever_the_order(
+    parts: list[tuple[int, int]], rng: object
+) -> None:
     shuffled = parts[:]
     rng.shuffle(shuffled)  # type: ignore[attr-defined]
     assert IntervalSet(parts) == IntervalSet(shuffled)

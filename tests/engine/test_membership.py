@@ -22,9 +22,7 @@ def view(me: int = 0) -> View:
     return View(member(me))
 
 
-records = st.builds(
-    member, st.integers(1, 6), st.integers(0, 3), st.sampled_from(list(PeerState))
-)
+records = st.builds(member, st.integers(1, 6), st.integers(0, 3), st.sampled_from(list(PeerState)))
 
 
 def facts(of: View) -> list[tuple[PeerId, int, PeerState]]:

@@ -8,10 +8,11 @@ everything told to programs is kept until a test takes it.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
@@ -45,14 +46,15 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import JobId, PeerId, job_id
+from stealmesh_protocol.ids import JobId, PeerId, digest_of, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Member, Message, Role
 from stealmesh_protocol.values import Failure, unpack_outcomes
 
 M = TypeVar("M", bound=Message)
 F = TypeVar("F")
 
-FUNCTION = b"f" * 16
+CODE = b"code"
+FUNCTION = digest_of(CODE)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Host:
     told: list[Effect] = field(default_factory=list)
     """Effects that are for the program."""
     accepted: int = -1
+    explores: set[JobId] = field(default_factory=set)
 
     @property
     def id(self) -> PeerId:
@@ -95,9 +98,9 @@ class Host:
     # -- the program's side
 
     def take_told(self, kind: type[F]) -> list[F]:
-        found = [effect for effect in self.told if isinstance(effect, kind)]
+        told: list[object] = list(self.told)
         self.told = [effect for effect in self.told if not isinstance(effect, kind)]
-        return found
+        return [effect for effect in told if isinstance(effect, kind)]
 
     def open(
         self, items: int, kind: JobKind = JobKind.MAP, *, number: int = 1, **more: object
@@ -108,8 +111,9 @@ class Host:
             job, kind, self.id, f"job-{number}", FUNCTION, step=1, **more,  # type: ignore[arg-type]
         )  # fmt: skip
         total = 0 if kind is JobKind.EXPLORE else items
-        self.step(OpenJob(spec, total, total, kind is JobKind.EXPLORE, {FUNCTION: b"code"}))
+        self.step(OpenJob(spec, total, total, kind is JobKind.EXPLORE, {FUNCTION: CODE}))
         if kind is JobKind.EXPLORE:
+            self.explores.add(job)
             self.step(Feed(job, Block(0, items, 0), bytes(items)))
         return job
 
@@ -129,7 +133,10 @@ class Host:
         found = []
         for effect in self.told:
             if isinstance(effect, Deliver) and effect.part.failed:
-                found += unpack_outcomes(effect.part.codec, effect.blob)[1]
+                codec, blob = effect.part.codec, effect.blob
+                if effect.job in self.explores:
+                    codec, blob = blob[0], blob[1:]
+                found += unpack_outcomes(codec, blob)[1]
         return found
 
     # -- the workers' side
@@ -157,7 +164,9 @@ class Host:
         partial = b"p" if items else b""
         self.step(BagStep(worker, chunk.chunk, partial, rest, len(rest), items, 0.01, given))
 
-    def lose_worker(self, worker: int, reason: str = "killed by signal 9", *, blame: bool = True) -> None:
+    def lose_worker(
+        self, worker: int, reason: str = "killed by signal 9", *, blame: bool = True
+    ) -> None:
         chunks = self.work.pop(worker, deque())
         running = chunks[0].chunk if chunks else None
         self.step(WorkerLost(worker, running, reason, blame), WorkerReady(worker))
@@ -224,7 +233,7 @@ class Host:
         self.inbox.extend([lost, WorkerReady(effect.worker)])
 
 
-_PERFORM: dict[type, Callable[[Host, object], None]] = {
+_PERFORM: dict[type, Callable[[Host, Any], None]] = {
     Dial: Host._dial,
     Send: Host._send,
     Hangup: Host._hangup,
@@ -233,14 +242,16 @@ _PERFORM: dict[type, Callable[[Host, object], None]] = {
     Retract: Host._retract,
     Share: Host._share,
     StopWorker: Host._stop_worker,
-}  # type: ignore[dict-item]
+}
 
 
 class Wire:
     """All peers of a test, one clock, and what was said."""
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, order: int | None = None) -> None:
         self.config = config or Config()
+        self.order = None if order is None else Random(order)
+        """With a seed: whose turn it is to hear something is left to chance."""
         self.now = 100.0
         self.hosts: list[Host] = []
         self.said: list[Said] = []
@@ -254,14 +265,16 @@ class Wire:
 
     def add(
         self, name: str, *, workers: int = 1, role: Role = Role.PLAIN, seeds: Iterable[str] = (), seed: int = 0,
-        identity: bytes | None = None, **more: object,
+        identity: bytes | None = None, **more: Any,
     ) -> Host:  # fmt: skip
         endpoint = "" if role is Role.CLIENT else f"tcp://{name}:1"
         member = Member(
             identity or name.encode().ljust(16, b"\0"), name, name, role,
             [endpoint] if endpoint else [], 0, workers=workers,
         )  # fmt: skip
-        core = NodeCore(member, config=self.config, rng=Random(f"{seed}-{name}"), audit=True, **more)  # type: ignore[arg-type]
+        core = NodeCore(
+            member, config=self.config, rng=Random(f"{seed}-{name}"), audit=True, **more
+        )
         host = Host(self, name, core, endpoint)
         self.hosts.append(host)
         host.step(Join(list(seeds)))
@@ -277,6 +290,16 @@ class Wire:
 
     # -- time
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nothing arrives until the end of the block: what happens in it happens at once."""
+        self._settling = True
+        try:
+            yield
+        finally:
+            self._settling = False
+            self.settle()
+
     def settle(self) -> None:
         """Deliver everything that is under way, and what comes of it."""
         if self._settling:
@@ -287,6 +310,8 @@ class Wire:
                 busy = [host for host in self.hosts if host.inbox]
                 if not busy:
                     return
+                if self.order is not None:
+                    busy = [self.order.choice(busy)]
                 for host in busy:
                     event = host.inbox.popleft() if host.inbox else None
                     if event is not None and host.alive:
@@ -316,7 +341,9 @@ class Wire:
             assert self.now < give_up, "it did not come true"
             self.advance(0.01)
 
-    def work(self, truth: Callable[[], bool], seconds: float = 60.0, item_seconds: float = 0.001) -> None:
+    def work(
+        self, truth: Callable[[], bool], seconds: float = 60.0, item_seconds: float = 0.001
+    ) -> None:
         """Let time pass and all workers of indexed jobs finish what they have, until it is true."""
         give_up = self.now + seconds
         while not truth():
@@ -366,6 +393,7 @@ class Wire:
 
     def take(self, kind: type[M], by: Host | None = None) -> list[M]:
         """The messages of this kind that were said since they were last taken."""
+
         def wanted(said: Said) -> bool:
             return isinstance(said.message, kind) and (by is None or said.by == by.name)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 
 from tests.transport.standin import StandInCodec
@@ -30,10 +31,13 @@ def main() -> None:
     if mode == "dial":
         transport.dial(0, endpoint)
     say(endpoint if mode == "dial" else transport.endpoints[0])
+    transport.epoll.register(0, select.EPOLLIN)
     while True:
         wait = min(transport.wait_seconds(), 3600.0)
         events: list[Event] = []
         for fd, _ in transport.epoll.poll(wait):
+            if fd == 0:
+                return  # whoever started us is gone, however that came about
             events += transport.ready(fd)
         events += transport.settle()
         for event in events:
@@ -41,6 +45,8 @@ def main() -> None:
                 transport.send(event.link, Steal(os.getpid(), 1))
             elif isinstance(event, Heard) and mode == "listen":
                 transport.send(event.link, event.message, event.seq, event.ack)
+            elif isinstance(event, Heard) and mode == "ids":
+                say(transport._links[event.link].routing_id.hex())
             elif isinstance(event, Heard) and isinstance(event.message, Steal):
                 say(str(event.message.nonce))
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
 
 from stealmesh.security import MeshKey
-from stealmesh.transport import Transport, TransportError
-from stealmesh_engine.events import Heard, LinkDown, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, Steal
+from stealmesh.transport import Transport, TransportError, hub
+from stealmesh.transport.sockets import FILES_REMEDY
+from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
+from stealmesh_protocol.messages import Bye, FnPut, Steal
 
 from .conftest import MakeSide
-from .sides import KEY, Side, accepted_by, link_between, process, until
+from .sides import KEY, LIMIT_SECONDS, Side, accepted_by, link_between, process, until
 from .standin import StandInCodec
 
 pytestmark = pytest.mark.real
@@ -85,11 +88,15 @@ def test_a_bad_address_is_a_link_that_goes_down(make_side: MakeSide, endpoint: s
     assert "address" in str(a.down_reason(link))
 
 
-def test_a_silent_listener_is_no_answer(make_side: MakeSide) -> None:
+@pytest.mark.parametrize("backlog", [5, 0], ids=["accepts but is silent", "does not even accept"])
+def test_a_silent_listener_is_no_answer(make_side: MakeSide, backlog: int) -> None:
     a = make_side()
-    with socket.socket() as silent:
+    with socket.socket() as silent, socket.socket() as one, socket.socket() as two:
         silent.bind(("127.0.0.1", 0))
-        silent.listen()
+        silent.listen(backlog)
+        for caller in (one, two):  # with a full backlog the kernel drops further calls
+            caller.setblocking(False)
+            caller.connect_ex(silent.getsockname())
         link = a.dial(f"tcp://127.0.0.1:{silent.getsockname()[1]}")
         until(lambda: a.down_reason(link), a)
     assert a.down_reason(link) == "no answer"
@@ -142,18 +149,43 @@ def test_the_acceptor_hangs_up_and_hears_no_more(make_side: MakeSide, address: s
     assert not b.told(LinkDown)
 
 
-def test_last_words_of_an_acceptor_are_heard_before_its_end(
-    make_side: MakeSide, address: str
+@pytest.mark.parametrize("octets", [10, 100_000], ids=["small", "large"])
+@pytest.mark.parametrize("closer", ["acceptor", "dialler"])
+def test_last_words_are_heard_before_the_end(
+    make_side: MakeSide, address: str, closer: str, octets: int
 ) -> None:
+    """Even if the listener looks only when all is over, and at the end first."""
     a, b = make_side(), make_side(address)
     link = link_between(a, b)
     a.transport.send(link, Steal(0, 1))
     until(b.heard, a, b)
+    talker, via, listener = (b, accepted_by(b), a) if closer == "acceptor" else (a, link, b)
+    before = len(listener.heard())
     for number in range(50):
-        b.transport.send(accepted_by(b), Steal(number, 1))
-    b.transport.close()
-    until(lambda: a.down_reason(link), a)
-    assert nonces(a.heard(link)) == list(range(50))
+        talker.transport.send(via, FnPut(number.to_bytes(16, "big"), [bytes(octets)]), number + 1)
+    talker.transport.close()
+    listener.transport.epoll.poll(LIMIT_SECONDS)
+    for fd in reversed(list(listener.transport.fds)):
+        listener.events += listener.transport.ready(fd)  # the monitor stands behind its socket
+    until(lambda: listener.told(LinkDown), listener)
+    assert [event.seq for event in listener.heard()[before:]] == list(range(1, 51))
+    assert isinstance(listener.events[-1], LinkDown)
+
+
+def test_more_than_one_turn_of_last_words(make_side: MakeSide, address: str) -> None:
+    """The end is known before the 201st message is read; it is told after the last one."""
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    for number in range(250):
+        a.transport.send(link, Steal(number, 1), seq=number + 1)
+        a.pump()
+    a.transport.close()
+    b.transport.epoll.poll(LIMIT_SECONDS)
+    for fd in reversed(list(b.transport.fds)):
+        b.events += b.transport.ready(fd)
+    until(lambda: b.told(LinkDown), b)
+    assert nonces(b.heard()) == list(range(250))
+    assert isinstance(b.events[-1], LinkDown)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "ipc"])
@@ -224,6 +256,93 @@ def test_a_new_process_on_the_same_port_never_gets_old_mail(make_side: MakeSide)
         a.pump()
         assert second.line() == "123456"
     assert a.transport.counters["dropped:unsent"] > 0
+
+
+# ---------------------------------------------------------------- turns
+
+
+def test_a_signal_that_a_send_swallowed_is_made_good_by_settle(
+    make_side: MakeSide, address: str
+) -> None:
+    """A ZeroMQ descriptor fires once; sending looks at the same mailbox and may put the signal out."""
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    a.transport.send(link, Steal(0, 1))
+    until(b.heard, a, b)
+    a.pump()
+    b.transport.send(accepted_by(b), Steal(1, 1))
+    assert a.transport.epoll.poll(LIMIT_SECONDS), "the answer is there, unread"
+    a.transport.send(link, Steal(2, 1))
+    assert a.transport.wait_seconds() == 0.0
+    assert [type(event) for event in a.transport.settle()] == [Heard]
+
+
+def test_another_thread_sends_while_the_owner_sleeps() -> None:
+    """Under one lock, and without waking the owner unless settle() had something to tell."""
+    with process("listen", "tcp://127.0.0.1:0") as echo:
+        a = Side()
+        lock, stop = threading.Lock(), threading.Event()
+        heard = threading.Semaphore(0)
+
+        def tell(events: list[Event]) -> None:
+            a.events += events
+            for event in events:
+                if isinstance(event, Heard):
+                    heard.release()
+
+        def own() -> None:
+            while not stop.is_set():
+                fired = a.transport.epoll.poll(min(0.05, a.transport.wait_seconds()))
+                with lock:
+                    for fd, _ in fired:
+                        tell(a.transport.ready(fd))
+                    tell(a.transport.settle())
+
+        link = a.dial(echo.endpoint)
+        until(lambda: a.is_up(link), a)
+        owner = threading.Thread(target=own)
+        owner.start()
+        try:
+            for number in range(1000):
+                with lock:
+                    a.transport.send(link, Steal(number, 1))
+                    tell(a.transport.settle())
+            for _ in range(1000):
+                assert heard.acquire(timeout=LIMIT_SECONDS)
+        finally:
+            stop.set()
+            owner.join()
+            a.transport.close()
+        assert nonces(a.heard()) == list(range(1000))
+
+
+def test_out_of_descriptors_is_a_link_that_goes_down(
+    make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = make_side(), make_side("tcp://127.0.0.1:0")
+    monkeypatch.setattr(hub, "raise_descriptor_limit", lambda: 0)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    hoard: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                hoard.append(os.dup(0))
+        link = a.dial(b.endpoint)
+        assert a.transport.settle() == [LinkDown(link, f"out of file descriptors: {FILES_REMEDY}")]
+        a.transport.probe(b.endpoint)
+        assert a.transport.settle() == [Probed(b.endpoint, None)]
+        with pytest.raises(TransportError, match="ulimit -n"):
+            Transport(KEY, codec=StandInCodec(), epoll=a.transport.epoll)
+        for _ in range(5):  # socket, monitor and connection find room one after the other
+            os.close(hoard.pop())
+            a.transport.hangup(a.dial(b.endpoint))
+            a.pump()
+    finally:
+        for descriptor in hoard:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert link_between(a, b) != link
 
 
 # ---------------------------------------------------------------- probes

@@ -14,7 +14,7 @@ from tests.worlds.model import Setting, TinyWorld  # noqa: E402
 from tests.worlds.settings import LARGE, STANDARD  # noqa: E402
 
 HEAD = (
-    f"{'world':30} {'items':>5} {'nodes':>5} {'network':>8} {'trouble':42} {'backstop':>8}"
+    f"{'world':30} {'items':>5} {'nodes':>5} {'network':>8} {'trouble':54} {'backstop':>8}"
     f" {'states':>10} {'transitions':>12} {'stuck':>6} {'seconds':>8}"
 )
 
@@ -27,7 +27,7 @@ def line(setting: Setting, found: Found) -> str:
         if name in TROUBLE and (count := getattr(setting, name))
     )
     return (
-        f"{setting.name:30} {size:5} {setting.nodes:5} {setting.network.name.lower():>8} {trouble:42}"
+        f"{setting.name:30} {size:5} {setting.nodes:5} {setting.network.name.lower():>8} {trouble:54}"
         f" {'yes' if setting.backstop else 'no':>8} {found.states:10,} {found.transitions:12,}"
         f" {found.stuck:6} {found.seconds:8.1f}"
     )

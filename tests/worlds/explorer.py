@@ -167,6 +167,6 @@ def guarded(call: Callable[[], Any], what: str) -> Any:
         violation.trace.append(what)
         raise
     except AssertionError as error:
-        violation = Violation(f"an assertion of the engine failed: {error}")
-        violation.trace.append(what)
-        raise violation from error
+        broken = Violation(f"an assertion of the engine failed: {error}")
+        broken.trace.append(what)
+        raise broken from error

@@ -182,7 +182,8 @@ class ExploreNode(NodeSide):
 
     def told_grant(self, lid: int, size: int, items: bytes) -> None:
         if self.first_time(lid):
-            self.bags.receive(Lease(lid, 0, size), items)
+            taken = self.bags.receive(Lease(lid, 0, size), items)
+            require(taken, f"{lid_text(lid)} was granted twice")
 
     def do_cut(self) -> None:
         cut = self.bags.cut(1)

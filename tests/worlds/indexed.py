@@ -144,10 +144,11 @@ class IndexedOwner(OwnerSide):
         moves = []
         if self.ledger.released < self.items:
             moves.append(Move("release the rest", NO_COST, ("release",)))
-        for lo in range(self.ledger.released):
-            if not self.ledger.credited.covers(lo, lo + 1):
-                moves.append(Move(f"cancel {lo}", CANCEL, ("cancel", lo, lo + 1), honest=False))
-        return moves
+        return moves + [
+            Move(f"cancel {lo}", CANCEL, ("cancel", lo, lo + 1), honest=False)
+            for lo in range(self.ledger.released)
+            if not self.ledger.credited.covers(lo, lo + 1)
+        ]
 
     def check(self) -> None:
         credited = sum(bits(*part) for part in self.ledger.credited)
@@ -197,7 +198,7 @@ class IndexedNode(NodeSide):
 
     def told_grant(self, lid: int, lo: int, hi: int) -> None:
         if self.first_time(lid):
-            self.bags.receive(Lease(lid, lo, hi))
+            require(self.bags.receive(Lease(lid, lo, hi)), f"{lid_text(lid)} was granted twice")
 
     def told_withdraw(self, intervals: tuple[tuple[int, int], ...]) -> None:
         for lo, hi in intervals:
@@ -261,7 +262,9 @@ class IndexedNode(NodeSide):
         n, found = self.number, []
         if len(self.chunks) < self.workers and self.bags.queued_items:
             first = next(lid for lid, held in self.bags.leases.items() if held.untouched)
-            found.append(Move(f"{n} starts a chunk of {lid_text(first)}", NO_COST, ("cut",), lid=first))
+            found.append(
+                Move(f"{n} starts a chunk of {lid_text(first)}", NO_COST, ("cut",), lid=first)
+            )
         for at, (lid, lo, hi, void) in enumerate(self.chunks):
             what = f"[{lo}, {hi}) of {lid_text(lid)}" + (" (void)" if void else "")
             done = Move(f"{n} finishes {what}", NO_COST, ("finish", at), lid=0 if void else lid)

@@ -423,9 +423,10 @@ class TinyWorld:
             if sender == n and lid in _lids(message):
                 if self._hears_owner(owner, n, number)[0] != owner:
                     return False
-            elif to == n and message[0] == "grant" and message[1] == lid:
-                if lid not in self.lives.values[node][1]:
-                    return False
+                continue
+            comes = to == n and message[0] == "grant" and message[1] == lid
+            if comes and lid not in self.lives.values[node][1]:
+                return False
         return True
 
     def _concerned(self, queue: int, *kinds: str) -> frozenset[int]:
@@ -519,16 +520,22 @@ class TinyWorld:
                 after[self._net] |= 1 << number
                 yield tuple(after), False, text + " (and will again)"
 
-    def _hears_owner(self, owner: int, n: int, message: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+    def _hears_owner(
+        self, owner: int, n: int, message: int
+    ) -> tuple[int, tuple[tuple[int, int], ...]]:
         key = (owner, n, message, 0)
         found = self._heard.get(key)
         if found is None:
             said = self._said(message)
-            after, posts = self._owner_does(owner, ("told", n, said), f"owner hears {text_of(said)}")
+            after, posts = self._owner_does(
+                owner, ("told", n, said), f"owner hears {text_of(said)}"
+            )
             found = self._heard[key] = after, self._named(OWNER, posts)
         return found
 
-    def _hears_node(self, n: int, node: int, message: int) -> tuple[int, tuple[tuple[int, int], ...]]:
+    def _hears_node(
+        self, n: int, node: int, message: int
+    ) -> tuple[int, tuple[tuple[int, int], ...]]:
         key = (node, n, message, 1)
         found = self._heard.get(key)
         if found is None:

@@ -5,7 +5,7 @@ A search that finds nothing wrong proves something only if it finds what is wron
 
 from __future__ import annotations
 
-from stealmesh_engine.bags import ExploreBags, IndexedBags
+from stealmesh_engine.bags import IndexedBags
 from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease
@@ -207,5 +207,3 @@ class HastyLedger(ExploreLedger):
     def renew(self, holder: PeerId, lids: list[LeaseId], deadline: float) -> list[LeaseId]:
         super().renew(holder, lids, deadline)
         return [lid for lid in lids if self._lent(holder, lid) is None]
-
-

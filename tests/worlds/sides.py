@@ -148,12 +148,12 @@ class OwnerSide:
         self.load(snapshot)
         if self.done:
             return []
-        found = []
-        if self.ledger.has_free:
-            for node in range(self.peers):
-                if not self.dead >> node & 1:
-                    found.append(Move(f"grant to {node}", NO_COST, ("grant", node)))
-        return found + self.own_moves()
+        grants = [
+            Move(f"grant to {node}", NO_COST, ("grant", node))
+            for node in range(self.peers)
+            if self.ledger.has_free and not self.dead >> node & 1
+        ]
+        return grants + self.own_moves()
 
     # -- for the kinds
 

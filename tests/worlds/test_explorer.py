@@ -60,7 +60,13 @@ def test_nothing_is_asked_of_a_hopeless_state() -> None:
 
 
 def test_a_violation_tells_the_shortest_way() -> None:
-    edges = {0: [(1, True), (2, True)], 1: [(3, True)], 3: [(4, True)], 2: [(4, True)], 4: [(-1, True)]}
+    edges = {
+        0: [(1, True), (2, True)],
+        1: [(3, True)],
+        3: [(4, True)],
+        2: [(4, True)],
+        4: [(-1, True)],
+    }
     with pytest.raises(Violation) as caught:
         explore(Graph(edges, {5}))
     assert caught.value.trace == ["0 to 2", "2 to 4"]

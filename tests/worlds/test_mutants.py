@@ -70,7 +70,7 @@ def test_a_holder_ignores_that_it_was_told(tree: Tree | None, node: type) -> Non
 
 
 def test_a_lease_that_is_issued_again_has_its_old_name() -> None:
-    finds("assertion of the engine", Setting("alarm", suspicions=1), ledger=ReusingLedger)
+    finds("granted twice", Setting("alarm", suspicions=1), ledger=ReusingLedger)
     loose = Setting("alarm", suspicions=1, network=LOOSE, backstop=False)
     found = finds_stuck(loose, ledger=ReusingLedger)
     assert any("REVOKED" in step for step in found.stuck_example)
@@ -140,4 +140,6 @@ def test_a_beat_that_overtakes_a_commit_revokes_the_new_bag() -> None:
 
 def test_explore_bags_rest_on_grants_that_come_once() -> None:
     """The one place where safety needs the channel: it keeps repeated grants from the holder."""
-    finds("in no account", Setting("keeping", tree=FORK, network=KEEPING), node=RepeatingExploreNode)
+    finds(
+        "in no account", Setting("keeping", tree=FORK, network=KEEPING), node=RepeatingExploreNode
+    )

@@ -10,7 +10,6 @@ to its end: the end of the connection that had the number before is in it.
 
 from __future__ import annotations
 
-import errno
 from collections import Counter
 
 import zmq
@@ -51,8 +50,6 @@ class Callers:
                 else:
                     self._counts[self._refusal] += 1
                 self._refusal = _NOTHING_SAID
-            elif event.kind == zmq.EVENT_ACCEPT_FAILED:
-                self._counts[f"accept-failed:{errno.errorcode.get(event.value, event.value)}"] += 1
             else:
                 self._refusal = _REFUSALS.get(event.value, "refused:handshake-broken")
         return ended

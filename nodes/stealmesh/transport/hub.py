@@ -50,6 +50,7 @@ from stealmesh.transport.ports import (
 )
 from stealmesh.transport.sockets import (
     CONNECT_SECONDS,
+    FILES_REMEDY,
     HANDSHAKE_SECONDS,
     MECHANISM_MISMATCH,
     TransportError,
@@ -76,10 +77,10 @@ RETRY_SECONDS_MAX = 0.1
 
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
-_FILES_REMEDY = "out of file descriptors: raise the limit with `ulimit -n`"
+_OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
 _DIAL_REFUSALS = {
-    errno.EMFILE: _FILES_REMEDY,
-    errno.ENFILE: _FILES_REMEDY,
+    errno.EMFILE: _OUT_OF_FILES,
+    errno.ENFILE: _OUT_OF_FILES,
     errno.EINVAL: "not an address: use tcp://host:port or ipc:///path",
     errno.EPROTONOSUPPORT: "not an address: use tcp://host:port or ipc:///path",
     errno.ENAMETOOLONG: "the path of the ipc address is too long",
@@ -232,9 +233,8 @@ class Transport:
             return
         was, known.state = known.state, LinkState.ENDING
         if known.routing_id:
-            known.port.deaf.add(
-                known.routing_id
-            )  # an inbox cannot cut one peer off, only ignore it
+            # An inbox cannot cut one peer off, only ignore it.
+            known.port.deaf.add(known.routing_id)
         if was is LinkState.BROKEN:
             return  # about to be forgotten, now without a word
         if was is LinkState.DIALLING:
@@ -301,7 +301,7 @@ class Transport:
         self._links.clear()
         if self._doorman is not None:
             self._doorman.close()
-        self._context.term()
+        self._context.destroy(0)  # waits for what lingers; after a failed start it also tidies up
         if self._owns_epoll:
             self.epoll.close()
 

@@ -41,6 +41,8 @@ NEVER_MILLISECONDS = 24 * 3600 * 1000
 """libzmq's next attempt on a socket that we close as soon as the first one is over."""
 IPC_PATH_OCTETS_MAX = 107
 DOMAIN = b"stealmesh"
+START_DESCRIPTORS = 32
+FILES_REMEDY = "raise the limit of open files with `ulimit -n`"
 
 _DIALLED_EVENTS = (
     zmq.EVENT_CONNECTED
@@ -51,9 +53,9 @@ _DIALLED_EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
+# Not ACCEPT_FAILED: out of descriptors, libzmq tries again and again, a million events a second.
 _INBOX_EVENTS = (
     zmq.EVENT_ACCEPTED
-    | zmq.EVENT_ACCEPT_FAILED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
@@ -93,9 +95,24 @@ def zmq_versions() -> tuple[str, str]:
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     if not zmq.has("curve"):
         raise TransportError("this libzmq has no CURVE encryption: install pyzmq from a wheel")
+    _require_descriptors()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     context.set(zmq.MAX_SOCKETS, 4096)  # a link takes two (socket and monitor); default 1023
+    # The first socket starts libzmq's threads. Here, where there is room, and not at some later
+    # dial: short of descriptors they would abort the process.
+    context.socket(zmq.PAIR).close(0)
     return context
+
+
+def _require_descriptors() -> None:
+    spare: list[int] = []
+    try:
+        spare.extend(os.eventfd(0) for _ in range(START_DESCRIPTORS))
+    except OSError as error:
+        raise TransportError(f"cannot start ({error.strerror}): {FILES_REMEDY}") from None
+    finally:
+        for descriptor in spare:
+            os.close(descriptor)
 
 
 def fd_of(socket: zmq.Socket[bytes]) -> int:
@@ -173,8 +190,13 @@ def open_monitor(socket: zmq.Socket[bytes], *, inbox: bool) -> zmq.Socket[bytes]
     monitor.setsockopt(zmq.LINGER, 0)
     # No limit: at a full monitor pipe libzmq's I/O thread would block, and with it all links.
     monitor.setsockopt(zmq.RCVHWM, 0)
-    socket.monitor(address, _INBOX_EVENTS if inbox else _DIALLED_EVENTS)
-    monitor.connect(address)
+    try:
+        socket.monitor(address, _INBOX_EVENTS if inbox else _DIALLED_EVENTS)
+        monitor.connect(address)
+    except zmq.ZMQError:  # out of descriptors
+        socket.monitor(None, 0)
+        monitor.close()
+        raise
     # Nothing is there yet, and libzmq signals only to a reader that has looked in vain once.
     monitor.getsockopt(EVENTS)
     return monitor

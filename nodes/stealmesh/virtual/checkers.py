@@ -10,7 +10,8 @@ deliver, at who holds what, at who is believed to be alive, and at how much is s
 4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
 5. membership     when everything is mended all living nodes agree on who lives
 6. load           messages a second and queues stay within bounds
-7. workers        are handed the right function, the right items, never a third chunk
+7. idleness       nobody stays idle beside somebody who has much to do
+8. workers        are handed the right function, the right items, never a third chunk
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgpack
+from msgspec import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
 from stealmesh.virtual.workers import CODEC
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
 
 LOAD_WINDOW_SECONDS = 1.0
-AUDIT_INTERVALS = 16
+AUDIT_INTERVALS = 12
+RICH_SECONDS = 1.0
+STARVING_SECONDS = 2.5
 
 
 class Breach(AssertionError):
@@ -78,6 +81,7 @@ class Checkers:
         self.rate_max = 0
         self.queue_max = 0
         self._loads: dict[int, Load] = {}
+        self._idle: dict[int, float] = {}
         self._steps = 0
 
     def that(self, holds: bool, kind: str, text: str) -> None:
@@ -121,7 +125,7 @@ class Checkers:
             alone = part.hi - part.lo == 1 and part.failed == 1
             self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
             return
-        value = tuple(msgpack.unpackb(effect.blob))
+        value = tuple(msgpack.decode(effect.blob))
         right = (work.number, part.lo, part.hi, work.fingerprint(part.lo, part.hi))
         self.that(value == right, "delivery", f"[{part.lo}, {part.hi}) has a wrong value")
         self.that(
@@ -135,7 +139,7 @@ class Checkers:
         account.failed += effect.part.failed
         if effect.part.failed:
             return
-        count, total = msgpack.unpackb(effect.blob)
+        count, total = msgpack.decode(effect.blob)
         account.count += count
         account.total = (account.total + total) % PRIME
 
@@ -217,6 +221,26 @@ class Checkers:
                 max((len(p.channel.unacked) for p in process.core.links.peers.values()), default=0),
             )
 
+    def nobody_starves(self) -> None:
+        """No node stays idle beside one that has much to do (asked at every sweep)."""
+        now = self.world.now
+        nodes = [p for p in self.world.living() if p.workers and not p.core.holder.draining]
+        if all(p.core.holder.queued_seconds() < RICH_SECONDS for p in nodes):
+            self._idle.clear()
+            return
+        for process in nodes:
+            holder = process.core.holder
+            busy = (
+                process.paused or not len(holder.slots) or any(w.running for w in process.workers)
+            )
+            since = self._idle.get(process.number)
+            if busy:
+                self._idle.pop(process.number, None)
+            elif since is None:
+                self._idle[process.number] = now
+            elif now - since > STARVING_SECONDS:
+                raise Breach("idle", f"{process.name} has had nothing to do since {since:.3f}")
+
     # ------------------------------------------------------------ the end
 
     def still_holding(self, job: JobId) -> list[str]:
@@ -225,9 +249,7 @@ class Checkers:
 
     def disagreement(self) -> str:
         """What the living nodes think of each other; empty when they agree."""
-        nodes = [
-            p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left
-        ]
+        nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left]
         alive = {p.member.id: p.name for p in nodes}
         for node in nodes:
             seen = set(node.core.view.nodes())

@@ -19,12 +19,13 @@ from stealmesh.virtual.world import Process, World
 from stealmesh_engine.events import Drain
 
 KINDS = (
-    "crash", "silent-crash", "pause", "cut", "one-way", "isolate", "reset", "stall", "worker",
+    "crash", "silent-crash", "pause", "cut", "one-way", "isolate", "reset", "blip", "stall", "worker",
     "drain", "full-stop", "late-owner", "lost-owner",
 )  # fmt: skip
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
 """Kinds that give nobody a reason to take a living node for dead."""
 KEEP_SECONDS = 0.5
+BLIPS_APART_SECONDS = 4.0
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Faults:
         """What was done when, for the story of a failing world."""
         self.crashes = 0
         self.owners_lost: dict[int, tuple[float, bool]] = {}
+        self._blip_at = -1e9
         self._cuts: list[tuple[int, int]] = []
         self._does: dict[str, Callable[[], None]] = {
             "crash": self._crash,
@@ -70,6 +72,7 @@ class Faults:
             "one-way": self._one_way,
             "isolate": self._isolate,
             "reset": self._reset,
+            "blip": self._blip,
             "stall": self._stall,
             "worker": self._lose_worker,
             "drain": self._drain,
@@ -163,8 +166,9 @@ class Faults:
             a, b = self.rng.sample(places, 2)
             self._cut([(a, b)])
 
-    def _cut(self, pairs: list[tuple[int, int]]) -> None:
-        seconds = self.rng.choice((0.2, 1.0, 3.0, 6.0, 25.0)) * self.rng.uniform(0.8, 1.2)
+    def _cut(self, pairs: list[tuple[int, int]], seconds: float | None = None) -> None:
+        if seconds is None:
+            seconds = self.rng.choice((0.2, 1.0, 3.0, 6.0, 25.0)) * self.rng.uniform(0.8, 1.2)
         self._tell(f"cut {pairs} for {seconds:.2f} s")
         for a, b in pairs:
             self.world.links.cut(a, b)
@@ -183,6 +187,17 @@ class Faults:
         if connections:
             connection = self.rng.choice(connections)
             self._tell(f"the connection {connection.pipes[0].name} breaks")
+            self.world.links.reset(connection)
+
+    def _blip(self) -> None:
+        """A connection breaks and cannot be opened again for a moment, too short for an alarm."""
+        connections = self.world.links.open_connections()
+        if connections and self.world.now - self._blip_at > BLIPS_APART_SECONDS:
+            self._blip_at = self.world.now
+            connection = self.rng.choice(connections)
+            pipe = connection.pipes[0]
+            a, b = pipe.source.place, pipe.target.place
+            self._cut([(a, b), (b, a)], self.rng.uniform(0.1, 1.0))
             self.world.links.reset(connection)
 
     def _stall(self) -> None:

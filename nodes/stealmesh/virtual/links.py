@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from stealmesh_engine.effects import Dial, Hangup, Probe, Send
 from stealmesh_engine.events import Heard, LinkDown, LinkId, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, Message
+from stealmesh_protocol.messages import Bye, Message, Steal
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
@@ -72,7 +72,6 @@ class Pipe:
         self.unsent = False
         """What is put in now goes nowhere."""
 
-
     @property
     def name(self) -> str:
         return f"{self.source.name}-{self.target.name}"
@@ -104,6 +103,8 @@ class VirtualLinks:
         """Endpoints of machines that are off: not even a refusal comes back."""
         self.messages = 0
         self.lost = 0
+        self.steals = 0
+        """How often somebody asked somebody for work."""
         self._numbers = 0
 
     # ------------------------------------------------------------ effects
@@ -136,7 +137,9 @@ class VirtualLinks:
             return
         world = self.world
         message = effect.message
-        if pipe.cuts or pipe.not_before > world.now:
+        if type(message) is Steal:
+            self.steals += 1
+        if pipe.cuts or pipe.not_before > world.now or pipe.control or pipe.custody:
             overtakes = effect.seq == 0 and type(message) is not Bye
             lane = pipe.control if overtakes else pipe.custody
             lane.append((0.0, message, effect.seq, effect.ack))
@@ -202,7 +205,11 @@ class VirtualLinks:
                 if silent:
                     self.silent[endpoint] = None
         process.dialling.clear()
-        for connection, side in list(process.ends.values()):
+        for connection in list(self.connections.values()):
+            # The acceptor's side counts even if it has not heard a word yet.
+            side = 0 if connection.pipes[0].source is process else 1
+            if connection.pipes[side].source is not process:
+                continue
             self._deafen(connection.pipes[1 - side])
             if not silent:
                 self.reset(connection)

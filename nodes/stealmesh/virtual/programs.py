@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgpack
+from msgspec import msgpack
 
 from stealmesh.virtual.work import CostLaw, Tree, Work, block_blob, function_blob
 from stealmesh_engine.effects import Deliver, JobDone
@@ -90,7 +90,7 @@ class Program:
         self.owner.hear(OpenJob(work.spec, total, self._released, fed, functions))
         if wish.kind is JobKind.EXPLORE:
             assert wish.tree is not None
-            self.owner.hear(Feed(self.job, Block(0, 1, 0), msgpack.packb([wish.tree.root()])))
+            self.owner.hear(Feed(self.job, Block(0, 1, 0), msgpack.encode([wish.tree.root()])))
             self.owner.hear(CloseInput(self.job))
         elif fed:
             self._feed()
@@ -114,7 +114,7 @@ class Program:
     def _cancel(self, lo: int, hi: int) -> None:
         if not self.owner.alive or self.done:
             return
-        hi = min(hi, self._fed if self._fed else self._released)
+        hi = min(hi, self._fed or self._released)
         if lo < hi:
             self.owner.hear(CancelItems(self.job, [(lo, hi)]))
             if self.wish.window is not None:
@@ -130,7 +130,8 @@ class Program:
         elif isinstance(effect, Deliver) and self.wish.window is not None:
             self._received += effect.hi - effect.lo
             upto = min(self._received + self.wish.window, self.wish.items)
-            if upto > self._released and self.work.tree is None:
+            step = 1 if self.wish.block_items == 1 else max(1, self.wish.window // 4)
+            if upto >= min(self._released + step, self.wish.items) > self._released:
                 self._released = upto
                 self.world.at(self.world.now, self.owner.hear, Release(self.job, upto))
 

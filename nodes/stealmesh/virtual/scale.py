@@ -32,6 +32,7 @@ class Scale:
     steals_a_node: float
     asked_a_node: float
     success: float
+    """Steals granted, of all that were asked for, names left with lifelines included."""
     messages_a_node: float
     leases_max: int
     owner_events_a_second: float
@@ -70,15 +71,16 @@ def run(
     makespan = program.done_at - WARM_UP_SECONDS
     spent = _Counts.of(members, client)
     asked = spent.asked - before.asked
+    given = spent.given - before.given
     return Scale(
         nodes,
         seconds_a_node,
         work_seconds / (nodes * makespan),
         makespan,
         max(p.first_busy_at or 1e9 for p in members) - WARM_UP_SECONDS,
-        (spent.given - before.given) / nodes,
+        given / nodes,
         asked / nodes,
-        (spent.fed - before.fed) / max(1, asked),
+        given / max(1, asked),
         (spent.messages - before.messages) / nodes,
         leases_max,
         (spent.heard - before.heard) / makespan,
@@ -100,7 +102,6 @@ def _run(world: World, program: Program, until: float) -> int:
 @dataclass(slots=True)
 class _Counts:
     asked: int
-    fed: int
     given: int
     messages: int
     heard: int
@@ -108,10 +109,8 @@ class _Counts:
     @classmethod
     def of(cls, members: list[Process], client: Process) -> _Counts:
         return cls(
-            sum(p.core.trade.thief.asked for p in members),
-            sum(p.core.trade.thief.fed for p in members),
+            client.world.links.steals,
             sum(p.core.trade.given for p in members),
             sum(p.sent for p in (*members, client)),
             client.heard,
         )
-

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf, log
 
-import msgpack
+from msgspec import msgpack
 
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind, JobSpec
@@ -50,7 +50,8 @@ class CostLaw:
         if self.name == "exponential":
             return -log(luck) * self.mean_seconds
         if self.name == "pareto":
-            return min(luck ** (-1 / 1.5) / 3 * self.mean_seconds, ITEM_SECONDS_MAX)
+            seconds: float = luck ** (-1 / 1.5) / 3 * self.mean_seconds
+            return min(seconds, ITEM_SECONDS_MAX)
         assert self.name == "skewed"
         return self.mean_seconds * (50.0 if luck < 0.01 else 0.5)
 
@@ -119,9 +120,7 @@ class Work:
         if self.tree is not None:
             return self.expected[0] * self.law.mean_seconds
         patience = self.spec.timeout * len(self.endless)
-        return patience + sum(
-            self.law.seconds(i) for i in range(self.total) if i not in self.endless
-        ) if self.law.name != "const" else patience + self.total * self.law.mean_seconds
+        return patience + self.law.total(0, self.total) - sum(map(self.law.seconds, self.endless))
 
     def fingerprint(self, lo: int, hi: int) -> int:
         """The sum of the squares of the items: a missing or doubled one shows."""
@@ -129,8 +128,7 @@ class Work:
         return (below + self.number) % PRIME
 
     def result(self, lo: int, hi: int) -> bytes:
-        blob: bytes = msgpack.packb((self.number, lo, hi, self.fingerprint(lo, hi)))
-        return blob
+        return msgpack.encode((self.number, lo, hi, self.fingerprint(lo, hi)))
 
     def failures(self, lo: int, hi: int) -> int:
         found = sum(1 for item in self.failing if lo <= item < hi)
@@ -145,5 +143,4 @@ def function_blob(name: str) -> tuple[bytes, bytes]:
 
 def block_blob(number: int, lo: int, hi: int) -> bytes:
     """The input items [lo, hi) of a block-fed job."""
-    blob: bytes = msgpack.packb((number, lo, hi))
-    return blob
+    return msgpack.encode((number, lo, hi))

@@ -15,7 +15,7 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING
 
-import msgpack
+from msgspec import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
 from stealmesh_engine.effects import Retract, RunChunk, Share, StopWorker
@@ -50,7 +50,17 @@ class Bag:
 class VirtualWorker:
     """One worker process."""
 
-    __slots__ = ("bag", "life", "number", "process", "queue", "ready", "running", "sharing", "since")
+    __slots__ = (
+        "bag",
+        "life",
+        "number",
+        "process",
+        "queue",
+        "ready",
+        "running",
+        "sharing",
+        "since",
+    )
 
     def __init__(self, process: Process, number: int) -> None:
         self.process = process
@@ -110,7 +120,7 @@ class VirtualWorker:
             return
         upto = effect.lo
         for block, blob in effect.blocks:
-            number, lo, hi = msgpack.unpackb(blob)
+            number, lo, hi = msgpack.decode(blob)
             right = (number, lo, hi) == (work.number, block.lo, block.hi)
             check.that(right, "worker", f"the block at {block.lo} has other items")
             if block.lo <= upto:
@@ -126,7 +136,7 @@ class VirtualWorker:
         work = world.works[chunk.spec.job]
         self.running, self.since, self.sharing = chunk, world.now, False
         if chunk.spec.kind is JobKind.EXPLORE:
-            items = [(int(name), int(depth)) for name, depth in msgpack.unpackb(chunk.blocks[0][1])]
+            items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]
             right = len(items) == chunk.hi
             world.checkers.that(right, "worker", "a bag has other items than its lease says")
             self.bag = Bag(items, world.now)
@@ -213,7 +223,7 @@ class VirtualWorker:
         if self.sharing and len(bag.items) > 1:
             spare = bag.items[1::2]
             bag.items = bag.items[0::2]
-            spares.append((len(spare), msgpack.packb(spare)))
+            spares.append((len(spare), msgpack.encode(spare)))
             self.sharing = False
         if not bag.items or spares or world.now - bag.stocktaking >= STEP_SECONDS:
             self._take_stock(bag, spares)
@@ -225,8 +235,8 @@ class VirtualWorker:
 
     def _take_stock(self, bag: Bag, spares: list[tuple[int, bytes]]) -> None:
         assert self.running is not None
-        partial = msgpack.packb((bag.count, bag.total % PRIME)) if bag.visited else b""
-        rest = msgpack.packb(bag.items) if bag.items else b""
+        partial = msgpack.encode((bag.count, bag.total % PRIME)) if bag.visited else b""
+        rest = msgpack.encode(bag.items) if bag.items else b""
         step = BagStep(
             self.number, self.running.chunk, partial, rest, len(bag.items),
             bag.visited, bag.seconds, spares,

@@ -62,9 +62,7 @@ class Process:
         self.member = member
         self.name = member.name
         self.place = place
-        self.core = NodeCore(
-            member, config=config, rng=Random(f"{world.seed}/core/{number}")
-        )
+        self.core = NodeCore(member, config=config, rng=Random(f"{world.seed}/core/{number}"))
         self.workers = [VirtualWorker(self, each) for each in range(workers)]
         self.alive = True
         self.paused = False
@@ -131,10 +129,9 @@ class Process:
                 self._step(events)
         due = core.next_deadline()
         if due is not None and self.alive and (self._timer_at is None or due < self._timer_at):
+            # One that is set too early finds nothing due and is set again.
             self._timer_at = max(due, world.now)
             world.at(self._timer_at, self._timer, self._timer_at, priority=TIMERS)
-        elif due is not None and self._timer_at is not None and due > self._timer_at:
-            pass  # it fires early, finds nothing due and is set again
 
     def _step(self, events: list[Event]) -> None:
         world = self.world
@@ -152,20 +149,19 @@ class Process:
             world.checkers.audit(self)
         sent = []
         for effect in effects:
-            kind = type(effect)
-            if kind is fx.Send:
+            if isinstance(effect, fx.Send):
                 sent.append(effect.seq)
                 world.links.send(self, effect)
-            elif kind is fx.RunChunk:
+            elif isinstance(effect, fx.RunChunk):
                 if self.first_busy_at is None:
                     self.first_busy_at = world.now
                 self.workers[effect.worker].run(effect)
-            elif kind is fx.Deliver:
+            elif isinstance(effect, fx.Deliver):
                 if valid is not None:
                     world.checkers.credited(effect, valid)
                 self._delivered(effect)
             else:
-                _PERFORMERS[kind](self, effect)
+                _PERFORMERS[type(effect)](self, effect)
         if sent:
             self.sent += len(sent)
             world.checkers.said(self, sent)
@@ -266,6 +262,7 @@ class World:
         self._ids = Random(f"{seed}/ids")
         self._heap: list[tuple[float, int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._planned = 0
+        self._standing = 0
         self._places: dict[str, int] = {}
         self._hashing = hashing
         self._hash = hashlib.blake2b(digest_size=16)
@@ -286,16 +283,9 @@ class World:
     def run(self, until: float, *, unless: Callable[[], bool] | None = None) -> bool:
         """Let time pass until then; ends early, with True, once `unless` holds (asked now and then)."""
         heap = self._heap
-        asked = standing = 0
+        asked = 0
         while heap and heap[0][0] <= until:
-            when, _, _, action, args = heappop(heap)
-            if when > self.now:
-                self.now = when
-                standing = 0
-            standing += 1
-            if standing > STANDSTILL_ACTIONS:
-                raise Breach("load", f"time stands still at {self.now:.6f} for {args}")
-            action(*args)
+            self.step()
             asked += 1
             if unless is not None and asked % 16 == 0 and unless():
                 return True
@@ -303,6 +293,20 @@ class World:
             return True
         self.now = max(self.now, until)
         return False
+
+    def step(self) -> bool:
+        """Let the next thing happen; False when nothing will."""
+        if not self._heap:
+            return False
+        when, _, _, action, args = heappop(self._heap)
+        if when > self.now:
+            self.now = when
+            self._standing = 0
+        self._standing += 1
+        if self._standing > STANDSTILL_ACTIONS:
+            raise Breach("load", f"time stands still at {self.now:.6f} for {args}")
+        action(*args)
+        return True
 
     # ------------------------------------------------------------ processes
 
@@ -329,9 +333,7 @@ class World:
         self._join(process, seeds)
         return process
 
-    def client(
-        self, name: str, *, seeds: list[str], config: Config | None = None
-    ) -> Process:
+    def client(self, name: str, *, seeds: list[str], config: Config | None = None) -> Process:
         """A peer in a user's program starts and joins."""
         process = self._start(name, Role.CLIENT, [], 0, config)
         self._join(process, seeds)
@@ -449,5 +451,7 @@ def told(now: float, name: str, event: Event) -> str:
     """One line of the trace for people."""
     if isinstance(event, Heard):
         text = repr(event.message)
-        return f"{now:10.5f} {name:>8} link {event.link} seq {event.seq} ack {event.ack} {text[:160]}"
+        return (
+            f"{now:10.5f} {name:>8} link {event.link} seq {event.seq} ack {event.ack} {text[:160]}"
+        )
     return f"{now:10.5f} {name:>8} {repr(event)[:200]}"

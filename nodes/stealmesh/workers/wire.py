@@ -71,8 +71,9 @@ PUT_HEAD = struct.Struct("<H")
 FRAME_OCTETS_MAX = 2**32 - 1
 BLOB_OCTETS_MAX = FRAME_OCTETS_MAX - 64
 PACKET_OCTETS_MAX = 64 * 1024
-READ_OCTETS = 256 * 1024
-COPY_OCTETS_MAX = 64 * 1024
+READ_OCTETS = 32 * 1024
+"""A larger buffer would be mapped and unmapped anew for every read; what is larger has its own path."""
+COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
 WORDS_A_WORKER = 8

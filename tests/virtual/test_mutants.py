@@ -1,0 +1,219 @@
+"""The checkers bite: each test breaks one rule of the core and sees a random world find it.
+
+A mutant that no world notices would mean that the rule guards nothing, or that we do not look.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from stealmesh.virtual.checkers import Breach
+from stealmesh.virtual.random_worlds import Outcome, run
+from stealmesh_engine.bags import IndexedBags
+from stealmesh_engine.channel import Channel
+from stealmesh_engine.core import NodeCore
+from stealmesh_engine.detector import Detector, Findings
+from stealmesh_engine.holder import Holder
+from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Verdict
+from stealmesh_engine.links import Links
+from stealmesh_engine.membership import View
+from stealmesh_engine.owner import Owner
+from stealmesh_engine.trade import Trade
+from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_protocol.messages import Lease, Member, Message, Report
+
+from .scenes import scene
+from .test_scenarios import (
+    test_links_that_break_all_the_time_lose_and_double_nothing as links_that_break,
+)
+
+WORLDS = 60
+FIRST = 1
+SECONDS_MAX = 60.0
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def first_breach(seeds: Iterable[int]) -> Outcome | None:
+    begun = time.perf_counter()
+    for seed in seeds:
+        outcome = run(seed)
+        if outcome.breach:
+            return outcome
+        if time.perf_counter() - begun > SECONDS_MAX:
+            break
+    return None
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def stale_leases_are_credited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names an item gets it credited, whatever became of his lease."""
+    right = IndexedLedger.credit
+
+    def credit(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        verdict = right(self, holder, lid, lo, hi)
+        return verdict if isinstance(verdict, Credited) else Credited([(lo, hi)])
+
+    monkeypatch.setattr(IndexedLedger, "credit", credit)
+
+
+def a_split_leaves_the_victim_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def split(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        self.free.add(lo, hi)
+        return Credited([(lo, hi)])
+
+    monkeypatch.setattr(IndexedLedger, "split", split)
+
+
+def the_dead_keep_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "fence", lambda self, holder, now: None)
+    monkeypatch.setattr(Owner, "expire", lambda self, now: None)
+
+
+def repeated_steps_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ExploreLedger.commit
+
+    def commit(self: ExploreLedger, *args: Any, **named: Any) -> Verdict:
+        right(self, *args, **named)
+        return Credited()
+
+    monkeypatch.setattr(ExploreLedger, "commit", commit)
+
+
+# ---------------------------------------------------------------- victims and holders
+
+
+def the_victim_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given away is run here as well."""
+    right = IndexedBags.give
+
+    def give(self: IndexedBags, items: int) -> list[Lease]:
+        parts = right(self, items)
+        for part in parts:
+            held = self.leases.get(part.lid)
+            if held is not None:
+                held.untouched.add(part.lo, part.hi)
+                self.untouched += part.hi - part.lo
+        return parts
+
+    monkeypatch.setattr(IndexedBags, "give", give)
+
+
+def nobody_is_told_to_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "_stale", lambda self, holder, job, lids, now: None)
+
+
+def the_end_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Holder, "closed", lambda self, job, now, *, stop: None)
+
+
+def reports_are_dropped_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Links.send
+
+    def send(self: Links, peer_id: PeerId, message: Message, now: float) -> bool:
+        if isinstance(message, Report) and not self.is_ready(peer_id):
+            return False
+        return right(self, peer_id, message, now)
+
+    monkeypatch.setattr(Links, "send", send)
+
+
+def the_hungry_are_never_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trade, "_feed", lambda self, thief, nonce, sharers, now: False)
+
+
+# ---------------------------------------------------------------- links and lives
+
+
+def nothing_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Channel, "again", lambda self: [])
+
+
+def repeats_are_acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def accept(self: Channel, seq: int, octets: int) -> bool:
+        self.heard = max(self.heard, seq)
+        self.owed += 1
+        return True
+
+    monkeypatch.setattr(Channel, "accept", accept)
+
+
+def nobody_refutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(View, "refute", lambda self, accusation: None)
+
+
+def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Detector, "look", lambda self, now: Findings())
+
+
+def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timers before the inbox, and nobody forgives: the verdict of one who was asleep."""
+    monkeypatch.setattr(NodeCore, "_forgive_lateness", lambda self, now: None)
+    monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
+
+
+def the_older_record_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(self: View, record: Member, now: float) -> bool:
+        if record.id in self.members:
+            return False
+        self._set(record)
+        return True
+
+    monkeypatch.setattr(View, "join", join)
+
+
+MUTANTS: dict[Mutate, set[str]] = {
+    stale_leases_are_credited: {"delivery", "custody"},
+    a_split_leaves_the_victim_its_part: {"AssertionError", "delivery"},
+    the_dead_keep_their_leases: {"progress"},
+    repeated_steps_count_again: {"delivery", "custody"},
+    the_victim_keeps_its_end: {"waste", "AssertionError"},
+    nobody_is_told_to_let_go: {"leftover", "progress"},
+    the_end_is_not_told: {"leftover", "orphan"},
+    nothing_is_said_again: {"progress", "leftover", "expiry"},
+    nobody_refutes: {"membership", "progress"},
+    silence_is_no_alarm: {"membership", "progress"},
+    the_late_judge_others: {"verdict", "membership", "progress"},
+    the_older_record_wins: {"membership", "progress"},
+    the_hungry_are_never_fed: {"idle"},
+}
+"""Mutant → the checkers of which one has to find it."""
+
+
+@pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
+def test_a_broken_rule_is_found(mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    outcome = first_breach(range(FIRST, FIRST + WORLDS))
+    assert outcome is not None, f"{WORLDS} worlds did not notice that {mutate.__name__}"
+    assert outcome.kind in MUTANTS[mutate], outcome.breach
+
+
+@pytest.mark.parametrize("mutate", [reports_are_dropped_without_a_link, repeats_are_acted_on])
+def test_a_broken_rule_is_found_by_links_that_break(
+    mutate: Mutate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is dropped is run again after a while and what is repeated changes no account, so only
+    the clock and the counters tell: too little for most random worlds."""
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        links_that_break()
+
+
+def test_a_part_that_is_given_twice_is_missed_by_the_custody_sweep() -> None:
+    told = scene(2)
+    program = told.map(600)
+    told.until(lambda: all(told.holds(node, program) for node in told.nodes))
+    told.world.checkers.sweep()
+    one, other = (node.core.holder.jobs[program.job].bags for node in told.nodes)
+    assert isinstance(one, IndexedBags)
+    assert isinstance(other, IndexedBags)
+    lid, held = next(iter(one.leases.items()))
+    other.leases[lid] = held
+    with pytest.raises(Breach, match="is held by n0 and n1"):
+        told.world.checkers.sweep()

@@ -1,0 +1,27 @@
+"""A hundred random worlds. A failure's message is the command that repeats it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh.virtual.random_worlds import run
+from stealmesh_bench.seeds import replay
+
+FIRST = 1
+WORLDS = 100
+TOGETHER = 10
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+def test_random_worlds(first: int) -> None:
+    for seed in range(first, first + TOGETHER):
+        outcome = run(seed)
+        assert not outcome.breach, f"{outcome.breach}\n    {replay(seed)}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_random_worlds() -> None:
+    for seed in range(100_001, 101_001):
+        outcome = run(seed)
+        assert not outcome.breach, f"{outcome.breach}\n    {replay(seed)}"
