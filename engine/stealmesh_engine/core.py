@@ -104,6 +104,10 @@ MEMBERS_IN_VIEW_MAX = 256
 JOB_LINES_IN_BEAT_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
 AFAR_SECONDS_MAX = 60.0
+REPORT_SECONDS_A_NODE = 0.0002
+REPORT_SECONDS_MIN = 0.005
+REPORT_SECONDS_MAX = 0.25
+"""An owner hears of finished work at most 5,000 times a second, however many nodes there are."""
 KNOCK_FRESH_SECONDS = 60.0
 KNOCK_CHANCE_FRESH = 0.25
 KNOCK_CHANCE = 0.02
@@ -219,7 +223,7 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         holder, trade = self.holder, self.trade
-        holder.flush_reports(now)
+        holder.flush_reports(now, self._report_patience())
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -243,6 +247,11 @@ class NodeCore:
             self.owner.audit()
             holder.audit()
 
+    def _report_patience(self) -> float:
+        """In a small mesh every report goes out at once."""
+        patience = min(REPORT_SECONDS_A_NODE * len(self.view.nodes()), REPORT_SECONDS_MAX)
+        return patience if patience >= REPORT_SECONDS_MIN else 0.0
+
     def _soonest(self) -> float:
         """When time will next have something to say."""
         soonest = self._beat_at
@@ -253,6 +262,7 @@ class NodeCore:
             self._gossip_at,
             self.links.dial_at,
             self.holder.patrol_at,
+            self.holder.report_at,
             self.trade.seek_at,
             self.inquiries.until,
             self._drain_until,
@@ -539,9 +549,9 @@ class NodeCore:
         peer = self.links.peers[peer_id]
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs
-        if message.view != self.view.digest and peer.member.role is not Role.CLIENT:
-            self._show_view(peer_id, peer, now)
-        elif message.view != self.view.digest and now - peer.shown_at > self.config.beat_seconds:
+        if (message.view != self.view.digest and peer.member.role is not Role.CLIENT) or (
+            message.view != self.view.digest and now - peer.shown_at > self.config.beat_seconds
+        ):
             self._show_view(peer_id, peer, now)
 
     def _show_view(self, peer_id: PeerId, peer: Peer, now: float) -> None:

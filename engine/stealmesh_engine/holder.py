@@ -64,6 +64,16 @@ class HeldJob:
     """When housekeeping first found nothing of it here."""
 
 
+@dataclass(slots=True)
+class Unsaid:
+    """Finished parts of one job that its owner has not been told of yet."""
+
+    since: float
+    parts: list[Part] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
+    octets: int = 0
+
+
 class Holder:
     """All held work of a node."""
 
@@ -91,7 +101,8 @@ class Holder:
         self.executed = 0
         """Items that workers of this node have finished."""
         self._chunks = 0
-        self._parts: dict[JobId, tuple[list[Part], list[bytes], int]] = {}
+        self._unsaid: dict[JobId, Unsaid] = {}
+        self.report_at: float | None = None
         self.patrol_at: float | None = None
 
     # ------------------------------------------------------------ what owners say
@@ -141,7 +152,7 @@ class Holder:
         """The job is over. Running chunks may finish for nothing, or are stopped with their worker."""
         held = self.jobs.pop(job, None)
         self.stock.pop(job, None)
-        self._parts.pop(job, None)
+        self._unsaid.pop(job, None)
         if held is None:
             return
         self.story.tell(now, "closed", job)
@@ -211,7 +222,7 @@ class Holder:
             self._wasted(items)
             return
         held.bags.cost.learn(items, event.seconds, len(event.blob))
-        self._settle(held, chunk, event.codec, event.blob, event.seconds, event.failed)
+        self._settle(held, chunk, event.codec, event.blob, event.seconds, event.failed, now)
 
     def bag_step(self, event: BagStep, now: float) -> None:
         slot = self.slots.by_worker.get(event.worker)
@@ -387,13 +398,27 @@ class Holder:
 
     # ------------------------------------------------------------ telling owners
 
-    def flush_reports(self, now: float) -> None:
-        """What workers finished in this step goes to its owners, together."""
-        if not self._parts:
-            return
-        for job, (parts, blobs, _) in self._parts.items():
-            self.links.send(self.jobs[job].spec.owner, Report(job, parts, blobs), now)
-        self._parts.clear()
+    def flush_reports(self, now: float, patience: float) -> None:
+        """What workers finished goes to its owners, together.
+
+        An owner has as many reporters as there are nodes, so in a large mesh each collects for
+        a moment (`patience`) while it still has work of the job; the last word never waits.
+        """
+        self.report_at = None
+        for job, unsaid in list(self._unsaid.items()):
+            held = self.jobs[job]
+            until = unsaid.since + patience
+            if (
+                now < until
+                and held.bags.leases
+                and held.spec.kind is not JobKind.SUBMIT
+                and unsaid.octets < REPORT_OCTETS_MAX
+                and not self.draining
+            ):
+                self.report_at = until if self.report_at is None else min(self.report_at, until)
+                continue
+            del self._unsaid[job]
+            self.links.send(held.spec.owner, Report(job, unsaid.parts, unsaid.blobs), now)
 
     def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
         """The leases that we hold of this owner's jobs: one list for each beat that they fill."""
@@ -411,7 +436,10 @@ class Holder:
                 lids = list(held.bags.leases)
                 for start in range(0, len(lids), LEASES_IN_BEAT_MAX):
                     page = lids[start : start + LEASES_IN_BEAT_MAX]
-                    if leases + len(page) > LEASES_IN_BEAT_MAX or len(pages[-1]) >= JOBS_IN_BEAT_MAX:
+                    if (
+                        leases + len(page) > LEASES_IN_BEAT_MAX
+                        or len(pages[-1]) >= JOBS_IN_BEAT_MAX
+                    ):
                         pages.append([])
                         leases = 0
                     leases += len(page)
@@ -559,7 +587,9 @@ class Holder:
 
     def _plan_patrol(self, now: float) -> None:
         times = [
-            c.timeout_at for c in self.slots.running() if c.timeout_at is not None and not c.timed_out
+            c.timeout_at
+            for c in self.slots.running()
+            if c.timeout_at is not None and not c.timed_out
         ]
         if any(slot.queued is not None for slot in self.slots.by_worker.values()):
             times.append(now + PATROL_SECONDS)
@@ -576,17 +606,26 @@ class Holder:
         return chunk
 
     def _settle(
-        self, held: HeldJob, chunk: Chunk, codec: int, blob: bytes, seconds: float, failed: int
+        self,
+        held: HeldJob,
+        chunk: Chunk,
+        codec: int,
+        blob: bytes,
+        seconds: float,
+        failed: int,
+        now: float,
     ) -> None:
         """A chunk is done, one way or the other: out of the bag, into the next report."""
         if not held.bags.finish(chunk.lid, chunk.lo, chunk.hi):  # type: ignore[union-attr]
             self._wasted(chunk.hi - chunk.lo)
             return
         part = Part(chunk.lid, chunk.lo, chunk.hi, codec, seconds, failed)
-        parts, blobs, octets = self._parts.get(chunk.job, ([], [], 0))
-        parts.append(part)
-        blobs.append(blob)
-        self._parts[chunk.job] = (parts, blobs, octets + len(blob))
+        unsaid = self._unsaid.get(chunk.job)
+        if unsaid is None:
+            unsaid = self._unsaid[chunk.job] = Unsaid(now)
+        unsaid.parts.append(part)
+        unsaid.blobs.append(blob)
+        unsaid.octets += len(blob)
 
     def _put_back(self, chunk: Chunk) -> None:
         """A chunk that nobody has started: it is untouched again."""
@@ -602,7 +641,7 @@ class Holder:
             return
         if chunk.timed_out:
             codec, blob = timed_out(held.spec, chunk.lo)
-            self._settle(held, chunk, codec, blob, now - chunk.started, 1)
+            self._settle(held, chunk, codec, blob, now - chunk.started, 1, now)
             return
         if not event.blame:
             self._put_back(chunk)
@@ -623,11 +662,13 @@ class Holder:
         codec, blob = worker_died(held.spec, chunk.lo, attempts)
         del held.attempts[culprit]
         if isinstance(held.bags, IndexedBags):
-            self._settle(held, chunk, codec, blob, now - chunk.started, 1)
+            self._settle(held, chunk, codec, blob, now - chunk.started, 1, now)
         else:
             seq = held.bags.step(chunk.lid, 0, b"")
             if seq:
-                commit = Commit(chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, [bytes([codec]) + blob, b""])
+                commit = Commit(
+                    chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, [bytes([codec]) + blob, b""]
+                )
                 self.links.send(held.spec.owner, commit, now)
 
     def _void(self, job: JobId, lid: LeaseId) -> None:
@@ -644,5 +685,3 @@ class Holder:
         self.counters["items-run-for-nothing"] = (
             self.counters.get("items-run-for-nothing", 0) + items
         )
-
-

@@ -125,7 +125,9 @@ class IndexedLedger:
 
     # -- leasing
 
-    def lease(self, holder: PeerId, deadline: float, *, items_max: int | None = None) -> Lease | None:
+    def lease(
+        self, holder: PeerId, deadline: float, *, items_max: int | None = None
+    ) -> Lease | None:
         """Lease the first free interval (at most `items_max` of it); None when nothing is free."""
         taken = self.free.take_first(self.free.size if items_max is None else items_max)
         if taken is None:
@@ -277,7 +279,8 @@ class IndexedLedger:
                 everything.add(lo, hi)
         assert everything == IntervalSet([(0, self.total)]), "an item is in no account"
         for holder, lids in self._by_holder.items():
-            assert lids and all(self.leases[lid].holder == holder for lid in lids)
+            assert lids, "a holder of nothing is remembered"
+            assert all(self.leases[lid].holder == holder for lid in lids)
         assert sum(map(len, self._by_holder.values())) == len(self.leases)
         self._balanced()
 
@@ -403,7 +406,8 @@ class ExploreLedger:
 
     def audit(self) -> None:
         for holder, lids in self._by_holder.items():
-            assert lids and all(self.leases[lid].holder == holder for lid in lids)
+            assert lids, "a holder of nothing is remembered"
+            assert all(self.leases[lid].holder == holder for lid in lids)
         assert sum(map(len, self._by_holder.values())) == len(self.leases)
         assert all(bag.size > 0 for bag in self.leases.values())
 

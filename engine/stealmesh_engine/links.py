@@ -589,4 +589,3 @@ class Links:
         if line is not None and peer is not None and peer.link == link:
             self._lose_link(line.peer, peer, happened)
         return happened
-

@@ -108,9 +108,7 @@ class Thief:
             self.asking = None
 
 
-def share_of(
-    bags: Bags, *, sharers: int, nodes: int, config: Config, tried: bool = True
-) -> int:
+def share_of(bags: Bags, *, sharers: int, nodes: int, config: Config, tried: bool = True) -> int:
     """How many of the untouched items to give to one of `sharers` hungry thieves; 0: not worth it.
 
     Known cost: an equal share with the victim itself, if that is worth the journey. Unknown

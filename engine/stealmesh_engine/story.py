@@ -20,7 +20,9 @@ class Story:
         self.told = 0
         """How many lines were ever written; those before the last `lines_max` are gone."""
 
-    def tell(self, now: float, what: str, job: JobId = b"", lid: int = 0, detail: object = "") -> None:
+    def tell(
+        self, now: float, what: str, job: JobId = b"", lid: int = 0, detail: object = ""
+    ) -> None:
         self._lines.append((now, what, job, lid, detail))
         self.told += 1
 

@@ -174,9 +174,7 @@ class Trade:
             return False
         nodes = max(2, len(self.view.nodes()))
         tried = any(chunk.job == held.spec.job for chunk in self.holder.slots.running())
-        items = share_of(
-            held.bags, sharers=sharers, nodes=nodes, config=self.config, tried=tried
-        )
+        items = share_of(held.bags, sharers=sharers, nodes=nodes, config=self.config, tried=tried)
         if not items:
             return False
         parts = self.holder.give(held, items)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stealmesh.futures import Future
-    from stealmesh.identity import VERSION as __version__
+    from stealmesh.identity import VERSION as __version__  # noqa: N811  the name is Python's
     from stealmesh.mesh import Mesh
     from stealmesh.security import MeshKey as Key
     from stealmesh.tasks import each, vectorized

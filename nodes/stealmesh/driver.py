@@ -28,13 +28,12 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
+from stealmesh.transport import Transport
+from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, LinkDown, Tick
 from stealmesh_protocol.errors import LocalProtocolError
-
-from stealmesh.transport import Transport
-from stealmesh.workers.pool import WorkerPool
 
 GATHERS_MAX = 16
 """Rounds of reading before time may pass: an endless stream must not stop the clock."""

@@ -183,10 +183,9 @@ def _last_words(wire: socket.socket) -> str:
 
 def _package_paths() -> list[str]:
     """Where the running program found our packages: a node must find the same ones."""
+    import stealmesh
     import stealmesh_engine
     import stealmesh_protocol
-
-    import stealmesh
 
     roots = [
         os.path.dirname(os.path.dirname(os.path.abspath(module.__file__ or "")))

@@ -82,7 +82,7 @@ class MeshView(Executor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         return self._mesh._submit(self._options, fn, args, kwargs)
 
-    def map(  # type: ignore[override]  # wider than the standard library's
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -183,7 +183,9 @@ class Mesh(Executor):
         self._directory: str | None = None
         self._local: LocalMesh | None = None
         if address is None:
-            self._key = key if isinstance(key, MeshKey) else _load_key(key) if key else MeshKey.generate()
+            self._key = (
+                key if isinstance(key, MeshKey) else _load_key(key) if key else MeshKey.generate()
+            )
             per_node = workers or max(1, (os.cpu_count() or 1) // nodes)
             self._max_workers = per_node * nodes
             seeds = self._start_local(nodes, per_node, initializer, initargs)
@@ -213,7 +215,7 @@ class Mesh(Executor):
         """
         return self._submit(self._default, fn, args, kwargs)
 
-    def map(  # type: ignore[override]  # wider than the standard library's
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -366,9 +368,14 @@ class Mesh(Executor):
         self, options: Options, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
         last = self._last
-        if last is not None and last[0] is fn and last[1] is options and not self._shutdown:
-            if not last[3].seen:
-                return last[2].submit(args, kwargs)
+        if (
+            last is not None
+            and last[0] is fn
+            and last[1] is options
+            and not last[3].seen
+            and not self._shutdown
+        ):
+            return last[2].submit(args, kwargs)
         with self._submit_lock:
             if self._shutdown:
                 raise RuntimeError("cannot schedule new futures after shutdown")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from tests.real import tasks
 
 import stealmesh
-from tests.real import tasks
 
 pytestmark = pytest.mark.real
 
@@ -24,7 +24,7 @@ def test_a_task_that_segfaults_is_named_and_its_neighbours_are_saved(mesh: steal
 def test_a_task_that_exits(mesh: stealmesh.Mesh) -> None:
     results = mesh.map(tasks.exit_on_three, range(10))
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(stealmesh.WorkerDied, match="item 3 .*exit status 5"):
+    with pytest.raises(stealmesh.WorkerDied, match=r"item 3 .*exit status 5"):
         next(results)
 
 

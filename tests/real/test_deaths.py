@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from tests.real import tasks
+from tests.real.conftest import kill_node, node_pids
 
 import stealmesh
 from stealmesh_bench.workloads import primes, uts
-from tests.real import tasks
-from tests.real.conftest import kill_node, node_pids
 
 pytestmark = pytest.mark.real
 
@@ -74,7 +74,8 @@ def test_nothing_outlives_the_program(tmp_path: Path) -> None:
     program = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert program.stdout is not None and program.stdin is not None
+    assert program.stdout is not None
+    assert program.stdin is not None
     import json
 
     pids = json.loads(program.stdout.readline())

@@ -102,7 +102,7 @@ def test_a_forgotten_peer_may_still_talk() -> None:
     told = scene(3)
     world, node = told.world, told.nodes[1]
     other = told.nodes[2]
-    line = next(n for n, l in node.core.links.lines.items() if l.peer == other.member.id)
+    line = next(n for n, each in node.core.links.lines.items() if each.peer == other.member.id)
     core = node.core
     peer = core.links.peers[other.member.id]
     peer.link = None  # as if another link had carried the words, and had just broken
@@ -117,7 +117,9 @@ def test_a_dialler_that_was_forgotten_learns_of_it() -> None:
     somebody who did not listen any more, until silence was taken for death."""
     told = scene(2)
     first, second = told.nodes
-    dialled = {n.name: [l for l in n.core.links.lines.values() if l.dialled] for n in told.nodes}
+    dialled = {
+        n.name: [each for each in n.core.links.lines.values() if each.dialled] for n in told.nodes
+    }
     acceptor, dialler = (first, second) if dialled["n1"] else (second, first)
     before = dialler.core.links.peers[acceptor.member.id].link
     acceptor.core.links.forget(dialler.member.id)

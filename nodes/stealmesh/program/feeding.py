@@ -63,7 +63,7 @@ class Feeder:
                 if len(block) < size:
                     break
                 size = _next_size(size, len(block), len(blob), time.monotonic() - began)
-        except BaseException as raised:  # an item that cannot be sent
+        except BaseException as raised:  # noqa: BLE001  an item that cannot be sent
             error = raised
         self._ended(fed, error)
         self._link.post(CloseInput(self._spec.job))
@@ -73,7 +73,7 @@ class Feeder:
         block: list[Any] = []
         try:
             block.extend(itertools.islice(self._items, size))
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
             return block, error
         return block, None
 

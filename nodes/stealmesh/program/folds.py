@@ -58,7 +58,9 @@ class FoldJob:
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
         """Feed the job from an iterable."""
-        self.link.open(self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions))
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
+        )
         Feeder(self.link, self.spec, items, self._may_feed, self._input_ended)
 
     @property
@@ -107,12 +109,10 @@ class FoldJob:
         try:
             if self.spec.kind is JobKind.EXPLORE:
                 value = open_tagged(effect.blob)
-                self._value = (
-                    value if self._value is MISSING else self._combine(self._value, value)
-                )
+                self._value = value if self._value is MISSING else self._combine(self._value, value)
             else:
                 self._join(effect.lo, effect.hi, open_partial(effect.part.codec, effect.blob))
-        except BaseException as error:  # the task's exception or the combiner's: both are the caller's
+        except BaseException as error:  # noqa: BLE001  the task's exception or the combiner's: both are the caller's
             self._give_up(error)
             return
         self._done_items += effect.hi - effect.lo
@@ -151,7 +151,7 @@ class FoldJob:
             return
         try:
             value = self._whole()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
             settle(self.link.condition, [(self.future, None, error)])
             return
         settle(self.link.condition, [(self.future, value, None)])

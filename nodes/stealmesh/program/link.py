@@ -108,9 +108,7 @@ class ProgramLink:
     def fold_later(self, work: Callable[[], None]) -> None:
         """Run user code (combining partials) outside the driver's thread, in order."""
         if self._folder is None:
-            self._folder = threading.Thread(
-                target=self._fold, name="stealmesh-fold", daemon=True
-            )
+            self._folder = threading.Thread(target=self._fold, name="stealmesh-fold", daemon=True)
             self._folder.start()
         self._folding.put(work)
 

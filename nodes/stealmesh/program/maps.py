@@ -36,6 +36,7 @@ UNREAD_OCTETS_MAX = 12 << 20
 WINDOW_ITEMS_MIN = 1 << 12
 WINDOW_ITEMS_FIRST = 1 << 17
 
+
 class MapResults(itertools.chain[T]):
     """What `map` returns: an iterator at the speed of C. `close()` (or dropping it) cancels the rest."""
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from stealmesh.futures import Future, settle
+from stealmesh.program.outcomes import open_chunk, pack_items
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, CloseInput, Event, Feed
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
-
-from stealmesh.futures import Future, settle
-from stealmesh.program.outcomes import open_chunk, pack_items
 
 if TYPE_CHECKING:
     from stealmesh.program.link import ProgramLink
@@ -116,7 +115,8 @@ class SubmitStream:
         return events
 
     def _block(self) -> list[Event]:
-        futures, items = [], []
+        futures: list[Future[Any]] = []
+        items: list[Any] = []
         waiting = self._waiting
         while waiting and len(items) < BLOCK_TASKS_MAX:
             future, args, kwargs = waiting.popleft()
