@@ -37,6 +37,9 @@ class Config:
     """The least a worker is handed at once. Shorter chunks share out more evenly and cost more messages."""
     chunk_seconds_max: float = 0.020
     """The most. Longer chunks cost fewer messages; a dying node loses up to this much work a worker."""
+    fold_seconds_max: float = 0.100
+    """The most of a reduction, whose partials nobody reads before the end: five times fewer
+    messages while there is plenty to do; smaller towards the end like any other."""
     chunk_octets_max: int = 192 * 1024
     """A chunk whose results would be larger than this is cut shorter, so that a beat never waits long."""
     prefetch_seconds_max: float = 0.020

@@ -350,10 +350,9 @@ class Holder:
             if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
                 chunk.timed_out = True
                 self._stop(slot.worker, "the task ran longer than its timeout", blame=False)
-            elif slot.queued is not None and not slot.retracting:
-                if self._overrun(chunk, now):
-                    slot.retracting = True
-                    self.effects.append(Retract(slot.worker))
+            elif slot.queued is not None and not slot.retracting and self._overrun(chunk, now):
+                slot.retracting = True
+                self.effects.append(Retract(slot.worker))
         self._plan_patrol(now)
 
     # ------------------------------------------------------------ giving work away
@@ -557,10 +556,14 @@ class Holder:
                 bags.untouched,
                 len(self.slots),
                 chunk_seconds_min=self.config.chunk_seconds_min,
-                chunk_seconds_max=self.config.chunk_seconds_max,
+                chunk_seconds_max=self._chunk_seconds_max(held.spec),
                 chunk_octets_max=self.config.chunk_octets_max,
             )
         )
+
+    def _chunk_seconds_max(self, spec: JobSpec) -> float:
+        folds = spec.kind is JobKind.REDUCE
+        return self.config.fold_seconds_max if folds else self.config.chunk_seconds_max
 
     def _may_queue(self, held: HeldJob) -> bool:
         return (

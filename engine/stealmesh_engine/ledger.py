@@ -232,6 +232,10 @@ class IndexedLedger:
     def held_by(self, holder: PeerId) -> list[LeaseId]:
         return list(self._by_holder.get(holder, ()))
 
+    def load_of(self, holder: PeerId) -> int:
+        """How many leases the holder has."""
+        return len(self._by_holder.get(holder, ()))
+
     @property
     def has_free(self) -> bool:
         return bool(self.free)
@@ -390,6 +394,10 @@ class ExploreLedger:
 
     def held_by(self, holder: PeerId) -> list[LeaseId]:
         return list(self._by_holder.get(holder, ()))
+
+    def load_of(self, holder: PeerId) -> int:
+        """How many leases the holder has."""
+        return len(self._by_holder.get(holder, ()))
 
     @property
     def has_free(self) -> bool:

@@ -312,7 +312,7 @@ class Owner:
         best, best_load = None, 0
         for peer, _ in self.links.ready():
             if self._may_hold(peer):
-                load = len(job.ledger.held_by(peer))
+                load = job.ledger.load_of(peer)
                 if best is None or load < best_load:
                     best, best_load = peer, load
                 if not load:

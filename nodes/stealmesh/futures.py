@@ -11,7 +11,6 @@ which take the locks of all their futures one after another, work unchanged.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -51,6 +50,8 @@ class Future(StandardFuture[T]):
         """Which item of its job it is; -1 until it is on its way."""
 
     def __await__(self) -> Generator[Any, None, T]:
+        import asyncio  # 25 ms that most programs can spare: whoever awaits has it loaded
+
         return asyncio.wrap_future(self).__await__()
 
     def result(self, timeout: float | None = None) -> T:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,8 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
     path = Path(named) if named else Path(base) / "stealmesh" / "config.toml"
     if not named and not path.exists():
         return {}
+    import tomllib
+
     with path.open("rb") as file:
         return _checked(tomllib.load(file), str(path))
 
