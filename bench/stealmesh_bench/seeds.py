@@ -24,7 +24,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     if options.one is not None:
         return _one(options.one, as_json=options.json, watch=options.watch)
-    return _many(options.seed, options.worlds, as_json=options.json)
+    gc.disable()  # a world is one large cycle that lives to its end: garbage is for afterwards
+    try:
+        return _many(options.seed, options.worlds, as_json=options.json)
+    finally:
+        gc.enable()
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,7 +63,6 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
     counters: Counter[str] = Counter()
     bad: list[Outcome] = []
     slowest = busiest = longest_queue = (0.0, 0)
-    gc.disable()  # a world is one large cycle that lives to its end: looking for garbage is for later
     for done, seed in enumerate(range(first, first + count), 1):
         outcome = run(seed)
         if done % WORLDS_BETWEEN_CLEANINGS == 0:

@@ -430,7 +430,7 @@ class NodeCore:
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
-        self.trade.forget(peer.member.id)
+        self.trade.met(peer.member.id)
         self._learn(peer.member, now)
         self._watch(peer, now)
         self._announce_joined()

@@ -91,6 +91,9 @@ class Thief:
             took = now - asking.since
             self.round_trip_seconds += 0.2 * (min(took, 1.0) - self.round_trip_seconds)
             self.asking = None
+        self.break_silence()
+
+    def break_silence(self) -> None:
         self.tries = 0
         self.silence_seconds = SILENCE_SECONDS_MIN
         self.silent_until = 0.0

@@ -94,6 +94,11 @@ class Trade:
             self.thief.tries = 0
             self.thief.silent_until = now
 
+    def met(self, peer: PeerId) -> None:
+        """Somebody new to ask: whoever was silent for want of company need not be."""
+        self.forget(peer)
+        self.thief.break_silence()
+
     def received(self, nonce: int, now: float) -> None:
         """Work came, asked for or not."""
         self.thief.received(nonce, now)

@@ -35,6 +35,7 @@ from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, LinkDown, Tick
 from stealmesh_protocol.errors import LocalProtocolError
 
+LOOK_AGAIN_SECONDS = 0.25
 GATHERS_MAX = 16
 """Rounds of reading before time may pass: an endless stream must not stop the clock."""
 
@@ -79,6 +80,7 @@ class Driver:
         self._stopped = False
         self._turn = threading.Lock()
         self._sleeps_until = 0.0
+        self._look_again_at = 0.0
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -153,11 +155,19 @@ class Driver:
             if self._restart_due(now):
                 events += self.pool.collect(now)  # type: ignore[union-attr]
             if due is None or due <= now:
+                self._look_again(now)
                 self._read_all(events)
                 events.append(Tick())
                 if self.pool is not None and self.pool.broken:
                     self.program.workers_broken(self.pool.broken)
             return self._step(events)
+
+    def _look_again(self, now: float) -> None:
+        """Now and then, look at sockets that have not asked for it."""
+        if now >= self._look_again_at:
+            self._look_again_at = now + LOOK_AGAIN_SECONDS
+            self.transport.look_again()
+            self._posted.extend(self.transport.settle())
 
     def _restart_due(self, now: float) -> bool:
         restart_at = None if self.pool is None else self.pool.next_deadline()

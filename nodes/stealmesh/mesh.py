@@ -40,7 +40,6 @@ from stealmesh.security import KeyRefused, MeshKey, default_key_path
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh.transport import Transport
-from stealmesh.wirecodec import WireCodec
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
@@ -568,7 +567,7 @@ class Mesh(Executor):
 
     def _connect(self, seeds: list[str]) -> None:
         epoll = select.epoll()
-        self._transport = Transport(self._key, [], codec=WireCodec(), epoll=epoll)
+        self._transport = Transport(self._key, epoll=epoll)
         member = new_member(Role.CLIENT, f"client-{os.getpid()}", [], 0)
         core = NodeCore(
             member,

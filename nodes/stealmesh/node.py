@@ -146,7 +146,6 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
     from stealmesh.identity import new_member, new_rng, runtime
     from stealmesh.security import MeshKey
     from stealmesh.transport import Transport
-    from stealmesh.wirecodec import WireCodec
     from stealmesh_engine.core import NodeCore
     from stealmesh_protocol.messages import Role
 
@@ -155,7 +154,6 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
     transport = Transport(
         key,
         [f"ipc://{directory}/inbox", options.listen],
-        codec=WireCodec(),
         epoll=epoll,
         insecure_public=options.insecure_public,
     )

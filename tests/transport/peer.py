@@ -7,6 +7,7 @@ KEY dial ENDPOINT     dials, sends one STEAL with its pid as the nonce, and wait
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -25,6 +26,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
+    faulthandler.enable()  # SIGABRT shows where we are
     key_hex, mode, endpoint = sys.argv[1:]
     key = MeshKey(bytes.fromhex(key_hex))
     transport = Transport(key, [] if mode == "dial" else [endpoint], codec=StandInCodec())

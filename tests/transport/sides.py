@@ -117,14 +117,23 @@ class Process:
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": path},
-            text=True,
+            bufsize=0,
         )
         self.pid = self._popen.pid
         self.endpoint = ""
 
     def line(self) -> str:
+        """What the process says next; one that says nothing is made to print its stacks."""
         assert self._popen.stdout is not None
-        return str(json.loads(self._popen.stdout.readline()))
+        said = b""
+        while not said.endswith(b"\n"):
+            if not select.select([self._popen.stdout], [], [], LIMIT_SECONDS)[0]:
+                self.signal(signal.SIGABRT)
+                raise AssertionError("the process says nothing; its stacks are on stderr")
+            octet = self._popen.stdout.read(1)
+            assert octet, "the process ended"
+            said += octet
+        return str(json.loads(said))
 
     def signal(self, number: signal.Signals) -> None:
         self._popen.send_signal(number)

@@ -237,10 +237,12 @@ def test_a_seed_that_is_being_dialled_when_its_peer_is_forgotten_is_dialled_agai
     told.world.crash(node)
     told.run(1.0)
     told.world.restart(node, seeds=[])
-    told.until(lambda: seed.dialling is not None, within=10.0)
-    told.until(
-        lambda: any(peer.dialling == seed.dialling for peer in links.peers.values()), within=10.0
-    )
+
+    def is_half_introduced() -> bool:
+        dialled = [peer.dialling for peer in links.peers.values()]
+        return seed.dialling is not None and seed.dialling in dialled
+
+    told.until(is_half_introduced, within=10.0)
     caught = next(p for p, peer in links.peers.items() if peer.dialling == seed.dialling)
     links.forget(caught)
     assert seed.dialling is None
@@ -282,3 +284,59 @@ def test_scene_is_what_the_stories_believe(nodes: int) -> None:
     told: Scene = scene(nodes)
     assert len(told.nodes) == nodes
     assert not told.world.checkers.disagreement()
+
+
+def test_a_node_that_was_alone_asks_whom_it_meets() -> None:
+    """Alone it had fallen silent for longer and longer, and stayed so after it had met a mesh."""
+    told = scene(2, workers=1)
+    world = told.world
+    told.map(1000)
+    told.run(0.1)
+    alone = world.node("alone", seeds=["tcp://nobody:7077", SEED_ADDRESS], workers=1)
+    for node in told.nodes:
+        world.links.cut(alone.place, node.place)
+    told.run(2.5)
+    for node in told.nodes:
+        world.links.mend(alone.place, node.place)
+    asked = alone.core.trade.thief.asked
+    told.until(lambda: alone.core.links.joined, within=10.0)
+    assert alone.core.trade.thief.asked == asked + 1
+    told.finish()
+
+
+def test_two_links_dialled_by_one_side_may_be_chosen_differently() -> None:
+    """A client dialled a node twice, as a seed and as a member. Each side kept the link that was
+    ready last, the client closed the other one, and the node believed that no link was left."""
+    told = scene(1)
+    node, client = told.nodes[0], told.client
+    us, them = client.core.links, node.core.links
+    first = us.peers[node.member.id].link
+    them_first = them.peers[client.member.id].link
+    assert first is not None
+    us.peers[node.member.id].link = None
+    us.connect(node.member.id, told.world.now)
+    client.wake()
+    told.until(lambda: len(them.lines) == 2)
+    told.run(0.01)
+    them.peers[client.member.id].link = them_first  # as if it had been ready last over there
+    told.world.links.reset(client.ends[first][0])
+    told.run(0.2)
+    assert them.is_ready(client.member.id)
+    assert us.is_ready(node.member.id)
+    told.map(50)
+    told.finish()
+
+
+def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
+    """A job that a node had never run, having better to do, went first and one item at a time;
+    long queued items of known cost were given to nobody."""
+    told = scene(1, workers=1)
+    long = told.map(60, law=CostLaw("const", 0.1))
+    told.run(0.5)
+    told.map(600, law=CostLaw("const", 0.002))
+    told.run(0.01)
+    trade = told.nodes[0].core.trade
+    assert len(trade.holder.stock) == 2
+    richest = trade._richest(told.world.now)
+    assert richest is not None
+    assert richest.spec.job == long.job

@@ -189,7 +189,7 @@ def test_what_was_said_before_a_hangup_goes_out(linked: Ends) -> None:
     linked.run(0.1)
     assert linked.heard("b") == [1, 2, 3]
     assert linked.downs("b") == ["connection closed"]
-    assert linked.heard("a") == linked.downs("a") == []
+    assert linked.told["a"] == [LinkUp(2)]
     assert linked.world.links.connections == {}
 
 

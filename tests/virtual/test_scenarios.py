@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from stealmesh.virtual.programs import Wish
+from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import CostLaw
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.messages import JobKind, PeerState
@@ -16,9 +16,9 @@ from stealmesh_protocol.messages import JobKind, PeerState
 from .scenes import FINE, SEED_ADDRESS, Scene, scene
 
 
-def stolen_by(told: Scene, program: object) -> list[int]:
+def stolen_by(told: Scene, program: Program) -> list[int]:
     """Numbers of the nodes that hold a lease of the job."""
-    return [n for n, node in enumerate(told.nodes) if told.holds(node, program)]  # type: ignore[arg-type]
+    return [n for n, node in enumerate(told.nodes) if told.holds(node, program)]
 
 
 # ---------------------------------------------------------------- nothing goes wrong
@@ -229,11 +229,11 @@ def test_links_that_break_all_the_time_lose_and_double_nothing() -> None:
         for connection in links.open_connections():
             if here in {pipe.source.place for pipe in connection.pipes}:
                 links.reset(connection)
-        told.run(0.3)
+        told.run(0.2)
         for node in told.nodes:
             links.mend(node.place, here)
             links.mend(here, node.place)
-        told.run(0.3)
+        told.run(0.9)
         assert world.now < 60
     told.finish()
     assert told.counted("leases-expired") == 0

@@ -225,16 +225,15 @@ class Checkers:
         """No node stays idle beside one that has much to do (asked at every sweep)."""
         now = self.world.now
         nodes = [p for p in self.world.living() if p.workers and not p.core.holder.draining]
-        if all(p.core.holder.queued_seconds() < RICH_SECONDS for p in nodes):
+        lost = any(not p.alive for p in self.world.processes if p.member.role is Role.CLIENT)
+        if lost or all(p.core.holder.queued_seconds() < RICH_SECONDS for p in nodes):
             self._idle.clear()
             return
         for process in nodes:
-            holder = process.core.holder
-            busy = (
-                process.paused or not len(holder.slots) or any(w.running for w in process.workers)
-            )
+            excused = process.paused or not process.core.links.joined
+            working = any(worker.running or not worker.ready for worker in process.workers)
             since = self._idle.get(process.number)
-            if busy:
+            if excused or working:
                 self._idle.pop(process.number, None)
             elif since is None:
                 self._idle[process.number] = now
@@ -259,7 +258,7 @@ class Checkers:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
         return ""
 
-    def balanced(self, job: JobId, process: Process) -> str:
+    def account_of(self, job: JobId, process: Process) -> str:
         """One line on how far a job has come, for the story of one that is stuck."""
         owned = process.core.owner.jobs.get(job)
         if owned is None:

@@ -62,6 +62,7 @@ class Faults:
         """What was done when, for the story of a failing world."""
         self.crashes = 0
         self.owners_lost: dict[int, tuple[float, bool]] = {}
+        """Number of a client → when it was lost, and whether its machine went with it."""
         self._blip_at = -1e9
         self._cuts: list[tuple[int, int]] = []
         self._does: dict[str, Callable[[], None]] = {

@@ -73,7 +73,6 @@ class Outcome:
     crashes: int = 0
     faults: int = 0
     steals: int = 0
-    reruns: int = 0
     false_verdicts: int = 0
     rate_max: int = 0
     queue_max: int = 0
@@ -317,7 +316,7 @@ class RandomWorld:
         stuck = [p for p in self.programs if p.owner.alive and not p.done]
         said = [
             f"job {p.work.number} ({p.wish.kind.name}) is stuck: "
-            f"{self.world.checkers.balanced(p.job, p.owner)}"
+            f"{self.world.checkers.account_of(p.job, p.owner)}"
             for p in stuck
         ]
         return "; ".join(said)
@@ -377,26 +376,24 @@ class RandomWorld:
     # ------------------------------------------------------------ telling
 
     def story(self) -> list[str]:
-        """What a person needs to see of a failing world."""
-        world = self.world
-        lines = [f"plan: {self.plan}", "faults:", *self.faults.told, "who lives:"]
-        for process in world.living():
-            held = {
-                world.works[job].number: list(h.bags.leases)[:4]
-                for job, h in process.core.holder.jobs.items()
-            }
-            peers = sorted(
-                p.member.name for p in process.core.links.peers.values() if p.link is not None
-            )
-            state = "paused" if process.paused else ""
-            lines.append(f"{process.name} {state} holds {held} talks to {peers}")
+        """What a person needs to see of a failing world, what matters most at the end."""
+        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        for process in self.world.living():
             if process.member.role is Role.CLIENT:
-                lines += [f"  {line}" for line in process.core.story.of()[-40:]]
-            else:
-                lines += [f"  {line}" for line in process.core.story.of()[-12:]]
-        lines.append("last events:")
-        lines += [told(*each) for each in list(world.recent)[-60:]]
+                lines += [f"story of {process.name}:", *process.core.story.of()[-40:]]
+        lines += [f"plan: {self.plan}", "faults:", *self.faults.told, "who lives:"]
+        lines += [self._line(process) for process in self.world.living()]
         return lines
+
+    def _line(self, process: Process) -> str:
+        """What a process holds and with whom it talks."""
+        held = {
+            self.world.works[job].number: list(job_held.bags.leases)[:4]
+            for job, job_held in process.core.holder.jobs.items()
+        }
+        peers = process.core.links.peers.values()
+        linked = sorted(peer.member.name for peer in peers if peer.link is not None)
+        return f"{process.name} holds {held}, talks to {linked}, counted {process.core.counters}"
 
 
 def _address(number: int) -> str:
