@@ -179,6 +179,8 @@ class NodeCore:
 
     def steps(self, now: float, events: list[Event]) -> list[Effect]:
         """Tell the core several things that happened at once (in this order)."""
+        if self._left:
+            return []  # we have said goodbye: nothing that comes now may bring us back
         self._forgive_lateness(now)
         for event in events:
             _EVENTS[type(event)](self, event, now)
@@ -189,7 +191,7 @@ class NodeCore:
 
     def next_deadline(self) -> float | None:
         """When to call again with a Tick if nothing else happens; None: only when something does."""
-        return self._due
+        return None if self._left else self._due
 
     # ------------------------------------------------------------ time
 

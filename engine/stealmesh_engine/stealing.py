@@ -54,6 +54,7 @@ class Thief:
     nonces: int = 0
     asked: int = 0
     fed: int = 0
+    fed_at: float = -1e9
 
     def choose(self, candidates: list[PeerId], now: float) -> PeerId | None:
         """A random peer among those not known to be empty; None when all are."""
@@ -86,6 +87,7 @@ class Thief:
     def received(self, nonce: int, now: float) -> None:
         """Work came, asked for or not: look for more from the beginning."""
         self.fed += 1
+        self.fed_at = now
         asking = self.asking
         if asking is not None and asking.nonce == nonce:
             took = now - asking.since

@@ -21,6 +21,7 @@ from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Nothing, Sated, Split, Steal
 
 NAME_SECONDS = 0.05
+NAME_SECONDS_MAX = 10.0
 HINT_SECONDS = 0.02
 
 
@@ -158,10 +159,13 @@ class Trade:
         return hint if hint in linked else self.thief.choose(linked, now)
 
     def _leave_name(self, now: float) -> None:
-        """Whoever fed us has struck our name off; as we don't know who did, names are renewed."""
+        """Whoever fed us has struck our name off; as we don't know who did, all are renewed then,
+        and all of them once in a while because a name may be lost."""
         standing = self.thief.standing
         for peer in self.view.lifelines(self.config.lifelines_max):
-            if now - standing.get(peer, -1e9) >= NAME_SECONDS:
+            left = standing.get(peer, -1e9)
+            fresh_seconds = NAME_SECONDS if self.thief.fed_at >= left else NAME_SECONDS_MAX
+            if now - left >= fresh_seconds:
                 room = max(1, self.holder.room())
                 if self.links.send(peer, Steal(0, room, True), now):
                     standing[peer] = now

@@ -62,8 +62,9 @@ class Command:
         raise AssertionError(f"{words!r} was never said, but: {''.join(self.told)}")
 
     def address(self) -> str:
-        """Where the node listens."""
-        line = self.line("listens at tcp://")
+        """Where the node listens; awaited the first time, remembered after that."""
+        said = next((line for line in self.told if "listens at tcp://" in line), None)
+        line = said or self.line("listens at tcp://")
         return next(word for word in line.split() if word.startswith("tcp://"))
 
     def end(self) -> int:

@@ -129,13 +129,13 @@ def test_a_node_finishes_what_runs_before_it_leaves(shell: Shell) -> None:
     sign = shell.directory / "sign"
     client = shell.start("run", "functions:wait_for", "--items", f"[{str(sign)!r}]", "--seed", node.address())  # fmt: skip
     await_file(client, Path(f"{sign}.runs"))
-    status = look(shell, "--seed", address_of(node))
+    status = look(shell, "--seed", node.address())
     assert [job.keys() >= JOB_FIELDS for job in status["jobs"]] == [True]
     assert status["jobs"][0]["leased"] == 1
     node.process.send_signal(signal.SIGINT)
     # It goes on listening while it drains, so it says when it has heard the signal.
     for _ in range(200):
-        states = [n["state"] for n in look(shell, "--seed", address_of(node))["nodes"] if n["role"] != "client"]  # fmt: skip
+        states = [n["state"] for n in look(shell, "--seed", node.address())["nodes"] if n["role"] != "client"]  # fmt: skip
         if states == ["leaving"]:
             break
     assert states == ["leaving"]
@@ -154,18 +154,13 @@ def test_the_second_signal_is_immediate(shell: Shell) -> None:
     await_file(client, mark)
     node.process.terminate()
     for _ in range(200):
-        nodes = look(shell, "--seed", address_of(node))["nodes"]
+        nodes = look(shell, "--seed", node.address())["nodes"]
         if any(n["state"] == "leaving" for n in nodes):
             break
     node.process.terminate()
     assert node.end() == 0
     client.process.send_signal(signal.SIGINT)
     assert client.end() == 130
-
-
-def address_of(node: Command) -> str:
-    line = next(line for line in node.told if "listens at" in line)
-    return next(word for word in line.split() if word.startswith("tcp://"))
 
 
 def await_file(command: Command, path: Path) -> None:
@@ -185,7 +180,7 @@ def test_the_line_that_start_prints_is_all_that_join_needs(shell: Shell) -> None
     start = shell.start("start", "--nworkers", "1", *LOOPBACK)
     line = start.line("stealmesh join stealmesh1-", "out")
     token = JoinToken.decode(line.split()[-1])
-    assert token.seeds == (address_of(start),)
+    assert token.seeds == (start.address(),)
     assert shell.key_file.stat().st_mode & 0o777 == 0o600
 
     other = shell.elsewhere("other")

@@ -168,7 +168,7 @@ MUTANTS: dict[Mutate, set[str]] = {
     a_split_leaves_the_victim_its_part: {"AssertionError", "delivery"},
     the_dead_keep_their_leases: {"progress"},
     repeated_steps_count_again: {"delivery", "custody"},
-    the_victim_keeps_its_end: {"waste", "AssertionError"},
+    the_victim_keeps_its_end: {"waste", "AssertionError", "idle"},
     the_end_is_not_told: {"leftover", "orphan"},
     nothing_is_said_again: {"progress", "leftover", "expiry"},
     nobody_refutes: {"membership", "progress"},

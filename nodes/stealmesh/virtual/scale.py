@@ -51,7 +51,9 @@ def run(
 ) -> Scale:
     """`nodes` nodes of one worker; efficiency is W / (P · makespan)."""
     begun = time.perf_counter()
-    config = config or replace(Config(), chunk_seconds_max=grain_seconds)
+    config = config or replace(
+        Config(), chunk_seconds_max=grain_seconds, fold_seconds_max=grain_seconds
+    )
     network = Network(latency_seconds, 0.3)
     world = World(seed, network=network, config=config, audit=False, hashing=False)
     first = "tcp://n0:7077"

@@ -53,7 +53,7 @@ class CostLaw:
             seconds: float = luck ** (-1 / 1.5) / 3 * self.mean_seconds
             return min(seconds, ITEM_SECONDS_MAX)
         assert self.name == "skewed"
-        return self.mean_seconds * (50.0 if luck < 0.01 else 0.5)
+        return min(self.mean_seconds * (50.0 if luck < 0.01 else 0.5), ITEM_SECONDS_MAX)
 
     def total(self, lo: int, hi: int) -> float:
         if self.name == "const":
