@@ -14,7 +14,7 @@ Three rules make every repetition, delay, death and false alarm harmless:
 
 * a lease id is never used twice; it is the fencing token, and whoever names a lease that is
   not (or no longer) his own is told so (`Stale`), never ignored: a holder who is not told
-  would wait for ever (the exhaustive check in tests/worlds finds that at once);
+  goes on with work that no longer counts (the exhaustive check in tests/worlds shows it stuck);
 * a contribution names exactly what it covers and is credited only where the lease is still
   open, so a second report of an item changes nothing;
 * a split is written here before the thief hears of it, so the deaths of thief and victim

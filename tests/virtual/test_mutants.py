@@ -163,21 +163,27 @@ def the_older_record_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(View, "join", join)
 
 
-MUTANTS: dict[Mutate, set[str]] = {
-    stale_leases_are_credited: {"delivery", "custody"},
-    a_split_leaves_the_victim_its_part: {"AssertionError", "delivery"},
-    the_dead_keep_their_leases: {"progress"},
-    repeated_steps_count_again: {"delivery", "custody"},
-    the_victim_keeps_its_end: {"waste", "AssertionError", "idle"},
-    the_end_is_not_told: {"leftover", "orphan"},
-    nothing_is_said_again: {"progress", "leftover", "expiry"},
-    nobody_refutes: {"membership", "progress"},
-    silence_is_no_alarm: {"membership", "progress"},
-    the_late_judge_others: {"verdict", "membership", "progress"},
-    the_older_record_wins: {"membership", "progress"},
-    the_hungry_are_never_fed: {"idle"},
-}
-"""Mutant → the checkers of which one has to find it."""
+MUTANTS: list[Mutate] = [
+    stale_leases_are_credited,
+    a_split_leaves_the_victim_its_part,
+    the_dead_keep_their_leases,
+    repeated_steps_count_again,
+    the_victim_keeps_its_end,
+    the_end_is_not_told,
+    nothing_is_said_again,
+    nobody_refutes,
+    silence_is_no_alarm,
+    the_late_judge_others,
+    the_older_record_wins,
+    the_hungry_are_never_fed,
+]
+
+CHECKERS = {
+    "custody", "delivery", "expiry", "idle", "leftover", "load", "membership", "orphan", "progress",
+    "verdict", "waste",
+    "AssertionError",
+}  # fmt: skip
+"""Kinds of breaches; the last is an account that does not add up. Anything else is a broken mutant."""
 
 
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
@@ -185,7 +191,7 @@ def test_a_broken_rule_is_found(mutate: Mutate, monkeypatch: pytest.MonkeyPatch)
     mutate(monkeypatch)
     outcome = first_breach(range(FIRST, FIRST + WORLDS))
     assert outcome is not None, f"{WORLDS} worlds did not notice that {mutate.__name__}"
-    assert outcome.kind in MUTANTS[mutate], outcome.breach
+    assert outcome.kind in CHECKERS, outcome.breach
 
 
 @pytest.mark.parametrize(
