@@ -34,6 +34,10 @@ class Host:
             self.pool.start(time.monotonic())
             for _ in range(workers):
                 self.take(WorkerReady)
+            # A worker speaks for itself; its process id comes from the nursery, perhaps later.
+            while len(self.pool.worker_pids()) < workers:
+                select.select([self.pool.fileno()], [], [], PATIENCE_SECONDS)
+                self.log += self.pool.collect(time.monotonic())
 
     # ------------------------------------------------------------ events
 
