@@ -110,6 +110,6 @@ def _once(
             said = {"seconds": JOB_SECONDS_MAX, "wrong": 1.0, "in_time": victims}
             print(f"stealmesh bench: no answer: {what}: {error}", file=sys.stderr)
         else:
-            if said["wrong"]:
-                print(f"stealmesh bench: a wrong answer: {what}", file=sys.stderr)
+            verdict = "wrong" if said["wrong"] else "right"
+            print(f"  {verdict} in {said['seconds']:.2f} s: {what}", file=sys.stderr)
         return said
