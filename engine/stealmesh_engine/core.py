@@ -292,7 +292,8 @@ class NodeCore:
         self.owner.place(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
-        self.view.bury(now)
+        for peer_id in self.view.bury(now):
+            self.links.mute.pop(peer_id, None)
         self._seek_the_lost(now)
         self._seek_links(now)
 
@@ -364,7 +365,11 @@ class NodeCore:
         self.story.tell(now, f"declares dead ({why})", detail=peer)
         self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
         self._verdicts[peer] = self._verdicts.get(peer, 0) + 1
-        record = self.view.judge(peer, PeerState.DEAD, now)
+        own_trouble = why == "silent" and self.me.role is Role.CLIENT
+        if own_trouble:
+            # The nodes watch each other; that it is out of a program's reach is no news for them.
+            self.links.mute[peer] = None
+        record = None if own_trouble else self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.fresh[peer] = record
             self.links.send(peer, ViewMessage([record]), now)
@@ -505,6 +510,7 @@ class NodeCore:
             return
         if self.detector.heard(peer_id, now):
             self.story.tell(now, "hears again from", detail=peer_id)
+        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
         if message.CUSTODY:
             self.links.owing[peer_id] = None

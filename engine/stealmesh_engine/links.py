@@ -131,6 +131,8 @@ class Links:
         self.seeds: dict[str, Seed] = {}
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
+        self.mute: dict[PeerId, None] = {}
+        """Nodes that are out of our reach, whatever others say of them: silent, or not to be dialled."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self._next_link = 0
@@ -496,6 +498,7 @@ class Links:
             self._report_failure()
         peer = self.peers.get(line.to)
         if peer is not None and peer.dialling == link:
+            self.mute[line.to] = None
             peer.dialling = None
             peer.attempts += 1
             if peer.link is None and self.view.is_alive(line.to):

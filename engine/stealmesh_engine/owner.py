@@ -169,7 +169,7 @@ class Owner:
             self.story.tell(now, "split", message.job, part.lid, thief)
         if not given:
             return
-        if self._may_hold(thief) or self.links.view.is_alive(thief):
+        if thief not in self.links.mute and self.links.view.is_alive(thief):
             self._grant_all(job, thief, message.nonce, now)
         self._work_changed(job, now)
 
@@ -328,6 +328,7 @@ class Owner:
             and peer.member.workers > 0
             and peer.member.state <= PeerState.SUSPECT
             and peer_id not in self.away
+            and peer_id not in self.links.mute
             and self.links.view.is_alive(peer_id)
         )
 
