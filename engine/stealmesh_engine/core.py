@@ -302,6 +302,7 @@ class NodeCore:
         then, often while a death is fresh, because a mended cut is all that may lie between."""
         self.links.give_up_waiting(now)
         self.links.reseek(now)
+        self.links.seek_remembered(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -396,7 +397,7 @@ class NodeCore:
     # ------------------------------------------------------------ links
 
     def _join(self, event: Join, now: float) -> None:
-        self.links.join(event.seeds)
+        self.links.join(event.seeds, event.remembered, now)
         if not event.seeds:
             self._announce_joined()
 

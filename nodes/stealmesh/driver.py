@@ -26,7 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
@@ -34,6 +34,8 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, LinkDown, Tick
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
+
+T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 0.25
 GATHERS_MAX = 16
@@ -134,6 +136,11 @@ class Driver:
         if left_over or (due is not None and due < self._sleeps_until):
             self._posted.extend(left_over)
             self.wake()
+
+    def consult(self, look: Callable[[NodeCore], T]) -> T:
+        """Let another thread look at the core between two steps; it must be quick."""
+        with self._turn:
+            return look(self.core)
 
     def stop(self) -> None:
         """Let `run` return, from any thread."""

@@ -99,12 +99,12 @@ class Scene:
     def address(host: int) -> str:
         return f"tcp://{Net.address(host)}:{PORT}"
 
-    def start_node(self, host: int, seeds: tuple[int, ...] = (1,)) -> Process:
+    def start_node(self, host: int, *options: str, seeds: tuple[int, ...] = (1,)) -> Process:
         """Start the node of a host and wait until it listens."""
         name = f"node{host}"
         argv = [
             sys.executable, "-m", "stealmesh", "node", "--name", name, "--nworkers", "1",
-            "--listen", self.address(host), "--key-file", str(self._key),
+            "--listen", self.address(host), "--key-file", str(self._key), *options,
         ]  # fmt: skip
         for seed in seeds:
             argv += ["--seed", self.address(seed)]
