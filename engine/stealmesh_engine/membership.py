@@ -63,6 +63,8 @@ class View:
         """The same for the records whose ids begin with each octet: where two views differ."""
         self.changes = 0
         """Counts what happened to the view: equal numbers mean that it has not changed."""
+        self.supers_changes = 0
+        """Likewise for the set of `supers()`."""
         self.told: list[PeerId] | None = None
         """The lifelines that our homes gave us; None: we know everybody and find them ourselves."""
         self.told_size = 0
@@ -145,6 +147,11 @@ class View:
         member = self.members.get(peer)
         return member is not None and member.state <= PeerState.SUSPECT
 
+    def is_dead(self, peer: PeerId) -> bool:
+        """Held for dead, or gone: not the same as unknown."""
+        member = self.members.get(peer)
+        return member is not None and member.state >= PeerState.DEAD
+
     def is_well(self, peer: PeerId) -> bool:
         """Alive, and not known to stand still."""
         member = self.members.get(peer)
@@ -170,6 +177,14 @@ class View:
     def serves(self) -> bool:
         """Do we serve as a supernode, be it for want of any?"""
         return self.me.role is Role.SUPER or (self.me.role is Role.PLAIN and not self._supers)
+
+    def knows_all(self) -> bool:
+        """Is this view meant to be whole? A leaf's is not, once there are supernodes."""
+        return self.me.role is Role.CLIENT or self.serves()
+
+    def untell(self) -> None:
+        """We are to know everybody by ourselves from now on."""
+        self.told, self.told_size = None, 0
 
     # ------------------------------------------------------------ who is around whom
 
@@ -236,12 +251,14 @@ class View:
         was = old is not None and old.state <= PeerState.SUSPECT
         is_ = new is not None and new.state <= PeerState.SUSPECT
         if was is not is_:
+            self.supers_changes += not self._supers
             rings = [(0, self._ring), *self._rings.items()]
             for number, ring in rings:
                 _move(ring, old if was else new, number, gone=was)
         was = was and old is not None and old.role is Role.SUPER
         is_ = is_ and new is not None and new.role is Role.SUPER
         if was is not is_:
+            self.supers_changes += 1
             _move(self._supers, old if was else new, 0, gone=was)
 
 

@@ -34,7 +34,6 @@ from stealmesh_protocol.messages import (
     JobSpec,
     Lease,
     Part,
-    PeerState,
     Report,
     Returned,
     Revoked,
@@ -326,9 +325,8 @@ class Owner:
             and peer.link is not None
             and peer.member.role is not Role.CLIENT
             and peer.member.workers > 0
-            and peer.member.state <= PeerState.SUSPECT
             and peer_id not in self.away
-            and self.links.view.is_alive(peer_id)
+            and self.links.view.is_well(peer_id)
         )
 
     def _grant_all(self, job: OwnedJob, thief: PeerId, nonce: int, now: float) -> None:
