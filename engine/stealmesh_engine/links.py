@@ -34,14 +34,13 @@ from stealmesh_protocol.messages import (
     Hello,
     Member,
     Message,
-    PeerState,
     Refused,
     Welcome,
 )
 
 PROTOCOL_VERSION = 1
 BACKOFF_SECONDS_MIN = 0.05
-MEMBERS_IN_WELCOME_MAX = 256
+SUPERS_IN_WELCOME = 16
 WELCOME_SECONDS = 5.0
 ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
@@ -77,8 +76,10 @@ class Peer:
     attempts: int = 0
     dial_at: float | None = None
     used: float = 0.0
+    heard_at: float = -1e9
+    """When it last said anything."""
     shown_at: float = -1e9
-    """When it was last sent our whole view."""
+    """When it was last asked where its view differs from ours."""
 
 
 @dataclass(slots=True)
@@ -253,8 +254,10 @@ class Links:
 
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
+        members = self.view.members
         for endpoint in self.endpoints_of(member)[:1]:
-            self._try_once(endpoint, now)
+            if not any(endpoint in members[peer].endpoints for peer in self.view.nodes()):
+                self._try_once(endpoint, now)
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
@@ -427,6 +430,13 @@ class Links:
         self.owing.pop(peer_id, None)
         peer.link = None
 
+    def renew(self, peer_id: PeerId, now: float) -> None:
+        """A link that we dialled brings nothing any more: try another one."""
+        peer = self.peers.get(peer_id)
+        if peer is not None and peer.link is not None and self.lines[peer.link].dialled:
+            self.hang_up(peer_id, "idle")
+            self.connect(peer_id, now)
+
     def forget(self, peer_id: PeerId) -> None:
         """This life is over: what was meant for it is dropped."""
         self.owing.pop(peer_id, None)
@@ -480,12 +490,14 @@ class Links:
         self.effects.append(Send(link, hello))
 
     def _welcome(self, sender: Member, epoch: int) -> Welcome:
-        members = [m for m in self.view.members.values() if m.state <= PeerState.SUSPECT]
+        """Whom a newcomer should know first: not everybody, but some who do."""
+        view = self.view
+        members = [view.members[peer] for peer in view.supers_near(sender.id, SUPERS_IN_WELCOME)]
         return Welcome(
             PROTOCOL_VERSION,
             self.view.me,
             sender.id,
-            members[:MEMBERS_IN_WELCOME_MAX],
+            members,
             self.runtime,
             epoch,
         )
