@@ -303,6 +303,8 @@ class NodeCore:
         self.links.give_up_waiting(now)
         self.links.reseek(now)
         self.links.seek_remembered(now)
+        if self.me.role is Role.CLIENT:
+            self._knock_up_the_mute(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -313,6 +315,13 @@ class NodeCore:
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
             self.links.knock(self.rng.choice(dead), now)
+
+    def _knock_up_the_mute(self, now: float) -> None:
+        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
+        off looks well: see who lives at its address."""
+        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
+        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
+            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
@@ -369,7 +378,7 @@ class NodeCore:
         own_trouble = why == "silent" and self.me.role is Role.CLIENT
         if own_trouble:
             # The nodes watch each other; that it is out of a program's reach is no news for them.
-            self.links.mute[peer] = None
+            self.links.misses(peer)
         record = None if own_trouble else self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.fresh[peer] = record
@@ -480,13 +489,18 @@ class NodeCore:
         if peer is not None:
             peer.member = record
         if record.state <= PeerState.SUSPECT:
-            if peer is not None and peer.link is not None:
+            if peer is not None and peer.link is not None and not self._goes_by_own_ears(record.id):
                 self._watch(peer, now)
             self._seek_links(now)
             self.owner.place(now)
         elif peer is None or peer.link is None:
             self._bereft(record.id, now)
             self.links.forget(record.id)
+
+    def _goes_by_own_ears(self, peer: PeerId) -> bool:
+        """A program waits for what its holders say to itself: that others hear them is no help."""
+        judged = peer in self.detector.watches or peer in self.links.mute
+        return self.me.role is Role.CLIENT and judged
 
     def _is_predecessor(self, record: Member) -> bool:
         """Somebody believes in a process that had our own address before us."""
