@@ -330,6 +330,8 @@ class NodeCore:
         self.links.give_up_waiting(now)
         self.links.reseek(now)
         self.links.seek_remembered(now)
+        if self.me.role is Role.CLIENT:
+            self._knock_up_the_mute(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -342,6 +344,13 @@ class NodeCore:
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
             self.links.knock(self.rng.choice(dead), now)
+
+    def _knock_up_the_mute(self, now: float) -> None:
+        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
+        off looks well: see who lives at its address."""
+        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
+        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
+            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""

@@ -206,6 +206,7 @@ class Life:
         self.links.renew(peer, now)
         self._choose_observers(now)
         if self.view.me.role is Role.CLIENT and not self._hears_any(self.observers, now):
+            self.links.misses(peer)
             self.bereft(peer, now)  # there is nobody who could tell us that it lives
 
     def _unshun(self, now: float) -> None:
@@ -323,7 +324,7 @@ class Life:
         """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
         self.story.tell(now, "cannot reach", detail=peer)
         self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
-        self.links.mute[peer] = None
+        self.links.misses(peer)
         del self.holders[peer]
         self.detector.forget(peer)
         self.links.renew(peer, now)

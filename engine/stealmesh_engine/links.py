@@ -252,11 +252,17 @@ class Links:
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
 
+    def misses(self, peer_id: PeerId) -> None:
+        """It is out of our reach: its address is worth another look, and no work goes there."""
+        self.mute[peer_id] = None
+        self._all_found = False
+
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
         members = self.view.members
         for endpoint in self.endpoints_of(member)[:1]:
-            if not any(endpoint in members[peer].endpoints for peer in self.view.nodes()):
+            others = (peer for peer in self.view.nodes() if peer != member.id)
+            if not any(endpoint in members[peer].endpoints for peer in others):
                 self._try_once(endpoint, now)
 
     def endpoints_of(self, member: Member) -> list[str]:
@@ -468,7 +474,8 @@ class Links:
 
     def _known_endpoints(self) -> set[str]:
         """Where somebody lives as far as we know."""
-        return {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+        heard = (peer for peer in self.view.nodes() if peer not in self.mute)
+        return {e for peer in heard for e in self.view.members[peer].endpoints}
 
     def _try_once(self, endpoint: str, now: float) -> None:
         if endpoint not in self.seeds:
@@ -538,7 +545,7 @@ class Links:
             self._report_failure()
         peer = self.peers.get(line.to)
         if peer is not None and peer.dialling == link:
-            self.mute[line.to] = None
+            self.misses(line.to)
             peer.dialling = None
             peer.attempts += 1
             if peer.link is None and self.view.is_alive(line.to):
