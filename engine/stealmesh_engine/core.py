@@ -455,8 +455,9 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
-        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
+        if peer_id in self.links.mute:
+            self.links.hears(peer_id)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
             if not peer.channel.accept(event.seq, event.octets):
