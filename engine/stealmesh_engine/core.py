@@ -286,9 +286,12 @@ class NodeCore:
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)
+        if self.owner.jobs or self.life.holders:
+            self.life.follow(self.owner.holders(), now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
-        self.view.bury(now)
+        for peer_id in self.view.bury(now):
+            self.links.mute.pop(peer_id, None)
         self._seek_the_lost(now)
         self._seek_links(now)
 
@@ -327,6 +330,7 @@ class NodeCore:
         then, often while a death is fresh, because a mended cut is all that may lie between."""
         self.links.give_up_waiting(now)
         self.links.reseek(now)
+        self.links.seek_remembered(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -360,7 +364,7 @@ class NodeCore:
     # ------------------------------------------------------------ links
 
     def _join(self, event: Join, now: float) -> None:
-        self.links.join(event.seeds)
+        self.links.join(event.seeds, event.remembered, now)
         if not event.seeds:
             self._announce_joined()
 
@@ -445,6 +449,7 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
+        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
         if message.CUSTODY:
             self.links.owing[peer_id] = None

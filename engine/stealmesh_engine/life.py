@@ -25,7 +25,7 @@ an address after the ZeroMQ guide's "peer is gone when its socket is".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -88,6 +88,8 @@ class Life:
         """Whom we beat to."""
         self.charges: dict[PeerId, None] = {}
         """Whom we judge."""
+        self.holders: dict[PeerId, None] = {}
+        """Who has work of ours and is watched for that reason alone."""
         self.homeless_since: float | None = None
         self.refuted_at: list[float] = []
         """When we last had to say that we are not dead."""
@@ -224,6 +226,18 @@ class Life:
         self.detector.watch(peer, now, patience)
         self.plan_look(now + patience)
 
+    def follow(self, holders: Collection[PeerId], now: float) -> None:
+        """These hold work that is ours, and name it in every beat: from whom nothing comes we take
+        it back, whatever others hear of them."""
+        for peer in [p for p in self.holders if p not in holders]:
+            del self.holders[peer]
+            if peer not in self.charges and peer not in self.observers:
+                self.detector.forget(peer)
+        for peer in holders:
+            if peer not in self.detector.watches and peer not in self.links.mute:
+                self.holders[peer] = None
+                self.watch(peer, now, self.config.silence_seconds)
+
     def plan_look(self, at: float) -> None:
         self.look_at = at if self.look_at is None else min(self.look_at, at)
 
@@ -288,6 +302,8 @@ class Life:
         for peer in found.ripe:
             if peer in self.charges:
                 self._judge(peer, now)
+            elif peer in self.holders:
+                self._out_of_reach(peer, now)
             elif peer in self.detector.watches:
                 self.dead(peer, now, "silent")
         soonest = self.detector.next_look()
@@ -302,6 +318,16 @@ class Life:
         self.links.probe(peer)
         self._suspicions.setdefault(peer, Suspicion()).listening = False
         self._ask_others(peer, Finding.SILENT, now)
+
+    def _out_of_reach(self, peer: PeerId, now: float) -> None:
+        """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
+        self.story.tell(now, "cannot reach", detail=peer)
+        self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
+        self.links.mute[peer] = None
+        del self.holders[peer]
+        self.detector.forget(peer)
+        self.links.renew(peer, now)
+        self.bereft(peer, now)
 
     def _ask_others(self, peer: PeerId, finding: Finding, now: float) -> None:
         vote = Vote(peer, self.view.members[peer].incarnation, finding)
@@ -457,6 +483,7 @@ class Life:
     def _over(self, peer: PeerId, now: float) -> None:
         self.detector.forget(peer)
         self.charges.pop(peer, None)
+        self.holders.pop(peer, None)
         self._suspicions.pop(peer, None)
         self._stalled.pop(peer, None)
         self._fenced.pop(peer, None)

@@ -118,12 +118,12 @@ class View:
 
     # ------------------------------------------------------------ the dead
 
-    def bury(self, now: float) -> None:
+    def bury(self, now: float) -> list[PeerId]:
         """Forget those who have been dead for long: a rumour that old does not travel any more."""
-        if not self._graves:
-            return
-        for peer in [p for p, since in self._graves.items() if now - since > TOMBSTONE_SECONDS]:
+        long_dead = [p for p, since in self._graves.items() if now - since > TOMBSTONE_SECONDS]
+        for peer in long_dead:
             self.drop(peer)
+        return long_dead
 
     def drop(self, peer: PeerId) -> None:
         """Forget a record altogether."""

@@ -68,6 +68,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         type=octets,
         help="of each worker process, as in 512M or 4GiB",
     )
+    parser.add_argument(
+        "--no-peer-cache", action="store_true",
+        help="neither use nor keep the addresses of peers of earlier lives ($XDG_STATE_HOME/stealmesh/peers)",
+    )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 
