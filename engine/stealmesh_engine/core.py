@@ -228,7 +228,8 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         holder, trade = self.holder, self.trade
-        holder.flush_reports(now, self._report_patience())
+        if holder.jobs or holder.report_at is not None:
+            holder.flush_reports(now, self._report_patience())
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -438,7 +439,9 @@ class NodeCore:
             self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.links.probe(peer_id)
-        if self.view.is_alive(peer_id):
+        if self.news.is_stranger(peer_id):
+            self.view.drop(peer_id)
+        elif self.view.is_alive(peer_id):
             self.links.connect(peer_id, now)
 
     # ------------------------------------------------------------ what peers say
@@ -478,8 +481,9 @@ class NodeCore:
             self._happened(self.links.introduced(link, message), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
-            for record in message.members:
-                self.life.learn(record, now, message.sender.id)
+            if self.view.told is None:  # else our homes know better whom we should know
+                for record in message.members:
+                    self.life.learn(record, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:

@@ -210,7 +210,9 @@ class Life:
         self.detector.forget(peer)
         self.links.renew(peer, now)
         self._choose_observers(now)
-        if self.view.me.role is Role.CLIENT and not self._hears_any(self.observers, now):
+        if self.view.me.role is Role.CLIENT and not self._hears_any(
+            self.observers, self.config.silence_seconds, now
+        ):
             self.links.misses(peer)
             self.bereft(peer, now)  # there is nobody who could tell us that it lives
 
@@ -221,7 +223,8 @@ class Life:
 
     def _feel_homeless(self, now: float) -> None:
         """Since when has no supernode been heard?"""
-        if self.view.serves() or self._hears_any(self.observers, now):
+        silence = self.config.silence_seconds
+        if self.view.serves() or self._hears_any(self.observers, silence, now):
             self.homeless_since = None
         elif self.homeless_since is None:
             self.homeless_since = now
@@ -327,11 +330,14 @@ class Life:
                 self._over(peer, now)
                 self.forget(peer)
         for peer in found.ripe:
+            watch = self.detector.watches.get(peer)
+            if watch is None or watch.suspect_since is None:
+                continue  # an earlier one of these has changed that
             if peer in self.charges:
                 self._judge(peer, now)
             elif peer in self.holders:
                 self._out_of_reach(peer, now)
-            elif peer in self.detector.watches:
+            else:
                 self.dead(peer, now, "silent")
         soonest = self.detector.next_look()
         self.look_at = None if soonest is None else max(soonest, now + 0.01)
@@ -463,21 +469,25 @@ class Life:
     def _doubts_itself(self, now: float) -> bool:
         """Most of them at once, and no other supernode in hearing: it may well be us."""
         watches = self.detector.watches
-        silent = sum(
-            1 for p in self.charges if p in watches and watches[p].suspect_since is not None
-        )
-        few = silent < 2 or silent < DOUBT_SHARE * len(self.charges)
-        if few or self._hears_any(self.view.supers(), now):
-            self._doubt_since = None
+        silent = [p for p in self.charges if p in watches and watches[p].suspect_since is not None]
+        few = len(silent) < 2 or len(silent) < DOUBT_SHARE * len(self.charges)
+        if few or self._hears_any(self.view.supers(), 2 * self.config.beat_seconds, now):
+            if self._doubt_since is not None:
+                # It was us. Others will be heard again, too, each in its time.
+                self._doubt_since = None
+                for peer in silent:
+                    self._acquit(peer)
+                    self.watch(peer, now, self.config.silence_seconds)
+                return True
             return False
         if self._doubt_since is None:
             self._doubt_since = now
-            self.story.tell(now, "doubts itself", detail=f"{silent} of {len(self.charges)}")
+            self.story.tell(now, "doubts itself", detail=f"{len(silent)} of {len(self.charges)}")
             self.counters["doubts"] = self.counters.get("doubts", 0) + 1
         return now - self._doubt_since < self.config.doubt_seconds
 
-    def _hears_any(self, candidates: list[PeerId], now: float) -> bool:
-        silence, peers = self.config.silence_seconds, self.links.peers
+    def _hears_any(self, candidates: list[PeerId], silence: float, now: float) -> bool:
+        peers = self.links.peers
         return any(
             p in peers and peers[p].link is not None and now - peers[p].heard_at < silence
             for p in candidates

@@ -143,6 +143,7 @@ class Links:
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self._next_link = 0
+        self._give_up_at = 0.0
         self._sought = -1
         self._all_found = False
         self._refusal: tuple[str, str] | None = None
@@ -249,6 +250,9 @@ class Links:
 
     def give_up_waiting(self, now: float) -> None:
         """Hang up where somebody listens and says nothing: its process may never run again."""
+        if now < self._give_up_at:
+            return
+        self._give_up_at = now + WELCOME_SECONDS / 5
         for link, line in list(self.lines.items()):
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
@@ -329,6 +333,8 @@ class Links:
 
     def retire(self, links_max: int, now: float) -> None:
         """Close the least recently used links that we dialled, beyond `links_max` of them."""
+        if len(self.peers) <= links_max:
+            return
         ours = [
             (peer.used, peer_id)
             for peer_id, peer in self.ready()
