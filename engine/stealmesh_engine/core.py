@@ -24,6 +24,9 @@ from msgspec.structs import replace
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
+from stealmesh_engine.durable import EVENTS as DURABLE_EVENTS
+from stealmesh_engine.durable import MESSAGES as DURABLE_MESSAGES
+from stealmesh_engine.durable import Durable
 from stealmesh_engine.effects import (
     Effect,
     Hangup,
@@ -147,6 +150,9 @@ class NodeCore:
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
+        self.durable = Durable(
+            config, self.links, self.owner, self.holder, story, effects, counters
+        )
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
@@ -218,21 +224,21 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
             self.holder.patrol(now)
+        if self.durable.homes.due is not None and now >= self.durable.homes.due:
+            self.durable.homes.look(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
 
     def _conclude(self, now: float) -> None:
         """What every step ends with."""
         self.links.dial_due(now)
-        holder, trade = self.holder, self.trade
-        holder.flush_reports(now, self._report_patience())
-        if holder.slots:
-            holder.dispatch(now)
-            trade.feed_hungry(now)
-            trade.keep_spare()
-            trade.seek(now)
-        else:
-            trade.seek_at = None  # nobody to feed: no reason to wake up either
+        self._work(now)
+        while self.links.own_mail or self.durable.homes.has_news:
+            for _ in range(len(self.links.own_mail)):
+                message = self.links.own_mail.popleft()
+                _MESSAGES[type(message)](self, self.me.id, message, now)
+            self.durable.homes.conclude(now)
+            self._work(now)
         if self._drain_until is not None and not self._left:
             self._leave_when_done(now)
         self.links.acknowledge(all_owed=False)
@@ -247,7 +253,20 @@ class NodeCore:
         self._due = self._soonest()
         if self.auditing:
             self.owner.audit()
-            holder.audit()
+            self.holder.audit()
+            self.durable.homes.audit()
+
+    def _work(self, now: float) -> None:
+        """Tell of what is finished, see that workers have something to do, then others, then we."""
+        holder, trade = self.holder, self.trade
+        holder.flush_reports(now, self._report_patience())
+        if holder.slots:
+            holder.dispatch(now)
+            trade.feed_hungry(now)
+            trade.keep_spare()
+            trade.seek(now)
+        else:
+            trade.seek_at = None  # nobody to feed: no reason to wake up either
 
     def _report_patience(self) -> float:
         """In a small mesh every report goes out at once."""
@@ -266,6 +285,7 @@ class NodeCore:
             self.holder.patrol_at,
             self.holder.report_at,
             self.trade.seek_at,
+            self.durable.homes.due,
             self.inquiries.until,
             self._drain_until,
         ):
@@ -288,6 +308,7 @@ class NodeCore:
             pages = self.holder.loads_for(peer_id, now) if self.holder.jobs else []
             for loads in pages or [[]]:
                 self.links.send(peer_id, Beat(incarnation, digest, queued, loads, tells), now)
+        self.durable.beat(now)
         self.owner.expire(now)
         self.owner.place(now)
         self.holder.ask_for_functions(now)
@@ -380,6 +401,7 @@ class NodeCore:
         self.neighbours_jobs.pop(peer, None)
         self.owner.fence(peer, now)
         self.holder.owner_gone(peer, now)
+        self.durable.peer_gone(peer, now)
 
     def _gossip(self) -> None:
         self._gossip_at = None
@@ -422,6 +444,7 @@ class NodeCore:
             self.story.tell(now, "was forgotten by", detail=peer_id)
             self.owner.fence(peer_id, now)
             self.holder.owner_gone(peer_id, now)
+            self.durable.peer_gone(peer_id, now)
         for peer_id in happened.up:
             self._peer_up(self.links.peers[peer_id], now)
         for peer_id in happened.cut:
@@ -440,6 +463,8 @@ class NodeCore:
             self.links.send(peer.member.id, StatusGet(nonce), now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
         self.owner.place(now)
+        if peer.member.role is not Role.CLIENT:
+            self.durable.met(peer.member.id, now)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -545,7 +570,7 @@ class NodeCore:
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
-            self.owner.renew(peer_id, message.loads, now)
+            self.owner.renew(peer_id, self.durable.judged(message.loads), now)
         if message.queued_seconds:
             self.trade.hinted(peer_id, message.queued_seconds, now)
         peer = self.links.peers[peer_id]
@@ -596,28 +621,37 @@ class NodeCore:
             self.links.send(peer_id, Returned(message.spec.job, parts), now)
             return
         self.trade.received(message.nonce, now)
+        if self.durable.refuses(peer_id, message.spec, now):
+            self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
+            return
         self.holder.granted(message, now)
 
     def _on_revoked(self, peer_id: PeerId, message: Revoked, now: float) -> None:
-        self.holder.revoked(message, now)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.revoked(message, now)
 
     def _on_withdraw(self, peer_id: PeerId, message: Withdraw, now: float) -> None:
-        self.holder.withdrawn(message)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.withdrawn(message)
 
     def _on_closed(self, peer_id: PeerId, message: Closed, now: float) -> None:
-        self.holder.closed(message.job, now, stop=False)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.closed(message.job, now, stop=False)
 
     def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
-        self.owner.split(peer_id, message, now)
+        if not self.durable.took(peer_id, message, now):
+            self.owner.split(peer_id, message, now)
 
     def _on_report(self, peer_id: PeerId, message: Report, now: float) -> None:
-        self.owner.report(peer_id, message, now)
+        if not self.durable.took(peer_id, message, now):
+            self.owner.report(peer_id, message, now)
 
     def _on_commit(self, peer_id: PeerId, message: Commit, now: float) -> None:
         self.owner.commit(peer_id, message, now)
 
     def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
-        self.owner.returned(peer_id, message, now)
+        if not self.durable.took(peer_id, message, now):
+            self.owner.returned(peer_id, message, now)
 
     def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
         self.owner.function_wanted(peer_id, message.digest, now)
@@ -695,8 +729,9 @@ class NodeCore:
         self.holder.draining = True
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
-        for job in list(self.owner.jobs):
-            self.owner.cancel_job(CancelJob(job), now)
+        for job, owned in list(self.owner.jobs.items()):
+            if owned.keeping is None:
+                self.owner.cancel_job(CancelJob(job), now)
         self.holder.return_untouched(now)
         self.holder.return_explore(now)
 
@@ -737,6 +772,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     CancelItems: NodeCore._cancel_items,
     CancelJob: NodeCore._cancel_job,
     AskStatus: NodeCore._ask_status,
+    **dict.fromkeys(DURABLE_EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
@@ -759,4 +795,5 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
+    **dict.fromkeys(DURABLE_MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

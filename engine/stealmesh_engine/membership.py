@@ -110,6 +110,11 @@ class View:
             self._nodes = sorted(p for p, m in self.members.items() if m.state <= PeerState.SUSPECT)
         return self._nodes
 
+    def supers(self) -> list[PeerId]:
+        """The living supernodes in the order of ids; every living node where there is none."""
+        found = [p for p in self.nodes() if self.members[p].role is Role.SUPER]
+        return found or self.nodes()
+
     def lifelines(self, degree_max: int) -> list[PeerId]:
         """Our fixed neighbours: at most `degree_max`, at distances 1, b, b**2 … on the ring of ids."""
         ring = self.nodes()

@@ -37,17 +37,24 @@ from stealmesh_protocol.checks import CHECKS, Fault
 from stealmesh_protocol.errors import LocalProtocolError, RemoteProtocolError, Severity
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Ack,
     Beat,
     Bye,
     Closed,
+    Fetch,
     FnGet,
+    Forget,
     Hello,
+    Here,
+    KeptUpto,
     Message,
     Nothing,
     Piece,
     Refused,
     Sated,
+    Seek,
     Status,
     StatusGet,
     Steal,
@@ -74,7 +81,10 @@ assert HEADER.size == limits.HEADER_OCTETS
 
 _BODY_OCTETS_MAX: dict[type[Message], int] = {
     **dict.fromkeys(
-        (Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+        (
+            *(Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+            *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
+        ),
         limits.SMALL_BODY_OCTETS,
     ),
     **dict.fromkeys((Welcome, Beat, View, Status), limits.CONTROL_BODY_OCTETS),

@@ -26,15 +26,21 @@ from enum import Enum, auto
 
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Ack,
     Beat,
     Bye,
     Closed,
     Commit,
+    Fetch,
+    Fetched,
     FnGet,
     FnPut,
     Grant,
     Hello,
+    Here,
+    Launch,
     Message,
     Nothing,
     Piece,
@@ -44,10 +50,12 @@ from stealmesh_protocol.messages import (
     Revoked,
     Role,
     Sated,
+    Seek,
     Split,
     Status,
     StatusGet,
     Steal,
+    Supply,
     View,
     Welcome,
     Withdraw,
@@ -95,12 +103,15 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 _FROM_HOLDERS = _kinds(Split, Report, Commit, Returned)
 _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
 _THIEVES = _kinds(Steal, Sated)
+_FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
+_TO_PATRONS = _kinds(Accepted, Here, Fetched)
+"""A client with durable jobs talks to their home as any node would that has lost it."""
 _BOTH_WAYS = _kinds(Bye, Beat, Ack, View, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
 
-A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS
+A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRONS
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""
 
-A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES
+A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES | _TO_PATRONS
 """It holds no leases, so nobody grants it any or takes some away."""
 
 _EVERYTHING: Kinds = frozenset(MESSAGES)

@@ -24,12 +24,12 @@ from msgspec import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
 from stealmesh.virtual.workers import CODEC
-from stealmesh_engine.effects import Deliver
+from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import CancelItems, Heard
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_protocol.ids import JobId, LeaseId
-from stealmesh_protocol.messages import Commit, JobKind, Report, Role
+from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
@@ -80,6 +80,10 @@ class Checkers:
         """Of control messages, each second and each link; None: not checked."""
         self.rate_max = 0
         self.queue_max = 0
+        self.safe: dict[JobId, IntervalSet] = {}
+        """Items of durable jobs that are credited for good: who runs one again repeats it."""
+        self.repeated: dict[JobId, int] = {}
+        """Of these, how many were handed to a worker once more."""
         self._loads: dict[int, Load] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -177,6 +181,9 @@ class Checkers:
         held = sum(len(job.bags.leases) for job in core.holder.jobs.values())
         if self._steps % (1 + held // AUDIT_INTERVALS) == 0:
             core.holder.audit()
+        for copy in core.durable.homes.copies.values():
+            if self._steps % (1 + len(copy.covered) // AUDIT_INTERVALS + copy.entries // 16) == 0:
+                copy.audit()
 
     # ------------------------------------------------------------ custody
 
@@ -239,6 +246,32 @@ class Checkers:
                 self._idle[process.number] = now
             elif now - since > STARVING_SECONDS:
                 raise Breach("idle", f"{process.name} has had nothing to do since {since:.3f}")
+
+    # ------------------------------------------------------------ durable jobs
+
+    def note_safe(self) -> None:
+        """Remember what the homes of durable jobs hold safely at this moment."""
+        for process in self.world.living():
+            for job, lead in process.core.durable.homes.leads.items():
+                safe = self.safe.setdefault(job, IntervalSet())
+                for lo, hi in lead.safe:
+                    safe.add(lo, hi)
+
+    def runs(self, effect: RunChunk) -> None:
+        """A worker is handed a chunk."""
+        safe = self.safe.get(effect.spec.job)
+        if safe is not None:
+            again = sum(hi - lo for lo, hi in safe.overlap(effect.lo, effect.hi))
+            self.repeated[effect.spec.job] = self.repeated.get(effect.spec.job, 0) + again
+
+    def fetched(self, work: Work, lo: int, kept: Kept, blob: bytes) -> None:
+        """A client got a result of a durable job, and had everything below `lo`."""
+        where = f"durable job {work.number} [{kept.lo}, {kept.hi})"
+        self.that(kept.lo <= lo < kept.hi <= work.total, "delivery", f"{where} follows {lo}")
+        if work.spec.kind is JobKind.REDUCE:
+            whole = (kept.part.lo, kept.part.hi) == (kept.lo, kept.hi) and kept.lo == lo
+            self.that(whole, "delivery", f"{where}: part of a partial")
+        self._check_value(work, Deliver(work.spec.job, kept.part, blob, kept.lo, kept.hi))
 
     # ------------------------------------------------------------ the end
 
