@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.copies import CANCELLED, EXPIRED, Copy, Entry, News
@@ -28,7 +29,7 @@ from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import OwnedJob, Owner, line_of
 from stealmesh_engine.rendezvous import ranked
-from stealmesh_protocol.ids import PeerId, reign_leases
+from stealmesh_protocol.ids import PeerId, reign_lease
 from stealmesh_protocol.messages import (
     Accepted,
     Closed,
@@ -139,7 +140,7 @@ class Lead:
             copy.total,
             copy.total,
             whole_parts=copy.spec.kind is JobKind.REDUCE,
-            lids=reign_leases(copy.reign.term),
+            name=partial(reign_lease, copy.reign.term),
         )
         for lo, hi in (*copy.covered, *copy.lost):
             ledger.settle(lo, hi)
@@ -282,11 +283,11 @@ class Lead:
                 told.setdefault(holder, []).append(interval)
         for holder, intervals in told.items():
             self.links.send(holder, Settled(self.copy.spec.job, intervals), now)
+        if first or not self.unsettled:
+            self.owner.work_changed(self.copy.spec.job, now)
         self.tell_clients(now)
         for client in list(self._watchers):
             self._show(client, self._watchers[client], now, wait=True)
-        if first or not self.unsettled:
-            self.owner.work_changed(self.copy.spec.job, now)
 
     def tell_clients(self, now: float) -> None:
         """Those who wait for the word that the job, or more of it, is accepted (while there is room)."""

@@ -29,9 +29,8 @@ not hold back its neighbours' results.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count
 
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_protocol.ids import LeaseId, PeerId, granted_lease, root_of
@@ -100,11 +99,11 @@ class IndexedLedger:
         released: int = 0,
         *,
         whole_parts: bool = False,
-        lids: Iterator[LeaseId] | None = None,
+        name: Callable[[int], LeaseId] = granted_lease,
     ) -> None:
         assert 0 <= released <= total
-        self._lids = lids or map(granted_lease, count(1))
-        """Where the names of new leases come from."""
+        self._name = name
+        """The id of the how-manieth grant."""
         self.total = total
         self.released = released
         self.whole_parts = whole_parts
@@ -117,6 +116,7 @@ class IndexedLedger:
         self.rerun = 0
         """Items that had to be leased again because their holder was gone."""
         self._by_holder: dict[PeerId, dict[LeaseId, None]] = {}
+        self._grants = 0
 
     # -- growing
 
@@ -142,7 +142,8 @@ class IndexedLedger:
         taken = self.free.take_first(self.free.size if items_max is None else items_max)
         if taken is None:
             return None
-        lid = next(self._lids)
+        self._grants += 1
+        lid = self._name(self._grants)
         self.leases[lid] = Lent(holder, IntervalSet([taken]), deadline)
         self._by_holder.setdefault(holder, {})[lid] = None
         self.leased += taken[1] - taken[0]

@@ -61,6 +61,7 @@ def snapshot(core: NodeCore) -> bytes:
             "steals_out": core.trade.given,
             "executed": core.holder.executed,
             "build": me.build,
+            "leads": [job.hex() for job in core.durable.homes.leads],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,

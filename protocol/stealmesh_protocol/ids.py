@@ -7,8 +7,6 @@ an id's bytes except where the docstring of the constructor says so.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from itertools import count
 
 PeerId = bytes
 """16 random bytes, drawn once per process life. A restarted process is another peer."""
@@ -54,13 +52,14 @@ def child_lease(root: LeaseId, number: int) -> LeaseId:
     return (root >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS) | number
 
 
-def reign_leases(term: int) -> Iterator[LeaseId]:
-    """The lease ids of a durable job's home: no two reigns have one in common.
+def reign_lease(term: int, number: int) -> LeaseId:
+    """The lease id of a durable job's `number`-th grant (from 1) under the home of this term.
 
-    Durable jobs have no bags that split off others, so the lower half of the number counts the
-    grants and the upper half is the term.
+    No two terms have one in common. Durable jobs have no bags that split off others, so the lower
+    half of the number counts the grants and the upper half is the term.
     """
-    return count((term << LEASE_STRIDE_BITS) + 1)
+    assert 0 < number < 1 << LEASE_STRIDE_BITS
+    return (term << LEASE_STRIDE_BITS) | number
 
 
 def root_of(lease: LeaseId) -> LeaseId:

@@ -82,7 +82,8 @@ def test_home_after_home_dies() -> None:
     job = scene.launch(1500)
     for _ in range(4):
         enough = scene.safe_items(job) + 150
-        scene.until(lambda enough=enough: scene.safe_items(job) >= enough)
+        while scene.safe_items(job) < enough:
+            scene.run(0.01)
         scene.crash(scene.at_home(job))
         scene.until(lambda: scene.home(job) is not None)
         scene.until(lambda: scene.lead(scene.at_home(job), job).gathering is None)

@@ -68,6 +68,11 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         type=octets,
         help="of each worker process, as in 512M or 4GiB",
     )
+    parser.add_argument(
+        "--state", metavar="DIR", default="",
+        help="where durable jobs outlive this process, 'off' for nowhere (default: the user's state "
+        "directory for this mesh and address; nowhere for a port of chance)",
+    )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 
