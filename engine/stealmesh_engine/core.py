@@ -22,11 +22,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from stealmesh_engine import durable
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
-from stealmesh_engine.durable import EVENTS as DURABLE_EVENTS
-from stealmesh_engine.durable import MESSAGES as DURABLE_MESSAGES
-from stealmesh_engine.durable import Durable
 from stealmesh_engine.effects import (
     Effect,
     Hangup,
@@ -150,9 +148,7 @@ class NodeCore:
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
-        self.durable = Durable(
-            config, self.links, self.owner, self.holder, story, effects, counters
-        )
+        self.durable = durable.Durable(self.owner, self.holder)
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
@@ -224,8 +220,7 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
             self.holder.patrol(now)
-        if self.durable.homes.due is not None and now >= self.durable.homes.due:
-            self.durable.homes.look(now)
+        self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
 
@@ -313,7 +308,8 @@ class NodeCore:
         self.owner.place(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
-        self.view.bury(now)
+        for peer_id in self.view.bury(now):
+            self.links.mute.pop(peer_id, None)
         self._seek_the_lost(now)
         self._seek_links(now)
 
@@ -322,6 +318,7 @@ class NodeCore:
         then, often while a death is fresh, because a mended cut is all that may lie between."""
         self.links.give_up_waiting(now)
         self.links.reseek(now)
+        self.links.seek_remembered(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -385,7 +382,11 @@ class NodeCore:
         self.story.tell(now, f"declares dead ({why})", detail=peer)
         self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
         self._verdicts[peer] = self._verdicts.get(peer, 0) + 1
-        record = self.view.judge(peer, PeerState.DEAD, now)
+        own_trouble = why == "silent" and self.me.role is Role.CLIENT
+        if own_trouble:
+            # The nodes watch each other; that it is out of a program's reach is no news for them.
+            self.links.mute[peer] = None
+        record = None if own_trouble else self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.fresh[peer] = record
             self.links.send(peer, ViewMessage([record]), now)
@@ -399,6 +400,10 @@ class NodeCore:
         self.detector.forget(peer)
         self.trade.forget(peer)
         self.neighbours_jobs.pop(peer, None)
+        self._unmoored(peer, now)
+
+    def _unmoored(self, peer: PeerId, now: float) -> None:
+        """What we had with it, or it with us, is void: work, ledgers, copies."""
         self.owner.fence(peer, now)
         self.holder.owner_gone(peer, now)
         self.durable.peer_gone(peer, now)
@@ -413,7 +418,7 @@ class NodeCore:
     # ------------------------------------------------------------ links
 
     def _join(self, event: Join, now: float) -> None:
-        self.links.join(event.seeds)
+        self.links.join(event.seeds, event.remembered, now)
         if not event.seeds:
             self._announce_joined()
 
@@ -442,9 +447,7 @@ class NodeCore:
     def _happened(self, happened: Happened, now: float) -> None:
         for peer_id in happened.reset:
             self.story.tell(now, "was forgotten by", detail=peer_id)
-            self.owner.fence(peer_id, now)
-            self.holder.owner_gone(peer_id, now)
-            self.durable.peer_gone(peer_id, now)
+            self._unmoored(peer_id, now)
         for peer_id in happened.up:
             self._peer_up(self.links.peers[peer_id], now)
         for peer_id in happened.cut:
@@ -463,8 +466,7 @@ class NodeCore:
             self.links.send(peer.member.id, StatusGet(nonce), now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
         self.owner.place(now)
-        if peer.member.role is not Role.CLIENT:
-            self.durable.met(peer.member.id, now)
+        self.durable.met(peer.member, now)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -530,6 +532,7 @@ class NodeCore:
             return
         if self.detector.heard(peer_id, now):
             self.story.tell(now, "hears again from", detail=peer_id)
+        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
@@ -570,7 +573,7 @@ class NodeCore:
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
-            self.owner.renew(peer_id, self.durable.judged(message.loads), now)
+            self.owner.renew(peer_id, message.loads, now)
         if message.queued_seconds:
             self.trade.hinted(peer_id, message.queued_seconds, now)
         peer = self.links.peers[peer_id]
@@ -639,19 +642,16 @@ class NodeCore:
             self.holder.closed(message.job, now, stop=False)
 
     def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
-        if not self.durable.took(peer_id, message, now):
-            self.owner.split(peer_id, message, now)
+        self.owner.split(peer_id, message, now)
 
     def _on_report(self, peer_id: PeerId, message: Report, now: float) -> None:
-        if not self.durable.took(peer_id, message, now):
-            self.owner.report(peer_id, message, now)
+        self.owner.report(peer_id, message, now)
 
     def _on_commit(self, peer_id: PeerId, message: Commit, now: float) -> None:
         self.owner.commit(peer_id, message, now)
 
     def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
-        if not self.durable.took(peer_id, message, now):
-            self.owner.returned(peer_id, message, now)
+        self.owner.returned(peer_id, message, now)
 
     def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
         self.owner.function_wanted(peer_id, message.digest, now)
@@ -772,7 +772,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     CancelItems: NodeCore._cancel_items,
     CancelJob: NodeCore._cancel_job,
     AskStatus: NodeCore._ask_status,
-    **dict.fromkeys(DURABLE_EVENTS, lambda core, event, now: core.durable.told(event, now)),
+    **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
@@ -795,5 +795,5 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
-    **dict.fromkeys(DURABLE_MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
+    **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import (
     AbolishJob,
     AttachJob,
@@ -22,25 +20,21 @@ from stealmesh_engine.events import (
     Written,
 )
 from stealmesh_engine.holder import Holder
-from stealmesh_engine.links import Links
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.patron import Patron
-from stealmesh_engine.story import Story
 from stealmesh_engine.succession import WORDS, Homes, sought_at
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Accepted,
     Fetched,
     Here,
-    JobLoad,
     JobSpec,
+    Member,
     Message,
     Reign,
-    Report,
-    Returned,
+    Role,
     Seek,
     Settled,
-    Split,
     Standing,
 )
 
@@ -48,21 +42,16 @@ from stealmesh_protocol.messages import (
 class Durable:
     """Everything about jobs that outlive their submitters, at one peer."""
 
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        owner: Owner,
-        holder: Holder,
-        story: Story,
-        effects: list[Effect],
-        counters: dict[str, int],
-    ) -> None:
+    def __init__(self, owner: Owner, holder: Holder) -> None:
+        config, links, story = owner.config, owner.links, owner.story
+        self.config = config
         self.links = links
         self.owner = owner
+        self._beat_at = -1e9
         self.holder = holder
-        self.homes = Homes(config, links, owner, story, effects, counters)
-        self.patron = Patron(config, links, effects)
+        self.homes = Homes(config, links, owner, story, owner.effects, owner.counters)
+        owner.kept = self.homes
+        self.patron = Patron(config, links, owner.effects)
 
     # ------------------------------------------------------------ being told
 
@@ -78,19 +67,6 @@ class Durable:
         else:
             _OTHERS[type(message)](self, peer, message, now)
 
-    def took(self, peer: PeerId, message: Report | Split | Returned, now: float) -> bool:
-        """A holder speaks of a job that we keep and have no ledger of (yet, or any more)."""
-        if not self.homes.answers_for(message.job):
-            return False
-        self.homes.heard_early(peer, message, now)
-        return True
-
-    def judged(self, loads: list[JobLoad]) -> list[JobLoad]:
-        """Those that our ledgers can speak of: a home that is new in office has none yet."""
-        if not self.homes.copies:
-            return loads
-        return [load for load in loads if not self.homes.answers_for(load.job)]
-
     def refuses(self, home: PeerId, spec: JobSpec, now: float) -> bool:
         """Does a former home, which does not know that it is one, grant what is not its own to grant?"""
         later = self.holder.outranks(spec)
@@ -103,18 +79,27 @@ class Durable:
     # ------------------------------------------------------------ time, deaths and meetings
 
     def beat(self, now: float) -> None:
+        """At most once a beat: each new link makes the core beat at once."""
+        if now - self._beat_at < 0.8 * self.config.beat_seconds:
+            return
+        self._beat_at = now
         me = self.links.view.me.id
         if self.homes.leads:
             for loads in self.holder.loads_for(me, now):
-                self.owner.renew(me, self.judged(loads), now)
+                self.owner.renew(me, loads, now)
         self.homes.beat(now)
         self.patron.beat(now)
         for job in self.holder.homeless(now):
             for peer in (me, *sought_at(job, self.links)):
                 self.links.send(peer, Seek(job), now)
 
-    def met(self, peer: PeerId, now: float) -> None:
-        self.homes.met(peer, now)
+    def tick(self, now: float) -> None:
+        if self.homes.due is not None and now >= self.homes.due:
+            self.homes.look(now)
+
+    def met(self, member: Member, now: float) -> None:
+        if member.role is not Role.CLIENT:
+            self.homes.met(member.id, now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
         self.homes.peer_gone(peer, now)

@@ -106,8 +106,8 @@ class Lead:
         self._pending: deque[tuple[int, list[Entry], list[tuple[PeerId, tuple[int, int]]]]] = (
             deque()
         )
-        self._waiting: list[tuple[int, PeerId]] = []
-        """Clients that are to be told that what they said is safe, and from which number on."""
+        self._waiting: list[tuple[int, PeerId, Accepted]] = []
+        """Clients that are to be told what of their words is safe, and from which number on."""
         self._watchers: dict[PeerId, int] = {}
         self._shunned: dict[PeerId, float] = {}
 
@@ -191,10 +191,11 @@ class Lead:
         """More items came from a client, or the word that there are no more."""
         copy = self.copy
         news = News()
+        gap = any(block.lo > copy.total for block in message.blocks[:1])
         for block, blob in zip(message.blocks, message.blobs, strict=True):
             if block.lo == copy.total and not copy.closed and copy.add_block(block, blob):
                 news.blocks.append((block, blob))
-        if message.closed and not copy.closed:
+        if message.closed and not copy.closed and not gap:
             copy.closed = news.header = True
         self.merged(news, now)
         self.accept(client)
@@ -259,7 +260,9 @@ class Lead:
                 stream.waits_since = now
         notices, self._notices = self._notices, []
         self._pending.append((self.number, news.results, notices))
-        self._waiting += [(self.number, client) for client in self._accepts]
+        # What is said with this number is what will be safe with it, and nothing that comes later.
+        word = Accepted(keep.spec.job, keep.total, keep.closed)
+        self._waiting += [(self.number, client, word) for client in self._accepts]
         self._accepts.clear()
         return keep
 
@@ -293,11 +296,10 @@ class Lead:
         """Those who wait for the word that the job, or more of it, is accepted (while there is room)."""
         if self.crowded:
             return
-        copy = self.copy
-        ready = [client for number, client in self._waiting if number <= self.settled]
+        ready = {client: word for number, client, word in self._waiting if number <= self.settled}
         self._waiting = [each for each in self._waiting if each[0] > self.settled]
-        for client in dict.fromkeys(ready):
-            self.links.send(client, Accepted(copy.spec.job, copy.total, copy.closed), now)
+        for client, word in ready.items():
+            self.links.send(client, word, now)
 
     # ------------------------------------------------------------ who keeps
 

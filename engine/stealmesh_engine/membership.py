@@ -84,13 +84,15 @@ class View:
         if self.me.role is not Role.CLIENT:
             self._set(self.me)
 
-    def bury(self, now: float) -> None:
+    def bury(self, now: float) -> list[PeerId]:
         """Forget the dead after ten minutes: until then a late rumour cannot bring them back."""
-        for peer in [p for p, since in self._graves.items() if now - since > TOMBSTONE_SECONDS]:
+        long_dead = [p for p, since in self._graves.items() if now - since > TOMBSTONE_SECONDS]
+        for peer in long_dead:
             del self._graves[peer]
             gone = self.members.pop(peer, None)
             if gone is not None:
                 self.digest ^= _mark(gone)
+        return long_dead
 
     def dead(self) -> list[Member]:
         """Those who are held for dead (not those who left), the latest death last."""

@@ -63,6 +63,23 @@ class Keeping(Protocol):
         """Is everything that was credited held safely?"""
 
 
+class Kept(Protocol):
+    """What this peer keeps for others (succession.py)."""
+
+    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+        """Was this said of a job that is kept here without a ledger, and has it been dealt with?"""
+
+    def answers_for(self, job: JobId) -> bool: ...
+
+
+class NothingKept:
+    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+        return False
+
+    def answers_for(self, job: JobId) -> bool:
+        return False
+
+
 @dataclass(slots=True)
 class OwnedJob:
     """A job, its account and what is needed to lease any part of it again."""
@@ -105,6 +122,8 @@ class Owner:
         """Jobs with free work that no reachable node could be given yet."""
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
+        self.kept: Kept = NothingKept()
+        """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
 
     # ------------------------------------------------------------ the program's wishes
 
@@ -205,7 +224,8 @@ class Owner:
         """A victim gives parts away: write it down, then grant them to the thief."""
         job = self._open_job(message.job)
         if job is None:
-            self._stale(victim, message.job, [part.lid for part in message.parts], now)
+            if not self.kept.took(victim, message, now):
+                self._stale(victim, message.job, [part.lid for part in message.parts], now)
             return
         thief = message.thief
         given = False
@@ -221,14 +241,15 @@ class Owner:
             self.story.tell(now, "split", message.job, part.lid, thief)
         if not given:
             return
-        if self._may_hold(thief) or self.links.view.is_alive(thief):
+        if thief not in self.links.mute and self.links.view.is_alive(thief):
             self._grant_all(job, thief, message.nonce, now)
         self._work_changed(job, now)
 
     def report(self, holder: PeerId, message: Report, now: float) -> None:
         job = self._open_job(message.job)
         if job is None or isinstance(job.ledger, ExploreLedger):
-            self._stale(holder, message.job, [part.lid for part in message.parts], now)
+            if not self.kept.took(holder, message, now):
+                self._stale(holder, message.job, [part.lid for part in message.parts], now)
             return
         for part, blob in zip(message.parts, message.blobs, strict=True):
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
@@ -277,6 +298,7 @@ class Owner:
         """A holder hands parts back untouched."""
         job = self._open_job(message.job)
         if job is None:
+            self.kept.took(holder, message, now)
             return
         for part in message.parts:
             if isinstance(job.ledger, ExploreLedger):
@@ -296,6 +318,8 @@ class Owner:
                 stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
                 if load.running:
                     self.effects.append(ItemsRunning(load.job, load.running))
+            elif self.kept.answers_for(load.job):
+                continue
             if stale:
                 self._stale(holder, load.job, stale, now)
 
@@ -401,6 +425,7 @@ class Owner:
             and peer.member.workers > 0
             and peer.member.state <= PeerState.SUSPECT
             and peer_id not in self.away
+            and peer_id not in self.links.mute
             and self.links.view.is_alive(peer_id)
         )
 

@@ -35,9 +35,9 @@ from stealmesh_protocol.messages import (
     Supply,
 )
 
-UNANSWERED_BEATS = 4
-"""So many unanswered questions make us look for another home."""
-LAUNCH_AGAIN_BEATS = 3
+UNANSWERED_SECONDS = 2.0
+"""A home that answers nothing for so long makes us look for another."""
+LAUNCH_AGAIN_SECONDS = 1.5
 """Nobody answers for a job that was not accepted: launch it at the next node."""
 
 
@@ -55,10 +55,10 @@ class Patronage:
     home: PeerId | None = None
     lo: int = 0
     want: bool = False
-    unanswered: int = 0
-    sought: int = 0
-    """Beats without a home."""
+    asked_since: float | None = None
+    """Since when the home owes us an answer."""
     lost_since: float = 0.0
+    """Since when there is no home that we know of, and nobody who might become one."""
     abolished: bool = False
     tried: dict[PeerId, None] = field(default_factory=dict)
     """Where it was to be launched, in vain."""
@@ -125,7 +125,7 @@ class Patron:
             del self.jobs[message.job]
         else:
             mine.launch = None
-            mine.home, mine.sought, mine.unanswered = home, 0, 0
+            self._answered(message.job, mine, home, now)
             mine.accepted_closed = mine.accepted_closed or message.closed
             while mine.blocks and mine.blocks[0][0].hi <= message.upto:
                 mine.blocks.popleft()
@@ -135,7 +135,7 @@ class Patron:
         mine = self.jobs.get(message.job)
         if mine is None:
             return
-        mine.home, mine.sought, mine.unanswered = home, 0, 0
+        self._answered(message.job, mine, home, now)
         if message.lo != mine.lo:
             return  # asked for before the program went on
         if message.results:
@@ -168,21 +168,19 @@ class Patron:
             mine.home, mine.lost_since = None, now
             self._seek(job, now)
         elif mine.home is None:
-            mine.sought = 0  # somebody has it: it need only be waited for
-            mine.lost_since = now
+            mine.lost_since = now  # somebody has it: it need only be waited for
 
     # ------------------------------------------------------------ time and losses
 
     def beat(self, now: float) -> None:
         for job, mine in list(self.jobs.items()):
-            if mine.home is not None and mine.unanswered >= UNANSWERED_BEATS:
+            asked = mine.asked_since
+            if mine.home is not None and asked is not None and now - asked > UNANSWERED_SECONDS:
                 mine.home, mine.lost_since = None, now
             if mine.home is not None:
                 if mine.launch is None:
                     self._ask(job, mine, now)
-                continue
-            mine.sought += 1
-            if mine.launch is not None and mine.sought > LAUNCH_AGAIN_BEATS:
+            elif mine.launch is not None and now - mine.lost_since > LAUNCH_AGAIN_SECONDS:
                 self._launch_somewhere(job, mine, now)
             elif now - mine.lost_since > self.config.home_patience_seconds:
                 self._give_up(job, "nobody knows it")
@@ -193,7 +191,7 @@ class Patron:
         """It is dead, or has forgotten what we said: look for the next home."""
         for job, mine in self.jobs.items():
             if mine.home == peer:
-                mine.home, mine.sought, mine.lost_since = None, 0, now
+                mine.home, mine.lost_since = None, now
                 self._seek(job, now)
 
     # ------------------------------------------------------------ inside
@@ -211,10 +209,17 @@ class Patron:
         mine.tried[home] = None
         self._found(job, mine, home, now)
 
+    def _answered(self, job: JobId, mine: Patronage, home: PeerId, now: float) -> None:
+        """A home has spoken; one that we had given up, or did not know, has not heard everything."""
+        if mine.home != home:
+            self._found(job, mine, home, now)
+        mine.asked_since = None
+
     def _found(self, job: JobId, mine: Patronage, home: PeerId, now: float) -> None:
         """Say to this home whatever no home has accepted."""
-        mine.home, mine.sought, mine.unanswered = home, 0, 0
+        mine.home, mine.asked_since = home, None
         if mine.launch is not None:
+            mine.asked_since = now
             self.links.send(home, mine.launch, now)
         blocks = list(mine.blocks)
         for block, blob in blocks:
@@ -228,7 +233,7 @@ class Patron:
 
     def _ask(self, job: JobId, mine: Patronage, now: float) -> None:
         if mine.home is not None:
-            mine.unanswered += 1
+            mine.asked_since = now if mine.asked_since is None else mine.asked_since
             self.links.send(mine.home, Fetch(job, mine.lo, mine.want), now)
 
     def _seek(self, job: JobId, now: float) -> None:

@@ -60,6 +60,7 @@ def snapshot(core: NodeCore) -> bytes:
             "steals_in": core.trade.thief.fed,
             "steals_out": core.trade.given,
             "executed": core.holder.executed,
+            "sees": len(core.view.nodes()),
             "build": me.build,
             "leads": [job.hex() for job in core.durable.homes.leads],
             "jobs": [job_dict(line) for line in lines],

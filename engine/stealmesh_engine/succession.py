@@ -138,6 +138,8 @@ class Homes:
         self.orphans: dict[JobId, Orphan] = {}
         self.gone: OrderedDict[JobId, str] = OrderedDict()
         """Jobs of which nothing is left, and why."""
+        self.moved: OrderedDict[JobId, Reign] = OrderedDict()
+        """Jobs that are kept without us, and the reign that said so: a lower one has no claim on us."""
         self.seat: bytes = links.view.me.id
         """The name of our log; of a peer without one, its own."""
         self.disk = False
@@ -611,6 +613,10 @@ class Homes:
             if lead is not None:
                 lead.merged(lead.copy.join(message), now)
             return
+        if copy is None and self._is_outdated(job, message.reign):
+            here = Here(job, Standing.KEEPS, self.moved[job], self.seat)
+            self.links.send(peer, here, now)  # what it says is not the whole: others have that
+            return
         if copy is None:
             copy = self.copies[job] = Copy(message.spec, message.reign)
         theirs, ours = message.reign, copy.reign
@@ -651,6 +657,13 @@ class Homes:
         last.state = FORGOTTEN
         self._log(last)
         self._drop(message.job)
+        self.moved[message.job] = Reign(message.term, 0, peer, [])
+        while len(self.moved) > GONE_REMEMBERED:
+            self.moved.popitem(last=False)
+
+    def _is_outdated(self, job: JobId, reign: Reign) -> bool:
+        later = self.moved.get(job)
+        return later is not None and (reign.term, reign.primary) < (later.term, later.primary)
 
     def _bury(self, job: JobId, why: str) -> None:
         """Nothing is left of it; that is remembered for a while, so that no old copy revives it."""
@@ -679,8 +692,10 @@ class Homes:
         lead = self.leads.get(job)
         return job in self.copies and (lead is None or lead.gathering is not None)
 
-    def heard_early(self, holder: PeerId, message: Report | Split | Returned, now: float) -> None:
-        """A holder speaks to a home that has no ledger yet, or no longer."""
+    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+        """A holder speaks of a job to a home that has no ledger yet, or no longer."""
+        if not self.answers_for(message.job):
+            return False
         lead = self.leads.get(message.job)
         if lead is None or lead.gathering is None:
             self._say_here(holder, message.job, now)
@@ -688,6 +703,7 @@ class Homes:
             self._take_results(lead, holder, message, now)
         else:
             lead.gathering.given_up += [(holder, part) for part in message.parts]
+        return True
 
     def claimed(self, holder: PeerId, message: Claim, now: float) -> None:
         lead = self.leads.get(message.job)

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.refusals import refusal
@@ -34,6 +35,8 @@ from stealmesh_protocol.errors import JoinRefused
 
 if TYPE_CHECKING:
     from stealmesh.store import Log
+    from stealmesh_engine.core import NodeCore
+    from stealmesh_protocol.messages import Member
 
 EXIT_WORKERS_BROKEN = 1
 EXIT_LOG_FAILED = 1
@@ -62,6 +65,8 @@ class NodeOptions:
     """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
     join_seconds_max: float | None = None
     """Likewise, but keep trying for so long; None: for ever."""
+    peer_cache: Path | None = None
+    """Where peers are remembered for the next life; None: nowhere."""
     config: Config = field(default_factory=Config)
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
@@ -185,8 +190,13 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
         if log is not None:
             log.on_failure = program.log_failed
             driver.post(log.recall())
-        with _signals(driver), _parent(options, epoll, endpoints), _join_deadline(program, options):
-            driver.post(Join(options.seeds))
+        with (
+            _signals(driver),
+            _parent(options, epoll, endpoints),
+            _join_deadline(program, options),
+            _peers_remembered(options, driver) as remembered,
+        ):
+            driver.post(Join(options.seeds, remembered))
             driver.run()
         return program.exit_status or 0
     finally:
@@ -289,6 +299,30 @@ def _join_deadline(program: NodeProgram, options: NodeOptions) -> Iterator[None]
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
+    """What an earlier life knew; and see to it that the next one will know what we do."""
+    if options.peer_cache is None:
+        yield []
+        return
+    from stealmesh.peercache import PeerCache, addresses_of, kept
+
+    cache, chance = PeerCache(options.peer_cache), Random()
+
+    def living() -> list[str]:
+        def look(core: NodeCore) -> list[Member]:
+            core.counters.update(cache.refused)
+            return [core.view.members[peer] for peer in core.view.nodes()]
+
+        return addresses_of(driver.consult(look), driver.core.me, chance)
+
+    own = driver.core.me.endpoints
+    remembered = [address for address in cache.load() if address not in own]
+    driver.core.counters.update(cache.refused)
+    with kept(cache, living):
+        yield remembered
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from stealmesh.virtual.disks import VirtualDisk
+from stealmesh.virtual.disks import COMMIT_SECONDS, VirtualDisk
 from stealmesh.virtual.durable_programs import Launcher, Reader
 from stealmesh.virtual.programs import Wish
 from stealmesh.virtual.work import CostLaw
@@ -97,6 +97,7 @@ def durable_scene(
     seed: int = 1,
     disks: bool = True,
     settle_seconds: float = 2.0,
+    commit_seconds: float = COMMIT_SECONDS,
     **knobs: float,
 ) -> DurableScene:
     world = World(seed, config=replace(Config(), **knobs))  # type: ignore[arg-type]
@@ -106,7 +107,7 @@ def durable_scene(
             f"n{number}",
             seeds=[SEED_ADDRESS] if number else [],
             workers=workers,
-            disk=VirtualDisk(rng) if disks else None,
+            disk=VirtualDisk(rng, commit_seconds) if disks else None,
         )
         for number in range(nodes)
     ]

@@ -73,6 +73,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help="where durable jobs outlive this process, 'off' for nowhere (default: the user's state "
         "directory for this mesh and address; nowhere for a port of chance)",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-peer-cache", action="store_true",
+        help="neither use nor keep the addresses of peers of earlier lives ($XDG_STATE_HOME/stealmesh/peers)",
+    )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 

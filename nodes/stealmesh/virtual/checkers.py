@@ -208,6 +208,7 @@ class Checkers:
     def sweep(self) -> None:
         """Who holds what, all over the world?"""
         holders: dict[tuple[JobId, LeaseId], Process] = {}
+        self.kept_twice()
         owners = {p.member.id: p for p in self.world.living()}
         for process in owners.values():
             for job, held in process.core.holder.jobs.items():
@@ -256,6 +257,27 @@ class Checkers:
                 safe = self.safe.setdefault(job, IntervalSet())
                 for lo, hi in lead.safe:
                     safe.add(lo, hi)
+
+    def kept_twice(self) -> None:
+        """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
+        homes whose keepers all live)."""
+        living = {p.member.id: p for p in self.world.living()}
+        for process in living.values():
+            for job, lead in process.core.durable.homes.leads.items():
+                seats = [living.get(peer) for _, peer in lead.copy.reign.seats]
+                if lead.gathering is not None or not all(seats):
+                    continue
+                copies = [p.core.durable.homes.copies.get(job) for p in seats if p is not None]
+                others = [c for c in copies if c is not None and c is not lead.copy]
+                if not others or not lead.settled:
+                    continue
+                for lo, hi in lead.safe:
+                    alone = IntervalSet([(lo, hi)])
+                    for copy in others:
+                        for some in copy.covered.overlap(lo, hi):
+                            alone.remove(*some)
+                    text = f"{alone!r} of a durable job is with {process.name} alone"
+                    self.that(not alone, "custody", text)
 
     def runs(self, effect: RunChunk) -> None:
         """A worker is handed a chunk."""
