@@ -49,7 +49,8 @@ def replay(seed: int, *, durable: bool = False) -> str:
 
 
 def _run(seed: int, *, durable: bool, watch: bool = False) -> Outcome:
-    return (durable_worlds if durable else random_worlds).run(seed, watch=watch)
+    run = durable_worlds.run if durable else random_worlds.run
+    return run(seed, watch=watch)
 
 
 def _one(options: argparse.Namespace) -> int:

@@ -180,6 +180,7 @@ class Lead:
             self.owner.abandon(job, now)
         elif job is not None:
             assert isinstance(job.ledger, IndexedLedger)
+            self.owner.functions.update(self.copy.functions if news.functions else {})
             for kept, _ in news.results:
                 self._note(job, job.ledger, kept.lo, kept.hi, now)
             self._grow(job, job.ledger, now)
@@ -428,6 +429,8 @@ class Lead:
     def _grow(self, job: OwnedJob, ledger: IndexedLedger, now: float) -> None:
         """Let the ledger have what follows its last item: as input, or with its result already."""
         copy = self.copy
+        if copy.spec.step:
+            ledger.extend(copy.total)
         while ledger.total < copy.total:
             at = ledger.total
             if at in copy.blocks:

@@ -35,14 +35,13 @@ from stealmesh_protocol.messages import (
     Hello,
     Member,
     Message,
-    PeerState,
     Refused,
     Welcome,
 )
 
 PROTOCOL_VERSION = 1
 BACKOFF_SECONDS_MIN = 0.05
-MEMBERS_IN_WELCOME_MAX = 256
+SUPERS_IN_WELCOME = 16
 WELCOME_SECONDS = 5.0
 ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
@@ -78,8 +77,10 @@ class Peer:
     attempts: int = 0
     dial_at: float | None = None
     used: float = 0.0
+    heard_at: float = -1e9
+    """When it last said anything."""
     shown_at: float = -1e9
-    """When it was last sent our whole view."""
+    """When it was last asked where its view differs from ours."""
 
 
 @dataclass(slots=True)
@@ -257,10 +258,18 @@ class Links:
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
 
+    def misses(self, peer_id: PeerId) -> None:
+        """It is out of our reach: its address is worth another look, and no work goes there."""
+        self.mute[peer_id] = None
+        self._all_found = False
+
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
+        members = self.view.members
         for endpoint in self.endpoints_of(member)[:1]:
-            self._try_once(endpoint, now)
+            others = (peer for peer in self.view.nodes() if peer != member.id)
+            if not any(endpoint in members[peer].endpoints for peer in others):
+                self._try_once(endpoint, now)
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
@@ -433,6 +442,13 @@ class Links:
         self.owing.pop(peer_id, None)
         peer.link = None
 
+    def renew(self, peer_id: PeerId, now: float) -> None:
+        """A link that we dialled brings nothing any more: try another one."""
+        peer = self.peers.get(peer_id)
+        if peer is not None and peer.link is not None and self.lines[peer.link].dialled:
+            self.hang_up(peer_id, "idle")
+            self.connect(peer_id, now)
+
     def forget(self, peer_id: PeerId) -> None:
         """This life is over: what was meant for it is dropped."""
         self.owing.pop(peer_id, None)
@@ -464,7 +480,8 @@ class Links:
 
     def _known_endpoints(self) -> set[str]:
         """Where somebody lives as far as we know."""
-        return {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+        heard = (peer for peer in self.view.nodes() if peer not in self.mute)
+        return {e for peer in heard for e in self.view.members[peer].endpoints}
 
     def _try_once(self, endpoint: str, now: float) -> None:
         if endpoint not in self.seeds:
@@ -486,12 +503,14 @@ class Links:
         self.effects.append(Send(link, hello))
 
     def _welcome(self, sender: Member, epoch: int) -> Welcome:
-        members = [m for m in self.view.members.values() if m.state <= PeerState.SUSPECT]
+        """Whom a newcomer should know first: not everybody, but some who do."""
+        view = self.view
+        members = [view.members[peer] for peer in view.supers_near(sender.id, SUPERS_IN_WELCOME)]
         return Welcome(
             PROTOCOL_VERSION,
             self.view.me,
             sender.id,
-            members[:MEMBERS_IN_WELCOME_MAX],
+            members,
             self.runtime,
             epoch,
         )
@@ -532,7 +551,7 @@ class Links:
             self._report_failure()
         peer = self.peers.get(line.to)
         if peer is not None and peer.dialling == link:
-            self.mute[line.to] = None
+            self.misses(line.to)
             peer.dialling = None
             peer.attempts += 1
             if peer.link is None and self.view.is_alive(line.to):

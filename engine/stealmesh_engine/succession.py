@@ -27,7 +27,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.copies import EXPIRED, Copy, above, quorum
 from stealmesh_engine.effects import Effect, Rewrite, Write
 from stealmesh_engine.events import Recall, Written
-from stealmesh_engine.home import Gathering, Lead
+from stealmesh_engine.home import Gathering, Lead, Stream
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import Owner
@@ -298,6 +298,9 @@ class Homes:
                 self.links.send(client, Accepted(job, 0, refusal=refusal), now)
                 return
             self._open(message, now)
+        else:
+            lead = self.leads[job]
+            lead.merged(lead.copy.join(_first_word(message, lead.copy)), now)
         self.leads[job].accept(client)
 
     def _objection(self, message: Launch) -> str:
@@ -320,15 +323,12 @@ class Homes:
         self.copies[message.spec.job] = copy
         lead = self._lead(copy)
         copy.reigned(Reign(term, 1, me, [(self.seat, me)]))
-        closed = bool(message.spec.step)
-        first = Keep(copy.spec, copy.reign, total=message.total, closed=closed)
-        first.blobs = message.blobs
         # Whoever keeps it has kept it from the first word on.
         keepers = lead.recruit(now)
         for peer in keepers:
-            lead.open_stream(peer, None, now)
+            lead.streams[peer] = Stream(1, waits_since=now)
         lead.reseat([(self.seat, me), *((b"", peer) for peer in keepers)])
-        lead.merged(copy.join(first), now)
+        lead.merged(copy.join(_first_word(message, copy)), now)
         lead.begin(now)
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
@@ -731,6 +731,12 @@ class Homes:
     def audit(self) -> None:
         for copy in self.copies.values():
             copy.audit()
+
+
+def _first_word(message: Launch, copy: Copy) -> Keep:
+    """What a launch says, for a copy to join."""
+    closed = bool(message.spec.step)
+    return Keep(copy.spec, copy.reign, 0, message.total, closed, blobs=message.blobs)
 
 
 def _is_known_dead(member: Any) -> bool:

@@ -53,6 +53,8 @@ class NodeOptions:
     workers: int = 1
     threads: int = 1
     name: str = ""
+    role: str = "auto"
+    """auto: a supernode if the mesh wants one; super: always; plain: never."""
     key: bytes | None = None
     """The mesh key's octets; None: no encryption (`--insecure`)."""
     insecure_public: bool = False
@@ -176,7 +178,10 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
     )
     try:
         endpoints = _advertised(transport.endpoints, options.advertise)
-        member = new_member(Role.PLAIN, options.name, endpoints, options.workers)
+        role = Role.SUPER if options.role == "super" else Role.PLAIN
+        member = new_member(
+            role, options.name, endpoints, options.workers, eligible=options.role == "auto"
+        )
         core = NodeCore(
             member,
             config=options.config,

@@ -25,12 +25,14 @@ from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
     Ack,
+    Around,
     Beat,
     Block,
     Bye,
     Claim,
     Closed,
     Commit,
+    Digests,
     Fetch,
     Fetched,
     FnGet,
@@ -54,6 +56,7 @@ from stealmesh_protocol.messages import (
     Offer,
     Part,
     Piece,
+    Promote,
     Pull,
     Refused,
     Reign,
@@ -69,6 +72,7 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -296,6 +300,29 @@ def _beat(message: Beat) -> None:
 
 def _view(message: View) -> None:
     _members(message.members)
+
+
+def _vote(message: Vote) -> None:
+    _peer_id(message.subject)
+    _count(message.incarnation)
+
+
+def _digests(message: Digests) -> None:
+    _list(message.buckets, limits.BUCKETS_MAX)
+    if not message.buckets or limits.BUCKETS_MAX % len(message.buckets):
+        raise Fault("list", f"{len(message.buckets)} is no number of buckets")
+    if min(message.buckets) < 0:
+        raise Fault("range", "a negative digest")
+
+
+def _around(message: Around) -> None:
+    _count(message.digest)
+    _count(message.nodes)
+    _members(message.members)
+    for peers in (message.homes, message.lifelines):
+        _list(peers, limits.MEMBERS_MAX)
+        for peer in peers:
+            _peer_id(peer)
 
 
 def _steal(message: Steal) -> None:
@@ -527,7 +554,7 @@ def _piece(message: Piece) -> None:
         raise Fault("pieces", f"a piece of {octets} octets")
 
 
-def _bare(message: Ack | Sated) -> None:
+def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
 
@@ -539,6 +566,10 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Beat: _beat,
     Ack: _bare,
     View: _view,
+    Vote: _vote,
+    Digests: _digests,
+    Around: _around,
+    Promote: _bare,
     Steal: _steal,
     Nothing: _nonce,
     Sated: _bare,

@@ -40,6 +40,7 @@ from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
     Ack,
+    Around,
     Beat,
     Bye,
     Closed,
@@ -87,7 +88,7 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
         ),
         limits.SMALL_BODY_OCTETS,
     ),
-    **dict.fromkeys((Welcome, Beat, View, Status), limits.CONTROL_BODY_OCTETS),
+    **dict.fromkeys((Welcome, Beat, View, Around, Status), limits.CONTROL_BODY_OCTETS),
 }
 """Whatever is not named here moves work and may be WORK_BODY_OCTETS large."""
 

@@ -29,21 +29,30 @@ from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
     Ack,
+    Around,
     Beat,
     Bye,
+    Claim,
     Closed,
     Commit,
+    Digests,
     Fetch,
     Fetched,
     FnGet,
     FnPut,
+    Forget,
     Grant,
     Hello,
     Here,
+    Keep,
+    KeptUpto,
     Launch,
     Message,
     Nothing,
+    Offer,
     Piece,
+    Promote,
+    Pull,
     Refused,
     Report,
     Returned,
@@ -51,12 +60,14 @@ from stealmesh_protocol.messages import (
     Role,
     Sated,
     Seek,
+    Settled,
     Split,
     Status,
     StatusGet,
     Steal,
     Supply,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -106,7 +117,12 @@ _THIEVES = _kinds(Steal, Sated)
 _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 """A client with durable jobs talks to their home as any node would that has lost it."""
-_BOTH_WAYS = _kinds(Bye, Beat, Ack, View, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
+_BOTH_WAYS = _kinds(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
+
+BETWEEN_NODES: Kinds = _kinds(
+    *(Vote, Around, Promote), *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)
+)
+"""What supernodes and leaves, and keepers and holders of durable jobs, have to say to each other is no business of a client's."""
 
 A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRONS
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""

@@ -18,14 +18,17 @@ from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
     Ack,
+    Around,
     Beat,
     Block,
     Bye,
     Claim,
     Closed,
     Commit,
+    Digests,
     Fetch,
     Fetched,
+    Finding,
     FnGet,
     FnPut,
     Forget,
@@ -48,6 +51,7 @@ from stealmesh_protocol.messages import (
     Part,
     PeerState,
     Piece,
+    Promote,
     Pull,
     Refused,
     Reign,
@@ -65,6 +69,7 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -183,6 +188,17 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     Ack: st.just(Ack()),
     View: st.builds(View, st.lists(members, max_size=5)),
+    Vote: st.builds(Vote, peers, u64, st.sampled_from(list(Finding))),
+    Digests: st.builds(Digests, st.lists(u64, min_size=8, max_size=8), st.booleans()),
+    Around: st.builds(
+        Around,
+        u64,
+        small,
+        st.lists(peers, max_size=3),
+        st.lists(peers, max_size=6),
+        st.lists(members, max_size=4),
+    ),
+    Promote: st.just(Promote()),
     Steal: st.builds(Steal, u64, small, st.booleans()),
     Nothing: st.builds(Nothing, u64, st.booleans()),
     Sated: st.just(Sated()),
@@ -415,6 +431,9 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "endless name", me(build="x" * 300), 0, "text"
     yield "endless text", Bye("x" * 5000), 0, "text"
     yield "lone surrogate", Bye("\ud800"), 0, "schema"
+    yield "no number of buckets", Digests([1, 2, 3]), 0, "list"
+    yield "no buckets", Digests([]), 0, "list"
+    yield "a lifeline that is nobody", Around(1, 1, [], [b"x"], []), 0, "id"
     yield "crowd", View([ours] * 257), 0, "list"
     yield "too many lease ids", Revoked(JOB, [1] * (limits.LIST_MAX + 1)), 1, "list"
     crowded = [JobLoad(JOB, list(range(2**40, 2**40 + 16_000)))] * 3

@@ -57,7 +57,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--role", choices=("auto", "super", "plain"), default="auto",
-        help="auto and plain are what there is in this version; super is accepted and means the same",
+        help="auto: serve as a supernode when the mesh wants one (the default); super: always; plain: never",
     )  # fmt: skip
     parser.add_argument(
         "--name", default="", help="what status calls it (default: host and process id)"

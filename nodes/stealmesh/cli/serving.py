@@ -69,6 +69,7 @@ def _options(
         workers=arguments.nworkers or workers_default(),
         threads=arguments.nthreads,
         name=arguments.name or f"{socket.gethostname()}-{os.getpid()}",
+        role=arguments.role,
         key=None if key is None else key.secret,
         insecure_public=getattr(arguments, "i_understand", False),
         memory_limit_bytes=arguments.memory_limit,
