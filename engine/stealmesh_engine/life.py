@@ -551,7 +551,7 @@ class Life:
         if peer is not None:
             peer.member = record
         if record.state >= PeerState.DEAD:
-            self._mourn(record.id, peer, now)
+            self.mourn(record.id, peer, now)
         else:
             self._welcome(record, now)
         self.settle(now)
@@ -580,7 +580,7 @@ class Life:
                 self._watch_from_afar(peer, now)
         self.arrived(now)
 
-    def _mourn(self, peer_id: PeerId, peer: Peer | None, now: float) -> None:
+    def mourn(self, peer_id: PeerId, peer: Peer | None, now: float) -> None:
         """Others say that it is dead. If we hear it, it is not: it will be told, and refute."""
         if peer is not None and peer.link is not None:
             if now - peer.heard_at < self.config.silence_seconds:

@@ -16,6 +16,7 @@ Ideas: ROUTER to receive and reply, DEALER to dial, a HELLO first, after ZRE and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -137,6 +138,8 @@ class Links:
         self.remembered = Remembered(rng)
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
+        self.own_mail: deque[Message] = deque()
+        """What we say to ourselves: a node that is the home of a job holds parts of it, too."""
         self.mute: dict[PeerId, int] = {}
         """Nodes that are out of our reach, whatever others say of them: silent, not to be dialled, or
         deaf to us; then the number of the custody message that they have to acknowledge first."""
@@ -156,6 +159,9 @@ class Links:
         a link; control messages are lost without one (False)."""
         peer = self.peers.get(peer_id)
         if peer is None:
+            if peer_id == self.view.me.id:
+                self.own_mail.append(message)
+                return True
             member = self.view.members.get(peer_id)
             if member is None:
                 self.counters["sent-to-unknown"] = self.counters.get("sent-to-unknown", 0) + 1
