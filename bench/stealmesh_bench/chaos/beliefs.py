@@ -42,7 +42,8 @@ class Beliefs:
         self.lives: dict[int, Life] = {}
         self.detections = Durations()
         """For every death and every survivor: from the death until this survivor knew."""
-        self.false_verdicts = 0
+        self.false: list[Glimpse] = []
+        """The first glimpse of each verdict on somebody who ran."""
         self._alarms: dict[int, float] = {}
 
     def born(self, pid: int, at: float) -> None:
@@ -72,7 +73,11 @@ class Beliefs:
                 self.detections.add(at - subject.ended)
         elif subject.runs_at(at) and at - self._alarms.get(glimpse.of, -1e9) > ONE_ALARM_SECONDS:
             self._alarms[glimpse.of] = at
-            self.false_verdicts += 1
+            self.false.append(glimpse)
+
+    @property
+    def false_verdicts(self) -> int:
+        return len(self.false)
 
 
 def agreed_at(glimpses: list[Glimpse], living: set[int]) -> tuple[float, str]:

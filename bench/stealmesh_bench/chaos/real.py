@@ -400,6 +400,14 @@ class Stage:
         self.report.detection_p50_s = beliefs.detections.percentile(0.5)
         self.report.detection_p99_s = beliefs.detections.percentile(0.99)
         self.report.false_verdicts = beliefs.false_verdicts
+        numbers = {life.pid: life.number for life in self.seats.lives}
+        for each in beliefs.false:
+            who, of = numbers.get(each.who), numbers.get(each.of)
+            at, began = each.at - self.account.flow, beliefs.lives[each.of].began
+            self.report.notes.append(
+                f"at {at:.3f} s node {who} took node {of} for dead, "
+                f"which had been up for {each.at - began:.3f} s"
+            )
 
     def _grown(self) -> None:
         """Between a third of the run and its end."""

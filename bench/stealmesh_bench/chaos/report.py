@@ -51,6 +51,8 @@ class Report:
     simulated_s: float | None = None
     trace: str | None = None
     """Of a simulated run: one number for all that happened."""
+    notes: list[str] = field(default_factory=list)
+    """What helps to understand a breach."""
     breaches: list[str] = field(default_factory=list)
     timeline: list[tuple[float, float]] = field(default_factory=list)
     """(seconds, items a second), for the picture."""

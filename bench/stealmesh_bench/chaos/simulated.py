@@ -74,6 +74,7 @@ BREACHES_TOLD_MAX = 10
 LOOK_SECONDS = 0.1
 TIMELINE_SECONDS = 0.25
 FOR_EVER = 1e9
+MOMENT_SECONDS = 1e-6
 
 
 class LenientCheckers(Checkers):
@@ -434,6 +435,10 @@ class Stage:
         report.detection_p50_s = self.beliefs.detections.percentile(0.5)
         report.detection_p99_s = self.beliefs.detections.percentile(0.99)
         report.false_verdicts = self.beliefs.false_verdicts
+        names = {process.number: process.name for process in world.processes}
+        for each in self.beliefs.false:
+            at = each.at - self.flow
+            report.notes.append(f"at {at:.3f} s {names[each.who]} took {names[each.of]} for dead")
         if self.supers_back_at is not None:
             report.supernodes_restored_s = round(self.supers_back_at, 2)
         measured = self._recovery()
@@ -450,7 +455,7 @@ class Stage:
             return Measured(agreement=True)
         first = min((fault.at_seconds for fault in scenario.faults), default=since)
         before = goodput.rate(min(1.0, first / 2), first) / self.ups[0][1]
-        up = [count for at, count in self.ups if at <= since][-1]
+        up = [count for at, count in self.ups if at <= since + MOMENT_SECONDS][-1]
         report.goodput_before = round(before * self.ups[0][1], 1)
         report.goodput_wanted = round(before * up, 1)
         until = min(goodput.last(), scenario.seconds)

@@ -19,6 +19,8 @@ def show(reports: list[Report], seconds: float) -> None:
     for report in failed:
         for breach in report.breaches:
             screen.print(f"{report.scenario}: {breach}", style="red", markup=False)
+        for note in report.notes:
+            screen.print(f"    {note}", markup=False, highlight=False)
         screen.print(f"    {report.replay}", markup=False, highlight=False, soft_wrap=True)
     for report in reports:
         for name, (begin, end) in report.rss_mib.items():
