@@ -106,7 +106,12 @@ def is_reset(sock: socket.socket) -> bool:
 def test_much_goes_through_unchanged(door: int, inbox: Inbox) -> None:
     with connected(door, inbox) as (ours, theirs):
         blob = os.urandom(3_000_000)
-        sender = threading.Thread(target=lambda: (ours.sendall(blob), ours.close()))
+
+        def send() -> None:
+            ours.sendall(blob)
+            ours.close()
+
+        sender = threading.Thread(target=send)
         sender.start()
         with theirs.makefile("rb") as reader:
             assert reader.read() == blob

@@ -25,11 +25,17 @@ FIELDS = (
     "supernodes_restored_s", "control_messages_per_leaf_s", "control_bytes_per_leaf_s", "wall_s",
     "simulated_s", "verdict", "replay",
 )  # fmt: skip
-PLAYABLE = [name for name in SCENARIOS if name != "skype-super"]
+SLOW = {"skype-build", "skype-actual", "random"}
+PLAYABLE = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    for name in SCENARIOS
+    if name != "skype-super"
+]
+SHORTER = {"killers": ("--seconds", "8")}
 
 
 def run(
-    capsys: pytest.CaptureFixture[str], name: str, *more: str, nodes: int = 8
+    capsys: pytest.CaptureFixture[str], name: str, *more: str, nodes: int = 6
 ) -> tuple[int, dict[str, Any]]:
     status = main(
         ["--sim", "--scenario", name, "--nodes", str(nodes), "--json", "--seed", "5", *more]
@@ -40,11 +46,11 @@ def run(
 
 @pytest.mark.parametrize("name", PLAYABLE)
 def test_every_promise_is_kept(capsys: pytest.CaptureFixture[str], name: str) -> None:
-    status, said = run(capsys, name)
+    status, said = run(capsys, name, *SHORTER.get(name, ()))
     assert said["verdict"] == "pass"
     assert status == 0
     assert set(FIELDS) <= said.keys()
-    assert (said["scenario"], said["seed"], said["nodes"], said["sim"]) == (name, 5, 8, True)
+    assert (said["scenario"], said["seed"], said["nodes"], said["sim"]) == (name, 5, 6, True)
     assert (said["lost"], said["duplicated"], said["stuck"]) == (0, 0, 0)
     assert said["simulated_s"] > 0
     if name in ("kill-one", "killers", "skype-card"):
@@ -90,11 +96,11 @@ def test_any_part_may_die(capsys: pytest.CaptureFixture[str], target: str) -> No
 
 
 def test_several_runs_have_a_seed_each(capsys: pytest.CaptureFixture[str]) -> None:
-    status, said = run(capsys, "kill-one", "--runs", "3")
+    status, said = run(capsys, "kill-one", "--runs", "2", "--seconds", "7", nodes=4)
     assert status == 0
-    assert [each["seed"] for each in said["runs"]] == [5, 6, 7]
-    assert said["killed"] == 3
-    assert said["replay"].endswith("--runs 3")
+    assert [each["seed"] for each in said["runs"]] == [5, 6]
+    assert said["killed"] == 2
+    assert said["replay"].endswith("--runs 2")
 
 
 def test_nobody_to_kill_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,16 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import stealmesh
 import stealmesh_bench
@@ -70,7 +73,6 @@ class Seats:
         for path in (self.glimpses, self.words):
             open(path, "xb").close()
         self._key = key
-        self._directory = directory
         self._lock = threading.Lock()
         self._inboxes = _free_ports(count)
         self._readers: list[threading.Thread] = []
@@ -110,7 +112,7 @@ class Seats:
                 stderr=words,
                 # Not a session of its own: see above. Ctrl-C is ours to handle all the same.
                 process_group=0,
-                env={**os.environ, "PYTHONPATH": python_path(), "TMPDIR": self._directory},
+                env={**os.environ, "PYTHONPATH": python_path()},
             )  # fmt: skip
             life = Life(number, process, ours)
             self.lives.append(life)
@@ -247,6 +249,8 @@ class Seats:
             reader.join()
         for life in self.lives:
             life.wire.close()
+            for left in Path(tempfile.gettempdir()).glob(f"stealmesh-{life.pid}-*"):
+                shutil.rmtree(left, ignore_errors=True)  # of those that had no time to tidy up
 
 
 def python_path() -> str:
