@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 
+from stealmesh_bench.chaos import real
+from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
+
 pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 60.0
@@ -107,6 +110,18 @@ def test_a_users_own_job_is_compared_with_its_answer(
     assert said["wrong"] == (said["accepted"] if name == "wrong" else 0)
     assert said["lost"] == (1 if name == "failing" else 0)
     assert said["replay"].endswith(f"--job mine:{name}")
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All nodes die and none comes back: the run notices, says so, and does not wait for ever."""
+    monkeypatch.setattr(real, "PATIENCE_SECONDS", 3.0)
+    fault = Fault(1.0, "kill", (0, 1))
+    scenario = Scenario("kill-one", 1, 2, (fault,), 3.0, Bounds(), agreement_from=1.0)
+    report = real.play(scenario, "again")
+    assert report.stuck == 1
+    assert any(breach.startswith("progress") for breach in report.breaches)
+    assert report.lost == 0
 
 
 def test_what_cannot_be_played_is_wrong_usage() -> None:

@@ -36,6 +36,7 @@ from stealmesh_bench.chaos.scenario import (
     supernodes_wanted,
 )
 from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats, python_path
+from stealmesh_protocol.errors import MeshError
 
 MEET_SECONDS_MAX = 60.0
 SETTLE_SECONDS = 1.0
@@ -67,6 +68,8 @@ def play(scenario: Scenario, replay: str, *, workload: str = "stream", job: str 
         except jobs.Stuck as stuck:
             report.stuck = 1
             report.breaches.append(f"progress: the job does not end: {stuck}")
+        except (MeshError, TimeoutError) as error:
+            report.breaches.append(f"the mesh gave up: {error!r}")
         stage.measure()
     report.wall_s = round(time.perf_counter() - begun, 3)
     return report
@@ -200,7 +203,7 @@ class Stage:
                 if self.over.wait(max(0.0, fault.at_seconds - self.account.now())):
                     return
                 self._strike(fault)
-        except (CannotPlay, NodeFailed, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that can be seen
             self.problem = error
 
     def _strike(self, fault: Fault) -> None:

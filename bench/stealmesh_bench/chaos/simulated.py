@@ -373,15 +373,10 @@ class Stage:
 
     def _cut(self, fault: Fault, nodes: tuple[int, ...]) -> None:
         pairs = [(self._place(a), self._place(b)) for a in nodes for b in fault.others]
-        for a, b in pairs:
-            self.links.cut(a, b)
-        self.world.after(fault.seconds, self._mend, pairs)
+        self.links.cut_all(pairs)
+        self.world.after(fault.seconds, self.links.mend_all, pairs)
         for number in {*nodes, *fault.others} - {CLIENT}:
             self._silent(self.seats[number].process, fault.seconds)
-
-    def _mend(self, pairs: list[tuple[int, int]]) -> None:
-        for a, b in pairs:
-            self.links.mend(a, b)
 
     def _reset(self, fault: Fault, nodes: tuple[int, ...]) -> None:
         places = {self._place(number) for number in nodes}
