@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from stealmesh_engine.core import NodeCore
 from stealmesh_engine.membership import View
-from stealmesh_protocol.messages import Member, PeerState, Role
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Member, PeerState
 
 BORN, DEAD, LEFT, REFUTED = "born", "dead", "left", "refuted"
 _ENDS = {PeerState.DEAD: DEAD, PeerState.LEFT: LEFT}
@@ -65,16 +67,33 @@ def watching(sink: Sink) -> Iterator[None]:
 
 
 @contextmanager
+def _hearing_verdicts(say: Callable[[Member, str, Member], None]) -> Iterator[None]:
+    """Also why a core itself declares somebody dead."""
+    right = NodeCore._dead
+
+    def dead(self: NodeCore, peer: PeerId, now: float, why: str) -> None:
+        record = self.view.members.get(peer)
+        if record is not None:
+            say(self.me, f"verdict-{why}", record)
+        right(self, peer, now, why)
+
+    NodeCore._dead = dead  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        NodeCore._dead = right  # type: ignore[method-assign]
+
+
+@contextmanager
 def writing(path: str) -> Iterator[None]:
     """Look, and write each glimpse as one line (times: the clock that all processes share)."""
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
-    def sink(now: float, me: Member, what: str, of: Member) -> None:
-        if me.role is not Role.CLIENT:
-            os.write(log, f"{time.monotonic():.6f} {me.pid} {what} {of.pid}\n".encode())
+    def say(me: Member, what: str, of: Member) -> None:
+        os.write(log, f"{time.monotonic():.6f} {me.pid} {what} {of.pid}\n".encode())
 
     try:
-        with watching(sink):
+        with watching(lambda now, me, what, of: say(me, what, of)), _hearing_verdicts(say):
             yield
     finally:
         os.close(log)

@@ -74,6 +74,9 @@ class Ledger:
         """Of what was accepted; only meaningful once the job has ended."""
         return self._seen.count(0)
 
+    def missing(self) -> list[int]:
+        return [item for item, seen in enumerate(self._seen) if not seen]
+
     def run_twice(self, log: str) -> int:
         """Executions beyond the first, of all items together."""
         text = Path(log).read_bytes() if os.path.exists(log) else b""

@@ -45,6 +45,8 @@ LOOK_SECONDS = 0.25
 AGREEMENT_MARGIN_SECONDS = 5.0
 TIMELINE_SECONDS = 0.25
 FOR_EVER = 1e12
+MISSING_TOLD_MAX = 5
+STORY_LINES_MAX = 20
 
 
 def play(scenario: Scenario, replay: str, *, workload: str = "stream", job: str = "") -> Report:
@@ -140,6 +142,9 @@ class Stage:
                 )  # fmt: skip
                 threads[0].join()
                 self._agree()
+            except jobs.Stuck:
+                self._explain(mesh)
+                raise
             finally:
                 self.over.set()
                 for timer in self.timers:
@@ -151,6 +156,26 @@ class Stage:
                     self.rival.wait()
             if self.problem is not None:
                 raise self.problem
+
+    def _explain(self, mesh: Mesh) -> None:
+        """What a person needs to see of a job that does not end."""
+        notes, ledger = self.report.notes, self.account.ledger
+        status = mesh.status()
+        notes += [f"job {job}" for job in status["jobs"]]
+        keep = ("id", "name", "role", "state", "queued_seconds", "executed", "workers")
+        notes += [str({name: node.get(name) for name in keep}) for node in status["nodes"]]
+        if ledger is not None:
+            missing = ledger.missing()
+            began = Path(self.log).read_bytes().split() if os.path.exists(self.log) else []
+            for item in missing[:MISSING_TOLD_MAX]:
+                notes.append(f"item {item} is missing; it began {began.count(b'%d' % item)} times")
+        # The owner's own account, read as it stands: nothing moves any more.
+        core = mesh._driver.core
+        for owned in list(core.owner.jobs.values()):
+            for lid, lease in list(owned.ledger.leases.items())[:MISSING_TOLD_MAX]:
+                notes.append(f"lease {lid >> 32}.{lid & 0xFFFFFFFF} is out: {lease}")
+                notes += core.story.of(lid=lid)[-STORY_LINES_MAX:]
+                notes.append(f"its holder: {core.view.members.get(getattr(lease, "holder", b""))}")
 
     def _meet(self, mesh: Mesh) -> float:
         """Until all nodes agree that all are there; returns when that was."""
@@ -398,7 +423,8 @@ class Stage:
                     beliefs.died(life.pid, life.ended_at)
         for pid, begin, end in self.silences:
             beliefs.silent(pid, begin, end)
-        for glimpse in eyes.read(self.seats.glimpses):
+        glimpses = eyes.read(self.seats.glimpses)
+        for glimpse in glimpses:
             beliefs.saw(glimpse)
         self.report.detection_p50_s = beliefs.detections.percentile(0.5)
         self.report.detection_p99_s = beliefs.detections.percentile(0.99)
@@ -407,9 +433,14 @@ class Stage:
         for each in beliefs.false:
             who, of = numbers.get(each.who), numbers.get(each.of)
             at, began = each.at - self.account.flow, beliefs.lives[each.of].began
+            why = [
+                f"node {numbers.get(g.who)} at {g.at - self.account.flow:.3f} s: {g.what}"
+                for g in glimpses
+                if g.of == each.of and g.what.startswith("verdict") and abs(g.at - each.at) < 5.0
+            ]
             self.report.notes.append(
                 f"at {at:.3f} s node {who} took node {of} for dead, "
-                f"which had been up for {each.at - began:.3f} s"
+                f"which had been up for {each.at - began:.3f} s; {'; '.join(why)}"
             )
 
     def _grown(self) -> None:
