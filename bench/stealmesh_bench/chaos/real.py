@@ -175,7 +175,8 @@ class Stage:
             for lid, lease in list(owned.ledger.leases.items())[:MISSING_TOLD_MAX]:
                 notes.append(f"lease {lid >> 32}.{lid & 0xFFFFFFFF} is out: {lease}")
                 notes += core.story.of(lid=lid)[-STORY_LINES_MAX:]
-                notes.append(f"its holder: {core.view.members.get(getattr(lease, "holder", b""))}")
+                holder = core.view.members.get(getattr(lease, "holder", b""))
+                notes.append(f"its holder: {holder}")
 
     def _meet(self, mesh: Mesh) -> float:
         """Until all nodes agree that all are there; returns when that was."""
