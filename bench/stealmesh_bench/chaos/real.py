@@ -422,6 +422,8 @@ class Stage:
                 beliefs.born(life.pid, life.ready_at)
                 if life.ended_at is not None:
                     beliefs.died(life.pid, life.ended_at)
+        for pid in self.seats.accidents:
+            beliefs.silent(pid, 0.0, FOR_EVER)  # a breach of its own; nobody knows when it began
         for pid, begin, end in self.silences:
             beliefs.silent(pid, begin, end)
         glimpses = eyes.read(self.seats.glimpses)

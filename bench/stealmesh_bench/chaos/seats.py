@@ -77,6 +77,9 @@ class Seats:
         self._inboxes = _free_ports(count)
         self._readers: list[threading.Thread] = []
         self.failures: list[str] = []
+        """Who did not start."""
+        self.accidents: dict[int, str] = {}
+        """Process → how it ended before anybody ended it."""
         self._closing = False
         self.proxy: ProxyProcess | None = None
         self._ports = self._inboxes
@@ -172,6 +175,10 @@ class Seats:
         life = self.seats[number]
         if life is None or life.ended_at is not None:
             return None
+        if life.process.poll() is not None:
+            life.ended_at = time.monotonic()
+            self.accidents[life.pid] = _ended(life)
+            return None
         if silent:
             assert self.proxy is not None
             everybody = [*range(len(self.seats)), -1]
@@ -214,13 +221,12 @@ class Seats:
 
     def self_ended(self) -> list[str]:
         """Who ended though nobody ended it."""
-        found = list(self.failures)
         for life in self.lives:
             status = life.process.poll()
             if status is None or life.ended_at is not None or (life.draining and status == 0):
                 continue
-            found.append(f"node {life.number} (process {life.pid}) ended with status {status}")
-        return found
+            self.accidents[life.pid] = _ended(life)
+        return [*self.failures, *self.accidents.values()]
 
     def last_words(self) -> str:
         """The end of what nodes said on standard error."""
@@ -251,6 +257,11 @@ class Seats:
             life.wire.close()
             for left in Path(tempfile.gettempdir()).glob(f"stealmesh-{life.pid}-*"):
                 shutil.rmtree(left, ignore_errors=True)  # of those that had no time to tidy up
+
+
+def _ended(life: Life) -> str:
+    status = life.process.poll()
+    return f"node {life.number} (process {life.pid}) ended by itself with status {status}"
 
 
 def python_path() -> str:
