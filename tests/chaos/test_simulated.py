@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
-from stealmesh_bench.chaos import main
+from stealmesh_bench.chaos import main, simulated
 from stealmesh_bench.chaos.named import SCENARIOS
 from stealmesh_engine.detector import Detector, Findings
 from stealmesh_engine.ledger import Credited, IndexedLedger, Verdict
 from stealmesh_engine.owner import Owner
 from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_protocol.messages import Role
 
 FIELDS = (
     "scenario", "seed", "nodes", "sim", "killed", "lost", "duplicated", "run_twice", "stuck",
@@ -106,6 +107,35 @@ def test_several_runs_have_a_seed_each(capsys: pytest.CaptureFixture[str]) -> No
 def test_nobody_to_kill_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--sim", "--scenario", "skype-super", "--nodes", "4"]) == 2
     assert "supernode" in capsys.readouterr().err
+
+
+@pytest.fixture
+def two_supernodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a mesh appoints its own: nodes 1 and 2 say that they are supernodes."""
+    right = simulated.Stage._assemble
+
+    def assemble(self: simulated.Stage) -> None:
+        right(self)
+        for number in (1, 2):
+            self.seats[number].process.core.view.renew(role=Role.SUPER)
+
+    monkeypatch.setattr(simulated.Stage, "_assemble", assemble)
+
+
+def test_all_supernodes_die_and_nobody_takes_their_place(
+    two_supernodes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = run(capsys, "skype-super", nodes=3)
+    assert (status, said["killed"]) == (1, 2)
+    assert said["supernodes_restored_s"] is None
+    assert [breach.partition(":")[0] for breach in said["verdict"]] == ["supernodes_restored_s"]
+
+
+def test_one_supernode_can_be_killed_by_its_part(
+    two_supernodes: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, said = run(capsys, "kill-one", "--target", "supernode", nodes=4)
+    assert (status, said["killed"]) == (0, 1)
 
 
 # ---------------------------------------------------------------- it bites

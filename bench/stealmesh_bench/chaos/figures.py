@@ -5,6 +5,7 @@ Pure. Times are seconds since work began to flow.
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
@@ -45,8 +46,9 @@ class Goodput:
     """Useful results over time."""
 
     def __init__(self) -> None:
-        self.times: list[float] = []
-        self._sums: list[int] = [0]
+        # Arrays, because there may be millions, and the program's own memory is watched.
+        self.times = array("d")
+        self._sums = array("q", [0])
 
     def add(self, at_seconds: float, items: int = 1) -> None:
         self.times.append(at_seconds)
