@@ -42,6 +42,8 @@ class Account:
     goodput: Goodput = field(default_factory=Goodput)
     flow: float = 0.0
     """When work began to flow (time.monotonic)."""
+    lag_seconds: float = 0.0
+    """How much later than its time the last fault was done with: the work lasts as much longer."""
     runs: int = 0
     wrong: int = 0
     failed: list[str] = field(default_factory=list)
@@ -92,9 +94,11 @@ def _stream(run: Run) -> None:
     account = run.account
     assert account.ledger is not None
     capacity = run.nodes / ITEM_SECONDS
-    items = account.ledger.stream(lambda: account.now() < run.seconds, 2 * capacity)
+    items = account.ledger.stream(
+        lambda: account.now() < run.seconds + account.lag_seconds, 2 * capacity
+    )
     ahead = int(capacity * AHEAD_SECONDS)
-    _collect(run, items, ahead, run.seconds + run.patience_seconds)
+    _collect(run, items, ahead, 2 * run.seconds + run.patience_seconds)
 
 
 def _map(run: Run) -> None:

@@ -205,7 +205,10 @@ class Stage:
         self.seats.wait_ready(living)
         pids = {life.pid for life in living}
         since = max(
-            [self.account.flow + self.scenario.agreement_from, self.settled_at]
+            [
+                self.account.flow + self.scenario.agreement_from + self.account.lag_seconds,
+                self.settled_at,
+            ]
             + [life.ready_at or 0.0 for life in living]
         )
         bound = self.scenario.bounds.agreed_seconds or MEET_SECONDS_MAX
@@ -229,6 +232,7 @@ class Stage:
                 if self.over.wait(max(0.0, fault.at_seconds - self.account.now())):
                     return
                 self._strike(fault)
+                self.account.lag_seconds = self.account.now() - fault.at_seconds
         except Exception as error:  # noqa: BLE001 - raised again by the thread that can be seen
             self.problem = error
 
@@ -326,8 +330,13 @@ class Stage:
             [sys.executable, "-m", "stealmesh_bench.chaos.rival", self.seats.address(0)],
             env={**os.environ, "PYTHONPATH": python_path(), "STEALMESH_KEY_FILE": path},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             process_group=0,
         )
+        assert self.rival.stdout is not None
+        with self.rival.stdout as said:
+            if not said.readline():
+                raise NodeFailed("the rival program did not come to work")
 
     def _kill_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
         if self.rival is None or self.rival.poll() is not None:
@@ -370,12 +379,14 @@ class Stage:
     def _look_for_supernodes(self) -> None:
         since = self.scenario.recovery_from
         while since is not None and not self.over.wait(LOOK_SECONDS):
-            if self.mesh is None or self.account.now() < since:
+            if self.mesh is None or self.account.now() < since + self.account.lag_seconds:
                 continue
             if self._supers(self.mesh) < supernodes_wanted(len(self.seats.living())):
                 self.report.supernodes_restored_s = None
             elif self.report.supernodes_restored_s is None:
-                self.report.supernodes_restored_s = round(self.account.now() - since, 2)
+                self.report.supernodes_restored_s = round(
+                    self.account.now() - since - self.account.lag_seconds, 2
+                )
 
     def _sample(self) -> None:
         """The memory of who is left alone."""
@@ -459,17 +470,19 @@ class Stage:
             self.report.growth_mib = max(self.report.growth_mib or 0.0, growth)
 
     def _recovery(self) -> Measured:
-        scenario, report, goodput = self.scenario, self.report, self.account.goodput
+        scenario, report, account = self.scenario, self.report, self.account
+        goodput = account.goodput
         since = scenario.recovery_from
         if since is None or not self.ups:
             return Measured(agreement=not scenario.together)
         first = min((fault.at_seconds for fault in scenario.faults), default=since)
+        since += account.lag_seconds
         each = goodput.rate(min(1.0, first / 2), first) / self.ups[0][1]
         # A fault is performed a moment after its time, so what counts is who was up just after.
         up = [count for at, count in self.ups if at <= since + LOOK_SECONDS][-1]
         report.goodput_before = round(each * self.ups[0][1], 1)
         report.goodput_wanted = round(each * up, 1)
-        until = min(goodput.last(), scenario.seconds)
+        until = min(goodput.last(), scenario.seconds + account.lag_seconds)
         report.recovered_90_s = goodput.recovered(since, until, 0.9 * each * up)
         report.recovered_97_s = goodput.recovered(since, until, 0.97 * each * up)
         return Measured(True, True, not scenario.together, self.had_supers)

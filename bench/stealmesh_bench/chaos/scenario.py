@@ -24,7 +24,7 @@ KINDS = {
     "reset": "all connections of these nodes break",
     "half-open": "their peers are not told that the connections of these nodes are gone",
     "corrupt": "one octet of what these nodes are sent is flipped",
-    "rival": "a second program submits work of its own",
+    "rival": "a second program submits work that goes first",
     "kill-rival": "that program is killed",
 }
 PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})

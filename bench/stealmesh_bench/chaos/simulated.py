@@ -257,9 +257,10 @@ class Stage:
             account = self.checkers.account_of(self.program.job, self.program.owner)
             self.report.breaches.append(f"progress: the job is stuck: {account}")
 
-    def _submit(self, owner: Process, items: int) -> Program:
+    def _submit(self, owner: Process, items: int, priority: int = 0) -> Program:
         law = CostLaw("const", self.item_seconds, self.scenario.seed)
-        return Program(self.world, owner, Wish(items=items, law=law, at=self.world.now))
+        wish = Wish(items=items, law=law, at=self.world.now, priority=priority)
+        return Program(self.world, owner, wish)
 
     def _listen_to(self, client: Process) -> None:
         """See what is delivered, and hand it on to the program."""
@@ -396,7 +397,7 @@ class Stage:
 
     def _rival_submits(self) -> None:
         assert self.rival is not None
-        self._submit(self.rival, int(self.scenario.nodes * 60 / self.item_seconds))
+        self._submit(self.rival, int(self.scenario.nodes * 60 / self.item_seconds), priority=1)
 
     def _kill_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
         if self.rival is not None:
