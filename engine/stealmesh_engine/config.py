@@ -24,6 +24,19 @@ class Config:
     """Without a sign of life a peer becomes suspect. At least 3 beats, or one lost beat is an alarm."""
     refute_seconds: float = 0.5
     """A suspect has this long to answer before it is taken for dead. Detection takes silence + refute."""
+    stalled_lease_seconds: float = 2.5
+    """A node that stands still while its connection holds keeps its leases for so long after that
+    was found out. Shorter: less waiting; more work done twice after a short pause."""
+    stalled_seconds: float = 60.0
+    """After so long it is taken for dead all the same."""
+    doubt_seconds: float = 5.0
+    """A supernode that suddenly hears nobody asks itself for so long before it believes that all the
+    others are dead. Longer: one that was cut off alone passes fewer false verdicts; 0: it never doubts."""
+    homeless_seconds: float = 2.0
+    """Leaves that hear no supernode serve as supernodes themselves after this long (and 0.1 s more for each
+    that goes first)."""
+    surplus_seconds: float = 600.0
+    """How long there must be half again too many supernodes before one of them stops."""
     owner_patience_seconds: float = 60.0
     """How long a silent but connected client is waited for: its program may hold the interpreter lock."""
     owner_gone_seconds: float = 5.0
@@ -93,4 +106,6 @@ class Config:
         )
 
 
-_MAY_BE_ZERO = frozenset({"prefetch_seconds_max", "steal_seconds_min"})
+_MAY_BE_ZERO = frozenset(
+    {"doubt_seconds", "stalled_lease_seconds", "prefetch_seconds_max", "steal_seconds_min"}
+)

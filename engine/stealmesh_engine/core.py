@@ -20,8 +20,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from msgspec.structs import replace
-
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
 from stealmesh_engine.effects import (
@@ -56,20 +54,25 @@ from stealmesh_engine.events import (
     WorkerReady,
 )
 from stealmesh_engine.holder import Holder
+from stealmesh_engine.life import ACK, Life
 from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
+from stealmesh_engine.news import News
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
-from stealmesh_engine.trade import Trade
+from stealmesh_engine.supernodes import Supernodes
+from stealmesh_engine.trade import HINT_SECONDS, Trade
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Ack,
+    Around,
     Beat,
     Bye,
     Closed,
     Commit,
+    Digests,
     FnGet,
     FnPut,
     Grant,
@@ -79,7 +82,7 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Nothing,
-    PeerState,
+    Promote,
     Refused,
     Report,
     Returned,
@@ -90,6 +93,7 @@ from stealmesh_protocol.messages import (
     Status,
     StatusGet,
     Steal,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -98,12 +102,9 @@ from stealmesh_protocol.messages import (
 )
 
 ACK_DELAY_SECONDS = 0.02
-GOSSIP_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
-MEMBERS_IN_VIEW_MAX = 256
 JOB_LINES_IN_BEAT_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
-AFAR_SECONDS_MAX = 60.0
 REPORT_SECONDS_A_NODE = 0.0002
 REPORT_SECONDS_MIN = 0.005
 REPORT_SECONDS_MAX = 0.25
@@ -147,25 +148,26 @@ class NodeCore:
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
+        self.news = News(config, self.links, self.view)
+        self.life = Life(
+            config, self.links, self.view, self.detector, self.news, story, counters,
+            self._bereft, self.owner.place,
+        )  # fmt: skip
+        self.supernodes = Supernodes(
+            config, self.links, self.view, self.news, self.life, story, counters
+        )
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
-        self.fresh: dict[PeerId, Member] = {}
-        """Records to be passed on with the next gossip."""
         self._joined = False
         self._beat_at: float | None = None
-        self._look_at: float | None = None
         self._ack_at: float | None = None
-        self._gossip_at: float | None = None
         self._drain_until: float | None = None
         self._left = False
         self._due: float | None = None
         self._ran_at = -1e9
-        self._accused: dict[PeerId, float] = {}
-        self._verdicts: dict[PeerId, int] = {}
-        """How often we declared a peer dead; more than once: it lived all the same."""
 
     @property
     def me(self) -> Member:
@@ -203,6 +205,7 @@ class NodeCore:
             late = now - since
             self.detector.forgive(late)
             self.owner.forgive(late)
+            self.life.late(now)
             self.story.tell(now, "was late", detail=f"{late:.3f} s")
 
     def _tick(self, event: Tick, now: float) -> None:
@@ -210,10 +213,10 @@ class NodeCore:
             self._beat_at = now
         if now >= self._beat_at:
             self._beat(now)
-        if self._look_at is not None and now >= self._look_at:
-            self._look(now)
-        if self._gossip_at is not None and now >= self._gossip_at:
-            self._gossip()
+        if self.life.look_at is not None and now >= self.life.look_at:
+            self.life.look(now)
+        if self.news.flush_at is not None and now >= self.news.flush_at:
+            self.news.flush(now)
         if self._ack_at is not None and now >= self._ack_at:
             self.links.acknowledge(all_owed=True)
         if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
@@ -240,8 +243,6 @@ class NodeCore:
             self._ack_at = None
         elif self._ack_at is None or self._ack_at <= now:
             self._ack_at = now + ACK_DELAY_SECONDS
-        if self.fresh and self._gossip_at is None:
-            self._gossip_at = now + GOSSIP_DELAY_SECONDS
         if self._beat_at is None:
             self._beat_at = now
         self._due = self._soonest()
@@ -251,7 +252,7 @@ class NodeCore:
 
     def _report_patience(self) -> float:
         """In a small mesh every report goes out at once."""
-        patience = min(REPORT_SECONDS_A_NODE * len(self.view.nodes()), REPORT_SECONDS_MAX)
+        patience = min(REPORT_SECONDS_A_NODE * self.view.size, REPORT_SECONDS_MAX)
         return patience if patience >= REPORT_SECONDS_MIN else 0.0
 
     def _soonest(self) -> float:
@@ -259,9 +260,9 @@ class NodeCore:
         soonest = self._beat_at
         assert soonest is not None
         for at in (
-            self._look_at,
+            self.life.look_at,
             self._ack_at,
-            self._gossip_at,
+            self.news.flush_at,
             self.links.dial_at,
             self.holder.patrol_at,
             self.holder.report_at,
@@ -278,29 +279,57 @@ class NodeCore:
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
-        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if self.owner.jobs else []
-        queued = self.holder.queued_seconds()
-        incarnation, digest = self.me.incarnation, self.view.digest
-        for peer_id, peer in list(self.links.ready()):
-            # One node around an owner knows its jobs, for those who ask that node.
-            tells = lines if peer.member.role is not Role.CLIENT else []
-            lines = [] if tells else lines
-            pages = self.holder.loads_for(peer_id, now) if self.holder.jobs else []
-            for loads in pages or [[]]:
-                self.links.send(peer_id, Beat(incarnation, digest, queued, loads, tells), now)
-        self.owner.expire(now)
-        self.owner.place(now)
+        self.life.tend(now)
+        self.supernodes.tend(now)
+        self._say_beats(now)
+        if self.owner.jobs:
+            self.owner.expire(now)
+            self.owner.place(now)
+        if self.owner.jobs or self.life.holders:
+            self.life.follow(self.owner.holders(), now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
-        self.view.bury(now)
+        for peer_id in self.view.bury(now):
+            self.links.mute.pop(peer_id, None)
         self._seek_the_lost(now)
         self._seek_links(now)
+
+    def _say_beats(self, now: float) -> None:
+        """To our observers, to the owners of what we hold, and, if we have work to spare, to all
+        nodes that we have a link with: that is a hint for those who have none."""
+        holder, life, links = self.holder, self.life, self.links
+        queued = holder.queued_seconds() if holder.jobs else 0.0
+        whom = dict.fromkeys(life.observers)
+        if holder.jobs:
+            whom.update(dict.fromkeys(self._owners(now)))
+            if queued >= HINT_SECONDS:
+                others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
+                whom.update(dict.fromkeys(others))
+        # One node around an owner knows its jobs, for those who ask that node.
+        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if self.owner.jobs else []
+        incarnation = self.me.incarnation
+        for peer_id in whom:
+            view = life.digest_for(peer_id) if peer_id in life.observers else 0
+            pages = holder.loads_for(peer_id, now) if holder.jobs else []
+            for loads in pages or [[]]:
+                links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
+            lines = []
+
+    def _owners(self, now: float) -> list[PeerId]:
+        """Those whose work we hold. They answer our beats; one that does not is waited for, but
+        not for ever."""
+        owners = list(dict.fromkeys(held.spec.owner for held in self.holder.jobs.values()))
+        for owner in owners:
+            if owner not in self.detector.watches and self.links.is_ready(owner):
+                self.life.watch(owner, now, self.config.owner_patience_seconds)
+        return owners
 
     def _seek_the_lost(self, now: float) -> None:
         """Two islands find each other again: those who are held for dead are knocked up now and
         then, often while a death is fresh, because a mended cut is all that may lie between."""
         self.links.give_up_waiting(now)
         self.links.reseek(now)
+        self.links.seek_remembered(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -308,6 +337,8 @@ class NodeCore:
             for member in self.rng.sample(dead, min(len(dead), KNOCKS_MAX)):
                 self.links.knock(member, now)
             return
+        if not self.view.knows_all():
+            return  # that is our homes' business
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
             self.links.knock(self.rng.choice(dead), now)
@@ -318,80 +349,21 @@ class NodeCore:
             wanted = self.view.nodes()[: self.config.links_max]
         else:
             wanted = self.view.lifelines(self.config.lifelines_max)
-            for peer in wanted:
-                if peer not in self.detector.watches:
-                    self._watch_from_afar(peer, now)
         for peer in wanted:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
 
-    def _watch(self, peer: Peer, now: float) -> None:
-        config = self.config
-        client = peer.member.role is Role.CLIENT
-        patience = config.owner_patience_seconds if client else config.silence_seconds
-        self.detector.watch(peer.member.id, now, patience)
-        self._plan_look(now + patience)
-
-    def _watch_from_afar(self, peer: PeerId, now: float) -> None:
-        """Somebody has to notice the death of a peer that nobody ever had a link with: those whose
-        lifeline it is. One that refutes us is out of our reach, not dead: we look less often."""
-        times = min(self._verdicts.get(peer, 0), 10)
-        patience = min(2 ** (1 + times) * self.config.silence_seconds, AFAR_SECONDS_MAX)
-        self.detector.watch(peer, now, patience)
-        self._plan_look(now + patience)
-
-    def _plan_look(self, at: float) -> None:
-        self._look_at = at if self._look_at is None else min(self._look_at, at)
-
-    def _look(self, now: float) -> None:
-        """Who has been silent for too long?"""
-        found = self.detector.look(now)
-        for peer in found.suspects:
-            self.story.tell(now, "suspects", detail=peer)
-            known = self.view.members.get(peer)
-            if known is not None:
-                # The suspect is told first; a beat, or anything else from it, clears it.
-                accusation = ViewMessage([replace(known, state=PeerState.SUSPECT)])
-                self.links.send(peer, accusation, now)
-            self.links.probe(peer)
-        for peer in found.dead:
-            self._dead(peer, now, "silent")
-        soonest = self.detector.next_look()
-        self._look_at = None if soonest is None else max(soonest, now + 0.01)
-
-    def _dead(self, peer: PeerId, now: float, why: str) -> None:
-        """The verdict: what it held is free, what it wanted is off, the others hear of it."""
-        self.story.tell(now, f"declares dead ({why})", detail=peer)
-        self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
-        self._verdicts[peer] = self._verdicts.get(peer, 0) + 1
-        record = self.view.judge(peer, PeerState.DEAD, now)
-        if record is not None:
-            self.fresh[peer] = record
-            self.links.send(peer, ViewMessage([record]), now)
-        self._bereft(peer, now)
-        if why == "gone" or not self.links.is_ready(peer):
-            self.links.forget(peer)
-        self._seek_links(now)
-
     def _bereft(self, peer: PeerId, now: float) -> None:
         """Consequences of a peer's end, whatever its kind."""
-        self.detector.forget(peer)
         self.trade.forget(peer)
         self.neighbours_jobs.pop(peer, None)
         self.owner.fence(peer, now)
         self.holder.owner_gone(peer, now)
 
-    def _gossip(self) -> None:
-        self._gossip_at = None
-        records = list(self.fresh.values())
-        self.fresh.clear()
-        for start in range(0, len(records), MEMBERS_IN_VIEW_MAX):
-            self.links.broadcast(ViewMessage(records[start : start + MEMBERS_IN_VIEW_MAX]))
-
     # ------------------------------------------------------------ links
 
     def _join(self, event: Join, now: float) -> None:
-        self.links.join(event.seeds)
+        self.links.join(event.seeds, event.remembered, now)
         if not event.seeds:
             self._announce_joined()
 
@@ -411,11 +383,14 @@ class NodeCore:
 
     def _probed(self, event: Probed, now: float) -> None:
         """Nothing listens where a peer should be: that life is over."""
+        if event.listening:
+            self.life.probed(event.endpoint, now)
+            self.supernodes.probed(event.endpoint, now)
         if event.listening is not False:
             return
         for peer in self.links.living_at(event.endpoint):
             if self.view.is_alive(peer):
-                self._dead(peer, now, "gone")
+                self.life.dead(peer, now, "gone")
 
     def _happened(self, happened: Happened, now: float) -> None:
         for peer_id in happened.reset:
@@ -428,13 +403,15 @@ class NodeCore:
             self._peer_cut(peer_id, now)
         for peer_id in happened.replaced:
             if self.view.is_alive(peer_id) and not self.links.is_ready(peer_id):
-                self._dead(peer_id, now, "gone")
+                self.life.dead(peer_id, now, "gone")
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
         self.trade.met(peer.member.id)
-        self._learn(peer.member, now)
-        self._watch(peer, now)
+        self.life.learn(peer.member, now)
+        self.life.heard(peer.member.id, peer, now)
+        if peer.member.role is Role.CLIENT:
+            self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
@@ -449,46 +426,11 @@ class NodeCore:
         if peer is None:
             return
         if peer.member.role is Role.CLIENT:
-            self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
-            self._plan_look(now + self.config.owner_gone_seconds)
+            self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.links.probe(peer_id)
         if self.view.is_alive(peer_id):
             self.links.connect(peer_id, now)
-
-    def _learn(self, record: Member, now: float) -> None:
-        """Join one record into our view; act on what is new."""
-        if record.id == self.me.id:
-            refuted = self.view.refute(record)
-            if refuted is not None:
-                self.story.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
-                self.fresh[refuted.id] = refuted
-            return
-        if not self.view.join(record, now):
-            return
-        self.fresh[record.id] = record
-        if self._is_predecessor(record):
-            self._dead(record.id, now, "gone")
-            return
-        peer = self.links.peers.get(record.id)
-        if peer is not None:
-            peer.member = record
-        if record.state <= PeerState.SUSPECT:
-            if peer is not None and peer.link is not None:
-                self._watch(peer, now)
-            self._seek_links(now)
-            self.owner.place(now)
-        elif peer is None or peer.link is None:
-            self._bereft(record.id, now)
-            self.links.forget(record.id)
-
-    def _is_predecessor(self, record: Member) -> bool:
-        """Somebody believes in a process that had our own address before us."""
-        return (
-            record.state <= PeerState.SUSPECT
-            and record.host == self.me.host
-            and any(endpoint in self.me.endpoints for endpoint in record.endpoints)
-        )
 
     # ------------------------------------------------------------ what peers say
 
@@ -503,27 +445,31 @@ class NodeCore:
         if message.TAG not in kinds_heard(LinkState.READY, peer.member.role, self.me.role):
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
-        if self.detector.heard(peer_id, now):
-            self.story.tell(now, "hears again from", detail=peer_id)
+        self.life.heard(peer_id, peer, now)
+        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
             if not peer.channel.accept(event.seq, event.octets):
                 self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
                 return
-        if peer_id not in self.detector.watches:
-            self._accuse(peer, now)
         _MESSAGES[type(message)](self, peer_id, message, now)
 
     def _introduction(self, event: Heard, line: Line | None, now: float) -> None:
         """The only things that may be said before both sides know each other."""
         message, link = event.message, event.link
         if isinstance(message, Hello) and (line is None or not line.dialled):
+            if (
+                not message.to
+                and message.mesh == self.links.mesh
+                and message.sender.id != self.me.id
+            ):
+                self.supernodes.sought(now)
             self._happened(self.links.introduced(link, message), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
             for record in message.members:
-                self._learn(record, now)
+                self.life.learn(record, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:
@@ -533,16 +479,6 @@ class NodeCore:
         else:
             self._happened(self.links.confused(link, "too-early", now), now)
 
-    def _accuse(self, peer: Peer, now: float) -> None:
-        """A peer that we hold for dead is talking: tell it so, now and then, until it refutes."""
-        record = self.view.members.get(peer.member.id)
-        if record is None or record.state < PeerState.DEAD:
-            self._watch(peer, now)
-            return
-        if now - self._accused.get(record.id, -1e9) >= self.config.beat_seconds:
-            self._accused[record.id] = now
-            self.links.send(record.id, ViewMessage([record]), now)
-
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
             self.owner.renew(peer_id, message.loads, now)
@@ -551,34 +487,31 @@ class NodeCore:
         peer = self.links.peers[peer_id]
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs
-        if (message.view != self.view.digest and peer.member.role is not Role.CLIENT) or (
-            message.view != self.view.digest and now - peer.shown_at > self.config.beat_seconds
-        ):
-            self._show_view(peer_id, peer, now)
-
-    def _show_view(self, peer_id: PeerId, peer: Peer, now: float) -> None:
-        """Our views differ: send ours, at most once a beat; the joined view comes back the same way."""
-        if now - peer.shown_at < 0.9 * self.config.beat_seconds:
-            return
-        peer.shown_at = now
-        members = list(self.view.members.values())
-        for start in range(0, len(members), MEMBERS_IN_VIEW_MAX):
-            page = members[start : start + MEMBERS_IN_VIEW_MAX]
-            self.links.send(peer_id, ViewMessage(page), now)
+        if self.life.beat_heard(peer_id, peer, message, now):
+            self.links.send(peer_id, ACK, now)
 
     def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
         for record in message.members:
-            self._learn(record, now)
+            self.life.learn(record, now, peer_id)
+
+    def _on_vote(self, peer_id: PeerId, message: Vote, now: float) -> None:
+        self.life.voted(peer_id, message, now)
+
+    def _on_digests(self, peer_id: PeerId, message: Digests, now: float) -> None:
+        self.news.differs(peer_id, message, now)
+
+    def _on_around(self, peer_id: PeerId, message: Around, now: float) -> None:
+        self.life.heard_around(peer_id, message, now)
+        self._seek_links(now)
+
+    def _on_promote(self, peer_id: PeerId, message: Promote, now: float) -> None:
+        self.supernodes.asked(now)
 
     def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
         if message.reason == "idle":
             return  # it closes the link, not its life
         self.story.tell(now, "says goodbye", detail=peer_id)
-        record = self.view.judge(peer_id, PeerState.LEFT, now)
-        if record is not None:
-            self.fresh[peer_id] = record
-        self._bereft(peer_id, now)
-        self.links.forget(peer_id)
+        self.life.left(peer_id, now)
 
     def _on_steal(self, peer_id: PeerId, message: Steal, now: float) -> None:
         self.trade.asked(peer_id, message, now)
@@ -692,7 +625,7 @@ class NodeCore:
         if self._drain_until is not None:
             return
         self._drain_until = now + DRAIN_PATIENCE_SECONDS
-        self.holder.draining = True
+        self.holder.draining = self.supernodes.leaving = True
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
         for job in list(self.owner.jobs):
@@ -743,6 +676,10 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     Beat: NodeCore._on_beat,
     Ack: NodeCore._on_ack,
     ViewMessage: NodeCore._on_view,
+    Vote: NodeCore._on_vote,
+    Digests: NodeCore._on_digests,
+    Around: NodeCore._on_around,
+    Promote: NodeCore._on_promote,
     Bye: NodeCore._on_bye,
     Steal: NodeCore._on_steal,
     Nothing: NodeCore._on_nothing,

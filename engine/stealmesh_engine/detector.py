@@ -1,8 +1,7 @@
-"""Who has gone silent: suspicion first, a chance to answer, then a verdict.
+"""Who has gone silent: suspicion first, then a chance to answer.
 
-Decides when a peer that we have a link with becomes suspect and when dead. Refuses to know
-what its death means (core.py) and what others think (membership.py). Only peers that were
-put under watch are judged.
+Decides when a peer under watch becomes suspect and when it has had its chance. Refuses to know
+why it is watched, what others hear of it and whether it is dead (life.py).
 
 Two rules are worth more than any tuning. *Inbox first*: the host delivers everything that
 has arrived before it lets time pass, so nobody is found silent while his beat lies unread.
@@ -33,7 +32,8 @@ class Findings:
     """What the passage of time brought to light."""
 
     suspects: list[PeerId] = field(default_factory=list)
-    dead: list[PeerId] = field(default_factory=list)
+    ripe: list[PeerId] = field(default_factory=list)
+    """Suspects that have had their chance to answer."""
 
 
 class Detector:
@@ -58,6 +58,10 @@ class Detector:
         watch.suspect_since = None
         return cleared
 
+    def wait(self, peer: PeerId, now: float) -> None:
+        """No verdict yet: look again after another chance to answer."""
+        self.watches[peer].suspect_since = now
+
     def silence(self, peer: PeerId, now: float) -> float:
         """For how long this peer has said nothing; 0 for one that nobody watches."""
         watch = self.watches.get(peer)
@@ -71,13 +75,13 @@ class Detector:
                 watch.suspect_since += seconds
 
     def look(self, now: float) -> Findings:
-        """Judge everybody as of now. The dead are no longer watched."""
+        """Who is suspect as of now, and who has been for long enough? Of the latter the caller
+        makes up his mind: `forget`, or `wait`."""
         found = Findings()
-        for peer, watch in list(self.watches.items()):
+        for peer, watch in self.watches.items():
             if watch.suspect_since is not None:
                 if now - watch.suspect_since >= self.refute_seconds:
-                    found.dead.append(peer)
-                    del self.watches[peer]
+                    found.ripe.append(peer)
             elif now - watch.heard >= watch.patience:
                 watch.suspect_since = now
                 found.suspects.append(peer)

@@ -29,6 +29,8 @@ class Join:
     """Dial these addresses until one answers; with none, be the first node of a mesh."""
 
     seeds: list[str]
+    remembered: list[str] = field(default_factory=list)
+    """Where an earlier life of ours knew peers: tried first, a few at a time, and given up once joined."""
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
 from stealmesh_engine.membership import View
+from stealmesh_engine.remembered import Remembered
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
@@ -33,18 +34,18 @@ from stealmesh_protocol.messages import (
     Hello,
     Member,
     Message,
-    PeerState,
     Refused,
     Welcome,
 )
 
 PROTOCOL_VERSION = 1
 BACKOFF_SECONDS_MIN = 0.05
-MEMBERS_IN_WELCOME_MAX = 256
+SUPERS_IN_WELCOME = 16
 WELCOME_SECONDS = 5.0
 ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
 ACKS_OWED_OCTETS_MAX = 1 << 20
+SEEDS_SPARED_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -75,8 +76,10 @@ class Peer:
     attempts: int = 0
     dial_at: float | None = None
     used: float = 0.0
+    heard_at: float = -1e9
+    """When it last said anything."""
     shown_at: float = -1e9
-    """When it was last sent our whole view."""
+    """When it was last asked where its view differs from ours."""
 
 
 @dataclass(slots=True)
@@ -90,6 +93,8 @@ class Seed:
     """It turned out to be our own address."""
     once: bool = False
     """Not an address that we were given: tried once, then forgotten."""
+    spared: bool = False
+    """Not to be dialled for the first time if we get in by another door before."""
 
 
 @dataclass(slots=True)
@@ -129,8 +134,11 @@ class Links:
         self.lines: dict[LinkId, Line] = {}
         self.peers: dict[PeerId, Peer] = {}
         self.seeds: dict[str, Seed] = {}
+        self.remembered = Remembered(rng)
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
+        self.mute: dict[PeerId, None] = {}
+        """Nodes that are out of our reach, whatever others say of them: silent, or not to be dialled."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self._next_link = 0
@@ -204,10 +212,24 @@ class Links:
 
     # ------------------------------------------------------------ dialling
 
-    def join(self, seeds: list[str]) -> None:
+    def join(self, seeds: list[str], remembered: list[str], now: float) -> None:
+        """Dial the given addresses; a while later if there are remembered ones to be tried first."""
+        self.remembered.add(remembered)
+        self.remembered.remove(seeds)
         for endpoint in seeds:
-            self.seeds.setdefault(endpoint, Seed())
-        self._plan(0.0)
+            if endpoint not in self.seeds:
+                at = now + self.rng.uniform(0, SEEDS_SPARED_SECONDS) if self.remembered else 0.0
+                self.seeds[endpoint] = Seed(dial_at=at, spared=bool(self.remembered))
+                self._plan(at)
+        self.seek_remembered(now)
+
+    def seek_remembered(self, now: float) -> None:
+        """Try some of the addresses that an earlier life of ours knew."""
+        if self.remembered:
+            find = self.remembered
+            chosen = find.joined(self._known_endpoints()) if self.joined else find.lonely()
+            for endpoint in chosen:
+                self._try_once(endpoint, now)
 
     def reseek(self, now: float) -> None:
         """Dial again every given address behind which nobody lives as far as we know: whoever
@@ -215,7 +237,7 @@ class Links:
         if self._sought == self.view.digest and self._all_found:
             return
         self._sought, self._all_found = self.view.digest, True
-        known = {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+        known = self._known_endpoints()
         for endpoint, seed in self.seeds.items():
             if seed.own or seed.once or endpoint in known:
                 continue
@@ -232,10 +254,10 @@ class Links:
 
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
+        members = self.view.members
         for endpoint in self.endpoints_of(member)[:1]:
-            if endpoint not in self.seeds:
-                self.seeds[endpoint] = Seed(dial_at=now, once=True)
-                self._plan(now)
+            if not any(endpoint in members[peer].endpoints for peer in self.view.nodes()):
+                self._try_once(endpoint, now)
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
@@ -264,7 +286,9 @@ class Links:
         for endpoint, seed in self.seeds.items():
             if seed.dialling is None and seed.dial_at is not None and seed.dial_at <= now:
                 seed.dial_at = None
-                seed.dialling = self._dial(endpoint, b"")
+                if not (seed.spared and self.joined and endpoint in self._known_endpoints()):
+                    seed.dialling = self._dial(endpoint, b"")
+                seed.spared = False
         for peer_id, peer in self.peers.items():
             if peer.dial_at is not None and peer.dial_at <= now:
                 peer.dial_at = None
@@ -406,6 +430,13 @@ class Links:
         self.owing.pop(peer_id, None)
         peer.link = None
 
+    def renew(self, peer_id: PeerId, now: float) -> None:
+        """A link that we dialled brings nothing any more: try another one."""
+        peer = self.peers.get(peer_id)
+        if peer is not None and peer.link is not None and self.lines[peer.link].dialled:
+            self.hang_up(peer_id, "idle")
+            self.connect(peer_id, now)
+
     def forget(self, peer_id: PeerId) -> None:
         """This life is over: what was meant for it is dropped."""
         self.owing.pop(peer_id, None)
@@ -435,6 +466,15 @@ class Links:
 
     # ------------------------------------------------------------ inside
 
+    def _known_endpoints(self) -> set[str]:
+        """Where somebody lives as far as we know."""
+        return {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+
+    def _try_once(self, endpoint: str, now: float) -> None:
+        if endpoint not in self.seeds:
+            self.seeds[endpoint] = Seed(dial_at=now, once=True)
+            self._plan(now)
+
     def _meet(self, member: Member) -> Peer:
         peer = Peer(member, self.rng.getrandbits(32) | 1)
         self.peers[member.id] = peer
@@ -450,12 +490,14 @@ class Links:
         self.effects.append(Send(link, hello))
 
     def _welcome(self, sender: Member, epoch: int) -> Welcome:
-        members = [m for m in self.view.members.values() if m.state <= PeerState.SUSPECT]
+        """Whom a newcomer should know first: not everybody, but some who do."""
+        view = self.view
+        members = [view.members[peer] for peer in view.supers_near(sender.id, SUPERS_IN_WELCOME)]
         return Welcome(
             PROTOCOL_VERSION,
             self.view.me,
             sender.id,
-            members[:MEMBERS_IN_WELCOME_MAX],
+            members,
             self.runtime,
             epoch,
         )
@@ -496,6 +538,7 @@ class Links:
             self._report_failure()
         peer = self.peers.get(line.to)
         if peer is not None and peer.dialling == link:
+            self.mute[line.to] = None
             peer.dialling = None
             peer.attempts += 1
             if peer.link is None and self.view.is_alive(line.to):
@@ -513,7 +556,7 @@ class Links:
         """When every seed has failed once, say so (once), and go on trying."""
         if self._reported or self.joined or self._refusal is None:
             return
-        if all(seed.attempts or seed.own for seed in self.seeds.values()):
+        if all(seed.attempts or seed.own or seed.once for seed in self.seeds.values()):
             self._reported = True
             self.effects.append(JoinFailed(*self._refusal))
 

@@ -34,7 +34,6 @@ from stealmesh_protocol.messages import (
     JobSpec,
     Lease,
     Part,
-    PeerState,
     Report,
     Returned,
     Revoked,
@@ -169,7 +168,7 @@ class Owner:
             self.story.tell(now, "split", message.job, part.lid, thief)
         if not given:
             return
-        if self._may_hold(thief) or self.links.view.is_alive(thief):
+        if thief not in self.links.mute and self.links.view.is_alive(thief):
             self._grant_all(job, thief, message.nonce, now)
         self._work_changed(job, now)
 
@@ -255,6 +254,12 @@ class Owner:
                 self.story.tell(now, "fenced", job.spec.job, 0, holder)
                 self._work_changed(job, now)
 
+    def holders(self) -> dict[PeerId, None]:
+        """Everybody else who has something of ours."""
+        me = self.links.view.me.id
+        held = (holder for job in self.jobs.values() for holder in job.ledger.holders())
+        return {holder: None for holder in held if holder != me}
+
     def expire(self, now: float) -> None:
         """Leases that their holder did not name for too long are over."""
         for job in list(self.jobs.values()):
@@ -326,9 +331,9 @@ class Owner:
             and peer.link is not None
             and peer.member.role is not Role.CLIENT
             and peer.member.workers > 0
-            and peer.member.state <= PeerState.SUSPECT
             and peer_id not in self.away
-            and self.links.view.is_alive(peer_id)
+            and peer_id not in self.links.mute
+            and self.links.view.is_well(peer_id)
         )
 
     def _grant_all(self, job: OwnedJob, thief: PeerId, nonce: int, now: float) -> None:

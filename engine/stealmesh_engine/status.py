@@ -58,6 +58,7 @@ def snapshot(core: NodeCore) -> bytes:
             "steals_in": core.trade.thief.fed,
             "steals_out": core.trade.given,
             "executed": core.holder.executed,
+            "sees": len(core.view.nodes()),
             "build": me.build,
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,

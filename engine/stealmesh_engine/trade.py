@@ -138,7 +138,7 @@ class Trade:
         slots = self.holder.slots
         if not any(chunk.explore for chunk in slots.running()):
             return
-        if not self.holder.stock and (self.holder.room() or len(self.view.nodes()) > 1):
+        if not self.holder.stock and (self.holder.room() or self.view.size > 1):
             self.holder.ask_workers_to_share()
 
     def forget(self, peer: PeerId) -> None:
@@ -153,7 +153,7 @@ class Trade:
         linked = [
             peer_id
             for peer_id, peer in self.links.ready()
-            if peer.member.workers and self.view.is_alive(peer_id)
+            if peer.member.workers and self.view.is_well(peer_id)
         ]
         hint, self.thief.hint = self.thief.hint, None
         return hint if hint in linked else self.thief.choose(linked, now)
@@ -181,7 +181,7 @@ class Trade:
         held = self._richest(now)
         if held is None:
             return False
-        nodes = max(2, len(self.view.nodes()))
+        nodes = max(2, self.view.size)
         tried = any(chunk.job == held.spec.job for chunk in self.holder.slots.running())
         items = share_of(held.bags, sharers=sharers, nodes=nodes, config=self.config, tried=tried)
         if not items:

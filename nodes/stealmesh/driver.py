@@ -26,14 +26,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, LinkDown, Tick
-from stealmesh_protocol.errors import LocalProtocolError
+from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
+
+T = TypeVar("T")
 
 LOOK_AGAIN_SECONDS = 0.25
 GATHERS_MAX = 16
@@ -78,6 +80,9 @@ class Driver:
         self._awake = False
         """True while the loop is sure to look at what was posted without being woken."""
         self._stopped = False
+        self._torn: BaseException | None = None
+        """What broke into a decision half-way (Ctrl-C in the program's own thread): its core can no
+        longer be trusted with anybody's work, so the loop ends, loudly."""
         self._turn = threading.Lock()
         self._sleeps_until = 0.0
         self._look_again_at = 0.0
@@ -121,12 +126,21 @@ class Driver:
             return
         try:
             left_over = self._step(self._wishes())
+        except BaseException as error:
+            self._torn = error
+            self.wake()
+            raise
         finally:
             self._turn.release()
         due = self.core.next_deadline()
         if left_over or (due is not None and due < self._sleeps_until):
             self._posted.extend(left_over)
             self.wake()
+
+    def consult(self, look: Callable[[NodeCore], T]) -> T:
+        """Let another thread look at the core between two steps; it must be quick."""
+        with self._turn:
+            return look(self.core)
 
     def stop(self) -> None:
         """Let `run` return, from any thread."""
@@ -175,6 +189,8 @@ class Driver:
 
     def _step(self, events: list[Event]) -> list[Event]:
         """Tell the core and do as it says (holding the turn)."""
+        if self._torn is not None:
+            raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
         if not events:
             return self.transport.settle()
         for_the_program = []

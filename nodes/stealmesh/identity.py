@@ -32,7 +32,9 @@ def build() -> str:
     return f"stealmesh {VERSION} {runtime()} {platform.system().lower()}"
 
 
-def new_member(role: Role, name: str, endpoints: list[str], workers: int) -> Member:
+def new_member(
+    role: Role, name: str, endpoints: list[str], workers: int, *, eligible: bool = False
+) -> Member:
     """The record of this process life, under an id that no other life ever has."""
     return Member(
         id=os.urandom(16),
@@ -44,6 +46,7 @@ def new_member(role: Role, name: str, endpoints: list[str], workers: int) -> Mem
         workers=workers,
         pid=os.getpid(),
         build=build(),
+        eligible=eligible,
     )
 
 

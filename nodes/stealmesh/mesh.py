@@ -598,6 +598,8 @@ class Mesh(Executor):
     def _drive(self) -> None:
         try:
             self._driver.run()
+        except MeshClosed as error:
+            self._link.close(error)
         except BaseException as error:
             self._link.close(MeshClosed(f"the mesh's own thread failed: {error!r}"))
             raise

@@ -23,7 +23,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from stealmesh.refusals import refusal
 from stealmesh.workers.pool import WorkerPool
@@ -31,6 +32,10 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain, Event, Join
 from stealmesh_protocol.errors import JoinRefused
+
+if TYPE_CHECKING:
+    from stealmesh_engine.core import NodeCore
+    from stealmesh_protocol.messages import Member
 
 EXIT_WORKERS_BROKEN = 1
 EXIT_JOIN_FAILED = 3
@@ -46,6 +51,8 @@ class NodeOptions:
     workers: int = 1
     threads: int = 1
     name: str = ""
+    role: str = "auto"
+    """auto: a supernode if the mesh wants one; super: always; plain: never."""
     key: bytes | None = None
     """The mesh key's octets; None: no encryption (`--insecure`)."""
     insecure_public: bool = False
@@ -58,6 +65,8 @@ class NodeOptions:
     """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
     join_seconds_max: float | None = None
     """Likewise, but keep trying for so long; None: for ever."""
+    peer_cache: Path | None = None
+    """Where peers are remembered for the next life; None: nowhere."""
     config: Config = field(default_factory=Config)
 
 
@@ -159,7 +168,10 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
     )
     try:
         endpoints = _advertised(transport.endpoints, options.advertise)
-        member = new_member(Role.PLAIN, options.name, endpoints, options.workers)
+        role = Role.SUPER if options.role == "super" else Role.PLAIN
+        member = new_member(
+            role, options.name, endpoints, options.workers, eligible=options.role == "auto"
+        )
         core = NodeCore(
             member,
             config=options.config,
@@ -170,8 +182,13 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool)
         program.stop = driver.stop
-        with _signals(driver), _parent(options, epoll, endpoints), _join_deadline(program, options):
-            driver.post(Join(options.seeds))
+        with (
+            _signals(driver),
+            _parent(options, epoll, endpoints),
+            _join_deadline(program, options),
+            _peers_remembered(options, driver) as remembered,
+        ):
+            driver.post(Join(options.seeds, remembered))
             driver.run()
         return program.exit_status or 0
     finally:
@@ -259,6 +276,30 @@ def _join_deadline(program: NodeProgram, options: NodeOptions) -> Iterator[None]
         yield
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
+    """What an earlier life knew; and see to it that the next one will know what we do."""
+    if options.peer_cache is None:
+        yield []
+        return
+    from stealmesh.peercache import PeerCache, addresses_of, kept
+
+    cache, chance = PeerCache(options.peer_cache), Random()
+
+    def living() -> list[str]:
+        def look(core: NodeCore) -> list[Member]:
+            core.counters.update(cache.refused)
+            return [core.view.members[peer] for peer in core.view.nodes()]
+
+        return addresses_of(driver.consult(look), driver.core.me, chance)
+
+    own = driver.core.me.endpoints
+    remembered = [address for address in cache.load() if address not in own]
+    driver.core.counters.update(cache.refused)
+    with kept(cache, living):
+        yield remembered
 
 
 @contextlib.contextmanager

@@ -23,10 +23,12 @@ from stealmesh_protocol import limits
 from stealmesh_protocol.ids import PEER_ID_OCTETS
 from stealmesh_protocol.messages import (
     Ack,
+    Around,
     Beat,
     Bye,
     Closed,
     Commit,
+    Digests,
     FnGet,
     FnPut,
     Grant,
@@ -41,6 +43,7 @@ from stealmesh_protocol.messages import (
     Nothing,
     Part,
     Piece,
+    Promote,
     Refused,
     Report,
     Returned,
@@ -51,6 +54,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -271,6 +275,29 @@ def _view(message: View) -> None:
     _members(message.members)
 
 
+def _vote(message: Vote) -> None:
+    _peer_id(message.subject)
+    _count(message.incarnation)
+
+
+def _digests(message: Digests) -> None:
+    _list(message.buckets, limits.BUCKETS_MAX)
+    if not message.buckets or limits.BUCKETS_MAX % len(message.buckets):
+        raise Fault("list", f"{len(message.buckets)} is no number of buckets")
+    if min(message.buckets) < 0:
+        raise Fault("range", "a negative digest")
+
+
+def _around(message: Around) -> None:
+    _count(message.digest)
+    _count(message.nodes)
+    _members(message.members)
+    for peers in (message.homes, message.lifelines):
+        _list(peers, limits.MEMBERS_MAX)
+        for peer in peers:
+            _peer_id(peer)
+
+
 def _steal(message: Steal) -> None:
     _count(message.nonce)
     _count(message.room)
@@ -382,7 +409,7 @@ def _piece(message: Piece) -> None:
         raise Fault("pieces", f"a piece of {octets} octets")
 
 
-def _bare(message: Ack | Sated) -> None:
+def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
 
@@ -394,6 +421,10 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Beat: _beat,
     Ack: _bare,
     View: _view,
+    Vote: _vote,
+    Digests: _digests,
+    Around: _around,
+    Promote: _bare,
     Steal: _steal,
     Nothing: _nonce,
     Sated: _bare,

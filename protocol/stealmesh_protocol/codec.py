@@ -38,6 +38,7 @@ from stealmesh_protocol.errors import LocalProtocolError, RemoteProtocolError, S
 from stealmesh_protocol.messages import (
     MESSAGES,
     Ack,
+    Around,
     Beat,
     Bye,
     Closed,
@@ -77,7 +78,7 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
         (Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
         limits.SMALL_BODY_OCTETS,
     ),
-    **dict.fromkeys((Welcome, Beat, View, Status), limits.CONTROL_BODY_OCTETS),
+    **dict.fromkeys((Welcome, Beat, View, Around, Status), limits.CONTROL_BODY_OCTETS),
 }
 """Whatever is not named here moves work and may be WORK_BODY_OCTETS large."""
 

@@ -27,10 +27,12 @@ from enum import Enum, auto
 from stealmesh_protocol.messages import (
     MESSAGES,
     Ack,
+    Around,
     Beat,
     Bye,
     Closed,
     Commit,
+    Digests,
     FnGet,
     FnPut,
     Grant,
@@ -38,6 +40,7 @@ from stealmesh_protocol.messages import (
     Message,
     Nothing,
     Piece,
+    Promote,
     Refused,
     Report,
     Returned,
@@ -49,6 +52,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -95,7 +99,10 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 _FROM_HOLDERS = _kinds(Split, Report, Commit, Returned)
 _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
 _THIEVES = _kinds(Steal, Sated)
-_BOTH_WAYS = _kinds(Bye, Beat, Ack, View, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
+_BOTH_WAYS = _kinds(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
+
+BETWEEN_NODES: Kinds = _kinds(Vote, Around, Promote)
+"""What supernodes and leaves have to say to each other is no business of a client's."""
 
 A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""

@@ -94,6 +94,9 @@ INDEX_MAX = 2**63 - 1
 MEMBERS_MAX = 256
 """In one WELCOME or VIEW."""
 
+BUCKETS_MAX = 256
+"""Digests of one view: one for each first octet of an id; fewer divide this number."""
+
 ENDPOINTS_MAX = 16
 """Of one member."""
 

@@ -6,6 +6,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     talk     = control / custody / 1*PIECE bulky            ; control may come between two PIECEs
     bulky    = control / custody                            ; its blobs came in the PIECEs before it
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
+              / VOTE / DIGESTS / AROUND / PROMOTE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / REVOKED / WITHDRAW / CLOSED / FN_PUT
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
@@ -48,6 +49,15 @@ class PeerState(IntEnum):
     LEFT = 3
 
 
+class Finding(IntEnum):
+    """What an observer has to say about a peer that another one does not hear."""
+
+    HEARD = 0
+    SILENT = 1
+    STALLED = 2
+    """Silent, but its connection holds and its address answers: it stands still."""
+
+
 class JobKind(IntEnum):
     SUBMIT = 0
     MAP = 1
@@ -66,7 +76,7 @@ class Message(msgspec.Struct, array_like=True, gc=False):
 
 
 class Member(msgspec.Struct, array_like=True, frozen=True):
-    """What is known about one peer. Of two records of one id the higher (incarnation, state) holds."""
+    """What is known about one peer. Of two records of one id the higher (incarnation, state, role) holds."""
 
     id: PeerId
     name: str
@@ -80,6 +90,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
     workers: int = 0
     pid: int = 0
     build: str = ""
+    eligible: bool = True
+    """It may be asked to serve as a supernode, and to stop; false for one whose role was given to it."""
 
 
 class JobSpec(msgspec.Struct, array_like=True, frozen=True):
@@ -212,7 +224,8 @@ class Beat(Message):
     TAG: ClassVar[int] = 8
     incarnation: int
     view: int
-    """Digest of the membership view; a different one is answered with VIEW."""
+    """Who knows everybody: the digest of its view, a different one is answered with DIGESTS. A leaf
+    to its home: the digest of the last AROUND. 0: the view is not what this is about."""
     queued_seconds: float = 0.0
     loads: list[JobLoad] = []
     """Only jobs owned by the receiver."""
@@ -221,7 +234,7 @@ class Beat(Message):
 
 
 class Ack(Message):
-    """Nothing to say but the acknowledgement in the header."""
+    """Nothing to say but the acknowledgement in the header: the answer to a BEAT, among others."""
 
     TAG: ClassVar[int] = 9
 
@@ -231,6 +244,45 @@ class View(Message):
 
     TAG: ClassVar[int] = 10
     members: list[Member]
+
+
+class Vote(Message):
+    """One observer of a peer tells the others what it has found."""
+
+    TAG: ClassVar[int] = 11
+    subject: PeerId
+    incarnation: int
+    finding: Finding
+
+
+class Digests(Message):
+    """My view, in so many digests of records by the first octet of their ids: where do we differ?
+
+    The receiver sends what it has there, and its own digests unless these are an `answer`.
+    """
+
+    TAG: ClassVar[int] = 12
+    buckets: list[int]
+    answer: bool = False
+
+
+class Around(Message):
+    """A home tells a leaf who is around it."""
+
+    TAG: ClassVar[int] = 13
+    digest: int
+    """To be repeated in the next BEATs, so that the home knows what the leaf knows."""
+    nodes: int
+    """How many there are in the whole mesh."""
+    homes: list[PeerId]
+    lifelines: list[PeerId]
+    members: list[Member]
+
+
+class Promote(Message):
+    """The mesh lacks supernodes: serve as one, if you can."""
+
+    TAG: ClassVar[int] = 14
 
 
 # ---------------------------------------------------------------- stealing
@@ -407,7 +459,8 @@ class Piece(Message):
 MESSAGES: dict[int, type[Message]] = {
     cls.TAG: cls
     for cls in (
-        Hello, Welcome, Refused, Bye, Beat, Ack, View, Steal, Nothing, Sated,
+        Hello, Welcome, Refused, Bye, Beat, Ack, View, Vote, Digests, Around, Promote,
+        Steal, Nothing, Sated,
         Grant, Split, Report, Commit, Returned, Revoked, Withdraw, Closed,
         FnGet, FnPut, StatusGet, Status,
         Piece,

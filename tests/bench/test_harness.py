@@ -26,7 +26,7 @@ from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError, Stand, WrongResult
 from stealmesh_bench.suite import SUITE
 from stealmesh_bench.table import as_table, short
-from stealmesh_bench.workloads import logged, residues
+from stealmesh_bench.workloads import logged, primes, residues
 
 # ---------------------------------------------------------------- every measurement, tiny
 
@@ -144,6 +144,19 @@ def test_a_target_includes_its_bound(at: Any, value: float, met: bool) -> None:
 @pytest.mark.parametrize(("summary", "value"), [("median", 0.0), ("max", 2.0), ("sum", 3.0)])
 def test_one_wrong_answer_does_not_vanish(summary: Any, value: float) -> None:
     assert Row("w", STEALMESH, "wrong", [0, 0, 0, 1, 2], summary=summary).value == value
+
+
+@pytest.mark.real
+def test_an_answer_other_than_the_published_one_is_counted_as_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert _undisturbed("1000")["wrong"] == 0
+    monkeypatch.setitem(primes.PI, 1000, 169)
+    assert _undisturbed("1000")["wrong"] == 1
+
+
+def _undisturbed(job: str) -> dict[str, float]:
+    return exact.ended(None, job, victims=0, respawn=True, moments=[], seed=0)
 
 
 def test_a_wrong_answer_is_an_exit_status(

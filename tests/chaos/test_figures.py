@@ -14,7 +14,7 @@ from stealmesh_bench.chaos.figures import Durations, Goodput
 from stealmesh_bench.chaos.ledger import Ledger, answer
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import Measured, Report, together
-from stealmesh_bench.chaos.scenario import CLIENT, Bounds, supernodes_wanted
+from stealmesh_bench.chaos.scenario import CLIENT, Bounds
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -58,11 +58,6 @@ def test_the_card_is_two_fifths_and_the_build_is_half() -> None:
 def test_a_silent_death_is_one_of_a_machine() -> None:
     kinds = {fault.kind for fault in draw(Wanted("skype-card", 1, 10, silent=True)).faults}
     assert kinds == {"silence"}
-
-
-def test_the_wanted_number_of_supernodes() -> None:
-    sizes = (1, 3, 4, 15, 16, 320, 321, 1000, 10_000)
-    assert [supernodes_wanted(n) for n in sizes] == [1, 3, 3, 3, 5, 5, 6, 16, 157]
 
 
 # ---------------------------------------------------------------- figures

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from stealmesh_bench.chaos import main, simulated
+from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
-from stealmesh_engine.detector import Detector, Findings
+from stealmesh_engine.detector import Detector
 from stealmesh_engine.ledger import Credited, IndexedLedger, Verdict
+from stealmesh_engine.life import Life
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.supernodes import Supernodes
 from stealmesh_protocol.ids import LeaseId, PeerId
-from stealmesh_protocol.messages import Role
 
 FIELDS = (
     "scenario", "seed", "nodes", "sim", "killed", "lost", "duplicated", "run_twice", "stuck",
@@ -28,9 +29,7 @@ FIELDS = (
 )  # fmt: skip
 SLOW = {"skype-build", "skype-actual", "random"}
 PLAYABLE = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-    for name in SCENARIOS
-    if name != "skype-super"
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCENARIOS
 ]
 SHORTER = {"killers": ("--seconds", "8")}
 
@@ -104,38 +103,18 @@ def test_several_runs_have_a_seed_each(capsys: pytest.CaptureFixture[str]) -> No
     assert said["replay"].endswith("--runs 2")
 
 
-def test_nobody_to_kill_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nobody_to_kill_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Supernodes, "_serve", lambda self, now, why: None)
     assert main(["--sim", "--scenario", "skype-super", "--nodes", "4"]) == 2
     assert "supernode" in capsys.readouterr().err
 
 
-@pytest.fixture
-def two_supernodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until a mesh appoints its own: nodes 1 and 2 say that they are supernodes."""
-    right = simulated.Stage._assemble
-
-    def assemble(self: simulated.Stage) -> None:
-        right(self)
-        for number in (1, 2):
-            self.seats[number].process.core.view.renew(role=Role.SUPER)
-
-    monkeypatch.setattr(simulated.Stage, "_assemble", assemble)
-
-
-def test_all_supernodes_die_and_nobody_takes_their_place(
-    two_supernodes: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, said = run(capsys, "skype-super", nodes=3)
-    assert (status, said["killed"]) == (1, 2)
-    assert said["supernodes_restored_s"] is None
-    assert [breach.partition(":")[0] for breach in said["verdict"]] == ["supernodes_restored_s"]
-
-
-def test_one_supernode_can_be_killed_by_its_part(
-    two_supernodes: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, said = run(capsys, "kill-one", "--target", "supernode", nodes=4)
+def test_a_supernode_can_be_killed_by_its_part(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = run(capsys, "kill-one", "--target", "supernode")
     assert (status, said["killed"]) == (0, 1)
+    assert said["supernodes_restored_s"] is not None
 
 
 # ---------------------------------------------------------------- it bites
@@ -180,16 +159,21 @@ def nobody_is_ever_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_suspect_is_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's beats are heard, and nobody gets the chance to answer."""
-    right = Detector.look
-
-    def look(self: Detector, now: float) -> Findings:
-        found = right(self, now)
-        for peer in found.suspects:
-            del self.watches[peer]
-        return Findings([], found.suspects + found.dead)
-
     monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
-    monkeypatch.setattr(Detector, "look", look)
+    monkeypatch.setattr(Life, "_suspect", lambda self, peer, now: self.dead(peer, now, "silent"))
+
+
+def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first three serve; after them nobody does."""
+    right = Supernodes._serve
+    calls = [0]
+
+    def serve(self: Supernodes, now: float, why: str) -> None:
+        calls[0] += 1
+        if calls[0] <= 3:
+            right(self, now, why)
+
+    monkeypatch.setattr(Supernodes, "_serve", serve)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +184,7 @@ def a_suspect_is_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         (the_dead_keep_their_leases, "skype-card", ("stuck",)),
         (nobody_is_ever_suspected, "kill-one", ("membership", "recovered", "stuck")),
         (a_suspect_is_dead_at_once, "kill-one", ("false_verdicts",)),
+        (nobody_takes_their_place, "skype-super", ("supernodes_restored_s",)),
     ],
 )
 def test_a_broken_engine_fails(

@@ -91,7 +91,10 @@ class Shell:
         inherited = {
             k: v for k, v in os.environ.items() if not k.startswith(("STEALMESH_", "SLURM_"))
         }
-        self.environment = inherited | {"XDG_CONFIG_HOME": str(self.config)}
+        self.environment = inherited | {
+            "XDG_CONFIG_HOME": str(self.config),
+            "XDG_STATE_HOME": str(directory / "state"),
+        }
         self._commands: list[Command] = []
 
     @property

@@ -102,7 +102,7 @@ def test_two_nodes_a_client_a_drain_and_a_death(shell: Shell) -> None:
     assert len(look(shell, "--seed", seed)["nodes"]) == 3, "one look sees all, and itself"
     for node in nodes:
         assert node.keys() >= NODE_FIELDS
-        assert (node["role"], node["state"], node["workers"]) == ("plain", "alive", 1)
+        assert (node["role"], node["state"], node["workers"]) == ("super", "alive", 1)
         assert len(node["worker_pids"]) == 1
         assert node["address"].startswith("tcp://127.0.0.1:")
     assert {node["pid"] for node in nodes} == {first.process.pid, second.process.pid}

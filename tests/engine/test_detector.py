@@ -21,22 +21,32 @@ def watching(refute_seconds: float = 0.5) -> Detector:
 def test_silence_makes_suspect_after_its_patience(now: float, suspects: int) -> None:
     found = watching().look(now)
     assert len(found.suspects) == suspects
-    assert not found.dead  # a suspect has a chance to answer first, however late we look
+    assert not found.ripe  # a suspect has a chance to answer first, however late we look
 
 
 @pytest.mark.parametrize(("after", "dead"), [(0.0, 0), (0.499, 0), (0.5, 1), (9.0, 1)])
 def test_a_suspect_is_dead_after_its_chance_to_answer(after: float, dead: int) -> None:
     detector = watching()
     detector.look(12.0)
-    assert len(detector.look(12.0 + after).dead) == dead
+    assert len(detector.look(12.0 + after).ripe) == dead
 
 
-def test_the_dead_are_judged_once() -> None:
+def test_who_is_judged_is_watched_no_more() -> None:
     detector = watching()
     detector.look(12.0)
-    assert detector.look(13.0).dead == [PEER]
-    assert detector.look(99.0).dead == []
+    assert detector.look(13.0).ripe == [PEER]
+    detector.forget(PEER)
+    assert detector.look(99.0).ripe == []
     assert detector.next_look() is None
+
+
+def test_a_verdict_may_wait() -> None:
+    detector = watching()
+    detector.look(12.0)
+    assert detector.look(12.5).ripe == [PEER]
+    detector.wait(PEER, 12.5)
+    assert detector.look(12.9).ripe == []
+    assert detector.look(13.0).ripe == [PEER]
 
 
 def test_a_sign_of_life_clears_a_suspicion() -> None:
@@ -44,7 +54,7 @@ def test_a_sign_of_life_clears_a_suspicion() -> None:
     assert not detector.heard(PEER, 11.0)  # there was none
     detector.look(12.5)
     assert detector.heard(PEER, 12.6)
-    assert detector.look(13.1).dead == []
+    assert detector.look(13.1).ripe == []
     assert detector.look(14.1).suspects == [PEER]
 
 
@@ -71,8 +81,8 @@ def test_the_late_do_not_cut_a_chance_to_answer_short() -> None:
     detector = watching()
     detector.look(12.0)
     detector.forgive(5.0)
-    assert detector.look(17.4).dead == []
-    assert detector.look(17.5).dead == [PEER]
+    assert detector.look(17.4).ripe == []
+    assert detector.look(17.5).ripe == [PEER]
 
 
 def test_inbox_first() -> None:

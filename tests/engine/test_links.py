@@ -266,7 +266,7 @@ def test_who_is_forgotten_forgets_as_well() -> None:
     spare = wire.add("spare", seeds=[node.endpoint])
     wire.advance(1.0)
     wire.part([client, spare], [node])
-    wire.until(lambda: client.core.counters.get("peers-declared-dead", 0) == 1, 10.0)
+    wire.until(lambda: not client.core.view.is_alive(node.id), 10.0)
     assert job in node.core.holder.jobs
     held = set(node.core.holder.jobs[job].bags.leases)
     wire.mend()

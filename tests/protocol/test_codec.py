@@ -15,11 +15,14 @@ from stealmesh_protocol.errors import LocalProtocolError
 from stealmesh_protocol.messages import (
     MESSAGES,
     Ack,
+    Around,
     Beat,
     Block,
     Bye,
     Closed,
     Commit,
+    Digests,
+    Finding,
     FnGet,
     FnPut,
     Grant,
@@ -35,6 +38,7 @@ from stealmesh_protocol.messages import (
     Part,
     PeerState,
     Piece,
+    Promote,
     Refused,
     Report,
     Returned,
@@ -46,6 +50,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     View,
+    Vote,
     Welcome,
     Withdraw,
 )
@@ -136,6 +141,17 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     ),
     Ack: st.just(Ack()),
     View: st.builds(View, st.lists(members, max_size=5)),
+    Vote: st.builds(Vote, peers, u64, st.sampled_from(list(Finding))),
+    Digests: st.builds(Digests, st.lists(u64, min_size=8, max_size=8), st.booleans()),
+    Around: st.builds(
+        Around,
+        u64,
+        small,
+        st.lists(peers, max_size=3),
+        st.lists(peers, max_size=6),
+        st.lists(members, max_size=4),
+    ),
+    Promote: st.just(Promote()),
     Steal: st.builds(Steal, u64, small, st.booleans()),
     Nothing: st.builds(Nothing, u64, st.booleans()),
     Sated: st.just(Sated()),
@@ -331,6 +347,9 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "endless name", me(build="x" * 300), 0, "text"
     yield "endless text", Bye("x" * 5000), 0, "text"
     yield "lone surrogate", Bye("\ud800"), 0, "schema"
+    yield "no number of buckets", Digests([1, 2, 3]), 0, "list"
+    yield "no buckets", Digests([]), 0, "list"
+    yield "a lifeline that is nobody", Around(1, 1, [], [b"x"], []), 0, "id"
     yield "crowd", View([ours] * 257), 0, "list"
     yield "too many lease ids", Revoked(JOB, [1] * (limits.LIST_MAX + 1)), 1, "list"
     crowded = [JobLoad(JOB, list(range(2**40, 2**40 + 16_000)))] * 3

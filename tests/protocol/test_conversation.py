@@ -9,6 +9,7 @@ from stealmesh_protocol import conversation
 from stealmesh_protocol.conversation import (
     A_CLIENT_MAY_HEAR,
     A_CLIENT_MAY_SAY,
+    BETWEEN_NODES,
     INTRODUCTIONS,
     TABLE,
     TALK,
@@ -99,7 +100,8 @@ def test_a_client_holds_no_leases() -> None:
     assert not A_CLIENT_MAY_HEAR & owners
     assert owners <= A_CLIENT_MAY_SAY
     assert holders | thieves <= A_CLIENT_MAY_HEAR
-    assert set(MESSAGES) == A_CLIENT_MAY_SAY | A_CLIENT_MAY_HEAR
+    assert set(MESSAGES) == A_CLIENT_MAY_SAY | A_CLIENT_MAY_HEAR | BETWEEN_NODES
+    assert not BETWEEN_NODES & (A_CLIENT_MAY_SAY | A_CLIENT_MAY_HEAR)
 
 
 def test_roles_narrow_what_may_be_heard() -> None:

@@ -9,6 +9,8 @@ import operator
 import os
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Iterator
 
@@ -17,6 +19,8 @@ from tests.real import tasks
 
 import stealmesh
 from stealmesh_bench.workloads import primes, uts
+from stealmesh_engine.effects import Effect
+from stealmesh_engine.events import Event
 
 pytestmark = pytest.mark.real
 
@@ -227,3 +231,34 @@ def test_importing_costs_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_an_interrupt_in_the_middle_of_a_decision_ends_the_mesh_loudly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C can hit the program's thread while it steps the core itself: what that core believes
+    is then half a decision, and nobody's work may hang on it."""
+    with stealmesh.Mesh(workers=2) as mesh:
+        assert mesh.submit(pow, 2, 3).result(timeout=30) == 8
+        waiting = mesh.submit(time.sleep, 60)
+        core = mesh._driver.core
+        steps, caller = core.steps, threading.current_thread()
+
+        def interrupted(now: float, events: list[Event]) -> list[Effect]:
+            if threading.current_thread() is caller:
+                raise KeyboardInterrupt
+            return steps(now, events)
+
+        monkeypatch.setattr(core, "steps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            _submit_until_it_raises(mesh)
+        with pytest.raises(stealmesh.MeshClosed, match="half-way"):
+            waiting.result(timeout=30)
+        with pytest.raises(stealmesh.MeshClosed):
+            mesh.submit(pow, 2, 3)
+
+
+def _submit_until_it_raises(mesh: stealmesh.Mesh) -> None:
+    """One of them finds the loop asleep, and acts itself."""
+    for number in itertools.count():
+        mesh.submit(operator.add, number, 1).result(timeout=30)

@@ -340,3 +340,28 @@ def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     richest = trade._richest(told.world.now)
     assert richest is not None
     assert richest.spec.job == long.job
+
+
+def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
+    """Its verdicts went round the mesh and were refuted, again and again; and parts that nodes out
+    of its reach had stolen were granted to them, and lay there until their leases ran out."""
+    told = scene(4, workers=1)
+    program = told.map(1500)
+    told.run(0.5)
+    start, here = told.world.now, told.client.place
+    deaf = told.nodes[2:]
+    for node in deaf:
+        told.world.links.cut(node.place, here)
+        told.world.links.cut(here, node.place)
+    while not program.done:
+        told.run(0.05)
+        assert not told.world.checkers.disagreement(), "all nodes hear each other all the time"
+        assert told.world.now < start + 12.0, "two workers need 7 s for what is left"
+    assert told.counted("leases-expired") == 0
+    assert all(node.core.me.incarnation == 1 for node in told.nodes), "nobody had to refute"
+    for node in deaf:
+        told.world.links.mend(node.place, here)
+        told.world.links.mend(here, node.place)
+    program = told.map(400)
+    told.until(lambda: all(told.holds(node, program) for node in deaf))
+    told.finish()

@@ -83,7 +83,7 @@ def test_the_victim_dies_before_its_split_is_heard_of() -> None:
     told.world.crash(victim)
     told.world.links.mend(victim.place, told.client.place)
     told.finish()
-    assert told.client.core.counters["peers-declared-dead"] == 1
+    assert told.state_of(told.client, victim) is PeerState.DEAD
     assert program.done
 
 
@@ -131,8 +131,8 @@ def test_a_falsely_accused_node_refutes_and_is_told_what_it_lost() -> None:
     late = told.nodes[1]
     told.until(lambda: told.holds(late, program))
     told.world.pause(late)
-    told.run(4.0)
-    assert told.state_of(told.client, late) is PeerState.DEAD
+    told.run(5.6)
+    assert told.state_of(told.client, late) is PeerState.SUSPECT
     assert told.owned(program).ledger.held_by(late.member.id) == []
     stale = list(late.core.holder.jobs[program.job].bags.leases)
     told.world.resume(late)
@@ -307,7 +307,7 @@ def test_a_search_survives_the_deaths_of_searchers() -> None:
     told.finish(within=120.0)
     account = told.world.checkers.accounts[program.job]
     assert (account.count, account.total) == program.work.expected
-    assert told.client.core.counters["peers-declared-dead"] == 3
+    assert [told.state_of(told.client, node) for node in told.nodes[1:]] == 3 * [PeerState.DEAD]
 
 
 def test_a_search_is_shared() -> None:

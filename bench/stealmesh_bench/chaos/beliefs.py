@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from stealmesh_bench.chaos.eyes import BORN, DEAD, LEFT, Glimpse
+from stealmesh_bench.chaos.eyes import BORN, DEAD, DROPPED, LEFT, Glimpse
 from stealmesh_bench.chaos.figures import Durations
+from stealmesh_engine.news import EVERYBODY_MAX
 
 AWAKE_SECONDS = 0.5
 """Who has been running for so long should be taken for alive by everybody."""
@@ -81,7 +82,10 @@ class Beliefs:
 
 
 def agreed_at(glimpses: list[Glimpse], living: set[int]) -> tuple[float, str]:
-    """The last change of a living node's mind, and how they differ even then (empty: they agree)."""
+    """The last change of a living node's mind, and how they differ even then (empty: they agree).
+
+    In larger meshes a node need only know those around it.
+    """
     believed: dict[int, set[int]] = {pid: {pid} for pid in living}
     last = 0.0
     for glimpse in glimpses:
@@ -91,12 +95,13 @@ def agreed_at(glimpses: list[Glimpse], living: set[int]) -> tuple[float, str]:
         before = len(alive)
         if glimpse.what == BORN:
             alive.add(glimpse.of)
-        elif glimpse.what in (DEAD, LEFT):
+        elif glimpse.what in (DEAD, LEFT, DROPPED):
             alive.discard(glimpse.of)
         if len(alive) != before:
             last = glimpse.at
     for pid, alive in sorted(believed.items()):
-        if alive != living:
-            missing, ghosts = sorted(living - alive), sorted(alive - living)
+        missing = sorted(living - alive) if len(living) <= EVERYBODY_MAX else []
+        ghosts = sorted(alive - living)
+        if missing or ghosts:
             return last, f"process {pid} misses {missing} and believes in {ghosts}"
     return last, ""

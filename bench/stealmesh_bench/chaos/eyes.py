@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from stealmesh_engine.core import NodeCore
+from stealmesh_engine.life import Life
 from stealmesh_engine.membership import View
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, PeerState
 
-BORN, DEAD, LEFT, REFUTED = "born", "dead", "left", "refuted"
+BORN, DEAD, LEFT, REFUTED, DROPPED = "born", "dead", "left", "refuted", "dropped"
 _ENDS = {PeerState.DEAD: DEAD, PeerState.LEFT: LEFT}
 
 
@@ -39,7 +39,7 @@ Sink = Callable[[float, Member, str, Member], None]
 @contextmanager
 def watching(sink: Sink) -> Iterator[None]:
     """Look into every view of this process."""
-    right_join, right_refute = View.join, View.refute
+    right_join, right_refute, right_drop = View.join, View.refute, View.drop
 
     def join(self: View, record: Member, now: float) -> bool:
         known = self.members.get(record.id)
@@ -59,29 +59,36 @@ def watching(sink: Sink) -> Iterator[None]:
             sink(-1.0, self.me, REFUTED, self.me)
         return answer
 
-    View.join, View.refute = join, refute  # type: ignore[method-assign]
+    def drop(self: View, peer: PeerId) -> None:
+        known = self.members.get(peer)
+        if known is not None and known.state < PeerState.DEAD:
+            sink(-1.0, self.me, DROPPED, known)
+        right_drop(self, peer)
+
+    View.join, View.refute, View.drop = join, refute, drop  # type: ignore[method-assign]
     try:
         yield
     finally:
         View.join, View.refute = right_join, right_refute  # type: ignore[method-assign]
+        View.drop = right_drop  # type: ignore[method-assign]
 
 
 @contextmanager
 def _hearing_verdicts(say: Callable[[Member, str, Member], None]) -> Iterator[None]:
     """Also why a core itself declares somebody dead."""
-    right = NodeCore._dead
+    right = Life.dead
 
-    def dead(self: NodeCore, peer: PeerId, now: float, why: str) -> None:
+    def dead(self: Life, peer: PeerId, now: float, why: str) -> None:
         record = self.view.members.get(peer)
         if record is not None:
-            say(self.me, f"verdict-{why}", record)
+            say(self.view.me, f"verdict-{why}", record)
         right(self, peer, now, why)
 
-    NodeCore._dead = dead  # type: ignore[method-assign]
+    Life.dead = dead  # type: ignore[method-assign]
     try:
         yield
     finally:
-        NodeCore._dead = right  # type: ignore[method-assign]
+        Life.dead = right  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -33,9 +33,9 @@ from stealmesh_bench.chaos.scenario import (
     CannotPlay,
     Fault,
     Scenario,
-    supernodes_wanted,
 )
 from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats, python_path
+from stealmesh_engine.homes import supers_wanted
 from stealmesh_protocol.errors import MeshError
 
 MEET_SECONDS_MAX = 60.0
@@ -381,7 +381,7 @@ class Stage:
         while since is not None and not self.over.wait(LOOK_SECONDS):
             if self.mesh is None or self.account.now() < since + self.account.lag_seconds:
                 continue
-            if self._supers(self.mesh) < supernodes_wanted(len(self.seats.living())):
+            if self._supers(self.mesh) < supers_wanted(len(self.seats.living())):
                 self.report.supernodes_restored_s = None
             elif self.report.supernodes_restored_s is None:
                 self.report.supernodes_restored_s = round(

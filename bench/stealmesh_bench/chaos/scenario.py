@@ -7,7 +7,6 @@ the seed of all others. The program that submits is CLIENT.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -120,12 +119,3 @@ class Scenario:
         edges = sorted({0.0, self.seconds, *(fault.at_seconds for fault in self.faults)})
         inside = [edge for edge in edges if edge <= self.seconds]
         return sum((end - begin) * self.up_at(begin) for begin, end in pairwise(inside))
-
-
-def supernodes_wanted(nodes: int) -> int:
-    """How many supernodes a mesh of this size is to have."""
-    if nodes <= 3:
-        return nodes
-    if nodes <= 15:
-        return 3
-    return 5 if nodes <= 320 else math.ceil(nodes / 64)

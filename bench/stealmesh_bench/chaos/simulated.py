@@ -28,11 +28,11 @@ from stealmesh_bench.chaos.scenario import (
     CannotPlay,
     Fault,
     Scenario,
-    supernodes_wanted,
 )
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Send
 from stealmesh_engine.events import Drain
+from stealmesh_engine.homes import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.messages import (
     Ack,
@@ -297,7 +297,7 @@ class Stage:
         if not self.had_supers or since is None or self.world.now < self.flow + since:
             return
         living = sum(1 for seat in self.seats if seat.process.alive)
-        if self._supers() >= supernodes_wanted(living):
+        if self._supers() >= supers_wanted(living):
             if self.supers_back_at is None:
                 self.supers_back_at = self.world.now - self.flow - since
         else:

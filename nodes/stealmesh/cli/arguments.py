@@ -57,7 +57,7 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--role", choices=("auto", "super", "plain"), default="auto",
-        help="auto and plain are what there is in this version; super is accepted and means the same",
+        help="auto: serve as a supernode when the mesh wants one (the default); super: always; plain: never",
     )  # fmt: skip
     parser.add_argument(
         "--name", default="", help="what status calls it (default: host and process id)"
@@ -68,6 +68,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         type=octets,
         help="of each worker process, as in 512M or 4GiB",
     )
+    parser.add_argument(
+        "--no-peer-cache", action="store_true",
+        help="neither use nor keep the addresses of peers of earlier lives ($XDG_STATE_HOME/stealmesh/peers)",
+    )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 

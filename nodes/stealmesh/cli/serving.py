@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stealmesh.cli.addresses import is_own
@@ -68,12 +69,23 @@ def _options(
         workers=arguments.nworkers or workers_default(),
         threads=arguments.nthreads,
         name=arguments.name or f"{socket.gethostname()}-{os.getpid()}",
+        role=arguments.role,
         key=None if key is None else key.secret,
         insecure_public=getattr(arguments, "i_understand", False),
         memory_limit_bytes=arguments.memory_limit,
         join_seconds_max=join_seconds if addresses and not founding else None,
+        peer_cache=_peer_cache(arguments, key, listen),
         config=config_of(arguments),
     )
+
+
+def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
+    """Without a key all meshes look alike: a node must not be led into another one."""
+    from stealmesh.peercache import cache_path
+
+    if arguments.no_peer_cache or key is None:
+        return None
+    return cache_path(key.fingerprint(), socket.gethostname(), listen)
 
 
 def _run(options: NodeOptions) -> int:

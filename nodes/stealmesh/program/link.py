@@ -134,6 +134,7 @@ class ProgramLink:
         """Nothing will come any more: every open job ends with `error`."""
         if self.failure is None:
             self.failure = error
+        self.left.set()
         for handler in list(self.jobs.values()):
             handler.broken(error)
         self.jobs.clear()

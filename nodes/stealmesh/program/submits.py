@@ -43,6 +43,10 @@ class SubmitStream:
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         future: Future[Any] = Future(self.link.condition, self._cancelled)
         self._waiting.append((future, args, kwargs))
+        if self.link.failure is not None:
+            # Asked after appending: whoever closes the link sets this before it clears the stream.
+            self.broken(self.link.failure)
+            raise self.link.failure
         if not self._feeding:
             self._feeding = True
             if self._live:

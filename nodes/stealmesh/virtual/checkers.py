@@ -26,8 +26,10 @@ from stealmesh.virtual.work import PRIME, Work
 from stealmesh.virtual.workers import CODEC
 from stealmesh_engine.effects import Deliver
 from stealmesh_engine.events import CancelItems, Heard
+from stealmesh_engine.homes import HOMES
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
+from stealmesh_engine.news import EVERYBODY_MAX
 from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import Commit, JobKind, Report, Role
 
@@ -247,15 +249,28 @@ class Checkers:
         return [p.name for p in self.world.living() if job in p.core.holder.jobs]
 
     def disagreement(self) -> str:
-        """What the living nodes think of each other; empty when they agree."""
+        """What the living nodes think of each other; empty when they agree. Who serves must know
+        everybody, others those around them; all must have homes that live."""
         nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left]
         alive = {p.member.id: p.name for p in nodes}
+        opinions: dict[tuple[bytes, ...], str] = {}
         for node in nodes:
-            seen = set(node.core.view.nodes())
-            missing = sorted(alive[i] for i in alive.keys() - seen)
-            ghosts = sorted(node.core.view.members[i].name for i in seen - alive.keys())
+            view = node.core.view
+            seen = set(view.nodes())
+            whole = view.knows_all() or len(alive) <= EVERYBODY_MAX
+            missing = sorted(alive[i] for i in alive.keys() - seen) if whole else []
+            ghosts = sorted(view.members[i].name for i in seen - alive.keys())
             if missing or ghosts:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
+            homes = node.core.life.observers
+            if not all(home in alive for home in homes):
+                return f"{node.name} beats to the dead"
+            if not view.knows_all() and len(homes) < min(HOMES, view.supers_count):
+                return f"{node.name} has only {len(homes)} homes"
+            if view.knows_all():
+                opinions.setdefault(tuple(view.supers()), node.name)
+        if len(opinions) > 1:
+            return f"{list(opinions.values())} do not agree on the supernodes"
         return ""
 
     def account_of(self, job: JobId, process: Process) -> str:

@@ -23,6 +23,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkId, Tick
+from stealmesh_engine.homes import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import (
@@ -323,10 +324,13 @@ class World:
         endpoint: str = "",
         ready_seconds: float = 0.0,
         config: Config | None = None,
+        role: str = "auto",
     ) -> Process:
-        """A node starts and joins."""
+        """A node starts and joins. Its `role`: auto, super or plain, as for `stealmesh node`."""
         endpoint = endpoint or f"tcp://{name}:7077"
-        process = self._start(name, Role.PLAIN, [endpoint], workers, config)
+        kind = Role.SUPER if role == "super" else Role.PLAIN
+        eligible = role == "auto"
+        process = self._start(name, kind, [endpoint], workers, config, eligible=eligible)
         self.links.listen(process)
         for worker in process.workers:
             self.after(ready_seconds, worker.start)
@@ -380,21 +384,39 @@ class World:
         process.hear(event)
 
     def preset_views(self) -> None:
-        """Everybody knows everybody from the start, and dials its lifelines (for large worlds)."""
-        members = [p.member for p in self.living() if p.member.role is not Role.CLIENT]
+        """Everybody knows whom it should from the start (for large worlds): the supernodes are
+        chosen and know everybody, so do the clients, and every leaf knows its homes."""
+        nodes = [p for p in self.living() if p.member.role is not Role.CLIENT]
+        wanted = supers_wanted(len(nodes)) - sum(p.member.role is Role.SUPER for p in nodes)
+        for process in nodes:
+            core = process.core
+            if wanted > 0 and core.me.role is Role.PLAIN and core.me.eligible:
+                core.view.renew(role=Role.SUPER)
+                wanted -= 1
+        members = [p.core.me for p in nodes]
+        supers = [m for m in members if m.role is Role.SUPER]
         for process in self.living():
-            for member in members:
-                if member.id != process.member.id:
-                    process.core.view.join(member, self.now)
+            view = process.core.view
+            whole = not supers or view.me.role is not Role.PLAIN
+            for member in members if whole else supers:
+                if member.id != view.me.id:
+                    view.join(member, self.now)
 
     def _start(
-        self, name: str, role: Role, endpoints: list[str], workers: int, config: Config | None
+        self,
+        name: str,
+        role: Role,
+        endpoints: list[str],
+        workers: int,
+        config: Config | None,
+        *,
+        eligible: bool = True,
     ) -> Process:
         number = len(self.processes)
         place = self.place_of(endpoints[0] if endpoints else f"client {number}")
         member = Member(
             self._ids.randbytes(16), name, f"host{place}", role, endpoints, 1,
-            workers=workers, pid=number,
+            workers=workers, pid=number, eligible=eligible,
         )  # fmt: skip
         process = Process(self, number, member, place, config or self.config, workers)
         self.processes.append(process)

@@ -1,0 +1,94 @@
+"""How many supernodes a mesh has, and which of them look after whom.
+
+Decides the number S(N), the three homes of a leaf (or a client) and the observers of a
+supernode: a function of the ids alone, so everybody who knows the same supernodes finds the same
+answer without asking. Refuses to know who is heard and what a silence means (verdicts.py).
+
+The answers for one set of supernodes are kept in a table, and the table of the next set is
+derived from it: when a supernode comes or goes, only those peers are looked at again whom it
+concerns. Tables are shared by all cores of one process, which is what makes ten thousand of
+them on one heap affordable.
+
+Ideas: super-peers after Yang and Garcia-Molina, but three of them for each leaf instead of one;
+rendezvous hashing after Thaler and Ravishankar; K observers after Rapid.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from stealmesh_engine.rendezvous import ranked, weight
+from stealmesh_protocol.ids import PeerId
+
+HOMES = 3
+OBSERVERS = 10
+LEAVES_A_SUPERNODE = 64
+TABLES_KEPT = 64
+
+
+def supers_wanted(nodes: int) -> int:
+    """S(N): all of up to three nodes, 3 of up to 15, 5 of up to 320, then one in 64."""
+    if nodes <= 3:
+        return nodes
+    if nodes <= 15:
+        return 3
+    if nodes <= 5 * LEAVES_A_SUPERNODE:
+        return 5
+    return -(-nodes // LEAVES_A_SUPERNODE)
+
+
+class Table:
+    """Who looks after whom, for one set of supernodes. Ask it; never change it."""
+
+    def __init__(self, supers: tuple[PeerId, ...], before: Table | None = None) -> None:
+        self.supers = supers
+        self._all = frozenset(supers)
+        self._before: Table | None = None
+        self._added: list[PeerId] = []
+        self._removed: frozenset[PeerId] = frozenset()
+        if before is not None:
+            before._before = None  # one step back is remembered, not the whole past
+            self._before = before
+            self._added = [peer for peer in supers if peer not in before._all]
+            self._removed = before._all - self._all
+        self._found: dict[PeerId, tuple[PeerId, ...]] = {}
+
+    def of(self, peer: PeerId) -> tuple[PeerId, ...]:
+        """The homes of a leaf or client, the observers of a supernode; the first is the nearest."""
+        found = self._found.get(peer)
+        if found is None:
+            found = self._found[peer] = self._find(peer)
+        return found
+
+    def _find(self, peer: PeerId) -> tuple[PeerId, ...]:
+        most = OBSERVERS if peer in self._all else HOMES
+        if len(self.supers) <= most:
+            return tuple(each for each in self.supers if each != peer)
+        before = self._before
+        if before is not None and (peer in before._all) == (peer in self._all):
+            known = before._found.get(peer)
+            if known is not None and len(known) == most and self._removed.isdisjoint(known):
+                if not self._added:
+                    return known
+                candidates = [*known, *(each for each in self._added if each != peer)]
+                return tuple(ranked(peer, candidates)[:most])
+        others = [each for each in self.supers if each != peer]
+        weights = [(weight(peer, each), each) for each in others]
+        weights.sort(reverse=True)
+        return tuple(each for _, each in weights[:most])
+
+
+_tables: OrderedDict[tuple[PeerId, ...], Table] = OrderedDict()
+
+
+def table_of(supers: list[PeerId], before: Table | None = None) -> Table:
+    """The table for these supernodes, which may have been asked for before."""
+    key = tuple(supers)
+    table = _tables.get(key)
+    if table is None:
+        table = _tables[key] = Table(key, before)
+        if len(_tables) > TABLES_KEPT:
+            _tables.popitem(last=False)
+    else:
+        _tables.move_to_end(key)
+    return table

@@ -1,0 +1,197 @@
+"""Who becomes a supernode, and who stops being one.
+
+Decides when the mesh has too few supernodes and who is asked to serve, when somebody serves
+unasked, and when one of too many stops. Refuses to know what supernodes do (life.py, news.py).
+
+Three supernodes, chosen by rendezvous hashing, look after the number: as long as there are
+fewer than S(N) they ask the next eligible nodes, in an order that everybody agrees on, once it
+is proved that they can be dialled. One at first, then two, four … each second: soon after a
+catastrophe there are enough, and a wrong belief for a moment does little. Whoever is asked
+decides for itself: it declines if its loop was late a moment ago or if others keep taking it for
+dead.
+
+Unasked: the first node of a mesh, a seed that is sought before there are supernodes, and, where
+no supernode has been heard for a while, the leaves in the order of the same hash, 100 ms apart.
+
+Stopping is slow: only when there are half again too many, for ten minutes, and one at a time. It
+is never an answer to load: on 22 December 2010 Skype's supernodes shut themselves down because
+they were loaded, and so loaded the others.
+"""
+
+from __future__ import annotations
+
+from heapq import nlargest
+
+from stealmesh_engine.config import Config
+from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.life import Life
+from stealmesh_engine.links import Links
+from stealmesh_engine.membership import View
+from stealmesh_engine.news import News
+from stealmesh_engine.rendezvous import ranked, weight
+from stealmesh_engine.story import Story
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Promote, Role
+
+WAVE_SECONDS = 1.0
+ASKED_SECONDS = 3.0
+"""Somebody who was asked and does not serve after this long is passed over for a while."""
+PASSED_OVER_SECONDS = 30.0
+RANK_SECONDS = 0.1
+LATE_SECONDS = 5.0
+FLAPS, FLAP_SECONDS = 3, 60.0
+NOMINATORS = 3
+SERVICE, COUNTING = b"supernode", b"nominator"
+
+
+class Supernodes:
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        view: View,
+        news: News,
+        life: Life,
+        story: Story,
+        counters: dict[str, int],
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.view = view
+        self.news = news
+        self.life = life
+        self.story = story
+        self.counters = counters
+        self.leaving = False
+        self._wanting_since: float | None = None
+        self._surplus_since: float | None = None
+        self._asked: dict[PeerId, float] = {}
+        self._probing: dict[str, PeerId] = {}
+
+    def tend(self, now: float) -> None:
+        """Once a beat."""
+        view = self.view
+        if view.me.role is Role.CLIENT or not view.is_alive(view.me.id):
+            return
+        if view.serves():
+            self._look_for_more(now)
+            self._consider_stopping(now)
+        elif self.life.homeless_since is not None:
+            self._serve_the_homeless(now, self.life.homeless_since)
+
+    def sought(self, now: float) -> None:
+        """Somebody who knows nobody has come to our address: if there is no supernode yet, it is us."""
+        if self.view.me.role is Role.PLAIN and not self.view.supers_count and self._is_fit(now):
+            self._serve(now, "sought as a seed")
+
+    def asked(self, now: float) -> None:
+        """The mesh wants us."""
+        if self.view.me.role is Role.PLAIN and self._is_fit(now):
+            self._serve(now, "asked")
+        elif self.view.me.role is Role.PLAIN:
+            self.counters["promotions-declined"] = self.counters.get("promotions-declined", 0) + 1
+
+    def probed(self, endpoint: str, now: float) -> None:
+        """A candidate can be dialled: ask it."""
+        peer = self._probing.pop(endpoint, None)
+        if peer is not None:
+            self.links.send(peer, Promote(), now)
+
+    # ------------------------------------------------------------ too few
+
+    def _look_for_more(self, now: float) -> None:
+        view = self.view
+        wanted = supers_wanted(len(view.nodes()))
+        lacking = wanted - view.supers_count
+        if lacking <= 0 or not self._has_company():
+            self._wanting_since = None
+            return
+        if view.me.id not in ranked(COUNTING, view.supers())[:NOMINATORS]:
+            return
+        if self._wanting_since is None:
+            self._wanting_since = now
+        waves = int((now - self._wanting_since) / WAVE_SECONDS)
+        count = min(lacking, 1 << min(waves, 16), max(NOMINATORS, wanted // 4))
+        for peer in self._candidates(count, now):
+            self._ask(peer, now)
+
+    def _has_company(self) -> bool:
+        """Alone with seeds that have not answered yet we are no mesh."""
+        return self.links.joined or all(seed.own for seed in self.links.seeds.values())
+
+    def _candidates(self, count: int, now: float) -> list[PeerId]:
+        members = self.view.members
+        asked = self._asked
+        for peer in [p for p, at in asked.items() if now - at > PASSED_OVER_SECONDS]:
+            del asked[peer]
+        fit = [
+            peer
+            for peer in self.view.nodes()
+            if members[peer].eligible
+            and members[peer].role is Role.PLAIN
+            and self.view.is_well(peer)
+            and now - asked.get(peer, now) < ASKED_SECONDS
+        ]
+        return nlargest(count, fit, key=lambda peer: (weight(SERVICE, peer), peer))
+
+    def _ask(self, peer: PeerId, now: float) -> None:
+        self._asked.setdefault(peer, now)
+        if peer == self.view.me.id:
+            self.asked(now)
+            return
+        self.links.connect(peer, now)
+        for endpoint in self.links.endpoints_of(self.view.members[peer])[:1]:
+            self._probing[endpoint] = peer
+        self.links.probe(peer)
+
+    # ------------------------------------------------------------ none at all
+
+    def _serve_the_homeless(self, now: float, since: float) -> None:
+        """Nobody looks after us, and not only after us: the first in rank serves."""
+        members, links = self.view.members, self.links
+        company = any(
+            now - peer.heard_at < 2 * self.config.owner_gone_seconds for _, peer in links.ready()
+        )
+        if not company or not self._is_fit(now):
+            return
+        me = self.view.me.id
+        others = [
+            p for p in self.view.nodes() if members[p].role is Role.PLAIN and members[p].eligible
+        ]
+        rank = ranked(SERVICE, others).index(me)
+        if now - since >= self.config.homeless_seconds + rank * RANK_SECONDS:
+            self._serve(now, "nobody else does")
+
+    # ------------------------------------------------------------ too many
+
+    def _consider_stopping(self, now: float) -> None:
+        view = self.view
+        if 2 * view.supers_count <= 3 * supers_wanted(len(view.nodes())):
+            self._surplus_since = None
+            return
+        if self._surplus_since is None or self._surplus_since < self.life.settled_at:
+            self._surplus_since = now  # somebody has just stopped: one at a time
+        volunteers = [p for p in view.supers() if view.members[p].eligible]
+        is_last = bool(volunteers) and ranked(SERVICE, volunteers)[-1] == view.me.id
+        if is_last and now - self._surplus_since >= self.config.surplus_seconds:
+            self.story.tell(now, "serves no longer")
+            view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
+            self.news.tell(view.me, now)
+            self.life.settle(now)
+
+    # ------------------------------------------------------------ ourselves
+
+    def _is_fit(self, now: float) -> bool:
+        me = self.view.me
+        if not me.eligible or self.leaving or not me.endpoints:
+            return False
+        flaps = self.life.refuted_at
+        if len(flaps) >= FLAPS and now - flaps[-FLAPS] < FLAP_SECONDS:
+            return False
+        return now - self.life.late_at > LATE_SECONDS
+
+    def _serve(self, now: float, why: str) -> None:
+        self.story.tell(now, "serves as a supernode", detail=why)
+        self.view.renew(role=Role.SUPER)
+        self.news.tell(self.view.me, now)
+        self.life.settle(now)

@@ -1,0 +1,178 @@
+"""Where our peers live, kept in a small file for the next life of this node.
+
+One file for each mesh, host and listening address, in the user's state directory. Written
+whole or not at all, by a thread of its own (a slow disk must not stop the loop), now and then
+and at the end. Nothing in it is trusted: whatever is not an address is passed over and counted,
+and whoever answers at one still has to prove the mesh key. Addresses that were seen last stay;
+who has not been seen for a week is forgotten.
+
+Decides nothing about dialling: that is the engine's (remembered.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from random import Random
+
+from stealmesh_protocol.messages import Member, Role
+
+PEERS_MAX = 64
+FIRST_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 10.0
+REFRESH_SECONDS = 3600.0
+"""So old may the file grow while nothing changes."""
+FORGET_SECONDS = 7 * 86400.0
+CLOCK_SECONDS = 3600.0
+"""So far may the clock be set back between two lives."""
+FILE_OCTETS_MAX = 64 * 1024
+ADDRESS_CHARS_MAX = 256
+_ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
+
+
+def cache_path(
+    mesh: str, host: str, listen: str, environment: Mapping[str, str] = os.environ
+) -> Path:
+    """Of the node that listens there. `mesh` is the key's fingerprint."""
+    base = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    where = re.sub(r"[^A-Za-z0-9.]+", "_", f"{host} {listen.removeprefix('tcp://')}")
+    return Path(base) / "stealmesh" / "peers" / f"{mesh}-{where}.json"
+
+
+def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str]:
+    """Where others can be found: supernodes first, the rest in any order, so that not everybody
+    remembers the same ones."""
+    others = [m for m in members if m.id != me.id and m.role is not Role.CLIENT]
+    rng.shuffle(others)
+    others.sort(key=lambda member: member.role is not Role.SUPER)
+    found = (next(filter(_is_network, member.endpoints), "") for member in others)
+    return [address for address in dict.fromkeys(found) if address][:PEERS_MAX]
+
+
+class PeerCache:
+    """The file. `refused` counts, by reason, what was wrong with it."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.refused: dict[str, int] = {}
+        self._now = now
+        self._seen: dict[str, float] = {}
+        """Address → when somebody lived there, the latest first."""
+        self._written: set[str] = set()
+        self._written_at = 0.0
+
+    def load(self) -> list[str]:
+        """The addresses that an earlier life left; none if there is no file or no sense in it."""
+        try:
+            with self.path.open("rb") as file:
+                text = file.read(FILE_OCTETS_MAX + 1)
+        except FileNotFoundError:
+            return []
+        except OSError:
+            self._refuse("unreadable")
+            return []
+        self._seen = dict(self._entries(text))
+        return list(self._seen)
+
+    def save(self, living: list[str]) -> None:
+        """Remember these, and behind them those of before as far as there is room."""
+        if not living:
+            return  # alone: whoever was there before is worth more than nobody
+        now = self._now()
+        merged = dict.fromkeys(living, now) | {
+            address: seen
+            for address, seen in self._seen.items()
+            if address not in living and now - seen < FORGET_SECONDS
+        }
+        self._seen = dict(list(merged.items())[:PEERS_MAX])
+        if self._seen.keys() == self._written and now - self._written_at < REFRESH_SECONDS:
+            return
+        try:
+            self._write(json.dumps({"peers": list(self._seen.items())}))
+            self._written, self._written_at = set(self._seen), now
+        except OSError as error:
+            if not self.refused.get("peer-cache-unwritable"):
+                print(f"stealmesh: cannot remember peers: {error}", file=sys.stderr, flush=True)
+            self._refuse("unwritable")
+
+    def _entries(self, text: bytes) -> Iterator[tuple[str, float]]:
+        try:
+            if len(text) > FILE_OCTETS_MAX:
+                raise ValueError("too long")
+            entries = json.loads(text)["peers"]
+            if not isinstance(entries, list):
+                raise TypeError("no list")
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._refuse("garbled")
+            return
+        for entry in entries[:PEERS_MAX]:
+            try:
+                address, seen = entry
+                age = self._now() - seen
+            except (ValueError, TypeError):
+                self._refuse("garbled")
+                continue
+            if not _is_address(address):
+                self._refuse("garbled")
+            elif not -CLOCK_SECONDS < age < FORGET_SECONDS:
+                # A clock that was wrong once must not keep an address for ever.
+                self._refuse("stale")
+            else:
+                yield address, seen
+
+    def _write(self, text: str) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(text)
+            os.replace(draft, self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+
+    def _refuse(self, why: str) -> None:
+        name = f"peer-cache-{why}"
+        self.refused[name] = self.refused.get(name, 0) + 1
+
+
+@contextlib.contextmanager
+def kept(cache: PeerCache, living: Callable[[], list[str]]) -> Iterator[None]:
+    """Write what `living` returns now and then, and at the end."""
+    over = threading.Event()
+
+    def keep() -> None:
+        wait = FIRST_LOOK_SECONDS
+        while not over.wait(wait):
+            cache.save(living())
+            wait = LOOK_SECONDS
+
+    keeper = threading.Thread(target=keep, name="stealmesh-peer-cache", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join()
+        cache.save(living())
+
+
+def _is_network(endpoint: str) -> bool:
+    return endpoint.startswith("tcp://")
+
+
+def _is_address(text: object) -> bool:
+    if not isinstance(text, str) or len(text) > ADDRESS_CHARS_MAX:
+        return False
+    match = _ADDRESS.fullmatch(text)
+    return match is not None and 0 < int(match[2]) < 65536
