@@ -20,7 +20,7 @@ CHAOS = ("-m", "stealmesh_bench.chaos")
 def parts(worlds: int, seed: int) -> list[list[str]]:
     """The commands of a night, the cheapest first."""
     chaos = [PYTHON, *CHAOS, "--seed", str(seed)]
-    targets = ("seed", "entry", "victim", "submitter", "any")
+    targets = ("supernode", "seed", "entry", "victim", "submitter", "any")
     return [
         [*chaos, "--sim", "--scenario", "all", "--nodes", "16"],
         [*chaos, "--sim", "--scenario", "all", "--nodes", "64", "--silent"],

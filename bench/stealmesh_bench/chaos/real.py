@@ -453,7 +453,7 @@ class Stage:
                 if g.of == each.of and g.what.startswith("verdict") and abs(g.at - each.at) < 5.0
             ]
             self.report.notes.append(
-                f"at {at:.3f} s node {who} took node {of} for dead, "
+                f"at {at:.3f} s node {who} took node {of} (process {each.of}) for dead, "
                 f"which had been up for {each.at - began:.3f} s; {'; '.join(why)}"
             )
 
