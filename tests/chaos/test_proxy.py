@@ -238,6 +238,23 @@ def test_the_door_of_the_dead_refuses(proxy: ProxyProcess, door: int, inbox: Inb
         pass
 
 
+def test_a_machine_that_is_off_does_not_even_refuse(
+    proxy: ProxyProcess, door: int, inbox: Inbox
+) -> None:
+    with connected(door, inbox) as (ours, _):
+        proxy.tell("deafen", node=0)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(("127.0.0.1", door), QUIET_SECONDS)
+        assert says_nothing(ours)
+        proxy.tell("close", node=0)
+        assert is_reset(ours)
+    with pytest.raises(ConnectionRefusedError):
+        dial(door)
+    proxy.tell("open", node=0)
+    with connected(door, inbox):
+        pass
+
+
 def test_nobody_at_home_is_a_reset(proxy: ProxyProcess, door: int, inbox: Inbox) -> None:
     inbox.listener.close()
     with dial(door) as ours:

@@ -7,7 +7,7 @@ and no program pays for it or can stop it.
 
 Who has dialled is found out from the kernel's tables: the other end of an accepted connection
 belongs to one of the processes that the proxy was told about. What user space cannot do is to
-lose a SYN: towards a node that is cut off a connection opens and then nothing is ever said.
+lose a SYN from one caller only: through a cut a connection opens, and then nothing is ever said.
 
 Idea: toxiproxy (Shopify), without a server of its own.
 """
@@ -29,7 +29,7 @@ from typing import Any
 LOOPBACK = "127.0.0.1"
 PIECE_OCTETS = 65536
 PIECES_WAITING_MAX = 64
-RETRY_SECONDS = 0.05
+CALLERS_IN_QUEUE = 3
 
 
 @dataclass(eq=False)
@@ -65,6 +65,8 @@ class Door:
     port: int
     inbox: int
     server: asyncio.Server | None = None
+    deaf: list[socket.socket] = field(default_factory=list)
+    """While the machine is off: a listener that nobody serves, and the callers that fill its queue."""
 
 
 class Proxy:
@@ -101,13 +103,35 @@ class Proxy:
 
     async def close(self, node: int) -> None:
         """The node is dead: connections to its door are refused, as its kernel would."""
-        door = self.doors[node]
-        if door.server is not None:
-            door.server.close()
-            door.server = None
+        self._leave(self.doors[node])
         for pair in [pair for pair in self.pairs if pair.target == node]:
             pair.break_off()
         await asyncio.sleep(0)
+
+    async def deafen(self, node: int) -> None:
+        """The machine is off: whoever calls gets no answer at all. (The kernel drops calls to a
+        listener whose queue is full.)"""
+        door = self.doors[node]
+        self._leave(door)
+        await asyncio.sleep(0)
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((LOOPBACK, door.port))
+        listener.listen(0)
+        door.deaf.append(listener)
+        for _ in range(CALLERS_IN_QUEUE):
+            caller = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            caller.setblocking(False)
+            caller.connect_ex((LOOPBACK, door.port))
+            door.deaf.append(caller)
+
+    def _leave(self, door: Door) -> None:
+        if door.server is not None:
+            door.server.close()
+            door.server = None
+        for each in door.deaf:
+            each.close()
+        door.deaf.clear()
 
     def know(self, node: int, pid: int) -> None:
         """This process is that node, or that program."""

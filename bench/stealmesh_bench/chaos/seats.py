@@ -184,6 +184,7 @@ class Seats:
             everybody = [*range(len(self.seats)), -1]
             self.proxy.tell("cut", nodes=[number], others=everybody)
             self.proxy.tell("cut", nodes=everybody, others=[number])
+            self.proxy.tell("deafen", node=number)
         life.ended_at = time.monotonic()
         life.process.kill()
         if self.proxy is not None and not silent:
