@@ -228,7 +228,8 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         holder, trade = self.holder, self.trade
-        holder.flush_reports(now, self._report_patience())
+        if holder.jobs or holder.report_at is not None:
+            holder.flush_reports(now, self._report_patience())
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -330,6 +331,8 @@ class NodeCore:
         self.links.give_up_waiting(now)
         self.links.reseek(now)
         self.links.seek_remembered(now)
+        if self.me.role is Role.CLIENT:
+            self._knock_up_the_mute(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -342,6 +345,13 @@ class NodeCore:
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
             self.links.knock(self.rng.choice(dead), now)
+
+    def _knock_up_the_mute(self, now: float) -> None:
+        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
+        off looks well: see who lives at its address."""
+        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
+        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
+            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
@@ -429,7 +439,9 @@ class NodeCore:
             self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.links.probe(peer_id)
-        if self.view.is_alive(peer_id):
+        if self.news.is_stranger(peer_id):
+            self.view.drop(peer_id)
+        elif self.view.is_alive(peer_id):
             self.links.connect(peer_id, now)
 
     # ------------------------------------------------------------ what peers say
@@ -446,8 +458,9 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
-        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
+        if peer_id in self.links.mute:
+            self.links.hears(peer_id)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
             if not peer.channel.accept(event.seq, event.octets):
@@ -468,8 +481,9 @@ class NodeCore:
             self._happened(self.links.introduced(link, message), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
-            for record in message.members:
-                self.life.learn(record, now, message.sender.id)
+            if self.view.told is None:  # else our homes know better whom we should know
+                for record in message.members:
+                    self.life.learn(record, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:
