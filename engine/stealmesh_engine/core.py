@@ -323,8 +323,9 @@ class NodeCore:
             if queued >= HINT_SECONDS:
                 others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
                 whom.update(dict.fromkeys(others))
-        # One node around an owner knows its jobs, for those who ask that node.
-        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if self.owner.jobs else []
+        # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
+        tells = self.owner.jobs and self.me.role is Role.CLIENT
+        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
         incarnation = self.me.incarnation
         for peer_id in whom:
             view = life.digest_for(peer_id) if peer_id in life.observers else 0
