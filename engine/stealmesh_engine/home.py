@@ -273,6 +273,8 @@ class Lead:
             return
         seats = [peer for _, peer in self.copy.reign.seats if peer != self.links.view.me.id]
         acked = [self.streams[peer].acked for peer in seats if peer in self.streams]
+        if self.streams and not acked:
+            return  # all who had a seat are gone, and no other's copy is whole yet
         upto = min(self.own, max(acked)) if acked else self.own
         first = not self.settled
         if upto <= self.settled:
