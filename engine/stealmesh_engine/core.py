@@ -256,7 +256,8 @@ class NodeCore:
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         holder, trade = self.holder, self.trade
-        holder.flush_reports(now, self._report_patience())
+        if holder.jobs or holder.report_at is not None:
+            holder.flush_reports(now, self._report_patience())
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -467,7 +468,9 @@ class NodeCore:
             self.life.mourn(peer_id, peer, now)  # as long as we had a link, it might have refuted
             return
         self.links.probe(peer_id)
-        if self.view.is_alive(peer_id):
+        if self.news.is_stranger(peer_id):
+            self.view.drop(peer_id)
+        elif self.view.is_alive(peer_id):
             self.links.connect(peer_id, now)
 
     # ------------------------------------------------------------ what peers say
@@ -484,8 +487,9 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
-        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
+        if peer_id in self.links.mute:
+            self.links.hears(peer_id)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
             if not peer.channel.accept(event.seq, event.octets):
@@ -506,8 +510,9 @@ class NodeCore:
             self._happened(self.links.introduced(link, message), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
-            for record in message.members:
-                self.life.learn(record, now, message.sender.id)
+            if self.view.told is None:  # else our homes know better whom we should know
+                for record in message.members:
+                    self.life.learn(record, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:

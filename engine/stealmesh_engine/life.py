@@ -46,6 +46,8 @@ DOUBT_SHARE = 0.5
 SHUN_SECONDS = 5.0
 REDIAL_SECONDS = 2.0
 VOTE_SECONDS = 2.0
+SLOW_OCTETS_A_SECOND = 50_000
+"""A link that carries less is as good as none."""
 NOBODY = b""
 ACK = Ack()
 
@@ -90,6 +92,8 @@ class Life:
         """Whom we judge."""
         self.holders: dict[PeerId, None] = {}
         """Who has work of ours and is watched for that reason alone."""
+        self._unheard: dict[PeerId, tuple[int, float]] = {}
+        """The oldest custody message that a holder has not acknowledged, and since when it is that."""
         self.homeless_since: float | None = None
         self.refuted_at: list[float] = []
         """When we last had to say that we are not dead."""
@@ -161,6 +165,7 @@ class Life:
     def late(self, now: float) -> None:
         """We were not running for a while."""
         self.late_at = now
+        self._unheard.clear()
 
     def _choose_observers(self, now: float) -> None:
         view, table = self.view, self._table
@@ -205,7 +210,9 @@ class Life:
         self.detector.forget(peer)
         self.links.renew(peer, now)
         self._choose_observers(now)
-        if self.view.me.role is Role.CLIENT and not self._hears_any(self.observers, now):
+        if self.view.me.role is Role.CLIENT and not self._hears_any(
+            self.observers, self.config.silence_seconds, now
+        ):
             self.links.misses(peer)
             self.bereft(peer, now)  # there is nobody who could tell us that it lives
 
@@ -216,7 +223,8 @@ class Life:
 
     def _feel_homeless(self, now: float) -> None:
         """Since when has no supernode been heard?"""
-        if self.view.serves() or self._hears_any(self.observers, now):
+        silence = self.config.silence_seconds
+        if self.view.serves() or self._hears_any(self.observers, silence, now):
             self.homeless_since = None
         elif self.homeless_since is None:
             self.homeless_since = now
@@ -228,16 +236,37 @@ class Life:
         self.plan_look(now + patience)
 
     def follow(self, holders: Collection[PeerId], now: float) -> None:
-        """These hold work that is ours, and name it in every beat: from whom nothing comes we take
-        it back, whatever others hear of them."""
+        """These hold work that is ours, and name it in every beat: from whom nothing comes, and from
+        whom no acknowledgement comes, we take it back, whatever others hear of them."""
         for peer in [p for p in self.holders if p not in holders]:
             del self.holders[peer]
             if peer not in self.charges and peer not in self.observers:
                 self.detector.forget(peer)
+        for peer in [p for p in self._unheard if p not in holders]:
+            del self._unheard[peer]
         for peer in holders:
-            if peer not in self.detector.watches and peer not in self.links.mute:
+            if peer in self.links.mute:
+                continue
+            if peer not in self.detector.watches:
                 self.holders[peer] = None
                 self.watch(peer, now, self.config.silence_seconds)
+            if self._is_deaf(peer, now):
+                self._out_of_reach(peer, now)
+
+    def _is_deaf(self, peer: PeerId, now: float) -> bool:
+        """Has it let the same message of ours unacknowledged for too long? What is big may take its
+        time."""
+        known = self.links.peers.get(peer)
+        if known is None or not known.channel.unacked:
+            self._unheard.pop(peer, None)
+            return False
+        first = known.channel.unacked[0][0]
+        number, since = self._unheard.get(peer, (0, now))
+        if number != first:
+            self._unheard[peer] = first, now
+            return False
+        slow = known.channel.unacked_octets / SLOW_OCTETS_A_SECOND
+        return now - since > self.config.silence_seconds + self.config.refute_seconds + slow
 
     def plan_look(self, at: float) -> None:
         self.look_at = at if self.look_at is None else min(self.look_at, at)
@@ -301,11 +330,14 @@ class Life:
                 self._over(peer, now)
                 self.forget(peer)
         for peer in found.ripe:
+            watch = self.detector.watches.get(peer)
+            if watch is None or watch.suspect_since is None:
+                continue  # an earlier one of these has changed that
             if peer in self.charges:
                 self._judge(peer, now)
             elif peer in self.holders:
                 self._out_of_reach(peer, now)
-            elif peer in self.detector.watches:
+            else:
                 self.dead(peer, now, "silent")
         soonest = self.detector.next_look()
         self.look_at = None if soonest is None else max(soonest, now + 0.01)
@@ -324,9 +356,11 @@ class Life:
         """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
         self.story.tell(now, "cannot reach", detail=peer)
         self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
-        self.links.misses(peer)
-        del self.holders[peer]
-        self.detector.forget(peer)
+        self.links.misses(peer, self.links.last_said(peer))
+        self._unheard.pop(peer, None)
+        if peer in self.holders:
+            del self.holders[peer]
+            self.detector.forget(peer)
         self.links.renew(peer, now)
         self.bereft(peer, now)
 
@@ -435,21 +469,25 @@ class Life:
     def _doubts_itself(self, now: float) -> bool:
         """Most of them at once, and no other supernode in hearing: it may well be us."""
         watches = self.detector.watches
-        silent = sum(
-            1 for p in self.charges if p in watches and watches[p].suspect_since is not None
-        )
-        few = silent < 2 or silent < DOUBT_SHARE * len(self.charges)
-        if few or self._hears_any(self.view.supers(), now):
-            self._doubt_since = None
+        silent = [p for p in self.charges if p in watches and watches[p].suspect_since is not None]
+        few = len(silent) < 2 or len(silent) < DOUBT_SHARE * len(self.charges)
+        if few or self._hears_any(self.view.supers(), 2 * self.config.beat_seconds, now):
+            if self._doubt_since is not None:
+                # It was us. Others will be heard again, too, each in its time.
+                self._doubt_since = None
+                for peer in silent:
+                    self._acquit(peer)
+                    self.watch(peer, now, self.config.silence_seconds)
+                return True
             return False
         if self._doubt_since is None:
             self._doubt_since = now
-            self.story.tell(now, "doubts itself", detail=f"{silent} of {len(self.charges)}")
+            self.story.tell(now, "doubts itself", detail=f"{len(silent)} of {len(self.charges)}")
             self.counters["doubts"] = self.counters.get("doubts", 0) + 1
         return now - self._doubt_since < self.config.doubt_seconds
 
-    def _hears_any(self, candidates: list[PeerId], now: float) -> bool:
-        silence, peers = self.config.silence_seconds, self.links.peers
+    def _hears_any(self, candidates: list[PeerId], silence: float, now: float) -> bool:
+        peers = self.links.peers
         return any(
             p in peers and peers[p].link is not None and now - peers[p].heard_at < silence
             for p in candidates

@@ -140,11 +140,13 @@ class Links:
         """Peers that wait for an acknowledgement."""
         self.own_mail: deque[Message] = deque()
         """What we say to ourselves: a node that is the home of a job holds parts of it, too."""
-        self.mute: dict[PeerId, None] = {}
-        """Nodes that are out of our reach, whatever others say of them: silent, or not to be dialled."""
+        self.mute: dict[PeerId, int] = {}
+        """Nodes that are out of our reach, whatever others say of them: silent, not to be dialled, or
+        deaf to us; then the number of the custody message that they have to acknowledge first."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self._next_link = 0
+        self._give_up_at = 0.0
         self._sought = -1
         self._all_found = False
         self._refusal: tuple[str, str] | None = None
@@ -254,14 +256,22 @@ class Links:
 
     def give_up_waiting(self, now: float) -> None:
         """Hang up where somebody listens and says nothing: its process may never run again."""
+        if now < self._give_up_at:
+            return
+        self._give_up_at = now + WELCOME_SECONDS / 5
         for link, line in list(self.lines.items()):
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
 
-    def misses(self, peer_id: PeerId) -> None:
+    def misses(self, peer_id: PeerId, upto: int = 0) -> None:
         """It is out of our reach: its address is worth another look, and no work goes there."""
-        self.mute[peer_id] = None
+        self.mute[peer_id] = upto
         self._all_found = False
+
+    def hears(self, peer_id: PeerId) -> None:
+        """One that was out of our reach speaks: if it hears us as well it is within it again."""
+        if self.has_acknowledged(peer_id, self.mute[peer_id]):
+            del self.mute[peer_id]
 
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
@@ -329,6 +339,8 @@ class Links:
 
     def retire(self, links_max: int, now: float) -> None:
         """Close the least recently used links that we dialled, beyond `links_max` of them."""
+        if len(self.peers) <= links_max:
+            return
         ours = [
             (peer.used, peer_id)
             for peer_id, peer in self.ready()

@@ -199,6 +199,13 @@ class View:
 
     def neighbours(self, peer: PeerId, degree_max: int) -> list[PeerId]:
         """The lifelines of a peer, at most `degree_max`: the next node on each of so many rings."""
+        return self._beside(peer, degree_max, 0)
+
+    def followers(self, peer: PeerId, degree_max: int) -> list[PeerId]:
+        """Those whose lifeline a peer is: the node before it on each ring."""
+        return self._beside(peer, degree_max, -1)
+
+    def _beside(self, peer: PeerId, degree_max: int, step: int) -> list[PeerId]:
         count = len(self._ring)
         if count < 2:
             return [] if peer in self._ring else list(self._ring)
@@ -207,9 +214,9 @@ class View:
         for number in range(degree):
             ring, key = self._ring_of(number), _KEYS[number]
             here = bisect_left(ring, key(peer), key=key)
-            if here < count and ring[here] == peer:
+            if not step and here < count and ring[here] == peer:
                 here += 1
-            found[ring[here % count]] = None
+            found[ring[(here + step) % count]] = None
         found.pop(peer, None)
         return list(found)
 

@@ -157,16 +157,16 @@ class News:
         self.around[home] = frozenset(member.id for member in message.members)
         view.told = message.lifelines
         view.told_size = message.nodes
-        named: set[PeerId] = set().union(*self.around.values())
-        strangers = [
-            peer
-            for peer in view.nodes()
-            if peer not in named and peer != view.me.id and not self.links.is_ready(peer)
-        ]
-        for peer in strangers:
+        for peer in [each for each in view.nodes() if self.is_stranger(each)]:
             view.drop(peer)
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)
+
+    def is_stranger(self, peer: PeerId) -> bool:
+        """As a leaf: somebody whom we neither talk with nor were told about."""
+        if self.view.told is None or peer == self.view.me.id or self.links.is_ready(peer):
+            return False
+        return not any(peer in named for named in self.around.values())
 
     def _tell_around(self, peer_id: PeerId, guest: Guest, now: float, echo: int = 0) -> None:
         view = self.view
@@ -175,7 +175,9 @@ class News:
         if len(view.nodes()) <= EVERYBODY_MAX:
             around = dict.fromkeys(view.nodes())
         else:
-            around = dict.fromkeys([*homes, *view.supers_near(peer_id, SUPERS_AROUND), *lifelines])
+            supers = view.supers_near(peer_id, SUPERS_AROUND)
+            followers = view.followers(peer_id, self.config.lifelines_max)
+            around = dict.fromkeys([*homes, *supers, *lifelines, *followers])
         members = [view.members[peer] for peer in around if view.is_alive(peer)]
         ids = frozenset(around)
         gone = [view.members[peer] for peer in guest.ids - ids if peer in view.members]

@@ -1,0 +1,350 @@
+"""Membership with supernodes: each rule as a story, told once with the rule and once without.
+
+A rule whose absence changes nothing would be none: so most stories run twice, and the second time
+the rule is taken out and the promise must break.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from stealmesh.virtual import membership_scale as scale
+from stealmesh.virtual.membership_scale import is_super, mesh, until
+from stealmesh.virtual.world import Process, World
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Send
+from stealmesh_engine.homes import HOMES, supers_wanted
+from stealmesh_engine.life import Life
+from stealmesh_engine.membership import View
+from stealmesh_engine.news import News
+from stealmesh_engine.supernodes import Supernodes
+from stealmesh_protocol.messages import Digests, PeerState, Role
+from stealmesh_protocol.messages import View as ViewMessage
+
+from .scenes import scene
+
+with_and_without = pytest.mark.parametrize("rule", [True, False], ids=["with", "without"])
+
+
+def declared_dead(members: list[Process]) -> int:
+    return sum(p.core.counters.get("peers-declared-dead", 0) for p in members)
+
+
+def supers_of(members: list[Process]) -> list[Process]:
+    return [p for p in members if p.alive and is_super(p)]
+
+
+def a_leaf(members: list[Process]) -> Process:
+    return next(p for p in members if not is_super(p))
+
+
+def by_id(members: list[Process], peer: bytes) -> Process:
+    return next(p for p in members if p.member.id == peer)
+
+
+def part(world: World, one: Process, others: list[Process], *, both: bool = True) -> None:
+    for other in others:
+        world.links.cut(one.place, other.place)
+        if both:
+            world.links.cut(other.place, one.place)
+
+
+def join(world: World, one: Process, others: list[Process]) -> None:
+    for other in others:
+        world.links.mend(one.place, other.place)
+        world.links.mend(other.place, one.place)
+
+
+# ---------------------------------------------------------------- deaths are found
+
+
+@pytest.mark.parametrize("nodes", [32, 120])
+def test_a_machine_that_is_off_is_missed_in_time(nodes: int) -> None:
+    found = scale.detection(nodes, kills=16)
+    assert found.missed == 0
+    assert found.first_p50 <= 2.0
+    assert found.first_p99 <= 2.5
+    assert found.everybody_p99 <= 2.7
+
+
+def test_a_process_that_is_gone_is_missed_at_once() -> None:
+    found = scale.detection(60, kills=12, silent=False)
+    assert found.missed == 0
+    assert found.everybody_p99 <= 0.8
+
+
+# ---------------------------------------------------------------- the living are not
+
+
+@with_and_without
+def test_who_stands_still_is_not_dead(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rule:
+        monkeypatch.setattr(Life, "probed", lambda self, endpoint, now: None)
+    false, hours = scale.false_verdicts(60, node_hours=2.0)
+    assert hours >= 2.0
+    assert (false == 0) is rule
+
+
+def test_who_stands_still_for_a_minute_is_dead_and_comes_back() -> None:
+    world, members = mesh(12)
+    late, seen_by = a_leaf(members), supers_of(members)
+    world.pause(late)
+    world.run(world.now + 3.0)
+    states = {p.core.view.members[late.member.id].state for p in seen_by}
+    assert states == {PeerState.SUSPECT}
+    world.run(world.now + world.config.stalled_seconds)
+    states = {p.core.view.members[late.member.id].state for p in seen_by}
+    assert states == {PeerState.DEAD}
+    world.resume(late)
+    assert until(world, lambda: not world.checkers.disagreement(), 5.0) < 5.0
+    assert late.core.me.state is PeerState.ALIVE
+
+
+@with_and_without
+def test_a_cut_between_a_leaf_and_one_home_is_no_death(
+    rule: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not rule:
+        monkeypatch.setattr(Life, "_hearing_observers", lambda self, peer: [])
+        monkeypatch.setattr(Life, "voted", lambda self, voter, message, now: None)
+    world, members = mesh(24)
+    leaf = a_leaf(members)
+    home = by_id(members, leaf.core.life.observers[0])
+    part(world, leaf, [home])
+    world.run(world.now + 8.0)
+    assert (declared_dead(members) == 0) is rule
+
+
+@with_and_without
+def test_a_supernode_that_is_cut_off_doubts_itself(rule: bool) -> None:
+    """For a few seconds: what it believes then would be told to everybody as soon as it is back."""
+    config = replace(Config(), doubt_seconds=5.0 if rule else 0.0)
+    world, members = mesh(24, config=config)
+    alone = supers_of(members)[0]
+    others = [p for p in members if p is not alone]
+    part(world, alone, others)
+    world.run(world.now + 5.0)
+    believes_dead = len(alone.core.view.dead())
+    join(world, alone, others)
+    assert until(world, lambda: not world.checkers.disagreement(), 10.0) < 10.0
+    accused = sum(bool(p.core.life.refuted_at) for p in others)
+    assert (believes_dead == 0) is rule
+    assert (accused == 0) is rule
+
+
+def test_all_the_others_may_really_be_dead() -> None:
+    """The doubt has an end."""
+    world, members = mesh(5)
+    alone = supers_of(members)[0]
+    for process in members:
+        if process is not alone:
+            world.crash(process, silent=True)
+    assert until(world, lambda: len(alone.core.view.nodes()) == 1, 12.0) < 12.0
+
+
+@with_and_without
+def test_the_late_judge_nobody(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supernode that stood still itself has heard nobody for as long."""
+    if not rule:
+        monkeypatch.setattr("stealmesh_engine.core.LATE_SECONDS", 1e9)
+        monkeypatch.setattr(Life, "_doubts_itself", lambda self, now: False)
+    world, members = mesh(24)
+    late = supers_of(members)[0]
+    inbox_lost = late.hear
+    world.pause(late)
+    late.hear = lambda event: None  # type: ignore[method-assign]  # nothing lies unread: all is silent
+    world.run(world.now + 2.5)
+    late.hear = inbox_lost  # type: ignore[method-assign]
+    world.resume(late)
+    suspects = [line for line in late.core.story.of() if "suspects" in line]
+    assert (not suspects) is rule
+
+
+# ---------------------------------------------------------------- who serves
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 3, 4, 15, 16, 40, 400])
+def test_a_mesh_has_the_supernodes_that_it_should(nodes: int) -> None:
+    world = World(1, audit=False, hashing=False)
+    world.node("n0", seeds=[], workers=0)
+    for number in range(1, nodes):
+        world.node(f"n{number}", seeds=["tcp://n0:7077"], workers=0)
+    wanted = supers_wanted(nodes)
+    took = until(world, lambda: len(supers_of(world.processes)) >= wanted, 10.0)
+    world.run(world.now + 2.0)
+    assert took < 8.0
+    assert 2 * len(supers_of(world.processes)) <= 3 * wanted  # who asks may not know all yet
+    assert world.checkers.disagreement() == ""
+
+
+@with_and_without
+def test_supernodes_are_replaced(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rule:
+        monkeypatch.setattr(Supernodes, "asked", lambda self, now: None)
+    world, members = mesh(40)
+    for process in supers_of(members)[:2]:
+        world.crash(process, silent=True)
+    wanted = supers_wanted(38)
+    took = until(world, lambda: len(supers_of(members)) >= wanted, 10.0)
+    assert (took < 10.0) is rule
+
+
+def test_four_in_ten_die_and_a_quarter_of_the_supernodes_with_them() -> None:
+    restored, agreed = scale.catastrophe(150)
+    assert restored <= 10.0
+    assert agreed <= 15.0
+
+
+@with_and_without
+def test_leaves_that_hear_no_supernode_serve_themselves(
+    rule: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not rule:
+        monkeypatch.setattr(Supernodes, "_serve_the_homeless", lambda self, now, since: None)
+    world, members = mesh(40)
+    for process in supers_of(members):
+        world.crash(process, silent=True)
+    took = until(world, lambda: bool(supers_of(members)), 10.0)
+    assert (took < 10.0) is rule
+    if rule:
+        assert until(world, lambda: not world.checkers.disagreement(), 25.0) < 25.0
+
+
+def test_a_leaf_takes_another_home_for_one_that_is_silent() -> None:
+    world, members = mesh(40)
+    leaf = a_leaf(members)
+    lost = leaf.core.life.observers[0]
+    world.crash(by_id(members, lost), silent=True)
+    world.run(world.now + 3.0)
+    homes = leaf.core.life.observers
+    assert lost not in homes
+    assert len(homes) == HOMES
+
+
+def test_everybody_starts_again() -> None:
+    assert scale.restart(150) <= 15.0
+
+
+def test_the_role_is_what_was_said() -> None:
+    world = World(1)
+    world.node("n0", seeds=[], role="plain")
+    for number in range(1, 7):
+        role = "super" if number == 3 else "plain" if number < 6 else "auto"
+        world.node(f"n{number}", seeds=["tcp://n0:7077"], role=role)
+    world.run(6.0)
+    roles = [p.core.me.role for p in world.processes]
+    assert [n for n, role in enumerate(roles) if role is Role.SUPER] == [3, 6]
+
+
+def test_a_mesh_of_plain_nodes_does_without() -> None:
+    world = World(1)
+    world.node("n0", seeds=[], role="plain")
+    others = [world.node(f"n{n}", seeds=["tcp://n0:7077"], role="plain") for n in range(1, 8)]
+    world.run(3.0)
+    assert world.checkers.disagreement() == ""
+    world.crash(others[2], silent=True)
+    assert until(world, lambda: not world.checkers.disagreement(), 3.0) < 3.0
+
+
+@with_and_without
+def test_who_is_taken_for_dead_again_and_again_does_not_serve(rule: bool) -> None:
+    told = scene(2)
+    candidate = told.world.node("n9", seeds=["tcp://n0:7077"], role="plain")
+    told.run(1.0)
+    core = candidate.core
+    core.view.renew(eligible=True)
+    if rule:
+        core.life.refuted_at = [told.world.now - 3, told.world.now - 2, told.world.now - 1]
+    core.supernodes.asked(told.world.now)
+    assert (core.me.role is Role.PLAIN) is rule
+
+
+def test_too_many_stop_one_at_a_time_and_not_soon() -> None:
+    config = replace(Config(), surplus_seconds=20.0)
+    world, members = mesh(24, config=config)
+    for process in [p for p in members if not is_super(p)][:5]:
+        process.core.supernodes._serve(world.now, "a test")
+        process.wake()
+    world.run(world.now + 15.0)
+    assert len(supers_of(members)) == 10
+    counts = []
+    for _ in range(40):
+        world.run(world.now + 5.0)
+        counts.append(len(supers_of(members)))
+    assert counts[-1] == 7  # half again as many as five are borne
+    assert all(a - b in (0, 1) for a, b in pairwise(counts))
+    assert world.checkers.disagreement() == ""
+
+
+# ---------------------------------------------------------------- what is told to whom
+
+
+@with_and_without
+def test_lost_news_are_made_up_for(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rule:
+        monkeypatch.setattr(News, "compare", lambda self, peer_id, digest, now: None)
+    world, members = mesh(60)
+    world.crash(a_leaf(members), silent=True)
+    send = world.links.send
+
+    def losing(process: Process, effect: Send) -> None:
+        if not isinstance(effect.message, ViewMessage | Digests):
+            send(process, effect)
+
+    world.links.send = losing  # type: ignore[method-assign]
+    world.run(world.now + 4.0)
+    assert world.checkers.disagreement(), "two of five supernodes have not heard of it"
+    world.links.send = send  # type: ignore[method-assign]
+    took = until(world, lambda: not world.checkers.disagreement(), 5.0)
+    assert (took < 5.0) is rule
+
+
+def test_what_a_leaf_holds_and_says_does_not_grow_with_the_mesh() -> None:
+    small, large = scale.load(40, seconds=5.0), scale.load(400, seconds=5.0)
+    for found in (small, large):
+        assert found.messages_a_second <= 15.0
+        assert found.octets_a_second <= 2000.0
+        assert found.links <= 32
+        assert found.members <= 48
+    assert large.messages_a_second == pytest.approx(small.messages_a_second, rel=0.1)
+    assert large.octets_a_second == pytest.approx(small.octets_a_second, rel=0.1)
+
+
+def test_the_lifelines_that_homes_give_hold_a_mesh_together() -> None:
+    world, members = mesh(80)
+    for process in [p for p in members if not is_super(p)][:20]:
+        world.crash(process)
+    for number in range(10):
+        world.node(f"late{number}", seeds=["tcp://n0:7077"], workers=0)
+    world.run(world.now + 6.0)
+    assert world.checkers.disagreement() == ""
+    living = list(world.living())
+    edges = {p.member.id: p.core.view.lifelines(6) for p in living}
+    for graph in (edges, _backwards(edges)):
+        seen, front = {living[0].member.id}, [living[0].member.id]
+        while front:
+            new = [to for to in graph[front.pop()] if to not in seen]
+            seen.update(new)
+            front.extend(new)
+        assert seen == set(edges)
+
+
+def _backwards(edges: dict[bytes, list[bytes]]) -> dict[bytes, list[bytes]]:
+    turned: dict[bytes, list[bytes]] = {peer: [] for peer in edges}
+    for peer, targets in edges.items():
+        for to in targets:
+            turned[to].append(peer)
+    return turned
+
+
+def test_a_join_or_a_death_changes_the_lifelines_of_few() -> None:
+    world, members = mesh(200)
+    view: View = supers_of(members)[0].core.view
+    peers = view.nodes()[:]
+    before = {peer: view.neighbours(peer, 6) for peer in peers}
+    view.judge(a_leaf(members).member.id, PeerState.DEAD, world.now)
+    changed = [p for p in view.nodes() if view.neighbours(p, 6) != before[p]]
+    assert len(changed) <= 6
