@@ -112,7 +112,12 @@ class Durable:
         self.patron.here(peer, message, now)
         if message.standing is Standing.LEADS:
             self.holder.home_found(message.job, message.reign.term, peer, now)
-        elif message.standing is Standing.GONE and message.job in self.holder.homeless(now):
+        elif message.job not in self.holder.homeless(now):
+            return
+        elif message.standing is Standing.KEEPS:
+            if self.links.view.is_alive(message.reign.primary):
+                self.links.send(message.reign.primary, Seek(message.job), now)
+        else:
             self.holder.closed(message.job, now, stop=True)
 
     def _settled(self, peer: PeerId, message: Settled, now: float) -> None:

@@ -244,12 +244,15 @@ class Holder:
         (its owner held us for dead at the end); if it is not, the next grant brings it back."""
         busy = {chunk.job for chunk in self.slots.chunks()}
         for job, held in list(self.jobs.items()):
-            if held.bags.leases or job in busy or held.unsettled:
+            if held.bags.leases or job in busy or held.homeless_since is not None:
                 held.empty_since = None
             elif held.empty_since is None:
                 held.empty_since = now
             elif now - held.empty_since >= self.config.lease_seconds:
-                self.closed(job, now, stop=False)
+                if held.unsettled:
+                    held.homeless_since = now  # whoever leads it now is to hear of these results
+                else:
+                    self.closed(job, now, stop=False)
 
     def function_came(self, message: FnPut) -> None:
         if message.digest not in self.awaited:

@@ -78,6 +78,10 @@ class Gathering:
     given_up: list[tuple[PeerId, Lease]] = field(default_factory=list)
 
 
+_Word = tuple[int, list[tuple[int, int]], list[tuple[PeerId, tuple[int, int]]]]
+"""A number, the items credited with it, and which holder waits for word of which items."""
+
+
 class Lead:
     """One job that this peer leads."""
 
@@ -103,9 +107,9 @@ class Lead:
         self._news = News()
         self._notices: list[tuple[PeerId, tuple[int, int]]] = []
         self._accepts: dict[PeerId, None] = {}
-        self._pending: deque[tuple[int, list[Entry], list[tuple[PeerId, tuple[int, int]]]]] = (
-            deque()
-        )
+        self._inherited: list[tuple[int, int]] = []
+        """Items that we had when we took over: nobody knows who else has them."""
+        self._pending: deque[_Word] = deque()
         self._waiting: list[tuple[int, PeerId, Accepted]] = []
         """Clients that are to be told what of their words is safe, and from which number on."""
         self._watchers: dict[PeerId, int] = {}
@@ -132,6 +136,9 @@ class Lead:
         """Open the ledger: everything that has no result is free, but for what holders claim."""
         copy = self.copy
         gathering, self.gathering = self.gathering, None
+        if gathering is not None:
+            self._inherited = list(copy.covered)
+            self.unsettled = copy.covered.copy()
         copy.lost = copy.unbacked
         if copy.ended:
             self._close_all(gathering, now)
@@ -260,7 +267,9 @@ class Lead:
             if stream.waits_since is None:
                 stream.waits_since = now
         notices, self._notices = self._notices, []
-        self._pending.append((self.number, news.results, notices))
+        credited = [*self._inherited, *((kept.lo, kept.hi) for kept, _ in news.results)]
+        self._inherited = []
+        self._pending.append((self.number, credited, notices))
         # What is said with this number is what will be safe with it, and nothing that comes later.
         word = Accepted(keep.spec.job, keep.total, keep.closed)
         self._waiting += [(self.number, client, word) for client in self._accepts]
@@ -273,6 +282,8 @@ class Lead:
             return
         seats = [peer for _, peer in self.copy.reign.seats if peer != self.links.view.me.id]
         acked = [self.streams[peer].acked for peer in seats if peer in self.streams]
+        if self.streams and not acked:
+            return  # all who had a seat are gone, and no other's copy is whole yet
         upto = min(self.own, max(acked)) if acked else self.own
         first = not self.settled
         if upto <= self.settled:
@@ -280,9 +291,9 @@ class Lead:
         self.settled = upto
         told: dict[PeerId, list[tuple[int, int]]] = {}
         while self._pending and self._pending[0][0] <= upto:
-            _, results, notices = self._pending.popleft()
-            for kept, _ in results:
-                self.unsettled.remove(kept.lo, kept.hi)
+            _, credited, notices = self._pending.popleft()
+            for lo, hi in credited:
+                self.unsettled.remove(lo, hi)
             for holder, interval in notices:
                 told.setdefault(holder, []).append(interval)
         for holder, intervals in told.items():

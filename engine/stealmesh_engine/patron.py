@@ -169,6 +169,8 @@ class Patron:
             self._seek(job, now)
         elif mine.home is None:
             mine.lost_since = now  # somebody has it: it need only be waited for
+            if self.links.view.is_alive(message.reign.primary):
+                self.links.send(message.reign.primary, Seek(job), now)  # it need not be a supernode
 
     # ------------------------------------------------------------ time and losses
 

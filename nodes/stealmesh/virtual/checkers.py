@@ -262,7 +262,7 @@ class Checkers:
 
     def kept_twice(self) -> None:
         """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
-        homes whose keepers all live)."""
+        homes whose keepers all live and lag behind in nothing)."""
         living = {p.member.id: p for p in self.world.living()}
         for process in living.values():
             for job, lead in process.core.durable.homes.leads.items():
@@ -273,6 +273,8 @@ class Checkers:
                 others = [c for c in copies if c is not None and c is not lead.copy]
                 if not others or not lead.settled:
                     continue
+                if any(stream.acked < lead.settled for stream in lead.streams.values()):
+                    continue  # who had it besides the home may just have gone
                 for lo, hi in lead.safe:
                     alone = IntervalSet([(lo, hi)])
                     for copy in others:
