@@ -208,6 +208,7 @@ class Life:
         if self.view.me.role is Role.CLIENT and not self._hears_any(
             self.observers, self.config.silence_seconds, now
         ):
+            self.links.misses(peer)
             self.bereft(peer, now)  # there is nobody who could tell us that it lives
 
     def _unshun(self, now: float) -> None:
@@ -302,6 +303,10 @@ class Life:
             elif self.view.is_dead(peer):
                 self._over(peer, now)
                 self.forget(peer)
+            elif peer in self.view.members and peer not in self.holders:
+                self.detector.forget(
+                    peer
+                )  # it was said to be dead, and is not: that is all we waited for
         for peer in found.ripe:
             watch = self.detector.watches.get(peer)
             if watch is None or watch.suspect_since is None:
@@ -329,7 +334,7 @@ class Life:
         """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
         self.story.tell(now, "cannot reach", detail=peer)
         self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
-        self.links.mute[peer] = None
+        self.links.misses(peer)
         del self.holders[peer]
         self.detector.forget(peer)
         self.links.renew(peer, now)

@@ -16,10 +16,11 @@ Ideas: ROUTER to receive and reply, DEALER to dial, a HELLO first, after ZRE and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from stealmesh_engine.admission import Admission
 from stealmesh_engine.channel import Channel
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
@@ -35,6 +36,7 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Refused,
+    Role,
     Welcome,
 )
 
@@ -141,6 +143,7 @@ class Links:
         """Nodes that are out of our reach, whatever others say of them: silent, or not to be dialled."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
+        self.admission = Admission(config.attach_a_second, rng)
         self._next_link = 0
         self._give_up_at = 0.0
         self._sought = -1
@@ -256,11 +259,17 @@ class Links:
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
 
+    def misses(self, peer_id: PeerId) -> None:
+        """It is out of our reach: its address is worth another look, and no work goes there."""
+        self.mute[peer_id] = None
+        self._all_found = False
+
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""
         members = self.view.members
         for endpoint in self.endpoints_of(member)[:1]:
-            if not any(endpoint in members[peer].endpoints for peer in self.view.nodes()):
+            others = (peer for peer in self.view.nodes() if peer != member.id)
+            if not any(endpoint in members[peer].endpoints for peer in others):
                 self._try_once(endpoint, now)
 
     def endpoints_of(self, member: Member) -> list[str]:
@@ -319,6 +328,23 @@ class Links:
             if peer.link is None and endpoint in self.endpoints_of(peer.member)
         ]
 
+    def let_go(self, peer_id: PeerId) -> None:
+        """The peer has closed its idle link with us: that is no break, nobody need look for it."""
+        peer = self.peers[peer_id]
+        if peer.link is not None:
+            self.lines.pop(peer.link, None)
+            self.effects.append(Hangup(peer.link))
+            self.owing.pop(peer_id, None)
+            peer.link = None
+
+    def release(self, wanted: Container[PeerId], now: float) -> None:
+        """Close the links that we dialled and have no use for (the seed's, when there are homes)."""
+        for peer_id, peer in list(self.ready()):
+            if peer_id in wanted or peer.channel.unacked or peer.member.role is Role.CLIENT:
+                continue
+            if self.lines[peer.link].dialled and now - peer.used > 1.0:  # type: ignore[index]
+                self.hang_up(peer_id, "idle")
+
     def retire(self, links_max: int, now: float) -> None:
         """Close the least recently used links that we dialled, beyond `links_max` of them."""
         if len(self.peers) <= links_max:
@@ -353,9 +379,9 @@ class Links:
             self._lose_link(line.peer, peer, happened)
         return happened
 
-    def introduced(self, link: LinkId, hello: Hello) -> Happened:
+    def introduced(self, link: LinkId, hello: Hello, now: float) -> Happened:
         """Someone dialled us and says who he is."""
-        refusal = self._objection(hello)
+        refusal = self._objection(hello) or self._crowded(hello, now)
         if refusal is not None:
             self.counters["refused-" + refusal.code] = (
                 self.counters.get("refused-" + refusal.code, 0) + 1
@@ -474,7 +500,8 @@ class Links:
 
     def _known_endpoints(self) -> set[str]:
         """Where somebody lives as far as we know."""
-        return {e for peer in self.view.nodes() for e in self.view.members[peer].endpoints}
+        heard = (peer for peer in self.view.nodes() if peer not in self.mute)
+        return {e for peer in heard for e in self.view.members[peer].endpoints}
 
     def _try_once(self, endpoint: str, now: float) -> None:
         if endpoint not in self.seeds:
@@ -544,14 +571,14 @@ class Links:
             self._report_failure()
         peer = self.peers.get(line.to)
         if peer is not None and peer.dialling == link:
-            self.mute[line.to] = None
+            self.misses(line.to)
             peer.dialling = None
             peer.attempts += 1
             if peer.link is None and self.view.is_alive(line.to):
                 # A dying process closes its connections before its inbox: an earlier probe may
                 # have found it still listening.
                 self.probe(line.to)
-            if peer.channel.unacked and self.view.is_alive(line.to):
+            if (retry_after or peer.channel.unacked) and self.view.is_alive(line.to):
                 peer.dial_at = now + retry_after + self._jitter(peer.attempts)
                 self._plan(peer.dial_at)
 
@@ -582,6 +609,17 @@ class Links:
         if hello.to and hello.to != self.view.me.id:
             return Refused("wrong-node", "another process lives at this address now")
         return None
+
+    def _crowded(self, hello: Hello, now: float) -> Refused | None:
+        """A leaf that comes while too many others do. Who asks only for the way, whoever serves
+        itself and whoever owns jobs gets in."""
+        sender = hello.sender
+        if not hello.to or sender.role is not Role.PLAIN or self.view.me.role is not Role.SUPER:
+            return None
+        if self.is_ready(sender.id):
+            return None
+        wait = self.admission.retry_after(now)
+        return Refused("busy", "too many come at once: ask again later", wait) if wait else None
 
     def _attach(self, link: LinkId, peer: Peer, member: Member, epoch: int) -> Happened:
         """A link is ready: let it carry our words to the peer, unless a better one does."""

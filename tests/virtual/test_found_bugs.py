@@ -7,6 +7,7 @@ import pytest
 from stealmesh.virtual.programs import Wish
 from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process, World
+from stealmesh_engine.effects import Dial
 from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_protocol.messages import JobKind, PeerState, Sated, Steal
 from stealmesh_protocol.values import unpack_outcomes
@@ -364,4 +365,42 @@ def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
         told.world.links.mend(here, node.place)
     program = told.map(400)
     told.until(lambda: all(told.holds(node, program) for node in deaf))
+    told.finish()
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["seed", "member"])
+def test_a_program_looks_again_where_it_hears_nobody(number: int) -> None:
+    """A machine had gone off without a word, nobody was left to say so, and the link with it looked
+    well for ever: the program never dialled the new life at that address."""
+    told = scene(2)
+    node, here = told.nodes[number], told.client.place
+    dialled: list[str] = []
+    dial = told.world.links.dial
+
+    def noting(dialler: Process, effect: Dial) -> None:
+        if dialler is told.client:
+            dialled.append(effect.endpoint)
+        dial(dialler, effect)
+
+    told.world.links.dial = noting  # type: ignore[method-assign]
+    told.world.links.cut(node.place, here)
+    told.run(15.0)
+    assert set(dialled) == set(node.member.endpoints)
+    told.world.links.mend(node.place, here)
+    told.map(400)
+    told.finish()
+
+
+def test_what_a_node_holds_that_only_its_program_cannot_hear_is_freed_at_once() -> None:
+    """Others heard it refute, and said so: that cleared it with the program as well, and what it
+    held lay there until the leases ran out."""
+    told = scene(3, workers=1)
+    program = told.map(900)
+    told.until(lambda: told.holds(told.nodes[1], program))
+    told.world.links.cut(told.nodes[1].place, told.client.place)
+    start = told.world.now
+    told.until(lambda: program.done, within=12.0)
+    assert told.counted("leases-expired") == 0
+    assert told.world.now > start + 3.0, "it was to be missed while the job ran"
+    told.world.links.mend(told.nodes[1].place, told.client.place)
     told.finish()
