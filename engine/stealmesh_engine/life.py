@@ -367,8 +367,10 @@ class Life:
                 self._acquit(subject)
                 self.counters["acquitted"] = self.counters.get("acquitted", 0) + 1
             return
-        heard = watch is not None and watch.suspect_since is None
-        if heard and self.detector.silence(subject, now) < 2 * self.config.beat_seconds:
+        # What we have really heard: a watch also begins anew when others acquit, and two observers
+        # that took each other's word for it would keep a dead peer alive for ever.
+        peer = self.links.peers.get(subject)
+        if peer is not None and now - peer.heard_at < 2 * self.config.beat_seconds:
             vote = Vote(subject, known.incarnation, Finding.HEARD)
             self.links.send(voter, vote, now)
             return

@@ -134,6 +134,18 @@ def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
     assert declared_dead(members) == 0
 
 
+def test_two_observers_do_not_keep_a_dead_leaf_alive() -> None:
+    """Found in world 5103: each acquitted the leaf because the other had, in turn, for ever."""
+    world, members = mesh(24)
+    leaf = a_leaf(members)
+    homes = [by_id(members, peer) for peer in leaf.core.life.observers]
+    world.crash(leaf, silent=True)
+    for home in homes:  # as if each had been told by the one before it, just now
+        world.run(world.now + 0.55)
+        home.core.life.watch(leaf.member.id, world.now, 1.5)
+    assert until(world, lambda: not world.checkers.disagreement(), 5.0) < 5.0
+
+
 @with_and_without
 def test_a_supernode_that_is_cut_off_doubts_itself(rule: bool) -> None:
     """For a few seconds: what it believes then would be told to everybody as soon as it is back."""
