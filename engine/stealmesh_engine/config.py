@@ -35,6 +35,9 @@ class Config:
     homeless_seconds: float = 2.0
     """Leaves that hear no supernode serve as supernodes themselves after this long (and 0.1 s more for each
     that goes first)."""
+    attach_a_second: float = 200.0
+    """Leaves that a supernode lets in each second (and as many at once). More: a herd is in sooner; a
+    supernode spends more of its time on introductions."""
     surplus_seconds: float = 600.0
     """How long there must be half again too many supernodes before one of them stops."""
     owner_patience_seconds: float = 60.0

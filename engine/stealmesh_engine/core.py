@@ -58,7 +58,7 @@ from stealmesh_engine.holder import Holder
 from stealmesh_engine.life import ACK, Life
 from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
-from stealmesh_engine.news import News
+from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
@@ -383,6 +383,9 @@ class NodeCore:
         for peer in wanted:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
+        if self.view.told is not None and self.view.size > EVERYBODY_MAX:
+            owners = {held.spec.owner for held in self.holder.jobs.values()}
+            self.links.release({*wanted, *self.life.observers, *owners}, now)
 
     def _bereft(self, peer: PeerId, now: float) -> None:
         """Consequences of a peer's end, whatever its kind."""
@@ -508,7 +511,7 @@ class NodeCore:
                 and message.sender.id != self.me.id
             ):
                 self.supernodes.sought(now)
-            self._happened(self.links.introduced(link, message), now)
+            self._happened(self.links.introduced(link, message, now), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
             if self.view.told is None:  # else our homes know better whom we should know
@@ -553,7 +556,9 @@ class NodeCore:
 
     def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
         if message.reason == "idle":
-            return  # it closes the link, not its life
+            self.links.let_go(peer_id)  # it closes the link, not its life
+            self.trade.forget(peer_id)
+            return
         self.story.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)
 

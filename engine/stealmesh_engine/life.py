@@ -329,6 +329,10 @@ class Life:
             elif self.view.is_dead(peer):
                 self._over(peer, now)
                 self.forget(peer)
+            elif peer in self.view.members and peer not in self.holders:
+                self.detector.forget(
+                    peer
+                )  # it was said to be dead, and is not: that is all we waited for
         for peer in found.ripe:
             watch = self.detector.watches.get(peer)
             if watch is None or watch.suspect_since is None:
@@ -391,8 +395,10 @@ class Life:
                 self._acquit(subject)
                 self.counters["acquitted"] = self.counters.get("acquitted", 0) + 1
             return
-        heard = watch is not None and watch.suspect_since is None
-        if heard and self.detector.silence(subject, now) < 2 * self.config.beat_seconds:
+        # What we have really heard: a watch also begins anew when others acquit, and two observers
+        # that took each other's word for it would keep a dead peer alive for ever.
+        peer = self.links.peers.get(subject)
+        if peer is not None and now - peer.heard_at < 2 * self.config.beat_seconds:
             vote = Vote(subject, known.incarnation, Finding.HEARD)
             self.links.send(voter, vote, now)
             return

@@ -17,10 +17,11 @@ Ideas: ROUTER to receive and reply, DEALER to dial, a HELLO first, after ZRE and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from random import Random
 
+from stealmesh_engine.admission import Admission
 from stealmesh_engine.channel import Channel
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
@@ -36,6 +37,7 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Refused,
+    Role,
     Welcome,
 )
 
@@ -145,6 +147,7 @@ class Links:
         deaf to us; then the number of the custody message that they have to acknowledge first."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
+        self.admission = Admission(config.attach_a_second, rng)
         self._next_link = 0
         self._give_up_at = 0.0
         self._sought = -1
@@ -337,6 +340,23 @@ class Links:
             if peer.link is None and endpoint in self.endpoints_of(peer.member)
         ]
 
+    def let_go(self, peer_id: PeerId) -> None:
+        """The peer has closed its idle link with us: that is no break, nobody need look for it."""
+        peer = self.peers[peer_id]
+        if peer.link is not None:
+            self.lines.pop(peer.link, None)
+            self.effects.append(Hangup(peer.link))
+            self.owing.pop(peer_id, None)
+            peer.link = None
+
+    def release(self, wanted: Container[PeerId], now: float) -> None:
+        """Close the links that we dialled and have no use for (the seed's, when there are homes)."""
+        for peer_id, peer in list(self.ready()):
+            if peer_id in wanted or peer.channel.unacked or peer.member.role is Role.CLIENT:
+                continue
+            if self.lines[peer.link].dialled and now - peer.used > 1.0:  # type: ignore[index]
+                self.hang_up(peer_id, "idle")
+
     def retire(self, links_max: int, now: float) -> None:
         """Close the least recently used links that we dialled, beyond `links_max` of them."""
         if len(self.peers) <= links_max:
@@ -371,9 +391,9 @@ class Links:
             self._lose_link(line.peer, peer, happened)
         return happened
 
-    def introduced(self, link: LinkId, hello: Hello) -> Happened:
+    def introduced(self, link: LinkId, hello: Hello, now: float) -> Happened:
         """Someone dialled us and says who he is."""
-        refusal = self._objection(hello)
+        refusal = self._objection(hello) or self._crowded(hello, now)
         if refusal is not None:
             self.counters["refused-" + refusal.code] = (
                 self.counters.get("refused-" + refusal.code, 0) + 1
@@ -570,7 +590,7 @@ class Links:
                 # A dying process closes its connections before its inbox: an earlier probe may
                 # have found it still listening.
                 self.probe(line.to)
-            if peer.channel.unacked and self.view.is_alive(line.to):
+            if (retry_after or peer.channel.unacked) and self.view.is_alive(line.to):
                 peer.dial_at = now + retry_after + self._jitter(peer.attempts)
                 self._plan(peer.dial_at)
 
@@ -601,6 +621,17 @@ class Links:
         if hello.to and hello.to != self.view.me.id:
             return Refused("wrong-node", "another process lives at this address now")
         return None
+
+    def _crowded(self, hello: Hello, now: float) -> Refused | None:
+        """A leaf that comes while too many others do. Who asks only for the way, whoever serves
+        itself and whoever owns jobs gets in."""
+        sender = hello.sender
+        if not hello.to or sender.role is not Role.PLAIN or self.view.me.role is not Role.SUPER:
+            return None
+        if self.is_ready(sender.id):
+            return None
+        wait = self.admission.retry_after(now)
+        return Refused("busy", "too many come at once: ask again later", wait) if wait else None
 
     def _attach(self, link: LinkId, peer: Peer, member: Member, epoch: int) -> Happened:
         """A link is ready: let it carry our words to the peer, unless a better one does."""

@@ -15,13 +15,13 @@ from stealmesh_engine.detector import Detector
 from stealmesh_engine.holder import HeldJob, Holder
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
-from stealmesh_engine.stealing import Thief, share_of
+from stealmesh_engine.stealing import SILENCE_SECONDS_MAX, Thief, share_of
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Nothing, Sated, Split, Steal
 
 NAME_SECONDS = 0.05
-NAME_SECONDS_MAX = 10.0
+NAME_SECONDS_MAX = 20.0
 HINT_SECONDS = 0.02
 
 
@@ -72,7 +72,9 @@ class Trade:
         if now < thief.silent_until:
             self.seek_at = thief.silent_until
             return
-        victim = self._victim(now) if thief.tries < self.config.ask_tries else None
+        # Long since idle we only make sure: hints and lifelines are what finds work.
+        tries = 1 if thief.silence_seconds >= SILENCE_SECONDS_MAX else self.config.ask_tries
+        victim = self._victim(now) if thief.tries < tries else None
         if victim is not None:
             asking = thief.ask(victim, now)
             self.links.send(victim, Steal(asking.nonce, max(1, self.holder.room())), now)

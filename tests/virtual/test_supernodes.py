@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from stealmesh.virtual import membership_scale as scale
@@ -116,6 +117,33 @@ def test_a_cut_between_a_leaf_and_one_home_is_no_death(
     part(world, leaf, [home])
     world.run(world.now + 8.0)
     assert (declared_dead(members) == 0) is rule
+
+
+def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
+    """Found in world 11: a leaf that had heard its neighbour within a moment of the rumour waited for
+    it to speak again, which neighbours do not do, and took it for dead every two seconds."""
+    world, members = mesh(12)
+    leaf = a_leaf(members)
+    known = next(p for p in members if not is_super(p) and leaf.core.links.is_ready(p.member.id))
+    peer = known.member.id
+    leaf.core.links.peers[peer].heard_at = world.now
+    leaf.core.life.learn(msgspec.structs.replace(known.core.me, state=PeerState.DEAD), world.now)
+    leaf.core.life.learn(msgspec.structs.replace(known.core.me, incarnation=9), world.now)
+    leaf.wake()
+    world.run(world.now + 5.0)
+    assert declared_dead(members) == 0
+
+
+def test_two_observers_do_not_keep_a_dead_leaf_alive() -> None:
+    """Found in world 5103: each acquitted the leaf because the other had, in turn, for ever."""
+    world, members = mesh(24)
+    leaf = a_leaf(members)
+    homes = [by_id(members, peer) for peer in leaf.core.life.observers]
+    world.crash(leaf, silent=True)
+    for home in homes:  # as if each had been told by the one before it, just now
+        world.run(world.now + 0.55)
+        home.core.life.watch(leaf.member.id, world.now, 1.5)
+    assert until(world, lambda: not world.checkers.disagreement(), 5.0) < 5.0
 
 
 @with_and_without
@@ -277,6 +305,38 @@ def test_too_many_stop_one_at_a_time_and_not_soon() -> None:
     assert counts[-1] == 7  # half again as many as five are borne
     assert all(a - b in (0, 1) for a, b in pairwise(counts))
     assert world.checkers.disagreement() == ""
+
+
+# ---------------------------------------------------------------- herds
+
+
+@with_and_without
+def test_a_herd_is_let_in_bit_by_bit(rule: bool) -> None:
+    """Nobody has to introduce himself to more than so many in a second, and all get in."""
+    config = replace(Config(), attach_a_second=40.0 if rule else 1e9)
+    world = World(1, config=config, audit=False, hashing=False)
+    first = world.node("n0", seeds=[], workers=0)
+    world.run(1.0)
+    for number in range(1, 200):
+        world.node(f"n{number}", seeds=["tcp://n0:7077"], workers=0)
+    world.run(world.now + 1.0)
+    admitted = sum(1 for line in first.core.story.of() if "talks to" in line)
+    assert (
+        admitted <= 120
+    ) is rule  # forty at once, forty in the second, those who became supernodes
+    assert until(world, lambda: not world.checkers.disagreement(), 20.0) < 20.0
+    assert all(is_super(p) for p in world.living() if p.core.counters.get("refused-busy"))
+
+
+def test_a_leaf_that_has_homes_leaves_the_seed_alone() -> None:
+    world, members = mesh(100)
+    seed = a_leaf(members)
+    late = [world.node(f"late{n}", seeds=[seed.member.endpoints[0]], workers=0) for n in range(30)]
+    world.run(world.now + 5.0)
+    assert world.checkers.disagreement() == ""
+    linked = sum(p.core.links.is_ready(seed.member.id) for p in late)
+    assert linked <= 12, "but for those whose lifeline it is, or who are its"
+    assert all(p.core.me.incarnation == 1 for p in [*members, *late])
 
 
 # ---------------------------------------------------------------- what is told to whom
