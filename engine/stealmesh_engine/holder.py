@@ -103,7 +103,7 @@ class Holder:
         self.counters = counters
         self.jobs: dict[JobId, HeldJob] = {}
         self.stock: dict[JobId, None] = {}
-        """Jobs that have something for a worker, in the order in which they got it."""
+        """Jobs that have something for a worker; who had its turn goes to the end."""
         self.slots = Slots()
         self.functions: OrderedDict[Digest, bytes] = OrderedDict()
         self.awaited: dict[Digest, float] = {}
@@ -592,7 +592,7 @@ class Holder:
             self.stock.pop(job, None)
 
     def _next_job(self) -> HeldJob | None:
-        """The job with the highest priority that has work, of equals the one that got it first."""
+        """The job with the highest priority that has work, of equals the one that waits longest."""
         best: HeldJob | None = None
         for job in self.stock:
             held = self.jobs[job]
@@ -645,6 +645,9 @@ class Holder:
             )
         )
         self._restock(held)
+        if spec.job in self.stock and len(self.stock) > 1:
+            # Of equals each has its turn: a stream that never runs dry must not starve the others.
+            self.stock[spec.job] = self.stock.pop(spec.job)
         self._plan_patrol(now)
         return True
 

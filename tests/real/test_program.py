@@ -107,6 +107,10 @@ class _Thing:
         self.number = number
 
 
+CHUNK_ITEMS = 20
+"""No chunk has more items than there may be under way."""
+
+
 def test_buffersize_bounds_how_far_the_input_is_read(mesh: stealmesh.Mesh) -> None:
     read = 0
 
@@ -116,9 +120,10 @@ def test_buffersize_bounds_how_far_the_input_is_read(mesh: stealmesh.Mesh) -> No
             read += 1
             yield read
 
-    results = mesh.map(tasks.double, numbers(), buffersize=64)
-    assert next(results) == 2
-    assert read < 5_000  # a window and one block, not the whole
+    results = mesh.map(tasks.double, numbers(), buffersize=20)
+    for taken in range(1, 101):
+        assert next(results) == 2 * taken
+        assert read <= taken + 20 + CHUNK_ITEMS  # results are taken a chunk at a time
     results.close()  # type: ignore[attr-defined]
 
 

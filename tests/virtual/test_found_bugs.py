@@ -343,6 +343,20 @@ def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     assert richest.spec.job == long.job
 
 
+def test_of_equal_jobs_none_waits_for_the_others_to_end() -> None:
+    """A node went on with the job that came first as long as it had items of it: a stream that is
+    refilled in time starved everybody else."""
+    told = scene(1, workers=1)
+    long = told.map(20_000)
+    told.until(lambda: told.holds(told.nodes[0], long))
+    short = told.map(50)
+    start = told.world.now
+    told.until(lambda: short.done)
+    assert not long.done
+    assert told.world.now < start + 2.0
+    told.finish(within=300.0)
+
+
 def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
     """Its verdicts went round the mesh and were refuted, again and again; and parts that nodes out
     of its reach had stolen were granted to them, and lay there until their leases ran out."""

@@ -29,7 +29,8 @@ BLOCK_SECONDS = 0.005
 class Feeder:
     """The thread that reads one job's input.
 
-    `may_feed(fed)` blocks until more is wanted and is False when nothing is any more;
+    `room(fed, size)` blocks until more is wanted and says how many items, at most `size`, and 0
+    when nothing is wanted any more;
     `ended(fed, error)` hears how many items there were and what the input raised, if it did.
     """
 
@@ -38,13 +39,13 @@ class Feeder:
         link: ProgramLink,
         spec: JobSpec,
         items: Iterator[Any],
-        may_feed: Callable[[int], bool],
+        room: Callable[[int, int], int],
         ended: Callable[[int, BaseException | None], None],
     ) -> None:
         self._link = link
         self._spec = spec
         self._items = items
-        self._may_feed = may_feed
+        self._room = room
         self._ended = ended
         threading.Thread(target=self._read, name="stealmesh-read", daemon=True).start()
 
@@ -52,17 +53,17 @@ class Feeder:
         fed, size = 0, 1
         error: BaseException | None = None
         try:
-            while error is None and self._may_feed(fed):
+            while error is None and (wanted := self._room(fed, size)):
                 began = time.monotonic()
-                block, error = self._gather(size)
+                block, error = self._gather(wanted)
                 if block:
                     codec, blob = pack_items(block, fed, self._spec.name)
                     hi = fed + len(block)
                     self._link.post(Feed(self._spec.job, Block(fed, hi, codec), blob))
                     fed = hi
-                if len(block) < size:
+                if len(block) < wanted:
                     break
-                size = _next_size(size, len(block), len(blob), time.monotonic() - began)
+                size = _next_size(wanted, len(block), len(blob), time.monotonic() - began)
         except BaseException as raised:  # noqa: BLE001  an item that cannot be sent
             error = raised
         self._ended(fed, error)

@@ -61,7 +61,7 @@ class FoldJob:
         self.link.open(
             self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
         )
-        Feeder(self.link, self.spec, items, self._may_feed, self._input_ended)
+        Feeder(self.link, self.spec, items, self._room, self._input_ended)
 
     @property
     def finished(self) -> bool:
@@ -89,12 +89,12 @@ class FoldJob:
 
     # ------------------------------------------------------------ the input's thread
 
-    def _may_feed(self, fed: int) -> bool:
-        """Never more than a window of items ahead of what is credited."""
+    def _room(self, fed: int, size: int) -> int:
+        """Never more than about a window of items ahead of what is credited."""
         with self._changed:
             while fed - self._credited >= WINDOW_ITEMS and not self._failed:
                 self._changed.wait()
-            return not self._failed
+            return 0 if self._failed else size
 
     def _input_ended(self, fed: int, error: BaseException | None) -> None:
         self._total = fed

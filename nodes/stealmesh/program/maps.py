@@ -103,7 +103,7 @@ class MapJob:
         self.link.open(
             self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
         )
-        Feeder(self.link, self.spec, items, self._may_feed, self._input_ended)
+        Feeder(self.link, self.spec, items, self._room, self._input_ended)
 
     # ------------------------------------------------------------ the reader's thread
 
@@ -231,12 +231,17 @@ class MapJob:
 
     # ------------------------------------------------------------ the input's thread
 
-    def _may_feed(self, fed: int) -> bool:
-        """Wait until the reader has caught up. False: nobody reads any more."""
+    def _room(self, fed: int, size: int) -> int:
+        """Wait until the reader has caught up: how many more items, at most `size`, may be read then?
+        Not one by one, unless the reader wants no more. 0: nobody reads any more."""
         with self._changed:
-            while fed - self.consumed >= self._window() and not self._over and not self._at_once:
+            while not self._over and not self._at_once:
+                window = self._window()
+                room = window - (fed - self.consumed)
+                if room >= min(size, max(1, window // 4)):
+                    return min(size, room)
                 self._changed.wait()
-            return not self._over and not self._at_once
+            return 0
 
     def _input_ended(self, fed: int, error: BaseException | None) -> None:
         with self._changed:
