@@ -187,8 +187,7 @@ class Life:
         for peer in before:
             if peer not in homes:
                 self.detector.forget(peer)
-                self.news.around.pop(peer, None)
-                self.news.echoes.pop(peer, None)
+        self.news.listen_to(homes)
 
     def heard_around(self, home: PeerId, message: Around, now: float) -> None:
         if self.view.me.role is not Role.PLAIN or home not in self.observers:

@@ -21,6 +21,7 @@ trees, cut down to one level.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass
 
 from stealmesh_engine.config import Config
@@ -157,16 +158,28 @@ class News:
         self.around[home] = frozenset(member.id for member in message.members)
         view.told = message.lifelines
         view.told_size = message.nodes
-        for peer in [each for each in view.nodes() if self.is_stranger(each)]:
-            view.drop(peer)
+        self._drop_strangers()
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)
+
+    def listen_to(self, homes: Container[PeerId]) -> None:
+        """As a leaf: whatever others than these have told us does not count any more."""
+        former = [peer for peer in self.around if peer not in homes]
+        for peer in former:
+            del self.around[peer]
+            self.echoes.pop(peer, None)
+        if former:
+            self._drop_strangers()
 
     def is_stranger(self, peer: PeerId) -> bool:
         """As a leaf: somebody whom we neither talk with nor were told about."""
         if self.view.told is None or peer == self.view.me.id or self.links.is_ready(peer):
             return False
         return not any(peer in named for named in self.around.values())
+
+    def _drop_strangers(self) -> None:
+        for peer in [each for each in self.view.nodes() if self.is_stranger(each)]:
+            self.view.drop(peer)
 
     def _tell_around(self, peer_id: PeerId, guest: Guest, now: float, echo: int = 0) -> None:
         view = self.view
