@@ -6,10 +6,10 @@ RUN_DEPS := .venv/.installed
 DEV_DEPS := .venv/.installed-dev
 WORLDS ?= 2000
 
-.PHONY: demo test slow check bench seeds clean help
+.PHONY: demo test slow check bench seeds chaos chaos-nightly clean help
 
 help: ## what there is to say
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
 
 demo: $(RUN_DEPS) ## a local mesh runs a real job, loses a node halfway, and still gets it right
 	$(BIN)/stealmesh demo
@@ -31,6 +31,12 @@ bench: $(RUN_DEPS) ## measure, beside the standard library's pool
 
 seeds: $(RUN_DEPS) ## random worlds in virtual time: make seeds WORLDS=200
 	$(BIN)/python -m stealmesh_bench.seeds --worlds $(WORLDS)
+
+chaos: $(RUN_DEPS) ## break a mesh of real processes on purpose, once
+	$(BIN)/stealmesh chaos
+
+chaos-nightly: $(RUN_DEPS) ## a night of it: 20,000 random worlds and every scenario, simulated and real
+	nice -n 10 $(BIN)/python -m stealmesh_bench.chaos.nightly
 
 clean: ## remove what the other targets made
 	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

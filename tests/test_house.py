@@ -48,6 +48,9 @@ TAGS = {
     "FnGet": 48, "FnPut": 49,
     "StatusGet": 56, "Status": 57,
     "Piece": 63,
+    "Launch": 64, "Supply": 65, "Accepted": 66, "Abolish": 67, "Seek": 68, "Here": 69,
+    "Keep": 70, "KeptUpto": 71, "Offer": 72, "Pull": 73, "Forget": 74, "Settled": 75, "Claim": 76,
+    "Fetch": 77, "Fetched": 78,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

@@ -14,7 +14,8 @@ import time
 from collections import Counter
 from dataclasses import asdict
 
-from stealmesh.virtual.random_worlds import Outcome, run
+from stealmesh.virtual import durable_worlds, random_worlds
+from stealmesh.virtual.random_worlds import Outcome
 
 STORY_LINES_MAX = 200
 WORLDS_BETWEEN_CLEANINGS = 10
@@ -23,10 +24,10 @@ WORLDS_BETWEEN_CLEANINGS = 10
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     if options.one is not None:
-        return _one(options.one, as_json=options.json, watch=options.watch)
+        return _one(options)
     gc.disable()  # a world is one large cycle that lives to its end: garbage is for afterwards
     try:
-        return _many(options.seed, options.worlds, as_json=options.json)
+        return _many(options)
     finally:
         gc.enable()
 
@@ -35,21 +36,27 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stealmesh_bench.seeds", description=__doc__)
     parser.add_argument("--worlds", type=int, default=2000, help="how many worlds to run")
     parser.add_argument("--seed", type=int, default=1, help="the first world's seed")
+    parser.add_argument("--durable", action="store_true", help="worlds whose jobs are durable")
     parser.add_argument("--one", type=int, metavar="N", help="run world N alone and tell its story")
     parser.add_argument("--watch", action="store_true", help="with --one: print every event")
     parser.add_argument("--json", action="store_true", help="one object a world, one a line")
     return parser.parse_args(arguments)
 
 
-def replay(seed: int) -> str:
+def replay(seed: int, *, durable: bool = False) -> str:
     """The command that repeats a world."""
-    return f"python -m stealmesh_bench.seeds --one {seed}"
+    return f"python -m stealmesh_bench.seeds {'--durable ' if durable else ''}--one {seed}"
 
 
-def _one(seed: int, *, as_json: bool, watch: bool) -> int:
-    outcome = run(seed, watch=watch)
-    if as_json:
-        print(_as_json(outcome))
+def _run(seed: int, *, durable: bool, watch: bool = False) -> Outcome:
+    run = durable_worlds.run if durable else random_worlds.run
+    return run(seed, watch=watch)
+
+
+def _one(options: argparse.Namespace) -> int:
+    outcome = _run(options.one, durable=options.durable, watch=options.watch)
+    if options.json:
+        print(_as_json(outcome, durable=options.durable))
     else:
         if outcome.breach:
             print("\n".join(outcome.story[-STORY_LINES_MAX:]))
@@ -57,22 +64,26 @@ def _one(seed: int, *, as_json: bool, watch: bool) -> int:
     return 1 if outcome.breach else 0
 
 
-def _many(first: int, count: int, *, as_json: bool) -> int:
+def _many(options: argparse.Namespace) -> int:
+    first, count, durable = options.seed, options.worlds, options.durable
     begun = time.perf_counter()
     totals: Counter[str] = Counter()
     counters: Counter[str] = Counter()
     bad: list[Outcome] = []
     slowest = busiest = longest_queue = (0.0, 0)
     for done, seed in enumerate(range(first, first + count), 1):
-        outcome = run(seed)
+        outcome = _run(seed, durable=durable)
         if done % WORLDS_BETWEEN_CLEANINGS == 0:
             gc.collect()
-        if as_json:
-            print(_as_json(outcome), flush=True)
+        if options.json:
+            print(_as_json(outcome, durable=durable), flush=True)
         if outcome.breach:
             bad.append(outcome)
-            if not as_json:
-                print(f"world {seed}: {outcome.breach}\n    {replay(seed)}", flush=True)
+            if not options.json:
+                print(
+                    f"world {seed}: {outcome.breach}\n    {replay(seed, durable=durable)}",
+                    flush=True,
+                )
         for name in ("events", "messages", "crashes", "faults", "steals", "jobs", "nodes"):
             totals[name] += getattr(outcome, name)
         counters.update(outcome.counters)
@@ -80,7 +91,7 @@ def _many(first: int, count: int, *, as_json: bool) -> int:
         slowest = max(slowest, (outcome.wall_seconds, seed))
         busiest = max(busiest, (outcome.rate_max, seed))
         longest_queue = max(longest_queue, (outcome.queue_max, seed))
-        if not as_json and done % 100 == 0:
+        if not options.json and done % 100 == 0:
             took = time.perf_counter() - begun
             print(f"{done} worlds, {len(bad)} bad, {took / done:.3f} s each", flush=True)
     took = time.perf_counter() - begun
@@ -109,11 +120,11 @@ def _line(outcome: Outcome) -> str:
     )
 
 
-def _as_json(outcome: Outcome) -> str:
+def _as_json(outcome: Outcome, *, durable: bool) -> str:
     fields = asdict(outcome)
     del fields["story"]
     fields["verdict"] = outcome.breach or "pass"
-    fields["replay"] = replay(outcome.seed)
+    fields["replay"] = replay(outcome.seed, durable=durable)
     return json.dumps(fields)
 
 

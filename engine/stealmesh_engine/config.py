@@ -70,6 +70,26 @@ class Config:
     lifelines_max: int = 6
     """Fixed neighbours that remember a hungry node. More: faster spread, more leases outstanding."""
 
+    keepers: int = 3
+    """Copies of a durable job, its home's included. Results count once two are held, so 3 survive
+    any two deaths that are some seconds apart; more copies cost traffic, fewer safety."""
+    keep_octets_max: int = 1024 * MIB
+    """Inputs and results of durable jobs that one node keeps (memory, and as much on disk, three
+    times that for moments). Beyond it collected results go first, then work waits for room and new
+    jobs are refused."""
+    keep_seconds: float = 86400.0
+    """How long results of an ended durable job wait to be collected. Longer: more of them at a time."""
+    custody_seconds: float = 1.0
+    """How long a new home waits for holders to say what they have, before it leases out what
+    nobody claims. Shorter: sooner under way again; more done twice when a holder is slow to answer."""
+    lone_keeper_seconds: float = 10.0
+    """How long a keeper waits for others that must have been there, before it goes on with the
+    copy it has. Longer: a mesh that starts slowly after a full stop repeats less; a real loss of
+    two keepers at once is a longer standstill."""
+    home_patience_seconds: float = 60.0
+    """How long a durable job without a home is looked for, by its holders and its clients, before
+    it is taken for lost."""
+
     links_max: int = 1024
     """Connections that this peer opens itself; the least recently used idle one goes first."""
     dial_backoff_seconds_max: float = 5.0

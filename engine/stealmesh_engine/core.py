@@ -20,6 +20,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from stealmesh_engine import durable
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
 from stealmesh_engine.effects import (
@@ -82,6 +83,7 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Nothing,
+    PeerState,
     Promote,
     Refused,
     Report,
@@ -148,6 +150,7 @@ class NodeCore:
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
+        self.durable = durable.Durable(self.owner, self.holder)
         self.news = News(config, self.links, self.view)
         self.life = Life(
             config, self.links, self.view, self.detector, self.news, story, counters,
@@ -221,22 +224,20 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
             self.holder.patrol(now)
+        self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
 
     def _conclude(self, now: float) -> None:
         """What every step ends with."""
         self.links.dial_due(now)
-        holder, trade = self.holder, self.trade
-        if holder.jobs or holder.report_at is not None:
-            holder.flush_reports(now, self._report_patience())
-        if holder.slots:
-            holder.dispatch(now)
-            trade.feed_hungry(now)
-            trade.keep_spare()
-            trade.seek(now)
-        else:
-            trade.seek_at = None  # nobody to feed: no reason to wake up either
+        self._work(now)
+        while self.links.own_mail or self.durable.homes.has_news:
+            for _ in range(len(self.links.own_mail)):
+                message = self.links.own_mail.popleft()
+                _MESSAGES[type(message)](self, self.me.id, message, now)
+            self.durable.homes.conclude(now)
+            self._work(now)
         if self._drain_until is not None and not self._left:
             self._leave_when_done(now)
         self.links.acknowledge(all_owed=False)
@@ -249,7 +250,21 @@ class NodeCore:
         self._due = self._soonest()
         if self.auditing:
             self.owner.audit()
-            holder.audit()
+            self.holder.audit()
+            self.durable.homes.audit()
+
+    def _work(self, now: float) -> None:
+        """Tell of what is finished, see that workers have something to do, then others, then we."""
+        holder, trade = self.holder, self.trade
+        if holder.jobs or holder.report_at is not None:
+            holder.flush_reports(now, self._report_patience())
+        if holder.slots:
+            holder.dispatch(now)
+            trade.feed_hungry(now)
+            trade.keep_spare()
+            trade.seek(now)
+        else:
+            trade.seek_at = None  # nobody to feed: no reason to wake up either
 
     def _report_patience(self) -> float:
         """In a small mesh every report goes out at once."""
@@ -268,6 +283,7 @@ class NodeCore:
             self.holder.patrol_at,
             self.holder.report_at,
             self.trade.seek_at,
+            self.durable.homes.due,
             self.inquiries.until,
             self._drain_until,
         ):
@@ -283,6 +299,7 @@ class NodeCore:
         self.life.tend(now)
         self.supernodes.tend(now)
         self._say_beats(now)
+        self.durable.beat(now)
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)
@@ -306,8 +323,9 @@ class NodeCore:
             if queued >= HINT_SECONDS:
                 others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
                 whom.update(dict.fromkeys(others))
-        # One node around an owner knows its jobs, for those who ask that node.
-        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if self.owner.jobs else []
+        # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
+        tells = self.owner.jobs and self.me.role is Role.CLIENT
+        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
         incarnation = self.me.incarnation
         for peer_id in whom:
             view = life.digest_for(peer_id) if peer_id in life.observers else 0
@@ -319,7 +337,10 @@ class NodeCore:
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
         not for ever."""
-        owners = list(dict.fromkeys(held.spec.owner for held in self.holder.jobs.values()))
+        held = (each for each in self.holder.jobs.values() if each.homeless_since is None)
+        owners = list(dict.fromkeys(each.spec.owner for each in held))
+        if self.me.id in owners:
+            owners.remove(self.me.id)  # our own ledger is told without a beat
         for owner in owners:
             if owner not in self.detector.watches and self.links.is_ready(owner):
                 self.life.watch(owner, now, self.config.owner_patience_seconds)
@@ -363,15 +384,19 @@ class NodeCore:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
         if self.view.told is not None and self.view.size > EVERYBODY_MAX:
-            owners = {held.spec.owner for held in self.holder.jobs.values()}
-            self.links.release({*wanted, *self.life.observers, *owners}, now)
+            self.links.release({*wanted, *self.life.observers, *self._owners(now)}, now)
 
     def _bereft(self, peer: PeerId, now: float) -> None:
         """Consequences of a peer's end, whatever its kind."""
         self.trade.forget(peer)
         self.neighbours_jobs.pop(peer, None)
+        self._unmoored(peer, now)
+
+    def _unmoored(self, peer: PeerId, now: float) -> None:
+        """What we had with it, or it with us, is void: work, ledgers, copies."""
         self.owner.fence(peer, now)
         self.holder.owner_gone(peer, now)
+        self.durable.peer_gone(peer, now)
 
     # ------------------------------------------------------------ links
 
@@ -408,8 +433,7 @@ class NodeCore:
     def _happened(self, happened: Happened, now: float) -> None:
         for peer_id in happened.reset:
             self.story.tell(now, "was forgotten by", detail=peer_id)
-            self.owner.fence(peer_id, now)
-            self.holder.owner_gone(peer_id, now)
+            self._unmoored(peer_id, now)
         for peer_id in happened.up:
             self._peer_up(self.links.peers[peer_id], now)
         for peer_id in happened.cut:
@@ -430,6 +454,7 @@ class NodeCore:
             self.links.send(peer.member.id, StatusGet(nonce), now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
         self.owner.place(now)
+        self.durable.met(peer.member, now)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -440,6 +465,10 @@ class NodeCore:
             return
         if peer.member.role is Role.CLIENT:
             self.life.watch(peer_id, now, self.config.owner_gone_seconds)
+            return
+        record = self.view.members.get(peer_id)
+        if record is not None and record.state >= PeerState.DEAD:
+            self.life.mourn(peer_id, peer, now)  # as long as we had a link, it might have refuted
             return
         self.links.probe(peer_id)
         if self.news.is_stranger(peer_id):
@@ -461,8 +490,9 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
-        self.links.mute.pop(peer_id, None)
         peer.channel.acknowledged(event.ack)
+        if peer_id in self.links.mute:
+            self.links.hears(peer_id)
         if message.CUSTODY:
             self.links.owing[peer_id] = None
             if not peer.channel.accept(event.seq, event.octets):
@@ -547,16 +577,22 @@ class NodeCore:
             self.links.send(peer_id, Returned(message.spec.job, parts), now)
             return
         self.trade.received(message.nonce, now)
+        if self.durable.refuses(peer_id, message.spec, now):
+            self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
+            return
         self.holder.granted(message, now)
 
     def _on_revoked(self, peer_id: PeerId, message: Revoked, now: float) -> None:
-        self.holder.revoked(message, now)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.revoked(message, now)
 
     def _on_withdraw(self, peer_id: PeerId, message: Withdraw, now: float) -> None:
-        self.holder.withdrawn(message)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.withdrawn(message)
 
     def _on_closed(self, peer_id: PeerId, message: Closed, now: float) -> None:
-        self.holder.closed(message.job, now, stop=False)
+        if self.holder.obeys(message.job, peer_id):
+            self.holder.closed(message.job, now, stop=False)
 
     def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
         self.owner.split(peer_id, message, now)
@@ -646,8 +682,9 @@ class NodeCore:
         self.holder.draining = self.supernodes.leaving = True
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
-        for job in list(self.owner.jobs):
-            self.owner.cancel_job(CancelJob(job), now)
+        for job, owned in list(self.owner.jobs.items()):
+            if owned.keeping is None:
+                self.owner.cancel_job(CancelJob(job), now)
         self.holder.return_untouched(now)
         self.holder.return_explore(now)
 
@@ -688,6 +725,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     CancelItems: NodeCore._cancel_items,
     CancelJob: NodeCore._cancel_job,
     AskStatus: NodeCore._ask_status,
+    **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
@@ -714,4 +752,5 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
+    **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

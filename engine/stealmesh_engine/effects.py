@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from stealmesh_engine.events import LinkId
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import Block, JobSpec, Message, Part
+from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Message, Part
 
 # ---------------------------------------------------------------- links
 
@@ -103,7 +103,62 @@ class ForgetJob:
     job: JobId
 
 
+# ---------------------------------------------------------------- the log of a keeper
+
+
+@dataclass(slots=True)
+class Write:
+    """Append a record to the log on the disk, behind those before it. Owes Written once it is sure
+    to be there after a crash; several may be made sure of together."""
+
+    ticket: int
+    record: Keep
+
+
+@dataclass(slots=True)
+class Rewrite:
+    """Replace the log, whole or not at all, by these records. Owes Written like a Write."""
+
+    ticket: int
+    records: list[Keep]
+
+
 # ---------------------------------------------------------------- the embedding program
+
+
+@dataclass(slots=True)
+class Accepted:
+    """A durable job is held safely by its keepers, with its items up to here. Owes nothing.
+
+    With a `refusal` nobody holds it, and nobody will."""
+
+    job: JobId
+    upto: int
+    closed: bool
+    refusal: str
+
+
+@dataclass(slots=True)
+class Results:
+    """How a durable job stands, and the results that follow `lo` without gaps. Owes nothing."""
+
+    job: JobId
+    lo: int
+    line: JobLine
+    results: list[Kept]
+    blobs: list[bytes]
+    closed: bool
+    """The total is final."""
+    missing: list[tuple[int, int]]
+    """Items whose results will never come."""
+
+
+@dataclass(slots=True)
+class JobGone:
+    """Nothing is left of this durable job, or nobody knows it. Owes nothing."""
+
+    job: JobId
+    why: str
 
 
 @dataclass(slots=True)
@@ -165,5 +220,7 @@ class Left:
 Effect = (
     Dial | Hangup | Send | Probe
     | RunChunk | Retract | Share | StopWorker | ForgetJob
+    | Write | Rewrite
+    | Accepted | Results | JobGone
     | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | Left
 )  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stealmesh_protocol.ids import Digest, JobId
-from stealmesh_protocol.messages import Block, JobSpec, Message
+from stealmesh_protocol.messages import Block, JobSpec, Keep, Message
 
 LinkId = int
 """One connection, as the host numbers it; never used again."""
@@ -147,6 +147,24 @@ class Retracted:
     chunk: int | None
 
 
+# ---------------------------------------------------------------- the log of a keeper
+
+
+@dataclass(slots=True)
+class Recall:
+    """There is a log, under this name; it has these records. Comes before Join, if at all."""
+
+    seat: bytes
+    records: list[Keep] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Written:
+    """Everything that was to be written up to this ticket is on the disk."""
+
+    ticket: int
+
+
 # ---------------------------------------------------------------- the embedding program
 
 
@@ -207,6 +225,49 @@ class CancelJob:
 
 
 @dataclass(slots=True)
+class LaunchJob:
+    """The program starts a durable job; a node is to be its home."""
+
+    spec: JobSpec
+    total: int = 0
+    functions: list[bytes] = field(default_factory=list)
+    """The bytes behind the function and the combiner of the spec, in this order."""
+
+
+@dataclass(slots=True)
+class SupplyJob:
+    """The next items of a durable job; the last call has `closed` and may have no items."""
+
+    job: JobId
+    block: Block | None = None
+    blob: bytes = b""
+    closed: bool = False
+
+
+@dataclass(slots=True)
+class AttachJob:
+    """The program wants to hear of a durable job that was launched by somebody."""
+
+    job: JobId
+
+
+@dataclass(slots=True)
+class FetchResults:
+    """The program has everything below `lo`; with `want` it waits for what follows."""
+
+    job: JobId
+    lo: int
+    want: bool = True
+
+
+@dataclass(slots=True)
+class AbolishJob:
+    """Nobody is to work on this durable job any more; its results are not wanted."""
+
+    job: JobId
+
+
+@dataclass(slots=True)
 class AskStatus:
     """The program wants a snapshot of the mesh; a StatusReady effect answers with the same nonce."""
 
@@ -217,5 +278,7 @@ Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | Garbled | Probed
     | WorkerReady | ChunkDone | BagStep | WorkerLost | Retracted
+    | Recall | Written
+    | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
 )  # fmt: skip

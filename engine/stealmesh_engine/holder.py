@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from stealmesh_engine.bags import Bags, Cut, ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, ForgetJob, Retract, RunChunk, Share, StopWorker
@@ -26,6 +28,7 @@ from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk, Slot, Slots
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, digest_of, owner_of
 from stealmesh_protocol.messages import (
+    Claim,
     Commit,
     FnGet,
     FnPut,
@@ -38,12 +41,15 @@ from stealmesh_protocol.messages import (
     Report,
     Returned,
     Revoked,
+    Settled,
     Withdraw,
 )
 
 REPORT_OCTETS_MAX = 512 * 1024
 LEASES_IN_BEAT_MAX = 8192
 JOBS_IN_BEAT_MAX = 512
+CLAIMS_MAX = 4096
+"""Leases and results in one claim."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
 PATROL_SECONDS = 0.05
 OVERRUN_FACTOR = 4.0
@@ -62,6 +68,11 @@ class HeldJob:
     """How each item (explore: lease) has killed a worker while it ran alone."""
     empty_since: float | None = None
     """When housekeeping first found nothing of it here."""
+    unsettled: dict[tuple[int, int], tuple[Part, bytes]] = field(default_factory=dict)
+    """Durable jobs: results of which the home has not said yet that they are held safely."""
+    unsettled_octets: int = 0
+    homeless_since: float | None = None
+    """Durable jobs: since when the home is gone and no other has spoken."""
 
 
 @dataclass(slots=True)
@@ -114,6 +125,8 @@ class Holder:
             bags: Bags = ExploreBags(spec) if spec.kind is JobKind.EXPLORE else IndexedBags(spec)
             held = self.jobs[spec.job] = HeldJob(spec, bags)
             self._want_functions(spec, now)
+        elif spec.term:
+            self.home_found(spec.job, spec.term, spec.owner, now)
         if isinstance(held.bags, ExploreBags):
             bags_came = zip(message.leases, message.blobs, strict=True)
             taken = [held.bags.receive(lease, items) for lease, items in bags_came]
@@ -139,6 +152,42 @@ class Holder:
             if held.bags.drop(lid):
                 self.story.tell(now, "let go", message.job, lid)
             self._void(message.job, lid)
+        self._restock(held)
+
+    def obeys(self, job: JobId, peer: PeerId) -> bool:
+        """Has this peer a say in what we hold of the job? A durable one's former homes have none."""
+        held = self.jobs.get(job)
+        return held is None or not held.spec.term or held.spec.owner == peer
+
+    def outranks(self, spec: JobSpec) -> JobSpec | None:
+        """The later home of this durable job that we know, if the one in `spec` is a former one."""
+        held = self.jobs.get(spec.job)
+        if held is None or (spec.term, spec.owner) >= (held.spec.term, held.spec.owner):
+            return None
+        return held.spec
+
+    def settled(self, message: Settled) -> None:
+        """The home holds these results safely."""
+        held = self.jobs.get(message.job)
+        if held is None:
+            return
+        for interval in message.intervals:
+            kept = held.unsettled.pop(interval, None)
+            if kept is not None:
+                held.unsettled_octets -= len(kept[1])
+
+    def home_found(self, job: JobId, term: int, home: PeerId, now: float) -> None:
+        """This peer leads a durable job: if that is news, tell it what we have."""
+        held = self.jobs.get(job)
+        if held is None or not held.spec.term:
+            return
+        known = (held.spec.term, held.spec.owner)
+        if (term, home) < known or ((term, home) == known and held.homeless_since is None):
+            return
+        held.spec = replace(held.spec, term=term, owner=home)
+        held.homeless_since = None
+        self.story.tell(now, "claims from", job, 0, home)
+        self._claim(held, now)
         self._restock(held)
 
     def withdrawn(self, message: Withdraw) -> None:
@@ -169,21 +218,41 @@ class Holder:
 
     def owner_gone(self, owner: PeerId, now: float) -> None:
         """Nobody is left to whom results of these jobs could matter."""
-        for job in [job for job in self.jobs if owner_of(job) == owner]:
+        for held in self.jobs.values():
+            if held.spec.term and held.spec.owner == owner and held.homeless_since is None:
+                held.homeless_since = now
+        for job in [j for j, h in self.jobs.items() if owner_of(j) == owner and not h.spec.term]:
             self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
             self.closed(job, now, stop=True)
+
+    def homeless(self, now: float) -> list[JobId]:
+        """Durable jobs whose home we look for; what nobody claims for too long is given up."""
+        found = []
+        for job, held in list(self.jobs.items()):
+            since = held.homeless_since
+            if since is None:
+                continue
+            if now - since < self.config.home_patience_seconds:
+                found.append(job)
+            else:
+                self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+                self.closed(job, now, stop=True)
+        return found
 
     def forget_empty(self, now: float) -> None:
         """A job of which nothing has been here for long may be over without our having been told
         (its owner held us for dead at the end); if it is not, the next grant brings it back."""
         busy = {chunk.job for chunk in self.slots.chunks()}
         for job, held in list(self.jobs.items()):
-            if held.bags.leases or job in busy:
+            if held.bags.leases or job in busy or held.homeless_since is not None:
                 held.empty_since = None
             elif held.empty_since is None:
                 held.empty_since = now
             elif now - held.empty_since >= self.config.lease_seconds:
-                self.closed(job, now, stop=False)
+                if held.unsettled:
+                    held.homeless_since = now  # whoever leads it now is to hear of these results
+                else:
+                    self.closed(job, now, stop=False)
 
     def function_came(self, message: FnPut) -> None:
         if message.digest not in self.awaited:
@@ -203,7 +272,7 @@ class Holder:
         """A request or its answer may have been lost with a link: ask again."""
         for held in self.jobs.values():
             for digest in (held.spec.function, held.spec.combine):
-                if digest in self.awaited:
+                if digest in self.awaited and held.homeless_since is None:
                     self.links.send(held.spec.owner, FnGet(digest), now)
 
     # ------------------------------------------------------------ what workers say
@@ -359,6 +428,8 @@ class Holder:
 
     def give(self, held: HeldJob, items: int) -> list[Lease]:
         """Cut parts off for a thief; the caller tells the ledger in this same step."""
+        if held.homeless_since is not None:
+            return []  # there is no ledger to tell
         parts = held.bags.give(items)
         self._restock(held)
         return parts
@@ -417,6 +488,10 @@ class Holder:
                 self.report_at = until if self.report_at is None else min(self.report_at, until)
                 continue
             del self._unsaid[job]
+            if held.spec.term:
+                self._keep_unsettled(held, unsaid)
+                if held.homeless_since is not None:
+                    continue  # it goes to the next home, with our claim
             self.links.send(held.spec.owner, Report(job, unsaid.parts, unsaid.blobs), now)
 
     def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
@@ -459,6 +534,35 @@ class Holder:
 
     # ------------------------------------------------------------ inside
 
+    def _keep_unsettled(self, held: HeldJob, unsaid: Unsaid) -> None:
+        for part, blob in zip(unsaid.parts, unsaid.blobs, strict=True):
+            held.unsettled[part.lo, part.hi] = (part, blob)
+            held.unsettled_octets += len(blob)
+
+    def _claim(self, held: HeldJob, now: float) -> None:
+        """Tell a durable job's new home what we have: what is open of our leases, and results."""
+        job = held.spec.job
+        assert isinstance(held.bags, IndexedBags)
+        unsaid = self._unsaid.pop(job, None)
+        if unsaid is not None:
+            self._keep_unsettled(held, unsaid)
+        leases = [
+            Lease(lid, lo, hi)
+            for lid, lease in held.bags.leases.items()
+            for lo, hi in lease.untouched
+        ]
+        leases += [
+            Lease(chunk.lid, chunk.lo, chunk.hi)
+            for chunk in self.slots.chunks()
+            if chunk.job == job and not chunk.void and chunk.lid in held.bags.leases
+        ]
+        parts = [part for part, _ in held.unsettled.values()]
+        blobs = [blob for _, blob in held.unsettled.values()]
+        for at in range(0, max(len(leases), len(parts), 1), CLAIMS_MAX):
+            to = at + CLAIMS_MAX
+            claim = Claim(job, leases[at:to], parts[at:to], blobs[at:to])
+            self.links.send(held.spec.owner, claim, now)
+
     def _want_functions(self, spec: JobSpec, now: float) -> None:
         for digest in (spec.function, spec.combine):
             if digest and digest in self.functions:
@@ -495,6 +599,8 @@ class Holder:
             if best is not None and held.spec.priority <= best.spec.priority:
                 continue
             if self.links.unacked_octets(held.spec.owner) > self.config.unacked_octets_max:
+                continue
+            if held.unsettled_octets > self.config.unacked_octets_max:
                 continue
             best = held
         return best

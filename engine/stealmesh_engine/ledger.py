@@ -29,6 +29,7 @@ not hold back its neighbours' results.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stealmesh_engine.intervals import IntervalSet
@@ -92,8 +93,17 @@ class LentBag:
 class IndexedLedger:
     """The account of the items [0, total), of which those below `released` may be leased."""
 
-    def __init__(self, total: int = 0, released: int = 0, *, whole_parts: bool = False) -> None:
+    def __init__(
+        self,
+        total: int = 0,
+        released: int = 0,
+        *,
+        whole_parts: bool = False,
+        name: Callable[[int], LeaseId] = granted_lease,
+    ) -> None:
         assert 0 <= released <= total
+        self._name = name
+        """The id of the how-manieth grant."""
         self.total = total
         self.released = released
         self.whole_parts = whole_parts
@@ -133,7 +143,7 @@ class IndexedLedger:
         if taken is None:
             return None
         self._grants += 1
-        lid = granted_lease(self._grants)
+        lid = self._name(self._grants)
         self.leases[lid] = Lent(holder, IntervalSet([taken]), deadline)
         self._by_holder.setdefault(holder, {})[lid] = None
         self.leased += taken[1] - taken[0]
@@ -179,6 +189,32 @@ class IndexedLedger:
             self.credited.add(*part)
         self._balanced()
         return Credited(counts)
+
+    def settle(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
+        """[lo, hi) is done, as another account of the same job says; the caller has made sure that
+        none of it is credited here. Returns who was leased which of it."""
+        assert not self.credited.overlap(lo, hi), "an item was credited twice"
+        return self.cancel(lo, hi)
+
+    def adopt(
+        self, holder: PeerId, lid: LeaseId, lo: int, hi: int, deadline: float
+    ) -> list[tuple[int, int]]:
+        """The holder says that a former ledger leased it [lo, hi): what is free of it is its own."""
+        lent = self.leases.get(lid)
+        if lent is not None and lent.holder != holder:
+            return []
+        adopted = self.free.overlap(lo, hi)
+        if not adopted:
+            return []
+        if lent is None:
+            lent = self.leases[lid] = Lent(holder, IntervalSet(), deadline)
+            self._by_holder.setdefault(holder, {})[lid] = None
+        for part in adopted:
+            self.free.remove(*part)
+            lent.open.add(*part)
+            self.leased += part[1] - part[0]
+        self._balanced()
+        return adopted
 
     def cancel(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
         """Nobody wants [lo, hi) any more: it counts as done. Returns who was leased which of it."""

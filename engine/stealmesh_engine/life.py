@@ -46,6 +46,8 @@ DOUBT_SHARE = 0.5
 SHUN_SECONDS = 5.0
 REDIAL_SECONDS = 2.0
 VOTE_SECONDS = 2.0
+SLOW_OCTETS_A_SECOND = 50_000
+"""A link that carries less is as good as none."""
 NOBODY = b""
 ACK = Ack()
 
@@ -90,6 +92,8 @@ class Life:
         """Whom we judge."""
         self.holders: dict[PeerId, None] = {}
         """Who has work of ours and is watched for that reason alone."""
+        self._unheard: dict[PeerId, tuple[int, float]] = {}
+        """The oldest custody message that a holder has not acknowledged, and since when it is that."""
         self.homeless_since: float | None = None
         self.refuted_at: list[float] = []
         """When we last had to say that we are not dead."""
@@ -161,6 +165,7 @@ class Life:
     def late(self, now: float) -> None:
         """We were not running for a while."""
         self.late_at = now
+        self._unheard.clear()
 
     def _choose_observers(self, now: float) -> None:
         view, table = self.view, self._table
@@ -231,16 +236,37 @@ class Life:
         self.plan_look(now + patience)
 
     def follow(self, holders: Collection[PeerId], now: float) -> None:
-        """These hold work that is ours, and name it in every beat: from whom nothing comes we take
-        it back, whatever others hear of them."""
+        """These hold work that is ours, and name it in every beat: from whom nothing comes, and from
+        whom no acknowledgement comes, we take it back, whatever others hear of them."""
         for peer in [p for p in self.holders if p not in holders]:
             del self.holders[peer]
             if peer not in self.charges and peer not in self.observers:
                 self.detector.forget(peer)
+        for peer in [p for p in self._unheard if p not in holders]:
+            del self._unheard[peer]
         for peer in holders:
-            if peer not in self.detector.watches and peer not in self.links.mute:
+            if peer in self.links.mute:
+                continue
+            if peer not in self.detector.watches:
                 self.holders[peer] = None
                 self.watch(peer, now, self.config.silence_seconds)
+            if self._is_deaf(peer, now):
+                self._out_of_reach(peer, now)
+
+    def _is_deaf(self, peer: PeerId, now: float) -> bool:
+        """Has it let the same message of ours unacknowledged for too long? What is big may take its
+        time."""
+        known = self.links.peers.get(peer)
+        if known is None or not known.channel.unacked:
+            self._unheard.pop(peer, None)
+            return False
+        first = known.channel.unacked[0][0]
+        number, since = self._unheard.get(peer, (0, now))
+        if number != first:
+            self._unheard[peer] = first, now
+            return False
+        slow = known.channel.unacked_octets / SLOW_OCTETS_A_SECOND
+        return now - since > self.config.silence_seconds + self.config.refute_seconds + slow
 
     def plan_look(self, at: float) -> None:
         self.look_at = at if self.look_at is None else min(self.look_at, at)
@@ -334,9 +360,11 @@ class Life:
         """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
         self.story.tell(now, "cannot reach", detail=peer)
         self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
-        self.links.misses(peer)
-        del self.holders[peer]
-        self.detector.forget(peer)
+        self.links.misses(peer, self.links.last_said(peer))
+        self._unheard.pop(peer, None)
+        if peer in self.holders:
+            del self.holders[peer]
+            self.detector.forget(peer)
         self.links.renew(peer, now)
         self.bereft(peer, now)
 
@@ -388,7 +416,9 @@ class Life:
         self.detector.wait(peer, now)
         if self._doubts_itself(now):
             return
+        # Who has stood still itself may have lost the link meanwhile: then others have found it out.
         stalled = suspicion.listening and self.links.is_ready(peer)
+        stalled = stalled or not self.view.is_well(peer)
         votes = 1
         others = self._hearing_observers(peer)
         for other in others:
@@ -529,7 +559,7 @@ class Life:
         if peer is not None:
             peer.member = record
         if record.state >= PeerState.DEAD:
-            self._mourn(record.id, peer, now)
+            self.mourn(record.id, peer, now)
         else:
             self._welcome(record, now)
         self.settle(now)
@@ -558,7 +588,7 @@ class Life:
                 self._watch_from_afar(peer, now)
         self.arrived(now)
 
-    def _mourn(self, peer_id: PeerId, peer: Peer | None, now: float) -> None:
+    def mourn(self, peer_id: PeerId, peer: Peer | None, now: float) -> None:
         """Others say that it is dead. If we hear it, it is not: it will be told, and refute."""
         if peer is not None and peer.link is not None:
             if now - peer.heard_at < self.config.silence_seconds:

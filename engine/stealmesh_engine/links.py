@@ -16,6 +16,7 @@ Ideas: ROUTER to receive and reply, DEALER to dial, a HELLO first, after ZRE and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -139,8 +140,11 @@ class Links:
         self.remembered = Remembered(rng)
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
-        self.mute: dict[PeerId, None] = {}
-        """Nodes that are out of our reach, whatever others say of them: silent, or not to be dialled."""
+        self.own_mail: deque[Message] = deque()
+        """What we say to ourselves: a node that is the home of a job holds parts of it, too."""
+        self.mute: dict[PeerId, int] = {}
+        """Nodes that are out of our reach, whatever others say of them: silent, not to be dialled, or
+        deaf to us; then the number of the custody message that they have to acknowledge first."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self.admission = Admission(config.attach_a_second, rng)
@@ -158,6 +162,9 @@ class Links:
         a link; control messages are lost without one (False)."""
         peer = self.peers.get(peer_id)
         if peer is None:
+            if peer_id == self.view.me.id:
+                self.own_mail.append(message)
+                return True
             member = self.view.members.get(peer_id)
             if member is None:
                 self.counters["sent-to-unknown"] = self.counters.get("sent-to-unknown", 0) + 1
@@ -259,10 +266,15 @@ class Links:
             if line.state is LinkState.HELLO_SENT and now - line.since > WELCOME_SECONDS:
                 self.confused(link, "no-welcome", now)
 
-    def misses(self, peer_id: PeerId) -> None:
+    def misses(self, peer_id: PeerId, upto: int = 0) -> None:
         """It is out of our reach: its address is worth another look, and no work goes there."""
-        self.mute[peer_id] = None
+        self.mute[peer_id] = upto
         self._all_found = False
+
+    def hears(self, peer_id: PeerId) -> None:
+        """One that was out of our reach speaks: if it hears us as well it is within it again."""
+        if self.has_acknowledged(peer_id, self.mute[peer_id]):
+            del self.mute[peer_id]
 
     def knock(self, member: Member, now: float) -> None:
         """Find out who lives at the address of one who is held for dead."""

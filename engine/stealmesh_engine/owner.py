@@ -14,6 +14,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone
@@ -45,6 +46,39 @@ from stealmesh_protocol.messages import (
 ENDED_JOBS_REMEMBERED = 64
 
 
+class Keeping(Protocol):
+    """What a durable job's home (home.py) wants to be asked and told."""
+
+    def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
+        """The items [lo, hi) count, for the first and only time."""
+
+    def dismissed(self, holder: PeerId, part: Part) -> None:
+        """This result does not count; the holder need not keep it."""
+
+    def may_lease(self) -> bool:
+        """Is it known by now what others hold, and is there room for results?"""
+
+    def may_end(self) -> bool:
+        """Is everything that was credited held safely?"""
+
+
+class Kept(Protocol):
+    """What this peer keeps for others (succession.py)."""
+
+    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+        """Was this said of a job that is kept here without a ledger, and has it been dealt with?"""
+
+    def answers_for(self, job: JobId) -> bool: ...
+
+
+class NothingKept:
+    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+        return False
+
+    def answers_for(self, job: JobId) -> bool:
+        return False
+
+
 @dataclass(slots=True)
 class OwnedJob:
     """A job, its account and what is needed to lease any part of it again."""
@@ -59,6 +93,8 @@ class OwnedJob:
     failed: int = 0
     duplicates_dropped: int = 0
     done: bool = False
+    keeping: Keeping | None = None
+    """Of a durable job: who sees to it that it outlives this process."""
 
 
 class Owner:
@@ -85,6 +121,8 @@ class Owner:
         """Jobs with free work that no reachable node could be given yet."""
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
+        self.kept: Kept = NothingKept()
+        """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
 
     # ------------------------------------------------------------ the program's wishes
 
@@ -101,6 +139,39 @@ class Owner:
         self.jobs[spec.job] = OwnedJob(spec, ledger, event.open_ended)
         self.story.tell(now, "opened", spec.job, 0, spec.kind.name)
         self._work_changed(self.jobs[spec.job], now)
+
+    def lead(self, job: OwnedJob, functions: dict[Digest, bytes], now: float) -> None:
+        """This peer is the home of a durable job from now on."""
+        self.functions.update(functions)
+        self.jobs[job.spec.job] = job
+        self.story.tell(now, "leads", job.spec.job, job.spec.term)
+        self._work_changed(job, now)
+
+    def resign(self, job_id: JobId) -> None:
+        """Somebody else is the home: its leases are no longer ours to judge, so nobody is told."""
+        job = self.jobs.pop(job_id, None)
+        if job is not None:
+            job.done = True
+            self.unplaced.pop(job_id, None)
+            self._trim_functions(job.spec)
+
+    def abandon(self, job: OwnedJob, now: float) -> None:
+        """Nobody wants a durable job any more: whoever works on it is told."""
+        self.story.tell(now, "cancelled", job.spec.job)
+        self._end(job, now)
+
+    def take_note(self, job: OwnedJob, lo: int, hi: int, now: float) -> None:
+        """[lo, hi) was done under another home: whoever is at it can stop."""
+        assert isinstance(job.ledger, IndexedLedger)
+        for peer, intervals in job.ledger.settle(lo, hi).items():
+            self.links.send(peer, Withdraw(job.spec.job, intervals), now)
+        self._forget_blocks(job, [(lo, hi)])
+
+    def work_changed(self, job_id: JobId, now: float) -> None:
+        """What kept a durable job from being leased out or from ending may be over."""
+        job = self._open_job(job_id)
+        if job is not None:
+            self._work_changed(job, now)
 
     def feed(self, event: Feed, now: float) -> None:
         job = self._open_job(event.job)
@@ -152,7 +223,8 @@ class Owner:
         """A victim gives parts away: write it down, then grant them to the thief."""
         job = self._open_job(message.job)
         if job is None:
-            self._stale(victim, message.job, [part.lid for part in message.parts], now)
+            if not self.kept.took(victim, message, now):
+                self._stale(victim, message.job, [part.lid for part in message.parts], now)
             return
         thief = message.thief
         given = False
@@ -175,15 +247,22 @@ class Owner:
     def report(self, holder: PeerId, message: Report, now: float) -> None:
         job = self._open_job(message.job)
         if job is None or isinstance(job.ledger, ExploreLedger):
-            self._stale(holder, message.job, [part.lid for part in message.parts], now)
+            if not self.kept.took(holder, message, now):
+                self._stale(holder, message.job, [part.lid for part in message.parts], now)
             return
         for part, blob in zip(message.parts, message.blobs, strict=True):
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
-            if self._counts(job, holder, verdict, part.hi - part.lo, now):
+            if not self._counts(job, holder, verdict, part.hi - part.lo, now):
+                if job.keeping is not None:
+                    job.keeping.dismissed(holder, part)
+            else:
                 assert isinstance(verdict, Credited)
                 job.failed += part.failed
                 for lo, hi in verdict.intervals:
-                    self.effects.append(Deliver(message.job, part, blob, lo, hi))
+                    if job.keeping is None:
+                        self.effects.append(Deliver(message.job, part, blob, lo, hi))
+                    else:
+                        job.keeping.credited(holder, part, blob, lo, hi)
                 self._forget_blocks(job, verdict.intervals)
         self._work_changed(job, now)
 
@@ -218,6 +297,7 @@ class Owner:
         """A holder hands parts back untouched."""
         job = self._open_job(message.job)
         if job is None:
+            self.kept.took(holder, message, now)
             return
         for part in message.parts:
             if isinstance(job.ledger, ExploreLedger):
@@ -237,6 +317,8 @@ class Owner:
                 stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
                 if load.running:
                     self.effects.append(ItemsRunning(load.job, load.running))
+            elif self.kept.answers_for(load.job):
+                continue
             if stale:
                 self._stale(holder, load.job, stale, now)
 
@@ -287,7 +369,7 @@ class Owner:
 
     def lines(self) -> list[JobLine]:
         """Every open job in figures, then those that ended last."""
-        return [*map(_line, self.jobs.values()), *self.ended]
+        return [*map(line_of, self.jobs.values()), *self.ended]
 
     def audit(self) -> None:
         for job in self.jobs.values():
@@ -301,6 +383,9 @@ class Owner:
 
     def _work_changed(self, job: OwnedJob, now: float) -> None:
         """After every transition: lease out what is free, and notice the end."""
+        if job.keeping is not None and not job.keeping.may_lease():
+            self.unplaced[job.spec.job] = None
+            return
         while job.ledger.has_free:
             node = self._least_laden(job)
             if node is None:
@@ -308,13 +393,22 @@ class Owner:
                 return
             self._grant_one(job, node, 0, now)
         self.unplaced.pop(job.spec.job, None)
-        if job.ledger.complete and not job.open_ended:
+        if (
+            job.ledger.complete
+            and not job.open_ended
+            and (job.keeping is None or job.keeping.may_end())
+        ):
             self.story.tell(now, "complete", job.spec.job)
             self._end(job, now)
 
     def _least_laden(self, job: OwnedJob) -> PeerId | None:
         """The reachable node with the fewest leases of this job; of equals the one met first."""
         best, best_load = None, 0
+        me = self.links.view.me
+        if job.keeping is not None and self._may_hold(me.id):
+            best, best_load = me.id, job.ledger.load_of(me.id)
+            if not best_load:
+                return best
         for peer, _ in self.links.ready():
             if self._may_hold(peer):
                 load = job.ledger.load_of(peer)
@@ -326,6 +420,9 @@ class Owner:
 
     def _may_hold(self, peer_id: PeerId) -> bool:
         peer = self.links.peers.get(peer_id)
+        me = self.links.view.me
+        if peer_id == me.id:
+            return me.workers > 0 and peer_id not in self.away
         return (
             peer is not None
             and peer.link is not None
@@ -398,7 +495,8 @@ class Owner:
 
     def _end(self, job: OwnedJob, now: float) -> None:
         job.done = True
-        self.ended.append(_line(job))
+        if job.keeping is None:
+            self.ended.append(line_of(job))
         job.blocks.clear()
         job.block_lows.clear()
         self.unplaced.pop(job.spec.job, None)
@@ -406,13 +504,17 @@ class Owner:
             if self.links.view.is_alive(peer):
                 self.links.send(peer, Closed(job.spec.job), now)
         del self.jobs[job.spec.job]
-        for digest in (job.spec.function, job.spec.combine):
+        self._trim_functions(job.spec)
+        if job.keeping is None:
+            self.effects.append(JobDone(job.spec.job))
+
+    def _trim_functions(self, spec: JobSpec) -> None:
+        for digest in (spec.function, spec.combine):
             if not any(digest in (o.spec.function, o.spec.combine) for o in self.jobs.values()):
                 self.functions.pop(digest, None)
-        self.effects.append(JobDone(job.spec.job))
 
 
-def _line(job: OwnedJob) -> JobLine:
+def line_of(job: OwnedJob) -> JobLine:
     figures = job.ledger.figures()
     state = "running" if job.ledger.leases else "waiting"
     if job.done:
@@ -429,4 +531,5 @@ def _line(job: OwnedJob) -> JobLine:
         figures.free,
         job.ledger.rerun,
         job.duplicates_dropped,
+        job.keeping is not None,
     )

@@ -34,13 +34,15 @@ def job_dict(line: JobLine) -> dict[str, Any]:
         "free": line.free,
         "rerun": line.rerun,
         "duplicates_dropped": line.duplicates_dropped,
+        "durable": line.durable,
     }
 
 
 def snapshot(core: NodeCore) -> bytes:
     """This peer as it is now, as msgpack."""
     me = core.me
-    lines = [*core.owner.lines(), *(n for lines in core.neighbours_jobs.values() for n in lines)]
+    lines = [*core.owner.lines(), *core.durable.homes.lines()]
+    lines += [line for told in core.neighbours_jobs.values() for line in told]
     facts = core.host_facts()
     counters = {**core.counters, **facts.pop("counters", {})}
     return msgspec.msgpack.encode(
@@ -60,6 +62,7 @@ def snapshot(core: NodeCore) -> bytes:
             "executed": core.holder.executed,
             "sees": len(core.view.nodes()),
             "build": me.build,
+            "leads": [job.hex() for job in core.durable.homes.leads],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Mesh": "stealmesh.mesh",
     "Future": "stealmesh.futures",
+    "Job": "stealmesh.program.durable",
     "Config": "stealmesh_engine.config",
     "each": "stealmesh.tasks",
     "vectorized": "stealmesh.tasks",
@@ -45,6 +46,7 @@ _HOMES = {
         (
             "CannotShip",
             "JobLost",
+            "JobRefused",
             "JoinRefused",
             "LocalProtocolError",
             "MeshClosed",
@@ -64,7 +66,9 @@ __all__ = [
     "CannotShip",
     "Config",
     "Future",
+    "Job",
     "JobLost",
+    "JobRefused",
     "JoinRefused",
     "Key",
     "LocalProtocolError",

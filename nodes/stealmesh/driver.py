@@ -4,7 +4,8 @@
 
     sockets ─┐                          ┌─ Dial, Hangup, Send, Probe   → transport
     workers ─┼→ events → NodeCore.steps ┼─ RunChunk, Retract, Share …  → worker pool
-    program ─┤      (now, [...])        └─ Deliver, JobDone, Joined …  → program
+    program ─┤      (now, [...])        ├─ Write, Rewrite              → log (its own thread)
+    log ─────┤                          └─ Deliver, JobDone, Joined …  → program
     clock ───┘
 
 One thread runs `run()`. Whoever holds the turn (a lock) may touch core, transport and pool: the
@@ -26,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
@@ -36,6 +37,9 @@ from stealmesh_engine.events import Event, LinkDown, Tick
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from stealmesh.store import Log
 
 LOOK_AGAIN_SECONDS = 0.25
 GATHERS_MAX = 16
@@ -69,6 +73,7 @@ class Driver:
         epoll: select.epoll,
         program: Program,
         pool: WorkerPool | None = None,
+        log: Log | None = None,
     ) -> None:
         self.core = core
         self.transport = transport
@@ -94,6 +99,9 @@ class Driver:
             fx.Hangup: lambda e: transport.hangup(e.link),
             fx.Probe: lambda e: transport.probe(e.endpoint),
         }
+        if log is not None:
+            log.on_written = self.post
+            self._performers |= {fx.Write: log.perform, fx.Rewrite: log.perform}
         self._pool_fd = -1
         if pool is not None:
             self._pool_fd = pool.fileno()

@@ -31,7 +31,9 @@ from stealmesh.futures import Future
 from stealmesh.identity import new_member, new_rng, runtime
 from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
+from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
+from stealmesh.program.launching import launch, value_later
 from stealmesh.program.link import ProgramLink
 from stealmesh.program.maps import MapJob, MapResults
 from stealmesh.program.outcomes import pack_tagged
@@ -62,6 +64,7 @@ class Options:
     retries: int = 0
     timeout: float | None = None
     progress: bool = False
+    durable: bool = False
 
     def __post_init__(self) -> None:
         if self.retries < 0:
@@ -115,6 +118,28 @@ class MeshView(Executor):
         initial: Any = MISSING,
     ) -> Future[Any]:
         return self._mesh._explore(self._options, visit, roots, combine, initial)
+
+    def launch(
+        self,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        combine: Callable[[Any, Any], Any] | None = None,
+        *,
+        initial: Any = MISSING,
+    ) -> Job:
+        return self._mesh._launch(self._options, fn, items, combine, initial)
+
+    def attach(
+        self,
+        job_id: str,
+        combine: Callable[[Any, Any], Any] | None = None,
+        *,
+        initial: Any = MISSING,
+    ) -> Job:
+        return self._mesh.attach(job_id, combine, initial=initial)
+
+    def jobs(self) -> list[Job]:
+        return self._mesh.jobs()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._mesh.shutdown(wait, cancel_futures=cancel_futures)
@@ -272,6 +297,44 @@ class Mesh(Executor):
         """
         return self._explore(self._default, visit, roots, combine, initial)
 
+    def launch(
+        self,
+        fn: Callable[[Any], Any],
+        items: Iterable[Any],
+        combine: Callable[[Any, Any], Any] | None = None,
+        *,
+        initial: Any = MISSING,
+        durable: bool = True,
+    ) -> Job:
+        """Start a job that outlives this program: `fn(item)` for all items, kept by the mesh.
+
+        Returns once the job and all its items are held by two nodes (a `range` stays a range;
+        another iterable is read to its end first). From then on this program may be killed, and
+        so may any node: another program collects with `attach(job.id)`, through any node. With
+        `combine`, as in `map_reduce`, only partial results are kept. Raises JobRefused when the
+        mesh has no room.
+        """
+        if not durable:
+            raise ValueError("durable=False: for work that ends with this program there is map()")
+        return self._launch(self._default, fn, items, combine, initial)
+
+    def attach(
+        self,
+        job_id: str,
+        combine: Callable[[Any, Any], Any] | None = None,
+        *,
+        initial: Any = MISSING,
+    ) -> Job:
+        """The handle on a durable job, whoever launched it. `combine` (and `initial`) are those of
+        a reduction whose one value is wanted. A job that nobody knows ends with JobLost after
+        `Config.home_patience_seconds`."""
+        self._must_be_open()
+        return attached(self._link, job_id, combine, initial)
+
+    def jobs(self) -> list[Job]:
+        """All durable jobs that the mesh keeps, its ended ones too."""
+        return [self.attach(line["id"]) for line in self.status()["jobs"] if line["durable"]]
+
     def options(
         self,
         *,
@@ -280,6 +343,7 @@ class Mesh(Executor):
         retries: int = 0,
         timeout: float | None = None,
         progress: bool = False,
+        durable: bool = False,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -289,8 +353,9 @@ class Mesh(Executor):
             retries: how often an item that raises is run again before its exception counts.
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
+            durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
         """
-        return MeshView(self, Options(name, priority, retries, timeout, progress))
+        return MeshView(self, Options(name, priority, retries, timeout, progress, durable))
 
     # ------------------------------------------------------------ looking
 
@@ -380,6 +445,8 @@ class Mesh(Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if not callable(fn):
                 raise TypeError(f"{fn!r} is not callable")
+            if options.durable:
+                raise ValueError("durable: a single call is no job of its own; use launch()")
             try:
                 shipped = self._shipper.ship(fn)
             except CannotShip as error:
@@ -416,6 +483,10 @@ class Mesh(Executor):
             raise ValueError("buffersize must be None or > 0")
         self._must_be_open()
         until = None if timeout is None else time.monotonic() + timeout
+        if options.durable:
+            source = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
+            function = fn if len(iterables) == 1 else Star(fn)
+            return self._launch(options, function, source, None, MISSING).results(timeout)
         single = len(iterables) == 1
         source = iterables[0] if single else zip(*iterables, strict=False)
         function = fn if single else Star(fn)
@@ -456,6 +527,8 @@ class Mesh(Executor):
         initial: Any,
     ) -> Future[Any]:
         self._must_be_open()
+        if options.durable:
+            return value_later(self._link, self._launch(options, fn, items, combine, initial))
         shipped, combiner = self._shipper.ship(fn), self._shipper.ship(combine)
         a_range = items if isinstance(items, range) else None
         spec = self._spec(
@@ -486,6 +559,8 @@ class Mesh(Executor):
         initial: Any,
     ) -> Future[Any]:
         self._must_be_open()
+        if options.durable:
+            raise ValueError("durable: explore() is not in this version; launch() and map() are")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
         shipped, combiner = self._shipper.ship(visit), self._shipper.ship(combine)
@@ -500,6 +575,21 @@ class Mesh(Executor):
             events.append(Feed(spec.job, Block(0, len(bag), 0), blob))
         self._link.open(spec.job, job, *events, CloseInput(spec.job))
         return job.future
+
+    def _launch(
+        self,
+        options: Options,
+        fn: Callable[..., Any],
+        items: Iterable[Any],
+        combine: Callable[[Any, Any], Any] | None,
+        initial: Any,
+    ) -> Job:
+        self._must_be_open()
+
+        def make_spec(kind: JobKind, *args: Any, **more: Any) -> JobSpec:
+            return self._spec(kind, options, *args, **more)
+
+        return launch(self._link, self._shipper, make_spec, fn, items, combine, initial)
 
     def _spec(
         self,

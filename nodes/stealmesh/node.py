@@ -34,10 +34,12 @@ from stealmesh_engine.events import Drain, Event, Join
 from stealmesh_protocol.errors import JoinRefused
 
 if TYPE_CHECKING:
+    from stealmesh.store import Log
     from stealmesh_engine.core import NodeCore
     from stealmesh_protocol.messages import Member
 
 EXIT_WORKERS_BROKEN = 1
+EXIT_LOG_FAILED = 1
 EXIT_JOIN_FAILED = 3
 
 
@@ -68,6 +70,8 @@ class NodeOptions:
     peer_cache: Path | None = None
     """Where peers are remembered for the next life; None: nowhere."""
     config: Config = field(default_factory=Config)
+    state: str = ""
+    """Directory of the log of durable jobs; empty: they are kept in memory only."""
 
 
 class NodeProgram:
@@ -121,6 +125,12 @@ class NodeProgram:
             self._joined = True
         # The effects of owners concern nobody here: a node owns no jobs.
 
+    def log_failed(self, error: OSError) -> None:
+        """Nothing more can be kept safely here, so others must (called by the log's thread)."""
+        del error
+        self.exit_status = EXIT_LOG_FAILED
+        self.stop()
+
     def give_up_joining(self) -> None:
         """The time for joining is over (called by another thread)."""
         if self._joined:
@@ -143,13 +153,13 @@ def run_node(options: NodeOptions) -> int:
     )
     pool.start(time.monotonic())
     try:
-        with _private_directory() as directory:
-            return _serve(options, pool, directory)
+        with _private_directory() as directory, _log(options) as log:
+            return _serve(options, pool, directory, log)
     finally:
         pool.close()
 
 
-def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
+def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | None) -> int:
     # Late on purpose: the nursery exists before libzmq's threads do.
     from stealmesh.driver import Driver
     from stealmesh.identity import new_member, new_rng, runtime
@@ -180,8 +190,11 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
             runtime=runtime(),
         )
         program = NodeProgram(options)
-        driver = Driver(core, transport, epoll, program, pool)
+        driver = Driver(core, transport, epoll, program, pool, log)
         program.stop = driver.stop
+        if log is not None:
+            log.on_failure = program.log_failed
+            driver.post(log.recall())
         with (
             _signals(driver),
             _parent(options, epoll, endpoints),
@@ -194,6 +207,21 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str) -> int:
     finally:
         transport.close()
         epoll.close()
+
+
+@contextlib.contextmanager
+def _log(options: NodeOptions) -> Iterator[Log | None]:
+    """The log of durable jobs, if there is to be one."""
+    if not options.state:
+        yield None
+        return
+    from stealmesh.store import Log
+
+    log = Log(Path(options.state))
+    try:
+        yield log
+    finally:
+        log.close()
 
 
 def _advertised(bound: list[str], advertise: list[str]) -> list[str]:

@@ -22,37 +22,55 @@ from typing import Any
 from stealmesh_protocol import limits
 from stealmesh_protocol.ids import PEER_ID_OCTETS
 from stealmesh_protocol.messages import (
+    Abolish,
+    Accepted,
     Ack,
     Around,
     Beat,
+    Block,
     Bye,
+    Claim,
     Closed,
     Commit,
     Digests,
+    Fetch,
+    Fetched,
     FnGet,
     FnPut,
+    Forget,
     Grant,
     Hello,
+    Here,
     JobKind,
     JobLine,
     JobLoad,
     JobSpec,
+    Keep,
+    Kept,
+    KeptUpto,
+    Launch,
     Lease,
     Member,
     Message,
     Nothing,
+    Offer,
     Part,
     Piece,
     Promote,
+    Pull,
     Refused,
+    Reign,
     Report,
     Returned,
     Revoked,
     Sated,
+    Seek,
+    Settled,
     Split,
     Status,
     StatusGet,
     Steal,
+    Supply,
     View,
     Vote,
     Welcome,
@@ -173,6 +191,15 @@ def _job_spec(spec: JobSpec) -> None:
     _seconds(spec.timeout)
     if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
         raise Fault("range", f"{spec.attempts_max} attempts")
+    _count(spec.term)
+
+
+def _blocks(blocks: list[Block]) -> None:
+    _list(blocks)
+    for block in blocks:
+        _interval(block.lo, block.hi)
+        if not 0 <= block.codec <= CODEC_MAX:
+            raise Fault("range", f"codec {block.codec}")
 
 
 def _leases(leases: list[Lease]) -> None:
@@ -319,12 +346,8 @@ def _grant(message: Grant) -> None:
         return
     if blocks and message.spec.step:
         raise Fault("blobs", "the items of a range need no blocks")
-    _list(blocks)
     _blobs(message.blobs, len(blocks))
-    for block in blocks:
-        _interval(block.lo, block.hi)
-        if not 0 <= block.codec <= CODEC_MAX:
-            raise Fault("range", f"codec {block.codec}")
+    _blocks(blocks)
     if len(message.leases) > 1:
         _disjoint((lease.lo, lease.hi) for lease in message.leases)
 
@@ -380,10 +403,6 @@ def _withdraw(message: Withdraw) -> None:
     _pairs(message.intervals)
 
 
-def _closed(message: Closed) -> None:
-    _job_id(message.job)
-
-
 def _fn_get(message: FnGet) -> None:
     _digest(message.digest)
 
@@ -397,6 +416,132 @@ def _fn_put(message: FnPut) -> None:
 def _status(message: Status) -> None:
     _count(message.nonce)
     _list(message.blobs, 1)
+
+
+def _launch(message: Launch) -> None:
+    _job_spec(message.spec)
+    if message.spec.kind in (JobKind.EXPLORE, JobKind.SUBMIT):
+        raise Fault("kind", f"{message.spec.kind.name} jobs are not durable")
+    _interval(0, message.total)
+    _blobs(message.blobs, 2 if message.spec.combine else 1)
+
+
+def _supply(message: Supply) -> None:
+    _job_id(message.job)
+    _blocks(message.blocks)
+    _blobs(message.blobs, len(message.blocks))
+
+
+def _accepted(message: Accepted) -> None:
+    _job_id(message.job)
+    _interval(0, message.upto)
+    _text(message.refusal)
+
+
+def _reign(reign: Reign) -> None:
+    _count(reign.term)
+    _count(reign.version)
+    _peer_id(reign.primary)
+    _list(reign.seats, limits.SEATS_MAX)
+    for seat, peer in reign.seats:
+        _seat(seat)
+        _peer_id(peer)
+
+
+def _seat(seat: bytes) -> None:
+    if len(seat) > limits.SEAT_OCTETS_MAX:
+        raise Fault("size", f"the name of a store has {len(seat)} octets")
+
+
+def _here(message: Here) -> None:
+    _job_id(message.job)
+    _reign(message.reign)
+    _seat(message.seat)
+    _count(message.weight)
+    _text(message.why)
+
+
+def _keep(message: Keep) -> None:
+    _job_spec(message.spec)
+    _reign(message.reign)
+    _count(message.number)
+    _count(message.floor)
+    _interval(0, message.total)
+    _text(message.state)
+    _blocks(message.blocks)
+    _kept(message.results)
+    extra = len(message.blobs) - len(message.blocks) - len(message.results)
+    if not 0 <= extra <= 2:
+        raise Fault("blobs", f"{len(message.blobs)} blobs do not fit what they are for")
+
+
+def _kept(results: list[Kept]) -> None:
+    _list(results)
+    for each in results:
+        _part(each.part)
+        if not each.part.lo <= each.lo < each.hi <= each.part.hi:
+            raise Fault("range", f"[{each.lo}, {each.hi}) is not in {each.part}")
+
+
+def _kept_upto(message: KeptUpto) -> None:
+    _job_id(message.job)
+    _count(message.term)
+    _count(message.number)
+    _seat(message.seat)
+
+
+def _offer(message: Offer) -> None:
+    _job_id(message.job)
+    _seat(message.seat)
+    _pairs(message.covered)
+    _pairs(message.fed)
+    _interval(0, message.total)
+    _text(message.state)
+    _count(message.floor)
+    _count(message.functions)
+
+
+def _pull(message: Pull) -> None:
+    _job_id(message.job)
+    _pairs(message.results)
+    _pairs(message.blocks)
+
+
+def _forget(message: Forget) -> None:
+    _job_id(message.job)
+    _count(message.term)
+
+
+def _settled(message: Settled) -> None:
+    _job_id(message.job)
+    _pairs(message.intervals)
+
+
+def _claim(message: Claim) -> None:
+    _job_id(message.job)
+    _leases(message.leases)
+    _list(message.parts)
+    _blobs(message.blobs, len(message.parts))
+    for part in message.parts:
+        _part(part)
+
+
+def _fetch(message: Fetch) -> None:
+    _job_id(message.job)
+    _count(message.lo)
+
+
+def _fetched(message: Fetched) -> None:
+    _job_id(message.job)
+    _count(message.lo)
+    _job_line(message.line)
+    _kept(message.results)
+    _pairs(message.missing)
+    _blobs(message.blobs, len(message.results))
+
+
+def _job_only(message: Closed | Abolish | Seek) -> None:
+    _job_id(message.job)
 
 
 def _piece(message: Piece) -> None:
@@ -435,10 +580,25 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Returned: _returned,
     Revoked: _revoked,
     Withdraw: _withdraw,
-    Closed: _closed,
+    Closed: _job_only,
     FnGet: _fn_get,
     FnPut: _fn_put,
     StatusGet: _nonce,
     Status: _status,
     Piece: _piece,
+    Launch: _launch,
+    Supply: _supply,
+    Accepted: _accepted,
+    Abolish: _job_only,
+    Seek: _job_only,
+    Here: _here,
+    Keep: _keep,
+    KeptUpto: _kept_upto,
+    Offer: _offer,
+    Pull: _pull,
+    Forget: _forget,
+    Settled: _settled,
+    Claim: _claim,
+    Fetch: _fetch,
+    Fetched: _fetched,
 }

@@ -37,18 +37,25 @@ from stealmesh_protocol.checks import CHECKS, Fault
 from stealmesh_protocol.errors import LocalProtocolError, RemoteProtocolError, Severity
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Ack,
     Around,
     Beat,
     Bye,
     Closed,
+    Fetch,
     FnGet,
+    Forget,
     Hello,
+    Here,
+    KeptUpto,
     Message,
     Nothing,
     Piece,
     Refused,
     Sated,
+    Seek,
     Status,
     StatusGet,
     Steal,
@@ -75,7 +82,10 @@ assert HEADER.size == limits.HEADER_OCTETS
 
 _BODY_OCTETS_MAX: dict[type[Message], int] = {
     **dict.fromkeys(
-        (Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+        (
+            *(Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+            *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
+        ),
         limits.SMALL_BODY_OCTETS,
     ),
     **dict.fromkeys((Welcome, Beat, View, Around, Status), limits.CONTROL_BODY_OCTETS),

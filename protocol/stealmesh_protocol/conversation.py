@@ -26,31 +26,46 @@ from enum import Enum, auto
 
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Ack,
     Around,
     Beat,
     Bye,
+    Claim,
     Closed,
     Commit,
     Digests,
+    Fetch,
+    Fetched,
     FnGet,
     FnPut,
+    Forget,
     Grant,
     Hello,
+    Here,
+    Keep,
+    KeptUpto,
+    Launch,
     Message,
     Nothing,
+    Offer,
     Piece,
     Promote,
+    Pull,
     Refused,
     Report,
     Returned,
     Revoked,
     Role,
     Sated,
+    Seek,
+    Settled,
     Split,
     Status,
     StatusGet,
     Steal,
+    Supply,
     View,
     Vote,
     Welcome,
@@ -99,15 +114,20 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 _FROM_HOLDERS = _kinds(Split, Report, Commit, Returned)
 _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
 _THIEVES = _kinds(Steal, Sated)
+_FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
+_TO_PATRONS = _kinds(Accepted, Here, Fetched)
+"""A client with durable jobs talks to their home as any node would that has lost it."""
 _BOTH_WAYS = _kinds(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
 
-BETWEEN_NODES: Kinds = _kinds(Vote, Around, Promote)
-"""What supernodes and leaves have to say to each other is no business of a client's."""
+BETWEEN_NODES: Kinds = _kinds(
+    *(Vote, Around, Promote), *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)
+)
+"""What supernodes and leaves, and keepers and holders of durable jobs, have to say to each other is no business of a client's."""
 
-A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS
+A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRONS
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""
 
-A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES
+A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES | _TO_PATRONS
 """It holds no leases, so nobody grants it any or takes some away."""
 
 _EVERYTHING: Kinds = frozenset(MESSAGES)

@@ -84,12 +84,19 @@ class NotRegistered(MeshError):
 class JobLost(MeshError):
     """Work was lost for good: its owner and its holder are gone. Names what is missing."""
 
-    def __init__(self, missing: Sequence[tuple[int, int]], job: str = "") -> None:
+    def __init__(self, missing: Sequence[tuple[int, int]], job: str = "", why: str = "") -> None:
         shown = ", ".join(f"[{lo}, {hi})" for lo, hi in missing[:8])
         more = f" and {len(missing) - 8} more intervals" if len(missing) > 8 else ""
-        super().__init__(f"job {job or 'of unknown name'} lost the items {shown or 'none'}{more}")
+        because = f" ({why})" if why else ""
+        super().__init__(
+            f"job {job or 'of unknown name'} lost the items {shown or 'none'}{more}{because}"
+        )
         self.missing = [(lo, hi) for lo, hi in missing]
         self.job = job
+
+
+class JobRefused(MeshError):
+    """No node would keep a durable job: the text says why."""
 
 
 class MeshClosed(MeshError, BrokenExecutor):

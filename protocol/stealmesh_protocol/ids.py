@@ -52,6 +52,16 @@ def child_lease(root: LeaseId, number: int) -> LeaseId:
     return (root >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS) | number
 
 
+def reign_lease(term: int, number: int) -> LeaseId:
+    """The lease id of a durable job's `number`-th grant (from 1) under the home of this term.
+
+    No two terms have one in common. Durable jobs have no bags that split off others, so the lower
+    half of the number counts the grants and the upper half is the term.
+    """
+    assert 0 < number < 1 << LEASE_STRIDE_BITS
+    return (term << LEASE_STRIDE_BITS) | number
+
+
 def root_of(lease: LeaseId) -> LeaseId:
     return lease >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS
 

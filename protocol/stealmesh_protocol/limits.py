@@ -124,6 +124,12 @@ WORKERS_MAX = 65_535
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""
 
+SEATS_MAX = 16
+"""Keepers of a durable job."""
+
+SEAT_OCTETS_MAX = 32
+"""Of the name of a keeper's store."""
+
 # ---------------------------------------------------------------- values (values)
 
 NDARRAY_DIMENSIONS_MAX = 32

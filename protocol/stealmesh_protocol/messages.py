@@ -6,8 +6,11 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     talk     = control / custody / 1*PIECE bulky            ; control may come between two PIECEs
     bulky    = control / custody                            ; its blobs came in the PIECEs before it
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
+              / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / REVOKED / WITHDRAW / CLOSED / FN_PUT
+              / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
+              / SETTLED / CLAIM
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
 the receiver's cumulative acknowledgement covers it, and sent again on the next connection
@@ -18,6 +21,12 @@ Shape of the work (DESIGN.md section 3): the owner's ledger GRANTs leases; a thi
 the victim first lowers its own end and then asks the ledger to SPLIT, and the ledger GRANTs
 the part to the thief under a new lease id. So a steal is written down before anyone can act
 on it, and the deaths of victim and thief are one case: a lease whose holder is gone.
+
+Shape of a durable job: a client LAUNCHes it at a node, which becomes its home: the job's primary
+keeper, with a ledger of its own. All that matters is joined into the copies of two more keepers
+(KEEP, KEPT) before anybody is told that it holds (ACCEPTED to the client, SETTLED to the holder,
+who keeps results until then). Whoever has lost the home asks for it (SEEK, HERE); a new home
+collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -63,6 +72,17 @@ class JobKind(IntEnum):
     MAP = 1
     REDUCE = 2
     EXPLORE = 3
+
+
+class Standing(IntEnum):
+    """What somebody is to a durable job."""
+
+    LEADS = 0
+    """Its home."""
+    KEEPS = 1
+    """Has a copy, and may know the home or look for it."""
+    GONE = 2
+    """Knows that it is over and that nothing is left of it."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):
@@ -113,6 +133,8 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Seconds one item may run before its worker is stopped; 0 means for ever."""
     attempts_max: int = 3
     """How many workers one item may kill before it fails for good."""
+    term: int = 0
+    """Durable jobs: the owner's reign; a higher one replaces it. 0: the owner's program is the job's life."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -167,6 +189,27 @@ class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     free: int
     rerun: int
     duplicates_dropped: int
+    durable: bool = False
+
+
+class Reign(msgspec.Struct, array_like=True, frozen=True):
+    """Who leads a durable job and who keeps it. Of two reigns the higher (term, primary, version) holds."""
+
+    term: int
+    """Never the same for two keepers that follow one another: it is the fencing token of a home."""
+    version: int
+    """Counts the changes of the seats within a term."""
+    primary: PeerId
+    seats: list[tuple[bytes, PeerId]]
+    """Who has a whole copy: the name of the store (it outlives a process), and the process."""
+
+
+class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The items [lo, hi) are credited; the blob at the same place covers part.lo to part.hi."""
+
+    lo: int
+    hi: int
+    part: Part
 
 
 # ---------------------------------------------------------------- link
@@ -442,6 +485,190 @@ class Status(Message):
     blobs: list[bytes] = []
 
 
+# ---------------------------------------------------------------- durable jobs
+
+
+class Launch(Message):
+    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner, if any."""
+
+    TAG: ClassVar[int] = 64
+    CUSTODY: ClassVar[bool] = True
+    spec: JobSpec
+    total: int = 0
+    """Of a range; items that come as blocks are counted as they come."""
+    blobs: list[bytes] = []
+
+
+class Supply(Message):
+    """The next items of a durable job (one blob a block), or the word that there are no more."""
+
+    TAG: ClassVar[int] = 65
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    blocks: list[Block] = []
+    closed: bool = False
+    blobs: list[bytes] = []
+
+
+class Accepted(Message):
+    """The home holds the job safely, with its items up to here; or it will not have it, and says why."""
+
+    TAG: ClassVar[int] = 66
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    upto: int
+    closed: bool = False
+    refusal: str = ""
+
+
+class Abolish(Message):
+    """A client does not want the job any more, nor its results."""
+
+    TAG: ClassVar[int] = 67
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+
+
+class Seek(Message):
+    """Who knows this durable job?"""
+
+    TAG: ClassVar[int] = 68
+    job: JobId
+
+
+class Here(Message):
+    """I do, and this is what I am to it."""
+
+    TAG: ClassVar[int] = 69
+    job: JobId
+    standing: Standing
+    reign: Reign
+    seat: bytes = b""
+    """The store of the speaker's copy."""
+    weight: int = 0
+    """How much the speaker's copy has: items credited and items fed."""
+    why: str = ""
+    """GONE: what became of it."""
+
+
+class Keep(Message):
+    """Join this into your copy of the job. The same goes into the log of every keeper.
+
+    Blobs: one a block, one a result, then the functions.
+    """
+
+    TAG: ClassVar[int] = 70
+    CUSTODY: ClassVar[bool] = True
+    spec: JobSpec
+    reign: Reign
+    number: int = 0
+    """Of the home's word: to be answered with KEPT. 0: nothing to answer."""
+    total: int = 0
+    closed: bool = False
+    state: str = ""
+    """How it ended, if not by all results being there."""
+    floor: int = 0
+    """Results below were collected and given up to make room."""
+    blocks: list[Block] = []
+    results: list[Kept] = []
+    blobs: list[bytes] = []
+
+
+class KeptUpto(Message):
+    """All of your words up to this number are in my copy (and on my disk, if I have one)."""
+
+    TAG: ClassVar[int] = 71
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    term: int
+    number: int
+    seat: bytes = b""
+
+
+class Offer(Message):
+    """What my copy has, for a new home: take what you lack. A long list has pages, the last is `whole`."""
+
+    TAG: ClassVar[int] = 72
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    seat: bytes
+    covered: list[tuple[int, int]] = []
+    """Items credited."""
+    fed: list[tuple[int, int]] = []
+    """Items whose blocks it has."""
+    total: int = 0
+    closed: bool = False
+    state: str = ""
+    floor: int = 0
+    functions: int = 0
+    """How many it has."""
+    whole: bool = True
+
+
+class Pull(Message):
+    """Send me these (as KEEP with number 0)."""
+
+    TAG: ClassVar[int] = 73
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    results: list[tuple[int, int]] = []
+    blocks: list[tuple[int, int]] = []
+    functions: bool = False
+
+
+class Forget(Message):
+    """The job is kept elsewhere: your copy is not needed."""
+
+    TAG: ClassVar[int] = 74
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    term: int
+
+
+class Settled(Message):
+    """The home holds your results for these items safely: you need not."""
+
+    TAG: ClassVar[int] = 75
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    intervals: list[tuple[int, int]]
+
+
+class Claim(Message):
+    """A holder tells a new home what it has: open parts of leases, and results (one blob a part)."""
+
+    TAG: ClassVar[int] = 76
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    leases: list[Lease] = []
+    parts: list[Part] = []
+    blobs: list[bytes] = []
+
+
+class Fetch(Message):
+    """A client has everything below `lo`, and wants to know how things stand; `want`: and what follows."""
+
+    TAG: ClassVar[int] = 77
+    job: JobId
+    lo: int
+    want: bool = True
+
+
+class Fetched(Message):
+    """How things stand, and results that follow each other without gaps from `lo` on (one blob each)."""
+
+    TAG: ClassVar[int] = 78
+    job: JobId
+    lo: int
+    line: JobLine
+    results: list[Kept] = []
+    closed: bool = False
+    """All items are known: the total is final."""
+    missing: list[tuple[int, int]] = []
+    """Items whose results will never come."""
+    blobs: list[bytes] = []
+
+
 # ---------------------------------------------------------------- pieces
 
 
@@ -464,6 +691,8 @@ MESSAGES: dict[int, type[Message]] = {
         Grant, Split, Report, Commit, Returned, Revoked, Withdraw, Closed,
         FnGet, FnPut, StatusGet, Status,
         Piece,
+        Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,
+        Settled, Claim, Fetch, Fetched,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stealmesh_protocol import limits
 from stealmesh_protocol.checks import CHECKS, endpoint_fault
@@ -14,41 +15,59 @@ from stealmesh_protocol.codec import Assembler, Decoded, decode, encode, split, 
 from stealmesh_protocol.errors import LocalProtocolError
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Ack,
     Around,
     Beat,
     Block,
     Bye,
+    Claim,
     Closed,
     Commit,
     Digests,
+    Fetch,
+    Fetched,
     Finding,
     FnGet,
     FnPut,
+    Forget,
     Grant,
     Hello,
+    Here,
     JobKind,
     JobLine,
     JobLoad,
     JobSpec,
+    Keep,
+    Kept,
+    KeptUpto,
+    Launch,
     Lease,
     Member,
     Message,
     Nothing,
+    Offer,
     Part,
     PeerState,
     Piece,
     Promote,
+    Pull,
     Refused,
+    Reign,
     Report,
     Returned,
     Revoked,
     Role,
     Sated,
+    Seek,
+    Settled,
     Split,
+    Standing,
     Status,
     StatusGet,
     Steal,
+    Supply,
     View,
     Vote,
     Welcome,
@@ -88,10 +107,12 @@ leases = st.builds(lambda lid, i: Lease(lid, *i), u64, intervals)
 specs = st.builds(
     JobSpec, jobs, st.sampled_from(JobKind), peers, texts, peers, st.one_of(st.just(b""), peers),
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
-    st.integers(1, 9),
+    st.integers(1, 9), u64,
 )  # fmt: skip
 loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3))
-job_lines = st.builds(JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7)
+job_lines = st.builds(
+    JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans()
+)
 
 
 @st.composite
@@ -121,6 +142,32 @@ def commits(draw: st.DrawFn) -> Commit:
     said = [draw(blobs) for _ in range(2 + len(children))]
     lid, seq, items = draw(u64), draw(st.integers(1, 2**40)), draw(small)
     return Commit(draw(jobs), lid, seq, items, children, draw(seconds), items, 0, said)
+
+
+reigns = st.builds(
+    Reign, u64, u64, peers, st.lists(st.tuples(st.binary(max_size=32), peers), max_size=4)
+)
+kept = st.builds(
+    lambda lo, n, codec: Kept(lo, lo + n, Part(7, lo, lo + n + 2, codec, 0.5)),
+    st.integers(0, 2**60), st.integers(1, 1000), st.integers(0, 255),
+)  # fmt: skip
+
+
+def launch(spec: JobSpec, total: int, blob: bytes) -> Launch:
+    kind = JobKind.REDUCE if spec.combine else JobKind.MAP
+    return Launch(replace(spec, kind=kind), total, [blob, blob] if spec.combine else [blob])
+
+
+@st.composite
+def keeps(draw: st.DrawFn) -> Keep:
+    blocks = [Block(lo, hi, 1) for lo, hi in draw(st.lists(intervals, max_size=3))]
+    results = draw(st.lists(kept, max_size=5))
+    count = len(blocks) + len(results) + draw(st.integers(0, 2))
+    one = draw(blobs)
+    return Keep(
+        draw(specs), draw(reigns), draw(u64), draw(index), draw(st.booleans()), draw(texts),
+        draw(u64), blocks, results, [one] * count,
+    )  # fmt: skip
 
 
 versions = st.tuples(st.integers(1, 255), st.integers(1, 255)).map(lambda v: (min(v), max(v)))
@@ -168,7 +215,44 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     StatusGet: st.builds(StatusGet, u64),
     Status: st.builds(Status, u64, st.lists(blobs, max_size=1)),
     Piece: pieces,
-}
+    Launch: st.builds(launch, specs, index, blobs),
+    Supply: st.lists(intervals, max_size=4).flatmap(
+        lambda found: st.builds(
+            Supply,
+            jobs,
+            st.just([Block(lo, hi, 1) for lo, hi in found]),
+            st.booleans(),
+            st.lists(blobs, min_size=len(found), max_size=len(found)),
+        )
+    ),
+    Accepted: st.builds(Accepted, jobs, index, st.booleans(), texts),
+    Abolish: st.builds(Abolish, jobs),
+    Seek: st.builds(Seek, jobs),
+    Here: st.builds(Here, jobs, st.sampled_from(Standing), reigns, peers, u64, texts),
+    Keep: keeps(),
+    KeptUpto: st.builds(KeptUpto, jobs, u64, u64, peers),
+    Offer: st.builds(
+        Offer, jobs, peers, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4),
+        index, st.booleans(), texts, u64, small, st.booleans(),
+    ),
+    Pull: st.builds(
+        Pull, jobs, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4), st.booleans()
+    ),
+    Forget: st.builds(Forget, jobs, u64),
+    Settled: st.builds(Settled, jobs, st.lists(intervals, max_size=9)),
+    Claim: reports().flatmap(
+        lambda said: st.builds(
+            Claim, jobs, st.lists(leases, max_size=4), st.just(said.parts), st.just(said.blobs)
+        )
+    ),
+    Fetch: st.builds(Fetch, jobs, u64, st.booleans()),
+    Fetched: keeps().flatmap(
+        lambda keep: st.builds(
+            Fetched, jobs, u64, job_lines, st.just(keep.results), st.booleans(),
+            st.lists(intervals, max_size=4), st.just([b"?"] * len(keep.results)),
+        )
+    ),
+}  # fmt: skip
 
 
 def test_every_message_can_be_drawn_and_checked() -> None:

@@ -21,21 +21,36 @@ from stealmesh_protocol.conversation import (
 )
 from stealmesh_protocol.messages import (
     MESSAGES,
+    Abolish,
+    Accepted,
     Beat,
     Bye,
+    Claim,
     Closed,
     Commit,
+    Fetch,
+    Fetched,
+    Forget,
     Grant,
     Hello,
+    Here,
+    Keep,
+    KeptUpto,
+    Launch,
     Message,
+    Offer,
+    Pull,
     Refused,
     Report,
     Returned,
     Revoked,
     Role,
     Sated,
+    Seek,
+    Settled,
     Split,
     Steal,
+    Supply,
     Welcome,
     Withdraw,
 )
@@ -102,6 +117,15 @@ def test_a_client_holds_no_leases() -> None:
     assert holders | thieves <= A_CLIENT_MAY_HEAR
     assert set(MESSAGES) == A_CLIENT_MAY_SAY | A_CLIENT_MAY_HEAR | BETWEEN_NODES
     assert not BETWEEN_NODES & (A_CLIENT_MAY_SAY | A_CLIENT_MAY_HEAR)
+    keepers = tags(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)
+    assert keepers <= BETWEEN_NODES
+
+
+def test_a_client_launches_and_fetches_but_keeps_nothing() -> None:
+    assert tags(Launch, Supply, Abolish, Seek, Fetch) <= A_CLIENT_MAY_SAY
+    assert tags(Accepted, Here, Fetched) <= A_CLIENT_MAY_HEAR
+    assert not tags(Launch, Supply, Abolish, Seek, Fetch) & A_CLIENT_MAY_HEAR
+    assert not tags(Accepted, Here, Fetched) & A_CLIENT_MAY_SAY
 
 
 def test_roles_narrow_what_may_be_heard() -> None:

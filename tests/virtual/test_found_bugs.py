@@ -368,6 +368,26 @@ def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
     told.finish()
 
 
+def test_who_speaks_but_does_not_hear_gets_no_work() -> None:
+    """A program heard the beats of nodes that its grants did not reach: what it granted them lay
+    between the two until the leases ran out, again and again."""
+    told = scene(4, workers=1)
+    program = told.map(1500)
+    told.run(0.5)
+    start, here = told.world.now, told.client.place
+    deaf = told.nodes[2:]
+    for node in deaf:
+        told.world.links.cut(here, node.place)
+    told.until(lambda: program.done)
+    assert told.world.now < start + 12.0, "two workers need 7 s for what is left"
+    assert told.counted("leases-expired") == 0
+    for node in deaf:
+        told.world.links.mend(here, node.place)
+    program = told.map(400)
+    told.until(lambda: all(told.holds(node, program) for node in deaf))
+    told.finish()
+
+
 @pytest.mark.parametrize("number", [0, 1], ids=["seed", "member"])
 def test_a_program_looks_again_where_it_hears_nobody(number: int) -> None:
     """A machine had gone off without a word, nobody was left to say so, and the link with it looked

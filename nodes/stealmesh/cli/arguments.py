@@ -69,6 +69,11 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help="of each worker process, as in 512M or 4GiB",
     )
     parser.add_argument(
+        "--state", metavar="DIR", default="",
+        help="where durable jobs outlive this process, 'off' for nowhere (default: the user's state "
+        "directory for this mesh and address; nowhere for a port of chance)",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-peer-cache", action="store_true",
         help="neither use nor keep the addresses of peers of earlier lives ($XDG_STATE_HOME/stealmesh/peers)",
     )  # fmt: skip

@@ -76,7 +76,20 @@ def _options(
         join_seconds_max=join_seconds if addresses and not founding else None,
         peer_cache=_peer_cache(arguments, key, listen),
         config=config_of(arguments),
+        state=_state(arguments.state, key, listen),
     )
+
+
+def _state(given: str, key: MeshKey | None, listen: str) -> str:
+    """The directory of the log of durable jobs: a node that comes back to its address finds it again."""
+    if given:
+        return "" if given == "off" else given
+    place = listen.removeprefix("tcp://")
+    if place.endswith(":0") or not listen.startswith("tcp://"):
+        return ""  # nobody comes back to a port of chance
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    mesh = "insecure" if key is None else key.mesh_id().hex()[:16]
+    return os.path.join(base, "stealmesh", mesh, place.replace("/", "_").replace(":", "_"))
 
 
 def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
@@ -90,9 +103,13 @@ def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str)
 
 def _run(options: NodeOptions) -> int:
     from stealmesh.node import run_node
+    from stealmesh.store.log import LogInUse
+    from stealmesh.store.records import NotALog
 
     try:
         return run_node(options)
+    except (LogInUse, NotALog) as error:
+        raise Ended(USAGE, f"{error}; name another directory with --state") from None
     except _transport_error() as error:
         raise Ended(USAGE, str(error)) from None
 

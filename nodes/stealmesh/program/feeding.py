@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.program.outcomes import pack_items
@@ -76,6 +76,17 @@ class Feeder:
         except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
             return block, error
         return block, None
+
+
+def blocks_of(items: Iterable[Any], name: str) -> Iterator[tuple[Block, bytes]]:
+    """The same blocks for a reader that has the time to wait for them."""
+    fed, size = 0, 1
+    source = iter(items)
+    while block := list(itertools.islice(source, size)):
+        codec, blob = pack_items(block, fed, name)
+        yield Block(fed, fed + len(block), codec), blob
+        fed += len(block)
+        size = _next_size(size, len(block), len(blob), 0.0)
 
 
 def _next_size(size: int, items: int, octets: int, seconds: float) -> int:

@@ -25,6 +25,7 @@ from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.ids import JobId, PeerId, job_id
 
 if TYPE_CHECKING:
+    from stealmesh.program.durable import Job as DurableJob
     from stealmesh.program.folds import FoldJob
     from stealmesh.program.maps import MapJob
     from stealmesh.program.submits import SubmitStream
@@ -50,6 +51,8 @@ class ProgramLink:
         self.condition = threading.Condition()
         """Shared by all futures of this program."""
         self.jobs: dict[JobId, Job] = {}
+        self.durable: dict[JobId, DurableJob] = {}
+        """Handles on jobs that live in the mesh."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
         """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
@@ -77,6 +80,13 @@ class ProgramLink:
         if self.failure is not None:
             raise self.failure
         self.jobs[job] = handler
+        self.post(*events)
+
+    def follow(self, job: JobId, handle: DurableJob, *events: Event) -> None:
+        """Register a handle on a durable job and tell the core of it."""
+        if self.failure is not None:
+            raise self.failure
+        self.durable[job] = handle
         self.post(*events)
 
     def post(self, *events: Event) -> None:
@@ -138,6 +148,9 @@ class ProgramLink:
         for handler in list(self.jobs.values()):
             handler.broken(error)
         self.jobs.clear()
+        for handle in list(self.durable.values()):
+            handle.broken(error)
+        self.durable.clear()
         for future in self._inquiries.values():
             if not future.done():
                 future.set_exception(error)
@@ -187,6 +200,10 @@ class ProgramLink:
             handler = self.jobs.get(effect.job)
             if handler is not None:
                 handler.running(effect.intervals)
+        elif isinstance(effect, fx.Accepted | fx.Results | fx.JobGone):
+            durable = self.durable.get(effect.job)
+            if durable is not None:
+                durable.shown(effect)
         elif isinstance(effect, fx.StatusReady):
             self._status(effect)
         elif isinstance(effect, fx.Joined):

@@ -62,7 +62,10 @@ def _verdict(socket: sockets.socket, code: int) -> bool | None:
     if code != 0:
         return None
     # A free port on this very machine can be answered by our own call (TCP simultaneous open).
-    itself = socket.family != sockets.AF_UNIX and socket.getsockname() == socket.getpeername()
+    try:
+        itself = socket.family != sockets.AF_UNIX and socket.getsockname() == socket.getpeername()
+    except OSError:
+        return None  # it was answered, and reset before we looked: somebody is just dying there
     return not itself
 
 

@@ -24,14 +24,14 @@ from msgspec import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
 from stealmesh.virtual.workers import CODEC
-from stealmesh_engine.effects import Deliver
+from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import CancelItems, Heard
 from stealmesh_engine.homes import HOMES
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.news import EVERYBODY_MAX
 from stealmesh_protocol.ids import JobId, LeaseId
-from stealmesh_protocol.messages import Commit, JobKind, Report, Role
+from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
@@ -82,6 +82,10 @@ class Checkers:
         """Of control messages, each second and each link; None: not checked."""
         self.rate_max = 0
         self.queue_max = 0
+        self.safe: dict[JobId, IntervalSet] = {}
+        """Items of durable jobs that are credited for good: who runs one again repeats it."""
+        self.repeated: dict[JobId, int] = {}
+        """Of these, how many were handed to a worker once more."""
         self._loads: dict[int, Load] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -179,6 +183,9 @@ class Checkers:
         held = sum(len(job.bags.leases) for job in core.holder.jobs.values())
         if self._steps % (1 + held // AUDIT_INTERVALS) == 0:
             core.holder.audit()
+        for copy in core.durable.homes.copies.values():
+            if self._steps % (1 + len(copy.covered) // AUDIT_INTERVALS + copy.entries // 16) == 0:
+                copy.audit()
 
     # ------------------------------------------------------------ custody
 
@@ -203,6 +210,7 @@ class Checkers:
     def sweep(self) -> None:
         """Who holds what, all over the world?"""
         holders: dict[tuple[JobId, LeaseId], Process] = {}
+        self.kept_twice()
         owners = {p.member.id: p for p in self.world.living()}
         for process in owners.values():
             for job, held in process.core.holder.jobs.items():
@@ -241,6 +249,55 @@ class Checkers:
                 self._idle[process.number] = now
             elif now - since > STARVING_SECONDS:
                 raise Breach("idle", f"{process.name} has had nothing to do since {since:.3f}")
+
+    # ------------------------------------------------------------ durable jobs
+
+    def note_safe(self) -> None:
+        """Remember what the homes of durable jobs hold safely at this moment."""
+        for process in self.world.living():
+            for job, lead in process.core.durable.homes.leads.items():
+                safe = self.safe.setdefault(job, IntervalSet())
+                for lo, hi in lead.safe:
+                    safe.add(lo, hi)
+
+    def kept_twice(self) -> None:
+        """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
+        homes whose keepers all live and lag behind in nothing)."""
+        living = {p.member.id: p for p in self.world.living()}
+        for process in living.values():
+            for job, lead in process.core.durable.homes.leads.items():
+                seats = [living.get(peer) for _, peer in lead.copy.reign.seats]
+                if lead.gathering is not None or not all(seats):
+                    continue
+                copies = [p.core.durable.homes.copies.get(job) for p in seats if p is not None]
+                others = [c for c in copies if c is not None and c is not lead.copy]
+                if not others or not lead.settled:
+                    continue
+                if any(stream.acked < lead.settled for stream in lead.streams.values()):
+                    continue  # who had it besides the home may just have gone
+                for lo, hi in lead.safe:
+                    alone = IntervalSet([(lo, hi)])
+                    for copy in others:
+                        for some in copy.covered.overlap(lo, hi):
+                            alone.remove(*some)
+                    text = f"{alone!r} of a durable job is with {process.name} alone"
+                    self.that(not alone, "custody", text)
+
+    def runs(self, effect: RunChunk) -> None:
+        """A worker is handed a chunk."""
+        safe = self.safe.get(effect.spec.job)
+        if safe is not None:
+            again = sum(hi - lo for lo, hi in safe.overlap(effect.lo, effect.hi))
+            self.repeated[effect.spec.job] = self.repeated.get(effect.spec.job, 0) + again
+
+    def fetched(self, work: Work, lo: int, kept: Kept, blob: bytes) -> None:
+        """A client got a result of a durable job, and had everything below `lo`."""
+        where = f"durable job {work.number} [{kept.lo}, {kept.hi})"
+        self.that(kept.lo <= lo < kept.hi <= work.total, "delivery", f"{where} follows {lo}")
+        if work.spec.kind is JobKind.REDUCE:
+            whole = (kept.part.lo, kept.part.hi) == (kept.lo, kept.hi) and kept.lo == lo
+            self.that(whole, "delivery", f"{where}: part of a partial")
+        self._check_value(work, Deliver(work.spec.job, kept.part, blob, kept.lo, kept.hi))
 
     # ------------------------------------------------------------ the end
 

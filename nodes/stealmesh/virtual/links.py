@@ -15,6 +15,7 @@ An acceptor cannot close one connection of its inbox: after its hang-up it is de
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -166,22 +167,32 @@ class VirtualLinks:
 
     def cut(self, a: int, b: int) -> None:
         """Nothing gets from place `a` to place `b` until it is mended."""
-        self.cuts[a, b] = self.cuts.get((a, b), 0) + 1
-        for connection in self.connections.values():
-            for pipe in connection.pipes:
-                if pipe.source.place == a and pipe.target.place == b:
-                    self._shut(pipe)
+        self.cut_all([(a, b)])
+
+    def cut_all(self, pairs: Collection[tuple[int, int]]) -> None:
+        """Many at once, with one look at the connections."""
+        for pair in pairs:
+            self.cuts[pair] = self.cuts.get(pair, 0) + 1
+        for pipe in self._between(pairs):
+            self._shut(pipe)
 
     def mend(self, a: int, b: int) -> None:
-        left = self.cuts[a, b] - 1
-        if left:
-            self.cuts[a, b] = left
-        else:
-            del self.cuts[a, b]
-        for connection in self.connections.values():
-            for pipe in connection.pipes:
-                if pipe.source.place == a and pipe.target.place == b:
-                    self._open(pipe)
+        self.mend_all([(a, b)])
+
+    def mend_all(self, pairs: Collection[tuple[int, int]]) -> None:
+        for pair in pairs:
+            left = self.cuts[pair] - 1
+            if left:
+                self.cuts[pair] = left
+            else:
+                del self.cuts[pair]
+        for pipe in self._between(pairs):
+            self._open(pipe)
+
+    def _between(self, pairs: Collection[tuple[int, int]]) -> list[Pipe]:
+        wanted = set(pairs)
+        pipes = (pipe for each in self.connections.values() for pipe in each.pipes)
+        return [pipe for pipe in pipes if (pipe.source.place, pipe.target.place) in wanted]
 
     def stall(self, connection: Connection, seconds: float) -> None:
         """Both directions stand still for a while."""

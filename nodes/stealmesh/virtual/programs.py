@@ -7,7 +7,7 @@ some, and collects what is delivered. Decides nothing about the work itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import msgpack
 
@@ -19,6 +19,15 @@ from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
+
+
+class Watcher(Protocol):
+    """Whoever is shown what a core delivers of one job."""
+
+    @property
+    def job(self) -> JobId: ...
+
+    def shown(self, effect: Any) -> None: ...
 
 
 @dataclass(slots=True)
@@ -55,7 +64,7 @@ class Program:
         self.world = world
         self.owner = owner
         self.wish = wish
-        self.work = _work_of(world, owner, wish)
+        self.work = work_of(world, owner, wish)
         self.opened_at: float | None = None
         self.done_at: float | None = None
         self._fed = 0
@@ -136,7 +145,7 @@ class Program:
                 self.world.at(self.world.now, self.owner.hear, Release(self.job, upto))
 
 
-def watch(owner: Process, program: Program) -> None:
+def watch(owner: Process, program: Watcher) -> None:
     """Show this program what its owner delivers of its job."""
     before = owner.listener
 
@@ -149,7 +158,7 @@ def watch(owner: Process, program: Program) -> None:
     owner.listener = listener
 
 
-def _work_of(world: World, owner: Process, wish: Wish) -> Work:
+def work_of(world: World, owner: Process, wish: Wish) -> Work:
     number = len(world.works) + 1
     function, digest = function_blob(wish.function or f"f{number}")
     combine, combine_digest = b"", b""

@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 from stealmesh.virtual.checkers import Breach, Checkers
+from stealmesh.virtual.disks import VirtualDisk
 from stealmesh.virtual.links import Connection, Network, VirtualLinks
 from stealmesh.virtual.work import Work
 from stealmesh.virtual.workers import VirtualWorker
@@ -71,6 +72,8 @@ class Process:
         self.inbox: list[Event] = []
         self.ends: dict[LinkId, tuple[Connection, int]] = {}
         self.dialling: dict[LinkId, None] = {}
+        self.disk: VirtualDisk | None = None
+        """Where its durable jobs survive it; None: nowhere."""
         self.listener: Listener | None = None
         """The program that this process embeds: it is shown what the core delivers."""
         self.items = 0
@@ -122,7 +125,7 @@ class Process:
         if due is None or due <= world.now:
             events.append(Tick())
         if events:
-            if core.owner.jobs or self.member.role is Role.CLIENT:
+            if self.member.role is Role.CLIENT:
                 # One by one, so that it can be said of each delivery what led to it.
                 for event in events:
                     self._step([event])
@@ -156,6 +159,7 @@ class Process:
             elif isinstance(effect, fx.RunChunk):
                 if self.first_busy_at is None:
                     self.first_busy_at = world.now
+                world.checkers.runs(effect)
                 self.workers[effect.worker].run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
@@ -197,6 +201,14 @@ class Process:
         if self.listener is not None:
             self.listener(self, effect)
 
+    def _write(self, effect: fx.Write | fx.Rewrite) -> None:
+        assert self.disk is not None
+        self.disk.perform(effect)
+
+    def _durable(self, effect: fx.Accepted | fx.Results | fx.JobGone) -> None:
+        if self.listener is not None:
+            self.listener(self, effect)
+
     def _left(self, effect: fx.Left) -> None:
         self.left = True
         self.world.after(0.1, self.world.end, self)
@@ -213,6 +225,11 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Share: Process._share,
     fx.StopWorker: Process._stop_worker,
     fx.ForgetJob: Process._ignore,
+    fx.Write: Process._write,
+    fx.Rewrite: Process._write,
+    fx.Accepted: Process._durable,
+    fx.Results: Process._durable,
+    fx.JobGone: Process._durable,
     fx.JobDone: Process._job_done,
     fx.ItemsRunning: Process._ignore,
     fx.StatusReady: Process._ignore,
@@ -324,6 +341,7 @@ class World:
         endpoint: str = "",
         ready_seconds: float = 0.0,
         config: Config | None = None,
+        disk: VirtualDisk | None = None,
         role: str = "auto",
     ) -> Process:
         """A node starts and joins. Its `role`: auto, super or plain, as for `stealmesh node`."""
@@ -332,6 +350,9 @@ class World:
         eligible = role == "auto"
         process = self._start(name, kind, [endpoint], workers, config, eligible=eligible)
         self.links.listen(process)
+        if disk is not None:
+            process.disk = disk
+            self.after(0.0, process.hear, disk.attach(process))
         for worker in process.workers:
             self.after(ready_seconds, worker.start)
         self._join(process, seeds)
@@ -351,6 +372,8 @@ class World:
         if process.alive:
             process.alive = False
             self.changed_at = self.now
+            if process.disk is not None:
+                process.disk.crash()
             self.links.process_gone(process, silent=silent)
 
     def end(self, process: Process) -> None:
@@ -367,6 +390,7 @@ class World:
             workers=len(process.workers),
             endpoint=process.member.endpoints[0],
             ready_seconds=0.05,
+            disk=process.disk,
         )
 
     def pause(self, process: Process) -> None:

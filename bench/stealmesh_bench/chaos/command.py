@@ -1,0 +1,258 @@
+"""`stealmesh chaos`: which scenarios, how large, how seeded; and what is said about them.
+
+Exit status: 0 when every run kept every promise, 1 when one did not, 2 for wrong usage (also: a
+scenario that cannot be played as asked).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from random import SystemRandom
+
+from stealmesh_bench.chaos import plot
+from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
+from stealmesh_bench.chaos.report import Report, together
+from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
+
+DEFAULT = "kill-one"
+NODES_REAL = 8
+NODES_SIM = 64
+NODES_REAL_MAX = 128
+SEED_MAX = 1_000_000
+WORKLOADS = ("stream", "map", "explore")
+EXIT_PASS, EXIT_BREACH, EXIT_USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One run that was asked for."""
+
+    wanted: Wanted
+    sim: bool
+    workload: str = "stream"
+    job: str = ""
+
+    @property
+    def replay(self) -> str:
+        """The command that repeats this run."""
+        wanted = self.wanted
+        words = ["stealmesh", "chaos", "--scenario", wanted.name]
+        if self.sim:
+            words.append("--sim")
+        if wanted.nodes:
+            words += ["--nodes", str(wanted.nodes)]
+        words += ["--seed", str(wanted.seed)]
+        if wanted.seconds is not None:
+            words += ["--seconds", f"{wanted.seconds:g}"]
+        if wanted.target != "any":
+            words += ["--target", wanted.target]
+        if wanted.silent:
+            words.append("--silent")
+        if self.workload != "stream":
+            words += ["--workload", self.workload]
+        if self.job:
+            words += ["--job", self.job]
+        return shlex.join(words)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    told = parser.parse_args(arguments)
+    if told.list:
+        for name, named in SCENARIOS.items():
+            print(f"{name:14} {named.about}")
+        return EXIT_PASS
+    try:
+        if told.plot:
+            plot.check(told.plot)
+        _check(told)
+        orders = _orders(told)
+        return _play_all(orders, told)
+    except (CannotPlay, plot.CannotDraw) as error:
+        print(f"stealmesh chaos: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _orders(told: argparse.Namespace) -> list[Order]:
+    seed = told.seed if told.seed is not None else SystemRandom().randrange(SEED_MAX)
+    names = list(dict.fromkeys(told.scenario or [DEFAULT]))
+    if "all" in names:
+        names = list(SCENARIOS)
+    orders = []
+    for name in names:
+        nodes = told.nodes
+        if nodes is None and not (name == "random" and told.sim):
+            nodes = NODES_SIM if told.sim else NODES_REAL
+        wanted = Wanted(name, seed, nodes or 0, told.seconds, told.target, told.silent)
+        order = Order(wanted, told.sim, told.workload, told.job or "")
+        orders += [
+            replace(order, wanted=replace(wanted, seed=seed + number))
+            for number in range(told.runs)
+        ]
+    return orders
+
+
+def _check(told: argparse.Namespace) -> None:
+    """What the options together must not say."""
+    for name in told.scenario or []:
+        if name == "all":
+            continue
+        if name == "full-stop":
+            raise CannotPlay(
+                "full-stop needs jobs that outlive their submitter, which this version has not"
+            )
+        least = SCENARIOS[name].nodes_min
+        if told.nodes is not None and told.nodes < least:
+            raise CannotPlay(f"{name} needs at least {least} nodes: --nodes {least}")
+    if told.sim and (told.job or told.workload != "stream"):
+        raise CannotPlay(
+            "--job and --workload run real code: leave --sim away (virtual workers only keep time)"
+        )
+    if not told.sim and (told.nodes or 0) > NODES_REAL_MAX:
+        raise CannotPlay(f"{told.nodes} real nodes are too many for one machine: add --sim")
+    if told.job and told.job.count(":") != 1:
+        raise CannotPlay(f"--job {told.job}: write module:function")
+
+
+def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
+    begun = time.perf_counter()
+    reports = []
+    by_name: dict[str, list[Report]] = {}
+    for number, order in enumerate(orders, 1):
+        if not told.json:
+            _say(f"[{number}/{len(orders)}] {order.replay}")
+        try:
+            report = _play(order, _watcher(told.watch))
+        except CannotPlay as error:
+            if "all" not in (told.scenario or []):
+                raise
+            _say(f"    left out: {error}")
+            continue
+        reports.append(report)
+        by_name.setdefault(report.scenario, []).append(report)
+        if not told.json:
+            for breach in report.breaches:
+                _say(f"    BREACH {breach}")
+        if told.plot:
+            plot.draw(report, _numbered(told.plot, number, len(orders)))
+    if told.json:
+        for several in by_name.values():
+            runs = f" --runs {len(several)}" if len(several) > 1 else ""
+            said = together(several, several[0].replay + runs) if runs else several[0].as_object()
+            print(json.dumps(said), flush=True)
+    else:
+        _draw_table(reports, time.perf_counter() - begun)
+    return EXIT_BREACH if any(report.breaches for report in reports) else EXIT_PASS
+
+
+def _play(order: Order, watch: Callable[[str], None] | None) -> Report:
+    if order.sim and not order.wanted.nodes:
+        from stealmesh_bench.chaos.worlds import play as play_world
+
+        return play_world(order.wanted.seed, order.replay)
+    scenario: Scenario = draw(order.wanted)
+    if order.sim:
+        from stealmesh_bench.chaos import simulated
+
+        return simulated.play(scenario, order.replay, watch=watch)
+    from stealmesh_bench.chaos import real
+
+    return real.play(scenario, order.replay, workload=order.workload, job=order.job)
+
+
+def _watcher(wanted: bool) -> Callable[[str], None] | None:
+    return (lambda line: print(line, file=sys.stderr)) if wanted else None
+
+
+def _numbered(path: str, number: int, count: int) -> str:
+    if count == 1:
+        return path
+    stem, dot, suffix = path.rpartition(".")
+    return f"{stem}-{number}{dot}{suffix}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _draw_table(reports: list[Report], seconds: float) -> None:
+    from stealmesh_bench.chaos.table import show
+
+    show(reports, seconds)
+
+
+# ---------------------------------------------------------------- arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = "\n".join(f"  {name:14} {named.about}" for name, named in SCENARIOS.items())
+    parser = argparse.ArgumentParser(
+        prog="stealmesh chaos",
+        description="Break a mesh on purpose and check that nothing is lost or doubled.",
+        epilog=f"scenarios:\n{names}\n\nexit status: 0 every promise was kept; 1 one was not; 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    known = [*SCENARIOS, "all", "full-stop"]
+    parser.add_argument(
+        "--scenario", action="append", choices=known, metavar="NAME",
+        help=f"may be repeated; all: every one of them (default: {DEFAULT})",
+    )  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="say what there is, and end")
+    parser.add_argument(
+        "--sim", action="store_true", help="in virtual time instead of with real processes"
+    )
+    parser.add_argument(
+        "--nodes", type=_at_least_one, metavar="N",
+        help=f"how many (default: {NODES_REAL} processes, {NODES_SIM} simulated; random --sim draws them)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, help="repeats a run (default: drawn, and said)")
+    parser.add_argument(
+        "--seconds", type=_seconds, help="how long work flows (default: as the scenario needs)"
+    )
+    parser.add_argument(
+        "--runs", type=_at_least_one, default=1, help="with seeds N, N + 1 … (default: 1)"
+    )
+    parser.add_argument(
+        "--target", choices=TARGETS, default="any", help="whom kill-one kills (default: any node)"
+    )
+    parser.add_argument(
+        "--silent", action="store_true",
+        help="machines go off where processes would be killed: no refusal comes back",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workload", choices=WORKLOADS, default="stream",
+        help="stream: tasks of 10 ms as long as the scenario lasts; map: 20,000 of them; "
+        "explore: the tree T1 again and again (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--job", metavar="MODULE:FUNCTION",
+        help="a job of your own: called with a Mesh, its answer is compared with the function's "
+        "`expected`, or else with that of a run that nothing disturbs",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="one object a scenario, one a line")
+    parser.add_argument("--plot", metavar="FILE.svg", help="draw goodput over time with the faults")
+    parser.add_argument(
+        "--watch", action="store_true", help="with --sim: every event, on standard error"
+    )
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("must be between 1 and 86400")
+    return seconds

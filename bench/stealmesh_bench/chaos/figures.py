@@ -1,0 +1,85 @@
+"""Figures from observations: percentiles, goodput over time, when it was back.
+
+Pure. Times are seconds since work began to flow.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+BIN_SECONDS = 0.01
+WINDOW_SECONDS = 1.0
+STEP_SECONDS = 0.05
+
+
+class Durations:
+    """How long something took, many times: a histogram, because there may be millions."""
+
+    def __init__(self) -> None:
+        self._bins: Counter[int] = Counter()
+
+    def add(self, seconds: float) -> None:
+        self._bins[int(seconds / BIN_SECONDS)] += 1
+
+    def __len__(self) -> int:
+        return self._bins.total()
+
+    def percentile(self, share: float) -> float | None:
+        """The upper edge of the bin in which that share is reached."""
+        wanted = share * len(self)
+        for place, so_far in _running(self._bins):
+            if so_far >= wanted > 0:
+                return round((place + 1) * BIN_SECONDS, 3)
+        return None
+
+
+def _running(bins: Counter[int]) -> list[tuple[int, int]]:
+    places = sorted(bins)
+    return list(zip(places, accumulate(bins[place] for place in places), strict=True))
+
+
+class Goodput:
+    """Useful results over time."""
+
+    def __init__(self) -> None:
+        # Arrays, because there may be millions, and the program's own memory is watched.
+        self.times = array("d")
+        self._sums = array("q", [0])
+
+    def add(self, at_seconds: float, items: int = 1) -> None:
+        self.times.append(at_seconds)
+        self._sums.append(self._sums[-1] + items)
+
+    def rate(self, begin: float, end: float) -> float:
+        """Items a second in [begin, end)."""
+        lo, hi = bisect_left(self.times, begin), bisect_left(self.times, end)
+        return (self._sums[hi] - self._sums[lo]) / (end - begin)
+
+    def bins(self, seconds: float, width: float) -> list[tuple[float, float]]:
+        """(when a bin begins, items a second in it), from 0 on."""
+        count = max(1, int(seconds / width))
+        return [(k * width, self.rate(k * width, (k + 1) * width)) for k in range(count)]
+
+    def recovered(self, since: float, until: float, wanted: float) -> float | None:
+        """After how long the rate was `wanted` for a whole window; None: not within this time."""
+        begin = since
+        while begin + WINDOW_SECONDS <= until:
+            if self.rate(begin, begin + WINDOW_SECONDS) >= wanted:
+                return round(begin - since, 3)
+            begin += STEP_SECONDS
+        return None
+
+    def last(self) -> float:
+        return self.times[-1] if self.times else 0.0
+
+
+def median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
+
+
+__all__ = ["Durations", "Goodput", "median"]

@@ -1,0 +1,172 @@
+"""What a mesh is given to do while it is broken: our own workloads, or a job of the user's own.
+
+Runs in the submitting program. A workload ends by itself once it may; it tells the account and the
+goodput what arrived, and raises Stuck when nothing more is to be expected.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from stealmesh import Mesh
+from stealmesh_bench.chaos.figures import Goodput
+from stealmesh_bench.chaos.ledger import Ledger, noted_sleep
+from stealmesh_bench.chaos.scenario import CannotPlay
+from stealmesh_bench.workloads import uts
+
+ITEM_SECONDS = 0.01
+MAP_ITEMS = 20_000
+AHEAD_SECONDS = 0.5
+"""A stream is so far ahead of its results: enough to keep every worker busy."""
+TREE = "T1"
+
+
+class Stuck(BaseException):
+    """The job does not end. Not an Exception, so that the mesh is left without waiting for it."""
+
+
+@dataclass
+class Account:
+    """What a workload has seen so far."""
+
+    ledger: Ledger | None = field(default_factory=Ledger)
+    """None: there are no items that could be counted."""
+    goodput: Goodput = field(default_factory=Goodput)
+    flow: float = 0.0
+    """When work began to flow (time.monotonic)."""
+    lag_seconds: float = 0.0
+    """How much later than its time the last fault was done with: the work lasts as much longer."""
+    runs: int = 0
+    wrong: int = 0
+    failed: list[str] = field(default_factory=list)
+
+    def now(self) -> float:
+        return time.monotonic() - self.flow
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a workload."""
+
+    mesh: Mesh
+    nodes: int
+    account: Account
+    seconds: float
+    """For how long work is to flow."""
+    patience_seconds: float
+    """How much later it must have ended."""
+    log: str
+    """Where executions are noted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    name: str
+    perform: Callable[[Run], None]
+    prepare: Callable[[Mesh], None] = lambda mesh: None
+    """Before anything is broken."""
+
+
+def find(name: str, job: str) -> Workload:
+    """The workload of this name, or a job of the user's own, `module:function`."""
+    if not job:
+        return Workload(name, {"stream": _stream, "map": _map, "explore": _explore}[name])
+    function = _load(job)
+
+    def reference(mesh: Mesh) -> None:
+        """The answer of a run that nothing disturbs, unless the function says what it is."""
+        if not hasattr(function, "expected"):
+            function.expected = function(mesh)
+
+    return Workload(job, lambda run: _again_and_again(run, function, function.expected), reference)
+
+
+def _stream(run: Run) -> None:
+    """Tasks of 10 ms, as many as the mesh can do in this time."""
+    account = run.account
+    assert account.ledger is not None
+    capacity = run.nodes / ITEM_SECONDS
+    items = account.ledger.stream(
+        lambda: account.now() < run.seconds + account.lag_seconds, 2 * capacity
+    )
+    ahead = int(capacity * AHEAD_SECONDS)
+    _collect(run, items, ahead, 2 * run.seconds + run.patience_seconds)
+
+
+def _map(run: Run) -> None:
+    """A range of 20,000 tasks of 10 ms."""
+    assert run.account.ledger is not None
+    run.account.ledger.accept(MAP_ITEMS)
+    until = MAP_ITEMS * ITEM_SECONDS + run.patience_seconds
+    _collect(run, range(MAP_ITEMS), None, until)
+
+
+def _collect(run: Run, items: Iterable[int], ahead: int | None, until: float) -> None:
+    ledger, account = run.account.ledger, run.account
+    assert ledger is not None
+    task = partial(noted_sleep, run.log, ITEM_SECONDS)
+    results = run.mesh.map(task, items, ordered=False, buffersize=ahead, timeout=until)
+    try:
+        for item, value in results:
+            ledger.arrived(item, value)
+            account.goodput.add(account.now())
+    except TimeoutError:
+        raise Stuck(f"{ledger.accepted - ledger.lost} of {ledger.accepted} items came") from None
+
+
+def _explore(run: Run) -> None:
+    """The tree T1, again and again; every count must be the published one."""
+    tree = uts.TREES[TREE]
+
+    def search(mesh: Mesh) -> object:
+        counts = mesh.explore(uts.visitor(tree), [uts.root(tree)], uts.combine_counts).result()
+        return uts.Counts(*counts)
+
+    _again_and_again(run, search, tree.expected)
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CannotPlay(f"--job {path}: {error}") from None
+    if not callable(function):
+        raise CannotPlay(f"--job {path}: {name} cannot be called")
+    return function
+
+
+def _again_and_again(run: Run, function: Callable[[Mesh], Any], expected: Any) -> None:
+    """A whole job as often as the time allows, at least once; every answer is compared."""
+    account = run.account
+    account.ledger = None
+    while account.runs == 0 or account.now() < run.seconds:
+        said: list[Any] = []
+        raised: list[BaseException] = []
+
+        def once(said: list[Any] = said, raised: list[BaseException] = raised) -> None:
+            try:
+                said.append(function(run.mesh))
+            except BaseException as error:  # noqa: BLE001 - it is told as a breach
+                raised.append(error)
+
+        runner = threading.Thread(target=once, name="chaos-job", daemon=True)
+        runner.start()
+        runner.join(run.seconds + run.patience_seconds)
+        if runner.is_alive():
+            raise Stuck(f"run {account.runs + 1} of the job")
+        account.runs += 1
+        account.goodput.add(account.now())
+        if raised:
+            account.failed.append(f"the job raised {raised[0]!r}")
+            return
+        account.wrong += said[0] != expected

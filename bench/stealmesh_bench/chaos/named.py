@@ -1,0 +1,309 @@
+"""The named scenarios: what happens in each, to whom and when, drawn from a seed.
+
+Pure: the same name, seed and size give the same timetable. The Skype suite is after the great
+outage of December 2010 (half of all clients on one build, two fifths of them crashed, and with them
+a quarter of the supernodes; the herd of restarts took the rest).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from stealmesh_bench.chaos.scenario import CLIENT, Bounds, Fault, Scenario
+
+CALM_SECONDS = 3.0
+"""Work flows undisturbed for so long: what comes later is compared with it."""
+MEAN_LIFE_SECONDS = 4.0
+KILLERS_RESTART_SECONDS = 0.3
+PARTITION_SECONDS = 10.0
+SKYPE_BOUNDS = Bounds(
+    recovered_90_seconds=5.0,
+    recovered_97_seconds=15.0,
+    detection_p99_seconds=2.5,
+    agreed_seconds=15.0,
+    supernodes_restored_seconds=10.0,
+)
+
+SUPER_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=None, supernodes_restored_seconds=8.0)
+"""Those who watch are those who die, so only their return has a bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for."""
+
+    name: str
+    seed: int
+    nodes: int
+    seconds: float | None = None
+    target: str = "any"
+    silent: bool = False
+    """Machines go off where processes would be killed."""
+
+
+def draw(wanted: Wanted) -> Scenario:
+    """The timetable of this name, for this seed and size."""
+    rng = Random(f"{wanted.seed}/{wanted.name}/{wanted.nodes}")
+    return SCENARIOS[wanted.name].draw(wanted, rng)
+
+
+# ---------------------------------------------------------------- one node
+
+
+def _kill_one(wanted: Wanted, rng: Random) -> Scenario:
+    seconds = wanted.seconds or CALM_SECONDS + 7.0
+    bounds = Bounds(
+        recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0
+    )  # fmt: skip
+    at = CALM_SECONDS
+    if wanted.target == "submitter":
+        faults = [Fault(at, "rival"), Fault(at + 2.0, "kill-rival")]
+        at += 2.0
+        seconds = wanted.seconds or at + 16.0
+        # Its jobs are dropped when it has been gone for `owner_gone_seconds` (5 s).
+        bounds = Bounds(recovered_90_seconds=10.0, agreed_seconds=10.0)
+    else:
+        named = {"seed": (0,), "any": (rng.randrange(wanted.nodes),)}.get(wanted.target, ())
+        target = "" if named else wanted.target
+        faults = [Fault(at, _end(wanted), named, target)]
+    return Scenario(
+        "kill-one", wanted.seed, wanted.nodes, tuple(faults), seconds, bounds, at, at
+    )  # fmt: skip
+
+
+def _killers(wanted: Wanted, rng: Random) -> Scenario:
+    """Everybody but one dies and comes back, again and again; the survivor's memory is watched."""
+    seconds = wanted.seconds or 30.0
+    victims = range(1, wanted.nodes) if wanted.nodes > 1 else range(1)
+    faults = []
+    for number in victims:
+        at = 1.0 + rng.expovariate(1 / MEAN_LIFE_SECONDS)
+        while at < seconds:
+            faults.append(Fault(at, _end(wanted), (number,)))
+            faults.append(Fault(at + KILLERS_RESTART_SECONDS, "start", (number,)))
+            at += KILLERS_RESTART_SECONDS + rng.expovariate(1 / MEAN_LIFE_SECONDS)
+    bounds = Bounds(
+        detection_p99_seconds=2.5, agreed_seconds=15.0, run_twice_share=0.25, growth_mib=16.0
+    )
+    return Scenario(
+        "killers", wanted.seed, wanted.nodes, _sorted(faults), seconds, bounds,
+        agreement_from=max((f.at_seconds for f in faults), default=0.0), spared=(0,),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- silence and networks
+
+
+def _pauses(wanted: Wanted, rng: Random) -> Scenario:
+    """A tenth of all nodes stands still for 3 to 10 s, once each."""
+    count = max(1, round(wanted.nodes * 0.1))
+    faults = [
+        Fault(CALM_SECONDS + rng.uniform(0, 8.0), "pause", (number,), seconds=rng.uniform(3, 10))
+        for number in rng.sample(range(wanted.nodes), count)
+    ]
+    over = max(fault.at_seconds + fault.seconds for fault in faults)
+    bounds = Bounds(recovered_90_seconds=5.0, recovered_97_seconds=15.0, agreed_seconds=5.0)
+    return Scenario(
+        "pauses", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or over + 16.0,
+        bounds, over, over,
+    )  # fmt: skip
+
+
+def _partition(wanted: Wanted, rng: Random) -> Scenario:
+    """Two halves that cannot hear each other; the program is in one of them."""
+    numbers = list(range(wanted.nodes))
+    rng.shuffle(numbers)
+    left = (CLIENT, *sorted(numbers[: wanted.nodes // 2]))
+    right = tuple(sorted(numbers[wanted.nodes // 2 :]))
+    faults = (
+        Fault(CALM_SECONDS, "cut", left, seconds=PARTITION_SECONDS, others=right),
+        Fault(CALM_SECONDS, "cut", right, seconds=PARTITION_SECONDS, others=left),
+    )
+    healed = CALM_SECONDS + PARTITION_SECONDS
+    bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
+    return Scenario(
+        "partition", wanted.seed, wanted.nodes, faults, wanted.seconds or healed + 16.0, bounds,
+        healed, healed,
+    )  # fmt: skip
+
+
+def _one_way(wanted: Wanted, rng: Random) -> Scenario:
+    """An eighth of all nodes is heard by everybody and hears nobody."""
+    deaf = tuple(sorted(rng.sample(range(wanted.nodes), max(1, wanted.nodes // 8))))
+    others = (CLIENT, *(n for n in range(wanted.nodes) if n not in deaf))
+    fault = Fault(CALM_SECONDS, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
+    healed = CALM_SECONDS + PARTITION_SECONDS
+    bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
+    return Scenario(
+        "one-way", wanted.seed, wanted.nodes, (fault,), wanted.seconds or healed + 16.0, bounds,
+        healed, healed,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def _bootstrap(wanted: Wanted, rng: Random) -> Scenario:
+    """Everybody starts at the same moment and knows one seed."""
+    del rng
+    return Scenario(
+        "bootstrap", wanted.seed, wanted.nodes, (), wanted.seconds or 5.0,
+        Bounds(agreed_seconds=10.0), together=True,
+    )  # fmt: skip
+
+
+def _mass_restart(wanted: Wanted, rng: Random) -> Scenario:
+    """Every node is killed; every node comes back within two seconds and dials those it knew."""
+    everybody = tuple(range(wanted.nodes))
+    down = CALM_SECONDS + 1.0
+    faults = [Fault(CALM_SECONDS, _end(wanted), everybody)]
+    faults += [Fault(down + rng.uniform(0, 2.0), "start", (number,)) for number in everybody]
+    back = max(fault.at_seconds for fault in faults)
+    bounds = Bounds(
+        recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=15.0,
+    )  # fmt: skip
+    return Scenario(
+        "mass-restart", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or back + 16.0,
+        bounds, back, back,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- Skype, December 2010
+
+
+def _actual(wanted: Wanted, rng: Random) -> Scenario:
+    """Half of all nodes run one build; two fifths of them die within 10 s; all come back by 30 s."""
+    build = rng.sample(range(wanted.nodes), wanted.nodes // 2)
+    doomed = rng.sample(build, max(1, round(len(build) * 0.4)))
+    faults = [Fault(CALM_SECONDS + rng.uniform(0, 10.0), _end(wanted), (n,)) for n in doomed]
+    over = max(fault.at_seconds for fault in faults)
+    back = CALM_SECONDS + 28.0
+    faults += [Fault(back + rng.uniform(0, 2.0), "start", (number,)) for number in doomed]
+    return Scenario(
+        "skype-actual", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or back + 8.0,
+        SKYPE_BOUNDS, over, back + 2.0,
+    )  # fmt: skip
+
+
+def _doomed(wanted: Wanted, rng: Random) -> tuple[int, ...]:
+    """Two fifths of all nodes."""
+    return tuple(sorted(rng.sample(range(wanted.nodes), max(1, round(wanted.nodes * 0.4)))))
+
+
+def _card(wanted: Wanted, rng: Random) -> Scenario:
+    """Two fifths of all nodes die in one instant and stay dead."""
+    fault = Fault(CALM_SECONDS, _end(wanted), _doomed(wanted, rng))
+    return Scenario(
+        "skype-card", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
+        SKYPE_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+    )  # fmt: skip
+
+
+def _herd(wanted: Wanted, rng: Random) -> Scenario:
+    """The same, and all of them come back at once; half of them have forgotten whom they knew."""
+    doomed = _doomed(wanted, rng)
+    back = CALM_SECONDS + 1.0
+    faults = [Fault(CALM_SECONDS, _end(wanted), doomed)]
+    faults += [
+        Fault(back, "start", (number,), forgetful=place % 2 == 0)
+        for place, number in enumerate(doomed)
+    ]
+    return Scenario(
+        "skype-herd", wanted.seed, wanted.nodes, tuple(faults), wanted.seconds or back + 16.0,
+        SKYPE_BOUNDS, back, back,
+    )  # fmt: skip
+
+
+def _build(wanted: Wanted, rng: Random) -> Scenario:
+    """Every node of one build dies: half of the mesh."""
+    doomed = tuple(sorted(rng.sample(range(wanted.nodes), wanted.nodes // 2)))
+    fault = Fault(CALM_SECONDS, _end(wanted), doomed)
+    return Scenario(
+        "skype-build", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
+        SKYPE_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+    )  # fmt: skip
+
+
+def _super(wanted: Wanted, rng: Random) -> Scenario:
+    """Every supernode dies."""
+    del rng
+    fault = Fault(CALM_SECONDS, _end(wanted), target="supernode")
+    return Scenario(
+        "skype-super", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
+        SUPER_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- anything
+
+
+def _random(wanted: Wanted, rng: Random) -> Scenario:
+    """A dozen faults of every kind within ten seconds, all of them over soon."""
+    faults: list[Fault] = []
+    over = 0.0
+    for _ in range(12):
+        at = CALM_SECONDS + rng.uniform(0, 10.0)
+        some = tuple(sorted(rng.sample(range(wanted.nodes), rng.randint(1, 1 + wanted.nodes // 4))))
+        kind = rng.choice(
+            ("kill", "pause", "cut", "delay", "reset", "half-open", "corrupt", "drain")
+        )
+        seconds = rng.uniform(0.3, 5.0)
+        if kind in ("kill", "drain"):
+            back = at + (seconds if kind == "kill" else 8.0)
+            faults += [Fault(at, kind, some), Fault(back, "start", some)]
+            over = max(over, back)
+            continue
+        others = tuple(n for n in (CLIENT, *range(wanted.nodes)) if n not in some)
+        if kind == "cut" and rng.random() < 0.7:
+            faults.append(Fault(at, kind, others, seconds=seconds, others=some))
+        faults.append(
+            Fault(
+                at, kind, some, seconds=seconds, others=others if kind == "cut" else (),
+                delay_seconds=rng.uniform(0.01, 0.3) if kind == "delay" else 0.0,
+            )
+        )  # fmt: skip
+        over = max(over, at + seconds)
+    bounds = Bounds(recovered_90_seconds=15.0, agreed_seconds=15.0, false_verdicts=None)
+    return Scenario(
+        "random", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or over + 17.0,
+        bounds, over, over,
+    )  # fmt: skip
+
+
+def _end(wanted: Wanted) -> str:
+    return "silence" if wanted.silent else "kill"
+
+
+def _sorted(faults: list[Fault]) -> tuple[Fault, ...]:
+    return tuple(sorted(faults, key=lambda fault: fault.at_seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    draw: Callable[[Wanted, Random], Scenario]
+    nodes_min: int = 2
+
+    @property
+    def about(self) -> str:
+        return (
+            self.draw.__doc__ or "One node dies: of any role, or of the one that you name."
+        ).split("\n")[0]
+
+
+SCENARIOS = {
+    "kill-one": Named(_kill_one),
+    "killers": Named(_killers),
+    "pauses": Named(_pauses),
+    "partition": Named(_partition),
+    "one-way": Named(_one_way),
+    "bootstrap": Named(_bootstrap, 1),
+    "mass-restart": Named(_mass_restart, 1),
+    "skype-actual": Named(_actual, 4),
+    "skype-card": Named(_card),
+    "skype-herd": Named(_herd),
+    "skype-build": Named(_build),
+    "skype-super": Named(_super),
+    "random": Named(_random),
+}

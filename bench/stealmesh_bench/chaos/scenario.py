@@ -1,0 +1,121 @@
+"""What a scenario is: a timetable of faults as plain data, and what must come out of it.
+
+Decides nothing and does nothing: whoever plays a scenario (`simulated`, `real`) performs its faults
+at their times, counted from the moment at which work flows. Nodes are numbered from 0; number 0 is
+the seed of all others. The program that submits is CLIENT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+CLIENT = -1
+
+KINDS = {
+    "kill": "the process ends at once (SIGKILL)",
+    "silence": "the machine goes off: not even a refusal comes back",
+    "start": "a new life at the same address",
+    "pause": "the process stands still for a while (SIGSTOP, SIGCONT)",
+    "drain": "the process is asked to leave (SIGTERM)",
+    "cut": "nothing gets from `nodes` to `others` for a while",
+    "delay": "all that these nodes say and hear is late for a while",
+    "reset": "all connections of these nodes break",
+    "half-open": "their peers are not told that the connections of these nodes are gone",
+    "corrupt": "one octet of what these nodes are sent is flipped",
+    "rival": "a second program submits work that goes first",
+    "kill-rival": "that program is killed",
+}
+PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})
+"""Kinds that real processes suffer only with a proxy in front of each."""
+TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "any")
+ENTRY = 1
+"""The node through which the program joins (of several)."""
+
+
+class CannotPlay(Exception):
+    """This scenario cannot be played as it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that goes wrong, or is put right again."""
+
+    at_seconds: float
+    kind: str
+    nodes: tuple[int, ...] = ()
+    target: str = ""
+    """Instead of `nodes`: whoever plays this part when the time has come."""
+    seconds: float = 0.0
+    """For how long, where a fault passes by itself."""
+    others: tuple[int, ...] = ()
+    delay_seconds: float = 0.0
+    forgetful: bool = False
+    """Of a start: it remembers nobody but the seed."""
+
+    def __post_init__(self) -> None:
+        assert self.kind in KINDS, self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a figure must not exceed; None: it is only reported."""
+
+    recovered_90_seconds: float | None = None
+    recovered_97_seconds: float | None = None
+    detection_p99_seconds: float | None = None
+    agreed_seconds: float | None = None
+    supernodes_restored_seconds: float | None = None
+    false_verdicts: int | None = 0
+    run_twice_share: float | None = None
+    growth_mib: float | None = None
+    """Memory of the submitter and of nodes that are left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One drawn scenario."""
+
+    name: str
+    seed: int
+    nodes: int
+    faults: tuple[Fault, ...]
+    seconds: float
+    """For how long work is kept flowing."""
+    bounds: Bounds
+    recovery_from: float | None = None
+    """When the clock of the recovery begins to run; None: there is nothing to recover from."""
+    agreement_from: float = 0.0
+    """When nothing is wrong any more with the membership."""
+    together: bool = False
+    """All nodes start at the same moment, knowing only the seed."""
+    spared: tuple[int, ...] = ()
+    """Nodes that nothing happens to."""
+
+    @property
+    def proxied(self) -> bool:
+        return any(fault.kind in PROXIED for fault in self.faults)
+
+    def up_at(self, seconds: float) -> float:
+        """How many nodes are to be at work then, as far as the timetable can say."""
+        up = [True] * self.nodes
+        count = float(self.nodes)
+        for fault in sorted(self.faults, key=lambda each: each.at_seconds):
+            if fault.at_seconds > seconds:
+                break
+            ends = fault.kind in ("kill", "silence", "drain")
+            if fault.target:
+                # Whoever it will be: one fewer. The submitter of the scenario itself goes on.
+                count -= ends
+            for number in fault.nodes:
+                if ends and up[number]:
+                    up[number], count = False, count - 1
+                elif fault.kind == "start" and not up[number]:
+                    up[number], count = True, count + 1
+        return max(0.0, count)
+
+    def node_seconds(self) -> float:
+        """Node time at work until the end: how much work it takes to keep everybody busy."""
+        edges = sorted({0.0, self.seconds, *(fault.at_seconds for fault in self.faults)})
+        inside = [edge for edge in edges if edge <= self.seconds]
+        return sum((end - begin) * self.up_at(begin) for begin, end in pairwise(inside))

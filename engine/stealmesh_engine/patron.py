@@ -1,0 +1,247 @@
+"""A client's side of durable jobs: it launches them, finds their home again, and fetches results.
+
+Decides whom to ask for a home, when to ask somebody else, and what has to be said again to a new
+home. Refuses to know what the program does with results, and keeps none: the position up to
+which the program has them is all that there is to know, so a client may end and another go on.
+
+What was not accepted yet is kept and said again to the next home; a repeated launch or block
+changes nothing. Asking for results is a question without memory on either side, repeated with
+every beat until it is answered.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from stealmesh_engine import effects as fx
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Effect
+from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
+from stealmesh_engine.links import Links
+from stealmesh_engine.rendezvous import ranked
+from stealmesh_engine.succession import sought_at
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import (
+    Abolish,
+    Accepted,
+    Block,
+    Fetch,
+    Fetched,
+    Here,
+    Launch,
+    Seek,
+    Standing,
+    Supply,
+)
+
+UNANSWERED_SECONDS = 2.0
+"""A home that answers nothing for so long makes us look for another."""
+LAUNCH_AGAIN_SECONDS = 1.5
+"""Nobody answers for a job that was not accepted: launch it at the next node."""
+
+
+@dataclass(slots=True)
+class Patronage:
+    """One durable job that the program follows."""
+
+    launch: Launch | None = None
+    """What to say to its first home; None once it is accepted, or if somebody else launched it."""
+    blocks: deque[tuple[Block, bytes]] = field(default_factory=deque)
+    """Said, and not accepted."""
+    closed: bool = False
+    """The program has said that there is no more."""
+    accepted_closed: bool = False
+    home: PeerId | None = None
+    lo: int = 0
+    want: bool = False
+    asked_since: float | None = None
+    """Since when the home owes us an answer."""
+    lost_since: float = 0.0
+    """Since when there is no home that we know of, and nobody who might become one."""
+    abolished: bool = False
+    tried: dict[PeerId, None] = field(default_factory=dict)
+    """Where it was to be launched, in vain."""
+
+
+class Patron:
+    """All durable jobs of this client."""
+
+    def __init__(self, config: Config, links: Links, effects: list[Effect]) -> None:
+        self.config = config
+        self.links = links
+        self.effects = effects
+        self.jobs: dict[JobId, Patronage] = {}
+
+    # ------------------------------------------------------------ the program's wishes
+
+    def launch(self, event: LaunchJob, now: float) -> None:
+        launch = Launch(event.spec, event.total, event.functions)
+        mine = Patronage(launch, lost_since=now, closed=bool(event.spec.step))
+        mine.accepted_closed = mine.closed
+        self.jobs[event.spec.job] = mine
+        self._launch_somewhere(event.spec.job, mine, now)
+
+    def attach(self, event: AttachJob, now: float) -> None:
+        if event.job not in self.jobs:
+            mine = Patronage(lost_since=now, closed=True, accepted_closed=True)
+            self.jobs[event.job] = mine
+            self._seek(event.job, now)
+
+    def supply(self, event: SupplyJob, now: float) -> None:
+        mine = self.jobs.get(event.job)
+        if mine is None:
+            return
+        blocks, blobs = [], []
+        if event.block is not None:
+            mine.blocks.append((event.block, event.blob))
+            blocks, blobs = [event.block], [event.blob]
+        mine.closed = mine.closed or event.closed
+        if mine.home is not None:
+            self.links.send(mine.home, Supply(event.job, blocks, event.closed, blobs), now)
+
+    def fetch(self, event: FetchResults, now: float) -> None:
+        mine = self.jobs.get(event.job)
+        if mine is not None:
+            mine.lo, mine.want = event.lo, event.want
+            self._ask(event.job, mine, now)
+
+    def abolish(self, event: AbolishJob, now: float) -> None:
+        mine = self.jobs.get(event.job)
+        if mine is not None:
+            mine.abolished = True
+            if mine.home is not None:
+                self.links.send(mine.home, Abolish(event.job), now)
+
+    # ------------------------------------------------------------ what homes say
+
+    def accepted(self, home: PeerId, message: Accepted, now: float) -> None:
+        mine = self.jobs.get(message.job)
+        if mine is None:
+            return
+        if message.refusal:
+            if mine.launch is None:
+                return  # somebody else has it
+            del self.jobs[message.job]
+        else:
+            mine.launch = None
+            self._answered(message.job, mine, home, now)
+            mine.accepted_closed = mine.accepted_closed or message.closed
+            while mine.blocks and mine.blocks[0][0].hi <= message.upto:
+                mine.blocks.popleft()
+        self.effects.append(fx.Accepted(message.job, message.upto, message.closed, message.refusal))
+
+    def fetched(self, home: PeerId, message: Fetched, now: float) -> None:
+        mine = self.jobs.get(message.job)
+        if mine is None:
+            return
+        self._answered(message.job, mine, home, now)
+        if message.lo != mine.lo:
+            return  # asked for before the program went on
+        if message.results:
+            # An answer to a question that was repeated must not come to the program twice.
+            mine.lo, mine.want = message.results[-1].hi, False  # until it asks for more
+        self.effects.append(
+            fx.Results(
+                message.job,
+                message.lo,
+                message.line,
+                message.results,
+                message.blobs,
+                message.closed,
+                message.missing,
+            )
+        )
+
+    def here(self, peer: PeerId, message: Here, now: float) -> None:
+        """An answer to the question who knows the job."""
+        job, mine = message.job, self.jobs.get(message.job)
+        if mine is None:
+            return
+        if message.standing is Standing.GONE:
+            self._give_up(job, message.why)
+        elif message.standing is Standing.LEADS:
+            if mine.home != peer:
+                self._found(job, mine, peer, now)
+        elif peer == mine.home:
+            # It only keeps the job: there is, or will be, a home elsewhere.
+            mine.home, mine.lost_since = None, now
+            self._seek(job, now)
+        elif mine.home is None:
+            mine.lost_since = now  # somebody has it: it need only be waited for
+            if self.links.view.is_alive(message.reign.primary):
+                self.links.send(message.reign.primary, Seek(job), now)  # it need not be a supernode
+
+    # ------------------------------------------------------------ time and losses
+
+    def beat(self, now: float) -> None:
+        for job, mine in list(self.jobs.items()):
+            asked = mine.asked_since
+            if mine.home is not None and asked is not None and now - asked > UNANSWERED_SECONDS:
+                mine.home, mine.lost_since = None, now
+            if mine.home is not None:
+                if mine.launch is None:
+                    self._ask(job, mine, now)
+            elif mine.launch is not None and now - mine.lost_since > LAUNCH_AGAIN_SECONDS:
+                self._launch_somewhere(job, mine, now)
+            elif now - mine.lost_since > self.config.home_patience_seconds:
+                self._give_up(job, "nobody knows it")
+            else:
+                self._seek(job, now)
+
+    def peer_gone(self, peer: PeerId, now: float) -> None:
+        """It is dead, or has forgotten what we said: look for the next home."""
+        for job, mine in self.jobs.items():
+            if mine.home == peer:
+                mine.home, mine.lost_since = None, now
+                self._seek(job, now)
+
+    # ------------------------------------------------------------ inside
+
+    def _launch_somewhere(self, job: JobId, mine: Patronage, now: float) -> None:
+        """At the node most responsible for it, of those that we can talk to and did not try yet."""
+        assert mine.launch is not None
+        candidates = [p for p in ranked(job, self.links.view.supers()) if self.links.is_ready(p)]
+        if not candidates:
+            return
+        fresh = [peer for peer in candidates if peer not in mine.tried]
+        if not fresh:
+            mine.tried.clear()
+        home = (fresh or candidates)[0]
+        mine.tried[home] = None
+        self._found(job, mine, home, now)
+
+    def _answered(self, job: JobId, mine: Patronage, home: PeerId, now: float) -> None:
+        """A home has spoken; one that we had given up, or did not know, has not heard everything."""
+        if mine.home != home:
+            self._found(job, mine, home, now)
+        mine.asked_since = None
+
+    def _found(self, job: JobId, mine: Patronage, home: PeerId, now: float) -> None:
+        """Say to this home whatever no home has accepted."""
+        mine.home, mine.asked_since = home, None
+        if mine.launch is not None:
+            mine.asked_since = now
+            self.links.send(home, mine.launch, now)
+        blocks = list(mine.blocks)
+        for block, blob in blocks:
+            self.links.send(home, Supply(job, [block], False, [blob]), now)
+        if mine.closed and not mine.accepted_closed:
+            self.links.send(home, Supply(job, [], True), now)
+        if mine.abolished:
+            self.links.send(home, Abolish(job), now)
+        if mine.launch is None:
+            self._ask(job, mine, now)
+
+    def _ask(self, job: JobId, mine: Patronage, now: float) -> None:
+        if mine.home is not None:
+            mine.asked_since = now if mine.asked_since is None else mine.asked_since
+            self.links.send(mine.home, Fetch(job, mine.lo, mine.want), now)
+
+    def _seek(self, job: JobId, now: float) -> None:
+        for peer in sought_at(job, self.links):
+            self.links.send(peer, Seek(job), now)
+
+    def _give_up(self, job: JobId, why: str) -> None:
+        del self.jobs[job]
+        self.effects.append(fx.JobGone(job, why))

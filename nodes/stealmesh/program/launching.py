@@ -1,0 +1,76 @@
+"""Starting durable jobs: what is shipped, what is said, and when the program may believe in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from stealmesh.functions import Shipped, Shipper
+from stealmesh.futures import Future
+from stealmesh.program.durable import Job, supply
+from stealmesh.program.link import ProgramLink
+from stealmesh.tasks import is_vectorized
+from stealmesh_engine.events import LaunchJob
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+
+class SpecMaker(Protocol):
+    """Makes the specification of a job with the options of a view."""
+
+    def __call__(
+        self,
+        kind: JobKind,
+        shipped: Shipped,
+        fn: Callable[..., Any],
+        domain: range | None,
+        *,
+        combiner: Shipped | None,
+        vectorized: bool,
+    ) -> JobSpec: ...
+
+
+def launch(
+    link: ProgramLink,
+    shipper: Shipper,
+    make_spec: SpecMaker,
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    combine: Callable[[Any, Any], Any] | None,
+    initial: Any,
+) -> Job:
+    """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
+    shipped = shipper.ship(fn)
+    combiner = None if combine is None else shipper.ship(combine)
+    a_range = items if isinstance(items, range) else None
+    kind = JobKind.MAP if combine is None else JobKind.REDUCE
+    vectorized = is_vectorized(fn)
+    spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
+    functions = [each.blob for each in (shipped, combiner) if each is not None]
+    job = Job(link, spec.job, combine, initial)
+    total = 0 if a_range is None else len(a_range)
+    link.follow(spec.job, job, LaunchJob(spec, total, functions))
+    if a_range is not None:
+        job.await_accepted(total, whole=True)
+        return job
+    try:
+        supply(job, link, spec.name, items, spec.job)
+    except BaseException:
+        job.cancel()
+        raise
+    return job
+
+
+def value_later(link: ProgramLink, job: Job) -> Future[Any]:
+    """The future of what a durable job comes to."""
+    future: Future[Any] = Future(link.condition)
+    future.set_running_or_notify_cancel()
+
+    def settle() -> None:
+        try:
+            future.set_result(job.result())
+        except BaseException as error:  # noqa: BLE001  the task's exception: it is the caller's
+            future.set_exception(error)
+
+    threading.Thread(target=settle, name="stealmesh-durable", daemon=True).start()
+    return future

@@ -1,0 +1,209 @@
+"""Chaos on real processes, small: it passes, it bites, and it leaves nobody behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stealmesh_bench.chaos import real
+from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
+
+pytestmark = pytest.mark.real
+
+PATIENCE_SECONDS = 60.0
+
+JOBS = """
+import time
+
+def slow_square(x):
+    time.sleep(0.01)
+    return x * x
+
+def squares(mesh):
+    return sum(mesh.map(slow_square, range(300)))
+
+squares.expected = sum(x * x for x in range(300))
+
+def reference(mesh):
+    return len(set(mesh.map(slow_square, range(200))))
+
+def wrong(mesh):
+    return sum(mesh.map(slow_square, range(100))) + 1
+
+wrong.expected = sum(x * x for x in range(100))
+
+def failing(mesh):
+    return sum(mesh.map(len, [1]))
+
+failing.expected = 0
+"""
+
+
+def chaos(*words: str, cwd: Path | None = None) -> tuple[int, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "stealmesh", "chaos", "--json", "--seed", "3", *words],
+        capture_output=True,
+        cwd=cwd,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.stdout, done.stderr.decode()
+    said: dict[str, Any] = json.loads(done.stdout)
+    return done.returncode, said
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_one_of_three_dies(tmp_path: Path) -> None:
+    picture = tmp_path / "run.svg"
+    status, said = chaos(
+        "--nodes", "3", "--target", "victim", "--seconds", "4.5", "--plot", str(picture)
+    )
+    # The clock of a busy machine is no witness: what must not happen is.
+    slow = ("recovered", "detection", "agreed")
+    assert [breach for breach in said["verdict"] if not breach.startswith(slow)] in (
+        [],
+        list("pass"),
+    )
+    assert status in (0, 1)
+    assert (said["killed"], said["lost"], said["duplicated"], said["stuck"]) == (1, 0, 0, 0)
+    assert said["accepted"] > 100
+    assert said["detection_p50_s"] is not None
+    assert said["sim"] is False
+    assert "victim" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    [
+        ("wrong", 1),
+        pytest.param("squares", 0, marks=pytest.mark.slow),
+        pytest.param("reference", 0, marks=pytest.mark.slow),
+        pytest.param("failing", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_users_own_job_is_compared_with_its_answer(
+    tmp_path: Path, name: str, verdict: int
+) -> None:
+    (tmp_path / "mine.py").write_text(JOBS)
+    status, said = chaos(
+        "--scenario", "bootstrap", "--nodes", "2", "--seconds", "1", "--job", f"mine:{name}",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert status == verdict, said
+    assert said["workload"] == f"mine:{name}"
+    assert said["wrong"] == (said["accepted"] if name == "wrong" else 0)
+    assert said["lost"] == (1 if name == "failing" else 0)
+    assert said["replay"].endswith(f"--job mine:{name}")
+
+
+@pytest.mark.slow
+def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All nodes die and none comes back: the run notices, says so, and does not wait for ever."""
+    monkeypatch.setattr(real, "PATIENCE_SECONDS", 3.0)
+    fault = Fault(1.0, "kill", (0, 1))
+    scenario = Scenario("kill-one", 1, 2, (fault,), 3.0, Bounds(), agreement_from=1.0)
+    report = real.play(scenario, "again")
+    assert report.stuck == 1
+    assert any(breach.startswith("progress") for breach in report.breaches)
+    assert report.lost == 0
+
+
+def test_what_cannot_be_played_is_wrong_usage() -> None:
+    for words in (["--job", "no.such:thing"], ["--job", "os"], ["--scenario", "full-stop"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "stealmesh", "chaos", *words], capture_output=True
+        )
+        assert done.returncode == 2
+        assert b"stealmesh chaos: " in done.stderr
+
+
+# ---------------------------------------------------------------- nobody is left behind
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose name leaves room for local sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as made:
+        yield Path(made)
+
+
+@contextlib.contextmanager
+def running(directory: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A run in the middle of its timetable."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stealmesh", "chaos", "--nodes", "3", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(directory)},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def all_below(root: int) -> set[int]:
+    """The process and all its descendants."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has just ended
+                stat = (entry / "stat").read_text()
+                parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def is_there(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def test_ctrl_c_takes_everybody_down(short: Path) -> None:
+    with running(short, "--scenario", "pauses", "--seed", "24") as process:
+        # Ourselves, the proxy or none, three nodes, three nurseries, three workers; one stands still.
+        until(lambda: any(map(is_stopped, all_below(process.pid))))
+        everybody = all_below(process.pid)
+        assert len(everybody) >= 10
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE_SECONDS) == 130
+        until(lambda: not any(map(is_there, everybody)))
+    assert list(short.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_takes_everybody_down(short: Path) -> None:
+    """Also a node that stands still at that moment, and the proxy."""
+    with running(short, "--scenario", "pauses", "--seed", "24") as process:
+        until(lambda: any(map(is_stopped, all_below(process.pid))))
+        everybody = all_below(process.pid)
+        process.kill()
+        until(lambda: not any(map(is_there, everybody)))

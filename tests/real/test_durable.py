@@ -1,0 +1,280 @@
+"""Durable jobs over real processes, sockets and disks, all of which are killed with SIGKILL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import operator
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.real import tasks
+
+import stealmesh
+from stealmesh.security import MeshKey
+
+pytestmark = pytest.mark.real
+PATIENCE_SECONDS = 60.0
+
+
+class Nodes:
+    """Nodes at fixed addresses with disks of their own; killed and started again at will."""
+
+    def __init__(self, directory: Path, count: int) -> None:
+        self.directory = directory
+        self.key = directory / "mesh.key"
+        MeshKey.generate().save(self.key)
+        self.addresses = [f"tcp://127.0.0.1:{port}" for port in _free_ports(count)]
+        self.processes: dict[int, subprocess.Popen[str]] = {}
+        self._said: list[Path] = []
+
+    def start(self, number: int) -> None:
+        seeds = [part for address in self.addresses for part in ("--seed", address)]
+        said = self.directory / f"node{number}-{len(self._said)}.log"
+        self._said.append(said)
+        with said.open("w") as log:
+            self.processes[number] = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "stealmesh", "node", "--nworkers", "1"),
+                    *("--listen", self.addresses[number], "--key-file", str(self.key), *seeds),
+                    *("--state", str(self.directory / f"state{number}")),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+            )
+
+    def listening(self) -> None:
+        """Wait until those that were started last can be dialled."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        for said in self._said[-len(self.processes) :]:
+            while "listens at" not in said.read_text():
+                assert time.monotonic() < deadline, said.read_text()
+                time.sleep(0.01)
+
+    def kill(self, number: int) -> None:
+        process = self.processes.pop(number)
+        process.kill()
+        process.wait()
+
+    def stop(self) -> None:
+        for number in list(self.processes):
+            with contextlib.suppress(ProcessLookupError):
+                self.kill(number)
+
+    def mesh(self, *numbers: int) -> stealmesh.Mesh:
+        """A client that knows these nodes (or all)."""
+        seeds = [self.addresses[number] for number in numbers or range(len(self.addresses))]
+        return stealmesh.Mesh(seeds, key=str(self.key))
+
+    def complete(self, mesh: stealmesh.Mesh) -> None:
+        """Wait until as many nodes as there are processes know each other."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(_nodes_of(mesh)) < len(self.processes):
+            assert time.monotonic() < deadline, [each.read_text() for each in self._said]
+            time.sleep(0.05)
+
+    def home_of(self, mesh: stealmesh.Mesh, job: stealmesh.Job) -> int:
+        """The number of the node that leads this job."""
+        by_address = {address: number for number, address in enumerate(self.addresses)}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            for node in _nodes_of(mesh):
+                if job.id in node.get("leads", []):
+                    return by_address[node["address"]]
+            time.sleep(0.05)
+        raise AssertionError("nobody leads the job")
+
+
+def _nodes_of(mesh: stealmesh.Mesh) -> list[dict[str, Any]]:
+    return [node for node in mesh.status()["nodes"] if node["role"] != "client"]
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    three = Nodes(tmp_path, 3)
+    for number in range(3):
+        three.start(number)
+    try:
+        three.listening()
+        yield three
+    finally:
+        three.stop()
+
+
+def runs_of(log: Path) -> Counter[int]:
+    return Counter(int(line) for line in log.read_text().split())
+
+
+SUBMITTER = """
+import sys, stealmesh
+from tests.real import tasks
+seed, key, log, count = sys.argv[1:]
+mesh = stealmesh.Mesh(seed, key=key)
+job = mesh.launch(tasks.log_and_doze, ((log, number) for number in range(int(count))))
+print(job.id, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_submitter_is_killed_and_another_program_collects(nodes: Nodes, tmp_path: Path) -> None:
+    log = tmp_path / "runs"
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+    root = str(Path(tasks.__file__).parents[2])
+    submitter = subprocess.Popen(
+        [sys.executable, "-c", SUBMITTER, nodes.addresses[0], str(nodes.key), str(log), "300"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], root])},
+    )
+    assert submitter.stdout is not None
+    assert submitter.stdin is not None
+    try:
+        job_id = submitter.stdout.readline().strip()
+        submitter.send_signal(signal.SIGKILL)
+        submitter.wait()
+    finally:
+        submitter.stdout.close()
+        submitter.stdin.close()
+    with nodes.mesh(2) as mesh:
+        job = mesh.attach(job_id)
+        assert job.result(timeout=PATIENCE_SECONDS) == list(range(300))
+        assert job.wait(5)
+        assert job.progress().done == 300
+        (line,) = [line for line in mesh.status()["jobs"] if line["id"] == job_id]
+        assert (line["kind"], line["state"], line["durable"]) == ("map", "done", True)
+        assert [each.id for each in mesh.jobs()] == [job_id]
+    assert set(runs_of(log).values()) == {1}
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_the_home_is_killed(nodes: Nodes, tmp_path: Path, fraction: float) -> None:
+    log = tmp_path / "runs"
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.log_and_doze, [(str(log), number) for number in range(240)])
+        results = job.results(timeout=PATIENCE_SECONDS)
+        early = [next(results) for _ in range(int(240 * fraction))]
+        nodes.kill(nodes.home_of(mesh, job))
+        assert early + list(results) == list(range(240))
+    runs = runs_of(log)
+    assert set(runs) == set(range(240))
+    assert all(runs[number] == 1 for number in early)
+    assert sum(runs.values()) - 240 <= 40, "only what the dead node had may run again"
+
+
+def test_everything_is_killed_and_started_again(nodes: Nodes, tmp_path: Path) -> None:
+    """A full stop half-way; the job goes on where it was, for a program that knows only its id."""
+    log = tmp_path / "runs"
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.log_and_doze, [(str(log), number) for number in range(300)])
+        job_id = job.id
+        results = job.results(timeout=PATIENCE_SECONDS)
+        credited = [next(results) for _ in range(150)]
+        nodes.stop()
+    for number in (2, 0, 1):
+        nodes.start(number)
+    nodes.listening()
+    with nodes.mesh() as mesh:
+        again = mesh.attach(job_id)
+        assert again.result(timeout=PATIENCE_SECONDS) == list(range(300))
+    runs = runs_of(log)
+    assert set(runs) == set(range(300))
+    assert [number for number in credited if runs[number] != 1] == []
+
+
+def test_a_reduction_survives_its_home(nodes: Nodes) -> None:
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.doze, range(200), operator.add)
+        while job.progress().done < 60:
+            job.wait(0.05)
+        nodes.kill(nodes.home_of(mesh, job))
+        assert job.result(timeout=PATIENCE_SECONDS) == sum(range(200))
+
+
+def test_a_cancelled_job_ends(nodes: Nodes) -> None:
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.doze, range(10**6))
+        assert not job.done()
+        job.cancel()
+        assert job.wait(PATIENCE_SECONDS)
+        with pytest.raises(CancelledError):
+            job.result()
+
+
+def test_a_task_s_own_exception_reaches_whoever_collects(nodes: Nodes) -> None:
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.raise_on_five, range(10))
+        results = job.results(timeout=PATIENCE_SECONDS)
+        assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
+        with pytest.raises(ValueError, match="five is right out"):
+            next(results)
+        assert job.wait(PATIENCE_SECONDS)
+        assert job.progress().failed == 1
+
+
+def test_a_client_whose_entry_node_dies_goes_on_through_another(nodes: Nodes) -> None:
+    """It was told one address only; attached jobs and new ones both go on."""
+    with nodes.mesh(0) as mesh:
+        nodes.complete(mesh)
+        futures = [mesh.submit(tasks.doze, number) for number in range(100)]
+        futures[10].result(timeout=PATIENCE_SECONDS)
+        nodes.kill(0)
+        assert [future.result(timeout=PATIENCE_SECONDS) for future in futures] == list(range(100))
+        assert mesh.submit(tasks.double, 21).result(timeout=PATIENCE_SECONDS) == 42
+        assert mesh.launch(tasks.double, range(50)).result(timeout=PATIENCE_SECONDS) == [
+            2 * number for number in range(50)
+        ]
+
+
+def test_no_such_job(nodes: Nodes) -> None:
+    with stealmesh.Mesh(
+        nodes.addresses, key=str(nodes.key), config={"home_patience_seconds": 2.0}
+    ) as mesh:
+        with pytest.raises(stealmesh.JobLost, match="nobody knows it"):
+            mesh.attach("00" * 20).result(timeout=PATIENCE_SECONDS)
+        with pytest.raises(ValueError, match="not a job id"):
+            mesh.attach("soup")
+
+
+def test_what_cannot_be_durable_says_so(nodes: Nodes) -> None:
+    with nodes.mesh() as mesh:
+        nodes.complete(mesh)
+        view = mesh.options(durable=True)
+        assert list(view.map(operator.add, [1, 2], [3, 4])) == [4, 6]
+        assert view.map_reduce(tasks.double, range(10), operator.add).result(30) == 90
+        with pytest.raises(ValueError, match="launch"):
+            view.submit(tasks.double, 1)
+        with pytest.raises(stealmesh.CannotShip):
+            mesh.launch(tasks.double, [1, 2, lambda: os.abort() if json else None, _Unpicklable()])
+        assert json.dumps(mesh.status()["jobs"])
+
+
+class _Unpicklable:
+    def __reduce__(self) -> str:
+        raise TypeError("not me")

@@ -1,0 +1,37 @@
+"""Random worlds with durable jobs. A failure's message is the command that repeats it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh.virtual.durable_worlds import run
+from stealmesh_bench.seeds import replay
+
+FOUND = [5, 38, 42, 1066, 1187, 1191, 1196, 1227, 1354, 2009, 2022]
+"""Worlds that once broke a promise."""
+FIRST = 1
+WORLDS = 40
+TOGETHER = 5
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+def test_random_worlds_with_durable_jobs(first: int) -> None:
+    for seed in range(first, first + TOGETHER):
+        _holds(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_worlds_that_once_broke_a_promise(seed: int) -> None:
+    _holds(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_random_worlds_with_durable_jobs() -> None:
+    for seed in range(100_001, 101_001):
+        _holds(seed)
+
+
+def _holds(seed: int) -> None:
+    outcome = run(seed)
+    assert not outcome.breach, f"{outcome.breach}\n    {replay(seed, durable=True)}"
