@@ -57,8 +57,8 @@ def measure(part: str, nodes: int, options: argparse.Namespace) -> dict[str, flo
             "all_supernodes_p99_s": found.everybody_p99, "missed": found.missed,
         }  # fmt: skip
     if part == "pauses":
-        false, hours = scale.false_verdicts(nodes, node_hours=options.node_hours, seed=seed)
-        return {"false_verdicts": false, "node_hours": hours}
+        false, still, hours = scale.false_verdicts(nodes, node_hours=options.node_hours, seed=seed)
+        return {"false_verdicts": false, "on_nodes_standing_still": still, "node_hours": hours}
     if part == "load":
         cost = scale.load(nodes, workers=options.workers, seed=seed)
         return {

@@ -384,8 +384,7 @@ class NodeCore:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
         if self.view.told is not None and self.view.size > EVERYBODY_MAX:
-            owners = {held.spec.owner for held in self.holder.jobs.values()}
-            self.links.release({*wanted, *self.life.observers, *owners}, now)
+            self.links.release({*wanted, *self.life.observers, *self._owners(now)}, now)
 
     def _bereft(self, peer: PeerId, now: float) -> None:
         """Consequences of a peer's end, whatever its kind."""

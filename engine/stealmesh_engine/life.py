@@ -415,7 +415,9 @@ class Life:
         self.detector.wait(peer, now)
         if self._doubts_itself(now):
             return
+        # Who has stood still itself may have lost the link meanwhile: then others have found it out.
         stalled = suspicion.listening and self.links.is_ready(peer)
+        stalled = stalled or not self.view.is_well(peer)
         votes = 1
         others = self._hearing_observers(peer)
         for other in others:

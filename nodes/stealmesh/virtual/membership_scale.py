@@ -16,6 +16,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
 from stealmesh_engine.homes import supers_wanted
 from stealmesh_protocol import codec
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Role
 
 SETTLE_SECONDS = 4.0
@@ -119,10 +120,15 @@ def detection(
 
 def false_verdicts(
     nodes: int, *, node_hours: float = 10.0, seed: int = 1, config: Config | None = None
-) -> tuple[int, float]:
+) -> tuple[int, int, float]:
     """Every 40 s each node stands still once, with a chance of 10 %, for 3 to 10 s; nobody dies.
-    Returns how many were declared dead all the same, and in how many node-hours."""
+    Returns how many were declared dead though they were running, how many while they stood still,
+    and in how many node-hours."""
     world, members = mesh(nodes, seed=seed, config=config)
+    by_id = {process.member.id: process for process in members}
+    accused: list[bool] = []
+    for process in members:
+        _overhear(process, lambda peer: accused.append(by_id[peer].paused))
     rng = Random(f"{seed}/pauses")
     until_time = world.now + node_hours * 3600 / nodes
     begun = world.now
@@ -134,8 +140,19 @@ def false_verdicts(
                 world.at(at, world.pause, process)
                 world.at(at + seconds, world.resume, process)
         world.run(world.now + 40.0)
-    declared = sum(p.core.counters.get("peers-declared-dead", 0) for p in members)
-    return declared, (world.now - begun) * nodes / 3600
+    return accused.count(False), accused.count(True), (world.now - begun) * nodes / 3600
+
+
+def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
+    """Be told of every verdict of this process."""
+    life = process.core.life
+    dead = life.dead
+
+    def declares(peer: PeerId, now: float, why: str) -> None:
+        told(peer)
+        dead(peer, now, why)
+
+    life.dead = declares  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------- cost
