@@ -104,6 +104,9 @@ class Lead:
         """Somebody has fetched everything below."""
         self.dirty = False
         """Something is to be told to the keepers, or may have become safe."""
+        self.closes_at: int | None = None
+        """A client has said how many items there are; some may not be here yet."""
+        self._short_since: float | None = None
         self._news = News()
         self._notices: list[tuple[PeerId, tuple[int, int]]] = []
         self._accepts: dict[PeerId, None] = {}
@@ -181,7 +184,7 @@ class Lead:
         self._enter(news.results)
         self._news.blocks += news.blocks
         self._news.functions += news.functions
-        self._news.header |= news.header
+        self._news.header |= news.header | self._close()
         job = self.owner.jobs.get(self.copy.spec.job)
         if job is not None and self.copy.state:
             self.owner.abandon(job, now)
@@ -192,21 +195,43 @@ class Lead:
                 self._note(job, job.ledger, kept.lo, kept.hi, now)
             self._grow(job, job.ledger, now)
             job.failed = self.copy.failed
-            job.open_ended = not self.copy.closed
+            # The word that there is no more may come before the last of it.
+            job.open_ended = not self.copy.closed or job.ledger.total < self.copy.total
             self.owner.work_changed(job.spec.job, now)
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
         """More items came from a client, or the word that there are no more."""
         copy = self.copy
         news = News()
-        gap = any(block.lo > copy.total for block in message.blocks[:1])
         for block, blob in zip(message.blocks, message.blobs, strict=True):
             if block.lo == copy.total and not copy.closed and copy.add_block(block, blob):
                 news.blocks.append((block, blob))
-        if message.closed and not copy.closed and not gap:
-            copy.closed = news.header = True
+        if message.closed:
+            self.closes_at = message.total
+        news.header |= self._close()
         self.merged(news, now)
         self.accept(client)
+
+    def _close(self) -> bool:
+        """No more items will come, once all are here: what another home had accepted may be in a copy
+        that is still on its way."""
+        copy = self.copy
+        if copy.closed or self.closes_at is None or copy.total < self.closes_at:
+            return False
+        copy.closed = True
+        return True
+
+    def give_up_waiting(self, now: float) -> None:
+        """Items that were accepted by a home which never came back are lost, and the job says so."""
+        copy = self.copy
+        if self.gathering is not None or self.closes_at is None or copy.total >= self.closes_at:
+            self._short_since = None
+        elif self._short_since is None:
+            self._short_since = now
+        elif now - self._short_since > self.config.home_patience_seconds:
+            copy.total, copy.closed = self.closes_at, True
+            copy.lost = copy.unbacked
+            self.merged(News(header=True), now)
 
     def accept(self, client: PeerId) -> None:
         """Tell this client once all that was said so far is safe."""
@@ -449,7 +474,7 @@ class Lead:
                 self.owner.feed(Feed(job.spec.job, block, blob), now)
                 self._note_all(job, ledger, block.lo, block.hi, now)
                 continue
-            done = copy.covered.overlap(at, copy.total)
+            done = copy.covered.overlap(at, copy.total) + [gone for gone in copy.lost if gone[0] == at]
             if not done or done[0][0] > at:
                 return  # a gap: its block has yet to come
             ledger.extend(done[0][1])

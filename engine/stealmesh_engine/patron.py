@@ -37,6 +37,7 @@ from stealmesh_protocol.messages import (
 
 UNANSWERED_SECONDS = 2.0
 """A home that answers nothing for so long makes us look for another."""
+SAID_AGAIN_SECONDS = 3.0
 LAUNCH_AGAIN_SECONDS = 1.5
 """Nobody answers for a job that was not accepted: launch it at the next node."""
 
@@ -49,6 +50,10 @@ class Patronage:
     """What to say to its first home; None once it is accepted, or if somebody else launched it."""
     blocks: deque[tuple[Block, bytes]] = field(default_factory=deque)
     """Said, and not accepted."""
+    total: int = 0
+    """How many items the program has given."""
+    said_at: float = 0.0
+    """When we last told our home of items, or it accepted some."""
     closed: bool = False
     """The program has said that there is no more."""
     accepted_closed: bool = False
@@ -95,10 +100,11 @@ class Patron:
         blocks, blobs = [], []
         if event.block is not None:
             mine.blocks.append((event.block, event.blob))
+            mine.total, mine.said_at = event.block.hi, now
             blocks, blobs = [event.block], [event.blob]
         mine.closed = mine.closed or event.closed
         if mine.home is not None:
-            self.links.send(mine.home, Supply(event.job, blocks, event.closed, blobs), now)
+            self.links.send(mine.home, Supply(event.job, blocks, event.closed, blobs, mine.total), now)
 
     def fetch(self, event: FetchResults, now: float) -> None:
         mine = self.jobs.get(event.job)
@@ -127,6 +133,7 @@ class Patron:
             mine.launch = None
             self._answered(message.job, mine, home, now)
             mine.accepted_closed = mine.accepted_closed or message.closed
+            mine.said_at = now
             while mine.blocks and mine.blocks[0][0].hi <= message.upto:
                 mine.blocks.popleft()
         self.effects.append(fx.Accepted(message.job, message.upto, message.closed, message.refusal))
@@ -180,7 +187,9 @@ class Patron:
             if mine.home is not None and asked is not None and now - asked > UNANSWERED_SECONDS:
                 mine.home, mine.lost_since = None, now
             if mine.home is not None:
-                if mine.launch is None:
+                if self._is_overheard(mine, now):
+                    self._found(job, mine, mine.home, now)
+                elif mine.launch is None:
                     self._ask(job, mine, now)
             elif mine.launch is not None and now - mine.lost_since > LAUNCH_AGAIN_SECONDS:
                 self._launch_somewhere(job, mine, now)
@@ -226,12 +235,19 @@ class Patron:
         blocks = list(mine.blocks)
         for block, blob in blocks:
             self.links.send(home, Supply(job, [block], False, [blob]), now)
-        if mine.closed and not mine.accepted_closed:
-            self.links.send(home, Supply(job, [], True), now)
+        mine.said_at = now
+        if mine.closed and (mine.total or not mine.accepted_closed):
+            self.links.send(home, Supply(job, [], True, [], mine.total), now)
         if mine.abolished:
             self.links.send(home, Abolish(job), now)
         if mine.launch is None:
             self._ask(job, mine, now)
+
+    def _is_overheard(self, mine: Patronage, now: float) -> bool:
+        """Our home has heard all that we said and did not accept it: what comes before may have been
+        missing then."""
+        waits = mine.launch is None and mine.blocks and now - mine.said_at > SAID_AGAIN_SECONDS
+        return bool(waits and mine.home and not self.links.unacked_octets(mine.home))
 
     def _ask(self, job: JobId, mine: Patronage, now: float) -> None:
         if mine.home is not None:

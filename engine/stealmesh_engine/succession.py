@@ -242,6 +242,7 @@ class Homes:
             self._seek(job, now)
         for lead in list(self.leads.values()):
             lead.drop_the_slow(now)
+            lead.give_up_waiting(now)
             self._recruit(lead, now)
         self._mind_room(now)
         self._expire(now)

@@ -430,6 +430,7 @@ def _supply(message: Supply) -> None:
     _job_id(message.job)
     _blocks(message.blocks)
     _blobs(message.blobs, len(message.blocks))
+    _interval(0, message.total)
 
 
 def _accepted(message: Accepted) -> None:

@@ -508,6 +508,8 @@ class Supply(Message):
     blocks: list[Block] = []
     closed: bool = False
     blobs: list[bytes] = []
+    total: int = 0
+    """With `closed`: how many items there are. A home that has fewer has yet to get the rest."""
 
 
 class Accepted(Message):
