@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 from hypothesis import settings
@@ -12,6 +13,10 @@ ROOMS = [str(ROOT / room) for room in ("protocol", "engine", "nodes", "bench")]
 
 # pytest's own `pythonpath` ends at this process; the nodes and workers that tests start need it too.
 os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.getenv("PYTHONPATH")])])
+
+# A shell's background jobs ignore Ctrl-C, and so would every program that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine than about us.
 settings.register_profile("house", deadline=None, print_blob=True)

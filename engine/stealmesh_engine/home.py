@@ -474,7 +474,9 @@ class Lead:
                 self.owner.feed(Feed(job.spec.job, block, blob), now)
                 self._note_all(job, ledger, block.lo, block.hi, now)
                 continue
-            done = copy.covered.overlap(at, copy.total) + [gone for gone in copy.lost if gone[0] == at]
+            done = copy.covered.overlap(at, copy.total) + [
+                gone for gone in copy.lost if gone[0] == at
+            ]
             if not done or done[0][0] > at:
                 return  # a gap: its block has yet to come
             ledger.extend(done[0][1])

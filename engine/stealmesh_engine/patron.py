@@ -104,7 +104,9 @@ class Patron:
             blocks, blobs = [event.block], [event.blob]
         mine.closed = mine.closed or event.closed
         if mine.home is not None:
-            self.links.send(mine.home, Supply(event.job, blocks, event.closed, blobs, mine.total), now)
+            self.links.send(
+                mine.home, Supply(event.job, blocks, event.closed, blobs, mine.total), now
+            )
 
     def fetch(self, event: FetchResults, now: float) -> None:
         mine = self.jobs.get(event.job)

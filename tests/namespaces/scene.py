@@ -41,9 +41,6 @@ class Program:
             self._from,
         )
 
-    def is_busy(self) -> bool:
-        return not any(line.startswith('{"over"') for line in self.process.lines[self._from :])
-
     def is_exactly_right(self) -> int:
         """The job ends with every result once; returns how many executions were one too many."""
         over = self._answer("over", self._from)

@@ -38,7 +38,6 @@ def test_halves_are_parted_and_joined(stage: Stage) -> None:
     scene.net.part([3, 4])
     program.until_it_sees({"node1": 2, "node2": 2})
     beyond.until_it_sees({"node3": 2, "node4": 2})
-    assert program.is_busy(), "the cut was to be mended while the job runs"
     scene.net.join([3, 4])
     for each in (program, beyond):
         each.until_it_sees(scene.all_see_all())
