@@ -354,6 +354,8 @@ class NodeCore:
         self.links.seek_remembered(now)
         if self.me.role is Role.CLIENT:
             self._knock_up_the_mute(now)
+        if self.life.homeless_since is not None:
+            self._ask_the_way(now)
         dead = self.view.dead()
         if not dead:
             return
@@ -366,6 +368,13 @@ class NodeCore:
         fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
         if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
             self.links.knock(self.rng.choice(dead), now)
+
+    def _ask_the_way(self, now: float) -> None:
+        """All supernodes that we know are gone: a WELCOME names those that others know."""
+        shunned = self.life.observers_lost
+        near = [p for p in self.view.nodes() if p != self.me.id and p not in shunned]
+        if near:
+            self.links.knock(self.view.members[self.rng.choice(near)], now)
 
     def _knock_up_the_mute(self, now: float) -> None:
         """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
@@ -383,6 +392,8 @@ class NodeCore:
         for peer in wanted:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
+        if self.view.told is not None:
+            self.news.tidy(now)
         if self.view.told is not None and self.view.size > EVERYBODY_MAX:
             self.links.release({*wanted, *self.life.observers, *self._owners(now)}, now)
 
@@ -471,7 +482,7 @@ class NodeCore:
             self.life.mourn(peer_id, peer, now)  # as long as we had a link, it might have refuted
             return
         self.links.probe(peer_id)
-        if self.news.is_stranger(peer_id):
+        if self.news.is_stranger(peer_id, now):
             self.view.drop(peer_id)
         elif self.view.is_alive(peer_id):
             self.links.connect(peer_id, now)

@@ -25,7 +25,7 @@ an address after the ZeroMQ guide's "peer is gone when its socket is".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -49,6 +49,7 @@ VOTE_SECONDS = 2.0
 SLOW_OCTETS_A_SECOND = 50_000
 """A link that carries less is as good as none."""
 NOBODY = b""
+NEVER = -1e9
 ACK = Ack()
 
 
@@ -111,6 +112,7 @@ class Life:
         self._fenced: dict[PeerId, None] = {}
         self._accused: dict[PeerId, float] = {}
         self._doubt_since: float | None = None
+        self._trusted_until = NEVER
 
     # ------------------------------------------------------------ whom we beat to
 
@@ -187,7 +189,7 @@ class Life:
         for peer in before:
             if peer not in homes:
                 self.detector.forget(peer)
-        self.news.listen_to(homes)
+        self.news.listen_to(homes, now)
 
     def heard_around(self, home: PeerId, message: Around, now: float) -> None:
         if self.view.me.role is not Role.PLAIN or home not in self.observers:
@@ -196,7 +198,7 @@ class Life:
             self.learn(record, now, home)
         if self.view.knows_all():
             return
-        self.news.heard_around(home, message)
+        self.news.heard_around(home, message, now)
         if message.homes != self._homes_told:
             self._homes_told = message.homes
             self._choose_observers(now)
@@ -219,6 +221,14 @@ class Life:
         for peer in [p for p, until in self._shunned.items() if until <= now]:
             del self._shunned[peer]
             self._settled = -1
+
+    @property
+    def observers_lost(self) -> Container[PeerId]:
+        """Homes that have fallen silent."""
+        return self._shunned
+
+    def hears_a_home(self, now: float) -> bool:
+        return self._hears_any(self.observers, self.config.silence_seconds, now)
 
     def _feel_homeless(self, now: float) -> None:
         """Since when has no supernode been heard?"""
@@ -290,8 +300,12 @@ class Life:
         return self.view.serves() and self.view.me.id in self._table.of(peer)
 
     def _watch_from_afar(self, peer: PeerId, now: float) -> None:
-        """It may not know yet that it is ours, or be dead already: give it time to come."""
-        self.watch(peer, now, 2 * self.config.silence_seconds)
+        """It may not know yet that it is ours, or be dead already: give it time to come, unless it was
+        our home and fell silent."""
+        if peer in self._shunned and peer in self.links.peers:
+            self.watch(peer, self.links.peers[peer].heard_at, self.config.silence_seconds)
+        else:
+            self.watch(peer, now, 2 * self.config.silence_seconds)
 
     def heard(self, peer_id: PeerId, peer: Peer, now: float) -> None:
         """A sign of life."""
@@ -473,8 +487,14 @@ class Life:
                 self.story.tell(now, "waits no longer for", detail=peer)
                 self.bereft(peer, now)
 
+    def trust_ourselves(self, now: float) -> None:
+        """We serve because no supernode was heard any more: that they are gone needs no second doubt."""
+        self._trusted_until = now + self.config.doubt_seconds
+
     def _doubts_itself(self, now: float) -> bool:
         """Most of them at once, and no other supernode in hearing: it may well be us."""
+        if now < self._trusted_until:
+            return False
         watches = self.detector.watches
         silent = [p for p in self.charges if p in watches and watches[p].suspect_since is not None]
         few = len(silent) < 2 or len(silent) < DOUBT_SHARE * len(self.charges)

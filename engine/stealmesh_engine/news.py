@@ -40,6 +40,8 @@ CUT_SECONDS = 0.2
 """News go out after NEWS_SECONDS, but not more often than this: a storm of deaths is one cut."""
 COMPARE_SECONDS = 1.0
 """Between two comparisons with one peer: what is under way needs no comparing."""
+TIDY_SECONDS = 2.0
+QUIET_SECONDS = 5.0
 NEVER = -1e9
 UNTOLD = 1
 """What a leaf repeats to a home that has told it nothing yet."""
@@ -74,6 +76,7 @@ class News:
         self._fresh: dict[PeerId, bool] = {}
         """Whose record is new → did a supernode tell us?"""
         self._flushed_at = NEVER
+        self._tidy_at = NEVER
 
     # ------------------------------------------------------------ as it comes
 
@@ -150,7 +153,7 @@ class News:
         if guest.changes != self.view.changes or guest.digest != echo:
             self._tell_around(peer_id, guest, now, echo)
 
-    def heard_around(self, home: PeerId, message: Around) -> None:
+    def heard_around(self, home: PeerId, message: Around, now: float) -> None:
         """As a leaf: a home has told us who is around us. Whom no home names any more we forget,
         if we do not talk with it; of the dead we remember some, so that no rumour wakes them."""
         view = self.view
@@ -158,27 +161,39 @@ class News:
         self.around[home] = frozenset(member.id for member in message.members)
         view.told = message.lifelines
         view.told_size = message.nodes
-        self._drop_strangers()
+        self._drop_strangers(now)
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)
 
-    def listen_to(self, homes: Container[PeerId]) -> None:
+    def listen_to(self, homes: Container[PeerId], now: float) -> None:
         """As a leaf: whatever others than these have told us does not count any more."""
         former = [peer for peer in self.around if peer not in homes]
         for peer in former:
             del self.around[peer]
             self.echoes.pop(peer, None)
         if former:
-            self._drop_strangers()
+            self._drop_strangers(now)
 
-    def is_stranger(self, peer: PeerId) -> bool:
-        """As a leaf: somebody whom we neither talk with nor were told about."""
-        if self.view.told is None or peer == self.view.me.id or self.links.is_ready(peer):
+    def tidy(self, now: float) -> None:
+        """As a leaf: of those whom no home names, who has fallen silent? Nobody would tell us that it
+        is dead, and a link with a machine that went off looks well."""
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            self._drop_strangers(now)
+
+    def is_stranger(self, peer: PeerId, now: float) -> bool:
+        """As a leaf: somebody with whom we have not talked for a while, and were not told about."""
+        if self.view.told is None or peer == self.view.me.id:
+            return False
+        known = self.links.peers.get(peer)
+        if known is not None and known.link is not None and now - known.heard_at < QUIET_SECONDS:
             return False
         return not any(peer in named for named in self.around.values())
 
-    def _drop_strangers(self) -> None:
-        for peer in [each for each in self.view.nodes() if self.is_stranger(each)]:
+    def _drop_strangers(self, now: float) -> None:
+        if not self.around:
+            return  # without any home, whoever we know is worth keeping
+        for peer in [each for each in self.view.nodes() if self.is_stranger(each, now)]:
             self.view.drop(peer)
 
     def _tell_around(self, peer_id: PeerId, guest: Guest, now: float, echo: int = 0) -> None:

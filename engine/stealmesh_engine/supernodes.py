@@ -192,6 +192,8 @@ class Supernodes:
 
     def _serve(self, now: float, why: str) -> None:
         self.story.tell(now, "serves as a supernode", detail=why)
+        if not self.life.hears_a_home(now):
+            self.life.trust_ourselves(now)
         self.view.renew(role=Role.SUPER)
         self.news.tell(self.view.me, now)
         self.life.settle(now)

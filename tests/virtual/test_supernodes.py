@@ -16,6 +16,7 @@ from stealmesh.virtual import membership_scale as scale
 from stealmesh.virtual.membership_scale import is_super, mesh, until
 from stealmesh.virtual.world import Process, World
 from stealmesh_engine.config import Config
+from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Send
 from stealmesh_engine.homes import HOMES, supers_wanted
 from stealmesh_engine.life import Life
@@ -240,6 +241,26 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
     assert (took < 10.0) is rule
     if rule:
         assert until(world, lambda: not world.checkers.disagreement(), 25.0) < 25.0
+
+
+@with_and_without
+@pytest.mark.parametrize(
+    ("nodes", "owner", "guard"),
+    [(64, NodeCore, "_ask_the_way"), (64, News, "tidy")],
+    ids=["who has no home asks the way", "who is named by nobody is forgotten"],
+)
+def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
+    nodes: int, owner: type, guard: str, rule: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word: some never heard who served now, some believed in whom nobody named."""
+    if not rule:
+        monkeypatch.setattr(owner, guard, lambda self, now: None)
+    world, members = mesh(nodes)
+    world.run(world.now + 20.0)
+    for process in supers_of(members):
+        world.crash(process, silent=True)
+    took = until(world, lambda: not world.checkers.disagreement(), 30.0)
+    assert (took < 15.0) is rule
 
 
 def test_a_leaf_takes_another_home_for_one_that_is_silent() -> None:
