@@ -305,6 +305,7 @@ class NodeCore:
             self.owner.place(now)
         if self.owner.jobs or self.life.holders:
             self.life.follow(self.owner.holders(), now)
+        self.life.renew_deaf(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
@@ -519,6 +520,7 @@ class NodeCore:
                 not message.to
                 and message.mesh == self.links.mesh
                 and message.sender.id != self.me.id
+                and message.sender.role is not Role.CLIENT
             ):
                 self.supernodes.sought(now)
             self._happened(self.links.introduced(link, message, now), now)
