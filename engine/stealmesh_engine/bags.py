@@ -72,6 +72,11 @@ class IndexedBags:
             insort(self._block_lows, block.lo)
         self._blocks[block.lo] = (block, blob)
 
+    @property
+    def blocks(self) -> list[tuple[Block, bytes]]:
+        """The inputs that are here."""
+        return list(self._blocks.values())
+
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         """A chunk comes back unrun; False when its lease is gone meanwhile."""
         held = self.leases.get(lid)

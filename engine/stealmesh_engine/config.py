@@ -86,6 +86,13 @@ class Config:
     """How long a keeper waits for others that must have been there, before it goes on with the
     copy it has. Longer: a mesh that starts slowly after a full stop repeats less; a real loss of
     two keepers at once is a longer standstill."""
+    rebuild_seconds: float = 20.0
+    """How long nobody who keeps a durable job may be heard before another node becomes its home, with
+    what holders and submitters have of it (at most half of home_patience_seconds). Shorter: less of a
+    standstill; after a full stop more is done twice when the keepers' machines come back late."""
+    spare_octets_max: int = 64 * MIB
+    """Results of durable jobs that a node keeps although others hold them safely, and inputs that a
+    client keeps: what a lost job is rebuilt from. Beyond it the oldest go."""
     home_patience_seconds: float = 60.0
     """How long a durable job without a home is looked for, by its holders and its clients, before
     it is taken for lost."""
@@ -111,6 +118,10 @@ class Config:
             raise ValueError("silence_seconds must be at least 2 * beat_seconds")
         if self.chunk_seconds_max < self.chunk_seconds_min:
             raise ValueError("chunk_seconds_max must not be below chunk_seconds_min")
+
+    @property
+    def rebuild_after_seconds(self) -> float:
+        return min(self.rebuild_seconds, self.home_patience_seconds / 2)
 
     @classmethod
     def lan(cls) -> Config:

@@ -39,6 +39,8 @@ from stealmesh_protocol.messages import (
 CANCELLED = "cancelled"
 EXPIRED = "expired"
 LOST = "lost"
+BEYOND_REPAIR = "beyond repair"
+"""All keepers were lost, and what others had was not enough to know even what is missing."""
 PAGE_OCTETS = 512 * 1024
 PAGE_ENTRIES = 2048
 FETCH_OCTETS = 512 * 1024
@@ -154,6 +156,23 @@ class Copy:
         self._drop_blocks(pieces)
         return entries
 
+    def give_way(self, keep: Keep) -> None:
+        """Our home has other partials of a reduction than we: its own hold, or what it calls safe would
+        be with it alone."""
+        if self.spec.kind is not JobKind.REDUCE or self.state:
+            return
+        for kept in keep.results:
+            at = max(0, bisect_right(self._lows, kept.lo) - 1)
+            while at < len(self._lows) and self._lows[at] < kept.hi:
+                ours, blob = self._results[self._lows[at]]
+                if ours.hi <= kept.lo or (ours.lo, ours.hi) == (kept.lo, kept.hi):
+                    at += 1
+                    continue
+                del self._results[self._lows.pop(at)]
+                self.covered.remove(max(ours.lo, self.floor), ours.hi)
+                self.octets -= len(blob)
+                self.failed -= ours.part.failed
+
     def raise_floor(self, floor: int) -> None:
         """Results below were collected: they make room."""
         self.floor = max(self.floor, floor)
@@ -210,6 +229,12 @@ class Copy:
             missing.remove(block.lo, block.hi)
         return list(missing)
 
+    def block_at(self, index: int) -> tuple[Block, bytes] | None:
+        """The input that this item is in, if it is here."""
+        at = bisect_right(self._fed, index) - 1
+        found = self.blocks[self._fed[at]] if at >= 0 else None
+        return found if found is not None and index < found[0].hi else None
+
     def following(self, lo: int, upto: IntervalSet) -> list[Entry]:
         """Results without gaps from `lo` on, as many as fit a message, none that lies in `upto`."""
         found: list[Entry] = []
@@ -230,6 +255,7 @@ class Copy:
     def line(self) -> JobLine:
         """The account of a job that nobody works on."""
         state = self.state or (LOST if self.lost else "done" if self.complete else "waiting")
+        state = LOST if state == BEYOND_REPAIR else state
         figures = (self.total, self.done_items, self.failed, 0, self.total - self.done_items)
         return JobLine(self.spec.job, self.spec.kind, self.spec.name, state, *figures, 0, 0, True)
 

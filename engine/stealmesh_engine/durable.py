@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stealmesh_engine.asking import called_for, sought_at
 from stealmesh_engine.events import (
     AbolishJob,
     AttachJob,
@@ -22,8 +23,8 @@ from stealmesh_engine.events import (
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.patron import Patron
-from stealmesh_engine.succession import WORDS, Homes, sought_at
-from stealmesh_protocol.ids import PeerId
+from stealmesh_engine.succession import REBUILT, WORDS, Homes
+from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
     Accepted,
     Fetched,
@@ -69,7 +70,10 @@ class Durable:
 
     def refuses(self, home: PeerId, spec: JobSpec, now: float) -> bool:
         """Does a former home, which does not know that it is one, grant what is not its own to grant?"""
-        later = self.holder.outranks(spec)
+        return self._refuses(home, spec.job, spec.term, now)
+
+    def _refuses(self, home: PeerId, job: JobId, term: int, now: float) -> bool:
+        later = self.holder.outranks(job, term, home)
         if later is None:
             return False
         reign = Reign(later.term, 0, later.owner, [])
@@ -92,6 +96,10 @@ class Durable:
         for job in self.holder.homeless(now):
             for peer in (me, *sought_at(job, self.links, now)):
                 self.links.send(peer, Seek(job), now)
+            launch = self.holder.calls_for_home(job, now)
+            successor = called_for(job, self.links, now)
+            if launch is not None and successor is not None:
+                self.links.send(successor, launch, now)
 
     def tick(self, now: float) -> None:
         if self.homes.due is not None and now >= self.homes.due:
@@ -111,10 +119,13 @@ class Durable:
         self.homes.here(peer, message, now)
         self.patron.here(peer, message, now)
         if message.standing is Standing.LEADS:
-            self.holder.home_found(message.job, message.reign.term, peer, now)
+            term, rebuilt = message.reign.term, message.why == REBUILT
+            if not self._refuses(peer, message.job, term, now):
+                self.holder.home_found(message.job, term, peer, now, rebuilt=rebuilt)
         elif message.job not in self.holder.homeless(now):
             return
         elif message.standing is Standing.KEEPS:
+            self.holder.jobs[message.job].keeper_at = now
             if self.links.view.is_alive(message.reign.primary):
                 self.links.send(message.reign.primary, Seek(message.job), now)
         else:

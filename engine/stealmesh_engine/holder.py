@@ -13,7 +13,6 @@ once and becomes an ordinary thief.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
@@ -22,8 +21,9 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, ForgetJob, Retract, RunChunk, Share, StopWorker
 from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost
 from stealmesh_engine.failures import timed_out, worker_died
-from stealmesh_engine.intervals import IntervalSet
+from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
+from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk, Slot, Slots
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, digest_of, owner_of
@@ -36,6 +36,7 @@ from stealmesh_protocol.messages import (
     JobKind,
     JobLoad,
     JobSpec,
+    Launch,
     Lease,
     Part,
     Report,
@@ -54,35 +55,6 @@ RUNNING_WORTH_TELLING_SECONDS = 0.25
 PATROL_SECONDS = 0.05
 OVERRUN_FACTOR = 4.0
 FUNCTION_PATIENCE_SECONDS = 0.25
-
-
-@dataclass(slots=True)
-class HeldJob:
-    """One job of somebody else's: its bags here, and the trouble it has made."""
-
-    spec: JobSpec
-    bags: Bags
-    fragile: IntervalSet = field(default_factory=IntervalSet)
-    """Items of chunks that killed a worker: to be run one at a time."""
-    attempts: dict[int, list[str]] = field(default_factory=dict)
-    """How each item (explore: lease) has killed a worker while it ran alone."""
-    empty_since: float | None = None
-    """When housekeeping first found nothing of it here."""
-    unsettled: dict[tuple[int, int], tuple[Part, bytes]] = field(default_factory=dict)
-    """Durable jobs: results of which the home has not said yet that they are held safely."""
-    unsettled_octets: int = 0
-    homeless_since: float | None = None
-    """Durable jobs: since when the home is gone and no other has spoken."""
-
-
-@dataclass(slots=True)
-class Unsaid:
-    """Finished parts of one job that its owner has not been told of yet."""
-
-    since: float
-    parts: list[Part] = field(default_factory=list)
-    blobs: list[bytes] = field(default_factory=list)
-    octets: int = 0
 
 
 class Holder:
@@ -105,6 +77,7 @@ class Holder:
         self.stock: dict[JobId, None] = {}
         """Jobs that have something for a worker; who had its turn goes to the end."""
         self.slots = Slots()
+        self.spares = Spares(config, counters)
         self.functions: OrderedDict[Digest, bytes] = OrderedDict()
         self.awaited: dict[Digest, float] = {}
         """Functions that held jobs need and that have not come yet: since when."""
@@ -127,12 +100,15 @@ class Holder:
             self._want_functions(spec, now)
         elif spec.term:
             self.home_found(spec.job, spec.term, spec.owner, now)
+            held.counted(spec.count)
         if isinstance(held.bags, ExploreBags):
             bags_came = zip(message.leases, message.blobs, strict=True)
             taken = [held.bags.receive(lease, items) for lease, items in bags_came]
         else:
             for block, blob in zip(message.blocks, message.blobs, strict=True):
                 held.bags.keep_block(block, blob)
+                if spec.term:
+                    self.spares.add(spec.job, block, blob)
             taken = [held.bags.receive(lease) for lease in message.leases]
         if not all(taken):
             refused = self.counters.get("grants-refused", 0) + taken.count(False)
@@ -159,24 +135,39 @@ class Holder:
         held = self.jobs.get(job)
         return held is None or not held.spec.term or held.spec.owner == peer
 
-    def outranks(self, spec: JobSpec) -> JobSpec | None:
-        """The later home of this durable job that we know, if the one in `spec` is a former one."""
-        held = self.jobs.get(spec.job)
-        if held is None or (spec.term, spec.owner) >= (held.spec.term, held.spec.owner):
+    def outranks(self, job: JobId, term: int, home: PeerId) -> JobSpec | None:
+        """The later home of this durable job that we know, if the one named is a former one."""
+        held = self.jobs.get(job)
+        if held is None or (term, home) >= (held.spec.term, held.spec.owner):
             return None
         return held.spec
 
     def settled(self, message: Settled) -> None:
-        """The home holds these results safely."""
+        """The home holds these results safely; until the job is over we keep them, too, if we can."""
         held = self.jobs.get(message.job)
         if held is None:
             return
+        held.asked = False
+        held.counted(message.count)
         for interval in message.intervals:
             kept = held.unsettled.pop(interval, None)
             if kept is not None:
                 held.unsettled_octets -= len(kept[1])
+                self.spares.add(message.job, *kept)
 
-    def home_found(self, job: JobId, term: int, home: PeerId, now: float) -> None:
+    def calls_for_home(self, job: JobId, now: float) -> Launch | None:
+        """What to say to a node that is to be the home of a job of which no keeper is left."""
+        held = self.jobs[job]
+        assert held.homeless_since is not None
+        if now - max(held.homeless_since, held.keeper_at) < self.config.rebuild_after_seconds:
+            return None
+        digests = (held.spec.function, held.spec.combine)
+        blobs = [self.functions[d] for d in digests if d in self.functions]
+        return Launch(held.spec, held.spec.count, blobs)
+
+    def home_found(
+        self, job: JobId, term: int, home: PeerId, now: float, *, rebuilt: bool = False
+    ) -> None:
         """This peer leads a durable job: if that is news, tell it what we have."""
         held = self.jobs.get(job)
         if held is None or not held.spec.term:
@@ -185,8 +176,11 @@ class Holder:
         if (term, home) < known or ((term, home) == known and held.homeless_since is None):
             return
         held.spec = replace(held.spec, term=term, owner=home)
-        held.homeless_since = None
+        held.homeless_since, held.asked = None, False
         self.story.tell(now, "claims from", job, 0, home)
+        if rebuilt:
+            for keep in held.whole(self.spares):
+                self.links.send(home, keep, now)
         self._claim(held, now)
         self._restock(held)
 
@@ -202,6 +196,7 @@ class Holder:
         held = self.jobs.pop(job, None)
         self.stock.pop(job, None)
         self._unsaid.pop(job, None)
+        self.spares.drop(job)
         if held is None:
             return
         self.story.tell(now, "closed", job)
@@ -249,8 +244,12 @@ class Holder:
             elif held.empty_since is None:
                 held.empty_since = now
             elif now - held.empty_since >= self.config.lease_seconds:
-                if held.unsettled:
+                if held.unsettled or held.asked:
                     held.homeless_since = now  # whoever leads it now is to hear of these results
+                elif self.spares.has(job):
+                    # What we still have may be needed, unless the job is over.
+                    held.asked, held.empty_since = True, now
+                    self.links.send(held.spec.owner, Claim(job), now)
                 else:
                     self.closed(job, now, stop=False)
 

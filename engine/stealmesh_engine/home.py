@@ -17,13 +17,15 @@ that a view change needs no agreement on a log.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
+from msgspec.structs import replace
+
 from stealmesh_engine.config import Config
-from stealmesh_engine.copies import CANCELLED, EXPIRED, Copy, Entry, News
-from stealmesh_engine.events import Feed
+from stealmesh_engine.copies import BEYOND_REPAIR, CANCELLED, EXPIRED, Copy, Entry, News
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import Links
@@ -73,6 +75,8 @@ class Gathering:
     """Of the reign before."""
     needed: int
     """Of so many of them it must be known what they have."""
+    latecomer: bool = False
+    """We had no seat in that reign: of a reduction, what those who had one bring holds, not ours."""
     gathered: dict[bytes, None] = field(default_factory=dict)
     claims: list[tuple[PeerId, Lease]] = field(default_factory=list)
     given_up: list[tuple[PeerId, Lease]] = field(default_factory=list)
@@ -106,6 +110,10 @@ class Lead:
         """Something is to be told to the keepers, or may have become safe."""
         self.closes_at: int | None = None
         """A client has said how many items there are; some may not be here yet."""
+        self.rebuilt_at: float | None = None
+        """All keepers of before were lost, and what holders and clients have may still be coming."""
+        self._is_fed = False
+        """Its submitter has spoken to us."""
         self._short_since: float | None = None
         self._news = News()
         self._notices: list[tuple[PeerId, tuple[int, int]]] = []
@@ -142,20 +150,28 @@ class Lead:
         if gathering is not None:
             self._inherited = list(copy.covered)
             self.unsettled = copy.covered.copy()
-        copy.lost = copy.unbacked
+        if self.rebuilt_at is not None:
+            self._mind_readers()
+        gaps = copy.unbacked
+        # What a rebuilt job lacks may yet come; until then it ends at the first gap.
+        upto = gaps[0][0] if gaps and self.rebuilt_at is not None else copy.total
+        copy.lost = gaps if upto == copy.total else []
         if copy.ended:
             self._close_all(gathering, now)
             return
         ledger = IndexedLedger(
-            copy.total,
-            copy.total,
+            upto,
+            upto,
             whole_parts=copy.spec.kind is JobKind.REDUCE,
             name=partial(reign_lease, copy.reign.term),
         )
-        for lo, hi in (*copy.covered, *copy.lost):
+        for lo, hi in (*copy.covered.overlap(0, upto), *copy.lost):
             ledger.settle(lo, hi)
-        job = OwnedJob(copy.spec, ledger, not copy.closed, dict(copy.blocks), sorted(copy.blocks))
+        blocks = {lo: block for lo, block in copy.blocks.items() if lo < upto}
+        open_ended = not copy.closed or upto < copy.total
+        job = OwnedJob(copy.spec, ledger, open_ended, blocks, sorted(blocks))
         job.failed = copy.failed
+        self._count(job)
         job.keeping = self
         if gathering is not None:
             for holder, lease in gathering.claims:
@@ -173,6 +189,8 @@ class Lead:
         if job is None:
             self.links.send(holder, Closed(self.copy.spec.job), now)
             return
+        if not leases:
+            self.links.send(holder, Settled(job.spec.job, [], job.spec.count), now)
         assert isinstance(job.ledger, IndexedLedger)
         for lease in leases:
             self._adopt(job, job.ledger, holder, lease, now)
@@ -185,6 +203,7 @@ class Lead:
         self._news.blocks += news.blocks
         self._news.functions += news.functions
         self._news.header |= news.header | self._close()
+        self._find_again()
         job = self.owner.jobs.get(self.copy.spec.job)
         if job is not None and self.copy.state:
             self.owner.abandon(job, now)
@@ -197,6 +216,7 @@ class Lead:
             job.failed = self.copy.failed
             # The word that there is no more may come before the last of it.
             job.open_ended = not self.copy.closed or job.ledger.total < self.copy.total
+            self._count(job)
             self.owner.work_changed(job.spec.job, now)
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
@@ -204,8 +224,12 @@ class Lead:
         copy = self.copy
         news = News()
         for block, blob in zip(message.blocks, message.blobs, strict=True):
-            if block.lo == copy.total and not copy.closed and copy.add_block(block, blob):
+            follows = block.lo == copy.total and not copy.closed
+            if (follows or self.rebuilt_at is not None) and copy.add_block(block, blob):
                 news.blocks.append((block, blob))
+        self._is_fed = True
+        if self.rebuilt_at is not None and message.total > copy.total:
+            copy.total, news.header = message.total, True  # so many had a former home accepted
         if message.closed:
             self.closes_at = message.total
         news.header |= self._close()
@@ -230,6 +254,22 @@ class Lead:
             self._short_since = now
         elif now - self._short_since > self.config.home_patience_seconds:
             copy.total, copy.closed = self.closes_at, True
+            copy.lost = copy.unbacked
+            self.merged(News(header=True), now)
+
+    def despair(self, now: float) -> None:
+        """What was lost with all keepers and has not come from anybody else will not come."""
+        since, copy = self.rebuilt_at, self.copy
+        if since is None or now - since < self.config.home_patience_seconds or self.gathering:
+            return
+        self.rebuilt_at = None
+        needed = {digest for digest in (copy.spec.function, copy.spec.combine) if digest}
+        if copy.ended:
+            return
+        if needed - copy.functions.keys() or not (copy.closed or self._is_fed):
+            keep = Keep(copy.spec, copy.reign, state=BEYOND_REPAIR)
+            self.merged(copy.join(keep), now)
+        elif copy.unbacked:
             copy.lost = copy.unbacked
             self.merged(News(header=True), now)
 
@@ -322,7 +362,8 @@ class Lead:
             for holder, interval in notices:
                 told.setdefault(holder, []).append(interval)
         for holder, intervals in told.items():
-            self.links.send(holder, Settled(self.copy.spec.job, intervals), now)
+            spec = self.copy.spec
+            self.links.send(holder, Settled(spec.job, intervals, spec.count), now)
         if first or not self.unsettled:
             self.owner.work_changed(self.copy.spec.job, now)
         self.tell_clients(now)
@@ -400,10 +441,11 @@ class Lead:
     def open_stream(
         self, peer: PeerId, has: tuple[IntervalSet, IntervalSet] | None, now: float
     ) -> None:
-        """Bring a keeper's copy up to date (`has`: the results and inputs that are there already)."""
+        """Bring a keeper's copy up to date (`has`: the results and inputs that are there already).
+        Of a reduction it gets all results: the same items may be in other partials there."""
         self.streams[peer] = Stream(self.number, waits_since=now)
         results: list[tuple[int, int]] | None = None
-        if has is not None:
+        if has is not None and self.copy.spec.kind is not JobKind.REDUCE:
             lacked = IntervalSet(self.copy.covered)
             for lo, hi in has[0]:
                 lacked.remove(lo, hi)
@@ -421,13 +463,19 @@ class Lead:
 
     def line(self) -> JobLine:
         job = self.owner.jobs.get(self.copy.spec.job)
-        return self.copy.line() if job is None else line_of(job)
+        # A ledger that ends at a gap is not the whole job.
+        return self.copy.line() if job is None else replace(line_of(job), total=self.copy.total)
 
     def _show(self, client: PeerId, lo: int, now: float, *, wait: bool, want: bool = True) -> None:
         """Send what follows `lo`; with nothing to send, remember who wants to know."""
         copy = self.copy
         entries = copy.following(lo, self.unsettled) if want else []
-        missing = [(lo, copy.floor)] if lo < copy.floor else copy.lost
+        missing = [(lo, copy.floor)] if lo < copy.floor else [m for m in copy.lost if m[1] > lo]
+        if copy.state == BEYOND_REPAIR:
+            missing = [(lo, max(copy.total, lo + 1))]
+        elif entries and copy.spec.kind is JobKind.REDUCE and entries[0][0].lo < lo:
+            # Other partials than those that this reader had: of this one it has a part already.
+            missing, entries = [(lo, entries[0][0].hi)], []
         over = copy.ended and not self.unsettled
         if wait and not entries and not missing and not over:
             if client in self._watchers:
@@ -456,6 +504,29 @@ class Lead:
 
     # ------------------------------------------------------------ inside
 
+    def _count(self, job: OwnedJob) -> None:
+        """Once it is known for good how many items there are, holders are to know it, too."""
+        copy = self.copy
+        if copy.closed and copy.spec.count != copy.total:
+            copy.spec = replace(copy.spec, count=copy.total)
+            job.spec = replace(job.spec, count=copy.total)
+
+    def _mind_readers(self) -> None:
+        """A reduction's reader must not get a partial of which it has had a part: what it has, unless
+        the same partials are here, counts as collected."""
+        copy, lo = self.copy, min(self.collected, self.copy.total)
+        if copy.spec.kind is JobKind.REDUCE and not copy.covered.covers(0, lo):
+            copy.raise_floor(lo)
+            self._news.header = True
+
+    def _find_again(self) -> None:
+        """What was given up for lost may come back with a late copy."""
+        if self.copy.lost:
+            lost = IntervalSet(self.copy.lost)
+            for lo, hi in self.copy.covered:
+                lost.remove(lo, hi)
+            self.copy.lost = list(lost)
+
     def _enter(self, entries: list[Entry]) -> None:
         self._news.results += entries
         for kept, _ in entries:
@@ -469,14 +540,16 @@ class Lead:
             ledger.extend(copy.total)
         while ledger.total < copy.total:
             at = ledger.total
-            if at in copy.blocks:
-                block, blob = copy.blocks[at]
-                self.owner.feed(Feed(job.spec.job, block, blob), now)
-                self._note_all(job, ledger, block.lo, block.hi, now)
+            found = copy.block_at(at)
+            if found is not None:
+                block = found[0]  # of a rebuilt job its first items may be known already
+                job.blocks[block.lo] = found
+                insort(job.block_lows, block.lo)
+                ledger.extend(block.hi)
+                self._note_all(job, ledger, at, block.hi, now)
                 continue
-            done = copy.covered.overlap(at, copy.total) + [
-                gone for gone in copy.lost if gone[0] == at
-            ]
+            gone = [lost for lost in copy.lost if lost[0] == at]
+            done = sorted(copy.covered.overlap(at, copy.total) + gone)
             if not done or done[0][0] > at:
                 return  # a gap: its block has yet to come
             ledger.extend(done[0][1])

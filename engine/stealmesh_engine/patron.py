@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from stealmesh_engine import effects as fx
+from stealmesh_engine.asking import called_for, sought_at
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_engine.links import Links
 from stealmesh_engine.rendezvous import ranked
-from stealmesh_engine.succession import sought_at
+from stealmesh_engine.succession import REBUILT
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
     Abolish,
@@ -52,6 +55,17 @@ class Patronage:
     """Said, and not accepted."""
     total: int = 0
     """How many items the program has given."""
+    source: Launch | None = None
+    """What we launched: should all keepers be lost, the next home gets it from us, ..."""
+    given: deque[tuple[Block, bytes]] = field(default_factory=deque)
+    """... with these items, which are accepted and not collected by us."""
+    given_octets: int = 0
+    term: int = 1
+    """The highest that we have heard of."""
+    handed_to: tuple[PeerId, int] | None = None
+    """Which home, that was rebuilding it, got all of this, and under which term."""
+    over: bool = False
+    """Nobody wants more of it: it is not to be rebuilt."""
     said_at: float = 0.0
     """When we last told our home of items, or it accepted some."""
     closed: bool = False
@@ -82,7 +96,7 @@ class Patron:
 
     def launch(self, event: LaunchJob, now: float) -> None:
         launch = Launch(event.spec, event.total, event.functions)
-        mine = Patronage(launch, lost_since=now, closed=bool(event.spec.step))
+        mine = Patronage(launch, source=launch, lost_since=now, closed=bool(event.spec.step))
         mine.accepted_closed = mine.closed
         self.jobs[event.spec.job] = mine
         self._launch_somewhere(event.spec.job, mine, now)
@@ -111,7 +125,10 @@ class Patron:
     def fetch(self, event: FetchResults, now: float) -> None:
         mine = self.jobs.get(event.job)
         if mine is not None:
+            mine.over = mine.over and event.lo >= mine.lo
             mine.lo, mine.want = event.lo, event.want
+            while mine.given and mine.given[0][0].hi <= mine.lo:
+                mine.given_octets -= len(mine.given.popleft()[1])
             self._ask(event.job, mine, now)
 
     def abolish(self, event: AbolishJob, now: float) -> None:
@@ -137,7 +154,7 @@ class Patron:
             mine.accepted_closed = mine.accepted_closed or message.closed
             mine.said_at = now
             while mine.blocks and mine.blocks[0][0].hi <= message.upto:
-                mine.blocks.popleft()
+                self._keep_given(mine, *mine.blocks.popleft())
         self.effects.append(fx.Accepted(message.job, message.upto, message.closed, message.refusal))
 
     def fetched(self, home: PeerId, message: Fetched, now: float) -> None:
@@ -145,11 +162,14 @@ class Patron:
         if mine is None:
             return
         self._answered(message.job, mine, home, now)
+        line = message.line
+        mine.over = line.state in ("cancelled", "lost", "expired")
         if message.lo != mine.lo:
             return  # asked for before the program went on
         if message.results:
             # An answer to a question that was repeated must not come to the program twice.
             mine.lo, mine.want = message.results[-1].hi, False  # until it asks for more
+        mine.over = mine.over or (message.closed and mine.lo == line.total)
         self.effects.append(
             fx.Results(
                 message.job,
@@ -170,8 +190,11 @@ class Patron:
         if message.standing is Standing.GONE:
             self._give_up(job, message.why)
         elif message.standing is Standing.LEADS:
+            mine.term = max(mine.term, message.reign.term)
             if mine.home != peer:
                 self._found(job, mine, peer, now)
+            if message.why == REBUILT:
+                self._hand_over(job, mine, peer, message.reign.term, now)
         elif peer == mine.home:
             # It only keeps the job: there is, or will be, a home elsewhere.
             mine.home, mine.lost_since = None, now
@@ -200,6 +223,8 @@ class Patron:
                 self._give_up(job, "nobody knows it")
             else:
                 self._seek(job, now)
+                if now - mine.lost_since > self.config.rebuild_after_seconds:
+                    self._call_for_home(job, mine, now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
         """It is dead, or has forgotten what we said: look for the next home."""
@@ -207,6 +232,36 @@ class Patron:
             if mine.home == peer:
                 mine.home, mine.lost_since = None, now
                 self._seek(job, now)
+
+    # ------------------------------------------------------------ all keepers are lost
+
+    def _keep_given(self, mine: Patronage, block: Block, blob: bytes) -> None:
+        """What is accepted may still be needed; as much as there is room for."""
+        mine.given.append((block, blob))
+        mine.given_octets += len(blob)
+        while mine.given_octets > self.config.spare_octets_max:
+            mine.given_octets -= len(mine.given.popleft()[1])
+
+    def _call_for_home(self, job: JobId, mine: Patronage, now: float) -> None:
+        """Nobody has said for long that he keeps it: have it rebuilt with what we and holders have."""
+        successor = called_for(job, self.links, now)
+        if successor is not None and mine.source and not (mine.over or mine.abolished):
+            self.links.send(successor, self._relaunch(mine, mine.source), now)
+
+    def _relaunch(self, mine: Patronage, source: Launch) -> Launch:
+        return Launch(replace(source.spec, term=mine.term), source.total, source.blobs)
+
+    def _hand_over(self, job: JobId, mine: Patronage, home: PeerId, term: int, now: float) -> None:
+        if mine.source is None or mine.over or mine.handed_to == (home, term):
+            return
+        mine.handed_to = home, term
+        self.links.send(home, self._relaunch(mine, mine.source), now)
+        for block, blob in mine.given:
+            self.links.send(home, Supply(job, [block], False, [blob]), now)
+        if not mine.source.spec.step:
+            given = mine.given[-1][0].hi if mine.given else 0
+            total = mine.total if mine.closed else given
+            self.links.send(home, Supply(job, [], mine.closed, [], total), now)
 
     # ------------------------------------------------------------ inside
 

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stealmesh_engine.asking import sought_at
 from stealmesh_engine.config import Config
 from stealmesh_engine.copies import EXPIRED, Copy, above, quorum
 from stealmesh_engine.effects import Effect, Rewrite, Write
@@ -31,7 +32,7 @@ from stealmesh_engine.home import Gathering, Lead, Stream
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import Owner
-from stealmesh_engine.rendezvous import ranked, weight
+from stealmesh_engine.rendezvous import weight
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
@@ -70,29 +71,18 @@ LISTEN_SECONDS = 1.0
 HEARD_SECONDS = 3.0
 """How long what another copy said of itself is taken for true."""
 SEEK_SECONDS = 0.5
-SOUGHT_AT_MAX = 64
-"""So many supernodes are asked, those first that are responsible for the job."""
 LOG_SLACK_OCTETS = 8 << 20
 FORGOTTEN = "forgotten"
 """In a log: the job is kept elsewhere, this copy does not count any more."""
 RECORD_OCTETS = 256
+REBUILT = "rebuilt"
+"""Why somebody leads a job: all of its keepers are lost."""
 
 
 def next_term(known: int, me: PeerId) -> int:
     """The first term above `known` that is this peer's own."""
     term = known - known % TERM_SLOTS + me[0] % TERM_SLOTS
     return term if term > known else term + TERM_SLOTS
-
-
-def sought_at(job: JobId, links: Links, now: float) -> list[PeerId]:
-    """Whom to ask for a job: supernodes first. Its home need not be one (it began when there were none,
-    or was restarted), so others follow, as many as there is room for, and every second others."""
-    view = links.view
-    supers = [p for p in ranked(job, view.supers()) if p != view.me.id][:SOUGHT_AT_MAX]
-    others = [p for p in view.nodes() if p != view.me.id and view.members[p].role is not Role.SUPER]
-    room = min(SOUGHT_AT_MAX - len(supers), len(others))
-    at = int(now) * room % len(others) if room else 0
-    return supers + [*others[at:], *others[:at]][:room]
 
 
 @dataclass(slots=True)
@@ -249,6 +239,7 @@ class Homes:
         for lead in list(self.leads.values()):
             lead.drop_the_slow(now)
             lead.give_up_waiting(now)
+            lead.despair(now)
             self._recruit(lead, now)
         self._mind_room(now)
         self._expire(now)
@@ -304,7 +295,10 @@ class Homes:
                 self.counters["launches-refused"] = self.counters.get("launches-refused", 0) + 1
                 self.links.send(client, Accepted(job, 0, refusal=refusal), now)
                 return
-            self._open(message, now)
+            if message.spec.term:
+                self._rebuild(message, now)
+            else:
+                self._open(message, now)
         else:
             lead = self.leads[job]
             lead.merged(lead.copy.join(_first_word(message, lead.copy)), now)
@@ -337,6 +331,27 @@ class Homes:
         lead.reseat([(self.seat, me), *((b"", peer) for peer in keepers)])
         lead.merged(copy.join(_first_word(message, copy)), now)
         lead.begin(now)
+
+    def _rebuild(self, message: Launch, now: float) -> None:
+        """All keepers of this job are lost: begin with what holders and clients have of it."""
+        spec = message.spec
+        self.counters["jobs-rebuilt"] = self.counters.get("jobs-rebuilt", 0) + 1
+        later = self.moved.pop(spec.job, None)
+        term = max(spec.term, 0 if later is None else later.term)
+        copy = self.copies[spec.job] = Copy(spec, Reign(term, 0, spec.owner, []))
+        copy.join(_first_word(message, copy))
+        # Above the terms of keepers that are back after all, and accede at this moment.
+        self._take_office(copy, term + TERM_SLOTS, [], 0, now)
+        for page in copy.pages():
+            self._log(page)
+
+    def _rebuild_above(self, lead: Lead, reign: Reign, now: float) -> None:
+        """There was a later home than whoever asked us knew; it is dead, but holders obey no other."""
+        job = lead.copy.spec.job
+        collected, closes_at = lead.collected, lead.closes_at
+        self.owner.resign(job)
+        lead = self._take_office(lead.copy, reign.term + TERM_SLOTS, [], 0, now)
+        lead.collected, lead.closes_at = collected, closes_at
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
         lead = self.leads.get(message.job)
@@ -372,8 +387,10 @@ class Homes:
             nobody = Reign(0, 0, me, [])
             here = Here(job, Standing.GONE, nobody, why=self.gone[job])
         elif copy is not None:
-            standing = Standing.LEADS if job in self.leads else Standing.KEEPS
-            here = Here(job, standing, copy.reign, self.seat, copy.weight)
+            lead = self.leads.get(job)
+            standing = Standing.KEEPS if lead is None else Standing.LEADS
+            why = REBUILT if lead is not None and lead.rebuilt_at is not None else ""
+            here = Here(job, standing, copy.reign, self.seat, copy.weight, why)
         else:
             return
         self.links.send(peer, here, now)
@@ -401,7 +418,11 @@ class Homes:
             self._consider(job, orphan, now)
         elif job in self.leads and above(message.reign, copy.reign):
             # A higher reign than ours was seen: find out who has it.
-            self.links.send(message.reign.primary, Seek(job), now)
+            lead = self.leads[job]
+            if lead.rebuilt_at is not None and not self.links.view.is_alive(message.reign.primary):
+                self._rebuild_above(lead, message.reign, now)
+            else:
+                self.links.send(message.reign.primary, Seek(job), now)
 
     def _follow(self, copy: Copy, reign: Reign, now: float) -> None:
         """A higher reign than the one we know: resign, if we lead, and offer what we have."""
@@ -507,27 +528,33 @@ class Homes:
     def _accede(self, copy: Copy, reign: Reign, needed: int, now: float) -> None:
         """Lead from now on; lease once it is known what others have."""
         job, me = copy.spec.job, self.links.view.me.id
-        term = next_term(reign.term, me)
-        self.story.tell(now, "accedes", job, term)
-        self.counters["homes-followed"] = self.counters.get("homes-followed", 0) + 1
         heard = self.orphans.pop(job).heard
         by_seat = {h.seat: peer for peer, h in heard.items()} | {self.seat: me}
         seats = [(seat, by_seat.get(seat, peer)) for seat, peer in reign.seats]
-        copy.reigned(Reign(term, 0, me, seats))
-        lead = self._lead(copy)
-        lead.gathering = Gathering(now, seats, needed)
-        self._log(copy.header())
-        here = Here(job, Standing.LEADS, copy.reign, self.seat, copy.weight)
-        self.links.broadcast(here)
+        self._take_office(copy, reign.term, seats, needed, now)
         for peer in heard:
             if not self.links.is_ready(peer):
-                self.links.send(peer, here, now)
-        self.heard_ourselves(here, now)
-        self._try_begin(lead, lead.gathering, now)
+                self._say_here(peer, job, now)
 
-    def heard_ourselves(self, here: Here, now: float) -> None:
-        """Our own workers may have parts of the job, too."""
-        self.links.send(self.links.view.me.id, here, now)
+    def _take_office(
+        self, copy: Copy, above: int, seats: list[tuple[bytes, PeerId]], needed: int, now: float
+    ) -> Lead:
+        """Lead under a term above this one; without former seats, rebuild."""
+        job, me = copy.spec.job, self.links.view.me.id
+        term = next_term(above, me)
+        self.story.tell(now, "accedes", job, term)
+        self.counters["homes-followed"] = self.counters.get("homes-followed", 0) + 1
+        copy.reigned(Reign(term, 0, me, seats))
+        lead = self._lead(copy)
+        latecomer = self.seat not in (seat for seat, _ in seats)
+        lead.gathering = Gathering(now, seats, needed, bool(seats) and latecomer)
+        lead.rebuilt_at = None if seats else now
+        self._log(copy.header())
+        for peer, _ in self.links.ready():
+            self._say_here(peer, job, now)
+        self._say_here(me, job, now)  # our own workers may have parts of the job, too
+        self._try_begin(lead, lead.gathering, now)
+        return lead
 
     def _try_begin(self, lead: Lead, gathering: Gathering, now: float) -> None:
         """Enough of the former keepers are heard, and the holders had their moment."""
@@ -618,6 +645,8 @@ class Homes:
         lead = self.leads.get(job)
         if message.reign.primary == self.links.view.me.id:
             if lead is not None:
+                if lead.gathering is not None and lead.gathering.latecomer:
+                    lead.copy.give_way(message)
                 lead.merged(lead.copy.join(message), now)
             return
         if copy is None and self._is_outdated(job, message.reign):
@@ -635,6 +664,7 @@ class Homes:
         elif above(theirs, ours):
             copy.reigned(theirs)
         self.orphans.pop(job, None)
+        copy.give_way(message)
         copy.join(message)
         self._log(message)
         if message.number:
@@ -742,7 +772,7 @@ class Homes:
 
 def _first_word(message: Launch, copy: Copy) -> Keep:
     """What a launch says, for a copy to join."""
-    closed = bool(message.spec.step)
+    closed = bool(message.spec.step or message.spec.count)
     return Keep(copy.spec, copy.reign, 0, message.total, closed, blobs=message.blobs)
 
 

@@ -12,7 +12,8 @@ from random import Random
 from stealmesh_engine.bags import ExploreBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
-from stealmesh_engine.holder import HeldJob, Holder
+from stealmesh_engine.held import HeldJob
+from stealmesh_engine.holder import Holder
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
 from stealmesh_engine.stealing import SILENCE_SECONDS_MAX, Thief, share_of

@@ -192,6 +192,7 @@ def _job_spec(spec: JobSpec) -> None:
     if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
         raise Fault("range", f"{spec.attempts_max} attempts")
     _count(spec.term)
+    _interval(0, spec.count)
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -516,6 +517,7 @@ def _forget(message: Forget) -> None:
 def _settled(message: Settled) -> None:
     _job_id(message.job)
     _pairs(message.intervals)
+    _interval(0, message.count)
 
 
 def _claim(message: Claim) -> None:

@@ -135,6 +135,8 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """How many workers one item may kill before it fails for good."""
     term: int = 0
     """Durable jobs: the owner's reign; a higher one replaces it. 0: the owner's program is the job's life."""
+    count: int = 0
+    """Durable jobs: how many items there are, once that is known for good; so that holders know it, too."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -489,7 +491,10 @@ class Status(Message):
 
 
 class Launch(Message):
-    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner, if any."""
+    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner, if any.
+
+    With a term in the spec: the job has had homes, of which nobody is left (a holder may say so, too).
+    """
 
     TAG: ClassVar[int] = 64
     CUSTODY: ClassVar[bool] = True
@@ -550,7 +555,7 @@ class Here(Message):
     weight: int = 0
     """How much the speaker's copy has: items credited and items fed."""
     why: str = ""
-    """GONE: what became of it."""
+    """GONE: what became of it. LEADS: `rebuilt` if all keepers were lost; tell me all that you have."""
 
 
 class Keep(Message):
@@ -628,12 +633,15 @@ class Forget(Message):
 
 
 class Settled(Message):
-    """The home holds your results for these items safely: you need not."""
+    """The home holds your results for these items safely. An empty one answers an empty CLAIM: the job
+    goes on."""
 
     TAG: ClassVar[int] = 75
     CUSTODY: ClassVar[bool] = True
     job: JobId
     intervals: list[tuple[int, int]]
+    count: int = 0
+    """How many items the job has, once that is known for good."""
 
 
 class Claim(Message):

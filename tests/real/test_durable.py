@@ -278,3 +278,27 @@ def test_what_cannot_be_durable_says_so(nodes: Nodes) -> None:
 class _Unpicklable:
     def __reduce__(self) -> str:
         raise TypeError("not me")
+
+
+def test_all_keepers_are_killed_for_good_and_the_job_is_rebuilt(tmp_path: Path) -> None:
+    """Nobody comes back: the one node that is left goes on with what it has, and runs the rest again."""
+    four = Nodes(tmp_path, 4)
+    for number in range(4):
+        four.start(number)
+    try:
+        four.listening()
+        with four.mesh() as mesh:
+            four.complete(mesh)
+            job = mesh.launch(tasks.doze, range(800))
+            while job.progress().done < 60:
+                time.sleep(0.05)
+            home = four.home_of(mesh, job)
+            by_address = {address: number for number, address in enumerate(four.addresses)}
+            supers = [by_address[n["address"]] for n in _nodes_of(mesh) if n["role"] == "super"]
+            assert home in supers
+            assert len(supers) == 3
+            for number in supers:
+                four.kill(number)
+            assert job.result(timeout=120) == list(range(800))
+    finally:
+        four.stop()

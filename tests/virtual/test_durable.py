@@ -417,16 +417,19 @@ def test_results_expire() -> None:
     assert other.gone == "expired"
 
 
-def test_a_job_that_all_keepers_lost_is_lost_loudly() -> None:
+def test_a_job_that_everybody_lost_is_lost_loudly() -> None:
+    """Its submitter, its keepers and all holders: there is nobody to rebuild it from."""
     scene = durable_scene(3, disks=False, home_patience_seconds=8.0)
     job = scene.launch(2000, law=SLOW)
     scene.until(lambda: scene.safe_items(job) > 20)
-    for node in scene.nodes:
-        scene.world.crash(node)
+    other = scene.attach(job)
+    scene.until(lambda: other.state == "running")
+    for process in (scene.client, *scene.nodes):
+        scene.world.crash(process)
     for node in list(scene.nodes):
         scene.restart(node)
-    scene.until(lambda: job.done, within=30.0)
-    assert job.gone == "nobody knows it"
+    scene.until(lambda: other.done, within=30.0)
+    assert other.gone == "nobody knows it"
 
 
 def test_an_unknown_job_is_not_waited_for_forever() -> None:
