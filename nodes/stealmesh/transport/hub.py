@@ -67,7 +67,8 @@ from stealmesh.transport.sockets import (
 from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, Message
+from stealmesh_protocol.limits import BULK_OCTETS_MIN
+from stealmesh_protocol.messages import Bye, Message, Taken
 
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
@@ -242,6 +243,7 @@ class Transport:
         if known is None or known.state is LinkState.ENDING:
             return
         was, known.state = known.state, LinkState.ENDING
+        known.window.open()
         if known.routing_id:
             # An inbox cannot cut one peer off, only ignore it.
             known.port.deaf.add(known.routing_id)
@@ -251,6 +253,7 @@ class Transport:
             self._drop_queue(known)
         if known.queued_octets:
             self._after(FLUSH_SECONDS, lambda: self._give_up_flushing(known))
+            self._flush(known)
         else:
             self._end(known)
 
@@ -261,15 +264,20 @@ class Transport:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)
-        split = not isinstance(frames, list)
-        octets = sum(map(len, getattr(message, "blobs", ()) if split else frames))
+        blobs: list[bytes] = getattr(message, "blobs", [])
+        octets = sum(map(len, frames if isinstance(frames, list) else blobs))
         self.traffic.said[message.TAG] += 1
         self.traffic.said_octets[message.TAG] += octets
+        # BYE ends what was said before it and so never overtakes; nor do large answers.
+        large = bool(blobs) and octets >= BULK_OCTETS_MIN
+        overtakes = not (seq or large or type(message) is Bye)
         if not isinstance(frames, list):
             known.queue(known.custody, SplitMessage(frames, octets))
-        elif known.queued_octets or known.state is LinkState.DIALLING:
-            # BYE ends what was said before it and so never overtakes.
-            overtakes = seq == 0 and type(message) is not Bye
+        elif (
+            known.queued_octets
+            or known.state is LinkState.DIALLING
+            or not (overtakes or octets < BULK_OCTETS_MIN or known.window.has_room(octets))
+        ):
             known.queue(known.control if overtakes else known.custody, frames)
             if len(known.control) > CONTROL_QUEUE_MAX:
                 dropped = known.control.popleft()
@@ -278,12 +286,12 @@ class Transport:
         else:
             self._touched[known.port] = None
             try:
-                if known.port.put(known, frames):
+                if known.port.put(known, frames, octets):
                     return
             except zmq.ZMQError as error:
                 self._unreachable(known, error)
                 return
-            known.queue(known.custody if seq else known.control, frames)
+            known.queue(known.control if overtakes else known.custody, frames)
         if known.state is not LinkState.DIALLING and known.number not in known.port.blocked:
             self._flush(known)
 
@@ -403,6 +411,10 @@ class Transport:
                 self.counts[f"dropped:{link.state.value}"] += 1
 
     def _hear(self, link: Link, frames: Frames, events: list[Event]) -> None:
+        octets = sum(map(len, frames))
+        bulk = octets >= BULK_OCTETS_MIN and link.intake.take(octets)
+        if bulk and link.state is LinkState.OPEN:
+            self.send(link.number, Taken(link.intake.octets))
         try:
             if len(frames) > FRAMES_MAX:
                 raise Unreadable("too-many-frames")
@@ -415,9 +427,14 @@ class Transport:
                 if link.routing_id:
                     link.port.deaf.add(link.routing_id)
             return
-        if heard is not None:
-            self.traffic.heard[heard.message.TAG] += 1
-            self.traffic.heard_octets[heard.message.TAG] += heard.octets
+        if heard is None:
+            return
+        self.traffic.heard[heard.message.TAG] += 1
+        self.traffic.heard_octets[heard.message.TAG] += heard.octets
+        if type(heard.message) is Taken:
+            link.window.heard(heard.message.octets, time.monotonic())
+            self._flush(link)
+        else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
 
     # ------------------------------------------------------------ saying
@@ -473,6 +490,7 @@ class Transport:
             if not waiting:
                 return
             for link in waiting:
+                link.window.open()
                 link.port.is_readable()  # makes libzmq notice room, and peers that have gone
                 self._flush(link)
             time.sleep(0.002)
