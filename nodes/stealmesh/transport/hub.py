@@ -68,7 +68,7 @@ from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
-from stealmesh_protocol.messages import Bye, Message, Taken
+from stealmesh_protocol.messages import Bye, Hello, Message, StatusGet, Taken
 
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
@@ -79,6 +79,9 @@ RETRY_SECONDS_MAX = 0.1
 
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
+_ONLY_HERE = (Hello, StatusGet)
+"""Requests that are answered on their own link, or not at all: whoever has gone while his request lay
+unread has given up, and is not served. Else a herd costs most when there is the least to spare."""
 _OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
 _DIAL_REFUSALS = {
     errno.EMFILE: _OUT_OF_FILES,
@@ -431,11 +434,19 @@ class Transport:
             return
         self.traffic.heard[heard.message.TAG] += 1
         self.traffic.heard_octets[heard.message.TAG] += heard.octets
-        if type(heard.message) is Taken:
+        if type(heard.message) in _ONLY_HERE and self._has_gone(link, events):
+            self.counts["dropped:asked-and-gone"] += 1
+        elif type(heard.message) is Taken:
             link.window.heard(heard.message.octets, time.monotonic())
             self._flush(link)
         else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
+
+    def _has_gone(self, link: Link, events: list[Event]) -> bool:
+        """Is the connection known to have ended, now that all that has been told of it is read?"""
+        if link.routing_id:
+            self._read_inbox_monitor(events)
+        return link.state is LinkState.BROKEN
 
     # ------------------------------------------------------------ saying
 
