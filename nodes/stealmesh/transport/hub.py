@@ -46,7 +46,6 @@ from stealmesh.transport.ports import (
     Port,
     SplitMessage,
     is_unreachable,
-    octets_of,
 )
 from stealmesh.transport.sockets import (
     CONNECT_SECONDS,
@@ -72,6 +71,10 @@ from stealmesh_protocol.messages import Bye, Hello, Message, StatusGet, Taken
 
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
+CONTROL_OCTETS_MAX = 16 << 20
+"""What a link that takes nothing may keep waiting of what may be lost; the oldest go first."""
+ANSWERS_OCTETS_MAX = 64 << 20
+"""Large answers are not even queued behind so much."""
 FLUSH_SECONDS = 1.0
 LINGER_MILLISECONDS = 500
 RETRY_SECONDS_MIN = 0.005
@@ -274,6 +277,11 @@ class Transport:
         # BYE ends what was said before it and so never overtakes; nor do large answers.
         large = bool(blobs) and octets >= BULK_OCTETS_MIN
         overtakes = not (seq or large or type(message) is Bye)
+        if large and not seq and known.queued_octets > ANSWERS_OCTETS_MAX:
+            self.counts["dropped:answer-too-much"] += (
+                1  # it may be lost, and will be asked for again
+            )
+            return
         if not isinstance(frames, list):
             known.queue(known.custody, SplitMessage(frames, octets))
         elif (
@@ -282,9 +290,10 @@ class Transport:
             or not (overtakes or octets < BULK_OCTETS_MIN or known.window.has_room(octets))
         ):
             known.queue(known.control if overtakes else known.custody, frames)
-            if len(known.control) > CONTROL_QUEUE_MAX:
-                dropped = known.control.popleft()
-                known.queued_octets -= octets_of(dropped)
+            while (
+                len(known.control) > CONTROL_QUEUE_MAX or known.control_octets > CONTROL_OCTETS_MAX
+            ):
+                known.unqueue(known.control)
                 self.counts["dropped:control-queue-full"] += 1
         else:
             self._touched[known.port] = None

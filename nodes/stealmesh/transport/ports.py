@@ -63,7 +63,7 @@ class Link:
     """One connection as the core knows it."""
 
     __slots__ = (
-        "connected", "control", "custody", "dialled_at", "endpoint", "fd", "intake", "number",
+        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "intake", "number",
         "peer_address", "port", "queued_octets", "reader", "routing_id", "same_host", "sent", "state",
         "window",
     )  # fmt: skip
@@ -84,17 +84,29 @@ class Link:
         self.control: deque[Frames | SplitMessage] = deque()
         self.custody: deque[Frames | SplitMessage] = deque()
         self.queued_octets = 0
+        self.control_octets = 0
+        """Of them, in the lane of control messages."""
         self.window = Window()
         self.intake = Intake()
 
     def queue(self, lane: deque[Frames | SplitMessage], item: Frames | SplitMessage) -> None:
         lane.append(item)
-        self.queued_octets += octets_of(item)
+        octets = octets_of(item)
+        self.queued_octets += octets
+        if lane is self.control:
+            self.control_octets += octets
+
+    def unqueue(self, lane: deque[Frames | SplitMessage]) -> None:
+        """Take off the oldest."""
+        octets = octets_of(lane.popleft())
+        self.queued_octets -= octets
+        if lane is self.control:
+            self.control_octets -= octets
 
     def clear(self) -> None:
         self.control.clear()
         self.custody.clear()
-        self.queued_octets = 0
+        self.queued_octets = self.control_octets = 0
 
 
 Received = tuple[bytes, Frames, zmq.Frame]
@@ -172,8 +184,7 @@ class Port:
             if not self.put(link, head, octets):
                 self.blocked[link.number] = link
                 return False
-            lane.popleft()
-            link.queued_octets -= octets
+            link.unqueue(lane)
 
     # ------------------------------------------------------------ in
 
