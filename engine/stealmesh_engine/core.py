@@ -16,7 +16,7 @@ hungry, then we look for work ourselves; last, what nobody else carries is ackno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
@@ -106,6 +106,9 @@ from stealmesh_protocol.messages import (
 ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
+HINTS_A_BEAT = 1
+"""Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
+messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
 REPORT_SECONDS_A_NODE = 0.0002
 REPORT_SECONDS_MIN = 0.005
@@ -316,16 +319,15 @@ class NodeCore:
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
-        """To our observers, to the owners of what we hold, and, if we have work to spare, to all
-        nodes that we have a link with: that is a hint for those who have none."""
+        """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
+        of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
             whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
-                others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
-                whom.update(dict.fromkeys(others))
+                whom.update(dict.fromkeys(self._hinted(whom)))
         # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
         tells = self.owner.jobs and self.me.role is Role.CLIENT
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
@@ -336,6 +338,15 @@ class NodeCore:
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
+
+    def _hinted(self, known: Container[PeerId]) -> list[PeerId]:
+        """Who else is to hear that there is work here."""
+        others = [
+            peer_id
+            for peer_id, peer in self.links.ready()
+            if peer_id not in known and peer.member.role is not Role.CLIENT
+        ]
+        return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
