@@ -104,13 +104,15 @@ from stealmesh_protocol.messages import (
 )
 
 ACK_DELAY_SECONDS = 0.02
+BEAT_SECONDS_MIN = 0.05
+"""Between two beats, however many newcomers there are to be greeted with one."""
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
 DRAIN_PATIENCE_SECONDS = 5.0
 REPORT_SECONDS_A_NODE = 0.0002
 REPORT_SECONDS_MIN = 0.005
-REPORT_SECONDS_MAX = 0.25
-"""An owner hears of finished work at most 5,000 times a second, however many nodes there are."""
+REPORT_SECONDS_MAX = 2.0
+"""An owner hears of finished work at most 5,000 times a second (of up to 10,000 nodes)."""
 KNOCK_FRESH_SECONDS = 60.0
 KNOCK_CHANCE_FRESH = 0.25
 KNOCK_CHANCE = 0.02
@@ -166,7 +168,9 @@ class NodeCore:
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
         self._beat_at: float | None = None
+        self._beaten_at = -1e9
         self._ack_at: float | None = None
+        self._told_owners_at = -1e9
         self._drain_until: float | None = None
         self._left = False
         self._due: float | None = None
@@ -295,6 +299,7 @@ class NodeCore:
 
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
+        self._beaten_at = now
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         self.life.tend(now)
         self.supernodes.tend(now)
@@ -319,7 +324,8 @@ class NodeCore:
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
-            whom.update(dict.fromkeys(self._owners(now)))
+            if self._owners_wait(now):
+                whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
                 others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
                 whom.update(dict.fromkeys(others))
@@ -333,6 +339,14 @@ class NodeCore:
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
+
+    def _owners_wait(self, now: float) -> bool:
+        """Is it time to tell the owners what we hold? In a large mesh not with every beat."""
+        seconds = self.config.owner_beat_seconds(self.view.size)
+        if seconds > self.config.beat_seconds and now - self._told_owners_at < 0.9 * seconds:
+            return False
+        self._told_owners_at = now
+        return True
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
@@ -463,9 +477,14 @@ class NodeCore:
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
-        self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
+        self._beat_soon(now)
         self.owner.place(now)
         self.durable.met(peer.member, now)
+
+    def _beat_soon(self, now: float) -> None:
+        """Who has just met us waits for a beat; a herd that meets us at once for one beat together."""
+        soon = max(now + 0.001, self._beaten_at + BEAT_SECONDS_MIN)
+        self._beat_at = now if self._beat_at is None else min(self._beat_at, soon)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -505,8 +524,9 @@ class NodeCore:
         if peer_id in self.links.mute:
             self.links.hears(peer_id)
         if message.CUSTODY:
-            self.links.owing[peer_id] = None
-            if not peer.channel.accept(event.seq, event.octets):
+            fresh = peer.channel.accept(event.seq, event.octets)
+            self.links.owe(peer_id, peer)
+            if not fresh:
                 self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
                 return
         _MESSAGES[type(message)](self, peer_id, message, now)
