@@ -118,6 +118,7 @@ KNOCK_CHANCE_FRESH = 0.25
 KNOCK_CHANCE = 0.02
 """Chances of looking for one of the dead with a beat; who has no link at all looks for several."""
 KNOCKS_MAX = 8
+SEEK_SECONDS = 0.2
 
 
 class NodeCore:
@@ -169,6 +170,7 @@ class NodeCore:
         self._joined = False
         self._beat_at: float | None = None
         self._beaten_at = -1e9
+        self._sought_at = -1e9
         self._ack_at: float | None = None
         self._told_owners_at = -1e9
         self._drain_until: float | None = None
@@ -310,6 +312,7 @@ class NodeCore:
             self.owner.place(now)
         if self.owner.jobs or self.life.holders:
             self.life.follow(self.owner.holders(), now)
+        self.life.renew_deaf(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
@@ -362,7 +365,11 @@ class NodeCore:
 
     def _seek_the_lost(self, now: float) -> None:
         """Two islands find each other again: those who are held for dead are knocked up now and
-        then, often while a death is fresh, because a mended cut is all that may lie between."""
+        then, often while a death is fresh, because a mended cut is all that may lie between. Not with
+        the beats that greet a new link: each knock makes one (seed 13257: 240 a second)."""
+        if now - self._sought_at < SEEK_SECONDS:
+            return
+        self._sought_at = now
         self.links.give_up_waiting(now)
         self.links.reseek(now)
         self.links.seek_remembered(now)
@@ -539,6 +546,7 @@ class NodeCore:
                 not message.to
                 and message.mesh == self.links.mesh
                 and message.sender.id != self.me.id
+                and message.sender.role is not Role.CLIENT
             ):
                 self.supernodes.sought(now)
             self._happened(self.links.introduced(link, message, now), now)
