@@ -200,8 +200,8 @@ class Life:
             return
         for record in message.members:
             self.learn(record, now, home)
-        if self.view.knows_all():
-            return
+        if self.view.knows_all() or home not in self.observers:
+            return  # what it told us may have made it a home of ours no longer
         self.news.heard_around(home, message, now)
         if message.homes != self._homes_told:
             self._homes_told = message.homes
@@ -255,12 +255,14 @@ class Life:
             del self.holders[peer]
             if peer not in self.charges and peer not in self.observers:
                 self.detector.forget(peer)
+        missed = 3 * self.config.owner_beat_seconds(self.view.size)
+        patience = max(self.config.silence_seconds, missed)
         for peer in holders:
             if peer in self.links.mute:
                 continue
             if peer not in self.detector.watches:
                 self.holders[peer] = None
-                self.watch(peer, now, self.config.silence_seconds)
+                self.watch(peer, now, patience)
             if self._is_deaf(peer, now):
                 self._out_of_reach(peer, now)
 

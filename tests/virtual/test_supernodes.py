@@ -19,12 +19,12 @@ from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process, World
 from stealmesh_engine import core, life
 from stealmesh_engine.config import Config
-from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Send
 from stealmesh_engine.homes import HOMES, supers_wanted
 from stealmesh_engine.life import Life
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import News
+from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.supernodes import Supernodes
 from stealmesh_engine.trade import HINT_SECONDS
 from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role
@@ -283,7 +283,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 @with_and_without
 @pytest.mark.parametrize(
     ("nodes", "owner", "guard"),
-    [(64, NodeCore, "_ask_the_way"), (64, News, "tidy")],
+    [(64, Seeking, "_ask_the_way"), (72, News, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
