@@ -80,6 +80,8 @@ IN_PIECES = 2
 RAW, LZ4 = 0, 1
 
 assert HEADER.size == limits.HEADER_OCTETS
+KIND_AT = 3
+"""Which octet of the first frame is the kind."""
 
 _BODY_OCTETS_MAX: dict[type[Message], int] = {
     **dict.fromkeys(

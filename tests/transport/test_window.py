@@ -10,8 +10,9 @@ import pytest
 from stealmesh.transport import WireCodec
 from stealmesh.transport.window import OCTETS_FIRST, OCTETS_MAX, OCTETS_MIN, Intake, Window
 from stealmesh_engine.events import Heard
+from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import MESSAGE_BUFFER_OCTETS, PIECE_OCTETS, TAKEN_OCTETS
-from stealmesh_protocol.messages import Beat, Bye, FnPut, Status
+from stealmesh_protocol.messages import Beat, Bye, FnPut, Status, Steal, Taken
 
 from .conftest import MakeSide
 from .sides import Side, link_between, until
@@ -33,6 +34,20 @@ def test_whatever_the_sizes_all_of_it_gets_through(seed: int) -> None:
                 window.heard(intake.octets, 0.0)
             if chance.random() < 0.3:
                 break
+
+
+def test_the_last_word_on_what_was_taken_is_not_shed(make_side: MakeSide) -> None:
+    """The other side would wait for it for ever."""
+    a, b = make_side(), make_side("tcp://127.0.0.1:0")
+    link = a.transport._links[link_between(a, b)]
+    said = [Taken(1), Taken(2), *(Steal(number, 1) for number in range(5))]
+    for message in said:
+        link.queue(link.control, WireCodec().encode(message, 0, 0, False))  # type: ignore[arg-type]
+    for _ in range(5):
+        link.shed()
+    kinds = [item[0][KIND_AT] for item in link.control]  # type: ignore[index]
+    assert kinds == [Steal.TAG, Taken.TAG]
+    link.clear()
 
 
 def under_way(window: Window, octets: int, now: float) -> int:

@@ -293,7 +293,7 @@ class Transport:
             while (
                 len(known.control) > CONTROL_QUEUE_MAX or known.control_octets > CONTROL_OCTETS_MAX
             ):
-                known.unqueue(known.control)
+                known.shed()
                 self.counts["dropped:control-queue-full"] += 1
         else:
             self._touched[known.port] = None

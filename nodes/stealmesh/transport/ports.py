@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
 
 import zmq
 
@@ -27,7 +28,9 @@ from stealmesh.transport.sockets import (
 )
 from stealmesh.transport.window import Intake, Window
 from stealmesh.transport.wire import Frames, Reader
+from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
+from stealmesh_protocol.messages import Taken
 
 FRAMES_MAX = 34
 """Header, body and 32 buffers; what has more is no message of ours."""
@@ -103,10 +106,21 @@ class Link:
         if lane is self.control:
             self.control_octets -= octets
 
+    def shed(self) -> None:
+        """Drop the oldest control message; but not the last word on how much was taken, for which the
+        other side would wait for ever."""
+        if _is_taken(self.control[0]) and not any(map(_is_taken, islice(self.control, 1, None))):
+            self.control.rotate(-1)
+        self.unqueue(self.control)
+
     def clear(self) -> None:
         self.control.clear()
         self.custody.clear()
         self.queued_octets = self.control_octets = 0
+
+
+def _is_taken(item: Frames | SplitMessage) -> bool:
+    return isinstance(item, list) and item[0][KIND_AT] == Taken.TAG
 
 
 Received = tuple[bytes, Frames, zmq.Frame]
