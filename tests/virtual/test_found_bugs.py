@@ -231,7 +231,7 @@ def test_work_is_not_given_away_while_its_owner_is_late() -> None:
 
 def test_a_seed_that_is_being_dialled_when_its_peer_is_forgotten_is_dialled_again() -> None:
     """The link went with the peer, and the seed waited for the link's end for ever."""
-    told = scene(1)
+    told = scene(2)
     links = told.client.core.links
     seed = links.seeds[SEED_ADDRESS]
     node = told.nodes[0]

@@ -279,17 +279,17 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 
 @with_and_without
 @pytest.mark.parametrize(
-    ("nodes", "owner", "guard"),
-    [(64, NodeCore, "_ask_the_way"), (48, News, "tidy")],
+    ("nodes", "seed", "owner", "guard"),
+    [(64, 1, NodeCore, "_ask_the_way"), (48, 2, News, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
-    nodes: int, owner: type, guard: str, rule: bool, monkeypatch: pytest.MonkeyPatch
+    nodes: int, seed: int, owner: type, guard: str, rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a word: some never heard who served now, some believed in whom nobody named."""
     if not rule:
         monkeypatch.setattr(owner, guard, lambda self, now: None)
-    world, members = mesh(nodes)
+    world, members = mesh(nodes, seed=seed)
     world.run(world.now + 20.0)
     for process in supers_of(members):
         world.crash(process, silent=True)

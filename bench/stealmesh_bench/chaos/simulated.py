@@ -17,7 +17,7 @@ from stealmesh.virtual.checkers import Breach, Checkers
 from stealmesh.virtual.links import Network, VirtualLinks
 from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import CostLaw
-from stealmesh.virtual.world import Process, World
+from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
 from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput
@@ -67,6 +67,7 @@ CONTROL_WEIGHED_EVERY = 64
 JOINED_ONE_BY_ONE_MAX = 64
 """Larger meshes begin with everybody knowing everybody; else the joining takes longer than the run."""
 AUDITED_NODES_MAX = 64
+TOIL = Toil()
 HASHED_NODES_MAX = 2000
 """To write every event down takes a tenth of the time of a large world."""
 STORY_LINES_OF_MANY = 64
@@ -181,6 +182,7 @@ class Stage:
             config=config,
             audit=scenario.nodes <= AUDITED_NODES_MAX,
             hashing=scenario.nodes <= HASHED_NODES_MAX,
+            toil=TOIL if scenario.toil else None,
         )
         self.world.checkers = self.checkers = LenientCheckers(self.world)
         self.links = WeighedLinks(self.world, network, Random(f"{seed}/links"))
