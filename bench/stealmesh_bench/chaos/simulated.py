@@ -30,10 +30,10 @@ from stealmesh_bench.chaos.scenario import (
     Scenario,
 )
 from stealmesh_engine.config import Config
-from stealmesh_engine.core import REPORT_SECONDS_A_NODE, REPORT_SECONDS_MAX
 from stealmesh_engine.effects import Deliver, Send
 from stealmesh_engine.events import Drain
 from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.pace import report_patience
 from stealmesh_protocol import codec
 from stealmesh_protocol.messages import (
     Ack,
@@ -479,8 +479,7 @@ class Stage:
         begin = max(min(1.0, first / 2), first - CALM_SECONDS_MAX)
         before = goodput.rate(begin, first) / self.ups[0][1]
         # Owners of large meshes hear of what is done now and then: no window is shorter than that.
-        now_and_then = min(REPORT_SECONDS_A_NODE * scenario.nodes, REPORT_SECONDS_MAX)
-        window = max(WINDOW_SECONDS, now_and_then)
+        window = max(WINDOW_SECONDS, report_patience(scenario.nodes))
         up = [count for at, count in self.ups if at <= since + MOMENT_SECONDS][-1]
         report.goodput_before = round(before * self.ups[0][1], 1)
         report.goodput_wanted = round(before * up, 1)
