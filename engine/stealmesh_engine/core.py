@@ -16,7 +16,7 @@ hungry, then we look for work ourselves; last, what nobody else carries is ackno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
@@ -61,6 +61,7 @@ from stealmesh_engine.membership import View
 from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.pace import Pace, report_patience
+from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.supernodes import Supernodes
@@ -107,13 +108,10 @@ from stealmesh_protocol.messages import (
 ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
+HINTS_A_BEAT = 1
+"""Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
+messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
-KNOCK_FRESH_SECONDS = 60.0
-KNOCK_CHANCE_FRESH = 0.25
-KNOCK_CHANCE = 0.02
-"""Chances of looking for one of the dead with a beat; who has no link at all looks for several."""
-KNOCKS_MAX = 8
-SEEK_SECONDS = 0.2
 
 
 class NodeCore:
@@ -157,6 +155,7 @@ class NodeCore:
         self.supernodes = Supernodes(
             config, self.links, self.view, self.news, self.life, story, counters
         )
+        self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.inquiries = Inquiries()
         self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
@@ -165,7 +164,6 @@ class NodeCore:
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
         self._beat_at: float | None = None
-        self._sought_at = -1e9
         self._ack_at: float | None = None
         self._drain_until: float | None = None
         self._left = False
@@ -306,21 +304,20 @@ class NodeCore:
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
-        self._seek_the_lost(now)
+        self.seeking.tend(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
-        """To our observers, to the owners of what we hold, and, if we have work to spare, to all
-        nodes that we have a link with: that is a hint for those who have none."""
+        """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
+        of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
             if self.pace.owners_wait(self.view.size, now):
                 whom.update(dict.fromkeys(self._owners(now)))
-            if queued >= HINT_SECONDS and self.pace.neighbours_wait(self.view.size, now):
-                others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
-                whom.update(dict.fromkeys(others))
+            if queued >= HINT_SECONDS:
+                whom.update(dict.fromkeys(self._hinted(whom)))
         # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
         tells = self.owner.jobs and self.me.role is Role.CLIENT
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
@@ -331,6 +328,15 @@ class NodeCore:
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
+
+    def _hinted(self, known: Container[PeerId]) -> list[PeerId]:
+        """Who else is to hear that there is work here."""
+        others = [
+            peer_id
+            for peer_id, peer in self.links.ready()
+            if peer_id not in known and peer.member.role is not Role.CLIENT
+        ]
+        return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
@@ -343,47 +349,6 @@ class NodeCore:
             if owner not in self.detector.watches and self.links.is_ready(owner):
                 self.life.watch(owner, now, self.config.owner_patience_seconds)
         return owners
-
-    def _seek_the_lost(self, now: float) -> None:
-        """Two islands find each other again: those who are held for dead are knocked up now and
-        then, often while a death is fresh, because a mended cut is all that may lie between. Not with
-        the beats that greet a new link: each knock makes one (seed 13257: 240 a second)."""
-        if now - self._sought_at < SEEK_SECONDS:
-            return
-        self._sought_at = now
-        self.links.give_up_waiting(now)
-        self.links.reseek(now)
-        self.links.seek_remembered(now)
-        if self.me.role is Role.CLIENT:
-            self._knock_up_the_mute(now)
-        if self.life.homeless_since is not None:
-            self._ask_the_way(now)
-        dead = self.view.dead()
-        if not dead:
-            return
-        if not self.links.joined:
-            for member in self.rng.sample(dead, min(len(dead), KNOCKS_MAX)):
-                self.links.knock(member, now)
-            return
-        if not self.view.knows_all():
-            return  # that is our homes' business
-        fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
-        if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
-            self.links.knock(self.rng.choice(dead), now)
-
-    def _ask_the_way(self, now: float) -> None:
-        """All supernodes that we know are gone: a WELCOME names those that others know."""
-        shunned = self.life.observers_lost
-        near = [p for p in self.view.nodes() if p != self.me.id and p not in shunned]
-        if near:
-            self.links.knock(self.view.members[self.rng.choice(near)], now)
-
-    def _knock_up_the_mute(self, now: float) -> None:
-        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
-        off looks well: see who lives at its address."""
-        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
-        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
-            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""

@@ -1,16 +1,13 @@
 """How often a peer says what many of its kind say to the same ears.
 
-Decides when the owners of what a node holds are told again, when neighbours are given a hint, how
-soon newcomers are greeted and how long finished work may wait for company. Refuses to know what is
-said. All of it depends on the number of nodes alone: whatever is fine with eight of them arrives a
+Decides when the owners of what a node holds are told again, how soon newcomers are greeted and
+how long finished work may wait for company. Refuses to know what is said. All of it depends on the number of nodes alone: whatever is fine with eight of them arrives a
 thousand times as often with eight thousand.
 """
 
 from __future__ import annotations
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.news import EVERYBODY_MAX
-from stealmesh_engine.stealing import SILENCE_SECONDS_MAX
 
 BEAT_SECONDS_MIN = 0.05
 """Between two beats, however many newcomers there are to be greeted with one."""
@@ -32,7 +29,6 @@ class Pace:
         self.config = config
         self._beaten_at = NEVER
         self._told_owners_at = NEVER
-        self._hinted_at = NEVER
 
     def beats(self, now: float) -> None:
         self._beaten_at = now
@@ -47,12 +43,4 @@ class Pace:
         if seconds > self.config.beat_seconds and now - self._told_owners_at < 0.9 * seconds:
             return False
         self._told_owners_at = now
-        return True
-
-    def neighbours_wait(self, nodes: int, now: float) -> bool:
-        """Is it time for a hint? In a large mesh that is all busy nobody needs one with every beat;
-        who is hungry looks again by itself as often as that."""
-        if nodes > EVERYBODY_MAX and now - self._hinted_at < 0.9 * SILENCE_SECONDS_MAX:
-            return False
-        self._hinted_at = now
         return True
