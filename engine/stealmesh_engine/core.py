@@ -60,6 +60,7 @@ from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.pace import Pace, report_patience
 from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
@@ -105,18 +106,12 @@ from stealmesh_protocol.messages import (
 )
 
 ACK_DELAY_SECONDS = 0.02
-BEAT_SECONDS_MIN = 0.05
-"""Between two beats, however many newcomers there are to be greeted with one."""
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
 HINTS_A_BEAT = 1
 """Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
 messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
-REPORT_SECONDS_A_NODE = 0.0002
-REPORT_SECONDS_MIN = 0.005
-REPORT_SECONDS_MAX = 2.0
-"""An owner hears of finished work at most 5,000 times a second (of up to 10,000 nodes)."""
 
 
 class NodeCore:
@@ -162,15 +157,14 @@ class NodeCore:
         )
         self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.inquiries = Inquiries()
+        self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
         self._beat_at: float | None = None
-        self._beaten_at = -1e9
         self._ack_at: float | None = None
-        self._told_owners_at = -1e9
         self._drain_until: float | None = None
         self._left = False
         self._due: float | None = None
@@ -261,7 +255,7 @@ class NodeCore:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         holder, trade = self.holder, self.trade
         if holder.jobs or holder.report_at is not None:
-            holder.flush_reports(now, self._report_patience())
+            holder.flush_reports(now, report_patience(self.view.size))
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -269,11 +263,6 @@ class NodeCore:
             trade.seek(now)
         else:
             trade.seek_at = None  # nobody to feed: no reason to wake up either
-
-    def _report_patience(self) -> float:
-        """In a small mesh every report goes out at once."""
-        patience = min(REPORT_SECONDS_A_NODE * self.view.size, REPORT_SECONDS_MAX)
-        return patience if patience >= REPORT_SECONDS_MIN else 0.0
 
     def _soonest(self) -> float:
         """When time will next have something to say."""
@@ -299,7 +288,7 @@ class NodeCore:
 
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
-        self._beaten_at = now
+        self.pace.beats(now)
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         self.life.tend(now)
         self.supernodes.tend(now)
@@ -325,7 +314,7 @@ class NodeCore:
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
-            if self._owners_wait(now):
+            if self.pace.owners_wait(self.view.size, now):
                 whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
                 whom.update(dict.fromkeys(self._hinted(whom)))
@@ -348,14 +337,6 @@ class NodeCore:
             if peer_id not in known and peer.member.role is not Role.CLIENT
         ]
         return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
-
-    def _owners_wait(self, now: float) -> bool:
-        """Is it time to tell the owners what we hold? In a large mesh not with every beat."""
-        seconds = self.config.owner_beat_seconds(self.view.size)
-        if seconds > self.config.beat_seconds and now - self._told_owners_at < 0.9 * seconds:
-            return False
-        self._told_owners_at = now
-        return True
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
@@ -449,14 +430,10 @@ class NodeCore:
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
-        self._beat_soon(now)
+        greeting_at = self.pace.greeting_at(now)
+        self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
-
-    def _beat_soon(self, now: float) -> None:
-        """Who has just met us waits for a beat; a herd that meets us at once for one beat together."""
-        soon = max(now + 0.001, self._beaten_at + BEAT_SECONDS_MIN)
-        self._beat_at = now if self._beat_at is None else min(self._beat_at, soon)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""

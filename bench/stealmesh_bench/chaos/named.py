@@ -13,6 +13,8 @@ from random import Random
 
 from stealmesh_bench.chaos.scenario import CLIENT, Bounds, Fault, Scenario
 
+BURDENED = frozenset({"bootstrap", "mass-restart", "skype-actual", "skype-card", "skype-herd",
+                      "skype-build", "skype-super"})  # fmt: skip
 CALM_SECONDS = 3.0
 """Work flows undisturbed for so long: what comes later is compared with it."""
 MEAN_LIFE_SECONDS = 4.0
@@ -51,7 +53,8 @@ class Wanted:
 def draw(wanted: Wanted) -> Scenario:
     """The timetable of this name, for this seed and size."""
     rng = Random(f"{wanted.seed}/{wanted.name}/{wanted.nodes}")
-    return SCENARIOS[wanted.name].draw(wanted, rng)
+    drawn = SCENARIOS[wanted.name].draw(wanted, rng)
+    return replace(drawn, toil=wanted.name in BURDENED)
 
 
 # ---------------------------------------------------------------- one node

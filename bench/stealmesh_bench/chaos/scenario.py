@@ -89,6 +89,8 @@ class Scenario:
     """When nothing is wrong any more with the membership."""
     together: bool = False
     """All nodes start at the same moment, knowing only the seed."""
+    toil: bool = False
+    """Where they are simulated, processes take their time to hear, so that a herd is a burden."""
     spared: tuple[int, ...] = ()
     """Nodes that nothing happens to."""
 

@@ -17,7 +17,7 @@ from stealmesh.virtual.checkers import Breach, Checkers
 from stealmesh.virtual.links import Network, VirtualLinks
 from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import CostLaw
-from stealmesh.virtual.world import Process, World
+from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
 from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput
@@ -30,10 +30,10 @@ from stealmesh_bench.chaos.scenario import (
     Scenario,
 )
 from stealmesh_engine.config import Config
-from stealmesh_engine.core import REPORT_SECONDS_A_NODE, REPORT_SECONDS_MAX
 from stealmesh_engine.effects import Deliver, Send
 from stealmesh_engine.events import Drain
 from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.pace import report_patience
 from stealmesh_protocol import codec
 from stealmesh_protocol.messages import (
     Ack,
@@ -67,6 +67,7 @@ CONTROL_WEIGHED_EVERY = 64
 JOINED_ONE_BY_ONE_MAX = 64
 """Larger meshes begin with everybody knowing everybody; else the joining takes longer than the run."""
 AUDITED_NODES_MAX = 64
+TOIL = Toil()
 HASHED_NODES_MAX = 2000
 """To write every event down takes a tenth of the time of a large world."""
 STORY_LINES_OF_MANY = 64
@@ -181,6 +182,7 @@ class Stage:
             config=config,
             audit=scenario.nodes <= AUDITED_NODES_MAX,
             hashing=scenario.nodes <= HASHED_NODES_MAX,
+            toil=TOIL if scenario.toil else None,
         )
         self.world.checkers = self.checkers = LenientCheckers(self.world)
         self.links = WeighedLinks(self.world, network, Random(f"{seed}/links"))
@@ -477,8 +479,7 @@ class Stage:
         begin = max(min(1.0, first / 2), first - CALM_SECONDS_MAX)
         before = goodput.rate(begin, first) / self.ups[0][1]
         # Owners of large meshes hear of what is done now and then: no window is shorter than that.
-        now_and_then = min(REPORT_SECONDS_A_NODE * scenario.nodes, REPORT_SECONDS_MAX)
-        window = max(WINDOW_SECONDS, now_and_then)
+        window = max(WINDOW_SECONDS, report_patience(scenario.nodes))
         up = [count for at, count in self.ups if at <= since + MOMENT_SECONDS][-1]
         report.goodput_before = round(before * self.ups[0][1], 1)
         report.goodput_wanted = round(before * up, 1)
