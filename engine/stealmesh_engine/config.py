@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 MIB = 1 << 20
+BEATS_TO_AN_OWNER_A_SECOND = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,12 @@ class Config:
     """Shipped functions kept in a node; the least recently used that no job needs goes first."""
     story_lines_max: int = 4096
     """How much of its own history a node can tell."""
+
+    def owner_beat_seconds(self, nodes: int) -> float:
+        """Between two beats of a holder to the owner of its work. Whether a node lives is for its
+        observers to say; an owner only wants to hear what it holds, and there may be ten thousand."""
+        most = max(self.beat_seconds, self.lease_seconds / 4)
+        return min(max(self.beat_seconds, nodes / BEATS_TO_AN_OWNER_A_SECOND), most)
 
     def __post_init__(self) -> None:
         for field in fields(self):

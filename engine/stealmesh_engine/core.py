@@ -16,7 +16,7 @@ hungry, then we look for work ourselves; last, what nobody else carries is ackno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
@@ -60,6 +60,7 @@ from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.supernodes import Supernodes
@@ -104,18 +105,18 @@ from stealmesh_protocol.messages import (
 )
 
 ACK_DELAY_SECONDS = 0.02
+BEAT_SECONDS_MIN = 0.05
+"""Between two beats, however many newcomers there are to be greeted with one."""
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
+HINTS_A_BEAT = 1
+"""Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
+messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
 REPORT_SECONDS_A_NODE = 0.0002
 REPORT_SECONDS_MIN = 0.005
-REPORT_SECONDS_MAX = 0.25
-"""An owner hears of finished work at most 5,000 times a second, however many nodes there are."""
-KNOCK_FRESH_SECONDS = 60.0
-KNOCK_CHANCE_FRESH = 0.25
-KNOCK_CHANCE = 0.02
-"""Chances of looking for one of the dead with a beat; who has no link at all looks for several."""
-KNOCKS_MAX = 8
+REPORT_SECONDS_MAX = 2.0
+"""An owner hears of finished work at most 5,000 times a second (of up to 10,000 nodes)."""
 
 
 class NodeCore:
@@ -159,6 +160,7 @@ class NodeCore:
         self.supernodes = Supernodes(
             config, self.links, self.view, self.news, self.life, story, counters
         )
+        self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.inquiries = Inquiries()
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
@@ -166,7 +168,9 @@ class NodeCore:
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
         self._beat_at: float | None = None
+        self._beaten_at = -1e9
         self._ack_at: float | None = None
+        self._told_owners_at = -1e9
         self._drain_until: float | None = None
         self._left = False
         self._due: float | None = None
@@ -295,6 +299,7 @@ class NodeCore:
 
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
+        self._beaten_at = now
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         self.life.tend(now)
         self.supernodes.tend(now)
@@ -305,24 +310,25 @@ class NodeCore:
             self.owner.place(now)
         if self.owner.jobs or self.life.holders:
             self.life.follow(self.owner.holders(), now)
+        self.life.renew_deaf(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
-        self._seek_the_lost(now)
+        self.seeking.tend(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
-        """To our observers, to the owners of what we hold, and, if we have work to spare, to all
-        nodes that we have a link with: that is a hint for those who have none."""
+        """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
+        of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
-            whom.update(dict.fromkeys(self._owners(now)))
+            if self._owners_wait(now):
+                whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
-                others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
-                whom.update(dict.fromkeys(others))
+                whom.update(dict.fromkeys(self._hinted(whom)))
         # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
         tells = self.owner.jobs and self.me.role is Role.CLIENT
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
@@ -333,6 +339,23 @@ class NodeCore:
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
+
+    def _hinted(self, known: Container[PeerId]) -> list[PeerId]:
+        """Who else is to hear that there is work here."""
+        others = [
+            peer_id
+            for peer_id, peer in self.links.ready()
+            if peer_id not in known and peer.member.role is not Role.CLIENT
+        ]
+        return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
+
+    def _owners_wait(self, now: float) -> bool:
+        """Is it time to tell the owners what we hold? In a large mesh not with every beat."""
+        seconds = self.config.owner_beat_seconds(self.view.size)
+        if seconds > self.config.beat_seconds and now - self._told_owners_at < 0.9 * seconds:
+            return False
+        self._told_owners_at = now
+        return True
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
@@ -345,43 +368,6 @@ class NodeCore:
             if owner not in self.detector.watches and self.links.is_ready(owner):
                 self.life.watch(owner, now, self.config.owner_patience_seconds)
         return owners
-
-    def _seek_the_lost(self, now: float) -> None:
-        """Two islands find each other again: those who are held for dead are knocked up now and
-        then, often while a death is fresh, because a mended cut is all that may lie between."""
-        self.links.give_up_waiting(now)
-        self.links.reseek(now)
-        self.links.seek_remembered(now)
-        if self.me.role is Role.CLIENT:
-            self._knock_up_the_mute(now)
-        if self.life.homeless_since is not None:
-            self._ask_the_way(now)
-        dead = self.view.dead()
-        if not dead:
-            return
-        if not self.links.joined:
-            for member in self.rng.sample(dead, min(len(dead), KNOCKS_MAX)):
-                self.links.knock(member, now)
-            return
-        if not self.view.knows_all():
-            return  # that is our homes' business
-        fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
-        if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
-            self.links.knock(self.rng.choice(dead), now)
-
-    def _ask_the_way(self, now: float) -> None:
-        """All supernodes that we know are gone: a WELCOME names those that others know."""
-        shunned = self.life.observers_lost
-        near = [p for p in self.view.nodes() if p != self.me.id and p not in shunned]
-        if near:
-            self.links.knock(self.view.members[self.rng.choice(near)], now)
-
-    def _knock_up_the_mute(self, now: float) -> None:
-        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
-        off looks well: see who lives at its address."""
-        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
-        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
-            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
@@ -463,9 +449,14 @@ class NodeCore:
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
-        self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
+        self._beat_soon(now)
         self.owner.place(now)
         self.durable.met(peer.member, now)
+
+    def _beat_soon(self, now: float) -> None:
+        """Who has just met us waits for a beat; a herd that meets us at once for one beat together."""
+        soon = max(now + 0.001, self._beaten_at + BEAT_SECONDS_MIN)
+        self._beat_at = now if self._beat_at is None else min(self._beat_at, soon)
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -505,8 +496,9 @@ class NodeCore:
         if peer_id in self.links.mute:
             self.links.hears(peer_id)
         if message.CUSTODY:
-            self.links.owing[peer_id] = None
-            if not peer.channel.accept(event.seq, event.octets):
+            fresh = peer.channel.accept(event.seq, event.octets)
+            self.links.owe(peer_id, peer)
+            if not fresh:
                 self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
                 return
         _MESSAGES[type(message)](self, peer_id, message, now)
@@ -519,6 +511,7 @@ class NodeCore:
                 not message.to
                 and message.mesh == self.links.mesh
                 and message.sender.id != self.me.id
+                and message.sender.role is not Role.CLIENT
             ):
                 self.supernodes.sought(now)
             self._happened(self.links.introduced(link, message, now), now)

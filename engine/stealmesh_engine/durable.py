@@ -90,7 +90,7 @@ class Durable:
         self.homes.beat(now)
         self.patron.beat(now)
         for job in self.holder.homeless(now):
-            for peer in (me, *sought_at(job, self.links)):
+            for peer in (me, *sought_at(job, self.links, now)):
                 self.links.send(peer, Seek(job), now)
 
     def tick(self, now: float) -> None:

@@ -46,6 +46,9 @@ DOUBT_SHARE = 0.5
 SHUN_SECONDS = 5.0
 REDIAL_SECONDS = 2.0
 VOTE_SECONDS = 2.0
+PROBE_SECONDS = 5.0
+"""Between two looks at the address of one that stands still: each takes a place in the queue of
+connections that it does not accept meanwhile, and there are about a hundred."""
 SLOW_OCTETS_A_SECOND = 50_000
 """A link that carries less is as good as none."""
 NOBODY = b""
@@ -60,6 +63,7 @@ class Suspicion:
     votes: dict[PeerId, tuple[Finding, float]] = field(default_factory=dict)
     listening: bool = False
     """Something listens at its address."""
+    probed_at: float = NEVER
 
 
 class Life:
@@ -196,8 +200,8 @@ class Life:
             return
         for record in message.members:
             self.learn(record, now, home)
-        if self.view.knows_all():
-            return
+        if self.view.knows_all() or home not in self.observers:
+            return  # what it told us may have made it a home of ours no longer
         self.news.heard_around(home, message, now)
         if message.homes != self._homes_told:
             self._homes_told = message.homes
@@ -251,16 +255,26 @@ class Life:
             del self.holders[peer]
             if peer not in self.charges and peer not in self.observers:
                 self.detector.forget(peer)
-        for peer in [p for p in self._unheard if p not in holders]:
-            del self._unheard[peer]
+        missed = 3 * self.config.owner_beat_seconds(self.view.size)
+        patience = max(self.config.silence_seconds, missed)
         for peer in holders:
             if peer in self.links.mute:
                 continue
             if peer not in self.detector.watches:
                 self.holders[peer] = None
-                self.watch(peer, now, self.config.silence_seconds)
+                self.watch(peer, now, patience)
             if self._is_deaf(peer, now):
                 self._out_of_reach(peer, now)
+
+    def renew_deaf(self, now: float) -> None:
+        """Others to whom we have said something that they should acknowledge: what does not bring it may
+        be a link of which the other end is gone. (Found by seed 12274: a node was never told that
+        a job was over.)"""
+        for peer, _ in list(self.links.ready()):
+            if peer not in self.holders and self._is_deaf(peer, now):
+                self.story.tell(now, "is not heard by", detail=peer)
+                del self._unheard[peer]
+                self.links.renew(peer, now)
 
     def _is_deaf(self, peer: PeerId, now: float) -> bool:
         """Has it let the same message of ours unacknowledged for too long? What is big may take its
@@ -301,11 +315,14 @@ class Life:
 
     def _watch_from_afar(self, peer: PeerId, now: float) -> None:
         """It may not know yet that it is ours, or be dead already: give it time to come, unless it was
-        our home and fell silent."""
+        our home and fell silent, or spoke with us a moment ago."""
+        silence = self.config.silence_seconds
         if peer in self._shunned and peer in self.links.peers:
-            self.watch(peer, self.links.peers[peer].heard_at, self.config.silence_seconds)
+            self.watch(peer, self.links.peers[peer].heard_at, silence)
+        elif self._hears_any([peer], 2 * self.config.beat_seconds, now):
+            self.watch(peer, now, silence)
         else:
-            self.watch(peer, now, 2 * self.config.silence_seconds)
+            self.watch(peer, now, 2 * silence)
 
     def heard(self, peer_id: PeerId, peer: Peer, now: float) -> None:
         """A sign of life."""
@@ -365,8 +382,7 @@ class Life:
         # The suspect is told first; a beat, or anything else from it, clears it.
         self.links.send(peer, ViewMessage([replace(known, state=PeerState.SUSPECT)]), now)
         self.links.connect(peer, now)
-        self.links.probe(peer)
-        self._suspicions.setdefault(peer, Suspicion()).listening = False
+        self._probe(peer, now)
         self._ask_others(peer, Finding.SILENT, now)
 
     def _out_of_reach(self, peer: PeerId, now: float) -> None:
@@ -386,6 +402,12 @@ class Life:
         for other in self._table.of(peer) if self._table is not None else ():
             if other != self.view.me.id and self.links.is_ready(other):
                 self.links.send(other, vote, now)
+
+    def _probe(self, peer: PeerId, now: float) -> None:
+        """Does anything listen at its address?"""
+        suspicion = self._suspicions.setdefault(peer, Suspicion())
+        suspicion.listening, suspicion.probed_at = False, now
+        self.links.probe(peer)
 
     def probed(self, endpoint: str, now: float) -> None:
         """Something listens there: of the silent, whoever should be there stands still."""
@@ -430,8 +452,8 @@ class Life:
         if self._doubts_itself(now):
             return
         # Who has stood still itself may have lost the link meanwhile: then others have found it out.
-        stalled = suspicion.listening and self.links.is_ready(peer)
-        stalled = stalled or not self.view.is_well(peer)
+        listening = suspicion.listening
+        stalled = listening and (self.links.is_ready(peer) or not self.view.is_well(peer))
         votes = 1
         others = self._hearing_observers(peer)
         for other in others:
@@ -440,6 +462,8 @@ class Life:
                 votes += 1
                 stalled = stalled or finding is Finding.STALLED
         if stalled and self._is_stalled(peer, now):
+            if now - suspicion.probed_at >= PROBE_SECONDS:
+                self._probe(peer, now)  # its machine may go off while it stands still
             return
         if 2 * votes > 1 + len(others):
             self.dead(peer, now, "silent")
@@ -555,6 +579,7 @@ class Life:
         self._fenced.pop(peer, None)
         self._shunned.pop(peer, None)
         self._accused.pop(peer, None)
+        self._unheard.pop(peer, None)
         self.bereft(peer, now)
 
     # ------------------------------------------------------------ what others say

@@ -136,10 +136,16 @@ class Links:
         self.counters = counters
         self.lines: dict[LinkId, Line] = {}
         self.peers: dict[PeerId, Peer] = {}
+        self._living_at: dict[str, dict[PeerId, None]] = {}
+        """Endpoint → those of `peers` that listen there."""
+        self._lines_of: dict[PeerId, list[LinkId]] = {}
+        """Links that became ready with a peer, the oldest first; some may be gone."""
         self.seeds: dict[str, Seed] = {}
         self.remembered = Remembered(rng)
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
+        self._pressing: dict[PeerId, None] = {}
+        """Those of them that are owed so much that they should not wait."""
         self.own_mail: deque[Message] = deque()
         """What we say to ourselves: a node that is the home of a job holds parts of it, too."""
         self.mute: dict[PeerId, int] = {}
@@ -207,19 +213,24 @@ class Links:
         peer = self.peers.get(peer_id)
         return 0 if peer is None else peer.channel.unacked_octets
 
+    def owe(self, peer_id: PeerId, peer: Peer) -> None:
+        """It has said something that it must know we have acted on."""
+        self.owing[peer_id] = None
+        channel = peer.channel
+        if channel.owed >= ACKS_OWED_MAX or channel.owed_octets >= ACKS_OWED_OCTETS_MAX:
+            self._pressing[peer_id] = None
+
     def acknowledge(self, *, all_owed: bool) -> None:
         """Acknowledge what no other message will carry; unless `all_owed`, only where much is owed."""
-        for peer_id in list(self.owing):
+        for peer_id in list(self.owing if all_owed else self._pressing):
+            if peer_id not in self.owing:
+                continue  # something else has carried it
+            del self.owing[peer_id]
             peer = self.peers[peer_id]
-            channel = peer.channel
-            if (
-                all_owed
-                or channel.owed >= ACKS_OWED_MAX
-                or channel.owed_octets >= ACKS_OWED_OCTETS_MAX
-            ):
-                del self.owing[peer_id]
-                if peer.link is not None and channel.owed:
-                    self.effects.append(Send(peer.link, Ack(), 0, channel.acknowledging()))
+            if peer.link is not None and peer.channel.owed:
+                ack = peer.channel.acknowledging()
+                self.effects.append(Send(peer.link, Ack(), 0, ack))
+        self._pressing.clear()
 
     # ------------------------------------------------------------ dialling
 
@@ -334,9 +345,10 @@ class Links:
 
     def living_at(self, endpoint: str) -> list[PeerId]:
         """Peers without a link that should be listening at this endpoint."""
+        found = ((peer_id, self.peers[peer_id]) for peer_id in self._living_at.get(endpoint, ()))
         return [
             peer_id
-            for peer_id, peer in self.peers.items()
+            for peer_id, peer in found
             if peer.link is None and endpoint in self.endpoints_of(peer.member)
         ]
 
@@ -407,7 +419,7 @@ class Links:
             self.effects.append(Send(link, self._welcome(sender, 0)))
             return Happened()
         line = self.lines.setdefault(link, Line(LinkState.READY, dialled=False))
-        line.state, line.peer = LinkState.READY, sender.id
+        self._becomes_ready(line, link, sender.id)
         peer = self.peers.get(sender.id) or self._meet(sender)
         self.effects.append(Send(link, self._welcome(sender, peer.epoch)))
         return self._attach(link, peer, sender, hello.epoch)
@@ -426,7 +438,7 @@ class Links:
                 peer.dialling = link  # nobody need dial it a second time
             self._say_hello(link, line)
             return Happened()
-        line.state, line.peer = LinkState.READY, welcome.sender.id
+        self._becomes_ready(line, link, welcome.sender.id)
         seed = self.seeds.get(line.endpoint)
         if seed is not None and seed.dialling == link:
             seed.dialling, seed.attempts = None, 0
@@ -490,19 +502,28 @@ class Links:
         lost = len(peer.channel.unacked)
         if lost:
             self.counters["unsent-to-the-dead"] = self.counters.get("unsent-to-the-dead", 0) + lost
-        for link, line in list(self.lines.items()):
-            if line.peer == peer_id or link == peer.dialling:
-                if not line.dialled:
-                    # We cannot close what it dialled, only stop listening: so tell it to.
-                    self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
-                del self.lines[link]
-                self.effects.append(Hangup(link))
-                seed = self.seeds.get(line.endpoint)
-                if seed is not None and seed.dialling == link:
-                    seed.dialling = None
-                    self._all_found = False
-                    if seed.once:
-                        del self.seeds[line.endpoint]
+        links = self._ready_lines(peer_id)
+        if peer.dialling in self.lines and peer.dialling not in links:
+            links.append(peer.dialling)
+        for link in links:
+            line = self.lines.pop(link)
+            if not line.dialled:
+                # We cannot close what it dialled, only stop listening: so tell it to.
+                self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
+            self.effects.append(Hangup(link))
+            seed = self.seeds.get(line.endpoint)
+            if seed is not None and seed.dialling == link:
+                seed.dialling = None
+                self._all_found = False
+                if seed.once:
+                    del self.seeds[line.endpoint]
+        del self._lines_of[peer_id]
+        for endpoint in peer.member.endpoints:
+            there = self._living_at.get(endpoint)
+            if there is not None:
+                there.pop(peer_id, None)
+                if not there:
+                    del self._living_at[endpoint]
 
     @property
     def joined(self) -> bool:
@@ -523,7 +544,24 @@ class Links:
     def _meet(self, member: Member) -> Peer:
         peer = Peer(member, self.rng.getrandbits(32) | 1)
         self.peers[member.id] = peer
+        for endpoint in member.endpoints:
+            self._living_at.setdefault(endpoint, {})[member.id] = None
         return peer
+
+    def _ready_lines(self, peer_id: PeerId) -> list[LinkId]:
+        """Every link that is ready with this peer, the oldest first."""
+        lines = self.lines
+        found = [
+            n for n in self._lines_of.get(peer_id, ()) if n in lines and lines[n].peer == peer_id
+        ]
+        self._lines_of[peer_id] = found
+        return found
+
+    def _becomes_ready(self, line: Line, link: LinkId, peer_id: PeerId) -> None:
+        line.state, line.peer = LinkState.READY, peer_id
+        known = self._ready_lines(peer_id)
+        if link not in known:
+            known.append(link)
 
     def _say_hello(self, link: LinkId, line: Line) -> None:
         """Introduce ourselves. To an unknown listener this is only a question: our epoch with a
@@ -674,12 +712,11 @@ class Links:
         two sides may have chosen differently: then the other one is still there."""
         peer.link = None
         self.owing.pop(peer_id, None)
-        for link, line in self.lines.items():
-            if line.peer == peer_id and line.state is LinkState.READY:
-                peer.link = link
-                for seq, message in peer.channel.again():
-                    self.effects.append(Send(link, message, seq, peer.channel.heard))
-                return
+        for link in self._ready_lines(peer_id):
+            peer.link = link
+            for seq, message in peer.channel.again():
+                self.effects.append(Send(link, message, seq, peer.channel.heard))
+            return
         happened.cut.append(peer_id)
 
     def _drop_line(self, line: Line | None, link: LinkId) -> Happened:

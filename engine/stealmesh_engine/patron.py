@@ -187,6 +187,7 @@ class Patron:
         for job, mine in list(self.jobs.items()):
             asked = mine.asked_since
             if mine.home is not None and asked is not None and now - asked > UNANSWERED_SECONDS:
+                self.links.renew(mine.home, now)  # it may be only the link that is dead
                 mine.home, mine.lost_since = None, now
             if mine.home is not None:
                 if self._is_overheard(mine, now):
@@ -257,7 +258,7 @@ class Patron:
             self.links.send(mine.home, Fetch(job, mine.lo, mine.want), now)
 
     def _seek(self, job: JobId, now: float) -> None:
-        for peer in sought_at(job, self.links):
+        for peer in sought_at(job, self.links, now):
             self.links.send(peer, Seek(job), now)
 
     def _give_up(self, job: JobId, why: str) -> None:

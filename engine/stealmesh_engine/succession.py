@@ -84,9 +84,15 @@ def next_term(known: int, me: PeerId) -> int:
     return term if term > known else term + TERM_SLOTS
 
 
-def sought_at(job: JobId, links: Links) -> list[PeerId]:
-    """Whom to ask for a job."""
-    return [p for p in ranked(job, links.view.supers()) if p != links.view.me.id][:SOUGHT_AT_MAX]
+def sought_at(job: JobId, links: Links, now: float) -> list[PeerId]:
+    """Whom to ask for a job: supernodes first. Its home need not be one (it began when there were none,
+    or was restarted), so others follow, as many as there is room for, and every second others."""
+    view = links.view
+    supers = [p for p in ranked(job, view.supers()) if p != view.me.id][:SOUGHT_AT_MAX]
+    others = [p for p in view.nodes() if p != view.me.id and view.members[p].role is not Role.SUPER]
+    room = min(SOUGHT_AT_MAX - len(supers), len(others))
+    at = int(now) * room % len(others) if room else 0
+    return supers + [*others[at:], *others[:at]][:room]
 
 
 @dataclass(slots=True)
@@ -444,7 +450,7 @@ class Homes:
 
     def _seek(self, job: JobId, now: float) -> None:
         seats = [peer for _, peer in self.copies[job].reign.seats]
-        asked = dict.fromkeys([*sought_at(job, self.links), *seats])
+        asked = dict.fromkeys([*sought_at(job, self.links, now), *seats])
         for peer in asked:
             if self.links.view.is_alive(peer) and peer != self.links.view.me.id:
                 self.links.send(peer, Seek(job), now)

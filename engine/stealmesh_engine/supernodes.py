@@ -10,8 +10,12 @@ catastrophe there are enough, and a wrong belief for a moment does little. Whoev
 decides for itself: it declines if its loop was late a moment ago or if others keep taking it for
 dead.
 
-Unasked: the first node of a mesh, a seed that is sought before there are supernodes, and, where
-no supernode has been heard for a while, the leaves in the order of the same hash, 100 ms apart.
+A mesh that has none yet needs none while it is small, for there everybody serves: so its first ones
+are chosen like all others, once nobody has come or gone for a moment and all agree on who is there.
+(When each served as soon as it stood alone, the twelve nodes of a local mesh were twelve supernodes.)
+
+Unasked: a seed that is sought when many have come and nobody serves yet, and, where no supernode
+has been heard for a while, the leaves in the order of the same hash, 100 ms apart.
 
 Stopping is slow: only when there are half again too many, for ten minutes, and one at a time. It
 is never an answer to load: on 22 December 2010 Skype's supernodes shut themselves down because
@@ -41,6 +45,12 @@ RANK_SECONDS = 0.1
 COMPANY_SECONDS = 10.0
 """Whom we heard within this time is company: somebody else is without a supernode, too."""
 LATE_SECONDS = 5.0
+CALM_SECONDS = 1.0
+ALONE_SECONDS = 10.0
+"""How long nobody must have come or gone before a mesh without supernodes, or one that has never had
+a second node, makes its first."""
+MANY = 16
+"""Nodes that come to one door would soon be too many for all of them to serve."""
 FLAPS, FLAP_SECONDS = 3, 60.0
 NOMINATORS = 3
 SERVICE, COUNTING = b"supernode", b"nominator"
@@ -65,6 +75,7 @@ class Supernodes:
         self.story = story
         self.counters = counters
         self.leaving = False
+        self._seekers = 0
         self._wanting_since: float | None = None
         self._surplus_since: float | None = None
         self._asked: dict[PeerId, float] = {}
@@ -82,8 +93,10 @@ class Supernodes:
             self._serve_the_homeless(now, self.life.homeless_since)
 
     def sought(self, now: float) -> None:
-        """Somebody who knows nobody has come to our address: if there is no supernode yet, it is us."""
-        if self.view.me.role is Role.PLAIN and not self.view.supers_count and self._is_fit(now):
+        """A node that knows nobody has come to our address: if many have, and none serves, it is us."""
+        self._seekers += 1
+        nobody = self.view.me.role is Role.PLAIN and not self.view.supers_count
+        if nobody and self._seekers >= MANY and self._is_fit(now):
             self._serve(now, "sought as a seed")
 
     def asked(self, now: float) -> None:
@@ -105,7 +118,7 @@ class Supernodes:
         view = self.view
         wanted = supers_wanted(len(view.nodes()))
         lacking = wanted - view.supers_count
-        if lacking <= 0 or not self._has_company():
+        if lacking <= 0 or not self._has_company() or not self._is_calm(now):
             self._wanting_since = None
             return
         if view.me.id not in ranked(COUNTING, view.supers())[:NOMINATORS]:
@@ -120,6 +133,13 @@ class Supernodes:
     def _has_company(self) -> bool:
         """Alone with seeds that have not answered yet we are no mesh."""
         return self.links.joined or all(seed.own for seed in self.links.seeds.values())
+
+    def _is_calm(self, now: float) -> bool:
+        """Is there a supernode, or do all agree on who is there and might be one?"""
+        if self.view.supers_count:
+            return True
+        company = len(self.view.members) > 1  # also somebody who is dead by now
+        return now - self.life.settled_at >= (CALM_SECONDS if company else ALONE_SECONDS)
 
     def _candidates(self, count: int, now: float) -> list[PeerId]:
         members = self.view.members

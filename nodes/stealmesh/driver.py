@@ -300,7 +300,10 @@ class Driver:
 
     def _facts(self) -> dict[str, Any]:
         """What only the host knows and `status` shows."""
-        facts: dict[str, Any] = {"counters": self.transport.counters}
+        facts: dict[str, Any] = {
+            "counters": self.transport.counters,
+            "traffic": self.transport.traffic.facts(),
+        }
         if self.pool is not None:
             facts["worker_pids"] = self.pool.worker_pids()
             if self.pool.broken:

@@ -76,10 +76,10 @@ def look(shell: Shell, *argv: str) -> dict[str, Any]:
     return found
 
 
-def look_until_nodes(shell: Shell, count: int, *argv: str) -> list[dict[str, Any]]:
+def look_until_nodes(shell: Shell, count: int, *argv: str, role: str = "") -> list[dict[str, Any]]:
     for _ in range(60):
         nodes = [n for n in look(shell, *argv)["nodes"] if n["role"] != "client"]
-        if len(nodes) == count:
+        if len(nodes) == count and all(role in ("", n["role"]) for n in nodes):
             return nodes
     raise AssertionError(f"never saw {count} nodes, last {nodes}")
 
@@ -97,7 +97,7 @@ def test_two_nodes_a_client_a_drain_and_a_death(shell: Shell) -> None:
     seed = first.address()
     second = shell.node("--name", "second", "--seed", seed)
     second.address()
-    nodes = look_until_nodes(shell, 2, "--seed", seed)
+    nodes = look_until_nodes(shell, 2, "--seed", seed, role="super")
     assert {node["name"] for node in nodes} == {"first", "second"}
     assert len(look(shell, "--seed", seed)["nodes"]) == 3, "one look sees all, and itself"
     for node in nodes:

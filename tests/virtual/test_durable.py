@@ -6,8 +6,9 @@ import pytest
 
 from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process
+from stealmesh_engine import succession
 from stealmesh_engine.intervals import IntervalSet
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.messages import JobKind, Role
 
 from .durable_scenes import DurableScene, durable_scene
 from .scenes import SEED_ADDRESS
@@ -439,6 +440,25 @@ def test_an_unknown_job_is_not_waited_for_forever() -> None:
     ghost = scene.attach(job)
     scene.until(lambda: ghost.done, within=15.0)
     assert ghost.gone == "nobody knows it"
+
+
+@pytest.mark.parametrize("rule", [True, False], ids=["with", "without"])
+def test_a_home_is_found_that_is_no_supernode(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job is older than the supernodes, and none of its keepers became one."""
+    if not rule:
+        monkeypatch.setattr(succession, "SOUGHT_AT_MAX", 3)
+    for seed in range(1, 20):
+        scene = durable_scene(12, seed=seed, settle_seconds=0.2, home_patience_seconds=8.0)
+        job = scene.launch(40, law=SLOW)
+        scene.run(4.0)
+        if all(keeper.core.me.role is Role.PLAIN for keeper in scene.keepers(job)):
+            break
+    else:
+        pytest.fail("in every mesh a keeper has become a supernode")
+    assert sum(node.core.me.role is Role.SUPER for node in scene.nodes) == 3
+    other = scene.attach(job)
+    scene.until(lambda: other.done, within=15.0)
+    assert (other.gone == "") is rule
 
 
 def _octets(scene: DurableScene) -> int:

@@ -21,10 +21,11 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from stealmesh import Mesh
 from stealmesh.security import MeshKey
-from stealmesh_bench.chaos import eyes, jobs
+from stealmesh_bench.chaos import eyes, jobs, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.report import Measured, Report
@@ -130,6 +131,7 @@ class Stage:
             task.prepare(mesh)
             self._warm_up(mesh)
             self.had_supers = self._supers(mesh) > 0
+            before = mesh.status()["nodes"]
             self.account.flow = time.monotonic()
             self._count()
             threads = [
@@ -148,6 +150,7 @@ class Stage:
                     )
                 )  # fmt: skip
                 threads[0].join()
+                self._upkeep(before, mesh.status()["nodes"])
                 self._agree()
             except jobs.Stuck:
                 self._explain(mesh)
@@ -492,6 +495,12 @@ class Stage:
             self.report.rss_mib[name] = [round(mib, 1) for mib in pair]
             growth = round(pair[1] - pair[0], 1)
             self.report.growth_mib = max(self.report.growth_mib or 0.0, growth)
+
+    def _upkeep(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+        found = upkeep.of_leaves(before, after, self.account.now())
+        if found is not None:
+            self.report.control_messages_per_leaf_s = round(found.messages, 2)
+            self.report.control_bytes_per_leaf_s = round(found.octets, 1)
 
     def _recovery(self) -> Measured:
         scenario, report, account = self.scenario, self.report, self.account

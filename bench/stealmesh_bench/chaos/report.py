@@ -30,6 +30,8 @@ class Report:
     wrong: int | None = None
     """Items, or answers of a user's own job, with a value that is not right."""
     run_twice: int | None = None
+    resigned: int | None = None
+    """Supernodes that gave their role up."""
     stuck: int = 0
     """Jobs that did not end."""
     in_flight: int | None = None
@@ -66,7 +68,7 @@ class Report:
 
     def judge(self, bounds: Bounds, measured: Measured) -> None:
         """Add what is not as it should be to the breaches."""
-        for name in ("lost", "duplicated", "wrong", "stuck"):
+        for name in ("lost", "duplicated", "wrong", "stuck", "resigned"):
             count = getattr(self, name)
             if count:
                 self.breaches.append(f"{name}: {count}")
@@ -123,7 +125,7 @@ def together(reports: list[Report], replay: str) -> dict[str, Any]:
     """Several runs as one object: sums of what must not happen, the worst of what takes time."""
     said: dict[str, Any] = reports[0].as_object()
     for name in ("killed", "accepted", "lost", "duplicated", "wrong", "run_twice", "in_flight",
-                 "stuck", "false_verdicts"):  # fmt: skip
+                 "stuck", "resigned", "false_verdicts"):  # fmt: skip
         values = [getattr(each, name) for each in reports]
         said[name] = None if None in values else sum(values)
     for name in ("detection_p50_s", "detection_p99_s", "recovered_90_s", "recovered_97_s",

@@ -64,6 +64,7 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     read_monitor,
 )
+from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
 from stealmesh_protocol.messages import Bye, Message
@@ -106,6 +107,7 @@ class Transport:
             _refuse_open_doors(addresses)
         raise_descriptor_limit()
         self.counts: Counter[str] = Counter()
+        self.traffic = Traffic()
         self.endpoints: list[str] = []
         self.fds: dict[int, Callable[[list[Event]], None]] = {}
         self.epoll = select.epoll() if epoll is None else epoll
@@ -259,8 +261,11 @@ class Transport:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)
+        split = not isinstance(frames, list)
+        octets = sum(map(len, getattr(message, "blobs", ()) if split else frames))
+        self.traffic.said[message.TAG] += 1
+        self.traffic.said_octets[message.TAG] += octets
         if not isinstance(frames, list):
-            octets = sum(map(len, getattr(message, "blobs", ())))
             known.queue(known.custody, SplitMessage(frames, octets))
         elif known.queued_octets or known.state is LinkState.DIALLING:
             # BYE ends what was said before it and so never overtakes.
@@ -411,6 +416,8 @@ class Transport:
                     link.port.deaf.add(link.routing_id)
             return
         if heard is not None:
+            self.traffic.heard[heard.message.TAG] += 1
+            self.traffic.heard_octets[heard.message.TAG] += heard.octets
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
 
     # ------------------------------------------------------------ saying

@@ -236,11 +236,14 @@ class Checkers:
         now = self.world.now
         nodes = [p for p in self.world.living() if p.workers and not p.core.holder.draining]
         lost = any(not p.alive for p in self.world.processes if p.member.role is Role.CLIENT)
-        if lost or all(p.core.holder.queued_seconds() < RICH_SECONDS for p in nodes):
+        rich = [p for p in nodes if p.core.holder.queued_seconds() >= RICH_SECONDS]
+        if lost or not rich:
             self._idle.clear()
             return
         for process in nodes:
-            excused = process.paused or not process.core.links.joined
+            view = process.core.view
+            beside = any(view.is_alive(p.member.id) for p in rich)  # not of another island
+            excused = process.paused or not process.core.links.joined or not beside
             working = any(worker.running or not worker.ready for worker in process.workers)
             since = self._idle.get(process.number)
             if excused or working:
