@@ -42,7 +42,6 @@ from stealmesh_protocol.messages import (
     Part,
     Reign,
     Revoked,
-    Role,
     Settled,
     Supply,
     Withdraw,
@@ -368,8 +367,6 @@ class Lead:
     def recruit(self, now: float) -> list[PeerId]:
         """Who is to become a keeper, so that there are enough; on other hosts if there are any."""
         missing = self.config.keepers - 1 - len(self.streams)
-        if missing <= 0 and self._is_hidden():
-            missing = 1
         if missing <= 0 or self.gathering is not None:
             return []
         view = self.links.view
@@ -390,13 +387,6 @@ class Lead:
             taken.add(view.members[new].host)
             found.append(new)
         return found
-
-    def _is_hidden(self) -> bool:
-        """Those who look for a job ask supernodes. After a full stop, or long after the launch, none of
-        those who keep it may be one: then one more keeps it."""
-        view = self.links.view
-        known = [view.me, *(view.members[peer] for peer in self.streams if peer in view.members)]
-        return not any(member.role is Role.SUPER for member in known)
 
     def drop_the_slow(self, now: float) -> None:
         """A keeper that says nothing must not hold everybody up, whatever keeps it."""
