@@ -43,8 +43,11 @@ class Config:
     """How long there must be half again too many supernodes before one of them stops."""
     owner_patience_seconds: float = 60.0
     """How long a silent but connected client is waited for: its program may hold the interpreter lock."""
-    owner_gone_seconds: float = 5.0
-    """How long after its connection broke a client may come back before its jobs are dropped."""
+    owner_gone_seconds: float = 1.5
+    """How long after its connection broke a client may come back before it becomes suspect; its jobs
+    are dropped `refute_seconds` later. A living one redials within tenths of a second. Longer: the work
+    of a killed program is in the way of others' for as much longer; shorter: one whose network
+    falters has its work done again."""
     lease_seconds: float = 15.0
     """A lease that its holder does not name in its beats for this long is given to someone else.
     The backstop behind death detection: shorter means less waiting after an unforeseen fault,

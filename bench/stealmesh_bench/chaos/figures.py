@@ -54,6 +54,10 @@ class Goodput:
         self.times.append(at_seconds)
         self._sums.append(self._sums[-1] + items)
 
+    @property
+    def total(self) -> int:
+        return self._sums[-1]
+
     def rate(self, begin: float, end: float) -> float:
         """Items a second in [begin, end)."""
         lo, hi = bisect_left(self.times, begin), bisect_left(self.times, end)

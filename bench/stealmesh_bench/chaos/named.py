@@ -17,9 +17,13 @@ BURDENED = frozenset({"bootstrap", "mass-restart", "skype-actual", "skype-card",
                       "skype-build", "skype-super"})  # fmt: skip
 CALM_SECONDS = 3.0
 """Work flows undisturbed for so long: what comes later is compared with it."""
+SPREAD_SECONDS = 4.0
+"""One node dies at any moment of so many seconds after that."""
+AFTERWARDS_SECONDS = 7.0
 MEAN_LIFE_SECONDS = 4.0
 KILLERS_RESTART_SECONDS = 0.3
 PARTITION_SECONDS = 10.0
+FULL_STOP_WORK_SECONDS = 15.0
 SKYPE_BOUNDS = Bounds(
     recovered_90_seconds=5.0,
     recovered_97_seconds=15.0,
@@ -43,6 +47,8 @@ class Wanted:
     target: str = "any"
     silent: bool = False
     """Machines go off where processes would be killed."""
+    lasts_seconds: float | None = None
+    """How long the work takes if nothing happens; None: as long as it is to flow."""
 
     @property
     def calm_seconds(self) -> float:
@@ -61,24 +67,33 @@ def draw(wanted: Wanted) -> Scenario:
 
 
 def _kill_one(wanted: Wanted, rng: Random) -> Scenario:
-    seconds = wanted.seconds or wanted.calm_seconds + 7.0
-    bounds = Bounds(
-        recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0
-    )  # fmt: skip
-    at = wanted.calm_seconds
+    """One node dies at a random moment: of any role, or of the one that you name."""
+    anybody = rng.randrange(wanted.nodes)
+    at = wanted.calm_seconds + rng.uniform(0.0, _spread(wanted))
+    bounds = Bounds(recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0)
+    work: float | None = None
     if wanted.target == "submitter":
-        faults = [Fault(at, "rival"), Fault(at + 2.0, "kill-rival")]
+        faults = [Fault(wanted.calm_seconds, "rival"), Fault(at + 2.0, "kill-rival")]
         at += 2.0
-        seconds = wanted.seconds or at + 16.0
-        # Its jobs are dropped when it has been gone for `owner_gone_seconds` (5 s).
-        bounds = Bounds(recovered_90_seconds=10.0, agreed_seconds=10.0)
+    elif wanted.target == "durable-submitter":
+        faults = [Fault(at, "kill-submitter")]
+        bounds = replace(bounds, flowing_again_seconds=3.0)
+        work = wanted.lasts_seconds or at + AFTERWARDS_SECONDS
     else:
-        named = {"seed": (0,), "any": (rng.randrange(wanted.nodes),)}.get(wanted.target, ())
-        target = "" if named else wanted.target
-        faults = [Fault(at, _end(wanted), named, target)]
+        named = {"seed": (0,), "any": (anybody,)}.get(wanted.target, ())
+        faults = [Fault(at, _end(wanted), named, "" if named else wanted.target)]
     return Scenario(
-        "kill-one", wanted.seed, wanted.nodes, tuple(faults), seconds, bounds, at, at
+        "kill-one", wanted.seed, wanted.nodes, tuple(faults),
+        wanted.seconds or at + AFTERWARDS_SECONDS, bounds, at, at, work_seconds=work,
     )  # fmt: skip
+
+
+def _spread(wanted: Wanted) -> float:
+    """Work that ends by itself must go on for long enough after the fault."""
+    if wanted.seconds is not None or wanted.lasts_seconds is not None:
+        lasts = min(filter(None, (wanted.seconds, wanted.lasts_seconds)))
+        return max(0.0, lasts - wanted.calm_seconds - AFTERWARDS_SECONDS)
+    return SPREAD_SECONDS
 
 
 def _killers(wanted: Wanted, rng: Random) -> Scenario:
@@ -180,6 +195,26 @@ def _mass_restart(wanted: Wanted, rng: Random) -> Scenario:
     return Scenario(
         "mass-restart", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or back + 16.0,
         bounds, back, back,
+    )  # fmt: skip
+
+
+def _full_stop(wanted: Wanted, rng: Random) -> Scenario:
+    """Everybody is killed in the middle of a durable job, its submitter too, and started again."""
+    work = wanted.seconds or wanted.lasts_seconds or FULL_STOP_WORK_SECONDS
+    at = work * rng.uniform(0.3, 0.6)
+    everybody = tuple(range(wanted.nodes))
+    faults = [Fault(at, "kill-submitter"), Fault(at, _end(wanted), everybody)]
+    faults += [
+        Fault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
+        for number in rng.sample(everybody, wanted.nodes)
+    ]
+    back = max(fault.at_seconds for fault in faults)
+    bounds = Bounds(
+        recovered_90_seconds=10.0, flowing_again_seconds=10.0, agreed_seconds=15.0,
+    )  # fmt: skip
+    return Scenario(
+        "full-stop", wanted.seed, wanted.nodes, _sorted(faults), back + 16.0, bounds, back, back,
+        work_seconds=work,
     )  # fmt: skip
 
 
@@ -300,9 +335,7 @@ class Named:
 
     @property
     def about(self) -> str:
-        return (
-            self.draw.__doc__ or "One node dies: of any role, or of the one that you name."
-        ).split("\n")[0]
+        return (self.draw.__doc__ or "").split("\n")[0]
 
 
 SCENARIOS = {
@@ -313,6 +346,7 @@ SCENARIOS = {
     "one-way": Named(_one_way),
     "bootstrap": Named(_bootstrap, 1),
     "mass-restart": Named(_mass_restart, 1),
+    "full-stop": Named(_full_stop, 1),
     "skype-actual": Named(_actual, 4),
     "skype-card": Named(_card),
     "skype-herd": Named(_herd),

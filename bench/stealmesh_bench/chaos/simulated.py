@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 from stealmesh.virtual.checkers import Breach, Checkers
+from stealmesh.virtual.disks import VirtualDisk
 from stealmesh.virtual.links import Network, VirtualLinks
 from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import CostLaw
@@ -137,7 +138,7 @@ def play(scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None
         scenario.name, scenario.seed, scenario.nodes, True, replay, workload="map (virtual)"
     )
     begun = time.perf_counter()
-    stage = Stage(scenario, report)
+    stage = stage_for(scenario)(scenario, report)
     stage.world.on_event = watch
     gc.disable()  # a world is one large cycle that lives to its end: garbage is for afterwards
     try:
@@ -154,6 +155,14 @@ def play(scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None
     stage.measure()
     report.wall_s = round(time.perf_counter() - begun, 3)
     return report
+
+
+def stage_for(scenario: Scenario) -> type[Stage]:
+    if not scenario.durable:
+        return Stage
+    from stealmesh_bench.chaos.simulated_durable import DurableStage
+
+    return DurableStage
 
 
 class Stage:
@@ -215,14 +224,25 @@ class Stage:
         self.flow = world.now
         self._count()
         self.had_supers = self._supers() > 0
-        seconds = scenario.node_seconds()
-        self.program = self._submit(
-            self.client, max(scenario.nodes, int(seconds / self.item_seconds))
-        )
-        self._listen_to(self.client)
+        self._begin_work(self.client)
         for fault in scenario.faults:
             world.at(self.flow + fault.at_seconds, self._strike, fault)
         self._play_to_the_end()
+
+    def _begin_work(self, client: Process) -> None:
+        """From here on work flows."""
+        scenario = self.scenario
+        seconds = scenario.node_seconds()
+        self.program = self._submit(client, max(scenario.nodes, int(seconds / self.item_seconds)))
+        self._listen_to(client)
+
+    def _is_done(self) -> bool:
+        assert self.program is not None
+        return self.program.done
+
+    def _how_far(self) -> str:
+        assert self.program is not None
+        return self.checkers.account_of(self.program.job, self.program.owner)
 
     def _assemble(self) -> None:
         world, scenario = self.world, self.scenario
@@ -247,7 +267,6 @@ class Stage:
     def _play_to_the_end(self) -> None:
         """Until the job is over, the timetable is, and all agree; or patience is."""
         world, scenario = self.world, self.scenario
-        assert self.program is not None
         settled = self.flow + max(
             [scenario.agreement_from] + [f.at_seconds for f in scenario.faults]
         )
@@ -263,16 +282,15 @@ class Stage:
                 elif agreed is None:
                     agreed = world.now
             enough = agreed is not None or scenario.together
-            if self.program.done and enough and world.now >= settled:
+            if self._is_done() and enough and world.now >= settled:
                 break
         if agreed is not None:
             self.report.agreed_s = round(max(0.0, agreed - settled), 2)
         elif not scenario.together:
             self.report.breaches.append(f"membership: {self._disagreement()}")
-        if not self.program.done:
+        if not self._is_done():
             self.report.stuck = 1
-            account = self.checkers.account_of(self.program.job, self.program.owner)
-            self.report.breaches.append(f"progress: the job is stuck: {account}")
+            self.report.breaches.append(f"progress: the job is stuck: {self._how_far()}")
 
     def _submit(self, owner: Process, items: int, priority: int = 0) -> Program:
         law = CostLaw("const", self.item_seconds, self.scenario.seed)
@@ -295,10 +313,15 @@ class Stage:
 
     def _seat(self, number: int, seeds: list[str] | None) -> None:
         process = self.world.node(
-            f"n{number}", seeds=seeds, endpoint=_address(number), ready_seconds=0.05
-        )
+            f"n{number}", seeds=seeds, endpoint=_address(number), ready_seconds=0.05,
+            disk=self._disk(number),
+        )  # fmt: skip
         self.beliefs.born(process.number, self.world.now)
         self.seats.append(Seat(number, process))
+
+    def _disk(self, number: int) -> VirtualDisk | None:
+        """What a node keeps for its next life."""
+        return None
 
     def _count(self) -> None:
         count = sum(1 for seat in self.seats if seat.process.alive)
@@ -429,6 +452,9 @@ class Stage:
             self.report.killed += 1
             self.world.crash(self.rival)
 
+    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        raise AssertionError("only a durable job has a submitter of its own")
+
     def _place(self, number: int) -> int:
         if number == CLIENT:
             assert self.client is not None
@@ -444,15 +470,7 @@ class Stage:
         """Fill in the report from what was seen."""
         report, world, scenario = self.report, self.world, self.scenario
         report.breaches += self.checkers.breaches
-        if self.program is not None:
-            account = self.checkers.accounts[self.program.job]
-            report.accepted = self.program.work.total
-            delivered = sum(hi - lo for lo, hi in account.delivered)
-            report.lost = report.accepted - delivered if self.program.done else 0
-            report.duplicated, report.wrong = self.checkers.doubled, self.checkers.wrong
-            if self.rival is None:
-                ran = sum(process.items for process in world.processes)
-                report.run_twice = max(0, ran - delivered)
+        self._add_up()
         report.detection_p50_s = self.beliefs.detections.percentile(0.5)
         report.detection_p99_s = self.beliefs.detections.percentile(0.99)
         report.false_verdicts = self.beliefs.false_verdicts
@@ -469,6 +487,22 @@ class Stage:
             report.trace = world.trace_hash()
         report.timeline = self.goodput.bins(max(self.goodput.last(), 1.0), TIMELINE_SECONDS)
         report.judge(scenario.bounds, replace(measured, supernodes=self.had_supers))
+
+    def _add_up(self) -> None:
+        """What was accepted, and what came of it."""
+        report = self.report
+        if self.program is None:
+            return
+        account = self.checkers.accounts[self.program.job]
+        report.accepted = self.program.work.total
+        delivered = sum(hi - lo for lo, hi in account.delivered)
+        report.lost = report.accepted - delivered if self.program.done else 0
+        report.duplicated, report.wrong = self.checkers.doubled, self.checkers.wrong
+        if self.rival is None:
+            report.run_twice = max(0, self._ran() - delivered)
+
+    def _ran(self) -> int:
+        return sum(process.items for process in self.world.processes)
 
     def _recovery(self) -> Measured:
         scenario, report, goodput = self.scenario, self.report, self.goodput
@@ -518,6 +552,7 @@ _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "corrupt": Stage._reset,
     "rival": Stage._begin_rival,
     "kill-rival": Stage._kill_rival,
+    "kill-submitter": lambda stage, fault, nodes: stage._kill_submitter(fault, nodes),
 }
 
 

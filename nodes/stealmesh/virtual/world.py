@@ -429,7 +429,9 @@ class World:
         if process.alive:
             self.crash(process)
 
-    def restart(self, process: Process, *, seeds: list[str] | None = None) -> Process:
+    def restart(
+        self, process: Process, *, seeds: list[str] | None = None, role: str = "auto"
+    ) -> Process:
         """A new life at the same address."""
         assert not process.alive
         return self.node(
@@ -439,6 +441,7 @@ class World:
             endpoint=process.member.endpoints[0],
             ready_seconds=0.05,
             disk=process.disk,
+            role=role,
         )
 
     def pause(self, process: Process) -> None:
