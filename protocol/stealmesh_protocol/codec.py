@@ -59,6 +59,7 @@ from stealmesh_protocol.messages import (
     Status,
     StatusGet,
     Steal,
+    Taken,
     View,
     Welcome,
 )
@@ -83,7 +84,20 @@ assert HEADER.size == limits.HEADER_OCTETS
 _BODY_OCTETS_MAX: dict[type[Message], int] = {
     **dict.fromkeys(
         (
-            *(Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+            *(
+                Hello,
+                Refused,
+                Bye,
+                Ack,
+                Steal,
+                Nothing,
+                Sated,
+                Closed,
+                FnGet,
+                StatusGet,
+                Piece,
+                Taken,
+            ),
             *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
         ),
         limits.SMALL_BODY_OCTETS,
