@@ -423,7 +423,7 @@ class NodeCore:
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
         self.trade.met(peer.member.id)
-        self.life.learn(peer.member, now)
+        self.life.learn([peer.member], now)
         self.life.heard(peer.member.id, peer, now)
         if peer.member.role is Role.CLIENT:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
@@ -495,8 +495,7 @@ class NodeCore:
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
             if self.view.told is None:  # else our homes know better whom we should know
-                for record in message.members:
-                    self.life.learn(record, now, message.sender.id)
+                self.life.learn(message.members, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:
@@ -518,8 +517,7 @@ class NodeCore:
             self.links.send(peer_id, ACK, now)
 
     def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
-        for record in message.members:
-            self.life.learn(record, now, peer_id)
+        self.life.learn(message.members, now, peer_id)
 
     def _on_vote(self, peer_id: PeerId, message: Vote, now: float) -> None:
         self.life.voted(peer_id, message, now)
@@ -538,6 +536,9 @@ class NodeCore:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
             self.trade.forget(peer_id)
+            if any(held.spec.owner == peer_id for held in self.holder.jobs.values()):
+                # It means to come back; if it dies instead, no link breaks (simulated world 17030).
+                self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.story.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)

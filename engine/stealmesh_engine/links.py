@@ -151,6 +151,8 @@ class Links:
         self.mute: dict[PeerId, int] = {}
         """Nodes that are out of our reach, whatever others say of them: silent, not to be dialled, or
         deaf to us; then the number of the custody message that they have to acknowledge first."""
+        self._waiting: dict[PeerId, None] = {}
+        """Those of `peers` that are to be dialled at some time."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self.admission = Admission(config.attach_a_second, rng)
@@ -313,7 +315,7 @@ class Links:
             return
         if self.endpoints_of(peer.member):
             peer.dial_at = now + self._jitter(peer.attempts) if peer.attempts else now
-            self._plan(peer.dial_at)
+            self._plan(peer.dial_at, peer_id)
 
     def dial_due(self, now: float) -> None:
         """Dial everybody whose time has come."""
@@ -325,14 +327,20 @@ class Links:
                 if not (seed.spared and self.joined and endpoint in self._known_endpoints()):
                     seed.dialling = self._dial(endpoint, b"")
                 seed.spared = False
-        for peer_id, peer in self.peers.items():
-            if peer.dial_at is not None and peer.dial_at <= now:
-                peer.dial_at = None
-                endpoints = self.endpoints_of(peer.member)
-                if peer.link is None and peer.dialling is None and endpoints:
-                    endpoint = endpoints[peer.attempts % len(endpoints)]
-                    peer.dialling = self._dial(endpoint, peer_id)
-        planned: list[Seed | Peer] = [*self.seeds.values(), *self.peers.values()]
+        waiting, self._waiting = self._waiting, {}
+        for peer_id in waiting:
+            peer = self.peers.get(peer_id)
+            if peer is None or peer.dial_at is None:
+                continue
+            if peer.dial_at > now:
+                self._waiting[peer_id] = None
+                continue
+            peer.dial_at = None
+            endpoints = self.endpoints_of(peer.member)
+            if peer.link is None and peer.dialling is None and endpoints:
+                endpoint = endpoints[peer.attempts % len(endpoints)]
+                peer.dialling = self._dial(endpoint, peer_id)
+        planned: list[Seed | Peer] = [*self.seeds.values(), *(self.peers[p] for p in self._waiting)]
         times = (each.dial_at for each in planned if each.dial_at is not None)
         self.dial_at = min(times, default=None)
 
@@ -630,9 +638,11 @@ class Links:
                 self.probe(line.to)
             if (retry_after or peer.channel.unacked) and self.view.is_alive(line.to):
                 peer.dial_at = now + retry_after + self._jitter(peer.attempts)
-                self._plan(peer.dial_at)
+                self._plan(peer.dial_at, line.to)
 
-    def _plan(self, at: float) -> None:
+    def _plan(self, at: float, peer_id: PeerId | None = None) -> None:
+        if peer_id is not None:
+            self._waiting[peer_id] = None
         self.dial_at = at if self.dial_at is None else min(self.dial_at, at)
 
     def _report_failure(self) -> None:

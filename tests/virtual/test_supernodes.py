@@ -149,8 +149,8 @@ def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
     known = next(p for p in members if not is_super(p) and leaf.core.links.is_ready(p.member.id))
     peer = known.member.id
     leaf.core.links.peers[peer].heard_at = world.now
-    leaf.core.life.learn(msgspec.structs.replace(known.core.me, state=PeerState.DEAD), world.now)
-    leaf.core.life.learn(msgspec.structs.replace(known.core.me, incarnation=9), world.now)
+    leaf.core.life.learn([msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now)
+    leaf.core.life.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
     leaf.wake()
     world.run(world.now + 5.0)
     assert declared_dead(members) == 0
@@ -283,7 +283,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 @with_and_without
 @pytest.mark.parametrize(
     ("nodes", "owner", "guard"),
-    [(64, Seeking, "_ask_the_way"), (72, News, "tidy")],
+    [(72, Seeking, "_ask_the_way"), (72, News, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
