@@ -47,7 +47,7 @@ TAGS = {
     "Withdraw": 38, "Closed": 39,
     "FnGet": 48, "FnPut": 49,
     "StatusGet": 56, "Status": 57,
-    "Piece": 63,
+    "Taken": 62, "Piece": 63,
     "Launch": 64, "Supply": 65, "Accepted": 66, "Abolish": 67, "Seek": 68, "Here": 69,
     "Keep": 70, "KeptUpto": 71, "Offer": 72, "Pull": 73, "Forget": 74, "Settled": 75, "Claim": 76,
     "Fetch": 77, "Fetched": 78,

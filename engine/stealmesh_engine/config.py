@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 MIB = 1 << 20
+BEATS_TO_AN_OWNER_A_SECOND = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,11 @@ class Config:
     """How long there must be half again too many supernodes before one of them stops."""
     owner_patience_seconds: float = 60.0
     """How long a silent but connected client is waited for: its program may hold the interpreter lock."""
-    owner_gone_seconds: float = 5.0
-    """How long after its connection broke a client may come back before its jobs are dropped."""
+    owner_gone_seconds: float = 1.5
+    """How long after its connection broke a client may come back before it becomes suspect; its jobs
+    are dropped `refute_seconds` later. A living one redials within tenths of a second. Longer: the work
+    of a killed program is in the way of others' for as much longer; shorter: one whose network
+    falters has its work done again."""
     lease_seconds: float = 15.0
     """A lease that its holder does not name in its beats for this long is given to someone else.
     The backstop behind death detection: shorter means less waiting after an unforeseen fault,
@@ -107,6 +111,12 @@ class Config:
     """Shipped functions kept in a node; the least recently used that no job needs goes first."""
     story_lines_max: int = 4096
     """How much of its own history a node can tell."""
+
+    def owner_beat_seconds(self, nodes: int) -> float:
+        """Between two beats of a holder to the owner of its work. Whether a node lives is for its
+        observers to say; an owner only wants to hear what it holds, and there may be ten thousand."""
+        most = max(self.beat_seconds, self.lease_seconds / 4)
+        return min(max(self.beat_seconds, nodes / BEATS_TO_AN_OWNER_A_SECOND), most)
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -16,7 +16,7 @@ hungry, then we look for work ourselves; last, what nobody else carries is ackno
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
@@ -60,6 +60,8 @@ from stealmesh_engine.links import Happened, Line, Links, Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.pace import Pace, report_patience
+from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.supernodes import Supernodes
@@ -106,17 +108,10 @@ from stealmesh_protocol.messages import (
 ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
+HINTS_A_BEAT = 1
+"""Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
+messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
-REPORT_SECONDS_A_NODE = 0.0002
-REPORT_SECONDS_MIN = 0.005
-REPORT_SECONDS_MAX = 0.25
-"""An owner hears of finished work at most 5,000 times a second, however many nodes there are."""
-KNOCK_FRESH_SECONDS = 60.0
-KNOCK_CHANCE_FRESH = 0.25
-KNOCK_CHANCE = 0.02
-"""Chances of looking for one of the dead with a beat; who has no link at all looks for several."""
-KNOCKS_MAX = 8
-SEEK_SECONDS = 0.2
 
 
 class NodeCore:
@@ -160,14 +155,15 @@ class NodeCore:
         self.supernodes = Supernodes(
             config, self.links, self.view, self.news, self.life, story, counters
         )
+        self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.inquiries = Inquiries()
+        self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
         self._beat_at: float | None = None
-        self._sought_at = -1e9
         self._ack_at: float | None = None
         self._drain_until: float | None = None
         self._left = False
@@ -259,7 +255,7 @@ class NodeCore:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         holder, trade = self.holder, self.trade
         if holder.jobs or holder.report_at is not None:
-            holder.flush_reports(now, self._report_patience())
+            holder.flush_reports(now, report_patience(self.view.size))
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
@@ -267,11 +263,6 @@ class NodeCore:
             trade.seek(now)
         else:
             trade.seek_at = None  # nobody to feed: no reason to wake up either
-
-    def _report_patience(self) -> float:
-        """In a small mesh every report goes out at once."""
-        patience = min(REPORT_SECONDS_A_NODE * self.view.size, REPORT_SECONDS_MAX)
-        return patience if patience >= REPORT_SECONDS_MIN else 0.0
 
     def _soonest(self) -> float:
         """When time will next have something to say."""
@@ -297,6 +288,7 @@ class NodeCore:
 
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
+        self.pace.beats(now)
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         self.life.tend(now)
         self.supernodes.tend(now)
@@ -312,20 +304,20 @@ class NodeCore:
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
-        self._seek_the_lost(now)
+        self.seeking.tend(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
-        """To our observers, to the owners of what we hold, and, if we have work to spare, to all
-        nodes that we have a link with: that is a hint for those who have none."""
+        """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
+        of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
-            whom.update(dict.fromkeys(self._owners(now)))
+            if self.pace.owners_wait(self.view.size, now):
+                whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
-                others = [p for p, peer in links.ready() if peer.member.role is not Role.CLIENT]
-                whom.update(dict.fromkeys(others))
+                whom.update(dict.fromkeys(self._hinted(whom)))
         # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
         tells = self.owner.jobs and self.me.role is Role.CLIENT
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
@@ -336,6 +328,15 @@ class NodeCore:
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
+
+    def _hinted(self, known: Container[PeerId]) -> list[PeerId]:
+        """Who else is to hear that there is work here."""
+        others = [
+            peer_id
+            for peer_id, peer in self.links.ready()
+            if peer_id not in known and peer.member.role is not Role.CLIENT
+        ]
+        return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
@@ -348,47 +349,6 @@ class NodeCore:
             if owner not in self.detector.watches and self.links.is_ready(owner):
                 self.life.watch(owner, now, self.config.owner_patience_seconds)
         return owners
-
-    def _seek_the_lost(self, now: float) -> None:
-        """Two islands find each other again: those who are held for dead are knocked up now and
-        then, often while a death is fresh, because a mended cut is all that may lie between. Not with
-        the beats that greet a new link: each knock makes one (seed 13257: 240 a second)."""
-        if now - self._sought_at < SEEK_SECONDS:
-            return
-        self._sought_at = now
-        self.links.give_up_waiting(now)
-        self.links.reseek(now)
-        self.links.seek_remembered(now)
-        if self.me.role is Role.CLIENT:
-            self._knock_up_the_mute(now)
-        if self.life.homeless_since is not None:
-            self._ask_the_way(now)
-        dead = self.view.dead()
-        if not dead:
-            return
-        if not self.links.joined:
-            for member in self.rng.sample(dead, min(len(dead), KNOCKS_MAX)):
-                self.links.knock(member, now)
-            return
-        if not self.view.knows_all():
-            return  # that is our homes' business
-        fresh = self.view.buried_at(dead[-1].id) > now - KNOCK_FRESH_SECONDS
-        if self.rng.random() < (KNOCK_CHANCE_FRESH if fresh else KNOCK_CHANCE):
-            self.links.knock(self.rng.choice(dead), now)
-
-    def _ask_the_way(self, now: float) -> None:
-        """All supernodes that we know are gone: a WELCOME names those that others know."""
-        shunned = self.life.observers_lost
-        near = [p for p in self.view.nodes() if p != self.me.id and p not in shunned]
-        if near:
-            self.links.knock(self.view.members[self.rng.choice(near)], now)
-
-    def _knock_up_the_mute(self, now: float) -> None:
-        """Nobody may be left to tell a program that a node is dead, and a link with a machine that is
-        off looks well: see who lives at its address."""
-        mute = [self.view.members[p] for p in self.links.mute if self.view.is_alive(p)]
-        if mute and self.rng.random() < KNOCK_CHANCE_FRESH:
-            self.links.knock(self.rng.choice(mute), now)
 
     def _seek_links(self, now: float) -> None:
         """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
@@ -463,14 +423,15 @@ class NodeCore:
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
         self.trade.met(peer.member.id)
-        self.life.learn(peer.member, now)
+        self.life.learn([peer.member], now)
         self.life.heard(peer.member.id, peer, now)
         if peer.member.role is Role.CLIENT:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
-        self._beat_at = now if self._beat_at is None else min(self._beat_at, now + 0.001)
+        greeting_at = self.pace.greeting_at(now)
+        self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
 
@@ -512,8 +473,9 @@ class NodeCore:
         if peer_id in self.links.mute:
             self.links.hears(peer_id)
         if message.CUSTODY:
-            self.links.owing[peer_id] = None
-            if not peer.channel.accept(event.seq, event.octets):
+            fresh = peer.channel.accept(event.seq, event.octets)
+            self.links.owe(peer_id, peer)
+            if not fresh:
                 self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
                 return
         _MESSAGES[type(message)](self, peer_id, message, now)
@@ -533,8 +495,7 @@ class NodeCore:
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
             if self.view.told is None:  # else our homes know better whom we should know
-                for record in message.members:
-                    self.life.learn(record, now, message.sender.id)
+                self.life.learn(message.members, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None:
@@ -556,8 +517,7 @@ class NodeCore:
             self.links.send(peer_id, ACK, now)
 
     def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
-        for record in message.members:
-            self.life.learn(record, now, peer_id)
+        self.life.learn(message.members, now, peer_id)
 
     def _on_vote(self, peer_id: PeerId, message: Vote, now: float) -> None:
         self.life.voted(peer_id, message, now)
@@ -576,6 +536,9 @@ class NodeCore:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
             self.trade.forget(peer_id)
+            if any(held.spec.owner == peer_id for held in self.holder.jobs.values()):
+                # It means to come back; if it dies instead, no link breaks (simulated world 17030).
+                self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.story.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)

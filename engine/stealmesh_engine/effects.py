@@ -5,7 +5,7 @@ Performing an effect never re-enters the core: its outcome comes back as a later
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stealmesh_engine.events import LinkId
 from stealmesh_protocol.ids import JobId
@@ -14,23 +14,20 @@ from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Mes
 # ---------------------------------------------------------------- links
 
 
-@dataclass(slots=True)
-class Dial:
+class Dial(msgspec.Struct):
     """Connect to `endpoint` as `link`. Owes LinkUp or LinkDown."""
 
     link: LinkId
     endpoint: str
 
 
-@dataclass(slots=True)
-class Hangup:
+class Hangup(msgspec.Struct):
     """Close `link` after what was sent on it has gone out. Owes nothing; its messages are ignored."""
 
     link: LinkId
 
 
-@dataclass(slots=True)
-class Send:
+class Send(msgspec.Struct):
     """Put a message on `link`, behind those before it. Owes nothing: it may be lost with the link.
 
     seq 0 marks a control message, which may overtake custody messages that wait for the wire.
@@ -42,8 +39,7 @@ class Send:
     ack: int = 0
 
 
-@dataclass(slots=True)
-class Probe:
+class Probe(msgspec.Struct):
     """Find out whether anything listens at `endpoint`. Owes Probed."""
 
     endpoint: str
@@ -52,8 +48,7 @@ class Probe:
 # ---------------------------------------------------------------- workers
 
 
-@dataclass(slots=True)
-class RunChunk:
+class RunChunk(msgspec.Struct):
     """Queue a chunk for a worker. Owes ChunkDone (explore: BagSteps, the last with remaining 0) or WorkerLost.
 
     Items come from the job's range, or from `blocks` (each with its blob), of which the worker
@@ -72,23 +67,20 @@ class RunChunk:
     """Likewise behind spec.combine; empty when the spec names none."""
 
 
-@dataclass(slots=True)
-class Retract:
+class Retract(msgspec.Struct):
     """Take the chunk that waits behind the worker's running one back. Owes Retracted."""
 
     worker: int
 
 
-@dataclass(slots=True)
-class Share:
+class Share(msgspec.Struct):
     """Raise or lower the worker's flag that asks it to give up part of its explore bag. Owes nothing."""
 
     worker: int
     wanted: bool
 
 
-@dataclass(slots=True)
-class StopWorker:
+class StopWorker(msgspec.Struct):
     """Kill the worker process. Owes WorkerLost (with this reason and blame), later WorkerReady."""
 
     worker: int
@@ -96,8 +88,7 @@ class StopWorker:
     blame: bool
 
 
-@dataclass(slots=True)
-class ForgetJob:
+class ForgetJob(msgspec.Struct):
     """No chunk of this job will run any more: blocks and functions that workers keep for it may go. Owes nothing."""
 
     job: JobId
@@ -106,8 +97,7 @@ class ForgetJob:
 # ---------------------------------------------------------------- the log of a keeper
 
 
-@dataclass(slots=True)
-class Write:
+class Write(msgspec.Struct):
     """Append a record to the log on the disk, behind those before it. Owes Written once it is sure
     to be there after a crash; several may be made sure of together."""
 
@@ -115,8 +105,7 @@ class Write:
     record: Keep
 
 
-@dataclass(slots=True)
-class Rewrite:
+class Rewrite(msgspec.Struct):
     """Replace the log, whole or not at all, by these records. Owes Written like a Write."""
 
     ticket: int
@@ -126,8 +115,7 @@ class Rewrite:
 # ---------------------------------------------------------------- the embedding program
 
 
-@dataclass(slots=True)
-class Accepted:
+class Accepted(msgspec.Struct):
     """A durable job is held safely by its keepers, with its items up to here. Owes nothing.
 
     With a `refusal` nobody holds it, and nobody will."""
@@ -138,8 +126,7 @@ class Accepted:
     refusal: str
 
 
-@dataclass(slots=True)
-class Results:
+class Results(msgspec.Struct):
     """How a durable job stands, and the results that follow `lo` without gaps. Owes nothing."""
 
     job: JobId
@@ -153,16 +140,14 @@ class Results:
     """Items whose results will never come."""
 
 
-@dataclass(slots=True)
-class JobGone:
+class JobGone(msgspec.Struct):
     """Nothing is left of this durable job, or nobody knows it. Owes nothing."""
 
     job: JobId
     why: str
 
 
-@dataclass(slots=True)
-class Deliver:
+class Deliver(msgspec.Struct):
     """The items [lo, hi) were credited, for the first and only time. Owes nothing.
 
     The blob covers all of [part.lo, part.hi), of which these items are a part (usually all).
@@ -176,44 +161,38 @@ class Deliver:
     hi: int
 
 
-@dataclass(slots=True)
-class ItemsRunning:
+class ItemsRunning(msgspec.Struct):
     """Workers have been busy with these items for a while. Owes nothing."""
 
     job: JobId
     intervals: list[tuple[int, int]]
 
 
-@dataclass(slots=True)
-class JobDone:
+class JobDone(msgspec.Struct):
     """Every item of the job is accounted for, exactly once. Owes nothing."""
 
     job: JobId
 
 
-@dataclass(slots=True)
-class StatusReady:
+class StatusReady(msgspec.Struct):
     """What AskStatus asked for: our own snapshot and those of the nodes that answered (msgpack)."""
 
     nonce: int
     snapshots: list[bytes]
 
 
-@dataclass(slots=True)
-class Joined:
+class Joined(msgspec.Struct):
     """The mesh is reached: at least one link is up and introduced. Emitted once."""
 
 
-@dataclass(slots=True)
-class JoinFailed:
+class JoinFailed(msgspec.Struct):
     """No seed could be reached or none would have us; the node keeps trying all the same."""
 
     code: str
     text: str
 
 
-@dataclass(slots=True)
-class Left:
+class Left(msgspec.Struct):
     """The drain is complete: the host may end the process."""
 
 

@@ -7,7 +7,7 @@ seconds of the host's monotonic clock; blobs are opaque bytes that the engine ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId
 from stealmesh_protocol.messages import Block, JobSpec, Keep, Message
@@ -19,45 +19,39 @@ LinkId = int
 # ---------------------------------------------------------------- time and life
 
 
-@dataclass(slots=True)
-class Tick:
+class Tick(msgspec.Struct):
     """The moment that ``next_deadline()`` named has come (or passed)."""
 
 
-@dataclass(slots=True)
-class Join:
+class Join(msgspec.Struct):
     """Dial these addresses until one answers; with none, be the first node of a mesh."""
 
     seeds: list[str]
-    remembered: list[str] = field(default_factory=list)
+    remembered: list[str] = msgspec.field(default_factory=list)
     """Where an earlier life of ours knew peers: tried first, a few at a time, and given up once joined."""
 
 
-@dataclass(slots=True)
-class Drain:
+class Drain(msgspec.Struct):
     """Leave in order: return what is untouched, finish what runs, then say goodbye."""
 
 
 # ---------------------------------------------------------------- links
 
 
-@dataclass(slots=True)
-class LinkUp:
+class LinkUp(msgspec.Struct):
     """A connection that we dialled is open and encrypted; nothing has been said on it yet."""
 
     link: LinkId
 
 
-@dataclass(slots=True)
-class LinkDown:
+class LinkDown(msgspec.Struct):
     """A connection, dialled or accepted, is gone or never came to be."""
 
     link: LinkId
     reason: str = ""
 
 
-@dataclass(slots=True)
-class Heard:
+class Heard(msgspec.Struct):
     """A message came in. An unknown `link` is a new accepted connection: its first must be HELLO."""
 
     link: LinkId
@@ -68,16 +62,14 @@ class Heard:
     """Size on the wire, for budgets; 0 where the host does not know."""
 
 
-@dataclass(slots=True)
-class Garbled:
+class Garbled(msgspec.Struct):
     """Bytes came in on `link` that are no message; `reason` says why, for the counters."""
 
     link: LinkId
     reason: str
 
 
-@dataclass(slots=True)
-class Probed:
+class Probed(msgspec.Struct):
     """The outcome of a Probe effect: does anything listen at that endpoint?"""
 
     endpoint: str
@@ -88,15 +80,13 @@ class Probed:
 # ---------------------------------------------------------------- workers
 
 
-@dataclass(slots=True)
-class WorkerReady:
+class WorkerReady(msgspec.Struct):
     """A worker process can take work (at the start, or in place of one that was lost)."""
 
     worker: int
 
 
-@dataclass(slots=True)
-class ChunkDone:
+class ChunkDone(msgspec.Struct):
     """A worker finished a chunk of an indexed job; the blob covers exactly its [lo, hi)."""
 
     worker: int
@@ -107,8 +97,7 @@ class ChunkDone:
     failed: int = 0
 
 
-@dataclass(slots=True)
-class BagStep:
+class BagStep(msgspec.Struct):
     """A worker took stock of an explore bag between two visits (and goes on, unless `remaining` is 0).
 
     `spares` are parts of the bag that it gave up so that others can have them: (items, blob).
@@ -121,12 +110,11 @@ class BagStep:
     remaining: int
     items: int
     seconds: float
-    spares: list[tuple[int, bytes]] = field(default_factory=list)
+    spares: list[tuple[int, bytes]] = msgspec.field(default_factory=list)
     failed: int = 0
 
 
-@dataclass(slots=True)
-class WorkerLost:
+class WorkerLost(msgspec.Struct):
     """A worker process ended; the chunks queued behind its running one come back untouched.
 
     `running` is the chunk that it was busy with, None if it was idle. `blame` is true when
@@ -139,8 +127,7 @@ class WorkerLost:
     blame: bool = True
 
 
-@dataclass(slots=True)
-class Retracted:
+class Retracted(msgspec.Struct):
     """The answer to a Retract effect: this chunk was still unread and is ours again (None: too late)."""
 
     worker: int
@@ -150,16 +137,14 @@ class Retracted:
 # ---------------------------------------------------------------- the log of a keeper
 
 
-@dataclass(slots=True)
-class Recall:
+class Recall(msgspec.Struct):
     """There is a log, under this name; it has these records. Comes before Join, if at all."""
 
     seat: bytes
-    records: list[Keep] = field(default_factory=list)
+    records: list[Keep] = msgspec.field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Written:
+class Written(msgspec.Struct):
     """Everything that was to be written up to this ticket is on the disk."""
 
     ticket: int
@@ -168,8 +153,7 @@ class Written:
 # ---------------------------------------------------------------- the embedding program
 
 
-@dataclass(slots=True)
-class OpenJob:
+class OpenJob(msgspec.Struct):
     """The program starts a job; this node owns it and keeps its ledger.
 
     `total` items are known at once for a range; block-fed jobs start at 0 and grow by Feed.
@@ -181,12 +165,11 @@ class OpenJob:
     released: int = 0
     open_ended: bool = False
     """More may come: the job cannot be complete before CloseInput."""
-    functions: dict[Digest, bytes] = field(default_factory=dict)
+    functions: dict[Digest, bytes] = msgspec.field(default_factory=dict)
     """The bytes behind the digests in the spec."""
 
 
-@dataclass(slots=True)
-class Feed:
+class Feed(msgspec.Struct):
     """The next items of a block-fed job: [block.lo, block.hi) directly follows what came before."""
 
     job: JobId
@@ -194,48 +177,42 @@ class Feed:
     blob: bytes
 
 
-@dataclass(slots=True)
-class Release:
+class Release(msgspec.Struct):
     """Items below `upto` may be leased out now."""
 
     job: JobId
     upto: int
 
 
-@dataclass(slots=True)
-class CloseInput:
+class CloseInput(msgspec.Struct):
     """Nothing will be fed to this job any more."""
 
     job: JobId
 
 
-@dataclass(slots=True)
-class CancelItems:
+class CancelItems(msgspec.Struct):
     """The program does not want these items any more; their results will be dropped and counted."""
 
     job: JobId
     intervals: list[tuple[int, int]]
 
 
-@dataclass(slots=True)
-class CancelJob:
+class CancelJob(msgspec.Struct):
     """The program does not want this job any more."""
 
     job: JobId
 
 
-@dataclass(slots=True)
-class LaunchJob:
+class LaunchJob(msgspec.Struct):
     """The program starts a durable job; a node is to be its home."""
 
     spec: JobSpec
     total: int = 0
-    functions: list[bytes] = field(default_factory=list)
+    functions: list[bytes] = msgspec.field(default_factory=list)
     """The bytes behind the function and the combiner of the spec, in this order."""
 
 
-@dataclass(slots=True)
-class SupplyJob:
+class SupplyJob(msgspec.Struct):
     """The next items of a durable job; the last call has `closed` and may have no items."""
 
     job: JobId
@@ -244,15 +221,13 @@ class SupplyJob:
     closed: bool = False
 
 
-@dataclass(slots=True)
-class AttachJob:
+class AttachJob(msgspec.Struct):
     """The program wants to hear of a durable job that was launched by somebody."""
 
     job: JobId
 
 
-@dataclass(slots=True)
-class FetchResults:
+class FetchResults(msgspec.Struct):
     """The program has everything below `lo`; with `want` it waits for what follows."""
 
     job: JobId
@@ -260,15 +235,13 @@ class FetchResults:
     want: bool = True
 
 
-@dataclass(slots=True)
-class AbolishJob:
+class AbolishJob(msgspec.Struct):
     """Nobody is to work on this durable job any more; its results are not wanted."""
 
     job: JobId
 
 
-@dataclass(slots=True)
-class AskStatus:
+class AskStatus(msgspec.Struct):
     """The program wants a snapshot of the mesh; a StatusReady effect answers with the same nonce."""
 
     nonce: int

@@ -25,7 +25,7 @@ an address after the ZeroMQ guide's "peer is gone when its socket is".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -198,10 +198,9 @@ class Life:
     def heard_around(self, home: PeerId, message: Around, now: float) -> None:
         if self.view.me.role is not Role.PLAIN or home not in self.observers:
             return
-        for record in message.members:
-            self.learn(record, now, home)
-        if self.view.knows_all():
-            return
+        self.learn(message.members, now, home)
+        if self.view.knows_all() or home not in self.observers:
+            return  # what it told us may have made it a home of ours no longer
         self.news.heard_around(home, message, now)
         if message.homes != self._homes_told:
             self._homes_told = message.homes
@@ -255,12 +254,14 @@ class Life:
             del self.holders[peer]
             if peer not in self.charges and peer not in self.observers:
                 self.detector.forget(peer)
+        missed = 3 * self.config.owner_beat_seconds(self.view.size)
+        patience = max(self.config.silence_seconds, missed)
         for peer in holders:
             if peer in self.links.mute:
                 continue
             if peer not in self.detector.watches:
                 self.holders[peer] = None
-                self.watch(peer, now, self.config.silence_seconds)
+                self.watch(peer, now, patience)
             if self._is_deaf(peer, now):
                 self._out_of_reach(peer, now)
 
@@ -582,8 +583,14 @@ class Life:
 
     # ------------------------------------------------------------ what others say
 
-    def learn(self, record: Member, now: float, source: PeerId = NOBODY) -> None:
-        """Join one record into our view; act on what is new."""
+    def learn(self, records: Iterable[Member], now: float, source: PeerId = NOBODY) -> None:
+        """Join these records into our view; act on what is new. Who looks after whom is found once for
+        all of them: when forty supernodes die, each of forty tables would be one of ten thousand."""
+        for record in records:
+            self._learn(record, now, source)
+        self.settle(now)
+
+    def _learn(self, record: Member, now: float, source: PeerId) -> None:
         view = self.view
         if record.id == view.me.id:
             self._refute(record, now)
@@ -604,7 +611,6 @@ class Life:
             self.mourn(record.id, peer, now)
         else:
             self._welcome(record, now)
-        self.settle(now)
 
     def _refute(self, record: Member, now: float) -> None:
         refuted = self.view.refute(record)

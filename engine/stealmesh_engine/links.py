@@ -136,15 +136,23 @@ class Links:
         self.counters = counters
         self.lines: dict[LinkId, Line] = {}
         self.peers: dict[PeerId, Peer] = {}
+        self._living_at: dict[str, dict[PeerId, None]] = {}
+        """Endpoint → those of `peers` that listen there."""
+        self._lines_of: dict[PeerId, list[LinkId]] = {}
+        """Links that became ready with a peer, the oldest first; some may be gone."""
         self.seeds: dict[str, Seed] = {}
         self.remembered = Remembered(rng)
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
+        self._pressing: dict[PeerId, None] = {}
+        """Those of them that are owed so much that they should not wait."""
         self.own_mail: deque[Message] = deque()
         """What we say to ourselves: a node that is the home of a job holds parts of it, too."""
         self.mute: dict[PeerId, int] = {}
         """Nodes that are out of our reach, whatever others say of them: silent, not to be dialled, or
         deaf to us; then the number of the custody message that they have to acknowledge first."""
+        self._waiting: dict[PeerId, None] = {}
+        """Those of `peers` that are to be dialled at some time."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
         self.admission = Admission(config.attach_a_second, rng)
@@ -207,19 +215,24 @@ class Links:
         peer = self.peers.get(peer_id)
         return 0 if peer is None else peer.channel.unacked_octets
 
+    def owe(self, peer_id: PeerId, peer: Peer) -> None:
+        """It has said something that it must know we have acted on."""
+        self.owing[peer_id] = None
+        channel = peer.channel
+        if channel.owed >= ACKS_OWED_MAX or channel.owed_octets >= ACKS_OWED_OCTETS_MAX:
+            self._pressing[peer_id] = None
+
     def acknowledge(self, *, all_owed: bool) -> None:
         """Acknowledge what no other message will carry; unless `all_owed`, only where much is owed."""
-        for peer_id in list(self.owing):
+        for peer_id in list(self.owing if all_owed else self._pressing):
+            if peer_id not in self.owing:
+                continue  # something else has carried it
+            del self.owing[peer_id]
             peer = self.peers[peer_id]
-            channel = peer.channel
-            if (
-                all_owed
-                or channel.owed >= ACKS_OWED_MAX
-                or channel.owed_octets >= ACKS_OWED_OCTETS_MAX
-            ):
-                del self.owing[peer_id]
-                if peer.link is not None and channel.owed:
-                    self.effects.append(Send(peer.link, Ack(), 0, channel.acknowledging()))
+            if peer.link is not None and peer.channel.owed:
+                ack = peer.channel.acknowledging()
+                self.effects.append(Send(peer.link, Ack(), 0, ack))
+        self._pressing.clear()
 
     # ------------------------------------------------------------ dialling
 
@@ -302,7 +315,7 @@ class Links:
             return
         if self.endpoints_of(peer.member):
             peer.dial_at = now + self._jitter(peer.attempts) if peer.attempts else now
-            self._plan(peer.dial_at)
+            self._plan(peer.dial_at, peer_id)
 
     def dial_due(self, now: float) -> None:
         """Dial everybody whose time has come."""
@@ -314,14 +327,20 @@ class Links:
                 if not (seed.spared and self.joined and endpoint in self._known_endpoints()):
                     seed.dialling = self._dial(endpoint, b"")
                 seed.spared = False
-        for peer_id, peer in self.peers.items():
-            if peer.dial_at is not None and peer.dial_at <= now:
-                peer.dial_at = None
-                endpoints = self.endpoints_of(peer.member)
-                if peer.link is None and peer.dialling is None and endpoints:
-                    endpoint = endpoints[peer.attempts % len(endpoints)]
-                    peer.dialling = self._dial(endpoint, peer_id)
-        planned: list[Seed | Peer] = [*self.seeds.values(), *self.peers.values()]
+        waiting, self._waiting = self._waiting, {}
+        for peer_id in waiting:
+            peer = self.peers.get(peer_id)
+            if peer is None or peer.dial_at is None:
+                continue
+            if peer.dial_at > now:
+                self._waiting[peer_id] = None
+                continue
+            peer.dial_at = None
+            endpoints = self.endpoints_of(peer.member)
+            if peer.link is None and peer.dialling is None and endpoints:
+                endpoint = endpoints[peer.attempts % len(endpoints)]
+                peer.dialling = self._dial(endpoint, peer_id)
+        planned: list[Seed | Peer] = [*self.seeds.values(), *(self.peers[p] for p in self._waiting)]
         times = (each.dial_at for each in planned if each.dial_at is not None)
         self.dial_at = min(times, default=None)
 
@@ -334,9 +353,10 @@ class Links:
 
     def living_at(self, endpoint: str) -> list[PeerId]:
         """Peers without a link that should be listening at this endpoint."""
+        found = ((peer_id, self.peers[peer_id]) for peer_id in self._living_at.get(endpoint, ()))
         return [
             peer_id
-            for peer_id, peer in self.peers.items()
+            for peer_id, peer in found
             if peer.link is None and endpoint in self.endpoints_of(peer.member)
         ]
 
@@ -407,7 +427,7 @@ class Links:
             self.effects.append(Send(link, self._welcome(sender, 0)))
             return Happened()
         line = self.lines.setdefault(link, Line(LinkState.READY, dialled=False))
-        line.state, line.peer = LinkState.READY, sender.id
+        self._becomes_ready(line, link, sender.id)
         peer = self.peers.get(sender.id) or self._meet(sender)
         self.effects.append(Send(link, self._welcome(sender, peer.epoch)))
         return self._attach(link, peer, sender, hello.epoch)
@@ -426,7 +446,7 @@ class Links:
                 peer.dialling = link  # nobody need dial it a second time
             self._say_hello(link, line)
             return Happened()
-        line.state, line.peer = LinkState.READY, welcome.sender.id
+        self._becomes_ready(line, link, welcome.sender.id)
         seed = self.seeds.get(line.endpoint)
         if seed is not None and seed.dialling == link:
             seed.dialling, seed.attempts = None, 0
@@ -490,19 +510,28 @@ class Links:
         lost = len(peer.channel.unacked)
         if lost:
             self.counters["unsent-to-the-dead"] = self.counters.get("unsent-to-the-dead", 0) + lost
-        for link, line in list(self.lines.items()):
-            if line.peer == peer_id or link == peer.dialling:
-                if not line.dialled:
-                    # We cannot close what it dialled, only stop listening: so tell it to.
-                    self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
-                del self.lines[link]
-                self.effects.append(Hangup(link))
-                seed = self.seeds.get(line.endpoint)
-                if seed is not None and seed.dialling == link:
-                    seed.dialling = None
-                    self._all_found = False
-                    if seed.once:
-                        del self.seeds[line.endpoint]
+        links = self._ready_lines(peer_id)
+        if peer.dialling in self.lines and peer.dialling not in links:
+            links.append(peer.dialling)
+        for link in links:
+            line = self.lines.pop(link)
+            if not line.dialled:
+                # We cannot close what it dialled, only stop listening: so tell it to.
+                self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
+            self.effects.append(Hangup(link))
+            seed = self.seeds.get(line.endpoint)
+            if seed is not None and seed.dialling == link:
+                seed.dialling = None
+                self._all_found = False
+                if seed.once:
+                    del self.seeds[line.endpoint]
+        del self._lines_of[peer_id]
+        for endpoint in peer.member.endpoints:
+            there = self._living_at.get(endpoint)
+            if there is not None:
+                there.pop(peer_id, None)
+                if not there:
+                    del self._living_at[endpoint]
 
     @property
     def joined(self) -> bool:
@@ -523,7 +552,24 @@ class Links:
     def _meet(self, member: Member) -> Peer:
         peer = Peer(member, self.rng.getrandbits(32) | 1)
         self.peers[member.id] = peer
+        for endpoint in member.endpoints:
+            self._living_at.setdefault(endpoint, {})[member.id] = None
         return peer
+
+    def _ready_lines(self, peer_id: PeerId) -> list[LinkId]:
+        """Every link that is ready with this peer, the oldest first."""
+        lines = self.lines
+        found = [
+            n for n in self._lines_of.get(peer_id, ()) if n in lines and lines[n].peer == peer_id
+        ]
+        self._lines_of[peer_id] = found
+        return found
+
+    def _becomes_ready(self, line: Line, link: LinkId, peer_id: PeerId) -> None:
+        line.state, line.peer = LinkState.READY, peer_id
+        known = self._ready_lines(peer_id)
+        if link not in known:
+            known.append(link)
 
     def _say_hello(self, link: LinkId, line: Line) -> None:
         """Introduce ourselves. To an unknown listener this is only a question: our epoch with a
@@ -592,9 +638,11 @@ class Links:
                 self.probe(line.to)
             if (retry_after or peer.channel.unacked) and self.view.is_alive(line.to):
                 peer.dial_at = now + retry_after + self._jitter(peer.attempts)
-                self._plan(peer.dial_at)
+                self._plan(peer.dial_at, line.to)
 
-    def _plan(self, at: float) -> None:
+    def _plan(self, at: float, peer_id: PeerId | None = None) -> None:
+        if peer_id is not None:
+            self._waiting[peer_id] = None
         self.dial_at = at if self.dial_at is None else min(self.dial_at, at)
 
     def _report_failure(self) -> None:
@@ -674,12 +722,11 @@ class Links:
         two sides may have chosen differently: then the other one is still there."""
         peer.link = None
         self.owing.pop(peer_id, None)
-        for link, line in self.lines.items():
-            if line.peer == peer_id and line.state is LinkState.READY:
-                peer.link = link
-                for seq, message in peer.channel.again():
-                    self.effects.append(Send(link, message, seq, peer.channel.heard))
-                return
+        for link in self._ready_lines(peer_id):
+            peer.link = link
+            for seq, message in peer.channel.again():
+                self.effects.append(Send(link, message, seq, peer.channel.heard))
+            return
         happened.cut.append(peer_id)
 
     def _drop_line(self, line: Line | None, link: LinkId) -> Happened:

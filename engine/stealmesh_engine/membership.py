@@ -195,6 +195,8 @@ class View:
             return []
         if self.told is not None:
             return [peer for peer in self.told if self.is_alive(peer)]
+        if not self.knows_all():
+            return []  # all that we know yet are supernodes; our homes will tell us soon
         return self.neighbours(me.id, degree_max)
 
     def neighbours(self, peer: PeerId, degree_max: int) -> list[PeerId]:

@@ -44,6 +44,8 @@ from stealmesh_protocol.messages import (
 )
 
 ENDED_JOBS_REMEMBERED = 64
+LOOKED_AT_MAX = 256
+"""Peers that are considered for a grant."""
 
 
 class Keeping(Protocol):
@@ -121,6 +123,7 @@ class Owner:
         """Jobs with free work that no reachable node could be given yet."""
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
+        self._looked_at = 0
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
 
@@ -402,14 +405,18 @@ class Owner:
             self._end(job, now)
 
     def _least_laden(self, job: OwnedJob) -> PeerId | None:
-        """The reachable node with the fewest leases of this job; of equals the one met first."""
+        """The reachable node with the fewest leases of this job; of equals the one met first. Of many
+        nodes only some are looked at, others each time: when thousands die at once there are as many
+        leases to place, and stealing evens out what chance does not."""
         best, best_load = None, 0
         me = self.links.view.me
         if job.keeping is not None and self._may_hold(me.id):
             best, best_load = me.id, job.ledger.load_of(me.id)
             if not best_load:
                 return best
-        for peer, _ in self.links.ready():
+        for looked_at, peer in enumerate(self._peers_in_turn()):
+            if looked_at >= LOOKED_AT_MAX and best is not None:
+                break
             if self._may_hold(peer):
                 load = job.ledger.load_of(peer)
                 if best is None or load < best_load:
@@ -417,6 +424,14 @@ class Owner:
                 if not load:
                     break
         return best
+
+    def _peers_in_turn(self) -> list[PeerId]:
+        """Everybody; where they are many, beginning with others each time."""
+        peers = list(self.links.peers)
+        if len(peers) <= LOOKED_AT_MAX:
+            return peers
+        self._looked_at = (self._looked_at + LOOKED_AT_MAX) % len(peers)
+        return peers[self._looked_at :] + peers[: self._looked_at]
 
     def _may_hold(self, peer_id: PeerId) -> bool:
         peer = self.links.peers.get(peer_id)

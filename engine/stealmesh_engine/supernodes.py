@@ -42,6 +42,8 @@ ASKED_SECONDS = 3.0
 """Somebody who was asked and does not serve after this long is passed over for a while."""
 PASSED_OVER_SECONDS = 30.0
 RANK_SECONDS = 0.1
+COMPANY_SECONDS = 10.0
+"""Whom we heard within this time is company: somebody else is without a supernode, too."""
 LATE_SECONDS = 5.0
 CALM_SECONDS = 1.0
 ALONE_SECONDS = 10.0
@@ -169,9 +171,7 @@ class Supernodes:
     def _serve_the_homeless(self, now: float, since: float) -> None:
         """Nobody looks after us, and not only after us: the first in rank serves."""
         members, links = self.view.members, self.links
-        company = any(
-            now - peer.heard_at < 2 * self.config.owner_gone_seconds for _, peer in links.ready()
-        )
+        company = any(now - peer.heard_at < COMPANY_SECONDS for _, peer in links.ready())
         if not company or not self._is_fit(now):
             return
         me = self.view.me.id

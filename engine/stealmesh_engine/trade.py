@@ -201,7 +201,7 @@ class Trade:
         return True
 
     def _is_late(self, owner: PeerId, now: float) -> bool:
-        if self.detector.silence(owner, now) > 2 * self.config.beat_seconds:
+        if self.detector.silence(owner, now) > 2 * self.config.owner_beat_seconds(self.view.size):
             return True
         number, since = self.unheard.get(owner, (0, now))
         if self.links.has_acknowledged(owner, number):

@@ -85,6 +85,9 @@ class Driver:
         self._awake = False
         """True while the loop is sure to look at what was posted without being woken."""
         self._stopped = False
+        self._ended = False
+        """The loop is over: there is nobody to wake, and the descriptor may be somebody else's."""
+        self._waking = threading.RLock()  # a signal's handler wakes the loop from inside of `wake`
         self._torn: BaseException | None = None
         """What broke into a decision half-way (Ctrl-C in the program's own thread): its core can no
         longer be trusted with anybody's work, so the loop ends, loudly."""
@@ -123,9 +126,12 @@ class Driver:
 
     def wake(self) -> None:
         """Make the loop look at the program's wishes, from any thread."""
-        if not self._awake:
-            self._awake = True
-            os.eventfd_write(self._wake_fd, 1)
+        if self._awake:
+            return
+        with self._waking:
+            if not self._ended:
+                self._awake = True
+                os.eventfd_write(self._wake_fd, 1)
 
     def act(self) -> None:
         """Carry out the program's wishes here and now if the loop sleeps; else leave it to the loop."""
@@ -164,8 +170,10 @@ class Driver:
             while not self._stopped:
                 pending = self._round(pending)
         finally:
-            self._epoll.unregister(self._wake_fd)
-            os.close(self._wake_fd)
+            with self._waking:
+                self._ended = True
+                self._epoll.unregister(self._wake_fd)
+                os.close(self._wake_fd)
 
     def _round(self, pending: list[Event]) -> list[Event]:
         """One turn: read, step once, act. Returns what came up while acting."""
@@ -292,7 +300,10 @@ class Driver:
 
     def _facts(self) -> dict[str, Any]:
         """What only the host knows and `status` shows."""
-        facts: dict[str, Any] = {"counters": self.transport.counters}
+        facts: dict[str, Any] = {
+            "counters": self.transport.counters,
+            "traffic": self.transport.traffic.facts(),
+        }
         if self.pool is not None:
             facts["worker_pids"] = self.pool.worker_pids()
             if self.pool.broken:

@@ -8,7 +8,6 @@ the engine (where it runs).
 from __future__ import annotations
 
 import atexit
-import contextlib
 import dataclasses
 import os
 import select
@@ -649,8 +648,7 @@ class Mesh(Executor):
         return [endpoints[0] for endpoints in self._local.endpoints()]
 
     def _new_local_node(self, endpoints: list[str]) -> None:
-        with contextlib.suppress(OSError):  # closing at this very moment
-            self._driver.post(Join(endpoints[:1]))
+        self._driver.post(Join(endpoints[:1]))
 
     def _local_broken(self, reason: str) -> None:
         self._link.close(MeshClosed(reason))

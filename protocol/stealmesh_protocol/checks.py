@@ -71,6 +71,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     Supply,
+    Taken,
     View,
     Vote,
     Welcome,
@@ -557,6 +558,10 @@ def _piece(message: Piece) -> None:
         raise Fault("pieces", f"a piece of {octets} octets")
 
 
+def _taken(message: Taken) -> None:
+    _count(message.octets)
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -604,4 +609,5 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Claim: _claim,
     Fetch: _fetch,
     Fetched: _fetched,
+    Taken: _taken,
 }

@@ -59,6 +59,7 @@ from stealmesh_protocol.messages import (
     Status,
     StatusGet,
     Steal,
+    Taken,
     View,
     Welcome,
 )
@@ -79,11 +80,26 @@ IN_PIECES = 2
 RAW, LZ4 = 0, 1
 
 assert HEADER.size == limits.HEADER_OCTETS
+KIND_AT = 3
+"""Which octet of the first frame is the kind."""
 
 _BODY_OCTETS_MAX: dict[type[Message], int] = {
     **dict.fromkeys(
         (
-            *(Hello, Refused, Bye, Ack, Steal, Nothing, Sated, Closed, FnGet, StatusGet, Piece),
+            *(
+                Hello,
+                Refused,
+                Bye,
+                Ack,
+                Steal,
+                Nothing,
+                Sated,
+                Closed,
+                FnGet,
+                StatusGet,
+                Piece,
+                Taken,
+            ),
             *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
         ),
         limits.SMALL_BODY_OCTETS,

@@ -66,6 +66,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     Supply,
+    Taken,
     View,
     Vote,
     Welcome,
@@ -117,7 +118,9 @@ _THIEVES = _kinds(Steal, Sated)
 _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 """A client with durable jobs talks to their home as any node would that has lost it."""
-_BOTH_WAYS = _kinds(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece)
+_BOTH_WAYS = _kinds(
+    *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken)
+)
 
 BETWEEN_NODES: Kinds = _kinds(
     *(Vote, Around, Promote), *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)

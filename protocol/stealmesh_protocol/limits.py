@@ -36,6 +36,12 @@ MESSAGE_BUFFER_OCTETS = 1 * MIB
 PIECE_OCTETS = 256 * KIB
 """All pieces of a message but the last are exactly this long."""
 
+BULK_OCTETS_MIN = 4 * KIB
+"""Multiparts from this size on (all frames as they travel) are bulk: both sides of a link count it."""
+
+TAKEN_OCTETS = 256 * KIB
+"""A receiver says TAKEN when it has taken so much bulk off the link since it last did."""
+
 MESSAGE_OCTETS_MAX = 256 * MIB
 """All blobs of a message that travels in pieces, and what one link may hold of an unfinished one."""
 

@@ -7,7 +7,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     bulky    = control / custody                            ; its blobs came in the PIECEs before it
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
-              / VOTE / DIGESTS / AROUND / PROMOTE
+              / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
               / SETTLED / CLAIM
@@ -682,6 +682,16 @@ class Fetched(Message):
 # ---------------------------------------------------------------- pieces
 
 
+class Taken(Message):
+    """So many octets of your bulk have been taken off this link, in all: there is room for more.
+
+    The two transports say it to each other, so that a beat never waits behind much of it.
+    """
+
+    TAG: ClassVar[int] = 62
+    octets: int
+
+
 class Piece(Message):
     """Part of the blobs of the message that follows: it has too many of them for one multipart."""
 
@@ -702,7 +712,7 @@ MESSAGES: dict[int, type[Message]] = {
         FnGet, FnPut, StatusGet, Status,
         Piece,
         Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,
-        Settled, Claim, Fetch, Fetched,
+        Settled, Claim, Fetch, Fetched, Taken,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

@@ -11,7 +11,7 @@ from stealmesh_bench.chaos import plot
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.eyes import BORN, DEAD, LEFT, Glimpse
 from stealmesh_bench.chaos.figures import Durations, Goodput
-from stealmesh_bench.chaos.ledger import Ledger, answer
+from stealmesh_bench.chaos.ledger import Ledger, answer, executions
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import Measured, Report, together
 from stealmesh_bench.chaos.scenario import CLIENT, Bounds
@@ -99,7 +99,8 @@ def test_the_ledger_sees_what_is_lost_doubled_and_wrong() -> None:
 def test_executions_beyond_the_first_are_counted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert Ledger().run_twice(str(log)) == 0
-    log.write_text("1\n2\n1\n1\n")
+    log.write_text("1 7.5\n2 7.5\n1 8.0\n1 8.5\n")
+    assert executions(str(log)) == {1: [7.5, 8.0, 8.5], 2: [7.5]}
     assert Ledger().run_twice(str(log)) == 2
 
 

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stealmesh_bench.chaos import real
+from stealmesh_bench.chaos import jobs, real, seats
 from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
+from stealmesh_bench.workloads import uts
 
 pytestmark = pytest.mark.real
 
@@ -125,12 +127,88 @@ def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_cannot_be_played_is_wrong_usage() -> None:
-    for words in (["--job", "no.such:thing"], ["--job", "os"], ["--scenario", "full-stop"]):
+    for words in (
+        ["--job", "no.such:thing"],
+        ["--job", "os"],
+        ["--scenario", "full-stop", "--job", "uts-t1"],
+        ["--target", "durable-submitter", "--job", "uts-t1"],
+        ["--target", "durable-submitter", "--job", "stream"],
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "stealmesh", "chaos", *words], capture_output=True
         )
         assert done.returncode == 2
         assert b"stealmesh chaos: " in done.stderr
+        assert ("uts-t1" in words) == (b"--job uts-t1 cannot outlive its submitter" in done.stderr)
+
+
+# ---------------------------------------------------------------- durable jobs
+
+
+def stopped(work_seconds: float = 3.0) -> Scenario:
+    """Three nodes and the submitter are killed at a third of the work and started half a second later."""
+    everybody = (0, 1, 2)
+    faults = [Fault(1.0, "kill-submitter"), Fault(1.0, "kill", everybody)]
+    faults += [Fault(1.5, "start", (number,)) for number in everybody]
+    return Scenario(
+        "full-stop", 1, 3, tuple(faults), 10.0, Bounds(), 1.5, 1.5, work_seconds=work_seconds
+    )
+
+
+def test_a_full_stop() -> None:
+    report = real.play(stopped(), "again", job="tasks")
+    assert report.verdict == "pass"
+    assert (report.killed, report.accepted) == (4, 900)
+    assert (report.lost, report.duplicated, report.stuck, report.wrong) == (0, 0, 0, 0)
+    assert report.run_twice is not None
+    assert report.in_flight is not None
+    assert report.run_twice <= report.in_flight < 900
+    assert report.flowing_again_s is not None
+
+
+@pytest.mark.slow
+def test_a_full_stop_that_forgets_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every disk loses the last third of its log: what it had is run again, and that is found out."""
+    right = seats.Seats.disks
+
+    def disks(self: seats.Seats) -> tuple[bytes, ...]:
+        before = right(self)
+        for log in Path(self._states).parent.glob("state-*/durable.log"):
+            with log.open("r+b") as file:
+                file.truncate(22 + (log.stat().st_size - 22) * 2 // 3)
+        return before
+
+    monkeypatch.setattr(seats.Seats, "disks", disks)
+    report = real.play(stopped(), "again", job="tasks")
+    assert any("were run again though they were safe" in each for each in report.breaches)
+    assert any(each.startswith("run_twice: ") for each in report.breaches)
+
+
+def test_the_submitter_of_a_durable_job_is_killed() -> None:
+    faults = (Fault(1.0, "kill-submitter"),)
+    scenario = Scenario("kill-one", 1, 2, faults, 10.0, Bounds(), 1.0, 1.0, work_seconds=2.5)
+    report = real.play(scenario, "again", job="tasks")
+    assert (report.verdict, report.killed, report.accepted) == ("pass", 1, 500)
+    assert (report.lost, report.duplicated, report.run_twice) == (0, 0, 0)
+    assert report.flowing_again_s is not None
+
+
+def test_a_search_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Goodput comes from partial counts, and a node that is not counted is a lost one."""
+    monkeypatch.setattr(jobs, "TREE", "T1-d9")
+    scenario = Scenario("bootstrap", 1, 2, (), 1.0, Bounds(), together=True)
+    report = real.play(scenario, "again", job="uts-t1")
+    assert report.verdict == "pass"
+    assert report.accepted is not None
+    assert report.accepted % 1_031_269 == 0
+    assert sum(rate for _, rate in report.timeline) > 0
+    right = uts.TREES["T1-d9"]
+    assert right.expected is not None
+    more = right.expected._replace(nodes=right.expected.nodes + 1)
+    monkeypatch.setitem(uts.TREES, "T1-d9", replace(right, expected=more))
+    report = real.play(scenario, "again", job="uts-t1")
+    assert report.wrong
+    assert report.lost == report.wrong
 
 
 # ---------------------------------------------------------------- nobody is left behind

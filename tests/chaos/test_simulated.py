@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from stealmesh.store import framed, opening, read
+from stealmesh.virtual.disks import VirtualDisk
 from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
 from stealmesh_engine.detector import Detector
@@ -31,7 +33,7 @@ SLOW = {"skype-build", "skype-actual", "random"}
 PLAYABLE = [
     pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in SCENARIOS
 ]
-SHORTER = {"killers": ("--seconds", "8")}
+SHORTER = {"killers": ("--seconds", "8"), "full-stop": ("--seconds", "4")}
 
 
 def run(
@@ -88,11 +90,24 @@ def test_a_machine_that_goes_off_is_noticed_in_time(capsys: pytest.CaptureFixtur
     assert 1.0 < said["detection_p50_s"] <= said["detection_p99_s"] <= 2.5
 
 
-@pytest.mark.parametrize("target", ["seed", "entry", "victim", "submitter"])
+@pytest.mark.parametrize("target", ["seed", "entry", "victim", "submitter", "durable-submitter"])
 def test_any_part_may_die(capsys: pytest.CaptureFixture[str], target: str) -> None:
     status, said = run(capsys, "kill-one", "--target", target)
     assert (status, said["verdict"], said["killed"]) == (0, "pass", 1)
     assert f"--target {target}" in said["replay"]
+
+
+def test_after_a_full_stop_nothing_safe_is_run_again(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = run(capsys, "full-stop", "--seconds", "4", nodes=5)
+    assert (status, said["killed"], said["lost"]) == (0, 6, 0)
+    assert 0 < said["run_twice"] <= said["in_flight"] < said["accepted"] / 10
+    assert said["flowing_again_s"] < 3.0
+
+
+def test_who_collects_for_a_dead_submitter_is_given_all(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said = run(capsys, "kill-one", "--target", "durable-submitter", nodes=4)
+    assert (status, said["killed"], said["run_twice"], said["in_flight"]) == (0, 1, 0, None)
+    assert said["flowing_again_s"] is not None
 
 
 def test_several_runs_have_a_seed_each(capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,9 +191,34 @@ def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supernodes, "_serve", serve)
 
 
+def the_disks_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they said was sure is not there after the crash."""
+
+    def crash(self: VirtualDisk) -> None:
+        seat, records, _ = read(self.sure)
+        self.sure = opening(seat) + b"".join(map(framed, records[: len(records) // 2]))
+        self._process = None
+        self._waiting.clear()
+        self._under_way.clear()
+
+    monkeypatch.setattr(VirtualDisk, "crash", crash)
+
+
+def the_disks_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = VirtualDisk.crash
+
+    def crash(self: VirtualDisk) -> None:
+        right(self)
+        self.sure = opening(self.seat)
+
+    monkeypatch.setattr(VirtualDisk, "crash", crash)
+
+
 @pytest.mark.parametrize(
     ("mutate", "name", "breach"),
     [
+        (the_disks_lie, "full-stop", ("repeated",)),
+        (the_disks_are_empty, "full-stop", ("lost", "the job is gone")),
         (a_credit_is_dropped, "kill-one", ("lost", "delivery")),
         (everything_counts, "kill-one", ("duplicated",)),
         (the_dead_keep_their_leases, "skype-card", ("stuck",)),
@@ -196,6 +236,7 @@ def test_a_broken_engine_fails(
 ) -> None:
     mutate(monkeypatch)
     silent = ["--silent"] if mutate is nobody_is_ever_suspected else []
-    status, said = run(capsys, name, "--seconds", "7", *silent, nodes=4)
+    seconds = "4" if name == "full-stop" else "7"
+    status, said = run(capsys, name, "--seconds", seconds, *silent, nodes=4)
     assert status == 1
     assert any(each.startswith(breach) for each in said["verdict"]), said["verdict"]

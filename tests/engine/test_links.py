@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -262,6 +263,8 @@ def test_who_is_forgotten_forgets_as_well() -> None:
     """A node that was held for dead comes back with old work: it is told by the new epoch to
     drop it, and what it does afterwards counts."""
     wire, client, node = pair()
+    # It is more patient with the client than the client is with it: so it still has the old work.
+    node.core.config = replace(node.core.config, owner_gone_seconds=5.0)
     job = client.open(4)
     spare = wire.add("spare", seeds=[node.endpoint])
     wire.advance(1.0)

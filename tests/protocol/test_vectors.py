@@ -69,6 +69,7 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     Supply,
+    Taken,
     View,
     Vote,
     Welcome,
@@ -166,6 +167,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("FN_PUT, not there", FnPut(DIGEST), 8, 5),
     ("STATUS_GET", StatusGet(12), 0, 0),
     ("STATUS", Status(12, [b"\x80"]), 0, 0),
+    ("TAKEN", Taken(1_048_704), 0, 6),
     ("PIECE", Piece(0, 2, [b"\x2a" * limits.PIECE_OCTETS]), 0, 6),
     (
         "REPORT in pieces",

@@ -267,3 +267,20 @@ def _submit_until_it_raises(mesh: stealmesh.Mesh) -> None:
     """One of them finds the loop asleep, and acts itself."""
     for number in itertools.count():
         mesh.submit(operator.add, number, 1).result(timeout=30)
+
+
+def test_whoever_stops_a_loop_that_is_just_ending_is_not_blamed() -> None:
+    """The loop sees that it is to stop before the one who says so has woken it."""
+    mesh = stealmesh.Mesh(workers=1)
+    driver = mesh._driver
+    wake = driver.wake
+
+    def wake_late() -> None:
+        if driver._stopped:
+            wake()
+            mesh._thread.join()  # it has closed its descriptor
+            driver._awake = False
+        wake()
+
+    driver.wake = wake_late  # type: ignore[method-assign]
+    mesh.shutdown()

@@ -15,7 +15,7 @@ import zmq
 from stealmesh.security import MeshKey
 from stealmesh.transport import curve_keys, hub, ports
 from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkUp
-from stealmesh_protocol.messages import FnPut, Steal
+from stealmesh_protocol.messages import FnPut, Refused, Status, Steal
 
 from .conftest import MakeSide
 from .sides import KEY, Side, accepted_by, link_between, process, until
@@ -351,15 +351,15 @@ def test_control_messages_for_a_sleeper_are_bounded(
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     link = link_between(a, b)
     # b is not pumped: libzmq and the kernel fill up, then the queue does.
-    filler = FnPut(b"d" * 16, [bytes(200_000)])
-    for number in range(400):
-        a.transport.send(link, filler, seq=number + 1)
+    fillers = 0
+    while not a.transport.queued_octets(link):
+        a.transport.send(link, Refused("filler", "." * 200_000))
+        fillers += 1
     for number in range(150):
         a.transport.send(link, Steal(number, 1))
-    assert a.transport.counters["dropped:control-queue-full"] == 50
+    assert a.transport.counters["dropped:control-queue-full"] == 51
     until(lambda: a.transport.queued_octets(link) == 0, a, b)
-    nonces = [e.message.nonce for e in b.heard() if isinstance(e.message, Steal)]
-    until(lambda: len(b.heard()) == 500, a, b)
+    until(lambda: len(b.heard()) == fillers - 1 + 100, a, b)
     nonces = [e.message.nonce for e in b.heard() if isinstance(e.message, Steal)]
     assert nonces == list(range(50, 150)), "the oldest went"
 
@@ -367,3 +367,27 @@ def test_control_messages_for_a_sleeper_are_bounded(
 def test_the_bound_on_frames_is_the_documented_one() -> None:
     assert ports.FRAMES_MAX == 34
     assert isinstance(Heard(1, Steal(1, 1)), Heard)
+
+
+def test_views_and_answers_for_a_sleeper_are_bounded_in_octets(
+    make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "CONTROL_OCTETS_MAX", MIB)
+    monkeypatch.setattr(hub, "ANSWERS_OCTETS_MAX", 8 * MIB)
+    a, b = make_side(), make_side("tcp://127.0.0.1:0")
+    link = link_between(a, b)
+    # b is not pumped: it asks and asks and never reads what it is told.
+    for number in range(100):
+        a.transport.send(link, Status(number, [bytes(250_000)]))
+    assert a.transport.queued_octets(link) <= 8 * MIB + 260_000
+    answers = a.transport.counters["dropped:answer-too-much"]
+    assert answers > 50
+    for _ in range(1000):
+        a.transport.send(link, Refused("as large as a view", "." * 200_000))
+    assert a.transport.queued_octets(link) <= 9 * MIB + 260_000
+    views = a.transport.counters["dropped:control-queue-full"]
+    assert views > 500
+    a.transport.send(link, FnPut(b"d" * 16, [bytes(MIB)]), seq=1)
+    until(lambda: a.transport.queued_octets(link) == 0, a, b)
+    until(lambda: len(b.heard()) == 100 - answers + 1000 - views + 1, a, b)
+    assert any(event.seq == 1 for event in b.heard()), "custody is never dropped"

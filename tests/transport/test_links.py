@@ -16,7 +16,7 @@ from stealmesh.security import MeshKey
 from stealmesh.transport import Transport, TransportError, hub
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, FnPut, Steal
+from stealmesh_protocol.messages import Bye, FnPut, StatusGet, Steal
 
 from .conftest import MakeSide
 from .sides import KEY, LIMIT_SECONDS, Side, accepted_by, link_between, process, until
@@ -438,3 +438,24 @@ def test_link_ups_are_told_once(make_side: MakeSide, address: str) -> None:
     a, b = make_side(), make_side(address)
     links = [link_between(a, b) for _ in range(5)]
     assert [event.link for event in a.told(LinkUp)] == links
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["stays", "gone"])
+def test_who_has_gone_while_its_request_lay_unread_is_not_served(
+    make_side: MakeSide, address: str, stays: bool
+) -> None:
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    a.transport.send(link, Steal(1, 1))
+    until(b.heard, a, b)
+    a.transport.send(link, StatusGet(1))
+    a.transport.send(link, Steal(2, 1))
+    if not stays:
+        a.transport.hangup(link)
+        # b sleeps; in its inbox lie the messages, in its monitor the end of their connection.
+        assert b.transport._callers is not None
+        b.transport._callers._monitor.poll(int(LIMIT_SECONDS * 1000))
+    until(lambda: len(nonces(b.heard())) == 2, a, b)
+    kinds = [type(event.message) for event in b.heard()][1:]
+    assert kinds == ([StatusGet, Steal] if stays else [Steal]), "what else it said still counts"
+    assert b.transport.counters.get("dropped:asked-and-gone", 0) == (0 if stays else 1)

@@ -10,7 +10,7 @@ import zmq
 
 from stealmesh.transport import WireCodec, probes
 from stealmesh_engine.events import Garbled, Heard
-from stealmesh_protocol.messages import FnPut, Message, Status, Steal
+from stealmesh_protocol.messages import Ack, Beat, FnPut, Message, Status, Steal
 
 from .conftest import MakeSide
 from .sides import KEY, Side, link_between, until
@@ -80,3 +80,20 @@ def stranger() -> Iterator[zmq.Socket[bytes]]:
 )
 def test_what_is_the_same_host(endpoint: str, same: bool) -> None:
     assert probes.is_same_host(endpoint) is same
+
+
+def test_both_sides_count_what_is_said_by_what_it_is_about(pair: tuple[Side, Side, int]) -> None:
+    a, b, link = pair
+    before = b.transport.traffic.facts()
+    a.transport.send(link, Beat(1, 0))
+    a.transport.send(link, Ack())
+    a.transport.send(link, FnPut(b"d" * 16, [os.urandom(2 * MIB)]), seq=1)
+    until(lambda: len(b.heard()) == 3, a, b)
+    said, heard = a.transport.traffic.facts(), b.transport.traffic.facts()
+    for name in ("control", "acks", "work"):
+        assert said[name]["said"] == 1
+        assert heard[name]["heard"] - before[name]["heard"] == 1
+    assert said["control"]["said_octets"] == heard["control"]["heard_octets"] > 0
+    assert said["work"]["said_octets"] == 2 * MIB
+    assert heard["work"]["heard_octets"] >= 2 * MIB
+    assert said["looks"]["said"] == 0

@@ -11,6 +11,7 @@ from stealmesh_engine.intervals import IntervalSet
 from stealmesh_protocol.messages import JobKind, Role
 
 from .durable_scenes import DurableScene, durable_scene
+from .scenes import SEED_ADDRESS
 
 KINDS = pytest.mark.parametrize("kind", [JobKind.MAP, JobKind.REDUCE])
 SLOW = CostLaw("const", 0.05)
@@ -505,3 +506,23 @@ def test_the_log_is_written_anew_when_most_of_it_is_history(
     scene.restart(scene.nodes[0])
     scene.collected(job)
     assert scene.repeated(job) == 0
+
+
+def test_a_home_and_keepers_that_came_back_as_leaves_are_found() -> None:
+    """After a full stop other nodes may be supernodes than those that kept the job."""
+    scene = durable_scene(8, seed=5)  # all three are heard before the new home begins
+    launcher = scene.launch(800, law=SLOW, collects=False)
+    scene.half_done(launcher)
+    kept = scene.keepers(launcher)
+    assert len(kept) == 3
+    for node in list(scene.nodes):
+        scene.crash(node)
+    scene.world.crash(scene.client)
+    for number, node in enumerate(scene.nodes):
+        role = "plain" if node in kept else "super"
+        scene.nodes[number] = scene.world.restart(node, seeds=[SEED_ADDRESS], role=role)
+    scene.until(lambda: scene.home(launcher) is not None)
+    scene.run(3.0)
+    reader = scene.attach(launcher)
+    scene.collected(reader)
+    assert scene.repeated(reader) == 0

@@ -14,17 +14,20 @@ import pytest
 
 from stealmesh.virtual import membership_scale as scale
 from stealmesh.virtual.membership_scale import is_super, mesh, until
+from stealmesh.virtual.programs import Program, Wish
+from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process, World
-from stealmesh_engine import life
+from stealmesh_engine import core, life
 from stealmesh_engine.config import Config
-from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Send
 from stealmesh_engine.homes import HOMES, supers_wanted
 from stealmesh_engine.life import Life
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import News
+from stealmesh_engine.seeking import Seeking
 from stealmesh_engine.supernodes import Supernodes
-from stealmesh_protocol.messages import Digests, PeerState, Role
+from stealmesh_engine.trade import HINT_SECONDS
+from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role
 from stealmesh_protocol.messages import View as ViewMessage
 
 from .scenes import scene
@@ -146,8 +149,8 @@ def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
     known = next(p for p in members if not is_super(p) and leaf.core.links.is_ready(p.member.id))
     peer = known.member.id
     leaf.core.links.peers[peer].heard_at = world.now
-    leaf.core.life.learn(msgspec.structs.replace(known.core.me, state=PeerState.DEAD), world.now)
-    leaf.core.life.learn(msgspec.structs.replace(known.core.me, incarnation=9), world.now)
+    leaf.core.life.learn([msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now)
+    leaf.core.life.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
     leaf.wake()
     world.run(world.now + 5.0)
     assert declared_dead(members) == 0
@@ -280,7 +283,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 @with_and_without
 @pytest.mark.parametrize(
     ("nodes", "owner", "guard"),
-    [(64, NodeCore, "_ask_the_way"), (64, News, "tidy")],
+    [(72, Seeking, "_ask_the_way"), (72, News, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
@@ -464,3 +467,36 @@ def test_a_join_or_a_death_changes_the_lifelines_of_few() -> None:
     view.judge(a_leaf(members).member.id, PeerState.DEAD, world.now)
     changed = [p for p in view.nodes() if view.neighbours(p, 6) != before[p]]
     assert len(changed) <= 6
+
+
+@with_and_without
+def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
+    monkeypatch: pytest.MonkeyPatch, rule: bool
+) -> None:
+    if not rule:
+        monkeypatch.setattr(core, "HINTS_A_BEAT", 1000)
+    world, members = mesh(24, workers=1)
+    client = world.client("client", seeds=["tcp://n0:7077"])
+    world.run(world.now + 1.0)
+    Program(world, client, Wish(JobKind.REDUCE, 20_000, CostLaw("const", 0.01), world.now))
+    world.run(world.now + 3.0)
+    leaf = max((p for p in members if not is_super(p)), key=links_of)
+    assert links_of(leaf) > 10
+    beats: list[Send] = []
+    send = world.links.send
+
+    def listening(process: Process, effect: Send) -> None:
+        if process is leaf and isinstance(effect.message, Beat):
+            beats.append(effect)
+        send(process, effect)
+
+    world.links.send = listening  # type: ignore[method-assign]
+    world.run(world.now + 2.0)
+    assert leaf.core.holder.queued_seconds() > HINT_SECONDS, "or else there is nothing to hint at"
+    rounds = 2.0 / (0.9 * world.config.beat_seconds) + 1
+    whom = len(leaf.core.life.observers) + 1 + 1  # the owner, and one hint
+    assert (len(beats) <= rounds * whom) is rule
+
+
+def links_of(process: Process) -> int:
+    return sum(1 for _ in process.core.links.ready())

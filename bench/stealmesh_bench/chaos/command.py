@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import SystemRandom
 
-from stealmesh_bench.chaos import plot
+from stealmesh_bench.chaos import jobs, plot
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import Report, together
 from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
@@ -25,7 +25,6 @@ NODES_REAL = 8
 NODES_SIM = 64
 NODES_REAL_MAX = 128
 SEED_MAX = 1_000_000
-WORKLOADS = ("stream", "map", "explore")
 EXIT_PASS, EXIT_BREACH, EXIT_USAGE = 0, 1, 2
 
 
@@ -35,8 +34,8 @@ class Order:
 
     wanted: Wanted
     sim: bool
-    workload: str = "stream"
     job: str = ""
+    """Empty: what the scenario has by itself."""
 
     @property
     def replay(self) -> str:
@@ -54,8 +53,6 @@ class Order:
             words += ["--target", wanted.target]
         if wanted.silent:
             words.append("--silent")
-        if self.workload != "stream":
-            words += ["--workload", self.workload]
         if self.job:
             words += ["--job", self.job]
         return shlex.join(words)
@@ -89,8 +86,10 @@ def _orders(told: argparse.Namespace) -> list[Order]:
         nodes = told.nodes
         if nodes is None and not (name == "random" and told.sim):
             nodes = NODES_SIM if told.sim else NODES_REAL
-        wanted = Wanted(name, seed, nodes or 0, told.seconds, told.target, told.silent)
-        order = Order(wanted, told.sim, told.workload, told.job or "")
+        wanted = Wanted(
+            name, seed, nodes or 0, told.seconds, told.target, told.silent, _lasts(told, nodes)
+        )
+        order = Order(wanted, told.sim, told.job or "")
         orders += [
             replace(order, wanted=replace(wanted, seed=seed + number))
             for number in range(told.runs)
@@ -98,26 +97,27 @@ def _orders(told: argparse.Namespace) -> list[Order]:
     return orders
 
 
+def _lasts(told: argparse.Namespace, nodes: int | None) -> float | None:
+    """How long the job that was asked for takes if nothing happens, where that is known."""
+    if told.job != "tasks" and (told.sim or told.target != "durable-submitter"):
+        return None
+    return jobs.TASKS * jobs.ITEM_SECONDS / (nodes or NODES_REAL)
+
+
 def _check(told: argparse.Namespace) -> None:
     """What the options together must not say."""
     for name in told.scenario or []:
         if name == "all":
             continue
-        if name == "full-stop":
-            raise CannotPlay(
-                "full-stop needs jobs that outlive their submitter, which this version has not"
-            )
         least = SCENARIOS[name].nodes_min
         if told.nodes is not None and told.nodes < least:
             raise CannotPlay(f"{name} needs at least {least} nodes: --nodes {least}")
-    if told.sim and (told.job or told.workload != "stream"):
-        raise CannotPlay(
-            "--job and --workload run real code: leave --sim away (virtual workers only keep time)"
-        )
+    if told.sim and told.job:
+        raise CannotPlay("--job runs real code: leave --sim away (virtual workers only keep time)")
     if not told.sim and (told.nodes or 0) > NODES_REAL_MAX:
         raise CannotPlay(f"{told.nodes} real nodes are too many for one machine: add --sim")
-    if told.job and told.job.count(":") != 1:
-        raise CannotPlay(f"--job {told.job}: write module:function")
+    if told.job and told.job not in jobs.JOBS and told.job.count(":") != 1:
+        raise CannotPlay(f"--job {told.job}: write {', '.join(jobs.JOBS)} or module:function")
 
 
 def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
@@ -163,7 +163,13 @@ def _play(order: Order, watch: Callable[[str], None] | None) -> Report:
         return simulated.play(scenario, order.replay, watch=watch)
     from stealmesh_bench.chaos import real
 
-    return real.play(scenario, order.replay, workload=order.workload, job=order.job)
+    job = order.job or ("tasks" if scenario.durable else "stream")
+    if scenario.durable and job != "tasks":
+        raise CannotPlay(
+            f"--job {job} cannot outlive its submitter (launch() can, in this version explore() and "
+            "a Mesh's own calls cannot): leave --job away, or --job tasks"
+        )
+    return real.play(scenario, order.replay, job=job)
 
 
 def _watcher(wanted: bool) -> Callable[[str], None] | None:
@@ -199,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    known = [*SCENARIOS, "all", "full-stop"]
+    known = [*SCENARIOS, "all"]
     parser.add_argument(
         "--scenario", action="append", choices=known, metavar="NAME",
         help=f"may be repeated; all: every one of them (default: {DEFAULT})",
@@ -220,21 +226,20 @@ def _parser() -> argparse.ArgumentParser:
         "--runs", type=_at_least_one, default=1, help="with seeds N, N + 1 … (default: 1)"
     )
     parser.add_argument(
-        "--target", choices=TARGETS, default="any", help="whom kill-one kills (default: any node)"
-    )
+        "--target", choices=TARGETS, default="any",
+        help="whom kill-one kills (default: any node). submitter: another program, whose work goes "
+        "first; durable-submitter: the program that launched the job, which another one then collects",
+    )  # fmt: skip
     parser.add_argument(
         "--silent", action="store_true",
         help="machines go off where processes would be killed: no refusal comes back",
     )  # fmt: skip
+    named = "; ".join(f"{name}: {about}" for name, about in jobs.JOBS.items())
     parser.add_argument(
-        "--workload", choices=WORKLOADS, default="stream",
-        help="stream: tasks of 10 ms as long as the scenario lasts; map: 20,000 of them; "
-        "explore: the tree T1 again and again (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--job", metavar="MODULE:FUNCTION",
-        help="a job of your own: called with a Mesh, its answer is compared with the function's "
-        "`expected`, or else with that of a run that nothing disturbs",
+        "--job", metavar="JOB",
+        help=f"what is worked on (default: stream). {named}; module:function: a job of your own, "
+        "called with a Mesh, its answer compared with the function's `expected`, or else with that "
+        "of a run that nothing disturbs",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one object a scenario, one a line")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw goodput over time with the faults")

@@ -54,6 +54,10 @@ class Goodput:
         self.times.append(at_seconds)
         self._sums.append(self._sums[-1] + items)
 
+    @property
+    def total(self) -> int:
+        return self._sums[-1]
+
     def rate(self, begin: float, end: float) -> float:
         """Items a second in [begin, end)."""
         lo, hi = bisect_left(self.times, begin), bisect_left(self.times, end)
@@ -64,11 +68,13 @@ class Goodput:
         count = max(1, int(seconds / width))
         return [(k * width, self.rate(k * width, (k + 1) * width)) for k in range(count)]
 
-    def recovered(self, since: float, until: float, wanted: float) -> float | None:
+    def recovered(
+        self, since: float, until: float, wanted: float, window: float = WINDOW_SECONDS
+    ) -> float | None:
         """After how long the rate was `wanted` for a whole window; None: not within this time."""
         begin = since
-        while begin + WINDOW_SECONDS <= until:
-            if self.rate(begin, begin + WINDOW_SECONDS) >= wanted:
+        while begin + window <= until:
+            if self.rate(begin, begin + window) >= wanted:
                 return round(begin - since, 3)
             begin += STEP_SECONDS
         return None

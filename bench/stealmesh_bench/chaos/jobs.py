@@ -11,7 +11,9 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,10 +25,15 @@ from stealmesh_bench.chaos.scenario import CannotPlay
 from stealmesh_bench.workloads import uts
 
 ITEM_SECONDS = 0.01
-MAP_ITEMS = 20_000
+TASKS = 20_000
 AHEAD_SECONDS = 0.5
 """A stream is so far ahead of its results: enough to keep every worker busy."""
 TREE = "T1"
+JOBS = {
+    "stream": "tasks of 10 ms for as long as the scenario lasts",
+    "tasks": "20,000 tasks of 10 ms",
+    "uts-t1": "the tree T1 of 4,130,071 nodes, searched again and again",
+}
 
 
 class Stuck(BaseException):
@@ -47,6 +54,10 @@ class Account:
     runs: int = 0
     wrong: int = 0
     failed: list[str] = field(default_factory=list)
+    accepted: int = 0
+    lost: int = 0
+    doubled: int = 0
+    """Of searches: nodes of the tree that there are, that were not counted, that were counted twice."""
 
     def now(self) -> float:
         return time.monotonic() - self.flow
@@ -75,10 +86,10 @@ class Workload:
     """Before anything is broken."""
 
 
-def find(name: str, job: str) -> Workload:
+def find(job: str) -> Workload:
     """The workload of this name, or a job of the user's own, `module:function`."""
-    if not job:
-        return Workload(name, {"stream": _stream, "map": _map, "explore": _explore}[name])
+    if job in JOBS:
+        return Workload(job, {"stream": _stream, "tasks": _tasks, "uts-t1": _search}[job])
     function = _load(job)
 
     def reference(mesh: Mesh) -> None:
@@ -101,12 +112,11 @@ def _stream(run: Run) -> None:
     _collect(run, items, ahead, 2 * run.seconds + run.patience_seconds)
 
 
-def _map(run: Run) -> None:
-    """A range of 20,000 tasks of 10 ms."""
+def _tasks(run: Run) -> None:
     assert run.account.ledger is not None
-    run.account.ledger.accept(MAP_ITEMS)
-    until = MAP_ITEMS * ITEM_SECONDS + run.patience_seconds
-    _collect(run, range(MAP_ITEMS), None, until)
+    run.account.ledger.accept(TASKS)
+    until = TASKS * ITEM_SECONDS + run.patience_seconds
+    _collect(run, range(TASKS), None, until)
 
 
 def _collect(run: Run, items: Iterable[int], ahead: int | None, until: float) -> None:
@@ -122,15 +132,61 @@ def _collect(run: Run, items: Iterable[int], ahead: int | None, until: float) ->
         raise Stuck(f"{ledger.accepted - ledger.lost} of {ledger.accepted} items came") from None
 
 
-def _explore(run: Run) -> None:
-    """The tree T1, again and again; every count must be the published one."""
-    tree = uts.TREES[TREE]
+_on_visited: Callable[[int], None] | None = None
+"""Set in the program that searches, and nowhere else: told how many nodes each partial counts."""
 
-    def search(mesh: Mesh) -> object:
-        counts = mesh.explore(uts.visitor(tree), [uts.root(tree)], uts.combine_counts).result()
-        return uts.Counts(*counts)
 
-    _again_and_again(run, search, tree.expected)
+def _counting(a: uts.Partial, b: uts.Partial) -> uts.Partial:
+    """Combines counts, and lets the program see them as they come in."""
+    if _on_visited is not None:
+        _on_visited(b[0])
+    return uts.combine_counts(a, b)
+
+
+def _search(run: Run) -> None:
+    """The tree T1, again and again; every count must be the published one.
+
+    Two searches at a time, half a tree apart: while one runs out of work, the other is in full swing.
+    """
+    global _on_visited
+    tree, account = uts.TREES[TREE], run.account
+    expected = tree.expected
+    assert expected is not None
+    account.ledger = None
+    half = threading.Event()
+
+    def visited(nodes: int) -> None:  # told by the one thread that combines contributions
+        account.goodput.add(account.now(), nodes)
+        if account.goodput.total * 2 >= expected.nodes:
+            half.set()
+
+    def begin() -> Future[Any]:
+        return run.mesh.explore(uts.visitor(tree), [uts.root(tree)], _counting)
+
+    _on_visited = visited
+    try:
+        searches = deque([begin()])
+        half.wait(run.seconds + run.patience_seconds)
+        while searches:
+            if account.now() < run.seconds + account.lag_seconds:
+                searches.append(begin())
+            _count(run, searches.popleft(), expected)
+    finally:
+        _on_visited = None
+
+
+def _count(run: Run, search: Future[Any], expected: uts.Counts) -> None:
+    """Compare what a search comes to with what there is."""
+    account = run.account
+    try:
+        counts = uts.Counts(*search.result(run.seconds + run.patience_seconds))
+    except TimeoutError:
+        raise Stuck(f"search {account.runs + 1} of {TREE}") from None
+    account.runs += 1
+    account.accepted += expected.nodes
+    account.lost += max(0, expected.nodes - counts.nodes)
+    account.doubled += max(0, counts.nodes - expected.nodes)
+    account.wrong += counts != expected
 
 
 def _load(path: str) -> Any:

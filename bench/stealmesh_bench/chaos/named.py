@@ -13,11 +13,17 @@ from random import Random
 
 from stealmesh_bench.chaos.scenario import CLIENT, Bounds, Fault, Scenario
 
+BURDENED = frozenset({"bootstrap", "mass-restart", "skype-actual", "skype-card", "skype-herd",
+                      "skype-build", "skype-super"})  # fmt: skip
 CALM_SECONDS = 3.0
 """Work flows undisturbed for so long: what comes later is compared with it."""
+SPREAD_SECONDS = 4.0
+"""One node dies at any moment of so many seconds after that."""
+AFTERWARDS_SECONDS = 7.0
 MEAN_LIFE_SECONDS = 4.0
 KILLERS_RESTART_SECONDS = 0.3
 PARTITION_SECONDS = 10.0
+FULL_STOP_WORK_SECONDS = 15.0
 SKYPE_BOUNDS = Bounds(
     recovered_90_seconds=5.0,
     recovered_97_seconds=15.0,
@@ -41,36 +47,53 @@ class Wanted:
     target: str = "any"
     silent: bool = False
     """Machines go off where processes would be killed."""
+    lasts_seconds: float | None = None
+    """How long the work takes if nothing happens; None: as long as it is to flow."""
+
+    @property
+    def calm_seconds(self) -> float:
+        """Large meshes take their time: owners hear of finished work every other second."""
+        return CALM_SECONDS + max(0, self.nodes - 1000) / 2000
 
 
 def draw(wanted: Wanted) -> Scenario:
     """The timetable of this name, for this seed and size."""
     rng = Random(f"{wanted.seed}/{wanted.name}/{wanted.nodes}")
-    return SCENARIOS[wanted.name].draw(wanted, rng)
+    drawn = SCENARIOS[wanted.name].draw(wanted, rng)
+    return replace(drawn, toil=wanted.name in BURDENED)
 
 
 # ---------------------------------------------------------------- one node
 
 
 def _kill_one(wanted: Wanted, rng: Random) -> Scenario:
-    seconds = wanted.seconds or CALM_SECONDS + 7.0
-    bounds = Bounds(
-        recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0
-    )  # fmt: skip
-    at = CALM_SECONDS
+    """One node dies at a random moment: of any role, or of the one that you name."""
+    anybody = rng.randrange(wanted.nodes)
+    at = wanted.calm_seconds + rng.uniform(0.0, _spread(wanted))
+    bounds = Bounds(recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0)
+    work: float | None = None
     if wanted.target == "submitter":
-        faults = [Fault(at, "rival"), Fault(at + 2.0, "kill-rival")]
+        faults = [Fault(wanted.calm_seconds, "rival"), Fault(at + 2.0, "kill-rival")]
         at += 2.0
-        seconds = wanted.seconds or at + 16.0
-        # Its jobs are dropped when it has been gone for `owner_gone_seconds` (5 s).
-        bounds = Bounds(recovered_90_seconds=10.0, agreed_seconds=10.0)
+    elif wanted.target == "durable-submitter":
+        faults = [Fault(at, "kill-submitter")]
+        bounds = replace(bounds, flowing_again_seconds=3.0)
+        work = wanted.lasts_seconds or at + AFTERWARDS_SECONDS
     else:
-        named = {"seed": (0,), "any": (rng.randrange(wanted.nodes),)}.get(wanted.target, ())
-        target = "" if named else wanted.target
-        faults = [Fault(at, _end(wanted), named, target)]
+        named = {"seed": (0,), "any": (anybody,)}.get(wanted.target, ())
+        faults = [Fault(at, _end(wanted), named, "" if named else wanted.target)]
     return Scenario(
-        "kill-one", wanted.seed, wanted.nodes, tuple(faults), seconds, bounds, at, at
+        "kill-one", wanted.seed, wanted.nodes, tuple(faults),
+        wanted.seconds or at + AFTERWARDS_SECONDS, bounds, at, at, work_seconds=work,
     )  # fmt: skip
+
+
+def _spread(wanted: Wanted) -> float:
+    """Work that ends by itself must go on for long enough after the fault."""
+    if wanted.seconds is not None or wanted.lasts_seconds is not None:
+        lasts = min(filter(None, (wanted.seconds, wanted.lasts_seconds)))
+        return max(0.0, lasts - wanted.calm_seconds - AFTERWARDS_SECONDS)
+    return SPREAD_SECONDS
 
 
 def _killers(wanted: Wanted, rng: Random) -> Scenario:
@@ -100,7 +123,12 @@ def _pauses(wanted: Wanted, rng: Random) -> Scenario:
     """A tenth of all nodes stands still for 3 to 10 s, once each."""
     count = max(1, round(wanted.nodes * 0.1))
     faults = [
-        Fault(CALM_SECONDS + rng.uniform(0, 8.0), "pause", (number,), seconds=rng.uniform(3, 10))
+        Fault(
+            wanted.calm_seconds + rng.uniform(0, 8.0),
+            "pause",
+            (number,),
+            seconds=rng.uniform(3, 10),
+        )
         for number in rng.sample(range(wanted.nodes), count)
     ]
     over = max(fault.at_seconds + fault.seconds for fault in faults)
@@ -118,10 +146,10 @@ def _partition(wanted: Wanted, rng: Random) -> Scenario:
     left = (CLIENT, *sorted(numbers[: wanted.nodes // 2]))
     right = tuple(sorted(numbers[wanted.nodes // 2 :]))
     faults = (
-        Fault(CALM_SECONDS, "cut", left, seconds=PARTITION_SECONDS, others=right),
-        Fault(CALM_SECONDS, "cut", right, seconds=PARTITION_SECONDS, others=left),
+        Fault(wanted.calm_seconds, "cut", left, seconds=PARTITION_SECONDS, others=right),
+        Fault(wanted.calm_seconds, "cut", right, seconds=PARTITION_SECONDS, others=left),
     )
-    healed = CALM_SECONDS + PARTITION_SECONDS
+    healed = wanted.calm_seconds + PARTITION_SECONDS
     bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
     return Scenario(
         "partition", wanted.seed, wanted.nodes, faults, wanted.seconds or healed + 16.0, bounds,
@@ -133,8 +161,8 @@ def _one_way(wanted: Wanted, rng: Random) -> Scenario:
     """An eighth of all nodes is heard by everybody and hears nobody."""
     deaf = tuple(sorted(rng.sample(range(wanted.nodes), max(1, wanted.nodes // 8))))
     others = (CLIENT, *(n for n in range(wanted.nodes) if n not in deaf))
-    fault = Fault(CALM_SECONDS, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
-    healed = CALM_SECONDS + PARTITION_SECONDS
+    fault = Fault(wanted.calm_seconds, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
+    healed = wanted.calm_seconds + PARTITION_SECONDS
     bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
     return Scenario(
         "one-way", wanted.seed, wanted.nodes, (fault,), wanted.seconds or healed + 16.0, bounds,
@@ -157,8 +185,8 @@ def _bootstrap(wanted: Wanted, rng: Random) -> Scenario:
 def _mass_restart(wanted: Wanted, rng: Random) -> Scenario:
     """Every node is killed; every node comes back within two seconds and dials those it knew."""
     everybody = tuple(range(wanted.nodes))
-    down = CALM_SECONDS + 1.0
-    faults = [Fault(CALM_SECONDS, _end(wanted), everybody)]
+    down = wanted.calm_seconds + 1.0
+    faults = [Fault(wanted.calm_seconds, _end(wanted), everybody)]
     faults += [Fault(down + rng.uniform(0, 2.0), "start", (number,)) for number in everybody]
     back = max(fault.at_seconds for fault in faults)
     bounds = Bounds(
@@ -170,6 +198,26 @@ def _mass_restart(wanted: Wanted, rng: Random) -> Scenario:
     )  # fmt: skip
 
 
+def _full_stop(wanted: Wanted, rng: Random) -> Scenario:
+    """Everybody is killed in the middle of a durable job, its submitter too, and started again."""
+    work = wanted.seconds or wanted.lasts_seconds or FULL_STOP_WORK_SECONDS
+    at = work * rng.uniform(0.3, 0.6)
+    everybody = tuple(range(wanted.nodes))
+    faults = [Fault(at, "kill-submitter"), Fault(at, _end(wanted), everybody)]
+    faults += [
+        Fault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
+        for number in rng.sample(everybody, wanted.nodes)
+    ]
+    back = max(fault.at_seconds for fault in faults)
+    bounds = Bounds(
+        recovered_90_seconds=10.0, flowing_again_seconds=10.0, agreed_seconds=15.0,
+    )  # fmt: skip
+    return Scenario(
+        "full-stop", wanted.seed, wanted.nodes, _sorted(faults), back + 16.0, bounds, back, back,
+        work_seconds=work,
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- Skype, December 2010
 
 
@@ -177,9 +225,9 @@ def _actual(wanted: Wanted, rng: Random) -> Scenario:
     """Half of all nodes run one build; two fifths of them die within 10 s; all come back by 30 s."""
     build = rng.sample(range(wanted.nodes), wanted.nodes // 2)
     doomed = rng.sample(build, max(1, round(len(build) * 0.4)))
-    faults = [Fault(CALM_SECONDS + rng.uniform(0, 10.0), _end(wanted), (n,)) for n in doomed]
+    faults = [Fault(wanted.calm_seconds + rng.uniform(0, 10.0), _end(wanted), (n,)) for n in doomed]
     over = max(fault.at_seconds for fault in faults)
-    back = CALM_SECONDS + 28.0
+    back = wanted.calm_seconds + 28.0
     faults += [Fault(back + rng.uniform(0, 2.0), "start", (number,)) for number in doomed]
     return Scenario(
         "skype-actual", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or back + 8.0,
@@ -194,18 +242,18 @@ def _doomed(wanted: Wanted, rng: Random) -> tuple[int, ...]:
 
 def _card(wanted: Wanted, rng: Random) -> Scenario:
     """Two fifths of all nodes die in one instant and stay dead."""
-    fault = Fault(CALM_SECONDS, _end(wanted), _doomed(wanted, rng))
+    fault = Fault(wanted.calm_seconds, _end(wanted), _doomed(wanted, rng))
     return Scenario(
-        "skype-card", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
-        SKYPE_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+        "skype-card", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
+        SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
     )  # fmt: skip
 
 
 def _herd(wanted: Wanted, rng: Random) -> Scenario:
     """The same, and all of them come back at once; half of them have forgotten whom they knew."""
     doomed = _doomed(wanted, rng)
-    back = CALM_SECONDS + 1.0
-    faults = [Fault(CALM_SECONDS, _end(wanted), doomed)]
+    back = wanted.calm_seconds + 1.0
+    faults = [Fault(wanted.calm_seconds, _end(wanted), doomed)]
     faults += [
         Fault(back, "start", (number,), forgetful=place % 2 == 0)
         for place, number in enumerate(doomed)
@@ -219,20 +267,20 @@ def _herd(wanted: Wanted, rng: Random) -> Scenario:
 def _build(wanted: Wanted, rng: Random) -> Scenario:
     """Every node of one build dies: half of the mesh."""
     doomed = tuple(sorted(rng.sample(range(wanted.nodes), wanted.nodes // 2)))
-    fault = Fault(CALM_SECONDS, _end(wanted), doomed)
+    fault = Fault(wanted.calm_seconds, _end(wanted), doomed)
     return Scenario(
-        "skype-build", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
-        SKYPE_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+        "skype-build", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
+        SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
     )  # fmt: skip
 
 
 def _super(wanted: Wanted, rng: Random) -> Scenario:
     """Every supernode dies."""
     del rng
-    fault = Fault(CALM_SECONDS, _end(wanted), target="supernode")
+    fault = Fault(wanted.calm_seconds, _end(wanted), target="supernode")
     return Scenario(
-        "skype-super", wanted.seed, wanted.nodes, (fault,), wanted.seconds or CALM_SECONDS + 16.0,
-        SUPER_BOUNDS, CALM_SECONDS, CALM_SECONDS,
+        "skype-super", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
+        SUPER_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
     )  # fmt: skip
 
 
@@ -244,7 +292,7 @@ def _random(wanted: Wanted, rng: Random) -> Scenario:
     faults: list[Fault] = []
     over = 0.0
     for _ in range(12):
-        at = CALM_SECONDS + rng.uniform(0, 10.0)
+        at = wanted.calm_seconds + rng.uniform(0, 10.0)
         some = tuple(sorted(rng.sample(range(wanted.nodes), rng.randint(1, 1 + wanted.nodes // 4))))
         kind = rng.choice(
             ("kill", "pause", "cut", "delay", "reset", "half-open", "corrupt", "drain")
@@ -287,9 +335,7 @@ class Named:
 
     @property
     def about(self) -> str:
-        return (
-            self.draw.__doc__ or "One node dies: of any role, or of the one that you name."
-        ).split("\n")[0]
+        return (self.draw.__doc__ or "").split("\n")[0]
 
 
 SCENARIOS = {
@@ -300,6 +346,7 @@ SCENARIOS = {
     "one-way": Named(_one_way),
     "bootstrap": Named(_bootstrap, 1),
     "mass-restart": Named(_mass_restart, 1),
+    "full-stop": Named(_full_stop, 1),
     "skype-actual": Named(_actual, 4),
     "skype-card": Named(_card),
     "skype-herd": Named(_herd),

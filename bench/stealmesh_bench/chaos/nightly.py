@@ -20,13 +20,20 @@ CHAOS = ("-m", "stealmesh_bench.chaos")
 def parts(worlds: int, seed: int) -> list[list[str]]:
     """The commands of a night, the cheapest first."""
     chaos = [PYTHON, *CHAOS, "--seed", str(seed)]
-    targets = ("supernode", "seed", "entry", "victim", "submitter", "any")
+    targets = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter", "any")
     return [
         [*chaos, "--sim", "--scenario", "all", "--nodes", "16"],
         [*chaos, "--sim", "--scenario", "all", "--nodes", "64", "--silent"],
         *([*chaos, "--sim", "--target", each, "--runs", "20", "--nodes", "16"] for each in targets),
         [*chaos, "--scenario", "all", "--nodes", "12"],
         *([*chaos, "--target", each, "--runs", "20", "--nodes", "8"] for each in targets),
+        *(
+            [*chaos, "--target", each, "--job", job, "--runs", "20", "--nodes", "8"]
+            for each in ("supernode", "seed", "entry", "victim")
+            for job in ("uts-t1", "tasks")
+        ),
+        [*chaos, "--scenario", "full-stop", "--runs", "20", "--nodes", "8"],
+        [*chaos, "--sim", "--scenario", "full-stop", "--runs", "20", "--nodes", "16"],
         [*chaos, "--scenario", "random", "--runs", "20", "--nodes", "8"],
         [*chaos, "--scenario", "killers", "--nodes", "13", "--seconds", "300"],
         [*chaos, "--sim", "--scenario", "kill-one", "--scenario", "skype-card", "--nodes", "1000"],

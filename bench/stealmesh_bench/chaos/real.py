@@ -21,11 +21,13 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from stealmesh import Mesh
 from stealmesh.security import MeshKey
-from stealmesh_bench.chaos import eyes, jobs
+from stealmesh_bench.chaos import eyes, jobs, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
+from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.report import Measured, Report
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
@@ -49,20 +51,23 @@ MISSING_TOLD_MAX = 5
 STORY_LINES_MAX = 20
 
 
-def play(scenario: Scenario, replay: str, *, workload: str = "stream", job: str = "") -> Report:
+def play(scenario: Scenario, replay: str, *, job: str = "stream") -> Report:
     """Run it, measure it, judge it. Raises CannotPlay when it cannot be played at all."""
-    task = jobs.find(workload, job)
+    task = jobs.find(job)
     report = Report(scenario.name, scenario.seed, scenario.nodes, False, replay, task.name)
     begun = time.perf_counter()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="stealmesh-chaos-"))
         key = MeshKey.generate()
         try:
-            seats = Seats(scenario.nodes, key.secret, directory, proxied=scenario.proxied)
+            seats = Seats(
+                scenario.nodes, key.secret, directory, proxied=scenario.proxied,
+                disks=scenario.durable,
+            )  # fmt: skip
         except NodeFailed as error:
             raise CannotPlay(str(error)) from None
         stack.callback(seats.close)
-        stage = Stage(scenario, report, seats, key, directory)
+        stage = stage_for(scenario)(scenario, report, seats, key, directory)
         try:
             stage.run(task)
         except NodeFailed as error:
@@ -75,6 +80,14 @@ def play(scenario: Scenario, replay: str, *, workload: str = "stream", job: str 
         stage.measure()
     report.wall_s = round(time.perf_counter() - begun, 3)
     return report
+
+
+def stage_for(scenario: Scenario) -> type[Stage]:
+    if not scenario.durable:
+        return Stage
+    from stealmesh_bench.chaos.durable import DurableStage
+
+    return DurableStage
 
 
 class Stage:
@@ -108,14 +121,9 @@ class Stage:
     # ------------------------------------------------------------ the run
 
     def run(self, task: jobs.Workload) -> None:
-        scenario, seats = self.scenario, self.seats
-        began = [seats.start(n, [0] if n else []) for n in range(scenario.nodes)]
-        seats.wait_ready(began)
-        listening = max(life.ready_at or 0.0 for life in began)
-        if seats.proxy is not None:
-            seats.proxy.tell("know", node=CLIENT, pid=os.getpid())
-        entry = seats.address(min(ENTRY, scenario.nodes - 1))
-        with Mesh(entry, key=self.key) as mesh:
+        scenario = self.scenario
+        listening = self._start_all()
+        with Mesh(self._entry(), key=self.key) as mesh:
             self.mesh = mesh
             met = self._meet(mesh)
             if scenario.together:
@@ -123,6 +131,7 @@ class Stage:
             task.prepare(mesh)
             self._warm_up(mesh)
             self.had_supers = self._supers(mesh) > 0
+            before = mesh.status()["nodes"]
             self.account.flow = time.monotonic()
             self._count()
             threads = [
@@ -141,6 +150,7 @@ class Stage:
                     )
                 )  # fmt: skip
                 threads[0].join()
+                self._upkeep(before, mesh.status()["nodes"])
                 self._agree()
             except jobs.Stuck:
                 self._explain(mesh)
@@ -157,6 +167,19 @@ class Stage:
             if self.problem is not None:
                 raise self.problem
 
+    def _start_all(self) -> float:
+        """Every node for the first time; returns when the last of them listened."""
+        seats = self.seats
+        began = [seats.start(n, [0] if n else []) for n in range(self.scenario.nodes)]
+        seats.wait_ready(began)
+        if seats.proxy is not None:
+            seats.proxy.tell("know", node=CLIENT, pid=os.getpid())
+        return max(life.ready_at or 0.0 for life in began)
+
+    def _entry(self) -> str:
+        """Where the program joins."""
+        return self.seats.address(min(ENTRY, self.scenario.nodes - 1))
+
     def _explain(self, mesh: Mesh) -> None:
         """What a person needs to see of a job that does not end."""
         notes, ledger = self.report.notes, self.account.ledger
@@ -166,9 +189,9 @@ class Stage:
         notes += [str({name: node.get(name) for name in keep}) for node in status["nodes"]]
         if ledger is not None:
             missing = ledger.missing()
-            began = Path(self.log).read_bytes().split() if os.path.exists(self.log) else []
+            began = executions(self.log)
             for item in missing[:MISSING_TOLD_MAX]:
-                notes.append(f"item {item} is missing; it began {began.count(b'%d' % item)} times")
+                notes.append(f"item {item} is missing; it began {len(began.get(item, ()))} times")
         # The owner's own account, read as it stands: nothing moves any more.
         core = mesh._driver.core
         for owned in list(core.owner.jobs.values()):
@@ -193,7 +216,7 @@ class Stage:
     def _warm_up(self, mesh: Mesh) -> None:
         """Everybody learns the function and what it costs."""
         account = jobs.Account(flow=time.monotonic())
-        jobs.find("stream", "").perform(
+        jobs.find("stream").perform(
             jobs.Run(
                 mesh, self.scenario.nodes, account, SETTLE_SECONDS, PATIENCE_SECONDS, os.devnull
             )
@@ -248,11 +271,11 @@ class Stage:
 
     def _resolve(self, target: str) -> tuple[int, ...]:
         """Who plays this part now?"""
-        assert self.mesh is not None
         if target == "entry":
             return (min(ENTRY, self.scenario.nodes - 1),)
         if target not in ("victim", "supernode"):
             return ()
+        assert self.mesh is not None
         by_pid = {life.pid: life.number for life in self.seats.living()}
         told = [n for n in self.mesh.status()["nodes"] if n["pid"] in by_pid]
         if target == "victim":
@@ -344,6 +367,9 @@ class Stage:
         self.rival.kill()
         self.report.killed += 1
 
+    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        raise AssertionError("only a durable job has a submitter of its own")
+
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
         def act() -> None:
             try:
@@ -416,13 +442,14 @@ class Stage:
             report.duplicated, report.wrong = ledger.duplicated, ledger.wrong + ledger.unexpected
             report.run_twice = ledger.run_twice(self.log)
         else:
-            report.accepted = account.runs
-            report.wrong = account.wrong
-            report.lost = len(account.failed)
+            report.accepted = account.accepted or account.runs
+            report.wrong, report.duplicated = account.wrong, account.doubled
+            report.lost = account.lost + len(account.failed)
         self._believed()
         if scenario.spared:
             self._grown()
-        measured = self._recovery() if ledger is not None else Measured()
+        flowed = ledger is not None or account.accepted
+        measured = self._recovery() if flowed else Measured()
         report.timeline = account.goodput.bins(max(account.goodput.last(), 1.0), TIMELINE_SECONDS)
         report.judge(scenario.bounds, measured)
 
@@ -469,6 +496,12 @@ class Stage:
             growth = round(pair[1] - pair[0], 1)
             self.report.growth_mib = max(self.report.growth_mib or 0.0, growth)
 
+    def _upkeep(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
+        found = upkeep.of_leaves(before, after, self.account.now())
+        if found is not None:
+            self.report.control_messages_per_leaf_s = round(found.messages, 2)
+            self.report.control_bytes_per_leaf_s = round(found.octets, 1)
+
     def _recovery(self) -> Measured:
         scenario, report, account = self.scenario, self.report, self.account
         goodput = account.goodput
@@ -489,8 +522,8 @@ class Stage:
 
 
 _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
-    "kill": Stage._kill,
-    "silence": Stage._kill,
+    "kill": lambda stage, fault, nodes: stage._kill(fault, nodes),
+    "silence": lambda stage, fault, nodes: stage._kill(fault, nodes),
     "start": Stage._start,
     "pause": Stage._pause,
     "drain": Stage._drain,
@@ -501,6 +534,7 @@ _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "corrupt": Stage._break,
     "rival": Stage._begin_rival,
     "kill-rival": Stage._kill_rival,
+    "kill-submitter": lambda stage, fault, nodes: stage._kill_submitter(fault, nodes),
 }
 
 

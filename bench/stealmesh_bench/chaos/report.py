@@ -30,8 +30,15 @@ class Report:
     wrong: int | None = None
     """Items, or answers of a user's own job, with a value that is not right."""
     run_twice: int | None = None
+    resigned: int | None = None
+    """Supernodes that gave their role up."""
     stuck: int = 0
     """Jobs that did not end."""
+    in_flight: int | None = None
+    """Of a full stop: items that had begun and were not known to be safe; no others may run twice."""
+    flowing_again_s: float | None = None
+    """From the fault (or, after a full stop, the last start) until the program that collects was given
+    a result that nobody had been given before."""
     detection_p50_s: float | None = None
     detection_p99_s: float | None = None
     false_verdicts: int | None = None
@@ -61,7 +68,7 @@ class Report:
 
     def judge(self, bounds: Bounds, measured: Measured) -> None:
         """Add what is not as it should be to the breaches."""
-        for name in ("lost", "duplicated", "wrong", "stuck"):
+        for name in ("lost", "duplicated", "wrong", "stuck", "resigned"):
             count = getattr(self, name)
             if count:
                 self.breaches.append(f"{name}: {count}")
@@ -72,11 +79,14 @@ class Report:
         self._at_most(
             "supernodes_restored_s", bounds.supernodes_restored_seconds, measured.supernodes
         )
+        self._at_most("flowing_again_s", bounds.flowing_again_seconds, True)
         self._at_most("false_verdicts", bounds.false_verdicts, True)
         self._at_most("growth_mib", bounds.growth_mib, True)
         share, ran, accepted = bounds.run_twice_share, self.run_twice, self.accepted
         if share is not None and ran is not None and accepted and ran > share * accepted:
             self.breaches.append(f"run_twice: {ran} of {accepted}, more than {share:.0%}")
+        if self.in_flight is not None and ran is not None and ran > self.in_flight:
+            self.breaches.append(f"run_twice: {ran}, but only {self.in_flight} were in flight")
 
     def _at_most(self, name: str, bound: float | None, measured: bool) -> None:
         """A figure within its bound; `measured`: it was looked for, so that none is too late."""
@@ -84,7 +94,7 @@ class Report:
         if bound is None:
             return
         if value is None:
-            if measured and name.startswith(("recovered", "agreed", "supernodes")):
+            if measured and name.startswith(("recovered", "agreed", "supernodes", "flowing")):
                 self.breaches.append(f"{name}: not within what was observed (at most {bound:g})")
         elif value > bound:
             self.breaches.append(f"{name}: {value:g}, at most {bound:g}")
@@ -114,12 +124,12 @@ class Measured:
 def together(reports: list[Report], replay: str) -> dict[str, Any]:
     """Several runs as one object: sums of what must not happen, the worst of what takes time."""
     said: dict[str, Any] = reports[0].as_object()
-    for name in ("killed", "accepted", "lost", "duplicated", "wrong", "run_twice", "stuck",
-                 "false_verdicts"):  # fmt: skip
+    for name in ("killed", "accepted", "lost", "duplicated", "wrong", "run_twice", "in_flight",
+                 "stuck", "resigned", "false_verdicts"):  # fmt: skip
         values = [getattr(each, name) for each in reports]
         said[name] = None if None in values else sum(values)
     for name in ("detection_p50_s", "detection_p99_s", "recovered_90_s", "recovered_97_s",
-                 "agreed_s", "supernodes_restored_s", "growth_mib",
+                 "flowing_again_s", "agreed_s", "supernodes_restored_s", "growth_mib",
                  "control_messages_per_leaf_s", "control_bytes_per_leaf_s"):  # fmt: skip
         found = [value for each in reports if (value := getattr(each, name)) is not None]
         said[name] = max(found, default=None)

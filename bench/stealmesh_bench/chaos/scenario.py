@@ -25,10 +25,11 @@ KINDS = {
     "corrupt": "one octet of what these nodes are sent is flipped",
     "rival": "a second program submits work that goes first",
     "kill-rival": "that program is killed",
+    "kill-submitter": "the program that launched the durable job is killed",
 }
 PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})
 """Kinds that real processes suffer only with a proxy in front of each."""
-TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "any")
+TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter", "any")
 ENTRY = 1
 """The node through which the program joins (of several)."""
 
@@ -66,6 +67,7 @@ class Bounds:
     detection_p99_seconds: float | None = None
     agreed_seconds: float | None = None
     supernodes_restored_seconds: float | None = None
+    flowing_again_seconds: float | None = None
     false_verdicts: int | None = 0
     run_twice_share: float | None = None
     growth_mib: float | None = None
@@ -89,8 +91,30 @@ class Scenario:
     """When nothing is wrong any more with the membership."""
     together: bool = False
     """All nodes start at the same moment, knowing only the seed."""
+    toil: bool = False
+    """Where they are simulated, processes take their time to hear, so that a herd is a burden."""
     spared: tuple[int, ...] = ()
     """Nodes that nothing happens to."""
+    work_seconds: float | None = None
+    """The work is one durable job, launched by a program that dies and collected by another; it would
+    keep all nodes busy for so long. None: work of the submitting program, as long as it is to flow."""
+
+    @property
+    def durable(self) -> bool:
+        return self.work_seconds is not None
+
+    @property
+    def stops(self) -> bool:
+        """Does every node end at the same moment?"""
+        return any(
+            fault.kind in ("kill", "silence") and len(fault.nodes) == self.nodes
+            for fault in self.faults
+        )
+
+    def items(self, item_seconds: float) -> int:
+        """How many items the durable job has."""
+        assert self.work_seconds is not None
+        return max(self.nodes, round(self.nodes * self.work_seconds / item_seconds))
 
     @property
     def proxied(self) -> bool:

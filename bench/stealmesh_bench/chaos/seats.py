@@ -29,6 +29,7 @@ import stealmesh_bench
 import stealmesh_engine
 import stealmesh_protocol
 from stealmesh.node import NodeOptions
+from stealmesh.store.log import FILE as LOG_FILE
 from stealmesh_bench.chaos.proxied import ProxyProcess
 
 LOOPBACK = "127.0.0.1"
@@ -61,9 +62,12 @@ class Life:
 
 
 class Seats:
-    """As many seats as the mesh has nodes. `directory` takes their logs and local sockets."""
+    """As many seats as the mesh has nodes. `directory` takes their logs and local sockets, and, if they
+    have `disks`, what each keeps for its next life."""
 
-    def __init__(self, count: int, key: bytes, directory: str, *, proxied: bool) -> None:
+    def __init__(
+        self, count: int, key: bytes, directory: str, *, proxied: bool, disks: bool = False
+    ) -> None:
         self.lives: list[Life] = []
         """Every life there ever was, in the order of their starts."""
         self.seats: list[Life | None] = [None] * count
@@ -73,6 +77,7 @@ class Seats:
         for path in (self.glimpses, self.words):
             open(path, "xb").close()
         self._key = key
+        self._states = os.path.join(directory, "state") if disks else ""
         self._lock = threading.Lock()
         self._inboxes = _free_ports(count)
         self._readers: list[threading.Thread] = []
@@ -134,6 +139,7 @@ class Seats:
             listen=f"tcp://{LOOPBACK}:{self._inboxes[number]}",
             advertise=[self.address(number)],
             name=f"chaos-{number}",
+            state=f"{self._states}-{number}" if self._states else "",
             import_paths=[os.path.abspath(path) for path in sys.path],
         )
         told = dataclasses.asdict(options)
@@ -190,6 +196,14 @@ class Seats:
         if self.proxy is not None and not silent:
             self.proxy.tell("close", node=number)
         return life
+
+    def disks(self) -> tuple[bytes, ...]:
+        """What the logs of durable jobs have, once everybody is dead."""
+        assert self._states
+        for life in self.lives:
+            life.process.wait()
+        logs = Path(self._states).parent.glob(f"{Path(self._states).name}-*/{LOG_FILE}")
+        return tuple(log.read_bytes() for log in logs)
 
     def revive(self, number: int) -> None:
         """The machine of a node that was silenced is on again."""

@@ -14,13 +14,14 @@ from random import Random
 from typing import Any
 
 from stealmesh.virtual.checkers import Breach, Checkers
+from stealmesh.virtual.disks import VirtualDisk
 from stealmesh.virtual.links import Network, VirtualLinks
 from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import CostLaw
-from stealmesh.virtual.world import Process, World
+from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
-from stealmesh_bench.chaos.figures import Goodput
+from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput
 from stealmesh_bench.chaos.report import Measured, Report
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
@@ -33,6 +34,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Send
 from stealmesh_engine.events import Drain
 from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.pace import report_patience
 from stealmesh_protocol import codec
 from stealmesh_protocol.messages import (
     Ack,
@@ -66,11 +68,17 @@ CONTROL_WEIGHED_EVERY = 64
 JOINED_ONE_BY_ONE_MAX = 64
 """Larger meshes begin with everybody knowing everybody; else the joining takes longer than the run."""
 AUDITED_NODES_MAX = 64
-CUT_NODES_MAX = 2000
+TOIL = Toil()
+HASHED_NODES_MAX = 2000
+"""To write every event down takes a tenth of the time of a large world."""
+STORY_LINES_OF_MANY = 64
+CHUNK_SECONDS_MAX = 1.0
 SETTLE_SECONDS = 3.0
 JOIN_SECONDS_MAX = 60.0
 PATIENCE_SECONDS = 60.0
 BREACHES_TOLD_MAX = 10
+CALM_SECONDS_MAX = 4.0
+"""So much of the time before the first fault is compared with."""
 LOOK_SECONDS = 0.1
 TIMELINE_SECONDS = 0.25
 FOR_EVER = 1e9
@@ -101,6 +109,7 @@ class WeighedLinks(VirtualLinks):
     def __init__(self, world: World, network: Network, rng: Random) -> None:
         super().__init__(world, network, rng)
         self.control = 0
+        self.weigh_every = CONTROL_WEIGHED_EVERY
         self.weighed = 0
         self.octets = 0
 
@@ -108,7 +117,7 @@ class WeighedLinks(VirtualLinks):
         message: Message = effect.message
         if process.workers and type(message) not in WORK_MESSAGES:
             self.control += 1
-            if self.control % CONTROL_WEIGHED_EVERY == 0:
+            if self.control % self.weigh_every == 0:
                 frames = codec.write(message, effect.seq, effect.ack)
                 self.weighed += 1
                 self.octets += sum(map(len, frames)) if isinstance(frames, list) else 0
@@ -129,7 +138,7 @@ def play(scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None
         scenario.name, scenario.seed, scenario.nodes, True, replay, workload="map (virtual)"
     )
     begun = time.perf_counter()
-    stage = Stage(scenario, report)
+    stage = stage_for(scenario)(scenario, report)
     stage.world.on_event = watch
     gc.disable()  # a world is one large cycle that lives to its end: garbage is for afterwards
     try:
@@ -148,6 +157,14 @@ def play(scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None
     return report
 
 
+def stage_for(scenario: Scenario) -> type[Stage]:
+    if not scenario.durable:
+        return Stage
+    from stealmesh_bench.chaos.simulated_durable import DurableStage
+
+    return DurableStage
+
+
 class Stage:
     """One world with a program in it and a timetable for it."""
 
@@ -155,26 +172,32 @@ class Stage:
         self.scenario = scenario
         self.report = report
         large = scenario.nodes > JOINED_ONE_BY_ONE_MAX
-        if scenario.nodes > CUT_NODES_MAX and any(f.kind == "cut" for f in scenario.faults):
-            raise CannotPlay(f"{scenario.name} takes at most {CUT_NODES_MAX} simulated nodes")
         # Large worlds work in large chunks: what is asked here is not how stealing scales.
-        self.chunk_seconds = max(0.02, scenario.nodes / 1000)
+        self.chunk_seconds = min(CHUNK_SECONDS_MAX, max(0.02, scenario.nodes / 1000))
         self.item_seconds = self.chunk_seconds / 4
         config = Config()
         if large:
             config = replace(
                 config,
+                story_lines_max=STORY_LINES_OF_MANY,
                 chunk_seconds_max=self.chunk_seconds,
                 links_max=max(config.links_max, 2 * scenario.nodes),
             )
         network = Network(0.00025, 0.3)
         seed = scenario.seed
         self.world = World(
-            seed, network=network, config=config, audit=scenario.nodes <= AUDITED_NODES_MAX
+            seed,
+            network=network,
+            config=config,
+            audit=scenario.nodes <= AUDITED_NODES_MAX,
+            hashing=scenario.nodes <= HASHED_NODES_MAX,
+            toil=TOIL if scenario.toil else None,
         )
         self.world.checkers = self.checkers = LenientCheckers(self.world)
         self.links = WeighedLinks(self.world, network, Random(f"{seed}/links"))
         self.world.links = self.links
+        if scenario.nodes > HASHED_NODES_MAX:
+            self.links.weigh_every = 16 * CONTROL_WEIGHED_EVERY
         self.beliefs = Beliefs()
         self.goodput = Goodput()
         self.seats: list[Seat] = []
@@ -188,6 +211,8 @@ class Stage:
         self.rival: Process | None = None
         self.supers_back_at: float | None = None
         self.had_supers = False
+        self.serving: dict[int, None] = {}
+        """Who was a supernode when we last looked."""
 
     # ------------------------------------------------------------ the run
 
@@ -199,14 +224,25 @@ class Stage:
         self.flow = world.now
         self._count()
         self.had_supers = self._supers() > 0
-        seconds = scenario.node_seconds()
-        self.program = self._submit(
-            self.client, max(scenario.nodes, int(seconds / self.item_seconds))
-        )
-        self._listen_to(self.client)
+        self._begin_work(self.client)
         for fault in scenario.faults:
             world.at(self.flow + fault.at_seconds, self._strike, fault)
         self._play_to_the_end()
+
+    def _begin_work(self, client: Process) -> None:
+        """From here on work flows."""
+        scenario = self.scenario
+        seconds = scenario.node_seconds()
+        self.program = self._submit(client, max(scenario.nodes, int(seconds / self.item_seconds)))
+        self._listen_to(client)
+
+    def _is_done(self) -> bool:
+        assert self.program is not None
+        return self.program.done
+
+    def _how_far(self) -> str:
+        assert self.program is not None
+        return self.checkers.account_of(self.program.job, self.program.owner)
 
     def _assemble(self) -> None:
         world, scenario = self.world, self.scenario
@@ -231,7 +267,6 @@ class Stage:
     def _play_to_the_end(self) -> None:
         """Until the job is over, the timetable is, and all agree; or patience is."""
         world, scenario = self.world, self.scenario
-        assert self.program is not None
         settled = self.flow + max(
             [scenario.agreement_from] + [f.at_seconds for f in scenario.faults]
         )
@@ -240,22 +275,22 @@ class Stage:
         while world.now < bound:
             world.run(world.now + LOOK_SECONDS)
             self._look_for_supernodes()
+            self._look_for_resigned()
             if world.now >= settled and not scenario.together:
                 if self._disagreement():
                     agreed = None
                 elif agreed is None:
                     agreed = world.now
             enough = agreed is not None or scenario.together
-            if self.program.done and enough and world.now >= settled:
+            if self._is_done() and enough and world.now >= settled:
                 break
         if agreed is not None:
             self.report.agreed_s = round(max(0.0, agreed - settled), 2)
         elif not scenario.together:
             self.report.breaches.append(f"membership: {self._disagreement()}")
-        if not self.program.done:
+        if not self._is_done():
             self.report.stuck = 1
-            account = self.checkers.account_of(self.program.job, self.program.owner)
-            self.report.breaches.append(f"progress: the job is stuck: {account}")
+            self.report.breaches.append(f"progress: the job is stuck: {self._how_far()}")
 
     def _submit(self, owner: Process, items: int, priority: int = 0) -> Program:
         law = CostLaw("const", self.item_seconds, self.scenario.seed)
@@ -278,10 +313,15 @@ class Stage:
 
     def _seat(self, number: int, seeds: list[str] | None) -> None:
         process = self.world.node(
-            f"n{number}", seeds=seeds, endpoint=_address(number), ready_seconds=0.05
-        )
+            f"n{number}", seeds=seeds, endpoint=_address(number), ready_seconds=0.05,
+            disk=self._disk(number),
+        )  # fmt: skip
         self.beliefs.born(process.number, self.world.now)
         self.seats.append(Seat(number, process))
+
+    def _disk(self, number: int) -> VirtualDisk | None:
+        """What a node keeps for its next life."""
+        return None
 
     def _count(self) -> None:
         count = sum(1 for seat in self.seats if seat.process.alive)
@@ -291,6 +331,14 @@ class Stage:
         return sum(
             1 for s in self.seats if s.process.alive and s.process.core.me.role is Role.SUPER
         )
+
+    def _look_for_resigned(self) -> None:
+        """A supernode that lives and serves no longer: nothing that happens here is a reason."""
+        living = (seat.process for seat in self.seats if seat.process.alive)
+        serving = {p.number: None for p in living if p.core.me.role is Role.SUPER}
+        gone = [n for n in self.serving if n not in serving and self.world.processes[n].alive]
+        self.report.resigned = (self.report.resigned or 0) + len(gone)
+        self.serving = serving
 
     def _look_for_supernodes(self) -> None:
         since = self.scenario.recovery_from
@@ -373,9 +421,9 @@ class Stage:
                 process.hear(Drain())
 
     def _cut(self, fault: Fault, nodes: tuple[int, ...]) -> None:
-        pairs = [(self._place(a), self._place(b)) for a in nodes for b in fault.others]
-        self.links.cut_all(pairs)
-        self.world.after(fault.seconds, self.links.mend_all, pairs)
+        wall = [self._place(a) for a in nodes], [self._place(b) for b in fault.others]
+        self.links.wall_off(*wall)
+        self.world.after(fault.seconds, self.links.tear_down, *wall)
         for number in {*nodes, *fault.others} - {CLIENT}:
             self._silent(self.seats[number].process, fault.seconds)
 
@@ -404,6 +452,9 @@ class Stage:
             self.report.killed += 1
             self.world.crash(self.rival)
 
+    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        raise AssertionError("only a durable job has a submitter of its own")
+
     def _place(self, number: int) -> int:
         if number == CLIENT:
             assert self.client is not None
@@ -419,15 +470,7 @@ class Stage:
         """Fill in the report from what was seen."""
         report, world, scenario = self.report, self.world, self.scenario
         report.breaches += self.checkers.breaches
-        if self.program is not None:
-            account = self.checkers.accounts[self.program.job]
-            report.accepted = self.program.work.total
-            delivered = sum(hi - lo for lo, hi in account.delivered)
-            report.lost = report.accepted - delivered if self.program.done else 0
-            report.duplicated, report.wrong = self.checkers.doubled, self.checkers.wrong
-            if self.rival is None:
-                ran = sum(process.items for process in world.processes)
-                report.run_twice = max(0, ran - delivered)
+        self._add_up()
         report.detection_p50_s = self.beliefs.detections.percentile(0.5)
         report.detection_p99_s = self.beliefs.detections.percentile(0.99)
         report.false_verdicts = self.beliefs.false_verdicts
@@ -440,9 +483,26 @@ class Stage:
         measured = self._recovery()
         self._control()
         report.simulated_s = round(world.now, 3)
-        report.trace = world.trace_hash()
+        if scenario.nodes <= HASHED_NODES_MAX:
+            report.trace = world.trace_hash()
         report.timeline = self.goodput.bins(max(self.goodput.last(), 1.0), TIMELINE_SECONDS)
         report.judge(scenario.bounds, replace(measured, supernodes=self.had_supers))
+
+    def _add_up(self) -> None:
+        """What was accepted, and what came of it."""
+        report = self.report
+        if self.program is None:
+            return
+        account = self.checkers.accounts[self.program.job]
+        report.accepted = self.program.work.total
+        delivered = sum(hi - lo for lo, hi in account.delivered)
+        report.lost = report.accepted - delivered if self.program.done else 0
+        report.duplicated, report.wrong = self.checkers.doubled, self.checkers.wrong
+        if self.rival is None:
+            report.run_twice = max(0, self._ran() - delivered)
+
+    def _ran(self) -> int:
+        return sum(process.items for process in self.world.processes)
 
     def _recovery(self) -> Measured:
         scenario, report, goodput = self.scenario, self.report, self.goodput
@@ -450,13 +510,16 @@ class Stage:
         if since is None or not self.ups:
             return Measured(agreement=True)
         first = min((fault.at_seconds for fault in scenario.faults), default=since)
-        before = goodput.rate(min(1.0, first / 2), first) / self.ups[0][1]
+        begin = max(min(1.0, first / 2), first - CALM_SECONDS_MAX)
+        before = goodput.rate(begin, first) / self.ups[0][1]
+        # Owners of large meshes hear of what is done now and then: no window is shorter than that.
+        window = max(WINDOW_SECONDS, report_patience(scenario.nodes))
         up = [count for at, count in self.ups if at <= since + MOMENT_SECONDS][-1]
         report.goodput_before = round(before * self.ups[0][1], 1)
         report.goodput_wanted = round(before * up, 1)
         until = min(goodput.last(), scenario.seconds)
-        report.recovered_90_s = goodput.recovered(since, until, 0.9 * before * up)
-        report.recovered_97_s = goodput.recovered(since, until, 0.97 * before * up)
+        report.recovered_90_s = goodput.recovered(since, until, 0.9 * before * up, window)
+        report.recovered_97_s = goodput.recovered(since, until, 0.97 * before * up, window)
         return Measured(recovery=True, recovery_97=True, agreement=True)
 
     def _control(self) -> None:
@@ -489,6 +552,7 @@ _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "corrupt": Stage._reset,
     "rival": Stage._begin_rival,
     "kill-rival": Stage._kill_rival,
+    "kill-submitter": lambda stage, fault, nodes: stage._kill_submitter(fault, nodes),
 }
 
 

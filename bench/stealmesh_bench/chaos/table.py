@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import Report, together
 
-PAPER_COLUMNS = 140
+PAPER_COLUMNS = 150
 
 
 def show(reports: list[Report], seconds: float) -> None:
@@ -31,33 +31,45 @@ def show(reports: list[Report], seconds: float) -> None:
     screen.print(f"{runs} in {seconds:.0f} s, {len(failed) or 'none'} broke a promise")
 
 
+COLUMNS = (
+    ("killed", "killed"),
+    ("items", "accepted"),
+    ("lost", "lost"),
+    ("dupli-\ncated", "duplicated"),
+    ("run\ntwice", "run_twice"),
+    ("detected\np50 s", "detection_p50_s"),
+    ("detected\np99 s", "detection_p99_s"),
+    ("flows\nagain s", "flowing_again_s"),
+    ("90 % back\ns", "recovered_90_s"),
+    ("97 % back\ns", "recovered_97_s"),
+    ("agreed\ns", "agreed_s"),
+    ("control\nmsg/node/s", "control_messages_per_leaf_s"),
+)
+
+
 def as_table(reports: list[Report]) -> Table:
-    table = Table(title="chaos", title_justify="left")
-    table.add_column("scenario", no_wrap=True)
-    for column in ("seed", "nodes", "killed", "items", "lost", "dupli-\ncated", "run\ntwice",
-                   "detected\np50 / p99 s", "90 % back\ns", "97 % back\ns", "agreed\ns",
-                   "control\nmsg/node/s"):  # fmt: skip
-        table.add_column(column, justify="right")
-    table.add_column("verdict")
+    """A line a run; below several, the sums of what is counted and the worst of what takes time."""
+    table = Table(title="chaos", title_justify="left", show_footer=len(reports) > 1)
+    whole = together(reports, "") if reports else {}
+    table.add_column("scenario", footer="sum, worst", no_wrap=True)
+    for head in ("seed", "nodes"):
+        table.add_column(head, justify="right")
+    for head, name in COLUMNS:
+        table.add_column(head, footer=_short(whole.get(name)), justify="right")
+    table.add_column("verdict", footer=_verdict(any(each.breaches for each in reports)))
     for each in reports:
-        detected = f"{_short(each.detection_p50_s)} / {_short(each.detection_p99_s)}"
         table.add_row(
             each.scenario,
             str(each.seed),
             f"{each.nodes}{' sim' if each.sim else ''}",
-            str(each.killed),
-            _short(each.accepted),
-            _short(each.lost),
-            _short(each.duplicated),
-            _short(each.run_twice),
-            detected if each.detection_p50_s is not None else "–",
-            _short(each.recovered_90_s),
-            _short(each.recovered_97_s),
-            _short(each.agreed_s),
-            _short(each.control_messages_per_leaf_s),
-            "[red]BREACH[/red]" if each.breaches else "[green]pass[/green]",
+            *(_short(getattr(each, name)) for _, name in COLUMNS),
+            _verdict(bool(each.breaches)),
         )
     return table
+
+
+def _verdict(breached: bool) -> str:
+    return "[red]BREACH[/red]" if breached else "[green]pass[/green]"
 
 
 def _short(value: float | None) -> str:

@@ -46,7 +46,6 @@ from stealmesh.transport.ports import (
     Port,
     SplitMessage,
     is_unreachable,
-    octets_of,
 )
 from stealmesh.transport.sockets import (
     CONNECT_SECONDS,
@@ -64,12 +63,18 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     read_monitor,
 )
+from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, Message
+from stealmesh_protocol.limits import BULK_OCTETS_MIN
+from stealmesh_protocol.messages import Bye, Hello, Message, StatusGet, Taken
 
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
+CONTROL_OCTETS_MAX = 16 << 20
+"""What a link that takes nothing may keep waiting of what may be lost; the oldest go first."""
+ANSWERS_OCTETS_MAX = 64 << 20
+"""Large answers are not even queued behind so much."""
 FLUSH_SECONDS = 1.0
 LINGER_MILLISECONDS = 500
 RETRY_SECONDS_MIN = 0.005
@@ -77,6 +82,9 @@ RETRY_SECONDS_MAX = 0.1
 
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
+_ONLY_HERE = (Hello, StatusGet)
+"""Requests that are answered on their own link, or not at all: whoever has gone while his request lay
+unread has given up, and is not served. Else a herd costs most when there is the least to spare."""
 _OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
 _DIAL_REFUSALS = {
     errno.EMFILE: _OUT_OF_FILES,
@@ -106,6 +114,7 @@ class Transport:
             _refuse_open_doors(addresses)
         raise_descriptor_limit()
         self.counts: Counter[str] = Counter()
+        self.traffic = Traffic()
         self.endpoints: list[str] = []
         self.fds: dict[int, Callable[[list[Event]], None]] = {}
         self.epoll = select.epoll() if epoll is None else epoll
@@ -240,6 +249,7 @@ class Transport:
         if known is None or known.state is LinkState.ENDING:
             return
         was, known.state = known.state, LinkState.ENDING
+        known.window.open()
         if known.routing_id:
             # An inbox cannot cut one peer off, only ignore it.
             known.port.deaf.add(known.routing_id)
@@ -249,6 +259,7 @@ class Transport:
             self._drop_queue(known)
         if known.queued_octets:
             self._after(FLUSH_SECONDS, lambda: self._give_up_flushing(known))
+            self._flush(known)
         else:
             self._end(known)
 
@@ -259,26 +270,40 @@ class Transport:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)
+        blobs: list[bytes] = getattr(message, "blobs", [])
+        octets = sum(map(len, frames if isinstance(frames, list) else blobs))
+        self.traffic.said[message.TAG] += 1
+        self.traffic.said_octets[message.TAG] += octets
+        # BYE ends what was said before it and so never overtakes; nor do large answers.
+        large = bool(blobs) and octets >= BULK_OCTETS_MIN
+        overtakes = not (seq or large or type(message) is Bye)
+        if large and not seq and known.queued_octets > ANSWERS_OCTETS_MAX:
+            self.counts["dropped:answer-too-much"] += (
+                1  # it may be lost, and will be asked for again
+            )
+            return
         if not isinstance(frames, list):
-            octets = sum(map(len, getattr(message, "blobs", ())))
             known.queue(known.custody, SplitMessage(frames, octets))
-        elif known.queued_octets or known.state is LinkState.DIALLING:
-            # BYE ends what was said before it and so never overtakes.
-            overtakes = seq == 0 and type(message) is not Bye
+        elif (
+            known.queued_octets
+            or known.state is LinkState.DIALLING
+            or not (overtakes or octets < BULK_OCTETS_MIN or known.window.has_room(octets))
+        ):
             known.queue(known.control if overtakes else known.custody, frames)
-            if len(known.control) > CONTROL_QUEUE_MAX:
-                dropped = known.control.popleft()
-                known.queued_octets -= octets_of(dropped)
+            while (
+                len(known.control) > CONTROL_QUEUE_MAX or known.control_octets > CONTROL_OCTETS_MAX
+            ):
+                known.shed()
                 self.counts["dropped:control-queue-full"] += 1
         else:
             self._touched[known.port] = None
             try:
-                if known.port.put(known, frames):
+                if known.port.put(known, frames, octets):
                     return
             except zmq.ZMQError as error:
                 self._unreachable(known, error)
                 return
-            known.queue(known.custody if seq else known.control, frames)
+            known.queue(known.control if overtakes else known.custody, frames)
         if known.state is not LinkState.DIALLING and known.number not in known.port.blocked:
             self._flush(known)
 
@@ -398,6 +423,10 @@ class Transport:
                 self.counts[f"dropped:{link.state.value}"] += 1
 
     def _hear(self, link: Link, frames: Frames, events: list[Event]) -> None:
+        octets = sum(map(len, frames))
+        bulk = octets >= BULK_OCTETS_MIN and link.intake.take(octets)
+        if bulk and link.state is LinkState.OPEN:
+            self.send(link.number, Taken(link.intake.octets))
         try:
             if len(frames) > FRAMES_MAX:
                 raise Unreadable("too-many-frames")
@@ -410,8 +439,23 @@ class Transport:
                 if link.routing_id:
                     link.port.deaf.add(link.routing_id)
             return
-        if heard is not None:
+        if heard is None:
+            return
+        self.traffic.heard[heard.message.TAG] += 1
+        self.traffic.heard_octets[heard.message.TAG] += heard.octets
+        if type(heard.message) in _ONLY_HERE and self._has_gone(link, events):
+            self.counts["dropped:asked-and-gone"] += 1
+        elif type(heard.message) is Taken:
+            link.window.heard(heard.message.octets, time.monotonic())
+            self._flush(link)
+        else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
+
+    def _has_gone(self, link: Link, events: list[Event]) -> bool:
+        """Is the connection known to have ended, now that all that has been told of it is read?"""
+        if link.routing_id:
+            self._read_inbox_monitor(events)
+        return link.state is LinkState.BROKEN
 
     # ------------------------------------------------------------ saying
 
@@ -466,6 +510,7 @@ class Transport:
             if not waiting:
                 return
             for link in waiting:
+                link.window.open()
                 link.port.is_readable()  # makes libzmq notice room, and peers that have gone
                 self._flush(link)
             time.sleep(0.002)

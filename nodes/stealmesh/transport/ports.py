@@ -10,9 +10,11 @@ A dialled link has a port (a DEALER) to itself; all accepted links share the inb
 from __future__ import annotations
 
 import errno
+import time
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
 
 import zmq
 
@@ -24,7 +26,11 @@ from stealmesh.transport.sockets import (
     close_monitored,
     fd_of,
 )
+from stealmesh.transport.window import Intake, Window
 from stealmesh.transport.wire import Frames, Reader
+from stealmesh_protocol.codec import KIND_AT
+from stealmesh_protocol.limits import BULK_OCTETS_MIN
+from stealmesh_protocol.messages import Taken
 
 FRAMES_MAX = 34
 """Header, body and 32 buffers; what has more is no message of ours."""
@@ -60,8 +66,9 @@ class Link:
     """One connection as the core knows it."""
 
     __slots__ = (
-        "connected", "control", "custody", "dialled_at", "endpoint", "fd", "number", "peer_address", "port",
-        "queued_octets", "reader", "routing_id", "same_host", "sent", "state",
+        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "intake", "number",
+        "peer_address", "port", "queued_octets", "reader", "routing_id", "same_host", "sent", "state",
+        "window",
     )  # fmt: skip
 
     def __init__(self, number: int, port: Port, reader: Reader, endpoint: str) -> None:
@@ -80,15 +87,40 @@ class Link:
         self.control: deque[Frames | SplitMessage] = deque()
         self.custody: deque[Frames | SplitMessage] = deque()
         self.queued_octets = 0
+        self.control_octets = 0
+        """Of them, in the lane of control messages."""
+        self.window = Window()
+        self.intake = Intake()
 
     def queue(self, lane: deque[Frames | SplitMessage], item: Frames | SplitMessage) -> None:
         lane.append(item)
-        self.queued_octets += octets_of(item)
+        octets = octets_of(item)
+        self.queued_octets += octets
+        if lane is self.control:
+            self.control_octets += octets
+
+    def unqueue(self, lane: deque[Frames | SplitMessage]) -> None:
+        """Take off the oldest."""
+        octets = octets_of(lane.popleft())
+        self.queued_octets -= octets
+        if lane is self.control:
+            self.control_octets -= octets
+
+    def shed(self) -> None:
+        """Drop the oldest control message; but not the last word on how much was taken, for which the
+        other side would wait for ever."""
+        if _is_taken(self.control[0]) and not any(map(_is_taken, islice(self.control, 1, None))):
+            self.control.rotate(-1)
+        self.unqueue(self.control)
 
     def clear(self) -> None:
         self.control.clear()
         self.custody.clear()
-        self.queued_octets = 0
+        self.queued_octets = self.control_octets = 0
+
+
+def _is_taken(item: Frames | SplitMessage) -> bool:
+    return isinstance(item, list) and item[0][KIND_AT] == Taken.TAG
 
 
 Received = tuple[bytes, Frames, zmq.Frame]
@@ -122,7 +154,7 @@ class Port:
 
     # ------------------------------------------------------------ out
 
-    def put(self, link: Link, frames: Frames) -> bool:
+    def put(self, link: Link, frames: Frames, octets: int) -> bool:
         """Hand one message to libzmq, whole or not at all; False: no room. Raises when gone."""
         send, last = self.send, len(frames) - 1
         try:
@@ -138,10 +170,14 @@ class Port:
             # Also in the middle of a message whose connection broke: libzmq took its frames back.
             return False
         link.sent = True
+        if octets >= BULK_OCTETS_MIN:
+            link.window.put(octets, time.monotonic())
         return True
 
     def flush(self, link: Link) -> bool:
-        """Send what waits, control first, while there is room; True when nothing waits."""
+        """Send what waits, control first, while there is room; False when the socket has none.
+
+        Bulk for which the link has no room yet (see window.py) is left where it is."""
         while True:
             lane = link.control or link.custody
             if not lane:
@@ -151,11 +187,18 @@ class Port:
             if isinstance(head, SplitMessage):
                 draw_part(link, lane, head)
                 continue
-            if not self.put(link, head):
+            octets = octets_of(head)
+            if (
+                lane is link.custody
+                and octets >= BULK_OCTETS_MIN
+                and not link.window.has_room(octets)
+            ):
+                self.blocked.pop(link.number, None)
+                return True
+            if not self.put(link, head, octets):
                 self.blocked[link.number] = link
                 return False
-            lane.popleft()
-            link.queued_octets -= octets_of(head)
+            link.unqueue(lane)
 
     # ------------------------------------------------------------ in
 

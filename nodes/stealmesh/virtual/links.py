@@ -98,8 +98,10 @@ class VirtualLinks:
         self.rng = rng
         self.listening: dict[str, Process] = {}
         self.connections: dict[int, Connection] = {}
-        self.cuts: dict[tuple[int, int], int] = {}
-        """(place, place) → how many faults keep this direction shut."""
+        self._of: dict[int, dict[int, Connection]] = {}
+        """The same for each process by its number."""
+        self.walls: list[tuple[frozenset[int], frozenset[int]]] = []
+        """Nothing gets from the first places to the second; a fault may have set up the same twice."""
         self.silent: dict[str, None] = {}
         """Endpoints of machines that are off: not even a refusal comes back."""
         self.messages = 0
@@ -167,32 +169,31 @@ class VirtualLinks:
 
     def cut(self, a: int, b: int) -> None:
         """Nothing gets from place `a` to place `b` until it is mended."""
-        self.cut_all([(a, b)])
-
-    def cut_all(self, pairs: Collection[tuple[int, int]]) -> None:
-        """Many at once, with one look at the connections."""
-        for pair in pairs:
-            self.cuts[pair] = self.cuts.get(pair, 0) + 1
-        for pipe in self._between(pairs):
-            self._shut(pipe)
+        self.wall_off([a], [b])
 
     def mend(self, a: int, b: int) -> None:
-        self.mend_all([(a, b)])
+        self.tear_down([a], [b])
 
-    def mend_all(self, pairs: Collection[tuple[int, int]]) -> None:
-        for pair in pairs:
-            left = self.cuts[pair] - 1
-            if left:
-                self.cuts[pair] = left
-            else:
-                del self.cuts[pair]
-        for pipe in self._between(pairs):
+    def wall_off(self, sources: Collection[int], targets: Collection[int]) -> None:
+        """The same for many places at once: half of a mesh and the other half."""
+        wall = frozenset(sources), frozenset(targets)
+        self.walls.append(wall)
+        for pipe in self._crossing(*wall):
+            self._shut(pipe)
+
+    def tear_down(self, sources: Collection[int], targets: Collection[int]) -> None:
+        wall = frozenset(sources), frozenset(targets)
+        self.walls.remove(wall)
+        for pipe in self._crossing(*wall):
             self._open(pipe)
 
-    def _between(self, pairs: Collection[tuple[int, int]]) -> list[Pipe]:
-        wanted = set(pairs)
+    def _crossing(self, sources: frozenset[int], targets: frozenset[int]) -> list[Pipe]:
         pipes = (pipe for each in self.connections.values() for pipe in each.pipes)
-        return [pipe for pipe in pipes if (pipe.source.place, pipe.target.place) in wanted]
+        return [p for p in pipes if p.source.place in sources and p.target.place in targets]
+
+    def _walls_between(self, a: int, b: int) -> int:
+        """How many faults keep this direction shut?"""
+        return sum(a in sources and b in targets for sources, targets in self.walls)
 
     def stall(self, connection: Connection, seconds: float) -> None:
         """Both directions stand still for a while."""
@@ -216,11 +217,9 @@ class VirtualLinks:
                 if silent:
                     self.silent[endpoint] = None
         process.dialling.clear()
-        for connection in list(self.connections.values()):
+        for connection in list(self._of.get(process.number, {}).values()):
             # The acceptor's side counts even if it has not heard a word yet.
             side = 0 if connection.pipes[0].source is process else 1
-            if connection.pipes[side].source is not process:
-                continue
             self._deafen(connection.pipes[1 - side])
             if not silent:
                 self.reset(connection)
@@ -240,7 +239,7 @@ class VirtualLinks:
                 for connection in list(self.connections.values()):
                     for pipe in connection.pipes:
                         if pipe.source.place == process.place and not pipe.source.alive:
-                            pipe.cuts = self.cuts.get((pipe.source.place, pipe.target.place), 0)
+                            pipe.cuts = self._walls_between(pipe.source.place, pipe.target.place)
                             self.reset(connection)
 
     def open_connections(self) -> list[Connection]:
@@ -286,6 +285,8 @@ class VirtualLinks:
         self._numbers += 1
         connection = Connection(self._numbers, dialler, target)
         self.connections[connection.number] = connection
+        for process in (dialler, target):
+            self._of.setdefault(process.number, {})[connection.number] = connection
         connection.pipes[1].link = effect.link
         dialler.ends[effect.link] = (connection, 0)
         dialler.hear(LinkUp(effect.link))
@@ -296,7 +297,7 @@ class VirtualLinks:
             dialler.hear(LinkDown(link, reason))
 
     def _is_cut(self, a: int, b: int) -> bool:
-        return bool(self.cuts) and ((a, b) in self.cuts or (b, a) in self.cuts)
+        return bool(self.walls) and bool(self._walls_between(a, b) or self._walls_between(b, a))
 
     # ------------------------------------------------------------ pipes
 
@@ -339,7 +340,7 @@ class VirtualLinks:
     def _deafen(self, pipe: Pipe) -> None:
         pipe.deaf = True
         if all(each.deaf for each in pipe.connection.pipes):
-            self.connections.pop(pipe.connection.number, None)
+            self._drop(pipe.connection)
 
     def _flush(self, pipe: Pipe) -> None:
         """The lanes go onto the wire: control first, then custody."""
@@ -380,7 +381,12 @@ class VirtualLinks:
             each.unsent = True
             if each.target.alive and not each.deaf:
                 self._tell_down(each, "timed out")
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
         self.connections.pop(connection.number, None)
+        for pipe in connection.pipes:
+            self._of.get(pipe.source.number, {}).pop(connection.number, None)
 
     def _sever(self, pipe: Pipe) -> None:
         """Some of what is under way arrives, the rest is gone, then the target is told."""

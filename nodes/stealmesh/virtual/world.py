@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 from typing import Any
@@ -24,13 +25,16 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkId, Tick
-from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.homes import supers_wanted, table_of
+from stealmesh_engine.links import SUPERS_IN_WELCOME
+from stealmesh_engine.membership import View
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import (
     Ack,
     Beat,
     Commit,
+    Hello,
     Member,
     Message,
     Nothing,
@@ -51,6 +55,24 @@ STANDSTILL_ACTIONS = 100_000
 _CHATTER = (Ack, Beat, Nothing, Sated, Steal)
 
 Listener = Callable[["Process", Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Toil:
+    """What it costs a process's one loop to hear something: all is heard in turn, and what comes
+    meanwhile waits. Without it a world has infinitely fast processes, and no herd hurts."""
+
+    message_seconds: float = 0.00006
+    hello_seconds: float = 0.0003
+    """A stranger's first words: a connection is set up for them."""
+    taken_at_once: int = 200
+    """So many messages are read before anything is answered, as in the real transport."""
+    taken_before_time: int = 3200
+    """And so many before time may pass: an endless stream must not stop the clock."""
+
+    def of(self, events: list[Event]) -> float:
+        hellos = sum(type(e) is Heard and type(e.message) is Hello for e in events)
+        return hellos * self.hello_seconds + (len(events) - hellos) * self.message_seconds
 
 
 class Process:
@@ -84,6 +106,9 @@ class Process:
         self._accepted = -1
         self._timer_at: float | None = None
         self._awake_at: float | None = None
+        self._busy_until = 0.0
+        self.toiled_seconds = 0.0
+        """How long its loop has been at work."""
 
     def next_accepted(self) -> LinkId:
         self._accepted += 2
@@ -98,12 +123,13 @@ class Process:
         self.inbox.append(event)
         if self.paused:
             return
-        delay = self.world.loop_seconds
-        if not delay:
+        world = self.world
+        at = max(world.now + world.loop_seconds, self._busy_until)
+        if at <= world.now:
             self.wake()
         elif self._awake_at is None:
-            self._awake_at = self.world.now + delay
-            self.world.at(self._awake_at, self._turn)
+            self._awake_at = at
+            world.at(at, self._turn)
 
     def _turn(self) -> None:
         self._awake_at = None
@@ -114,7 +140,12 @@ class Process:
         if self._timer_at != at:
             return
         self._timer_at = None
-        if self.alive and not self.paused:
+        if not self.alive or self.paused:
+            return
+        if self._busy_until > self.world.now:
+            self._timer_at = self._busy_until
+            self.world.at(self._timer_at, self._timer, self._timer_at, priority=TIMERS)
+        else:
             self.wake()
 
     def wake(self) -> None:
@@ -122,7 +153,10 @@ class Process:
         world, core = self.world, self.core
         events, self.inbox = self.inbox, []
         due = core.next_deadline()
-        if due is None or due <= world.now:
+        is_due = due is None or due <= world.now
+        if world.toil is not None:
+            events = self._take(events, world.toil, is_due)
+        if is_due:
             events.append(Tick())
         if events:
             if self.member.role is Role.CLIENT:
@@ -136,6 +170,18 @@ class Process:
             # One that is set too early finds nothing due and is set again.
             self._timer_at = max(due, world.now)
             world.at(self._timer_at, self._timer, self._timer_at, priority=TIMERS)
+
+    def _take(self, events: list[Event], toil: Toil, is_due: bool) -> list[Event]:
+        """As much as is read at once; the rest stays where it is while we are busy with that."""
+        count = toil.taken_before_time if is_due else toil.taken_at_once
+        taken, self.inbox = events[:count], events[count:]
+        seconds = toil.of(taken)
+        self.toiled_seconds += seconds
+        self._busy_until = self.world.now + seconds
+        if self.inbox and self._awake_at is None:
+            self._awake_at = self._busy_until
+            self.world.at(self._awake_at, self._turn)
+        return taken
 
     def _step(self, events: list[Event]) -> None:
         world = self.world
@@ -244,7 +290,7 @@ class World:
 
     With `audit` the whole of every account is checked after every step. With `carry` each
     message is encoded and decoded on its way. `loop_seconds` is how long a process takes to come
-    round: what arrives meanwhile is told together.
+    round: what arrives meanwhile is told together. With `toil` it takes its time to hear.
     """
 
     def __init__(
@@ -257,6 +303,7 @@ class World:
         carry: bool = False,
         hashing: bool = True,
         loop_seconds: float = 0.0,
+        toil: Toil | None = None,
         messages_a_second_max: float | None = None,
     ) -> None:
         self.seed = seed
@@ -264,6 +311,7 @@ class World:
         self.audit = audit
         self.carry = carry
         self.loop_seconds = loop_seconds
+        self.toil = toil
         self.respawn_seconds = RESPAWN_SECONDS
         self.config = config or Config()
         self.links = VirtualLinks(self, network or Network(), Random(f"{seed}/links"))
@@ -381,7 +429,9 @@ class World:
         if process.alive:
             self.crash(process)
 
-    def restart(self, process: Process, *, seeds: list[str] | None = None) -> Process:
+    def restart(
+        self, process: Process, *, seeds: list[str] | None = None, role: str = "auto"
+    ) -> Process:
         """A new life at the same address."""
         assert not process.alive
         return self.node(
@@ -391,6 +441,7 @@ class World:
             endpoint=process.member.endpoints[0],
             ready_seconds=0.05,
             disk=process.disk,
+            role=role,
         )
 
     def pause(self, process: Process) -> None:
@@ -409,7 +460,8 @@ class World:
 
     def preset_views(self) -> None:
         """Everybody knows whom it should from the start (for large worlds): the supernodes are
-        chosen and know everybody, so do the clients, and every leaf knows its homes."""
+        chosen and know everybody, so do the clients, and every leaf knows its homes and some other
+        supernodes, as if it had been welcomed."""
         nodes = [p for p in self.living() if p.member.role is not Role.CLIENT]
         wanted = supers_wanted(len(nodes)) - sum(p.member.role is Role.SUPER for p in nodes)
         for process in nodes:
@@ -419,12 +471,20 @@ class World:
                 wanted -= 1
         members = [p.core.me for p in nodes]
         supers = [m for m in members if m.role is Role.SUPER]
+        by_id = {m.id: m for m in members}
+        table = table_of(sorted(m.id for m in supers))
+        everybody = View(Member(b"\xff" * 16, "", "", Role.CLIENT, [], 1))
+        for member in members:
+            everybody.join(member, self.now)
         for process in self.living():
             view = process.core.view
-            whole = not supers or view.me.role is not Role.PLAIN
-            for member in members if whole else supers:
-                if member.id != view.me.id:
-                    view.join(member, self.now)
+            known = list(by_id)
+            if supers and view.me.role is Role.PLAIN:
+                near = everybody.supers_near(view.me.id, SUPERS_IN_WELCOME)
+                known = [*table.of(view.me.id), *near]
+            for peer in known:
+                if peer != view.me.id:
+                    view.join(by_id[peer], self.now)
 
     def _start(
         self,

@@ -1,0 +1,210 @@
+"""Plays what befalls a durable job on real processes: its submitter is killed, or everybody is.
+
+Does: lets a program of its own launch the job and collect for as long as it lives; once the faults
+are over, attaches through a node that lives and collects everything from the start. After a full
+stop, before anybody is back, reads what is on the disks: what two of them have is safe, none of
+it may run again, and so no more may run twice than was in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+from stealmesh import Mesh
+from stealmesh.security import MeshKey
+from stealmesh.store import read
+from stealmesh_bench.chaos import jobs
+from stealmesh_bench.chaos.ledger import executions
+from stealmesh_bench.chaos.real import PATIENCE_SECONDS, Stage
+from stealmesh_bench.chaos.scenario import Fault
+from stealmesh_bench.chaos.seats import NodeFailed, python_path
+
+REPEATED_TOLD_MAX = 5
+
+
+class Submitter:
+    """The process that launched the job, and what it has been given so far."""
+
+    def __init__(self, address: str, items: int, log: str, key: MeshKey, directory: str) -> None:
+        path = os.path.join(directory, "mesh.key")
+        key.save(path)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stealmesh_bench.chaos.launcher", address, str(items), log],
+            env={**os.environ, "PYTHONPATH": python_path(), "STEALMESH_KEY_FILE": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
+        )
+        assert self.process.stdout is not None
+        self.collected = 0
+        """It was given all items below this."""
+        self.wrong = ""
+        self._reader = threading.Thread(target=self._read, name="chaos-submitter")
+        self.job = ""
+        try:
+            self.job = self.process.stdout.readline().decode().strip()
+            if not self.job:
+                raise NodeFailed("the program that launches did not get its job accepted")
+            self._reader.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def kill(self) -> None:
+        if self.process.poll() is not None:
+            raise NodeFailed("the program that launched ended before it was killed")
+        self.process.kill()
+
+    def close(self) -> None:
+        """It is gone, and all that it said is read."""
+        self.process.kill()
+        self.process.wait()
+        if self._reader.ident is not None:
+            self._reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if not line.endswith(b"\n"):
+                return  # it was killed in the middle of it
+            if int(line) != self.collected:
+                self.wrong = self.wrong or f"it was given {int(line)} after {self.collected - 1}"
+            self.collected += 1
+
+
+class DurableStage(Stage):
+    """A mesh whose nodes have disks, a durable job, and nobody who must live."""
+
+    submitter: Submitter | None = None
+    logs: tuple[bytes, ...] = ()
+    """What was on the disks when everybody was dead."""
+
+    def run(self, task: jobs.Workload) -> None:
+        scenario = self.scenario
+        self._start_all()
+        with Mesh(self._entry(), key=self.key) as mesh:
+            self._meet(mesh)
+            self._warm_up(mesh)
+        # From here on no program of ours is in the mesh but the one that launches.
+        items = scenario.items(jobs.ITEM_SECONDS)
+        assert self.account.ledger is not None
+        self.account.ledger.accept(items)
+        self.submitter = Submitter(self._entry(), items, self.log, self.key, self.directory)
+        self.account.flow = time.monotonic()
+        self._count()
+        player = threading.Thread(target=self._play, name="chaos-player")
+        player.start()
+        try:
+            player.join()
+            if self.problem is None:
+                self._all_listen()
+                self._collect()
+                self._agree()
+        finally:
+            self.over.set()
+            player.join()
+            self.submitter.close()
+        if self.problem is not None:
+            raise self.problem
+
+    def _all_listen(self) -> None:
+        """Until the mesh is back: how long this machine takes to start processes is not the mesh's."""
+        living, account = self.seats.living(), self.account
+        self.seats.wait_ready(living)
+        if self.scenario.stops:
+            began = self._since()
+            listening = max(life.ready_at or 0.0 for life in living) - account.flow
+            account.lag_seconds += max(0.0, listening - began)
+            self.report.notes.append(
+                f"the last node listened {max(0.0, listening - began):.3f} s after its start"
+            )
+
+    def _collect(self) -> None:
+        """Another program, through any node."""
+        account, submitter = self.account, self.submitter
+        assert submitter is not None
+        assert account.ledger is not None
+        gate = self.rng.choice(self.seats.living())
+        with Mesh(self.seats.address(gate.number), key=self.key) as mesh:
+            self.mesh = mesh
+            job = mesh.attach(submitter.job)
+            patience = 2 * self.scenario.seconds + PATIENCE_SECONDS
+            try:
+                for item, value in job.results(timeout=patience):
+                    account.ledger.arrived(item, value)
+                    if item >= submitter.collected and self.report.flowing_again_s is None:
+                        self.report.flowing_again_s = round(account.now() - self._since(), 3)
+            except TimeoutError:
+                self._explain(mesh)
+                raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
+            self.mesh = None
+
+    def _since(self) -> float:
+        """When the clock of the recovery began to run."""
+        assert self.scenario.recovery_from is not None
+        return self.scenario.recovery_from + self.account.lag_seconds
+
+    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        assert self.submitter is not None
+        self.submitter.kill()
+        self.report.killed += 1
+
+    def _kill(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        super()._kill(fault, nodes)
+        if not self.seats.living():
+            self.logs = self.seats.disks()
+
+    # ------------------------------------------------------------ figures
+
+    def measure(self) -> None:
+        ran = executions(self.log)
+        for at in sorted(moments[0] for moments in ran.values()):
+            self.account.goodput.add(at - self.account.flow)
+        if self.submitter is not None:
+            self._judge_repeats(ran, self.submitter)
+        super().measure()
+
+    def _judge_repeats(self, ran: dict[int, list[float]], submitter: Submitter) -> None:
+        """What was safe is not run again, whatever happens."""
+        failed = self.account.failed
+        if submitter.wrong:
+            failed.append(f"the program that launched: {submitter.wrong}")
+        safe = {*range(submitter.collected), *_on_two(self.logs)}
+        again = sorted(item for item in safe if len(ran.get(item, ())) > 1)
+        if again:
+            few = again[:REPEATED_TOLD_MAX]
+            failed.append(
+                f"repeated: {len(again)} items were run again though they were safe: {few} …"
+            )
+        if not self.logs:
+            return
+        lives = self.seats.lives
+        stop = min(life.ended_at for life in lives if life.ended_at is not None)
+        back = min((life.ready_at or stop for life in self.seats.living()), default=stop)
+        # Workers may outlive their node by a moment.
+        begun = {item for item, moments in ran.items() if moments[0] < back}
+        self.report.in_flight = len(begun - safe)
+        ages = [stop - moments[0] for moments in ran.values() if len(moments) > 1]
+        if ages:
+            self.report.notes.append(
+                f"of what ran twice, the oldest had begun {max(ages):.3f} s before the stop"
+            )
+
+
+def _on_two(logs: tuple[bytes, ...]) -> set[int]:
+    """Items whose results at least two disks have."""
+    once: set[int] = set()
+    twice: set[int] = set()
+    for log in logs:
+        _, records, _ = read(log)
+        has = {i for record in records for kept in record.results for i in range(kept.lo, kept.hi)}
+        twice |= once & has
+        once |= has
+    return twice

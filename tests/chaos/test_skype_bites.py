@@ -1,0 +1,73 @@
+"""Skype's scenarios bite: with a guard switched off, the suite fails.
+
+On 22 December 2010 supernodes shut themselves down because they were loaded. Each test takes one
+guard away and names the scenario, and the figure, that notices. At ten thousand nodes:
+`stealmesh chaos --sim --nodes 10000 --scenario skype-card`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from stealmesh_bench.chaos import simulated
+from stealmesh_bench.chaos.named import Wanted, draw
+from stealmesh_bench.chaos.report import Report
+from stealmesh_engine.homes import HOMES, supers_wanted
+from stealmesh_engine.supernodes import Supernodes
+from stealmesh_protocol.messages import Role
+
+NODES = 20
+SECONDS = 8.0
+TOO_MANY_GUESTS = int(1.3 * HOMES * NODES / supers_wanted(NODES))
+
+
+def play(name: str, *, silent: bool = False) -> Report:
+    wanted = Wanted(name, 1, NODES, SECONDS, silent=silent)
+    return simulated.play(draw(wanted), "")
+
+
+def the_loaded_resign(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Skype's supernodes did."""
+    right = Supernodes.tend
+
+    def tend(self: Supernodes, now: float) -> None:
+        right(self, now)
+        view = self.view
+        if view.me.role is Role.SUPER and len(self.news.guests) > TOO_MANY_GUESTS:
+            view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
+            self.news.tell(view.me, now)
+            self.life.settle(now)
+
+    monkeypatch.setattr(Supernodes, "tend", tend)
+
+
+def who_is_asked_declines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supernodes, "asked", lambda self, now: None)
+
+
+def nobody_serves_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Supernodes, "_serve_the_homeless", lambda self, now, since: None)
+
+
+@pytest.mark.parametrize(
+    ("guard", "name", "silent", "notices"),
+    [
+        (the_loaded_resign, "skype-herd", False, "resigned"),
+        (who_is_asked_declines, "skype-card", False, "supernodes_restored_s"),
+        (nobody_serves_unasked, "skype-super", True, "supernodes_restored_s"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_without_this_guard_the_suite_fails(
+    monkeypatch: pytest.MonkeyPatch,
+    guard: Callable[[pytest.MonkeyPatch], None],
+    name: str,
+    silent: bool,
+    notices: str,
+) -> None:
+    assert play(name, silent=silent).verdict == "pass"
+    guard(monkeypatch)
+    broken = play(name, silent=silent)
+    assert any(each.startswith(notices) for each in broken.breaches), broken.verdict
