@@ -301,6 +301,7 @@ class NodeCore:
             self.life.follow(self.owner.holders(), now)
         self.life.renew_deaf(now)
         self.holder.ask_for_functions(now)
+        self.holder.forget_unreached(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
@@ -536,9 +537,6 @@ class NodeCore:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
             self.trade.forget(peer_id)
-            if any(held.spec.owner == peer_id for held in self.holder.jobs.values()):
-                # It means to come back; if it dies instead, no link breaks (simulated world 17030).
-                self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.story.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)

@@ -122,7 +122,9 @@ class Durable:
             term, rebuilt = message.reign.term, message.why == REBUILT
             if not self._refuses(peer, message.job, term, now):
                 self.holder.home_found(message.job, term, peer, now, rebuilt=rebuilt)
-        elif message.job not in self.holder.homeless(now):
+        elif not (
+            self.holder.follows(message.job, peer) or message.job in self.holder.homeless(now)
+        ):
             return
         elif message.standing is Standing.KEEPS:
             self.holder.jobs[message.job].keeper_at = now

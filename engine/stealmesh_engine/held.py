@@ -32,6 +32,8 @@ class HeldJob:
     """How each item (explore: lease) has killed a worker while it ran alone."""
     empty_since: float | None = None
     """When housekeeping first found nothing of it here."""
+    unreached_since: float | None = None
+    """Since when there has been no link with its owner."""
     unsettled: dict[tuple[int, int], tuple[Part, bytes]] = field(default_factory=dict)
     """Durable jobs: results of which the home has not said yet that they are held safely."""
     unsettled_octets: int = 0

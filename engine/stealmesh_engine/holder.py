@@ -12,8 +12,6 @@ once and becomes an ordinary thief.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from msgspec.structs import replace
 
 from stealmesh_engine.bags import Bags, Cut, ExploreBags, IndexedBags
@@ -23,10 +21,11 @@ from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost
 from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
+from stealmesh_engine.shipped import ShippedFunctions
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk, Slot, Slots
-from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, digest_of, owner_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
     Claim,
     Commit,
@@ -78,9 +77,7 @@ class Holder:
         """Jobs that have something for a worker; who had its turn goes to the end."""
         self.slots = Slots()
         self.spares = Spares(config, counters)
-        self.functions: OrderedDict[Digest, bytes] = OrderedDict()
-        self.awaited: dict[Digest, float] = {}
-        """Functions that held jobs need and that have not come yet: since when."""
+        self.functions = ShippedFunctions(config, counters)
         self.draining = False
         self.executed = 0
         """Items that workers of this node have finished."""
@@ -97,7 +94,8 @@ class Holder:
         if held is None:
             bags: Bags = ExploreBags(spec) if spec.kind is JobKind.EXPLORE else IndexedBags(spec)
             held = self.jobs[spec.job] = HeldJob(spec, bags)
-            self._want_functions(spec, now)
+            for digest in self.functions.want(spec, now):
+                self.links.send(spec.owner, FnGet(digest), now)
         elif spec.term:
             self.home_found(spec.job, spec.term, spec.owner, now)
             held.counted(spec.count)
@@ -135,6 +133,11 @@ class Holder:
         held = self.jobs.get(job)
         return held is None or not held.spec.term or held.spec.owner == peer
 
+    def follows(self, job: JobId, home: PeerId) -> bool:
+        """Do we hold parts of this durable job, of which this peer is the home as far as we know?"""
+        held = self.jobs.get(job)
+        return held is not None and bool(held.spec.term) and held.spec.owner == home
+
     def outranks(self, job: JobId, term: int, home: PeerId) -> JobSpec | None:
         """The later home of this durable job that we know, if the one named is a former one."""
         held = self.jobs.get(job)
@@ -161,9 +164,7 @@ class Holder:
         assert held.homeless_since is not None
         if now - max(held.homeless_since, held.keeper_at) < self.config.rebuild_after_seconds:
             return None
-        digests = (held.spec.function, held.spec.combine)
-        blobs = [self.functions[d] for d in digests if d in self.functions]
-        return Launch(held.spec, held.spec.count, blobs)
+        return Launch(held.spec, held.spec.count, self.functions.of(held.spec))
 
     def home_found(
         self, job: JobId, term: int, home: PeerId, now: float, *, rebuilt: bool = False
@@ -205,10 +206,7 @@ class Holder:
                 chunk.void = True
                 if chunk.explore or stop:
                     self._stop(chunk.worker, "its job is over", blame=False)
-        for digest in (held.spec.function, held.spec.combine):
-            if not any(digest in (h.spec.function, h.spec.combine) for h in self.jobs.values()):
-                self.awaited.pop(digest, None)
-        self._trim_functions()
+        self.functions.tidy(held.spec for held in self.jobs.values())
         self.effects.append(ForgetJob(job))
 
     def owner_gone(self, owner: PeerId, now: float) -> None:
@@ -234,6 +232,19 @@ class Holder:
                 self.closed(job, now, stop=True)
         return found
 
+    def forget_unreached(self, now: float) -> None:
+        """Leases that could not be renewed are over, here as at their owner. (Found by seed 17030: an
+        owner hung up for want of anything to say, then died, and no link was there to break.)"""
+        for job, held in list(self.jobs.items()):
+            owner = held.spec.owner
+            if held.spec.term or self.links.is_ready(owner) or owner == self.links.view.me.id:
+                held.unreached_since = None
+            elif held.unreached_since is None:
+                held.unreached_since = now
+            elif now - held.unreached_since >= self.config.lease_seconds:
+                self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+                self.closed(job, now, stop=True)
+
     def forget_empty(self, now: float) -> None:
         """A job of which nothing has been here for long may be over without our having been told
         (its owner held us for dead at the end); if it is not, the next grant brings it back."""
@@ -254,24 +265,15 @@ class Holder:
                     self.closed(job, now, stop=False)
 
     def function_came(self, message: FnPut) -> None:
-        if message.digest not in self.awaited:
-            self.counters["functions-unasked"] = self.counters.get("functions-unasked", 0) + 1
-            return
-        if message.blobs and digest_of(message.blobs[0]) != message.digest:
-            self.counters["functions-forged"] = self.counters.get("functions-forged", 0) + 1
-            return
-        if not message.blobs:
-            return  # asked again with the next beat; the owner ends the job if it is in earnest
-        del self.awaited[message.digest]
-        self.functions[message.digest] = message.blobs[0]
-        for held in self.jobs.values():
-            self._restock(held)
+        if self.functions.came(message):
+            for held in self.jobs.values():
+                self._restock(held)
 
     def ask_for_functions(self, now: float) -> None:
         """A request or its answer may have been lost with a link: ask again."""
         for held in self.jobs.values():
             for digest in (held.spec.function, held.spec.combine):
-                if digest in self.awaited and held.homeless_since is None:
+                if digest in self.functions.awaited and held.homeless_since is None:
                     self.links.send(held.spec.owner, FnGet(digest), now)
 
     # ------------------------------------------------------------ what workers say
@@ -393,7 +395,7 @@ class Holder:
         for slot in self.slots.by_worker.values():
             if slot.running is None:
                 # Work whose function is on its way here is as good as there, for a moment.
-                since = min(self.awaited.values(), default=-1e9)
+                since = min(self.functions.awaited.values(), default=-1e9)
                 return max(now, since + FUNCTION_PATIENCE_SECONDS)
             ends = slot.running.started
             for chunk in (slot.running, slot.queued):
@@ -562,30 +564,9 @@ class Holder:
             claim = Claim(job, leases[at:to], parts[at:to], blobs[at:to])
             self.links.send(held.spec.owner, claim, now)
 
-    def _want_functions(self, spec: JobSpec, now: float) -> None:
-        for digest in (spec.function, spec.combine):
-            if digest and digest in self.functions:
-                self.functions.move_to_end(digest)
-            elif digest and digest not in self.awaited:
-                self.awaited[digest] = now
-                self.links.send(spec.owner, FnGet(digest), now)
-
-    def _trim_functions(self) -> None:
-        """Keep shipped functions for the next job of their kind, within bounds."""
-        octets = sum(map(len, self.functions.values()))
-        if octets <= self.config.functions_octets_max:
-            return
-        used = {d for h in self.jobs.values() for d in (h.spec.function, h.spec.combine)}
-        for digest in list(self.functions):
-            if octets <= self.config.functions_octets_max:
-                break
-            if digest not in used:
-                octets -= len(self.functions.pop(digest))
-
     def _restock(self, held: HeldJob) -> None:
         job = held.spec.job
-        needed = (held.spec.function, held.spec.combine)
-        if held.bags.queued_items and not any(d in self.awaited for d in needed):
+        if held.bags.queued_items and not self.functions.lacks(held.spec):
             self.stock.setdefault(job, None)
         else:
             self.stock.pop(job, None)
@@ -639,8 +620,8 @@ class Holder:
                 cut.lo,
                 cut.hi,
                 cut.blocks,
-                self.functions[spec.function],
-                self.functions[spec.combine] if spec.combine else b"",
+                self.functions.blobs[spec.function],
+                self.functions.blobs[spec.combine] if spec.combine else b"",
             )
         )
         self._restock(held)

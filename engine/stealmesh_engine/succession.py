@@ -18,7 +18,7 @@ peer with terms of its own after Paxos ballots.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +26,12 @@ from typing import Any
 from stealmesh_engine.asking import sought_at
 from stealmesh_engine.config import Config
 from stealmesh_engine.copies import EXPIRED, Copy, above, quorum
-from stealmesh_engine.effects import Effect, Rewrite, Write
+from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import Recall, Written
 from stealmesh_engine.home import Gathering, Lead, Stream
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
+from stealmesh_engine.logbook import RECORD_OCTETS, Logbook
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.rendezvous import weight
 from stealmesh_engine.story import Story
@@ -62,6 +63,7 @@ from stealmesh_protocol.messages import (
     Standing,
     Supply,
 )
+from stealmesh_protocol.messages import View as ViewMessage
 
 TERM_SLOTS = 16
 """Terms of two peers differ by their rests, so that two that accede at once differ (mostly)."""
@@ -71,10 +73,8 @@ LISTEN_SECONDS = 1.0
 HEARD_SECONDS = 3.0
 """How long what another copy said of itself is taken for true."""
 SEEK_SECONDS = 0.5
-LOG_SLACK_OCTETS = 8 << 20
 FORGOTTEN = "forgotten"
 """In a log: the job is kept elsewhere, this copy does not count any more."""
-RECORD_OCTETS = 256
 REBUILT = "rebuilt"
 """Why somebody leads a job: all of its keepers are lost."""
 
@@ -127,7 +127,6 @@ class Homes:
         self.links = links
         self.owner = owner
         self.story = story
-        self.effects = effects
         self.counters = counters
         self.copies: dict[JobId, Copy] = {}
         self.leads: dict[JobId, Lead] = {}
@@ -138,22 +137,17 @@ class Homes:
         """Jobs that are kept without us, and the reign that said so: a lower one has no claim on us."""
         self.seat: bytes = links.view.me.id
         """The name of our log; of a peer without one, its own."""
-        self.disk = False
+        self.log = Logbook(effects)
         self.crowded = False
         self.due: float | None = None
         """When an orphan or a gathering is to be looked at."""
         self._reading: dict[tuple[JobId, PeerId], Reading] = {}
-        self._ticket = 0
-        self._written = 0
-        self._log_octets = 0
-        self._after: deque[tuple[int, Callable[[float], None]]] = deque()
-        """What is said once something is on the disk."""
 
     # ------------------------------------------------------------ the log
 
     def recall(self, event: Recall, now: float) -> None:
         """There is a log: what it remembers are copies without a home."""
-        self.seat, self.disk = event.seat, True
+        self.seat, self.log.is_open = event.seat, True
         for keep in event.records:
             job = keep.spec.job
             if keep.state == EXPIRED:
@@ -172,33 +166,14 @@ class Homes:
             self._orphan(job, now)
 
     def written(self, event: Written, now: float) -> None:
-        self._written = max(self._written, event.ticket)
-        while self._after and self._after[0][0] <= self._written:
-            self._after.popleft()[1](now)
-
-    def _log(self, keep: Keep) -> None:
-        if self.disk:
-            self._ticket += 1
-            self._log_octets += RECORD_OCTETS + sum(map(len, keep.blobs))
-            self.effects.append(Write(self._ticket, keep))
-
-    def _once_written(self, action: Callable[[float], None], now: float) -> None:
-        """Do this once all that was logged so far is on the disk."""
-        if not self.disk or self._written >= self._ticket:
-            action(now)
-        else:
-            self._after.append((self._ticket, action))
+        self.log.written(event.ticket, now)
 
     def _compact(self) -> None:
         """A log that is mostly history is written anew."""
         live = self.octets + RECORD_OCTETS * len(self.copies)
-        if not self.disk or self._log_octets < 2 * live + LOG_SLACK_OCTETS:
-            return
-        records = [page for copy in self.copies.values() for page in copy.pages()]
-        records += [self._tombstone(job) for job in self.gone]
-        self._ticket += 1
-        self._log_octets = live
-        self.effects.append(Rewrite(self._ticket, records))
+        if self.log.is_mostly_history(live):
+            records = [page for copy in self.copies.values() for page in copy.pages()]
+            self.log.rewrite(records + [self._tombstone(job) for job in self.gone], live)
 
     def _tombstone(self, job: JobId) -> Keep:
         nobody = bytes(16)
@@ -219,8 +194,8 @@ class Homes:
             lead.dirty = False
             keep = lead.flush(now)
             if keep is not None:
-                self._log(keep)
-                self._once_written(self._ours(lead, keep.number), now)
+                self.log.write(keep)
+                self.log.once_written(self._ours(lead, keep.number), now)
             lead.settle(now)
             if lead.copy.state == EXPIRED:
                 self._bury(job, EXPIRED)
@@ -343,7 +318,7 @@ class Homes:
         # Above the terms of keepers that are back after all, and accede at this moment.
         self._take_office(copy, term + TERM_SLOTS, [], 0, now)
         for page in copy.pages():
-            self._log(page)
+            self.log.write(page)
 
     def _rebuild_above(self, lead: Lead, reign: Reign, now: float) -> None:
         """There was a later home than whoever asked us knew; it is dead, but holders obey no other."""
@@ -391,9 +366,17 @@ class Homes:
             standing = Standing.KEEPS if lead is None else Standing.LEADS
             why = REBUILT if lead is not None and lead.rebuilt_at is not None else ""
             here = Here(job, standing, copy.reign, self.seat, copy.weight, why)
+            self._introduce_home(peer, copy.reign.primary, now)
         else:
             return
         self.links.send(peer, here, now)
+
+    def _introduce_home(self, peer: PeerId, home: PeerId, now: float) -> None:
+        """A leaf knows few: who is sent to a home has to know where that lives. (Found by durable world
+        1066: two homes heard of each other from keepers, and could not meet.)"""
+        view = self.links.view
+        if home not in (peer, view.me.id) and view.is_alive(home):
+            self.links.send(peer, ViewMessage([view.members[home]]), now)
 
     def here(self, peer: PeerId, message: Here, now: float) -> None:
         """Somebody says what he is to a job of which we may have a copy."""
@@ -427,14 +410,16 @@ class Homes:
     def _follow(self, copy: Copy, reign: Reign, now: float) -> None:
         """A higher reign than the one we know: resign, if we lead, and offer what we have."""
         job = copy.spec.job
-        if job in self.leads:
-            self.story.tell(now, "resigns", job, 0, reign.primary)
-            del self.leads[job]
-            self.owner.resign(job)
-            self.counters["homes-resigned"] = self.counters.get("homes-resigned", 0) + 1
+        led = self.leads.pop(job, None) is not None
         self.orphans.pop(job, None)
         copy.reigned(reign)
-        self._log(copy.header())
+        if led:
+            self.story.tell(now, "resigns", job, 0, reign.primary)
+            self.owner.resign(job)
+            self.counters["homes-resigned"] = self.counters.get("homes-resigned", 0) + 1
+            for peer, _ in self.links.ready():
+                self._say_here(peer, job, now)  # who holds parts of it may not know the new home
+        self.log.write(copy.header())
         self._offer(copy, reign.primary, now)
 
     def _offer(self, copy: Copy, home: PeerId, now: float) -> None:
@@ -549,7 +534,7 @@ class Homes:
         latecomer = self.seat not in (seat for seat, _ in seats)
         lead.gathering = Gathering(now, seats, needed, bool(seats) and latecomer)
         lead.rebuilt_at = None if seats else now
-        self._log(copy.header())
+        self.log.write(copy.header())
         for peer, _ in self.links.ready():
             self._say_here(peer, job, now)
         self._say_here(me, job, now)  # our own workers may have parts of the job, too
@@ -666,10 +651,10 @@ class Homes:
         self.orphans.pop(job, None)
         copy.give_way(message)
         copy.join(message)
-        self._log(message)
+        self.log.write(message)
         if message.number:
             word = KeptUpto(job, theirs.term, message.number, self.seat)
-            self._once_written(lambda now: self._answer(peer, word, now), now)
+            self.log.once_written(lambda now: self._answer(peer, word, now), now)
         if copy.state == EXPIRED:
             self._bury(job, EXPIRED)
 
@@ -692,7 +677,7 @@ class Homes:
             return
         last = copy.header()
         last.state = FORGOTTEN
-        self._log(last)
+        self.log.write(last)
         self._drop(message.job)
         self.moved[message.job] = Reign(message.term, 0, peer, [])
         while len(self.moved) > GONE_REMEMBERED:
@@ -706,7 +691,7 @@ class Homes:
         """Nothing is left of it; that is remembered for a while, so that no old copy revives it."""
         self._drop(job)
         if job not in self.gone:
-            self._log(self._tombstone(job))
+            self.log.write(self._tombstone(job))
         self.gone[job] = why
         while len(self.gone) > GONE_REMEMBERED:
             self.gone.popitem(last=False)

@@ -33,7 +33,7 @@ def holder() -> Holder:
     links = Mock(Links)  # a holder only sends through them
     links.unacked_octets.return_value = 0
     holder = Holder(Config(), links, Story(100), effects, {})
-    holder.functions[b"f"] = b"function"
+    holder.functions.blobs[b"f"] = b"function"
     holder.worker_ready(0)
     holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)
     holder.dispatch(0.0)

@@ -6,7 +6,7 @@ import pytest
 
 from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process
-from stealmesh_engine import succession
+from stealmesh_engine import asking
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_protocol.messages import JobKind, Role
 
@@ -449,7 +449,7 @@ def test_an_unknown_job_is_not_waited_for_forever() -> None:
 def test_a_home_is_found_that_is_no_supernode(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job is older than the supernodes, and none of its keepers became one."""
     if not rule:
-        monkeypatch.setattr(succession, "SOUGHT_AT_MAX", 3)
+        monkeypatch.setattr(asking, "SOUGHT_AT_MAX", 3)
     for seed in range(1, 20):
         scene = durable_scene(12, seed=seed, settle_seconds=0.2, home_patience_seconds=8.0)
         job = scene.launch(40, law=SLOW)
@@ -493,7 +493,7 @@ def test_work_waits_for_room_and_goes_on_when_results_are_collected() -> None:
 def test_the_log_is_written_anew_when_most_of_it_is_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("stealmesh_engine.succession.LOG_SLACK_OCTETS", 20_000)
+    monkeypatch.setattr("stealmesh_engine.logbook.SLACK_OCTETS", 20_000)
     scene = durable_scene(1)
     for _ in range(3):
         scene.collected(scene.launch(300))

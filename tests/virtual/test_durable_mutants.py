@@ -14,6 +14,7 @@ from stealmesh_engine.holder import Holder
 from stealmesh_engine.home import Lead
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
+from stealmesh_engine.logbook import Logbook
 from stealmesh_engine.patron import Patron
 from stealmesh_engine.succession import Homes
 from stealmesh_protocol.ids import LeaseId
@@ -39,14 +40,14 @@ def acknowledged_before_replicated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def written_before_it_is_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keepers answer before the group commit."""
-    monkeypatch.setattr(Homes, "_once_written", lambda self, action, now: action(now))
+    monkeypatch.setattr(Logbook, "once_written", lambda self, action, now: action(now))
 
 
 def no_fencing_by_term(monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that hears of a higher reign goes on, and holders obey whoever speaks."""
     monkeypatch.setattr(Homes, "_follow", lambda self, copy, reign, now: None)
     monkeypatch.setattr(Holder, "obeys", lambda self, job, peer: True)
-    monkeypatch.setattr(Holder, "outranks", lambda self, spec: None)
+    monkeypatch.setattr(Holder, "outranks", lambda self, job, term, home: None)
 
 
 def lease_ids_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:

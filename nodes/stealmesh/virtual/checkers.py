@@ -308,6 +308,11 @@ class Checkers:
         """Nodes that still have something of this job."""
         return [p.name for p in self.world.living() if job in p.core.holder.jobs]
 
+    def still_leased(self, job: JobId) -> list[str]:
+        """Nodes that have work of this job, and not only its name."""
+        held = ((p.name, p.core.holder.jobs.get(job)) for p in self.world.living())
+        return [name for name, each in held if each is not None and each.bags.leases]
+
     def disagreement(self) -> str:
         """What the living nodes think of each other; empty when they agree. Who serves must know
         everybody, others those around them; all must have homes that live."""

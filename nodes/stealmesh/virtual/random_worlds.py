@@ -339,6 +339,9 @@ class RandomWorld:
             if holding:
                 since, silent = self.faults.owners_lost[owner.number]
                 bound = ORPHAN_SILENT_SECONDS if silent else ORPHAN_SECONDS
+                if not self.world.checkers.still_leased(program.job):
+                    # The name alone costs nothing, and goes as at any other end that nobody told.
+                    bound = max(bound, self.plan.config.lease_seconds + SWEEP_SECONDS + 1.0)
                 if self.world.now > max(since, mended) + bound:
                     text = f"{holding} hold job {program.work.number}, whose owner is dead"
                     raise Breach("orphan", text)

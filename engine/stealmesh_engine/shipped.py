@@ -1,0 +1,71 @@
+"""Functions that came from the owners of jobs, and those that have yet to come.
+
+Decides which are asked for and how long one that no job needs is kept. Refuses to know what
+is in them: nothing is unpickled in this process.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from stealmesh_engine.config import Config
+from stealmesh_protocol.ids import Digest, digest_of
+from stealmesh_protocol.messages import FnPut, JobSpec
+
+
+class ShippedFunctions:
+    """The functions that a node has, by their digests."""
+
+    def __init__(self, config: Config, counters: dict[str, int]) -> None:
+        self.config = config
+        self.counters = counters
+        self.blobs: OrderedDict[Digest, bytes] = OrderedDict()
+        self.awaited: dict[Digest, float] = {}
+        """Needed by held jobs, and not here yet: since when."""
+
+    def want(self, spec: JobSpec, now: float) -> list[Digest]:
+        """This job needs its functions: which are to be asked for?"""
+        asked = []
+        for digest in (spec.function, spec.combine):
+            if digest and digest in self.blobs:
+                self.blobs.move_to_end(digest)
+            elif digest and digest not in self.awaited:
+                self.awaited[digest] = now
+                asked.append(digest)
+        return asked
+
+    def lacks(self, spec: JobSpec) -> bool:
+        return spec.function in self.awaited or spec.combine in self.awaited
+
+    def of(self, spec: JobSpec) -> list[bytes]:
+        """Those of this job that are here."""
+        digests = dict.fromkeys(d for d in (spec.function, spec.combine) if d)
+        return [self.blobs[d] for d in digests if d in self.blobs]
+
+    def came(self, message: FnPut) -> bool:
+        """True if it is what somebody waits for."""
+        if message.digest not in self.awaited:
+            self.counters["functions-unasked"] = self.counters.get("functions-unasked", 0) + 1
+            return False
+        if message.blobs and digest_of(message.blobs[0]) != message.digest:
+            self.counters["functions-forged"] = self.counters.get("functions-forged", 0) + 1
+            return False
+        if not message.blobs:
+            return (
+                False  # asked again with the next beat; the owner ends the job if it is in earnest
+            )
+        del self.awaited[message.digest]
+        self.blobs[message.digest] = message.blobs[0]
+        return True
+
+    def tidy(self, specs: Iterable[JobSpec]) -> None:
+        """Jobs are over: wait for nothing but what these need, and keep the rest within bounds."""
+        used = {digest for spec in specs for digest in (spec.function, spec.combine)}
+        for digest in [d for d in self.awaited if d not in used]:
+            del self.awaited[digest]
+        octets = sum(map(len, self.blobs.values()))
+        for digest in [d for d in self.blobs if d not in used]:
+            if octets <= self.config.functions_octets_max:
+                return
+            octets -= len(self.blobs.pop(digest))
