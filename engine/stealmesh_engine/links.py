@@ -71,7 +71,8 @@ class Peer:
 
     member: Member
     epoch: int
-    """Our memory of this peer is new under this number; it tells the peer when we have forgotten."""
+    """Our memory of this peer is new under this number; it tells the peer when we have forgotten, and
+    which of two introductions that cross is the later one."""
     their_epoch: int = 0
     link: LinkId | None = None
     dialling: LinkId | None = None
@@ -155,6 +156,7 @@ class Links:
         """Those of `peers` that are to be dialled at some time."""
         self.dial_at: float | None = None
         """No dialling is due before this moment."""
+        self._epochs = 0
         self.admission = Admission(config.attach_a_second, rng)
         self._next_link = 0
         self._give_up_at = 0.0
@@ -430,7 +432,7 @@ class Links:
         self._becomes_ready(line, link, sender.id)
         peer = self.peers.get(sender.id) or self._meet(sender)
         self.effects.append(Send(link, self._welcome(sender, peer.epoch)))
-        return self._attach(link, peer, sender, hello.epoch)
+        return self._attach(link, peer, sender, hello.epoch, now)
 
     def welcomed(self, link: LinkId, welcome: Welcome, now: float) -> Happened:
         """Someone that we dialled agrees."""
@@ -453,7 +455,7 @@ class Links:
             if seed.once:
                 del self.seeds[line.endpoint]
         peer.attempts = 0
-        return self._attach(link, peer, welcome.sender, welcome.epoch)
+        return self._attach(link, peer, welcome.sender, welcome.epoch, now)
 
     def refused(self, link: LinkId, refusal: Refused, now: float) -> Happened:
         """Whoever lives there will not talk to us."""
@@ -550,7 +552,8 @@ class Links:
             self._plan(now)
 
     def _meet(self, member: Member) -> Peer:
-        peer = Peer(member, self.rng.getrandbits(32) | 1)
+        self._epochs += 1
+        peer = Peer(member, self._epochs)
         self.peers[member.id] = peer
         for endpoint in member.endpoints:
             self._living_at.setdefault(endpoint, {})[member.id] = None
@@ -681,17 +684,24 @@ class Links:
         wait = self.admission.retry_after(now)
         return Refused("busy", "too many come at once: ask again later", wait) if wait else None
 
-    def _attach(self, link: LinkId, peer: Peer, member: Member, epoch: int) -> Happened:
+    def _attach(self, link: LinkId, peer: Peer, member: Member, epoch: int, now: float) -> Happened:
         """A link is ready: let it carry our words to the peer, unless a better one does."""
         happened = Happened()
         peer_id = member.id
         peer.member = member
         if peer.dialling == link:
             peer.dialling = None
-        if peer.their_epoch and epoch and epoch != peer.their_epoch:
+        if epoch < peer.their_epoch:
+            self._too_late(link, peer_id, now)
+            return happened
+        if peer.their_epoch and epoch > peer.their_epoch:
             peer.channel = Channel()
             happened.reset.append(peer_id)
-        peer.their_epoch = epoch or peer.their_epoch
+            for former in self._ready_lines(peer_id):
+                if former != link:
+                    self._leave(former)
+            peer.link = None
+        peer.their_epoch = epoch
         old = peer.link
         if old is not None and old in self.lines and not self._better(link, peer_id):
             if self.lines[link].dialled:
@@ -707,6 +717,20 @@ class Links:
             self.effects.append(Hangup(old))
         happened.up.append(peer_id)
         return happened
+
+    def _too_late(self, link: LinkId, peer_id: PeerId, now: float) -> None:
+        """An introduction from before the peer forgot us: a cut kept it on its way."""
+        self.counters["introductions-too-late"] = self.counters.get("introductions-too-late", 0) + 1
+        was_dialled = self.lines[link].dialled
+        self._leave(link)
+        if was_dialled:
+            self.connect(peer_id, now)
+
+    def _leave(self, link: LinkId) -> None:
+        """Listen no more: what still comes here is numbered by a memory that the peer has lost. (Found by
+        durable world 20015: old numbers went on where new ones had begun, and new ones seemed old.)"""
+        self.lines.pop(link)
+        self.effects.append(Hangup(link))
 
     def _better(self, link: LinkId, peer_id: PeerId) -> bool:
         """Of two links with one peer, the one dialled by the smaller id (of equal ones the newer)."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
@@ -17,6 +18,7 @@ from stealmesh_protocol.messages import (
     Beat,
     Bye,
     Closed,
+    FnPut,
     Grant,
     Hello,
     Member,
@@ -52,6 +54,10 @@ def hello(
     sender: Member, to: bytes = b"", *, versions: tuple[int, int] = (1, 1), mesh: bytes = b""
 ) -> Hello:
     return Hello(versions, mesh, sender, to, "", 7)
+
+
+def replace_epoch(introduction: Hello, epoch: int) -> Hello:
+    return structs.replace(introduction, epoch=epoch)
 
 
 def lines_between(a: Host, b: Host) -> list[int]:
@@ -289,6 +295,34 @@ def test_a_node_that_forgot_its_owner_is_granted_anew() -> None:
     wire.work(lambda: client.is_done(job))
     assert any("was forgotten by" in line for line in client.core.story.of())
     assert client.delivered(job) == dict.fromkeys(range(4), 1)
+
+
+def test_what_was_sent_before_we_were_forgotten_is_not_taken_for_new() -> None:
+    """Both connections bring numbers from 1 on; the first ones belong to a memory that is gone."""
+    node, peer = core(), member("peer")
+    told = node.step(1.0, Heard(1, hello(peer, node.me.id), 0, 0, 100))
+    assert any(isinstance(message, Welcome) for message in said(told))
+    node.step(1.1, Heard(1, FnPut(b"d" * 16), 1, 0, 100))
+    node.step(2.0, Heard(2, replace_epoch(hello(peer, node.me.id), 8), 0, 0, 100))
+    channel = node.links.peers[peer.id].channel
+    assert channel.heard == 0
+    told = node.step(2.1, Heard(1, FnPut(b"d" * 16), 1, 0, 100))
+    assert [message.code for message in said(told) if isinstance(message, Refused)] == [
+        "no-session"
+    ]
+    assert channel.heard == 0
+    node.step(2.2, Heard(2, FnPut(b"d" * 16), 1, 0, 100))
+    assert channel.heard == 1
+
+
+def test_an_introduction_from_before_we_were_forgotten_changes_nothing() -> None:
+    node, peer = core(), member("peer")
+    node.step(1.0, Heard(1, replace_epoch(hello(peer, node.me.id), 8), 0, 0, 100))
+    node.step(1.1, Heard(1, FnPut(b"d" * 16), 1, 0, 100))
+    node.step(1.2, Heard(2, hello(peer, node.me.id), 0, 0, 100))
+    assert node.links.peers[peer.id].link == 1
+    assert node.links.peers[peer.id].channel.heard == 1
+    assert node.counters["introductions-too-late"] == 1
 
 
 def test_idle_links_beyond_the_limit_are_closed_the_oldest_first() -> None:
