@@ -516,11 +516,7 @@ class Links:
         if peer.dialling in self.lines and peer.dialling not in links:
             links.append(peer.dialling)
         for link in links:
-            line = self.lines.pop(link)
-            if not line.dialled:
-                # We cannot close what it dialled, only stop listening: so tell it to.
-                self.effects.append(Send(link, Refused("forgotten", "you were held for dead")))
-            self.effects.append(Hangup(link))
+            line = self._leave(link, "you were held for dead")
             seed = self.seeds.get(line.endpoint)
             if seed is not None and seed.dialling == link:
                 seed.dialling = None
@@ -699,7 +695,7 @@ class Links:
             happened.reset.append(peer_id)
             for former in self._ready_lines(peer_id):
                 if former != link:
-                    self._leave(former)
+                    self._leave(former, "your numbers begin again")
             peer.link = None
         peer.their_epoch = epoch
         old = peer.link
@@ -721,16 +717,18 @@ class Links:
     def _too_late(self, link: LinkId, peer_id: PeerId, now: float) -> None:
         """An introduction from before the peer forgot us: a cut kept it on its way."""
         self.counters["introductions-too-late"] = self.counters.get("introductions-too-late", 0) + 1
-        was_dialled = self.lines[link].dialled
-        self._leave(link)
-        if was_dialled:
+        if self._leave(link, "you have forgotten us since").dialled:
             self.connect(peer_id, now)
 
-    def _leave(self, link: LinkId) -> None:
-        """Listen no more: what still comes here is numbered by a memory that the peer has lost. (Found by
-        durable world 20015: old numbers went on where new ones had begun, and new ones seemed old.)"""
-        self.lines.pop(link)
+    def _leave(self, link: LinkId, why: str) -> Line:
+        """Listen no more: what still comes here is numbered by a memory that is gone. (Found by durable
+        world 20015: old numbers went on where new ones had begun, and new ones seemed old.)"""
+        line = self.lines.pop(link)
+        if not line.dialled:
+            # We cannot close what it dialled, and it may believe in it (durable world 23071): so tell it.
+            self.effects.append(Send(link, Refused("forgotten", why)))
         self.effects.append(Hangup(link))
+        return line
 
     def _better(self, link: LinkId, peer_id: PeerId) -> bool:
         """Of two links with one peer, the one dialled by the smaller id (of equal ones the newer)."""
