@@ -463,6 +463,7 @@ class Life:
         if stalled and self._is_stalled(peer, now):
             if now - suspicion.probed_at >= PROBE_SECONDS:
                 self._probe(peer, now)  # its machine may go off while it stands still
+                self.links.ask_again(peer)  # or have gone off, and somebody else listens there
             return
         if 2 * votes > 1 + len(others):
             self.dead(peer, now, "silent")

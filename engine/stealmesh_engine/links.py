@@ -353,6 +353,13 @@ class Links:
             for endpoint in self.endpoints_of(peer.member):
                 self.effects.append(Probe(endpoint))
 
+    def ask_again(self, peer_id: PeerId) -> None:
+        """Dial a peer although there is a link: another process at its address will say that it is one."""
+        peer = self.peers.get(peer_id)
+        if peer is not None and peer.dialling is None:
+            for endpoint in self.endpoints_of(peer.member)[:1]:
+                peer.dialling = self._dial(endpoint, peer_id)
+
     def living_at(self, endpoint: str) -> list[PeerId]:
         """Peers without a link that should be listening at this endpoint."""
         found = ((peer_id, self.peers[peer_id]) for peer_id in self._living_at.get(endpoint, ()))

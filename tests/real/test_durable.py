@@ -85,6 +85,17 @@ class Nodes:
             assert time.monotonic() < deadline, [each.read_text() for each in self._said]
             time.sleep(0.05)
 
+    def supernodes(self, mesh: stealmesh.Mesh, wanted: int) -> list[int]:
+        """The numbers of those who serve, once there are as many."""
+        by_address = {address: number for number, address in enumerate(self.addresses)}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            nodes = [node for node in _nodes_of(mesh) if node["role"] == "super"]
+            if len(nodes) == wanted:
+                return [by_address[node["address"]] for node in nodes]
+            time.sleep(0.05)
+        raise AssertionError([each.read_text() for each in self._said])
+
     def home_of(self, mesh: stealmesh.Mesh, job: stealmesh.Job) -> int:
         """The number of the node that leads this job."""
         by_address = {address: number for number, address in enumerate(self.addresses)}
@@ -289,14 +300,11 @@ def test_all_keepers_are_killed_for_good_and_the_job_is_rebuilt(tmp_path: Path) 
         four.listening()
         with four.mesh() as mesh:
             four.complete(mesh)
+            supers = four.supernodes(mesh, 3)
             job = mesh.launch(tasks.doze, range(800))
             while job.progress().done < 60:
                 time.sleep(0.05)
-            home = four.home_of(mesh, job)
-            by_address = {address: number for number, address in enumerate(four.addresses)}
-            supers = [by_address[n["address"]] for n in _nodes_of(mesh) if n["role"] == "super"]
-            assert home in supers
-            assert len(supers) == 3
+            assert four.home_of(mesh, job) in supers
             for number in supers:
                 four.kill(number)
             assert job.result(timeout=120) == list(range(800))
