@@ -1,6 +1,6 @@
 """A night of chaos: `python -m stealmesh_bench.chaos.nightly` (also `make chaos-nightly`).
 
-20,000 random worlds, then every scenario in virtual time, then every scenario on real processes,
+20,000 random worlds and 2,000 with durable jobs, then every scenario in virtual time, then every scenario on real processes,
 among them five minutes of killers. Every part runs, whatever became of those before it; exit
 status 1 if any of them broke a promise. What failed prints the command that repeats it.
 """
@@ -20,6 +20,7 @@ CHAOS = ("-m", "stealmesh_bench.chaos")
 def parts(worlds: int, seed: int) -> list[list[str]]:
     """The commands of a night, the cheapest first."""
     chaos = [PYTHON, *CHAOS, "--seed", str(seed)]
+    seeds = [PYTHON, "-m", "stealmesh_bench.seeds", "--seed", str(seed)]
     targets = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter", "any")
     return [
         [*chaos, "--sim", "--scenario", "all", "--nodes", "16"],
@@ -37,7 +38,8 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
         [*chaos, "--scenario", "random", "--runs", "20", "--nodes", "8"],
         [*chaos, "--scenario", "killers", "--nodes", "13", "--seconds", "300"],
         [*chaos, "--sim", "--scenario", "kill-one", "--scenario", "skype-card", "--nodes", "1000"],
-        [PYTHON, "-m", "stealmesh_bench.seeds", "--worlds", str(worlds), "--seed", str(seed)],
+        [*seeds, "--worlds", str(worlds)],
+        [*seeds, "--worlds", str(worlds // 10), "--durable"],
     ]
 
 
