@@ -70,14 +70,15 @@ class Kept(Protocol):
     def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
         """Was this said of a job that is kept here without a ledger, and has it been dealt with?"""
 
-    def answers_for(self, job: JobId) -> bool: ...
+    def named(self, holder: PeerId, job: JobId, now: float) -> bool:
+        """The same, of a job that a holder names in its beat."""
 
 
 class NothingKept:
     def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
         return False
 
-    def answers_for(self, job: JobId) -> bool:
+    def named(self, holder: PeerId, job: JobId, now: float) -> bool:
         return False
 
 
@@ -320,7 +321,7 @@ class Owner:
                 stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
                 if load.running:
                     self.effects.append(ItemsRunning(load.job, load.running))
-            elif self.kept.answers_for(load.job):
+            elif self.kept.named(holder, load.job, now):
                 continue
             if stale:
                 self._stale(holder, load.job, stale, now)

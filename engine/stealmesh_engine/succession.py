@@ -709,14 +709,21 @@ class Homes:
 
     # ------------------------------------------------------------ holders
 
-    def answers_for(self, job: JobId) -> bool:
+    def _answers_for(self, job: JobId) -> bool:
         """Is what a holder says of this job for us to hear, and not for our own ledger?"""
         lead = self.leads.get(job)
         return job in self.copies and (lead is None or lead.gathering is not None)
 
+    def named(self, holder: PeerId, job: JobId, now: float) -> bool:
+        """A holder takes us for the home. (Found by durable world 26009: it was out of reach when we
+        resigned, and held its lease for as long as we lived.)"""
+        if self._answers_for(job) and job not in self.leads:
+            self._say_here(holder, job, now)
+        return self._answers_for(job)
+
     def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
         """A holder speaks of a job to a home that has no ledger yet, or no longer."""
-        if not self.answers_for(message.job):
+        if not self._answers_for(message.job):
             return False
         lead = self.leads.get(message.job)
         if lead is None or lead.gathering is None:
