@@ -7,7 +7,24 @@ import pytest
 from stealmesh.virtual.durable_worlds import run
 from stealmesh_bench.seeds import replay
 
-FOUND = [5, 38, 42, 1066, 1187, 1191, 1196, 1227, 1354, 2009, 2022, 4036, 20015, 23071, 24168, 26009]
+FOUND = [
+    5,
+    38,
+    42,
+    1066,
+    1187,
+    1191,
+    1196,
+    1227,
+    1354,
+    2009,
+    2022,
+    4036,
+    20015,
+    23071,
+    24168,
+    26009,
+]
 """Worlds that once broke a promise."""
 FIRST = 1
 WORLDS = 40
