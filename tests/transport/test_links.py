@@ -157,9 +157,10 @@ def test_the_acceptor_hangs_up_and_hears_no_more(make_side: MakeSide, address: s
 @pytest.mark.parametrize("octets", [10, 100_000], ids=["small", "large"])
 @pytest.mark.parametrize("closer", ["acceptor", "dialler"])
 def test_last_words_are_heard_before_the_end(
-    make_side: MakeSide, address: str, closer: str, octets: int
+    make_side: MakeSide, address: str, closer: str, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if the listener looks only when all is over, and at the end first."""
+    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)  # how busy the machine is decides nothing
     a, b = make_side(), make_side(address)
     link = link_between(a, b)
     a.transport.send(link, Steal(0, 1))
@@ -168,7 +169,7 @@ def test_last_words_are_heard_before_the_end(
     before = len(listener.heard())
     for number in range(50):
         talker.transport.send(via, FnPut(number.to_bytes(16, "big"), [bytes(octets)]), number + 1)
-    talker.transport.close()
+    talker.transport.close(flush_seconds=60.0)
     listener.transport.epoll.poll(LIMIT_SECONDS)
     for fd in reversed(list(listener.transport.fds)):
         listener.events += listener.transport.ready(fd)  # the monitor stands behind its socket
