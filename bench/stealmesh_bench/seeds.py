@@ -36,27 +36,40 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stealmesh_bench.seeds", description=__doc__)
     parser.add_argument("--worlds", type=int, default=2000, help="how many worlds to run")
     parser.add_argument("--seed", type=int, default=1, help="the first world's seed")
-    parser.add_argument("--durable", action="store_true", help="worlds whose jobs are durable")
+    family = parser.add_mutually_exclusive_group()
+    family.add_argument(
+        "--durable",
+        dest="family",
+        action="store_const",
+        const="durable",
+        default="",
+        help="worlds whose jobs are durable",
+    )
+    family.add_argument(
+        "--sliced", dest="family", action="store_const", const="sliced",
+        help="the same, with jobs that are cut into slices",
+    )  # fmt: skip
     parser.add_argument("--one", type=int, metavar="N", help="run world N alone and tell its story")
     parser.add_argument("--watch", action="store_true", help="with --one: print every event")
     parser.add_argument("--json", action="store_true", help="one object a world, one a line")
     return parser.parse_args(arguments)
 
 
-def replay(seed: int, *, durable: bool = False) -> str:
+def replay(seed: int, family: str = "") -> str:
     """The command that repeats a world."""
-    return f"python -m stealmesh_bench.seeds {'--durable ' if durable else ''}--one {seed}"
+    return f"python -m stealmesh_bench.seeds {f'--{family} ' if family else ''}--one {seed}"
 
 
-def _run(seed: int, *, durable: bool, watch: bool = False) -> Outcome:
-    run = durable_worlds.run if durable else random_worlds.run
-    return run(seed, watch=watch)
+def _run(seed: int, family: str, *, watch: bool = False) -> Outcome:
+    if not family:
+        return random_worlds.run(seed, watch=watch)
+    return durable_worlds.run(seed, watch=watch, sliced=family == "sliced")
 
 
 def _one(options: argparse.Namespace) -> int:
-    outcome = _run(options.one, durable=options.durable, watch=options.watch)
+    outcome = _run(options.one, options.family, watch=options.watch)
     if options.json:
-        print(_as_json(outcome, durable=options.durable))
+        print(_as_json(outcome, options.family))
     else:
         if outcome.breach:
             print("\n".join(outcome.story[-STORY_LINES_MAX:]))
@@ -65,25 +78,22 @@ def _one(options: argparse.Namespace) -> int:
 
 
 def _many(options: argparse.Namespace) -> int:
-    first, count, durable = options.seed, options.worlds, options.durable
+    first, count, family = options.seed, options.worlds, options.family
     begun = time.perf_counter()
     totals: Counter[str] = Counter()
     counters: Counter[str] = Counter()
     bad: list[Outcome] = []
     slowest = busiest = longest_queue = (0.0, 0)
     for done, seed in enumerate(range(first, first + count), 1):
-        outcome = _run(seed, durable=durable)
+        outcome = _run(seed, family)
         if done % WORLDS_BETWEEN_CLEANINGS == 0:
             gc.collect()
         if options.json:
-            print(_as_json(outcome, durable=durable), flush=True)
+            print(_as_json(outcome, family), flush=True)
         if outcome.breach:
             bad.append(outcome)
             if not options.json:
-                print(
-                    f"world {seed}: {outcome.breach}\n    {replay(seed, durable=durable)}",
-                    flush=True,
-                )
+                print(f"world {seed}: {outcome.breach}\n    {replay(seed, family)}", flush=True)
         for name in ("events", "messages", "crashes", "faults", "steals", "jobs", "nodes"):
             totals[name] += getattr(outcome, name)
         counters.update(outcome.counters)
@@ -120,11 +130,11 @@ def _line(outcome: Outcome) -> str:
     )
 
 
-def _as_json(outcome: Outcome, *, durable: bool) -> str:
+def _as_json(outcome: Outcome, family: str) -> str:
     fields = asdict(outcome)
     del fields["story"]
     fields["verdict"] = outcome.breach or "pass"
-    fields["replay"] = replay(outcome.seed, durable=durable)
+    fields["replay"] = replay(outcome.seed, family)
     return json.dumps(fields)
 
 

@@ -1,7 +1,8 @@
 """Durable jobs, as core.py sees them: one door for events and messages, one for time and deaths.
 
 Decides nothing alone; it brings together who keeps (succession.py), who follows from a program
-(patron.py) and who holds work (holder.py), because an answer like HERE concerns all three.
+(patron.py, by way of slices.py) and who holds work (holder.py), because an answer like HERE
+concerns all three.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stealmesh_engine.events import (
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.patron import Patron
+from stealmesh_engine.slices import Slices
 from stealmesh_engine.succession import REBUILT, WORDS, Homes
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
@@ -52,7 +54,8 @@ class Durable:
         self.holder = holder
         self.homes = Homes(config, links, owner, story, owner.effects, owner.counters)
         owner.kept = self.homes
-        self.patron = Patron(config, links, owner.effects)
+        self.patron = Patron(config, links)
+        self.slices = Slices(self.patron, owner.effects)
 
     # ------------------------------------------------------------ being told
 
@@ -147,11 +150,11 @@ class Durable:
 EVENTS: dict[type, Callable[[Durable, Any, float], None]] = {
     Recall: lambda durable, event, now: durable.homes.recall(event, now),
     Written: lambda durable, event, now: durable.homes.written(event, now),
-    LaunchJob: lambda durable, event, now: durable.patron.launch(event, now),
-    AttachJob: lambda durable, event, now: durable.patron.attach(event, now),
-    SupplyJob: lambda durable, event, now: durable.patron.supply(event, now),
-    FetchResults: lambda durable, event, now: durable.patron.fetch(event, now),
-    AbolishJob: lambda durable, event, now: durable.patron.abolish(event, now),
+    LaunchJob: lambda durable, event, now: durable.slices.launch(event, now),
+    AttachJob: lambda durable, event, now: durable.slices.attach(event, now),
+    SupplyJob: lambda durable, event, now: durable.slices.supply(event, now),
+    FetchResults: lambda durable, event, now: durable.slices.fetch(event, now),
+    AbolishJob: lambda durable, event, now: durable.slices.abolish(event, now),
 }
 
 _OTHERS: dict[type[Message], Callable[[Durable, PeerId, Any, float], None]] = {

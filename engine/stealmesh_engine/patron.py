@@ -12,6 +12,7 @@ every beat until it is answered.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -19,7 +20,6 @@ from msgspec.structs import replace
 from stealmesh_engine import effects as fx
 from stealmesh_engine.asking import called_for, sought_at
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_engine.links import Links
 from stealmesh_engine.rendezvous import ranked
@@ -43,6 +43,13 @@ UNANSWERED_SECONDS = 2.0
 SAID_AGAIN_SECONDS = 3.0
 LAUNCH_AGAIN_SECONDS = 1.5
 """Nobody answers for a job that was not accepted: launch it at the next node."""
+
+
+Word = fx.Accepted | fx.Results | fx.JobGone
+
+
+def _nobody(word: Word, now: float) -> None:
+    raise AssertionError("a patron speaks through somebody")
 
 
 @dataclass(slots=True)
@@ -86,10 +93,11 @@ class Patronage:
 class Patron:
     """All durable jobs of this client."""
 
-    def __init__(self, config: Config, links: Links, effects: list[Effect]) -> None:
+    def __init__(self, config: Config, links: Links) -> None:
         self.config = config
         self.links = links
-        self.effects = effects
+        self.tell: Callable[[Word, float], None] = _nobody
+        """Who passes our words on to the program (slices.py)."""
         self.jobs: dict[JobId, Patronage] = {}
 
     # ------------------------------------------------------------ the program's wishes
@@ -155,7 +163,7 @@ class Patron:
             mine.said_at = now
             while mine.blocks and mine.blocks[0][0].hi <= message.upto:
                 self._keep_given(mine, *mine.blocks.popleft())
-        self.effects.append(fx.Accepted(message.job, message.upto, message.closed, message.refusal))
+        self.tell(fx.Accepted(message.job, message.upto, message.closed, message.refusal), now)
 
     def fetched(self, home: PeerId, message: Fetched, now: float) -> None:
         mine = self.jobs.get(message.job)
@@ -170,7 +178,7 @@ class Patron:
             # An answer to a question that was repeated must not come to the program twice.
             mine.lo, mine.want = message.results[-1].hi, False  # until it asks for more
         mine.over = mine.over or (message.closed and mine.lo == line.total)
-        self.effects.append(
+        self.tell(
             fx.Results(
                 message.job,
                 message.lo,
@@ -179,7 +187,8 @@ class Patron:
                 message.blobs,
                 message.closed,
                 message.missing,
-            )
+            ),
+            now,
         )
 
     def here(self, peer: PeerId, message: Here, now: float) -> None:
@@ -188,7 +197,7 @@ class Patron:
         if mine is None:
             return
         if message.standing is Standing.GONE:
-            self._give_up(job, message.why)
+            self._give_up(job, message.why, now)
         elif message.standing is Standing.LEADS:
             mine.term = max(mine.term, message.reign.term)
             if mine.home != peer:
@@ -220,7 +229,7 @@ class Patron:
             elif mine.launch is not None and now - mine.lost_since > LAUNCH_AGAIN_SECONDS:
                 self._launch_somewhere(job, mine, now)
             elif now - mine.lost_since > self.config.home_patience_seconds:
-                self._give_up(job, "nobody knows it")
+                self._give_up(job, "nobody knows it", now)
             else:
                 self._seek(job, now)
                 if now - mine.lost_since > self.config.rebuild_after_seconds:
@@ -316,6 +325,6 @@ class Patron:
         for peer in sought_at(job, self.links, now):
             self.links.send(peer, Seek(job), now)
 
-    def _give_up(self, job: JobId, why: str) -> None:
+    def _give_up(self, job: JobId, why: str, now: float) -> None:
         del self.jobs[job]
-        self.effects.append(fx.JobGone(job, why))
+        self.tell(fx.JobGone(job, why), now)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import JobLine, Status
+from stealmesh_protocol.messages import JobKind, JobLine, Status
 
 if TYPE_CHECKING:
     from stealmesh_engine.core import NodeCore
@@ -68,6 +68,13 @@ def snapshot(core: NodeCore) -> bytes:
             **facts,
         }
     )
+
+
+def line_from(job: dict[str, Any]) -> JobLine:
+    """What `job_dict` was made of."""
+    kind = JobKind[job["kind"].upper()]
+    rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
+    return JobLine(bytes.fromhex(job["id"]), kind, **rest)
 
 
 @dataclass(slots=True)

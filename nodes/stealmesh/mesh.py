@@ -44,9 +44,11 @@ from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
+from stealmesh_engine.slices import sum_of
+from stealmesh_engine.status import job_dict, line_from
 from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
-from stealmesh_protocol.ids import Digest
-from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
+from stealmesh_protocol.ids import Digest, JobId, whole_of
+from stealmesh_protocol.messages import Block, JobKind, JobLine, JobSpec, Role
 
 T = TypeVar("T")
 
@@ -588,7 +590,8 @@ class Mesh(Executor):
         def make_spec(kind: JobKind, *args: Any, **more: Any) -> JobSpec:
             return self._spec(kind, options, *args, **more)
 
-        return launch(self._link, self._shipper, make_spec, fn, items, combine, initial)
+        most = self.config.slice_items
+        return launch(self._link, self._shipper, make_spec, fn, items, combine, initial, most)
 
     def _spec(
         self,
@@ -725,16 +728,20 @@ class Mesh(Executor):
 
 def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
     """Snapshots of single peers as one of the mesh."""
-    jobs: dict[str, Any] = {}
+    lines: dict[str, JobLine] = {}
     counters: dict[str, int] = {}
     nodes = []
     for each in snapshots:
         for job in each.pop("jobs", []):
-            jobs.setdefault(job["id"], job)
+            lines.setdefault(job["id"], line_from(job))
         for name, count in each.pop("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
         nodes.append(each)
-    return {"nodes": nodes, "jobs": list(jobs.values()), "counters": counters}
+    slices: dict[JobId, list[JobLine]] = {}
+    for line in lines.values():
+        slices.setdefault(whole_of(line.job), []).append(line)
+    jobs = [{**job_dict(sum_of(each)), "id": job.hex()} for job, each in slices.items()]
+    return {"nodes": nodes, "jobs": jobs, "counters": counters}
 
 
 def _load_key(path: str | os.PathLike[str] | None) -> MeshKey:

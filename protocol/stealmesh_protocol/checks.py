@@ -20,7 +20,12 @@ from math import inf
 from typing import Any
 
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import PEER_ID_OCTETS
+from stealmesh_protocol.ids import (
+    JOB_ID_OCTETS,
+    PEER_ID_OCTETS,
+    SLICE_DOUBLINGS_MAX,
+    SLICE_ID_OCTETS,
+)
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
@@ -78,7 +83,6 @@ from stealmesh_protocol.messages import (
     Withdraw,
 )
 
-JOB_ID_OCTETS = PEER_ID_OCTETS + 4
 DIGEST_OCTETS = 16
 CODEC_MAX = 255
 PORT_MAX = 65_535
@@ -120,8 +124,11 @@ def _peer_id(identity: bytes, *, may_be_empty: bool = False) -> None:
 
 
 def _job_id(job: bytes) -> None:
-    if len(job) != JOB_ID_OCTETS:
-        raise Fault("id", f"a job id has {JOB_ID_OCTETS} octets, not {len(job)}")
+    if len(job) not in (JOB_ID_OCTETS, SLICE_ID_OCTETS):
+        octets = f"{JOB_ID_OCTETS} octets, or {SLICE_ID_OCTETS} as a slice"
+        raise Fault("id", f"a job id has {octets}, not {len(job)}")
+    if len(job) == SLICE_ID_OCTETS and job[JOB_ID_OCTETS] > SLICE_DOUBLINGS_MAX:
+        raise Fault("id", f"no slice has 2**{job[JOB_ID_OCTETS]} items")
 
 
 def _digest(digest: bytes) -> None:

@@ -12,7 +12,8 @@ PeerId = bytes
 """16 random bytes, drawn once per process life. A restarted process is another peer."""
 
 JobId = bytes
-"""The owner's PeerId followed by a 4-octet counter: unique without asking anybody."""
+"""The owner's PeerId followed by a 4-octet counter: unique without asking anybody. Large durable jobs
+have slices, whose ids have 3 octets more: see :func:`slice_id`."""
 
 LeaseId = int
 """Never used twice within a job: it is the fencing token. See :func:`child_lease`."""
@@ -21,11 +22,37 @@ Digest = bytes
 """BLAKE2b-128 of a shipped function's bytes: the name under which it is cached."""
 
 PEER_ID_OCTETS = 16
+JOB_ID_OCTETS = PEER_ID_OCTETS + 4
+SLICE_ID_OCTETS = JOB_ID_OCTETS + 3
+SLICE_DOUBLINGS_MAX = 62
+SLICES_MAX = 1 << 16
 LEASE_STRIDE_BITS = 32
 
 
 def job_id(owner: PeerId, number: int) -> JobId:
     return owner + number.to_bytes(4, "big")
+
+
+def slice_id(job: JobId, doublings: int, number: int) -> JobId:
+    """The `number`-th slice (from 0) of a job whose slices have 2**doublings items each.
+
+    The first slice's id is that of the whole job, too.
+    """
+    assert doublings <= SLICE_DOUBLINGS_MAX
+    assert number < SLICES_MAX, "so many slices cannot be named: make them larger"
+    return job[:JOB_ID_OCTETS] + bytes([doublings]) + number.to_bytes(2, "big")
+
+
+def slice_of(job: JobId) -> tuple[int, int] | None:
+    """How many items each slice of this job has, and which slice this is; None: it is not cut."""
+    if len(job) != SLICE_ID_OCTETS:
+        return None
+    return 1 << job[JOB_ID_OCTETS], int.from_bytes(job[-2:], "big")
+
+
+def whole_of(job: JobId) -> JobId:
+    """The job that this is, or is a slice of."""
+    return job if len(job) != SLICE_ID_OCTETS else job[:-2] + bytes(2)
 
 
 def owner_of(job: JobId) -> PeerId:

@@ -73,10 +73,10 @@ class Nodes:
             with contextlib.suppress(ProcessLookupError):
                 self.kill(number)
 
-    def mesh(self, *numbers: int) -> stealmesh.Mesh:
+    def mesh(self, *numbers: int, **config: float) -> stealmesh.Mesh:
         """A client that knows these nodes (or all)."""
         seeds = [self.addresses[number] for number in numbers or range(len(self.addresses))]
-        return stealmesh.Mesh(seeds, key=str(self.key))
+        return stealmesh.Mesh(seeds, key=str(self.key), config=config)
 
     def complete(self, mesh: stealmesh.Mesh) -> None:
         """Wait until as many nodes as there are processes know each other."""
@@ -264,9 +264,7 @@ def test_a_client_whose_entry_node_dies_goes_on_through_another(nodes: Nodes) ->
 
 
 def test_no_such_job(nodes: Nodes) -> None:
-    with stealmesh.Mesh(
-        nodes.addresses, key=str(nodes.key), config={"home_patience_seconds": 2.0}
-    ) as mesh:
+    with nodes.mesh(home_patience_seconds=2.0) as mesh:
         with pytest.raises(stealmesh.JobLost, match="nobody knows it"):
             mesh.attach("00" * 20).result(timeout=PATIENCE_SECONDS)
         with pytest.raises(ValueError, match="not a job id"):
@@ -284,6 +282,44 @@ def test_what_cannot_be_durable_says_so(nodes: Nodes) -> None:
         with pytest.raises(stealmesh.CannotShip):
             mesh.launch(tasks.double, [1, 2, lambda: os.abort() if json else None, _Unpicklable()])
         assert json.dumps(mesh.status()["jobs"])
+
+
+def test_a_large_job_is_cut_and_loses_the_home_of_one_slice(nodes: Nodes, tmp_path: Path) -> None:
+    """Another program, which knows the id alone, reads on over all slices, in order."""
+    log = tmp_path / "runs"
+    with nodes.mesh(slice_items=64) as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.log_and_doze, ((str(log), number) for number in range(300)))
+        leads = [lead for node in _nodes_of(mesh) for lead in node["leads"]]
+        assert len({lead for lead in leads if lead[:40] == job.id[:40]}) == 5
+        results = job.results(timeout=PATIENCE_SECONDS)
+        early = [next(results) for _ in range(100)]
+        nodes.kill(nodes.home_of(mesh, job))
+        assert early == list(range(100))
+    with nodes.mesh() as mesh:
+        (again,) = mesh.jobs()
+        assert again.id == job.id
+        assert again.result(timeout=PATIENCE_SECONDS) == list(range(300))
+        assert again.wait(5)
+        assert (again.progress().done, again.progress().total) == (300, 300)
+        (line,) = mesh.status()["jobs"]
+        assert (line["id"], line["state"], line["total"]) == (job.id, "done", 300)
+        reduced = mesh.options(durable=True).map_reduce(tasks.double, range(1000), operator.add)
+        assert reduced.result(PATIENCE_SECONDS) == 999_000
+    runs = runs_of(log)
+    assert set(runs) == set(range(300))
+    assert all(runs[number] == 1 for number in early)
+
+
+def test_a_reduction_in_slices(nodes: Nodes) -> None:
+    with nodes.mesh(slice_items=64) as mesh:
+        nodes.complete(mesh)
+        job = mesh.launch(tasks.double, range(0, 2000, 2), operator.add)
+        assert len(bytes.fromhex(job.id)) == 23
+        assert job.result(timeout=PATIENCE_SECONDS) == 2 * sum(range(0, 2000, 2))
+        cancelled = mesh.launch(tasks.doze, range(10**6))
+        cancelled.cancel()
+        assert cancelled.wait(PATIENCE_SECONDS)
 
 
 class _Unpicklable:

@@ -160,7 +160,8 @@ def test_last_words_are_heard_before_the_end(
     make_side: MakeSide, address: str, closer: str, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if the listener looks only when all is over, and at the end first."""
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)  # how busy the machine is decides nothing
+    # How busy the machine is must not decide it.
+    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
     a, b = make_side(), make_side(address)
     link = link_between(a, b)
     a.transport.send(link, Steal(0, 1))

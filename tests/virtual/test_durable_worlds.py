@@ -42,6 +42,12 @@ def test_worlds_that_once_broke_a_promise(seed: int) -> None:
     _holds(seed)
 
 
+@pytest.mark.parametrize("first", range(20, 36, 4))
+def test_random_worlds_with_durable_jobs_in_slices(first: int) -> None:
+    for seed in range(first, first + 4):  # 25 once broke a promise
+        _holds(seed, sliced=True)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_random_worlds_with_durable_jobs() -> None:
@@ -49,6 +55,8 @@ def test_many_random_worlds_with_durable_jobs() -> None:
         _holds(seed)
 
 
-def _holds(seed: int) -> None:
-    outcome = run(seed)
-    assert not outcome.breach, f"{outcome.breach}\n    {replay(seed, durable=True)}"
+def _holds(seed: int, *, sliced: bool = False) -> None:
+    outcome = run(seed, sliced=sliced)
+    assert not outcome.breach, (
+        f"{outcome.breach}\n    {replay(seed, 'sliced' if sliced else 'durable')}"
+    )

@@ -1,7 +1,7 @@
 """A night of chaos: `python -m stealmesh_bench.chaos.nightly` (also `make chaos-nightly`).
 
-20,000 random worlds and 2,000 with durable jobs, then every scenario in virtual time, then every scenario on real processes,
-among them five minutes of killers. Every part runs, whatever became of those before it; exit
+Every scenario in virtual time and on real processes, among them five minutes of killers, then
+20,000 random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, whatever became of those before it; exit
 status 1 if any of them broke a promise. What failed prints the command that repeats it.
 """
 
@@ -40,6 +40,7 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
         [*chaos, "--sim", "--scenario", "kill-one", "--scenario", "skype-card", "--nodes", "1000"],
         [*seeds, "--worlds", str(worlds)],
         [*seeds, "--worlds", str(worlds // 10), "--durable"],
+        [*seeds, "--worlds", str(worlds // 10), "--sliced"],
     ]
 
 

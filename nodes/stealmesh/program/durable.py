@@ -22,8 +22,9 @@ from stealmesh.program.folds import MISSING
 from stealmesh.program.outcomes import open_chunk, open_partial
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
+from stealmesh_engine.slices import slice_items_of
 from stealmesh_protocol.errors import JobLost, JobRefused
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JOB_ID_OCTETS, SLICE_ID_OCTETS, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ UNREAD_OCTETS_MAX = 4 << 20
 """Fetched results that wait for their reader."""
 RATE_SECONDS = 10.0
 """Over how long the rate is measured."""
-JOB_ID_OCTETS = 20
 _ENDED = frozenset({"done", "cancelled", "lost", "expired"})
 
 
@@ -287,8 +287,9 @@ def attached(
         job = bytes.fromhex(job_id)
     except (ValueError, TypeError):
         job = b""
-    if len(job) != JOB_ID_OCTETS:
+    if len(job) not in (JOB_ID_OCTETS, SLICE_ID_OCTETS):
         raise ValueError(f"not a job id: {job_id!r}; it is what Job.id and status() show")
+    job = whole_of(job)
     known = link.durable.get(job)
     if known is not None and combine is None:
         return known
@@ -301,7 +302,7 @@ def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job:
     """Give the mesh all items of an iterable and wait until it holds them safely."""
     behind: deque[tuple[int, int]] = deque()
     octets = 0
-    for block, blob in blocks_of(items, name):
+    for block, blob in blocks_of(items, name, slice_items_of(job)):
         link.post(SupplyJob(job, block, blob))
         behind.append((block.hi, len(blob)))
         octets += len(blob)

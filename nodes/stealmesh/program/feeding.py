@@ -79,8 +79,10 @@ class Feeder:
         return block, None
 
 
-def blocks_of(items: Iterable[Any], name: str) -> Iterator[tuple[Block, bytes]]:
-    """The same blocks for a reader that has the time to wait for them."""
+def blocks_of(
+    items: Iterable[Any], name: str, slice_items: int | None = None
+) -> Iterator[tuple[Block, bytes]]:
+    """The same blocks for a reader that has the time to wait for them; none is in two slices."""
     fed, size = 0, 1
     source = iter(items)
     while block := list(itertools.islice(source, size)):
@@ -88,6 +90,8 @@ def blocks_of(items: Iterable[Any], name: str) -> Iterator[tuple[Block, bytes]]:
         yield Block(fed, fed + len(block), codec), blob
         fed += len(block)
         size = _next_size(size, len(block), len(blob), 0.0)
+        if slice_items is not None:
+            size = min(size, slice_items - fed % slice_items)
 
 
 def _next_size(size: int, items: int, octets: int, seconds: float) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
+
+from msgspec.structs import replace
 
 from stealmesh.functions import Shipped, Shipper
 from stealmesh.futures import Future
@@ -12,6 +14,7 @@ from stealmesh.program.durable import Job, supply
 from stealmesh.program.link import ProgramLink
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.events import LaunchJob
+from stealmesh_engine.slices import cut
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 
@@ -38,6 +41,7 @@ def launch(
     items: Iterable[Any],
     combine: Callable[[Any, Any], Any] | None,
     initial: Any,
+    slice_items: int,
 ) -> Job:
     """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
     shipped = shipper.ship(fn)
@@ -46,6 +50,8 @@ def launch(
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
     spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
+    size = len(items) if isinstance(items, Sized) else None
+    spec = replace(spec, job=cut(spec.job, size, slice_items))
     functions = [each.blob for each in (shipped, combiner) if each is not None]
     job = Job(link, spec.job, combine, initial)
     total = 0 if a_range is None else len(a_range)

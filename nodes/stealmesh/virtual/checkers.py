@@ -30,7 +30,7 @@ from stealmesh_engine.homes import HOMES
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.news import EVERYBODY_MAX
-from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.ids import JobId, LeaseId, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 
 if TYPE_CHECKING:
@@ -306,7 +306,11 @@ class Checkers:
 
     def still_holding(self, job: JobId) -> list[str]:
         """Nodes that still have something of this job."""
-        return [p.name for p in self.world.living() if job in p.core.holder.jobs]
+        return [
+            p.name
+            for p in self.world.living()
+            if any(whole_of(each) == job for each in p.core.holder.jobs)
+        ]
 
     def still_leased(self, job: JobId) -> list[str]:
         """Nodes that have work of this job, and not only its name."""

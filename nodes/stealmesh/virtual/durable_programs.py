@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from stealmesh.virtual.programs import Wish, watch, work_of
 from stealmesh.virtual.work import Work, block_blob
 from stealmesh_engine.effects import Accepted, JobGone, Results
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
+from stealmesh_engine.slices import cut, slice_items_of
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block
 
@@ -72,8 +75,19 @@ class Reader:
 class Launcher(Reader):
     """Submits a durable job and collects it, if it lives long enough."""
 
-    def __init__(self, world: World, client: Process, wish: Wish, *, collects: bool = True) -> None:
+    def __init__(
+        self,
+        world: World,
+        client: Process,
+        wish: Wish,
+        *,
+        collects: bool = True,
+        slice_items: int | None = None,
+    ) -> None:
         work = work_of(world, client, wish)
+        if slice_items is not None:
+            total = None if wish.fed else wish.items
+            work.spec = replace(work.spec, job=cut(work.spec.job, total, slice_items))
         super().__init__(world, client, work, attach=False)
         self.wish = wish
         self.collects = collects
@@ -115,6 +129,9 @@ class Launcher(Reader):
         if not self.owner.alive or self.done:
             return
         lo, hi = self._fed, min(self._fed + self.wish.block_items, self.wish.items)
+        slice_items = slice_items_of(self.job)
+        if slice_items is not None:
+            hi = min(hi, lo - lo % slice_items + slice_items)
         self._fed = hi
         closed = hi == self.wish.items
         if lo < hi:

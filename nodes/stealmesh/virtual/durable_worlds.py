@@ -20,6 +20,7 @@ from stealmesh.virtual.faults import Faults, Mixture, Seat
 from stealmesh.virtual.programs import Wish
 from stealmesh.virtual.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw
 from stealmesh.virtual.world import Process, World, told
+from stealmesh_protocol.ids import whole_of
 from stealmesh_protocol.messages import JobKind
 
 PATIENCE_SECONDS = 60.0
@@ -46,9 +47,11 @@ class DurablePlan:
     disks: bool
     repeats: bool
     """May something be run again that was credited for good?"""
+    slices: int = 0
+    """Into about so many slices each job is cut; 0: not at all."""
 
 
-def draw_durable(seed: int) -> DurablePlan:
+def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
     rng = Random(f"{seed}/durable")
     plan = draw(seed)
     disks = rng.random() < 0.8
@@ -74,7 +77,8 @@ def draw_durable(seed: int) -> DurablePlan:
     )
     plan.wishes = [(client, _durable_wish(rng, wish)) for client, wish in plan.wishes]
     returns = counts.keys() <= STOPS and disks and "full-stop" in counts
-    return DurablePlan(plan, disks, not returns)
+    slices = Random(f"{seed}/slices").randint(1, 6) if sliced else 0
+    return DurablePlan(plan, disks, not returns, slices)
 
 
 def _durable_wish(rng: Random, wish: Wish) -> Wish:
@@ -147,7 +151,9 @@ class DurableWorld:
         )
         self.faults.plan(plan.mixture, 0.0, plan.faults_until)
         for number, wish in plan.wishes:
-            launcher = Launcher(self.world, self.clients[number], wish)
+            slice_items = max(1, wish.items // drawn.slices) if drawn.slices else None
+            client = self.clients[number]
+            launcher = Launcher(self.world, client, wish, slice_items=slice_items)
             self.commissions.append(Commission(launcher, launcher))
         self.world.after(SWEEP_SECONDS, self._sweep)
 
@@ -230,13 +236,15 @@ class DurableWorld:
                     f"{p.name} term {lead.copy.reign.term} gathering {lead.gathering is not None} "
                     f"settled {lead.settled}/{lead.number} covered {lead.copy.covered.size}"
                     f"/{lead.copy.total} closed {lead.copy.closed} crowded {lead.crowded}"
-                    f" {self.world.checkers.account_of(reader.job, p)}"
+                    f" {self.world.checkers.account_of(job, p)}"
                     for p in self.world.living()
                     for job, lead in p.core.durable.homes.leads.items()
-                    if job == reader.job
+                    if whole_of(job) == reader.job
                 ]
                 keepers = [
-                    p.name for p in self.world.living() if reader.job in p.core.durable.homes.copies
+                    p.name
+                    for p in self.world.living()
+                    if any(whole_of(job) == reader.job for job in p.core.durable.homes.copies)
                 ]
                 found.append(
                     f"durable job {reader.work.number} is stuck at {reader.position} "
@@ -252,10 +260,14 @@ class DurableWorld:
                 if holding:
                     return f"{holding} still hold durable job {reader.work.number}, which is over"
                 leads = [
-                    p.name for p in self.world.living() if reader.job in p.core.durable.homes.leads
+                    (job, p.name)
+                    for p in self.world.living()
+                    for job in p.core.durable.homes.leads
+                    if whole_of(job) == reader.job
                 ]
-                if len(leads) > 1:
-                    return f"{leads} all lead durable job {reader.work.number}"
+                if len(leads) > len({job for job, _ in leads}):
+                    names = [name for _, name in leads]
+                    return f"{names} all lead durable job {reader.work.number}"
         return ""
 
     def story(self) -> list[str]:
@@ -269,9 +281,9 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False) -> Outcome:
+def run(seed: int, *, watch: bool = False, sliced: bool = False) -> Outcome:
     """Draw, run and judge one world with durable jobs."""
-    drawn = draw_durable(seed)
+    drawn = draw_durable(seed, sliced=sliced)
     outcome = Outcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
     begun = time.perf_counter()
     durable = DurableWorld(drawn)

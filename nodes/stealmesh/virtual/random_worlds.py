@@ -391,7 +391,7 @@ class RandomWorld:
     def _line(self, process: Process) -> str:
         """What a process holds and with whom it talks."""
         held = {
-            self.world.works[job].number: list(job_held.bags.leases)[:4]
+            self.world.work_behind(job)[0].number: list(job_held.bags.leases)[:4]
             for job, job_held in process.core.holder.jobs.items()
         }
         peers = process.core.links.peers.values()

@@ -102,16 +102,17 @@ class VirtualWorker:
         """Somebody kills the worker process; no item is to blame, but who could know that?"""
         chunk = self.running
         if chunk is not None:
-            killers = self.process.world.works[chunk.spec.job].killers
-            for item in range(chunk.lo, chunk.hi):
-                killers.setdefault(item, 0)
+            work, base = self.process.world.work_behind(chunk.spec.job)
+            for item in range(base + chunk.lo, base + chunk.hi):
+                work.killers.setdefault(item, 0)
         self._end(self.life, "killed by signal 9", True)
 
     # ------------------------------------------------------------ inside
 
     def _check_order(self, effect: RunChunk) -> None:
         world = self.process.world
-        check, work = world.checkers, world.works[effect.spec.job]
+        check = world.checkers
+        work, base = world.work_behind(effect.spec.job)
         check.that(effect.function == work.function, "worker", "was sent the wrong function")
         check.that(effect.combine == work.combine, "worker", "was sent the wrong combine")
         check.that(digest_of(effect.function) == effect.spec.function, "worker", "digest differs")
@@ -121,7 +122,7 @@ class VirtualWorker:
         upto = effect.lo
         for block, blob in effect.blocks:
             number, lo, hi = msgpack.decode(blob)
-            right = (number, lo, hi) == (work.number, block.lo, block.hi)
+            right = (number, lo, hi) == (work.number, base + block.lo, base + block.hi)
             check.that(right, "worker", f"the block at {block.lo} has other items")
             if block.lo <= upto:
                 upto = max(upto, block.hi)
@@ -133,7 +134,8 @@ class VirtualWorker:
 
     def _begin(self, chunk: RunChunk) -> None:
         world = self.process.world
-        work = world.works[chunk.spec.job]
+        work, base = world.work_behind(chunk.spec.job)
+        lo, hi = base + chunk.lo, base + chunk.hi
         self.running, self.since, self.sharing = chunk, world.now, False
         if chunk.spec.kind is JobKind.EXPLORE:
             items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]
@@ -143,17 +145,17 @@ class VirtualWorker:
             self._visit(self.life, work)
             return
         for item, times in work.killers.items():
-            if times and chunk.lo <= item < chunk.hi:
+            if times and lo <= item < hi:
                 work.killers[item] -= 1
-                seconds = work.seconds(chunk.lo, item + 1)
+                seconds = work.seconds(lo, item + 1)
                 if seconds < inf:
                     world.after(seconds, self._end, self.life, "killed by signal 11", True)
                     return
-        seconds = work.seconds(chunk.lo, chunk.hi)
+        seconds = work.seconds(lo, hi)
         if seconds < inf:
-            world.after(seconds, self._done, self.life, work, seconds)
+            world.after(seconds, self._done, self.life, work, base, seconds)
 
-    def _done(self, life: int, work: Work, seconds: float) -> None:
+    def _done(self, life: int, work: Work, base: int, seconds: float) -> None:
         chunk = self.running
         if life != self.life or chunk is None:
             return
@@ -161,7 +163,8 @@ class VirtualWorker:
         process = self.process
         process.items += chunk.hi - chunk.lo
         process.busy_seconds += seconds
-        blob, failed = work.result(chunk.lo, chunk.hi), work.failures(chunk.lo, chunk.hi)
+        lo, hi = base + chunk.lo, base + chunk.hi
+        blob, failed = work.result(lo, hi), work.failures(lo, hi)
         process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, seconds, failed))
         self._read(life)
 

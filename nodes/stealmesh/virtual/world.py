@@ -29,7 +29,7 @@ from stealmesh_engine.homes import supers_wanted, table_of
 from stealmesh_engine.links import SUPERS_IN_WELCOME
 from stealmesh_engine.membership import View
 from stealmesh_protocol import codec
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, slice_of, whole_of
 from stealmesh_protocol.messages import (
     Ack,
     Beat,
@@ -333,6 +333,11 @@ class World:
         self._hashing = hashing
         self._hash = hashlib.blake2b(digest_size=16)
         self._lines: list[str] = []
+
+    def work_behind(self, job: JobId) -> tuple[Work, int]:
+        """The work that this job, or slice of a job, is about; and which item its first one is."""
+        cut = slice_of(job)
+        return self.works[whole_of(job)], 0 if cut is None else cut[0] * cut[1]
 
     # ------------------------------------------------------------ time
 
