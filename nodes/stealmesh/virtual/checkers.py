@@ -328,7 +328,8 @@ class Checkers:
             seen = set(view.nodes())
             whole = view.knows_all() or len(alive) <= EVERYBODY_MAX
             missing = sorted(alive[i] for i in alive.keys() - seen) if whole else []
-            ghosts = sorted(view.members[i].name for i in seen - alive.keys())
+            # Not `seen - alive.keys()`, which looks at everybody alive for each node.
+            ghosts = sorted(view.members[i].name for i in seen.difference(alive))
             if missing or ghosts:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
             homes = node.core.life.observers
