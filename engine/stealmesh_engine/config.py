@@ -74,6 +74,11 @@ class Config:
     lifelines_max: int = 6
     """Fixed neighbours that remember a hungry node. More: faster spread, more leases outstanding."""
 
+    partition: str = "progress"
+    """What the lesser side of a cut does with its jobs. `progress`: everything that it can; after the
+    healing results count once, but work may have been done on both sides. `majority`: those with
+    fewer than half of the nodes that were there before lease nothing until the others are back, so
+    next to nothing is done twice; but if more than half really die, everything waits for them."""
     keepers: int = 3
     """Copies of a durable job, its home's included. Results count once two are held, so 3 survive
     any two deaths that are some seconds apart; more copies cost traffic, fewer safety."""
@@ -125,6 +130,11 @@ class Config:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.name in _CHOICES:
+                if value not in _CHOICES[field.name]:
+                    choices = " or ".join(_CHOICES[field.name])
+                    raise ValueError(f"{field.name} must be {choices}, not {value!r}")
+                continue
             least = 0 if field.name in _MAY_BE_ZERO else 1e-9
             if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
                 raise ValueError(f"{field.name} must be a number above {least:g}, not {value!r}")
@@ -154,6 +164,7 @@ class Config:
         )
 
 
+_CHOICES = {"partition": ("progress", "majority")}
 _MAY_BE_ZERO = frozenset(
     {"doubt_seconds", "stalled_lease_seconds", "prefetch_seconds_max", "steal_seconds_min"}
 )

@@ -294,6 +294,7 @@ class NodeCore:
         self.supernodes.tend(now)
         self._say_beats(now)
         self.durable.beat(now)
+        self.owner.mind_side(now)
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)

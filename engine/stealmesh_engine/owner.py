@@ -21,6 +21,7 @@ from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone
 from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
 from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Stale, Verdict
 from stealmesh_engine.links import Links
+from stealmesh_engine.side import Side
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import Digest, JobId, PeerId
 from stealmesh_protocol.messages import (
@@ -124,6 +125,7 @@ class Owner:
         """Jobs with free work that no reachable node could be given yet."""
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
+        self.side = Side(config, links)
         self._looked_at = 0
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
@@ -244,7 +246,8 @@ class Owner:
             self.story.tell(now, "split", message.job, part.lid, thief)
         if not given:
             return
-        if thief not in self.links.mute and self.links.view.is_alive(thief):
+        alive = thief not in self.links.mute and self.links.view.is_alive(thief)
+        if alive and not self.side.withholds(now):
             self._grant_all(job, thief, message.nonce, now)
         self._work_changed(job, now)
 
@@ -334,6 +337,7 @@ class Owner:
 
     def fence(self, holder: PeerId, now: float) -> None:
         """The holder is dead, gone or has forgotten us: what it held is free."""
+        self.side.lost(now)
         for job in list(self.jobs.values()):
             freed = job.ledger.fence(holder)
             if freed:
@@ -362,8 +366,16 @@ class Owner:
             for lent in job.ledger.leases.values():
                 lent.deadline += seconds
 
+    def mind_side(self, now: float) -> None:
+        """Are we on the lesser side of a cut (if that is to matter)?"""
+        if self.side.look(now):
+            self.story.tell(now, "leases nothing" if self.side.lesser else "leases again")
+        if self.side.lesser:
+            name = "beats-on-the-lesser-side"
+            self.counters[name] = self.counters.get(name, 0) + 1
+
     def place(self, now: float) -> None:
-        """Lease out what could not be leased before (a node came within reach)."""
+        """Lease out what could not be leased before (a node came within reach, a cut has healed)."""
         for job_id in list(self.unplaced):
             job = self.jobs.get(job_id)
             if job is None or job.done:
@@ -391,7 +403,7 @@ class Owner:
             self.unplaced[job.spec.job] = None
             return
         while job.ledger.has_free:
-            node = self._least_laden(job)
+            node = None if self.side.withholds(now) else self._least_laden(job)
             if node is None:
                 self.unplaced[job.spec.job] = None
                 return

@@ -60,7 +60,7 @@ def _checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, value in settings.items():
         if name not in known:
             raise ValueError(f"unknown setting {name!r} in {where}; known: {', '.join(known)}")
-        kind = int if known[name].type == "int" else float
+        kind = {"int": int, "str": str}.get(str(known[name].type), float)
         try:
             checked[name] = kind(value)
         except (TypeError, ValueError):

@@ -98,7 +98,7 @@ def durable_scene(
     disks: bool = True,
     settle_seconds: float = 2.0,
     commit_seconds: float = COMMIT_SECONDS,
-    **knobs: float,
+    **knobs: object,
 ) -> DurableScene:
     world = World(seed, config=replace(Config(), **knobs))  # type: ignore[arg-type]
     rng = Random(f"{seed}/disks")
