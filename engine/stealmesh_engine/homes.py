@@ -24,6 +24,8 @@ HOMES = 3
 OBSERVERS = 10
 LEAVES_A_SUPERNODE = 64
 TABLES_KEPT = 64
+RESERVES = 8
+"""So many more than are needed are remembered for each peer, in their order."""
 
 
 def supers_wanted(nodes: int) -> int:
@@ -52,6 +54,8 @@ class Table:
             self._added = [peer for peer in supers if peer not in before._all]
             self._removed = before._all - self._all
         self._found: dict[PeerId, tuple[PeerId, ...]] = {}
+        self._orders: dict[PeerId, tuple[PeerId, ...]] = {}
+        """The same and those who come next, so that after a death nobody has to be ranked anew."""
 
     def of(self, peer: PeerId) -> tuple[PeerId, ...]:
         """The homes of a leaf or client, the observers of a supernode; the first is the nearest."""
@@ -64,18 +68,32 @@ class Table:
         most = OBSERVERS if peer in self._all else HOMES
         if len(self.supers) <= most:
             return tuple(each for each in self.supers if each != peer)
+        order = self._inherited(peer, most)
+        if order is None:
+            others = [each for each in self.supers if each != peer]
+            order = tuple(ranked(peer, others)[: most + RESERVES])
+        self._orders[peer] = order
+        return order[:most]
+
+    def _inherited(self, peer: PeerId, most: int) -> tuple[PeerId, ...] | None:
+        """What follows from the table before: who is gone is left out, who came is put in if it ranks
+        before the last that we know of (what ranks behind that, nobody knows)."""
         before = self._before
-        if before is not None and (peer in before._all) == (peer in self._all):
-            known = before._found.get(peer)
-            if known is not None and len(known) == most and self._removed.isdisjoint(known):
-                if not self._added:
-                    return known
-                candidates = [*known, *(each for each in self._added if each != peer)]
-                return tuple(ranked(peer, candidates)[:most])
-        others = [each for each in self.supers if each != peer]
-        weights = [(weight(peer, each), each) for each in others]
-        weights.sort(reverse=True)
-        return tuple(each for _, each in weights[:most])
+        if before is None or (peer in before._all) != (peer in self._all):
+            return None
+        known = before._orders.get(peer)
+        if known is None:
+            return None
+        if not self._removed.isdisjoint(known):
+            known = tuple(each for each in known if each not in self._removed)
+        if len(known) < most:
+            return None
+        if self._added:
+            last = weight(peer, known[-1]), known[-1]
+            come = [e for e in self._added if e != peer and (weight(peer, e), e) > last]
+            if come:
+                return tuple(ranked(peer, [*known, *come])[: most + RESERVES])
+        return known
 
 
 _tables: OrderedDict[tuple[PeerId, ...], Table] = OrderedDict()
