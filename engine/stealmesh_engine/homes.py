@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from stealmesh_engine.rendezvous import ranked, weight
+from stealmesh_engine.rendezvous import weight
 from stealmesh_protocol.ids import PeerId
 
 HOMES = 3
@@ -54,7 +54,7 @@ class Table:
             self._added = [peer for peer in supers if peer not in before._all]
             self._removed = before._all - self._all
         self._found: dict[PeerId, tuple[PeerId, ...]] = {}
-        self._orders: dict[PeerId, tuple[PeerId, ...]] = {}
+        self._orders: dict[PeerId, list[tuple[bytes, PeerId]]] = {}
         """The same and those who come next, so that after a death nobody has to be ranked anew."""
 
     def of(self, peer: PeerId) -> tuple[PeerId, ...]:
@@ -70,12 +70,13 @@ class Table:
             return tuple(each for each in self.supers if each != peer)
         order = self._inherited(peer, most)
         if order is None:
-            others = [each for each in self.supers if each != peer]
-            order = tuple(ranked(peer, others)[: most + RESERVES])
+            order = [(weight(peer, each), each) for each in self.supers if each != peer]
+            order.sort(reverse=True)
+            del order[most + RESERVES :]
         self._orders[peer] = order
-        return order[:most]
+        return tuple(each for _, each in order[:most])
 
-    def _inherited(self, peer: PeerId, most: int) -> tuple[PeerId, ...] | None:
+    def _inherited(self, peer: PeerId, most: int) -> list[tuple[bytes, PeerId]] | None:
         """What follows from the table before: who is gone is left out, who came is put in if it ranks
         before the last that we know of (what ranks behind that, nobody knows)."""
         before = self._before
@@ -84,15 +85,14 @@ class Table:
         known = before._orders.get(peer)
         if known is None:
             return None
-        if not self._removed.isdisjoint(known):
-            known = tuple(each for each in known if each not in self._removed)
+        if self._removed:
+            known = [each for each in known if each[1] not in self._removed]
         if len(known) < most:
             return None
-        if self._added:
-            last = weight(peer, known[-1]), known[-1]
-            come = [e for e in self._added if e != peer and (weight(peer, e), e) > last]
-            if come:
-                return tuple(ranked(peer, [*known, *come])[: most + RESERVES])
+        come = [(weight(peer, each), each) for each in self._added if each != peer]
+        come = [each for each in come if each > known[-1]]
+        if come:
+            known = sorted([*known, *come], reverse=True)[: most + RESERVES]
         return known
 
 
