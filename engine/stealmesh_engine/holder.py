@@ -24,7 +24,7 @@ from stealmesh_engine.links import Links
 from stealmesh_engine.shipped import ShippedFunctions
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
-from stealmesh_engine.workers import Chunk, Slot, Slots
+from stealmesh_engine.workers import PATROL_SECONDS, Chunk, Slot, Slots
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
     Claim,
@@ -51,8 +51,6 @@ JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
 """Leases and results in one claim."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
-PATROL_SECONDS = 0.05
-OVERRUN_FACTOR = 4.0
 FUNCTION_PATIENCE_SECONDS = 0.25
 
 
@@ -420,7 +418,7 @@ class Holder:
             if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
                 chunk.timed_out = True
                 self._stop(slot.worker, "the task ran longer than its timeout", blame=False)
-            elif slot.queued is not None and not slot.retracting and self._overrun(chunk, now):
+            elif slot.queued is not None and not slot.retracting and chunk.is_overdue(now):
                 slot.retracting = True
                 self.effects.append(Retract(slot.worker))
         self._plan_patrol(now)
@@ -669,13 +667,8 @@ class Holder:
             chunk is not None
             and chunk.expected_seconds is not None
             and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
-            and not self._overrun(chunk, now)
+            and not chunk.is_overdue(now)
         )
-
-    def _overrun(self, chunk: Chunk, now: float) -> bool:
-        """Has it run much longer than was expected?"""
-        limit = max(OVERRUN_FACTOR * (chunk.expected_seconds or 0.0), PATROL_SECONDS)
-        return now - chunk.started > limit
 
     def _plan_patrol(self, now: float) -> None:
         times = [

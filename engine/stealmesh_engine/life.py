@@ -43,6 +43,8 @@ from stealmesh_protocol.messages import Ack, Around, Beat, Finding, Member, Peer
 from stealmesh_protocol.messages import View as ViewMessage
 
 DOUBT_SHARE = 0.5
+MANY = 512
+SETTLE_SECONDS = 0.2
 SHUN_SECONDS = 5.0
 REDIAL_SECONDS = 2.0
 VOTE_SECONDS = 2.0
@@ -131,6 +133,14 @@ class Life:
             view.untell()
         self._choose_observers(now)
         self._take_charges(now)
+
+    def _settle_soon(self, now: float) -> None:
+        """At once, or, among very many, a moment after the last time: after a catastrophe supernodes come
+        and go by the hundred, and each time there is a look at everybody."""
+        if len(self.view.nodes()) <= MANY or now >= self.settled_at + SETTLE_SECONDS:
+            self.settle(now)
+        elif self._settled != self.view.supers_changes:
+            self.plan_look(self.settled_at + SETTLE_SECONDS)
 
     def tend(self, now: float) -> None:
         """Once a beat: see to it that we are linked with those who matter."""
@@ -349,6 +359,7 @@ class Life:
 
     def look(self, now: float) -> None:
         """Who has been silent for too long?"""
+        self.settle(now)
         found = self.detector.look(now)
         for peer in found.suspects:
             if peer in self.charges:
@@ -555,7 +566,7 @@ class Life:
         self._over(peer, now)
         if why == "gone" or not self.links.is_ready(peer):
             self.forget(peer)
-        self.settle(now)
+        self._settle_soon(now)
 
     def left(self, peer: PeerId, now: float) -> None:
         """It said goodbye."""
@@ -564,7 +575,7 @@ class Life:
             self.news.tell(record, now)
         self._over(peer, now)
         self.forget(peer)
-        self.settle(now)
+        self._settle_soon(now)
 
     def forget(self, peer: PeerId) -> None:
         self.news.forget(peer)
@@ -589,7 +600,7 @@ class Life:
         all of them: when forty supernodes die, each of forty tables would be one of ten thousand."""
         for record in records:
             self._learn(record, now, source)
-        self.settle(now)
+        self._settle_soon(now)
 
     def _learn(self, record: Member, now: float, source: PeerId) -> None:
         view = self.view

@@ -174,7 +174,7 @@ class Slices:
             part = whole.slices[reading]
             self.patron.fetch(FetchResults(part.job, event.lo % whole.size, event.want), now)
             if part.gone:
-                self._show(whole, reading)
+                self._show(whole)
 
     def abolish(self, event: AbolishJob, now: float) -> None:
         whole = self.wholes.get(event.job)
@@ -222,9 +222,9 @@ class Slices:
             self._follow(whole, now)
         base = number * whole.size
         results = [_shifted(kept, base) for kept in effect.results]
-        if results:
+        if results and base + effect.lo == whole.lo:  # else a former reader asked for them
             whole.lo = results[-1].hi
-        self._show(whole, number, base + effect.lo, results, effect.blobs)
+        self._show(whole, base + effect.lo, results, effect.blobs)
 
     def _gone(self, whole: Whole, number: int, effect: fx.JobGone) -> None:
         part = whole.slices[number]
@@ -237,12 +237,11 @@ class Slices:
         # It was there, or the slice before it would not be full; how much was in it nobody can say.
         part.line = replace(part.line or replace(known[0], total=whole.size, done=0), state="lost")
         part.missing = [(0, part.line.total)]
-        self._show(whole, number)
+        self._show(whole)
 
     def _show(
         self,
         whole: Whole,
-        number: int,
         lo: int | None = None,
         results: list[Kept] | None = None,
         blobs: list[bytes] | None = None,

@@ -113,10 +113,19 @@ class Thief:
             self.asking = None
 
 
-def share_of(bags: Bags, *, sharers: int, nodes: int, config: Config, tried: bool = True) -> int:
+def share_of(
+    bags: Bags,
+    *,
+    sharers: int,
+    nodes: int,
+    config: Config,
+    tried: bool = True,
+    busy: bool = False,
+) -> int:
     """How many of the untouched items to give to one of `sharers` hungry thieves; 0: not worth it.
 
-    Known cost: an equal share with the victim itself, if that is worth the journey. Unknown
+    Known cost: an equal share with the victim itself, if that is worth the journey; what is not, but
+    would wait for workers that are `busy` with something long, goes whole. Unknown
     cost: 1/(2 nodes) of it, as the first report will soon tell; but an equal share of what our
     own workers have not even `tried`, having better things to do.
     """
@@ -128,5 +137,5 @@ def share_of(bags: Bags, *, sharers: int, nodes: int, config: Config, tried: boo
     if not bags.cost.known and tried:
         return max(1, queued // (2 * nodes))
     if bags.cost.known and bags.queued_seconds < config.steal_seconds_min:
-        return 0
+        return queued if busy else 0
     return max(1, queued - queued // (sharers + 1) if sharers == 1 else queued // (sharers + 1))

@@ -186,7 +186,14 @@ class Trade:
             return False
         nodes = max(2, self.view.size)
         tried = any(chunk.job == held.spec.job for chunk in self.holder.slots.running())
-        items = share_of(held.bags, sharers=sharers, nodes=nodes, config=self.config, tried=tried)
+        items = share_of(
+            held.bags,
+            sharers=sharers,
+            nodes=nodes,
+            config=self.config,
+            tried=tried,
+            busy=not self.holder.slots.soon_free(now),
+        )
         if not items:
             return False
         parts = self.holder.give(held, items)

@@ -11,6 +11,10 @@ from dataclasses import dataclass, field
 
 from stealmesh_protocol.ids import JobId, LeaseId
 
+PATROL_SECONDS = 0.05
+"""How long a worker may be busy with something else before what waits for it counts as waiting."""
+OVERRUN_FACTOR = 4.0
+
 
 @dataclass(slots=True)
 class Chunk:
@@ -30,6 +34,16 @@ class Chunk:
     timed_out: bool = False
     void: bool = False
     """Its lease is gone: whatever comes of it is dropped."""
+
+    def is_overdue(self, now: float) -> bool:
+        """Has it run much longer than was expected?"""
+        limit = max(OVERRUN_FACTOR * (self.expected_seconds or 0.0), PATROL_SECONDS)
+        return now - self.started > limit
+
+    def ends_soon(self, now: float) -> bool:
+        """As far as anybody can say."""
+        ends = self.started + (self.expected_seconds or 0.0)
+        return not self.is_overdue(now) and ends <= now + PATROL_SECONDS
 
 
 @dataclass(slots=True)
@@ -75,6 +89,12 @@ class Slots:
             for chunk in (slot.running, slot.queued)
             if chunk is not None
         ]
+
+    def soon_free(self, now: float) -> bool:
+        """Is one of them free, or about to be?"""
+        return any(
+            slot.running is None or slot.running.ends_soon(now) for slot in self.by_worker.values()
+        )
 
     def finished(self, slot: Slot, number: int, now: float) -> Chunk | None:
         """The worker is done with its running chunk; the queued one runs now."""

@@ -185,19 +185,22 @@ class Driver:
             if self._restart_due(now):
                 events += self.pool.collect(now)  # type: ignore[union-attr]
             if due is None or due <= now:
-                self._look_again(now)
+                self._look_again(now, events)
                 self._read_all(events)
                 events.append(Tick())
                 if self.pool is not None and self.pool.broken:
                     self.program.workers_broken(self.pool.broken)
             return self._step(events)
 
-    def _look_again(self, now: float) -> None:
-        """Now and then, look at sockets that have not asked for it."""
+    def _look_again(self, now: float, events: list[Event]) -> None:
+        """Now and then, look at sockets and workers that have not asked for it: one that was overlooked
+        once may have nothing else to say, and its item would be with nobody for ever."""
         if now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_SECONDS
             self.transport.look_again()
             self._posted.extend(self.transport.settle())
+            if self.pool is not None:
+                events += self.pool.collect(now)
 
     def _restart_due(self, now: float) -> bool:
         restart_at = None if self.pool is None else self.pool.next_deadline()

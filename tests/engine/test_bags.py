@@ -255,6 +255,15 @@ def test_shares(
     assert share_of(bags, sharers=sharers, nodes=nodes, config=Config()) == share
 
 
+def test_what_waits_for_workers_that_are_busy_for_long_is_given_however_little() -> None:
+    bags = IndexedBags(RANGE)
+    bags.cost.seconds_per_item = 0.0001
+    bags.receive(Lease(granted_lease(1), 0, 10))
+    assert share_of(bags, sharers=2, nodes=2, config=Config(), busy=True) == 10
+    bags.receive(Lease(granted_lease(2), 10, 1010))
+    assert share_of(bags, sharers=1, nodes=2, config=Config(), busy=True) == 505
+
+
 def test_half_of_the_waiting_items_of_an_explore_job() -> None:
     assert share_of(explore(3, 4, 5), sharers=1, nodes=2, config=Config()) == 6
     assert share_of(explore(1), sharers=1, nodes=2, config=Config()) == 1

@@ -256,6 +256,19 @@ def test_reading_again_from_the_start() -> None:
     assert [home.fetched_upto for home in program.homes] == [8, 8, 1]
 
 
+def test_what_a_former_reader_asked_for_does_not_move_the_next_one() -> None:
+    program = Program(step=1, total=20)
+    program.launch()
+    program.position = 17
+    program.fetch()
+    program.position = 0
+    program.fetch()
+    program.patron.answer(program.homes[2])
+    assert program.slices.wholes[WHOLE].lo == 0
+    list(program.collect())
+    assert program.position == 0
+
+
 def test_a_lost_slice_is_named_where_it_is_missed() -> None:
     program = Program(step=1, total=20)
     program.launch()

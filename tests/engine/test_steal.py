@@ -82,10 +82,15 @@ def test_work_that_is_not_worth_the_journey_stays() -> None:
     wire, client, nodes = ring(1)
     job = client.open(300)
     nodes[0].finish(seconds=0.00001)
-    wire.add("thief", seeds=[nodes[0].endpoint])
-    wire.advance(1.0)
+    thief = wire.add("thief", seeds=[nodes[0].endpoint])
+    wire.until(lambda: bool(wire.take(Nothing)))
     assert wire.take(Split) == []
-    assert nodes[0].core.holder.jobs[job].bags.queued_items > 0
+    waiting = nodes[0].core.holder.jobs[job].bags.queued_items
+    assert waiting > 0
+    # ... unless it would have to wait: a quick job must not end with somebody else's slow item.
+    wire.until(lambda: thief.running() is not None)
+    (split,) = wire.take(Split)
+    assert sum(part.hi - part.lo for part in split.parts) == waiting
 
 
 def test_a_thief_that_finds_nothing_leaves_its_name_and_falls_silent() -> None:
