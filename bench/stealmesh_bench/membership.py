@@ -12,10 +12,12 @@ import gc
 import json
 import sys
 import time
+from dataclasses import replace
 
 from stealmesh.virtual import membership_scale as scale
+from stealmesh_engine.config import Config
 
-PARTS = ("silent", "process", "pauses", "load", "bootstrap", "restart", "catastrophe")
+PARTS = ("silent", "process", "pauses", "load", "bootstrap", "herd", "restart", "catastrophe")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +28,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--kills", type=int, default=30, help="at most a quarter of the nodes")
     parser.add_argument("--node-hours", type=float, default=5.0, help="of pauses")
+    parser.add_argument("--newcomers", type=int, default=200, help="of a herd")
+    parser.add_argument(
+        "--attach", type=float, default=Config().attach_a_second,
+        help="newcomers that a supernode lets in each second",
+    )  # fmt: skip
     parser.add_argument(
         "--workers", type=int, default=0, help="of each node (idle ones look for work)"
     )
@@ -69,6 +76,10 @@ def measure(part: str, nodes: int, options: argparse.Namespace) -> dict[str, flo
         }  # fmt: skip
     if part == "bootstrap":
         return {"agreed_s": scale.bootstrap(nodes, seed=seed)}
+    if part == "herd":
+        config = replace(Config(), attach_a_second=options.attach)
+        agreed, unread, supers = scale.herd(nodes, options.newcomers, seed=seed, config=config)
+        return {"agreed_s": agreed, "unread_s": unread, "supernodes": supers}
     if part == "restart":
         return {"agreed_s": scale.restart(nodes, seed=seed)}
     restored, agreed = scale.catastrophe(nodes, seed=seed)

@@ -99,6 +99,9 @@ def _kinds(*classes: type[Message]) -> Kinds:
 INTRODUCTIONS = _kinds(Hello, Welcome, Refused)
 TALK: Kinds = frozenset(MESSAGES) - INTRODUCTIONS
 """Everything that is said once both sides know each other (BYE ends it)."""
+ON_THE_SPOT = _kinds(Hello, StatusGet)
+"""Requests that are answered on their own link, or not at all: whoever has gone while his request lay
+unread has given up, and is not served. Else a herd costs most when there is the least to spare."""
 
 TABLE: dict[tuple[LinkState, Direction], Kinds] = {
     (LinkState.CONNECTING, Direction.SAID): _kinds(Hello),

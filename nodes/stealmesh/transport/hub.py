@@ -66,8 +66,9 @@ from stealmesh.transport.sockets import (
 from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
+from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
-from stealmesh_protocol.messages import Bye, Hello, Message, StatusGet, Taken
+from stealmesh_protocol.messages import Bye, Message, Taken
 
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
@@ -82,9 +83,6 @@ RETRY_SECONDS_MAX = 0.1
 
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
-_ONLY_HERE = (Hello, StatusGet)
-"""Requests that are answered on their own link, or not at all: whoever has gone while his request lay
-unread has given up, and is not served. Else a herd costs most when there is the least to spare."""
 _OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
 _DIAL_REFUSALS = {
     errno.EMFILE: _OUT_OF_FILES,
@@ -443,7 +441,7 @@ class Transport:
             return
         self.traffic.heard[heard.message.TAG] += 1
         self.traffic.heard_octets[heard.message.TAG] += heard.octets
-        if type(heard.message) in _ONLY_HERE and self._has_gone(link, events):
+        if heard.message.TAG in ON_THE_SPOT and self._has_gone(link, events):
             self.counts["dropped:asked-and-gone"] += 1
         elif type(heard.message) is Taken:
             link.window.heard(heard.message.octets, time.monotonic())

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from stealmesh.virtual.world import Process, World
+from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
 from stealmesh_engine.homes import supers_wanted
@@ -22,6 +22,7 @@ from stealmesh_protocol.messages import Role
 SETTLE_SECONDS = 4.0
 LOOK_SECONDS = 0.02
 SEEDS = 3
+HERD_TIMES = 20
 
 
 @dataclass(slots=True)
@@ -205,6 +206,34 @@ def bootstrap(nodes: int, *, seed: int = 1, within: float = 30.0) -> float:
     for number in range(1, nodes):
         world.node(f"n{number}", seeds=["tcp://n0:7077"], workers=0)
     return until(world, lambda: not world.checkers.disagreement(), within)
+
+
+def herd(
+    nodes: int, newcomers: int, *, seed: int = 1, within: float = 60.0, config: Config | None = None
+) -> tuple[float, float, int]:
+    """So many start at one instant and know one supernode each, where introductions cost HERD_TIMES
+    as much as usual: seconds until all agree; for how long something lay unread at a supernode of
+    the mesh to which they come; how many supernodes there are in the end."""
+    world, members = mesh(nodes, seed=seed, config=config)
+    usual = Toil()
+    world.toil = Toil(
+        hello_seconds=HERD_TIMES * usual.hello_seconds,
+        taken_at_once=usual.taken_at_once // HERD_TIMES,
+        taken_before_time=usual.taken_before_time // HERD_TIMES,
+    )
+    doors = [p for p in members if is_super(p)]
+    for number in range(newcomers):
+        door = doors[number % len(doors)].member.endpoints[0]
+        world.node(f"late{number}", seeds=[door], workers=0)
+    unread = 0.0
+
+    def are_in() -> bool:
+        nonlocal unread
+        unread = max(unread, *(door.unread_seconds() for door in doors))
+        return not world.checkers.disagreement()
+
+    took = until(world, are_in, within)
+    return took, unread, sum(is_super(p) for p in world.living())
 
 
 def restart(nodes: int, *, seed: int = 1, within: float = 30.0) -> float:

@@ -24,11 +24,12 @@ from stealmesh.virtual.workers import VirtualWorker
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkId, Tick
+from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkDown, LinkId, Tick
 from stealmesh_engine.homes import supers_wanted, table_of
 from stealmesh_engine.links import SUPERS_IN_WELCOME
 from stealmesh_engine.membership import View
 from stealmesh_protocol import codec
+from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, slice_of, whole_of
 from stealmesh_protocol.messages import (
     Ack,
@@ -109,6 +110,8 @@ class Process:
         self._busy_until = 0.0
         self.toiled_seconds = 0.0
         """How long its loop has been at work."""
+        self.asked_and_gone = 0
+        """Requests that were not served, for nobody waited for the answer any more."""
 
     def next_accepted(self) -> LinkId:
         self._accepted += 2
@@ -173,6 +176,7 @@ class Process:
 
     def _take(self, events: list[Event], toil: Toil, is_due: bool) -> list[Event]:
         """As much as is read at once; the rest stays where it is while we are busy with that."""
+        events = self._still_asked(events)
         count = toil.taken_before_time if is_due else toil.taken_at_once
         taken, self.inbox = events[:count], events[count:]
         seconds = toil.of(taken)
@@ -182,6 +186,26 @@ class Process:
             self._awake_at = self._busy_until
             self.world.at(self._awake_at, self._turn)
         return taken
+
+    def unread_seconds(self) -> float:
+        """How long it takes until what arrives now is read."""
+        toil, busy = self.world.toil, self._busy_until - self.world.now
+        return max(0.0, busy) + (0.0 if toil is None else toil.of(self.inbox))
+
+    def _still_asked(self, events: list[Event]) -> list[Event]:
+        """As in the real transport: who has gone while its request lay unread is not served."""
+        gone = {event.link for event in events if type(event) is LinkDown}
+        if not gone:
+            return events
+        kept = [
+            event
+            for event in events
+            if not (
+                type(event) is Heard and event.message.TAG in ON_THE_SPOT and event.link in gone
+            )
+        ]
+        self.asked_and_gone += len(events) - len(kept)
+        return kept
 
     def _step(self, events: list[Event]) -> None:
         world = self.world

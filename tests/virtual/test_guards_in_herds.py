@@ -1,0 +1,104 @@
+"""Guards against herds: with each of them taken away, the herd does what it did to Skype.
+
+Every newcomer knows one address, as after a mass restart with all caches wiped. An introduction costs
+the one who is asked more than it does on an idle machine (`Toil.hello_seconds`), and he reads as many
+fewer at once: so a herd that a test can afford weighs as much as one of twenty thousand.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh.virtual.membership_scale import is_super, mesh, until
+from stealmesh.virtual.world import Process, Toil, World
+from stealmesh_engine import links
+from stealmesh_engine.links import Links
+
+with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
+
+BASE = 16
+"""Nodes of the mesh to which the herd comes."""
+
+
+def burdened(times: int) -> Toil:
+    """Introductions cost so many times as much."""
+    usual = Toil()
+    return Toil(
+        hello_seconds=times * usual.hello_seconds,
+        taken_at_once=max(1, 2 * usual.taken_at_once // times),
+        taken_before_time=max(1, usual.taken_before_time // times),
+    )
+
+
+def herd(world: World, size: int, door: Process) -> list[Process]:
+    """So many start at one instant, and all knock at one door."""
+    at = door.member.endpoints[0]
+    return [world.node(f"late{number}", seeds=[at], workers=0) for number in range(size)]
+
+
+def are_in(newcomers: list[Process]) -> int:
+    return sum(each.core.links.joined for each in newcomers)
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+def who_has_gone_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Process, "_still_asked", lambda self, events: events)
+
+
+@with_and_without
+def test_who_has_given_up_is_not_served(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the door is so busy with those who have gone that those who wait go, too, and come back, as
+    long as one looks: a service that was in vain is what keeps the herd out."""
+    if not guarded:
+        who_has_gone_is_served(monkeypatch)
+    world, members = mesh(BASE)
+    world.toil = burdened(133)
+    newcomers = herd(world, 160, next(p for p in members if not is_super(p)))
+
+    def all_are_in() -> bool:
+        return are_in(newcomers) == len(newcomers) and not world.checkers.disagreement()
+
+    took = until(world, all_are_in, 22.0)
+    assert (took < 16.0) is guarded, f"{are_in(newcomers)} of {len(newcomers)} are in"
+    assert (are_in(newcomers) == len(newcomers)) is guarded
+    if guarded:
+        assert sum(p.asked_and_gone for p in members) > 100, "or else this was no herd"
+
+
+# ---------------------------------------------------------------- jitter
+
+
+def all_redial_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As libzmq does by itself: 50, 100, 200 … milliseconds to the letter."""
+
+    def jitter(self: Links, attempts: int) -> float:
+        seconds: float = links.BACKOFF_SECONDS_MIN * 2.0 ** min(attempts, 16)
+        return min(seconds, self.config.dial_backoff_seconds_max)
+
+    monkeypatch.setattr(Links, "_jitter", jitter)
+
+
+@with_and_without
+def test_a_door_that_opens_again_is_not_run_over(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was away for a while; without jitter all who have waited for it knock in the same instant,
+    and what its homes say to it waits behind them."""
+    if not guarded:
+        all_redial_in_step(monkeypatch)
+    world, members = mesh(BASE)
+    door, other = (next(p for p in members if is_super(p) is what) for what in (False, True))
+    world.crash(door)
+    world.toil = burdened(24)
+    newcomers = herd(world, 120, door)
+    world.run(world.now + 10.0)
+    door = world.restart(door, seeds=[other.member.endpoints[0]])
+    unread = 0.0
+    limit = world.now + 10.0
+    while are_in(newcomers) < len(newcomers):
+        assert world.now < limit
+        world.run(world.now + 0.02)
+        unread = max(unread, door.unread_seconds())
+    assert (unread < 0.25) is guarded, f"what was said to it lay unread for {unread:.2f} s"
