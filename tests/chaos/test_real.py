@@ -126,6 +126,13 @@ def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None
     assert report.lost == 0
 
 
+def test_what_a_worker_is_at_can_be_told() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert "State:" in real.doing(child.pid)
+    child.communicate(b"\n")
+    assert "is not there" in real.doing(child.pid)
+
+
 def test_what_cannot_be_played_is_wrong_usage() -> None:
     for words in (
         ["--job", "no.such:thing"],

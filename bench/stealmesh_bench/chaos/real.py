@@ -90,6 +90,18 @@ def stage_for(scenario: Scenario) -> type[Stage]:
     return DurableStage
 
 
+def doing(pid: int) -> str:
+    """What a process is at, as the kernel knows it: is a worker asleep in a task, waiting for an order,
+    or dead?"""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+        waits_in = Path(f"/proc/{pid}/wchan").read_text(encoding="ascii")
+    except OSError as error:
+        return f"is not there ({error.strerror})"
+    state = next(line for line in status.splitlines() if line.startswith("State:"))
+    return f"{state}, waits in {waits_in or 'nothing'}"
+
+
 class Stage:
     """One mesh with a program on it and a timetable for it."""
 
@@ -186,7 +198,9 @@ class Stage:
         status = mesh.status()
         notes += [f"job {job}" for job in status["jobs"]]
         keep = ("id", "name", "role", "state", "queued_seconds", "executed", "workers")
-        notes += [str({name: node.get(name) for name in keep}) for node in status["nodes"]]
+        for node in status["nodes"]:
+            notes.append(str({name: node.get(name) for name in keep}))
+            notes += [f"its worker {pid} {doing(pid)}" for pid in node.get("worker_pids", [])]
         if ledger is not None:
             missing = ledger.missing()
             began = executions(self.log)
