@@ -10,7 +10,7 @@ import pytest
 from stealmesh_bench.chaos import plot
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.eyes import BORN, DEAD, LEFT, Glimpse
-from stealmesh_bench.chaos.figures import Durations, Goodput
+from stealmesh_bench.chaos.figures import Durations, Goodput, Lack
 from stealmesh_bench.chaos.ledger import Ledger, answer, executions
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import Measured, Report, together
@@ -229,3 +229,16 @@ def test_another_kind_of_picture_is_refused_with_the_remedy(tmp_path: Path) -> N
         plot.check(str(tmp_path / "a.png"))
     with pytest.raises(plot.CannotDraw, match="directory"):
         plot.check(str(tmp_path / "none" / "a.svg"))
+
+
+def test_each_lack_counts_from_its_own_beginning() -> None:
+    lack = Lack(13.0)
+    assert lack.seconds is None
+    for now, enough in ((13.1, False), (14.0, True), (31.0, False)):
+        lack.look(now, enough=enough)
+    assert lack.seconds is None, "it still lasts"
+    lack.look(33.0, enough=True)
+    assert lack.seconds == 2.0
+    never = Lack(3.0)
+    never.look(3.1, enough=True)
+    assert never.seconds == 0.0

@@ -89,3 +89,28 @@ def median(values: Sequence[float]) -> float:
 
 
 __all__ = ["Durations", "Goodput", "median"]
+
+
+class Lack:
+    """The longest time for which there was too little of something, looked at again and again.
+
+    Who is back a second time may make it too little once more: each lack counts from its own beginning.
+    """
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self._lacking_since: float | None = None
+        self._longest: float | None = None
+
+    def look(self, now: float, *, enough: bool) -> None:
+        if not enough:
+            if self._lacking_since is None:
+                self._lacking_since = self._since if self._longest is None else now
+            return
+        lasted = 0.0 if self._lacking_since is None else now - self._lacking_since
+        self._longest, self._lacking_since = max(self._longest or 0.0, lasted), None
+
+    @property
+    def seconds(self) -> float | None:
+        """None while it lasts, or if nobody looked."""
+        return self._longest if self._lacking_since is None else None

@@ -23,6 +23,7 @@ AFTERWARDS_SECONDS = 7.0
 MEAN_LIFE_SECONDS = 4.0
 KILLERS_RESTART_SECONDS = 0.3
 PARTITION_SECONDS = 10.0
+HEALED_SECONDS = 16.0
 FULL_STOP_WORK_SECONDS = 15.0
 SKYPE_BOUNDS = Bounds(
     recovered_90_seconds=5.0,
@@ -140,19 +141,22 @@ def _pauses(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _partition(wanted: Wanted, rng: Random) -> Scenario:
-    """Two halves that cannot hear each other; the program is in one of them."""
+    """Two halves that cannot hear each other; the program is in one of them. With `--seconds` the cut
+    lasts for all but the first and the last of them."""
     numbers = list(range(wanted.nodes))
     rng.shuffle(numbers)
     left = (CLIENT, *sorted(numbers[: wanted.nodes // 2]))
     right = tuple(sorted(numbers[wanted.nodes // 2 :]))
+    between = (wanted.seconds or 0.0) - wanted.calm_seconds - HEALED_SECONDS
+    lasts = max(PARTITION_SECONDS, between)
     faults = (
-        Fault(wanted.calm_seconds, "cut", left, seconds=PARTITION_SECONDS, others=right),
-        Fault(wanted.calm_seconds, "cut", right, seconds=PARTITION_SECONDS, others=left),
+        Fault(wanted.calm_seconds, "cut", left, seconds=lasts, others=right),
+        Fault(wanted.calm_seconds, "cut", right, seconds=lasts, others=left),
     )
-    healed = wanted.calm_seconds + PARTITION_SECONDS
+    healed = wanted.calm_seconds + lasts
     bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
     return Scenario(
-        "partition", wanted.seed, wanted.nodes, faults, wanted.seconds or healed + 16.0, bounds,
+        "partition", wanted.seed, wanted.nodes, faults, wanted.seconds or healed + HEALED_SECONDS, bounds,
         healed, healed,
     )  # fmt: skip
 

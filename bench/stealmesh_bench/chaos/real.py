@@ -27,6 +27,7 @@ from stealmesh import Mesh
 from stealmesh.security import MeshKey
 from stealmesh_bench.chaos import eyes, jobs, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
+from stealmesh_bench.chaos.figures import Lack
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.report import Measured, Report
 from stealmesh_bench.chaos.scenario import (
@@ -418,15 +419,17 @@ class Stage:
 
     def _look_for_supernodes(self) -> None:
         since = self.scenario.recovery_from
-        while since is not None and not self.over.wait(LOOK_SECONDS):
-            if self.mesh is None or self.account.now() < since + self.account.lag_seconds:
+        if since is None:
+            return
+        lack = Lack(since)
+        while not self.over.wait(LOOK_SECONDS):
+            now = self.account.now() - self.account.lag_seconds
+            if self.mesh is None or now < since:
                 continue
-            if self._supers(self.mesh) < supers_wanted(len(self.seats.living())):
-                self.report.supernodes_restored_s = None
-            elif self.report.supernodes_restored_s is None:
-                self.report.supernodes_restored_s = round(
-                    self.account.now() - since - self.account.lag_seconds, 2
-                )
+            enough = self._supers(self.mesh) >= supers_wanted(len(self.seats.living()))
+            lack.look(now, enough=enough)
+            lacked = lack.seconds
+            self.report.supernodes_restored_s = None if lacked is None else round(lacked, 2)
 
     def _sample(self) -> None:
         """The memory of who is left alone."""

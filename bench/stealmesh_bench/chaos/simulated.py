@@ -21,7 +21,7 @@ from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
-from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput
+from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput, Lack
 from stealmesh_bench.chaos.report import Measured, Report
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
@@ -209,7 +209,7 @@ class Stage:
         self.program: Program | None = None
         self.client: Process | None = None
         self.rival: Process | None = None
-        self.supers_back_at: float | None = None
+        self.lack_of_supers = Lack(scenario.recovery_from or 0.0)
         self.had_supers = False
         self.serving: dict[int, None] = {}
         """Who was a supernode when we last looked."""
@@ -345,11 +345,8 @@ class Stage:
         if not self.had_supers or since is None or self.world.now < self.flow + since:
             return
         living = sum(1 for seat in self.seats if seat.process.alive)
-        if self._supers() >= supers_wanted(living):
-            if self.supers_back_at is None:
-                self.supers_back_at = self.world.now - self.flow - since
-        else:
-            self.supers_back_at = None
+        enough = self._supers() >= supers_wanted(living)
+        self.lack_of_supers.look(self.world.now - self.flow, enough=enough)
 
     def _disagreement(self) -> str:
         return self.checkers.disagreement()
@@ -478,8 +475,8 @@ class Stage:
         for each in self.beliefs.false:
             at = each.at - self.flow
             report.notes.append(f"at {at:.3f} s {names[each.who]} took {names[each.of]} for dead")
-        if self.supers_back_at is not None:
-            report.supernodes_restored_s = round(self.supers_back_at, 2)
+        lacked = self.lack_of_supers.seconds
+        report.supernodes_restored_s = None if lacked is None else round(lacked, 2)
         measured = self._recovery()
         self._control()
         report.simulated_s = round(world.now, 3)
