@@ -233,12 +233,11 @@ def test_another_kind_of_picture_is_refused_with_the_remedy(tmp_path: Path) -> N
 
 def test_each_lack_counts_from_its_own_beginning() -> None:
     lack = Lack(13.0)
-    assert lack.seconds is None
-    for now, enough in ((13.1, False), (14.0, True), (31.0, False)):
+    told = [lack.seconds]
+    for now, enough in ((13.1, False), (14.0, True), (31.0, False), (33.0, True)):
         lack.look(now, enough=enough)
-    assert lack.seconds is None, "it still lasts"
-    lack.look(33.0, enough=True)
-    assert lack.seconds == 2.0
+        told.append(lack.seconds)
+    assert told == [None, None, 1.0, None, 2.0]
     never = Lack(3.0)
     never.look(3.1, enough=True)
     assert never.seconds == 0.0
