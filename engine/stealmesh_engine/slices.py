@@ -97,10 +97,10 @@ class Whole:
 
     @property
     def closed(self) -> bool:
-        """Is the total final?"""
+        """Is the total final? (Whoever follows a full slice knows that there is another.)"""
         last = self.slices[-1]
         known = all(each.line is not None for each in self.slices)
-        return known and (bool(last.gone) or (last.closed and not self.is_full(last)))
+        return known and (bool(last.gone) or last.closed)
 
     def is_full(self, part: Slice) -> bool:
         return part.line is not None and part.line.total == self.size

@@ -104,7 +104,6 @@ class Nursery:
                 self._bury()
             if self._control.fileno() in ready:
                 self._obey()
-                self._bury()  # a death of which the signal was overlooked is found with the next order
 
     def _obey(self) -> None:
         try:
