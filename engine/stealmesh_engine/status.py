@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stealmesh_protocol.ids import PeerId
+from stealmesh_engine.slices import sum_of
+from stealmesh_protocol.ids import JobId, PeerId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Status
 
 if TYPE_CHECKING:
@@ -70,11 +71,29 @@ def snapshot(core: NodeCore) -> bytes:
     )
 
 
-def line_from(job: dict[str, Any]) -> JobLine:
+def _line_from(job: dict[str, Any]) -> JobLine:
     """What `job_dict` was made of."""
     kind = JobKind[job["kind"].upper()]
     rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
     return JobLine(bytes.fromhex(job["id"]), kind, **rest)
+
+
+def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
+    """Snapshots of single peers as one of the mesh."""
+    lines: dict[str, JobLine] = {}
+    counters: dict[str, int] = {}
+    nodes = []
+    for each in snapshots:
+        for job in each.pop("jobs", []):
+            lines.setdefault(job["id"], _line_from(job))
+        for name, count in each.pop("counters", {}).items():
+            counters[name] = counters.get(name, 0) + count
+        nodes.append(each)
+    slices: dict[JobId, list[JobLine]] = {}
+    for line in lines.values():
+        slices.setdefault(whole_of(line.job), []).append(line)
+    jobs = [{**job_dict(sum_of(each)), "id": job.hex()} for job, each in slices.items()]
+    return {"nodes": nodes, "jobs": jobs, "counters": counters}
 
 
 @dataclass(slots=True)

@@ -44,11 +44,10 @@ from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
-from stealmesh_engine.slices import sum_of
-from stealmesh_engine.status import job_dict, line_from
+from stealmesh_engine.status import merge_status
 from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
-from stealmesh_protocol.ids import Digest, JobId, whole_of
-from stealmesh_protocol.messages import Block, JobKind, JobLine, JobSpec, Role
+from stealmesh_protocol.ids import Digest
+from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
 
 T = TypeVar("T")
 
@@ -724,24 +723,6 @@ class Mesh(Executor):
                 shutil.rmtree(self._directory, ignore_errors=True)
             self._closed.set()
             _open_meshes.discard(self)
-
-
-def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
-    """Snapshots of single peers as one of the mesh."""
-    lines: dict[str, JobLine] = {}
-    counters: dict[str, int] = {}
-    nodes = []
-    for each in snapshots:
-        for job in each.pop("jobs", []):
-            lines.setdefault(job["id"], line_from(job))
-        for name, count in each.pop("counters", {}).items():
-            counters[name] = counters.get(name, 0) + count
-        nodes.append(each)
-    slices: dict[JobId, list[JobLine]] = {}
-    for line in lines.values():
-        slices.setdefault(whole_of(line.job), []).append(line)
-    jobs = [{**job_dict(sum_of(each)), "id": job.hex()} for job, each in slices.items()]
-    return {"nodes": nodes, "jobs": jobs, "counters": counters}
 
 
 def _load_key(path: str | os.PathLike[str] | None) -> MeshKey:
