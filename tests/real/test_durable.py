@@ -311,6 +311,16 @@ def test_a_large_job_is_cut_and_loses_the_home_of_one_slice(nodes: Nodes, tmp_pa
     assert all(runs[number] == 1 for number in early)
 
 
+def test_more_items_than_slices_can_hold(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stealmesh.program.durable.SLICES_MAX", 2)
+    with nodes.mesh(slice_items=64) as mesh:
+        nodes.complete(mesh)
+        assert mesh.launch(tasks.double, iter(range(100))).result(PATIENCE_SECONDS)[-1] == 198
+        with pytest.raises(ValueError, match="slice_items"):
+            mesh.launch(tasks.double, iter(range(300)))
+        assert mesh.submit(tasks.double, 1).result(PATIENCE_SECONDS) == 2
+
+
 def test_a_reduction_in_slices(nodes: Nodes) -> None:
     with nodes.mesh(slice_items=64) as mesh:
         nodes.complete(mesh)

@@ -24,7 +24,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
 from stealmesh_engine.slices import slice_items_of
 from stealmesh_protocol.errors import JobLost, JobRefused
-from stealmesh_protocol.ids import JOB_ID_OCTETS, SLICE_ID_OCTETS, JobId, whole_of
+from stealmesh_protocol.ids import JOB_ID_OCTETS, SLICE_ID_OCTETS, SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
 
 if TYPE_CHECKING:
@@ -302,7 +302,10 @@ def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job:
     """Give the mesh all items of an iterable and wait until it holds them safely."""
     behind: deque[tuple[int, int]] = deque()
     octets = 0
-    for block, blob in blocks_of(items, name, slice_items_of(job)):
+    size = slice_items_of(job)
+    for block, blob in blocks_of(items, name, size):
+        if size is not None and block.hi >= SLICES_MAX * size:
+            raise ValueError(f"as many as {SLICES_MAX * size:,} items: raise Config.slice_items")
         link.post(SupplyJob(job, block, blob))
         behind.append((block.hi, len(blob)))
         octets += len(blob)
