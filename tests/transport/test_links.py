@@ -16,6 +16,7 @@ from stealmesh.security import MeshKey
 from stealmesh.transport import Transport, TransportError, hub
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
+from stealmesh_protocol.limits import TAKEN_OCTETS
 from stealmesh_protocol.messages import Bye, FnPut, StatusGet, Steal
 
 from .conftest import MakeSide
@@ -154,12 +155,13 @@ def test_the_acceptor_hangs_up_and_hears_no_more(make_side: MakeSide, address: s
     assert not b.told(LinkDown)
 
 
-@pytest.mark.parametrize("octets", [10, 100_000], ids=["small", "large"])
+@pytest.mark.parametrize("octets", [10, TAKEN_OCTETS // 51], ids=["small", "large"])
 @pytest.mark.parametrize("closer", ["acceptor", "dialler"])
 def test_last_words_are_heard_before_the_end(
     make_side: MakeSide, address: str, closer: str, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if the listener looks only when all is over, and at the end first."""
+    """Even if the listener looks only when all is over, and at the end first: as much as nobody
+    waits for (see window.py)."""
     # How busy the machine is must not decide it.
     monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
     a, b = make_side(), make_side(address)
@@ -177,6 +179,63 @@ def test_last_words_are_heard_before_the_end(
     until(lambda: listener.told(LinkDown), listener)
     assert [event.seq for event in listener.heard()[before:]] == list(range(1, 51))
     assert isinstance(listener.events[-1], LinkDown)
+
+
+@pytest.mark.parametrize("closer", ["acceptor", "dialler", "dialler hangs up"])
+def test_many_last_words_are_waited_for(
+    make_side: MakeSide, address: str, closer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than all buffers hold. The listener says TAKEN while it reads, and the kernel answers what is
+    said to a closed socket by throwing away what it has not delivered: so it is not closed yet."""
+    monkeypatch.setattr(hub, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    a.transport.send(link, Steal(0, 1))
+    until(b.heard, a, b)
+    sides = (b, accepted_by(b), a, link) if closer == "acceptor" else (a, link, b, accepted_by(b))
+    talker, via, listener, answer = sides
+    before = len(listener.heard())
+    for number in range(100):
+        talker.transport.send(via, FnPut(number.to_bytes(16, "big"), [bytes(50_000)]), number + 1)
+    listener.transport.send(answer, Steal(2, 1))
+    sockets = len(talker.transport.fds)
+    if closer == "dialler hangs up":
+        talker.transport.hangup(via)
+        until(lambda: not talker.transport.queued_octets(via), talker)
+        assert len(talker.transport.fds) == sockets, "closed, and nobody has read it yet"
+        until(lambda: listener.told(LinkDown), talker, listener)
+    else:
+        closing = threading.Thread(target=talker.transport.close, args=(60.0,))
+        closing.start()
+        closing.join(0.2)
+        assert closing.is_alive(), "closed, and nobody has read it yet"
+        until(lambda: listener.told(LinkDown), listener)
+        closing.join()
+    end = "ending" if closer == "dialler hangs up" else "closing"
+    assert talker.transport.counters[f"dropped:{end}"] == 1, (
+        "nobody is there to hear it, and it shows"
+    )
+    assert [event.seq for event in listener.heard()[before:]] == list(range(1, 101))
+
+
+def test_last_words_to_the_dead_are_waited_for_by_nobody(
+    make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    a = make_side()
+    with process("listen", "tcp://127.0.0.1:0") as peer:
+        link = a.dial(peer.endpoint)
+        a.transport.send(link, Steal(1, 1))
+        until(lambda: a.heard(link), a)
+        peer.signal(signal.SIGSTOP)
+        for number in range(200):
+            a.transport.send(link, FnPut(number.to_bytes(16, "big"), [bytes(50_000)]), number + 1)
+        closing = threading.Thread(target=a.transport.close, args=(3600.0,))
+        closing.start()
+        peer.kill()
+        closing.join(LIMIT_SECONDS)
+    assert not closing.is_alive()
 
 
 def test_more_than_one_turn_of_last_words(make_side: MakeSide, address: str) -> None:

@@ -18,11 +18,15 @@ wakes the owner if settle() returned events or wait_seconds() fell.
 
 Link numbers: the core numbers what it dials (even), the hub what it accepts (odd).
 
-What a peer said before its connection ended is read before the end is told (LinkDown).
+What a peer said before its connection ended is read before the end is told (LinkDown). And the
+other way round: who hangs up waits a little until its last words are read (see window.py), because
+anything the other side says to a closed socket makes the kernel throw away what it has not
+delivered yet. What fits into the kernel's buffers is not waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -255,11 +259,9 @@ class Transport:
             return  # about to be forgotten, now without a word
         if was is LinkState.DIALLING:
             self._drop_queue(known)
-        if known.queued_octets:
+        self._flush(known)
+        if known.number in self._links:
             self._after(FLUSH_SECONDS, lambda: self._give_up_flushing(known))
-            self._flush(known)
-        else:
-            self._end(known)
 
     def send(self, link: LinkId, message: Message, seq: int = 0, ack: int = 0) -> None:
         self._check_fork()
@@ -415,7 +417,9 @@ class Transport:
             link = port.link or self._by_routing_id.get(routing_id)
             if link is None:
                 link = self._accept(routing_id, first)
-            if link.state in _LISTENING:
+            if self._closed or link.state is LinkState.ENDING:
+                self._hear_taken(link, frames)
+            elif link.state in _LISTENING:
                 self._hear(link, frames, events)
             else:
                 self.counts[f"dropped:{link.state.value}"] += 1
@@ -449,6 +453,19 @@ class Transport:
         else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
 
+    def _hear_taken(self, link: Link, frames: Frames) -> None:
+        """At the end nothing matters any more but how much of ours has been read."""
+        message = None
+        with contextlib.suppress(Unreadable):
+            heard = link.reader.read(frames) if frames else None
+            message = None if heard is None else heard.message
+        if type(message) is Taken:
+            link.window.heard(message.octets, time.monotonic())
+            # Later: it may be the end of the port that is being read.
+            self._after(0.0, lambda: self._flush(link))
+        else:
+            self.counts["dropped:closing" if self._closed else "dropped:ending"] += 1
+
     def _has_gone(self, link: Link, events: list[Event]) -> bool:
         """Is the connection known to have ended, now that all that has been told of it is read?"""
         if link.routing_id:
@@ -470,7 +487,7 @@ class Transport:
             self._retry_seconds = RETRY_SECONDS_MIN
         if not done:
             self._arm_retry()
-        elif link.state is LinkState.ENDING:
+        elif link.state is LinkState.ENDING and (link.routing_id or link.window.is_read()):
             self._end(link)
 
     def _flush_blocked(self, port: Port) -> None:
@@ -504,13 +521,16 @@ class Transport:
     def _flush_all(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            waiting = [link for link in self._links.values() if link.queued_octets]
+            waiting = [link for link in self._links.values() if _has_last_words(link)]
             if not waiting:
                 return
             for link in waiting:
                 link.window.open()
-                link.port.is_readable()  # makes libzmq notice room, and peers that have gone
                 self._flush(link)
+            # Also what did not fire: a look makes libzmq notice room, and who has gone.
+            for fd in list(self.fds):
+                self.ready(fd)
+            self.settle()
             time.sleep(0.002)
 
     # ------------------------------------------------------------ endings
@@ -599,6 +619,11 @@ class Transport:
                 "this transport was made before a fork and belongs to the parent process: start "
                 "processes with the 'spawn' method, or open a mesh of its own in the child"
             )
+
+
+def _has_last_words(link: Link) -> bool:
+    """Is there anything still to go out, or too much out that nobody has read?"""
+    return bool(link.queued_octets) or not link.window.is_read()
 
 
 def _refuse_open_doors(addresses: list[str]) -> None:

@@ -42,8 +42,11 @@ class Window:
 
     def has_room(self, octets: int) -> bool:
         """The first half is for a receiver that says nothing about less than TAKEN_OCTETS."""
-        under_way = self.sent - self.taken
-        return under_way < TAKEN_OCTETS or under_way + octets <= self.octets_max
+        return self.is_read() or self.sent - self.taken + octets <= self.octets_max
+
+    def is_read(self) -> bool:
+        """Has the other side read everything but what it need not speak of?"""
+        return self.sent - self.taken < TAKEN_OCTETS
 
     def open(self) -> None:
         """These are the last words on this link: nothing has to get past them."""
