@@ -308,6 +308,7 @@ class Driver:
             "traffic": self.transport.traffic.facts(),
         }
         if self.pool is not None:
+            facts["counters"] |= self.pool.counters
             facts["worker_pids"] = self.pool.worker_pids()
             if self.pool.broken:
                 facts["state"] = f"workers cannot start: {self.pool.broken}"

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import cloudpickle
 
-from stealmesh.workers.pool import WorkerPool
+from stealmesh.workers.pool import LOOK_SECONDS, WorkerPool
 from stealmesh_engine.effects import RunChunk
 from stealmesh_engine.events import ChunkDone, Event, WorkerReady
 from stealmesh_protocol import values
@@ -55,7 +55,8 @@ class Host:
             due = self.pool.next_deadline()
             if due is not None:
                 left = min(left, max(0.0, due - time.monotonic()))
-            select.select([self.pool.fileno()], [], [], left)
+            # Like the driver, it looks now and then even if nothing has fired.
+            select.select([self.pool.fileno()], [], [], min(left, LOOK_SECONDS))
             self.log += self.pool.collect(time.monotonic())
 
     def take(self, kind: type[T]) -> T:

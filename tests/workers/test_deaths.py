@@ -57,6 +57,17 @@ def with_grandchild(_: int) -> tuple[int, int]:
     return os.getpid(), child.pid
 
 
+def stop(number: int) -> None:
+    os.kill(number, signal.SIGSTOP)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while stat_of(number)[0] != "T":
+        assert time.monotonic() < deadline
+
+
+def nursery_of(worker: int) -> int:
+    return int(stat_of(worker)[1])
+
+
 # ---------------------------------------------------------------- of a worker
 
 
@@ -115,10 +126,8 @@ def test_orders_left_by_the_dead_do_not_run(host: Host, gate: Gate, tmp_path: Pa
 def test_an_idle_workers_orders_are_nobodys_fault(host: Host) -> None:
     """It is dead before it has read any."""
     victim = pid(host)
-    os.kill(victim, signal.SIGSTOP)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while stat_of(victim)[0] != "T":
-        assert time.monotonic() < deadline
+    stop(nursery_of(victim))  # which would have it go on
+    stop(victim)
     host.run(str, [1])
     host.run(str, [2])
     os.kill(victim, signal.SIGKILL)
@@ -318,11 +327,33 @@ def test_a_good_start_wipes_out_the_bad_ones(hosts: Hosts, tmp_path: Path) -> No
     host.take(WorkerReady)
 
 
+# ---------------------------------------------------------------- standing still
+
+
+def test_a_stopped_worker_goes_on(host: Host, gate: Gate, tmp_path: Path) -> None:
+    """With all that its task has started. Its item is neither lost nor begun again."""
+    ((victim, child),) = host.results(host.run(with_grandchild, range(1)))
+    running = host.run(gate.task(), [1])
+    gate.wait_until_entered()
+    os.killpg(victim, signal.SIGSTOP)
+    gate.let_go()
+    assert host.results(running) == [1]
+    assert host.pool.counters == {"roused:stopped": 1}
+    assert pid(host) == victim
+    assert stat_of(child)[0] != "T"
+
+
+def test_a_stopped_nursery_goes_on(host: Host) -> None:
+    """Without it nobody would hear of its workers' ends."""
+    victim = pid(host)
+    stop(nursery_of(victim))
+    os.kill(victim, signal.SIGKILL)
+    assert host.take(WorkerLost) == WorkerLost(0, None, "signal 9 (SIGKILL)", blame=False)
+    host.take(WorkerReady)
+    assert host.pool.counters == {"roused:stopped": 1}
+
+
 # ---------------------------------------------------------------- of the nursery and the node
-
-
-def nursery_of(worker: int) -> int:
-    return int(stat_of(worker)[1])
 
 
 def test_a_dead_nursery_is_replaced(hosts: Hosts, gate: Gate) -> None:

@@ -13,6 +13,10 @@ every worker with all that they started, and goes too.
 What it refuses to know: what workers do, why one is to be killed, whether one should be
 replaced. It runs no user code and unpickles nothing.
 
+A worker that somebody stops (SIGSTOP) is made to go on at once: nothing else would ever notice that
+its task stands still, and to kill it would run that task twice. Whoever wants a machine's work to
+stop stops its node. A debugger is left alone.
+
 Every worker leads its own process group, so that what a task started goes with it. A dead
 worker is looked at with WNOWAIT and reaped only after its group was killed: until then its
 number cannot belong to anybody else.
@@ -39,6 +43,7 @@ from stealmesh.workers import wire
 from stealmesh.workers.wire import Word
 
 PR_SET_PDEATHSIG = 1
+LOOK = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
 
 
 @dataclass(slots=True)
@@ -101,7 +106,7 @@ class Nursery:
             ready = {fd for fd, _ in poll.poll()}
             if self._wake.fileno() in ready:
                 self._wake.recv(4096)
-                self._bury()
+                self._look_after_all()
             if self._control.fileno() in ready:
                 self._obey()
 
@@ -173,28 +178,40 @@ class Nursery:
     def _kill(self, number: int, life: int) -> None:
         for child in self._children.values():
             if child.number == number and child.life == life:
-                kill_group(child.pid)
+                signal_group(child.pid, signal.SIGKILL)
 
-    def _bury(self) -> None:
+    def _look_after_all(self) -> None:
         for pid in list(self._children):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            news = os.waitid(os.P_PID, pid, LOOK)
+            if news is None:
                 continue
-            kill_group(pid)
-            _, status = os.waitpid(pid, 0)
-            child = self._children.pop(pid)
-            self._tell(Word.DIED, child.number, child.life, cause_of_death(status))
+            if news.si_code == os.CLD_STOPPED:
+                self._rouse(pid)
+            else:
+                self._bury(pid)
+
+    def _rouse(self, pid: int) -> None:
+        signal_group(pid, signal.SIGCONT)
+        child = self._children[pid]
+        self._tell(Word.ROUSED, child.number, child.life, "")
+
+    def _bury(self, pid: int) -> None:
+        signal_group(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        child = self._children.pop(pid)
+        self._tell(Word.DIED, child.number, child.life, cause_of_death(status))
 
     def kill_all(self) -> None:
         for pid in self._children:
-            kill_group(pid)
+            signal_group(pid, signal.SIGKILL)
         for pid in self._children:
             os.waitpid(pid, 0)
 
 
-def kill_group(leader: int) -> None:
-    # Refused when all are gone, or only such are left as changed their user: we may not kill those.
+def signal_group(leader: int, number: signal.Signals) -> None:
+    # Refused when all are gone, or only such are left as changed their user: those are not ours.
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+        os.killpg(leader, number)
 
 
 def cause_of_death(status: int) -> str:

@@ -61,6 +61,8 @@ FAILED_STARTS_MAX = 5
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 5.0
+LOOK_SECONDS = 1.0
+"""How often to see whether the nursery stands still."""
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -171,6 +173,9 @@ class WorkerPool:
         """Why some worker is not started any more; empty while all is well."""
         self.orders_dropped = 0
         """Orders for a worker whose end the core had not heard of yet; WorkerLost covers them."""
+        self.roused = 0
+        """How often a worker, or the nursery, had been stopped (SIGSTOP) and was made to go on."""
+        self._look_at = 0.0
 
     # ------------------------------------------------------------ for the host's loop
 
@@ -194,6 +199,9 @@ class WorkerPool:
         """Whatever has happened since the last call, in order. Never waits."""
         if self._closed:
             return []
+        if now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            self._look_after_nursery()
         for worker in self._workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
@@ -208,6 +216,15 @@ class WorkerPool:
             self._hear_nursery(now)
         events, self._events = self._events, []
         return events
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was dropped, and what was put right."""
+        told = {
+            "dropped:order-to-a-dead-worker": self.orders_dropped,
+            "roused:stopped": self.roused,
+        }
+        return {name: count for name, count in told.items() if count}
 
     def worker_pids(self) -> list[int]:
         lives = (worker.life for worker in self._workers)
@@ -460,6 +477,8 @@ class WorkerPool:
                 continue
             if word == Word.BORN:
                 worker.life.pid = text
+            elif word == Word.ROUSED:
+                self.roused += 1
             else:
                 self._lose(worker, text, now)
         self._post()
@@ -553,6 +572,18 @@ class WorkerPool:
             self._nursery.kill()  # its workers die with it
             self._nursery.wait()
         self._nursery = None
+
+    def _look_after_nursery(self) -> None:
+        """Stopped, it would bury and rouse nobody, and its workers' ends would never be known."""
+        if self._nursery is None:
+            return
+        with contextlib.suppress(
+            ChildProcessError
+        ):  # the embedding program has reaped it: it is dead
+            look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PID, self._nursery.pid, look) is not None:
+                self._nursery.send_signal(signal.SIGCONT)
+                self.roused += 1
 
     def _lose_nursery(self, now: float) -> None:
         """Its workers die with it; what they had started is ours to kill. Then begin anew."""

@@ -4,7 +4,8 @@ Three conversations, all on one machine and between processes that trust each ot
 but not each other's life::
 
     node    → nursery   packets    SPAWN number life [2 descriptors] / KILL number life
-    nursery → node      packets    BORN number life pid / DIED number life reason
+    nursery → node      packets    BORN number life pid / DIED number life reason /
+                                   ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then RESULT / STEP
@@ -56,6 +57,7 @@ class Word(IntEnum):
     KILL = 2
     BORN = 3
     DIED = 4
+    ROUSED = 5
 
 
 # Job kinds, as JobKind has them: importing the messages would cost a worker 30 ms at its start.
