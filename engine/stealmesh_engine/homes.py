@@ -16,8 +16,9 @@ rendezvous hashing after Thaler and Ravishankar; K observers after Rapid.
 from __future__ import annotations
 
 from collections import OrderedDict
+from heapq import nlargest
 
-from stealmesh_engine.rendezvous import weight
+from stealmesh_engine.rendezvous import Weight, place, weights
 from stealmesh_protocol.ids import PeerId
 
 HOMES = 3
@@ -45,16 +46,17 @@ class Table:
     def __init__(self, supers: tuple[PeerId, ...], before: Table | None = None) -> None:
         self.supers = supers
         self._all = frozenset(supers)
+        self._places = [(place(peer), peer) for peer in supers]
         self._before: Table | None = None
-        self._added: list[PeerId] = []
+        self._added: list[tuple[int, PeerId]] = []
         self._removed: frozenset[PeerId] = frozenset()
         if before is not None:
             before._before = None  # one step back is remembered, not the whole past
             self._before = before
-            self._added = [peer for peer in supers if peer not in before._all]
+            self._added = [each for each in self._places if each[1] not in before._all]
             self._removed = before._all - self._all
         self._found: dict[PeerId, tuple[PeerId, ...]] = {}
-        self._orders: dict[PeerId, list[tuple[bytes, PeerId]]] = {}
+        self._orders: dict[PeerId, list[tuple[Weight, PeerId]]] = {}
         """The same and those who come next, so that after a death nobody has to be ranked anew."""
 
     def of(self, peer: PeerId) -> tuple[PeerId, ...]:
@@ -70,13 +72,12 @@ class Table:
             return tuple(each for each in self.supers if each != peer)
         order = self._inherited(peer, most)
         if order is None:
-            order = [(weight(peer, each), each) for each in self.supers if each != peer]
-            order.sort(reverse=True)
-            del order[most + RESERVES :]
+            order = nlargest(most + RESERVES + 1, weights(peer, self._places))
+            order = [each for each in order if each[1] != peer][: most + RESERVES]
         self._orders[peer] = order
         return tuple(each for _, each in order[:most])
 
-    def _inherited(self, peer: PeerId, most: int) -> list[tuple[bytes, PeerId]] | None:
+    def _inherited(self, peer: PeerId, most: int) -> list[tuple[Weight, PeerId]] | None:
         """What follows from the table before: who is gone is left out, who came is put in if it ranks
         before the last that we know of (what ranks behind that, nobody knows)."""
         before = self._before
@@ -89,8 +90,8 @@ class Table:
             known = [each for each in known if each[1] not in self._removed]
         if len(known) < most:
             return None
-        come = [(weight(peer, each), each) for each in self._added if each != peer]
-        come = [each for each in come if each > known[-1]]
+        come = weights(peer, self._added)
+        come = [each for each in come if each > known[-1] and each[1] != peer]
         if come:
             known = sorted([*known, *come], reverse=True)[: most + RESERVES]
         return known
