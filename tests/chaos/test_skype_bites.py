@@ -6,7 +6,8 @@ guard away and names the scenario, and the figure, that notices. At ten thousand
 
 The other guards are missed in worlds that are built for them:
 
-* in tests/virtual/test_guards_in_herds.py: deadlines (who has gone is not served), full jitter;
+* in tests/virtual/test_guards_in_herds.py: deadlines (who has gone is not served), full jitter,
+  letting newcomers in bit by bit;
 * in tests/virtual/test_guards_of_the_living.py: inbox first, the chance to answer, self-doubt of a
   program, probation, tombstones;
 * in tests/virtual/test_supernodes.py: votes (a cut between a leaf and one home), self-doubt of a
@@ -15,8 +16,8 @@ The other guards are missed in worlds that are built for them:
 * in tests/engine/test_links.py: another life at the same address is named and refused;
 * in tests/transport/test_window.py and test_hostile.py, on sockets: beats pass bulk.
 
-Two are not missed in any herd or catastrophe that we have tried: letting newcomers in bit by bit (only
-the rate itself is seen), and asking for supernodes in waves. ARCHITECTURE.md has the figures.
+One is not missed in any herd or catastrophe that we have tried: asking for supernodes in waves.
+ARCHITECTURE.md has the figures.
 """
 
 from __future__ import annotations

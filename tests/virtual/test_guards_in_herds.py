@@ -7,17 +7,31 @@ fewer at once: so a herd that a test can afford weighs as much as one of twenty 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from stealmesh.virtual.membership_scale import is_super, mesh, until
 from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_engine import links
+from stealmesh_engine.config import Config
 from stealmesh_engine.links import Links
 
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 
 BASE = 16
 """Nodes of the mesh to which the herd comes."""
+
+
+def slow(times: int) -> Toil:
+    """Everything costs so many times as much, and so many times fewer are read at once."""
+    usual = Toil()
+    return Toil(
+        message_seconds=times * usual.message_seconds,
+        hello_seconds=times * usual.hello_seconds,
+        taken_at_once=max(1, usual.taken_at_once // times),
+        taken_before_time=max(1, usual.taken_before_time // times),
+    )
 
 
 def burdened(times: int) -> Toil:
@@ -102,3 +116,29 @@ def test_a_door_that_opens_again_is_not_run_over(
         world.run(world.now + 0.02)
         unread = max(unread, door.unread_seconds())
     assert (unread < 0.25) is guarded, f"what was said to it lay unread for {unread:.2f} s"
+
+
+# ---------------------------------------------------------------- admission
+
+
+@with_and_without
+def test_the_supernodes_that_are_left_are_not_run_over(guarded: bool) -> None:
+    """Two of five go off, and their leaves come to the others, where all that is heard costs forty times as
+    much: as if ten thousand came to three. Let in all at once they keep their new homes so busy that
+    these hear nobody for seconds; let in bit by bit (200 a second, forty times less), some wait, and
+    others begin to serve."""
+    weary, config = slow(40), Config()
+    rate = config.attach_a_second / 40 if guarded else 1e9
+    world, members = mesh(256, config=replace(config, attach_a_second=rate))
+    world.toil = weary
+    world.run(world.now + 3.0)
+    supers = [p for p in members if is_super(p)]
+    for process in supers[3:]:
+        world.crash(process, silent=True)
+    begun, unread = world.now, 0.0
+    world.run(begun + 3.0)
+    while world.checkers.disagreement() and world.now < begun + 30.0:
+        world.run(world.now + 0.1)
+        unread = max(unread, *(p.unread_seconds() for p in supers[:3]))
+    assert (unread < config.silence_seconds) is guarded, f"unread for {unread:.2f} s"
+    assert (world.now - begun < 15.0) is guarded

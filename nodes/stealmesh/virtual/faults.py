@@ -26,6 +26,8 @@ GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
 """Kinds that give nobody a reason to take a living node for dead."""
 KEEP_SECONDS = 0.5
 BLIPS_APART_SECONDS = 4.0
+BEAT_MAX = 1.1
+"""Beats are jittered by a tenth."""
 
 
 @dataclass(slots=True)
@@ -63,6 +65,8 @@ class Faults:
         self.crashes = 0
         self.owners_lost: dict[int, tuple[float, bool]] = {}
         """Number of a client → when it was lost, and whether its machine went with it."""
+        self.alarms = 0
+        """Blips that may have been long enough for somebody to be thought silent."""
         self._blip_at = -1e9
         self._cuts: list[tuple[int, int]] = []
         self._does: dict[str, Callable[[], None]] = {
@@ -191,14 +195,18 @@ class Faults:
             self.world.links.reset(connection)
 
     def _blip(self) -> None:
-        """A connection breaks and cannot be opened again for a moment, too short for an alarm."""
+        """A connection breaks and cannot be opened again for a moment, mostly too short for an alarm."""
         connections = self.world.links.open_connections()
         if connections and self.world.now - self._blip_at > BLIPS_APART_SECONDS:
             self._blip_at = self.world.now
             connection = self.rng.choice(connections)
             pipe = connection.pipes[0]
             a, b = pipe.source.place, pipe.target.place
-            self._cut([(a, b), (b, a)], self.rng.uniform(0.1, 1.0))
+            seconds = self.rng.uniform(0.1, 1.0)
+            config = self.world.config
+            # One side may have fallen silent a beat before, and find out only with its next.
+            self.alarms += seconds + 2 * BEAT_MAX * config.beat_seconds > config.silence_seconds
+            self._cut([(a, b), (b, a)], seconds)
             self.world.links.reset(connection)
 
     def _stall(self) -> None:
