@@ -496,7 +496,8 @@ class NodeCore:
             self._happened(self.links.introduced(link, message, now), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
-            if self.view.told is None:  # else our homes know better whom we should know
+            if self.view.told is None or self.life.homeless_since is not None:
+                # Else our homes know better whom we should know.
                 self.life.learn(message.members, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)

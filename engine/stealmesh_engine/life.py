@@ -147,6 +147,8 @@ class Life:
         if self._shunned:
             self._unshun(now)
         self.settle(now)
+        if self.view.me.role is Role.CLIENT and not self.observers:
+            self._choose_observers(now)  # a node may have come that does not serve yet
         for peer in self.observers:
             self.links.connect(peer, now)
         if self.view.me.role is Role.SUPER:
@@ -176,6 +178,8 @@ class Life:
             self.news.compare(peer_id, view, now)
         elif self.view.me.role is Role.SUPER:
             self.news.guest_beats(peer_id, view, now)
+        else:
+            self.news.show_the_way(peer_id, now)
         return peer_id not in self.observers
 
     def late(self, now: float) -> None:
@@ -194,6 +198,12 @@ class Life:
         if len(homes) < HOMES:
             # Not told yet, or some are gone: choose by ourselves among those we know.
             known = [p for p in view.supers() if p != view.me.id and p not in self._shunned]
+            if view.me.role is Role.CLIENT and not known:
+                # Whoever lives may not know of those that we hear no more, and should look for them.
+                # (In world 101880 a node that had just started thought itself alone for ten seconds.)
+                known = [
+                    p for p in view.nodes() if p not in self._shunned and self.links.is_ready(p)
+                ]
             homes += [p for p in ranked(view.me.id, known) if p not in homes][: HOMES - len(homes)]
         self.observers = homes
         for peer in homes:
@@ -533,7 +543,15 @@ class Life:
         watches = self.detector.watches
         silent = [p for p in self.charges if p in watches and watches[p].suspect_since is not None]
         few = len(silent) < 2 or len(silent) < DOUBT_SHARE * len(self.charges)
-        if few or self._hears_any(self.view.supers(), 2 * self.config.beat_seconds, now):
+        hears = self._hears_any(self.view.supers(), 2 * self.config.beat_seconds, now)
+        doubt = 0.0 if self._doubt_since is None else now - self._doubt_since
+        if doubt >= self.config.doubt_seconds and not hears:
+            # Nobody was heard in all that time: it was they, and all of them. (In world 102919 the first
+            # verdicts made the others too few to be doubted, and so they were acquitted.)
+            self._doubt_since = None
+            self.trust_ourselves(now)
+            return False
+        if few or hears:
             if self._doubt_since is not None:
                 # It was us. Others will be heard again, too, each in its time.
                 self._doubt_since = None
@@ -546,7 +564,7 @@ class Life:
             self._doubt_since = now
             self.story.tell(now, "doubts itself", detail=f"{len(silent)} of {len(self.charges)}")
             self.counters["doubts"] = self.counters.get("doubts", 0) + 1
-        return now - self._doubt_since < self.config.doubt_seconds
+        return True
 
     def _hears_any(self, candidates: list[PeerId], silence: float, now: float) -> bool:
         peers = self.links.peers

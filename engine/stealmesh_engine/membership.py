@@ -167,16 +167,24 @@ class View:
         return max(len(self._ring), self.told_size)
 
     def supers(self) -> list[PeerId]:
-        """The living supernodes in the order of ids; every living node where there is none."""
-        return self._supers or self._ring
+        """The living supernodes in the order of ids. Where there is none yet, every living node; where
+        they are lost, nobody."""
+        return self._supers or ([] if self._is_orphaned() else self._ring)
 
     @property
     def supers_count(self) -> int:
         return len(self._supers)
 
     def serves(self) -> bool:
-        """Do we serve as a supernode, be it for want of any?"""
-        return self.me.role is Role.SUPER or (self.me.role is Role.PLAIN and not self._supers)
+        """Do we serve as a supernode, be it because there is none yet?"""
+        if self.me.role is not Role.PLAIN:
+            return self.me.role is Role.SUPER
+        return not self._supers and not self._is_orphaned()
+
+    def _is_orphaned(self) -> bool:
+        """Are we a leaf that knows a part of the mesh, whether or not it has supernodes now? To serve all
+        at once, and to tell each other all that each of thousands knows, would be the end of it."""
+        return self.told is not None and self.me.role is Role.PLAIN
 
     def knows_all(self) -> bool:
         """Is this view meant to be whole? A leaf's is not, once there are supernodes."""
@@ -184,6 +192,7 @@ class View:
 
     def untell(self) -> None:
         """We are to know everybody by ourselves from now on."""
+        self.supers_changes += self.told is not None and not self._supers
         self.told, self.told_size = None, 0
 
     # ------------------------------------------------------------ who is around whom

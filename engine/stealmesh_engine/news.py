@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.homes import Table
-from stealmesh_engine.links import Links, Peer
+from stealmesh_engine.links import SUPERS_IN_WELCOME, Links, Peer
 from stealmesh_engine.membership import BUCKETS, View, folded, mark_of
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role
@@ -125,6 +125,15 @@ class News:
             return
         peer.shown_at = now
         self.links.send(peer_id, Digests(folded(self.view.buckets, self._buckets())), now)
+
+    def show_the_way(self, peer_id: PeerId, now: float) -> None:
+        """Somebody takes us, a leaf, for one who serves, and may know nobody who does. (In world 100650 a
+        node that had come before the first supernode stayed for ever on an island of its own.)"""
+        peer = self.links.peers[peer_id]
+        near = self.view.supers_near(peer_id, SUPERS_IN_WELCOME)
+        if near and now - peer.shown_at >= COMPARE_SECONDS:
+            peer.shown_at = now
+            self.links.send(peer_id, ViewMessage([self.view.members[each] for each in near]), now)
 
     def differs(self, peer_id: PeerId, message: Digests, now: float) -> None:
         """Send what we have where the other one's digests are not ours."""

@@ -24,6 +24,7 @@ _MASK = (1 << 64) - 1
 _NAMES_KEPT = 1 << 16
 
 Weight = int
+WEIGHT_MAX = _MASK
 
 
 @lru_cache(_NAMES_KEPT)

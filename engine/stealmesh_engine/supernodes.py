@@ -14,8 +14,12 @@ A mesh that has none yet needs none while it is small, for there everybody serve
 are chosen like all others, once nobody has come or gone for a moment and all agree on who is there.
 (When each served as soon as it stood alone, the twelve nodes of a local mesh were twelve supernodes.)
 
-Unasked: a seed that is sought when many have come and nobody serves yet, and, where no supernode
-has been heard for a while, the leaves in the order of the same hash, 100 ms apart.
+Unasked: a seed that is sought when many have come and nobody serves yet, and, where no supernode is
+left or none has been heard for a while, the leaves in the order of the same hash: one at first, then
+two, four … each half second, until they hear of one who serves. A leaf knows a few of ten thousand,
+and so guesses its rank from its own hash alone. (When all of them served at once, for want of any,
+each of 600 learned of all others within a tenth of a second and ranked them all anew with every word;
+when each counted its rank among those that it knew, 66 of 295 began to serve.)
 
 Stopping is slow: only when there are half again too many, for ten minutes, and one at a time. It
 is never an answer to load: on 22 December 2010 Skype's supernodes shut themselves down because
@@ -25,6 +29,7 @@ they were loaded, and so loaded the others.
 from __future__ import annotations
 
 from heapq import nlargest
+from math import log2
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.homes import supers_wanted
@@ -32,7 +37,7 @@ from stealmesh_engine.life import Life
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import News
-from stealmesh_engine.rendezvous import ranked, weight
+from stealmesh_engine.rendezvous import WEIGHT_MAX, ranked, weight
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Promote, Role
@@ -41,7 +46,8 @@ WAVE_SECONDS = 1.0
 ASKED_SECONDS = 3.0
 """Somebody who was asked and does not serve after this long is passed over for a while."""
 PASSED_OVER_SECONDS = 30.0
-RANK_SECONDS = 0.1
+RANK_SECONDS = 0.5
+"""In this time twice as many of the homeless may serve."""
 COMPANY_SECONDS = 10.0
 """Whom we heard within this time is company: somebody else is without a supernode, too."""
 LATE_SECONDS = 5.0
@@ -170,17 +176,21 @@ class Supernodes:
 
     def _serve_the_homeless(self, now: float, since: float) -> None:
         """Nobody looks after us, and not only after us: the first in rank serves."""
-        members, links = self.view.members, self.links
-        company = any(now - peer.heard_at < COMPANY_SECONDS for _, peer in links.ready())
+        view = self.view
+        if not any(view.members[peer].eligible for peer in view.nodes()):
+            view.untell()  # nobody may serve alone, so all do
+            return
+        company = any(now - peer.heard_at < COMPANY_SECONDS for _, peer in self.links.ready())
         if not company or not self._is_fit(now):
             return
-        me = self.view.me.id
-        others = [
-            p for p in self.view.nodes() if members[p].role is Role.PLAIN and members[p].eligible
-        ]
-        rank = ranked(SERVICE, others).index(me)
-        if now - since >= self.config.homeless_seconds + rank * RANK_SECONDS:
+        if view.supers_count:
+            since += self.config.homeless_seconds  # it may be that only we do not hear them
+        if now - since >= RANK_SECONDS * log2(1.0 + self._rank()):
             self._serve(now, "nobody else does")
+
+    def _rank(self) -> float:
+        """How many of all go before us, as far as one can tell without knowing them."""
+        return (1.0 - weight(SERVICE, self.view.me.id) / WEIGHT_MAX) * self.view.size
 
     # ------------------------------------------------------------ too many
 

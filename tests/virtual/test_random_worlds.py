@@ -19,6 +19,19 @@ def test_random_worlds(first: int) -> None:
         assert not outcome.breach, f"{outcome.breach}\n    {replay(seed)}"
 
 
+@pytest.mark.parametrize(
+    ("seed", "lesson"),
+    [
+        (100650, "who takes a leaf for one who serves is told who does"),
+        (101075, "a program that hears no supernode any more beats to whoever comes"),
+        (101880, "and tells it of those that it misses"),
+    ],
+)
+def test_worlds_that_taught_us_something(seed: int, lesson: str) -> None:
+    outcome = run(seed)
+    assert not outcome.breach, f"{lesson}: {outcome.breach}\n    {replay(seed)}"
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_many_random_worlds() -> None:

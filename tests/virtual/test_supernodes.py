@@ -247,6 +247,63 @@ def test_nodes_that_a_program_makes_known_to_each_other_do_not_all_serve(
     assert (len(supers_of(members)) == supers_wanted(12)) is rule
 
 
+def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:
+    """The first verdicts made the others too few to be doubted, and so they were acquitted."""
+    world, members = mesh(12)
+    last = supers_of(members)[0]
+    for process in members:
+        if process is not last:
+            world.crash(process, silent=True)
+    view = last.core.view
+    assert until(world, lambda: len(view.nodes()) < 12, 15.0) < 15.0
+    assert until(world, lambda: len(view.nodes()) == 1, 5.0) < 1.0
+    assert last.core.counters["doubts"] == 1
+
+
+@with_and_without
+def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
+    rule: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of them learns of all others at once, and ranks them all with every word."""
+    if not rule:
+        monkeypatch.setattr(View, "_is_orphaned", lambda self: False)
+    world, members = mesh(200)
+    world.run(world.now + 6.0)
+    for process in supers_of(members):
+        world.crash(process)
+    living, whole = list(world.living()), 0
+    begun = world.now
+    while world.now < begun + 5.0:
+        world.run(world.now + 0.05)
+        whole = max(whole, sum(len(p.core.view.nodes()) == len(living) for p in living))
+    assert (whole < 0.2 * len(living)) is rule, f"{whole} leaves have come to know everybody"
+    assert until(world, lambda: not world.checkers.disagreement(), 10.0) < 10.0
+    assert len(supers_of(members)) <= 5 * supers_wanted(len(living))
+
+
+@with_and_without
+def test_leaves_that_may_not_serve_alone_serve_together(
+    rule: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the last of those who may is gone."""
+    if not rule:
+        monkeypatch.setattr(View, "untell", lambda self: None)
+    world, members = mesh(12)
+    supers = supers_of(members)
+    for process in members:
+        if process not in supers:
+            me = process.core.me
+            process.core.view.renew(eligible=False, incarnation=me.incarnation + 1)
+            process.core.news.tell(process.core.view.me, world.now)
+    world.run(world.now + 3.0)
+    for process in supers:
+        world.crash(process)
+    living = list(world.living())
+    world.run(world.now + 5.0)
+    assert all(p.core.view.serves() for p in living) is rule
+    assert world.checkers.disagreement() == ""
+
+
 @with_and_without
 def test_supernodes_are_replaced(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not rule:
