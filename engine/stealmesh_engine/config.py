@@ -35,7 +35,7 @@ class Config:
     others are dead. Longer: one that was cut off alone passes fewer false verdicts; 0: it never doubts."""
     homeless_seconds: float = 2.0
     """Leaves that hear no supernode serve as supernodes themselves after this long, one, then two, then four
-    of them … each half second; at once if all supernodes are known to be dead."""
+    of them … each second; at once if all supernodes are known to be dead."""
     attach_a_second: float = 200.0
     """Leaves that a supernode lets in each second (and as many at once). More: a herd is in sooner; a
     supernode spends more of its time on introductions."""

@@ -16,7 +16,7 @@ are chosen like all others, once nobody has come or gone for a moment and all ag
 
 Unasked: a seed that is sought when many have come and nobody serves yet, and, where no supernode is
 left or none has been heard for a while, the leaves in the order of the same hash: one at first, then
-two, four … each half second, until they hear of one who serves. A leaf knows a few of ten thousand,
+two, four … each second, until they hear of one who serves. A leaf knows a few of ten thousand,
 and so guesses its rank from its own hash alone. (When all of them served at once, for want of any,
 each of 600 learned of all others within a tenth of a second and ranked them all anew with every word;
 when each counted its rank among those that it knew, 66 of 295 began to serve.)
@@ -46,7 +46,7 @@ WAVE_SECONDS = 1.0
 ASKED_SECONDS = 3.0
 """Somebody who was asked and does not serve after this long is passed over for a while."""
 PASSED_OVER_SECONDS = 30.0
-RANK_SECONDS = 0.5
+RANK_SECONDS = 1.0
 """In this time twice as many of the homeless may serve."""
 COMPANY_SECONDS = 10.0
 """Whom we heard within this time is company: somebody else is without a supernode, too."""

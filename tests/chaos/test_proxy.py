@@ -259,7 +259,8 @@ def test_nobody_at_home_is_a_reset(proxy: ProxyProcess) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))  # and does not listen; so nobody else can, either
         door = proxy.tell("door", node=0, inbox=silent.getsockname()[1])
-        with dial(door) as ours:
+        # It may come before the dialler has noticed that it was let in.
+        with contextlib.suppress(ConnectionResetError), dial(door) as ours:
             assert is_reset(ours)
 
 

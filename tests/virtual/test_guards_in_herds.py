@@ -141,4 +141,4 @@ def test_the_supernodes_that_are_left_are_not_run_over(guarded: bool) -> None:
         world.run(world.now + 0.1)
         unread = max(unread, *(p.unread_seconds() for p in supers[:3]))
     assert (unread < config.silence_seconds) is guarded, f"unread for {unread:.2f} s"
-    assert (world.now - begun < 15.0) is guarded
+    assert not world.checkers.disagreement() or not guarded

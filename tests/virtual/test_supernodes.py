@@ -340,7 +340,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 @with_and_without
 @pytest.mark.parametrize(
     ("nodes", "owner", "guard"),
-    [(72, Seeking, "_ask_the_way"), (60, News, "tidy")],
+    [(72, Seeking, "_ask_the_way"), (64, News, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
