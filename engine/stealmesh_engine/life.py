@@ -219,12 +219,24 @@ class Life:
         if self.view.me.role is not Role.PLAIN or home not in self.observers:
             return
         self.learn(message.members, now, home)
+        self._contradict(home, message.members, now)
         if self.view.knows_all() or home not in self.observers:
             return  # what it told us may have made it a home of ours no longer
         self.news.heard_around(home, message, now)
         if message.homes != self._homes_told:
             self._homes_told = message.homes
             self._choose_observers(now)
+
+    def _contradict(self, home: PeerId, records: list[Member], now: float) -> None:
+        """A home of ours believes in somebody whom we hold for dead. One of us is wrong, and neither would
+        ever find out: if it lives, the home will hear it and have it refute. (In world 120201 a leaf
+        remembered two deaths of which nobody else knew.)"""
+        members = self.view.members
+        dead = [
+            members[r.id] for r in records if r.state < PeerState.DEAD and self.view.is_dead(r.id)
+        ]
+        if dead:
+            self.links.send(home, ViewMessage(dead), now)
 
     def _shun(self, peer: PeerId, now: float) -> None:
         """A home of ours is silent: whether it is dead is for others to say; we take the next one.

@@ -25,6 +25,7 @@ def test_random_worlds(first: int) -> None:
         (100650, "who takes a leaf for one who serves is told who does"),
         (101075, "a program that hears no supernode any more beats to whoever comes"),
         (101880, "and tells it of those that it misses"),
+        (120201, "a leaf that holds somebody for dead tells a home that does not"),
     ],
 )
 def test_worlds_that_taught_us_something(seed: int, lesson: str) -> None:
