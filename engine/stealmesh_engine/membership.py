@@ -169,7 +169,7 @@ class View:
     def supers(self) -> list[PeerId]:
         """The living supernodes in the order of ids. Where there is none yet, every living node; where
         they are lost, nobody."""
-        return self._supers or ([] if self._is_orphaned() else self._ring)
+        return self._supers or ([] if self._knows_a_part() else self._ring)
 
     @property
     def supers_count(self) -> int:
@@ -179,9 +179,9 @@ class View:
         """Do we serve as a supernode, be it because there is none yet?"""
         if self.me.role is not Role.PLAIN:
             return self.me.role is Role.SUPER
-        return not self._supers and not self._is_orphaned()
+        return not self._supers and not self._knows_a_part()
 
-    def _is_orphaned(self) -> bool:
+    def _knows_a_part(self) -> bool:
         """Are we a leaf that knows a part of the mesh, whether or not it has supernodes now? To serve all
         at once, and to tell each other all that each of thousands knows, would be the end of it."""
         return self.told is not None and self.me.role is Role.PLAIN

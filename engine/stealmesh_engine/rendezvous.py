@@ -41,9 +41,10 @@ def weights(key: bytes, candidates: Iterable[tuple[int, PeerId]]) -> list[tuple[
 
 def weight(key: bytes, candidate: PeerId) -> Weight:
     """How strongly this candidate is drawn to this key; larger is stronger."""
-    return ((place(key) ^ place(candidate)) * _MULTIPLIER) & _MASK
+    return weights(key, [(place(candidate), candidate)])[0][0]
 
 
 def ranked(key: bytes, candidates: Iterable[PeerId]) -> list[PeerId]:
     """All candidates, the one most responsible for `key` first."""
-    return sorted(candidates, key=lambda peer: (weight(key, peer), peer), reverse=True)
+    placed = ((place(peer), peer) for peer in candidates)
+    return [peer for _, peer in sorted(weights(key, placed), reverse=True)]

@@ -177,7 +177,7 @@ class Supernodes:
     def _serve_the_homeless(self, now: float, since: float) -> None:
         """Nobody looks after us, and not only after us: the first in rank serves."""
         view = self.view
-        if not any(view.members[peer].eligible for peer in view.nodes()):
+        if not view.supers_count and not any(view.members[p].eligible for p in view.nodes()):
             view.untell()  # nobody may serve alone, so all do
             return
         company = any(now - peer.heard_at < COMPANY_SECONDS for _, peer in self.links.ready())

@@ -23,24 +23,11 @@ BASE = 16
 """Nodes of the mesh to which the herd comes."""
 
 
-def slow(times: int) -> Toil:
-    """Everything costs so many times as much, and so many times fewer are read at once."""
-    usual = Toil()
-    return Toil(
-        message_seconds=times * usual.message_seconds,
-        hello_seconds=times * usual.hello_seconds,
-        taken_at_once=max(1, usual.taken_at_once // times),
-        taken_before_time=max(1, usual.taken_before_time // times),
-    )
-
-
 def burdened(times: int) -> Toil:
     """Introductions cost so many times as much."""
     usual = Toil()
-    return Toil(
-        hello_seconds=times * usual.hello_seconds,
-        taken_at_once=max(1, 2 * usual.taken_at_once // times),
-        taken_before_time=max(1, usual.taken_before_time // times),
+    return replace(
+        usual.dearer(hello=times), taken_at_once=max(1, 2 * usual.taken_at_once // times)
     )
 
 
@@ -127,7 +114,7 @@ def test_the_supernodes_that_are_left_are_not_run_over(guarded: bool) -> None:
     much: as if ten thousand came to three. Let in all at once they keep their new homes so busy that
     these hear nobody for seconds; let in bit by bit (200 a second, forty times less), some wait, and
     others begin to serve."""
-    weary, config = slow(40), Config()
+    weary, config = Toil().dearer(hello=40, message=40), Config()
     rate = config.attach_a_second / 40 if guarded else 1e9
     world, members = mesh(256, config=replace(config, attach_a_second=rate))
     world.toil = weary

@@ -266,7 +266,7 @@ def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
 ) -> None:
     """Else each of them learns of all others at once, and ranks them all with every word."""
     if not rule:
-        monkeypatch.setattr(View, "_is_orphaned", lambda self: False)
+        monkeypatch.setattr(View, "_knows_a_part", lambda self: False)
     world, members = mesh(200)
     world.run(world.now + 6.0)
     for process in supers_of(members):
@@ -302,6 +302,20 @@ def test_leaves_that_may_not_serve_alone_serve_together(
     world.run(world.now + 5.0)
     assert all(p.core.view.serves() for p in living) is rule
     assert world.checkers.disagreement() == ""
+
+
+def test_fixed_supernodes_that_fall_silent_do_not_make_leaves_know_everybody() -> None:
+    """Who serves by order (`--role super`) may not be chosen; that is no reason to serve in its stead."""
+    world, members = mesh(40)
+    leaf = a_leaf(members)
+    view = leaf.core.view
+    for record in list(view.members.values()):
+        fixed = msgspec.structs.replace(record, eligible=False, incarnation=record.incarnation + 1)
+        view.join(fixed, world.now)
+    view.renew(eligible=False)
+    assert view.supers_count
+    leaf.core.supernodes._serve_the_homeless(world.now, world.now - 60.0)
+    assert view.told is not None
 
 
 @with_and_without

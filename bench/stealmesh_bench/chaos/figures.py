@@ -88,9 +88,6 @@ def median(values: Sequence[float]) -> float:
     return ordered[len(ordered) // 2]
 
 
-__all__ = ["Durations", "Goodput", "median"]
-
-
 class Lack:
     """The longest time for which there was too little of something, looked at again and again.
 
@@ -114,3 +111,6 @@ class Lack:
     def seconds(self) -> float | None:
         """None while it lasts, or if nobody looked."""
         return self._longest if self._lacking_since is None else None
+
+
+__all__ = ["Durations", "Goodput", "Lack", "median"]

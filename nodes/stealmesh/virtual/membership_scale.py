@@ -215,12 +215,7 @@ def herd(
     as much as usual: seconds until all agree; for how long something lay unread at a supernode of
     the mesh to which they come; how many supernodes there are in the end."""
     world, members = mesh(nodes, seed=seed, config=config)
-    usual = Toil()
-    world.toil = Toil(
-        hello_seconds=HERD_TIMES * usual.hello_seconds,
-        taken_at_once=usual.taken_at_once // HERD_TIMES,
-        taken_before_time=usual.taken_before_time // HERD_TIMES,
-    )
+    world.toil = Toil().dearer(hello=HERD_TIMES)
     doors = [p for p in members if is_super(p)]
     for number in range(newcomers):
         door = doors[number % len(doors)].member.endpoints[0]

@@ -71,6 +71,16 @@ class Toil:
     taken_before_time: int = 3200
     """And so many before time may pass: an endless stream must not stop the clock."""
 
+    def dearer(self, *, hello: int, message: int = 1) -> Toil:
+        """So many times as dear, and as many times fewer are read at once as introductions are dearer: so
+        a herd that one can afford to simulate weighs as much as one that many times as large."""
+        return Toil(
+            message * self.message_seconds,
+            hello * self.hello_seconds,
+            max(1, self.taken_at_once // hello),
+            max(1, self.taken_before_time // hello),
+        )
+
     def of(self, events: list[Event]) -> float:
         hellos = sum(type(e) is Heard and type(e.message) is Hello for e in events)
         return hellos * self.hello_seconds + (len(events) - hellos) * self.message_seconds

@@ -577,9 +577,8 @@ class WorkerPool:
         """Stopped, it would bury and rouse nobody, and its workers' ends would never be known."""
         if self._nursery is None:
             return
-        with contextlib.suppress(
-            ChildProcessError
-        ):  # the embedding program has reaped it: it is dead
+        # No child: the embedding program has reaped it, and the end of its socket says so, too.
+        with contextlib.suppress(ChildProcessError):
             look = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
             if os.waitid(os.P_PID, self._nursery.pid, look) is not None:
                 self._nursery.send_signal(signal.SIGCONT)
