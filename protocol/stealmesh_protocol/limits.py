@@ -37,10 +37,13 @@ PIECE_OCTETS = 256 * KIB
 """All pieces of a message but the last are exactly this long."""
 
 BULK_OCTETS_MIN = 4 * KIB
-"""Multiparts from this size on (all frames as they travel) are bulk: both sides of a link count it."""
+"""Multiparts from this size on (all frames as they travel) are bulk, which waits for room on its link."""
 
 TAKEN_OCTETS = 256 * KIB
-"""A receiver says TAKEN when it has taken so much bulk off the link since it last did."""
+"""A receiver says TAKEN when it has taken so much off the link since it last did."""
+
+COUNTED_OCTETS_MIN = 2 * KIB
+"""What takes less counts as so much, on both sides: 128 small messages are said to be TAKEN, too."""
 
 MESSAGE_OCTETS_MAX = 256 * MIB
 """All blobs of a message that travels in pieces, and what one link may hold of an unfinished one."""

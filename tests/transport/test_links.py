@@ -16,7 +16,7 @@ from stealmesh.security import MeshKey
 from stealmesh.transport import Transport, TransportError, hub
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
-from stealmesh_protocol.limits import TAKEN_OCTETS
+from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, TAKEN_OCTETS
 from stealmesh_protocol.messages import Bye, FnPut, StatusGet, Steal
 
 from .conftest import MakeSide
@@ -128,6 +128,9 @@ def test_hangup_says_what_was_sent_and_both_sides_forget(
         a.transport.send(link, Steal(number, 1), seq=number + 1)
     a.transport.send(link, Bye("done"))
     a.transport.hangup(link)
+    sockets = len(a.transport.fds)
+    until(lambda: not a.transport.queued_octets(link), a)
+    assert len(a.transport.fds) == sockets, "closed, and nobody has read it yet"
     until(lambda: b.told(LinkDown), a, b)
     assert nonces(b.heard()) == list(range(300))
     assert isinstance(b.heard()[-1].message, Bye)
@@ -179,6 +182,35 @@ def test_last_words_are_heard_before_the_end(
     until(lambda: listener.told(LinkDown), listener)
     assert [event.seq for event in listener.heard()[before:]] == list(range(1, 51))
     assert isinstance(listener.events[-1], LinkDown)
+
+
+@pytest.mark.parametrize("read", [1, 64, 127, 128, 200])
+@pytest.mark.parametrize("closer", ["acceptor", "dialler"])
+def test_small_last_words_that_nobody_waits_for_are_not_lost(
+    make_side: MakeSide, address: str, closer: str, read: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They must all find room in the listener's queue, wherever it stands: see UNREAD_MESSAGES_MAX."""
+    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    a.transport.send(link, Steal(0, 1))
+    until(b.heard, a, b)
+    talker, via, listener = (b, accepted_by(b), a) if closer == "acceptor" else (a, link, b)
+    window = talker.transport._links[via].window
+    del listener.events[:]
+    for number in range(read):
+        talker.transport.send(via, Steal(number, 1))
+    until(lambda: len(listener.heard()) == read and window.is_read(), talker, listener)
+    del listener.events[:]
+    said = 0
+    while window.sent + COUNTED_OCTETS_MIN - window.taken < TAKEN_OCTETS:
+        talker.transport.send(via, Steal(said, 1))
+        said += 1
+        until(lambda: not talker.transport.queued_octets(via), talker)
+    talker.transport.close(flush_seconds=60.0)
+    until(lambda: listener.told(LinkDown), listener)
+    assert nonces(listener.heard()) == list(range(said))
+    assert said >= TAKEN_OCTETS // COUNTED_OCTETS_MIN - read % 128 - 2
 
 
 @pytest.mark.parametrize("closer", ["acceptor", "dialler", "dialler hangs up"])

@@ -21,7 +21,8 @@ Link numbers: the core numbers what it dials (even), the hub what it accepts (od
 What a peer said before its connection ended is read before the end is told (LinkDown). And the
 other way round: who hangs up waits a little until its last words are read (see window.py), because
 anything the other side says to a closed socket makes the kernel throw away what it has not
-delivered yet. What fits into the kernel's buffers is not waited for.
+delivered yet, and libzmq does so with the rest of an ipc connection if its queue is full. What fits
+into the buffers is not waited for.
 """
 
 from __future__ import annotations
@@ -426,8 +427,7 @@ class Transport:
 
     def _hear(self, link: Link, frames: Frames, events: list[Event]) -> None:
         octets = sum(map(len, frames))
-        bulk = octets >= BULK_OCTETS_MIN and link.intake.take(octets)
-        if bulk and link.state is LinkState.OPEN:
+        if link.intake.take(octets) and link.state is LinkState.OPEN:
             self.send(link.number, Taken(link.intake.octets))
         try:
             if len(frames) > FRAMES_MAX:

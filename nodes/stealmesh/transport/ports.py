@@ -172,6 +172,8 @@ class Port:
         link.sent = True
         if octets >= BULK_OCTETS_MIN:
             link.window.put(octets, time.monotonic())
+        else:
+            link.window.put_small(octets)
         return True
 
     def flush(self, link: Link) -> bool:

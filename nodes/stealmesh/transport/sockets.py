@@ -26,7 +26,7 @@ from zmq.utils import z85
 
 from stealmesh.security import MeshKey
 from stealmesh_protocol.errors import MeshError
-from stealmesh_protocol.limits import FRAME_OCTETS_MAX
+from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, FRAME_OCTETS_MAX, TAKEN_OCTETS
 
 DONT_WAIT = int(zmq.DONTWAIT)
 MORE_DONT_WAIT = int(zmq.SNDMORE) | DONT_WAIT
@@ -40,6 +40,10 @@ CONNECT_SECONDS = 3.0
 NEVER_MILLISECONDS = 24 * 3600 * 1000
 """libzmq's next attempt on a socket that we close as soon as the first one is over."""
 IPC_PATH_OCTETS_MAX = 107
+UNREAD_MESSAGES_MAX = 2 * TAKEN_OCTETS // COUNTED_OCTETS_MIN
+"""Of one connection. With a full queue libzmq leaves the rest to the kernel, and throws it away if an
+ipc connection ends then. So there is always room for what may be unread when a peer hangs up (see
+window.py); twice that, for libzmq reckons with what was read only half a queue later."""
 DOMAIN = b"stealmesh"
 START_DESCRIPTORS = 32
 FILES_REMEDY = "raise the limit of open files with `ulimit -n`"
@@ -136,7 +140,6 @@ def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None) -
     _set_common(inbox)
     inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else: to a gone peer = silently dropped
     inbox.setsockopt(zmq.ROUTER_HANDOVER, 1)  # else: a peer behind a dead path stays locked out
-    inbox.setsockopt(zmq.RCVHWM, 256)
     inbox.setsockopt(zmq.BACKLOG, 1024)
     if keys is not None:
         inbox.setsockopt(zmq.CURVE_SERVER, 1)
@@ -153,7 +156,6 @@ def new_dialer(
     """A DEALER for one connection, once. The caller connects it after its monitor is open."""
     dialer = context.socket(zmq.DEALER)
     _set_common(dialer)
-    dialer.setsockopt(zmq.RCVHWM, 64)
     dialer.setsockopt(zmq.RECONNECT_IVL, NEVER_MILLISECONDS)
     dialer.setsockopt(zmq.CONNECT_TIMEOUT, int(CONNECT_SECONDS * 1000))
     # Never an automatic id: a peer that claims the next one aborts the process behind the inbox.
@@ -170,6 +172,7 @@ def _set_common(socket: zmq.Socket[bytes]) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDTIMEO, 0)
     socket.setsockopt(zmq.SNDHWM, 64)  # small: what waits here is lost with the connection
+    socket.setsockopt(zmq.RCVHWM, UNREAD_MESSAGES_MAX)
     socket.setsockopt(zmq.HANDSHAKE_IVL, int(HANDSHAKE_SECONDS * 1000))
     socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
     socket.setsockopt(zmq.MAXMSGSIZE, FRAME_OCTETS_MAX)

@@ -2,8 +2,9 @@
 
 What was handed to libzmq goes out in order, whatever comes later: 64 large messages in its queue and
 what the kernel holds are seconds on a slow line. So bulk waits here, where control overtakes it,
-and the other side says how much it has taken (TAKEN). Decides when there is room for more. Refuses
-to know what is sent.
+and the other side says how much it has taken (TAKEN). Decides when there is room for more, and
+whether a link can be closed without harm to what was said last: small messages wait for no room, but
+they are counted, too. Refuses to know what is sent.
 
 The window follows the line: what takes longer than the quickest ever took has stood in a queue, ours
 or somebody else's. Short queues: more; long ones: half.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from math import inf
 
-from stealmesh_protocol.limits import TAKEN_OCTETS
+from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, TAKEN_OCTETS
 
 OCTETS_FIRST = 1 << 20
 OCTETS_MIN = TAKEN_OCTETS
@@ -57,6 +58,10 @@ class Window:
         if len(self._flights) < FLIGHTS_MAX:  # else some go unmeasured
             self._flights.append((self.sent, now))
 
+    def put_small(self, octets: int) -> None:
+        """Too little to tell anything about the line."""
+        self.sent += max(octets, COUNTED_OCTETS_MIN)
+
     def heard(self, taken: int, now: float) -> None:
         """The receiver has taken so much, in all."""
         if not self.taken < taken <= self.sent:
@@ -86,8 +91,8 @@ class Intake:
         self._told = 0
 
     def take(self, octets: int) -> bool:
-        """One more multipart of bulk; True when it is time to say so."""
-        self.octets += octets
+        """One more multipart; True when it is time to say so."""
+        self.octets += max(octets, COUNTED_OCTETS_MIN)
         if self.octets - self._told < TAKEN_OCTETS:
             return False
         self._told = self.octets
