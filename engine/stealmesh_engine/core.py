@@ -539,6 +539,9 @@ class NodeCore:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
             self.trade.forget(peer_id)
+            if self.holder.works_for(peer_id):
+                # It tries another link, and is back at once or never. (World 150596: it died then.)
+                self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.story.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)
@@ -668,10 +671,10 @@ class NodeCore:
             if owned.keeping is None:
                 self.owner.cancel_job(CancelJob(job), now)
         self.holder.return_untouched(now)
-        self.holder.return_explore(now)
 
     def _leave_when_done(self, now: float) -> None:
         """Say goodbye once nothing runs and all that we said is acknowledged (or time is up)."""
+        self.holder.return_explore(now)
         busy = any(not chunk.void for chunk in self.holder.slots.chunks())
         unheard = any(peer.channel.unacked for _, peer in self.links.ready())
         assert self._drain_until is not None

@@ -77,6 +77,8 @@ class Holder:
         self.spares = Spares(config, counters)
         self.functions = ShippedFunctions(config, counters)
         self.draining = False
+        self._returning: list[Chunk] = []
+        """Running explore bags that have taken stock since this node wants to leave."""
         self.executed = 0
         """Items that workers of this node have finished."""
         self._chunks = 0
@@ -207,6 +209,10 @@ class Holder:
         self.functions.tidy(held.spec for held in self.jobs.values())
         self.effects.append(ForgetJob(job))
 
+    def works_for(self, client: PeerId) -> bool:
+        """Is work here that dies with this owner?"""
+        return any(h.spec.owner == client and not h.spec.term for h in self.jobs.values())
+
     def owner_gone(self, owner: PeerId, now: float) -> None:
         """Nobody is left to whom results of these jobs could matter."""
         for held in self.jobs.values():
@@ -327,6 +333,8 @@ class Holder:
         )
         self.links.send(held.spec.owner, commit, now)
         self._restock(held)
+        if self.draining and event.remaining:
+            self._returning.append(chunk)
 
     def worker_lost(self, event: WorkerLost, now: float) -> None:
         slot = self.slots.lost(event.worker)
@@ -455,15 +463,20 @@ class Holder:
                 self.links.send(held.spec.owner, Returned(job, parts), now)
 
     def return_explore(self, now: float) -> None:
-        """Running explore bags go back as of their last commit."""
-        for chunk in self.slots.running():
-            if chunk.explore and not chunk.void:
-                held = self.jobs[chunk.job]
-                if held.bags.drop(chunk.lid):
-                    parts = [Lease(chunk.lid, chunk.lo, chunk.hi)]
-                    self.links.send(held.spec.owner, Returned(chunk.job, parts), now)
-                chunk.void = True
-                self._stop(chunk.worker, "its node is leaving", blame=False)
+        """Running explore bags go back when they take stock, not before: what their workers are at is
+        as dear as any other task. (World 120198 lost two items of a bag to an orderly end.)"""
+        if not self._returning:
+            return
+        returning, self._returning = self._returning, []
+        for chunk in returning:
+            held = self.jobs.get(chunk.job)
+            if held is None or chunk.void or not held.bags.drop(chunk.lid):
+                continue
+            parts = [Lease(chunk.lid, chunk.lo, chunk.hi)]
+            self.links.send(held.spec.owner, Returned(chunk.job, parts), now)
+            chunk.void = True
+            self._stop(chunk.worker, "its node is leaving", blame=False)
+        self.return_untouched(now)  # what was split off
 
     # ------------------------------------------------------------ telling owners
 

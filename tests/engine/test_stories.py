@@ -472,7 +472,7 @@ def test_a_node_that_leaves_gets_no_more_work() -> None:
     assert nodes[0].core.holder.executed == 0
 
 
-def test_a_running_explore_bag_goes_back_as_of_its_last_commit() -> None:
+def test_a_running_explore_bag_goes_back_when_it_takes_stock() -> None:
     wire, client, nodes = ring(2)
     job = client.open(1, JobKind.EXPLORE)
     client.step(CloseInput(job))
@@ -480,12 +480,16 @@ def test_a_running_explore_bag_goes_back_as_of_its_last_commit() -> None:
     leaving.visit(0, b"ab")
     leaving.step(Drain())
     wire.advance(0.2)
+    assert not leaving.take_told(Left), "what its worker is at would be lost"
+    leaving.visit(0, b"b")
+    wire.advance(0.2)
     assert leaving.take_told(Left)
     chunk = other.running()
     assert chunk is not None
-    assert chunk.blocks[0][1] == b"ab"
-    other.visit(0, b"", items=2)
+    assert chunk.blocks[0][1] == b"b"
+    other.visit(0, b"")
     assert client.is_done(job)
+    assert not any("items-run-for-nothing" in node.core.counters for node in nodes)
 
 
 def test_draining_twice_is_draining_once() -> None:

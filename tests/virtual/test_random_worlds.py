@@ -26,6 +26,8 @@ def test_random_worlds(first: int) -> None:
         (101075, "a program that hears no supernode any more beats to whoever comes"),
         (101880, "and tells it of those that it misses"),
         (120201, "a leaf that holds somebody for dead tells a home that does not"),
+        (150596, "an owner that only hung up, and died before it was back, is dead"),
+        (120198, "a node that leaves lets its explore bags take stock first"),
     ],
 )
 def test_worlds_that_taught_us_something(seed: int, lesson: str) -> None:
