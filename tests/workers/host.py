@@ -50,14 +50,23 @@ class Host:
                 self._unread += 1
                 if wanted(event):
                     return event
-            left = deadline - time.monotonic()
-            assert left > 0, f"never happened; instead: {self.log[-5:]}"
-            due = self.pool.next_deadline()
-            if due is not None:
-                left = min(left, max(0.0, due - time.monotonic()))
-            # Like the driver, it looks now and then even if nothing has fired.
-            select.select([self.pool.fileno()], [], [], min(left, LOOK_SECONDS))
-            self.log += self.pool.collect(time.monotonic())
+            self._collect(deadline)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Something about the pool that no event tells of."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            self._collect(deadline)
+
+    def _collect(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        assert left > 0, f"never happened; instead: {self.log[-5:]}"
+        due = self.pool.next_deadline()
+        if due is not None:
+            left = min(left, max(0.0, due - time.monotonic()))
+        # Like the driver, it looks now and then even if nothing has fired.
+        select.select([self.pool.fileno()], [], [], min(left, LOOK_SECONDS))
+        self.log += self.pool.collect(time.monotonic())
 
     def take(self, kind: type[T]) -> T:
         event = self.wait(lambda e: isinstance(e, kind))

@@ -338,6 +338,7 @@ def test_a_stopped_worker_goes_on(host: Host, gate: Gate, tmp_path: Path) -> Non
     os.killpg(victim, signal.SIGSTOP)
     gate.let_go()
     assert host.results(running) == [1]
+    host.until(lambda: host.pool.counters)  # the worker may be quicker than the nursery's word
     assert host.pool.counters == {"roused:stopped": 1}
     assert pid(host) == victim
     assert stat_of(child)[0] != "T"

@@ -73,6 +73,9 @@ HASHED_NODES_MAX = 2000
 """To write every event down takes a tenth of the time of a large world."""
 STORY_LINES_OF_MANY = 64
 CHUNK_SECONDS_MAX = 1.0
+ITEMS_A_SECOND_MAX = 4000
+"""One owner keeps up with eight thousand: were it what everybody waits for, nobody would notice what
+dead nodes cost. So the larger the mesh, the longer the items."""
 SETTLE_SECONDS = 3.0
 JOIN_SECONDS_MAX = 60.0
 PATIENCE_SECONDS = 60.0
@@ -174,7 +177,7 @@ class Stage:
         large = scenario.nodes > JOINED_ONE_BY_ONE_MAX
         # Large worlds work in large chunks: what is asked here is not how stealing scales.
         self.chunk_seconds = min(CHUNK_SECONDS_MAX, max(0.02, scenario.nodes / 1000))
-        self.item_seconds = self.chunk_seconds / 4
+        self.item_seconds = max(self.chunk_seconds / 4, scenario.nodes / ITEMS_A_SECOND_MAX)
         config = Config()
         if large:
             config = replace(

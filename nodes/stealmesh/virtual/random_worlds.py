@@ -23,7 +23,9 @@ from stealmesh_protocol.messages import JobKind, Role
 
 SWEEP_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
-AGREEMENT_SECONDS = 10.0
+AGREEMENT_SECONDS = 15.0
+"""What is asked of a mesh in which everybody has started at once. It can take so long: whoever is left
+alone is found after up to five seconds, and doubts itself for five (worlds 120888, 200455)."""
 LEFTOVER_SECONDS = 20.0
 ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0

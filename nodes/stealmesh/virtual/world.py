@@ -261,9 +261,6 @@ class Process:
     def _probe(self, effect: fx.Probe) -> None:
         self.world.links.probe(self, effect)
 
-    def _has_joined(self, effect: fx.Joined) -> None:
-        self.world.changed_at = self.world.now
-
     def _retract(self, effect: fx.Retract) -> None:
         self.workers[effect.worker].retract(effect)
 
@@ -315,7 +312,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.JobDone: Process._job_done,
     fx.ItemsRunning: Process._ignore,
     fx.StatusReady: Process._ignore,
-    fx.Joined: Process._has_joined,
+    fx.Joined: Process._ignore,
     fx.JoinFailed: Process._ignore,
     fx.Left: Process._left,
 }
@@ -355,7 +352,7 @@ class World:
         self.processes: list[Process] = []
         self.works: dict[JobId, Work] = {}
         self.changed_at = 0.0
-        """When a process last started, found its first peer, or ended."""
+        """When a process last started or ended."""
         self.happened = 0
         """Events told to cores."""
         self.recent: deque[tuple[float, str, Event]] = deque(maxlen=TRACE_LINES_KEPT)
