@@ -66,6 +66,8 @@ class Suspicion:
     listening: bool = False
     """Something listens at its address."""
     probed_at: float = NEVER
+    asked_at: float = NEVER
+    """When we asked the other observers first."""
 
 
 class Life:
@@ -414,7 +416,7 @@ class Life:
         # The suspect is told first; a beat, or anything else from it, clears it.
         self.links.send(peer, ViewMessage([replace(known, state=PeerState.SUSPECT)]), now)
         self.links.connect(peer, now)
-        self._probe(peer, now)
+        self._probe(peer, now).asked_at = now
         self._ask_others(peer, Finding.SILENT, now)
 
     def _out_of_reach(self, peer: PeerId, now: float) -> None:
@@ -435,11 +437,12 @@ class Life:
             if other != self.view.me.id and self.links.is_ready(other):
                 self.links.send(other, vote, now)
 
-    def _probe(self, peer: PeerId, now: float) -> None:
+    def _probe(self, peer: PeerId, now: float) -> Suspicion:
         """Does anything listen at its address?"""
         suspicion = self._suspicions.setdefault(peer, Suspicion())
         suspicion.listening, suspicion.probed_at = False, now
         self.links.probe(peer)
+        return suspicion
 
     def probed(self, endpoint: str, now: float) -> None:
         """Something listens there: of the silent, whoever should be there stands still."""
@@ -487,7 +490,7 @@ class Life:
         listening = suspicion.listening
         stalled = listening and (self.links.is_ready(peer) or not self.view.is_well(peer))
         votes = 1
-        others = self._hearing_observers(peer)
+        others = self._hearing_observers(peer, max(suspicion.asked_at, self.late_at), now)
         for other in others:
             finding, at = suspicion.votes.get(other, (Finding.HEARD, 0.0))
             if finding is not Finding.HEARD and now - at < VOTE_SECONDS:
@@ -503,16 +506,20 @@ class Life:
         else:
             self._ask_others(peer, Finding.STALLED if stalled else Finding.SILENT, now)
 
-    def _hearing_observers(self, peer: PeerId) -> list[PeerId]:
-        """The other observers of a peer whose word can be had."""
+    def _hearing_observers(self, peer: PeerId, asked_at: float, now: float) -> list[PeerId]:
+        """The other observers of a peer whose word can be had. Of those that we asked whoever lives says
+        something: that it hears the peer, or soon that it does not, either. (When three of four
+        supernodes went off, each verdict waited for the word of others that were as dead, for ten
+        seconds.)"""
         assert self._table is not None
-        watches = self.detector.watches
+        watches, peers = self.detector.watches, self.links.peers
         return [
             other
             for other in self._table.of(peer)
             if other != self.view.me.id
             and self.links.is_ready(other)
             and self.view.is_well(other)
+            and now - max(peers[other].heard_at, asked_at) < self.config.silence_seconds
             and not (other in watches and watches[other].suspect_since is not None)
         ]
 

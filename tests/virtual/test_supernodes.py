@@ -131,7 +131,7 @@ def test_a_cut_between_a_leaf_and_one_home_is_no_death(
     rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not rule:
-        monkeypatch.setattr(Life, "_hearing_observers", lambda self, peer: [])
+        monkeypatch.setattr(Life, "_hearing_observers", lambda self, peer, asked_at, now: [])
         monkeypatch.setattr(Life, "voted", lambda self, voter, message, now: None)
     world, members = mesh(24)
     leaf = a_leaf(members)
