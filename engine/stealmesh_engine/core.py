@@ -109,6 +109,7 @@ ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
 HINTS_A_BEAT = 1
+HINTS_OF_LONG_WORK = 8
 """Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
 messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
 DRAIN_PATIENCE_SECONDS = 5.0
@@ -222,6 +223,7 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
             self.holder.patrol(now)
+            self.holder.learn_from_waiting(now)
         self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
@@ -259,6 +261,8 @@ class NodeCore:
         if holder.slots:
             holder.dispatch(now)
             trade.feed_hungry(now)
+            if holder.turned_long:
+                self._tell_of_long_work(now)
             trade.keep_spare()
             trade.seek(now)
         else:
@@ -313,13 +317,14 @@ class NodeCore:
         """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
         of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
+        holder.learn_from_waiting(now)
         queued = holder.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
             if self.pace.owners_wait(self.view.size, now):
                 whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
-                whom.update(dict.fromkeys(self._hinted(whom)))
+                whom.update(dict.fromkeys(self._hinted(HINTS_A_BEAT, whom)))
         # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
         tells = self.owner.jobs and self.me.role is Role.CLIENT
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
@@ -331,14 +336,24 @@ class NodeCore:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
 
-    def _hinted(self, known: Container[PeerId]) -> list[PeerId]:
+    def _tell_of_long_work(self, now: float) -> None:
+        """What seemed not worth the journey is: whoever had asked in vain and is silent may come. Of ten
+        thousand nodes only a few know us, but each of these will tell as many."""
+        self.holder.turned_long = False
+        queued = self.holder.queued_seconds()
+        if queued >= HINT_SECONDS:
+            hint = Beat(self.me.incarnation, 0, queued, [], [])
+            for peer_id in self._hinted(HINTS_OF_LONG_WORK):
+                self.links.send(peer_id, hint, now)
+
+    def _hinted(self, count: int, known: Container[PeerId] = ()) -> list[PeerId]:
         """Who else is to hear that there is work here."""
         others = [
             peer_id
             for peer_id, peer in self.links.ready()
             if peer_id not in known and peer.member.role is not Role.CLIENT
         ]
-        return self.rng.sample(others, min(HINTS_A_BEAT, len(others)))
+        return self.rng.sample(others, min(count, len(others)))
 
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but

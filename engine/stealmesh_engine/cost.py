@@ -2,8 +2,10 @@
 
 Decides the grain: how many items a worker is handed at once. One item while nothing is
 known; then enough for `chunk_seconds_max`, less towards the end of the local stock so that
-all workers finish together, and never more than fits into one result frame. Knows no jobs,
-no clock: it is fed (items, seconds, octets) and asked for numbers.
+all workers finish together, and never more than fits into one result frame. Until a first item has
+ended, what has run without an end says how much they cost at least: work of ten minutes an item is
+not to wait ten minutes until it is shared. Knows no jobs, no clock: it is fed (items, seconds,
+octets) and asked for numbers.
 
 Ideas: grain as a fraction of the remaining time after guided self-scheduling; bounds of 1
 and 20 ms from the simulations in DESIGN.md section 3 (a fixed grain between 1 and 20 ms
@@ -23,10 +25,17 @@ class Cost:
 
     seconds_per_item: float | None = None
     octets_per_item: float = 0.0
+    seconds_per_item_min: float = 0.0
+    """What an item that has not ended has taken up to now; means nothing once one has."""
 
     @property
     def known(self) -> bool:
         return self.seconds_per_item is not None
+
+    @property
+    def charted(self) -> bool:
+        """Is anything known, if only that they are long?"""
+        return self.known or self.seconds_per_item_min > 0.0
 
     def learn(self, items: int, seconds: float, octets: int) -> None:
         """A chunk of `items` took `seconds` and its result is `octets` long."""
@@ -41,9 +50,14 @@ class Cost:
         self.seconds_per_item += weight * (each - self.seconds_per_item)
         self.octets_per_item += weight * (octets / items - self.octets_per_item)
 
+    def waited(self, seconds: float) -> None:
+        """An item has run for so long, and has not ended."""
+        self.seconds_per_item_min = max(self.seconds_per_item_min, seconds)
+
     def seconds(self, items: int) -> float:
-        """Estimated seconds of one worker for so many items; 0 while nothing is known."""
-        return items * (self.seconds_per_item or 0.0)
+        """Estimated seconds of one worker for so many items; while nothing is known, at least so many."""
+        each = self.seconds_per_item
+        return items * (self.seconds_per_item_min if each is None else each)
 
     def chunk_items(
         self,

@@ -12,6 +12,8 @@ once and becomes an ordinary thief.
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec.structs import replace
 
 from stealmesh_engine.bags import Bags, Cut, ExploreBags, IndexedBags
@@ -77,6 +79,8 @@ class Holder:
         self.spares = Spares(config, counters)
         self.functions = ShippedFunctions(config, counters)
         self.draining = False
+        self.turned_long = False
+        """A job has turned out to have long items, and nobody has been told yet."""
         self._returning: list[Chunk] = []
         """Running explore bags that have taken stock since this node wants to leave."""
         self.executed = 0
@@ -416,6 +420,14 @@ class Holder:
             return None
         return soonest + self.queued_seconds() / len(self.slots)
 
+    def learn_from_waiting(self, now: float) -> None:
+        """What should have ended long ago costs at least as much as it has taken."""
+        for chunk in self.slots.running():
+            held = self.jobs.get(chunk.job)
+            if held is not None and now >= chunk.long_at:
+                self.turned_long |= not held.bags.cost.charted
+                held.bags.cost.waited(now - chunk.started)
+
     def patrol(self, now: float) -> None:
         """Stop what has run too long; take back what waits behind something unexpectedly slow."""
         self.patrol_at = None
@@ -689,6 +701,7 @@ class Holder:
             for c in self.slots.running()
             if c.timeout_at is not None and not c.timed_out
         ]
+        times += [c.long_at for c in self.slots.running() if now < c.long_at < inf]
         if any(slot.queued is not None for slot in self.slots.by_worker.values()):
             times.append(now + PATROL_SECONDS)
         if times:

@@ -126,16 +126,17 @@ def share_of(
 
     Known cost: an equal share with the victim itself, if that is worth the journey; what is not, but
     would wait for workers that are `busy` with something long, goes whole. Unknown
-    cost: 1/(2 nodes) of it, as the first report will soon tell; but an equal share of what our
-    own workers have not even `tried`, having better things to do.
+    cost: 1/(2 nodes) of it, as the first report will soon tell; but an equal share if it is long in
+    coming, and of what our own workers have not even `tried`, having better things to do.
     """
     queued = bags.queued_items
     if not queued:
         return 0
     if isinstance(bags, ExploreBags):
         return max(1, queued // 2)
-    if not bags.cost.known and tried:
+    worth_it = bags.queued_seconds >= config.steal_seconds_min
+    if not bags.cost.known and tried and not worth_it:
         return max(1, queued // (2 * nodes))
-    if bags.cost.known and bags.queued_seconds < config.steal_seconds_min:
+    if bags.cost.known and not worth_it:
         return queued if busy else 0
     return max(1, queued - queued // (sharers + 1) if sharers == 1 else queued // (sharers + 1))

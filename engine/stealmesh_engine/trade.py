@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from random import Random
 
-from stealmesh_engine.bags import ExploreBags
+from stealmesh_engine.bags import ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
 from stealmesh_engine.held import HeldJob
@@ -223,6 +223,7 @@ class Trade:
         A job whose owner is late is not shared: what we gave would lie between us and the thief
         until the owner writes it down, and nobody could work on it.
         """
+        self.holder.learn_from_waiting(now)
         best: HeldJob | None = None
         best_worth = (0, 0.0)
         for job in self.holder.stock:
@@ -231,10 +232,12 @@ class Trade:
                 continue
             bags = held.bags
             seconds = bags.queued_seconds
-            if isinstance(bags, ExploreBags) or not bags.cost.known:
+            if seconds >= self.config.steal_seconds_min and isinstance(bags, IndexedBags):
+                worth = (2, seconds)
+            elif isinstance(bags, ExploreBags) or not bags.cost.known:
                 worth = (1, float(bags.queued_items))
             else:
-                worth = (2 if seconds >= self.config.steal_seconds_min else 0, seconds)
+                worth = (0, seconds)
             if worth > best_worth:
                 best, best_worth = held, worth
         return best

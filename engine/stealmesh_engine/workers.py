@@ -8,6 +8,7 @@ never waits for its node. The queued one can be taken back as long as it is unre
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from stealmesh_protocol.ids import JobId, LeaseId
 
@@ -39,6 +40,12 @@ class Chunk:
         """Has it run much longer than was expected?"""
         limit = max(OVERRUN_FACTOR * (self.expected_seconds or 0.0), PATROL_SECONDS)
         return now - self.started > limit
+
+    @property
+    def long_at(self) -> float:
+        """When an item of a job of which none had ended before it turns out to be long; else never."""
+        uncharted = self.expected_seconds is None and not (self.explore or self.void)
+        return self.started + PATROL_SECONDS if uncharted else inf
 
     def ends_soon(self, now: float) -> bool:
         """As far as anybody can say."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from stealmesh.virtual.membership_scale import mesh, until
+from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.scale import run
+from stealmesh.virtual.work import CostLaw
+from stealmesh_engine.cost import Cost
 
 
 def test_forty_nodes_are_busy_at_once_and_stay_so() -> None:
@@ -17,3 +23,26 @@ def test_forty_nodes_are_busy_at_once_and_stay_so() -> None:
 def test_uneven_work_is_evened_out() -> None:
     found = run(20, seconds_a_node=3.0, law="skewed")
     assert found.efficiency > 0.95
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
+def test_long_items_are_spread_before_the_first_has_ended(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand items of ten seconds for a hundred nodes. As long as nobody knew what an item costs,
+    one after the other gave a two-hundredth of what it had: 25 nodes were busy, and the others waited
+    until the first item had ended."""
+    if not guarded:
+        monkeypatch.setattr(Cost, "waited", lambda self, seconds: None)
+    world, members = mesh(100, workers=1)
+    client = world.client("client", seeds=[members[0].member.endpoints[0]])
+    world.run(world.now + 3.0)
+    law = CostLaw("const", 10.0, 1)
+    program = Program(world, client, Wish(items=1000, law=law, at=world.now))
+
+    def busy() -> int:
+        return sum(any(worker.running for worker in process.workers) for process in members)
+
+    until(world, lambda: busy() >= 80, 1.0, every=0.05)
+    assert (busy() >= 80) is guarded, f"{busy()} of 100 nodes are busy"
+    assert not program.done
