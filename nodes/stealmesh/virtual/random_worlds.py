@@ -275,13 +275,16 @@ class RandomWorld:
         mended = world.now
         bound = mended + PATIENCE_SECONDS + 3 * self._ideal_seconds()
         agreed_at: float | None = None
+        agreed_last = mended
         while True:
             world.run(world.now + 0.1)
             if not world.checkers.disagreement():
                 agreed_at = agreed_at if agreed_at is not None else world.now
+                agreed_last = world.now
             else:
                 agreed_at = None
-                since = max(mended, world.changed_at)
+                # Whoever begins to serve says so a moment later (world 400694).
+                since = max(mended, world.changed_at, agreed_last)
                 self._within(since + AGREEMENT_SECONDS, "membership")
             if not self._all_done():
                 self._within(bound, "progress")
