@@ -109,9 +109,10 @@ ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
 JOB_LINES_IN_BEAT_MAX = 256
 HINTS_A_BEAT = 1
-HINTS_OF_LONG_WORK = 8
 """Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
 messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
+HINTS_OF_LONG_WORK = 8
+"""Once for each job and holder, when its first item is long in coming."""
 DRAIN_PATIENCE_SECONDS = 5.0
 
 
