@@ -147,6 +147,7 @@ class NodeCore:
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
         self.owner = Owner(config, self.links, story, effects, counters)
         self.holder = Holder(config, self.links, story, effects, counters)
+        self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
         self.durable = durable.Durable(self.owner, self.holder)
         self.news = News(config, self.links, self.view)
@@ -222,9 +223,9 @@ class NodeCore:
             self.news.flush(now)
         if self._ack_at is not None and now >= self._ack_at:
             self.links.acknowledge(all_owed=True)
-        if self.holder.patrol_at is not None and now >= self.holder.patrol_at:
-            self.holder.patrol(now)
-            self.holder.learn_from_waiting(now)
+        if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
+            self.dispatcher.patrol(now)
+            self.dispatcher.learn_from_waiting(now)
         self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
@@ -256,13 +257,13 @@ class NodeCore:
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
-        holder, trade = self.holder, self.trade
+        holder, dispatcher, trade = self.holder, self.dispatcher, self.trade
         if holder.jobs or holder.report_at is not None:
             holder.flush_reports(now, report_patience(self.view.size))
-        if holder.slots:
-            holder.dispatch(now)
+        if dispatcher.slots:
+            dispatcher.dispatch(now)
             trade.feed_hungry(now)
-            if holder.turned_long:
+            if dispatcher.turned_long:
                 self._tell_of_long_work(now)
             trade.keep_spare()
             trade.seek(now)
@@ -278,7 +279,7 @@ class NodeCore:
             self._ack_at,
             self.news.flush_at,
             self.links.dial_at,
-            self.holder.patrol_at,
+            self.dispatcher.patrol_at,
             self.holder.report_at,
             self.trade.seek_at,
             self.durable.homes.due,
@@ -318,8 +319,8 @@ class NodeCore:
         """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
         of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
-        holder.learn_from_waiting(now)
-        queued = holder.queued_seconds() if holder.jobs else 0.0
+        self.dispatcher.learn_from_waiting(now)
+        queued = self.dispatcher.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:
             if self.pace.owners_wait(self.view.size, now):
@@ -340,8 +341,8 @@ class NodeCore:
     def _tell_of_long_work(self, now: float) -> None:
         """What seemed not worth the journey is: whoever had asked in vain and is silent may come. Of ten
         thousand nodes only a few know us, but each of these will tell as many."""
-        self.holder.turned_long = False
-        queued = self.holder.queued_seconds()
+        self.dispatcher.turned_long = False
+        queued = self.dispatcher.queued_seconds()
         if queued >= HINT_SECONDS:
             hint = Beat(self.me.incarnation, 0, queued, [], [])
             for peer_id in self._hinted(HINTS_OF_LONG_WORK):
@@ -680,7 +681,7 @@ class NodeCore:
         if self._drain_until is not None:
             return
         self._drain_until = now + DRAIN_PATIENCE_SECONDS
-        self.holder.draining = self.supernodes.leaving = True
+        self.dispatcher.draining = self.supernodes.leaving = True
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
         for job, owned in list(self.owner.jobs.items()):
@@ -691,7 +692,7 @@ class NodeCore:
     def _leave_when_done(self, now: float) -> None:
         """Say goodbye once nothing runs and all that we said is acknowledged (or time is up)."""
         self.holder.return_explore(now)
-        busy = any(not chunk.void for chunk in self.holder.slots.chunks())
+        busy = any(not chunk.void for chunk in self.dispatcher.slots.chunks())
         unheard = any(peer.channel.unacked for _, peer in self.links.ready())
         assert self._drain_until is not None
         if busy and now >= self._drain_until:

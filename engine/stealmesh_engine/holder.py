@@ -1,8 +1,8 @@
-"""The work that this node holds for others, and its workers at it.
+"""The work that this node holds for others.
 
-Decides which worker gets which chunk and when, what is reported to whom, what happens to a
-chunk whose worker died, and what is given up when the ledger says so. Refuses to know where
-the work came from (stealing.py, trade.py) and what its ledger does with a report (owner.py).
+Decides what is reported to whom, what happens to a chunk whose worker died, and what is given up
+when the ledger says so. Refuses to know which worker gets which chunk (dispatcher.py), where the work
+came from (stealing.py, trade.py) and what its ledger does with a report (owner.py).
 
 Poison has a limit: a chunk that kills its worker is run again item by item, so that the
 guilty item is found and its neighbours are saved; an item that has killed `attempts_max`
@@ -12,13 +12,12 @@ once and becomes an ordinary thief.
 
 from __future__ import annotations
 
-from math import inf
-
 from msgspec.structs import replace
 
-from stealmesh_engine.bags import Bags, Cut, ExploreBags, IndexedBags
+from stealmesh_engine.bags import Bags, ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect, ForgetJob, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.dispatcher import Dispatcher
+from stealmesh_engine.effects import Effect, ForgetJob
 from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost
 from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_engine.held import HeldJob, Unsaid
@@ -26,7 +25,7 @@ from stealmesh_engine.links import Links
 from stealmesh_engine.shipped import ShippedFunctions
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
-from stealmesh_engine.workers import PATROL_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.workers import Chunk
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
     Claim,
@@ -53,7 +52,6 @@ JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
 """Leases and results in one claim."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
-FUNCTION_PATIENCE_SECONDS = 0.25
 
 
 class Holder:
@@ -73,22 +71,15 @@ class Holder:
         self.effects = effects
         self.counters = counters
         self.jobs: dict[JobId, HeldJob] = {}
-        self.stock: dict[JobId, None] = {}
-        """Jobs that have something for a worker; who had its turn goes to the end."""
-        self.slots = Slots()
         self.spares = Spares(config, counters)
         self.functions = ShippedFunctions(config, counters)
-        self.draining = False
-        self.turned_long = False
-        """A job has turned out to have long items, and nobody has been told yet."""
+        self.dispatcher = Dispatcher(config, links, effects, self.jobs, self.functions)
         self._returning: list[Chunk] = []
         """Running explore bags that have taken stock since this node wants to leave."""
         self.executed = 0
         """Items that workers of this node have finished."""
-        self._chunks = 0
         self._unsaid: dict[JobId, Unsaid] = {}
         self.report_at: float | None = None
-        self.patrol_at: float | None = None
 
     # ------------------------------------------------------------ what owners say
 
@@ -117,8 +108,8 @@ class Holder:
             self.counters["grants-refused"] = refused
         for lease in message.leases:
             self.story.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
-        self._restock(held)
-        if self.draining:
+        self.dispatcher.restock(held)
+        if self.dispatcher.draining:
             self.return_untouched(now)
 
     def revoked(self, message: Revoked, now: float) -> None:
@@ -130,7 +121,7 @@ class Holder:
             if held.bags.drop(lid):
                 self.story.tell(now, "let go", message.job, lid)
             self._void(message.job, lid)
-        self._restock(held)
+        self.dispatcher.restock(held)
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:
         """Has this peer a say in what we hold of the job? A durable one's former homes have none."""
@@ -187,29 +178,29 @@ class Holder:
             for keep in held.whole(self.spares):
                 self.links.send(home, keep, now)
         self._claim(held, now)
-        self._restock(held)
+        self.dispatcher.restock(held)
 
     def withdrawn(self, message: Withdraw) -> None:
         held = self.jobs.get(message.job)
         if held is not None and isinstance(held.bags, IndexedBags):
             for lo, hi in message.intervals:
                 held.bags.withdraw(lo, hi)
-            self._restock(held)
+            self.dispatcher.restock(held)
 
     def closed(self, job: JobId, now: float, *, stop: bool) -> None:
         """The job is over. Running chunks may finish for nothing, or are stopped with their worker."""
         held = self.jobs.pop(job, None)
-        self.stock.pop(job, None)
+        self.dispatcher.stock.pop(job, None)
         self._unsaid.pop(job, None)
         self.spares.drop(job)
         if held is None:
             return
         self.story.tell(now, "closed", job)
-        for chunk in self.slots.chunks():
+        for chunk in self.dispatcher.slots.chunks():
             if chunk.job == job:
                 chunk.void = True
                 if chunk.explore or stop:
-                    self._stop(chunk.worker, "its job is over", blame=False)
+                    self.dispatcher.stop(chunk.worker, "its job is over", blame=False)
         self.functions.tidy(held.spec for held in self.jobs.values())
         self.effects.append(ForgetJob(job))
 
@@ -256,7 +247,7 @@ class Holder:
     def forget_empty(self, now: float) -> None:
         """A job of which nothing has been here for long may be over without our having been told
         (its owner held us for dead at the end); if it is not, the next grant brings it back."""
-        busy = {chunk.job for chunk in self.slots.chunks()}
+        busy = {chunk.job for chunk in self.dispatcher.slots.chunks()}
         for job, held in list(self.jobs.items()):
             if held.bags.leases or job in busy or held.homeless_since is not None:
                 held.empty_since = None
@@ -275,7 +266,7 @@ class Holder:
     def function_came(self, message: FnPut) -> None:
         if self.functions.came(message):
             for held in self.jobs.values():
-                self._restock(held)
+                self.dispatcher.restock(held)
 
     def ask_for_functions(self, now: float) -> None:
         """A request or its answer may have been lost with a link: ask again."""
@@ -287,7 +278,7 @@ class Holder:
     # ------------------------------------------------------------ what workers say
 
     def worker_ready(self, worker: int) -> None:
-        self.slots.ready(worker)
+        self.dispatcher.slots.ready(worker)
 
     def chunk_done(self, event: ChunkDone, now: float) -> None:
         chunk = self._finished(event.worker, event.chunk, now)
@@ -303,7 +294,7 @@ class Holder:
         self._settle(held, chunk, event.codec, event.blob, event.seconds, event.failed, now)
 
     def bag_step(self, event: BagStep, now: float) -> None:
-        slot = self.slots.by_worker.get(event.worker)
+        slot = self.dispatcher.slots.by_worker.get(event.worker)
         chunk = slot.running if slot is not None else None
         if slot is None or chunk is None or chunk.number != event.chunk:
             return
@@ -336,12 +327,12 @@ class Holder:
             blobs,
         )
         self.links.send(held.spec.owner, commit, now)
-        self._restock(held)
-        if self.draining and event.remaining:
+        self.dispatcher.restock(held)
+        if self.dispatcher.draining and event.remaining:
             self._returning.append(chunk)
 
     def worker_lost(self, event: WorkerLost, now: float) -> None:
-        slot = self.slots.lost(event.worker)
+        slot = self.dispatcher.slots.lost(event.worker)
         if slot is None:
             return
         self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
@@ -360,7 +351,7 @@ class Holder:
             self._bereaved(running, event, now)
 
     def retracted(self, event: Retracted) -> None:
-        slot = self.slots.by_worker.get(event.worker)
+        slot = self.dispatcher.slots.by_worker.get(event.worker)
         if slot is None:
             return
         slot.retracting = False
@@ -372,77 +363,6 @@ class Holder:
             chunk, slot.running, slot.queued = slot.running, slot.queued, None
             self._put_back(chunk)
 
-    # ------------------------------------------------------------ giving work to workers
-
-    def dispatch(self, now: float) -> None:
-        """Hand out chunks: first to the idle, then behind what is about to end."""
-        if not self.stock or self.draining:
-            return
-        for slot in self.slots.by_worker.values():
-            if slot.running is None and not self._hand_out(slot, now, queue=False):
-                return
-        if self.config.prefetch_seconds_max:
-            for slot in self.slots.by_worker.values():
-                if slot.queued is None and not slot.retracting and self._short(slot.running, now):
-                    self._hand_out(slot, now, queue=True)
-
-    def room(self) -> int:
-        """Workers with nothing to do."""
-        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
-
-    def queued_seconds(self) -> float:
-        return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
-
-    def starves_at(self, now: float) -> float | None:
-        """When the first worker is going to have nothing to do: now, later, or nobody can say.
-
-        Busy nodes that rob each other of what neither can start yet only pass it round, so the
-        running chunks count as well as the queued ones.
-        """
-        if self.draining or not self.slots:
-            return None
-        soonest: float | None = None
-        for slot in self.slots.by_worker.values():
-            if slot.running is None:
-                # Work whose function is on its way here is as good as there, for a moment.
-                since = min(self.functions.awaited.values(), default=-1e9)
-                return max(now, since + FUNCTION_PATIENCE_SECONDS)
-            ends = slot.running.started
-            for chunk in (slot.running, slot.queued):
-                if chunk is not None:
-                    if chunk.expected_seconds is None:
-                        break  # an explore bag, or an item like none before
-                    ends += chunk.expected_seconds
-            else:
-                if ends >= now and (soonest is None or ends < soonest):
-                    soonest = ends  # what is overdue may take any time
-        if soonest is None:
-            return None
-        return soonest + self.queued_seconds() / len(self.slots)
-
-    def learn_from_waiting(self, now: float) -> None:
-        """What should have ended long ago costs at least as much as it has taken."""
-        for chunk in self.slots.running():
-            held = self.jobs.get(chunk.job)
-            if held is not None and now >= chunk.long_at:
-                self.turned_long |= not held.bags.cost.charted
-                held.bags.cost.waited(now - chunk.started)
-
-    def patrol(self, now: float) -> None:
-        """Stop what has run too long; take back what waits behind something unexpectedly slow."""
-        self.patrol_at = None
-        for slot in self.slots.by_worker.values():
-            chunk = slot.running
-            if chunk is None:
-                continue
-            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
-                chunk.timed_out = True
-                self._stop(slot.worker, "the task ran longer than its timeout", blame=False)
-            elif slot.queued is not None and not slot.retracting and chunk.is_overdue(now):
-                slot.retracting = True
-                self.effects.append(Retract(slot.worker))
-        self._plan_patrol(now)
-
     # ------------------------------------------------------------ giving work away
 
     def give(self, held: HeldJob, items: int) -> list[Lease]:
@@ -450,25 +370,12 @@ class Holder:
         if held.homeless_since is not None:
             return []  # there is no ledger to tell
         parts = held.bags.give(items)
-        self._restock(held)
+        self.dispatcher.restock(held)
         return parts
-
-    def ask_workers_to_share(self) -> bool:
-        """Raise the flag of the explore workers that have not been asked yet. True: somebody may share."""
-        asked = False
-        for slot in self.slots.by_worker.values():
-            chunk = slot.running
-            if chunk is None or not chunk.explore or chunk.void:
-                continue
-            asked = True
-            if not slot.sharing:
-                slot.sharing = True
-                self.effects.append(Share(slot.worker, True))
-        return asked
 
     def return_untouched(self, now: float) -> None:
         """Hand everything that no worker has back to its ledger (we are leaving)."""
-        for job in list(self.stock):
+        for job in list(self.dispatcher.stock):
             held = self.jobs[job]
             parts = self.give(held, held.bags.queued_items)
             if parts:
@@ -487,7 +394,7 @@ class Holder:
             parts = [Lease(chunk.lid, chunk.lo, chunk.hi)]
             self.links.send(held.spec.owner, Returned(chunk.job, parts), now)
             chunk.void = True
-            self._stop(chunk.worker, "its node is leaving", blame=False)
+            self.dispatcher.stop(chunk.worker, "its node is leaving", blame=False)
         self.return_untouched(now)  # what was split off
 
     # ------------------------------------------------------------ telling owners
@@ -507,7 +414,7 @@ class Holder:
                 and held.bags.leases
                 and held.spec.kind is not JobKind.SUBMIT
                 and unsaid.octets < REPORT_OCTETS_MAX
-                and not self.draining
+                and not self.dispatcher.draining
             ):
                 self.report_at = until if self.report_at is None else min(self.report_at, until)
                 continue
@@ -526,7 +433,7 @@ class Holder:
             if held.spec.owner == owner and held.bags.leases:
                 running = [
                     (chunk.lo, chunk.hi)
-                    for chunk in self.slots.running()
+                    for chunk in self.dispatcher.slots.running()
                     if chunk.job == job
                     and not chunk.explore
                     and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
@@ -551,7 +458,7 @@ class Holder:
                 busy = sum(lease.busy for lease in held.bags.leases.values())
                 mine = sum(
                     c.hi - c.lo
-                    for c in self.slots.chunks()
+                    for c in self.dispatcher.slots.chunks()
                     if c.job == job and not c.void and c.lid in held.bags.leases
                 )
                 assert busy == mine, f"{busy} items are said to be with workers, {mine} are"
@@ -577,7 +484,7 @@ class Holder:
         ]
         leases += [
             Lease(chunk.lid, chunk.lo, chunk.hi)
-            for chunk in self.slots.chunks()
+            for chunk in self.dispatcher.slots.chunks()
             if chunk.job == job and not chunk.void and chunk.lid in held.bags.leases
         ]
         parts = [part for part, _ in held.unsettled.values()]
@@ -587,131 +494,9 @@ class Holder:
             claim = Claim(job, leases[at:to], parts[at:to], blobs[at:to])
             self.links.send(held.spec.owner, claim, now)
 
-    def _restock(self, held: HeldJob) -> None:
-        job = held.spec.job
-        if held.bags.queued_items and not self.functions.lacks(held.spec):
-            self.stock.setdefault(job, None)
-        else:
-            self.stock.pop(job, None)
-
-    def _next_job(self) -> HeldJob | None:
-        """The job with the highest priority that has work, of equals the one that waits longest."""
-        best: HeldJob | None = None
-        for job in self.stock:
-            held = self.jobs[job]
-            if best is not None and held.spec.priority <= best.spec.priority:
-                continue
-            if self.links.unacked_octets(held.spec.owner) > self.config.unacked_octets_max:
-                continue
-            if held.unsettled_octets > self.config.unacked_octets_max:
-                continue
-            best = held
-        return best
-
-    def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
-        held = self._next_job()
-        if held is None or (queue and not self._may_queue(held)):
-            return False
-        cut = self._cut(held)
-        if cut is None:
-            self._restock(held)
-            return False
-        spec, bags = held.spec, held.bags
-        explore = isinstance(bags, ExploreBags)
-        self._chunks += 1
-        chunk = Chunk(
-            self._chunks,
-            spec.job,
-            cut.lid,
-            cut.lo,
-            cut.hi,
-            slot.worker,
-            now,
-            None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
-            explore,
-            now + spec.timeout if spec.timeout and not explore else None,
-        )
-        if queue:
-            slot.queued = chunk
-        else:
-            slot.running = chunk
-        self.effects.append(
-            RunChunk(
-                slot.worker,
-                chunk.number,
-                spec,
-                cut.lo,
-                cut.hi,
-                cut.blocks,
-                self.functions.blobs[spec.function],
-                self.functions.blobs[spec.combine] if spec.combine else b"",
-            )
-        )
-        self._restock(held)
-        if spec.job in self.stock and len(self.stock) > 1:
-            # Of equals each has its turn: a stream that never runs dry must not starve the others.
-            self.stock[spec.job] = self.stock.pop(spec.job)
-        self._plan_patrol(now)
-        return True
-
-    def _cut(self, held: HeldJob) -> Cut | None:
-        bags = held.bags
-        if isinstance(bags, ExploreBags):
-            return bags.cut(1)
-        if held.fragile or held.spec.timeout:
-            cut = bags.cut(1)
-            if cut is not None and held.fragile:
-                held.fragile.remove(cut.lo, cut.hi)
-            return cut
-        return bags.cut(
-            bags.cost.chunk_items(
-                bags.untouched,
-                len(self.slots),
-                chunk_seconds_min=self.config.chunk_seconds_min,
-                chunk_seconds_max=self._chunk_seconds_max(held.spec),
-                chunk_octets_max=self.config.chunk_octets_max,
-            )
-        )
-
-    def _chunk_seconds_max(self, spec: JobSpec) -> float:
-        folds = spec.kind is JobKind.REDUCE
-        return self.config.fold_seconds_max if folds else self.config.chunk_seconds_max
-
-    def _may_queue(self, held: HeldJob) -> bool:
-        return (
-            isinstance(held.bags, IndexedBags)
-            and held.bags.cost.known
-            and not held.spec.timeout
-            and not held.fragile
-            and held.bags.cost.seconds(1) <= self.config.prefetch_seconds_max
-        )
-
-    def _short(self, chunk: Chunk | None, now: float) -> bool:
-        """Is it sure to end soon?"""
-        return (
-            chunk is not None
-            and chunk.expected_seconds is not None
-            and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
-            and not chunk.is_overdue(now)
-        )
-
-    def _plan_patrol(self, now: float) -> None:
-        times = [
-            c.timeout_at
-            for c in self.slots.running()
-            if c.timeout_at is not None and not c.timed_out
-        ]
-        times += [c.long_at for c in self.slots.running() if now < c.long_at < inf]
-        if any(slot.queued is not None for slot in self.slots.by_worker.values()):
-            times.append(now + PATROL_SECONDS)
-        if times:
-            soonest = min(times)
-            if self.patrol_at is None or soonest < self.patrol_at:
-                self.patrol_at = soonest
-
     def _finished(self, worker: int, number: int, now: float) -> Chunk | None:
-        slot = self.slots.by_worker.get(worker)
-        chunk = self.slots.finished(slot, number, now) if slot is not None else None
+        slot = self.dispatcher.slots.by_worker.get(worker)
+        chunk = self.dispatcher.slots.finished(slot, number, now) if slot is not None else None
         if chunk is None:
             self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
         return chunk
@@ -743,7 +528,7 @@ class Holder:
         held = self.jobs.get(chunk.job)
         if held is not None and not chunk.void:
             held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
-            self._restock(held)
+            self.dispatcher.restock(held)
 
     def _bereaved(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
         """The worker died while it ran this chunk."""
@@ -783,14 +568,11 @@ class Holder:
                 self.links.send(held.spec.owner, commit, now)
 
     def _void(self, job: JobId, lid: LeaseId) -> None:
-        for chunk in self.slots.chunks():
+        for chunk in self.dispatcher.slots.chunks():
             if chunk.job == job and chunk.lid == lid and not chunk.void:
                 chunk.void = True
                 if chunk.explore:
-                    self._stop(chunk.worker, "its lease was revoked", blame=False)
-
-    def _stop(self, worker: int, reason: str, *, blame: bool) -> None:
-        self.effects.append(StopWorker(worker, reason, blame))
+                    self.dispatcher.stop(chunk.worker, "its lease was revoked", blame=False)
 
     def _wasted(self, items: int) -> None:
         self.counters["items-run-for-nothing"] = (

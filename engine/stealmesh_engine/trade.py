@@ -42,6 +42,7 @@ class Trade:
         self.view = view
         self.detector = detector
         self.holder = holder
+        self.dispatcher = holder.dispatcher
         self.story = story
         self.thief = Thief(rng)
         self.hungry: dict[PeerId, int] = {}
@@ -58,7 +59,7 @@ class Trade:
         """Look for work if a worker is about to have none."""
         self.seek_at = None
         thief = self.thief
-        starves_at = self.holder.starves_at(now)
+        starves_at = self.dispatcher.starves_at(now)
         ask_at = None if starves_at is None else starves_at - 2 * thief.round_trip_seconds
         if ask_at is None or ask_at > now:
             if ask_at is None or ask_at > now + NAME_SECONDS:
@@ -78,7 +79,7 @@ class Trade:
         victim = self._victim(now) if thief.tries < tries else None
         if victim is not None:
             asking = thief.ask(victim, now)
-            self.links.send(victim, Steal(asking.nonce, max(1, self.holder.room())), now)
+            self.links.send(victim, Steal(asking.nonce, max(1, self.dispatcher.room())), now)
             self.seek_at = now + patience
             return
         self._leave_name(now)
@@ -113,7 +114,7 @@ class Trade:
         if self._feed(thief, message.nonce, 1, now):
             self.hungry.pop(thief, None)
             return
-        soon = self.holder.ask_workers_to_share()
+        soon = self.dispatcher.ask_workers_to_share()
         if soon or message.standing:
             self.hungry[thief] = message.nonce
         if not message.standing:
@@ -126,23 +127,23 @@ class Trade:
         """Share what is left when our own workers are busy among those who left their names."""
         if not self.hungry:
             return
-        if self.holder.stock:
+        if self.dispatcher.stock:
             waiting = [peer for peer in self.hungry if self.links.is_ready(peer)]
             while waiting:
                 peer = waiting.pop(0)
                 if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
                     break
                 del self.hungry[peer]
-        if self.hungry and not self.holder.stock:
-            self.holder.ask_workers_to_share()
+        if self.hungry and not self.dispatcher.stock:
+            self.dispatcher.ask_workers_to_share()
 
     def keep_spare(self) -> None:
         """A node whose own workers starve, or that others may rob, keeps one explore bag in stock."""
-        slots = self.holder.slots
+        slots = self.dispatcher.slots
         if not any(chunk.explore for chunk in slots.running()):
             return
-        if not self.holder.stock and (self.holder.room() or self.view.size > 1):
-            self.holder.ask_workers_to_share()
+        if not self.dispatcher.stock and (self.dispatcher.room() or self.view.size > 1):
+            self.dispatcher.ask_workers_to_share()
 
     def forget(self, peer: PeerId) -> None:
         self.hungry.pop(peer, None)
@@ -169,7 +170,7 @@ class Trade:
             left = standing.get(peer, -1e9)
             fresh_seconds = NAME_SECONDS if self.thief.fed_at >= left else NAME_SECONDS_MAX
             if now - left >= fresh_seconds:
-                room = max(1, self.holder.room())
+                room = max(1, self.dispatcher.room())
                 if self.links.send(peer, Steal(0, room, True), now):
                     standing[peer] = now
 
@@ -185,14 +186,14 @@ class Trade:
         if held is None:
             return False
         nodes = max(2, self.view.size)
-        tried = any(chunk.job == held.spec.job for chunk in self.holder.slots.running())
+        tried = any(chunk.job == held.spec.job for chunk in self.dispatcher.slots.running())
         items = share_of(
             held.bags,
             sharers=sharers,
             nodes=nodes,
             config=self.config,
             tried=tried,
-            busy=not self.holder.slots.soon_free(now),
+            busy=not self.dispatcher.slots.soon_free(now),
         )
         if not items:
             return False
@@ -223,10 +224,10 @@ class Trade:
         A job whose owner is late is not shared: what we gave would lie between us and the thief
         until the owner writes it down, and nobody could work on it.
         """
-        self.holder.learn_from_waiting(now)
+        self.dispatcher.learn_from_waiting(now)
         best: HeldJob | None = None
         best_worth = (0, 0.0)
-        for job in self.holder.stock:
+        for job in self.dispatcher.stock:
             held = self.holder.jobs[job]
             if self._is_late(held.spec.owner, now):
                 continue

@@ -36,17 +36,17 @@ def holder() -> Holder:
     holder.functions.blobs[b"f"] = b"function"
     holder.worker_ready(0)
     holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)
-    holder.dispatch(0.0)
+    holder.dispatcher.dispatch(0.0)
     (first,) = [e for e in effects if isinstance(e, RunChunk)]
     holder.chunk_done(ChunkDone(0, first.chunk, 0, b"", MILLISECONDS, 0), 0.0)
-    holder.dispatch(0.0)
+    holder.dispatcher.dispatch(0.0)
     assert _at_worker(holder) == [2, 3]
     return holder
 
 
 def _at_worker(holder: Holder) -> list[int]:
     holder.audit()
-    return [chunk.number for chunk in holder.slots.chunks()]
+    return [chunk.number for chunk in holder.dispatcher.slots.chunks()]
 
 
 def _items_left(holder: Holder) -> int:

@@ -547,7 +547,7 @@ def test_cancelling_an_explore_job_stops_its_workers() -> None:
     client.step(CancelJob(job))
     assert node.running() is None
     assert [e for e in node.told if isinstance(e, StopWorker)] == []  # performed, not told
-    assert node.core.holder.slots.running() == []
+    assert node.core.dispatcher.slots.running() == []
 
 
 # ---------------------------------------------------------------- rude and confused peers

@@ -94,7 +94,7 @@ def test_what_runs_when_its_home_dies_runs_on() -> None:
     scene.run(0.5)
     home = scene.at_home(job)
     survivors = [node for node in scene.nodes if node is not home]
-    running = [chunk for node in survivors for chunk in node.core.holder.slots.running()]
+    running = [chunk for node in survivors for chunk in node.core.dispatcher.slots.running()]
     assert len(running) == 6
     safe = scene.world.checkers.safe.setdefault(job.job, IntervalSet())
     for chunk in running:

@@ -76,7 +76,7 @@ def test_the_victim_dies_before_its_split_is_heard_of() -> None:
     told = scene(3)
     program = told.map(600)
     told.until(lambda: told.nodes[0].busy_seconds > 0.1)
-    victim = max(told.nodes, key=lambda node: node.core.holder.queued_seconds())
+    victim = max(told.nodes, key=lambda node: node.core.dispatcher.queued_seconds())
     told.world.links.cut(victim.place, told.client.place)
     given = victim.core.trade.given
     told.until(lambda: victim.core.trade.given > given)
@@ -329,7 +329,7 @@ def test_a_node_that_drains_hands_everything_back() -> None:
     leaving = told.nodes[1]
     leaving.hear(Drain())
     told.until(lambda: leaving.left, within=1.0)
-    assert not leaving.core.holder.queued_seconds()
+    assert not leaving.core.dispatcher.queued_seconds()
     told.finish()
     assert told.state_of(told.client, leaving) is PeerState.LEFT
     assert sum(node.busy_seconds for node in told.nodes) == pytest.approx(15.0)

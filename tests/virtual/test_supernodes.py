@@ -563,7 +563,9 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
 
     world.links.send = listening  # type: ignore[method-assign]
     world.run(world.now + 2.0)
-    assert leaf.core.holder.queued_seconds() > HINT_SECONDS, "or else there is nothing to hint at"
+    assert leaf.core.dispatcher.queued_seconds() > HINT_SECONDS, (
+        "or else there is nothing to hint at"
+    )
     rounds = 2.0 / (0.9 * world.config.beat_seconds) + 1
     whom = len(leaf.core.life.observers) + 1 + 1  # the owner, and one hint
     assert (len(beats) <= rounds * whom) is rule

@@ -237,9 +237,9 @@ class Checkers:
     def nobody_starves(self) -> None:
         """No node stays idle beside one that has much to do (asked at every sweep)."""
         now = self.world.now
-        nodes = [p for p in self.world.living() if p.workers and not p.core.holder.draining]
+        nodes = [p for p in self.world.living() if p.workers and not p.core.dispatcher.draining]
         lost = any(not p.alive for p in self.world.processes if p.member.role is Role.CLIENT)
-        rich = [p for p in nodes if p.core.holder.queued_seconds() >= RICH_SECONDS]
+        rich = [p for p in nodes if p.core.dispatcher.queued_seconds() >= RICH_SECONDS]
         if lost or not rich:
             self._idle.clear()
             return

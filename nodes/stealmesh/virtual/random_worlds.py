@@ -357,7 +357,7 @@ class RandomWorld:
         if not self.plan.mixture.gentle:
             return
         for process in self.world.living():
-            if process.core.me.incarnation > 1 and not process.core.holder.draining:
+            if process.core.me.incarnation > 1 and not process.core.dispatcher.draining:
                 raise Breach("verdict", f"{process.name} was accused, though it never was silent")
 
     def _no_needless_work(self) -> None:
@@ -435,7 +435,7 @@ def run(seed: int, *, watch: bool = False) -> Outcome:
     outcome.faults = len(drawn.faults.told)
     outcome.steals = sum(p.core.trade.given for p in world.processes)
     outcome.false_verdicts = sum(
-        1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.holder.draining
+        1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
