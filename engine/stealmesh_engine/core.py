@@ -225,7 +225,6 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
             self.dispatcher.patrol(now)
-            self.dispatcher.learn_from_waiting(now)
         self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
@@ -319,7 +318,6 @@ class NodeCore:
         """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
         of the nodes that we have a link with: that is a hint for those who have none."""
         holder, life, links = self.holder, self.life, self.links
-        self.dispatcher.learn_from_waiting(now)
         queued = self.dispatcher.queued_seconds() if holder.jobs else 0.0
         whom = dict.fromkeys(life.observers)
         if holder.jobs:

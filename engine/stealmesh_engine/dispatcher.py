@@ -110,8 +110,10 @@ class Dispatcher:
                 held.bags.cost.waited(now - chunk.started)
 
     def patrol(self, now: float) -> None:
-        """Stop what has run too long; take back what waits behind something unexpectedly slow."""
+        """Stop what has run too long; take back what waits behind something unexpectedly slow; notice
+        what turns out to be long."""
         self.patrol_at = None
+        self.learn_from_waiting(now)
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:

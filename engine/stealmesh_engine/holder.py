@@ -204,16 +204,16 @@ class Holder:
         self.functions.tidy(held.spec for held in self.jobs.values())
         self.effects.append(ForgetJob(job))
 
-    def works_for(self, client: PeerId) -> bool:
-        """Is work here that dies with this owner?"""
-        return any(h.spec.owner == client and not h.spec.term for h in self.jobs.values())
+    def works_for(self, owner: PeerId) -> list[JobId]:
+        """The jobs here that die with this owner."""
+        return [j for j, h in self.jobs.items() if owner_of(j) == owner and not h.spec.term]
 
     def owner_gone(self, owner: PeerId, now: float) -> None:
         """Nobody is left to whom results of these jobs could matter."""
         for held in self.jobs.values():
             if held.spec.term and held.spec.owner == owner and held.homeless_since is None:
                 held.homeless_since = now
-        for job in [j for j, h in self.jobs.items() if owner_of(j) == owner and not h.spec.term]:
+        for job in self.works_for(owner):
             self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
             self.closed(job, now, stop=True)
 

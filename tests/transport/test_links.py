@@ -158,6 +158,15 @@ def test_the_acceptor_hangs_up_and_hears_no_more(make_side: MakeSide, address: s
     assert not b.told(LinkDown)
 
 
+def who_ends(closer: str, a: Side, b: Side) -> tuple[Side, int, Side, int]:
+    """A link from a to b: who is to end it and its number there, who is to listen and its number there."""
+    link = link_between(a, b)
+    a.transport.send(link, Steal(0, 1))
+    until(b.heard, a, b)
+    dialler, acceptor = (a, link), (b, accepted_by(b))
+    return (*acceptor, *dialler) if closer == "acceptor" else (*dialler, *acceptor)
+
+
 @pytest.mark.parametrize("octets", [10, TAKEN_OCTETS // 51], ids=["small", "large"])
 @pytest.mark.parametrize("closer", ["acceptor", "dialler"])
 def test_last_words_are_heard_before_the_end(
@@ -167,11 +176,7 @@ def test_last_words_are_heard_before_the_end(
     waits for (see window.py)."""
     # How busy the machine is must not decide it.
     monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
-    a, b = make_side(), make_side(address)
-    link = link_between(a, b)
-    a.transport.send(link, Steal(0, 1))
-    until(b.heard, a, b)
-    talker, via, listener = (b, accepted_by(b), a) if closer == "acceptor" else (a, link, b)
+    talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))
     before = len(listener.heard())
     for number in range(50):
         talker.transport.send(via, FnPut(number.to_bytes(16, "big"), [bytes(octets)]), number + 1)
@@ -191,11 +196,7 @@ def test_small_last_words_that_nobody_waits_for_are_not_lost(
 ) -> None:
     """They must all find room in the listener's queue, wherever it stands: see UNREAD_MESSAGES_MAX."""
     monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
-    a, b = make_side(), make_side(address)
-    link = link_between(a, b)
-    a.transport.send(link, Steal(0, 1))
-    until(b.heard, a, b)
-    talker, via, listener = (b, accepted_by(b), a) if closer == "acceptor" else (a, link, b)
+    talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))
     window = talker.transport._links[via].window
     del listener.events[:]
     for number in range(read):
@@ -221,12 +222,7 @@ def test_many_last_words_are_waited_for(
     said to a closed socket by throwing away what it has not delivered: so it is not closed yet."""
     monkeypatch.setattr(hub, "FLUSH_SECONDS", 60.0)
     monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
-    a, b = make_side(), make_side(address)
-    link = link_between(a, b)
-    a.transport.send(link, Steal(0, 1))
-    until(b.heard, a, b)
-    sides = (b, accepted_by(b), a, link) if closer == "acceptor" else (a, link, b, accepted_by(b))
-    talker, via, listener, answer = sides
+    talker, via, listener, answer = who_ends(closer, make_side(), make_side(address))
     before = len(listener.heard())
     for number in range(100):
         talker.transport.send(via, FnPut(number.to_bytes(16, "big"), [bytes(50_000)]), number + 1)

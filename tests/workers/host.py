@@ -35,9 +35,7 @@ class Host:
             for _ in range(workers):
                 self.take(WorkerReady)
             # A worker speaks for itself; its process id comes from the nursery, perhaps later.
-            while len(self.pool.worker_pids()) < workers:
-                select.select([self.pool.fileno()], [], [], PATIENCE_SECONDS)
-                self.log += self.pool.collect(time.monotonic())
+            self.until(lambda: len(self.pool.worker_pids()) == workers)
 
     # ------------------------------------------------------------ events
 
