@@ -75,6 +75,7 @@ from stealmesh_protocol.messages import (
     Bye,
     Closed,
     Commit,
+    Declined,
     Digests,
     FnGet,
     FnPut,
@@ -606,6 +607,9 @@ class NodeCore:
     def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
         self.owner.returned(peer_id, message, now)
 
+    def _on_declined(self, peer_id: PeerId, message: Declined, now: float) -> None:
+        self.owner.declined(peer_id, message, now)
+
     def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
         self.owner.function_wanted(peer_id, message.digest, now)
 
@@ -745,6 +749,7 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     Report: NodeCore._on_report,
     Commit: NodeCore._on_commit,
     Returned: NodeCore._on_returned,
+    Declined: NodeCore._on_declined,
     Revoked: NodeCore._on_revoked,
     Withdraw: NodeCore._on_withdraw,
     Closed: NodeCore._on_closed,

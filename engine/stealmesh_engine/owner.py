@@ -28,6 +28,7 @@ from stealmesh_protocol.messages import (
     Block,
     Closed,
     Commit,
+    Declined,
     FnPut,
     Grant,
     JobKind,
@@ -314,6 +315,13 @@ class Owner:
             if isinstance(verdict, Stale):
                 self._stale(holder, message.job, verdict.lids, now)
         self._work_changed(job, now)
+
+    def declined(self, holder: PeerId, message: Declined, now: float) -> None:
+        """A holder cannot run these parts: somebody else is to."""
+        self.counters["leases-declined"] = self.counters.get("leases-declined", 0) + len(
+            message.parts
+        )
+        self.returned(holder, Returned(message.job, message.parts), now)
 
     def renew(self, holder: PeerId, loads: list[JobLoad], now: float) -> None:
         """A holder names what it holds: renew what is its own, revoke what is not."""

@@ -47,6 +47,7 @@ def new_member(
         pid=os.getpid(),
         build=build(),
         eligible=eligible,
+        runtime=runtime(),
     )
 
 

@@ -37,6 +37,7 @@ from stealmesh_protocol.messages import (
     Claim,
     Closed,
     Commit,
+    Declined,
     Digests,
     Fetch,
     Fetched,
@@ -170,7 +171,7 @@ def _interval(lo: int, hi: int) -> None:
 
 def _member(member: Member) -> None:
     _peer_id(member.id)
-    _names(member.name, member.host, member.build)
+    _names(member.name, member.host, member.build, member.runtime)
     _list(member.endpoints, limits.ENDPOINTS_MAX)
     for endpoint in member.endpoints:
         fault = endpoint_fault(endpoint)
@@ -201,6 +202,10 @@ def _job_spec(spec: JobSpec) -> None:
         raise Fault("range", f"{spec.attempts_max} attempts")
     _count(spec.term)
     _interval(0, spec.count)
+    _names(spec.runtime)
+    if spec.code:
+        _digest(spec.code)
+    _interval(0, spec.chunk_items)
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -402,6 +407,12 @@ def _returned(message: Returned) -> None:
     _leases(message.parts)
 
 
+def _declined(message: Declined) -> None:
+    _job_id(message.job)
+    _leases(message.parts)
+    _text(message.reason)
+
+
 def _revoked(message: Revoked) -> None:
     _job_id(message.job)
     _lease_ids(message.lids)
@@ -593,6 +604,7 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Report: _report,
     Commit: _commit,
     Returned: _returned,
+    Declined: _declined,
     Revoked: _revoked,
     Withdraw: _withdraw,
     Closed: _job_only,

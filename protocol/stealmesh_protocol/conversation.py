@@ -35,6 +35,7 @@ from stealmesh_protocol.messages import (
     Claim,
     Closed,
     Commit,
+    Declined,
     Digests,
     Fetch,
     Fetched,
@@ -115,7 +116,7 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 }
 """(state, direction) → kinds that are in their place; what is not in the table is not."""
 
-_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned)
+_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned, Declined)
 _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
 _THIEVES = _kinds(Steal, Sated)
 _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)

@@ -8,7 +8,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
-    custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / REVOKED / WITHDRAW / CLOSED / FN_PUT
+    custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
               / SETTLED / CLAIM
 
@@ -112,6 +112,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
     build: str = ""
     eligible: bool = True
     """It may be asked to serve as a supernode, and to stop; false for one whose role was given to it."""
+    runtime: str = ""
+    """The Python that runs its workers ("cpython-3.11"); empty: not known."""
 
 
 class JobSpec(msgspec.Struct, array_like=True, frozen=True):
@@ -137,6 +139,12 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Durable jobs: the owner's reign; a higher one replaces it. 0: the owner's program is the job's life."""
     count: int = 0
     """Durable jobs: how many items there are, once that is known for good; so that holders know it, too."""
+    runtime: str = ""
+    """The Python whose byte code the function is made of; only such nodes may run it. Empty: any."""
+    code: Digest = b""
+    """The program's own modules, as one bundle that workers import from; empty: it has none."""
+    chunk_items: int = 0
+    """How many items a worker is handed at once; 0: the node decides from what they cost."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -424,6 +432,18 @@ class Returned(Message):
     parts: list[Lease]
 
 
+class Declined(Message):
+    """A holder cannot run these parts of its leases, although others may: it lacks a module, or has
+    another Python. The ledger grants them to somebody else."""
+
+    TAG: ClassVar[int] = 40
+    CUSTODY: ClassVar[bool] = True
+    job: JobId
+    parts: list[Lease]
+    reason: str
+    """For the person who submitted the job, should everybody decline."""
+
+
 class Revoked(Message):
     """The ledger tells a holder that these leases are not (or no longer) its own."""
 
@@ -708,7 +728,7 @@ MESSAGES: dict[int, type[Message]] = {
     for cls in (
         Hello, Welcome, Refused, Bye, Beat, Ack, View, Vote, Digests, Around, Promote,
         Steal, Nothing, Sated,
-        Grant, Split, Report, Commit, Returned, Revoked, Withdraw, Closed,
+        Grant, Split, Report, Commit, Returned, Declined, Revoked, Withdraw, Closed,
         FnGet, FnPut, StatusGet, Status,
         Piece,
         Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,

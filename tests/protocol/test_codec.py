@@ -25,6 +25,7 @@ from stealmesh_protocol.messages import (
     Claim,
     Closed,
     Commit,
+    Declined,
     Digests,
     Fetch,
     Fetched,
@@ -102,13 +103,13 @@ endpoints = st.one_of(
 )
 members = st.builds(
     Member, peers, names, names, st.sampled_from(Role), st.lists(endpoints, max_size=3), u64,
-    st.sampled_from(PeerState), st.integers(0, 65535), small, names,
+    st.sampled_from(PeerState), st.integers(0, 65535), small, names, st.booleans(), names,
 )  # fmt: skip
 leases = st.builds(lambda lid, i: Lease(lid, *i), u64, intervals)
 specs = st.builds(
     JobSpec, jobs, st.sampled_from(JobKind), peers, texts, peers, st.one_of(st.just(b""), peers),
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
-    st.integers(1, 9), u64,
+    st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index,
 )  # fmt: skip
 loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3))
 job_lines = st.builds(
@@ -209,6 +210,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Report: reports(),
     Commit: commits(),
     Returned: st.builds(Returned, jobs, st.lists(leases, max_size=4)),
+    Declined: st.builds(Declined, jobs, st.lists(leases, max_size=4), texts),
     Revoked: st.builds(Revoked, jobs, st.lists(u64, max_size=9)),
     Withdraw: st.builds(Withdraw, jobs, st.lists(intervals, max_size=9)),
     Closed: st.builds(Closed, jobs),

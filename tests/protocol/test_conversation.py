@@ -28,6 +28,7 @@ from stealmesh_protocol.messages import (
     Claim,
     Closed,
     Commit,
+    Declined,
     Fetch,
     Fetched,
     Forget,
@@ -108,7 +109,7 @@ def test_what_one_end_may_say_the_other_may_hear(speaker: Role, listener: Role) 
 
 
 def test_a_client_holds_no_leases() -> None:
-    holders = tags(Split, Report, Commit, Returned)
+    holders = tags(Split, Report, Commit, Returned, Declined)
     owners = tags(Grant, Revoked, Withdraw, Closed)
     thieves = tags(Steal, Sated)
     assert not A_CLIENT_MAY_SAY & (holders | thieves)

@@ -26,6 +26,7 @@ from stealmesh_protocol.messages import (
     Claim,
     Closed,
     Commit,
+    Declined,
     Digests,
     Fetch,
     Fetched,
@@ -84,7 +85,18 @@ DIGEST = bytes(range(16))
 LEASE = 5 << 32
 ada = Member(ADA, "ada", "h1", Role.CLIENT, [], 0, build="0.1.0")
 bob = Member(BOB, "bob", "h2", Role.SUPER, ["tcp://10.0.0.2:7077"], 3, PeerState.ALIVE, 4, 4711)
-spec = JobSpec(JOB, JobKind.MAP, ADA, "squares", DIGEST, start=0, step=1)
+spec = JobSpec(
+    JOB,
+    JobKind.MAP,
+    ADA,
+    "squares",
+    DIGEST,
+    start=0,
+    step=1,
+    runtime="cpython-3.11",
+    code=DIGEST,
+    chunk_items=1,
+)
 kept_spec = JobSpec(JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17)
 reign = Reign(17, 2, BOB, [(b"\x5e" * 16, BOB)])
 tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
@@ -159,6 +171,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
         3,
     ),
     ("RETURNED", Returned(JOB, [Lease(LEASE, 3, 500)]), 5, 3),
+    ("DECLINED", Declined(JOB, [Lease(LEASE, 500, 1000)], "no module named pandas"), 9, 5),
     ("REVOKED", Revoked(JOB, [LEASE, LEASE + 1]), 4, 5),
     ("WITHDRAW", Withdraw(JOB, [(10, 20), (30, 31)]), 5, 5),
     ("CLOSED", Closed(JOB), 6, 5),
