@@ -43,7 +43,7 @@ TAGS = {
     "Hello": 1, "Welcome": 2, "Refused": 3, "Bye": 4,
     "Beat": 8, "Ack": 9, "View": 10, "Vote": 11, "Digests": 12, "Around": 13, "Promote": 14,
     "Steal": 16, "Nothing": 17, "Sated": 18,
-    "Grant": 32, "Split": 33, "Report": 34, "Commit": 35, "Returned": 36, "Revoked": 37,
+    "Grant": 32, "Split": 33, "Report": 34, "Commit": 35, "Returned": 36, "Declined": 40, "Revoked": 37,
     "Withdraw": 38, "Closed": 39,
     "FnGet": 48, "FnPut": 49,
     "StatusGet": 56, "Status": 57,
