@@ -1,7 +1,7 @@
 """Custody messages between two process lives, each delivered once and in order, over links that break.
 
-Decides which messages to keep, which to send again on a new link, and which were heard
-before. Refuses to know what the messages say and which link carries them.
+Decides which messages to keep, which to send again on a new link, which were heard before, and
+that one is missing. Refuses to know what the messages say and which link carries them.
 
 ZeroMQ loses what was queued when a connection breaks, and what a dead process had accepted.
 So every message that moves responsibility is numbered within (sender's life, receiver's
@@ -10,6 +10,10 @@ the receiving core handled it, not that a kernel buffered it. The numbers outliv
 connections but not lives: a restarted process is another peer with a channel of its own,
 so it can never be handed its predecessor's mail.
 
+A link carries the numbers without gaps, so a gap means that a message is lost although the link
+holds. Its sender does not know and says the next ones; all of them would pass for repeats. So a gap
+is a finding of its own, and the link ends: on the next one everything is said again.
+
 Whose idea: TCP's cumulative acknowledgement, one storey higher, after ZRE's sequence
 numbers and the session rules in the ZeroMQ guide (clone pattern).
 """
@@ -17,6 +21,7 @@ numbers and the session rules in the ZeroMQ guide (clone pattern).
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum, auto
 
 from stealmesh_protocol.messages import Message
 
@@ -25,6 +30,16 @@ def octets_of(message: Message) -> int:
     """The bulk of a message, for budgets: its blobs and a flat rate for the rest."""
     blobs: list[bytes] = getattr(message, "blobs", [])
     return 64 + sum(map(len, blobs))
+
+
+class Hearing(Enum):
+    """What a numbered message is to its receiver."""
+
+    NEW = auto()
+    REPEAT = auto()
+    """It has been acted on."""
+    GAP = auto()
+    """One before it is missing."""
 
 
 class Channel:
@@ -59,16 +74,18 @@ class Channel:
         while unacked and unacked[0][0] <= upto:
             self.unacked_octets -= unacked.popleft()[2]
 
-    def accept(self, seq: int, octets: int) -> bool:
-        """May this numbered message be acted on? False: a repeat, or one that leaves a gap."""
-        if seq != self.heard + 1:
-            # A repeat is acknowledged again: its first acknowledgement may be what was lost.
-            self.owed += 1
-            return False
-        self.heard = seq
+    def hear(self, seq: int, octets: int) -> Hearing:
+        """Only a new message may be acted on."""
+        if seq > self.heard + 1:
+            return Hearing.GAP
         self.owed += 1
+        if seq <= self.heard:
+            return (
+                Hearing.REPEAT
+            )  # acknowledged again: its first acknowledgement may be what was lost
+        self.heard = seq
         self.owed_octets += octets
-        return True
+        return Hearing.NEW
 
     def acknowledging(self) -> int:
         """The acknowledgement to put on whatever is being sent; nothing is owed after that."""

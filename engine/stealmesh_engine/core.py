@@ -21,6 +21,7 @@ from random import Random
 from typing import Any
 
 from stealmesh_engine import durable
+from stealmesh_engine.channel import Hearing
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
 from stealmesh_engine.effects import (
@@ -491,9 +492,13 @@ class NodeCore:
         if peer_id in self.links.mute:
             self.links.hears(peer_id)
         if message.CUSTODY:
-            fresh = peer.channel.accept(event.seq, event.octets)
+            hearing = peer.channel.hear(event.seq, event.octets)
+            if hearing is Hearing.GAP:
+                self.story.tell(now, "missed something from", detail=peer_id)
+                self._happened(self.links.begin_again(event.link), now)
+                return
             self.links.owe(peer_id, peer)
-            if not fresh:
+            if hearing is Hearing.REPEAT:
                 self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
                 return
         _MESSAGES[type(message)](self, peer_id, message, now)

@@ -469,6 +469,8 @@ class Links:
         line = self.lines.pop(link, None)
         self.effects.append(Hangup(link))
         if line is None or line.state is LinkState.READY:
+            if line is not None and refusal.code == "gap":
+                self._not_at_once(line)
             return self._drop_line(line, link)
         if refusal.code == "self" and line.endpoint in self.seeds:
             self.seeds[line.endpoint].own = True
@@ -490,6 +492,13 @@ class Links:
         if peer is not None:
             # What makes no sense now will be said again on the next link: let that take a while.
             peer.attempts = max(peer.attempts, CONFUSED_ATTEMPTS)
+        return self._drop_line(line, link)
+
+    def begin_again(self, link: LinkId) -> Happened:
+        """Something that the peer said over this link is missing: end it, so that the peer says it again."""
+        self.counters["custody-gaps"] = self.counters.get("custody-gaps", 0) + 1
+        line = self._leave(link, "something that you said is missing", code="gap")
+        self._not_at_once(line)
         return self._drop_line(line, link)
 
     def hang_up(self, peer_id: PeerId, reason: str) -> None:
@@ -727,13 +736,19 @@ class Links:
         if self._leave(link, "you have forgotten us since").dialled:
             self.connect(peer_id, now)
 
-    def _leave(self, link: LinkId, why: str) -> Line:
+    def _not_at_once(self, line: Line) -> None:
+        """The next link with this peer may end for the same reason: let a moment pass before it."""
+        peer = self.peers.get(line.peer)
+        if peer is not None:
+            peer.attempts = max(peer.attempts, 1)
+
+    def _leave(self, link: LinkId, why: str, *, code: str = "forgotten") -> Line:
         """Listen no more: what still comes here is numbered by a memory that is gone. (Found by durable
         world 20015: old numbers went on where new ones had begun, and new ones seemed old.)"""
         line = self.lines.pop(link)
         if not line.dialled:
             # We cannot close what it dialled, and it may believe in it (durable world 23071): so tell it.
-            self.effects.append(Send(link, Refused("forgotten", why)))
+            self.effects.append(Send(link, Refused(code, why)))
         self.effects.append(Hangup(link))
         return line
 

@@ -95,6 +95,8 @@ class OwnedJob:
     block_lows: list[int] = field(default_factory=list)
     told: dict[PeerId, None] = field(default_factory=dict)
     """Nodes that have heard of the job and must hear of its end."""
+    lapsed: dict[PeerId, None] = field(default_factory=dict)
+    """Nodes that beat, and yet let a lease of this job expire: others come first until one reports."""
     failed: int = 0
     duplicates_dropped: int = 0
     done: bool = False
@@ -265,6 +267,7 @@ class Owner:
                     job.keeping.dismissed(holder, part)
             else:
                 assert isinstance(verdict, Credited)
+                job.lapsed.pop(holder, None)
                 job.failed += part.failed
                 for lo, hi in verdict.intervals:
                     if job.keeping is None:
@@ -364,6 +367,7 @@ class Owner:
             for lid, holder in job.ledger.expired(now):
                 job.ledger.revoke(lid)
                 self.counters["leases-expired"] = self.counters.get("leases-expired", 0) + 1
+                job.lapsed[holder] = None
                 self.story.tell(now, "expired", job.spec.job, lid, holder)
                 self._stale(holder, job.spec.job, [lid], now)
                 self._work_changed(job, now)
@@ -435,16 +439,21 @@ class Owner:
             best, best_load = me.id, job.ledger.load_of(me.id)
             if not best_load:
                 return best
+        lapsed: PeerId | None = None
         for looked_at, peer in enumerate(self._peers_in_turn()):
             if looked_at >= LOOKED_AT_MAX and best is not None:
                 break
-            if self._may_hold(peer):
-                load = job.ledger.load_of(peer)
-                if best is None or load < best_load:
-                    best, best_load = peer, load
-                if not load:
-                    break
-        return best
+            if not self._may_hold(peer):
+                continue
+            if peer in job.lapsed:
+                lapsed = lapsed or peer
+                continue
+            load = job.ledger.load_of(peer)
+            if best is None or load < best_load:
+                best, best_load = peer, load
+            if not load:
+                break
+        return best or lapsed
 
     def _peers_in_turn(self) -> list[PeerId]:
         """Everybody; where they are many, beginning with others each time."""

@@ -8,10 +8,15 @@
     log ─────┤                          └─ Deliver, JobDone, Joined …  → program
     clock ───┘
 
-One thread runs `run()`. Whoever holds the turn (a lock) may touch core, transport and pool: the
-loop whenever it is awake, or a thread of the program for a moment while the loop sleeps
+One thread runs `run()`. Only the thread that holds the turn (a lock) touches core, transport and
+pool: the loop whenever it is awake, or a thread of the program for a moment while the loop sleeps
 (`act`), which spares a lone task two thread switches. Everybody else uses `post()`. No user
 code runs here.
+
+What is read is told in the order in which it was read. So it has one place, `_unheard`: it goes there
+in the turn that reads it, and the next step tells all of it, in whichever thread that step runs.
+(Two threads with a list each told custody messages of one peer out of order; the later one passed
+for a repeat and was dropped, and with it everything that this peer said from then on.)
 
 Inbox first, timers second: all that has arrived is told before time is allowed to pass, so
 nobody is found silent while its beat lies unread.
@@ -29,6 +34,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from stealmesh.interrupts import no_interrupts
 from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
@@ -81,6 +87,9 @@ class Driver:
         self.program = program
         self._epoll = epoll
         self._posted: deque[Event] = deque()
+        """From other threads, which do not hold the turn."""
+        self._unheard: list[Event] = []
+        """Read, and not told to the core yet: in this order. Only for the thread that holds the turn."""
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._awake = False
         """True while the loop is sure to look at what was posted without being woken."""
@@ -89,8 +98,8 @@ class Driver:
         """The loop is over: there is nobody to wake, and the descriptor may be somebody else's."""
         self._waking = threading.RLock()  # a signal's handler wakes the loop from inside of `wake`
         self._torn: BaseException | None = None
-        """What broke into a decision half-way (Ctrl-C in the program's own thread): its core can no
-        longer be trusted with anybody's work, so the loop ends, loudly."""
+        """What broke into a decision half-way: its core can no longer be trusted with anybody's work, so
+        the loop ends, loudly."""
         self._turn = threading.Lock()
         self._sleeps_until = 0.0
         self._look_again_at = 0.0
@@ -111,7 +120,7 @@ class Driver:
             epoll.register(self._pool_fd, select.EPOLLIN)
             self._performers |= {
                 fx.RunChunk: pool.run,
-                fx.Retract: lambda e: self._posted_all(pool.retract(e.worker)),
+                fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame),
                 fx.ForgetJob: lambda e: pool.forget(e.job),
@@ -135,21 +144,21 @@ class Driver:
 
     def act(self) -> None:
         """Carry out the program's wishes here and now if the loop sleeps; else leave it to the loop."""
-        if self._awake or not self._turn.acquire(blocking=False):
-            self.wake()
-            return
-        try:
-            left_over = self._step(self._wishes())
-        except BaseException as error:
-            self._torn = error
-            self.wake()
-            raise
-        finally:
-            self._turn.release()
-        due = self.core.next_deadline()
-        if left_over or (due is not None and due < self._sleeps_until):
-            self._posted.extend(left_over)
-            self.wake()
+        with no_interrupts() as allowed:
+            if not allowed or self._awake or not self._turn.acquire(blocking=False):
+                self.wake()
+                return
+            try:
+                self._step()
+            except BaseException as error:
+                self._torn = error
+                self.wake()
+                raise
+            finally:
+                self._turn.release()
+            due = self.core.next_deadline()
+            if self._unheard or (due is not None and due < self._sleeps_until):
+                self.wake()
 
     def consult(self, look: Callable[[NodeCore], T]) -> T:
         """Let another thread look at the core between two steps; it must be quick."""
@@ -165,53 +174,54 @@ class Driver:
 
     def run(self) -> None:
         """Drive the core until it has left or `stop` is called."""
-        pending: list[Event] = []
         try:
             while not self._stopped:
-                pending = self._round(pending)
+                self._round(self._sleep())
         finally:
             with self._waking:
                 self._ended = True
                 self._epoll.unregister(self._wake_fd)
                 os.close(self._wake_fd)
 
-    def _round(self, pending: list[Event]) -> list[Event]:
-        """One turn: read, step once, act. Returns what came up while acting."""
-        events = pending
-        self._read(events, self._patience(bool(pending)))
+    def _round(self, fired: list[tuple[int, int]]) -> None:
+        """One turn: read, step once, act."""
         with self._turn:
+            self._take(fired)
             due = self.core.next_deadline()
             now = time.monotonic()
             if self._restart_due(now):
-                events += self.pool.collect(now)  # type: ignore[union-attr]
+                self._unheard += self.pool.collect(now)  # type: ignore[union-attr]
             if due is None or due <= now:
-                self._look_again(now, events)
-                self._read_all(events)
-                events.append(Tick())
+                self._look_again(now)
+                self._read_all()
+                self._unheard += self._wishes()
+                self._unheard.append(Tick())
                 if self.pool is not None and self.pool.broken:
                     self.program.workers_broken(self.pool.broken)
-            return self._step(events)
+            self._step()
 
-    def _look_again(self, now: float, events: list[Event]) -> None:
+    def _look_again(self, now: float) -> None:
         """Now and then, look at sockets and workers that have not asked for it: one that was overlooked
         once may have nothing else to say, and its item would be with nobody for ever."""
         if now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_SECONDS
             self.transport.look_again()
-            self._posted.extend(self.transport.settle())
+            self._unheard += self.transport.settle()
             if self.pool is not None:
-                events += self.pool.collect(now)
+                self._unheard += self.pool.collect(now)
 
     def _restart_due(self, now: float) -> bool:
         restart_at = None if self.pool is None else self.pool.next_deadline()
         return restart_at is not None and restart_at <= now
 
-    def _step(self, events: list[Event]) -> list[Event]:
-        """Tell the core and do as it says (holding the turn)."""
+    def _step(self) -> None:
+        """Tell the core all that is known by now, and do as it says (holding the turn)."""
         if self._torn is not None:
             raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
+        events, self._unheard = self._unheard + self._wishes(), []
         if not events:
-            return self.transport.settle()
+            self._unheard += self.transport.settle()
+            return
         for_the_program = []
         for effect in self.core.steps(time.monotonic(), events):
             performer = self._performers.get(type(effect))
@@ -219,24 +229,23 @@ class Driver:
                 for_the_program.append(effect)
             else:
                 performer(effect)
-        left_over = self.transport.settle()
+        self._unheard += self.transport.settle()
         # Last, because a thread that wakes up to its result needs the interpreter lock, which
         # this one gives up when it goes back to sleep.
         for effect in for_the_program:
             self.program.perform(effect)
-        return left_over
 
-    def _read_all(self, events: list[Event]) -> None:
+    def _read_all(self) -> None:
         """Inbox first: whatever has arrived is told before time passes."""
         for _ in range(GATHERS_MAX):
-            before = len(events)
-            self._take(self._epoll.poll(0), events)
-            if len(events) == before:
+            before = len(self._unheard)
+            self._take(self._epoll.poll(0))
+            if len(self._unheard) == before:
                 return
 
-    def _patience(self, busy: bool) -> float:
+    def _patience(self) -> float:
         """How long the loop may sleep."""
-        if busy or self._posted:
+        if self._unheard or self._posted:
             return 0.0
         wait = self.transport.wait_seconds()
         due = self.core.next_deadline()
@@ -247,32 +256,31 @@ class Driver:
             wait = min(wait, max(0.0, restart_at - time.monotonic()))
         return wait
 
-    def _read(self, events: list[Event], timeout: float) -> None:
-        """Add what sockets, workers and the program have to say; sleep at most `timeout`."""
+    def _sleep(self) -> list[tuple[int, int]]:
+        """Until somebody has something to say, or time has. Who it is that spoke."""
+        timeout = self._patience()
         if timeout > 0:
             self._sleeps_until = time.monotonic() + timeout
             # From here on whoever posts must wake us; what was posted before is seen right here.
             self._awake = False
-            if self._posted or self.program.has_wishes():
+            if self._unheard or self._posted or self.program.has_wishes():
                 timeout = 0.0
         fired = self._epoll.poll(-1 if timeout == inf else timeout)
         self._awake = True
-        with self._turn:
-            self._take(fired, events)
+        return fired
 
-    def _take(self, fired: list[tuple[int, int]], events: list[Event]) -> None:
+    def _take(self, fired: list[tuple[int, int]]) -> None:
         """Hear those who have something to say."""
         transport, pool = self.transport, self.pool
         for fd, _ in fired:
             if fd in transport.fds:
-                events += transport.ready(fd)
+                self._unheard += transport.ready(fd)
             elif fd == self._wake_fd:
                 os.eventfd_read(self._wake_fd)
             elif fd == self._pool_fd and pool is not None:
-                events += pool.collect(time.monotonic())
+                self._unheard += pool.collect(time.monotonic())
             else:
                 self.program.ready(fd)
-        events += self._wishes()
 
     def _wishes(self) -> list[Event]:
         """What the program's threads have asked for."""
@@ -295,11 +303,7 @@ class Driver:
         print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
         if effect.seq:
             self.transport.hangup(effect.link)
-            self._posted.append(LinkDown(effect.link, "we said something that cannot be said"))
-
-    def _posted_all(self, events: list[Event] | Event | None) -> None:
-        if events is not None:
-            self._posted.extend(events if isinstance(events, list) else [events])
+            self._unheard.append(LinkDown(effect.link, "we said something that cannot be said"))
 
     def _facts(self) -> dict[str, Any]:
         """What only the host knows and `status` shows."""

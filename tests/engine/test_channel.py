@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stealmesh_engine.channel import Channel, octets_of
+from stealmesh_engine.channel import Channel, Hearing, octets_of
 from stealmesh_protocol.messages import Closed, Message, Report
 
 
@@ -49,19 +49,19 @@ def test_octets_are_held_until_acknowledged() -> None:
 
 def test_repeats_and_gaps_are_not_acted_on() -> None:
     channel = Channel()
-    assert channel.accept(1, 10)
-    assert not channel.accept(1, 10)  # a repeat
-    assert not channel.accept(3, 10)  # leaves a gap
-    assert not channel.accept(0, 10)  # a control number on a custody message
-    assert channel.accept(2, 10)
+    assert channel.hear(1, 10) is Hearing.NEW
+    assert channel.hear(1, 10) is Hearing.REPEAT
+    assert channel.hear(3, 10) is Hearing.GAP
+    assert channel.hear(0, 10) is Hearing.REPEAT  # a control number on a custody message
+    assert channel.hear(2, 10) is Hearing.NEW
     assert channel.heard == 2
 
 
 def test_a_repeat_is_acknowledged_again() -> None:
     channel = Channel()
-    channel.accept(1, 10)
+    channel.hear(1, 10)
     owed = [channel.owed, channel.acknowledging(), channel.owed]
-    channel.accept(1, 10)
+    channel.hear(1, 10)
     assert owed == [1, 1, 0]
     assert (channel.owed, channel.acknowledging()) == (1, 1)
 
@@ -97,7 +97,7 @@ class ChannelOverBreakingLinks(RuleBasedStateMachine):
         seq, message, ack = self.under_way[end].pop(0)
         there = self.ends[1 - end]
         there.acknowledged(ack)
-        if message is not None and there.accept(seq, 10):
+        if message is not None and there.hear(seq, 10) is Hearing.NEW:
             self.acted[end].append(message.job)  # type: ignore[attr-defined]
 
     @rule(end=st.integers(0, 1))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from stealmesh.futures import Future
+from stealmesh.interrupts import no_interrupts, shared_condition
 from stealmesh.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event
@@ -48,7 +49,7 @@ class ProgramLink:
 
     def __init__(self, me: PeerId) -> None:
         self.me = me
-        self.condition = threading.Condition()
+        self.condition = shared_condition()
         """Shared by all futures of this program."""
         self.jobs: dict[JobId, Job] = {}
         self.durable: dict[JobId, DurableJob] = {}
@@ -65,7 +66,10 @@ class ProgramLink:
         self._numbers = count(1)
         self._nonces = count(1)
         self._events: deque[Event] = deque()
-        self._feeding: deque[Callable[[], list[Event]]] = deque()
+        self.hungry: dict[SubmitStream, None] = {}
+        """Streams with tasks that the driver's thread is to pack, the one that waits longest first. A
+        stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
+        self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self._folding: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._folder: threading.Thread | None = None
@@ -79,28 +83,35 @@ class ProgramLink:
         """Register a job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
-        self.jobs[job] = handler
-        self.post(*events)
+        with no_interrupts():  # a job that nobody tells the core of would be waited for without end
+            self.jobs[job] = handler
+            self.post(*events)
 
     def follow(self, job: JobId, handle: DurableJob, *events: Event) -> None:
         """Register a handle on a durable job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
-        self.durable[job] = handle
-        self.post(*events)
+        with no_interrupts():
+            self.durable[job] = handle
+            self.post(*events)
 
     def post(self, *events: Event) -> None:
         self._events.extend(events)
         self.wake()
 
-    def feed_later(self, feeder: Callable[[], list[Event]]) -> None:
-        """Have `feeder` called in the driver's thread, soon; it returns events."""
-        self._feeding.append(feeder)
+    def call_later(self, call: Callable[[], list[Event]]) -> None:
+        """Have `call` made in the driver's thread, soon; it returns events."""
+        self._calls.append(call)
         self.wake()
 
-    def feed_now(self, feeder: Callable[[], list[Event]]) -> None:
+    def feed_later(self, stream: SubmitStream) -> None:
+        """Have the stream's tasks packed in the driver's thread, soon."""
+        self.hungry[stream] = None
+        self.wake()
+
+    def feed_now(self, stream: SubmitStream) -> None:
         """The same, in this thread if the driver sleeps: the quickest way for a lone task."""
-        self._feeding.append(feeder)
+        self.hungry[stream] = None
         self.act()
 
     def cancel(self, job: JobId) -> None:
@@ -131,6 +142,8 @@ class ProgramLink:
         """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
         for each in list(maps):
             each.run_to_the_end()
+        for stream in list(streams):
+            self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
         while self.failure is None and not (
             all(stream.idle for stream in list(streams))
             and all(job.finished for job in list(maps))
@@ -167,16 +180,18 @@ class ProgramLink:
     # ------------------------------------------------------------ the driver's thread
 
     def has_wishes(self) -> bool:
-        return bool(self._events or self._feeding)
+        return bool(self._events or self.hungry or self._calls)
 
     def pull(self) -> list[Event]:
-        if not self._events and not self._feeding:
-            return []
         pulled: list[Event] = []
         while self._events:
             pulled.append(self._events.popleft())
-        for _ in range(len(self._feeding)):
-            pulled += self._feeding.popleft()()
+        for _ in range(len(self.hungry)):
+            stream = next(iter(self.hungry))
+            del self.hungry[stream]
+            pulled += stream.feed()
+        for _ in range(len(self._calls)):
+            pulled += self._calls.popleft()()
         return pulled
 
     def ready(self, fd: int) -> None:

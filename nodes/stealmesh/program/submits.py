@@ -33,7 +33,6 @@ class SubmitStream:
         self.link = link
         self.spec = spec
         self._waiting: deque[tuple[Future[Any], tuple[Any, ...], dict[str, Any]]] = deque()
-        self._feeding = False
         self._live: dict[int, Future[Any]] = {}
         self._next = 0
         self.closing = False
@@ -47,18 +46,17 @@ class SubmitStream:
             # Asked after appending: whoever closes the link sets this before it clears the stream.
             self.broken(self.link.failure)
             raise self.link.failure
-        if not self._feeding:
-            self._feeding = True
+        if self not in self.link.hungry:
             if self._live:
-                self.link.feed_later(self._feed)
+                self.link.feed_later(self)
             else:
-                self.link.feed_now(self._feed)
+                self.link.feed_now(self)
         return future
 
     def close(self) -> None:
         """No more tasks; the job ends with the last result."""
         self.closing = True
-        self.link.feed_later(self._feed)
+        self.link.feed_later(self)
 
     @property
     def idle(self) -> bool:
@@ -70,7 +68,7 @@ class SubmitStream:
             future.cancel()
 
     def _cancelled(self, future: Future[Any]) -> None:
-        self.link.feed_later(lambda: self._withdraw(future))
+        self.link.call_later(lambda: self._withdraw(future))
 
     # ------------------------------------------------------------ the driver's thread
 
@@ -102,18 +100,16 @@ class SubmitStream:
         self._waiting.clear()
         settle(self.link.condition, [(future, None, error) for future in left])
 
-    def _feed(self) -> list[Event]:
+    def feed(self) -> list[Event]:
         """Pack what has gathered; a few blocks at a time, so that the loop stays responsive."""
         events: list[Event] = []
         for _ in range(BLOCKS_AT_ONCE):
             if not self._waiting:
                 break
             events += self._block()
-        # Order matters: whoever appends after this test sees the flag down and calls us again.
-        self._feeding = False
+        # Who appends after this test finds that nobody is to come, and has us called again.
         if self._waiting:
-            self._feeding = True
-            self.link.feed_later(self._feed)
+            self.link.feed_later(self)
         elif self.closing:
             events.append(CloseInput(self.spec.job))
         return events

@@ -17,11 +17,14 @@ from random import Random
 from stealmesh.virtual.workers import VirtualWorker
 from stealmesh.virtual.world import Process, World
 from stealmesh_engine.events import Drain
+from stealmesh_protocol.ids import JobId, LeaseId
 
 KINDS = (
     "crash", "silent-crash", "pause", "cut", "one-way", "isolate", "reset", "blip", "stall", "worker",
     "drain", "full-stop", "late-owner", "lost-owner",
 )  # fmt: skip
+DEFECTS = ("disorder", "forget")
+"""What no network does, but a host or a core that has a defect."""
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
 """Kinds that give nobody a reason to take a living node for dead."""
 KEEP_SECONDS = 0.5
@@ -84,6 +87,8 @@ class Faults:
             "full-stop": self._full_stop,
             "late-owner": self._late_owner,
             "lost-owner": self._lost_owner,
+            "disorder": self._disorder,
+            "forget": self._forget,
         }
 
     def plan(self, mixture: Mixture, start: float, end: float) -> None:
@@ -234,6 +239,25 @@ class Faults:
         self._tell(f"{seat.process.name} drains")
         seat.process.hear(Drain())
 
+    def _disorder(self) -> None:
+        connections = self.world.links.open_connections()
+        if connections:
+            connection = self.rng.choice(connections)
+            self._tell(f"{connection.pipes[0].name}: the next message is told too late")
+            self.world.links.disorder(connection, 1)
+
+    def _forget(self) -> None:
+        """A holder forgets one of its leases, and what it is doing for it."""
+        seat = self._a_seat()
+        if seat is None:
+            return
+        holder = seat.process.core.holder
+        leases = [(job, lid) for job, held in holder.jobs.items() for lid in held.bags.leases]
+        if leases:
+            job, lid = self.rng.choice(leases)
+            self._tell(f"{seat.process.name} forgets lease {lid}")
+            forget(seat.process, job, lid)
+
     def _full_stop(self) -> None:
         """All nodes die at once; after a while some come back."""
         self._tell("full stop")
@@ -256,3 +280,14 @@ class Faults:
             self._tell(f"{client.name} is lost{', silently' if silent else ''}")
             self.owners_lost[client.number] = (self.world.now, silent)
             self.world.crash(client, silent=silent)
+
+
+def forget(process: Process, job: JobId, lid: LeaseId) -> None:
+    """The holder does not know the lease any more; what its workers make of it is void."""
+    holder = process.core.holder
+    held = holder.jobs[job]
+    for chunk in holder.dispatcher.slots.chunks():
+        if chunk.job == job and chunk.lid == lid:
+            chunk.void = True
+    held.bags.drop(lid)
+    holder.dispatcher.restock(held)

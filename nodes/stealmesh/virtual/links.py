@@ -3,7 +3,8 @@
 Does: Dial, Hangup, Send and Probe. Decides how long a message travels and what is left of it when
 something breaks. Refuses to know what is said.
 
-A connection is two pipes. Inside a pipe everything arrives once and in order. A pipe may be cut
+A connection is two pipes. Inside a pipe everything arrives once and in order (unless a defective
+host is wanted, which tells its core the messages of a pipe in another order: `disorder`). A pipe may be cut
 (nothing gets through and nobody is told) or stall; then what is sent waits in two lanes, and the
 control messages of one overtake the custody of the other, as in the real transport. When a
 connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
@@ -53,8 +54,8 @@ class Pipe:
     """One direction of a connection."""
 
     __slots__ = (
-        "connection", "control", "custody", "cuts", "deaf", "link", "not_before", "source",
-        "target", "unsent", "wire",
+        "connection", "control", "custody", "cuts", "deaf", "disorder", "held_back", "link", "not_before",
+        "source", "target", "unsent", "wire",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, source: Process, target: Process) -> None:
@@ -72,6 +73,9 @@ class Pipe:
         """The target does not listen any more."""
         self.unsent = False
         """What is put in now goes nowhere."""
+        self.disorder = 0
+        """So many messages with a number are told behind the one that follows them."""
+        self.held_back: Parcel | None = None
 
     @property
     def name(self) -> str:
@@ -201,6 +205,11 @@ class VirtualLinks:
             pipe.not_before = max(pipe.not_before, self.world.now + seconds)
             self.world.at(pipe.not_before, self._pump, pipe)
 
+    def disorder(self, connection: Connection, messages: int) -> None:
+        """The hosts of both ends have a defect: they tell their cores what was read in another order."""
+        for pipe in connection.pipes:
+            pipe.disorder += messages
+
     def reset(self, connection: Connection) -> None:
         """The connection breaks; both processes live on."""
         if connection.broken:
@@ -317,8 +326,15 @@ class VirtualLinks:
                 continue
             if message is None:
                 self._tell_down(pipe, "connection closed")
+            elif pipe.disorder and seq and pipe.held_back is None:
+                pipe.held_back = now, message, seq, ack
             else:
                 self._deliver(pipe, message, seq, ack)
+                if pipe.held_back is not None and seq:
+                    (_, late, *numbers), pipe.held_back = pipe.held_back, None
+                    pipe.disorder -= 1
+                    assert late is not None
+                    self._deliver(pipe, late, *numbers)
 
     def _deliver(self, pipe: Pipe, message: Message, seq: int, ack: int) -> None:
         target = pipe.target

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from stealmesh.virtual.checkers import Breach
-from stealmesh.virtual.faults import KINDS, Faults, Mixture, Seat
+from stealmesh.virtual.faults import DEFECTS, KINDS, Faults, Mixture, Seat
 from stealmesh.virtual.links import Network
 from stealmesh.virtual.programs import Program, Wish
 from stealmesh.virtual.work import ITEM_SECONDS_MAX, CostLaw, Tree
@@ -120,7 +120,15 @@ def draw(seed: int) -> Plan:
     for _ in range(jobs):
         seconds = min(capacity / jobs, CHUNKS_A_WORLD * max(chunk, 0.02) * 2 / jobs)
         plan.wishes.append((rng.randrange(clients), _draw_wish(rng, seconds, until, chunk, jobs)))
+    _draw_defects(plan)
     return plan
+
+
+def _draw_defects(plan: Plan) -> None:
+    """From a generator of its own, so that all else stays what it was before there were defects."""
+    rng = Random(f"{plan.seed}/defects")
+    if rng.random() < 0.1:
+        plan.mixture.counts |= {kind: rng.randint(1, 4) for kind in DEFECTS if rng.random() < 0.6}
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
@@ -365,7 +373,8 @@ class RandomWorld:
         nothing."""
         kinds = self.plan.mixture.counts.keys()
         counters = self.counters()
-        enough = self.plan.config.lease_seconds >= LEASE_SECONDS_ENOUGH and not kinds & CUTS
+        excused = CUTS | {"forget"}
+        enough = self.plan.config.lease_seconds >= LEASE_SECONDS_ENOUGH and not kinds & excused
         if enough and counters["leases-expired"]:
             raise Breach("expiry", f"{counters['leases-expired']} leases ran out for no reason")
         harmless = kinds <= HARMLESS and not self.faults.alarms

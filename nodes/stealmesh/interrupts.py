@@ -1,0 +1,65 @@
+"""Ctrl-C, kept out of what must not end half-way.
+
+A signal's handler runs in the main thread, between any two instructions, and Ctrl-C's raises. In the
+middle of a decision of the core, or between a lock and its release, that would end the mesh with
+everybody's work. Decides how such moments are passed: SIGINT is noted and given to the program's own
+handler right after. Refuses to know what is protected.
+
+Two tools. `no_interrupts` for a stretch of code: it replaces the handler, which costs about a
+microsecond. `shared_condition` for the lock of all futures: a condition is entered by Python code, and
+a handler that raises there leaves a lock that nobody releases; this one is entered in C, where no
+handler runs. Handlers of other signals may raise, too: where a program has some, `no_interrupts`
+answers that the main thread should leave such work to another one.
+"""
+
+from __future__ import annotations
+
+import _signal  # signal's own functions wrap each number in an enum: ten times as dear
+import signal
+import threading
+from types import FrameType
+
+_OTHERS = (
+    signal.SIGALRM, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGVTALRM,
+    signal.SIGPROF,
+)  # fmt: skip
+"""Signals for which programs have handlers that may raise."""
+
+
+class no_interrupts:  # noqa: N801  a with statement reads it as a phrase
+    """``with no_interrupts() as allowed:`` Ctrl-C waits until the end of the block.
+
+    `allowed` is False where that cannot be had: in the main thread of a program with handlers for
+    other signals. What is inside should then be left to another thread.
+    """
+
+    __slots__ = ("_before", "_noted")
+
+    def __enter__(self) -> bool:
+        self._before: object = None
+        self._noted: list[FrameType | None] = []
+        if threading.get_ident() != threading.main_thread().ident:
+            return True  # handlers only ever run in the main one
+        if any(map(callable, map(_signal.getsignal, _OTHERS))):
+            return False
+        before = _signal.getsignal(signal.SIGINT)
+        if callable(before):
+            self._before = before
+            _signal.signal(signal.SIGINT, lambda number, frame: self._noted.append(frame))
+        return True
+
+    def __exit__(self, *raised: object) -> None:
+        before = self._before
+        if callable(before):
+            _signal.signal(signal.SIGINT, before)
+            if self._noted:
+                before(signal.SIGINT, self._noted[0])
+
+
+def shared_condition() -> threading.Condition:
+    """A condition with a re-entrant lock that is entered and left without running Python code."""
+    lock = threading.RLock()
+    entered_in_c = {"__enter__": lock.__enter__, "__exit__": lock.__exit__}
+    # A class of its own: `with` looks at the type, and a built-in method there is called as it is.
+    made: threading.Condition = type("SharedCondition", (threading.Condition,), entered_in_c)(lock)
+    return made

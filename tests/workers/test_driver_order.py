@@ -1,0 +1,103 @@
+"""What is read is told to the core in the order in which it was read, in whichever thread that happens."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Iterator
+from math import inf
+from typing import Any
+
+import pytest
+
+from stealmesh.driver import Driver
+from stealmesh_engine.events import Event, Heard
+from stealmesh_protocol.messages import Closed
+
+JOB = b"j" * 20
+
+
+def heard(number: int) -> Heard:
+    return Heard(1, Closed(JOB), number, 0, 64)
+
+
+class RecordingCore:
+    """Notes the numbers of what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.counters: dict[str, int] = {}
+        self.host_facts: Any = None
+        self.complete = threading.Event()
+
+    def steps(self, now: float, events: list[Event]) -> list[Any]:
+        self.told += [event.seq for event in events if isinstance(event, Heard)]
+        if len(self.told) == 3:
+            self.complete.set()
+        return []
+
+    def next_deadline(self) -> float | None:
+        return inf
+
+
+class ScriptedTransport:
+    """One socket: it says 1 when it is read, 2 when it is looked at again, and then 3 when it is read."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self.socket = os.eventfd(0, os.EFD_NONBLOCK)
+        epoll.register(self.socket, select.EPOLLIN)
+        self.fds = {self.socket: None}
+        self.readings = [[heard(1)], [heard(3)]]
+        self.again = [[heard(2)]]
+
+    def ready(self, fd: int) -> list[Event]:
+        os.eventfd_read(self.socket)
+        return list(self.readings.pop(0)) if self.readings else []
+
+    def settle(self) -> list[Event]:
+        return list(self.again.pop(0)) if self.again else []
+
+    def wait_seconds(self) -> float:
+        return inf
+
+    def look_again(self) -> None: ...
+
+
+class Quiet:
+    """A program without wishes."""
+
+    def has_wishes(self) -> bool:
+        return False
+
+    def pull(self) -> list[Event]:
+        return []
+
+
+@pytest.fixture
+def parts() -> Iterator[tuple[Driver, RecordingCore, ScriptedTransport]]:
+    epoll = select.epoll()
+    core, transport = RecordingCore(), ScriptedTransport(epoll)
+    driver = Driver(core, transport, epoll, Quiet())  # type: ignore[arg-type]
+    yield driver, core, transport
+    os.close(transport.socket)
+    epoll.close()
+
+
+def test_what_a_programs_thread_has_read_comes_before_what_is_read_later(
+    parts: tuple[Driver, RecordingCore, ScriptedTransport],
+) -> None:
+    """A program's thread that acts for the sleeping loop looks at the sockets again as well. What it found
+    was told behind what the loop read after it: the second custody message came last, and was lost."""
+    driver, core, transport = parts
+    driver._unheard += transport.readings.pop(0)
+    driver.act()  # tells 1, and finds 2 when it looks again
+    os.eventfd_write(transport.socket, 1)  # 3 is there when the loop wakes up
+    loop = threading.Thread(target=driver.run)
+    loop.start()
+    try:
+        assert core.complete.wait(20.0)
+    finally:
+        driver.stop()
+        loop.join()
+    assert core.told == [1, 2, 3]
