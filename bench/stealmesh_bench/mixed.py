@@ -138,35 +138,39 @@ def mix(
     kill: str = "none",
     every: float = 0.5,
     seed: int = 1,
+    mixture: type[Mixture] = Mixture,
+    watch: Callable[[stealmesh.Mesh], None] = lambda mesh: None,
 ) -> Record:
-    """Run the mixture for so long; returns once every call has ended, or stands still."""
+    """Run the mixture for so long; returns once every call has ended, or stands still. `watch` is shown
+    the mesh with every kill."""
     record = Record()
     with stealmesh.Mesh(nodes=nodes, workers=workers) as mesh:
         mesh.submit(square, 1).result()
         end = time.monotonic() + seconds
-        working = [
-            threading.Thread(target=_work, args=(mesh, record, Random(f"{seed}/{number}"), end), daemon=True)
-            for number in range(threads)
-        ]  # fmt: skip
+        working = []
+        for number in range(threads):
+            mixed = mixture(mesh, Random(f"{seed}/{number}"))
+            working.append(threading.Thread(target=_work, args=(mixed, record, end), daemon=True))
         for thread in working:
             thread.start()
         chance = Random(f"{seed}/kills")
         while any(thread.is_alive() for thread in working) and not record.stuck():
             if kill != "none" and time.monotonic() < end:
                 _kill_one(mesh, kill, chance, record)
+            watch(mesh)
             working[0].join(every)
             for thread in working:
                 thread.join(0.0)
         if record.stuck():
             _tell(mesh, record)
+            mesh._abandon()  # or leaving the block would wait for what stands still
     return record
 
 
-def _work(mesh: stealmesh.Mesh, record: Record, rng: Random, end: float) -> None:
-    mixture = Mixture(mesh, rng)
+def _work(mixture: Mixture, record: Record, end: float) -> None:
     me = threading.get_ident()
     while time.monotonic() < end:
-        kind = rng.choice(list(mixture.kinds))
+        kind = mixture.rng.choice(list(mixture.kinds))
         begun = time.monotonic()
         record.at_work[me] = kind, begun
         try:
