@@ -424,7 +424,7 @@ class NodeCore:
         if event.listening is not False:
             return
         for peer in self.links.living_at(event.endpoint):
-            if self.view.is_alive(peer):
+            if self.view.is_alive(peer) and self.links.is_nowhere(peer, event.endpoint):
                 self.life.dead(peer, now, "gone")
 
     def _happened(self, happened: Happened, now: float) -> None:

@@ -225,20 +225,13 @@ def _log(options: NodeOptions) -> Iterator[Log | None]:
 
 
 def _advertised(bound: list[str], advertise: list[str]) -> list[str]:
-    """Where others should dial us: local sockets as bound, network addresses as told or as bound."""
+    """Where others should dial us: local sockets as bound, network addresses as told, or those of our
+    interfaces, if we listen at all of them."""
+    from stealmesh.interfaces import reachable_at
+
     local = [endpoint for endpoint in bound if endpoint.startswith("ipc://")]
     network = [endpoint for endpoint in bound if not endpoint.startswith("ipc://")]
-    return local + (advertise or [_reachable(endpoint) for endpoint in network])
-
-
-def _reachable(endpoint: str) -> str:
-    """A wildcard address is no address: name this host instead."""
-    import socket
-
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if host not in ("0.0.0.0", "[::]", "*"):
-        return endpoint
-    return f"tcp://{socket.gethostbyname(socket.gethostname())}:{port}"
+    return local + (advertise or [each for endpoint in network for each in reachable_at(endpoint)])
 
 
 @contextlib.contextmanager

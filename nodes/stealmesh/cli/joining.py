@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stealmesh.cli import seeds as seeds_module
-from stealmesh.cli.addresses import LOOPBACK, address_towards, listen_at
+from stealmesh import seeds as seeds_module
+from stealmesh.addresses import LOOPBACK, address_towards, listen_at
 from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
 
 if TYPE_CHECKING:

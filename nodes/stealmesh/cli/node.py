@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.addresses import LOOPBACK, address_towards, listen_at
+from stealmesh.addresses import LOOPBACK, address_towards, listen_at
 from stealmesh.cli.exits import USAGE, Ended
 from stealmesh.cli.joining import load_key, seeds_now
-from stealmesh.cli.seeds import PORT
+from stealmesh.seeds import PORT
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
 
 

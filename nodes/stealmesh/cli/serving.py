@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stealmesh.cli.addresses import is_own
+from stealmesh.addresses import is_own
 from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved

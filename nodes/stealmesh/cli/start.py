@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.addresses import address_towards, is_loopback, listen_at
+from stealmesh.addresses import address_towards, is_loopback, listen_at
 from stealmesh.cli.exits import say
 from stealmesh.cli.joining import key_path, key_problems
-from stealmesh.cli.seeds import PORT
+from stealmesh.seeds import PORT
 from stealmesh.cli.serving import serve
 
 
