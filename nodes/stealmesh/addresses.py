@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
-from stealmesh.interfaces import LOOPBACK, WILDCARDS, best_address
+from stealmesh.interfaces import WILDCARDS, best_address
 
 
 def address_towards(seed: str | None = None) -> str:

@@ -25,6 +25,15 @@ from typing import Any, TypeVar
 import cloudpickle
 
 from stealmesh.driver import Driver
+from stealmesh.entrance import (
+    UNSAID,
+    Address,
+    Unsaid,
+    address_from_environment,
+    entrance,
+    the_key,
+    whole_number,
+)
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.futures import Future
 from stealmesh.identity import new_member, new_rng, runtime
@@ -37,7 +46,7 @@ from stealmesh.program.link import ProgramLink
 from stealmesh.program.maps import MapJob, MapResults
 from stealmesh.program.outcomes import pack_tagged
 from stealmesh.program.submits import SubmitStream
-from stealmesh.security import KeyRefused, MeshKey, default_key_path
+from stealmesh.security import MeshKey
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh.transport import Transport
@@ -153,17 +162,20 @@ class Mesh(Executor):
     with`), or call `shutdown()`.
 
     Arguments:
-        address: a seed, several separated by commas, or an iterable of seeds. None: local.
+        address: where a running mesh is: `tcp://host:port`, several separated by commas, an iterable
+            of them, or the token that `stealmesh start` printed (it brings the key). Also file://, dns://,
+            slurm:// and env://, as for `--seed`. None: local. Nothing at all: the mesh of the token in
+            STEALMESH_TOKEN, if that is set and nothing is given that is for a local mesh only.
         nodes: node processes to start (local only).
         workers: worker processes a node (local only; default: one a core, divided among the
             nodes). `max_workers` means the same.
         threads: tasks side by side in one worker; only 1 in this version.
         initializer, initargs: called once in every new worker (local only).
-        key: the mesh key, a path or a `stealmesh.Key`; default: STEALMESH_KEY_FILE, else the
-            user's key file. A local mesh makes one for itself.
+        key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, else
+            STEALMESH_KEY_FILE, else the user's key file. A local mesh makes one for itself.
         config: knobs (`stealmesh.Config`).
 
-    Raises JoinRefused when no seed lets us in, ValueError for senseless arguments.
+    Raises JoinRefused when no seed lets us in, ValueError and TypeError for senseless arguments.
     """
 
     _replace_dead_nodes = True
@@ -171,9 +183,9 @@ class Mesh(Executor):
 
     def __init__(
         self,
-        address: str | Iterable[str] | None = None,
+        address: Address | Unsaid | None = UNSAID,
         *,
-        nodes: int = 1,
+        nodes: int | None = None,
         workers: int | None = None,
         max_workers: int | None = None,
         threads: int = 1,
@@ -183,13 +195,14 @@ class Mesh(Executor):
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
         if max_workers is not None:
-            if max_workers <= 0:
-                raise ValueError("max_workers must be greater than 0")
-            workers = max_workers
-        if workers is not None and workers <= 0:
-            raise ValueError("workers must be greater than 0")
-        if nodes <= 0:
-            raise ValueError("nodes must be greater than 0")
+            workers = whole_number("max_workers", max_workers)
+        elif workers is not None:
+            workers = whole_number("workers", workers)
+        only_local = (nodes, workers, initializer, key)  # a key alone is that of a local mesh
+        is_for_local = any(each is not None for each in only_local)
+        if nodes is not None and not (address is None or address is UNSAID):
+            raise ValueError("nodes: only a local mesh starts nodes; leave it out, or the address")
+        nodes = 1 if nodes is None else whole_number("nodes", nodes)
         if threads != 1:
             raise ValueError("threads: this version runs one task at a time in a worker process")
         if initializer is not None and not callable(initializer):
@@ -206,18 +219,21 @@ class Mesh(Executor):
         self._closed = threading.Event()
         self._directory: str | None = None
         self._local: LocalMesh | None = None
+        self._key_path = ""
+        if address is UNSAID:
+            address = address_from_environment(local=is_for_local)
         if address is None:
-            self._key = (
-                key if isinstance(key, MeshKey) else _load_key(key) if key else MeshKey.generate()
-            )
+            self._key = MeshKey.generate()
+            if key is not None:
+                self._key, self._key_path = the_key(key)
             per_node = workers or max(1, (os.cpu_count() or 1) // nodes)
             self._max_workers = per_node * nodes
             seeds = self._start_local(nodes, per_node, initializer, initargs)
         else:
             if initializer is not None:
                 raise ValueError("initializer: only a local mesh starts workers of its own")
-            seeds = _parse_seeds(address)
-            self._key = key if isinstance(key, MeshKey) else _load_key(key)
+            way = entrance(address, key)
+            seeds, self._key, self._key_path = way.addresses, way.key, way.key_path
             self._max_workers = workers or os.cpu_count() or 1
         try:
             self._connect(seeds)
@@ -374,9 +390,10 @@ class Mesh(Executor):
 
     @property
     def key_file(self) -> str:
-        """The key with which others may join this mesh; a local mesh's file goes with it."""
-        if self._local is None:
-            return str(default_key_path())
+        """The key with which others may join this mesh; the file of a local mesh, or of a mesh that
+        was joined by a token, goes with this object."""
+        if self._key_path:
+            return self._key_path
         if self._directory is None:
             self._directory = tempfile.mkdtemp(prefix="stealmesh-key-")
             self._key.save(os.path.join(self._directory, "mesh.key"))
@@ -723,24 +740,6 @@ class Mesh(Executor):
                 shutil.rmtree(self._directory, ignore_errors=True)
             self._closed.set()
             _open_meshes.discard(self)
-
-
-def _load_key(path: str | os.PathLike[str] | None) -> MeshKey:
-    try:
-        return MeshKey.load(path or default_key_path())
-    except (KeyRefused, OSError) as error:
-        raise JoinRefused("key", f"no usable mesh key: {error}") from error
-
-
-def _parse_seeds(address: str | Iterable[str]) -> list[str]:
-    seeds = address.split(",") if isinstance(address, str) else list(address)
-    seeds = [seed.strip() for seed in seeds if seed.strip()]
-    for seed in seeds:
-        if not seed.startswith(("tcp://", "ipc://")):
-            raise ValueError(f"not an address: {seed!r}; write tcp://host:port")
-    if not seeds:
-        raise ValueError("no address given")
-    return seeds
 
 
 def _bar(options: Options, fn: Callable[..., Any]) -> Any:

@@ -305,7 +305,9 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
     if options.peer_cache is None:
         yield []
         return
-    from stealmesh.peercache import PeerCache, addresses_of, kept
+    from stealmesh.lonely import Lonely
+    from stealmesh.peercache import PeerCache, addresses_of, all_addresses, kept
+    from stealmesh.security import MeshKey
 
     cache, chance = PeerCache(options.peer_cache), Random()
 
@@ -317,10 +319,19 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
         return addresses_of(driver.consult(look), driver.core.me, chance)
 
     own = driver.core.me.endpoints
-    remembered = [address for address in cache.load() if address not in own]
+    known = dict.fromkeys(cache.load())
+    if not options.seeds and options.key is not None:
+        # It listened elsewhere when it was told where its mesh is.
+        known |= dict.fromkeys(all_addresses(MeshKey(options.key).fingerprint()))
+    remembered = [address for address in known if address not in own]
     driver.core.counters.update(cache.refused)
-    with kept(cache, living):
+    lonely = Lonely([] if options.seeds else remembered, _say)
+    with kept(cache, living, lambda found: lonely.looked(found, time.monotonic())):
         yield remembered
+
+
+def _say(text: str) -> None:
+    print(f"stealmesh: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

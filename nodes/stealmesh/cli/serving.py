@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stealmesh.addresses import is_own
+from stealmesh.addresses import is_loopback, is_own
 from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved
@@ -40,14 +40,25 @@ def serve(
     key: MeshKey | None,
     specs: list[str],
     listen: str,
+    key_path: str = "",
     on_listening: Callable[[list[str]], None] = lambda addresses: None,
 ) -> int:
     """Be a node until told to leave; returns the exit status."""
+    from stealmesh.running import RunningNode, known_to_commands
+
     try:
         with _signals_end_us():
             options = _options(arguments, key, specs, listen)
-            with _told_when_listening(options, key, on_listening):
-                return _run(options)
+            with contextlib.ExitStack() as while_it_lives:
+
+                def listening(addresses: list[str]) -> None:
+                    if key is not None:
+                        node = RunningNode(key.fingerprint(), tuple(addresses), key_path)
+                        while_it_lives.enter_context(known_to_commands(node))
+                    on_listening(addresses)
+
+                with _told_when_listening(options, key, listening):
+                    return _run(options)
     except TooEarly:
         return DONE
 
@@ -136,7 +147,7 @@ def _told_when_listening(
         if endpoints:  # else it never came to listening, and says itself why
             addresses = [each for each in endpoints if each.startswith("tcp://")]
             _announce(options, key, addresses or endpoints)
-            on_listening(addresses)
+            on_listening(addresses or endpoints)
 
     waiter = threading.Thread(target=wait, name="stealmesh-announce", daemon=True)
     waiter.start()
@@ -152,6 +163,12 @@ def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -
     workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
     proof = f"key {key.fingerprint()}" if key else "INSECURE: no key, no encryption"
     say(f"node {options.name} listens at {', '.join(addresses)} with {workers} ({proof})")
+    written = options.listen.startswith("tcp://") and is_loopback(options.listen)
+    if all(each.startswith("tcp://") and is_loopback(each) for each in addresses) and not written:
+        say(
+            f"{addresses[0]} is for this host only, whatever {options.listen} looks like: others will "
+            "reach this node with --listen tcp://0.0.0.0:7077, or with --advertise and its real address"
+        )
 
 
 @contextlib.contextmanager
