@@ -489,9 +489,8 @@ class Links:
             self.seeds[line.endpoint].own = True
         self._failed(line, link, refusal.code, refusal.text, now, refusal.retry_after)
         happened = Happened()
-        if (
-            refusal.code == "wrong-node"
-            and (line.to not in self.peers or self.is_nowhere(line.to, line.endpoint))
+        if refusal.code == "wrong-node" and (
+            line.to not in self.peers or self.is_nowhere(line.to, line.endpoint)
         ):
             happened.replaced.append(line.to)
         return happened

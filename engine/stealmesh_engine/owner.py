@@ -102,6 +102,8 @@ class OwnedJob:
     done: bool = False
     keeping: Keeping | None = None
     """Of a durable job: who sees to it that it outlives this process."""
+    ended: float = 0.0
+    """When, in seconds since 1970."""
 
 
 class Owner:
@@ -129,6 +131,8 @@ class Owner:
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
         self.side = Side(config, links)
+        self.wall_offset = 0.0
+        """What our host's clock on the wall is ahead of the times that we are told: for people only."""
         self._looked_at = 0
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
@@ -540,6 +544,7 @@ class Owner:
 
     def _end(self, job: OwnedJob, now: float) -> None:
         job.done = True
+        job.ended = now + self.wall_offset
         if job.keeping is None:
             self.ended.append(line_of(job))
         job.blocks.clear()
@@ -577,4 +582,7 @@ def line_of(job: OwnedJob) -> JobLine:
         job.ledger.rerun,
         job.duplicates_dropped,
         job.keeping is not None,
+        job.spec.submitter,
+        job.spec.submitted,
+        job.ended,
     )

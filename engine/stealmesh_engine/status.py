@@ -36,6 +36,9 @@ def job_dict(line: JobLine) -> dict[str, Any]:
         "rerun": line.rerun,
         "duplicates_dropped": line.duplicates_dropped,
         "durable": line.durable,
+        "owner": line.owner,
+        "started": line.started or None,
+        "ended": line.ended or None,
     }
 
 
@@ -75,6 +78,7 @@ def _line_from(job: dict[str, Any]) -> JobLine:
     """What `job_dict` was made of."""
     kind = JobKind[job["kind"].upper()]
     rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
+    rest |= {name: job[name] or 0.0 for name in ("started", "ended")}
     return JobLine(bytes.fromhex(job["id"]), kind, **rest)
 
 

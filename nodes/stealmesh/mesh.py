@@ -36,7 +36,7 @@ from stealmesh.entrance import (
 )
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.futures import Future
-from stealmesh.identity import new_member, new_rng, runtime
+from stealmesh.identity import new_member, new_rng, runtime, submitter, wall_offset
 from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
 from stealmesh.program.durable import Job, attached
@@ -633,6 +633,8 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            submitter=submitter(),
+            submitted=time.time(),
         )
 
     def _must_be_open(self) -> None:
@@ -682,6 +684,7 @@ class Mesh(Executor):
             rng=new_rng(),
             mesh=self._key.mesh_id(),
             runtime=runtime(),
+            wall_offset=wall_offset(),
         )
         self._link = ProgramLink(member.id)
         self._driver = Driver(core, self._transport, epoll, self._link)

@@ -162,7 +162,7 @@ def run_node(options: NodeOptions) -> int:
 def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | None) -> int:
     # Late on purpose: the nursery exists before libzmq's threads do.
     from stealmesh.driver import Driver
-    from stealmesh.identity import new_member, new_rng, runtime
+    from stealmesh.identity import new_member, new_rng, runtime, wall_offset
     from stealmesh.security import MeshKey
     from stealmesh.transport import Transport
     from stealmesh_engine.core import NodeCore
@@ -188,6 +188,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
             rng=new_rng(),
             mesh=key.mesh_id() if key is not None else b"insecure",
             runtime=runtime(),
+            wall_offset=wall_offset(),
         )
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)
