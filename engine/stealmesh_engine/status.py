@@ -74,7 +74,7 @@ def snapshot(core: NodeCore) -> bytes:
     )
 
 
-def _line_from(job: dict[str, Any]) -> JobLine:
+def line_from(job: dict[str, Any]) -> JobLine:
     """What `job_dict` was made of."""
     kind = JobKind[job["kind"].upper()]
     rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
@@ -89,7 +89,7 @@ def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
     nodes = []
     for each in snapshots:
         for job in each.pop("jobs", []):
-            lines.setdefault(job["id"], _line_from(job))
+            lines.setdefault(job["id"], line_from(job))
         for name, count in each.pop("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
         nodes.append(each)

@@ -41,6 +41,7 @@ from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
 from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
+from stealmesh.program.job_ids import job_named
 from stealmesh.program.launching import launch, value_later
 from stealmesh.program.link import ProgramLink
 from stealmesh.program.maps import MapJob, MapResults
@@ -53,7 +54,7 @@ from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
-from stealmesh_engine.status import merge_status
+from stealmesh_engine.status import line_from, merge_status
 from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
 from stealmesh_protocol.ids import Digest
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
@@ -341,15 +342,20 @@ class Mesh(Executor):
         *,
         initial: Any = MISSING,
     ) -> Job:
-        """The handle on a durable job, whoever launched it. `combine` (and `initial`) are those of
-        a reduction whose one value is wanted. A job that nobody knows ends with JobLost after
-        `Config.home_patience_seconds`."""
+        """The handle on a durable job, whoever launched it: by its id, a beginning of it that is
+        its own, or the short form that `stealmesh status` shows. `combine` (and `initial`) are those
+        of a reduction whose one value is wanted. A whole id that nobody knows ends with JobLost
+        after `Config.home_patience_seconds`."""
         self._must_be_open()
-        return attached(self._link, job_id, combine, initial)
+        job = job_named(job_id, lambda: self.status()["jobs"])
+        return attached(self._link, job, combine, initial)
 
     def jobs(self) -> list[Job]:
-        """All durable jobs that the mesh keeps, its ended ones too."""
-        return [self.attach(line["id"]) for line in self.status()["jobs"] if line["durable"]]
+        """All durable jobs that the mesh keeps, its ended ones too, the oldest first."""
+        self._must_be_open()
+        lines = [line_from(each) for each in self.status()["jobs"] if each["durable"]]
+        lines.sort(key=lambda line: line.started)
+        return [attached(self._link, line.job, line=line) for line in lines]
 
     def options(
         self,
