@@ -40,6 +40,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mesh(parser: argparse.ArgumentParser) -> None:
+    """Which mesh: what every command has that looks at one."""
+    add_seeds(parser)
+    add_key_file(parser)
+    add_config(parser)
+
+
 def add_node_options(parser: argparse.ArgumentParser) -> None:
     """What `node`, `start` and `join` have in common."""
     parser.add_argument(

@@ -25,6 +25,9 @@ COMMANDS = {
     "join": "another machine: join with the token that start printed",
     "node": "be a node: join the mesh behind --seed, or found one",
     "status": "show nodes, jobs and counters of a running mesh",
+    "jobs": "show the jobs of a running mesh",
+    "results": "collect the results of a durable job as JSON lines",
+    "cancel": "stop a durable job",
     "run": "run a function over items, results as JSON lines",
     "demo": "a local mesh loses a node halfway, and still gets it right",
 }

@@ -43,6 +43,8 @@ class Found:
     addresses: list[str]
     hint: str = ""
     """What to say when nobody there lets us in."""
+    is_guess: bool = False
+    """Nobody said that there is a mesh: it is where one was known."""
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
@@ -187,7 +189,7 @@ def _remembered(arguments: argparse.Namespace) -> Found | None:
     if key is None or not addresses:
         return None
     hint = "; no node of yours runs on this host, and none that was known before answers: name one with --seed"
-    return Found(key, addresses, hint)
+    return Found(key, addresses, hint, is_guess=True)
 
 
 def _on_this_host(arguments: argparse.Namespace) -> Found:

@@ -1,7 +1,7 @@
 """Show a running mesh: its nodes, its jobs, and what was refused or dropped.
 
-Joins as a client through --seed (default: the mesh that `stealmesh start` runs on this host),
-looks once, and leaves. With --json: one object, the same as `Mesh.status()` returns.
+Joins as a client through --seed (default: the mesh of STEALMESH_TOKEN, of a node of yours on this
+host, or where you last knew one), looks once, and leaves. With --json: one object, the same as `Mesh.status()` returns.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ LOOK_SECONDS = 0.15
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    shared.add_seeds(parser)
-    shared.add_key_file(parser)
-    shared.add_config(parser)
+    shared.add_mesh(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -67,7 +65,7 @@ def show(status: dict[str, Any], width: int | None = None) -> None:
     )
     console.print(_nodes_table(nodes))
     if status["jobs"]:
-        console.print(_jobs_table(status["jobs"]))
+        console.print(jobs_table(status["jobs"]))
     else:
         console.print("no jobs")
     counted = {name: count for name, count in sorted(status["counters"].items()) if count}
@@ -109,19 +107,50 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _jobs_table(jobs: list[dict[str, Any]]) -> Any:
+def jobs_table(jobs: list[dict[str, Any]]) -> Any:
+    """What was run again or dropped takes room only when something was."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from stealmesh.program.job_ids import short_forms
+
+    unusual = [name for name in ("rerun", "duplicates_dropped") if any(job[name] for job in jobs)]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("job", "kind", "name", "state"):
+    for name in ("job", "kind", "name", "state", "owner", "started"):
         table.add_column(name, overflow="fold")
-    for name in ("done", "total", "failed", "leased", "free", "rerun", "dropped"):
-        table.add_column(name, justify="right")
+    figures = ("done", "total", "failed", "leased", "free", *unusual)
+    for name in ("took", *figures):
+        table.add_column(name.removeprefix("duplicates_"), justify="right")
+    shown = short_forms(job["id"] for job in jobs)
     for job in jobs:
-        figures = (
-            f"{job[name]:,}"
-            for name in ("done", "total", "failed", "leased", "free", "rerun", "duplicates_dropped")
+        table.add_row(
+            shown[job["id"]],
+            job["kind"],
+            job["name"],
+            job["state"],
+            job["owner"],
+            _moment(job["started"]),
+            _took(job["started"], job["ended"]),
+            *(f"{job[name]:,}" for name in figures),
         )
-        table.add_row(str(job["id"])[-16:], job["kind"], job["name"], job["state"], *figures)
     return table
+
+
+def _moment(seconds: float | None) -> str:
+    """A time of day for what is of today, else the day as well."""
+    if seconds is None:
+        return "?"
+    then, now = time.localtime(seconds), time.localtime()
+    today = (then.tm_year, then.tm_yday) == (now.tm_year, now.tm_yday)
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
+
+
+def _took(started: float | None, ended: float | None) -> str:
+    if started is None or ended is None:
+        return ""
+    seconds = max(0.0, ended - started)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
