@@ -67,6 +67,7 @@ from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.supernodes import Supernodes
 from stealmesh_engine.trade import HINT_SECONDS, Trade
+from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
@@ -164,6 +165,7 @@ class NodeCore:
             config, self.links, self.view, self.news, self.life, story, counters
         )
         self.seeking = Seeking(self.links, self.view, self.life, rng)
+        self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
         self.inquiries = Inquiries()
         self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
@@ -317,6 +319,7 @@ class NodeCore:
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
         self.seeking.tend(now)
+        self.waiting.beat(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:

@@ -568,10 +568,12 @@ class Links:
 
     @property
     def has_company(self) -> bool:
-        """Is there a node that we can talk to? Programs that have joined us lead to no other node."""
+        """Is there a node within our reach? Programs that have joined us lead to no other node."""
         return any(
-            peer.link is not None and peer.member.role is not Role.CLIENT
-            for peer in self.peers.values()
+            peer.link is not None
+            and peer.member.role is not Role.CLIENT
+            and peer_id not in self.mute
+            for peer_id, peer in self.peers.items()
         )
 
     # ------------------------------------------------------------ inside

@@ -128,9 +128,9 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Any:
             job["kind"],
             job["name"],
             job["state"],
-            job["owner"],
-            _moment(job["started"]),
-            _took(job["started"], job["ended"]),
+            job.get("owner", ""),
+            _moment(job.get("started")),
+            _took(job.get("started"), job.get("ended")),
             *(f"{job[name]:,}" for name in figures),
         )
     return table
