@@ -27,7 +27,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
 from stealmesh_engine.membership import View
-from stealmesh_engine.nearness import nearest_first
+from stealmesh_engine.nearness import is_proof, ways_to
 from stealmesh_engine.remembered import Remembered
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
@@ -304,10 +304,7 @@ class Links:
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
-        found = member.endpoints
-        if member.host != self.view.me.host:
-            found = [endpoint for endpoint in found if not endpoint.startswith("ipc://")]
-        return nearest_first(found, self.view.me.endpoints) if len(found) > 1 else found
+        return ways_to(member, self.view.me)
 
     def connect(self, peer_id: PeerId, now: float) -> None:
         """See to it that there is a link with this member, now or after a while."""
@@ -359,12 +356,10 @@ class Links:
                 self.effects.append(Probe(endpoint))
 
     def is_nowhere(self, peer_id: PeerId, endpoint: str) -> bool:
-        """It is not at this address: is it gone? Of several network addresses each may be another
-        host's in the network that we are in, or have nobody there; so none alone is a proof."""
+        """It is not at this address: is it gone?"""
         peer = self.peers[peer_id]
         peer.absent_at = (*peer.absent_at, endpoint)
-        network = [e for e in self.endpoints_of(peer.member) if not e.startswith("ipc://")]
-        return endpoint.startswith("ipc://") or all(e in peer.absent_at for e in network)
+        return is_proof(peer.absent_at, self.endpoints_of(peer.member))
 
     def ask_again(self, peer_id: PeerId) -> None:
         """Dial a peer although there is a link: another process at its address will say that it is one."""
@@ -489,10 +484,8 @@ class Links:
             self.seeds[line.endpoint].own = True
         self._failed(line, link, refusal.code, refusal.text, now, refusal.retry_after)
         happened = Happened()
-        if refusal.code == "wrong-node" and (
-            line.to not in self.peers or self.is_nowhere(line.to, line.endpoint)
-        ):
-            happened.replaced.append(line.to)
+        if refusal.code == "wrong-node" and line.to in self.peers:
+            happened.replaced += [line.to] if self.is_nowhere(line.to, line.endpoint) else []
         return happened
 
     def confused(self, link: LinkId, reason: str, now: float) -> Happened:
@@ -569,12 +562,7 @@ class Links:
     @property
     def has_company(self) -> bool:
         """Is there a node within our reach? Programs that have joined us lead to no other node."""
-        return any(
-            peer.link is not None
-            and peer.member.role is not Role.CLIENT
-            and peer_id not in self.mute
-            for peer_id, peer in self.peers.items()
-        )
+        return any(p.member.role is not Role.CLIENT and i not in self.mute for i, p in self.ready())
 
     # ------------------------------------------------------------ inside
 

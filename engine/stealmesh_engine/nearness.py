@@ -1,13 +1,37 @@
-"""Which of a peer's several addresses to dial first: the one in the network that we are in as well.
+"""A peer's several addresses: which to dial first, and what it proves that it is not at one of them.
 
 A host with two interfaces tells others two addresses, and half of its peers can reach only one of
 them. Decides an order from the addresses alone: the longer the part that an address has in common
-with one of ours, the nearer (rule 9 of RFC 6724). Refuses to look names up.
+with one of ours, the nearer (rule 9 of RFC 6724). Refuses to look names up, and to dial.
+
+The address that is not for us may be another host's in the network that we are in, or nobody's. So
+it proves nothing that one of several is refused there; when all are, the process is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+
+from stealmesh_protocol.messages import Member
+
+LOCAL = "ipc://"
+
+
+def ways_to(member: Member, me: Member) -> list[str]:
+    """Where to dial a member, in this order: local sockets only mean something on its own host."""
+    found = member.endpoints
+    if member.host != me.host:
+        found = [endpoint for endpoint in found if not endpoint.startswith(LOCAL)]
+    return nearest_first(found, me.endpoints) if len(found) > 1 else found
+
+
+def is_proof(absent_at: Container[str], endpoints: Iterable[str]) -> bool:
+    """Is a process over that was found to be absent at these of its endpoints? A local socket that nobody
+    listens at is proof enough."""
+    every = list(endpoints)
+    if any(each in absent_at for each in every if each.startswith(LOCAL)):
+        return True
+    return all(each in absent_at for each in every if not each.startswith(LOCAL))
 
 
 def nearest_first(endpoints: list[str], ours: Iterable[str]) -> list[str]:
