@@ -55,9 +55,8 @@ class Waiting:
         """Where nodes are looked for: the addresses that we were given, then where some lived."""
         given = [each for each, seed in self.links.seeds.items() if not seed.once]
         lived = [
-            endpoint
+            next((each for each in member.endpoints if each.startswith("tcp://")), "")
             for member in self.links.view.members.values()
             if member.role is not Role.CLIENT
-            for endpoint in self.links.endpoints_of(member)[:1]
         ]
-        return list(dict.fromkeys([*given, *lived]))[:ENDPOINTS_NAMED_MAX]
+        return list(dict.fromkeys([*given, *filter(None, lived)]))[:ENDPOINTS_NAMED_MAX]

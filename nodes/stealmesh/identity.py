@@ -55,8 +55,8 @@ def new_member(
 
 
 def submitter() -> str:
-    """Who this program belongs to, for people who look at its jobs."""
-    return f"{_user()}@{socket.gethostname()}, process {os.getpid()}"[:NAME_CHARS_MAX]
+    """Whose process this is, for people who look at its jobs: user@host:process."""
+    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"[:NAME_CHARS_MAX]
 
 
 @functools.cache

@@ -206,7 +206,8 @@ def _read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise KeyRefused(
-            f"there is no mesh key at {path}: `stealmesh start` makes one, `stealmesh join` brings one"
+            f"there is no mesh key at {path}: `stealmesh start` makes one, `stealmesh join` "
+            "brings one (`join --key-only` without a node)"
         ) from None
     except OSError as error:
         if path.is_symlink():

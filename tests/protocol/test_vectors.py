@@ -98,7 +98,7 @@ spec = JobSpec(
     chunk_items=1,
 )
 kept_spec = JobSpec(
-    JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host, process 7", submitted=1.5e9,
+    JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host:7", submitted=1.5e9,
 )  # fmt: skip
 reign = Reign(17, 2, BOB, [(b"\x5e" * 16, BOB)])
 tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
@@ -130,7 +130,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
                     0,
                     0,
                     False,
-                    "ada@host, process 7",
+                    "ada@host:7",
                     1.5e9,
                 ),
             ],
@@ -270,7 +270,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
                 0,
                 0,
                 True,
-                "ada@host, process 7",
+                "ada@host:7",
                 1.5e9,
                 1.5e9 + 60,
             ),

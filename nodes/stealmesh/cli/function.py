@@ -56,14 +56,14 @@ def _imported(name: str, root: str) -> ModuleType:
         ) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code ran
         at = traceback.extract_tb(error.__traceback__)[-1]
-        line = f"{at.filename}, line {at.lineno}"
+        text, line = str(error), f"{at.filename}, line {at.lineno}"
         if isinstance(error, SyntaxError):
-            line = f"{error.filename}, line {error.lineno}"
+            text, line = error.msg, f"{error.filename}, line {error.lineno}"
         hint = ""
         if isinstance(error, SystemExit):
             hint = ': put what is not to run on import behind `if __name__ == "__main__":`'
         raise Ended(
-            USAGE, f"importing {name} ends with {type(error).__name__}: {error} ({line}){hint}"
+            USAGE, f"importing {name} ends with {type(error).__name__}: {text} ({line}){hint}"
         ) from None
 
 

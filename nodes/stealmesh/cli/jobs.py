@@ -33,15 +33,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def show(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
-    from rich.console import Console
-
-    from stealmesh.cli.status import jobs_table
+    from stealmesh.cli.status import console, jobs_table
 
     if as_json:
         for job in jobs:
             print(json.dumps(job))
     else:
-        Console(highlight=False).print(jobs_table(jobs) if jobs else "no jobs")
+        console().print(jobs_table(jobs) if jobs else "no jobs")
 
 
 def job_called(mesh: Mesh, text: str) -> Job:

@@ -16,12 +16,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from stealmesh.addresses import is_loopback, is_own
 from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved
+from stealmesh.cli.output import standard_output_kept
 
 if TYPE_CHECKING:
     from stealmesh.node import NodeOptions
@@ -41,13 +42,14 @@ def serve(
     specs: list[str],
     listen: str,
     key_path: str = "",
-    on_listening: Callable[[list[str]], None] = lambda addresses: None,
+    on_listening: Callable[[list[str], IO[str]], None] = lambda addresses, out: None,
 ) -> int:
-    """Be a node until told to leave; returns the exit status."""
+    """Be a node until told to leave; returns the exit status. Standard output is for `on_listening`
+    alone: what tasks print here goes to standard error."""
     from stealmesh.running import RunningNode, known_to_commands
 
     try:
-        with _signals_end_us():
+        with _signals_end_us(), standard_output_kept() as out:
             options = _options(arguments, key, specs, listen)
             with contextlib.ExitStack() as while_it_lives:
 
@@ -55,7 +57,8 @@ def serve(
                     if key is not None:
                         node = RunningNode(key.fingerprint(), tuple(addresses), key_path)
                         while_it_lives.enter_context(known_to_commands(node))
-                    on_listening(addresses)
+                    on_listening(addresses, out)
+                    out.flush()
 
                 with _told_when_listening(options, key, listening):
                     return _run(options)

@@ -9,6 +9,7 @@ member of the mesh: treat it like a password.
 from __future__ import annotations
 
 import argparse
+from typing import IO
 
 from stealmesh.addresses import address_towards, is_loopback, listen_at
 from stealmesh.cli import arguments as shared
@@ -30,13 +31,13 @@ def run(arguments: argparse.Namespace) -> int:
     with key_problems():
         key = token.key if token is not None else MeshKey.load_or_create(path)
 
-    def invite(addresses: list[str]) -> None:
+    def invite(addresses: list[str], out: IO[str]) -> None:
         told = JoinToken(key, tuple(addresses)).encode()
         if all(map(is_loopback, addresses)):
             say("this line works on this machine only: use --listen tcp://0.0.0.0:7077 for others")
         else:
             say("paste this line on another machine:")
-        print(f"stealmesh join {told}", flush=True)
+        print(f"stealmesh join {told}", file=out, flush=True)
         say(f'or use this mesh from a program: mesh = stealmesh.Mesh("{told}")')
 
     listen = arguments.listen or listen_at(address_towards(), PORT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from stealmesh.cli.joining import join_as_client
 if TYPE_CHECKING:
     from stealmesh.mesh import Mesh
 
+PIPE_WIDTH = 240
 LOOKS_MAX = 12
 LOOK_SECONDS = 0.15
 
@@ -54,25 +56,21 @@ def settled(mesh: Mesh) -> dict[str, Any]:
 
 def show(status: dict[str, Any], width: int | None = None) -> None:
     """Tables for people, on standard output."""
-    from rich.console import Console
-
-    console = Console(width=width, highlight=False)
+    out = console(width)
     nodes = [node for node in status["nodes"] if node["role"] != "client"]
     clients = len(status["nodes"]) - len(nodes)
     workers = sum(node["workers"] for node in nodes)
-    console.print(
+    out.print(
         f"[bold]{_count(len(nodes), 'node')}[/], {_count(workers, 'worker')}, {_count(clients, 'client')} (one is this command)"
     )
-    console.print(_nodes_table(nodes))
+    out.print(_nodes_table(nodes))
     if status["jobs"]:
-        console.print(jobs_table(status["jobs"]))
+        out.print(jobs_table(status["jobs"]))
     else:
-        console.print("no jobs")
+        out.print("no jobs")
     counted = {name: count for name, count in sorted(status["counters"].items()) if count}
     if counted:
-        console.print(
-            "counted: " + ", ".join(f"{name} {count:,}" for name, count in counted.items())
-        )
+        out.print("counted: " + ", ".join(f"{name} {count:,}" for name, count in counted.items()))
 
 
 def _ids(status: dict[str, Any]) -> set[str]:
@@ -89,7 +87,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("node", "address", "role", "state"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "address")
     for name in ("pid", "workers", "queued", "steals in", "out"):
         table.add_column(name, justify="right")
     for node in sorted(nodes, key=lambda node: str(node["name"])):
@@ -115,25 +113,35 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Any:
     from stealmesh.program.job_ids import short_forms
 
     unusual = [name for name in ("rerun", "duplicates_dropped") if any(job[name] for job in jobs)]
+    figures = ("failed", "leased", "free", *unusual)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("job", "kind", "name", "state", "owner", "started"):
+    table.add_column("job", no_wrap=True)  # to be copied
+    for name in ("name", "state", "owner", "started"):
         table.add_column(name, overflow="fold")
-    figures = ("done", "total", "failed", "leased", "free", *unusual)
-    for name in ("took", *figures):
+    for name in ("took", "done", *figures):
         table.add_column(name.removeprefix("duplicates_"), justify="right")
     shown = short_forms(job["id"] for job in jobs)
     for job in jobs:
         table.add_row(
             shown[job["id"]],
-            job["kind"],
-            job["name"],
+            f"{job['name']} ({job['kind']})",
             job["state"],
             job.get("owner", ""),
             _moment(job.get("started")),
             _took(job.get("started"), job.get("ended")),
+            f"{job['done']:,} of {job['total']:,}",
             *(f"{job[name]:,}" for name in figures),
         )
     return table
+
+
+def console(width: int | None = None) -> Any:
+    """Of the terminal's width; into a pipe or a file as wide as it takes, for grep and awk."""
+    from rich.console import Console
+
+    if width is None and not sys.stdout.isatty():
+        width = PIPE_WIDTH
+    return Console(width=width, highlight=False)
 
 
 def _moment(seconds: float | None) -> str:
