@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import operator
 import os
+import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from stealmesh.security import (
 from stealmesh_protocol.errors import JoinRefused
 
 TOKEN_VARIABLE = "STEALMESH_TOKEN"
+_SECRET = re.compile(r"[a-z2-7]{40}")
+"""No host has so long a name without a dot or a dash that people type."""
 
 
 class Unsaid(Enum):
@@ -166,9 +169,12 @@ def _texts(address: Address) -> list[str]:
 
 
 def looks_like_token(text: str) -> bool:
-    """Is it a token, or means to be one, and no address?"""
+    """Is it a token, or means to be one, and no address? A spoiled one must not be shown as an address
+    that nobody understands."""
     joined = "".join(text.split()).lower()
-    return "://" not in joined and "stealmesh" in joined and "-" in joined
+    if "://" in joined:
+        return False
+    return ("stealmesh" in joined and "-" in joined) or _SECRET.search(joined) is not None
 
 
 def _looked_up(addresses: list[str], environment: Mapping[str, str]) -> list[str]:
