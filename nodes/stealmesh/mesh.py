@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import cloudpickle
 
@@ -186,23 +186,26 @@ class Mesh(Executor):
         self,
         address: Address | Unsaid | None = UNSAID,
         *,
-        nodes: int | None = None,
-        workers: int | None = None,
-        max_workers: int | None = None,
+        nodes: SupportsIndex | None = None,
+        workers: SupportsIndex | None = None,
+        max_workers: SupportsIndex | None = None,
         threads: int = 1,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
+        if address is UNSAID:
+            # A key alone is that of a local mesh, and the rest means nothing elsewhere.
+            only_local = (nodes, workers, max_workers, initializer, key)
+            local = any(each is not None for each in only_local)
+            address = address_from_environment(local=local)
+        if address is not None and nodes is not None:
+            raise ValueError("nodes: only a local mesh starts nodes; leave it out, or the address")
         if max_workers is not None:
             workers = whole_number("max_workers", max_workers)
         elif workers is not None:
             workers = whole_number("workers", workers)
-        only_local = (nodes, workers, initializer, key)  # a key alone is that of a local mesh
-        is_for_local = any(each is not None for each in only_local)
-        if nodes is not None and not (address is None or address is UNSAID):
-            raise ValueError("nodes: only a local mesh starts nodes; leave it out, or the address")
         nodes = 1 if nodes is None else whole_number("nodes", nodes)
         if threads != 1:
             raise ValueError("threads: this version runs one task at a time in a worker process")
@@ -221,13 +224,11 @@ class Mesh(Executor):
         self._directory: str | None = None
         self._local: LocalMesh | None = None
         self._key_path = ""
-        if address is UNSAID:
-            address = address_from_environment(local=is_for_local)
         if address is None:
             self._key = MeshKey.generate()
             if key is not None:
                 self._key, self._key_path = the_key(key)
-            per_node = workers or max(1, (os.cpu_count() or 1) // nodes)
+            per_node = max(1, (os.cpu_count() or 1) // nodes) if workers is None else workers
             self._max_workers = per_node * nodes
             seeds = self._start_local(nodes, per_node, initializer, initargs)
         else:
@@ -235,7 +236,7 @@ class Mesh(Executor):
                 raise ValueError("initializer: only a local mesh starts workers of its own")
             way = entrance(address, key)
             seeds, self._key, self._key_path = way.addresses, way.key, way.key_path
-            self._max_workers = workers or os.cpu_count() or 1
+            self._max_workers = (os.cpu_count() or 1) if workers is None else workers
         try:
             self._connect(seeds)
             if address is None and nodes > 1:

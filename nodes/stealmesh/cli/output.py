@@ -14,6 +14,20 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
+from stealmesh.cli.exits import FAILED, Ended
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """What is written here reaches its reader, or the command ends: a full disk must not lose results in
+    silence. Of a reader that left (BrokenPipeError) the command judges itself."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Ended(FAILED, f"cannot write to standard output: {error.strerror}") from None
+
 
 @contextlib.contextmanager
 def standard_output_kept() -> Iterator[IO[str]]:
@@ -30,9 +44,11 @@ def standard_output_kept() -> Iterator[IO[str]]:
     os.dup2(2, 1)
     try:
         yield out
-        out.flush()
+        with written():
+            out.flush()
     finally:
-        sys.stdout.flush()  # what was printed meanwhile is no result either
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()  # what was printed meanwhile is no result either
         os.dup2(ours, 1)
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             out.close()

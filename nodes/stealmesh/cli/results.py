@@ -15,6 +15,7 @@ from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import DONE, FAILED, Ended, say
 from stealmesh.cli.jobs import job_called
 from stealmesh.cli.joining import join_as_client
+from stealmesh.cli.output import written
 
 if TYPE_CHECKING:
     from stealmesh.program.durable import Job
@@ -46,10 +47,10 @@ def collect(job: Job) -> int:
                 row["error"] = f"{type(value).__name__}: {value}"
             else:
                 row["result"] = value
-            sys.stdout.write(as_json(row) + "\n")
+            with written():
+                print(as_json(row))
             count += 1
     except (JobLost, MeshClosed, CancelledError) as error:
-        sys.stdout.flush()
         raise Ended(FAILED, f"the results from {count} on cannot be had: {error}") from None
     if failed:
         say(f"{failed:,} of {count:,} items failed")

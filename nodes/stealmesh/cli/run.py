@@ -28,7 +28,7 @@ from stealmesh.cli import items
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
 from stealmesh.cli.function import find, ship_whole
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
-from stealmesh.cli.output import standard_output_kept
+from stealmesh.cli.output import standard_output_kept, written
 
 if TYPE_CHECKING:
     from stealmesh.futures import Future
@@ -260,12 +260,14 @@ class _Writer:
         self._flushed = time.monotonic()
 
     def write(self, row: dict[str, Any]) -> None:
-        self._out.write(as_json(row) + "\n")
+        with written():
+            self._out.write(as_json(row) + "\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        self._out.flush()
+        with written():
+            self._out.flush()
         self._flushed = time.monotonic()
 
 
