@@ -124,7 +124,8 @@ class NodeCore:
 
     `me` is this peer's own record (a fresh id for every process life), `mesh` the public
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
-    `wall_offset` is what has to be added to our times to have the time of day, for people to read.
+    `wall_offset` is what has to be added to our times to have the time of day, `submitter` whose
+    program this is: both for people to read.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -138,6 +139,7 @@ class NodeCore:
         runtime: str = "",
         audit: bool = False,
         wall_offset: float = 0.0,
+        submitter: str = "",
     ) -> None:
         self.config = config
         self.rng = rng
@@ -151,7 +153,7 @@ class NodeCore:
         effects, counters, story = self.effects, self.counters, self.story
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
         self.owner = Owner(config, self.links, story, effects, counters)
-        self.owner.wall_offset = wall_offset
+        self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
         self.holder = Holder(config, self.links, story, effects, counters)
         self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)

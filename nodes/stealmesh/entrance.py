@@ -119,6 +119,21 @@ def whole_number(name: str, value: object) -> int:
     return number
 
 
+def unknown_hosts(addresses: Iterable[str]) -> dict[str, str]:
+    """Addresses whose host's name means nothing to this host, and why. Dialling one just meets silence."""
+    unknown: dict[str, str] = {}
+    for address in addresses:
+        if address.startswith("tcp://"):
+            host, _, port = address.removeprefix("tcp://").rpartition(":")
+            try:
+                socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            except OSError as error:
+                unknown[address] = f"{address}: no address for {host} ({error.strerror})"
+            except UnicodeError:  # labels of more than 63 characters, among others
+                unknown[address] = f"{address}: {host} is no name that a host can have"
+    return unknown
+
+
 def token_from(environment: Mapping[str, str] = os.environ) -> JoinToken | None:
     """The token in the environment, if there is one."""
     text = environment.get(TOKEN_VARIABLE, "")
@@ -187,16 +202,7 @@ def _looked_up(addresses: list[str], environment: Mapping[str, str]) -> list[str
 
 def _reachable_by_name(addresses: list[str]) -> list[str]:
     """Without those whose host's name nobody knows. Raises JoinRefused if none is left."""
-    unknown: dict[str, str] = {}
-    for address in addresses:
-        if address.startswith("tcp://"):
-            host, _, port = address.removeprefix("tcp://").rpartition(":")
-            try:
-                socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-            except OSError as error:
-                unknown[address] = f"{address}: no address for {host} ({error.strerror})"
-            except UnicodeError:  # labels of more than 63 characters, among others
-                unknown[address] = f"{address}: {host} is no name that a host can have"
+    unknown = unknown_hosts(addresses)
     known = [address for address in addresses if address not in unknown]
     if not known:
         raise JoinRefused("no-such-host", "; ".join(unknown.values()))

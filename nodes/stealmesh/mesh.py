@@ -640,8 +640,6 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
-            submitter=submitter(),
-            submitted=time.time(),
         )
 
     def _must_be_open(self) -> None:
@@ -692,6 +690,7 @@ class Mesh(Executor):
             mesh=self._key.mesh_id(),
             runtime=runtime(),
             wall_offset=wall_offset(),
+            submitter=submitter(),
         )
         self._link = ProgramLink(member.id)
         self._driver = Driver(core, self._transport, epoll, self._link)

@@ -146,7 +146,7 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     chunk_items: int = 0
     """How many items a worker is handed at once; 0: the node decides from what they cost."""
     submitter: str = ""
-    """Who gave it to the mesh, for people: user@host and the process."""
+    """Durable jobs: who gave it to the mesh, for people: user@host and the process."""
     submitted: float = 0.0
     """When, in seconds since 1970 by the submitter's clock; 0: nobody said. Nothing is decided by it."""
 

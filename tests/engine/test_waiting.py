@@ -73,3 +73,13 @@ def test_other_programs_are_no_company() -> None:
     assert node.core.links.remembered, "it has not given up"
     peer = wire.add("peer")
     wire.until(lambda: node.core.links.is_ready(peer.id))
+
+
+def test_nodes_that_are_only_silent_are_gone_as_well() -> None:
+    """A pulled cable breaks no connection."""
+    wire, client, _node = pair()
+    client.open(2)
+    wire.losing.append(lambda said: True)
+    wire.until(lambda: any(isinstance(each, WaitsForNodes) for each in client.told), 20.0)
+    wire.losing.clear()
+    wire.until(lambda: any(isinstance(each, WorksAgain) for each in client.told), 20.0)

@@ -69,11 +69,14 @@ def serve(
 def _options(
     arguments: argparse.Namespace, key: MeshKey | None, specs: list[str], listen: str
 ) -> NodeOptions:
+    from stealmesh.entrance import unknown_hosts
     from stealmesh.node import NodeOptions
 
     join_seconds = getattr(arguments, "join_timeout", JOIN_SECONDS_DEFAULT)
     founding = any(is_own(seed, listen, arguments.advertise) for seed in specs)
     addresses = resolved(specs, join_seconds) if specs else []
+    for why in unknown_hosts(addresses).values():
+        say(f"{why}: check the spelling of the name; trying on")
     # A list of seeds may name us only once it is resolved (dns, slurm, a file).
     founding = founding or any(is_own(seed, listen, arguments.advertise) for seed in addresses)
     return NodeOptions(
@@ -97,13 +100,31 @@ def _options(
 def _state(given: str, key: MeshKey | None, listen: str) -> str:
     """The directory of the log of durable jobs: a node that comes back to its address finds it again."""
     if given:
-        return "" if given == "off" else given
+        return "" if given == "off" else _writable(given)
     place = listen.removeprefix("tcp://")
     if place.endswith(":0") or not listen.startswith("tcp://"):
         return ""  # nobody comes back to a port of chance
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    from stealmesh.peercache import state_directory
+
     mesh = "insecure" if key is None else key.mesh_id().hex()[:16]
-    return os.path.join(base, "stealmesh", mesh, place.replace("/", "_").replace(":", "_"))
+    directory = state_directory() / mesh / place.replace("/", "_").replace(":", "_")
+    try:
+        return _writable(str(directory))
+    except Ended as end:  # a user without a home can still be a node
+        say(f"{end}; until then durable jobs that are kept here do not outlive this process")
+        return ""
+
+
+def _writable(directory: str) -> str:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Ended(
+            USAGE,
+            f"cannot keep durable jobs in {directory} ({error.strerror}): "
+            "name another directory with --state, or --state off",
+        ) from None
+    return directory
 
 
 def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
