@@ -136,7 +136,8 @@ class Config:
                     raise ValueError(f"{field.name} must be {choices}, not {value!r}")
                 continue
             least = 0 if field.name in _MAY_BE_ZERO else 1e-9
-            if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            number = not isinstance(value, bool) and isinstance(value, int | float)
+            if not number or not value >= least:  # and no nan, which is not below anything either
                 raise ValueError(f"{field.name} must be a number above {least:g}, not {value!r}")
         if self.silence_seconds < 2 * self.beat_seconds:
             raise ValueError("silence_seconds must be at least 2 * beat_seconds")

@@ -93,6 +93,8 @@ class Copy:
         """Items whose inputs no keeper has."""
         self.ended_at: float | None = None
         """When this keeper found it at its end."""
+        self.was_over = False
+        """It had ended when this keeper read it from its disk: nobody here knows when."""
         self._results: dict[int, Entry] = {}
         self._lows: list[int] = []
         self._fed: list[int] = []
@@ -257,7 +259,10 @@ class Copy:
         state = self.state or (LOST if self.lost else "done" if self.complete else "waiting")
         state = LOST if state == BEYOND_REPAIR else state
         figures = (self.total, self.done_items, self.failed, 0, self.total - self.done_items)
-        return JobLine(self.spec.job, self.spec.kind, self.spec.name, state, *figures, 0, 0, True)
+        spec = self.spec
+        return JobLine(
+            spec.job, spec.kind, spec.name, state, *figures, 0, 0, True, spec.submitter, spec.submitted
+        )  # fmt: skip
 
     # ------------------------------------------------------------ telling others
 

@@ -67,6 +67,7 @@ from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.story import Story
 from stealmesh_engine.supernodes import Supernodes
 from stealmesh_engine.trade import HINT_SECONDS, Trade
+from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
@@ -123,6 +124,8 @@ class NodeCore:
 
     `me` is this peer's own record (a fresh id for every process life), `mesh` the public
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
+    `wall_offset` is what has to be added to our times to have the time of day, `submitter` whose
+    program this is: both for people to read.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -135,6 +138,8 @@ class NodeCore:
         mesh: bytes = b"",
         runtime: str = "",
         audit: bool = False,
+        wall_offset: float = 0.0,
+        submitter: str = "",
     ) -> None:
         self.config = config
         self.rng = rng
@@ -148,6 +153,7 @@ class NodeCore:
         effects, counters, story = self.effects, self.counters, self.story
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
         self.owner = Owner(config, self.links, story, effects, counters)
+        self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
         self.holder = Holder(config, self.links, story, effects, counters)
         self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
@@ -161,6 +167,7 @@ class NodeCore:
             config, self.links, self.view, self.news, self.life, story, counters
         )
         self.seeking = Seeking(self.links, self.view, self.life, rng)
+        self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
         self.inquiries = Inquiries()
         self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
@@ -314,6 +321,7 @@ class NodeCore:
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
         self.seeking.tend(now)
+        self.waiting.beat(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
@@ -424,7 +432,7 @@ class NodeCore:
         if event.listening is not False:
             return
         for peer in self.links.living_at(event.endpoint):
-            if self.view.is_alive(peer):
+            if self.view.is_alive(peer) and self.links.is_nowhere(peer, event.endpoint):
                 self.life.dead(peer, now, "gone")
 
     def _happened(self, happened: Happened, now: float) -> None:

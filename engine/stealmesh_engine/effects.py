@@ -192,6 +192,22 @@ class JoinFailed(msgspec.Struct):
     text: str
 
 
+class WaitsForNodes(msgspec.Struct):
+    """For so long there has been work of the program's and no node to talk to. Owes nothing but a word."""
+
+    seconds: float
+    items: int
+    """Of its own jobs; 0: it follows durable ones."""
+    endpoints: list[str]
+    """Some of where nodes are looked for."""
+
+
+class WorksAgain(msgspec.Struct):
+    """A node is back, so many seconds after the last one went. Follows a WaitsForNodes."""
+
+    seconds: float
+
+
 class Left(msgspec.Struct):
     """The drain is complete: the host may end the process."""
 
@@ -201,5 +217,5 @@ Effect = (
     | RunChunk | Retract | Share | StopWorker | ForgetJob
     | Write | Rewrite
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | Left
+    | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

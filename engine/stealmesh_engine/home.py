@@ -462,13 +462,20 @@ class Lead:
         self._show(client, message.lo, now, wait=message.want, want=message.want)
 
     def line(self) -> JobLine:
-        job = self.owner.jobs.get(self.copy.spec.job)
-        # A ledger that ends at a gap is not the whole job.
-        return self.copy.line() if job is None else replace(line_of(job), total=self.copy.total)
+        copy = self.copy
+        job = self.owner.jobs.get(copy.spec.job)
+        if job is not None:  # a ledger that ends at a gap is not the whole job
+            return replace(line_of(job), total=copy.total)
+        known = copy.ended_at is not None and not copy.was_over
+        return replace(
+            copy.line(), ended=(copy.ended_at or 0.0) + self.owner.wall_offset if known else 0.0
+        )
 
     def _show(self, client: PeerId, lo: int, now: float, *, wait: bool, want: bool = True) -> None:
         """Send what follows `lo`; with nothing to send, remember who wants to know."""
         copy = self.copy
+        if copy.ended and copy.ended_at is None:
+            copy.ended_at = now
         entries = copy.following(lo, self.unsettled) if want else []
         missing = [(lo, copy.floor)] if lo < copy.floor else [m for m in copy.lost if m[1] > lo]
         if copy.state == BEYOND_REPAIR:

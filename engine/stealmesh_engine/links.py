@@ -27,6 +27,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
 from stealmesh_engine.membership import View
+from stealmesh_engine.nearness import is_proof, ways_to
 from stealmesh_engine.remembered import Remembered
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
@@ -84,6 +85,8 @@ class Peer:
     """When it last said anything."""
     shown_at: float = -1e9
     """When it was last asked where its view differs from ours."""
+    absent_at: tuple[str, ...] = ()
+    """Those of its addresses where it was looked for, and is not."""
 
 
 @dataclass(slots=True)
@@ -253,7 +256,7 @@ class Links:
         """Try some of the addresses that an earlier life of ours knew."""
         if self.remembered:
             find = self.remembered
-            chosen = find.joined(self._known_endpoints()) if self.joined else find.lonely()
+            chosen = find.joined(self._known_endpoints()) if self.has_company else find.lonely()
             for endpoint in chosen:
                 self._try_once(endpoint, now)
 
@@ -301,9 +304,7 @@ class Links:
 
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here: local sockets only mean something on its own host."""
-        if member.host == self.view.me.host:
-            return member.endpoints
-        return [endpoint for endpoint in member.endpoints if not endpoint.startswith("ipc://")]
+        return ways_to(member, self.view.me)
 
     def connect(self, peer_id: PeerId, now: float) -> None:
         """See to it that there is a link with this member, now or after a while."""
@@ -350,8 +351,15 @@ class Links:
         """Find out whether anything listens where this peer should be."""
         peer = self.peers.get(peer_id)
         if peer is not None:
+            peer.absent_at = ()
             for endpoint in self.endpoints_of(peer.member):
                 self.effects.append(Probe(endpoint))
+
+    def is_nowhere(self, peer_id: PeerId, endpoint: str) -> bool:
+        """It is not at this address: is it gone?"""
+        peer = self.peers[peer_id]
+        peer.absent_at = (*peer.absent_at, endpoint)
+        return is_proof(peer.absent_at, self.endpoints_of(peer.member))
 
     def ask_again(self, peer_id: PeerId) -> None:
         """Dial a peer although there is a link: another process at its address will say that it is one."""
@@ -476,8 +484,8 @@ class Links:
             self.seeds[line.endpoint].own = True
         self._failed(line, link, refusal.code, refusal.text, now, refusal.retry_after)
         happened = Happened()
-        if refusal.code == "wrong-node" and line.to:
-            happened.replaced.append(line.to)
+        if refusal.code == "wrong-node" and line.to in self.peers:
+            happened.replaced += [line.to] if self.is_nowhere(line.to, line.endpoint) else []
         return happened
 
     def confused(self, link: LinkId, reason: str, now: float) -> Happened:
@@ -550,6 +558,11 @@ class Links:
     @property
     def joined(self) -> bool:
         return any(peer.link is not None for peer in self.peers.values())
+
+    @property
+    def has_company(self) -> bool:
+        """Is there a node within our reach? Programs that have joined us lead to no other node."""
+        return any(p.member.role is not Role.CLIENT and i not in self.mute for i, p in self.ready())
 
     # ------------------------------------------------------------ inside
 

@@ -102,6 +102,11 @@ class OwnedJob:
     done: bool = False
     keeping: Keeping | None = None
     """Of a durable job: who sees to it that it outlives this process."""
+    submitter: str = ""
+    """Of an ordinary job, whose spec does not say it with every grant."""
+    submitted: float = 0.0
+    ended: float = 0.0
+    """Like `submitted`, in seconds since 1970."""
 
 
 class Owner:
@@ -129,6 +134,9 @@ class Owner:
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
         self.side = Side(config, links)
+        self.wall_offset = 0.0
+        """What our host's clock on the wall is ahead of the times that we are told: for people only."""
+        self.submitter = ""
         self._looked_at = 0
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
@@ -145,7 +153,9 @@ class Owner:
                 event.total, event.released, whole_parts=spec.kind is JobKind.REDUCE
             )
         self.functions.update(event.functions)
-        self.jobs[spec.job] = OwnedJob(spec, ledger, event.open_ended)
+        job = OwnedJob(spec, ledger, event.open_ended)
+        job.submitter, job.submitted = self.submitter, now + self.wall_offset
+        self.jobs[spec.job] = job
         self.story.tell(now, "opened", spec.job, 0, spec.kind.name)
         self._work_changed(self.jobs[spec.job], now)
 
@@ -540,6 +550,7 @@ class Owner:
 
     def _end(self, job: OwnedJob, now: float) -> None:
         job.done = True
+        job.ended = now + self.wall_offset
         if job.keeping is None:
             self.ended.append(line_of(job))
         job.blocks.clear()
@@ -577,4 +588,7 @@ def line_of(job: OwnedJob) -> JobLine:
         job.ledger.rerun,
         job.duplicates_dropped,
         job.keeping is not None,
+        job.submitter or job.spec.submitter,
+        job.submitted or job.spec.submitted,
+        job.ended,
     )

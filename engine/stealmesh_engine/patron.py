@@ -146,6 +146,14 @@ class Patron:
             if mine.home is not None:
                 self.links.send(mine.home, Abolish(event.job), now)
 
+    @property
+    def waits(self) -> bool:
+        """Does the program wait for anything that a home has to say or to take?"""
+        return any(
+            mine.launch is not None or bool(mine.blocks) or (mine.want and not mine.over)
+            for mine in self.jobs.values()
+        )
+
     # ------------------------------------------------------------ what homes say
 
     def accepted(self, home: PeerId, message: Accepted, now: float) -> None:

@@ -62,6 +62,7 @@ def sum_of(lines: list[JobLine]) -> JobLine:
         free=sum(line.free for line in lines),
         rerun=sum(line.rerun for line in lines),
         duplicates_dropped=sum(line.duplicates_dropped for line in lines),
+        ended=max(line.ended for line in lines) if all(line.ended for line in lines) else 0.0,
     )
 
 

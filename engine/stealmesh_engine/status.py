@@ -36,6 +36,9 @@ def job_dict(line: JobLine) -> dict[str, Any]:
         "rerun": line.rerun,
         "duplicates_dropped": line.duplicates_dropped,
         "durable": line.durable,
+        "owner": line.owner,
+        "started": line.started or None,
+        "ended": line.ended or None,
     }
 
 
@@ -71,10 +74,11 @@ def snapshot(core: NodeCore) -> bytes:
     )
 
 
-def _line_from(job: dict[str, Any]) -> JobLine:
+def line_from(job: dict[str, Any]) -> JobLine:
     """What `job_dict` was made of."""
     kind = JobKind[job["kind"].upper()]
     rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
+    rest |= {name: job[name] or 0.0 for name in ("started", "ended")}
     return JobLine(bytes.fromhex(job["id"]), kind, **rest)
 
 
@@ -85,7 +89,7 @@ def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
     nodes = []
     for each in snapshots:
         for job in each.pop("jobs", []):
-            lines.setdefault(job["id"], _line_from(job))
+            lines.setdefault(job["id"], line_from(job))
         for name, count in each.pop("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
         nodes.append(each)

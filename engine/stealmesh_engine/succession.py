@@ -162,7 +162,8 @@ class Homes:
                 if above(keep.reign, copy.reign):
                     copy.reigned(keep.reign)
                 copy.join(keep)
-        for job in self.copies:
+        for job, copy in self.copies.items():
+            copy.was_over = copy.ended
             self._orphan(job, now)
 
     def written(self, event: Written, now: float) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import os
 import platform
 import socket
 import sys
+import time
 from pathlib import Path
 from random import Random
 
+from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import Member, Role
 
 VERSION = "0.1.0"
@@ -49,6 +52,24 @@ def new_member(
         eligible=eligible,
         runtime=runtime(),
     )
+
+
+def submitter() -> str:
+    """Whose process this is, for people who look at its jobs: user@host:process."""
+    return f"{_user()}@{socket.gethostname()}:{os.getpid()}"[:NAME_CHARS_MAX]
+
+
+@functools.cache
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user has no name
+        return str(os.getuid())
+
+
+def wall_offset() -> float:
+    """The time of day less the time that cores are told."""
+    return time.time() - time.monotonic()
 
 
 def new_rng() -> Random:

@@ -20,31 +20,41 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import cloudpickle
 
 from stealmesh.driver import Driver
+from stealmesh.entrance import (
+    UNSAID,
+    Address,
+    Unsaid,
+    address_from_environment,
+    entrance,
+    the_key,
+    whole_number,
+)
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.futures import Future
-from stealmesh.identity import new_member, new_rng, runtime
+from stealmesh.identity import new_member, new_rng, runtime, submitter, wall_offset
 from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
 from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
+from stealmesh.program.job_ids import job_named
 from stealmesh.program.launching import launch, value_later
 from stealmesh.program.link import ProgramLink
 from stealmesh.program.maps import MapJob, MapResults
 from stealmesh.program.outcomes import pack_tagged
 from stealmesh.program.submits import SubmitStream
-from stealmesh.security import KeyRefused, MeshKey, default_key_path
+from stealmesh.security import MeshKey
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
-from stealmesh_engine.status import merge_status
+from stealmesh_engine.status import line_from, merge_status
 from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
 from stealmesh_protocol.ids import Digest
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
@@ -153,17 +163,20 @@ class Mesh(Executor):
     with`), or call `shutdown()`.
 
     Arguments:
-        address: a seed, several separated by commas, or an iterable of seeds. None: local.
+        address: where a running mesh is: `tcp://host:port`, several separated by commas, an iterable
+            of them, or the token that `stealmesh start` printed (it brings the key). Also file://, dns://,
+            slurm:// and env://, as for `--seed`. None: local. Nothing at all: the mesh of the token in
+            STEALMESH_TOKEN, if that is set and nothing is given that is for a local mesh only.
         nodes: node processes to start (local only).
         workers: worker processes a node (local only; default: one a core, divided among the
             nodes). `max_workers` means the same.
         threads: tasks side by side in one worker; only 1 in this version.
         initializer, initargs: called once in every new worker (local only).
-        key: the mesh key, a path or a `stealmesh.Key`; default: STEALMESH_KEY_FILE, else the
-            user's key file. A local mesh makes one for itself.
+        key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, else
+            STEALMESH_KEY_FILE, else the user's key file. A local mesh makes one for itself.
         config: knobs (`stealmesh.Config`).
 
-    Raises JoinRefused when no seed lets us in, ValueError for senseless arguments.
+    Raises JoinRefused when no seed lets us in, ValueError and TypeError for senseless arguments.
     """
 
     _replace_dead_nodes = True
@@ -171,25 +184,29 @@ class Mesh(Executor):
 
     def __init__(
         self,
-        address: str | Iterable[str] | None = None,
+        address: Address | Unsaid | None = UNSAID,
         *,
-        nodes: int = 1,
-        workers: int | None = None,
-        max_workers: int | None = None,
+        nodes: SupportsIndex | None = None,
+        workers: SupportsIndex | None = None,
+        max_workers: SupportsIndex | None = None,
         threads: int = 1,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
+        if address is UNSAID:
+            # A key alone is that of a local mesh, and the rest means nothing elsewhere.
+            only_local = (nodes, workers, max_workers, initializer, key)
+            local = any(each is not None for each in only_local)
+            address = address_from_environment(local=local)
+        if address is not None and nodes is not None:
+            raise ValueError("nodes: only a local mesh starts nodes; leave it out, or the address")
         if max_workers is not None:
-            if max_workers <= 0:
-                raise ValueError("max_workers must be greater than 0")
-            workers = max_workers
-        if workers is not None and workers <= 0:
-            raise ValueError("workers must be greater than 0")
-        if nodes <= 0:
-            raise ValueError("nodes must be greater than 0")
+            workers = whole_number("max_workers", max_workers)
+        elif workers is not None:
+            workers = whole_number("workers", workers)
+        nodes = 1 if nodes is None else whole_number("nodes", nodes)
         if threads != 1:
             raise ValueError("threads: this version runs one task at a time in a worker process")
         if initializer is not None and not callable(initializer):
@@ -206,19 +223,20 @@ class Mesh(Executor):
         self._closed = threading.Event()
         self._directory: str | None = None
         self._local: LocalMesh | None = None
+        self._key_path = ""
         if address is None:
-            self._key = (
-                key if isinstance(key, MeshKey) else _load_key(key) if key else MeshKey.generate()
-            )
-            per_node = workers or max(1, (os.cpu_count() or 1) // nodes)
+            self._key = MeshKey.generate()
+            if key is not None:
+                self._key, self._key_path = the_key(key)
+            per_node = max(1, (os.cpu_count() or 1) // nodes) if workers is None else workers
             self._max_workers = per_node * nodes
             seeds = self._start_local(nodes, per_node, initializer, initargs)
         else:
             if initializer is not None:
                 raise ValueError("initializer: only a local mesh starts workers of its own")
-            seeds = _parse_seeds(address)
-            self._key = key if isinstance(key, MeshKey) else _load_key(key)
-            self._max_workers = workers or os.cpu_count() or 1
+            way = entrance(address, key)
+            seeds, self._key, self._key_path = way.addresses, way.key, way.key_path
+            self._max_workers = (os.cpu_count() or 1) if workers is None else workers
         try:
             self._connect(seeds)
             if address is None and nodes > 1:
@@ -325,15 +343,20 @@ class Mesh(Executor):
         *,
         initial: Any = MISSING,
     ) -> Job:
-        """The handle on a durable job, whoever launched it. `combine` (and `initial`) are those of
-        a reduction whose one value is wanted. A job that nobody knows ends with JobLost after
-        `Config.home_patience_seconds`."""
+        """The handle on a durable job, whoever launched it: by its id, a beginning of it that is
+        its own, or the short form that `stealmesh status` shows. `combine` (and `initial`) are those
+        of a reduction whose one value is wanted. A whole id that nobody knows ends with JobLost
+        after `Config.home_patience_seconds`."""
         self._must_be_open()
-        return attached(self._link, job_id, combine, initial)
+        job = job_named(job_id, lambda: self.status()["jobs"])
+        return attached(self._link, job, combine, initial)
 
     def jobs(self) -> list[Job]:
-        """All durable jobs that the mesh keeps, its ended ones too."""
-        return [self.attach(line["id"]) for line in self.status()["jobs"] if line["durable"]]
+        """All durable jobs that the mesh keeps, its ended ones too, the oldest first."""
+        self._must_be_open()
+        lines = [line_from(each) for each in self.status()["jobs"] if each["durable"]]
+        lines.sort(key=lambda line: line.started)
+        return [attached(self._link, line.job, line=line) for line in lines]
 
     def options(
         self,
@@ -374,9 +397,10 @@ class Mesh(Executor):
 
     @property
     def key_file(self) -> str:
-        """The key with which others may join this mesh; a local mesh's file goes with it."""
-        if self._local is None:
-            return str(default_key_path())
+        """The key with which others may join this mesh; the file of a local mesh, or of a mesh that
+        was joined by a token, goes with this object."""
+        if self._key_path:
+            return self._key_path
         if self._directory is None:
             self._directory = tempfile.mkdtemp(prefix="stealmesh-key-")
             self._key.save(os.path.join(self._directory, "mesh.key"))
@@ -665,6 +689,8 @@ class Mesh(Executor):
             rng=new_rng(),
             mesh=self._key.mesh_id(),
             runtime=runtime(),
+            wall_offset=wall_offset(),
+            submitter=submitter(),
         )
         self._link = ProgramLink(member.id)
         self._driver = Driver(core, self._transport, epoll, self._link)
@@ -723,24 +749,6 @@ class Mesh(Executor):
                 shutil.rmtree(self._directory, ignore_errors=True)
             self._closed.set()
             _open_meshes.discard(self)
-
-
-def _load_key(path: str | os.PathLike[str] | None) -> MeshKey:
-    try:
-        return MeshKey.load(path or default_key_path())
-    except (KeyRefused, OSError) as error:
-        raise JoinRefused("key", f"no usable mesh key: {error}") from error
-
-
-def _parse_seeds(address: str | Iterable[str]) -> list[str]:
-    seeds = address.split(",") if isinstance(address, str) else list(address)
-    seeds = [seed.strip() for seed in seeds if seed.strip()]
-    for seed in seeds:
-        if not seed.startswith(("tcp://", "ipc://")):
-            raise ValueError(f"not an address: {seed!r}; write tcp://host:port")
-    if not seeds:
-        raise ValueError("no address given")
-    return seeds
 
 
 def _bar(options: Options, fn: Callable[..., Any]) -> Any:

@@ -162,7 +162,7 @@ def run_node(options: NodeOptions) -> int:
 def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | None) -> int:
     # Late on purpose: the nursery exists before libzmq's threads do.
     from stealmesh.driver import Driver
-    from stealmesh.identity import new_member, new_rng, runtime
+    from stealmesh.identity import new_member, new_rng, runtime, wall_offset
     from stealmesh.security import MeshKey
     from stealmesh.transport import Transport
     from stealmesh_engine.core import NodeCore
@@ -188,6 +188,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
             rng=new_rng(),
             mesh=key.mesh_id() if key is not None else b"insecure",
             runtime=runtime(),
+            wall_offset=wall_offset(),
         )
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)
@@ -225,20 +226,13 @@ def _log(options: NodeOptions) -> Iterator[Log | None]:
 
 
 def _advertised(bound: list[str], advertise: list[str]) -> list[str]:
-    """Where others should dial us: local sockets as bound, network addresses as told or as bound."""
+    """Where others should dial us: local sockets as bound, network addresses as told, or those of our
+    interfaces, if we listen at all of them."""
+    from stealmesh.interfaces import reachable_at
+
     local = [endpoint for endpoint in bound if endpoint.startswith("ipc://")]
     network = [endpoint for endpoint in bound if not endpoint.startswith("ipc://")]
-    return local + (advertise or [_reachable(endpoint) for endpoint in network])
-
-
-def _reachable(endpoint: str) -> str:
-    """A wildcard address is no address: name this host instead."""
-    import socket
-
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
-    if host not in ("0.0.0.0", "[::]", "*"):
-        return endpoint
-    return f"tcp://{socket.gethostbyname(socket.gethostname())}:{port}"
+    return local + (advertise or [each for endpoint in network for each in reachable_at(endpoint)])
 
 
 @contextlib.contextmanager
@@ -312,7 +306,9 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
     if options.peer_cache is None:
         yield []
         return
-    from stealmesh.peercache import PeerCache, addresses_of, kept
+    from stealmesh.lonely import Lonely
+    from stealmesh.peercache import PeerCache, addresses_of, all_addresses, kept
+    from stealmesh.security import MeshKey
 
     cache, chance = PeerCache(options.peer_cache), Random()
 
@@ -324,10 +320,19 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
         return addresses_of(driver.consult(look), driver.core.me, chance)
 
     own = driver.core.me.endpoints
-    remembered = [address for address in cache.load() if address not in own]
+    known = dict.fromkeys(cache.load())
+    if not options.seeds and options.key is not None:
+        # It listened elsewhere when it was told where its mesh is.
+        known |= dict.fromkeys(all_addresses(MeshKey(options.key).fingerprint()))
+    remembered = [address for address in known if address not in own]
     driver.core.counters.update(cache.refused)
-    with kept(cache, living):
+    lonely = Lonely([] if options.seeds else remembered, _say)
+    with kept(cache, living, lambda found: lonely.looked(found, time.monotonic())):
         yield remembered
+
+
+def _say(text: str) -> None:
+    print(f"stealmesh: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

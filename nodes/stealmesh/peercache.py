@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -42,9 +43,28 @@ def cache_path(
     mesh: str, host: str, listen: str, environment: Mapping[str, str] = os.environ
 ) -> Path:
     """Of the node that listens there. `mesh` is the key's fingerprint."""
-    base = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
     where = re.sub(r"[^A-Za-z0-9.]+", "_", f"{host} {listen.removeprefix('tcp://')}")
-    return Path(base) / "stealmesh" / "peers" / f"{mesh}-{where}.json"
+    return state_directory(environment) / "peers" / f"{mesh}-{where}.json"
+
+
+def token_path(mesh: str, environment: Mapping[str, str] = os.environ) -> Path:
+    """Where `join --key-only` keeps a token's addresses, for programs and commands of this user."""
+    return state_directory(environment) / "peers" / f"{mesh}-token.json"
+
+
+def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    base = environment.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(base) / "stealmesh"
+
+
+def all_addresses(mesh: str, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Everywhere that anybody of this mesh was ever seen by this user, the latest first: by a node
+    that listened elsewhere, in another life, however long ago."""
+    seen: dict[str, float] = {}
+    for path in sorted((state_directory(environment) / "peers").glob(f"{mesh}-*.json")):
+        for address, when in PeerCache(path, forget_seconds=inf).entries():
+            seen[address] = max(when, seen.get(address, when))
+    return sorted(seen, key=lambda address: -seen[address])[:PEERS_MAX]
 
 
 def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str]:
@@ -60,8 +80,14 @@ def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str
 class PeerCache:
     """The file. `refused` counts, by reason, what was wrong with it."""
 
-    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        now: Callable[[], float] = time.time,
+        forget_seconds: float = FORGET_SECONDS,
+    ) -> None:
         self.path = path
+        self._forget_seconds = forget_seconds
         self.refused: dict[str, int] = {}
         self._now = now
         self._seen: dict[str, float] = {}
@@ -71,6 +97,11 @@ class PeerCache:
 
     def load(self) -> list[str]:
         """The addresses that an earlier life left; none if there is no file or no sense in it."""
+        self._seen = dict(self.entries())
+        return list(self._seen)
+
+    def entries(self) -> list[tuple[str, float]]:
+        """Address and when somebody was last seen there."""
         try:
             with self.path.open("rb") as file:
                 text = file.read(FILE_OCTETS_MAX + 1)
@@ -79,8 +110,7 @@ class PeerCache:
         except OSError:
             self._refuse("unreadable")
             return []
-        self._seen = dict(self._entries(text))
-        return list(self._seen)
+        return list(self._entries(text))
 
     def save(self, living: list[str]) -> None:
         """Remember these, and behind them those of before as far as there is room."""
@@ -122,7 +152,7 @@ class PeerCache:
                 continue
             if not _is_address(address):
                 self._refuse("garbled")
-            elif not -CLOCK_SECONDS < age < FORGET_SECONDS:
+            elif not -CLOCK_SECONDS < age < self._forget_seconds:
                 # A clock that was wrong once must not keep an address for ever.
                 self._refuse("stale")
             else:
@@ -147,14 +177,20 @@ class PeerCache:
 
 
 @contextlib.contextmanager
-def kept(cache: PeerCache, living: Callable[[], list[str]]) -> Iterator[None]:
-    """Write what `living` returns now and then, and at the end."""
+def kept(
+    cache: PeerCache,
+    living: Callable[[], list[str]],
+    looked: Callable[[list[str]], None] = lambda found: None,
+) -> Iterator[None]:
+    """Write what `living` returns now and then, and at the end; `looked` is told of each look."""
     over = threading.Event()
 
     def keep() -> None:
         wait = FIRST_LOOK_SECONDS
         while not over.wait(wait):
-            cache.save(living())
+            found = living()
+            looked(found)
+            cache.save(found)
             wait = LOOK_SECONDS
 
     keeper = threading.Thread(target=keep, name="stealmesh-peer-cache", daemon=True)

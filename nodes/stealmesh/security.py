@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import stat
 from collections.abc import Mapping
@@ -34,13 +35,16 @@ TOKEN_SEEDS_MAX = 16
 FILE_OCTETS_MAX = 4096
 
 _SALT = b"stealmesh mesh key v1"
+_NOISE = re.compile(r"[^\x21-\x7e]|[\"'`\\>]")
+"""What people's tools put into a token: white space, what cannot be seen, quotes, marks of quoting."""
+_PASTED = re.compile(rf"{TOKEN_PREFIX}([a-z0-9]*)")
 
 
 class KeyRefused(MeshError):
     """A key file cannot be trusted or understood; the text ends with the remedy."""
 
 
-class TokenRefused(MeshError):
+class TokenRefused(MeshError, ValueError):
     """A join token cannot be understood; the text ends with the remedy."""
 
 
@@ -142,11 +146,13 @@ class JoinToken:
 
     @classmethod
     def decode(cls, text: str) -> JoinToken:
-        """Understand a pasted token, whatever white space the terminal put into it."""
-        token = "".join(text.split()).lower()
-        if not token.startswith(TOKEN_PREFIX):
-            raise TokenRefused(_why_no_token(token))
-        payload = _unarmour(token.removeprefix(TOKEN_PREFIX))
+        """Understand a pasted token, whatever the terminal, a shell or a chat put into or around it:
+        white space, line ends, quotes, `stealmesh join`, `stealmesh.Mesh("…")`."""
+        pasted = _NOISE.sub("", text).lower()
+        found = _PASTED.search(pasted)
+        if found is None:
+            raise TokenRefused(_why_no_token(pasted))
+        payload = _unarmour(found[1])
         if payload is None or len(payload) < KEY_OCTETS:
             raise TokenRefused(
                 "the join token has a typing error or its end is missing: "
@@ -163,7 +169,7 @@ class JoinToken:
 
 def _why_no_token(token: str) -> str:
     if token.startswith(KEY_PREFIX):
-        return "this is the inside of a key file, not a join token: use --key-file"
+        return "this is the inside of a key file, not a join token: give the file's path (--key-file, key=)"
     if token.startswith("stealmesh") and "-" in token:
         return (
             f"this join token was made by another version of Stealmesh (here: {TOKEN_PREFIX}…): "
@@ -200,16 +206,19 @@ def _read_private(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise KeyRefused(
-            f"there is no mesh key at {path}: `stealmesh start` makes one, `stealmesh join` brings one"
+            f"there is no mesh key at {path}: `stealmesh start` makes one, `stealmesh join` "
+            "brings one (`join --key-only` without a node)"
         ) from None
     except OSError as error:
         if path.is_symlink():
             raise KeyRefused(f"{path} is a symbolic link: name the file itself") from None
         raise KeyRefused(f"cannot read {path} ({error.strerror}): check its owner") from None
+    facts = os.fstat(descriptor)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(descriptor)
+        kind = "a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise KeyRefused(f"{path} is {kind}: name a key file")
     with os.fdopen(descriptor, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise KeyRefused(f"{path} is not a regular file: name a key file")
         if facts.st_uid != os.geteuid():
             raise KeyRefused(
                 f"{path} belongs to user {facts.st_uid}, not to you: make your own copy of it"

@@ -7,6 +7,7 @@ an afternoon.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from stealmesh_engine.config import Config
 
 PREFIX = "STEALMESH_"
-NOT_KNOBS = frozenset({"STEALMESH_KEY_FILE", "STEALMESH_CONFIG_FILE"})
+NOT_KNOBS = frozenset({"STEALMESH_KEY_FILE", "STEALMESH_CONFIG_FILE", "STEALMESH_TOKEN"})
 
 
 def load_config(
@@ -25,6 +26,11 @@ def load_config(
     """The configuration in force. Raises ValueError naming the unknown or senseless setting."""
     if isinstance(given, Config):
         return given
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(
+            f"config must be a stealmesh.Config or a dict of settings, not {given!r}; "
+            "a file is named by STEALMESH_CONFIG_FILE"
+        )
     settings = {
         **_from_file(environment),
         **_from_environment(environment),
@@ -59,10 +65,25 @@ def _checked(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     checked: dict[str, Any] = {}
     for name, value in settings.items():
         if name not in known:
-            raise ValueError(f"unknown setting {name!r} in {where}; known: {', '.join(known)}")
+            raise ValueError(f"unknown setting {name!r} in {where}; {_meant(name, list(known))}")
         kind = {"int": int, "str": str}.get(str(known[name].type), float)
         try:
             checked[name] = kind(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"{name} in {where} must be a number, not {value!r}") from None
+        except (TypeError, ValueError, OverflowError):
+            checked[name] = None
+        if checked[name] is None or (kind is not str and not _is_same(checked[name], value)):
+            what = "a whole number" if kind is int else "a number"
+            raise ValueError(f"{name} in {where} must be {what}, not {value!r}")
     return checked
+
+
+def _meant(name: object, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+def _is_same(number: float, value: object) -> bool:
+    """Has nothing been lost (2.7 as 2), and is it a number that can be compared (no nan, no True)?"""
+    if isinstance(value, bool) or number != number:
+        return False
+    return isinstance(value, str) or number == value

@@ -206,6 +206,8 @@ def _job_spec(spec: JobSpec) -> None:
     if spec.code:
         _digest(spec.code)
     _interval(0, spec.chunk_items)
+    _text(spec.submitter)
+    _seconds(spec.submitted)
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -261,6 +263,9 @@ def _job_line(line: JobLine) -> None:
     figures = (line.total, line.done, line.failed, line.leased, line.free)
     if min(*figures, line.rerun, line.duplicates_dropped) < 0:
         raise Fault("range", "a negative figure in a job's account")
+    _text(line.owner)
+    _seconds(line.started)
+    _seconds(line.ended)
 
 
 # ---------------------------------------------------------------- messages

@@ -130,6 +130,7 @@ REMEDIES = {
 _LOCAL_REMEDIES = {
     "no-answer": "check the address, and that a node runs there which this host can reach",
     "unreachable": "check the address, and that a node runs there which this host can reach",
+    "no-such-host": "check the spelling of the name, or write the host's address in numbers",
     "key": "name the key file with --key-file, or paste the mesh's join line",
 }
 """The same for reasons that no peer told us."""

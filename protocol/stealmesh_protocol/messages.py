@@ -145,6 +145,10 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """The program's own modules, as one bundle that workers import from; empty: it has none."""
     chunk_items: int = 0
     """How many items a worker is handed at once; 0: the node decides from what they cost."""
+    submitter: str = ""
+    """Durable jobs: who gave it to the mesh, for people: user@host and the process."""
+    submitted: float = 0.0
+    """When, in seconds since 1970 by the submitter's clock; 0: nobody said. Nothing is decided by it."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -200,6 +204,12 @@ class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     rerun: int
     duplicates_dropped: int
     durable: bool = False
+    owner: str = ""
+    """Who submitted it, for people."""
+    started: float = 0.0
+    """When it was submitted, in seconds since 1970; 0: nobody knows."""
+    ended: float = 0.0
+    """When it ended, by the clock of whoever says so; 0: it has not, or nobody saw it."""
 
 
 class Reign(msgspec.Struct, array_like=True, frozen=True):

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from stealmesh.cli import arguments, commands, demo, items, main, status
 from stealmesh.cli.exits import USAGE, Ended
-from stealmesh.cli.run import as_json, as_they_come, find, in_order
+from stealmesh.cli.function import find
+from stealmesh.cli.run import as_json, as_they_come, in_order
 from stealmesh.futures import Future
 
 

@@ -265,12 +265,13 @@ class Wire:
 
     def add(
         self, name: str, *, workers: int = 1, role: Role = Role.PLAIN, seeds: Iterable[str] = (), seed: int = 0,
-        identity: bytes | None = None, **more: Any,
+        identity: bytes | None = None, endpoints: Iterable[str] = (), **more: Any,
     ) -> Host:  # fmt: skip
+        """`endpoints`: what it tells others, if not the one where it listens."""
         endpoint = "" if role is Role.CLIENT else f"tcp://{name}:1"
         member = Member(
             identity or name.encode().ljust(16, b"\0"), name, name, role,
-            [endpoint] if endpoint else [], 0, workers=workers,
+            [*endpoints] or ([endpoint] if endpoint else []), 0, workers=workers,
         )  # fmt: skip
         core = NodeCore(
             member, config=self.config, rng=Random(f"{seed}-{name}"), audit=True, **more

@@ -109,12 +109,12 @@ leases = st.builds(lambda lid, i: Lease(lid, *i), u64, intervals)
 specs = st.builds(
     JobSpec, jobs, st.sampled_from(JobKind), peers, texts, peers, st.one_of(st.just(b""), peers),
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
-    st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index,
+    st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index, texts, seconds,
 )  # fmt: skip
 loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3))
 job_lines = st.builds(
-    JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans()
-)
+    JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds
+)  # fmt: skip
 
 
 @st.composite

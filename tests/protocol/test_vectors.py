@@ -97,7 +97,9 @@ spec = JobSpec(
     code=DIGEST,
     chunk_items=1,
 )
-kept_spec = JobSpec(JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17)
+kept_spec = JobSpec(
+    JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host:7", submitted=1.5e9,
+)  # fmt: skip
 reign = Reign(17, 2, BOB, [(b"\x5e" * 16, BOB)])
 tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
 
@@ -114,7 +116,24 @@ VECTORS: list[tuple[str, Message, int, int]] = [
             7,
             1.5,
             [JobLoad(JOB, [LEASE, LEASE + 1], [(10, 20)])],
-            [JobLine(JOB, JobKind.MAP, "squares", "running", 100, 40, 1, 20, 40, 0, 0)],
+            [
+                JobLine(
+                    JOB,
+                    JobKind.MAP,
+                    "squares",
+                    "running",
+                    100,
+                    40,
+                    1,
+                    20,
+                    40,
+                    0,
+                    0,
+                    False,
+                    "ada@host:7",
+                    1.5e9,
+                ),
+            ],
         ),
         0,
         3,
@@ -238,7 +257,23 @@ VECTORS: list[tuple[str, Message, int, int]] = [
         Fetched(
             JOB,
             3,
-            JobLine(JOB, JobKind.MAP, "squares", "running", 6, 4, 0, 2, 0, 0, 0, True),
+            JobLine(
+                JOB,
+                JobKind.MAP,
+                "squares",
+                "done",
+                6,
+                6,
+                0,
+                0,
+                0,
+                0,
+                0,
+                True,
+                "ada@host:7",
+                1.5e9,
+                1.5e9 + 60,
+            ),
             [Kept(3, 4, Part(LEASE, 3, 4, 0, 0.25))],
             True,
             [],

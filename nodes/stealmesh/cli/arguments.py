@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 
-from stealmesh.cli import seeds
+from stealmesh import interfaces, seeds
 
 _OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 MEMORY_LIMIT_MIN = 1 << 20
@@ -30,7 +30,7 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 def add_key_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--key-file", metavar="PATH", help="the mesh key (default: $STEALMESH_KEY_FILE, else the user's own)"
+        "--key-file", metavar="PATH", help="the mesh key (default: that of $STEALMESH_TOKEN, else $STEALMESH_KEY_FILE, else the user's own)"
     )  # fmt: skip
 
 
@@ -38,6 +38,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", metavar="FILE.toml", help="knobs (default: the user's config.toml)"
     )
+
+
+def add_mesh(parser: argparse.ArgumentParser) -> None:
+    """Which mesh: what every command has that looks at one."""
+    add_seeds(parser)
+    add_key_file(parser)
+    add_config(parser)
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
@@ -139,7 +146,12 @@ def dialable(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"not an address that others can dial: {text!r}; write tcp://host:port"
         )
-    return seed_list(text)[0]
+    address = seed_list(text)[0]
+    if address.removeprefix("tcp://").rpartition(":")[0] in interfaces.WILDCARDS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is where a node listens; others dial the address of one of its interfaces"
+        )
+    return address
 
 
 def listening(text: str) -> str:

@@ -25,6 +25,9 @@ COMMANDS = {
     "join": "another machine: join with the token that start printed",
     "node": "be a node: join the mesh behind --seed, or found one",
     "status": "show nodes, jobs and counters of a running mesh",
+    "jobs": "show the jobs of a running mesh",
+    "results": "collect the results of a durable job as JSON lines",
+    "cancel": "stop a durable job",
     "run": "run a function over items, results as JSON lines",
     "demo": "a local mesh loses a node halfway, and still gets it right",
 }
@@ -43,6 +46,7 @@ exit status: 0 done; 1 the work failed; 2 wrong usage (also: cannot listen at th
 
 def dispatch(argv: list[str]) -> int:
     """Run the command that `argv` names; returns the exit status."""
+    _open_what_is_closed()
     try:
         with _interruptible():
             if argv and argv[0] in PASSED_ON and _exists(PASSED_ON[argv[0]][0]):
@@ -136,11 +140,23 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"stealmesh.cli.{name}")
 
 
+def _open_what_is_closed() -> None:
+    """Of the three standard descriptors: else a socket of ours gets the number, and what somebody
+    prints goes there."""
+    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            assert os.open(os.devnull, os.O_RDWR) == number, "the lowest number that is free"
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def _let_go_of_output() -> None:
-    """If nobody reads it any more, the interpreter would complain when it flushes at its end."""
+    """If nobody takes it any more, the interpreter would complain when it flushes at its end."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

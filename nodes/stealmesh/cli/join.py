@@ -1,6 +1,7 @@
 """Join a mesh with the line that `stealmesh start` printed on another machine.
 
-Stores the mesh key for this user (readable by nobody else) and is a node from then on. A token
+Stores the mesh key for this user (readable by nobody else) and is a node from then on; with
+--key-only it starts no node, and programs and commands of this user can use the mesh. A token
 on the command line can be seen by other users of this machine while it runs: `stealmesh join -`
 reads it from standard input instead.
 """
@@ -13,8 +14,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import USAGE, Ended, say
-from stealmesh.cli.joining import key_path, key_problems, seeds_now
+from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.joining import key_path, key_problems, resolved, seeds_now
 from stealmesh.cli.node import add_join_timeout, default_listen
 from stealmesh.cli.serving import serve
 
@@ -34,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="forget the key of another mesh that is stored here"
     )
+    parser.add_argument(
+        "--key-only",
+        action="store_true",
+        help="store the key and the addresses, start no node: for programs and commands that only use the mesh",
+    )
     shared.add_seeds(parser)
     shared.add_node_options(parser)
     add_join_timeout(parser)
@@ -43,15 +49,33 @@ def run(arguments: argparse.Namespace) -> int:
     from stealmesh.security import JoinToken, TokenRefused
 
     try:
-        token = JoinToken.decode(_pasted("".join(arguments.token)))
+        token = JoinToken.decode(_pasted(" ".join(arguments.token)))
     except TokenRefused as refusal:
         raise Ended(USAGE, str(refusal)) from None
     specs = [*token.seeds, *seeds_now(arguments.seeds)]
     if not specs:
         raise Ended(USAGE, "this token names no node: add --seed tcp://host:port")
-    keep_key(token.key, key_path(arguments), replace=arguments.replace)
+    path = key_path(arguments)
+    keep_key(token.key, path, replace=arguments.replace)
+    if arguments.key_only:
+        return keep_addresses(token.key, path, specs)
     listen = arguments.listen or default_listen(specs)
-    return serve(arguments, key=token.key, specs=specs, listen=listen)
+    return serve(arguments, key=token.key, key_path=path, specs=specs, listen=listen)
+
+
+def keep_addresses(key: MeshKey, path: str, specs: list[str]) -> int:
+    """Where commands of this user find the mesh from now on."""
+    from stealmesh.peercache import PeerCache, token_path
+    from stealmesh.security import default_key_path
+
+    addresses = resolved(specs)
+    PeerCache(token_path(key.fingerprint())).save(addresses)
+    option = "" if path == str(default_key_path()) else f", key={path!r}"
+    say(
+        f'programs join with stealmesh.Mesh("{",".join(addresses)}"{option}), commands by themselves: '
+        "try `stealmesh status`"
+    )
+    return DONE
 
 
 def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
@@ -74,5 +98,4 @@ def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
 
 def _pasted(argument: str) -> str:
     """The token; people also paste the whole line."""
-    text = sys.stdin.read(TOKEN_CHARS_MAX) if argument == "-" else argument
-    return text.strip().removeprefix("stealmesh join").removeprefix("stealmeshjoin")
+    return sys.stdin.read(TOKEN_CHARS_MAX) if argument.strip() == "-" else argument

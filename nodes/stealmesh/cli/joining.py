@@ -1,5 +1,9 @@
 """What every command that needs a mesh does first: settings, key, seeds, joining.
 
+Finds the mesh of a person who says nothing about it: the one of STEALMESH_TOKEN, else the one of a
+node of this user that runs on this host, else where this user last knew nodes of it (a token that was
+stored by `join --key-only`, the peers of an earlier node), else this host's usual port.
+
 Turns each way in which that can fail into one line and an exit status. The heavy imports are
 inside: `--help` never gets here.
 """
@@ -12,18 +16,35 @@ import time
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stealmesh.cli import seeds as seeds_module
-from stealmesh.cli.addresses import LOOPBACK, address_towards, listen_at
+from stealmesh import seeds as seeds_module
+from stealmesh.addresses import address_towards, listen_at
 from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
+from stealmesh.interfaces import LOOPBACK
 
 if TYPE_CHECKING:
     from stealmesh.mesh import Mesh
-    from stealmesh.security import MeshKey
+    from stealmesh.running import RunningNode
+    from stealmesh.security import JoinToken, MeshKey
     from stealmesh_engine.config import Config
 
 LOOK_AGAIN_SECONDS = 0.5
+ADDRESSES_MAX = 16
+"""Of those that are only remembered: a command does not dial a whole mesh of former times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A mesh, and the way in."""
+
+    key: MeshKey
+    addresses: list[str]
+    hint: str = ""
+    """What to say when nobody there lets us in."""
+    is_guess: bool = False
+    """Nobody said that there is a mesh: it is where one was known."""
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
@@ -55,11 +76,24 @@ def key_problems() -> Iterator[None]:
         raise Ended(NOT_JOINED, f"no usable mesh key: {error}") from None
 
 
-def load_key(arguments: argparse.Namespace) -> MeshKey:
+def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
+    """The key, and the file that it came from (none: from the token in the environment)."""
     from stealmesh.security import MeshKey
 
+    if not arguments.key_file and (token := token_from_environment()) is not None:
+        return token.key, ""
     with key_problems():
-        return MeshKey.load(key_path(arguments))
+        return MeshKey.load(key_path(arguments)), key_path(arguments)
+
+
+def token_from_environment() -> JoinToken | None:
+    from stealmesh.entrance import token_from
+    from stealmesh.security import TokenRefused
+
+    try:
+        return token_from()
+    except TokenRefused as refusal:
+        raise Ended(USAGE, str(refusal)) from None
 
 
 def seeds_now(given: list[list[str]]) -> list[str]:
@@ -85,23 +119,96 @@ def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
         time.sleep(min(LOOK_AGAIN_SECONDS, max(0.0, until - time.monotonic())))
 
 
-def default_seeds() -> list[str]:
-    """Where `stealmesh start` listens on this very host."""
-    hosts = dict.fromkeys((address_towards(), LOOPBACK))
-    return [listen_at(host, seeds_module.PORT) for host in hosts]
-
-
 def join_as_client(arguments: argparse.Namespace) -> Mesh:
-    """The running mesh behind `--seed` (default: the one on this host)."""
-    specs = seeds_now(arguments.seeds)
-    key = load_key(arguments)
-    addresses = resolved(specs) if specs else default_seeds()
+    """The running mesh behind `--seed`, or else this user's."""
+    return enter(arguments, the_mesh(arguments))
 
+
+def enter(arguments: argparse.Namespace, found: Found) -> Mesh:
     from stealmesh.mesh import Mesh
     from stealmesh_protocol.errors import JoinRefused
 
     try:
-        return Mesh(addresses, key=key, config=config_of(arguments))
+        return Mesh(found.addresses, key=found.key, config=config_of(arguments))
     except JoinRefused as refusal:
-        hint = "" if specs else "; name a node with --seed, or start one with `stealmesh start`"
-        raise Ended(NOT_JOINED, f"could not join: {refusal}{hint}") from None
+        raise Ended(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
+
+
+# ---------------------------------------------------------------- finding
+
+
+def the_mesh(arguments: argparse.Namespace) -> Found:
+    """The mesh that is meant. Ends the command if there is no key for any."""
+    specs = seeds_now(arguments.seeds)
+    if specs:
+        key, _ = load_key(arguments)
+        return Found(key, resolved(specs))
+    return this_users(arguments) or _on_this_host(arguments)
+
+
+def this_users(arguments: argparse.Namespace) -> Found | None:
+    """The mesh of somebody who does not say which; None if we know of none."""
+    token = None if arguments.key_file else token_from_environment()
+    if token is not None and token.seeds:
+        return Found(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
+    return _running_here(arguments) or _remembered(arguments)
+
+
+def _running_here(arguments: argparse.Namespace) -> Found | None:
+    """Where a node of this user runs. Its own key first; another mesh only if there is just one."""
+    from stealmesh.running import running_nodes
+    from stealmesh.security import MeshKey
+
+    nodes = running_nodes()
+    key = _key_if_any(arguments)
+    own = [node for node in nodes if key is not None and node.mesh == key.fingerprint()]
+    if key is not None and own:
+        return Found(key, _addresses(own), "; the node that listened there has just ended")
+    if arguments.key_file or token_from_environment() is not None:
+        return None
+    others: dict[str, list[RunningNode]] = {}
+    for node in nodes:
+        if node.key_path:
+            others.setdefault(node.key_path, []).append(node)
+    if not others or (key is not None and _remembered(arguments) is not None):
+        return None
+    if len(others) > 1:
+        paths = " or ".join(f"--key-file {path}" for path in sorted(others))
+        raise Ended(USAGE, f"several meshes of yours run on this host: say which, with {paths}")
+    [(path, chosen)] = others.items()
+    with key_problems():
+        return Found(MeshKey.load(path), _addresses(chosen))
+
+
+def _remembered(arguments: argparse.Namespace) -> Found | None:
+    """Where this user last knew nodes of the mesh whose key there is."""
+    from stealmesh.peercache import all_addresses
+
+    key = _key_if_any(arguments)
+    addresses = [] if key is None else all_addresses(key.fingerprint())[:ADDRESSES_MAX]
+    if key is None or not addresses:
+        return None
+    hint = "; no node of yours runs on this host, and none that was known before answers: name one with --seed"
+    return Found(key, addresses, hint, is_guess=True)
+
+
+def _on_this_host(arguments: argparse.Namespace) -> Found:
+    """Where `stealmesh start` listens, of another user perhaps, who gave us the key."""
+    key, _ = load_key(arguments)
+    hosts = dict.fromkeys((address_towards(), LOOPBACK))
+    addresses = [listen_at(host, seeds_module.PORT) for host in hosts]
+    return Found(key, addresses, "; name a node with --seed, or start one with `stealmesh start`")
+
+
+def _addresses(nodes: list[RunningNode]) -> list[str]:
+    return list(dict.fromkeys(address for node in nodes for address in node.addresses))
+
+
+def _key_if_any(arguments: argparse.Namespace) -> MeshKey | None:
+    """The key that commands use; None if there is none at the usual place."""
+    if not arguments.key_file and token_from_environment() is None:
+        from stealmesh.security import default_key_path
+
+        if not os.path.lexists(default_key_path()):
+            return None
+    return load_key(arguments)[0]

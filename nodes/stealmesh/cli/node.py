@@ -1,6 +1,7 @@
 """Be a node of a mesh until told to leave.
 
-With --seed: join the mesh that is there; without: be its first node. The first SIGTERM or
+With --seed: join the mesh that is there; without: be its first node, or find the peers of an earlier
+life again (and say so as long as none of them answers). The first SIGTERM or
 SIGINT (Ctrl-C) drains: queued work goes back, what runs is finished, then exit status 0. The
 second ends at once.
 
@@ -13,12 +14,13 @@ from __future__ import annotations
 
 import argparse
 
+from stealmesh.addresses import address_towards, listen_at
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.addresses import LOOPBACK, address_towards, listen_at
 from stealmesh.cli.exits import USAGE, Ended
-from stealmesh.cli.joining import load_key, seeds_now
-from stealmesh.cli.seeds import PORT
+from stealmesh.cli.joining import load_key, seeds_now, token_from_environment
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
+from stealmesh.interfaces import LOOPBACK
+from stealmesh.seeds import PORT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     specs = seeds_now(arguments.seeds)
     if arguments.i_understand and not arguments.insecure:
         raise Ended(USAGE, "--i-understand means nothing without --insecure")
-    key = None if arguments.insecure else load_key(arguments)
+    key, path = (None, "") if arguments.insecure else load_key(arguments)
+    token = None if arguments.insecure else token_from_environment()
+    if token is not None and token.key == key:
+        specs = specs or list(token.seeds)
     listen = arguments.listen or default_listen(specs, loopback=arguments.insecure)
-    return serve(arguments, key=key, specs=specs, listen=listen)
+    return serve(arguments, key=key, key_path=path, specs=specs, listen=listen)
 
 
 def default_listen(specs: list[str], *, loopback: bool = False) -> str:

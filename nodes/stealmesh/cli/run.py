@@ -1,31 +1,34 @@
 """Run a function over items on a mesh; results are JSON lines on standard output.
 
-`module:function` is imported from the working directory or the Python path, and called once with
-each item. An item that raises is reported as {"index": …, "item": …, "error": …} and does not stop
-the others; the exit status is then 1. Without --seed the mesh is one of this machine's own
-processes, which end with the command.
+`module:function` is imported from the working directory or the Python path, `path/file.py:function`
+from that file, and called once with each item. An item that raises is reported as {"index": …,
+"item": …, "error": …} and does not stop the others; the exit status is then 1. What else is printed
+here, and by tasks on a mesh of its own, goes to standard error.
+
+Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
+you last knew one. If there is none (or with --local, --nodes, --nworkers) the mesh is one of this
+machine's own processes, which end with the command.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import itertools
 import json
-import os
 import queue
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
-from stealmesh.cli.joining import config_of, join_as_client
+from stealmesh.cli.function import find, ship_whole
+from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
+from stealmesh.cli.output import standard_output_kept, written
 
 if TYPE_CHECKING:
     from stealmesh.futures import Future
@@ -38,7 +41,7 @@ Row = tuple[int, Any, "Future[Any]"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("function", metavar="module:function")
+    parser.add_argument("function", metavar="module:function", help="or path/file.py:function")
     parser.add_argument("--items", metavar="ITEMS", required=True, help=items.HELP)
     parser.add_argument(
         "--json-lines",
@@ -93,68 +96,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=shared.at_least_one,
         help="worker processes a node of a mesh of its own",
     )
-    shared.add_seeds(parser)
-    shared.add_key_file(parser)
-    shared.add_config(parser)
+    parser.add_argument(
+        "--local", action="store_true", help="a mesh of its own, though there is a running one"
+    )
+    shared.add_mesh(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.seeds and (arguments.nodes or arguments.nworkers):
-        raise Ended(USAGE, "--nodes and --nworkers are for a mesh of its own, without --seed")
-    function, module = find(arguments.function)
-    try:
-        wanted = items.parse(arguments.items, as_json=arguments.json_lines)
-    except ValueError as error:
-        raise Ended(USAGE, str(error)) from None
-    if arguments.seeds:
-        ship_whole(module)
-    with _mesh(arguments) as mesh:
-        try:
-            return run_items(mesh, function, readable(wanted), arguments, _length(wanted))
-        except BrokenPipeError:
-            raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
-
-
-def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
-    """The function behind `module:function`, with the working directory on the path."""
-    module_name, colon, attribute = name.partition(":")
-    if not (module_name and colon and attribute):
-        raise Ended(USAGE, f"{name!r} names no function: write module:function")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    own = bool(arguments.nodes or arguments.nworkers or arguments.local)
+    if arguments.seeds and own:
         raise Ended(
-            USAGE, f"cannot import {module_name}: {error} (looked in {here} and the Python path)"
-        ) from None
-    found: Any = module
-    for part in attribute.split("."):
-        found = getattr(found, part, None)
-    if not callable(found):
-        raise Ended(USAGE, f"{module_name} has no function {attribute!r}")
-    return found, module
+            USAGE, "--local, --nodes and --nworkers are for a mesh of its own, without --seed"
+        )
+    with standard_output_kept() as out:
+        function, module = find(arguments.function)
+        try:
+            wanted = items.parse(arguments.items, as_json=arguments.json_lines)
+        except ValueError as error:
+            raise Ended(USAGE, str(error)) from None
+        with _mesh(arguments, own=own, module=module) as mesh:
+            try:
+                return run_items(mesh, function, readable(wanted), arguments, out, _length(wanted))
+            except BrokenPipeError:
+                raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
 
 
-def ship_whole(module: ModuleType) -> None:
-    """A module of the working directory is not to be found by nodes elsewhere: send its code along."""
-    import cloudpickle
-
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return
-    by_name = Path(os.getcwd(), *module.__name__.split("."))
-    if Path(file) in (by_name.with_suffix(".py"), by_name / "__init__.py"):
-        cloudpickle.register_pickle_by_value(module)
-
-
-def _mesh(arguments: argparse.Namespace) -> Mesh:
-    if arguments.seeds:
-        return join_as_client(arguments)
+def _mesh(arguments: argparse.Namespace, *, own: bool, module: ModuleType) -> Mesh:
     from stealmesh.mesh import Mesh
 
-    return Mesh(nodes=arguments.nodes or 1, workers=arguments.nworkers, config=config_of(arguments))
+    found = None if own else the_mesh(arguments) if arguments.seeds else this_users(arguments)
+    if found is not None:
+        try:
+            mesh = enter(arguments, found)
+        except Ended as end:
+            if not found.is_guess:
+                raise
+            say(f"{end}: running on processes of this machine instead")
+        else:
+            if not arguments.seeds:
+                say(
+                    f"running on the mesh at {', '.join(found.addresses[:2])} (--local: on this machine)"
+                )
+            ship_whole(module)
+            return mesh
+    return Mesh(
+        None, nodes=arguments.nodes, workers=arguments.nworkers, config=config_of(arguments)
+    )
 
 
 # ---------------------------------------------------------------- items and results
@@ -165,6 +152,7 @@ def run_items(
     function: Callable[[Any], Any],
     wanted: Iterable[Any],
     arguments: argparse.Namespace,
+    out: IO[str],
     total: int | None = None,
 ) -> int:
     try:
@@ -174,7 +162,7 @@ def run_items(
     except ValueError as error:
         raise Ended(USAGE, str(error)) from None
     rows = in_order if arguments.ordered else as_they_come
-    writer = _Writer(sys.stdout)  # before a bar may put itself in its place
+    writer = _Writer(out)
     began, failed, done = time.monotonic(), 0, 0
     with _Progress(arguments, total) as progress:
         for row in rows(
@@ -272,12 +260,14 @@ class _Writer:
         self._flushed = time.monotonic()
 
     def write(self, row: dict[str, Any]) -> None:
-        self._out.write(as_json(row) + "\n")
+        with written():
+            self._out.write(as_json(row) + "\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        self._out.flush()
+        with written():
+            self._out.flush()
         self._flushed = time.monotonic()
 
 
@@ -285,7 +275,7 @@ def as_json(row: dict[str, Any]) -> str:
     try:
         return json.dumps(row, default=plain)
     except (TypeError, ValueError, RecursionError):  # keys that are no texts; a value inside itself
-        shown = {"item": repr(row["item"]), "result": repr(row.get("result"))}
+        shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
         return json.dumps({**row, **{name: text for name, text in shown.items() if name in row}})
 
 

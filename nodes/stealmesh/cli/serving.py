@@ -16,12 +16,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from stealmesh.cli.addresses import is_own
+from stealmesh.addresses import is_loopback, is_own
 from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved
+from stealmesh.cli.output import standard_output_kept
 
 if TYPE_CHECKING:
     from stealmesh.node import NodeOptions
@@ -40,14 +41,27 @@ def serve(
     key: MeshKey | None,
     specs: list[str],
     listen: str,
-    on_listening: Callable[[list[str]], None] = lambda addresses: None,
+    key_path: str = "",
+    on_listening: Callable[[list[str], IO[str]], None] = lambda addresses, out: None,
 ) -> int:
-    """Be a node until told to leave; returns the exit status."""
+    """Be a node until told to leave; returns the exit status. Standard output is for `on_listening`
+    alone: what tasks print here goes to standard error."""
+    from stealmesh.running import RunningNode, known_to_commands
+
     try:
-        with _signals_end_us():
+        with _signals_end_us(), standard_output_kept() as out:
             options = _options(arguments, key, specs, listen)
-            with _told_when_listening(options, key, on_listening):
-                return _run(options)
+            with contextlib.ExitStack() as while_it_lives:
+
+                def listening(addresses: list[str]) -> None:
+                    if key is not None:
+                        node = RunningNode(key.fingerprint(), tuple(addresses), key_path)
+                        while_it_lives.enter_context(known_to_commands(node))
+                    on_listening(addresses, out)
+                    out.flush()
+
+                with _told_when_listening(options, key, listening):
+                    return _run(options)
     except TooEarly:
         return DONE
 
@@ -55,11 +69,14 @@ def serve(
 def _options(
     arguments: argparse.Namespace, key: MeshKey | None, specs: list[str], listen: str
 ) -> NodeOptions:
+    from stealmesh.entrance import unknown_hosts
     from stealmesh.node import NodeOptions
 
     join_seconds = getattr(arguments, "join_timeout", JOIN_SECONDS_DEFAULT)
     founding = any(is_own(seed, listen, arguments.advertise) for seed in specs)
     addresses = resolved(specs, join_seconds) if specs else []
+    for why in unknown_hosts(addresses).values():
+        say(f"{why}: check the spelling of the name; trying on")
     # A list of seeds may name us only once it is resolved (dns, slurm, a file).
     founding = founding or any(is_own(seed, listen, arguments.advertise) for seed in addresses)
     return NodeOptions(
@@ -83,13 +100,31 @@ def _options(
 def _state(given: str, key: MeshKey | None, listen: str) -> str:
     """The directory of the log of durable jobs: a node that comes back to its address finds it again."""
     if given:
-        return "" if given == "off" else given
+        return "" if given == "off" else _writable(given)
     place = listen.removeprefix("tcp://")
     if place.endswith(":0") or not listen.startswith("tcp://"):
         return ""  # nobody comes back to a port of chance
-    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    from stealmesh.peercache import state_directory
+
     mesh = "insecure" if key is None else key.mesh_id().hex()[:16]
-    return os.path.join(base, "stealmesh", mesh, place.replace("/", "_").replace(":", "_"))
+    directory = state_directory() / mesh / place.replace("/", "_").replace(":", "_")
+    try:
+        return _writable(str(directory))
+    except Ended as end:  # a user without a home can still be a node
+        say(f"{end}; until then durable jobs that are kept here do not outlive this process")
+        return ""
+
+
+def _writable(directory: str) -> str:
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise Ended(
+            USAGE,
+            f"cannot keep durable jobs in {directory} ({error.strerror}): "
+            "name another directory with --state, or --state off",
+        ) from None
+    return directory
 
 
 def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
@@ -136,7 +171,7 @@ def _told_when_listening(
         if endpoints:  # else it never came to listening, and says itself why
             addresses = [each for each in endpoints if each.startswith("tcp://")]
             _announce(options, key, addresses or endpoints)
-            on_listening(addresses)
+            on_listening(addresses or endpoints)
 
     waiter = threading.Thread(target=wait, name="stealmesh-announce", daemon=True)
     waiter.start()
@@ -152,6 +187,12 @@ def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -
     workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
     proof = f"key {key.fingerprint()}" if key else "INSECURE: no key, no encryption"
     say(f"node {options.name} listens at {', '.join(addresses)} with {workers} ({proof})")
+    written = options.listen.startswith("tcp://") and is_loopback(options.listen)
+    if all(each.startswith("tcp://") and is_loopback(each) for each in addresses) and not written:
+        say(
+            f"{addresses[0]} is for this host only, whatever {options.listen} looks like: others will "
+            "reach this node with --listen tcp://0.0.0.0:7077, or with --advertise and its real address"
+        )
 
 
 @contextlib.contextmanager

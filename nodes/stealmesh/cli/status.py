@@ -1,13 +1,14 @@
 """Show a running mesh: its nodes, its jobs, and what was refused or dropped.
 
-Joins as a client through --seed (default: the mesh that `stealmesh start` runs on this host),
-looks once, and leaves. With --json: one object, the same as `Mesh.status()` returns.
+Joins as a client through --seed (default: the mesh of STEALMESH_TOKEN, of a node of yours on this
+host, or where you last knew one), looks once, and leaves. With --json: one object, the same as `Mesh.status()` returns.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,14 @@ from stealmesh.cli.joining import join_as_client
 if TYPE_CHECKING:
     from stealmesh.mesh import Mesh
 
+PIPE_WIDTH = 240
 LOOKS_MAX = 12
 LOOK_SECONDS = 0.15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    shared.add_seeds(parser)
-    shared.add_key_file(parser)
-    shared.add_config(parser)
+    shared.add_mesh(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,25 +56,21 @@ def settled(mesh: Mesh) -> dict[str, Any]:
 
 def show(status: dict[str, Any], width: int | None = None) -> None:
     """Tables for people, on standard output."""
-    from rich.console import Console
-
-    console = Console(width=width, highlight=False)
+    out = console(width)
     nodes = [node for node in status["nodes"] if node["role"] != "client"]
     clients = len(status["nodes"]) - len(nodes)
     workers = sum(node["workers"] for node in nodes)
-    console.print(
+    out.print(
         f"[bold]{_count(len(nodes), 'node')}[/], {_count(workers, 'worker')}, {_count(clients, 'client')} (one is this command)"
     )
-    console.print(_nodes_table(nodes))
+    out.print(_nodes_table(nodes))
     if status["jobs"]:
-        console.print(_jobs_table(status["jobs"]))
+        out.print(jobs_table(status["jobs"]))
     else:
-        console.print("no jobs")
+        out.print("no jobs")
     counted = {name: count for name, count in sorted(status["counters"].items()) if count}
     if counted:
-        console.print(
-            "counted: " + ", ".join(f"{name} {count:,}" for name, count in counted.items())
-        )
+        out.print("counted: " + ", ".join(f"{name} {count:,}" for name, count in counted.items()))
 
 
 def _ids(status: dict[str, Any]) -> set[str]:
@@ -91,7 +87,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("node", "address", "role", "state"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "address")
     for name in ("pid", "workers", "queued", "steals in", "out"):
         table.add_column(name, justify="right")
     for node in sorted(nodes, key=lambda node: str(node["name"])):
@@ -109,19 +105,60 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _jobs_table(jobs: list[dict[str, Any]]) -> Any:
+def jobs_table(jobs: list[dict[str, Any]]) -> Any:
+    """What was run again or dropped takes room only when something was."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from stealmesh.program.job_ids import short_forms
+
+    unusual = [name for name in ("rerun", "duplicates_dropped") if any(job[name] for job in jobs)]
+    figures = ("failed", "leased", "free", *unusual)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("job", "kind", "name", "state"):
+    table.add_column("job", no_wrap=True)  # to be copied
+    for name in ("name", "state", "owner", "started"):
         table.add_column(name, overflow="fold")
-    for name in ("done", "total", "failed", "leased", "free", "rerun", "dropped"):
-        table.add_column(name, justify="right")
+    for name in ("took", "done", *figures):
+        table.add_column(name.removeprefix("duplicates_"), justify="right")
+    shown = short_forms(job["id"] for job in jobs)
     for job in jobs:
-        figures = (
-            f"{job[name]:,}"
-            for name in ("done", "total", "failed", "leased", "free", "rerun", "duplicates_dropped")
+        table.add_row(
+            shown[job["id"]],
+            f"{job['name']} ({job['kind']})",
+            job["state"],
+            job.get("owner", ""),
+            _moment(job.get("started")),
+            _took(job.get("started"), job.get("ended")),
+            f"{job['done']:,} of {job['total']:,}",
+            *(f"{job[name]:,}" for name in figures),
         )
-        table.add_row(str(job["id"])[-16:], job["kind"], job["name"], job["state"], *figures)
     return table
+
+
+def console(width: int | None = None) -> Any:
+    """Of the terminal's width; into a pipe or a file as wide as it takes, for grep and awk."""
+    from rich.console import Console
+
+    if width is None and not sys.stdout.isatty():
+        width = PIPE_WIDTH
+    return Console(width=width, highlight=False)
+
+
+def _moment(seconds: float | None) -> str:
+    """A time of day for what is of today, else the day as well."""
+    if seconds is None:
+        return "?"
+    then, now = time.localtime(seconds), time.localtime()
+    today = (then.tm_year, then.tm_yday) == (now.tm_year, now.tm_yday)
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
+
+
+def _took(started: float | None, ended: float | None) -> str:
+    if started is None or ended is None:
+        return ""
+    seconds = max(0.0, ended - started)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -3,7 +3,8 @@
 The handle has no part in the job: it asks how things stand (the core does, with every beat) and
 collects results by position, so that it can be dropped, and another one made elsewhere, at any
 moment. Results are fetched as they are read, a few messages ahead, and unpacked in the reader's
-own thread.
+own thread. Several readers take turns: each knows its own position, and what was fetched for
+another is fetched again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
 from stealmesh_engine.slices import slice_items_of
 from stealmesh_protocol.errors import JobLost, JobRefused
-from stealmesh_protocol.ids import JOB_ID_OCTETS, SLICE_ID_OCTETS, SLICES_MAX, JobId, whole_of
+from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 UNREAD_OCTETS_MAX = 4 << 20
 """Fetched results that wait for their reader."""
+ERRORS_KEPT_MAX = 10_000
+"""So many errors that readers have come by are remembered; a job with more is read once more for them."""
+FIRST_WORD_SECONDS = 5.0
 RATE_SECONDS = 10.0
 """Over how long the rate is measured."""
 _ENDED = frozenset({"done", "cancelled", "lost", "expired"})
@@ -53,6 +57,45 @@ class Progress:
     """None while nothing can be said."""
 
 
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """How far one reader has come, and until when it has patience."""
+
+    until: float | None
+    position: int = 0
+
+
+class Results(Iterator[Any]):
+    """The results of a durable job in order, as they come.
+
+    A task's own exception is raised at its place, and the next call goes on with the next item: what
+    failed costs itself alone. With `return_exceptions` it is yielded instead. What ends the reading
+    (JobLost, CancelledError, MeshClosed, TimeoutError) is raised again by every further call.
+    """
+
+    def __init__(self, found: Iterator[tuple[int, Any, bool]], return_exceptions: bool) -> None:
+        self._found = found
+        self._return_exceptions = return_exceptions
+        self._broken: BaseException | None = None
+
+    def __iter__(self) -> Results:
+        return self
+
+    def __next__(self) -> Any:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            _, value, failed = next(self._found)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._broken = error
+            raise
+        if failed and not self._return_exceptions:
+            raise value
+        return value
+
+
 class Job:
     """A durable job. Made by `Mesh.launch` and `Mesh.attach`; usable from any thread.
 
@@ -66,13 +109,14 @@ class Job:
         job: JobId,
         combine: Callable[[Any, Any], Any] | None = None,
         initial: Any = MISSING,
+        line: JobLine | None = None,
     ) -> None:
         self._link = link
         self._job = job
         self._combine = combine
         self._initial = initial
         self._changed = threading.Condition()
-        self._line: JobLine | None = None
+        self._line = line
         self._accepted = 0
         self._accepted_whole = False
         self._error: BaseException | None = None
@@ -85,7 +129,14 @@ class Job:
         self._next = 0
         """Everything below was fetched for the present reader."""
         self._asking = False
-        self._reader = 0
+        self._reader: _Reader | None = None
+        """Whom results are fetched for at present."""
+        self._turn = threading.Lock()
+        """Held by the reader that waits for results: the others come after it."""
+        self._gap: JobLost | None = None
+        """What the present reader wants is not there any more."""
+        self._errors: dict[int, BaseException] = {}
+        """Those that readers have come by."""
         self._marks: deque[tuple[float, int]] = deque()
 
     # ------------------------------------------------------------ the program's threads
@@ -94,6 +145,30 @@ class Job:
     def id(self) -> str:
         """Names the job in the whole mesh: give it to `Mesh.attach`, here or elsewhere."""
         return self._job.hex()
+
+    @property
+    def name(self) -> str:
+        """What `status` calls it. Waits a moment for the home's first word."""
+        line = self._first_word()
+        return "" if line is None else line.name
+
+    @property
+    def owner(self) -> str:
+        """Who submitted it: user@host and process. Waits likewise."""
+        line = self._first_word()
+        return "" if line is None else line.owner
+
+    @property
+    def started(self) -> float | None:
+        """When it was submitted, as `time.time()` counts. Waits likewise."""
+        line = self._first_word()
+        return None if line is None else line.started or None
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended; None: it has not, as of the last half second, or nobody who saw it is left."""
+        line = self._first_word()
+        return None if line is None else line.ended or None
 
     def done(self) -> bool:
         """Is it over, with or without success (as of the last half second)?"""
@@ -108,31 +183,44 @@ class Job:
 
     def progress(self) -> Progress:
         """How far it has come. Waits a moment for the home's first word."""
+        line = self._first_word()
+        if line is None:
+            return Progress(0, 0, 0, 0, 0.0, None)
         with self._changed:
-            self._changed.wait_for(lambda: self._line is not None or self._error is not None, 5.0)
-            line = self._line
-            if line is None:
-                return Progress(0, 0, 0, 0, 0.0, None)
             rate = self._rate()
             left = line.total - line.done
             eta = 0.0 if not left else left / rate if rate else None
             return Progress(line.done, line.total, line.failed, line.leased, rate, eta)
 
-    def results(self, timeout: float | None = None) -> Iterator[Any]:
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Results:
         """The results in order, as they come; the partial results of a reduction.
 
-        Raises a task's own exception at its place, JobLost, CancelledError, MeshClosed, and
-        TimeoutError `timeout` seconds after this call. One reader at a time: a second call starts
-        from the beginning and ends the first.
+        Raises a task's own exception at its place (or yields it, with `return_exceptions`), and
+        goes on behind it; JobLost, CancelledError, MeshClosed, and TimeoutError `timeout` seconds
+        after this call. Each call makes a reader of its own, which begins at the first item.
         """
-        until = None if timeout is None else time.monotonic() + timeout
+        if isinstance(timeout, bool):
+            raise TypeError("results(timeout): write results(return_exceptions=True)")
+        reader = _Reader(None if timeout is None else time.monotonic() + timeout)
         with self._changed:
-            self._reader += 1
-            reader = self._reader
-            self._unread.clear()
-            self._unread_octets, self._next, self._asking = 0, 0, False
-            self._ask()
-        return self._read(reader, until)
+            if self._reader is None:
+                self._read_for(reader)
+        return Results(self._read(reader), return_exceptions)
+
+    def errors(self, timeout: float | None = None) -> list[tuple[int, BaseException]]:
+        """(index, exception) of every item that failed; waits until the job is over. Of a reduction
+        they are those of its partial results, each under the first index that it covers."""
+        until = None if timeout is None else time.monotonic() + timeout
+        if not self.wait(timeout):
+            raise TimeoutError(f"job {self.id} is not over; its errors come with its results")
+        with self._changed:
+            failed = 0 if self._line is None else self._line.failed
+            if failed and len(self._errors) == failed:
+                return sorted(self._errors.items())
+        if not failed and self._error is None and self._closed and not self._cancelled:
+            return []
+        found = self._read(_Reader(until))
+        return [(index, error) for index, error, is_error in found if is_error]
 
     def result(self, timeout: float | None = None) -> Any:
         """All results as a list, or the one value of a reduction; waits until the job is over."""
@@ -154,7 +242,8 @@ class Job:
 
     def __repr__(self) -> str:
         state = "unknown" if self._line is None else self._line.state
-        return f"<stealmesh.Job {self.id} {state}>"
+        name = "" if self._line is None else f" {self._line.name}"
+        return f"<stealmesh.Job {self.id}{name} {state}>"
 
     # ------------------------------------------------------------ launching
 
@@ -216,7 +305,7 @@ class Job:
         if effect.lo != self._next:
             return  # meant for an earlier reader
         if effect.missing and effect.missing[0][0] <= self._next:
-            self._error = JobLost(effect.missing, self.id, "collected before, or lost")
+            self._gap = JobLost(effect.missing, self.id, "collected before, or lost")
         for kept, blob in zip(effect.results, effect.blobs, strict=True):
             self._unread.append((kept, blob))
             self._unread_octets += len(blob)
@@ -225,75 +314,108 @@ class Job:
             self._asking = False
             self._ask()
 
+    def _read_for(self, reader: _Reader) -> None:
+        """Have results fetched for this reader from where it stands."""
+        self._reader, self._gap = reader, None
+        self._unread.clear()
+        self._unread_octets, self._next, self._asking = 0, reader.position, False
+        self._ask()
+
     def _ask(self) -> None:
         """Have the next results fetched, unless enough are waiting."""
         if self._reader and not self._asking and self._unread_octets < UNREAD_OCTETS_MAX:
             self._asking = True
             self._link.post(FetchResults(self._job, self._next))
 
-    def _read(self, reader: int, until: float | None) -> Iterator[Any]:
-        position = 0
-        while (entry := self._entry(reader, position, until)) is not None:
+    def _read(self, reader: _Reader) -> Iterator[tuple[int, Any, bool]]:
+        """Index, value, and whether the value is the exception of that item."""
+        while (entry := self._entry(reader)) is not None:
             kept, blob = entry
-            if self._is_reduction:
-                position = kept.hi
-                yield open_partial(kept.part.codec, blob)
-                continue
             part = kept.part
+            if self._is_reduction:
+                reader.position = kept.hi
+                yield self._noted(kept.lo, *_partial(part.codec, blob))
+                continue
             values, errors = open_chunk(part.codec, blob, part.hi - part.lo)
-            for at in range(max(kept.lo, position), kept.hi):
-                position = at + 1
-                if at - part.lo in errors:
-                    raise errors[at - part.lo]
-                yield values[at - part.lo]
+            begin, end = max(kept.lo, reader.position), kept.hi
+            reader.position = end
+            for at in range(begin, end):
+                error = errors.get(at - part.lo)
+                yield self._noted(at, error or values[at - part.lo], error is not None)
 
-    def _entry(self, reader: int, position: int, until: float | None) -> tuple[Kept, bytes] | None:
+    def _noted(self, index: int, value: Any, failed: bool) -> tuple[int, Any, bool]:
+        if failed and len(self._errors) < ERRORS_KEPT_MAX:
+            self._errors[index] = value
+        return index, value, failed
+
+    def _entry(self, reader: _Reader) -> tuple[Kept, bytes] | None:
         """The next results, waited for; None at the end."""
+        patience = -1 if reader.until is None else max(0.0, reader.until - time.monotonic())
+        if not self._turn.acquire(timeout=patience):
+            raise TimeoutError(f"job {self.id} has not come further than item {reader.position}")
+        try:
+            with self._changed:
+                if self._reader is not reader:
+                    self._read_for(reader)
+                return self._awaited(reader)
+        finally:
+            self._turn.release()
+
+    def _awaited(self, reader: _Reader) -> tuple[Kept, bytes] | None:
+        while True:
+            if self._unread:
+                entry = self._unread.popleft()
+                self._unread_octets -= len(entry[1])
+                self._ask()
+                return entry
+            if self._cancelled:
+                raise CancelledError(f"job {self.id} was cancelled")
+            if self._line is not None and self._closed and reader.position == self._line.total:
+                self._collected = True
+                self._changed.notify_all()
+                return None
+            failure = self._error or self._gap
+            if failure is not None:
+                raise failure
+            wait = None if reader.until is None else reader.until - time.monotonic()
+            if wait is not None and wait <= 0:
+                raise TimeoutError(
+                    f"job {self.id} has not come further than item {reader.position}"
+                )
+            self._changed.wait(wait)
+
+    def _first_word(self) -> JobLine | None:
         with self._changed:
-            while True:
-                if reader != self._reader:
-                    raise RuntimeError("another reader of this job has begun: results() again")
-                if self._unread:
-                    entry = self._unread.popleft()
-                    self._unread_octets -= len(entry[1])
-                    self._ask()
-                    return entry
-                if self._cancelled:
-                    raise CancelledError(f"job {self.id} was cancelled")
-                if self._line is not None and self._closed and position == self._line.total:
-                    self._collected = True
-                    self._changed.notify_all()
-                    return None
-                if self._error is not None:
-                    raise self._error
-                wait = None if until is None else until - time.monotonic()
-                if wait is not None and wait <= 0:
-                    raise TimeoutError(f"job {self.id} has not come further than item {position}")
-                self._changed.wait(wait)
+            self._changed.wait_for(
+                lambda: self._line is not None or self._error is not None, FIRST_WORD_SECONDS
+            )
+            return self._line
 
     def _rate(self) -> float:
         (since, had), (now, has) = self._marks[0], self._marks[-1]
         return (has - had) / (now - since) if now > since else 0.0
 
 
+def _partial(codec: int, blob: bytes) -> tuple[Any, bool]:
+    try:
+        return open_partial(codec, blob), False
+    except Exception as error:  # noqa: BLE001  the task's own, told as a result
+        return error, True
+
+
 def attached(
     link: ProgramLink,
-    job_id: str,
-    combine: Callable[[Any, Any], Any] | None,
-    initial: Any,
+    job: JobId,
+    combine: Callable[[Any, Any], Any] | None = None,
+    initial: Any = MISSING,
+    line: JobLine | None = None,
 ) -> Job:
-    """The handle on a job that somebody launched. Raises ValueError for what is no job id."""
-    try:
-        job = bytes.fromhex(job_id)
-    except (ValueError, TypeError):
-        job = b""
-    if len(job) not in (JOB_ID_OCTETS, SLICE_ID_OCTETS):
-        raise ValueError(f"not a job id: {job_id!r}; it is what Job.id and status() show")
+    """The handle on a job that somebody launched; `line` is what is known of it already."""
     job = whole_of(job)
     known = link.durable.get(job)
     if known is not None and combine is None:
         return known
-    handle = Job(link, job, combine, initial)
+    handle = Job(link, job, combine, initial, line)
     link.follow(job, handle, AttachJob(job))
     return handle
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sized
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 
 from stealmesh.functions import Shipped, Shipper
 from stealmesh.futures import Future
+from stealmesh.identity import submitter
 from stealmesh.program.durable import Job, supply
 from stealmesh.program.link import ProgramLink
 from stealmesh.tasks import is_vectorized
@@ -51,7 +53,12 @@ def launch(
     vectorized = is_vectorized(fn)
     spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
     size = len(items) if isinstance(items, Sized) else None
-    spec = replace(spec, job=cut(spec.job, size, slice_items))
+    spec = replace(
+        spec,
+        job=cut(spec.job, size, slice_items),
+        submitter=submitter(),
+        submitted=time.time(),
+    )
     functions = [each.blob for each in (shipped, combiner) if each is not None]
     job = Job(link, spec.job, combine, initial)
     total = 0 if a_range is None else len(a_range)

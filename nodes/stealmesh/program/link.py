@@ -19,6 +19,7 @@ import msgspec
 
 from stealmesh.futures import Future
 from stealmesh.interrupts import no_interrupts, shared_condition
+from stealmesh.program.telling import tell, waits
 from stealmesh.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event
@@ -227,6 +228,10 @@ class ProgramLink:
         elif isinstance(effect, fx.JoinFailed):
             if not self.joined.done():
                 self.joined.set_exception(refusal(effect))
+        elif isinstance(effect, fx.WaitsForNodes):
+            tell(waits(effect))
+        elif isinstance(effect, fx.WorksAgain):
+            tell(f"a node is back after {effect.seconds:.1f} s: the work goes on")
         elif isinstance(effect, fx.Left):
             self.left.set()
         else:

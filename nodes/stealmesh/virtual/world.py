@@ -314,6 +314,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.StatusReady: Process._ignore,
     fx.Joined: Process._ignore,
     fx.JoinFailed: Process._ignore,
+    fx.WaitsForNodes: Process._ignore,
+    fx.WorksAgain: Process._ignore,
     fx.Left: Process._left,
 }
 

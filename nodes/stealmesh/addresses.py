@@ -1,8 +1,9 @@
 """Which address of this host others should use, and which seeds are ourselves.
 
-Asks the kernel's routing table (a datagram socket that is connected and sends nothing) instead
-of guessing among interfaces: the address from which a seed is reached is the one that the seed's
-side can reach.
+Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the
+address from which a seed is reached is the one that the seed's side can reach. Where the table has no
+answer, or the answer is loopback because /etc/hosts says so of this host's own name, an interface's
+address is taken (interfaces.py).
 """
 
 from __future__ import annotations
@@ -10,24 +11,25 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 
-LOOPBACK = "127.0.0.1"
-_ANYWHERE = ("192.0.2.1", 9)
-"""Of the block reserved for documentation: routed like the rest of the world, and never sent to."""
+from stealmesh.interfaces import WILDCARDS, best_address
 
 
 def address_towards(seed: str | None = None) -> str:
     """This host's address as seen from a seed (tcp://host:port), or from the network at large.
 
-    A host without a network has its loopback address only.
+    Loopback only towards a seed that is written as loopback, and on a host without a network.
     """
-    target = _ANYWHERE if seed is None else _split(seed)
+    if seed is None:
+        return best_address()
+    target = _split(seed)
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(*target, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(where)
-            return str(probe.getsockname()[0])
-    except OSError:  # no network, no route, no such name: dialling the seed will say so
-        return LOOPBACK
+            found = str(probe.getsockname()[0])
+    except OSError:  # no route, no such name: dialling the seed will say so
+        return best_address()
+    return best_address() if is_loopback(f"tcp://{found}:0") and not is_loopback(seed) else found
 
 
 def listen_at(host: str, port: int) -> str:
@@ -35,6 +37,7 @@ def listen_at(host: str, port: int) -> str:
 
 
 def is_loopback(address: str) -> bool:
+    """Is it written as an address of this very host, for nobody else?"""
     host, _ = _split(address)
     return host.startswith("127.") or host in ("localhost", "::1")
 
@@ -50,7 +53,7 @@ def is_own(seed: str, listen: str, advertise: Iterable[str] = ()) -> bool:
     if port != listen_port:
         return False
     ours, theirs = _addresses(listen_host), _addresses(host)
-    if {"0.0.0.0", "::", "*"} & (ours | {listen_host}):
+    if {each.strip("[]") for each in WILDCARDS} & (ours | {listen_host}):
         return any(_is_local(address) for address in theirs)
     return bool(ours & theirs)
 

@@ -29,6 +29,8 @@ SCHEMES = ("tcp", "ipc", "file", "dns", "slurm", "env")
 HOSTS_MAX = 10_000
 """Of one Slurm list: a typing error like [1-999999999] must not eat the memory."""
 
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[^\s\]]+)?\]|[^\s/\[\]@:?#%]+|\*")
+
 Lookup = Callable[..., list[tuple[Any, ...]]]
 
 
@@ -43,12 +45,34 @@ def split(text: str) -> list[str]:
 
 def checked(seed: str) -> str:
     """The seed in its full form. Raises ValueError if it can never mean anything."""
+    seed = seed.strip()
     scheme, mark, rest = seed.partition("://")
-    if not mark or scheme not in SCHEMES:
-        raise ValueError(f"not a seed: {seed!r}; write tcp://host:port")
+    scheme = scheme.lower()
+    if not mark:
+        raise ValueError(f"not an address: {seed!r}; write {_guess(seed)}")
+    if scheme not in SCHEMES:
+        raise ValueError(f"not an address: {seed!r}; write tcp://{rest or 'host:port'}")
+    if scheme in ("tcp", "dns", "slurm"):
+        rest = rest.rstrip("/")
     if not rest and scheme != "slurm":
-        raise ValueError(f"the seed {seed!r} names nothing behind ://")
-    return with_port(seed) if scheme in ("tcp", "dns", "slurm") else seed
+        raise ValueError(f"the address {seed!r} names nothing behind ://")
+    address = f"{scheme}://{rest}"
+    if scheme not in ("tcp", "dns", "slurm"):
+        return address
+    full = with_port(address)
+    if full.endswith(":0"):
+        raise ValueError(
+            f"{seed!r}: nobody can dial port 0; write the port at which the node listens"
+        )
+    return full
+
+
+def _guess(seed: str) -> str:
+    """What somebody meant who wrote no scheme."""
+    host, _, port = seed.rpartition(":")
+    if _HOST.fullmatch(host) and port.isdecimal():
+        return f"tcp://{seed}"
+    return f"tcp://{seed}:{PORT}" if _HOST.fullmatch(seed) and "." in seed else "tcp://host:port"
 
 
 def with_port(address: str) -> str:
@@ -58,11 +82,15 @@ def with_port(address: str) -> str:
     if not colon or (rest.startswith("[") and rest.endswith("]")):
         host, port = rest, str(PORT)
     elif ":" in host and not host.startswith("["):
-        raise ValueError(f"write an IPv6 address in brackets: {scheme}://[{rest}]:{PORT}")
-    if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{port!r} in {address!r} is not a port number")
+        raise ValueError(
+            f"{address!r}: write an IPv6 address in brackets, as in {scheme}://[{rest}]:{PORT}"
+        )
+    if not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"{port!r} in {address!r} is not a port number (0 to 65535)")
     if not host and scheme != "slurm":
         raise ValueError(f"the address {address!r} names no host")
+    if host and not _HOST.fullmatch(host):
+        raise ValueError(f"{host!r} in {address!r} is not the name or the number of a host")
     return f"{scheme}://{host}:{port}"
 
 

@@ -1,0 +1,122 @@
+"""The function of `stealmesh run`: from what people write to something that can be called.
+
+`module:function`, `package.module:Class.method`, `path/file.py:function`. Imports the module, which
+runs its code here; whatever that raises ends the command in one line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stealmesh.cli.exits import USAGE, Ended
+
+
+def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
+    """The function behind `module:function` or `file.py:function`, with its directory on the path."""
+    where, colon, attribute = name.rpartition(":")
+    if not (where and colon and attribute):
+        raise Ended(USAGE, f"{name!r} names no function: write {_meant(name)}")
+    root, module_name, file = os.getcwd(), where, None
+    if where.endswith(".py") or os.sep in where:
+        root, module_name, file = _in_file(where, attribute)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    module = _imported(module_name, root)
+    if file is not None and not _is_file(module, file):
+        raise Ended(
+            USAGE,
+            f"{file} cannot be imported: another module is called {module_name}; rename the file",
+        )
+    found: Any = module
+    for part in attribute.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        others = [each for each, value in vars(module).items() if _is_own(value, module)]
+        close = difflib.get_close_matches(attribute, others, 1) or others[:5]
+        hint = f"; it has {', '.join(close)}" if close else ""
+        raise Ended(USAGE, f"{where} has no function {attribute!r}{hint}")
+    return found, module
+
+
+def _imported(name: str, root: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise Ended(
+            USAGE, f"cannot import {name}: {error} (looked in {root} and the Python path)"
+        ) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code ran
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        text, line = str(error), f"{at.filename}, line {at.lineno}"
+        if isinstance(error, SyntaxError):
+            text, line = error.msg, f"{error.filename}, line {error.lineno}"
+        hint = ""
+        if isinstance(error, SystemExit):
+            hint = ': put what is not to run on import behind `if __name__ == "__main__":`'
+        raise Ended(
+            USAGE, f"importing {name} ends with {type(error).__name__}: {text} ({line}){hint}"
+        ) from None
+
+
+def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
+    """The directory to import from, the module's name there, and its file: one in a package keeps its
+    package."""
+    path = Path(where).expanduser().absolute()
+    if not path.suffix:
+        path = path.with_suffix(".py")
+    if not path.is_file():
+        raise Ended(
+            USAGE, f"there is no file {path}: write file.py:{attribute} or module:{attribute}"
+        )
+    names = [] if path.stem == "__init__" else [path.stem]
+    root = path.parent
+    while (root / "__init__.py").exists():
+        names.insert(0, root.name)
+        root = root.parent
+    unfit = next((each for each in names if not each.isidentifier()), "")
+    if unfit or path.suffix != ".py":
+        raise Ended(
+            USAGE,
+            f"{path} cannot be imported: {unfit or path.name!r} is no name of a module; rename it",
+        )
+    return str(root), ".".join(names), path
+
+
+def _is_file(module: ModuleType, file: Path) -> bool:
+    found = getattr(module, "__file__", None)
+    return found is not None and Path(found).resolve() == file.resolve()
+
+
+def _meant(name: str) -> str:
+    """What somebody meant who wrote no colon."""
+    if name.endswith(".py"):
+        return f"{name}:function"
+    module, dot, attribute = name.rpartition(".")
+    return f"{module}:{attribute}" if dot and module else "module:function"
+
+
+def _is_own(value: Any, module: ModuleType) -> bool:
+    return callable(value) and getattr(value, "__module__", None) == module.__name__
+
+
+def ship_whole(module: ModuleType) -> None:
+    """A module that is not installed is not to be found by nodes elsewhere: send its code along."""
+    import cloudpickle
+
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return
+    installed = [
+        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    ]
+    if not any(Path(file).is_relative_to(each) for each in installed):
+        cloudpickle.register_pickle_by_value(module)

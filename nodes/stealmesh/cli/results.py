@@ -1,0 +1,57 @@
+"""Collect the results of a durable job: JSON lines on standard output, in order, as they come.
+
+An item that failed is {"index": …, "error": …} and does not stop the others; the exit status is then 1.
+They stay with the mesh and can be collected again, until they expire or their room is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from stealmesh.cli import arguments as shared
+from stealmesh.cli.exits import DONE, FAILED, Ended, say
+from stealmesh.cli.jobs import job_called
+from stealmesh.cli.joining import join_as_client
+from stealmesh.cli.output import written
+
+if TYPE_CHECKING:
+    from stealmesh.program.durable import Job
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="its id, as `stealmesh jobs` shows it")
+    shared.add_mesh(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    sys.path.insert(0, os.getcwd())  # results may be of types that are defined there
+    with join_as_client(arguments) as mesh:
+        return collect(job_called(mesh, arguments.job))
+
+
+def collect(job: Job) -> int:
+    from concurrent.futures import CancelledError
+
+    from stealmesh.cli.run import as_json
+    from stealmesh_protocol.errors import JobLost, MeshClosed
+
+    failed = count = 0
+    try:
+        for value in job.results(return_exceptions=True):
+            row: dict[str, Any] = {"index": count}
+            if isinstance(value, BaseException):
+                failed += 1
+                row["error"] = f"{type(value).__name__}: {value}"
+            else:
+                row["result"] = value
+            with written():
+                print(as_json(row))
+            count += 1
+    except (JobLost, MeshClosed, CancelledError) as error:
+        raise Ended(FAILED, f"the results from {count} on cannot be had: {error}") from None
+    if failed:
+        say(f"{failed:,} of {count:,} items failed")
+    return FAILED if failed else DONE

@@ -1,0 +1,62 @@
+"""The names of jobs as people write them: whole ids, the beginnings of them, and the short form of tables.
+
+Ids of one program's jobs begin alike (they begin with the program's own), so a short form has the
+beginning and the end: `3f9a0c12..0005`. Decides which of the jobs that the mesh knows is meant, and
+says at once when none can be: a typing error must not look like a job that is lost.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stealmesh_protocol.ids import JOB_ID_OCTETS, SLICE_ID_OCTETS, JobId
+
+HEAD_CHARS = 8
+TAIL_CHARS_MIN = 4
+_WRITTEN = re.compile(r"([0-9a-f]*)(?:(?:\.\.+|…)([0-9a-f]*))?")
+_NAMED_MAX = 5
+
+Lines = Callable[[], list[dict[str, Any]]]
+"""Asks the mesh for its jobs (`status()["jobs"]`)."""
+
+
+def job_named(text: object, lines: Lines) -> JobId:
+    """The durable job that is meant. Raises TypeError or ValueError with the remedy."""
+    if not isinstance(text, str):
+        raise TypeError(f"a job id is a text as Job.id and status() show it, not {text!r}")
+    written = text.strip().lower()
+    match = _WRITTEN.fullmatch(written)
+    if match is None or not written:
+        raise ValueError(f"not a job id: {text!r}; it is what Job.id and status() show")
+    head, tail = match[1], match[2] or ""
+    found = [each for each in lines() if each["id"].startswith(head) and each["id"].endswith(tail)]
+    durable = [each for each in found if each["durable"]]
+    if len(durable) == 1:
+        return bytes.fromhex(durable[0]["id"])
+    if durable:
+        some = ", ".join(f"{each['id']} ({each['name']})" for each in durable[:_NAMED_MAX])
+        raise ValueError(f"{len(durable)} jobs are called {text!r}: write more of {some}")
+    if found:
+        raise ValueError(
+            f"job {text} ends with the program that submitted it ({found[0]['owner']}) and cannot be "
+            "attached: only launch() and options(durable=True) make jobs that can"
+        )
+    if len(head) in (2 * JOB_ID_OCTETS, 2 * SLICE_ID_OCTETS) and not tail:
+        return bytes.fromhex(head)  # nobody may lead it at this moment
+    raise ValueError(
+        f"no job of this mesh is called {text!r}: jobs() and `stealmesh status` list them"
+    )
+
+
+def short_forms(ids: Iterable[str]) -> dict[str, str]:
+    """For each id one that nobody else in this list can be meant by."""
+    every = list(dict.fromkeys(ids))
+    tail = TAIL_CHARS_MIN
+    longest = max(map(len, every), default=0) - HEAD_CHARS
+    while tail < longest and len({(each[:HEAD_CHARS], each[-tail:]) for each in every}) < len(
+        every
+    ):
+        tail += 1
+    return {each: f"{each[:HEAD_CHARS]}..{each[-tail:]}" for each in every}
