@@ -38,6 +38,7 @@ from stealmesh_engine.events import (
     CancelItems,
     CancelJob,
     ChunkDone,
+    ChunkPart,
     CloseInput,
     Drain,
     Event,
@@ -647,6 +648,9 @@ class NodeCore:
     def _chunk_done(self, event: ChunkDone, now: float) -> None:
         self.holder.chunk_done(event, now)
 
+    def _chunk_part(self, event: ChunkPart, now: float) -> None:
+        self.holder.chunk_part(event, now)
+
     def _bag_step(self, event: BagStep, now: float) -> None:
         self.holder.bag_step(event, now)
 
@@ -732,6 +736,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     Probed: NodeCore._probed,
     WorkerReady: NodeCore._worker_ready,
     ChunkDone: NodeCore._chunk_done,
+    ChunkPart: NodeCore._chunk_part,
     BagStep: NodeCore._bag_step,
     WorkerLost: NodeCore._worker_lost,
     Retracted: NodeCore._retracted,

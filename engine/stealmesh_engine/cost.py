@@ -50,6 +50,16 @@ class Cost:
         self.seconds_per_item += weight * (each - self.seconds_per_item)
         self.octets_per_item += weight * (octets / items - self.octets_per_item)
 
+    def stumbled(self, seconds: float) -> None:
+        """One item has taken at least so long, in the middle of a chunk that was expected to be cheaper.
+
+        Those behind it may be alike, so they are handed out as if they were. If they are not, a few
+        of them say so: of what is learned from few items three tenths count, so an estimate that is
+        a thousand times too high is right again after twenty small chunks.
+        """
+        if self.seconds_per_item is not None and seconds > self.seconds_per_item:
+            self.seconds_per_item = seconds
+
     def waited(self, seconds: float) -> None:
         """An item has run for so long, and has not ended."""
         self.seconds_per_item_min = max(self.seconds_per_item_min, seconds)

@@ -49,7 +49,8 @@ class Probe(msgspec.Struct):
 
 
 class RunChunk(msgspec.Struct):
-    """Queue a chunk for a worker. Owes ChunkDone (explore: BagSteps, the last with remaining 0) or WorkerLost.
+    """Queue a chunk for a worker. Owes ChunkDone, perhaps after some ChunkParts (explore: BagSteps, the
+    last with remaining 0), or WorkerLost.
 
     Items come from the job's range, or from `blocks` (each with its blob), of which the worker
     takes those in [lo, hi); for an explore job `blocks` has the bag's one blob.
@@ -71,6 +72,15 @@ class Retract(msgspec.Struct):
     """Take the chunk that waits behind the worker's running one back. Owes Retracted."""
 
     worker: int
+
+
+class Divide(msgspec.Struct):
+    """Ask a busy worker what is finished of its chunk, and, if it is to `give`, for all that it has
+    not begun. Owes nothing: it may have nothing to say, or have ended; else ChunkPart."""
+
+    worker: int
+    chunk: int
+    give: bool
 
 
 class Share(msgspec.Struct):
@@ -214,7 +224,7 @@ class Left(msgspec.Struct):
 
 Effect = (
     Dial | Hangup | Send | Probe
-    | RunChunk | Retract | Share | StopWorker | ForgetJob
+    | RunChunk | Retract | Divide | Share | StopWorker | ForgetJob
     | Write | Rewrite
     | Accepted | Results | JobGone
     | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | WaitsForNodes | WorksAgain | Left

@@ -87,7 +87,8 @@ class WorkerReady(msgspec.Struct):
 
 
 class ChunkDone(msgspec.Struct):
-    """A worker finished a chunk of an indexed job; the blob covers exactly its [lo, hi)."""
+    """A worker is through with a chunk of an indexed job: the blob covers exactly its items up to
+    `upto`, from where the ChunkPart before it ended. What is behind that was not begun."""
 
     worker: int
     chunk: int
@@ -95,6 +96,22 @@ class ChunkDone(msgspec.Struct):
     blob: bytes
     seconds: float
     failed: int = 0
+    upto: int | None = None
+    """None: to the end of what it was left with."""
+
+
+class ChunkPart(msgspec.Struct):
+    """A worker was asked and goes on: the blob covers exactly its chunk's items up to `upto` (none of them
+    if nothing is new), and those from `kept` on were not begun and are ours again."""
+
+    worker: int
+    chunk: int
+    codec: int
+    blob: bytes
+    seconds: float
+    failed: int
+    upto: int
+    kept: int
 
 
 class BagStep(msgspec.Struct):
@@ -250,7 +267,7 @@ class AskStatus(msgspec.Struct):
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | Garbled | Probed
-    | WorkerReady | ChunkDone | BagStep | WorkerLost | Retracted
+    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | Retracted
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus

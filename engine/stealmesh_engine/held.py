@@ -30,6 +30,8 @@ class HeldJob:
     """Items of chunks that killed a worker: to be run one at a time."""
     attempts: dict[int, list[str]] = field(default_factory=dict)
     """How each item (explore: lease) has killed a worker while it ran alone."""
+    turn: int = 0
+    """The number of the last chunk that a worker was handed of it; 0: none yet."""
     empty_since: float | None = None
     """When housekeeping first found nothing of it here."""
     unreached_since: float | None = None

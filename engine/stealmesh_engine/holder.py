@@ -18,7 +18,7 @@ from stealmesh_engine.bags import Bags, ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.dispatcher import Dispatcher
 from stealmesh_engine.effects import Effect, ForgetJob
-from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost
+from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, Retracted, WorkerLost
 from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
@@ -284,14 +284,38 @@ class Holder:
         chunk = self._finished(event.worker, event.chunk, now)
         if chunk is None:
             return
-        items = chunk.hi - chunk.lo
-        self.executed += items
-        held = self.jobs.get(chunk.job)
-        if held is None or chunk.void or not isinstance(held.bags, IndexedBags):
-            self._wasted(items)
+        upto = chunk.hi if event.upto is None else event.upto
+        held = self._part_came(chunk, event, upto, upto, now)
+        if held is not None and upto > chunk.lo:
+            seconds = event.seconds + chunk.carried_seconds
+            held.bags.cost.learn(upto - chunk.lo, seconds, len(event.blob))
+
+    def chunk_part(self, event: ChunkPart, now: float) -> None:
+        """A worker was asked: it has finished this much, and gives back what it has not begun."""
+        slot = self.dispatcher.slots.by_worker.get(event.worker)
+        chunk = slot.running if slot is not None else None
+        if chunk is None or chunk.number != event.chunk:
+            self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
             return
-        held.bags.cost.learn(items, event.seconds, len(event.blob))
-        self._settle(held, chunk, event.codec, event.blob, event.seconds, event.failed, now)
+        items, late = event.upto - chunk.lo, chunk.is_overdue(now, wanted=True)
+        held = self._part_came(chunk, event, event.upto, event.kept, now)
+        chunk.lo, chunk.hi, chunk.told_at = event.upto, event.kept, now
+        if held is None:
+            return
+        cost = held.bags.cost
+        if late and cost.known:
+            # What its worker's time was not needed for, the item that is running has taken.
+            chunk.carried_seconds += max(0.0, event.seconds - cost.seconds(items))
+            cost.stumbled(chunk.carried_seconds)
+            chunk.expected_seconds = None
+            self.dispatcher.turned_long = (
+                True  # others may have asked for this and found it too little
+            )
+        elif items:
+            cost.learn(items, event.seconds + chunk.carried_seconds, len(event.blob))
+            chunk.carried_seconds = 0.0
+        else:
+            chunk.carried_seconds += event.seconds
 
     def bag_step(self, event: BagStep, now: float) -> None:
         slot = self.dispatcher.slots.by_worker.get(event.worker)
@@ -501,24 +525,38 @@ class Holder:
             self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
         return chunk
 
-    def _settle(
-        self,
-        held: HeldJob,
-        chunk: Chunk,
-        codec: int,
-        blob: bytes,
-        seconds: float,
-        failed: int,
-        now: float,
-    ) -> None:
-        """A chunk is done, one way or the other: out of the bag, into the next report."""
-        if not held.bags.finish(chunk.lid, chunk.lo, chunk.hi):  # type: ignore[union-attr]
-            self._wasted(chunk.hi - chunk.lo)
+    def _part_came(
+        self, chunk: Chunk, event: ChunkDone | ChunkPart, upto: int, kept: int, now: float
+    ) -> HeldJob | None:
+        """Of a chunk that a worker has, [lo, upto) is finished and [kept, hi) not begun. None: nobody
+        wants it."""
+        assert chunk.lo <= upto <= kept <= chunk.hi, "a worker answers for what it does not have"
+        items = upto - chunk.lo
+        self.executed += items
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or not isinstance(held.bags, IndexedBags):
+            self._wasted(items)
+            return None
+        if kept < chunk.hi:
+            self.story.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
+            held.bags.put_back(chunk.lid, kept, chunk.hi)
+            self.dispatcher.restock(held)
+            if self.dispatcher.draining:
+                self.return_untouched(now)
+        if items:
+            part = Part(chunk.lid, chunk.lo, upto, event.codec, event.seconds, event.failed)
+            self._settle(held, part, event.blob, now)
+        return held
+
+    def _settle(self, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
+        """Items are done, one way or the other: out of the bag, into the next report."""
+        if not held.bags.finish(part.lid, part.lo, part.hi):  # type: ignore[union-attr]
+            self._wasted(part.hi - part.lo)
             return
-        part = Part(chunk.lid, chunk.lo, chunk.hi, codec, seconds, failed)
-        unsaid = self._unsaid.get(chunk.job)
+        job = held.spec.job
+        unsaid = self._unsaid.get(job)
         if unsaid is None:
-            unsaid = self._unsaid[chunk.job] = Unsaid(now)
+            unsaid = self._unsaid[job] = Unsaid(now)
         unsaid.parts.append(part)
         unsaid.blobs.append(blob)
         unsaid.octets += len(blob)
@@ -536,8 +574,7 @@ class Holder:
         if held is None or chunk.void:
             return
         if chunk.timed_out:
-            codec, blob = timed_out(held.spec, chunk.lo)
-            self._settle(held, chunk, codec, blob, now - chunk.started, 1, now)
+            self._gave_up(held, chunk, timed_out(held.spec, chunk.lo), now)
             return
         if not event.blame:
             self._put_back(chunk)
@@ -558,7 +595,7 @@ class Holder:
         codec, blob = worker_died(held.spec, chunk.lo, attempts)
         del held.attempts[culprit]
         if isinstance(held.bags, IndexedBags):
-            self._settle(held, chunk, codec, blob, now - chunk.started, 1, now)
+            self._gave_up(held, chunk, (codec, blob), now)
         else:
             seq = held.bags.step(chunk.lid, 0, b"")
             if seq:
@@ -566,6 +603,12 @@ class Holder:
                     chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, [bytes([codec]) + blob, b""]
                 )
                 self.links.send(held.spec.owner, commit, now)
+
+    def _gave_up(self, held: HeldJob, chunk: Chunk, failure: tuple[int, bytes], now: float) -> None:
+        """No worker will ever say how the one item of this chunk ended, so we do."""
+        codec, blob = failure
+        part = Part(chunk.lid, chunk.lo, chunk.hi, codec, now - chunk.started, 1)
+        self._settle(held, part, blob, now)
 
     def _void(self, job: JobId, lid: LeaseId) -> None:
         for chunk in self.dispatcher.slots.chunks():

@@ -114,6 +114,7 @@ class Trade:
         if self._feed(thief, message.nonce, 1, now):
             self.hungry.pop(thief, None)
             return
+        self.dispatcher.thieves_wait(now)
         soon = self.dispatcher.ask_workers_to_share()
         if soon or message.standing:
             self.hungry[thief] = message.nonce
@@ -134,8 +135,10 @@ class Trade:
                 if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
                     break
                 del self.hungry[peer]
-        if self.hungry and not self.dispatcher.stock:
-            self.dispatcher.ask_workers_to_share()
+        if self.hungry:
+            self.dispatcher.thieves_wait(now)
+            if not self.dispatcher.stock:
+                self.dispatcher.ask_workers_to_share()
 
     def keep_spare(self) -> None:
         """A node whose own workers starve, or that others may rob, keeps one explore bag in stock."""

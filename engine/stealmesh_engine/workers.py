@@ -2,7 +2,8 @@
 
 Decides nothing. Refuses to know jobs and leases beyond the chunk that it hands in and out.
 A worker holds at most two chunks: one that it runs and one queued behind it, so that it
-never waits for its node. The queued one can be taken back as long as it is unread.
+never waits for its node. The queued one can be taken back as long as it is unread, and of the
+running one the items that are not begun.
 """
 
 from __future__ import annotations
@@ -15,11 +16,18 @@ from stealmesh_protocol.ids import JobId, LeaseId
 PATROL_SECONDS = 0.05
 """How long a worker may be busy with something else before what waits for it counts as waiting."""
 OVERRUN_FACTOR = 4.0
+WANTED_SECONDS = 0.01
+"""The same when somebody else has nothing to do."""
+WANTED_FACTOR = 2.0
 
 
 @dataclass(slots=True)
 class Chunk:
-    """What a worker was handed: items [lo, hi) of a lease (explore: a whole bag)."""
+    """What is with a worker: items [lo, hi) of a lease (explore: a whole bag).
+
+    It shrinks from both ends while it runs: what is reported in parts leaves in front, what is given
+    back leaves behind. So whatever becomes of the worker, this is what it has not answered for.
+    """
 
     number: int
     job: JobId
@@ -35,11 +43,44 @@ class Chunk:
     timed_out: bool = False
     void: bool = False
     """Its lease is gone: whatever comes of it is dropped."""
+    one_by_one: bool = False
+    """Its worker takes the items one after the other, so it can be asked about them while it runs."""
+    in_parts: bool = False
+    """Its results may be reported before the end."""
+    whole: bool = False
+    """The program has said how large chunks are to be: it is not divided for being slow."""
+    asked_at: float = -inf
+    told_at: float = -inf
+    """When a part of it was last reported."""
+    carried_seconds: float = 0.0
+    """What the item that was running then had taken already, as far as anybody can say."""
 
-    def is_overdue(self, now: float) -> bool:
-        """Has it run much longer than was expected?"""
-        limit = max(OVERRUN_FACTOR * (self.expected_seconds or 0.0), PATROL_SECONDS)
-        return now - self.started > limit
+    def overdue_at(self, *, wanted: bool = False) -> float:
+        """When it will have run much longer than was expected (or, if its work is wanted elsewhere,
+        longer)."""
+        expected = self.expected_seconds or 0.0
+        limit = max(OVERRUN_FACTOR * expected, PATROL_SECONDS)
+        if wanted:
+            limit = min(limit, max(WANTED_FACTOR * expected, expected + WANTED_SECONDS))
+        return self.started + limit
+
+    def is_overdue(self, now: float, *, wanted: bool = False) -> bool:
+        return now >= self.overdue_at(wanted=wanted)
+
+    def left_seconds(self, now: float) -> float:
+        """Until it ends, as far as anybody can say."""
+        return max(0.0, self.started + (self.expected_seconds or 0.0) - now)
+
+    @property
+    def results_wait_at(self) -> float:
+        """When those of its results that are there have waited long enough for the others."""
+        if not (self.in_parts and self.can_be_asked):
+            return inf
+        return max(self.started, self.told_at) + PATROL_SECONDS
+
+    @property
+    def can_be_asked(self) -> bool:
+        return self.one_by_one and self.hi - self.lo > 1 and not self.void
 
     @property
     def long_at(self) -> float:

@@ -61,6 +61,8 @@ from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
 
 T = TypeVar("T")
 
+CHUNK_ITEMS_MAX = 1 << 40
+"""More than anybody has: all of them, for who says so."""
 JOIN_SECONDS_MAX = 15.0
 LEAVE_SECONDS_MAX = 3.0
 
@@ -75,8 +77,11 @@ class Options:
     timeout: float | None = None
     progress: bool = False
     durable: bool = False
+    chunksize: int | None = None
 
     def __post_init__(self) -> None:
+        if self.chunksize is not None and self.chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
         if self.retries < 0:
             raise ValueError(f"retries must not be negative, not {self.retries}")
         if self.timeout is not None and self.timeout <= 0:
@@ -271,7 +276,9 @@ class Mesh(Executor):
 
         Arguments:
             timeout: seconds from this call after which waiting for a result raises TimeoutError.
-            chunksize: accepted for drop-in use; the engine sizes chunks from measured time.
+            chunksize: how many items a worker is handed at once, at most. Default: the engine
+                decides by measured time, and divides what turns out dear while it runs. What has
+                a size of yours runs as a whole; its results come while it runs all the same.
             buffersize: how many items the mesh may be ahead of the reader. Default: so many
                 that unread results stay within a few megabytes.
             progress: draw a bar.
@@ -367,6 +374,7 @@ class Mesh(Executor):
         timeout: float | None = None,
         progress: bool = False,
         durable: bool = False,
+        chunksize: int | None = None,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -377,8 +385,10 @@ class Mesh(Executor):
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
             durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
+            chunksize: how many items a worker is handed at once, at most (see `map`).
         """
-        return MeshView(self, Options(name, priority, retries, timeout, progress, durable))
+        options = Options(name, priority, retries, timeout, progress, durable, chunksize)
+        return MeshView(self, options)
 
     # ------------------------------------------------------------ looking
 
@@ -501,8 +511,8 @@ class Mesh(Executor):
     ) -> Iterator[T]:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
+        if chunksize is not None:
+            options = dataclasses.replace(options, chunksize=chunksize)
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         self._must_be_open()
@@ -640,6 +650,7 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            chunk_items=min(options.chunksize or 0, CHUNK_ITEMS_MAX),
         )
 
     def _must_be_open(self) -> None:

@@ -26,7 +26,8 @@ class _Vectorized:
 def vectorized(function: F) -> F:
     """Mark a function that takes a whole chunk (a `range`, a list or an array) at once.
 
-    `map` expects as many results as items from it, `map_reduce` one partial a chunk.
+    `map` expects as many results as items from it, `map_reduce` one partial a chunk. A chunk that it
+    has begun is one call: it cannot be divided when it turns out dear.
     """
     try:
         setattr(function, _MARK, True)

@@ -12,18 +12,21 @@ import pytest
 
 from stealmesh.virtual.checkers import Breach
 from stealmesh.virtual.random_worlds import Outcome, run
+from stealmesh.virtual.workers import VirtualWorker
 from stealmesh_engine.bags import IndexedBags
 from stealmesh_engine.channel import Channel
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.detector import Detector, Findings
+from stealmesh_engine.events import ChunkPart
+from stealmesh_engine.held import HeldJob
 from stealmesh_engine.holder import Holder
-from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Verdict
+from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
 from stealmesh_engine.owner import Owner
 from stealmesh_engine.trade import Trade
 from stealmesh_protocol.ids import LeaseId, PeerId
-from stealmesh_protocol.messages import Lease, Member, Message, Report
+from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
 
 from .scenes import scene
 from .test_scenarios import (
@@ -100,6 +103,54 @@ def the_victim_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IndexedBags, "give", give)
 
 
+def a_tail_given_back_is_run_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = VirtualWorker._answer
+
+    def answer(self: VirtualWorker, life: int, number: int, give: bool) -> None:
+        hi = self.hi
+        right(self, life, number, give)
+        if life == self.life and self.running is not None and self.hi < hi:
+            self.hi = hi
+            self._plan(*self.process.world.work_behind(self.running.spec.job))
+
+    monkeypatch.setattr(VirtualWorker, "_answer", answer)
+
+
+def a_tail_given_back_is_kept_on_the_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is untouched again, and yet with its worker."""
+    right = Holder.chunk_part
+
+    def chunk_part(self: Holder, event: ChunkPart, now: float) -> None:
+        slot = self.dispatcher.slots.by_worker.get(event.worker)
+        chunk = slot.running if slot is not None else None
+        hi = chunk.hi if chunk is not None else 0
+        right(self, event, now)
+        if chunk is not None:
+            chunk.hi = hi
+
+    monkeypatch.setattr(Holder, "chunk_part", chunk_part)
+
+
+def a_part_that_is_reported_twice_is_delivered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder says its parts twice, and a ledger credits what it has credited."""
+    right, credit = Holder._settle, IndexedLedger.credit
+
+    def settle(self: Holder, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
+        right(self, held, part, blob, now)
+        unsaid = self._unsaid.get(held.spec.job)
+        running = self.dispatcher.slots.running()
+        if unsaid is not None and any(chunk.lid == part.lid for chunk in running):
+            unsaid.parts.append(part)
+            unsaid.blobs.append(blob)
+
+    def crediting(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        verdict = credit(self, holder, lid, lo, hi)
+        return Credited([(lo, hi)]) if isinstance(verdict, Repeated) and lo < hi else verdict
+
+    monkeypatch.setattr(Holder, "_settle", settle)
+    monkeypatch.setattr(IndexedLedger, "credit", crediting)
+
+
 def nobody_is_told_to_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Owner, "_stale", lambda self, holder, job, lids, now: None)
 
@@ -169,6 +220,9 @@ MUTANTS: list[Mutate] = [
     the_dead_keep_their_leases,
     repeated_steps_count_again,
     the_victim_keeps_its_end,
+    a_tail_given_back_is_run_as_well,
+    a_tail_given_back_is_kept_on_the_books,
+    a_part_that_is_reported_twice_is_delivered_twice,
     the_end_is_not_told,
     nothing_is_said_again,
     nobody_refutes,

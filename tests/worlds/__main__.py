@@ -35,7 +35,7 @@ def line(setting: Setting, found: Found) -> str:
 
 TROUBLE = {
     "crashes", "suspicions", "doubts", "steals", "losses", "repeats", "expiries", "cancels",
-    "returns", "mishaps",
+    "returns", "mishaps", "divisions",
 }  # fmt: skip
 
 

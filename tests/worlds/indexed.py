@@ -10,6 +10,7 @@ from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 
 from .sides import (
     CANCEL,
+    DIVIDE,
     MISHAP,
     NO_COST,
     OWNER,
@@ -213,6 +214,17 @@ class IndexedNode(NodeSide):
         if not void and self.bags.finish(lid, lo, hi):
             self.posts.append((OWNER, ("report", lid, lo, hi)))
 
+    def do_divide(self, at: int, upto: int, kept: int) -> None:
+        """The worker was asked: [lo, upto) is finished, [kept, hi) was not begun; it goes on between."""
+        lid, lo, hi, void = self.chunks[at]
+        self.chunks[at] = (lid, upto, kept, void)
+        if void:
+            return
+        if kept < hi:
+            self.bags.put_back(lid, kept, hi)
+        if upto > lo and self.bags.finish(lid, lo, upto):
+            self.posts.append((OWNER, ("report", lid, lo, upto)))
+
     def do_mishap(self, at: int) -> None:
         """The worker died; the chunk is put back (or was for nothing)."""
         lid, lo, hi, void = self.chunks.pop(at)
@@ -269,7 +281,7 @@ class IndexedNode(NodeSide):
             what = f"[{lo}, {hi}) of {lid_text(lid)}" + (" (void)" if void else "")
             done = Move(f"{n} finishes {what}", NO_COST, ("finish", at), lid=0 if void else lid)
             lost = Move(f"{n} loses the worker at {what}", MISHAP, ("mishap", at), honest=False)
-            found += [done, lost]
+            found += [done, lost, *self.divisions(at, lid, lo, hi)]
         if self.bags.queued_items:
             for thief in range(self.peers):
                 if thief != n:
@@ -277,6 +289,20 @@ class IndexedNode(NodeSide):
                     found.append(Move(what, STEAL, ("give", thief), honest=False))
             found.append(Move(f"{n} returns its stock", RETURN, ("return",), honest=False))
         return found
+
+    def divisions(self, at: int, lid: int, lo: int, hi: int) -> list[Move]:
+        """All the ways in which a running chunk may be divided: it keeps one item at least."""
+        return [
+            Move(
+                f"{self.number} tells [{lo}, {upto}) and gives [{kept}, {hi}) of {lid_text(lid)} back",
+                DIVIDE,
+                ("divide", at, upto, kept),
+                honest=False,
+            )
+            for upto in range(lo, hi)
+            for kept in range(upto + 1, hi + 1)
+            if upto > lo or kept < hi
+        ]
 
     def is_idle(self, snapshot: Snapshot) -> bool:
         self.load(snapshot)

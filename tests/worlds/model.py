@@ -77,6 +77,8 @@ class Setting:
     cancels: int = 0
     returns: int = 0
     mishaps: int = 0
+    divisions: int = 0
+    """How often a worker is asked in the middle of a chunk."""
     chunk_items: int = 1
     lease_items_max: int | None = None
     released: int | None = None

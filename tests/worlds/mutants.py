@@ -89,6 +89,24 @@ class GenerousBags(IndexedBags):
         return parts
 
 
+class TirelessNode(IndexedNode):
+    """A worker gives back what it has not begun, and runs it as well."""
+
+    def do_divide(self, at: int, upto: int, kept: int) -> None:
+        lid, _, hi, void = self.chunks[at]
+        super().do_divide(at, upto, kept)
+        self.chunks[at] = (lid, upto, hi, void)
+
+
+class RepetitiveNode(IndexedNode):
+    """What is reported in the middle of a chunk is reported with the rest again."""
+
+    def do_divide(self, at: int, upto: int, kept: int) -> None:
+        lid, lo, _, void = self.chunks[at]
+        super().do_divide(at, upto, kept)
+        self.chunks[at] = (lid, lo, kept, void)
+
+
 class DirectNode(IndexedNode):
     """Grants to the thief at once, under a name of its own, and tells the ledger as well."""
 

@@ -24,6 +24,16 @@ STANDARD = [
         "cancelled in a reduction",
         items=3, steals=1, cancels=1, chunk_items=2, whole_parts=True, backstop=False,
     ),
+    Setting("divided", items=3, chunk_items=3, divisions=2, steals=1, backstop=False),
+    Setting(
+        "divided, death and mishap",
+        items=3, chunk_items=3, divisions=1, mishaps=1, crashes=1, backstop=False,
+    ),
+    Setting(
+        "divided in a reduction",
+        items=3, chunk_items=3, divisions=1, cancels=1, whole_parts=True, backstop=False,
+    ),
+    Setting("divided, alarm", items=2, chunk_items=2, divisions=1, suspicions=1, backstop=False),
     Setting("one block an item", items=2, lease_items_max=1, steals=1, suspicions=1, backstop=False),
     Setting("held back", items=2, released=1, steals=1, suspicions=1, backstop=False),
     Setting("explore", tree=TWIG, steals=2, crashes=1, backstop=False),

@@ -27,10 +27,12 @@ DEAD: Snapshot = ("dead",)
 
 BUDGETS = (
     "crashes", "suspicions", "doubts", "steals", "losses", "repeats", "expiries",
-    "cancels", "returns", "mishaps",
+    "cancels", "returns", "mishaps", "divisions",
 )  # fmt: skip
 NO_COST = -1
-CRASH, SUSPECT, DOUBT, STEAL, LOSS, REPEAT, EXPIRE, CANCEL, RETURN, MISHAP = range(len(BUDGETS))
+(
+    CRASH, SUSPECT, DOUBT, STEAL, LOSS, REPEAT, EXPIRE, CANCEL, RETURN, MISHAP, DIVIDE,
+) = range(len(BUDGETS))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,11 @@ from .mutants import (
     PartialOnlyLedger,
     RecordingOwner,
     RepeatingExploreNode,
+    RepetitiveNode,
     ReusingLedger,
     SilentExploreOwner,
     SilentOwner,
+    TirelessNode,
     UntoldNode,
 )
 
@@ -94,6 +96,11 @@ def test_counts_are_credited_instead_of_intervals(setting: Setting) -> None:
 
 def test_a_victim_gives_without_lowering_its_end() -> None:
     finds("beyond its lease", Setting("steal", items=3, steals=1), bags=GenerousBags)
+
+
+@pytest.mark.parametrize("node", [TirelessNode, RepetitiveNode])
+def test_a_divided_chunk_is_run_or_reported_as_if_it_were_whole(node: type) -> None:
+    finds("a chunk is nobody's", Setting("divided", items=3, chunk_items=3, divisions=1), node=node)
 
 
 def test_a_victim_grants_before_the_ledger_knows() -> None:

@@ -41,7 +41,7 @@ def test_the_search_is_deterministic() -> None:
 
 def test_trouble_is_really_had() -> None:
     """A budget that changed nothing would be a fault that the search never tries."""
-    calm = explore(TinyWorld(Setting("calm", items=2))).states
+    calm = explore(TinyWorld(Setting("calm", items=2, chunk_items=2))).states
     for trouble in (
         "crashes",
         "suspicions",
@@ -51,6 +51,7 @@ def test_trouble_is_really_had() -> None:
         "cancels",
         "returns",
         "mishaps",
+        "divisions",
     ):
-        world = TinyWorld(Setting(trouble, items=2, **{trouble: 1}))  # type: ignore[arg-type]
+        world = TinyWorld(Setting(trouble, items=2, chunk_items=2, **{trouble: 1}))  # type: ignore[arg-type]
         assert explore(world).states > calm, trouble

@@ -53,6 +53,7 @@ class Wish:
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
     tree: Tree | None = None
+    chunk_items: int = 0
     function: str = ""
     """Jobs may share one; empty: a function of its own."""
 
@@ -175,6 +176,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         step=0 if fed or wish.kind is JobKind.EXPLORE else 1,
         priority=wish.priority,
         timeout=wish.timeout,
+        chunk_items=wish.chunk_items,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(

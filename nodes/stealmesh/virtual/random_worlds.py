@@ -121,6 +121,7 @@ def draw(seed: int) -> Plan:
         seconds = min(capacity / jobs, CHUNKS_A_WORLD * max(chunk, 0.02) * 2 / jobs)
         plan.wishes.append((rng.randrange(clients), _draw_wish(rng, seconds, until, chunk, jobs)))
     _draw_defects(plan)
+    _draw_turns(plan)
     return plan
 
 
@@ -129,6 +130,15 @@ def _draw_defects(plan: Plan) -> None:
     rng = Random(f"{plan.seed}/defects")
     if rng.random() < 0.1:
         plan.mixture.counts |= {kind: rng.randint(1, 4) for kind in DEFECTS if rng.random() < 0.6}
+
+
+def _draw_turns(plan: Plan) -> None:
+    """Some jobs turn out dear towards their end. (A generator of its own, for the same reason.)"""
+    rng = Random(f"{plan.seed}/turns")
+    for _, wish in plan.wishes:
+        if wish.kind is not JobKind.EXPLORE and wish.items >= 10 and rng.random() < 0.2:
+            turn = int(wish.items * rng.uniform(0.75, 0.99))
+            wish.law = CostLaw("turning", wish.law.mean_seconds, turn=turn)
 
 
 def _seeds(rng: Random, number: int) -> list[int]:

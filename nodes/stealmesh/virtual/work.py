@@ -37,15 +37,19 @@ def share(seed: int, number: int) -> float:
 
 @dataclass(slots=True)
 class CostLaw:
-    """What each item costs: `const`, `exponential`, `pareto` or `skewed` (1 % has half of all)."""
+    """What each item costs: `const`, `exponential`, `pareto`, `skewed` (1 % has half of all) or
+    `turning` (next to nothing, but from the item `turn` on five times the mean)."""
 
     name: str = "const"
     mean_seconds: float = 0.01
     seed: int = 0
+    turn: int = 0
 
     def seconds(self, item: int) -> float:
         if self.name == "const":
             return self.mean_seconds
+        if self.name == "turning":
+            return self.mean_seconds * (5.0 if item >= self.turn else 0.0001)
         luck = share(self.seed, item)
         if self.name == "exponential":
             return -log(luck) * self.mean_seconds

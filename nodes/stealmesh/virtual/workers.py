@@ -1,10 +1,11 @@
 """Virtual workers: they take as long as the work says, and answer what a real one would.
 
-Does: RunChunk, Retract, Share, StopWorker. Decides nothing about work; checks that what it is
+Does: RunChunk, Retract, Divide, Share, StopWorker. Decides nothing about work; checks that what it is
 handed is what it should be (the right function, the right blocks, never a third chunk).
 
 A worker reads what its node sends after a moment (`PIPE_SECONDS`), runs one chunk at a time and
-lets one more wait. An item may kill it, fail, or never end. An explore bag is visited a few
+lets one more wait. An item may kill it, fail, or never end. Asked while it runs, it tells what is
+finished and gives back what it has not begun, as a real one does. An explore bag is visited a few
 milliseconds at a time; between two visits the worker looks at its share flag and, every half
 second, takes stock.
 """
@@ -18,8 +19,15 @@ from typing import TYPE_CHECKING
 from msgspec import msgpack
 
 from stealmesh.virtual.work import PRIME, Work
-from stealmesh_engine.effects import Retract, RunChunk, Share, StopWorker
-from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost, WorkerReady
+from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.events import (
+    BagStep,
+    ChunkDone,
+    ChunkPart,
+    Retracted,
+    WorkerLost,
+    WorkerReady,
+)
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind
 
@@ -52,14 +60,18 @@ class VirtualWorker:
 
     __slots__ = (
         "bag",
+        "hi",
         "life",
+        "lo",
         "number",
+        "plans",
         "process",
         "queue",
         "ready",
         "running",
         "sharing",
         "since",
+        "told",
     )
 
     def __init__(self, process: Process, number: int) -> None:
@@ -70,6 +82,12 @@ class VirtualWorker:
         """Raised when it dies: what was planned for an earlier life does not happen."""
         self.running: RunChunk | None = None
         self.since = 0.0
+        self.lo = self.hi = 0
+        """What of the running chunk is not answered for yet."""
+        self.told = 0.0
+        """How many seconds of it are."""
+        self.plans = 0
+        """Raised when the chunk turns out shorter: what was planned for the longer one does not happen."""
         self.queue: deque[RunChunk] = deque()
         self.bag: Bag | None = None
         self.sharing = False
@@ -92,6 +110,9 @@ class VirtualWorker:
     def retract(self, effect: Retract) -> None:
         self.process.world.after(PIPE_SECONDS, self._retract, self.life)
 
+    def divide(self, effect: Divide) -> None:
+        self.process.world.after(PIPE_SECONDS, self._answer, self.life, effect.chunk, effect.give)
+
     def share(self, effect: Share) -> None:
         self.process.world.after(PIPE_SECONDS, self._share, self.life, effect.wanted)
 
@@ -103,7 +124,7 @@ class VirtualWorker:
         chunk = self.running
         if chunk is not None:
             work, base = self.process.world.work_behind(chunk.spec.job)
-            for item in range(base + chunk.lo, base + chunk.hi):
+            for item in range(base + self.lo, base + self.hi):
                 work.killers.setdefault(item, 0)
         self._end(self.life, "killed by signal 9", True)
 
@@ -135,8 +156,8 @@ class VirtualWorker:
     def _begin(self, chunk: RunChunk) -> None:
         world = self.process.world
         work, base = world.work_behind(chunk.spec.job)
-        lo, hi = base + chunk.lo, base + chunk.hi
-        self.running, self.since, self.sharing = chunk, world.now, False
+        self.lo, self.hi = chunk.lo, chunk.hi
+        self.running, self.since, self.told, self.sharing = chunk, world.now, 0.0, False
         if chunk.spec.kind is JobKind.EXPLORE:
             items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]
             right = len(items) == chunk.hi
@@ -144,29 +165,79 @@ class VirtualWorker:
             self.bag = Bag(items, world.now)
             self._visit(self.life, work)
             return
-        for item, times in work.killers.items():
-            if times and lo <= item < hi:
-                work.killers[item] -= 1
-                seconds = work.seconds(lo, item + 1)
-                if seconds < inf:
-                    world.after(seconds, self._end, self.life, "killed by signal 11", True)
-                    return
-        seconds = work.seconds(lo, hi)
-        if seconds < inf:
-            world.after(seconds, self._done, self.life, work, base, seconds)
+        self._plan(work, base)
 
-    def _done(self, life: int, work: Work, base: int, seconds: float) -> None:
+    def _plan(self, work: Work, base: int) -> None:
+        """When and how the running chunk is going to end, as it is now."""
+        chunk, world = self.running, self.process.world
+        assert chunk is not None
+        self.plans += 1
+        first = base + chunk.lo
+        for item, times in work.killers.items():
+            if times and base + self.lo <= item < base + self.hi:
+                seconds = work.seconds(first, item + 1)
+                if seconds < inf:
+                    world.at(self.since + seconds, self._killed, self.life, self.plans, work, item)
+                    return
+        seconds = work.seconds(first, base + self.hi)
+        if seconds < inf:
+            ends = max(world.now, self.since + seconds)
+            world.at(ends, self._done, self.life, self.plans, work, base, seconds)
+
+    def _killed(self, life: int, plan: int, work: Work, item: int) -> None:
+        if life == self.life and plan == self.plans and self.running is not None:
+            work.killers[item] -= 1
+            self._end(life, "killed by signal 11", True)
+
+    def _done(self, life: int, plan: int, work: Work, base: int, seconds: float) -> None:
         chunk = self.running
-        if life != self.life or chunk is None:
+        if life != self.life or plan != self.plans or chunk is None:
             return
         self.running = None
-        process = self.process
-        process.items += chunk.hi - chunk.lo
-        process.busy_seconds += seconds
-        lo, hi = base + chunk.lo, base + chunk.hi
-        blob, failed = work.result(lo, hi), work.failures(lo, hi)
-        process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, seconds, failed))
+        took = seconds - self.told
+        self.process.busy_seconds += took
+        blob, failed = self._finish(work, base, self.hi)
+        self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi))
         self._read(life)
+
+    def _finish(self, work: Work, base: int, upto: int) -> tuple[bytes, int]:
+        """The result of what has not been answered for up to there."""
+        self.process.items += upto - self.lo
+        lo, hi = base + self.lo, base + upto
+        return work.result(lo, hi), work.failures(lo, hi)
+
+    def _answer(self, life: int, number: int, give: bool) -> None:
+        """What is finished of the running chunk, and what is not begun."""
+        chunk = self.running
+        if life != self.life or chunk is None or chunk.chunk != number:
+            return
+        world = self.process.world
+        work, base = world.work_behind(chunk.spec.job)
+        check = world.checkers
+        check.that(chunk.spec.kind is not JobKind.EXPLORE, "worker", "a bag cannot be divided")
+        check.that(not chunk.spec.vectorized, "worker", "was asked in the middle of a call")
+        finished, ends = self.lo, self.since + work.seconds(base + chunk.lo, base + self.lo)
+        while finished + 1 < self.hi:
+            ends += work.seconds(base + finished, base + finished + 1)
+            if ends > world.now:
+                break
+            finished += 1
+        kept = finished + 1 if give else self.hi
+        if chunk.spec.kind is JobKind.REDUCE:
+            finished = self.lo
+        if finished == self.lo and kept == self.hi:
+            return
+        blob, failed = b"", 0
+        seconds = world.now - self.since
+        took = seconds - self.told
+        if finished > self.lo:
+            blob, failed = self._finish(work, base, finished)
+        self.told = seconds
+        self.process.busy_seconds += took
+        self.lo, self.hi = finished, kept
+        self._plan(work, base)
+        process = self.process
+        process.hear(ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept))
 
     def _retract(self, life: int) -> None:
         if life == self.life:

@@ -264,6 +264,9 @@ class Process:
     def _retract(self, effect: fx.Retract) -> None:
         self.workers[effect.worker].retract(effect)
 
+    def _divide(self, effect: fx.Divide) -> None:
+        self.workers[effect.worker].divide(effect)
+
     def _share(self, effect: fx.Share) -> None:
         self.workers[effect.worker].share(effect)
 
@@ -301,6 +304,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Hangup: Process._hangup,
     fx.Probe: Process._probe,
     fx.Retract: Process._retract,
+    fx.Divide: Process._divide,
     fx.Share: Process._share,
     fx.StopWorker: Process._stop_worker,
     fx.ForgetJob: Process._ignore,

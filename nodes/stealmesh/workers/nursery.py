@@ -83,7 +83,7 @@ class Nursery:
         self,
         control: socket.socket,
         flags: mmap.mmap,
-        live: Callable[[socket.socket, socket.socket, memoryview], NoReturn],
+        live: Callable[[socket.socket, socket.socket, socket.socket, memoryview], NoReturn],
     ) -> None:
         self._control = control
         self._flags = flags
@@ -112,7 +112,7 @@ class Nursery:
 
     def _obey(self) -> None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 2)
+            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 3)
         except ConnectionError:
             raise NodeGone from None
         if not packet:
@@ -134,24 +134,28 @@ class Nursery:
 
     # ------------------------------------------------------------ birth
 
-    def _spawn(self, number: int, life: int, orders: int, stream: int) -> None:
+    def _spawn(self, number: int, life: int, orders: int, stream: int, questions: int) -> None:
         nursery = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no process or no memory to be had
             os.close(orders)
             os.close(stream)
+            os.close(questions)
             self._tell(Word.DIED, number, life, f"could not be forked: {error}")
             return
         if pid == 0:
-            self._be_worker(nursery, number, orders, stream)
+            self._be_worker(nursery, number, orders, stream, questions)
         _make_group(pid)
         os.close(orders)
         os.close(stream)
+        os.close(questions)
         self._children[pid] = Child(number, life, pid)
         self._tell(Word.BORN, number, life, pid)
 
-    def _be_worker(self, nursery: int, number: int, orders: int, stream: int) -> NoReturn:
+    def _be_worker(
+        self, nursery: int, number: int, orders: int, stream: int, questions: int
+    ) -> NoReturn:
         """In the child: nothing may ever return or raise from here into the nursery's frames."""
         try:
             _make_group(0)
@@ -167,7 +171,12 @@ class Nursery:
             self._wake_writer.close()
             octets = wire.WORDS_A_WORKER * 8
             line = memoryview(self._flags)[number * octets : (number + 1) * octets].cast("Q")
-            self._live(socket.socket(fileno=orders), socket.socket(fileno=stream), line)
+            self._live(
+                socket.socket(fileno=orders),
+                socket.socket(fileno=stream),
+                socket.socket(fileno=questions),
+                line,
+            )
         except BaseException:  # noqa: BLE001 - it ends here, whatever it is
             sys.excepthook(*sys.exc_info())
         finally:

@@ -38,10 +38,11 @@ from enum import Enum
 
 from stealmesh.workers import wire
 from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
-from stealmesh_engine.effects import RunChunk
+from stealmesh_engine.effects import Divide, RunChunk
 from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
+    ChunkPart,
     Event,
     Retracted,
     WorkerLost,
@@ -104,12 +105,13 @@ class Life:
     orders_back: socket.socket
     """The worker's own receiving end: whoever reads an order first has it."""
     stream: socket.socket
+    questions: socket.socket
     reader: FrameReader
     writer: FrameWriter
     pid: int = 0
     unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
-    outstanding: dict[int, None] = field(default_factory=dict)
-    """Chunks ordered and not yet answered, oldest first."""
+    outstanding: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Chunks ordered and not yet answered, oldest first, and what of each is not answered yet."""
     cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     """Key → octets, least recently used first: what the worker's cache will be."""
     cached_octets: int = 0
@@ -267,7 +269,7 @@ class WorkerPool:
             int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
             spec.retries, effect.lo, effect.hi, blocks,
         ]  # fmt: skip
-        life.outstanding[effect.chunk] = None
+        life.outstanding[effect.chunk] = (effect.lo, effect.hi)
         life.unsent.append((effect.chunk, passing.order(effect.chunk, record)))
         passing.trim()
         self._push(worker, life)
@@ -281,6 +283,14 @@ class WorkerPool:
             del worker.life.outstanding[chunk]
             self._push(worker, worker.life)
         return Retracted(worker_number, chunk)
+
+    def divide(self, effect: Divide) -> None:
+        """Ask the worker while it is busy. Should it not read so many questions, one is enough."""
+        life = self._workers[effect.worker].life
+        if life is not None and effect.chunk in life.outstanding:
+            # A dead worker has no answer, and its death is told elsewhere.
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                life.questions.send(wire.QUESTION.pack(effect.chunk, effect.give))
 
     def share(self, worker_number: int, wanted: bool) -> None:
         self._words[worker_number * wire.WORDS_A_WORKER + wire.SHARE] = int(wanted)
@@ -382,10 +392,20 @@ class WorkerPool:
     def _read_once(self, worker: Worker, life: Life) -> None:
         for kind, payload in life.reader.read():
             if kind == Kind.RESULT:
-                chunk, codec, failed, seconds = wire.RESULT_HEAD.unpack_from(payload)
+                chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
+                _narrow(life, chunk, upto, kept)
                 _settle(life, chunk)
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
-                self._events.append(ChunkDone(worker.number, chunk, codec, blob, seconds, failed))
+                self._events.append(
+                    ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
+                )
+            elif kind == Kind.PART:
+                chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
+                _narrow(life, chunk, upto, kept)
+                blob = bytes(payload[wire.RESULT_HEAD.size :])
+                self._events.append(
+                    ChunkPart(worker.number, chunk, codec, blob, seconds, failed, upto, kept)
+                )
             elif kind == Kind.STEP:
                 self._events.append(_bag_step(worker.number, life, payload))
             elif kind == Kind.READY:
@@ -415,9 +435,11 @@ class WorkerPool:
             return  # there is no nursery, and `broken` says why
         orders, orders_back = wire.packets()
         stream, stream_far = wire.streams()
-        orders.setblocking(False)
-        stream.setblocking(False)
-        life = Life(orders, orders_back, stream, FrameReader(stream), FrameWriter(stream))
+        questions, questions_far = wire.packets()
+        for sock in (orders, stream, questions):
+            sock.setblocking(False)
+        reader, writer = FrameReader(stream), FrameWriter(stream)
+        life = Life(orders, orders_back, stream, questions, reader, writer)
         worker.lives += 1
         worker.life = life
         worker.state = State.STARTING
@@ -430,7 +452,7 @@ class WorkerPool:
         self._epoll.register(stream, select.EPOLLIN)
         self._epoll.register(orders, 0)
         letter = wire.pack([Word.SPAWN, worker.number, worker.lives])
-        self._letters.append((letter, (orders_back, stream_far)))
+        self._letters.append((letter, (orders_back, stream_far, questions_far)))
         self._post()
         life.writer.put(Kind.SETUP, self._setup)
         self._push(worker, life)
@@ -454,8 +476,8 @@ class WorkerPool:
             except ConnectionError:
                 return  # its end of file says so too, and is handled in one place
             self._letters.popleft()
-            if sockets:
-                sockets[-1].close()  # the worker's end of the stream: only it may hold that
+            for sock in sockets[1:]:
+                sock.close()  # the worker's ends: only it may hold them, but for that of the orders
         self._epoll.modify(control, select.EPOLLIN)
 
     def _hear_nursery(self, now: float) -> None:
@@ -532,7 +554,7 @@ class WorkerPool:
         if life is None:
             return
         self._unregister(life)
-        for sock in (life.orders, life.orders_back, life.stream):
+        for sock in (life.orders, life.orders_back, life.stream, life.questions):
             sock.close()
 
     # ------------------------------------------------------------ the nursery
@@ -671,6 +693,14 @@ class _Passing:
 def _first(life: Life) -> int | None:
     """The oldest unanswered chunk: the one that runs, unless the worker is just between two."""
     return next(iter(life.outstanding), None)
+
+
+def _narrow(life: Life, chunk: int, upto: int, kept: int) -> None:
+    """Part of the chunk is answered, or given back."""
+    lo, hi = life.outstanding.get(chunk, (1, 0))
+    if not lo <= upto <= kept <= hi:
+        raise ValueError(f"an answer for {upto} and {kept} of chunk {chunk}, not of [{lo}, {hi})")
+    life.outstanding[chunk] = (upto, kept)
 
 
 def _settle(life: Life, chunk: int) -> None:

@@ -26,6 +26,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from stealmesh.workers import runner, wire
+from stealmesh.workers.division import Listener
 from stealmesh.workers.runner import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
 
@@ -36,15 +37,19 @@ answer to a result takes about 30 µs, and whoever has nothing by then will not 
 TEXT_OCTETS_MAX = 64 * 1024
 
 
-def live(orders: socket.socket, stream: socket.socket, line: memoryview) -> NoReturn:
+def live(
+    orders: socket.socket, stream: socket.socket, questions: socket.socket, line: memoryview
+) -> NoReturn:
     """From the fork to the end. `line` is this worker's part of the shared words."""
     orders.setblocking(True)
     stream.setblocking(True)
+    questions.setblocking(True)
     _tidy_standard_files()
-    _close_in_children(orders, stream)
+    listener = Listener(questions, partial(_flush_and_send, stream))
+    _close_in_children(listener, orders, stream, questions)
     mirror = Mirror(stream)
     try:
-        desk = _prepare(mirror.setup(), line)
+        desk = _prepare(mirror.setup(), line, listener)
     except wire.Ended:
         os._exit(0)
     except BaseException:  # noqa: BLE001 - an initializer may raise anything, SystemExit included
@@ -78,9 +83,10 @@ def _serve(
                 _check_still_me(pid)
                 _send(stream, Kind.STEP, wire.pack(_step_record(number, step)))
         else:
-            outcome = desk.work(chunk, mirror)
+            outcome = desk.work(number, chunk, mirror)
             _check_still_me(pid)
-            _send(stream, Kind.RESULT, _result_head(number, outcome), outcome.blob)
+            head = _result_head(number, chunk.lo + outcome.done, outcome)
+            _send(stream, Kind.RESULT, head, outcome.blob)
             del outcome
 
 
@@ -105,8 +111,13 @@ def _send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
         stream.sendall(piece)
 
 
-def _result_head(number: int, outcome: Outcome) -> bytes:
-    return wire.RESULT_HEAD.pack(number, outcome.codec, outcome.failed, outcome.seconds)
+def _flush_and_send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
+    _flush()
+    _send(stream, kind, *pieces)
+
+
+def _result_head(number: int, upto: int, outcome: Outcome) -> bytes:
+    return wire.RESULT_HEAD.pack(number, outcome.codec, outcome.failed, outcome.seconds, upto, upto)
 
 
 def _step_record(number: int, step: Step) -> list[object]:
@@ -198,19 +209,26 @@ class Desk:
 
     line: memoryview
     where: str
+    listener: Listener
     functions: dict[bytes, Any] = field(default_factory=dict)
     limits: dict[bytes, int] = field(default_factory=dict)
     """How many items of an explore bag to visit at once, as last learned, by function."""
     open: Open | None = None
 
-    def work(self, chunk: Chunk, mirror: Mirror) -> Outcome:
+    def work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
         try:
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
             items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             return runner.all_failed(chunk, error, self.where)
-        return runner.run(chunk, function, combine, items, partial(self._again, chunk, mirror))
+        again = partial(self._again, chunk, mirror)
+        if len(items) == 1:
+            return runner.run(chunk, function, combine, items, again)
+        in_parts = chunk.kind != wire.REDUCE
+        begins = partial(self.listener.begins, number, chunk.lo, in_parts)
+        watch = (begins, self.listener.ends)
+        return runner.run(chunk, function, combine, items, again, watch)
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
         try:
@@ -301,7 +319,7 @@ def load_patiently(blob: bytes) -> Any:
 # ---------------------------------------------------------------- before the first order
 
 
-def _prepare(setup: list[Any], line: memoryview) -> Desk:
+def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
     import_paths, memory_limit, initializer, node_name = setup
     sys.path[:0] = [path for path in import_paths if path not in sys.path]
     if memory_limit:
@@ -309,7 +327,7 @@ def _prepare(setup: list[Any], line: memoryview) -> Desk:
     if initializer:
         function, arguments = load_patiently(initializer)
         function(*arguments)
-    return Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})")
+    return Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})", listener)
 
 
 def limit_memory(octets: int) -> None:
@@ -327,11 +345,12 @@ def _tidy_standard_files() -> None:
             file.reconfigure(line_buffering=True)
 
 
-def _close_in_children(orders: socket.socket, stream: socket.socket) -> None:
+def _close_in_children(listener: Listener, *ends: socket.socket) -> None:
     """A process that a task forks must not keep our side of the conversation open."""
 
     def close() -> None:
-        orders.close()
-        stream.close()
+        listener.forget()
+        for end in ends:
+            end.close()
 
     os.register_at_fork(after_in_child=close)

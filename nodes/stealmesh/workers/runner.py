@@ -19,6 +19,7 @@ they travel without one beside them.
 from __future__ import annotations
 
 import functools
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from typing import Any, Protocol
 import cloudpickle
 
 from stealmesh.workers import wire
+from stealmesh.workers.division import Run, moved
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
@@ -36,6 +38,10 @@ from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
 EXCEPTION_OCTETS_MAX = 1024 * 1024
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
 """Fifty thousand items that fail alike need not tell the same story fifty thousand times."""
+
+FOLD_ITEMS = 1 << 14
+"""Results of a reduction that are folded together: what a divided one still has to do is bounded by it,
+and of cheap items so many are still in the processor's cache."""
 
 LIMIT_FIRST = 64
 LIMIT_MAX = 1 << 30
@@ -52,6 +58,10 @@ Again = Callable[[int, int], "list[Any] | range"]
 """Items [lo, hi) of the chunk once more, as they were sent."""
 
 Clock = Callable[[], float]
+
+Begins = Callable[[int, list[Any], list[Failure], float], Run]
+Ends = Callable[[Run], None]
+"""For whoever answers questions about the chunk while it runs (division.py)."""
 
 
 @dataclass(slots=True)
@@ -77,6 +87,8 @@ class Outcome:
     blob: bytes
     seconds: float
     failed: int = 0
+    done: int = 0
+    """It covers the chunk's items up to this one, counted from its first."""
 
 
 @dataclass(slots=True)
@@ -96,34 +108,102 @@ class Step:
 
 
 def run(
-    chunk: Chunk, function: Any, combine: Any, items: list[Any] | range, again: Again
+    chunk: Chunk,
+    function: Any,
+    combine: Any,
+    items: list[Any] | range,
+    again: Again,
+    watch: tuple[Begins, Ends] | None = None,
 ) -> Outcome:
-    """All items of the chunk, in order."""
-    failures = Failures()
+    """All items of the chunk, in order; of one that is divided meanwhile, those that stay here.
+
+    What takes its items one by one can be divided, what takes them at once cannot.
+    """
+    failures, count = Failures(), len(items)
     begun = perf_counter()
     if chunk.vectorized:
-        results = _at_once(chunk, function, items, again, failures)
-    else:
-        results = _one_by_one(chunk, function, items, again, failures)
-    if chunk.kind == wire.REDUCE and not failures.records:
-        results = _fold(combine, results, failures)
-    seconds = perf_counter() - begun
-    if chunk.kind == wire.REDUCE:
-        return _send_partial(results, failures, seconds)
-    return _send_results(results, failures, seconds)
+        return _told(
+            chunk, _at_once(chunk, function, items, again, failures), failures, begun, count
+        )
+    results: list[Any] = []
+    if watch is None or count == 1:
+        _one_by_one(chunk, function, iter(items), results, again, failures)
+        if chunk.kind == wire.REDUCE and not failures.records:
+            results = _fold(combine, results, failures)
+        return _told(chunk, results, failures, begun, count)
+    begins, ends = watch
+    going = begins(count, results, failures.records, begun)
+    if chunk.kind != wire.REDUCE:
+        source = iter(items)
+        if going.goes_on(source):
+            _one_by_one(chunk, function, source, results, again, failures)
+        ends(going)
+        done = len(results)
+        if going.told:
+            results, failures = results[going.told :], failures.behind(going.told)
+        return _told(chunk, results, failures, going.since, done)
+    partial = _fold_on(chunk, function, combine, items, results, again, failures, going)
+    ends(going)
+    # One that has failed counts whole, and ends where the part that was given back starts.
+    done = going.kept if failures.records else len(results)
+    return _told(chunk, partial, failures, going.since, done)
+
+
+def _fold_on(
+    chunk: Chunk,
+    function: Any,
+    combine: Any,
+    items: list[Any] | range,
+    results: list[Any],
+    again: Again,
+    failures: Failures,
+    going: Run,
+) -> list[Any]:
+    """The partial, in a list. Folded on the way, so that whoever is divided ends soon, and that what
+    is folded already can go. The list of results stays as long as it is: it counts them."""
+    partial: list[Any] = []
+    for first in range(0, len(items), FOLD_ITEMS):
+        source = iter(items[first : first + FOLD_ITEMS])
+        if not going.goes_on(source):
+            break
+        _one_by_one(chunk, function, source, results, again, failures)
+        fresh = results[first:]
+        if failures.records or not fresh:
+            break
+        results[first:] = [None] * len(fresh)
+        partial = _fold(combine, partial + fresh, failures)
+        if failures.records:
+            break
+    return partial
+
+
+def _told(
+    chunk: Chunk, results: Sequence[Any], failures: Failures, since: float, done: int
+) -> Outcome:
+    """What there is to say, up to the item `done`, that has not been said. It may be nothing."""
+    seconds = perf_counter() - since
+    if len(results) == 0 and not failures.records:
+        return Outcome(values.PLAIN, b"", seconds, done=done)
+    send = _send_partial if chunk.kind == wire.REDUCE else _send_results
+    outcome = send(results, failures, seconds)
+    outcome.done = done
+    return outcome
 
 
 def _one_by_one(
-    chunk: Chunk, function: Any, items: list[Any] | range, again: Again, failures: Failures
-) -> list[Any]:
+    chunk: Chunk,
+    function: Any,
+    source: Iterator[Any],
+    results: list[Any],
+    again: Again,
+    failures: Failures,
+) -> None:
     """Results in the order of the items; None stands where one failed."""
     go = _call_each if chunk.kind == wire.SUBMIT else _apply_each
-    results: list[Any] = []
-    source = iter(items)
     while True:
         error = go(function, source, results)
         if error is None:
-            return results
+            return
         offset = len(results)
         attempts = [_headline(error)]
         while error is not None and len(attempts) <= chunk.retries:
@@ -133,7 +213,7 @@ def _one_by_one(
         if error is not None:
             failures.add(offset, error, attempts)
             if chunk.kind == wire.REDUCE:
-                return results  # one missing item makes the partial worthless
+                return  # one missing item makes the partial worthless
             results.append(None)
 
 
@@ -474,6 +554,13 @@ class Failures:
         told = list(attempts or [headline])
         self.records.append(Failure(offset, kind, blob, headline, story, told))
 
+    def behind(self, told: int) -> Failures:
+        """Those of the items that have not been told of, counted from the first of these."""
+        rest = Failures()
+        rest.records = moved(self.records, told, sys.maxsize)
+        rest._room = self._room
+        return rest
+
     def _pickled(self, error: BaseException) -> bytes:
         """A whole chunk may fail with one and the same exception: pickle it once."""
         if self._last is None or self._last[0] is not error:
@@ -518,7 +605,9 @@ def all_failed(chunk: Chunk, error: BaseException, where: str) -> Outcome:
     told = _unloadable(error, where)
     for offset in range(count):
         failures.add(offset, told, kind=UNLOADABLE)
-    return _send_failures((), failures, 0.0)
+    outcome = _send_failures((), failures, 0.0)
+    outcome.done = chunk.hi - chunk.lo
+    return outcome
 
 
 def _unloadable(error: BaseException, where: str) -> BaseException:

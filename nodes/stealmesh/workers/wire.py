@@ -3,12 +3,13 @@
 Three conversations, all on one machine and between processes that trust each other's framing
 but not each other's life::
 
-    node    → nursery   packets    SPAWN number life [2 descriptors] / KILL number life
+    node    → nursery   packets    SPAWN number life [3 descriptors] / KILL number life
     nursery → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free
+    node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
-    worker  → node      stream     READY / UNFIT, then RESULT / STEP
+    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP
 
 Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
 the node, who keeps the receiving end too, can read it itself. So either the worker has an order
@@ -48,6 +49,7 @@ class Kind(IntEnum):
     UNFIT = 17
     RESULT = 18
     STEP = 19
+    PART = 20
 
 
 class Word(IntEnum):
@@ -65,8 +67,15 @@ SUBMIT, MAP, REDUCE, EXPLORE = range(4)
 
 HEAD = struct.Struct("<IB")
 """Of a frame: octets of payload, kind."""
-RESULT_HEAD = struct.Struct("<QBid")
-"""Of a RESULT: chunk, codec, failed, seconds; the blob follows."""
+RESULT_HEAD = struct.Struct("<QBidQQ")
+"""Of a RESULT and of a PART: chunk, codec, failed, seconds, upto, kept; the blob follows.
+
+The blob covers the chunk's items from where the PART before it ended to `upto`. What is left from
+`kept` on has not been begun, and will not be: it is the node's again. A RESULT is the last word on
+its chunk, so its `kept` is its `upto`; behind a PART the worker goes on, and keeps one item at least.
+"""
+QUESTION = struct.Struct("<Q?")
+"""Of a question: chunk; is what has not been begun to be given back?"""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 

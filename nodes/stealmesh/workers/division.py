@@ -1,0 +1,199 @@
+"""What a worker answers while it is busy: how far its chunk is, and what it gives back of it.
+
+A chunk is cut by what items have cost so far, and may turn out dear: then its node asks. The loop
+over the items cannot look up for that. Between two cheap items a look at one shared word takes a
+third of their time, and inside a dear one there is no loop to look. So a second thread listens,
+asleep in the kernel until there is a question, and answers it beside the task that runs.
+
+What it gives back was never begun and never will be. Both threads share the iterator that the loop
+takes its items from. The listener first empties that iterator, in one C call, and only then counts
+the results: with k of them the loop is at item k, or about to end without it, so k stays here.
+An item behind k was not begun before the count, or there would be more than k results; and none is
+begun after it, because the iterator is empty. (A loop that takes its items in several goes shows the
+next iterator before it asks whether it may go on; the listener forbids that before it looks at the
+iterator. So either the loop stops, or the listener empties what it goes on with.) The loop's own last
+word says how far it came, so that even an item that was kept and not begun is with somebody.
+
+What has been told is told once: the listener speaks only while it holds the lock and the loop has not
+ended, and the loop ends under the same lock. User values are packed outside of it, so that a task
+and the packing of its neighbours' results never wait for each other.
+
+It refuses to know why the node asks, and runs no task. Partials of a reduction need the user's
+`combine`, so they are left to the loop: of a reduction only what is not begun is told.
+
+Whose idea: the order "first lower the end, then look" is Dijkstra's; the private end of a deque that
+a thief may lower comes from the THE protocol of Cilk-5 (Frigo, Leiserson, Randall).
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+from msgspec.structs import replace
+
+from stealmesh.workers import wire
+from stealmesh_protocol import limits, values
+from stealmesh_protocol.values import Failure
+
+
+@dataclass(slots=True)
+class Run:
+    """A chunk on its way through the loop."""
+
+    number: int
+    first: int
+    """The job's index of its first item; all other positions count from there."""
+    in_parts: bool
+    """Results may travel before the end of the chunk."""
+    results: list[Any]
+    failed: list[Failure]
+    """Complete for all items that have a result."""
+    since: float
+    """What has been told of ends here."""
+    kept: int
+    """Items from here on were given back."""
+    told: int = 0
+    """Items before this one have been reported."""
+    source: Iterator[Any] = field(default_factory=lambda: iter(()))
+    closed: bool = False
+    over: bool = False
+
+    def goes_on(self, source: Iterator[Any]) -> bool:
+        """The loop is about to take items from here: may it?"""
+        self.source = source
+        return not self.closed
+
+    def give_back(self) -> int:
+        """Begin no other item than the one that may be running; returns where the rest starts."""
+        if len(self.results) + 1 >= self.kept:
+            return self.kept  # there is no rest
+        self.closed = True
+        if not _emptied(self.source):
+            return self.kept  # nobody could say that it was not begun
+        return min(len(self.results) + 1, self.kept)
+
+
+def _emptied(source: Iterator[Any]) -> bool:
+    """Lists and ranges, whose iterators are told where to go on as they are when they are unpickled."""
+    try:
+        source.__setstate__(sys.maxsize)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, OverflowError):
+        return False
+    return True
+
+
+class Listener:
+    """Answers the node's questions about the chunk that runs."""
+
+    def __init__(self, questions: socket.socket, send: Callable[..., None]) -> None:
+        self._questions = questions
+        self._send = send
+        self._lock = _thread.allocate_lock()
+        self._run: Run | None = None
+        self._listens = False
+
+    # ------------------------------------------------------------ the loop's thread
+
+    def begins(
+        self,
+        number: int,
+        first: int,
+        in_parts: bool,
+        count: int,
+        results: list[Any],
+        failed: list[Failure],
+        now: float,
+    ) -> Run:
+        run = Run(number, first, in_parts, results, failed, now, count)
+        if not self._listens:
+            self._start()
+        self._run = run
+        return run
+
+    def ends(self, run: Run) -> None:
+        """From here on only the loop speaks of this chunk."""
+        with self._lock:
+            run.over = True
+            self._run = None
+
+    def forget(self) -> None:
+        """In a forked child: the listener is not here, and may have held the lock."""
+        self._lock = _thread.allocate_lock()
+        self._run = None
+        self._listens = True
+
+    def _start(self) -> None:
+        """A worker that only ever has single items needs none. Signals are for the loop's thread."""
+        self._listens = True
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            _thread.start_new_thread(self._listen, ())
+        except RuntimeError:
+            pass  # no thread is to be had here: chunks are not divided, that is all
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    # ------------------------------------------------------------ the listening thread
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                packet = self._questions.recv(64)
+            except OSError:
+                return
+            if len(packet) != wire.QUESTION.size:
+                return  # the node is gone
+            number, give = wire.QUESTION.unpack(packet)
+            run = self._run
+            if run is not None and run.number == number:
+                try:
+                    self._answer(run, give=give)
+                except OSError:
+                    return
+
+    def _answer(self, run: Run, *, give: bool) -> None:
+        kept = run.give_back() if give else run.kept
+        part = _packed(run) if run.in_parts else None
+        upto, codec, blob, failed = part or (run.told, values.PLAIN, b"", 0)
+        if upto == run.told and kept == run.kept:
+            return  # nothing new
+        with self._lock:
+            if run.over:
+                return  # the loop says it all
+            now = perf_counter()
+            seconds, run.since = now - run.since, now
+            head = wire.RESULT_HEAD.pack(
+                run.number, codec, failed, seconds, run.first + upto, run.first + kept
+            )
+            run.told, run.kept = upto, kept
+            self._send(wire.Kind.PART, head, blob)
+
+
+def _packed(run: Run) -> tuple[int, int, bytes, int] | None:
+    """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or nothing
+    that is easily packed; then the loop will sort it out at the chunk's end."""
+    lo, hi = run.told, len(run.results)
+    if lo == hi:
+        return None
+    results = run.results[lo:hi]
+    failed = moved(run.failed, lo, hi)
+    try:
+        if failed:
+            codec, blob = values.pack_outcomes(results, failed)
+        else:
+            codec, blob = values.pack_list(results)
+    except BaseException:  # noqa: BLE001 - packing runs the user's code, beside a task that may change the value
+        return None
+    return None if len(blob) > limits.BLOB_OCTETS_MAX else (hi, codec, blob, len(failed))
+
+
+def moved(failed: list[Failure], lo: int, hi: int) -> list[Failure]:
+    """The failures of the items [lo, hi), counted from `lo`."""
+    return [replace(each, offset=each.offset - lo) for each in failed if lo <= each.offset < hi]
