@@ -7,7 +7,7 @@ import json
 import pytest
 
 from stealmesh_bench import scale, seeds
-from stealmesh_engine.channel import Channel
+from stealmesh_engine.channel import Channel, Hearing
 
 
 def test_worlds_without_a_breach(capsys: pytest.CaptureFixture[str]) -> None:
@@ -18,7 +18,7 @@ def test_worlds_without_a_breach(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_breach_is_told_with_the_command_that_repeats_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Channel, "accept", lambda self, seq, octets: False)
+    monkeypatch.setattr(Channel, "hear", lambda self, seq, octets: Hearing.REPEAT)
     assert seeds.main(["--worlds", "1", "--seed", "2"]) == 1
     assert "python -m stealmesh_bench.seeds --one 2" in capsys.readouterr().out
     assert seeds.main(["--one", "2"]) == 1

@@ -14,7 +14,7 @@ from stealmesh.virtual.checkers import Breach
 from stealmesh.virtual.random_worlds import Outcome, run
 from stealmesh.virtual.workers import VirtualWorker
 from stealmesh_engine.bags import IndexedBags
-from stealmesh_engine.channel import Channel
+from stealmesh_engine.channel import Channel, Hearing
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.detector import Detector, Findings
 from stealmesh_engine.events import ChunkPart
@@ -182,12 +182,12 @@ def nothing_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def repeats_are_acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def accept(self: Channel, seq: int, octets: int) -> bool:
+    def hear(self: Channel, seq: int, octets: int) -> Hearing:
         self.heard = max(self.heard, seq)
         self.owed += 1
-        return True
+        return Hearing.NEW
 
-    monkeypatch.setattr(Channel, "accept", accept)
+    monkeypatch.setattr(Channel, "hear", hear)
 
 
 def nobody_refutes(monkeypatch: pytest.MonkeyPatch) -> None:
