@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+FORKS_ARE_MEANT = "-Wignore:This process:DeprecationWarning"
+"""Python 3.12 and later warn of a fork in a program with threads."""
 PATIENCE_SECONDS = 90.0
 """Only ever reached by a defect."""
 
