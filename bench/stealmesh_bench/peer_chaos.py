@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stealmesh_bench.chaos_peers import MARK, MEETING_SECONDS_MAX, NEEDS, PEERS, marked
+from stealmesh_bench.paths import python_path
 from stealmesh_bench.peer_chaos_run import AFTER_SECONDS_MAX, FAULTS
 from stealmesh_bench.peers import STEALMESH
 from stealmesh_bench.stand import BenchError
@@ -81,7 +82,7 @@ def measure(
         with (directory / "caller.log").open("wb") as log:
             caller = subprocess.Popen(
                 [*argv, peer, fault, name, json.dumps(plan)],
-                env=os.environ | {MARK: name},
+                env=os.environ | {MARK: name, "PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

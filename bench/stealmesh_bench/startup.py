@@ -17,6 +17,7 @@ from statistics import median
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, alternate, pick, rows
+from stealmesh_bench.paths import python_path
 from stealmesh_bench.peers import POOL, PPE, STEALMESH
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError
@@ -77,7 +78,8 @@ def first_result_seconds(peer: str, environment: Environment) -> float:
 
 def measure(plan: Plan) -> list[Row]:
     with tempfile.TemporaryDirectory() as directory:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": directory}
+        ours = {"PYTHONPATH": python_path(), "PYTHONPYCACHEPREFIX": directory}
+        environment = {**os.environ, **ours}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         return [*_imports(plan, environment), *_first_results(plan, environment)]
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stealmesh_engine.config import Config
     from stealmesh_protocol.errors import (
         CannotShip,
+        CannotStart,
         JobLost,
         JoinRefused,
         LocalProtocolError,
@@ -45,6 +46,7 @@ _HOMES = {
     **dict.fromkeys(
         (
             "CannotShip",
+            "CannotStart",
             "JobLost",
             "JobRefused",
             "JoinRefused",
@@ -64,6 +66,7 @@ _HOMES = {
 
 __all__ = [
     "CannotShip",
+    "CannotStart",
     "Config",
     "Future",
     "Job",

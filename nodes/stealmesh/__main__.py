@@ -1,7 +1,6 @@
 """`python -m stealmesh` is the command `stealmesh`; from a bare clone it finds its neighbours itself."""
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -9,8 +8,6 @@ if importlib.util.find_spec("stealmesh_protocol") is None:
     CLONE = Path(__file__).resolve().parents[2]
     ROOMS = [str(CLONE / room) for room in ("protocol", "engine", "nodes", "bench")]
     sys.path[:0] = ROOMS
-    # Worker processes start with an interpreter of their own and must find the same code.
-    os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.getenv("PYTHONPATH")])])
 
 from stealmesh.cli import main
 

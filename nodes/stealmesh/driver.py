@@ -171,6 +171,14 @@ class Driver:
         self._stopped = True
         self.wake()
 
+    def disown(self) -> None:
+        """In a forked child: let go of our descriptors, which are copies, and wake nobody. The sets
+        that they stand for are the parent's: nothing is taken out of them."""
+        if not self._ended:  # else it is closed already, and its number may be somebody else's
+            os.close(self._wake_fd)
+        self._ended = self._stopped = self._awake = True
+        self._epoll.close()
+
     # ------------------------------------------------------------ the loop
 
     def run(self) -> None:

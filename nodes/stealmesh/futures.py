@@ -93,6 +93,10 @@ class Future(StandardFuture[T]):
             if self._state == PENDING:
                 self._state = RUNNING
 
+    def call_nobody(self) -> None:
+        """In a forked child: those who wait for it are in the parent, which calls them itself."""
+        self._done_callbacks.clear()
+
 
 Outcome = tuple[Future[Any], Any, BaseException | None]
 

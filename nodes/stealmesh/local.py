@@ -2,24 +2,27 @@
 
 Starts `nodes` processes, each with its own worker processes, and starts a new one in place of
 one that dies, so that a program on its own machine never runs out of mesh. The nodes hold
-the other end of a socket: when the program ends, however it ends, they end.
+the other end of a socket, and know this process: when it ends, however it ends, they end.
+
+A forked child of the program has no nodes: `disown` lets go of them there, and touches none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from stealmesh import interpreter
 from stealmesh.node import NodeOptions
-from stealmesh_protocol.errors import MeshError
+from stealmesh_protocol.errors import CannotStart, MeshError
 
 START_SECONDS_MAX = 30.0
 QUICK_DEATH_SECONDS = 1.0
@@ -54,24 +57,27 @@ class LocalMesh:
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._nodes: list[LocalNode | None] = [None] * count
-        started = [self._launch(number) for number in range(count)]
-        try:
-            for number, node in enumerate(started):
-                self._nodes[number] = self._ready(node, time.monotonic() + START_SECONDS_MAX)
-        except BaseException:
-            for node in started:
-                node.process.kill()
-                node.process.wait()
-                node.wire.close()
-            raise
+        self._start_path = interpreter.start_path(options.import_paths)
         self._keepers = [
             threading.Thread(
                 target=self._keep, args=(number,), name=f"stealmesh-keep-{number}", daemon=True
             )
             for number in range(count)
         ]
-        for keeper in self._keepers:
-            keeper.start()
+        started: list[LocalNode] = []
+        try:
+            started.extend(self._launch(number) for number in range(count))
+            for number, node in enumerate(started):
+                self._nodes[number] = self._ready(node, time.monotonic() + START_SECONDS_MAX)
+            for keeper in self._keepers:
+                keeper.start()
+        except BaseException:
+            self._closing.set()
+            for node in started:
+                node.process.kill()
+                node.process.wait()
+                node.wire.close()
+            raise
 
     def endpoints(self) -> list[list[str]]:
         """Where each living node listens."""
@@ -86,7 +92,7 @@ class LocalMesh:
         with self._lock:
             nodes = [node for node in self._nodes if node is not None]
             for node in nodes:
-                node.wire.close()
+                _hang_up(node.wire)
         deadline = time.monotonic() + STOP_SECONDS
         for node in nodes:
             try:
@@ -97,26 +103,47 @@ class LocalMesh:
         for keeper in self._keepers:
             keeper.join()
 
+    def disown(self) -> None:
+        """In a forked child: let go of nodes that are the parent's. They notice nothing."""
+        self._closing.set()
+        for node in self._nodes:
+            if node is not None:
+                node.wire.close()
+                node.process.returncode = 0  # not our child: never polled, waited for or killed
+        self._nodes = []
+
     # ------------------------------------------------------------ inside
 
     def _launch(self, number: int) -> LocalNode:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "stealmesh.node", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C in the terminal is the program's to handle
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(_package_paths())},
-            )
+        try:
+            ours, theirs = socket.socketpair()
+            with interpreter.above_standard_files(theirs) as theirs:
+                process = self._start(ours, theirs.fileno())
+        except OSError as error:
+            raise interpreter.cannot_start("a local node", error) from None
         told = dataclasses.asdict(self._options)
         told.pop("parent_fd")
+        told["parent_pid"] = os.getpid()
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
         told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
         for name in ("key", "initializer"):
             told[name] = None if told[name] is None else told[name].hex()
-        ours.sendall((json.dumps(told) + "\n").encode())
+        # A node that has died already is found out by its missing answer.
+        with contextlib.suppress(ConnectionError):
+            ours.sendall((json.dumps(told) + "\n").encode())
         return LocalNode(process, ours, time.monotonic(), [])
+
+    def _start(self, ours: socket.socket, theirs: int) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                interpreter.command(self._start_path, "stealmesh.node:main", theirs),
+                pass_fds=[theirs],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in the terminal is the program's to handle
+            )
+        except BaseException:
+            ours.close()
+            raise
 
     def _ready(self, node: LocalNode, deadline: float) -> LocalNode:
         """Wait for the node's one line."""
@@ -133,11 +160,15 @@ class LocalMesh:
         if not line.endswith(b"\n"):
             node.process.kill()
             status = node.process.wait()
-            raise MeshError(
+            raise CannotStart(
                 f"a local node did not start (exit status {status}); its own words are above"
             )
+        told = json.loads(line)
+        if "broken" in told:
+            node.process.wait()
+            raise CannotStart(told["broken"])
         node.wire.settimeout(None)
-        node.endpoints = json.loads(line)["endpoints"]
+        node.endpoints = told["endpoints"]
         return node
 
     def _keep(self, number: int) -> None:
@@ -181,15 +212,8 @@ def _last_words(wire: socket.socket) -> str:
         return ""
 
 
-def _package_paths() -> list[str]:
-    """Where the running program found our packages: a node must find the same ones."""
-    import stealmesh
-    import stealmesh_engine
-    import stealmesh_protocol
-
-    roots = [
-        os.path.dirname(os.path.dirname(os.path.abspath(module.__file__ or "")))
-        for module in (stealmesh, stealmesh_engine, stealmesh_protocol)
-    ]
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return list(dict.fromkeys([*roots, *filter(None, inherited)]))
+def _hang_up(wire: socket.socket) -> None:
+    """Closing our descriptor is not enough: a child that the program forked may hold another one."""
+    with contextlib.suppress(OSError):  # the node has hung up first
+        wire.shutdown(socket.SHUT_RDWR)
+    wire.close()

@@ -7,24 +7,19 @@ the engine (where it runs).
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import os
-import select
-import shutil
-import sys
-import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, SupportsIndex, TypeVar
 
 import cloudpickle
 
-from stealmesh.driver import Driver
 from stealmesh.entrance import (
     UNSAID,
     Address,
@@ -36,35 +31,30 @@ from stealmesh.entrance import (
 )
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.futures import Future
-from stealmesh.identity import new_member, new_rng, runtime, submitter, wall_offset
-from stealmesh.local import LocalMesh
+from stealmesh.interpreter import program_path
+from stealmesh.lifetime import JOIN_SECONDS_MAX, Life
 from stealmesh.node import NodeOptions
 from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
 from stealmesh.program.job_ids import job_named
 from stealmesh.program.launching import launch, value_later
-from stealmesh.program.link import ProgramLink
 from stealmesh.program.maps import MapJob, MapResults
 from stealmesh.program.outcomes import pack_tagged
 from stealmesh.program.submits import SubmitStream
 from stealmesh.security import MeshKey
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
-from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
-from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
+from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from, merge_status
-from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
+from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.ids import Digest
-from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
+from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 T = TypeVar("T")
 
 CHUNK_ITEMS_MAX = 1 << 40
 """More than anybody has: all of them, for who says so."""
-JOIN_SECONDS_MAX = 15.0
-LEAVE_SECONDS_MAX = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,31 +215,36 @@ class Mesh(Executor):
         self._submit_lock = threading.Lock()
         self._default = Options()
         self._shutdown = False
-        self._closed = threading.Event()
-        self._directory: str | None = None
-        self._local: LocalMesh | None = None
         self._key_path = ""
+        self._disowned: MeshClosed | None = None
         if address is None:
             self._key = MeshKey.generate()
             if key is not None:
                 self._key, self._key_path = the_key(key)
             per_node = max(1, (os.cpu_count() or 1) // nodes) if workers is None else workers
             self._max_workers = per_node * nodes
-            seeds = self._start_local(nodes, per_node, initializer, initargs)
+            seeds = []
         else:
             if initializer is not None:
                 raise ValueError("initializer: only a local mesh starts workers of its own")
             way = entrance(address, key)
             seeds, self._key, self._key_path = way.addresses, way.key, way.key_path
             self._max_workers = (os.cpu_count() or 1) if workers is None else workers
+        self._life = Life(self, self._key, self.config)
+        self._link = self._life.link
+        # These hold no mesh: what was submitted outlives it.
+        all_submitted = (self._streams.values(), self._maps, self._folds)
+        self._life.accepted = partial(self._link.wait_for_all, *all_submitted)
         try:
-            self._connect(seeds)
+            if address is None:
+                seeds = self._start_local(nodes, per_node, initializer, initargs)
+            self._local = self._life.local
+            self._driver, self._thread = self._life.join(seeds)
             if address is None and nodes > 1:
                 self._await_nodes(nodes)
         except BaseException:
-            self._close(MeshClosed("the mesh could not be joined"))
+            self._life.close(MeshClosed("the mesh could not be joined"))
             raise
-        _open_meshes.add(self)
 
     # ------------------------------------------------------------ work
 
@@ -411,10 +406,8 @@ class Mesh(Executor):
         was joined by a token, goes with this object."""
         if self._key_path:
             return self._key_path
-        if self._directory is None:
-            self._directory = tempfile.mkdtemp(prefix="stealmesh-key-")
-            self._key.save(os.path.join(self._directory, "mesh.key"))
-        return os.path.join(self._directory, "mesh.key")
+        self._must_be_ours()
+        return self._life.key_file()
 
     def status(self) -> dict[str, Any]:
         """A plain-data snapshot: nodes, jobs and counters (the same as `stealmesh status --json`)."""
@@ -428,15 +421,14 @@ class Mesh(Executor):
         finish in the background; `cancel_futures` cancels what has not started. Idempotent."""
         with self._submit_lock:
             first, self._shutdown = not self._shutdown, True
+        life = self._life
         if cancel_futures:
             for stream in list(self._streams.values()):
                 stream.cancel_pending()
         if wait:
-            if first:
-                self._finish()
-            self._closed.wait()
+            life.finish()
         elif first:
-            threading.Thread(target=self._finish, name="stealmesh-finish").start()
+            life.finish_later()
 
     def __enter__(self) -> Mesh:
         return self
@@ -475,8 +467,7 @@ class Mesh(Executor):
         ):
             return last[2].submit(args, kwargs)
         with self._submit_lock:
-            if self._shutdown:
-                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._must_be_open()
             if not callable(fn):
                 raise TypeError(f"{fn!r} is not callable")
             if options.durable:
@@ -550,7 +541,9 @@ class Mesh(Executor):
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
-        return MapResults.over(job.chunks())
+        results: MapResults[T] = MapResults.over(job.chunks())
+        results.mesh = self
+        return results
 
     def _map_reduce(
         self,
@@ -654,8 +647,13 @@ class Mesh(Executor):
         )
 
     def _must_be_open(self) -> None:
+        self._must_be_ours()
         if self._shutdown:
             raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def _must_be_ours(self) -> None:
+        if self._disowned is not None:
+            raise self._disowned
 
     # ------------------------------------------------------------ inside: life
 
@@ -669,50 +667,13 @@ class Mesh(Executor):
         options = NodeOptions(
             workers=workers,
             key=self._key.secret,
-            import_paths=[os.path.abspath(path) for path in sys.path],
+            import_paths=program_path(),
             config=self.config,
             initializer=None
             if initializer is None
             else cloudpickle.dumps((initializer, initargs), protocol=5),
         )
-        self._local = LocalMesh(
-            nodes,
-            options,
-            self._new_local_node,
-            self._local_broken,
-            respawn=self._replace_dead_nodes,
-        )
-        return [endpoints[0] for endpoints in self._local.endpoints()]
-
-    def _new_local_node(self, endpoints: list[str]) -> None:
-        self._driver.post(Join(endpoints[:1]))
-
-    def _local_broken(self, reason: str) -> None:
-        self._link.close(MeshClosed(reason))
-
-    def _connect(self, seeds: list[str]) -> None:
-        epoll = select.epoll()
-        self._transport = Transport(self._key, epoll=epoll)
-        member = new_member(Role.CLIENT, f"client-{os.getpid()}", [], 0)
-        core = NodeCore(
-            member,
-            config=self.config,
-            rng=new_rng(),
-            mesh=self._key.mesh_id(),
-            runtime=runtime(),
-            wall_offset=wall_offset(),
-            submitter=submitter(),
-        )
-        self._link = ProgramLink(member.id)
-        self._driver = Driver(core, self._transport, epoll, self._link)
-        self._link.wake, self._link.act = self._driver.wake, self._driver.act
-        self._thread = threading.Thread(target=self._drive, name="stealmesh", daemon=True)
-        self._thread.start()
-        self._driver.post(Join(seeds))
-        try:
-            self._link.joined.result(timeout=JOIN_SECONDS_MAX)
-        except TimeoutError:
-            raise JoinRefused("no-answer", f"no answer from {', '.join(seeds)}") from None
+        return self._life.start_nodes(nodes, options, respawn=self._replace_dead_nodes)
 
     def _await_nodes(self, count: int) -> None:
         """A local mesh is complete when it is handed to the program (or as good as it gets)."""
@@ -722,44 +683,20 @@ class Mesh(Executor):
                 return
             time.sleep(0.002)
 
-    def _drive(self) -> None:
-        try:
-            self._driver.run()
-        except MeshClosed as error:
-            self._link.close(error)
-        except BaseException as error:
-            self._link.close(MeshClosed(f"the mesh's own thread failed: {error!r}"))
-            raise
-        finally:
-            self._transport.close()
-
-    def _finish(self) -> None:
-        """Let everything that was accepted end, then go."""
-        self._link.wait_for_all(self._streams.values(), self._maps, self._folds)
-        self._close(MeshClosed("this mesh has been shut down"))
-
     def _abandon(self) -> None:
         """Drop everything that is pending."""
         self._shutdown = True
-        self._close(MeshClosed("this mesh was left in a hurry"))
+        self._life.close(MeshClosed("this mesh was left in a hurry"))
 
-    def _close(self, error: MeshClosed) -> None:
-        if self._closed.is_set():
-            return
-        try:
-            if getattr(self, "_driver", None) is not None:
-                self._driver.post(Drain())
-                self._link.left.wait(LEAVE_SECONDS_MAX)
-                self._driver.stop()
-                self._thread.join()
-                self._link.close(error)
-        finally:
-            if self._local is not None:
-                self._local.close()
-            if self._directory is not None:
-                shutil.rmtree(self._directory, ignore_errors=True)
-            self._closed.set()
-            _open_meshes.discard(self)
+    def end_with_program(self) -> None:
+        """The program ends, and has not shut us down (see lifetime.py)."""
+        self.shutdown(wait=True)
+
+    def disown(self, error: MeshClosed) -> None:
+        """This process was forked from the program that the mesh belongs to (see lifetime.py)."""
+        self._submit_lock = threading.Lock()
+        self._shutdown = True
+        self._disowned = error
 
 
 def _bar(options: Options, fn: Callable[..., Any]) -> Any:
@@ -768,17 +705,3 @@ def _bar(options: Options, fn: Callable[..., Any]) -> Any:
     from stealmesh.progress import Bar
 
     return Bar(options.name or name_of(fn))
-
-
-_open_meshes: weakref.WeakSet[Mesh] = weakref.WeakSet()
-
-
-@atexit.register
-def _close_all() -> None:
-    """A program that ends without shutting down: finish what is pending, as the standard library
-    does, unless it ends by Ctrl-C."""
-    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
-    for mesh in list(_open_meshes):
-        if interrupted:
-            mesh._abandon()
-        mesh.shutdown(wait=True)

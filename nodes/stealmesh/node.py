@@ -5,7 +5,7 @@ and boots while this process is still importing them.
 
 First SIGTERM or SIGINT: drain (hand queued work back, finish what runs, say goodbye, exit
 status 0). Second: at once. A node started by a program for itself (`parent_fd`) also ends
-when that program does, however it ends: its pipe closes.
+when that program does, however it ends (see parent.py).
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,12 +24,15 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from stealmesh import parent
+from stealmesh.hideout import hideout
+from stealmesh.interpreter import cannot_start, fill_standard_files, fresh_signals, hash_seed
 from stealmesh.refusals import refusal
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain, Event, Join
-from stealmesh_protocol.errors import JoinRefused
+from stealmesh_protocol.errors import JoinRefused, MeshError
 
 if TYPE_CHECKING:
     from stealmesh.store import Log
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 EXIT_WORKERS_BROKEN = 1
 EXIT_LOG_FAILED = 1
+EXIT_CANNOT_START = 1
 EXIT_JOIN_FAILED = 3
 
 
@@ -63,6 +65,8 @@ class NodeOptions:
     import_paths: list[str] = field(default_factory=list)
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
+    parent_pid: int | None = None
+    """Our parent process, if we belong to it: end when it does."""
     join_or_exit: bool = False
     """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
     join_seconds_max: float | None = None
@@ -92,8 +96,12 @@ class NodeProgram:
         return []
 
     def ready(self, fd: int) -> None:
-        """The parent's pipe: anything on it means that the parent is gone or wants us gone."""
+        """The parent's socket or process: any sign means that it is gone or wants us gone."""
         del fd
+        self.orphan()
+
+    def orphan(self) -> None:
+        """From any thread."""
         self.orphaned = True
         self.exit_status = 0
         self.stop()
@@ -104,7 +112,7 @@ class NodeProgram:
             return
         print(f"stealmesh: the workers cannot start: {why}", file=sys.stderr)
         if self._options.parent_fd is not None:
-            os.write(self._options.parent_fd, (json.dumps({"broken": why}) + "\n").encode())
+            parent.tell(self._options.parent_fd, broken=why)
         self.exit_status = EXIT_WORKERS_BROKEN
         self.stop()
 
@@ -144,22 +152,34 @@ class NodeProgram:
 
 def run_node(options: NodeOptions) -> int:
     """Be a node until told to leave. Returns the process's exit status."""
-    pool = WorkerPool(
-        options.workers,
-        memory_limit_bytes=options.memory_limit_bytes,
-        initializer=options.initializer,
-        import_paths=options.import_paths,
-        node_name=options.name,
-    )
-    pool.start(time.monotonic())
+    pool = _started_pool(options)
     try:
-        with _private_directory() as directory, _log(options) as log:
-            return _serve(options, pool, directory, log)
+        with hideout() as socket_path, _log(options) as log:
+            return _serve(options, pool, socket_path, log)
     finally:
         pool.close()
 
 
-def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | None) -> int:
+def _started_pool(options: NodeOptions) -> WorkerPool:
+    pool: WorkerPool | None = None
+    try:
+        pool = WorkerPool(
+            options.workers,
+            memory_limit_bytes=options.memory_limit_bytes,
+            initializer=options.initializer,
+            import_paths=options.import_paths,
+            hash_seed=_hash_seed(options),
+            node_name=options.name,
+        )
+        pool.start(time.monotonic())
+    except OSError as error:
+        if pool is not None:
+            pool.close()
+        raise cannot_start("a node's workers", error) from None
+    return pool
+
+
+def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log: Log | None) -> int:
     # Late on purpose: the nursery exists before libzmq's threads do.
     from stealmesh.driver import Driver
     from stealmesh.identity import new_member, new_rng, runtime, wall_offset
@@ -172,7 +192,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
     epoll = select.epoll()
     transport = Transport(
         key,
-        [f"ipc://{directory}/inbox", options.listen],
+        [*([f"ipc://{socket_path}"] if socket_path else []), options.listen],
         epoll=epoll,
         insecure_public=options.insecure_public,
     )
@@ -198,7 +218,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, directory: str, log: Log | No
             driver.post(log.recall())
         with (
             _signals(driver),
-            _parent(options, epoll, endpoints),
+            _parent(options, epoll, endpoints, program),
             _join_deadline(program, options),
             _peers_remembered(options, driver) as remembered,
         ):
@@ -233,36 +253,6 @@ def _advertised(bound: list[str], advertise: list[str]) -> list[str]:
     local = [endpoint for endpoint in bound if endpoint.startswith("ipc://")]
     network = [endpoint for endpoint in bound if not endpoint.startswith("ipc://")]
     return local + (advertise or [each for endpoint in network for each in reachable_at(endpoint)])
-
-
-@contextlib.contextmanager
-def _private_directory() -> Iterator[str]:
-    """Where the local socket lives: for this user only, named after this process."""
-    _sweep()
-    directory = tempfile.mkdtemp(prefix=f"stealmesh-{os.getpid()}-")
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _sweep() -> None:
-    """Remove what nodes of this user left behind that were killed."""
-    for left in Path(tempfile.gettempdir()).glob("stealmesh-*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(left.name.split("-")[1])
-            if left.stat().st_uid == os.getuid() and not _is_running(pid):
-                shutil.rmtree(left, ignore_errors=True)
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it runs, as somebody else
-    return True
 
 
 @contextlib.contextmanager
@@ -336,34 +326,40 @@ def _say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def _parent(options: NodeOptions, epoll: select.epoll, endpoints: list[str]) -> Iterator[None]:
+def _parent(
+    options: NodeOptions, epoll: select.epoll, endpoints: list[str], program: NodeProgram
+) -> Iterator[None]:
     """Tell the parent where we listen, and watch for its end."""
     fd = options.parent_fd
     if fd is None:
         yield
         return
-    line = json.dumps({"endpoints": endpoints, "pid": os.getpid()}) + "\n"
-    os.write(fd, line.encode())
-    epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
-    try:
+    parent.tell(fd, endpoints=endpoints, pid=os.getpid())
+    with parent.watched(epoll, fd, options.parent_pid, program.orphan):
         yield
-    finally:
-        epoll.unregister(fd)
 
 
-def main() -> int:
+def _hash_seed(options: NodeOptions) -> int:
+    """Without a key nothing is secret, and the seed need not be."""
+    from stealmesh.security import MeshKey
+
+    return 0 if options.key is None else hash_seed(MeshKey(options.key).derive)
+
+
+def main(parent_fd: int) -> int:
     """A node for a program: its options come as pickle-free JSON on the parent's socket."""
-    fd = int(sys.argv[1])
-    with os.fdopen(os.dup(fd), "r", encoding="utf-8") as parent:
-        line = parent.readline()
+    fresh_signals()
+    fill_standard_files()
+    with os.fdopen(os.dup(parent_fd), "r", encoding="utf-8") as lines:
+        line = lines.readline()
     if not line:
         return 0  # the program ended before it had told us anything
     told = json.loads(line)
     config = Config(**told.pop("config"))
     for name in ("key", "initializer"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])
-    return run_node(NodeOptions(**told, parent_fd=fd, config=config))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        return run_node(NodeOptions(**told, parent_fd=parent_fd, config=config))
+    except MeshError as error:  # it says what to do, and the program says it to its user
+        parent.tell(parent_fd, broken=str(error))
+        return EXIT_CANNOT_START

@@ -43,12 +43,27 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
     named = environment.get("STEALMESH_CONFIG_FILE")
     base = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     path = Path(named) if named else Path(base) / "stealmesh" / "config.toml"
-    if not named and not path.exists():
+    if not named and not _is_there(path):
         return {}
     import tomllib
 
-    with path.open("rb") as file:
-        return _checked(tomllib.load(file), str(path))
+    try:
+        with path.open("rb") as file:
+            return _checked(tomllib.load(file), str(path))
+    except OSError as error:
+        raise ValueError(
+            f"cannot read the settings in {path} ({error.strerror}): make it readable, or name "
+            "another file in STEALMESH_CONFIG_FILE"
+        ) from None
+
+
+def _is_there(path: Path) -> bool:
+    """A home that cannot be looked into has no settings for us."""
+    try:
+        os.lstat(path)
+    except OSError:
+        return False
+    return True
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:

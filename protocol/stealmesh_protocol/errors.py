@@ -95,6 +95,10 @@ class JobLost(MeshError):
         self.job = job
 
 
+class CannotStart(MeshError):
+    """A process of the mesh cannot be started on this machine; the text ends with the remedy."""
+
+
 class JobRefused(MeshError):
     """No node would keep a durable job: the text says why."""
 

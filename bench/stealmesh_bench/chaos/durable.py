@@ -21,7 +21,8 @@ from stealmesh_bench.chaos import jobs
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.real import PATIENCE_SECONDS, Stage
 from stealmesh_bench.chaos.scenario import Fault
-from stealmesh_bench.chaos.seats import NodeFailed, python_path
+from stealmesh_bench.chaos.seats import NodeFailed
+from stealmesh_bench.paths import python_path
 
 REPEATED_TOLD_MAX = 5
 

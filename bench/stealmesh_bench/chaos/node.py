@@ -14,10 +14,10 @@ from stealmesh_bench.chaos import eyes
 
 
 def main() -> int:
-    host, log = sys.argv[2], sys.argv[3]
+    fd, host, log = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     identity.host_id = lambda: host  # type: ignore[assignment]
     with eyes.writing(log):
-        return node.main()
+        return node.main(fd)
 
 
 if __name__ == "__main__":

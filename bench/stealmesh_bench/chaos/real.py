@@ -37,7 +37,8 @@ from stealmesh_bench.chaos.scenario import (
     Fault,
     Scenario,
 )
-from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats, python_path
+from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats
+from stealmesh_bench.paths import python_path
 from stealmesh_engine.homes import supers_wanted
 from stealmesh_protocol.errors import MeshError
 

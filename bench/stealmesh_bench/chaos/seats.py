@@ -24,13 +24,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import stealmesh
-import stealmesh_bench
-import stealmesh_engine
-import stealmesh_protocol
 from stealmesh.node import NodeOptions
 from stealmesh.store.log import FILE as LOG_FILE
 from stealmesh_bench.chaos.proxied import ProxyProcess
+from stealmesh_bench.paths import python_path
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(18000, 32000)
@@ -277,14 +274,6 @@ class Seats:
 def _ended(life: Life) -> str:
     status = life.process.poll()
     return f"node {life.number} (process {life.pid}) ended by itself with status {status}"
-
-
-def python_path() -> str:
-    """Where this program found our packages: a node must find the same ones."""
-    packages = (stealmesh, stealmesh_engine, stealmesh_protocol, stealmesh_bench)
-    roots = [os.path.dirname(os.path.dirname(os.path.abspath(p.__file__ or ""))) for p in packages]
-    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    return os.pathsep.join(dict.fromkeys([*roots, *filter(None, inherited)]))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -23,6 +23,7 @@ from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved
 from stealmesh.cli.output import standard_output_kept
+from stealmesh_protocol.errors import CannotStart
 
 if TYPE_CHECKING:
     from stealmesh.node import NodeOptions
@@ -145,6 +146,8 @@ def _run(options: NodeOptions) -> int:
         return run_node(options)
     except (LogInUse, NotALog) as error:
         raise Ended(USAGE, f"{error}; name another directory with --state") from None
+    except CannotStart as error:
+        raise Ended(USAGE, str(error)) from None
     except _transport_error() as error:
         raise Ended(USAGE, str(error)) from None
 

@@ -276,6 +276,10 @@ class Job:
                 self._error = JobLost([(self._next, max(total, self._next))], self.id, effect.why)
             self._changed.notify_all()
 
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.broken(error)
+
     def broken(self, error: BaseException) -> None:
         with self._changed:
             self._error = self._error or error

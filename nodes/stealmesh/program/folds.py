@@ -55,6 +55,7 @@ class FoldJob:
         self._failed = False
         self._credited = 0
         self._changed = threading.Condition()
+        link.expect_folding()
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
         """Feed the job from an iterable."""
@@ -83,6 +84,11 @@ class FoldJob:
 
     def broken(self, error: BaseException) -> None:
         self._give_up(error)
+
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.future.call_nobody()
+        self.broken(error)
 
     def _cancelled(self, future: Future[Any]) -> None:
         self._stop()

@@ -44,6 +44,9 @@ class Job(Protocol):
 
     def broken(self, error: BaseException) -> None: ...
 
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: end with `error`, whatever is locked, and call nobody."""
+
 
 class ProgramLink:
     """The program as the driver sees it."""
@@ -129,10 +132,14 @@ class ProgramLink:
 
     def fold_later(self, work: Callable[[], None]) -> None:
         """Run user code (combining partials) outside the driver's thread, in order."""
+        self._folding.put(work)
+
+    def expect_folding(self) -> None:
+        """There will be partials. The thread for them is started by who submits: when the first comes
+        the program may be ending, and Python 3.12 and later start no thread then."""
         if self._folder is None:
             self._folder = threading.Thread(target=self._fold, name="stealmesh-fold", daemon=True)
             self._folder.start()
-        self._folding.put(work)
 
     def wait_for_all(
         self,
@@ -173,6 +180,21 @@ class ProgramLink:
             self.joined.set_exception(error)
         if self._folder is not None:
             self._folding.put(None)
+
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: the driver's thread does not exist here, and may have held our lock."""
+        self.condition._at_fork_reinit()  # type: ignore[attr-defined]
+
+        def refuse() -> None:
+            raise error
+
+        self.wake = self.act = refuse
+        for handler in list(self.jobs.values()):
+            handler.disown(error)
+        for handle in list(self.durable.values()):
+            handle.disown(error)
+        self._folder = None
+        self.close(error)
 
     def _fold(self) -> None:
         while (work := self._folding.get()) is not None:

@@ -41,6 +41,8 @@ class MapResults(itertools.chain[T]):
     """What `map` returns: an iterator at the speed of C. `close()` (or dropping it) cancels the rest."""
 
     _chunks: Iterator[Iterable[T]]
+    mesh: object = None
+    """Kept while somebody reads: `for x in Mesh().map(...)` holds no other reference to it."""
 
     @classmethod
     def over(cls, chunks: Iterator[Iterable[T]]) -> MapResults[T]:
@@ -228,6 +230,10 @@ class MapJob:
             self._error = self._error or error
             self._at_once = True
             self._changed.notify_all()
+
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.broken(error)
 
     # ------------------------------------------------------------ the input's thread
 

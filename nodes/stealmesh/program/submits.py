@@ -100,6 +100,11 @@ class SubmitStream:
         self._waiting.clear()
         settle(self.link.condition, [(future, None, error) for future in left])
 
+    def disown(self, error: BaseException) -> None:
+        for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
+            future.call_nobody()
+        self.broken(error)
+
     def feed(self) -> list[Event]:
         """Pack what has gathered; a few blocks at a time, so that the loop stays responsive."""
         events: list[Event] = []

@@ -19,6 +19,7 @@ import secrets
 import socket as sockets
 import stat
 import struct
+import threading
 from typing import NamedTuple
 
 import zmq
@@ -46,6 +47,9 @@ ipc connection ends then. So there is always room for what may be unread when a 
 window.py); twice that, for libzmq reckons with what was read only half a queue later."""
 DOMAIN = b"stealmesh"
 START_DESCRIPTORS = 32
+START_THREADS = 5
+"""libzmq's two, and those of ours that start right after them."""
+THREADS_REMEDY = "raise the limit of processes with `ulimit -u`, or start fewer workers"
 FILES_REMEDY = "raise the limit of open files with `ulimit -n`"
 
 _DIALLED_EVENTS = (
@@ -100,6 +104,7 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     if not zmq.has("curve"):
         raise TransportError("this libzmq has no CURVE encryption: install pyzmq from a wheel")
     _require_descriptors()
+    _require_threads()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
     context.set(zmq.MAX_SOCKETS, 4096)  # a link takes two (socket and monitor); default 1023
     # The first socket starts libzmq's threads. Here, where there is room, and not at some later
@@ -117,6 +122,25 @@ def _require_descriptors() -> None:
     finally:
         for descriptor in spare:
             os.close(descriptor)
+
+
+def _require_threads() -> None:
+    """libzmq ends the process when it cannot start one."""
+    done = threading.Event()
+    started: list[threading.Thread] = []
+    try:
+        for _ in range(START_THREADS):
+            thread = threading.Thread(target=done.wait, name="stealmesh-try", daemon=True)
+            thread.start()
+            started.append(thread)
+    except RuntimeError as error:
+        if "shutdown" in str(error):  # the program is about to end: no limit would help
+            raise
+        raise TransportError(f"cannot start ({error}): {THREADS_REMEDY}") from None
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
 
 
 def fd_of(socket: zmq.Socket[bytes]) -> int:

@@ -21,6 +21,10 @@ Every worker leads its own process group, so that what a task started goes with 
 worker is looked at with WNOWAIT and reaped only after its group was killed: until then its
 number cannot belong to anybody else.
 
+A worker is like a child process of the program: it has no signal blocked or ignored but those that
+Python ignores itself, and the environment that the program has. What the program had blocked, and
+what the nursery ignores for itself, ends here.
+
 Whose idea: CPython's forkserver and Android's zygote.
 """
 
@@ -35,10 +39,11 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from stealmesh.interpreter import fresh_signals, restore_environment
 from stealmesh.workers import wire
 from stealmesh.workers.wire import Word
 
@@ -57,8 +62,10 @@ class NodeGone(Exception):
     """Nobody is left to work for."""
 
 
-def main(control: int, flags: int) -> NoReturn:
+def main(control: int, flags: int, restored: Mapping[str, str | None]) -> NoReturn:
     """The whole life of a nursery, on the descriptors that the node gave it."""
+    restore_environment(restored)
+    fresh_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # Not at the top: the node imports this file's neighbours too, and must stay without these.
@@ -166,6 +173,7 @@ class Nursery:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             self._control.close()
             self._wake.close()
             self._wake_writer.close()

@@ -29,13 +29,13 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from stealmesh import interpreter
 from stealmesh.workers import wire
 from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
 from stealmesh_engine.effects import Divide, RunChunk
@@ -73,7 +73,9 @@ SINGLE_THREADED = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
-"""One worker a core, each with as many threads as cores, would be slower than without threads."""
+"""One worker a core, each with as many threads as cores, would be slower than without threads. The only
+variables of ours that tasks and what they start can see, and only if the user has not set them: a
+library reads them when it is loaded, which may be in a task's own child as well."""
 
 GARBAGE = (ValueError, TypeError, struct.error)
 """What reading raises when a task wrote into descriptors that were not its own."""
@@ -147,19 +149,30 @@ class WorkerPool:
         initializer: bytes | None = None,
         import_paths: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
+        hash_seed: int | None = None,
         node_name: str = "",
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker.
 
-        `import_paths` go in front of the workers' sys.path, `environment` over the node's own.
+        `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
+        `hash_seed` is what their `hash()` starts from, unless the user has chosen one.
         """
         self._workers = [Worker(number) for number in range(count)]
+        own_path = interpreter.program_path()
+        workers_path = dict.fromkeys([*import_paths, *own_path])
         self._setup = wire.pack(
-            [list(import_paths), memory_limit_bytes or 0, initializer or b"", node_name]
+            [
+                [os.fsencode(path) for path in workers_path],
+                memory_limit_bytes or 0,
+                initializer or b"",
+                node_name,
+            ]
         )
-        self._environment = dict.fromkeys(SINGLE_THREADED, "1")
-        self._environment |= os.environ
-        self._environment |= environment or {}
+        self._start_path = interpreter.start_path(own_path)
+        single_threaded = {name: "1" for name in SINGLE_THREADED if name not in os.environ}
+        self._surroundings = interpreter.Surroundings.of_this_process(
+            single_threaded | dict(environment or {}), hash_seed
+        )
         self._epoll = select.epoll()
         self._by_fd: dict[int, Worker] = {}
         self._nursery: subprocess.Popen[bytes] | None = None
@@ -562,16 +575,18 @@ class WorkerPool:
     def _start_nursery(self) -> None:
         ours, theirs = wire.packets()
         ours.setblocking(False)
-        code = (
-            f"import sys; sys.path[:] = {[os.path.abspath(path) for path in sys.path]!r}; "
-            "from stealmesh.workers.nursery import main; main(int(sys.argv[1]), int(sys.argv[2]))"
-        )
         with theirs:
             fds = (theirs.fileno(), self._flags_fd)
             self._nursery = subprocess.Popen(
-                [sys.executable, "-c", code, *map(str, fds)],
+                interpreter.command(
+                    self._start_path,
+                    "stealmesh.workers.nursery:main",
+                    *fds,
+                    self._surroundings.restored,
+                    surroundings=self._surroundings,
+                ),
                 stdin=subprocess.DEVNULL,
-                env=self._environment,
+                env=self._surroundings.variables,
                 pass_fds=fds,
                 start_new_session=True,  # a terminal's Ctrl-C and hang-up are the node's to judge
             )

@@ -11,7 +11,6 @@ live on: any doubt about its connection to the node ends it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import resource
@@ -25,7 +24,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, NoReturn
 
-from stealmesh.workers import runner, wire
+from stealmesh.workers import forked, runner, wire
 from stealmesh.workers.division import Listener
 from stealmesh.workers.runner import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
@@ -44,29 +43,30 @@ def live(
     orders.setblocking(True)
     stream.setblocking(True)
     questions.setblocking(True)
+    forked.this_process_is_the_worker()
     _tidy_standard_files()
     listener = Listener(questions, partial(_flush_and_send, stream))
     _close_in_children(listener, orders, stream, questions)
     mirror = Mirror(stream)
     try:
         desk = _prepare(mirror.setup(), line, listener)
+        forked.end_if_forked()
     except wire.Ended:
         os._exit(0)
-    except BaseException:  # noqa: BLE001 - an initializer may raise anything, SystemExit included
+    except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
+        forked.end_if_forked(error)
         text = traceback.format_exc()[-TEXT_OCTETS_MAX:]
         _send(stream, Kind.UNFIT, text.encode(errors="backslashreplace"))
-        _flush()
+        forked.flush()
         os._exit(1)
     try:
         _send(stream, Kind.READY)
-        _serve(orders, stream, mirror, desk, os.getpid())
+        _serve(orders, stream, mirror, desk)
     except (wire.Ended, ConnectionError):
         os._exit(0)  # the node is gone, or has no use for us
 
 
-def _serve(
-    orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: Desk, pid: int
-) -> NoReturn:
+def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: Desk) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
     while True:
         order = wire.unpack(room[: _next_order(orders, room)])
@@ -80,11 +80,11 @@ def _serve(
         chunk = Chunk(*order[2:])
         if chunk.kind == wire.EXPLORE:
             for step in desk.explore(number, chunk, mirror):
-                _check_still_me(pid)
+                _check_still_me()
                 _send(stream, Kind.STEP, wire.pack(_step_record(number, step)))
         else:
             outcome = desk.work(number, chunk, mirror)
-            _check_still_me(pid)
+            _check_still_me()
             head = _result_head(number, chunk.lo + outcome.done, outcome)
             _send(stream, Kind.RESULT, head, outcome.blob)
             del outcome
@@ -112,7 +112,7 @@ def _send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
 
 
 def _flush_and_send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
-    _flush()
+    forked.flush()
     _send(stream, kind, *pieces)
 
 
@@ -127,19 +127,10 @@ def _step_record(number: int, step: Step) -> list[object]:
     ]  # fmt: skip
 
 
-def _check_still_me(pid: int) -> None:
+def _check_still_me() -> None:
     """A task that forked and came back twice must answer once: the copy goes, without a word."""
-    if os.getpid() != pid:
-        os._exit(0)
-    _flush()
-
-
-def _flush() -> None:
-    """What a task printed must be out before its result is: a kill may come at any time."""
-    for file in (sys.stdout, sys.stderr):
-        # Closed, full or replaced by a task: its output, its loss.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            file.flush()
+    forked.end_if_forked()
+    forked.flush()
 
 
 # ---------------------------------------------------------------- what the node sent ahead
@@ -320,8 +311,8 @@ def load_patiently(blob: bytes) -> Any:
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
-    import_paths, memory_limit, initializer, node_name = setup
-    sys.path[:0] = [path for path in import_paths if path not in sys.path]
+    paths, memory_limit, initializer, node_name = setup
+    sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
         limit_memory(memory_limit)
     if initializer:

@@ -31,6 +31,7 @@ import cloudpickle
 
 from stealmesh.workers import wire
 from stealmesh.workers.division import Run, moved
+from stealmesh.workers.forked import end_if_forked
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
@@ -228,6 +229,7 @@ def _apply_each(function: Any, items: Iterable[Any], results: list[Any]) -> Base
         for item in items:
             append(function(item))
     except BaseException as error:
+        end_if_forked(error)
         return error
     return None
 
@@ -239,6 +241,7 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
         for args, kwargs in items:
             append(function(*args, **kwargs))
     except BaseException as error:
+        end_if_forked(error)
         return error
     return None
 
@@ -278,6 +281,7 @@ def _call_whole(
                 f"{expected} items; it has to return exactly one for each"
             )
     except BaseException as error:
+        end_if_forked(error)
         return [], error
     return results, None
 
@@ -287,6 +291,7 @@ def _fold(combine: Any, results: Sequence[Any], failures: Failures) -> list[Any]
     try:
         return [functools.reduce(combine, results)]
     except BaseException as error:
+        end_if_forked(error)
         failures.add(0, error)
         return []
 
@@ -446,6 +451,7 @@ def explore(
             gained, bag = _visit(visit, bag, limit, retries, attempts)
             gains.add(gained, limit if bag else min(limit, before))
         except BaseException as error:
+            end_if_forked(error)
             yield _failed_step(error, RAISED, [*attempts, _headline(error)])
             return
         now = clock()
@@ -477,6 +483,7 @@ def _visit(
         try:
             return _checked(visit(list(bag), limit))
         except BaseException as error:
+            end_if_forked(error)
             attempts.append(_headline(error))
     return _checked(visit(bag, limit))
 

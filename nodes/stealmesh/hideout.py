@@ -1,0 +1,68 @@
+"""Where a node's local socket lives: a directory for this user only, named after the process.
+
+Decides which directory. The path of a socket has room for 107 octets, and a TMPDIR may need them
+all (batch systems make one a job): then a shorter place is taken. If there is none, the node has no
+local socket and is reached by its network address: slower, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+PATH_OCTETS_MAX = 107
+"""Of a socket in the file system, as the kernel has it."""
+INBOX = "inbox"
+
+
+@contextlib.contextmanager
+def hideout() -> Iterator[str | None]:
+    """The path for the local socket; None if this machine has no place for one."""
+    directory = _make()
+    try:
+        yield None if directory is None else os.path.join(directory, INBOX)
+    finally:
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def _make() -> str | None:
+    prefix = f"stealmesh-{os.getpid()}-"
+    for base in _bases():
+        _sweep(base)
+        if len(os.fsencode(os.path.join(base, prefix + "12345678", INBOX))) > PATH_OCTETS_MAX:
+            continue
+        with contextlib.suppress(OSError):  # not there, not ours, full: the next one
+            return tempfile.mkdtemp(prefix=prefix, dir=base)
+    return None
+
+
+def _bases() -> list[str]:
+    found = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
+    with contextlib.suppress(OSError):  # no directory can be written to
+        found.insert(0, tempfile.gettempdir())
+    return list(dict.fromkeys(path for path in found if os.path.isabs(path)))
+
+
+def _sweep(base: str) -> None:
+    """Remove what nodes of this user left behind that were killed."""
+    with contextlib.suppress(OSError):
+        for left in Path(base).glob("stealmesh-*-*"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(left.name.split("-")[1])
+                if left.stat().st_uid == os.getuid() and not _is_running(pid):
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it runs, as somebody else
+    return True

@@ -1,0 +1,60 @@
+"""The end of a process that a task forked and that came back out of the task.
+
+`if os.fork() == 0: ...; sys.exit(3)` is ordinary Python: the child unwinds and ends with that
+status. In a worker it unwinds into our frames, which belong to the worker. Decides only how such
+a copy ends: with the status that Python would give it, and with its prints flushed. It never
+speaks to the node: its ends of the worker's sockets are closed when it is forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+_worker = 0
+"""The process that is a worker; 0 where there is none (the runner is also tested by itself)."""
+
+
+def this_process_is_the_worker() -> None:
+    global _worker
+    _worker = os.getpid()
+
+
+def end_if_forked(error: BaseException | None = None) -> None:
+    """In a copy of the worker: end, and do not come back. `error` is what the task raised."""
+    if _worker == 0 or os.getpid() == _worker:
+        return
+    try:
+        status = _status(error)
+        flush()
+    except BaseException:  # noqa: BLE001 - a task's own __str__ or standard file; it ends here
+        status = 1
+    finally:
+        os._exit(status)
+
+
+def flush() -> None:
+    """What a task printed must be out before its result is: a kill may come at any time."""
+    for file in (sys.stdout, sys.stderr):
+        # Closed, full or replaced by a task: its output, its loss.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            file.flush()
+
+
+def _status(error: BaseException | None) -> int:
+    """As an interpreter ends that has nobody left to catch this."""
+    if error is None:
+        return 0
+    if isinstance(error, SystemExit):
+        if error.code is None or isinstance(error.code, int):
+            return (error.code or 0) & 0xFF
+        print(error.code, file=sys.stderr)
+        return 1
+    sys.excepthook(type(error), error, error.__traceback__)
+    if isinstance(error, KeyboardInterrupt):
+        flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    return 1
