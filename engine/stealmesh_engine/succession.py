@@ -50,6 +50,7 @@ from stealmesh_protocol.messages import (
     Kept,
     KeptUpto,
     Launch,
+    Lease,
     Message,
     Offer,
     PeerState,
@@ -64,6 +65,7 @@ from stealmesh_protocol.messages import (
     Supply,
 )
 from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.values import LACKING
 
 TERM_SLOTS = 16
 """Terms of two peers differ by their rests, so that two that accede at once differ (mostly)."""
@@ -729,6 +731,8 @@ class Homes:
         if lead is None or lead.gathering is None:
             self._say_here(holder, message.job, now)
         elif isinstance(message, Report):
+            message, lacking = _without_lacking(message)
+            lead.gathering.given_up += [(holder, part) for part in lacking]
             self._take_results(lead, holder, message, now)
         else:
             lead.gathering.given_up += [(holder, part) for part in message.parts]
@@ -786,3 +790,14 @@ WORDS: dict[type[Message], Callable[[Homes, PeerId, Any, float], None]] = {
     Fetch: Homes.fetched,
 }
 """What is said to keepers."""
+
+
+def _without_lacking(message: Report) -> tuple[Report, list[Lease]]:
+    """What a holder could not run because it lacks something is no result; others may run it."""
+    if all(part.codec != LACKING for part in message.parts):
+        return message, []
+    told = list(zip(message.parts, message.blobs, strict=True))
+    good = [(part, blob) for part, blob in told if part.codec != LACKING]
+    parts, blobs = [part for part, _ in good], [blob for _, blob in good]
+    lacking = [Lease(p.lid, p.lo, p.hi) for p, _ in told if p.codec == LACKING]
+    return Report(message.job, parts, blobs), lacking
