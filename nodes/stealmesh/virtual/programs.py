@@ -53,6 +53,11 @@ class Wish:
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
     tree: Tree | None = None
+    runtime: str = ""
+    """The Python that the functions are made for; empty: any."""
+    module: str = ""
+    needy: frozenset[int] | None = None
+    """As in Work."""
     function: str = ""
     """Jobs may share one; empty: a function of its own."""
 
@@ -175,6 +180,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         step=0 if fed or wish.kind is JobKind.EXPLORE else 1,
         priority=wish.priority,
         timeout=wish.timeout,
+        runtime=wish.runtime,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(
@@ -189,4 +195,6 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         dict(wish.killers),
         wish.failing,
         wish.endless,
+        module=wish.module,
+        needy=wish.needy,
     )
