@@ -43,7 +43,7 @@ class HeldJob:
     """Durable jobs: since when the home is gone and no other has spoken."""
     keeper_at: float = -1e9
     """Durable jobs: when somebody said last that he has a copy."""
-    gave: OrderedDict[int, PeerId] = field(default_factory=OrderedDict)
+    gave: OrderedDict[int | bytes, PeerId] = field(default_factory=OrderedDict)
     """What went to which thief last, by a mark that is the same if it comes back."""
     returned: dict[PeerId, float] = field(default_factory=dict)
     """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""

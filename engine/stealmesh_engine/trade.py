@@ -7,8 +7,8 @@ part to the thief in one step; between the two nothing can happen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
-from zlib import crc32
 
 from stealmesh_engine.bags import ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
@@ -29,6 +29,11 @@ HINT_SECONDS = 0.02
 GAVE_REMEMBERED = 64
 RETURNED_SECONDS = 10.0
 """How long a thief for whom a job is nothing gets nothing of it from us."""
+
+
+def mark_of(bag: bytes) -> bytes:
+    """What a bag is known by, for as long as nobody has touched it."""
+    return b"%d %b%b" % (len(bag), bag[:64], bag[-64:])
 
 
 class Trade:
@@ -121,7 +126,8 @@ class Trade:
         if held is None or not held.gave:
             return
         explore = isinstance(held.bags, ExploreBags)
-        marks = map(crc32, message.blobs) if explore else (lease.lo for lease in message.leases)
+        marks: Iterable[int | bytes]
+        marks = map(mark_of, message.blobs) if explore else (lease.lo for lease in message.leases)
         for mark in marks:
             thief = held.gave.pop(mark, None)
             if thief is not None:
@@ -225,7 +231,7 @@ class Trade:
             return False
         for part in parts:
             bag = before.get(part.lid)
-            held.gave[part.lo if bag is None else crc32(bag.items)] = thief
+            held.gave[part.lo if bag is None else mark_of(bag.items)] = thief
         while len(held.gave) > GAVE_REMEMBERED:
             held.gave.popitem(last=False)
         self.given += 1

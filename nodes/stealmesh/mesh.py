@@ -195,6 +195,7 @@ class Mesh(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self.config = load_config(config)
+        self._runtime = runtime()
         self._shipper = Shipper()
         self._streams: dict[tuple[Digest, Options], SubmitStream] = {}
         self._last: tuple[Any, Options, SubmitStream, Shipped] | None = None
@@ -616,6 +617,8 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            # Also what is named and not sent may be other code in another Python.
+            runtime=self._runtime,
         )
 
     def _must_be_open(self) -> None:

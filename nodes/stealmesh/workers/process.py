@@ -207,19 +207,29 @@ class Desk:
         try:
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
-            items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-            return runner.all_failed(chunk, error, self.where)
+            # Whatever keeps a function from being loaded here, it may be otherwise elsewhere.
+            return runner.all_failed(chunk, error, self.where, lacking=True)
+        try:
+            items = self._items(chunk, mirror)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            lacking = runner.is_lacking_for_an_item(error)
+            return runner.all_failed(chunk, error, self.where, lacking=lacking)
         return runner.run(chunk, function, combine, items, partial(self._again, chunk, mirror))
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
         try:
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            yield runner.bag_failed(error, self.where, lacking=True)
+            return
+        try:
             _, _, _, key, blob = chunk.blocks[0]
             bag = runner.open_bag(mirror.take(key) if key else blob)
         except BaseException as error:  # noqa: BLE001 - likewise
-            yield runner.bag_failed(error, self.where)
+            lacking = runner.is_lacking_for_an_item(error)
+            yield runner.bag_failed(error, self.where, lacking=lacking)
             return
         pace = runner.Pace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
         flags = Flags(self.line, number)

@@ -46,6 +46,9 @@ STEP_SECONDS = 0.5
 STEP_COST_MAX = 0.1
 """Share of the time that taking stock may cost: the longer packing takes, the rarer it is."""
 
+CAUSES_MAX = 8
+"""An exception may be among its own causes."""
+
 _TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
 
 Again = Callable[[int, int], "list[Any] | range"]
@@ -126,7 +129,8 @@ def _one_by_one(
             return results
         offset = len(results)
         attempts = [_headline(error)]
-        while error is not None and len(attempts) <= chunk.retries:
+        # What this machine lacks it lacks at the next attempt, too: others are asked instead.
+        while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
             error = go(function, again(offset, offset + 1), results)
             if error is not None:
                 attempts.append(_headline(error))
@@ -173,7 +177,7 @@ def _at_once(
     results, error = _call_whole(function, items, expected)
     while error is not None:
         attempts.append(_headline(error))
-        if len(attempts) > chunk.retries:
+        if len(attempts) > chunk.retries or is_lacking(error):
             break
         results, error = _call_whole(function, again(0, count), expected)
     if error is None:
@@ -276,6 +280,8 @@ def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -
         good = _without_unsendable(good, failures, error)
         failures.records.sort(key=lambda record: record.offset)
         codec, blob = values.pack_outcomes(good, failures.records)
+    if failures.lacking:
+        codec = values.LACKING
     return Outcome(codec, blob, seconds, len(failures.records))
 
 
@@ -421,15 +427,20 @@ def _share(bag: list[Any], flags: BagFlags) -> tuple[list[Any], list[Any]]:
     return bag, []
 
 
-def _failed_step(error: BaseException, kind: str, attempts: Sequence[str] = ()) -> Step:
+def _failed_step(
+    error: BaseException, kind: str, attempts: Sequence[str] = (), *, lacking: bool = False
+) -> Step:
     failures = Failures()
     failures.add(0, error, attempts, kind)
-    return Step(partial=_tagged(values.pack_outcomes(None, failures.records)), failed=1)
+    codec, blob = values.pack_outcomes(None, failures.records)
+    if lacking or failures.lacking:
+        codec = values.LACKING
+    return Step(partial=_tagged((codec, blob)), failed=1)
 
 
-def bag_failed(error: BaseException, where: str) -> Step:
+def bag_failed(error: BaseException, where: str, *, lacking: bool) -> Step:
     """A bag or its functions could not be opened here."""
-    return _failed_step(_unloadable(error, where), UNLOADABLE)
+    return _failed_step(_unloadable(error, where), UNLOADABLE, lacking=lacking)
 
 
 def pack_bag(items: list[Any]) -> bytes:
@@ -453,6 +464,8 @@ class Failures:
 
     def __init__(self) -> None:
         self.records: list[Failure] = []
+        self.lacking = False
+        """One of them failed because this machine lacks what another may have."""
         self._room = TRACEBACK_CHARS_A_CHUNK_MAX
         self._last: tuple[BaseException, bytes] | None = None
 
@@ -468,6 +481,7 @@ class Failures:
         story = _story(error) if self._room > 0 else "(as for the items before it)"
         self._room -= len(story)
         if kind == RAISED:
+            self.lacking = self.lacking or is_lacking(error)
             headline, blob = _headline(error), self._pickled(error)
         else:
             headline, blob = str(error), b""
@@ -511,9 +525,35 @@ def _story(error: BaseException) -> str:
         return _headline(error)
 
 
-def all_failed(chunk: Chunk, error: BaseException, where: str) -> Outcome:
+def is_lacking(error: BaseException) -> bool:
+    """Did a task fail because something cannot be imported on this machine?
+
+    An import statement says what it looked for (`name`); libraries that import what they need only
+    when it is needed (pandas its file formats) wrap that in an ImportError of their own. Anything
+    else that a task makes of it is the task's own exception.
+    """
+    for _ in range(CAUSES_MAX):
+        if not isinstance(error, ImportError):
+            return False
+        if error.name:
+            return True
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+    return False
+
+
+def is_lacking_for_an_item(error: BaseException) -> bool:
+    """The same of an item that cannot be opened: its class may be missing, too."""
+    if isinstance(error, CannotLoad) and error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, ImportError | AttributeError)
+
+
+def all_failed(chunk: Chunk, error: BaseException, where: str, *, lacking: bool = False) -> Outcome:
     """The function or the items could not be loaded here: no item was executed."""
     failures = Failures()
+    failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
     told = _unloadable(error, where)
     for offset in range(count):
