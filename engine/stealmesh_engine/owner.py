@@ -270,10 +270,7 @@ class Owner:
             return
         alive = thief not in self.links.mute and self.links.view.is_alive(thief)
         if alive and not self.side.withholds(now):
-            self._grant_all(job, thief, message.nonce, now)
-            if job.ledger.has_free and self.candidates.may_hold(victim):
-                # The thief cannot run it, so it stays where it was.
-                self._grant_all(job, victim, CAME_BACK, now)
+            self._grant_all(job, victim, thief, message.nonce, now)
         self._work_changed(job, now)
 
     def report(self, holder: PeerId, message: Report, now: float) -> None:
@@ -283,7 +280,8 @@ class Owner:
                 self._stale(holder, message.job, [part.lid for part in message.parts], now)
             return
         for part, blob in zip(message.parts, message.blobs, strict=True):
-            if part.codec == LACKING:
+            lacked = part.codec == LACKING
+            if lacked:
                 if self._passed_over(job, job.ledger, holder, part, blob, now):
                     continue
                 part, blob = (
@@ -305,6 +303,8 @@ class Owner:
                         job.keeping.credited(holder, part, blob, lo, hi)
                     if job.passed is not None:
                         job.passed.settled(lo, hi)
+                        if not lacked:
+                            job.passed.able(holder)
                 self._forget_blocks(job, verdict.intervals)
         self._work_changed(job, now)
 
@@ -486,15 +486,22 @@ class Owner:
             self.story.tell(now, "complete", job.spec.job)
             self._end(job, now)
 
-    def _grant_all(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
-        """All that is free, and that this node can run, goes to it (the victim of its theft has just
-        given it up)."""
-        if not self.candidates.has_runtime(job, holder):
-            return
+    def _grant_all(
+        self, job: OwnedJob, victim: PeerId, thief: PeerId, nonce: int, now: float
+    ) -> None:
+        """All that is free goes to one thief (the victim has just given it up for it), but what it
+        cannot run: that stays where it was."""
+        alike = self.candidates.has_runtime(job, thief)
         while job.ledger.has_free:
-            if job.passed is not None and holder in job.passed.barred(first_free(job), now):
+            passed = job.passed
+            barred = {} if passed is None else passed.barred(first_free(job), now)
+            if alike and thief not in barred:
+                self._grant_one(job, thief, nonce, now)
+            elif victim not in barred and self.candidates.may_run(job, victim):
+                useless = not alike or (passed is not None and thief in passed.nodes)
+                self._grant_one(job, victim, CAME_BACK if useless else 0, now)
+            else:
                 return
-            self._grant_one(job, holder, nonce, now)
 
     def _grant_one(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
         deadline = now + self.config.lease_seconds

@@ -22,8 +22,9 @@ from msgspec.structs import replace
 
 from stealmesh_protocol.errors import RemoteProtocolError
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import JobSpec, Member, Role
+from stealmesh_protocol.messages import JobSpec, Lease, Member, Report, Role
 from stealmesh_protocol.values import (
+    LACKING,
     RAISED,
     UNLOADABLE,
     Failure,
@@ -62,6 +63,8 @@ class PassedOver:
     nodes: dict[PeerId, Unfit] = field(default_factory=dict)
     hoping_since: float | None = None
     """Since when free work waits for a node that lives and has not been asked."""
+    _alike: set[PeerId] = field(default_factory=set)
+    """Those who could not run what in the end nobody could."""
     _lows: list[int] = field(default_factory=list)
     _items: dict[int, tuple[int, dict[PeerId, str]]] = field(default_factory=dict)
     """Low end → high end, and who declined these items. The intervals do not overlap."""
@@ -92,6 +95,15 @@ class PassedOver:
             pieces.append((at, hi, {peer: reason}))
         self._put(pieces)
 
+    def able(self, peer: PeerId) -> None:
+        """The node has run something of the job. If it has declined what nobody could run, that says
+        as little of the others who did."""
+        self.nodes.pop(peer, None)
+        if peer in self._alike:
+            for other in self._alike:
+                self.nodes.pop(other, None)
+            self._alike = set()
+
     def settled(self, lo: int, hi: int) -> None:
         """These items are done: nobody needs to know who could not do them."""
         pieces = []
@@ -102,13 +114,12 @@ class PassedOver:
                 pieces.append((hi, high, who))
         self._put(pieces)
 
-    def failed_everywhere(self, able: PeerId, lo: int, hi: int) -> None:
-        """Also a node that can run the job could not run these: it is they, and not the nodes."""
-        if able in self.nodes:
-            return
-        for _, _, who in self._over(lo, hi):
-            for peer in who:
-                self.nodes.pop(peer, None)
+    def failed_everywhere(self, last: PeerId, lo: int, hi: int) -> None:
+        """Nobody could run these. If one of those who could not can run the job, it is the items, and
+        not the nodes."""
+        self._alike = {peer for _, _, who in self._over(lo, hi) for peer in who}
+        if last not in self.nodes:
+            self.able(last)
 
     # -- what the owner asks
 
@@ -232,3 +243,14 @@ def _with_reasons(failure: Failure, others: str) -> Failure:
         trace = f"{failure.traceback.rstrip()}\n\nTried before on other nodes: {others}\n"
         return replace(failure, traceback=trace)
     return failure
+
+
+def without_lacking(message: Report) -> tuple[Report, list[Lease]]:
+    """What a holder could not run because it lacks something is no result; others may run it."""
+    if all(part.codec != LACKING for part in message.parts):
+        return message, []
+    told = list(zip(message.parts, message.blobs, strict=True))
+    good = [(part, blob) for part, blob in told if part.codec != LACKING]
+    parts, blobs = [part for part, _ in good], [blob for _, blob in good]
+    lacking = [Lease(p.lid, p.lo, p.hi) for p, _ in told if p.codec == LACKING]
+    return Report(message.job, parts, blobs), lacking

@@ -33,6 +33,7 @@ from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.logbook import RECORD_OCTETS, Logbook
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.passing import without_lacking
 from stealmesh_engine.rendezvous import weight
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import JobId, PeerId
@@ -50,7 +51,6 @@ from stealmesh_protocol.messages import (
     Kept,
     KeptUpto,
     Launch,
-    Lease,
     Message,
     Offer,
     PeerState,
@@ -65,7 +65,6 @@ from stealmesh_protocol.messages import (
     Supply,
 )
 from stealmesh_protocol.messages import View as ViewMessage
-from stealmesh_protocol.values import LACKING
 
 TERM_SLOTS = 16
 """Terms of two peers differ by their rests, so that two that accede at once differ (mostly)."""
@@ -731,7 +730,7 @@ class Homes:
         if lead is None or lead.gathering is None:
             self._say_here(holder, message.job, now)
         elif isinstance(message, Report):
-            message, lacking = _without_lacking(message)
+            message, lacking = without_lacking(message)
             lead.gathering.given_up += [(holder, part) for part in lacking]
             self._take_results(lead, holder, message, now)
         else:
@@ -790,14 +789,3 @@ WORDS: dict[type[Message], Callable[[Homes, PeerId, Any, float], None]] = {
     Fetch: Homes.fetched,
 }
 """What is said to keepers."""
-
-
-def _without_lacking(message: Report) -> tuple[Report, list[Lease]]:
-    """What a holder could not run because it lacks something is no result; others may run it."""
-    if all(part.codec != LACKING for part in message.parts):
-        return message, []
-    told = list(zip(message.parts, message.blobs, strict=True))
-    good = [(part, blob) for part, blob in told if part.codec != LACKING]
-    parts, blobs = [part for part, _ in good], [blob for _, blob in good]
-    lacking = [Lease(p.lid, p.lo, p.hi) for p, _ in told if p.codec == LACKING]
-    return Report(message.job, parts, blobs), lacking

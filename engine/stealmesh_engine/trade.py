@@ -27,7 +27,7 @@ NAME_SECONDS = 0.05
 NAME_SECONDS_MAX = 20.0
 HINT_SECONDS = 0.02
 GAVE_REMEMBERED = 64
-RETURNED_SECONDS = 10.0
+RETURNED_SECONDS = 3.0
 """How long a thief for whom a job is nothing gets nothing of it from us."""
 
 

@@ -135,6 +135,8 @@ class Checkers:
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
             # Whether nobody was there who could do better is asked when its owner decides.
             return
+        if part.codec == OUTCOMES and self._nobody_has_python_for(work):
+            return
         if part.codec != CODEC:
             # The node itself says how an item ended that no worker lived to report.
             troubled = part.lo in work.endless or part.lo in work.killers
@@ -147,6 +149,11 @@ class Checkers:
         self.that(
             part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
         )
+
+    def _nobody_has_python_for(self, work: Work) -> bool:
+        wanted = work.spec.runtime
+        nodes = [p for p in self.world.living() if p.workers]
+        return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
 
     def _delivered_step(self, account: Account, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
