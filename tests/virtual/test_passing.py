@@ -278,21 +278,24 @@ def who_declined_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PassedOver, "barred", lambda self, at, now: {})
 
 
-MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], set[str]]] = [
-    (what_one_lacks_fails, {"passing"}),
-    (byte_code_goes_anywhere, {"runtime"}),
-    (who_declined_is_asked_again, {"progress", "load"}),
+MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], int, set[str]]] = [
+    (what_one_lacks_fails, 1, {"passing"}),
+    (byte_code_goes_anywhere, 16, {"runtime"}),
+    (who_declined_is_asked_again, 1, {"progress", "load"}),
 ]
 
 
 @pytest.mark.parametrize(
-    ("mutate", "kinds"), MUTANTS, ids=lambda value: getattr(value, "__name__", "")
+    ("mutate", "first", "kinds"), MUTANTS, ids=lambda value: getattr(value, "__name__", "")
 )
 def test_a_broken_rule_is_found(
-    mutate: Callable[[pytest.MonkeyPatch], None], kinds: set[str], monkeypatch: pytest.MonkeyPatch
+    mutate: Callable[[pytest.MonkeyPatch], None],
+    first: int,
+    kinds: set[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mutate(monkeypatch)
-    outcomes = (random_worlds.run(seed, unlike=True) for seed in range(16, 41))
+    outcomes = (random_worlds.run(seed, unlike=True) for seed in range(first, first + 25))
     outcome = next((each for each in outcomes if each.breach), None)
     assert outcome is not None, f"nobody noticed that {mutate.__name__}"
     assert outcome.kind in kinds, outcome.breach
