@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +25,7 @@ import pytest
 
 import stealmesh
 from stealmesh.identity import runtime
+from stealmesh.local import _package_paths
 from stealmesh.node import NodeOptions
 from stealmesh_protocol.errors import CannotLoad
 
@@ -43,6 +46,7 @@ class Node:
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.PIPE,
                 text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_package_paths())},
             )
         told = dataclasses.asdict(
             NodeOptions(seeds=mesh.seeds, key=mesh.key.secret, name=name, **options)
@@ -381,3 +385,54 @@ def test_a_job_that_no_node_can_run_waits_and_says_why(
     assert job["state"].startswith(f"waiting: 1 node runs {ELSEWHERE}")
     others.node("alike")
     assert future.result(PATIENCE_SECONDS) == 8
+
+
+def another_python(minor: str, where: Path) -> str | None:
+    """An interpreter of this version with what a node needs, if this machine has one."""
+    kept = sorted(Path.home().glob(f".pyenv/versions/{minor}.*/bin/python"))
+    found = str(kept[-1]) if kept else shutil.which(f"python{minor}")
+    if found is None:
+        return None
+    subprocess.run([found, "-m", "venv", where], check=True, timeout=300)
+    python = str(where / "bin/python")
+    needs = ["pyzmq", "msgspec", "cloudpickle", "lz4"]
+    made = subprocess.run([python, "-m", "pip", "install", "-q", *needs], timeout=300)
+    return python if made.returncode == 0 else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("minor", ["3.12", "3.13"])
+def test_a_real_node_of_another_python(others: Mesh, tmp_path: Path, minor: str) -> None:
+    """Row 6 with the real thing: its workers crashed on this program's byte code."""
+    python = another_python(minor, tmp_path / "venv")
+    if python is None:
+        pytest.skip(f"there is no Python {minor} here, or nothing could be installed for it")
+    stranger = others.node("stranger", python=python)
+    others.node("alike")
+    mesh = others.program()
+    task = importing()
+    assert list(mesh.map(task, range(3000))) == [2 * x for x in range(3000)]
+    total = mesh.map_reduce(task, range(1000), lambda a, b: a + b).result(PATIENCE_SECONDS)
+    assert total == 2 * sum(range(1000))
+    status = others.status()
+    assert status["stranger"]["runtime"] == f"cpython-{minor}"
+    assert status["stranger"]["executed"] == 0
+    wait_until(lambda: any(runtime() in line for line in stranger.lines))
+    # And the other way round: a program of that Python is not run by us.
+    told = (
+        "import sys, stealmesh\n"
+        "mesh = stealmesh.Mesh(sys.argv[1], key=stealmesh.Key(bytes.fromhex(sys.argv[2])))\n"
+        "print(sum(mesh.map(lambda x: x * x, range(1000))), flush=True)\n"
+        "mesh.shutdown()\n"
+    )
+    ended = subprocess.run(
+        [python, "-c", told, others.seeds[0], others.key.secret.hex()],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(_package_paths())},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert ended.stdout == f"{sum(x * x for x in range(1000))}\n", ended.stderr
+    before = status["alike"]["executed"]
+    assert others.status()["alike"]["executed"] == before
