@@ -234,6 +234,8 @@ class Owner:
         for lo, hi in event.intervals:
             for peer, intervals in job.ledger.cancel(lo, hi).items():
                 told.setdefault(peer, []).extend(intervals)
+            if job.passed is not None:
+                job.passed.settled(lo, hi)
         for peer, intervals in told.items():
             self.links.send(peer, Withdraw(event.job, intervals), now)
         self._forget_blocks(job, event.intervals)

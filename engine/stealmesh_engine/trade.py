@@ -20,7 +20,7 @@ from stealmesh_engine.membership import View
 from stealmesh_engine.passing import has_runtime
 from stealmesh_engine.stealing import SILENCE_SECONDS_MAX, Thief, share_of
 from stealmesh_engine.story import Story
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import Grant, Nothing, Sated, Split, Steal
 
 NAME_SECONDS = 0.05
@@ -139,7 +139,7 @@ class Trade:
         if self._feed(thief, message.nonce, 1, now):
             self.hungry.pop(thief, None)
             return
-        soon = self._helps(thief, now) and self.dispatcher.ask_workers_to_share()
+        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share()
         if soon or message.standing:
             self.hungry[thief] = message.nonce
         if not message.standing:
@@ -153,15 +153,21 @@ class Trade:
         if not self.hungry:
             return
         if self.dispatcher.stock:
-            waiting = [peer for peer in self.hungry if self.links.is_ready(peer)]
+            waiting = [
+                peer
+                for peer in self.hungry
+                if self.links.is_ready(peer) and self._helps(peer, self.dispatcher.stock, now)
+            ]
             while waiting:
                 peer = waiting.pop(0)
                 if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
                     if self._can_run_all(peer, now):
                         break
-                    continue  # there may be something for the next
+                    continue  # what it could run is not worth the journey; more may be for the next
                 del self.hungry[peer]
-        if not self.dispatcher.stock and any(self._helps(peer, now) for peer in self.hungry):
+        if not self.dispatcher.stock and any(
+            self._helps(peer, self.holder.jobs, now) for peer in self.hungry
+        ):
             self.dispatcher.ask_workers_to_share()
 
     def keep_spare(self) -> None:
@@ -263,10 +269,10 @@ class Trade:
             thief, -1e9
         )
 
-    def _helps(self, thief: PeerId, now: float) -> bool:
-        """Could it run anything that we hold?"""
+    def _helps(self, thief: PeerId, jobs: Iterable[JobId], now: float) -> bool:
+        """Could it run any of these?"""
         return self._can_run_all(thief, now) or any(
-            self._can_run(held, thief, now) for held in self.holder.jobs.values()
+            self._can_run(self.holder.jobs[job], thief, now) for job in jobs
         )
 
     def _richest(self, thief: PeerId, now: float) -> HeldJob | None:
