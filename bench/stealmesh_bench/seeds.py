@@ -18,6 +18,7 @@ from stealmesh.virtual import durable_worlds, random_worlds
 from stealmesh.virtual.random_worlds import Outcome
 
 STORY_LINES_MAX = 200
+UNLIKE = "unlike"
 WORLDS_BETWEEN_CLEANINGS = 10
 
 
@@ -49,21 +50,31 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--sliced", dest="family", action="store_const", const="sliced",
         help="the same, with jobs that are cut into slices",
     )  # fmt: skip
+    parser.add_argument(
+        "--unlike", action="store_true",
+        help="some nodes have another Python, or lack modules that jobs need",
+    )  # fmt: skip
     parser.add_argument("--one", type=int, metavar="N", help="run world N alone and tell its story")
     parser.add_argument("--watch", action="store_true", help="with --one: print every event")
     parser.add_argument("--json", action="store_true", help="one object a world, one a line")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.unlike:
+        options.family = f"{options.family} {UNLIKE}".strip()
+    return options
 
 
 def replay(seed: int, family: str = "") -> str:
     """The command that repeats a world."""
-    return f"python -m stealmesh_bench.seeds {f'--{family} ' if family else ''}--one {seed}"
+    told = "".join(f"--{each} " for each in family.split())
+    return f"python -m stealmesh_bench.seeds {told}--one {seed}"
 
 
 def _run(seed: int, family: str, *, watch: bool = False) -> Outcome:
-    if not family:
-        return random_worlds.run(seed, watch=watch)
-    return durable_worlds.run(seed, watch=watch, sliced=family == "sliced")
+    unlike = UNLIKE in family.split()
+    if family in ("", UNLIKE):
+        return random_worlds.run(seed, watch=watch, unlike=unlike)
+    sliced = "sliced" in family.split()
+    return durable_worlds.run(seed, watch=watch, sliced=sliced, unlike=unlike)
 
 
 def _one(options: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ from stealmesh_engine.effects import (
     Hangup,
     Joined,
     Left,
+    OtherRuntime,
     Send,
     StatusReady,
 )
@@ -72,6 +73,7 @@ from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
+    CAME_BACK,
     Ack,
     Around,
     Beat,
@@ -176,6 +178,7 @@ class NodeCore:
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         self._joined = False
+        self._runtimes_told: set[str] = set()
         self._beat_at: float | None = None
         self._ack_at: float | None = None
         self._drain_until: float | None = None
@@ -313,6 +316,7 @@ class NodeCore:
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)
+            self.owner.mind_stuck(now)
         if self.owner.jobs or self.life.holders:
             self.life.follow(self.owner.holders(), now)
         self.life.renew_deaf(now)
@@ -450,6 +454,7 @@ class NodeCore:
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.story.tell(now, "talks to", detail=peer.member.name)
+        self._compare_runtimes(peer.member)
         self.trade.met(peer.member.id)
         self.life.learn([peer.member], now)
         self.life.heard(peer.member.id, peer, now)
@@ -462,6 +467,13 @@ class NodeCore:
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
+
+    def _compare_runtimes(self, other: Member) -> None:
+        """People should hear at once that this mesh has several Pythons, and not when a job waits."""
+        mine, theirs = self.me.runtime, other.runtime
+        if mine and theirs and mine != theirs and theirs not in self._runtimes_told:
+            self._runtimes_told.add(theirs)
+            self.effects.append(OtherRuntime(other.name, theirs))
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
@@ -591,7 +603,10 @@ class NodeCore:
             parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
             self.links.send(peer_id, Returned(message.spec.job, parts), now)
             return
-        self.trade.received(message.nonce, now)
+        if message.nonce == CAME_BACK:
+            self.trade.came_back(message, now)
+        else:
+            self.trade.received(message.nonce, now)
         if self.durable.refuses(peer_id, message.spec, now):
             self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
             return

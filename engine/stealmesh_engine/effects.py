@@ -184,6 +184,21 @@ class JobDone(msgspec.Struct):
     job: JobId
 
 
+class NobodyCan(msgspec.Struct):
+    """There are nodes, and none that could run this job: `why` is for people. Owes nothing."""
+
+    job: JobId
+    why: str
+
+
+class OtherRuntime(msgspec.Struct):
+    """A peer runs another Python than we do: neither runs the other's functions. Once for each Python.
+    Owes nothing."""
+
+    name: str
+    runtime: str
+
+
 class StatusReady(msgspec.Struct):
     """What AskStatus asked for: our own snapshot and those of the nodes that answered (msgpack)."""
 
@@ -227,5 +242,6 @@ Effect = (
     | RunChunk | Retract | Divide | Share | StopWorker | ForgetJob
     | Write | Rewrite
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | JobDone | StatusReady | Joined | JoinFailed | WaitsForNodes | WorksAgain | Left
+    | Deliver | ItemsRunning | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
+    | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

@@ -6,6 +6,7 @@ Refuses to know workers, links and clocks (holder.py).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from stealmesh_engine.bags import Bags, IndexedBags
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.spares import Spares
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import JobSpec, Keep, Kept, Part, Reign
 
 PAGE_OCTETS = 512 * 1024
@@ -43,6 +45,12 @@ class HeldJob:
     """Durable jobs: since when the home is gone and no other has spoken."""
     keeper_at: float = -1e9
     """Durable jobs: when somebody said last that he has a copy."""
+    gave: OrderedDict[int | bytes, PeerId] = field(default_factory=OrderedDict)
+    """What went to which thief last, by a mark that is the same if it comes back."""
+    returned: dict[PeerId, float] = field(default_factory=dict)
+    """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""
+    declined_at: float = -1e9
+    """When we last told its owner that we cannot run it."""
     asked: bool = False
     """Durable jobs: we have asked the home whether the job goes on."""
 

@@ -22,6 +22,7 @@ from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, Retracted, Wo
 from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
+from stealmesh_engine.passing import has_runtime, reason_in
 from stealmesh_engine.shipped import ShippedFunctions
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
@@ -30,6 +31,7 @@ from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
     Claim,
     Commit,
+    Declined,
     FnGet,
     FnPut,
     Grant,
@@ -45,6 +47,7 @@ from stealmesh_protocol.messages import (
     Settled,
     Withdraw,
 )
+from stealmesh_protocol.values import LACKING
 
 REPORT_OCTETS_MAX = 512 * 1024
 LEASES_IN_BEAT_MAX = 8192
@@ -52,6 +55,8 @@ JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
 """Leases and results in one claim."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
+DECLINED_AGAIN_SECONDS = 1.0
+"""Whoever grants us more of a job that we have declined knows of nobody else: then we try all of it."""
 
 
 class Holder:
@@ -85,6 +90,11 @@ class Holder:
 
     def granted(self, message: Grant, now: float) -> None:
         spec = message.spec
+        if spec.runtime and not has_runtime(spec, self.links.view.me):
+            reason = f"it runs {self.links.view.me.runtime}, the job needs {spec.runtime}"
+            parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
+            self.links.send(spec.owner, Declined(spec.job, parts, reason), now)
+            return
         held = self.jobs.get(spec.job)
         if held is None:
             bags: Bags = ExploreBags(spec) if spec.kind is JobKind.EXPLORE else IndexedBags(spec)
@@ -285,10 +295,15 @@ class Holder:
         if chunk is None:
             return
         upto = chunk.hi if event.upto is None else event.upto
+        lacking = event.codec == LACKING
         held = self._part_came(chunk, event, upto, upto, now)
-        if held is not None and upto > chunk.lo:
-            seconds = event.seconds + chunk.carried_seconds
-            held.bags.cost.learn(upto - chunk.lo, seconds, len(event.blob))
+        if held is None or upto == chunk.lo:
+            return
+        if lacking:
+            self._decline(held, event.blob, now)
+            return
+        seconds = event.seconds + chunk.carried_seconds
+        held.bags.cost.learn(upto - chunk.lo, seconds, len(event.blob))
 
     def chunk_part(self, event: ChunkPart, now: float) -> None:
         """A worker was asked: it has finished this much, and gives back what it has not begun."""
@@ -308,9 +323,8 @@ class Holder:
             chunk.carried_seconds += max(0.0, event.seconds - cost.seconds(items))
             cost.stumbled(chunk.carried_seconds)
             chunk.expected_seconds = None
-            self.dispatcher.turned_long = (
-                True  # others may have asked for this and found it too little
-            )
+            # Others may have asked for this and found it too little.
+            self.dispatcher.turned_long = True
         elif items:
             cost.learn(items, event.seconds + chunk.carried_seconds, len(event.blob))
             chunk.carried_seconds = 0.0
@@ -352,6 +366,8 @@ class Holder:
         )
         self.links.send(held.spec.owner, commit, now)
         self.dispatcher.restock(held)
+        if event.failed and event.partial[:1] == bytes([LACKING]):
+            self._decline(held, event.partial[1:], now)
         if self.dispatcher.draining and event.remaining:
             self._returning.append(chunk)
 
@@ -396,6 +412,16 @@ class Holder:
         parts = held.bags.give(items)
         self.dispatcher.restock(held)
         return parts
+
+    def _decline(self, held: HeldJob, blob: bytes, now: float) -> None:
+        """A worker lacked something. If nothing of the job has ever ended well here, others are to have
+        the rest of it; if they cannot either, it comes back."""
+        if held.bags.cost.known or now - held.declined_at < DECLINED_AGAIN_SECONDS:
+            return
+        held.declined_at = now
+        parts = self.give(held, held.bags.queued_items)
+        self.story.tell(now, "declined", held.spec.job)
+        self.links.send(held.spec.owner, Declined(held.spec.job, parts, reason_in(blob)), now)
 
     def return_untouched(self, now: float) -> None:
         """Hand everything that no worker has back to its ledger (we are leaving)."""
@@ -491,6 +517,8 @@ class Holder:
 
     def _keep_unsettled(self, held: HeldJob, unsaid: Unsaid) -> None:
         for part, blob in zip(unsaid.parts, unsaid.blobs, strict=True):
+            if part.codec == LACKING:
+                continue  # no result: if the home is lost before it has heard it, others are asked
             held.unsettled[part.lo, part.hi] = (part, blob)
             held.unsettled_octets += len(blob)
 

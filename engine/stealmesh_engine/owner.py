@@ -14,17 +14,32 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
+from math import inf
 from typing import Protocol
 
+from msgspec.structs import replace
+
+from stealmesh_engine.candidates import Candidates, first_free, passing
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone
+from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone, NobodyCan
 from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
 from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Stale, Verdict
 from stealmesh_engine.links import Links
+from stealmesh_engine.passing import (
+    NOBODY_REMEDY,
+    NOBODY_SAID_SECONDS,
+    NOBODY_SECONDS,
+    PassedOver,
+    cannot_load,
+    nobody_can,
+    reason_in,
+)
 from stealmesh_engine.side import Side
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import Digest, JobId, PeerId
+from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import (
+    CAME_BACK,
     Block,
     Closed,
     Commit,
@@ -40,14 +55,14 @@ from stealmesh_protocol.messages import (
     Report,
     Returned,
     Revoked,
-    Role,
     Split,
     Withdraw,
 )
+from stealmesh_protocol.values import LACKING, OUTCOMES
 
 ENDED_JOBS_REMEMBERED = 64
-LOOKED_AT_MAX = 256
-"""Peers that are considered for a grant."""
+FAILED_TOGETHER = 1024
+"""Items whose failure is told at once when nobody can run them."""
 
 
 class Keeping(Protocol):
@@ -107,6 +122,12 @@ class OwnedJob:
     submitted: float = 0.0
     ended: float = 0.0
     """Like `submitted`, in seconds since 1970."""
+    passed: PassedOver | None = None
+    """Nodes that cannot run it; None as long as nobody has declined."""
+    stuck_since: float | None = None
+    """Since when there are nodes, and none that has its Python."""
+    why_stuck: str = ""
+    said_stuck: bool = False
 
 
 class Owner:
@@ -131,13 +152,11 @@ class Owner:
         self.functions: dict[Digest, bytes] = {}
         self.unplaced: dict[JobId, None] = {}
         """Jobs with free work that no reachable node could be given yet."""
-        self.away: dict[PeerId, None] = {}
-        """Nodes that are leaving: they get no new work."""
         self.side = Side(config, links)
         self.wall_offset = 0.0
         """What our host's clock on the wall is ahead of the times that we are told: for people only."""
         self.submitter = ""
-        self._looked_at = 0
+        self.candidates = Candidates(config, links)
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
 
@@ -225,6 +244,8 @@ class Owner:
         for lo, hi in event.intervals:
             for peer, intervals in job.ledger.cancel(lo, hi).items():
                 told.setdefault(peer, []).extend(intervals)
+            if job.passed is not None:
+                job.passed.settled(lo, hi)
         for peer, intervals in told.items():
             self.links.send(peer, Withdraw(event.job, intervals), now)
         self._forget_blocks(job, event.intervals)
@@ -261,7 +282,7 @@ class Owner:
             return
         alive = thief not in self.links.mute and self.links.view.is_alive(thief)
         if alive and not self.side.withholds(now):
-            self._grant_all(job, thief, message.nonce, now)
+            self._grant_all(job, victim, thief, message.nonce, now)
         self._work_changed(job, now)
 
     def report(self, holder: PeerId, message: Report, now: float) -> None:
@@ -271,6 +292,14 @@ class Owner:
                 self._stale(holder, message.job, [part.lid for part in message.parts], now)
             return
         for part, blob in zip(message.parts, message.blobs, strict=True):
+            lacked = part.codec == LACKING
+            if lacked:
+                if self._passed_over(job, job.ledger, holder, part, blob, now):
+                    continue
+                part, blob = (
+                    replace(part, codec=OUTCOMES),
+                    self.candidates.told_by_all(job, part, blob, now),
+                )
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
             if not self._counts(job, holder, verdict, part.hi - part.lo, now):
                 if job.keeping is not None:
@@ -284,6 +313,10 @@ class Owner:
                         self.effects.append(Deliver(message.job, part, blob, lo, hi))
                     else:
                         job.keeping.credited(holder, part, blob, lo, hi)
+                    if job.passed is not None:
+                        job.passed.settled(lo, hi)
+                        if not lacked:
+                            job.passed.able(holder)
                 self._forget_blocks(job, verdict.intervals)
         self._work_changed(job, now)
 
@@ -294,6 +327,12 @@ class Owner:
             lids = [message.lid, *(child.lid for child, _ in children)]
             self._stale(holder, message.job, lids, now)
             return
+        partial = message.blobs[0]
+        if message.failed and partial[:1] == bytes([LACKING]):
+            if self._bag_passed_over(job, job.ledger, holder, message, now):
+                return
+            part = Part(message.lid, 0, 1, LACKING, 0.0)
+            partial = bytes([OUTCOMES]) + self.candidates.told_by_all(job, part, partial[1:], now)
         verdict = job.ledger.commit(
             holder,
             message.lid,
@@ -304,14 +343,12 @@ class Owner:
             children=children,
             deadline=now + self.config.lease_seconds,
         )
-        if self._counts(job, holder, verdict, 1, now) and message.blobs[0]:
+        if self._counts(job, holder, verdict, 1, now) and partial:
             part = Part(
                 message.lid, message.seq, message.seq + 1, 0, message.seconds, message.failed
             )
             job.failed += message.failed
-            self.effects.append(
-                Deliver(message.job, part, message.blobs[0], message.seq, message.seq + 1)
-            )
+            self.effects.append(Deliver(message.job, part, partial, message.seq, message.seq + 1))
         self._work_changed(job, now)
 
     def returned(self, holder: PeerId, message: Returned, now: float) -> None:
@@ -330,10 +367,12 @@ class Owner:
         self._work_changed(job, now)
 
     def declined(self, holder: PeerId, message: Declined, now: float) -> None:
-        """A holder cannot run these parts: somebody else is to."""
-        self.counters["leases-declined"] = self.counters.get("leases-declined", 0) + len(
-            message.parts
-        )
+        """A holder cannot run the job: somebody else is to have these parts, and all others."""
+        self._count("leases-declined", len(message.parts))
+        job = self._open_job(message.job)
+        if job is not None:
+            self.story.tell(now, "declined", message.job, detail=(holder, message.reason))
+            passing(job).unfit(holder, message.reason, now)
         self.returned(holder, Returned(message.job, message.parts), now)
 
     def renew(self, holder: PeerId, loads: list[JobLoad], now: float) -> None:
@@ -405,6 +444,26 @@ class Owner:
             else:
                 self._work_changed(job, now)
 
+    def mind_stuck(self, now: float) -> None:
+        """There may be nodes, and none that can run a job: say so, and in the end give it up. A
+        durable job waits: its program may be gone, and nodes with its Python may come."""
+        for job_id in list(self.unplaced):
+            job = self.jobs[job_id]
+            nodes = [] if self.side.withholds(now) else self.candidates.strangers(job)
+            if not nodes:
+                job.stuck_since, job.why_stuck = None, ""
+                continue
+            job.why_stuck = nobody_can(job.spec, nodes)
+            if job.stuck_since is None:
+                job.stuck_since = now
+                continue
+            stuck_seconds = now - job.stuck_since
+            if stuck_seconds >= NOBODY_SAID_SECONDS and not job.said_stuck:
+                job.said_stuck = True
+                self.effects.append(NobodyCan(job_id, f"{job.why_stuck}: {NOBODY_REMEDY}"))
+            if stuck_seconds >= NOBODY_SECONDS and job.keeping is None:
+                self._give_up(job, f"{job.why_stuck}: {NOBODY_REMEDY}", now)
+
     def lines(self) -> list[JobLine]:
         """Every open job in figures, then those that ended last."""
         return [*map(line_of, self.jobs.values()), *self.ended]
@@ -425,7 +484,7 @@ class Owner:
             self.unplaced[job.spec.job] = None
             return
         while job.ledger.has_free:
-            node = None if self.side.withholds(now) else self._least_laden(job)
+            node = None if self.side.withholds(now) else self.candidates.whom_to_ask(job, now)
             if node is None:
                 self.unplaced[job.spec.job] = None
                 return
@@ -439,59 +498,22 @@ class Owner:
             self.story.tell(now, "complete", job.spec.job)
             self._end(job, now)
 
-    def _least_laden(self, job: OwnedJob) -> PeerId | None:
-        """The reachable node with the fewest leases of this job; of equals the one met first. Of many
-        nodes only some are looked at, others each time: when thousands die at once there are as many
-        leases to place, and stealing evens out what chance does not."""
-        best, best_load = None, 0
-        me = self.links.view.me
-        if job.keeping is not None and self._may_hold(me.id):
-            best, best_load = me.id, job.ledger.load_of(me.id)
-            if not best_load:
-                return best
-        lapsed: PeerId | None = None
-        for looked_at, peer in enumerate(self._peers_in_turn()):
-            if looked_at >= LOOKED_AT_MAX and best is not None:
-                break
-            if not self._may_hold(peer):
-                continue
-            if peer in job.lapsed:
-                lapsed = lapsed or peer
-                continue
-            load = job.ledger.load_of(peer)
-            if best is None or load < best_load:
-                best, best_load = peer, load
-            if not load:
-                break
-        return best or lapsed
-
-    def _peers_in_turn(self) -> list[PeerId]:
-        """Everybody; where they are many, beginning with others each time."""
-        peers = list(self.links.peers)
-        if len(peers) <= LOOKED_AT_MAX:
-            return peers
-        self._looked_at = (self._looked_at + LOOKED_AT_MAX) % len(peers)
-        return peers[self._looked_at :] + peers[: self._looked_at]
-
-    def _may_hold(self, peer_id: PeerId) -> bool:
-        peer = self.links.peers.get(peer_id)
-        me = self.links.view.me
-        if peer_id == me.id:
-            return me.workers > 0 and peer_id not in self.away
-        return (
-            peer is not None
-            and peer.link is not None
-            and peer.member.role is not Role.CLIENT
-            and peer.member.workers > 0
-            and peer_id not in self.away
-            and peer_id not in self.links.mute
-            and self.links.view.is_well(peer_id)
-        )
-
-    def _grant_all(self, job: OwnedJob, thief: PeerId, nonce: int, now: float) -> None:
-        """All that is free goes to one thief (the victim has just given it up for it)."""
+    def _grant_all(
+        self, job: OwnedJob, victim: PeerId, thief: PeerId, nonce: int, now: float
+    ) -> None:
+        """All that is free goes to one thief (the victim has just given it up for it), but what it
+        cannot run: that stays where it was."""
+        alike = self.candidates.has_runtime(job, thief)
         while job.ledger.has_free:
-            self._grant_one(job, thief, nonce, now)
+            passed = job.passed
+            barred = {} if passed is None else passed.barred(first_free(job), now)
+            if alike and thief not in barred:
+                self._grant_one(job, thief, nonce, now)
+            elif victim not in barred and self.candidates.may_run(job, victim):
+                useless = not alike or (passed is not None and thief in passed.nodes)
+                self._grant_one(job, victim, CAME_BACK if useless else 0, now)
+            else:
+                return
 
     def _grant_one(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
         deadline = now + self.config.lease_seconds
@@ -506,6 +528,8 @@ class Owner:
             free_lo = job.ledger.free.first
             block = None if spec.step else self._block_at(job, free_lo)
             items_max = None if block is None else block[0].hi - free_lo
+            if job.passed is not None:
+                items_max = _less(items_max, job.passed.reach(free_lo), free_lo)
             lease = job.ledger.lease(holder, deadline, items_max=items_max)
             assert lease is not None
             if block is None:
@@ -544,6 +568,83 @@ class Owner:
             self._stale(holder, job.spec.job, verdict.lids, now)
         return False
 
+    # ------------------------------------------------------------ who cannot
+
+    def _passed_over(
+        self,
+        job: OwnedJob,
+        ledger: IndexedLedger,
+        holder: PeerId,
+        part: Part,
+        blob: bytes,
+        now: float,
+    ) -> bool:
+        """The holder lacked something that these items need. Is there somebody else to be asked?"""
+        passed = passing(job)
+        held = ledger.leases.get(part.lid)
+        if held is None or held.holder != holder:
+            return False
+        passed.declined(holder, part.lo, part.hi, reason_in(blob))
+        if not any(self.candidates.is_open(job, at, now) for at in passed.starts(part.lo, part.hi)):
+            passed.failed_everywhere(holder, part.lo, part.hi)
+            return False
+        self._count("items-passed-over", part.hi - part.lo)
+        self.story.tell(now, "passed over", job.spec.job, part.lid, (part.lo, part.hi))
+        ledger.split(holder, part.lid, part.lo, part.hi)
+        return True
+
+    def _bag_passed_over(
+        self, job: OwnedJob, ledger: ExploreLedger, holder: PeerId, message: Commit, now: float
+    ) -> bool:
+        """The same of an explore bag, which goes on from its last step."""
+        passed = passing(job)
+        passed.unfit(holder, reason_in(message.blobs[0][1:]), now)
+        passed.nodes[holder].tried = True
+        if not self.candidates.is_open(job, 0, now) or isinstance(
+            ledger.split(holder, message.lid), Stale
+        ):
+            return False
+        self._count("bags-passed-over", 1)
+        self._work_changed(job, now)
+        return True
+
+    def _give_up(self, job: OwnedJob, why: str, now: float) -> None:
+        """What is free fails: nobody is left to run it."""
+        me = self.links.view.me.id
+        ledger, job_id = job.ledger, job.spec.job
+        while ledger.has_free:
+            if isinstance(ledger, ExploreLedger):
+                taken = ledger.lease(me, inf)
+                assert taken is not None
+                lid = taken[0].lid
+                ledger.commit(
+                    me, lid, 1, gained=0, remaining=0, rest=b"", children=[], deadline=inf
+                )
+                codec, blob = cannot_load(why, 1)
+                self.effects.append(
+                    Deliver(job_id, Part(lid, 1, 2, 0, 0.0, 1), bytes([codec]) + blob, 1, 2)
+                )
+                job.failed += 1
+                continue
+            folds = job.spec.kind is JobKind.REDUCE
+            lease = ledger.lease(me, inf, items_max=None if folds else FAILED_TOGETHER)
+            assert lease is not None
+            lid, lo, hi = lease.lid, lease.lo, lease.hi
+            failed = 1 if folds else hi - lo
+            codec, blob = cannot_load(why, failed)
+            ledger.credit(me, lid, lo, hi)
+            job.failed += failed
+            self.effects.append(
+                Deliver(job_id, Part(lid, lo, hi, codec, 0.0, failed), blob, lo, hi)
+            )
+            self._forget_blocks(job, [(lo, hi)])
+        self._work_changed(job, now)
+
+    def _count(self, name: str, count: int) -> None:
+        self.counters[name] = self.counters.get(name, 0) + count
+
+    # ------------------------------------------------------------ ends
+
     def _stale(self, holder: PeerId, job: JobId, lids: list[int], now: float) -> None:
         self.story.tell(now, "revoked", job, lids[0] if lids else 0, holder)
         self.links.send(holder, Revoked(job, lids), now)
@@ -570,9 +671,18 @@ class Owner:
                 self.functions.pop(digest, None)
 
 
+def _less(items_max: int | None, reach: int | None, lo: int) -> int | None:
+    """The smaller of two bounds, either of which there may not be."""
+    if reach is None:
+        return items_max
+    return reach - lo if items_max is None else min(items_max, reach - lo)
+
+
 def line_of(job: OwnedJob) -> JobLine:
     figures = job.ledger.figures()
     state = "running" if job.ledger.leases else "waiting"
+    if job.why_stuck and not job.ledger.leases:
+        state = f"waiting: {job.why_stuck}"[:NAME_CHARS_MAX]
     if job.done:
         state = "done" if job.ledger.complete else "cancelled"
     return JobLine(

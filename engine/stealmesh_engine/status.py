@@ -66,6 +66,7 @@ def snapshot(core: NodeCore) -> bytes:
             "executed": core.holder.executed,
             "sees": len(core.view.nodes()),
             "build": me.build,
+            "runtime": me.runtime,
             "leads": [job.hex() for job in core.durable.homes.leads],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,

@@ -33,6 +33,7 @@ from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.logbook import RECORD_OCTETS, Logbook
 from stealmesh_engine.owner import Owner
+from stealmesh_engine.passing import without_lacking
 from stealmesh_engine.rendezvous import weight
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import JobId, PeerId
@@ -730,6 +731,8 @@ class Homes:
         if lead is None or lead.gathering is None:
             self._say_here(holder, message.job, now)
         elif isinstance(message, Report):
+            message, lacking = without_lacking(message)
+            lead.gathering.given_up += [(holder, part) for part in lacking]
             self._take_results(lead, holder, message, now)
         else:
             lead.gathering.given_up += [(holder, part) for part in message.parts]

@@ -7,6 +7,7 @@ part to the thief in one step; between the two nothing can happen.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from random import Random
 
 from stealmesh_engine.bags import ExploreBags, IndexedBags
@@ -16,14 +17,23 @@ from stealmesh_engine.held import HeldJob
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.links import Links
 from stealmesh_engine.membership import View
+from stealmesh_engine.passing import has_runtime
 from stealmesh_engine.stealing import SILENCE_SECONDS_MAX, Thief, share_of
 from stealmesh_engine.story import Story
-from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Nothing, Sated, Split, Steal
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import Grant, Nothing, Sated, Split, Steal
 
 NAME_SECONDS = 0.05
 NAME_SECONDS_MAX = 20.0
 HINT_SECONDS = 0.02
+GAVE_REMEMBERED = 64
+RETURNED_SECONDS = 3.0
+"""How long a thief for whom a job is nothing gets nothing of it from us."""
+
+
+def mark_of(bag: bytes) -> bytes:
+    """What a bag is known by, for as long as nobody has touched it."""
+    return b"%d %b%b" % (len(bag), bag[:64], bag[-64:])
 
 
 class Trade:
@@ -49,6 +59,8 @@ class Trade:
         """Thieves that wait for us to have something: peer → nonce of what it asked with."""
         self.given = 0
         """Steals that we granted as a victim."""
+        self.returned: dict[PeerId, float] = {}
+        """Thieves for whom some job is nothing (see `HeldJob.returned`), and until when."""
         self.unheard: dict[PeerId, tuple[int, float]] = {}
         """Owner → number of a SPLIT that it has not acknowledged yet, and when we said it."""
         self.seek_at: float | None = None
@@ -108,6 +120,19 @@ class Trade:
         """Work came, asked for or not."""
         self.thief.received(nonce, now)
 
+    def came_back(self, message: Grant, now: float) -> None:
+        """What we gave to a thief is ours again: the ledger knows that the thief cannot run this job."""
+        held = self.holder.jobs.get(message.spec.job)
+        if held is None or not held.gave:
+            return
+        explore = isinstance(held.bags, ExploreBags)
+        marks: Iterable[int | bytes]
+        marks = map(mark_of, message.blobs) if explore else (lease.lo for lease in message.leases)
+        for mark in marks:
+            thief = held.gave.pop(mark, None)
+            if thief is not None:
+                held.returned[thief] = self.returned[thief] = now + RETURNED_SECONDS
+
     # ------------------------------------------------------------ as a victim
 
     def asked(self, thief: PeerId, message: Steal, now: float) -> None:
@@ -115,7 +140,7 @@ class Trade:
             self.hungry.pop(thief, None)
             return
         self.dispatcher.thieves_wait(now)
-        soon = self.dispatcher.ask_workers_to_share()
+        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share()
         if soon or message.standing:
             self.hungry[thief] = message.nonce
         if not message.standing:
@@ -129,13 +154,19 @@ class Trade:
         if not self.hungry:
             return
         if self.dispatcher.stock:
-            waiting = [peer for peer in self.hungry if self.links.is_ready(peer)]
+            waiting = [
+                peer
+                for peer in self.hungry
+                if self.links.is_ready(peer) and self._helps(peer, self.dispatcher.stock, now)
+            ]
             while waiting:
                 peer = waiting.pop(0)
                 if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
-                    break
+                    if self._can_run_all(peer, now):
+                        break
+                    continue  # what it could run is not worth the journey; more may be for the next
                 del self.hungry[peer]
-        if self.hungry:
+        if any(self._helps(peer, self.holder.jobs, now) for peer in self.hungry):
             self.dispatcher.thieves_wait(now)
             if not self.dispatcher.stock:
                 self.dispatcher.ask_workers_to_share()
@@ -150,6 +181,7 @@ class Trade:
 
     def forget(self, peer: PeerId) -> None:
         self.hungry.pop(peer, None)
+        self.returned.pop(peer, None)
         self.unheard.pop(peer, None)
         self.thief.forget(peer)
 
@@ -185,7 +217,7 @@ class Trade:
 
     def _feed(self, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
         """Give this thief its share of our richest job. False: nothing worth the journey."""
-        held = self._richest(now)
+        held = self._richest(thief, now)
         if held is None:
             return False
         nodes = max(2, self.view.size)
@@ -200,9 +232,15 @@ class Trade:
         )
         if not items:
             return False
+        before = dict(held.bags.leases) if isinstance(held.bags, ExploreBags) else {}
         parts = self.holder.give(held, items)
         if not parts:
             return False
+        for part in parts:
+            bag = before.get(part.lid)
+            held.gave[part.lo if bag is None else mark_of(bag.items)] = thief
+        while len(held.gave) > GAVE_REMEMBERED:
+            held.gave.popitem(last=False)
         self.given += 1
         for part in parts:
             self.story.tell(now, "gave", held.spec.job, part.lid, (part.lo, part.hi))
@@ -220,9 +258,27 @@ class Trade:
             return False
         return now - since > self.config.ask_patience_seconds
 
-    def _richest(self, now: float) -> HeldJob | None:
-        """The job with the most queued seconds, if they are worth a journey; else, of those of
-        unknown cost, the one with the most items.
+    def _can_run_all(self, thief: PeerId, now: float) -> bool:
+        """Nothing is known that this thief cannot run. (Asked before any job is looked at.)"""
+        member = self.view.members.get(thief)
+        alike = member is None or not member.runtime or member.runtime == self.view.me.runtime
+        return alike and now >= self.returned.get(thief, -1e9)
+
+    def _can_run(self, held: HeldJob, thief: PeerId, now: float) -> bool:
+        member = self.view.members.get(thief)
+        return (member is None or has_runtime(held.spec, member)) and now >= held.returned.get(
+            thief, -1e9
+        )
+
+    def _helps(self, thief: PeerId, jobs: Iterable[JobId], now: float) -> bool:
+        """Could it run any of these?"""
+        return self._can_run_all(thief, now) or any(
+            self._can_run(self.holder.jobs[job], thief, now) for job in jobs
+        )
+
+    def _richest(self, thief: PeerId, now: float) -> HeldJob | None:
+        """Of what this thief can run: the job with the most queued seconds, if they are worth a
+        journey; else, of those of unknown cost, the one with the most items.
 
         A job whose owner is late is not shared: what we gave would lie between us and the thief
         until the owner writes it down, and nobody could work on it.
@@ -230,8 +286,11 @@ class Trade:
         self.dispatcher.learn_from_waiting(now)
         best: HeldJob | None = None
         best_worth = (0, 0.0)
+        picky = not self._can_run_all(thief, now)
         for job in self.dispatcher.stock:
             held = self.holder.jobs[job]
+            if picky and not self._can_run(held, thief, now):
+                continue
             if self._is_late(held.spec.owner, now):
                 continue
             bags = held.bags

@@ -36,9 +36,16 @@ def build() -> str:
 
 
 def new_member(
-    role: Role, name: str, endpoints: list[str], workers: int, *, eligible: bool = False
+    role: Role,
+    name: str,
+    endpoints: list[str],
+    workers: int,
+    *,
+    eligible: bool = False,
+    runs: str = "",
 ) -> Member:
-    """The record of this process life, under an id that no other life ever has."""
+    """The record of this process life, under an id that no other life ever has. `runs` is for tests:
+    the Python that it claims to be."""
     return Member(
         id=os.urandom(16),
         name=name or f"{socket.gethostname()}-{os.getpid()}",
@@ -50,7 +57,7 @@ def new_member(
         pid=os.getpid(),
         build=build(),
         eligible=eligible,
-        runtime=runtime(),
+        runtime=runs or runtime(),
     )
 
 

@@ -31,6 +31,7 @@ from stealmesh.entrance import (
 )
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.futures import Future
+from stealmesh.identity import runtime
 from stealmesh.interpreter import program_path
 from stealmesh.lifetime import JOIN_SECONDS_MAX, Life
 from stealmesh.node import NodeOptions
@@ -207,6 +208,7 @@ class Mesh(Executor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self.config = load_config(config)
+        self._runtime = runtime()
         self._shipper = Shipper()
         self._streams: dict[tuple[Digest, Options], SubmitStream] = {}
         self._last: tuple[Any, Options, SubmitStream, Shipped] | None = None
@@ -644,6 +646,8 @@ class Mesh(Executor):
             retries=options.retries,
             timeout=options.timeout or 0.0,
             chunk_items=min(options.chunksize or 0, CHUNK_ITEMS_MAX),
+            # Also what is named and not sent may be other code in another Python.
+            runtime=self._runtime,
         )
 
     def _must_be_open(self) -> None:

@@ -74,6 +74,8 @@ class NodeOptions:
     peer_cache: Path | None = None
     """Where peers are remembered for the next life; None: nowhere."""
     config: Config = field(default_factory=Config)
+    runtime: str = ""
+    """For tests: the Python that this node says it runs; empty: the one that it does."""
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
 
@@ -131,6 +133,15 @@ class NodeProgram:
                 self.stop()
         elif isinstance(effect, fx.Joined):
             self._joined = True
+        elif isinstance(effect, fx.OtherRuntime):
+            from stealmesh.identity import runtime
+
+            print(
+                f"stealmesh: this node runs {self._options.runtime or runtime()}, {effect.name} runs "
+                f"{effect.runtime}: programs with that Python get nothing run here",
+                file=sys.stderr,
+                flush=True,
+            )
         # The effects of owners concern nobody here: a node owns no jobs.
 
     def log_failed(self, error: OSError) -> None:
@@ -200,14 +211,19 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
         endpoints = _advertised(transport.endpoints, options.advertise)
         role = Role.SUPER if options.role == "super" else Role.PLAIN
         member = new_member(
-            role, options.name, endpoints, options.workers, eligible=options.role == "auto"
+            role,
+            options.name,
+            endpoints,
+            options.workers,
+            eligible=options.role == "auto",
+            runs=options.runtime,
         )
         core = NodeCore(
             member,
             config=options.config,
             rng=new_rng(),
             mesh=key.mesh_id() if key is not None else b"insecure",
-            runtime=runtime(),
+            runtime=options.runtime or runtime(),
             wall_offset=wall_offset(),
         )
         program = NodeProgram(options)

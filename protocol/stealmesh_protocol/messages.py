@@ -378,6 +378,10 @@ class Sated(Message):
 # ---------------------------------------------------------------- custody
 
 
+CAME_BACK = (1 << 63) - 1
+"""A GRANT's nonce: its receiver had given this away in a SPLIT, and the thief cannot run it."""
+
+
 class Grant(Message):
     """The ledger leases parts of a job to the receiver. Blobs: one a block, or one a lease (explore)."""
 

@@ -11,6 +11,7 @@ codec     blob
           ndarray: length of the head (u16), head = msgpack [dtype, shape], raw items
 1 PICKLE  pickle protocol 5, by pickle itself where that works everywhere, else cloudpickle
 2 OUTCOMES  msgpack [values codec, values blob, failures]: some items of a chunk failed
+7 LACKING   the same, and some failed because this machine lacks what another may have
 ========  ===========================================================================
 
 Three facts shape the choice between 0 and 1.
@@ -60,7 +61,7 @@ from stealmesh_protocol.errors import (
     WorkerDied,
 )
 
-PLAIN, PICKLE, OUTCOMES = 0, 1, 2
+PLAIN, PICKLE, OUTCOMES, LACKING = 0, 1, 2, 7
 """Numbers are forever. 3 and 4 were considered for arrays of int64 and float64: never used."""
 
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
@@ -200,12 +201,23 @@ def unpack_outcomes(
 ) -> tuple[list[Any], list[Failure]]:
     """Values and failures of a chunk, whether or not any failed. Where a failure's offset lies
     beyond the values there are none: the chunk failed as a whole, or its only item did."""
-    if codec != OUTCOMES:
+    if codec not in (OUTCOMES, LACKING):
         return unpack_list(codec, blob, plain_only=plain_only), []
     outcomes = _guarded(_decode_outcomes, blob)
     if any(failure.offset < 0 for failure in outcomes.failures):
         raise RemoteProtocolError("value", "a failure at a negative offset")
     return unpack_list(outcomes.codec, outcomes.blob, plain_only=plain_only), outcomes.failures
+
+
+def failures_of(blob: bytes) -> list[Failure]:
+    """The failures of a chunk alone: plain words, no user value is opened."""
+    return _guarded(_decode_outcomes, blob).failures
+
+
+def with_failures(blob: bytes, failures: list[Failure]) -> bytes:
+    """The same outcomes, their failures told in other words."""
+    outcomes = _guarded(_decode_outcomes, blob)
+    return _encode(_Outcomes(outcomes.codec, outcomes.blob, failures))
 
 
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:

@@ -338,7 +338,7 @@ def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     told.run(0.01)
     trade = told.nodes[0].core.trade
     assert len(trade.holder.dispatcher.stock) == 2
-    richest = trade._richest(told.world.now)
+    richest = trade._richest(b"", told.world.now)
     assert richest is not None
     assert richest.spec.job == long.job
 

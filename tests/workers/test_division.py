@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from stealmesh.workers import runner, wire
-from stealmesh.workers.division import Listener, Run
+from stealmesh.workers.division import Failed, Listener, Run
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import ChunkDone, ChunkPart, Event, WorkerLost, WorkerReady
 from stealmesh_protocol import values
@@ -319,7 +319,7 @@ def tile(
 
 
 def a_run(count: int, results: list[Any], kept: int | None = None) -> Run:
-    return Run(1, 0, True, results, [], 0.0, count if kept is None else kept)
+    return Run(1, 0, True, results, runner.Failures(), 0.0, count if kept is None else kept)
 
 
 def test_a_loop_in_several_goes_stops_before_the_next() -> None:
@@ -361,8 +361,8 @@ def test_a_divided_loop_that_ends_at_once_gives_the_next_item_back_as_well() -> 
     """It was kept because it might have been begun, and was not: the last word says so."""
     stopped: list[Run] = []
 
-    def begins(count: int, results: list[Any], failed: list[Any], now: float) -> Run:
-        run = Run(1, 0, True, results, failed, now, count)
+    def begins(count: int, results: list[Any], failures: Failed, now: float) -> Run:
+        run = Run(1, 0, True, results, failures, now, count)
         stopped.append(run)
         return run
 

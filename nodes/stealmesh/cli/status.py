@@ -86,7 +86,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("node", "address", "role", "state"):
+    for name in ("node", "address", "role", "state", "runs"):
         table.add_column(name, overflow="fold", no_wrap=name == "address")
     for name in ("pid", "workers", "queued", "steals in", "out"):
         table.add_column(name, justify="right")
@@ -96,6 +96,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
             node["address"],
             node["role"],
             node["state"],
+            node.get("runtime", ""),
             str(node["pid"]),
             str(node["workers"]),
             f"{node['queued_seconds']:.2f} s",

@@ -9,6 +9,7 @@ combined (user code) in a thread of their own.
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -242,6 +243,10 @@ class ProgramLink:
             durable = self.durable.get(effect.job)
             if durable is not None:
                 durable.shown(effect)
+        elif isinstance(effect, fx.NobodyCan):
+            print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
+        elif isinstance(effect, fx.OtherRuntime):
+            pass  # the nodes say it; we do when a job waits for it
         elif isinstance(effect, fx.StatusReady):
             self._status(effect)
         elif isinstance(effect, fx.Joined):

@@ -14,7 +14,7 @@ from stealmesh_protocol.errors import CannotShip
 
 def open_chunk(codec: int, blob: bytes, items: int) -> tuple[list[Any], dict[int, BaseException]]:
     """The values of a chunk in order, and the exceptions by offset (the values there mean nothing)."""
-    if codec != vx.OUTCOMES:
+    if codec not in (vx.OUTCOMES, vx.LACKING):
         return vx.unpack_list(codec, blob), {}
     values, failures = vx.unpack_outcomes(codec, blob)
     errors = {failure.offset: vx.rebuild(failure) for failure in failures}
@@ -24,7 +24,7 @@ def open_chunk(codec: int, blob: bytes, items: int) -> tuple[list[Any], dict[int
 
 def open_partial(codec: int, blob: bytes) -> Any:
     """The value of a partial; raises the exception of the item that failed."""
-    if codec != vx.OUTCOMES:
+    if codec not in (vx.OUTCOMES, vx.LACKING):
         return vx.unpack(codec, blob)
     raise vx.rebuild(vx.unpack_outcomes(codec, blob)[1][0])
 

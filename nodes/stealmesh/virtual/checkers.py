@@ -12,6 +12,8 @@ deliver, at who holds what, at who is believed to be alive, and at how much is s
 6. load           messages a second and queues stay within bounds
 7. idleness       nobody stays idle beside somebody who has much to do
 8. workers        are handed the right function, the right items, never a third chunk
+9. runtime        no worker is handed byte code of another Python
+10. passing       an item fails for want of a module only if nobody is there who has it
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from stealmesh_engine.links import ACKS_OWED_MAX
 from stealmesh_engine.news import EVERYBODY_MAX
 from stealmesh_protocol.ids import JobId, LeaseId, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
+from stealmesh_protocol.values import LACKING, OUTCOMES
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process, World
@@ -128,6 +131,12 @@ class Checkers:
 
     def _check_value(self, work: Work, effect: Deliver) -> None:
         part = effect.part
+        lacked = work.lacked(frozenset([work.module]), part.lo, part.hi) if work.module else 0
+        if part.codec == OUTCOMES and lacked and part.failed == lacked:
+            # Whether nobody was there who could do better is asked when its owner decides.
+            return
+        if part.codec == OUTCOMES and self._nobody_has_python_for(work):
+            return
         if part.codec != CODEC:
             # The node itself says how an item ended that no worker lived to report.
             troubled = part.lo in work.endless or part.lo in work.killers
@@ -140,6 +149,11 @@ class Checkers:
         self.that(
             part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
         )
+
+    def _nobody_has_python_for(self, work: Work) -> bool:
+        wanted = work.spec.runtime
+        nodes = [p for p in self.world.living() if p.workers]
+        return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
 
     def _delivered_step(self, account: Account, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
@@ -189,6 +203,52 @@ class Checkers:
         for copy in core.durable.homes.copies.values():
             if self._steps % (1 + len(copy.covered) // AUDIT_INTERVALS + copy.entries // 16) == 0:
                 copy.audit()
+
+    # ------------------------------------------------------------ passing over
+
+    def lacking(self, owner: Process, event: Event) -> tuple[JobId, int, int, bool] | None:
+        """What a holder says here that it cannot run, if it is its to say."""
+        if type(event) is not Heard or not isinstance(event.message, Report | Commit):
+            return None
+        message = event.message
+        if isinstance(message, Commit):
+            parts = [(message.lid, 0, 1)] if message.blobs[0][:1] == bytes([LACKING]) else []
+        else:
+            parts = [(p.lid, p.lo, p.hi) for p in message.parts if p.codec == LACKING]
+        valid = self.before_owner_hears(owner, event)
+        told = [(lo, hi) for lid, lo, hi in parts if valid.get(lid)]
+        if not told:
+            return None
+        job = owner.core.owner.jobs[message.job]
+        return message.job, *told[0], isinstance(job.ledger, IndexedLedger)
+
+    def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None:
+        """If an owner let these items fail, nobody was there to whom it could have leased them."""
+        owned = owner.core.owner.jobs.get(job)
+        if owned is None:
+            failed = job in self.accounts  # else a durable job that is led elsewhere by now
+        elif isinstance(owned.ledger, IndexedLedger):
+            failed = owned.ledger.credited.covers(lo, hi)
+        else:
+            failed = owned.failed > 0
+        if not failed:
+            return
+        work, base = self.world.work_behind(job)
+        core = owner.core
+        for process in self.world.living():
+            able = (
+                process.core.me.workers
+                and not work.lacked(process.lacks, base + lo, base + hi)
+                and not (not indexed and work.module in process.lacks)
+                and work.spec.runtime in ("", process.member.runtime)
+            )
+            peer = process.member.id
+            there = core.links.is_ready(peer) and core.view.is_well(peer)
+            if able and there and peer not in core.links.mute and not core.owner.side.lesser:
+                text = (
+                    f"[{lo}, {hi}) of job {work.number} failed although {process.name} could run it"
+                )
+                raise Breach("passing", text)
 
     # ------------------------------------------------------------ custody
 
@@ -246,7 +306,12 @@ class Checkers:
         for process in nodes:
             view = process.core.view
             beside = any(view.is_alive(p.member.id) for p in rich)  # not of another island
-            excused = process.paused or not process.core.links.joined or not beside
+            excused = (
+                process.paused
+                or self.world.is_unlike(process)
+                or not process.core.links.joined
+                or not beside
+            )
             working = any(worker.running or not worker.ready for worker in process.workers)
             since = self._idle.get(process.number)
             if excused or working:

@@ -18,7 +18,7 @@ from stealmesh.virtual.disks import VirtualDisk
 from stealmesh.virtual.durable_programs import Launcher, Reader
 from stealmesh.virtual.faults import Faults, Mixture, Seat
 from stealmesh.virtual.programs import Wish
-from stealmesh.virtual.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw
+from stealmesh.virtual.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
 from stealmesh.virtual.world import Process, World, told
 from stealmesh_protocol.ids import whole_of
 from stealmesh_protocol.messages import JobKind
@@ -165,6 +165,8 @@ class DurableWorld:
             endpoint=_address(number),
             ready_seconds=0.05,
             disk=VirtualDisk(self.rng) if self.drawn.disks else None,
+            runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
+            lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
         self.seats.append(Seat(process, seeds))
 
@@ -212,7 +214,8 @@ class DurableWorld:
                 raise Breach("repeat", f"{again} items were run again though they were safe")
 
     def _ideal_seconds(self) -> float:
-        workers = sum(len(s.process.workers) for s in self.seats if s.process.alive)
+        able = self.seats[:1] if self.plan.lacks else self.seats
+        workers = sum(len(s.process.workers) for s in able if s.process.alive)
         return sum(c.launcher.work.ideal_seconds for c in self.commissions) / max(1, workers)
 
     def _over(self, each: Commission) -> bool:
@@ -281,9 +284,11 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, sliced: bool = False) -> Outcome:
+def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False) -> Outcome:
     """Draw, run and judge one world with durable jobs."""
     drawn = draw_durable(seed, sliced=sliced)
+    if unlike:
+        make_unlike(drawn.plan)
     outcome = Outcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
     begun = time.perf_counter()
     durable = DurableWorld(drawn)

@@ -54,6 +54,11 @@ class Wish:
     """When (after the start) which items are no longer wanted."""
     tree: Tree | None = None
     chunk_items: int = 0
+    runtime: str = ""
+    """The Python that the functions are made for; empty: any."""
+    module: str = ""
+    needy: frozenset[int] | None = None
+    """As in Work."""
     function: str = ""
     """Jobs may share one; empty: a function of its own."""
 
@@ -177,6 +182,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         priority=wish.priority,
         timeout=wish.timeout,
         chunk_items=wish.chunk_items,
+        runtime=wish.runtime,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(
@@ -191,4 +197,6 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         dict(wish.killers),
         wish.failing,
         wish.endless,
+        module=wish.module,
+        needy=wish.needy,
     )

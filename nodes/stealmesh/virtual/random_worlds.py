@@ -31,6 +31,10 @@ ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0
 """When the owner's machine is off, the kernel takes up to 25 s to say so."""
 CHUNKS_A_WORLD = 900
+OURS, OTHER = "cpython-3.11", "cpython-3.12"
+MODULES = ("pandas", "torch")
+NOWHERE = "nowhere"
+"""A module that no node has."""
 CONTROL_A_SECOND_AND_LINK = 60.0
 CUTS = frozenset({"cut", "one-way", "isolate"})
 """Kinds that may keep a grant from its holder for longer than its lease lasts."""
@@ -57,6 +61,10 @@ class Plan:
     mixture: Mixture
     faults_until: float
     carry: bool
+    runtimes: list[str] = field(default_factory=list)
+    """Of the nodes; empty: all are alike."""
+    lacks: list[frozenset[str]] = field(default_factory=list)
+    """Which modules the workers of each node cannot import."""
 
 
 @dataclass(slots=True)
@@ -139,6 +147,31 @@ def _draw_turns(plan: Plan) -> None:
         if wish.kind is not JobKind.EXPLORE and wish.items >= 10 and rng.random() < 0.2:
             turn = int(wish.items * rng.uniform(0.75, 0.99))
             wish.law = CostLaw("turning", wish.law.mean_seconds, turn=turn)
+
+
+def make_unlike(plan: Plan) -> None:
+    """Some nodes have another Python, or lack modules that jobs need. The first, which is always
+    there in the end, can run everything but what nobody can."""
+    rng = Random(f"{plan.seed}/unlike")
+    has_pythons, has_modules = rng.random() < 0.6, rng.random() < 0.8
+    share = rng.choice((0.2, 0.5, 0.9))
+
+    def differs() -> bool:
+        return rng.random() < share
+
+    plan.runtimes = [
+        OTHER if number and has_pythons and differs() else OURS for number in range(plan.nodes)
+    ]
+    plan.lacks = [
+        frozenset(m for m in MODULES if has_modules and number and differs()) | {NOWHERE}
+        for number in range(plan.nodes)
+    ]
+    for _, wish in plan.wishes:
+        wish.runtime = OURS if rng.random() < 0.8 else ""
+        wish.module = rng.choice((*MODULES, *MODULES, "", NOWHERE))
+        if wish.module and rng.random() < 0.5:
+            items = range(wish.items)
+            wish.needy = frozenset(rng.sample(items, min(wish.items, rng.choice((1, 5, 50)))))
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
@@ -274,6 +307,8 @@ class RandomWorld:
             workers=self.plan.workers[number],
             endpoint=_address(number),
             ready_seconds=0.05,
+            runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
+            lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
         self.seats.append(Seat(process, seeds))
 
@@ -321,7 +356,8 @@ class RandomWorld:
         self._no_needless_work()
 
     def _ideal_seconds(self) -> float:
-        workers = sum(len(s.process.workers) for s in self.seats if s.process.alive)
+        able = self.seats[:1] if self.plan.lacks else self.seats  # others may be able to do nothing
+        workers = sum(len(s.process.workers) for s in able if s.process.alive)
         return sum(p.work.ideal_seconds for p in self.programs) / max(1, workers)
 
     def _all_done(self) -> bool:
@@ -428,9 +464,11 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False) -> Outcome:
-    """Draw, run and judge one world."""
+def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
+    """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
     plan = draw(seed)
+    if unlike:
+        make_unlike(plan)
     outcome = Outcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     begun = time.perf_counter()
     drawn = RandomWorld(plan)
@@ -463,4 +501,4 @@ def run(seed: int, *, watch: bool = False) -> Outcome:
     return outcome
 
 
-__all__ = ["Outcome", "Plan", "RandomWorld", "draw", "run"]
+__all__ = ["Outcome", "Plan", "RandomWorld", "draw", "make_unlike", "run"]

@@ -16,6 +16,7 @@ from msgspec import msgpack
 
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind, JobSpec
+from stealmesh_protocol.values import UNLOADABLE, Failure, pack_outcomes
 
 _MASK = (1 << 64) - 1
 PRIME = (1 << 61) - 1
@@ -112,6 +113,11 @@ class Work:
     failing: frozenset[int] = frozenset()
     endless: frozenset[int] = frozenset()
     visits: int = 0
+    module: str = ""
+    """What a node must have to run it; empty: nothing."""
+    needy: frozenset[int] | None = None
+    """Only these items need the module, and find out while they run; None: the function itself does,
+    and cannot even be loaded without. (Explore: any set means that a visit finds out.)"""
 
     def seconds(self, lo: int, hi: int) -> float:
         if self.endless and any(lo <= item < hi for item in self.endless):
@@ -134,9 +140,23 @@ class Work:
     def result(self, lo: int, hi: int) -> bytes:
         return msgpack.encode((self.number, lo, hi, self.fingerprint(lo, hi)))
 
+    def lacked(self, module_lacks: frozenset[str], lo: int, hi: int) -> int:
+        """How many of these items fail on a machine that lacks these modules."""
+        if self.module not in module_lacks:
+            return 0
+        count = hi - lo if self.needy is None else sum(lo <= item < hi for item in self.needy)
+        return min(count, 1) if self.spec.kind is JobKind.REDUCE else count
+
     def failures(self, lo: int, hi: int) -> int:
         found = sum(1 for item in self.failing if lo <= item < hi)
         return min(found, 1) if self.spec.kind is JobKind.REDUCE else found
+
+
+def lacking_blob(module: str, count: int) -> bytes:
+    """What a worker says that lacks a module, of so many items."""
+    text = f"module {module!r} is not importable"
+    failures = [Failure(offset, UNLOADABLE, text=text) for offset in range(count)]
+    return pack_outcomes(None, failures)[1]
 
 
 def function_blob(name: str) -> tuple[bytes, bytes]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import msgpack
 
-from stealmesh.virtual.work import PRIME, Work
+from stealmesh.virtual.work import PRIME, Work, lacking_blob
 from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopWorker
 from stealmesh_engine.events import (
     BagStep,
@@ -30,6 +30,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.values import LACKING
 
 if TYPE_CHECKING:
     from stealmesh.virtual.world import Process
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
 VISIT_SECONDS = 0.01
+LOAD_SECONDS = 0.001
+"""How long it takes to find out that a module is missing."""
 CODEC = 200
 """Nobody else writes blobs under this number."""
 
@@ -103,6 +106,9 @@ class VirtualWorker:
         check = self.process.world.checkers
         check.that(self.ready, "worker", f"worker {self.number} is not there")
         check.that(len(self.queue) < 2, "worker", "a third chunk")
+        runtime = self.process.member.runtime
+        alike = not effect.spec.runtime or effect.spec.runtime == runtime
+        check.that(alike, "runtime", f"{runtime} was handed byte code of {effect.spec.runtime}")
         self._check_order(effect)
         self.queue.append(effect)
         self.process.world.after(PIPE_SECONDS, self._read, self.life)
@@ -163,7 +169,16 @@ class VirtualWorker:
             right = len(items) == chunk.hi
             world.checkers.that(right, "worker", "a bag has other items than its lease says")
             self.bag = Bag(items, world.now)
-            self._visit(self.life, work)
+            if work.needy is None and work.lacked(self.process.lacks, 0, 1):
+                world.after(LOAD_SECONDS, self._lack_bag, self.life, work)
+            else:
+                self._visit(self.life, work)
+            return
+        lo, hi = base + chunk.lo, base + chunk.hi
+        lacked = work.lacked(self.process.lacks, lo, hi)
+        if lacked:
+            seconds = LOAD_SECONDS if work.needy is None else min(work.seconds(lo, hi), 1.0)
+            world.after(seconds, self._lack, self.life, work, lacked)
             return
         self._plan(work, base)
 
@@ -213,6 +228,8 @@ class VirtualWorker:
             return
         world = self.process.world
         work, base = world.work_behind(chunk.spec.job)
+        if work.lacked(self.process.lacks, base + chunk.lo, base + chunk.hi):
+            return  # it fails as a whole, and says so itself
         check = world.checkers
         check.that(chunk.spec.kind is not JobKind.EXPLORE, "worker", "a bag cannot be divided")
         check.that(not chunk.spec.vectorized, "worker", "was asked in the middle of a call")
@@ -238,6 +255,24 @@ class VirtualWorker:
         self._plan(work, base)
         process = self.process
         process.hear(ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept))
+
+    def _lack(self, life: int, work: Work, failed: int) -> None:
+        """The chunk ends, and not well: this machine lacks a module that some of its items need."""
+        chunk = self.running
+        if life == self.life and chunk is not None:
+            self.running = None
+            blob = lacking_blob(work.module, failed)
+            self.process.hear(ChunkDone(self.number, chunk.chunk, LACKING, blob, 0.0, failed))
+            self._read(life)
+
+    def _lack_bag(self, life: int, work: Work) -> None:
+        chunk = self.running
+        if life == self.life and chunk is not None:
+            self.running, self.bag = None, None
+            partial = bytes([LACKING]) + lacking_blob(work.module, 1)
+            step = BagStep(self.number, chunk.chunk, partial, b"", 0, 0, 0.0, failed=1)
+            self.process.hear(step)
+            self._read(life)
 
     def _retract(self, life: int) -> None:
         if life == self.life:
@@ -293,6 +328,11 @@ class VirtualWorker:
         if life != self.life or self.bag is None or self.running is None:
             return
         bag, world = self.bag, self.process.world
+        if work.lacked(self.process.lacks, 0, 1) or (
+            work.needy is not None and work.module in self.process.lacks
+        ):
+            self._lack_bag(life, work)
+            return
         spares: list[tuple[int, bytes]] = []
         if self.sharing and len(bag.items) > 1:
             spare = bag.items[1::2]

@@ -99,6 +99,8 @@ class Process:
         self.place = place
         self.core = NodeCore(member, config=config, rng=Random(f"{world.seed}/core/{number}"))
         self.workers = [VirtualWorker(self, each) for each in range(workers)]
+        self.lacks: frozenset[str] = frozenset()
+        """Modules that its workers cannot import."""
         self.alive = True
         self.paused = False
         self.left = False
@@ -109,6 +111,8 @@ class Process:
         """Where its durable jobs survive it; None: nowhere."""
         self.listener: Listener | None = None
         """The program that this process embeds: it is shown what the core delivers."""
+        self.complaints: list[str] = []
+        """What it had to say of jobs that nobody can run."""
         self.items = 0
         self.busy_seconds = 0.0
         self.sent = 0
@@ -228,9 +232,12 @@ class Process:
             world.checkers.cancelled(event)
         if type(event) is Heard and type(event.message) in (Report, Commit):
             valid = world.checkers.before_owner_hears(self, event)
+        lacking = world.checkers.lacking(self, event) if len(events) == 1 else None
         effects = self.core.steps(world.now, events)
         if world.audit:
             world.checkers.audit(self)
+        if lacking is not None:
+            world.checkers.gave_up(self, *lacking)
         sent = []
         for effect in effects:
             if isinstance(effect, fx.Send):
@@ -291,6 +298,9 @@ class Process:
         if self.listener is not None:
             self.listener(self, effect)
 
+    def _nobody_can(self, effect: fx.NobodyCan) -> None:
+        self.complaints.append(effect.why)
+
     def _left(self, effect: fx.Left) -> None:
         self.left = True
         self.world.after(0.1, self.world.end, self)
@@ -315,6 +325,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.JobGone: Process._durable,
     fx.JobDone: Process._job_done,
     fx.ItemsRunning: Process._ignore,
+    fx.NobodyCan: Process._nobody_can,
+    fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,
     fx.Joined: Process._ignore,
     fx.JoinFailed: Process._ignore,
@@ -378,6 +390,13 @@ class World:
         cut = slice_of(job)
         return self.works[whole_of(job)], 0 if cut is None else cut[0] * cut[1]
 
+    def is_unlike(self, process: Process) -> bool:
+        """Is there work here that this process cannot do?"""
+        return any(
+            work.module in process.lacks or work.spec.runtime not in ("", process.member.runtime)
+            for work in self.works.values()
+        )
+
     # ------------------------------------------------------------ time
 
     def at(
@@ -435,12 +454,17 @@ class World:
         config: Config | None = None,
         disk: VirtualDisk | None = None,
         role: str = "auto",
+        runtime: str = "",
+        lacks: frozenset[str] = frozenset(),
     ) -> Process:
         """A node starts and joins. Its `role`: auto, super or plain, as for `stealmesh node`."""
         endpoint = endpoint or f"tcp://{name}:7077"
         kind = Role.SUPER if role == "super" else Role.PLAIN
         eligible = role == "auto"
-        process = self._start(name, kind, [endpoint], workers, config, eligible=eligible)
+        process = self._start(
+            name, kind, [endpoint], workers, config, eligible=eligible, runtime=runtime
+        )
+        process.lacks = lacks
         self.links.listen(process)
         if disk is not None:
             process.disk = disk
@@ -486,6 +510,8 @@ class World:
             ready_seconds=0.05,
             disk=process.disk,
             role=role,
+            runtime=process.member.runtime,
+            lacks=process.lacks,
         )
 
     def pause(self, process: Process) -> None:
@@ -539,12 +565,13 @@ class World:
         config: Config | None,
         *,
         eligible: bool = True,
+        runtime: str = "",
     ) -> Process:
         number = len(self.processes)
         place = self.place_of(endpoints[0] if endpoints else f"client {number}")
         member = Member(
             self._ids.randbytes(16), name, f"host{place}", role, endpoints, 1,
-            workers=workers, pid=number, eligible=eligible,
+            workers=workers, pid=number, eligible=eligible, runtime=runtime,
         )  # fmt: skip
         process = Process(self, number, member, place, config or self.config, workers)
         self.processes.append(process)

@@ -34,13 +34,20 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
 from stealmesh.workers import wire
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.values import Failure
+
+
+class Failed(Protocol):
+    """What has failed of a chunk so far (runner.Failures)."""
+
+    records: list[Failure]
+    lacking: bool
 
 
 @dataclass(slots=True)
@@ -53,7 +60,7 @@ class Run:
     in_parts: bool
     """Results may travel before the end of the chunk."""
     results: list[Any]
-    failed: list[Failure]
+    failures: Failed
     """Complete for all items that have a result."""
     since: float
     """What has been told of ends here."""
@@ -108,10 +115,10 @@ class Listener:
         in_parts: bool,
         count: int,
         results: list[Any],
-        failed: list[Failure],
+        failures: Failed,
         now: float,
     ) -> Run:
-        run = Run(number, first, in_parts, results, failed, now, count)
+        run = Run(number, first, in_parts, results, failures, now, count)
         if not self._listens:
             self._start()
         self._run = run
@@ -182,8 +189,10 @@ def _packed(run: Run) -> tuple[int, int, bytes, int] | None:
     lo, hi = run.told, len(run.results)
     if lo == hi:
         return None
+    if run.failures.lacking:
+        return None  # the loop's last word says that, of all that has not been told
     results = run.results[lo:hi]
-    failed = moved(run.failed, lo, hi)
+    failed = moved(run.failures.records, lo, hi)
     try:
         if failed:
             codec, blob = values.pack_outcomes(results, failed)

@@ -210,9 +210,16 @@ class Desk:
         try:
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
-            items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
-            return runner.all_failed(chunk, error, self.where)
+            forked.end_if_forked(error)
+            # Whatever keeps a function from being loaded here, it may be otherwise elsewhere.
+            return runner.all_failed(chunk, error, self.where, lacking=True)
+        try:
+            items = self._items(chunk, mirror)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            forked.end_if_forked(error)
+            lacking = runner.is_lacking_for_an_item(error)
+            return runner.all_failed(chunk, error, self.where, lacking=lacking)
         again = partial(self._again, chunk, mirror)
         if len(items) == 1:
             return runner.run(chunk, function, combine, items, again)
@@ -225,10 +232,15 @@ class Desk:
         try:
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
+        except BaseException as error:  # noqa: BLE001 - likewise
+            yield runner.bag_failed(error, self.where, lacking=True)
+            return
+        try:
             _, _, _, key, blob = chunk.blocks[0]
             bag = runner.open_bag(mirror.take(key) if key else blob)
         except BaseException as error:  # noqa: BLE001 - likewise
-            yield runner.bag_failed(error, self.where)
+            lacking = runner.is_lacking_for_an_item(error)
+            yield runner.bag_failed(error, self.where, lacking=lacking)
             return
         pace = runner.Pace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
         flags = Flags(self.line, number)

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 import cloudpickle
 
 from stealmesh.workers import wire
-from stealmesh.workers.division import Run, moved
+from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip
@@ -53,6 +53,9 @@ STEP_SECONDS = 0.5
 STEP_COST_MAX = 0.1
 """Share of the time that taking stock may cost: the longer packing takes, the rarer it is."""
 
+CAUSES_MAX = 8
+"""An exception may be among its own causes."""
+
 _TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
 
 Again = Callable[[int, int], "list[Any] | range"]
@@ -60,7 +63,7 @@ Again = Callable[[int, int], "list[Any] | range"]
 
 Clock = Callable[[], float]
 
-Begins = Callable[[int, list[Any], list[Failure], float], Run]
+Begins = Callable[[int, list[Any], Failed, float], Run]
 Ends = Callable[[Run], None]
 """For whoever answers questions about the chunk while it runs (division.py)."""
 
@@ -133,7 +136,7 @@ def run(
             results = _fold(combine, results, failures)
         return _told(chunk, results, failures, begun, count)
     begins, ends = watch
-    going = begins(count, results, failures.records, begun)
+    going = begins(count, results, failures, begun)
     if chunk.kind != wire.REDUCE:
         source = iter(items)
         if going.goes_on(source):
@@ -207,7 +210,8 @@ def _one_by_one(
             return
         offset = len(results)
         attempts = [_headline(error)]
-        while error is not None and len(attempts) <= chunk.retries:
+        # What this machine lacks it lacks at the next attempt, too: others are asked instead.
+        while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
             error = go(function, again(offset, offset + 1), results)
             if error is not None:
                 attempts.append(_headline(error))
@@ -256,7 +260,7 @@ def _at_once(
     results, error = _call_whole(function, items, expected)
     while error is not None:
         attempts.append(_headline(error))
-        if len(attempts) > chunk.retries:
+        if len(attempts) > chunk.retries or is_lacking(error):
             break
         results, error = _call_whole(function, again(0, count), expected)
     if error is None:
@@ -361,6 +365,8 @@ def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -
         good = _without_unsendable(good, failures, error)
         failures.records.sort(key=lambda record: record.offset)
         codec, blob = values.pack_outcomes(good, failures.records)
+    if failures.lacking:
+        codec = values.LACKING
     return Outcome(codec, blob, seconds, len(failures.records))
 
 
@@ -508,15 +514,20 @@ def _share(bag: list[Any], flags: BagFlags) -> tuple[list[Any], list[Any]]:
     return bag, []
 
 
-def _failed_step(error: BaseException, kind: str, attempts: Sequence[str] = ()) -> Step:
+def _failed_step(
+    error: BaseException, kind: str, attempts: Sequence[str] = (), *, lacking: bool = False
+) -> Step:
     failures = Failures()
     failures.add(0, error, attempts, kind)
-    return Step(partial=_tagged(values.pack_outcomes(None, failures.records)), failed=1)
+    codec, blob = values.pack_outcomes(None, failures.records)
+    if lacking or failures.lacking:
+        codec = values.LACKING
+    return Step(partial=_tagged((codec, blob)), failed=1)
 
 
-def bag_failed(error: BaseException, where: str) -> Step:
+def bag_failed(error: BaseException, where: str, *, lacking: bool) -> Step:
     """A bag or its functions could not be opened here."""
-    return _failed_step(_unloadable(error, where), UNLOADABLE)
+    return _failed_step(_unloadable(error, where), UNLOADABLE, lacking=lacking)
 
 
 def pack_bag(items: list[Any]) -> bytes:
@@ -540,6 +551,8 @@ class Failures:
 
     def __init__(self) -> None:
         self.records: list[Failure] = []
+        self.lacking = False
+        """One of them failed because this machine lacks what another may have."""
         self._room = TRACEBACK_CHARS_A_CHUNK_MAX
         self._last: tuple[BaseException, bytes] | None = None
 
@@ -555,6 +568,7 @@ class Failures:
         story = _story(error) if self._room > 0 else "(as for the items before it)"
         self._room -= len(story)
         if kind == RAISED:
+            self.lacking = self.lacking or is_lacking(error)
             headline, blob = _headline(error), self._pickled(error)
         else:
             headline, blob = str(error), b""
@@ -565,6 +579,7 @@ class Failures:
         """Those of the items that have not been told of, counted from the first of these."""
         rest = Failures()
         rest.records = moved(self.records, told, sys.maxsize)
+        rest.lacking = self.lacking
         rest._room = self._room
         return rest
 
@@ -605,9 +620,35 @@ def _story(error: BaseException) -> str:
         return _headline(error)
 
 
-def all_failed(chunk: Chunk, error: BaseException, where: str) -> Outcome:
+def is_lacking(error: BaseException) -> bool:
+    """Did a task fail because something cannot be imported on this machine?
+
+    An import statement says what it looked for (`name`); libraries that import what they need only
+    when it is needed (pandas its file formats) wrap that in an ImportError of their own. Anything
+    else that a task makes of it is the task's own exception.
+    """
+    for _ in range(CAUSES_MAX):
+        if not isinstance(error, ImportError):
+            return False
+        if error.name:
+            return True
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+    return False
+
+
+def is_lacking_for_an_item(error: BaseException) -> bool:
+    """The same of an item that cannot be opened: its class may be missing, too."""
+    if isinstance(error, CannotLoad) and error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, ImportError | AttributeError)
+
+
+def all_failed(chunk: Chunk, error: BaseException, where: str, *, lacking: bool = False) -> Outcome:
     """The function or the items could not be loaded here: no item was executed."""
     failures = Failures()
+    failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
     told = _unloadable(error, where)
     for offset in range(count):
