@@ -21,6 +21,7 @@ from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone
 from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
 from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Stale, Verdict
 from stealmesh_engine.links import Links
+from stealmesh_engine.shipped import needed
 from stealmesh_engine.side import Side
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import Digest, JobId, PeerId
@@ -554,8 +555,11 @@ class Owner:
             self.effects.append(JobDone(job.spec.job))
 
     def _trim_functions(self, spec: JobSpec) -> None:
-        for digest in (spec.function, spec.combine):
-            if not any(digest in (o.spec.function, o.spec.combine) for o in self.jobs.values()):
+        for digest in needed(spec):
+            if not any(
+                digest in (other.spec.function, other.spec.combine, other.spec.code)
+                for other in self.jobs.values()
+            ):
                 self.functions.pop(digest, None)
 
 
