@@ -264,10 +264,10 @@ class Lead:
         if since is None or now - since < self.config.home_patience_seconds or self.gathering:
             return
         self.rebuilt_at = None
-        needed = set(needed(copy.spec))
         if copy.ended:
             return
-        if needed - copy.functions.keys() or not (copy.closed or self._is_fed):
+        lacking = set(needed(copy.spec)) - copy.functions.keys()
+        if lacking or not (copy.closed or self._is_fed):
             keep = Keep(copy.spec, copy.reign, state=BEYOND_REPAIR)
             self.merged(copy.join(keep), now)
         elif copy.unbacked:

@@ -113,7 +113,7 @@ class LocalMesh:
         told.pop("parent_fd")
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
         told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
-        for name in ("key", "initializer"):
+        for name in ("key", "initializer", "code"):
             told[name] = None if told[name] is None else told[name].hex()
         ours.sendall((json.dumps(told) + "\n").encode())
         return LocalNode(process, ours, time.monotonic(), [])

@@ -20,12 +20,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeVar
 
-import cloudpickle
-
 from stealmesh.driver import Driver
-from stealmesh.functions import Shipped, Shipper, name_of
+from stealmesh.functions import Shipped, Shipper, module_names, name_of, packed_call
 from stealmesh.futures import Future
 from stealmesh.identity import new_member, new_rng, runtime
 from stealmesh.local import LocalMesh
@@ -65,6 +64,8 @@ class Options:
     timeout: float | None = None
     progress: bool = False
     durable: bool = False
+    ship: tuple[str, ...] = ()
+    no_ship: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.retries < 0:
@@ -344,6 +345,8 @@ class Mesh(Executor):
         timeout: float | None = None,
         progress: bool = False,
         durable: bool = False,
+        ship: Iterable[str | ModuleType] = (),
+        no_ship: Iterable[str | ModuleType] = (),
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -354,8 +357,16 @@ class Mesh(Executor):
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
             durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
+            ship: modules or packages that travel with the program's own although they are installed.
+            no_ship: modules of the program that do not travel: nodes have them.
         """
-        return MeshView(self, Options(name, priority, retries, timeout, progress, durable))
+        return MeshView(
+            self,
+            Options(
+                name, priority, retries, timeout, progress, durable,
+                module_names(ship), module_names(no_ship),
+            ),
+        )  # fmt: skip
 
     # ------------------------------------------------------------ looking
 
@@ -436,7 +447,7 @@ class Mesh(Executor):
             last is not None
             and last[0] is fn
             and last[1] is options
-            and not last[3].seen
+            and last[3].seen.holds()
             and not self._shutdown
         ):
             return last[2].submit(args, kwargs)
@@ -448,7 +459,7 @@ class Mesh(Executor):
             if options.durable:
                 raise ValueError("durable: a single call is no job of its own; use launch()")
             try:
-                shipped = self._shipper.ship(fn)
+                shipped = self._ship(options, fn)
             except CannotShip as error:
                 future: Future[T] = Future(self._link.condition)
                 future.set_exception(error)
@@ -490,7 +501,7 @@ class Mesh(Executor):
         single = len(iterables) == 1
         source = iterables[0] if single else zip(*iterables, strict=False)
         function = fn if single else Star(fn)
-        shipped = self._shipper.ship(function)
+        shipped = self._ship(options, function)
         on_progress = _bar(options, fn)
         a_range = isinstance(source, range)
         spec = self._spec(
@@ -529,7 +540,7 @@ class Mesh(Executor):
         self._must_be_open()
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
-        shipped, combiner = self._shipper.ship(fn), self._shipper.ship(combine)
+        shipped, combiner = self._ship(options, fn), self._ship(options, combine)
         a_range = items if isinstance(items, range) else None
         spec = self._spec(
             JobKind.REDUCE,
@@ -563,7 +574,7 @@ class Mesh(Executor):
             raise ValueError("durable: explore() is not in this version; launch() and map() are")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
-        shipped, combiner = self._shipper.ship(visit), self._shipper.ship(combine)
+        shipped, combiner = self._ship(options, visit), self._ship(options, combine)
         spec = self._spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
         bag = list(roots)
         blob = pack_tagged(bag, spec.name)
@@ -590,7 +601,11 @@ class Mesh(Executor):
             return self._spec(kind, options, *args, **more)
 
         most = self.config.slice_items
-        return launch(self._link, self._shipper, make_spec, fn, items, combine, initial, most)
+
+        def ship(fn: Callable[..., Any]) -> Shipped:
+            return self._ship(options, fn)
+
+        return launch(self._link, ship, make_spec, fn, items, combine, initial, most)
 
     def _spec(
         self,
@@ -616,7 +631,11 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            code=self._link.carries(shipped.code if combiner is None else combiner.code),
         )
+
+    def _ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
+        return self._shipper.ship(fn, options.ship, options.no_ship)
 
     def _must_be_open(self) -> None:
         if self._shutdown:
@@ -636,9 +655,8 @@ class Mesh(Executor):
             key=self._key.secret,
             import_paths=[os.path.abspath(path) for path in sys.path],
             config=self.config,
-            initializer=None
-            if initializer is None
-            else cloudpickle.dumps((initializer, initargs), protocol=5),
+            initializer=None if initializer is None else packed_call(initializer, initargs),
+            code=None if initializer is None else self._shipper.bundle().blob,
         )
         self._local = LocalMesh(
             nodes,

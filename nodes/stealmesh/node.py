@@ -60,6 +60,8 @@ class NodeOptions:
     insecure_public: bool = False
     memory_limit_bytes: int | None = None
     initializer: bytes | None = None
+    code: bytes | None = None
+    """The bundle of the program's modules that the initializer needs."""
     import_paths: list[str] = field(default_factory=list)
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
@@ -150,6 +152,7 @@ def run_node(options: NodeOptions) -> int:
         initializer=options.initializer,
         import_paths=options.import_paths,
         node_name=options.name,
+        code=options.code or b"",
     )
     pool.start(time.monotonic())
     try:
@@ -355,7 +358,7 @@ def main() -> int:
         return 0  # the program ended before it had told us anything
     told = json.loads(line)
     config = Config(**told.pop("config"))
-    for name in ("key", "initializer"):
+    for name in ("key", "initializer", "code"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])
     return run_node(NodeOptions(**told, parent_fd=fd, config=config))
 

@@ -414,6 +414,23 @@ _decode_outcomes = msgspec.msgpack.Decoder(_Outcomes).decode
 # ---------------------------------------------------------------- everything else
 
 
+def _cloudpickled(value: Any) -> bytes:
+    import cloudpickle  # 20 ms that a client who sends numbers does not need
+
+    blob: bytes = cloudpickle.dumps(value, 5)
+    return blob
+
+
+_send_whole: Callable[[Any], bytes] = _cloudpickled
+
+
+def send_whole_with(dumps: Callable[[Any], bytes]) -> None:
+    """A program, and a worker, knows better how what has no name elsewhere travels: what `dumps`
+    makes is opened by `pickle.loads`."""
+    global _send_whole
+    _send_whole = dumps
+
+
 def _pickled(value: Any) -> bytes:
     try:
         blob = pickle.dumps(value, 5)
@@ -421,16 +438,13 @@ def _pickled(value: Any) -> bytes:
         blob = b"__main__"
     if b"__main__" not in blob:
         return blob
-    import cloudpickle  # 20 ms that a client who sends numbers does not need
-
     try:
-        shipped: bytes = cloudpickle.dumps(value, 5)
+        return _send_whole(value)
     except Exception as error:  # a user's __reduce__ may raise anything
         culprit = _culprit(value, "value", 0)
         raise CannotShip(
             f"{culprit} cannot be sent to another process: {_headline(error)}", culprit
         ) from error
-    return shipped
 
 
 def _culprit(value: Any, path: str, depth: int) -> str:
@@ -472,10 +486,8 @@ def _captured_by(function: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _ships(value: Any) -> bool:
-    import cloudpickle
-
     try:
-        cloudpickle.dumps(value, 5)
+        _send_whole(value)
     except Exception:  # noqa: BLE001 - the question is only whether it raises
         return False
     return True

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from stealmesh.functions import Shipped, Shipper
+from stealmesh.functions import Shipped
 from stealmesh.futures import Future
 from stealmesh.program.durable import Job, supply
 from stealmesh.program.link import ProgramLink
@@ -35,7 +35,7 @@ class SpecMaker(Protocol):
 
 def launch(
     link: ProgramLink,
-    shipper: Shipper,
+    ship: Callable[[Callable[..., Any]], Shipped],
     make_spec: SpecMaker,
     fn: Callable[[Any], Any],
     items: Iterable[Any],
@@ -44,15 +44,15 @@ def launch(
     slice_items: int,
 ) -> Job:
     """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
-    shipped = shipper.ship(fn)
-    combiner = None if combine is None else shipper.ship(combine)
+    shipped = ship(fn)
+    combiner = None if combine is None else ship(combine)
     a_range = items if isinstance(items, range) else None
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
     spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
     size = len(items) if isinstance(items, Sized) else None
     spec = replace(spec, job=cut(spec.job, size, slice_items))
-    functions = [each.blob for each in (shipped, combiner) if each is not None]
+    functions = [each.blob for each in (shipped, combiner, (combiner or shipped).code) if each]
     job = Job(link, spec.job, combine, initial)
     total = 0 if a_range is None else len(a_range)
     link.follow(spec.job, job, LaunchJob(spec, total, functions))

@@ -12,6 +12,11 @@ that it sent are read to the end; what then remains is at most one chunk, the on
 What it refuses to know: why a chunk is to be run, and what is in a blob. It unpickles nothing,
 runs nothing of the user's and imports neither cloudpickle nor NumPy.
 
+A worker belongs to the program whose modules it has imported (`JobSpec.code`). An order for another
+one waits until it is free; then that process is set aside, and one of the other program takes its
+place, without a word to the core: it may be a process that was set aside before. So two programs,
+or two versions of one, run side by side, and none ever runs in what another has imported.
+
 A death is believed when the nursery has buried the worker, not when a socket closes: a task's
 own child may hold a socket open, a task may close one.
 
@@ -31,6 +36,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +53,7 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, digest_of
 from stealmesh_protocol.messages import Block, JobKind
 
 INLINE_OCTETS_MAX = 32 * 1024
@@ -63,6 +69,10 @@ BACKOFF_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 5.0
 LOOK_SECONDS = 1.0
 """How often to see whether the nursery stands still."""
+ASIDE_MAX = 2
+"""Processes a worker that are kept for programs whose turn it is not."""
+ASIDE_SECONDS_MAX = 60.0
+"""How long."""
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -120,6 +130,11 @@ class Life:
     """1: the stream waits to be written, 2: so do orders."""
     condemned: bool = False
     """Its stream is of no use any more; the nursery's word on its end is awaited."""
+    number: int = 0
+    """Of all the worker's lives, which."""
+    code: bytes = b""
+    """The digest of the bundle that it imports from; empty: it has not imported from any yet."""
+    aside_since: float = 0.0
 
 
 @dataclass(slots=True)
@@ -132,6 +147,12 @@ class Worker:
     life: Life | None = None
     failed_starts: int = 0
     restart_at: float | None = None
+    waiting: list[RunChunk] = field(default_factory=list)
+    """Orders for a program that is not the one of its present life."""
+    changing: bool = False
+    """The core thinks it ready, and it is about to be: its process of another program starts."""
+    aside: dict[bytes, Life] = field(default_factory=dict)
+    """Its processes of other programs, by their code; the one used last at the end."""
 
 
 class WorkerPool:
@@ -146,15 +167,21 @@ class WorkerPool:
         import_paths: Iterable[str] = (),
         environment: Mapping[str, str] | None = None,
         node_name: str = "",
+        code: bytes = b"",
     ) -> None:
-        """`initializer` is a pickled pair (function, arguments), run once by every worker.
+        """`initializer` is a pickled pair (function, arguments), run once by every worker; `code` the
+        bundle of modules that it needs.
 
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own.
         """
         self._workers = [Worker(number) for number in range(count)]
-        self._setup = wire.pack(
-            [list(import_paths), memory_limit_bytes or 0, initializer or b"", node_name]
-        )
+        self._settings = [
+            list(import_paths),
+            memory_limit_bytes or 0,
+            initializer or b"",
+            node_name,
+        ]
+        self._code = code
         self._environment = dict.fromkeys(SINGLE_THREADED, "1")
         self._environment |= os.environ
         self._environment |= environment or {}
@@ -202,6 +229,7 @@ class WorkerPool:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look_after_nursery()
+            self._end_the_unused(now)
         for worker in self._workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
@@ -227,7 +255,7 @@ class WorkerPool:
         return {name: count for name, count in told.items() if count}
 
     def worker_pids(self) -> list[int]:
-        lives = (worker.life for worker in self._workers)
+        lives = [life for worker in self._workers for life in (worker.life, *worker.aside.values())]
         return [life.pid for life in lives if life is not None and life.pid]
 
     def close(self) -> None:
@@ -238,6 +266,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.restart_at = None
             self._drop_life(worker)
+            self._drop_aside(worker)
         self._stop_nursery()
         self._epoll.close()
         self._words.release()
@@ -249,10 +278,21 @@ class WorkerPool:
     def run(self, effect: RunChunk) -> None:
         worker = self._workers[effect.worker]
         life = worker.life
-        if life is None or worker.state is not State.READY or life.sentence is not None:
+        ready = worker.state is State.READY or worker.changing
+        if life is None or not ready or life.sentence is not None:
             self.orders_dropped += 1
             return
+        if worker.waiting or worker.changing or not _suits(life, effect):
+            worker.waiting.append(effect)
+            self._change_over(worker)
+            return
+        self._order(worker, life, effect)
+
+    def _order(self, worker: Worker, life: Life, effect: RunChunk) -> None:
         spec, passing = effect.spec, _Passing(life)
+        if spec.code:
+            life.code = spec.code
+            passing.function(spec.code, effect.code)
         passing.function(spec.function, effect.function)
         if spec.combine:
             passing.function(spec.combine, effect.combine)
@@ -265,7 +305,7 @@ class WorkerPool:
             ]
         record = [
             int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
-            spec.retries, effect.lo, effect.hi, blocks,
+            spec.retries, effect.lo, effect.hi, blocks, spec.code,
         ]  # fmt: skip
         life.outstanding[effect.chunk] = None
         life.unsent.append((effect.chunk, passing.order(effect.chunk, record)))
@@ -275,6 +315,8 @@ class WorkerPool:
     def retract(self, worker_number: int) -> Retracted:
         """Take back a chunk that the worker has not begun; from then on it will not run there."""
         worker = self._workers[worker_number]
+        if worker.waiting:
+            return Retracted(worker_number, worker.waiting.pop().chunk)
         chunk = None if worker.life is None else self._take_back(worker.life)
         if chunk is not None:
             assert worker.life is not None
@@ -296,7 +338,7 @@ class WorkerPool:
         if life is None or life.sentence is not None:
             return
         life.sentence = Sentence(reason, blame, _first(life))
-        self._kill(self._workers[worker_number])
+        self._kill(self._workers[worker_number], life)
 
     def forget(self, job: JobId) -> None:
         """Blocks of the job go; functions stay until room is needed: the next job may use them."""
@@ -378,6 +420,8 @@ class WorkerPool:
                 life.sentence = Sentence(f"sent its node garbage: {error}", True, _first(life))
         if life.watched:
             self._push(worker, life)
+        if worker.waiting:
+            self._change_over(worker)
 
     def _read_once(self, worker: Worker, life: Life) -> None:
         for kind, payload in life.reader.read():
@@ -392,7 +436,10 @@ class WorkerPool:
                 worker.state = State.READY
                 worker.failed_starts = 0
                 self._nursery_failures = 0
-                self._events.append(WorkerReady(worker.number))
+                if worker.changing:
+                    worker.changing = False
+                else:
+                    self._events.append(WorkerReady(worker.number))
             elif kind == Kind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
             else:
@@ -405,11 +452,67 @@ class WorkerPool:
         life.condemned = True
         self._unregister(life)
         if life.sentence is None:
-            self._kill(worker)
+            self._kill(worker, life)
+
+    # ------------------------------------------------------------ one program after another
+
+    def _change_over(self, worker: Worker) -> None:
+        """The present life has nothing to do any more: go on with that of the program whose turn it is."""
+        life = worker.life
+        if life is None or worker.state is not State.READY or life.sentence is not None:
+            return
+        while worker.waiting:
+            effect = worker.waiting[0]
+            if not _suits(life, effect):
+                if life.outstanding or life.condemned:
+                    return
+                self._set_aside(worker, life)
+                other = worker.aside.pop(effect.spec.code, None)
+                if other is None:
+                    worker.changing = True
+                    self._start(worker, effect.spec.code, effect.code)
+                    return
+                self._take_up(worker, other)
+                life = other
+            worker.waiting.pop(0)
+            self._order(worker, life, effect)
+
+    def _set_aside(self, worker: Worker, life: Life) -> None:
+        self._unregister(life)
+        worker.life = None
+        life.aside_since = time.monotonic()
+        worker.aside[life.code] = life
+        if len(worker.aside) > ASIDE_MAX:
+            self._end_aside(worker, next(iter(worker.aside.values())))
+
+    def _take_up(self, worker: Worker, life: Life) -> None:
+        worker.life = life
+        self._clear_words(worker)
+        self._register(worker, life)
+        self._watch(life, worker)
+
+    def _end_aside(self, worker: Worker, life: Life) -> None:
+        self._kill(worker, life)
+        self._forget_aside(worker, life)
+
+    def _forget_aside(self, worker: Worker, life: Life) -> None:
+        del worker.aside[life.code]
+        _close(life)
+
+    def _drop_aside(self, worker: Worker) -> None:
+        for life in list(worker.aside.values()):
+            self._forget_aside(worker, life)
+
+    def _end_the_unused(self, now: float) -> None:
+        for worker in self._workers:
+            for life in list(worker.aside.values()):
+                if now - life.aside_since > ASIDE_SECONDS_MAX:
+                    self._end_aside(worker, life)
 
     # ------------------------------------------------------------ births and deaths
 
-    def _start(self, worker: Worker) -> None:
+    def _start(self, worker: Worker, digest: bytes = b"", code: bytes = b"") -> None:
+        """Of the program whose code this is; nobody's: it takes up the first one that comes."""
         assert worker.life is None
         if self._control is None:
             return  # there is no nursery, and `broken` says why
@@ -419,24 +522,36 @@ class WorkerPool:
         stream.setblocking(False)
         life = Life(orders, orders_back, stream, FrameReader(stream), FrameWriter(stream))
         worker.lives += 1
+        life.number = worker.lives
+        initializer = self._settings[2]
+        if initializer and not code and self._code:
+            digest, code = digest_of(self._code), self._code
+        life.code = digest
         worker.life = life
         worker.state = State.STARTING
         worker.restart_at = None
-        place = worker.number * wire.WORDS_A_WORKER
-        self._words[place + wire.SHARE] = 0
-        self._words[place + wire.ABANDON] = 0
-        for sock in (orders, stream):
-            self._by_fd[sock.fileno()] = worker
-        self._epoll.register(stream, select.EPOLLIN)
-        self._epoll.register(orders, 0)
+        self._clear_words(worker)
+        self._register(worker, life)
         letter = wire.pack([Word.SPAWN, worker.number, worker.lives])
         self._letters.append((letter, (orders_back, stream_far)))
         self._post()
-        life.writer.put(Kind.SETUP, self._setup)
+        setup = [*self._settings, [digest, code] if initializer and code else []]
+        life.writer.put(Kind.SETUP, wire.pack(setup))
         self._push(worker, life)
 
-    def _kill(self, worker: Worker) -> None:
-        self._letters.append((wire.pack([Word.KILL, worker.number, worker.lives]), ()))
+    def _register(self, worker: Worker, life: Life) -> None:
+        for sock in (life.orders, life.stream):
+            self._by_fd[sock.fileno()] = worker
+        self._epoll.register(life.stream, select.EPOLLIN)
+        self._epoll.register(life.orders, 0)
+
+    def _clear_words(self, worker: Worker) -> None:
+        place = worker.number * wire.WORDS_A_WORKER
+        self._words[place + wire.SHARE] = 0
+        self._words[place + wire.ABANDON] = 0
+
+    def _kill(self, worker: Worker, life: Life) -> None:
+        self._letters.append((wire.pack([Word.KILL, worker.number, life.number]), ()))
         self._post()
 
     def _post(self) -> None:
@@ -471,16 +586,20 @@ class WorkerPool:
             if not packet:
                 self._lose_nursery(now)
                 return
-            word, number, life, text = wire.unpack(packet)
+            word, number, life_number, text = wire.unpack(packet)
             worker = self._workers[number]
-            if worker.lives != life or worker.life is None:
+            lives = (worker.life, *worker.aside.values())
+            life = next((one for one in lives if one and one.number == life_number), None)
+            if life is None:
                 continue
             if word == Word.BORN:
-                worker.life.pid = text
+                life.pid = text
             elif word == Word.ROUSED:
                 self.roused += 1
-            else:
+            elif life is worker.life:
                 self._lose(worker, text, now)
+            else:
+                self._forget_aside(worker, life)
         self._post()
 
     def _lose(self, worker: Worker, cause: str, now: float) -> None:
@@ -494,10 +613,12 @@ class WorkerPool:
         running = [chunk for chunk in life.outstanding if chunk not in untouched]
         assert len(running) <= 1, running
         was_ready = worker.state is State.READY
+        changing, worker.changing = worker.changing, False
+        worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
         self._events.append(loss)
-        if was_ready:
+        if was_ready or (changing and life.sentence is not None):
             self._start(worker)
         else:
             self._start_later(worker, loss.reason, now)
@@ -532,8 +653,7 @@ class WorkerPool:
         if life is None:
             return
         self._unregister(life)
-        for sock in (life.orders, life.orders_back, life.stream):
-            sock.close()
+        _close(life)
 
     # ------------------------------------------------------------ the nursery
 
@@ -590,6 +710,8 @@ class WorkerPool:
         for pid in self.worker_pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+        for worker in self._workers:
+            self._drop_aside(worker)
         self._stop_nursery()
         self._nursery_failures += 1
         if self._nursery_failures < FAILED_STARTS_MAX:
@@ -666,6 +788,16 @@ class _Passing:
 
     def _put(self, key: bytes, blob: bytes) -> None:
         self._life.writer.put(Kind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)
+
+
+def _suits(life: Life, effect: RunChunk) -> bool:
+    """May this process run it? What needs no bundle runs anywhere."""
+    return not effect.spec.code or life.code in (b"", effect.spec.code)
+
+
+def _close(life: Life) -> None:
+    for sock in (life.orders, life.orders_back, life.stream):
+        sock.close()
 
 
 def _first(life: Life) -> int | None:

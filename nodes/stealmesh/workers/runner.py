@@ -26,8 +26,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
-import cloudpickle
-
+from stealmesh.shipping.packing import dumps
 from stealmesh.workers import wire
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip
@@ -69,6 +68,8 @@ class Chunk:
     hi: int
     blocks: list[list[Any]]
     """Each: lo, hi, codec, key in the cache (or empty), blob (if there is no key)."""
+    code: bytes = b""
+    """The bundle of the program's own modules, by its digest."""
 
 
 @dataclass(slots=True)
@@ -484,7 +485,7 @@ class Failures:
 def pickled_exception(error: BaseException) -> bytes:
     """Empty if it cannot travel. Many exceptions pickle well and then cannot be loaded: try it."""
     try:
-        blob: bytes = cloudpickle.dumps(error)
+        blob = dumps(error)
         loads(blob)
     except BaseException:
         return b""
