@@ -38,6 +38,7 @@ from stealmesh.program.outcomes import pack_tagged
 from stealmesh.program.submits import SubmitStream
 from stealmesh.security import KeyRefused, MeshKey, default_key_path
 from stealmesh.settings import load_config
+from stealmesh.shipping.opening import must_be_no_import
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
@@ -183,6 +184,7 @@ class Mesh(Executor):
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
+        must_be_no_import()
         if max_workers is not None:
             if max_workers <= 0:
                 raise ValueError("max_workers must be greater than 0")

@@ -275,8 +275,8 @@ def is_own(name: str, module: ModuleType) -> bool:
         if spec is None:
             return _is_made_by_hand(name, module)
         places = list(getattr(spec, "submodule_search_locations", None) or ())
-        return bool(places) and spec.origin in (None, "namespace") and not _is_installed(places[0])
-    return not _is_installed(file)
+        return bool(places) and spec.origin in (None, "namespace") and not is_installed(places[0])
+    return not is_installed(file)
 
 
 def _is_made_by_hand(name: str, module: ModuleType) -> bool:
@@ -293,7 +293,7 @@ def _is_made_by_hand(name: str, module: ModuleType) -> bool:
 _installed_roots: tuple[str, ...] = ()
 
 
-def _is_installed(path: str) -> bool:
+def is_installed(path: str) -> bool:
     global _installed_roots
     if not _installed_roots:
         import sysconfig
@@ -392,6 +392,6 @@ def _main() -> Main | None:
         return None
     file = getattr(module, "__file__", None)
     path = os.path.abspath(file) if file else ""
-    if path and _is_installed(path):
+    if path and is_installed(path):
         return None
     return Main(path, text, getattr(module, "__package__", None), sys.argv[0] if sys.argv else "")

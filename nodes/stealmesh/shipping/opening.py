@@ -39,6 +39,8 @@ class Kind(IntEnum):
     """It is made from the program's text; then these attributes are set, if there are any."""
     MODULE = 2
     """The name of a module."""
+    ABSENT = 4
+    """The program has deleted it."""
     PLAIN = 3
     """A pickle of plain data; a list, dict or set that is there already is filled anew, for others
     may hold it, too."""
@@ -138,6 +140,8 @@ class Living:
             found = importlib.import_module(payload.decode())
             if "." not in name:  # else a part of a package that is only to be there
                 place[name] = found
+        elif kind == Kind.ABSENT:
+            place.pop(name, None)
         elif kind == Kind.PLAIN:
             place[name] = _in_place_of(place.get(name), pickle.loads(payload))
         else:
@@ -190,6 +194,19 @@ def living() -> Living | None:
 def is_defining() -> bool:
     """Is a definition of the program's file being executed in a worker just now?"""
     return _living is not None and bool(_living.defining)
+
+
+def must_be_no_import() -> None:
+    """A program without a guard would start a mesh in every child that imports it, and so for ever."""
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    spawned = multiprocessing is not None and getattr(
+        multiprocessing.current_process(), "_inheriting", False
+    )
+    if spawned or is_defining():
+        raise RuntimeError(
+            "a mesh is started while a child process imports the program's file: put what the "
+            'program does behind `if __name__ == "__main__":`'
+        )
 
 
 def show(path: str, text: str) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import opening
-from stealmesh.shipping.bundle import is_own
+from stealmesh.shipping.bundle import is_installed, is_own
 from stealmesh.shipping.opening import Kind, Piece
 from stealmesh.shipping.source import Source, text_of_main
 from stealmesh.shipping.watching import Watch
@@ -165,7 +165,9 @@ def _unit(key: Key) -> Unit | None:
         piece = (module, name, name.encode(), int(Kind.MODULE), name.encode())
         return Unit(None, piece, {}, Watch())
     if name not in names:
-        return None
+        if key not in _units:
+            return None
+        return Unit(None, (module, name, b"-", int(Kind.ABSENT), b""), {}, Watch())
     value = names[name]
     known = _units.get(key)
     if known is not None and known.value is value and known.watch.holds():
@@ -193,7 +195,7 @@ def _packed_global(
         if source is not None and source.defines_class(name):
             changed = _changes_of(value, source, parcel)
             if changed is not None:
-                return Kind.SOURCE, _dump(changed, parcel) if changed else b""
+                return Kind.SOURCE, _dump(changed, parcel, name=name) if changed else b""
     elif isinstance(value, FunctionType):
         parcel.watch.function(value)
     else:
@@ -231,45 +233,46 @@ def _packed_elsewhere(
 def _changes_of(cls: type, source: Source, parcel: _Parcel) -> dict[str, Any] | None:
     """What of the class is not as its text says. None: it is another class than that of the text."""
     changes: dict[str, Any] = {}
-    functions = 0
+    methods = source.methods_of(cls.__name__)
+    kept = 0
     for attribute, value in list(vars(cls).items()):
         found = _functions_in(value)
         if found:
-            written = [f for f in found if f.__code__.co_filename == source.path]
-            theirs = [f for f in written if f.__qualname__.startswith(cls.__qualname__ + ".")]
-            functions += len(theirs)
             parcel_walk_all(found, parcel)
-            if (written and not any(_is_in(f, cls, attribute, source) for f in found)) or (
-                not written and not _is_generated(found)
-            ):
+            if _is_as_written(cls, attribute, found, methods, source):
+                kept += attribute in methods
+            else:
                 changes[attribute] = value
         elif attribute.startswith("__") or hasattr(type(value), "__get__"):
-            continue
+            if attribute in methods:
+                changes[attribute] = value
         elif isinstance(value, type):
             parcel_walk(value, parcel)
-        elif _is_plain(value):
+        elif _is_plain(value) or attribute in methods:
             changes[attribute] = value
             parcel.watch.value(value)
-        else:
-            key = (cls.__module__, cls.__qualname__, attribute)
-            if _first_seen.setdefault(key, value) is not value:
-                changes[attribute] = value
+        elif (
+            _first_seen.setdefault((cls.__module__, cls.__qualname__, attribute), value)
+            is not value
+        ):
+            changes[attribute] = value
     if hasattr(cls, "__members__"):
         changes = {name: value for name, value in changes.items() if _functions_in(value)}
-    edited = sum(1 for value in changes.values() if _functions_in(value))
-    return None if functions and edited == functions else changes
+    return None if methods and not kept else changes
 
 
-def _is_in(function: FunctionType, cls: type, attribute: str, source: Source) -> bool:
-    code = function.__code__
-    expected = f"{cls.__qualname__}."
-    qualname = getattr(code, "co_qualname", function.__qualname__)
-    return code in source.codes and qualname.startswith(expected)
-
-
-def _is_generated(functions: list[FunctionType]) -> bool:
-    """A dataclass's `__init__` and the like come from no file."""
-    return any(function.__code__.co_filename.startswith("<") for function in functions)
+def _is_as_written(
+    cls: type, attribute: str, found: list[FunctionType], methods: set[str], source: Source
+) -> bool:
+    codes = [function.__code__ for function in found]
+    if attribute in methods:
+        inside = cls.__qualname__ + "."
+        return any(
+            code in source.codes and getattr(code, "co_qualname", inside).startswith(inside)
+            for code in codes
+        )
+    # A dataclass's `__init__`, what a decorator of some library adds: made with the class.
+    return attribute.startswith("__") or all(is_installed(code.co_filename) for code in codes)
 
 
 def _functions_in(value: Any, depth: int = 0) -> list[FunctionType]:
@@ -515,6 +518,8 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
             return None
         if not _is_by_value(module) or value is self._root:
             return None
+        if "." in qualname and qualname.partition(".")[0] == self._root_name:
+            return None  # a part of what is being sent whole
         found: Any = sys.modules[module]
         for part in qualname.split("."):
             found = getattr(found, part, None)
