@@ -20,9 +20,10 @@ def environment() -> dict[str, str]:
 
 
 def write(directory: Path, **files: str) -> None:
-    """`pkg__tool="..."` is the file pkg/tool.py."""
+    """`pkg__tool="..."` is the file pkg/tool.py, `pkg__="..."` is pkg/__init__.py."""
     for name, text in files.items():
-        path = directory / (name.replace("__", "/") + ".py")
+        package, _, module = name.rpartition("__")
+        path = directory.joinpath(*package.split("__"), f"{module or '__init__'}.py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
 from tests.everyday.running import finish, run, write
 
 pytestmark = pytest.mark.real

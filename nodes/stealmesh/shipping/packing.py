@@ -350,13 +350,25 @@ def _walk_code(code: CodeType, names: dict[str, Any], parcel: _Parcel) -> None:
             if isinstance(value, ModuleType) and hasattr(value, "__path__"):
                 for part in _parts_used(value.__name__, attributes):
                     parcel.needs[module, part] = None
-            if isinstance(value, ModuleType) and _is_watched(value.__name__):
-                inside = vars(value)
-                for attribute in attributes:
-                    if attribute in inside and not _is_managed(inside, attribute):
-                        parcel.needs[value.__name__, attribute] = None
+            if isinstance(value, ModuleType):
+                _reach_into(value, attributes, parcel)
         elif _is_by_value(module):
             parcel.needs[module, name] = None  # it may come to be
+    for name in attributes:  # imported by the function itself
+        imported = sys.modules.get(name)
+        if imported is not None and name not in reached:
+            _reach_into(imported, attributes, parcel)
+
+
+def _reach_into(module: ModuleType, attributes: tuple[str, ...], parcel: _Parcel) -> None:
+    """What is used of another module of the program's, as far as names can tell."""
+    if not _is_watched(module.__name__):
+        return
+    inside = vars(module)
+    whole = _is_by_value(module.__name__)
+    for attribute in attributes:
+        if attribute in inside and (whole or not _is_managed(inside, attribute)):
+            parcel.needs[module.__name__, attribute] = None
 
 
 @functools.lru_cache(4096)
