@@ -9,19 +9,30 @@ Knows nothing of nodes: it returns (digest, bytes) of the function and of the pr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stealmesh.shipping.bundle import NOTHING, Bundle, Bundler
-from stealmesh.shipping.packing import dumps, pack
-from stealmesh.shipping.watching import Watch
 from stealmesh_protocol import values
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
 
-values.send_whole_with(dumps)
+if TYPE_CHECKING:
+    from stealmesh.shipping.bundle import Bundle, Bundler
+    from stealmesh.shipping.watching import Watch
+
+# `shipping` is imported with the first function: a program that has none yet need not wait for it.
+
+
+def _dumps(value: Any) -> bytes:
+    from stealmesh.shipping.packing import dumps
+
+    return dumps(value)
+
+
+values.send_whole_with(_dumps)
 
 
 @dataclass(slots=True)
@@ -32,7 +43,7 @@ class Shipped:
     """What it reaches, as it was; false where there is nothing that could change."""
     digest: Digest
     blob: bytes
-    code: Bundle = NOTHING
+    code: Bundle
     """The program's modules, as they were."""
 
 
@@ -41,11 +52,15 @@ class Shipper:
 
     def __init__(self) -> None:
         self._shipped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Shipped] = {}
-        self._bundler = Bundler()
+        self._bundler: Bundler | None = None
 
-    def bundle(self) -> Bundle:
-        """The program's own modules."""
-        return self._bundler.bundle()
+    def bundle(self, ship: tuple[str, ...] = (), no_ship: tuple[str, ...] = ()) -> Bundle:
+        """The program's own modules, as they are now."""
+        if self._bundler is None:
+            from stealmesh.shipping.bundle import Bundler
+
+            self._bundler = Bundler()
+        return self._bundler.bundle(ship, no_ship)
 
     def ship(
         self,
@@ -61,7 +76,9 @@ class Shipper:
         known = self._shipped.get(key)
         if known is not None and known.function is function and known.seen.holds():
             return known
-        code = self._bundler.bundle(ship, no_ship)
+        from stealmesh.shipping.packing import pack
+
+        code = self.bundle(ship, no_ship)
         try:
             packed = pack(function)
         except Exception as error:  # pickling runs the objects' own code: anything can be raised
@@ -81,6 +98,8 @@ class Shipper:
 
 def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
     """An initializer with its arguments. Raises CannotShip."""
+    from stealmesh.shipping.packing import pack
+
     try:
         return pack((function, arguments)).blob
     except Exception as error:  # likewise
@@ -101,6 +120,18 @@ def module_names(modules: Iterable[str | ModuleType]) -> tuple[str, ...]:
             raise ValueError(f"not the name of a module: {module!r}; write ship=['package']")
         names.append(name)
     return tuple(sorted(names))
+
+
+def must_be_no_import() -> None:
+    """A program without a guard would start a mesh in every child that imports it, and so for ever."""
+    process = sys.modules.get("multiprocessing.process")
+    spawned = process is not None and getattr(process.current_process(), "_inheriting", False)
+    opening = sys.modules.get("stealmesh.shipping.opening")
+    if spawned or (opening is not None and opening.is_defining()):
+        raise RuntimeError(
+            "a mesh is started while a child process imports the program's file: put what the "
+            'program does behind `if __name__ == "__main__":`'
+        )
 
 
 def name_of(function: Callable[..., Any]) -> str:

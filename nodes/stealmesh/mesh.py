@@ -24,7 +24,14 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from stealmesh.driver import Driver
-from stealmesh.functions import Shipped, Shipper, module_names, name_of, packed_call
+from stealmesh.functions import (
+    Shipped,
+    Shipper,
+    module_names,
+    must_be_no_import,
+    name_of,
+    packed_call,
+)
 from stealmesh.futures import Future
 from stealmesh.identity import new_member, new_rng, runtime
 from stealmesh.local import LocalMesh
@@ -38,7 +45,6 @@ from stealmesh.program.outcomes import pack_tagged
 from stealmesh.program.submits import SubmitStream
 from stealmesh.security import KeyRefused, MeshKey, default_key_path
 from stealmesh.settings import load_config
-from stealmesh.shipping.opening import must_be_no_import
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh.transport import Transport
 from stealmesh_engine.config import Config

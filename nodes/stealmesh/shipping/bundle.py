@@ -79,9 +79,6 @@ class Bundle:
     blob: bytes
 
 
-NOTHING = Bundle(b"", b"")
-
-
 @dataclass(slots=True)
 class Read:
     """A module as it was read, once for each time that it is imported."""

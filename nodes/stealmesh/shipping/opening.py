@@ -196,19 +196,6 @@ def is_defining() -> bool:
     return _living is not None and bool(_living.defining)
 
 
-def must_be_no_import() -> None:
-    """A program without a guard would start a mesh in every child that imports it, and so for ever."""
-    multiprocessing = sys.modules.get("multiprocessing.process")
-    spawned = multiprocessing is not None and getattr(
-        multiprocessing.current_process(), "_inheriting", False
-    )
-    if spawned or is_defining():
-        raise RuntimeError(
-            "a mesh is started while a child process imports the program's file: put what the "
-            'program does behind `if __name__ == "__main__":`'
-        )
-
-
 def show(path: str, text: str) -> None:
     """Let tracebacks find this text, whether or not a file is there, and whatever is in it."""
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)

@@ -93,11 +93,12 @@ def pack(value: Any) -> Packed:
     with _lock:
         parcel = _Parcel()
         if isinstance(value, FunctionType):
-            parcel.watch.function(value)
+            parcel.watch.root(value)
         else:
             parcel.watch.value(value)
         blob = _dump(value, parcel)
-        pieces = _pieces(parcel)
+        pieces = _pieces(parcel, value)
+        parcel.watch.close()
         return Packed(_with_pieces(pieces, blob) if pieces else blob, parcel.watch)
 
 
@@ -131,10 +132,11 @@ def _dump(value: Any, parcel: _Parcel, root: Any = None, name: str = "") -> byte
 # ---------------------------------------------------------------- globals
 
 
-def _pieces(parcel: _Parcel) -> tuple[Piece, ...]:
+def _pieces(parcel: _Parcel, root: Any = None) -> tuple[Piece, ...]:
     """All that is reached, over any number of steps."""
     pieces: dict[Key, Piece] = {}
     wanted: dict[str, list[str]] = {}
+    needs: list[dict[Key, None]] = []
     waiting = list(parcel.needs)
     seen = set(waiting)
     while waiting:
@@ -147,13 +149,20 @@ def _pieces(parcel: _Parcel) -> tuple[Piece, ...]:
         if unit.piece[2]:
             pieces[key] = unit.piece
         parcel.watch.join(unit.watch)
+        needs.append(unit.needs)
         fresh = [need for need in unit.needs if need not in seen]
         seen.update(fresh)
         waiting += fresh
+    reached = {need for unit_needs in needs for need in unit_needs}
     for module, names in wanted.items():
         found = sys.modules.get(module)
         if found is not None:
-            parcel.watch.names(found.__dict__, names)
+            mine = found.__dict__
+            # What a function itself is bound to matters only to those that call it by this name.
+            parcel.watch.names(
+                mine,
+                [n for n in names if mine.get(n) is not root or (module, n) in reached],
+            )
     return tuple(pieces.values())
 
 
@@ -546,12 +555,12 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         named = self._named(function)
         if named is not None:
             return named
-        self._parcel.watch.function(function)
         if not _is_by_value(function.__module__ or "") and by_value._should_pickle_by_reference(
             function
         ):
             parcel_walk(function, self._parcel)
             return NotImplemented
+        self._parcel.watch.function(function)
         registry = getattr(function, "registry", None)
         if registry is not None and hasattr(function, "dispatch") and object in registry:
             return opening.single_dispatch, (list(registry.items()),)

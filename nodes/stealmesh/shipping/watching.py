@@ -31,17 +31,38 @@ Look = Callable[[Any], tuple[Any, ...]]
 class Watch:
     """What was seen of a number of objects."""
 
-    __slots__ = ("_entries", "_room")
+    __slots__ = ("_code", "_defaults", "_entries", "_known", "_more", "_room", "_root")
 
     def __init__(self, room: int = TOGETHER_MAX) -> None:
         self._entries: list[tuple[Look, Any, tuple[Any, ...]]] = []
+        self._known: set[tuple[Look, int]] = set()
+        """What has an entry, as long as entries are added."""
         self._room = room
+        self._root: Any = None
+        self._code: Any = None
+        self._defaults: Any = None
+        self._more: Any = None
 
-    def __bool__(self) -> bool:
-        return bool(self._entries)
+    def root(self, function: FunctionType) -> None:
+        """The function that all this is for: nothing is asked as often, so it has no entry."""
+        self._root, self._code = function, function.__code__
+        self._defaults, self._more = function.__defaults__, function.__kwdefaults__
+        self._known.add((_of_function, id(function)))
+        self._parts_of(function)
+
+    def close(self) -> None:
+        """Nothing is added any more."""
+        self._known = set()
 
     def holds(self) -> bool:
         """Is it all as it was?"""
+        root = self._root
+        if root is not None and not (
+            root.__code__ is self._code
+            and root.__defaults__ is self._defaults
+            and root.__kwdefaults__ is self._more
+        ):
+            return False
         try:
             for look, what, seen in self._entries:
                 now = look(what)
@@ -52,19 +73,30 @@ class Watch:
         return True
 
     def join(self, other: Watch) -> None:
-        self._entries += other._entries[: max(0, self._room - len(self._entries))]
+        for look, what, seen in other._entries:
+            if (look, id(what)) not in self._known and len(self._entries) < self._room:
+                self._known.add((look, id(what)))
+                self._entries.append((look, what, seen))
 
     def names(self, names: dict[str, Any], wanted: list[str]) -> None:
         """These variables of a module: bound to the same objects, or still not bound."""
         there = tuple(name for name in wanted if name in names)
         missing = frozenset(wanted).difference(there)
         if there:
-            self._add(itemgetter(*there) if len(there) > 1 else _only(there[0]), names)
+            look: Look = itemgetter(*there) if len(there) > 1 else _only(there[0])
+            self._entries.append((look, names, look(names)))
         if missing:
-            self._add(lambda names: (names.keys().isdisjoint(missing),), names)
+            self._entries.append(
+                (lambda names: (names.keys().isdisjoint(missing),), names, (True,))
+            )
 
     def function(self, function: FunctionType) -> None:
+        if (_of_function, id(function)) in self._known:
+            return
         self._add(_of_function, function)
+        self._parts_of(function)
+
+    def _parts_of(self, function: FunctionType) -> None:
         self.values(*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
         if function.__closure__:
             self._add(_of_cells, function.__closure__)
@@ -77,7 +109,7 @@ class Watch:
 
     def module(self, module: ModuleType) -> None:
         """Has it been imported anew?"""
-        self._add(lambda module: (module.__spec__,), module)
+        self._add(_spec_of, module)
 
     def values(self, *values: Any) -> None:
         for value in values:
@@ -124,8 +156,9 @@ class Watch:
         return slots(value)
 
     def _add(self, look: Look, what: Any) -> None:
-        if len(self._entries) >= self._room:
+        if len(self._entries) >= self._room or (look, id(what)) in self._known:
             return
+        self._known.add((look, id(what)))
         try:
             self._entries.append((look, what, look(what)))
         except (AttributeError, RuntimeError):  # cannot be looked at, or changes as we look
@@ -133,6 +166,10 @@ class Watch:
 
 
 _of_function: Look = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+
+
+def _spec_of(module: Any) -> tuple[Any, ...]:
+    return (module.__spec__,)
 
 
 def _only(name: str) -> Look:
