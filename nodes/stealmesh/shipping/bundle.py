@@ -278,8 +278,10 @@ def is_own(name: str, module: ModuleType) -> bool:
 
 def _is_made_by_hand(name: str, module: ModuleType) -> bool:
     """types.ModuleType(...) put into sys.modules: nobody else can import it."""
+    top = sys.modules.get(name.partition(".")[0])
     return (
         name == module.__name__
+        and (top is module or (top is not None and is_own(top.__name__, top)))
         and getattr(module, "__loader__", None) is None
         and name not in sys.builtin_module_names
         and name not in sys.stdlib_module_names

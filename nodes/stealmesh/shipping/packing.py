@@ -49,6 +49,8 @@ _FUNC_HOLDERS = (
 )
 _ALIASED = frozenset({list, dict, set, object})
 _LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
+KEPT_OCTETS_MAX = 1 << 20
+"""A larger global is packed anew for each function that reaches it, rather than kept twice."""
 OWN_VALUE_OCTETS_MAX = 1 << 20
 """Of the program's other modules larger variables are what their import makes of them."""
 
@@ -82,33 +84,32 @@ class _Parcel:
     walked: set[int] = field(default_factory=set)
 
 
+# Used from all threads, and without a lock, for pickling runs code of the user's: each step below
+# leaves a whole entry in its place, and to pack something twice does no harm.
 _units: dict[Key, Unit] = {}
 _first_seen: dict[tuple[str, str, str], Any] = {}
 """Attributes of classes that cannot be compared with the text: as they were at first."""
-_lock = threading.RLock()
 
 
 def pack(value: Any) -> Packed:
     """Raises whatever pickling raises."""
-    with _lock:
-        parcel = _Parcel()
-        if isinstance(value, FunctionType):
-            parcel.watch.root(value)
-        else:
-            parcel.watch.value(value)
-        blob = _dump(value, parcel)
-        pieces = _pieces(parcel, value)
-        parcel.watch.close()
-        return Packed(_with_pieces(pieces, blob) if pieces else blob, parcel.watch)
+    parcel = _Parcel()
+    if isinstance(value, FunctionType):
+        parcel.watch.root(value)
+    else:
+        parcel.watch.value(value)
+    blob = _dump(value, parcel)
+    pieces = _pieces(parcel, value)
+    parcel.watch.close()
+    return Packed(_with_pieces(pieces, blob) if pieces else blob, parcel.watch)
 
 
 def dumps(value: Any) -> bytes:
     """A value that refers to the program's classes or functions: an argument, or a result."""
-    with _lock:
-        parcel = _Parcel(Watch(room=0), by_name=opening.living() is not None)
-        blob = _dump(value, parcel)
-        pieces = () if parcel.by_name else _pieces(parcel)
-        return _with_pieces(pieces, blob) if pieces else blob
+    parcel = _Parcel(Watch(room=0), by_name=opening.living() is not None)
+    blob = _dump(value, parcel)
+    pieces = () if parcel.by_name else _pieces(parcel)
+    return _with_pieces(pieces, blob) if pieces else blob
 
 
 def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
@@ -185,7 +186,11 @@ def _unit(key: Key) -> Unit | None:
     kind, payload = _packed_global(module, name, value, parcel)
     version = b"" if kind is None else digest_of(bytes([kind]) + payload)[:12]
     piece = (module, name, version, int(kind or 0), payload)
-    unit = _units[key] = Unit(value, piece, parcel.needs, parcel.watch)
+    unit = Unit(value, piece, parcel.needs, parcel.watch)
+    if len(payload) <= KEPT_OCTETS_MAX:
+        _units[key] = unit
+    else:
+        _units.pop(key, None)
     return unit
 
 
@@ -242,6 +247,11 @@ def _packed_elsewhere(
 def _changes_of(cls: type, source: Source, parcel: _Parcel) -> dict[str, Any] | None:
     """What of the class is not as its text says. None: it is another class than that of the text."""
     changes: dict[str, Any] = {}
+    for base in (*cls.__mro__[1:], type(cls)):
+        if _is_by_value(base.__module__):
+            parcel.needs[base.__module__, base.__qualname__.partition(".")[0]] = None
+        elif _is_watched(base.__module__):
+            parcel_walk(base, parcel)
     methods = source.methods_of(cls.__name__)
     kept = 0
     for attribute, value in list(vars(cls).items()):
@@ -588,7 +598,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
             "__doc__": function.__doc__,
             "__defaults__": defaults and tuple(map(self._alias, defaults)),
             "__kwdefaults__": more and {name: self._alias(each) for name, each in more.items()},
-            "__annotations__": function.__annotations__,
+            "__annotations__": _annotations_of(function),
             "cells": cells,
             "dict": function.__dict__,
         }
@@ -655,6 +665,13 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         if _is_by_value(module.__name__) and sys.modules.get(module.__name__) is module:
             return opening.module_of, (module.__name__,)
         return by_value._module_reduce(module)
+
+
+def _annotations_of(function: FunctionType) -> dict[str, Any]:
+    try:
+        return function.__annotations__
+    except NameError:  # from 3.14 on they are worked out when they are asked for
+        return {}
 
 
 def _boxed(cell: Any) -> tuple[Any, ...]:
