@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from stealmesh_protocol import values
+from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
 
@@ -32,7 +32,13 @@ def _dumps(value: Any) -> bytes:
     return dumps(value)
 
 
-values.send_whole_with(_dumps)
+def _pickler() -> type[Any]:
+    from stealmesh.shipping.packing import Pickler
+
+    return Pickler
+
+
+whole.send_with(_dumps, _pickler)
 
 
 @dataclass(slots=True)

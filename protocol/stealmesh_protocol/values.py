@@ -48,7 +48,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import limits
+from stealmesh_protocol import limits, whole
 from stealmesh_protocol.errors import (
     CannotLoad,
     CannotShip,
@@ -414,23 +414,6 @@ _decode_outcomes = msgspec.msgpack.Decoder(_Outcomes).decode
 # ---------------------------------------------------------------- everything else
 
 
-def _cloudpickled(value: Any) -> bytes:
-    import cloudpickle  # 20 ms that a client who sends numbers does not need
-
-    blob: bytes = cloudpickle.dumps(value, 5)
-    return blob
-
-
-_send_whole: Callable[[Any], bytes] = _cloudpickled
-
-
-def send_whole_with(dumps: Callable[[Any], bytes]) -> None:
-    """A program, and a worker, knows better how what has no name elsewhere travels: what `dumps`
-    makes is opened by `pickle.loads`."""
-    global _send_whole
-    _send_whole = dumps
-
-
 def _pickled(value: Any) -> bytes:
     try:
         blob = pickle.dumps(value, 5)
@@ -439,7 +422,7 @@ def _pickled(value: Any) -> bytes:
     if b"__main__" not in blob:
         return blob
     try:
-        return _send_whole(value)
+        return whole.dumps(value)
     except Exception as error:  # a user's __reduce__ may raise anything
         culprit = _culprit(value, "value", 0)
         raise CannotShip(
@@ -487,7 +470,7 @@ def _captured_by(function: Any) -> Iterator[tuple[str, Any]]:
 
 def _ships(value: Any) -> bool:
     try:
-        _send_whole(value)
+        whole.dumps(value)
     except Exception:  # noqa: BLE001 - the question is only whether it raises
         return False
     return True

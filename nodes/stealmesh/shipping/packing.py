@@ -106,7 +106,7 @@ def pack(value: Any) -> Packed:
 
 def dumps(value: Any) -> bytes:
     """A value that refers to the program's classes or functions: an argument, or a result."""
-    parcel = _Parcel(Watch(room=0), by_name=opening.living() is not None)
+    parcel = _on_the_way_back()
     blob = _dump(value, parcel)
     pieces = () if parcel.by_name else _pieces(parcel)
     return _with_pieces(pieces, blob) if pieces else blob
@@ -114,6 +114,11 @@ def dumps(value: Any) -> bytes:
 
 def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
     return pickle.dumps(_Call(opening.opened, (pieces, blob)), 5)
+
+
+def _on_the_way_back() -> _Parcel:
+    """From a worker to its program, unless this is the program; in any case, nothing is watched."""
+    return _Parcel(Watch(room=0), by_name=opening.living() is not None)
 
 
 class _Call:
@@ -126,7 +131,7 @@ class _Call:
 
 def _dump(value: Any, parcel: _Parcel, root: Any = None, name: str = "") -> bytes:
     buffer = io.BytesIO()
-    Pickler(buffer, parcel, root, name).dump(value)
+    Pickler(buffer, 5, parcel, root, name).dump(value)
     return buffer.getvalue()
 
 
@@ -513,9 +518,16 @@ def _content(cell: Any) -> Any:
 class Pickler(by_value.Pickler):  # type: ignore[misc]
     """cloudpickle's, which knows how to send most things whole, with our idea of what has a name."""
 
-    def __init__(self, file: io.BytesIO, parcel: _Parcel, root: Any, name: str) -> None:
-        super().__init__(file, 5)
-        self._parcel = parcel
+    def __init__(
+        self,
+        file: io.BytesIO,
+        protocol: int = 5,
+        parcel: _Parcel | None = None,
+        root: Any = None,
+        name: str = "",
+    ) -> None:
+        super().__init__(file, protocol)
+        self._parcel = _on_the_way_back() if parcel is None else parcel
         self._root = root
         """This one is sent whole although it has a name: it is the piece of that name."""
         self._root_name = name
@@ -579,6 +591,8 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
     def _whole(self, function: FunctionType) -> Any:
         code, names = function.__code__, function.__globals__
         module = _module_of(names)
+        if module in by_value.list_registry_pickle_by_value() and not _is_watched(module):
+            return self._dynamic_function_reduce(function)  # the user knows that nodes lack it
         if module is None:
             if any(name in names for name in by_value._extract_code_globals(code)):
                 return self._dynamic_function_reduce(function)

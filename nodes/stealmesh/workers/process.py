@@ -25,13 +25,12 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, NoReturn
 
-from stealmesh.shipping import importer, opening
+from stealmesh.shipping import importer, opening, packing
 from stealmesh.shipping.opening import Piece
-from stealmesh.shipping.packing import dumps
 from stealmesh.workers import runner, wire
 from stealmesh.workers.runner import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
-from stealmesh_protocol import values
+from stealmesh_protocol import whole
 
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. Longer burns what others could use: a node's
@@ -40,7 +39,7 @@ answer to a result takes about 30 µs, and whoever has nothing by then will not 
 TEXT_OCTETS_MAX = 64 * 1024
 
 
-values.send_whole_with(dumps)
+whole.send_with(packing.dumps, lambda: packing.Pickler)
 
 
 def live(orders: socket.socket, stream: socket.socket, line: memoryview) -> NoReturn:

@@ -26,9 +26,8 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
-from stealmesh.shipping.packing import dumps
 from stealmesh.workers import wire
-from stealmesh_protocol import limits, values
+from stealmesh_protocol import limits, values, whole
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
 
@@ -485,7 +484,7 @@ class Failures:
 def pickled_exception(error: BaseException) -> bytes:
     """Empty if it cannot travel. Many exceptions pickle well and then cannot be loaded: try it."""
     try:
-        blob = dumps(error)
+        blob = whole.dumps(error)
         loads(blob)
     except BaseException:
         return b""
