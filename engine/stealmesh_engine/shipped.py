@@ -47,7 +47,7 @@ class ShippedFunctions:
 
     def of(self, spec: JobSpec) -> list[bytes]:
         """Those of this job that are here."""
-        return [self.blobs[d] for d in dict.fromkeys(needed(spec)) if d in self.blobs]
+        return [self.blobs[digest] for digest in needed(spec) if digest in self.blobs]
 
     def came(self, message: FnPut) -> bool:
         """True if it is what somebody waits for."""

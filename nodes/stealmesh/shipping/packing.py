@@ -591,7 +591,8 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
     def _whole(self, function: FunctionType) -> Any:
         code, names = function.__code__, function.__globals__
         module = _module_of(names)
-        if module in by_value.list_registry_pickle_by_value() and not _is_watched(module):
+        registered = by_value.list_registry_pickle_by_value()
+        if module is not None and module in registered and not _is_watched(module):
             return self._dynamic_function_reduce(function)  # the user knows that nodes lack it
         if module is None:
             if any(name in names for name in by_value._extract_code_globals(code)):
