@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from stealmesh_engine.intervals import IntervalSet
+from stealmesh_engine.shipped import needed
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import (
     Block,
@@ -351,7 +352,7 @@ class Copy:
 
     def _add_function(self, blob: bytes) -> bool:
         digest = digest_of(blob)
-        if digest in self.functions or digest not in (self.spec.function, self.spec.combine):
+        if digest in self.functions or digest not in needed(self.spec):
             return False
         self.functions[digest] = blob
         self.octets += len(blob)

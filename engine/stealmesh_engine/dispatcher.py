@@ -332,6 +332,7 @@ class Dispatcher:
                 cut.blocks,
                 self.functions.blobs[spec.function],
                 self.functions.blobs[spec.combine] if spec.combine else b"",
+                self.functions.blobs[spec.code] if spec.code else b"",
             )
         )
         self.restock(held)

@@ -66,6 +66,8 @@ class RunChunk(msgspec.Struct):
     """The shipped bytes behind spec.function; a host sends them to each worker once."""
     combine: bytes = b""
     """Likewise behind spec.combine; empty when the spec names none."""
+    code: bytes = b""
+    """Likewise behind spec.code. A worker that has imported from another bundle must not run this."""
 
 
 class Retract(msgspec.Struct):

@@ -226,7 +226,7 @@ class LaunchJob(msgspec.Struct):
     spec: JobSpec
     total: int = 0
     functions: list[bytes] = msgspec.field(default_factory=list)
-    """The bytes behind the function and the combiner of the spec, in this order."""
+    """The bytes behind the function, the combiner and the code of the spec, in this order."""
 
 
 class SupplyJob(msgspec.Struct):

@@ -23,7 +23,7 @@ from stealmesh_engine.failures import timed_out, worker_died
 from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
 from stealmesh_engine.passing import has_runtime, reason_in
-from stealmesh_engine.shipped import ShippedFunctions
+from stealmesh_engine.shipped import ShippedFunctions, needed
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk
@@ -281,7 +281,7 @@ class Holder:
     def ask_for_functions(self, now: float) -> None:
         """A request or its answer may have been lost with a link: ask again."""
         for held in self.jobs.values():
-            for digest in (held.spec.function, held.spec.combine):
+            for digest in needed(held.spec):
                 if digest in self.functions.awaited and held.homeless_since is None:
                     self.links.send(held.spec.owner, FnGet(digest), now)
 

@@ -31,6 +31,7 @@ from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import OwnedJob, Owner, line_of
 from stealmesh_engine.rendezvous import ranked
+from stealmesh_engine.shipped import needed
 from stealmesh_protocol.ids import PeerId, reign_lease
 from stealmesh_protocol.messages import (
     Accepted,
@@ -263,10 +264,10 @@ class Lead:
         if since is None or now - since < self.config.home_patience_seconds or self.gathering:
             return
         self.rebuilt_at = None
-        needed = {digest for digest in (copy.spec.function, copy.spec.combine) if digest}
         if copy.ended:
             return
-        if needed - copy.functions.keys() or not (copy.closed or self._is_fed):
+        lacking = set(needed(copy.spec)) - copy.functions.keys()
+        if lacking or not (copy.closed or self._is_fed):
             keep = Keep(copy.spec, copy.reign, state=BEYOND_REPAIR)
             self.merged(copy.join(keep), now)
         elif copy.unbacked:

@@ -34,6 +34,7 @@ from stealmesh_engine.passing import (
     nobody_can,
     reason_in,
 )
+from stealmesh_engine.shipped import needed
 from stealmesh_engine.side import Side
 from stealmesh_engine.story import Story
 from stealmesh_protocol.ids import Digest, JobId, PeerId
@@ -666,8 +667,11 @@ class Owner:
             self.effects.append(JobDone(job.spec.job))
 
     def _trim_functions(self, spec: JobSpec) -> None:
-        for digest in (spec.function, spec.combine):
-            if not any(digest in (o.spec.function, o.spec.combine) for o in self.jobs.values()):
+        for digest in needed(spec):
+            if not any(
+                digest in (other.spec.function, other.spec.combine, other.spec.code)
+                for other in self.jobs.values()
+            ):
                 self.functions.pop(digest, None)
 
 

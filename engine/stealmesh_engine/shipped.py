@@ -1,6 +1,7 @@
-"""Functions that came from the owners of jobs, and those that have yet to come.
+"""Functions and modules that came from the owners of jobs, and those that have yet to come.
 
-Decides which are asked for and how long one that no job needs is kept. Refuses to know what
+A bundle of a program's own modules (`JobSpec.code`) comes like a function: named by its digest,
+once a node, and kept for the next job of that program. Decides which are asked for and how long one that no job needs is kept. Refuses to know what
 is in them: nothing is unpickled in this process.
 """
 
@@ -12,6 +13,11 @@ from collections.abc import Iterable
 from stealmesh_engine.config import Config
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import FnPut, JobSpec
+
+
+def needed(spec: JobSpec) -> tuple[Digest, ...]:
+    """What a worker has to have before it can run anything of this job."""
+    return tuple(digest for digest in (spec.function, spec.combine, spec.code) if digest)
 
 
 class ShippedFunctions:
@@ -27,21 +33,21 @@ class ShippedFunctions:
     def want(self, spec: JobSpec, now: float) -> list[Digest]:
         """This job needs its functions: which are to be asked for?"""
         asked = []
-        for digest in (spec.function, spec.combine):
-            if digest and digest in self.blobs:
+        for digest in needed(spec):
+            if digest in self.blobs:
                 self.blobs.move_to_end(digest)
-            elif digest and digest not in self.awaited:
+            elif digest not in self.awaited:
                 self.awaited[digest] = now
                 asked.append(digest)
         return asked
 
     def lacks(self, spec: JobSpec) -> bool:
-        return spec.function in self.awaited or spec.combine in self.awaited
+        awaited = self.awaited
+        return spec.function in awaited or spec.combine in awaited or spec.code in awaited
 
     def of(self, spec: JobSpec) -> list[bytes]:
         """Those of this job that are here."""
-        digests = dict.fromkeys(d for d in (spec.function, spec.combine) if d)
-        return [self.blobs[d] for d in digests if d in self.blobs]
+        return [self.blobs[digest] for digest in needed(spec) if digest in self.blobs]
 
     def came(self, message: FnPut) -> bool:
         """True if it is what somebody waits for."""
@@ -61,7 +67,7 @@ class ShippedFunctions:
 
     def tidy(self, specs: Iterable[JobSpec]) -> None:
         """Jobs are over: wait for nothing but what these need, and keep the rest within bounds."""
-        used = {digest for spec in specs for digest in (spec.function, spec.combine)}
+        used = {digest for spec in specs for digest in needed(spec)}
         for digest in [d for d in self.awaited if d not in used]:
             del self.awaited[digest]
         octets = sum(map(len, self.blobs.values()))

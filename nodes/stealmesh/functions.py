@@ -1,63 +1,143 @@
-"""Functions on their way to the mesh: pickled once, named by the hash of their bytes.
+"""Functions on their way to the mesh: packed once, named by the hash of their bytes.
 
-Does the pickling for clients. A function that can be imported by name travels as that name;
-any other (a lambda, a closure, anything in `__main__`) travels whole, with the values it
-refers to. Pickling costs 20 µs, a thousand times what looking it up does, so it is done once
-a function object, and again only when a variable that the function sees has been rebound
-since. A value that was changed *in place* is not noticed: pass it as an argument.
+Keeps what was packed for as long as nothing that the function reaches has changed. Packing costs
+20 µs and more, a thousand times what looking costs, so a function object is packed once, and again
+only when something that it reaches has changed: see `shipping.watching` for what is noticed.
 
-Knows nothing of nodes: it returns (digest, bytes).
+Knows nothing of nodes: it returns (digest, bytes) of the function and of the program's modules.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
+from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
 
-LARGE_OCTETS = 1 << 20
+if TYPE_CHECKING:
+    from stealmesh.shipping.bundle import Bundle, Bundler
+    from stealmesh.shipping.watching import Watch
+
+# `shipping` is imported with the first function: a program that has none yet need not wait for it.
+
+
+def _dumps(value: Any) -> bytes:
+    from stealmesh.shipping.packing import dumps
+
+    return dumps(value)
+
+
+def _pickler() -> type[Any]:
+    from stealmesh.shipping.packing import Pickler
+
+    return Pickler
+
+
+whole.send_with(_dumps, _pickler)
 
 
 @dataclass(slots=True)
 class Shipped:
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
-    seen: tuple[Any, ...]
+    seen: Watch
+    """What it reaches, as it was; false where there is nothing that could change."""
     digest: Digest
     blob: bytes
+    code: Bundle
+    """The program's modules, as they were."""
 
 
 class Shipper:
     """The functions that one program has sent, by object."""
 
     def __init__(self) -> None:
-        self._shipped: dict[int, Shipped] = {}
+        self._shipped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Shipped] = {}
+        self._bundler: Bundler | None = None
 
-    def ship(self, function: Callable[..., Any]) -> Shipped:
-        """The name and bytes of a function. Raises CannotShip naming what in it cannot be pickled."""
-        seen = _seen_by(function)
-        known = self._shipped.get(id(function))
-        if known is not None and known.function is function and _same(known.seen, seen):
+    def bundle(self, ship: tuple[str, ...] = (), no_ship: tuple[str, ...] = ()) -> Bundle:
+        """The program's own modules, as they are now."""
+        if self._bundler is None:
+            from stealmesh.shipping.bundle import Bundler
+
+            self._bundler = Bundler()
+        return self._bundler.bundle(ship, no_ship)
+
+    def ship(
+        self,
+        function: Callable[..., Any],
+        ship: tuple[str, ...] = (),
+        no_ship: tuple[str, ...] = (),
+    ) -> Shipped:
+        """The name and bytes of a function. Raises CannotShip naming what in it cannot be pickled.
+
+        `ship`, `no_ship`: modules that are to travel although they are installed, or not to travel.
+        """
+        key = (id(function), ship, no_ship)
+        known = self._shipped.get(key)
+        if known is not None and known.function is function and known.seen.holds():
             return known
+        from stealmesh.shipping.packing import pack
+
+        code = self.bundle(ship, no_ship)
         try:
-            blob = cloudpickle.dumps(function, protocol=5)
+            packed = pack(function)
         except Exception as error:  # pickling runs the objects' own code: anything can be raised
             raise CannotShip(
                 f"{name_of(function)} cannot be sent to the mesh: {type(error).__name__}: {error}. "
                 "Something that it refers to cannot be pickled; create it inside the function, "
                 "or pass what it is made from as an argument"
             ) from error
-        shipped = Shipped(function, seen, digest_of(blob), blob)
-        self._shipped[id(function)] = shipped
+        # What follows a pickle is not read: the same function with other modules is another one.
+        blob = packed.blob + code.digest
+        shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)
+        self._shipped[key] = shipped
         if len(self._shipped) > 4096:
             self._shipped.pop(next(iter(self._shipped)))
         return shipped
+
+
+def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:
+    """An initializer with its arguments. Raises CannotShip."""
+    from stealmesh.shipping.packing import pack
+
+    try:
+        return pack((function, arguments)).blob
+    except Exception as error:  # likewise
+        raise CannotShip(
+            f"the initializer {name_of(function)} cannot be sent to the mesh, or one of its "
+            f"arguments: {type(error).__name__}: {error}"
+        ) from error
+
+
+def module_names(modules: Iterable[str | ModuleType]) -> tuple[str, ...]:
+    """What `ship=` and `no_ship=` are given: modules, or their names."""
+    if isinstance(modules, str | ModuleType):
+        modules = (modules,)
+    names = []
+    for module in modules:
+        name = module.__name__ if isinstance(module, ModuleType) else module
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(f"not the name of a module: {module!r}; write ship=['package']")
+        names.append(name)
+    return tuple(sorted(names))
+
+
+def must_be_no_import() -> None:
+    """A program without a guard would start a mesh in every child that imports it, and so for ever."""
+    process = sys.modules.get("multiprocessing.process")
+    spawned = process is not None and getattr(process.current_process(), "_inheriting", False)
+    opening = sys.modules.get("stealmesh.shipping.opening")
+    if spawned or (opening is not None and opening.is_defining()):
+        raise RuntimeError(
+            "a mesh is started while a child process imports the program's file: put what the "
+            'program does behind `if __name__ == "__main__":`'
+        )
 
 
 def name_of(function: Callable[..., Any]) -> str:
@@ -68,37 +148,3 @@ def name_of(function: Callable[..., Any]) -> str:
     module = getattr(function, "__module__", None) or ""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return name if module in ("", "builtins", "__main__") else f"{module}.{name}"
-
-
-def is_imported(function: Callable[..., Any]) -> bool:
-    """Does it travel as a name?"""
-    module = sys.modules.get(getattr(function, "__module__", "") or "")
-    if module is None or module.__name__ == "__main__":
-        return False
-    found: Any = module
-    for part in getattr(function, "__qualname__", "<none>").split("."):
-        found = getattr(found, part, None)
-    return found is function
-
-
-def _seen_by(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """The values behind the variables that a function which travels whole refers to."""
-    code = getattr(function, "__code__", None)
-    if code is None or (not code.co_names and not code.co_freevars):
-        return ()
-    if is_imported(function):
-        return ()
-    variables = function.__globals__
-    cells = tuple(_content(cell) for cell in function.__closure__ or ())
-    return cells + tuple(variables[name] for name in code.co_names if name in variables)
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # not bound yet
-        return None
-
-
-def _same(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
-    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))

@@ -126,7 +126,7 @@ class LocalMesh:
         told["parent_pid"] = os.getpid()
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
         told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
-        for name in ("key", "initializer"):
+        for name in ("key", "initializer", "code"):
             told[name] = None if told[name] is None else told[name].hex()
         # A node that has died already is found out by its missing answer.
         with contextlib.suppress(ConnectionError):

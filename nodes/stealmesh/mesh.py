@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar
-
-import cloudpickle
 
 from stealmesh.entrance import (
     UNSAID,
@@ -29,7 +28,14 @@ from stealmesh.entrance import (
     the_key,
     whole_number,
 )
-from stealmesh.functions import Shipped, Shipper, name_of
+from stealmesh.functions import (
+    Shipped,
+    Shipper,
+    module_names,
+    must_be_no_import,
+    name_of,
+    packed_call,
+)
 from stealmesh.futures import Future
 from stealmesh.identity import runtime
 from stealmesh.interpreter import program_path
@@ -69,6 +75,8 @@ class Options:
     progress: bool = False
     durable: bool = False
     chunksize: int | None = None
+    ship: tuple[str, ...] = ()
+    no_ship: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.chunksize is not None and self.chunksize < 1:
@@ -191,6 +199,7 @@ class Mesh(Executor):
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
+        must_be_no_import()
         if address is UNSAID:
             # A key alone is that of a local mesh, and the rest means nothing elsewhere.
             only_local = (nodes, workers, max_workers, initializer, key)
@@ -372,6 +381,8 @@ class Mesh(Executor):
         progress: bool = False,
         durable: bool = False,
         chunksize: int | None = None,
+        ship: Iterable[str | ModuleType] = (),
+        no_ship: Iterable[str | ModuleType] = (),
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -383,8 +394,13 @@ class Mesh(Executor):
             progress: draw a bar.
             durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
             chunksize: how many items a worker is handed at once, at most (see `map`).
+            ship: modules or packages that travel with the program's own although they are installed.
+            no_ship: modules of the program that do not travel: nodes have them.
         """
-        options = Options(name, priority, retries, timeout, progress, durable, chunksize)
+        options = Options(
+            name, priority, retries, timeout, progress, durable, chunksize,
+            module_names(ship), module_names(no_ship),
+        )  # fmt: skip
         return MeshView(self, options)
 
     # ------------------------------------------------------------ looking
@@ -464,7 +480,7 @@ class Mesh(Executor):
             last is not None
             and last[0] is fn
             and last[1] is options
-            and not last[3].seen
+            and last[3].seen.holds()
             and not self._shutdown
         ):
             return last[2].submit(args, kwargs)
@@ -475,7 +491,7 @@ class Mesh(Executor):
             if options.durable:
                 raise ValueError("durable: a single call is no job of its own; use launch()")
             try:
-                shipped = self._shipper.ship(fn)
+                shipped = self._ship(options, fn)
             except CannotShip as error:
                 future: Future[T] = Future(self._link.condition)
                 future.set_exception(error)
@@ -517,7 +533,7 @@ class Mesh(Executor):
         single = len(iterables) == 1
         source = iterables[0] if single else zip(*iterables, strict=False)
         function = fn if single else Star(fn)
-        shipped = self._shipper.ship(function)
+        shipped = self._ship(options, function)
         on_progress = _bar(options, fn)
         a_range = isinstance(source, range)
         spec = self._spec(
@@ -558,7 +574,7 @@ class Mesh(Executor):
         self._must_be_open()
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
-        shipped, combiner = self._shipper.ship(fn), self._shipper.ship(combine)
+        shipped, combiner = self._ship(options, fn), self._ship(options, combine)
         a_range = items if isinstance(items, range) else None
         spec = self._spec(
             JobKind.REDUCE,
@@ -592,7 +608,7 @@ class Mesh(Executor):
             raise ValueError("durable: explore() is not in this version; launch() and map() are")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
-        shipped, combiner = self._shipper.ship(visit), self._shipper.ship(combine)
+        shipped, combiner = self._ship(options, visit), self._ship(options, combine)
         spec = self._spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
         bag = list(roots)
         blob = pack_tagged(bag, spec.name)
@@ -619,7 +635,11 @@ class Mesh(Executor):
             return self._spec(kind, options, *args, **more)
 
         most = self.config.slice_items
-        return launch(self._link, self._shipper, make_spec, fn, items, combine, initial, most)
+
+        def ship(fn: Callable[..., Any]) -> Shipped:
+            return self._ship(options, fn)
+
+        return launch(self._link, ship, make_spec, fn, items, combine, initial, most)
 
     def _spec(
         self,
@@ -648,7 +668,11 @@ class Mesh(Executor):
             chunk_items=min(options.chunksize or 0, CHUNK_ITEMS_MAX),
             # Also what is named and not sent may be other code in another Python.
             runtime=self._runtime,
+            code=self._link.carries(shipped.code if combiner is None else combiner.code),
         )
+
+    def _ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
+        return self._shipper.ship(fn, options.ship, options.no_ship)
 
     def _must_be_open(self) -> None:
         self._must_be_ours()
@@ -673,9 +697,8 @@ class Mesh(Executor):
             key=self._key.secret,
             import_paths=program_path(),
             config=self.config,
-            initializer=None
-            if initializer is None
-            else cloudpickle.dumps((initializer, initargs), protocol=5),
+            initializer=None if initializer is None else packed_call(initializer, initargs),
+            code=None if initializer is None else self._shipper.bundle().blob,
         )
         return self._life.start_nodes(nodes, options, respawn=self._replace_dead_nodes)
 

@@ -62,6 +62,8 @@ class NodeOptions:
     insecure_public: bool = False
     memory_limit_bytes: int | None = None
     initializer: bytes | None = None
+    code: bytes | None = None
+    """The bundle of the program's modules that the initializer needs."""
     import_paths: list[str] = field(default_factory=list)
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
@@ -181,6 +183,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             import_paths=options.import_paths,
             hash_seed=_hash_seed(options),
             node_name=options.name,
+            code=options.code or b"",
         )
         pool.start(time.monotonic())
     except OSError as error:
@@ -372,7 +375,7 @@ def main(parent_fd: int) -> int:
         return 0  # the program ended before it had told us anything
     told = json.loads(line)
     config = Config(**told.pop("config"))
-    for name in ("key", "initializer"):
+    for name in ("key", "initializer", "code"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])
     try:
         return run_node(NodeOptions(**told, parent_fd=parent_fd, config=config))

@@ -448,7 +448,7 @@ def _launch(message: Launch) -> None:
     if message.spec.kind in (JobKind.EXPLORE, JobKind.SUBMIT):
         raise Fault("kind", f"{message.spec.kind.name} jobs are not durable")
     _interval(0, message.total)
-    _blobs(message.blobs, 2 if message.spec.combine else 1)
+    _blobs(message.blobs, 1 + bool(message.spec.combine) + bool(message.spec.code))
 
 
 def _supply(message: Supply) -> None:
@@ -497,7 +497,7 @@ def _keep(message: Keep) -> None:
     _blocks(message.blocks)
     _kept(message.results)
     extra = len(message.blobs) - len(message.blocks) - len(message.results)
-    if not 0 <= extra <= 2:
+    if not 0 <= extra <= 3:
         raise Fault("blobs", f"{len(message.blobs)} blobs do not fit what they are for")
 
 

@@ -525,7 +525,8 @@ class Status(Message):
 
 
 class Launch(Message):
-    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner, if any.
+    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner and
+    its code, if any.
 
     With a term in the spec: the job has had homes, of which nobody is left (a holder may say so, too).
     """

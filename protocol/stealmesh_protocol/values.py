@@ -49,7 +49,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import limits
+from stealmesh_protocol import limits, whole
 from stealmesh_protocol.errors import (
     CannotLoad,
     CannotShip,
@@ -433,16 +433,13 @@ def _pickled(value: Any) -> bytes:
         blob = b"__main__"
     if b"__main__" not in blob:
         return blob
-    import cloudpickle  # 20 ms that a client who sends numbers does not need
-
     try:
-        shipped: bytes = cloudpickle.dumps(value, 5)
+        return whole.dumps(value)
     except Exception as error:  # a user's __reduce__ may raise anything
         culprit = _culprit(value, "value", 0)
         raise CannotShip(
             f"{culprit} cannot be sent to another process: {_headline(error)}", culprit
         ) from error
-    return shipped
 
 
 def _culprit(value: Any, path: str, depth: int) -> str:
@@ -484,10 +481,8 @@ def _captured_by(function: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _ships(value: Any) -> bool:
-    import cloudpickle
-
     try:
-        cloudpickle.dumps(value, 5)
+        whole.dumps(value)
     except Exception:  # noqa: BLE001 - the question is only whether it raises
         return False
     return True

@@ -157,14 +157,15 @@ kept = st.builds(
 
 def launch(spec: JobSpec, total: int, blob: bytes) -> Launch:
     kind = JobKind.REDUCE if spec.combine else JobKind.MAP
-    return Launch(replace(spec, kind=kind), total, [blob, blob] if spec.combine else [blob])
+    count = 1 + bool(spec.combine) + bool(spec.code)
+    return Launch(replace(spec, kind=kind), total, [blob] * count)
 
 
 @st.composite
 def keeps(draw: st.DrawFn) -> Keep:
     blocks = [Block(lo, hi, 1) for lo, hi in draw(st.lists(intervals, max_size=3))]
     results = draw(st.lists(kept, max_size=5))
-    count = len(blocks) + len(results) + draw(st.integers(0, 2))
+    count = len(blocks) + len(results) + draw(st.integers(0, 3))
     one = draw(blobs)
     return Keep(
         draw(specs), draw(reigns), draw(u64), draw(index), draw(st.booleans()), draw(texts),

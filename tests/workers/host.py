@@ -117,12 +117,13 @@ class Host:
         function: Any,
         combine: Any = None,
         worker: int = 0,
+        code: bytes = b"",
     ) -> int:
         chunk = next(self._numbers)
         self.pool.run(
             RunChunk(
                 worker, chunk, spec, lo, hi, blocks, shipped(function),
-                b"" if combine is None else shipped(combine),
+                b"" if combine is None else shipped(combine), code,
             )
         )  # fmt: skip
         return chunk

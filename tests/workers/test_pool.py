@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from stealmesh.workers import pool as pool_module
+from stealmesh.workers import life as life_module
 from stealmesh.workers import runner
 from stealmesh_engine.events import BagStep, ChunkDone
 from stealmesh_protocol import values
@@ -78,7 +78,7 @@ def test_an_order_longer_than_a_packet(host: Host) -> None:
 
 
 def test_a_worker_forgets_and_is_told_again(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "CACHE_OCTETS_MAX", 300_000)
+    monkeypatch.setattr(life_module, "CACHE_OCTETS_MAX", 300_000)
     host = hosts()
     rng = random.Random(7)
     spec = host.spec(len)

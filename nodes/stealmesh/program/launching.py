@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from stealmesh.functions import Shipped, Shipper
+from stealmesh.functions import Shipped
 from stealmesh.futures import Future
 from stealmesh.identity import submitter
 from stealmesh.program.durable import Job, supply
@@ -37,7 +37,7 @@ class SpecMaker(Protocol):
 
 def launch(
     link: ProgramLink,
-    shipper: Shipper,
+    ship: Callable[[Callable[..., Any]], Shipped],
     make_spec: SpecMaker,
     fn: Callable[[Any], Any],
     items: Iterable[Any],
@@ -46,8 +46,8 @@ def launch(
     slice_items: int,
 ) -> Job:
     """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
-    shipped = shipper.ship(fn)
-    combiner = None if combine is None else shipper.ship(combine)
+    shipped = ship(fn)
+    combiner = None if combine is None else ship(combine)
     a_range = items if isinstance(items, range) else None
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
@@ -59,7 +59,7 @@ def launch(
         submitter=submitter(),
         submitted=time.time(),
     )
-    functions = [each.blob for each in (shipped, combiner) if each is not None]
+    functions = [each.blob for each in (shipped, combiner, (combiner or shipped).code) if each]
     job = Job(link, spec.job, combine, initial)
     total = 0 if a_range is None else len(a_range)
     link.follow(spec.job, job, LaunchJob(spec, total, functions))

@@ -23,15 +23,18 @@ from stealmesh.interrupts import no_interrupts, shared_condition
 from stealmesh.program.telling import tell, waits
 from stealmesh.refusals import refusal
 from stealmesh_engine import effects as fx
-from stealmesh_engine.events import AskStatus, CancelJob, Event
+from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
 from stealmesh_protocol.errors import MeshClosed
-from stealmesh_protocol.ids import JobId, PeerId, job_id
+from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
 
 if TYPE_CHECKING:
     from stealmesh.program.durable import Job as DurableJob
     from stealmesh.program.folds import FoldJob
     from stealmesh.program.maps import MapJob
     from stealmesh.program.submits import SubmitStream
+    from stealmesh.shipping.bundle import Bundle
+
+BUNDLES_KEPT = 16
 
 
 class Job(Protocol):
@@ -68,6 +71,8 @@ class ProgramLink:
         """Why the mesh is of no use any more."""
         self.dropped = 0
         """Results that came for futures that were over already."""
+        self._bundles: dict[Digest, bytes] = {}
+        """The program's modules, as the latest jobs need them."""
         self._numbers = count(1)
         self._nonces = count(1)
         self._events: deque[Event] = deque()
@@ -84,10 +89,20 @@ class ProgramLink:
     def new_job_id(self) -> JobId:
         return job_id(self.me, next(self._numbers))
 
+    def carries(self, bundle: Bundle) -> Digest:
+        """Jobs that are opened from now on may need this bundle; returns its name."""
+        self._bundles[bundle.digest] = bundle.blob
+        while len(self._bundles) > BUNDLES_KEPT:
+            self._bundles.pop(next(iter(self._bundles)))
+        return bundle.digest
+
     def open(self, job: JobId, handler: Job, *events: Event) -> None:
         """Register a job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
+        for event in events:
+            if isinstance(event, OpenJob) and event.spec.code:
+                event.functions[event.spec.code] = self._bundles[event.spec.code]
         with no_interrupts():  # a job that nobody tells the core of would be waited for without end
             self.jobs[job] = handler
             self.post(*events)

@@ -12,6 +12,11 @@ that it sent are read to the end; what then remains is at most one chunk, the on
 What it refuses to know: why a chunk is to be run, and what is in a blob. It unpickles nothing,
 runs nothing of the user's and imports neither cloudpickle nor NumPy.
 
+A worker belongs to the program whose modules it has imported (`JobSpec.code`). An order for another
+one waits until it is free; then that process is set aside, and one of the other program takes its
+place, without a word to the core: it may be a process that was set aside before. So two programs,
+or two versions of one, run side by side, and none ever runs in what another has imported.
+
 A death is believed when the nursery has buried the worker, not when a socket closes: a task's
 own child may hold a socket open, a task may close one.
 
@@ -30,13 +35,15 @@ import socket
 import struct
 import subprocess
 import tempfile
-from collections import OrderedDict, deque
+import time
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from stealmesh import interpreter
 from stealmesh.workers import wire
+from stealmesh.workers.life import Life, Passing, Sentence
 from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
 from stealmesh_engine.effects import Divide, RunChunk
 from stealmesh_engine.events import (
@@ -48,15 +55,8 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import Block, JobKind
-
-INLINE_OCTETS_MAX = 32 * 1024
-"""Items up to this size travel inside the order: one message, and nothing to forget later."""
-ORDER_OCTETS_MAX = 48 * 1024
-"""A longer order goes by the stream, and only its number by packet."""
-CACHE_OCTETS_MAX = 64 * 1024 * 1024
-"""What a worker may keep of functions and blocks; the least recently used go first."""
+from stealmesh_protocol.ids import JobId, digest_of
+from stealmesh_protocol.messages import JobKind
 
 FAILED_STARTS_MAX = 5
 BACKOFF_SECONDS_FIRST = 0.1
@@ -64,6 +64,10 @@ BACKOFF_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 5.0
 LOOK_SECONDS = 1.0
 """How often to see whether the nursery stands still."""
+ASIDE_MAX = 2
+"""Processes a worker that are kept for programs whose turn it is not."""
+ASIDE_SECONDS_MAX = 60.0
+"""How long."""
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -80,50 +84,12 @@ library reads them when it is loaded, which may be in a task's own child as well
 GARBAGE = (ValueError, TypeError, struct.error)
 """What reading raises when a task wrote into descriptors that were not its own."""
 
-_BLOCK_KEY = struct.Struct(">QQ")
-
 
 class State(Enum):
     DOWN = "down"
     """Waits for its next start, or for ever (see `broken`)."""
     STARTING = "starting"
     READY = "ready"
-
-
-@dataclass(slots=True)
-class Sentence:
-    """We ordered a kill: what to say when it has happened. `suspect` was running at that moment."""
-
-    reason: str
-    blame: bool
-    suspect: int | None
-
-
-@dataclass(slots=True)
-class Life:
-    """The connection to one worker process."""
-
-    orders: socket.socket
-    orders_back: socket.socket
-    """The worker's own receiving end: whoever reads an order first has it."""
-    stream: socket.socket
-    questions: socket.socket
-    reader: FrameReader
-    writer: FrameWriter
-    pid: int = 0
-    unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
-    outstanding: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Chunks ordered and not yet answered, oldest first, and what of each is not answered yet."""
-    cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
-    """Key → octets, least recently used first: what the worker's cache will be."""
-    cached_octets: int = 0
-    sentence: Sentence | None = None
-    unfit: str = ""
-    """Its own words on why it could not start."""
-    watched: int = 0
-    """1: the stream waits to be written, 2: so do orders."""
-    condemned: bool = False
-    """Its stream is of no use any more; the nursery's word on its end is awaited."""
 
 
 @dataclass(slots=True)
@@ -136,6 +102,12 @@ class Worker:
     life: Life | None = None
     failed_starts: int = 0
     restart_at: float | None = None
+    waiting: list[RunChunk] = field(default_factory=list)
+    """Orders for a program that is not the one of its present life."""
+    changing: bool = False
+    """The core thinks it ready, and it is about to be: its process of another program starts."""
+    aside: dict[bytes, Life] = field(default_factory=dict)
+    """Its processes of other programs, by their code; the one used last at the end."""
 
 
 class WorkerPool:
@@ -151,8 +123,10 @@ class WorkerPool:
         environment: Mapping[str, str] | None = None,
         hash_seed: int | None = None,
         node_name: str = "",
+        code: bytes = b"",
     ) -> None:
-        """`initializer` is a pickled pair (function, arguments), run once by every worker.
+        """`initializer` is a pickled pair (function, arguments), run once by every worker; `code` the
+        bundle of modules that it needs.
 
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one.
@@ -160,14 +134,13 @@ class WorkerPool:
         self._workers = [Worker(number) for number in range(count)]
         own_path = interpreter.program_path()
         workers_path = dict.fromkeys([*import_paths, *own_path])
-        self._setup = wire.pack(
-            [
-                [os.fsencode(path) for path in workers_path],
-                memory_limit_bytes or 0,
-                initializer or b"",
-                node_name,
-            ]
-        )
+        self._settings = [
+            [os.fsencode(path) for path in workers_path],
+            memory_limit_bytes or 0,
+            initializer or b"",
+            node_name,
+        ]
+        self._code = code
         self._start_path = interpreter.start_path(own_path)
         single_threaded = {name: "1" for name in SINGLE_THREADED if name not in os.environ}
         self._surroundings = interpreter.Surroundings.of_this_process(
@@ -217,6 +190,7 @@ class WorkerPool:
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look_after_nursery()
+            self._end_the_unused(now)
         for worker in self._workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self._start(worker)
@@ -242,7 +216,7 @@ class WorkerPool:
         return {name: count for name, count in told.items() if count}
 
     def worker_pids(self) -> list[int]:
-        lives = (worker.life for worker in self._workers)
+        lives = [life for worker in self._workers for life in (worker.life, *worker.aside.values())]
         return [life.pid for life in lives if life is not None and life.pid]
 
     def close(self) -> None:
@@ -253,6 +227,7 @@ class WorkerPool:
         for worker in self._workers:
             worker.restart_at = None
             self._drop_life(worker)
+            self._drop_aside(worker)
         self._stop_nursery()
         self._epoll.close()
         self._words.release()
@@ -264,10 +239,21 @@ class WorkerPool:
     def run(self, effect: RunChunk) -> None:
         worker = self._workers[effect.worker]
         life = worker.life
-        if life is None or worker.state is not State.READY or life.sentence is not None:
+        ready = worker.state is State.READY or worker.changing
+        if life is None or not ready or life.sentence is not None:
             self.orders_dropped += 1
             return
-        spec, passing = effect.spec, _Passing(life)
+        if worker.waiting or worker.changing or not _suits(life, effect):
+            worker.waiting.append(effect)
+            self._change_over(worker)
+            return
+        self._order(worker, life, effect)
+
+    def _order(self, worker: Worker, life: Life, effect: RunChunk) -> None:
+        spec, passing = effect.spec, Passing(life)
+        if spec.code:
+            life.code = spec.code
+            passing.function(spec.code, effect.code)
         passing.function(spec.function, effect.function)
         if spec.combine:
             passing.function(spec.combine, effect.combine)
@@ -280,7 +266,7 @@ class WorkerPool:
             ]
         record = [
             int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
-            spec.retries, effect.lo, effect.hi, blocks,
+            spec.retries, effect.lo, effect.hi, blocks, spec.code,
         ]  # fmt: skip
         life.outstanding[effect.chunk] = (effect.lo, effect.hi)
         life.unsent.append((effect.chunk, passing.order(effect.chunk, record)))
@@ -290,6 +276,8 @@ class WorkerPool:
     def retract(self, worker_number: int) -> Retracted:
         """Take back a chunk that the worker has not begun; from then on it will not run there."""
         worker = self._workers[worker_number]
+        if worker.waiting:
+            return Retracted(worker_number, worker.waiting.pop().chunk)
         chunk = None if worker.life is None else self._take_back(worker.life)
         if chunk is not None:
             assert worker.life is not None
@@ -319,7 +307,7 @@ class WorkerPool:
         if life is None or life.sentence is not None:
             return
         life.sentence = Sentence(reason, blame, _first(life))
-        self._kill(self._workers[worker_number])
+        self._kill(self._workers[worker_number], life)
 
     def forget(self, job: JobId) -> None:
         """Blocks of the job go; functions stay until room is needed: the next job may use them."""
@@ -329,7 +317,7 @@ class WorkerPool:
                 continue
             gone = [key for key in life.cached if key.startswith(job) and len(key) > len(job)]
             if gone:
-                passing = _Passing(life)
+                passing = Passing(life)
                 for key in gone:
                     passing.forget(key)
                 life.unsent.append((None, wire.pack([None, life.writer.frames])))
@@ -401,6 +389,8 @@ class WorkerPool:
                 life.sentence = Sentence(f"sent its node garbage: {error}", True, _first(life))
         if life.watched:
             self._push(worker, life)
+        if worker.waiting:
+            self._change_over(worker)
 
     def _read_once(self, worker: Worker, life: Life) -> None:
         for kind, payload in life.reader.read():
@@ -425,7 +415,10 @@ class WorkerPool:
                 worker.state = State.READY
                 worker.failed_starts = 0
                 self._nursery_failures = 0
-                self._events.append(WorkerReady(worker.number))
+                if worker.changing:
+                    worker.changing = False
+                else:
+                    self._events.append(WorkerReady(worker.number))
             elif kind == Kind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
             else:
@@ -438,11 +431,67 @@ class WorkerPool:
         life.condemned = True
         self._unregister(life)
         if life.sentence is None:
-            self._kill(worker)
+            self._kill(worker, life)
+
+    # ------------------------------------------------------------ one program after another
+
+    def _change_over(self, worker: Worker) -> None:
+        """The present life has nothing to do any more: go on with that of the program whose turn it is."""
+        life = worker.life
+        if life is None or worker.state is not State.READY or life.sentence is not None:
+            return
+        while worker.waiting:
+            effect = worker.waiting[0]
+            if not _suits(life, effect):
+                if life.outstanding or life.condemned:
+                    return
+                self._set_aside(worker, life)
+                other = worker.aside.pop(effect.spec.code, None)
+                if other is None:
+                    worker.changing = True
+                    self._start(worker, effect.spec.code, effect.code)
+                    return
+                self._take_up(worker, other)
+                life = other
+            worker.waiting.pop(0)
+            self._order(worker, life, effect)
+
+    def _set_aside(self, worker: Worker, life: Life) -> None:
+        self._unregister(life)
+        worker.life = None
+        life.aside_since = time.monotonic()
+        worker.aside[life.code] = life
+        if len(worker.aside) > ASIDE_MAX:
+            self._end_aside(worker, next(iter(worker.aside.values())))
+
+    def _take_up(self, worker: Worker, life: Life) -> None:
+        worker.life = life
+        self._clear_words(worker)
+        self._register(worker, life)
+        self._watch(life, worker)
+
+    def _end_aside(self, worker: Worker, life: Life) -> None:
+        self._kill(worker, life)
+        self._forget_aside(worker, life)
+
+    def _forget_aside(self, worker: Worker, life: Life) -> None:
+        del worker.aside[life.code]
+        _close(life)
+
+    def _drop_aside(self, worker: Worker) -> None:
+        for life in list(worker.aside.values()):
+            self._forget_aside(worker, life)
+
+    def _end_the_unused(self, now: float) -> None:
+        for worker in self._workers:
+            for life in list(worker.aside.values()):
+                if now - life.aside_since > ASIDE_SECONDS_MAX:
+                    self._end_aside(worker, life)
 
     # ------------------------------------------------------------ births and deaths
 
-    def _start(self, worker: Worker) -> None:
+    def _start(self, worker: Worker, digest: bytes = b"", code: bytes = b"") -> None:
+        """Of the program whose code this is; nobody's: it takes up the first one that comes."""
         assert worker.life is None
         if self._control is None:
             return  # there is no nursery, and `broken` says why
@@ -454,24 +503,36 @@ class WorkerPool:
         reader, writer = FrameReader(stream), FrameWriter(stream)
         life = Life(orders, orders_back, stream, questions, reader, writer)
         worker.lives += 1
+        life.number = worker.lives
+        initializer = self._settings[2]
+        if initializer and not code and self._code:
+            digest, code = digest_of(self._code), self._code
+        life.code = digest
         worker.life = life
         worker.state = State.STARTING
         worker.restart_at = None
-        place = worker.number * wire.WORDS_A_WORKER
-        self._words[place + wire.SHARE] = 0
-        self._words[place + wire.ABANDON] = 0
-        for sock in (orders, stream):
-            self._by_fd[sock.fileno()] = worker
-        self._epoll.register(stream, select.EPOLLIN)
-        self._epoll.register(orders, 0)
+        self._clear_words(worker)
+        self._register(worker, life)
         letter = wire.pack([Word.SPAWN, worker.number, worker.lives])
         self._letters.append((letter, (orders_back, stream_far, questions_far)))
         self._post()
-        life.writer.put(Kind.SETUP, self._setup)
+        setup = [*self._settings, [digest, code] if initializer and code else []]
+        life.writer.put(Kind.SETUP, wire.pack(setup))
         self._push(worker, life)
 
-    def _kill(self, worker: Worker) -> None:
-        self._letters.append((wire.pack([Word.KILL, worker.number, worker.lives]), ()))
+    def _register(self, worker: Worker, life: Life) -> None:
+        for sock in (life.orders, life.stream):
+            self._by_fd[sock.fileno()] = worker
+        self._epoll.register(life.stream, select.EPOLLIN)
+        self._epoll.register(life.orders, 0)
+
+    def _clear_words(self, worker: Worker) -> None:
+        place = worker.number * wire.WORDS_A_WORKER
+        self._words[place + wire.SHARE] = 0
+        self._words[place + wire.ABANDON] = 0
+
+    def _kill(self, worker: Worker, life: Life) -> None:
+        self._letters.append((wire.pack([Word.KILL, worker.number, life.number]), ()))
         self._post()
 
     def _post(self) -> None:
@@ -506,16 +567,20 @@ class WorkerPool:
             if not packet:
                 self._lose_nursery(now)
                 return
-            word, number, life, text = wire.unpack(packet)
+            word, number, life_number, text = wire.unpack(packet)
             worker = self._workers[number]
-            if worker.lives != life or worker.life is None:
+            lives = (worker.life, *worker.aside.values())
+            life = next((one for one in lives if one and one.number == life_number), None)
+            if life is None:
                 continue
             if word == Word.BORN:
-                worker.life.pid = text
+                life.pid = text
             elif word == Word.ROUSED:
                 self.roused += 1
-            else:
+            elif life is worker.life:
                 self._lose(worker, text, now)
+            else:
+                self._forget_aside(worker, life)
         self._post()
 
     def _lose(self, worker: Worker, cause: str, now: float) -> None:
@@ -529,10 +594,12 @@ class WorkerPool:
         running = [chunk for chunk in life.outstanding if chunk not in untouched]
         assert len(running) <= 1, running
         was_ready = worker.state is State.READY
+        changing, worker.changing = worker.changing, False
+        worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
         self._events.append(loss)
-        if was_ready:
+        if was_ready or (changing and life.sentence is not None):
             self._start(worker)
         else:
             self._start_later(worker, loss.reason, now)
@@ -567,8 +634,7 @@ class WorkerPool:
         if life is None:
             return
         self._unregister(life)
-        for sock in (life.orders, life.orders_back, life.stream, life.questions):
-            sock.close()
+        _close(life)
 
     # ------------------------------------------------------------ the nursery
 
@@ -627,6 +693,8 @@ class WorkerPool:
         for pid in self.worker_pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
+        for worker in self._workers:
+            self._drop_aside(worker)
         self._stop_nursery()
         self._nursery_failures += 1
         if self._nursery_failures < FAILED_STARTS_MAX:
@@ -640,69 +708,14 @@ class WorkerPool:
             self._lose(worker, "", now)
 
 
-class _Passing:
-    """What one order needs the worker to have, put on the stream unless it has it already."""
+def _suits(life: Life, effect: RunChunk) -> bool:
+    """May this process run it? What needs no bundle runs anywhere."""
+    return not effect.spec.code or life.code in (b"", effect.spec.code)
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
-        self._inline_room = INLINE_OCTETS_MAX
-        self._used: set[bytes] = set()
-        self._passing: list[bytes] = []
 
-    def function(self, digest: bytes, blob: bytes) -> None:
-        self._cached(digest, blob)
-
-    def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
-        key = job + _BLOCK_KEY.pack(block.lo, block.hi)
-        whole = lo <= block.lo and block.hi <= hi
-        if whole and len(blob) <= self._inline_room and key not in self._life.cached:
-            self._inline_room -= len(blob)
-            return [block.lo, block.hi, block.codec, b"", blob]
-        self._cached(key, blob)
-        return [block.lo, block.hi, block.codec, key, b""]
-
-    def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
-        if len(blob) <= self._inline_room:
-            return [block.lo, block.hi, block.codec, b"", blob]
-        return [block.lo, block.hi, block.codec, self._once(b"bag" + wire.pack(chunk), blob), b""]
-
-    def order(self, chunk: int, record: list[object]) -> bytes:
-        """The packet; to be asked for last, as it says how many frames come before it."""
-        packet = wire.pack([chunk, self._life.writer.frames, *record])
-        if len(packet) <= ORDER_OCTETS_MAX:
-            return packet
-        self._once(wire.pack(chunk), packet)
-        return wire.pack([chunk, self._life.writer.frames])
-
-    def trim(self) -> None:
-        """After the order: forget what was for it alone, and what there is no room for."""
-        for key in self._passing:
-            self._life.writer.put(Kind.FORGET, key)
-        cached = self._life.cached
-        while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
-            self.forget(next(iter(cached)))
-
-    def forget(self, key: bytes) -> None:
-        self._life.cached_octets -= self._life.cached.pop(key)
-        self._life.writer.put(Kind.FORGET, key)
-
-    def _once(self, key: bytes, blob: bytes) -> bytes:
-        self._put(key, blob)
-        self._passing.append(key)
-        return key
-
-    def _cached(self, key: bytes, blob: bytes) -> None:
-        cached = self._life.cached
-        self._used.add(key)
-        if key in cached:
-            cached.move_to_end(key)
-            return
-        self._put(key, blob)
-        cached[key] = len(blob)
-        self._life.cached_octets += len(blob)
-
-    def _put(self, key: bytes, blob: bytes) -> None:
-        self._life.writer.put(Kind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)
+def _close(life: Life) -> None:
+    for sock in (life.orders, life.orders_back, life.stream, life.questions):
+        sock.close()
 
 
 def _first(life: Life) -> int | None:

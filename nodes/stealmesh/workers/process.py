@@ -24,16 +24,22 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, NoReturn
 
+from stealmesh.shipping import importer, opening, packing
+from stealmesh.shipping.opening import Piece
 from stealmesh.workers import forked, runner, wire
 from stealmesh.workers.division import Listener
 from stealmesh.workers.runner import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
+from stealmesh_protocol import whole
 
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. Longer burns what others could use: a node's
 answer to a result takes about 30 µs, and whoever has nothing by then will not have it soon."""
 
 TEXT_OCTETS_MAX = 64 * 1024
+
+
+whole.send_with(packing.dumps, lambda: packing.Pickler)
 
 
 def live(
@@ -201,13 +207,17 @@ class Desk:
     line: memoryview
     where: str
     listener: Listener
-    functions: dict[bytes, Any] = field(default_factory=dict)
+    functions: dict[bytes, tuple[Any, tuple[Piece, ...]]] = field(default_factory=dict)
+    """Each with what it reaches, which has to be in place whenever it is called."""
+    code: bytes = b""
+    """The bundle that modules are imported from."""
     limits: dict[bytes, int] = field(default_factory=dict)
     """How many items of an explore bag to visit at once, as last learned, by function."""
     open: Open | None = None
 
     def work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
         try:
+            self._settle_in(chunk.code, mirror)
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
@@ -230,6 +240,7 @@ class Desk:
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
         try:
+            self._settle_in(chunk.code, mirror)
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
@@ -257,12 +268,21 @@ class Desk:
                 self.open = None
         mirror.forgotten.clear()
 
+    def _settle_in(self, code: bytes, mirror: Mirror) -> None:
+        if not code or code == self.code:
+            return
+        assert not self.code, "the pool gives a worker the work of one program only"
+        self.code = code
+        importer.settle_in(mirror.get(code))
+
     def _load(self, digest: bytes, mirror: Mirror) -> Any:
-        function = self.functions.get(digest)
-        if function is None:
-            function = load_patiently(mirror.get(digest))
-            self.functions[digest] = function
-        return function
+        living = opening.living()
+        known = self.functions.get(digest)
+        if known is None:
+            known = self.functions[digest] = load_patiently(mirror.get(digest))
+        elif living is not None and known[1]:
+            living.apply(known[1])
+        return known[0]
 
     def _items(self, chunk: Chunk, mirror: Mirror) -> list[Any] | range:
         if chunk.step:
@@ -310,27 +330,37 @@ class Flags:
         return bool(self._line[wire.ABANDON] == self._number)
 
 
-def load_patiently(blob: bytes) -> Any:
-    """Unpickle; when a module is missing, look again: its file may be younger than our start."""
+def load_patiently(blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
+    """A function, and the pieces of the program that it reaches. When a module is missing, look again:
+    its file may be younger than our start. Raises whatever a module raises when it is imported."""
     try:
-        return loads(blob)
+        return _load(blob)
     except ImportError:
         importlib.invalidate_caches()
-        return loads(blob)
+        return _load(blob)
+
+
+def _load(blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
+    living = opening.living()
+    return (loads(blob), ()) if living is None else living.load(blob)
 
 
 # ---------------------------------------------------------------- before the first order
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
-    paths, memory_limit, initializer, node_name = setup
+    paths, memory_limit, initializer, node_name, bundle = setup
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
         limit_memory(memory_limit)
+    desk = Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})", listener)
+    if bundle:
+        desk.code, blob = bundle
+        importer.settle_in(blob)
     if initializer:
-        function, arguments = load_patiently(initializer)
+        (function, arguments), _ = load_patiently(initializer)
         function(*arguments)
-    return Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})", listener)
+    return desk
 
 
 def limit_memory(octets: int) -> None:

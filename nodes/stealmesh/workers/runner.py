@@ -27,12 +27,10 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
-import cloudpickle
-
 from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
-from stealmesh_protocol import limits, values
+from stealmesh_protocol import limits, values, whole
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
 
@@ -83,6 +81,8 @@ class Chunk:
     hi: int
     blocks: list[list[Any]]
     """Each: lo, hi, codec, key in the cache (or empty), blob (if there is no key)."""
+    code: bytes = b""
+    """The bundle of the program's own modules, by its digest."""
 
 
 @dataclass(slots=True)
@@ -593,7 +593,7 @@ class Failures:
 def pickled_exception(error: BaseException) -> bytes:
     """Empty if it cannot travel. Many exceptions pickle well and then cannot be loaded: try it."""
     try:
-        blob: bytes = cloudpickle.dumps(error)
+        blob = whole.dumps(error)
         loads(blob)
     except BaseException:
         return b""

@@ -1,0 +1,304 @@
+"""What pickles of the program's code call when they are opened.
+
+In a worker, one module stands in for the program's `__main__`. Pieces come with whatever needs them,
+each with a version, and are put in place when another version is there: what has not changed in
+the program keeps the state that it has in this worker (a class's counters, a cache, what an
+initializer set), as in a child process. What no piece brought is made from the program's text.
+
+In the program the same pickles touch nothing: names mean the program's own objects, and a class
+that is known is never changed. Refuses to know what is worth sending (packing.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import linecache
+import marshal
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import CellType, FunctionType, ModuleType
+from typing import Any
+from weakref import WeakSet
+
+import cloudpickle.cloudpickle as by_value
+
+from stealmesh.shipping.source import Source
+from stealmesh_protocol.errors import CannotLoad
+
+
+class Kind(IntEnum):
+    """What a piece's bytes are."""
+
+    VALUE = 0
+    """A pickle of it."""
+    SOURCE = 1
+    """It is made from the program's text; then these attributes are set, if there are any."""
+    MODULE = 2
+    """The name of a module."""
+    ABSENT = 4
+    """The program has deleted it."""
+    PLAIN = 3
+    """A pickle of plain data; a list, dict or set that is there already is filled anew, for others
+    may hold it, too."""
+
+
+Piece = tuple[str, str, bytes, int, bytes]
+"""Module, name, version, kind, bytes."""
+
+
+class StandIn(ModuleType):
+    """The program's `__main__` in a worker, or a module that the program made by hand."""
+
+    def __getattr__(self, name: str) -> Any:
+        """What nothing has brought yet: a class that a task unpickles, say."""
+        if not (name.startswith("__") and name.endswith("__")):
+            living = _living
+            if living is not None and living.make(self.__name__, name):
+                return self.__dict__[name]
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+
+@dataclass(slots=True)
+class Living:
+    """The program, as far as this worker has it."""
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    versions: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    pending: dict[tuple[str, str], Piece] = field(default_factory=dict)
+    """Pieces that have come and are not in place yet: those that refer to each other."""
+    placed: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """Functions whose pieces are being opened: they exist, and are filled later."""
+    defining: int = 0
+    current: tuple[Piece, ...] | None = None
+    """What was applied last, if it is still all in place."""
+    collected: tuple[Piece, ...] | None = None
+
+    def load(self, blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
+        """A function, and the pieces that have to be in place whenever it is called."""
+        self.collected = None
+        made = pickle.loads(blob)
+        return made, self.collected or ()
+
+    def apply(self, pieces: tuple[Piece, ...]) -> None:
+        if self.current is pieces:
+            return
+        versions = self.versions
+        news = [piece for piece in pieces if versions.get(piece[:2]) != piece[2]]
+        self.current = pieces
+        if not news:
+            return
+        self.pending |= {piece[:2]: piece for piece in news}
+        try:
+            for piece in news:
+                if piece[:2] in self.pending:
+                    self._put(piece)
+        except BaseException:
+            self.current = None
+            raise
+        finally:
+            self.pending.clear()
+            self.placed.clear()
+
+    def get(self, module: str, name: str) -> Any:
+        key = (module, name)
+        if key in self.placed:
+            return self.placed[key]
+        piece = self.pending.get(key)
+        if piece is not None:
+            self._put(piece)
+        place = place_of(module)
+        if name not in place and not self.make(module, name):
+            return getattr(sys.modules[module], name)
+        return place[name]
+
+    def make(self, module: str, name: str) -> bool:
+        """From the program's text, if it is there."""
+        source = self.sources.get(module)
+        if source is None:
+            return False
+        self.defining += 1
+        try:
+            return source.make(name, place_of(module))
+        finally:
+            self.defining -= 1
+
+    def _put(self, piece: Piece) -> None:
+        module, name, version, kind, payload = piece
+        key = (module, name)
+        del self.pending[key]
+        place = place_of(module)
+        if kind == Kind.SOURCE:
+            if name not in place and not self.make(module, name):
+                raise CannotLoad(f"{name} is not in the text of {module}")
+            for attribute, value in (pickle.loads(payload) if payload else {}).items():
+                setattr(place[name], attribute, value)
+        elif kind == Kind.MODULE:
+            found = importlib.import_module(payload.decode())
+            if "." not in name:  # else a part of a package that is only to be there
+                place[name] = found
+        elif kind == Kind.ABSENT:
+            place.pop(name, None)
+        elif kind == Kind.PLAIN:
+            place[name] = _in_place_of(place.get(name), pickle.loads(payload))
+        else:
+            place[name] = pickle.loads(payload)
+        self.versions[key] = version
+
+
+def _in_place_of(old: Any, new: Any) -> Any:
+    if type(old) is not type(new) or type(new) not in (list, dict, set) or old == new:
+        return old if type(old) is type(new) and old == new else new
+    old.clear()
+    if type(new) is list:
+        old.extend(new)
+    else:
+        old.update(new)
+    return old
+
+
+_living: Living | None = None
+"""None: this is a program, not a worker."""
+
+
+def be_worker(main: Source | None, package: str | None) -> Living:
+    """From now on this process is a child of the program whose file this is."""
+    global _living
+    _living = Living()
+    stand_in("__main__")
+    sys.modules["__mp_main__"] = sys.modules["__main__"]
+    if main is not None:
+        _living.sources["__main__"] = main
+        place = sys.modules["__main__"].__dict__
+        place["__file__"] = main.path
+        if package is not None:
+            place["__package__"] = package
+        show(main.path, main.text)
+    return _living
+
+
+def stand_in(name: str) -> ModuleType:
+    module = StandIn(name)
+    module.__dict__["__builtins__"] = __builtins__
+    sys.modules[name] = module
+    return module
+
+
+def living() -> Living | None:
+    return _living
+
+
+def is_defining() -> bool:
+    """Is a definition of the program's file being executed in a worker just now?"""
+    return _living is not None and bool(_living.defining)
+
+
+def show(path: str, text: str) -> None:
+    """Let tracebacks find this text, whether or not a file is there, and whatever is in it."""
+    linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
+
+
+def place_of(module: str) -> dict[str, Any]:
+    """The variables of a module."""
+    found = sys.modules.get(module)
+    if found is None:
+        found = importlib.import_module(module)
+    return found.__dict__
+
+
+# ---------------------------------------------------------------- what pickles call
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
+    """What a pickle with pieces is."""
+    if _living is not None:
+        if _living.collected is None:
+            _living.collected = pieces
+        _living.apply(pieces)
+    return pickle.loads(blob)
+
+
+def find(module: str, qualname: str) -> Any:
+    """What has this name in the program's module."""
+    first, *rest = qualname.split(".")
+    if _living is not None and (module, first) in _living.pending:
+        found = _living.get(module, first)
+    elif _living is not None and (module, first) in _living.placed:
+        found = _living.placed[module, first]
+    else:
+        importlib.import_module(module)
+        found = getattr(sys.modules[module], first)
+    for part in rest:
+        found = getattr(found, part)
+    return found
+
+
+def function(
+    module: str | None, qualname: str, code: bytes, cells: int, placed: bool, source: str
+) -> FunctionType:
+    """A function that is still empty. `module`: whose variables it sees; None: its own, for it sees none."""
+    body = marshal.loads(code)
+    names = {"__builtins__": __builtins__} if module is None else place_of(module)
+    closure = tuple(CellType() for _ in range(cells))
+    made = FunctionType(body, names, None, None, closure or None)
+    if placed and _living is not None and module is not None:
+        _living.placed[module, qualname] = made
+    if source and body.co_filename not in linecache.cache:
+        show(body.co_filename, source)
+    return made
+
+
+def fill(made: FunctionType, state: dict[str, Any]) -> None:
+    cells = state.pop("cells")
+    for cell, content in zip(made.__closure__ or (), cells, strict=True):
+        if content:
+            cell.cell_contents = content[0]
+    made.__dict__.update(state.pop("dict"))
+    for name, value in state.items():
+        setattr(made, name, value)
+
+
+def cached(wrapped: Any, maxsize: int | None, typed: bool) -> Any:
+    return functools.lru_cache(maxsize, typed)(wrapped)
+
+
+def single_dispatch(registry: list[tuple[type, Any]]) -> Any:
+    made = functools.singledispatch(dict(registry)[object])
+    for cls, implementation in registry:
+        if cls is not object:
+            made.register(cls, implementation)
+    return made
+
+
+def cached_property(function: Any, name: str | None, doc: str | None) -> Any:
+    made: Any = functools.cached_property(function)
+    made.attrname, made.__doc__ = name, doc
+    return made
+
+
+_known: WeakSet[type] = WeakSet()
+"""Classes of this program that a pickle has described anew: they stay as they are."""
+
+
+def make_class(make: Callable[..., type], *args: Any) -> type:
+    """A class that has no name to be found by."""
+    tracker = args[-2]
+    known = by_value._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
+    if known is None:
+        return make(*args)
+    assert isinstance(known, type)
+    if _living is None:
+        _known.add(known)
+    return known
+
+
+def set_class_state(cls: type, state: Any) -> None:
+    if cls not in _known:
+        by_value._class_setstate(cls, state)

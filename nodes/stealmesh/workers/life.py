@@ -1,0 +1,132 @@
+"""The node's connection to one worker process, and what an order needs that process to have.
+
+Decides how bytes get there: in the order itself, ahead of it on the stream, or not at all because they
+are there already; and what may be forgotten. Refuses to know when a life begins and ends (pool.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from stealmesh.workers import wire
+from stealmesh.workers.wire import FrameReader, FrameWriter, Kind
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Block
+
+INLINE_OCTETS_MAX = 32 * 1024
+"""Items up to this size travel inside the order: one message, and nothing to forget later."""
+ORDER_OCTETS_MAX = 48 * 1024
+"""A longer order goes by the stream, and only its number by packet."""
+CACHE_OCTETS_MAX = 64 * 1024 * 1024
+"""What a worker may keep of functions and blocks; the least recently used go first."""
+
+_BLOCK_KEY = struct.Struct(">QQ")
+
+
+@dataclass(slots=True)
+class Sentence:
+    """We ordered a kill: what to say when it has happened. `suspect` was running at that moment."""
+
+    reason: str
+    blame: bool
+    suspect: int | None
+
+
+@dataclass(slots=True)
+class Life:
+    """The connection to one worker process."""
+
+    orders: socket.socket
+    orders_back: socket.socket
+    """The worker's own receiving end: whoever reads an order first has it."""
+    stream: socket.socket
+    questions: socket.socket
+    reader: FrameReader
+    writer: FrameWriter
+    pid: int = 0
+    unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
+    outstanding: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Chunks ordered and not yet answered, oldest first, and what of each is not answered yet."""
+    cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    """Key → octets, least recently used first: what the worker's cache will be."""
+    cached_octets: int = 0
+    sentence: Sentence | None = None
+    unfit: str = ""
+    """Its own words on why it could not start."""
+    watched: int = 0
+    """1: the stream waits to be written, 2: so do orders."""
+    condemned: bool = False
+    """Its stream is of no use any more; the nursery's word on its end is awaited."""
+    number: int = 0
+    """Of all the worker's lives, which."""
+    code: bytes = b""
+    """The digest of the bundle that it imports from; empty: it has not imported from any yet."""
+    aside_since: float = 0.0
+
+
+class Passing:
+    """What one order needs the worker to have, put on the stream unless it has it already."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._inline_room = INLINE_OCTETS_MAX
+        self._used: set[bytes] = set()
+        self._passing: list[bytes] = []
+
+    def function(self, digest: bytes, blob: bytes) -> None:
+        self._cached(digest, blob)
+
+    def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
+        key = job + _BLOCK_KEY.pack(block.lo, block.hi)
+        whole = lo <= block.lo and block.hi <= hi
+        if whole and len(blob) <= self._inline_room and key not in self._life.cached:
+            self._inline_room -= len(blob)
+            return [block.lo, block.hi, block.codec, b"", blob]
+        self._cached(key, blob)
+        return [block.lo, block.hi, block.codec, key, b""]
+
+    def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
+        if len(blob) <= self._inline_room:
+            return [block.lo, block.hi, block.codec, b"", blob]
+        return [block.lo, block.hi, block.codec, self._once(b"bag" + wire.pack(chunk), blob), b""]
+
+    def order(self, chunk: int, record: list[object]) -> bytes:
+        """The packet; to be asked for last, as it says how many frames come before it."""
+        packet = wire.pack([chunk, self._life.writer.frames, *record])
+        if len(packet) <= ORDER_OCTETS_MAX:
+            return packet
+        self._once(wire.pack(chunk), packet)
+        return wire.pack([chunk, self._life.writer.frames])
+
+    def trim(self) -> None:
+        """After the order: forget what was for it alone, and what there is no room for."""
+        for key in self._passing:
+            self._life.writer.put(Kind.FORGET, key)
+        cached = self._life.cached
+        while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
+            self.forget(next(iter(cached)))
+
+    def forget(self, key: bytes) -> None:
+        self._life.cached_octets -= self._life.cached.pop(key)
+        self._life.writer.put(Kind.FORGET, key)
+
+    def _once(self, key: bytes, blob: bytes) -> bytes:
+        self._put(key, blob)
+        self._passing.append(key)
+        return key
+
+    def _cached(self, key: bytes, blob: bytes) -> None:
+        cached = self._life.cached
+        self._used.add(key)
+        if key in cached:
+            cached.move_to_end(key)
+            return
+        self._put(key, blob)
+        cached[key] = len(blob)
+        self._life.cached_octets += len(blob)
+
+    def _put(self, key: bytes, blob: bytes) -> None:
+        self._life.writer.put(Kind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)
