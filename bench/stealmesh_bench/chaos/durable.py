@@ -203,8 +203,12 @@ def _on_two(logs: tuple[bytes, ...]) -> set[int]:
     once: set[int] = set()
     twice: set[int] = set()
     for log in logs:
-        _, records, _ = read(log)
-        has = {i for record in records for kept in record.results for i in range(kept.lo, kept.hi)}
+        has = {
+            i
+            for record in read(log).records
+            for kept in record.results
+            for i in range(kept.lo, kept.hi)
+        }
         twice |= once & has
         once |= has
     return twice

@@ -29,7 +29,7 @@ import stealmesh_bench
 import stealmesh_engine
 import stealmesh_protocol
 from stealmesh.node import NodeOptions
-from stealmesh.store.log import FILE as LOG_FILE
+from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh_bench.chaos.proxied import ProxyProcess
 
 LOOPBACK = "127.0.0.1"
