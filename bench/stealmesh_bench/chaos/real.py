@@ -541,7 +541,7 @@ class Stage:
 _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "kill": lambda stage, fault, nodes: stage._kill(fault, nodes),
     "silence": lambda stage, fault, nodes: stage._kill(fault, nodes),
-    "start": Stage._start,
+    "start": lambda stage, fault, nodes: stage._start(fault, nodes),
     "pause": Stage._pause,
     "drain": Stage._drain,
     "cut": Stage._cut,

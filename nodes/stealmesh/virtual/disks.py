@@ -7,6 +7,7 @@ full for a while, and may be damaged between two lives. Decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ class VirtualDisk:
         self.commits = 0
         self.lost = 0
         """At so many places, in all lives, records were missing that had been acknowledged."""
+        self.harsh = False
+        """At the next crash nothing is there that was not made sure of."""
+        self.on_failure: Callable[[Process], None] = lambda process: process.world.crash(process)
+        """The node whose log fails for too long ends."""
         self._log = LogFile(self.platter, self.rng.randbytes)
         self._process: Process | None = None
         self._waiting: list[Write | Rewrite] = []
@@ -45,6 +50,7 @@ class VirtualDisk:
 
     def attach(self, process: Process) -> Recall:
         """A new life uses this disk; what was torn off is not there any more."""
+        self.platter.full = False  # else it could not start
         self._log = LogFile(self.platter, self.rng.randbytes)
         found = self._log.open()
         self.lost += found.lost
@@ -58,8 +64,8 @@ class VirtualDisk:
 
     def crash(self) -> None:
         """The process is gone, and the power with it."""
-        self.platter.power_off(self.rng)
-        self.platter.full = False
+        self.platter.power_off(self.rng, harsh=self.harsh)
+        self.harsh = False
         self._process = None
         self._waiting.clear()
         self._under_way.clear()
@@ -100,7 +106,7 @@ class VirtualDisk:
             self._log.again(self._under_way)
         except OSError:
             if process.world.now > until:
-                process.world.crash(process)
+                self.on_failure(process)
             else:
                 process.world.after(AGAIN_SECONDS, self._again, process, until)
             return

@@ -82,20 +82,22 @@ class Platter:
 
     # ------------------------------------------------------------ what befalls it
 
-    def power_off(self, rng: Random) -> None:
-        """Of what was not made sure of, anything may have arrived."""
+    def power_off(self, rng: Random, *, harsh: bool = False) -> None:
+        """Of what was not made sure of, anything may have arrived; `harsh`: nothing has."""
         for name, meant in self._replaced.items():
-            if rng.random() < 0.5:
+            if harsh or rng.random() < 0.5:
                 self.files.pop(name, None)
                 if meant is not None:
                     self.files[name] = meant
         self._replaced.clear()
         for name, content in self.files.items():
-            if name != SURE:
+            if harsh:
+                del content.octets[content.sure :]
+            elif name != SURE:
                 self._lose(content, rng)
             while content.overwritten:
                 at, before = content.overwritten.pop()
-                if rng.random() < 0.5:
+                if harsh or rng.random() < 0.5:
                     content.octets[at : at + len(before)] = before
 
     def _lose(self, content: Content, rng: Random) -> None:
@@ -112,11 +114,14 @@ class Platter:
 
     def spoil(self, how: str, rng: Random) -> None:
         """Something happens to the log."""
+        octets = self.read(FILE)
+        if octets is not None:
+            self.put(spoilt(octets, how, rng))
+
+    def put(self, octets: bytes) -> None:
+        """The log is this from now on."""
         self.files.pop(FRESH, None)
-        content = self.files.get(FILE)
-        if content is not None:
-            octets = spoilt(bytes(content.octets), how, rng)
-            self.files[FILE] = Content(bytearray(octets), len(octets))
+        self.files[FILE] = Content(bytearray(octets), len(octets))
 
 
 # ---------------------------------------------------------------- damage
