@@ -53,10 +53,12 @@ def damage(
     elif keepers:
         candidates = [number for number in keepers if number != slow] or keepers
         victim = rng.choice(candidates)
-        lacked = has[victim] - has.get(slow, set()) if slow is not None else set()
+        drawn.late = {number for number in candidates if number != victim}
+        # What only the victim and those who are late have: nobody else can tell that it is missing.
+        lacked = has[victim].intersection(*(has[number] for number in drawn.late))
+        lacked -= has.get(slow, set()) if slow is not None else set()
         some = _records(before[victim], among=lacked) or _records(before[victim])
         drawn.logs[victim] = _spoil_one(logs[victim], how, rng, some, set())
-        drawn.late = {number for number in candidates if number != victim}
     after = {**logs, **drawn.logs}
     for number in keepers:
         drawn.left |= untouched(before[number], logs[number], after[number])

@@ -28,7 +28,7 @@ FULL_STOP_WORK_SECONDS = 15.0
 DISK_WORK_SECONDS = 14.0
 LAG_SECONDS = 2.0
 """So long before the full stop one disk becomes slow."""
-LATE_SECONDS = 5.0
+LATE_SECONDS = 7.5
 """A keeper that has everything comes so much later than the others: sooner than they give it up."""
 FULL_SECONDS = 1.5
 """Less than the log's patience."""
