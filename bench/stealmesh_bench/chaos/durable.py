@@ -13,13 +13,20 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 from stealmesh import Mesh
 from stealmesh.security import MeshKey
 from stealmesh.store import read
-from stealmesh_bench.chaos import jobs
+from stealmesh.store.logfile import FILE as LOG_FILE
+from stealmesh.store.logfile import SURE as SURE_FILE
+from stealmesh.store.records import read_mark
+from stealmesh_bench.chaos import disks, jobs
 from stealmesh_bench.chaos.ledger import executions
-from stealmesh_bench.chaos.real import PATIENCE_SECONDS, Stage
+from stealmesh_bench.chaos.named import LATE_SECONDS
+from stealmesh_bench.chaos.node import FULL, SLOW
+from stealmesh_bench.chaos.real import FOR_EVER, PATIENCE_SECONDS, Stage
 from stealmesh_bench.chaos.scenario import Fault
 from stealmesh_bench.chaos.seats import NodeFailed, python_path
 
@@ -85,6 +92,13 @@ class DurableStage(Stage):
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
     """What was on the disks when everybody was dead."""
+    slow: int | None = None
+    """Whose disk lagged behind."""
+    powerless: tuple[int, ...] = ()
+    """Whose disks forget at the full stop what was not made sure of."""
+    late: frozenset[int] = frozenset()
+    left: set[int] | None = None
+    """Items whose results lie unharmed on some disk, once disks were damaged."""
 
     def run(self, task: jobs.Workload) -> None:
         scenario = self.scenario
@@ -160,6 +174,74 @@ class DurableStage(Stage):
         super()._kill(fault, nodes)
         if not self.seats.living():
             self.logs = self.seats.disks()
+            for number in self.powerless:
+                self._lose_unsynced(self.seats.state(number))
+
+    # ------------------------------------------------------------ disks
+
+    def _disk_fault(self, fault: Fault) -> None:
+        {
+            "slow-disk": self._slow_disk,
+            "full-disk": self._full_disk,
+            "power": self._power,
+            "spoil": self._spoil,
+        }[fault.kind](fault)
+
+    def _keepers(self) -> list[int]:
+        logs = self.seats.logs()
+        found = [n for n in logs if any(record.results for record in read(logs[n]).records)]
+        if not found:
+            raise NodeFailed("nobody keeps the job yet: let it last longer (--seconds)")
+        return found
+
+    def _hit(self, fault: Fault) -> list[int]:
+        if fault.target == disks.ALL:
+            return list(range(self.scenario.nodes))
+        keepers = self._keepers()
+        return [self.rng.choice([n for n in keepers if n != self.slow] or keepers)]
+
+    def _slow_disk(self, fault: Fault) -> None:
+        self.slow = self.rng.choice(self._keepers())
+        (self.seats.state(self.slow) / SLOW).touch()
+
+    def _full_disk(self, fault: Fault) -> None:
+        hit = self._hit(fault)
+        for number in hit:
+            (self.seats.state(number) / FULL).touch()
+            life = self.seats.seats[number]
+            assert life is not None
+            self._silence(life, FOR_EVER)  # it may end, and nobody knows when
+        self._later(fault.seconds, partial(self._has_room, hit))
+
+    def _has_room(self, numbers: list[int]) -> None:
+        for number in numbers:
+            (self.seats.state(number) / FULL).unlink()
+            self.report.killed += self.seats.ended_by_itself(number)
+
+    def _power(self, fault: Fault) -> None:
+        self.powerless = tuple(self._hit(fault))
+
+    def _lose_unsynced(self, state: Path) -> None:
+        marked = read_mark((state / SURE_FILE).read_bytes())
+        if marked is not None:
+            os.truncate(state / LOG_FILE, marked[2])
+
+    def _spoil(self, fault: Fault) -> None:
+        logs = self.seats.logs()
+        damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
+        for number, octets in damage.logs.items():
+            (self.seats.state(number) / LOG_FILE).write_bytes(octets)
+        self.late, self.left = frozenset(damage.late), damage.left
+        hit, late = sorted(damage.logs), sorted(damage.late)
+        self.report.notes.append(f"{fault.how} in the logs of {hit}; {late} come back late")
+
+    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        if self.slow is not None:
+            (self.seats.state(self.slow) / SLOW).unlink(missing_ok=True)
+        late = tuple(number for number in nodes if number in self.late)
+        super()._start(fault, tuple(number for number in nodes if number not in self.late))
+        if late:
+            self._later(LATE_SECONDS, partial(super()._start, fault, late))
 
     # ------------------------------------------------------------ figures
 
@@ -177,6 +259,8 @@ class DurableStage(Stage):
         if submitter.wrong:
             failed.append(f"the program that launched: {submitter.wrong}")
         safe = {*range(submitter.collected), *_on_two(self.logs)}
+        if self.left is not None:
+            safe &= self.left
         again = sorted(item for item in safe if len(ran.get(item, ())) > 1)
         if again:
             few = again[:REPEATED_TOLD_MAX]

@@ -199,11 +199,27 @@ class Seats:
 
     def disks(self) -> tuple[bytes, ...]:
         """What the logs of durable jobs have, once everybody is dead."""
-        assert self._states
         for life in self.lives:
             life.process.wait()
-        logs = Path(self._states).parent.glob(f"{Path(self._states).name}-*/{LOG_FILE}")
-        return tuple(log.read_bytes() for log in logs)
+        return tuple(self.logs().values())
+
+    def state(self, number: int) -> Path:
+        """What a node keeps for its next life."""
+        assert self._states
+        return Path(f"{self._states}-{number}")
+
+    def logs(self) -> dict[int, bytes]:
+        """The log of each node that has one."""
+        paths = {number: self.state(number) / LOG_FILE for number in range(len(self.seats))}
+        return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
+
+    def ended_by_itself(self, number: int) -> bool:
+        """A node whose end is no accident, because its disk failed."""
+        life = self.seats[number]
+        if life is None or life.ended_at is not None or life.process.poll() is None:
+            return False
+        life.ended_at = time.monotonic()
+        return True
 
     def revive(self, number: int) -> None:
         """The machine of a node that was silenced is on again."""
