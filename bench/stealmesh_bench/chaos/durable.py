@@ -208,15 +208,10 @@ class DurableStage(Stage):
         hit = self._hit(fault)
         for number in hit:
             (self.seats.state(number) / FULL).touch()
-            life = self.seats.seats[number]
+            life = self.seats.may_end(number)
             assert life is not None
-            self._silence(life, FOR_EVER)  # it may end, and nobody knows when
-        self._later(fault.seconds, partial(self._has_room, hit))
-
-    def _has_room(self, numbers: list[int]) -> None:
-        for number in numbers:
-            (self.seats.state(number) / FULL).unlink()
-            self.report.killed += self.seats.ended_by_itself(number)
+            self._silence(life, FOR_EVER)  # nobody knows when it ends
+            self._later(fault.seconds, (self.seats.state(number) / FULL).unlink)
 
     def _power(self, fault: Fault) -> None:
         self.powerless = tuple(self._hit(fault))

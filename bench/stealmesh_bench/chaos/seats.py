@@ -85,6 +85,7 @@ class Seats:
         """Who did not start."""
         self.accidents: dict[int, str] = {}
         """Process → how it ended before anybody ended it."""
+        self._may_end: set[int] = set()
         self._closing = False
         self.proxy: ProxyProcess | None = None
         self._ports = self._inboxes
@@ -183,7 +184,8 @@ class Seats:
             return None
         if life.process.poll() is not None:
             life.ended_at = time.monotonic()
-            self.accidents[life.pid] = _ended(life)
+            if life.pid not in self._may_end:
+                self.accidents[life.pid] = _ended(life)
             return None
         if silent:
             assert self.proxy is not None
@@ -213,13 +215,12 @@ class Seats:
         paths = {number: self.state(number) / LOG_FILE for number in range(len(self.seats))}
         return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
 
-    def ended_by_itself(self, number: int) -> bool:
-        """A node whose end is no accident, because its disk failed."""
+    def may_end(self, number: int) -> Life | None:
+        """Its disk fails, so it is no accident if this life ends by itself."""
         life = self.seats[number]
-        if life is None or life.ended_at is not None or life.process.poll() is None:
-            return False
-        life.ended_at = time.monotonic()
-        return True
+        if life is not None:
+            self._may_end.add(life.pid)
+        return life
 
     def revive(self, number: int) -> None:
         """The machine of a node that was silenced is on again."""
@@ -255,6 +256,8 @@ class Seats:
         for life in self.lives:
             status = life.process.poll()
             if status is None or life.ended_at is not None or (life.draining and status == 0):
+                continue
+            if life.pid in self._may_end:
                 continue
             self.accidents[life.pid] = _ended(life)
         return [*self.failures, *self.accidents.values()]
