@@ -145,7 +145,8 @@ class DurableStage(Stage):
         account, submitter = self.account, self.submitter
         assert submitter is not None
         assert account.ledger is not None
-        gate = self.rng.choice(self.seats.living())
+        listening = [life for life in self.seats.living() if life.ready_at is not None]
+        gate = self.rng.choice(listening)
         with Mesh(self.seats.address(gate.number), key=self.key) as mesh:
             self.mesh = mesh
             job = mesh.attach(submitter.job)
