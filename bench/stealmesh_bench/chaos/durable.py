@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from stealmesh import Mesh
+from stealmesh import JobLost, Mesh
 from stealmesh.security import MeshKey
 from stealmesh.store import read
 from stealmesh.store.logfile import FILE as LOG_FILE
@@ -156,10 +156,26 @@ class DurableStage(Stage):
                     account.ledger.arrived(item, value)
                     if item >= submitter.collected and self.report.flowing_again_s is None:
                         self.report.flowing_again_s = round(account.now() - self._since(), 3)
+            except JobLost:
+                self._explain_loss(mesh)
+                raise
             except TimeoutError:
                 self._explain(mesh)
                 raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
+
+    def _explain_loss(self, mesh: Mesh) -> None:
+        """Who is there, and what is on the disks."""
+        for node in mesh.status()["nodes"]:
+            told = {name: node.get(name) for name in ("name", "pid", "role", "state")}
+            self.report.notes.append(str(told))
+        for number, octets in self.seats.logs().items():
+            reading = read(octets)
+            ended = {record.state for record in reading.records if record.state}
+            self.report.notes.append(
+                f"the log of node {number}: {len(reading.records)} records, ended {ended}, "
+                f"damage {reading.damage[:3]}"
+            )
 
     def _since(self) -> float:
         """When the clock of the recovery began to run."""
