@@ -221,6 +221,11 @@ class Copy:
         return self.covered.size + self.total + self.closed
 
     @property
+    def fed(self) -> IntervalSet:
+        """Items whose inputs are here."""
+        return IntervalSet([(lo, self.blocks[lo][0].hi) for lo in self._fed])
+
+    @property
     def unbacked(self) -> list[tuple[int, int]]:
         """Items that can neither be read nor run: no result, no input."""
         if self.spec.step or self.state:

@@ -155,10 +155,14 @@ class Retracted(msgspec.Struct):
 
 
 class Recall(msgspec.Struct):
-    """There is a log, under this name; it has these records. Comes before Join, if at all."""
+    """There is a log, under this name; it has these records. Comes before Join, if at all.
+
+    `lost`: at so many places it is damaged, and had records that others count on. Its name is a new
+    one then, which is in nobody's list of seats."""
 
     seat: bytes
     records: list[Keep] = msgspec.field(default_factory=list)
+    lost: int = 0
 
 
 class Written(msgspec.Struct):

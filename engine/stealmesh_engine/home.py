@@ -31,8 +31,7 @@ from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import OwnedJob, Owner, line_of
 from stealmesh_engine.rendezvous import ranked
-from stealmesh_engine.shipped import needed
-from stealmesh_protocol.ids import PeerId, reign_lease
+from stealmesh_protocol.ids import Digest, PeerId, reign_lease
 from stealmesh_protocol.messages import (
     Accepted,
     Closed,
@@ -41,6 +40,7 @@ from stealmesh_protocol.messages import (
     JobKind,
     JobLine,
     Keep,
+    Launch,
     Lease,
     Part,
     Reign,
@@ -113,6 +113,8 @@ class Lead:
         """A client has said how many items there are; some may not be here yet."""
         self.rebuilt_at: float | None = None
         """All keepers of before were lost, and what holders and clients have may still be coming."""
+        self.is_wounded = False
+        """Their copies were here, but not whole."""
         self._is_fed = False
         """Its submitter has spoken to us."""
         self._short_since: float | None = None
@@ -258,6 +260,18 @@ class Lead:
             copy.lost = copy.unbacked
             self.merged(News(header=True), now)
 
+    def lacks_something(self, cut_short: bool) -> bool:
+        """Is something missing that was accepted once, though all keepers that came were heard, and has
+        nobody else been asked for it? `cut_short`: they may have lost the end of the job."""
+        copy = self.copy
+        if copy.ended or self.rebuilt_at is not None:
+            return False
+        return bool(self._missing_functions or copy.unbacked or (cut_short and not copy.closed))
+
+    @property
+    def _missing_functions(self) -> set[Digest]:
+        return set(needed(self.copy.spec)) - self.copy.functions.keys()
+
     def despair(self, now: float) -> None:
         """What was lost with all keepers and has not come from anybody else will not come."""
         since, copy = self.rebuilt_at, self.copy
@@ -266,10 +280,15 @@ class Lead:
         self.rebuilt_at = None
         if copy.ended:
             return
-        lacking = set(needed(copy.spec)) - copy.functions.keys()
-        if lacking or not (copy.closed or self._is_fed):
+        is_open = not (copy.closed or self._is_fed)
+        if self._missing_functions or (is_open and not self.is_wounded):
             keep = Keep(copy.spec, copy.reign, state=BEYOND_REPAIR)
             self.merged(copy.join(keep), now)
+        elif is_open:
+            # Nobody knows how many there were: readers are told that the next one is lost.
+            copy.total, copy.closed = copy.total + 1, True
+            copy.lost = copy.unbacked
+            self.merged(News(header=True), now)
         elif copy.unbacked:
             copy.lost = copy.unbacked
             self.merged(News(header=True), now)
@@ -599,3 +618,9 @@ class Lead:
         claimers = {holder for holder, _ in gathering.claims} if gathering is not None else set()
         for holder in sorted(claimers):
             self.links.send(holder, Closed(self.copy.spec.job), now)
+
+
+def first_word(message: Launch, copy: Copy) -> Keep:
+    """What a launch says, for a copy to join."""
+    closed = bool(message.spec.step or message.spec.count)
+    return Keep(copy.spec, copy.reign, 0, message.total, closed, blobs=message.blobs)

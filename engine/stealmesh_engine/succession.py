@@ -28,7 +28,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.copies import EXPIRED, Copy, above, quorum
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import Recall, Written
-from stealmesh_engine.home import Gathering, Lead, Stream
+from stealmesh_engine.home import Gathering, Lead, Stream, first_word
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.links import Links
 from stealmesh_engine.logbook import RECORD_OCTETS, Logbook
@@ -138,6 +138,9 @@ class Homes:
         """Jobs that are kept without us, and the reign that said so: a lower one has no claim on us."""
         self.seat: bytes = links.view.me.id
         """The name of our log; of a peer without one, its own."""
+        self.is_damaged = False
+        """Our log had more once, and has a new name since, which is in no list of seats: nobody counts us
+        among those who have everything. What we have is joined all the same."""
         self.log = Logbook(effects)
         self.crowded = False
         self.due: float | None = None
@@ -149,6 +152,8 @@ class Homes:
     def recall(self, event: Recall, now: float) -> None:
         """There is a log: what it remembers are copies without a home."""
         self.seat, self.log.is_open = event.seat, True
+        if event.lost:
+            self.is_damaged, self.counters["log-damage"] = True, event.lost
         for keep in event.records:
             job = keep.spec.job
             if keep.state == EXPIRED:
@@ -278,7 +283,7 @@ class Homes:
                 self._open(message, now)
         else:
             lead = self.leads[job]
-            lead.merged(lead.copy.join(_first_word(message, lead.copy)), now)
+            lead.merged(lead.copy.join(first_word(message, lead.copy)), now)
         self.leads[job].accept(client)
 
     def _objection(self, message: Launch) -> str:
@@ -306,7 +311,7 @@ class Homes:
         for peer in keepers:
             lead.streams[peer] = Stream(1, waits_since=now)
         lead.reseat([(self.seat, me), *((b"", peer) for peer in keepers)])
-        lead.merged(copy.join(_first_word(message, copy)), now)
+        lead.merged(copy.join(first_word(message, copy)), now)
         lead.begin(now)
 
     def _rebuild(self, message: Launch, now: float) -> None:
@@ -316,7 +321,7 @@ class Homes:
         later = self.moved.pop(spec.job, None)
         term = max(spec.term, 0 if later is None else later.term)
         copy = self.copies[spec.job] = Copy(spec, Reign(term, 0, spec.owner, []))
-        copy.join(_first_word(message, copy))
+        copy.join(first_word(message, copy))
         # Above the terms of keepers that are back after all, and accede at this moment.
         self._take_office(copy, term + TERM_SLOTS, [], 0, now)
         for page in copy.pages():
@@ -555,6 +560,9 @@ class Homes:
         if now < holders_at:
             self._plan(holders_at)
             return
+        if lead.lacks_something(self.is_damaged and not gathering.needed):
+            self._heal(lead, now)
+            return
         lead.begin(now)
         for (job, peer), reading in list(self._reading.items()):
             if job == lead.copy.spec.job:
@@ -564,6 +572,13 @@ class Homes:
         self._recruit(lead, now)
         lead.reseat_whole()
         lead.announce()
+
+    def _heal(self, lead: Lead, now: float) -> None:
+        """All keepers that came have lost something of it. Holders and submitters may have it: as if all
+        keepers were lost, but with what there is."""
+        self.story.tell(now, "is wounded", lead.copy.spec.job)
+        self._rebuild_above(lead, lead.copy.reign, now)
+        self.leads[lead.copy.spec.job].is_wounded = True
 
     def offered(self, peer: PeerId, message: Offer, now: float) -> None:
         """A keeper says what its copy has: take what we lack; then it keeps on, or need not."""
@@ -764,12 +779,6 @@ class Homes:
     def audit(self) -> None:
         for copy in self.copies.values():
             copy.audit()
-
-
-def _first_word(message: Launch, copy: Copy) -> Keep:
-    """What a launch says, for a copy to join."""
-    closed = bool(message.spec.step or message.spec.count)
-    return Keep(copy.spec, copy.reign, 0, message.total, closed, blobs=message.blobs)
 
 
 def _is_known_dead(member: Any) -> bool:

@@ -255,9 +255,11 @@ def _log(options: NodeOptions) -> Iterator[Log | None]:
     if not options.state:
         yield None
         return
+    from stealmesh.security import MeshKey
     from stealmesh.store import Log
 
-    log = Log(Path(options.state))
+    key = options.key
+    log = Log(Path(options.state), *([] if key is None else [MeshKey(key).mesh_id()]))
     try:
         yield log
     finally:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from stealmesh.store.logfile import SURE
+from stealmesh.store.records import OPENING_OCTETS
 from stealmesh_bench.chaos import jobs, real, seats
 from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
 from stealmesh_bench.workloads import uts
@@ -182,7 +184,8 @@ def test_a_full_stop_that_forgets_is_a_breach(monkeypatch: pytest.MonkeyPatch) -
         before = right(self)
         for log in Path(self._states).parent.glob("state-*/durable.log"):
             with log.open("r+b") as file:
-                file.truncate(22 + (log.stat().st_size - 22) * 2 // 3)
+                file.truncate(OPENING_OCTETS + (log.stat().st_size - OPENING_OCTETS) * 2 // 3)
+            (log.parent / SURE).unlink()
         return before
 
     monkeypatch.setattr(seats.Seats, "disks", disks)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from stealmesh.store import framed, opening, read
+from stealmesh.store import Identity, read, written
+from stealmesh.store.logfile import FILE
 from stealmesh.virtual.disks import VirtualDisk
 from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
@@ -191,15 +192,22 @@ def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Supernodes, "_serve", serve)
 
 
+def _only(disk: VirtualDisk, share: float) -> None:
+    """A disk on which so much of the log is, and nothing says that there was more."""
+    reading = read(disk.octets)
+    assert reading.identity is not None
+    kept = reading.records[: int(len(reading.records) * share)]
+    disk.platter.files.clear()
+    disk.platter.write(FILE, 0, written(Identity(reading.identity.seat), kept))
+
+
 def the_disks_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     """What they said was sure is not there after the crash."""
+    right = VirtualDisk.crash
 
     def crash(self: VirtualDisk) -> None:
-        seat, records, _ = read(self.sure)
-        self.sure = opening(seat) + b"".join(map(framed, records[: len(records) // 2]))
-        self._process = None
-        self._waiting.clear()
-        self._under_way.clear()
+        right(self)
+        _only(self, 0.5)
 
     monkeypatch.setattr(VirtualDisk, "crash", crash)
 
@@ -209,7 +217,7 @@ def the_disks_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def crash(self: VirtualDisk) -> None:
         right(self)
-        self.sure = opening(self.seat)
+        _only(self, 0.0)
 
     monkeypatch.setattr(VirtualDisk, "crash", crash)
 

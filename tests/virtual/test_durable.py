@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stealmesh.store.logfile import FILE
+from stealmesh.store.records import OPENING_OCTETS
 from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process
 from stealmesh_engine import asking
@@ -202,7 +204,7 @@ def test_everything_stops_and_starts_twice() -> None:
             disk = node.disk
             scene.world.crash(node)
             assert disk is not None
-            disk.sure += b"\x00\x00\x10\x00torn"
+            disk.platter.files[FILE].octets += b"\x00\x00\x10\x00torn"
         for node in list(scene.nodes):
             scene.restart(node)
     scene.collected(job)
@@ -279,7 +281,10 @@ def test_a_submit_is_accepted_when_two_hold_it() -> None:
     scene = durable_scene(3)
     job = scene.launch(100, accepted=False)
     scene.until(lambda: job.accepted)
-    assert sum(len(n.disk.sure) > 200 for n in scene.nodes if n.disk is not None) >= 2
+    assert (
+        sum(len(n.disk.octets) > OPENING_OCTETS + 200 for n in scene.nodes if n.disk is not None)
+        >= 2
+    )
 
 
 def test_a_single_node_stops_and_starts_again() -> None:
@@ -502,7 +507,7 @@ def test_the_log_is_written_anew_when_most_of_it_is_history(
     job = scene.launch(2000, law=CostLaw("const", 0.005))
     scene.half_done(job)
     scene.crash(scene.nodes[0])
-    assert len(disk.sure) < 300_000
+    assert len(disk.octets) < 300_000
     scene.restart(scene.nodes[0])
     scene.collected(job)
     assert scene.repeated(job) == 0

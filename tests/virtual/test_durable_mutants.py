@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from stealmesh.store import records
-from stealmesh.virtual import disks
+from stealmesh.store import LogFile, logfile, records
+from stealmesh.store.logfile import Found
+from stealmesh.store.records import Reading
 from stealmesh_engine.copies import Copy
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.home import Lead
@@ -18,7 +19,7 @@ from stealmesh_engine.logbook import Logbook
 from stealmesh_engine.patron import Patron
 from stealmesh_engine.succession import Homes
 from stealmesh_protocol.ids import LeaseId
-from stealmesh_protocol.messages import JobKind, Keep, Settled
+from stealmesh_protocol.messages import JobKind, Settled
 
 from . import test_durable as stories
 
@@ -60,13 +61,29 @@ def lease_ids_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_check_of_torn_tails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever looks like a record is one, and what follows is appended behind the rest."""
+    """What follows a torn tail is appended behind it, and the next reader ends there."""
 
-    def read(octets: bytes) -> tuple[bytes, list[Keep], int]:
-        seat, found, _ = records.read(octets)
-        return seat, found, len(octets)
+    def read(octets: bytes) -> Reading:
+        reading = records.read(octets)
+        end = reading.damage[0][0] if reading.damage else len(octets)
+        whole = [
+            record
+            for record, (at, _) in zip(reading.records, reading.places, strict=True)
+            if at < end
+        ]
+        return Reading(reading.identity, whole)
 
-    monkeypatch.setattr(disks, "read", read)
+    def open_as_it_is(self: LogFile) -> Found:
+        octets = self._files.read(logfile.FILE)
+        if octets is None:
+            return right_open(self)
+        reading = read(octets)
+        assert reading.identity is not None
+        self._identity, self._end = reading.identity, len(octets)
+        return Found(self.seat, reading.records)
+
+    right_open = LogFile.open
+    monkeypatch.setattr(LogFile, "open", open_as_it_is)
 
 
 def holders_forget_what_they_reported(monkeypatch: pytest.MonkeyPatch) -> None:

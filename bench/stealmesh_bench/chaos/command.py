@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from random import SystemRandom
 
 from stealmesh_bench.chaos import jobs, plot
-from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
+from stealmesh_bench.chaos.named import DISKS, SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import Report, together
 from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
 
@@ -112,12 +112,21 @@ def _check(told: argparse.Namespace) -> None:
         least = SCENARIOS[name].nodes_min
         if told.nodes is not None and told.nodes < least:
             raise CannotPlay(f"{name} needs at least {least} nodes: --nodes {least}")
+    _check_target(told.target, set(told.scenario or [DEFAULT]))
     if told.sim and told.job:
         raise CannotPlay("--job runs real code: leave --sim away (virtual workers only keep time)")
     if not told.sim and (told.nodes or 0) > NODES_REAL_MAX:
         raise CannotPlay(f"{told.nodes} real nodes are too many for one machine: add --sim")
     if told.job and told.job not in jobs.JOBS and told.job.count(":") != 1:
         raise CannotPlay(f"--job {told.job}: write {', '.join(jobs.JOBS)} or module:function")
+
+
+def _check_target(target: str, names: set[str]) -> None:
+    """Whom a scenario can hit."""
+    if target in ("minority", "all") and not names <= DISKS:
+        raise CannotPlay(f"--target {target} is for {', '.join(sorted(DISKS))}")
+    if target not in ("minority", "all", "any") and names & DISKS:
+        raise CannotPlay(f"{min(names & DISKS)} hits disks: --target minority or --target all")
 
 
 def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
@@ -228,7 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", choices=TARGETS, default="any",
         help="whom kill-one kills (default: any node). submitter: another program, whose work goes "
-        "first; durable-submitter: the program that launched the job, which another one then collects",
+        "first; durable-submitter: the program that launched the job, which another one then collects. "
+        "Of disk-…: the disks of a minority of the keepers (the default), or of all",
     )  # fmt: skip
     parser.add_argument(
         "--silent", action="store_true",

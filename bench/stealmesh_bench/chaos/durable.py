@@ -13,13 +13,20 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
-from stealmesh import Mesh
+from stealmesh import JobLost, Mesh
 from stealmesh.security import MeshKey
 from stealmesh.store import read
-from stealmesh_bench.chaos import jobs
+from stealmesh.store.logfile import FILE as LOG_FILE
+from stealmesh.store.logfile import SURE as SURE_FILE
+from stealmesh.store.records import read_mark
+from stealmesh_bench.chaos import disks, jobs
 from stealmesh_bench.chaos.ledger import executions
-from stealmesh_bench.chaos.real import PATIENCE_SECONDS, Stage
+from stealmesh_bench.chaos.named import LATE_SECONDS
+from stealmesh_bench.chaos.node import FULL, SLOW
+from stealmesh_bench.chaos.real import FOR_EVER, PATIENCE_SECONDS, Stage
 from stealmesh_bench.chaos.scenario import Fault
 from stealmesh_bench.chaos.seats import NodeFailed
 from stealmesh_bench.paths import python_path
@@ -86,6 +93,13 @@ class DurableStage(Stage):
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
     """What was on the disks when everybody was dead."""
+    slow: int | None = None
+    """Whose disk lagged behind."""
+    powerless: tuple[int, ...] = ()
+    """Whose disks forget at the full stop what was not made sure of."""
+    late: frozenset[int] = frozenset()
+    left: set[int] | None = None
+    """Items whose results lie unharmed on some disk, once disks were damaged."""
 
     def run(self, task: jobs.Workload) -> None:
         scenario = self.scenario
@@ -132,7 +146,8 @@ class DurableStage(Stage):
         account, submitter = self.account, self.submitter
         assert submitter is not None
         assert account.ledger is not None
-        gate = self.rng.choice(self.seats.living())
+        listening = [life for life in self.seats.living() if life.ready_at is not None]
+        gate = self.rng.choice(listening)
         with Mesh(self.seats.address(gate.number), key=self.key) as mesh:
             self.mesh = mesh
             job = mesh.attach(submitter.job)
@@ -142,10 +157,26 @@ class DurableStage(Stage):
                     account.ledger.arrived(item, value)
                     if item >= submitter.collected and self.report.flowing_again_s is None:
                         self.report.flowing_again_s = round(account.now() - self._since(), 3)
+            except JobLost:
+                self._explain_loss(mesh)
+                raise
             except TimeoutError:
                 self._explain(mesh)
                 raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
+
+    def _explain_loss(self, mesh: Mesh) -> None:
+        """Who is there, and what is on the disks."""
+        for node in mesh.status()["nodes"]:
+            told = {name: node.get(name) for name in ("name", "pid", "role", "state")}
+            self.report.notes.append(str(told))
+        for number, octets in self.seats.logs().items():
+            reading = read(octets)
+            ended = {record.state for record in reading.records if record.state}
+            self.report.notes.append(
+                f"the log of node {number}: {len(reading.records)} records, ended {ended}, "
+                f"damage {reading.damage[:3]}"
+            )
 
     def _since(self) -> float:
         """When the clock of the recovery began to run."""
@@ -161,6 +192,69 @@ class DurableStage(Stage):
         super()._kill(fault, nodes)
         if not self.seats.living():
             self.logs = self.seats.disks()
+            for number in self.powerless:
+                self._lose_unsynced(self.seats.state(number))
+
+    # ------------------------------------------------------------ disks
+
+    def _disk_fault(self, fault: Fault) -> None:
+        {
+            "slow-disk": self._slow_disk,
+            "full-disk": self._full_disk,
+            "power": self._power,
+            "spoil": self._spoil,
+        }[fault.kind](fault)
+
+    def _keepers(self) -> list[int]:
+        logs = self.seats.logs()
+        found = [n for n in logs if any(record.results for record in read(logs[n]).records)]
+        if not found:
+            raise NodeFailed("nobody keeps the job yet: let it last longer (--seconds)")
+        return found
+
+    def _hit(self, fault: Fault) -> list[int]:
+        if fault.target == disks.ALL:
+            return list(range(self.scenario.nodes))
+        keepers = self._keepers()
+        return [self.rng.choice([n for n in keepers if n != self.slow] or keepers)]
+
+    def _slow_disk(self, fault: Fault) -> None:
+        self.slow = self.rng.choice(self._keepers())
+        (self.seats.state(self.slow) / SLOW).touch()
+
+    def _full_disk(self, fault: Fault) -> None:
+        hit = self._hit(fault)
+        for number in hit:
+            (self.seats.state(number) / FULL).touch()
+            life = self.seats.may_end(number)
+            assert life is not None
+            self._silence(life, FOR_EVER)  # nobody knows when it ends
+            self._later(fault.seconds, (self.seats.state(number) / FULL).unlink)
+
+    def _power(self, fault: Fault) -> None:
+        self.powerless = tuple(self._hit(fault))
+
+    def _lose_unsynced(self, state: Path) -> None:
+        marked = read_mark((state / SURE_FILE).read_bytes())
+        if marked is not None:
+            os.truncate(state / LOG_FILE, marked[2])
+
+    def _spoil(self, fault: Fault) -> None:
+        logs = self.seats.logs()
+        damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
+        for number, octets in damage.logs.items():
+            (self.seats.state(number) / LOG_FILE).write_bytes(octets)
+        self.late, self.left = frozenset(damage.late), damage.left
+        hit, late = sorted(damage.logs), sorted(damage.late)
+        self.report.notes.append(f"{fault.how} in the logs of {hit}; {late} come back late")
+
+    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        if self.slow is not None:
+            (self.seats.state(self.slow) / SLOW).unlink(missing_ok=True)
+        late = tuple(number for number in nodes if number in self.late)
+        super()._start(fault, tuple(number for number in nodes if number not in self.late))
+        if late:
+            self._later(LATE_SECONDS, partial(super()._start, fault, late))
 
     # ------------------------------------------------------------ figures
 
@@ -178,6 +272,8 @@ class DurableStage(Stage):
         if submitter.wrong:
             failed.append(f"the program that launched: {submitter.wrong}")
         safe = {*range(submitter.collected), *_on_two(self.logs)}
+        if self.left is not None:
+            safe &= self.left
         again = sorted(item for item in safe if len(ran.get(item, ())) > 1)
         if again:
             few = again[:REPEATED_TOLD_MAX]
@@ -204,8 +300,12 @@ def _on_two(logs: tuple[bytes, ...]) -> set[int]:
     once: set[int] = set()
     twice: set[int] = set()
     for log in logs:
-        _, records, _ = read(log)
-        has = {i for record in records for kept in record.results for i in range(kept.lo, kept.hi)}
+        has = {
+            i
+            for record in read(log).records
+            for kept in record.results
+            for i in range(kept.lo, kept.hi)
+        }
         twice |= once & has
         once |= has
     return twice

@@ -25,6 +25,14 @@ KILLERS_RESTART_SECONDS = 0.3
 PARTITION_SECONDS = 10.0
 HEALED_SECONDS = 16.0
 FULL_STOP_WORK_SECONDS = 15.0
+DISK_WORK_SECONDS = 14.0
+LAG_SECONDS = 2.0
+"""So long before the full stop one disk becomes slow."""
+LATE_SECONDS = 7.5
+"""A keeper that has everything comes so much later than the others: sooner than they give it up."""
+FULL_SECONDS = 1.5
+"""Less than the log's patience."""
+FULL_FOR_GOOD_SECONDS = 6.0
 SKYPE_BOUNDS = Bounds(
     recovered_90_seconds=5.0,
     recovered_97_seconds=15.0,
@@ -222,6 +230,74 @@ def _full_stop(wanted: Wanted, rng: Random) -> Scenario:
     )  # fmt: skip
 
 
+# ---------------------------------------------------------------- disks
+
+
+def _disk_bitflip(wanted: Wanted, rng: Random) -> Scenario:
+    """A full stop, and one bit is flipped in a keeper's log (--target all: in every keeper's)."""
+    return _damaged(wanted, rng, "disk-bitflip", "bitflip")
+
+
+def _disk_truncated(wanted: Wanted, rng: Random) -> Scenario:
+    """A full stop, and a keeper's log has lost its end (--target all: every keeper's, at other places)."""
+    return _damaged(wanted, rng, "disk-truncated", "truncated")
+
+
+def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
+    """The power fails on one keeper of a slow disk (--target all: on all): nothing unsynced is there."""
+    work, at = _stop_at(wanted, rng)
+    faults = [
+        Fault(at - LAG_SECONDS, "slow-disk"),
+        Fault(at - LAG_SECONDS, "power", target=whom(wanted)),
+    ]
+    return _stopped(wanted, rng, "disk-unsynced", faults, at, work)
+
+
+def _disk_full(wanted: Wanted, rng: Random) -> Scenario:
+    """A keeper's disk is full until its node ends (--target all: all are full for a moment); full stop."""
+    work, at = _stop_at(wanted, rng)
+    seconds = FULL_SECONDS if whom(wanted) == "all" else FULL_FOR_GOOD_SECONDS
+    faults = [Fault(at - seconds - 0.5, "full-disk", target=whom(wanted), seconds=seconds)]
+    return _stopped(wanted, rng, "disk-full", faults, at, work)
+
+
+def _damaged(wanted: Wanted, rng: Random, name: str, how: str) -> Scenario:
+    work, at = _stop_at(wanted, rng)
+    faults = [Fault(at + 0.5, "spoil", target=whom(wanted), how=how)]
+    if whom(wanted) == "minority":
+        faults.append(Fault(at - LAG_SECONDS, "slow-disk"))
+    return _stopped(wanted, rng, name, faults, at, work)
+
+
+def whom(wanted: Wanted) -> str:
+    """Whose disks: a minority's, if nothing else is said."""
+    return "minority" if wanted.target == "any" else wanted.target
+
+
+def _stop_at(wanted: Wanted, rng: Random) -> tuple[float, float]:
+    """How long the work takes, and when all are killed."""
+    work = max(DISK_WORK_SECONDS, wanted.seconds or wanted.lasts_seconds or 0.0)
+    return work, work * rng.uniform(0.55, 0.7)
+
+
+def _stopped(
+    wanted: Wanted, rng: Random, name: str, faults: list[Fault], at: float, work: float
+) -> Scenario:
+    """A full stop among these faults."""
+    everybody = tuple(range(wanted.nodes))
+    faults = [*faults, Fault(at, "kill-submitter"), Fault(at, "kill", everybody)]
+    faults += [
+        Fault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
+        for number in rng.sample(everybody, wanted.nodes)
+    ]
+    back = max(fault.at_seconds for fault in faults)
+    bounds = Bounds(flowing_again_seconds=20.0, agreed_seconds=15.0)
+    return Scenario(
+        name, wanted.seed, wanted.nodes, _sorted(faults), back + 24.0, bounds, back, back + LATE_SECONDS,
+        work_seconds=work,
+    )  # fmt: skip
+
+
 # ---------------------------------------------------------------- Skype, December 2010
 
 
@@ -332,6 +408,10 @@ def _sorted(faults: list[Fault]) -> tuple[Fault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.at_seconds))
 
 
+DISKS = frozenset({"disk-bitflip", "disk-truncated", "disk-unsynced", "disk-full"})
+"""Scenarios whose target is a minority of the keepers, or all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     draw: Callable[[Wanted, Random], Scenario]
@@ -351,6 +431,10 @@ SCENARIOS = {
     "bootstrap": Named(_bootstrap, 1),
     "mass-restart": Named(_mass_restart, 1),
     "full-stop": Named(_full_stop, 1),
+    "disk-bitflip": Named(_disk_bitflip, 3),
+    "disk-truncated": Named(_disk_truncated, 3),
+    "disk-unsynced": Named(_disk_unsynced, 3),
+    "disk-full": Named(_disk_full, 3),
     "skype-actual": Named(_actual, 4),
     "skype-card": Named(_card),
     "skype-herd": Named(_herd),

@@ -13,6 +13,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from stealmesh_bench.chaos.named import DISKS
+
 PYTHON = sys.executable
 CHAOS = ("-m", "stealmesh_bench.chaos")
 
@@ -35,6 +37,8 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
         ),
         [*chaos, "--scenario", "full-stop", "--runs", "20", "--nodes", "8"],
         [*chaos, "--sim", "--scenario", "full-stop", "--runs", "20", "--nodes", "16"],
+        *([*chaos, *_disks(each), "--runs", "5", "--nodes", "6"] for each in ("minority", "all")),
+        *([*chaos, "--sim", *_disks(each), "--runs", "10"] for each in ("minority", "all")),
         [*chaos, "--scenario", "random", "--runs", "20", "--nodes", "8"],
         [*chaos, "--scenario", "killers", "--nodes", "13", "--seconds", "300"],
         [*chaos, "--sim", "--scenario", "kill-one", "--scenario", "skype-card", "--nodes", "1000"],
@@ -42,6 +46,11 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
         [*seeds, "--worlds", str(worlds // 10), "--durable"],
         [*seeds, "--worlds", str(worlds // 10), "--sliced"],
     ]
+
+
+def _disks(target: str) -> list[str]:
+    """All scenarios of failing disks, for these keepers."""
+    return [word for name in sorted(DISKS) for word in ("--scenario", name)] + ["--target", target]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -399,6 +399,9 @@ class Stage:
         self.timers.append(timer)
         timer.start()
 
+    def _disk_fault(self, fault: Fault) -> None:
+        raise AssertionError("only a durable job has keepers with disks")
+
     def _touched(self, numbers: set[int], seconds: float) -> None:
         for number in numbers - {CLIENT}:
             life = self.seats.seats[number]
@@ -542,7 +545,7 @@ class Stage:
 _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "kill": lambda stage, fault, nodes: stage._kill(fault, nodes),
     "silence": lambda stage, fault, nodes: stage._kill(fault, nodes),
-    "start": Stage._start,
+    "start": lambda stage, fault, nodes: stage._start(fault, nodes),
     "pause": Stage._pause,
     "drain": Stage._drain,
     "cut": Stage._cut,
@@ -553,6 +556,10 @@ _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "rival": Stage._begin_rival,
     "kill-rival": Stage._kill_rival,
     "kill-submitter": lambda stage, fault, nodes: stage._kill_submitter(fault, nodes),
+    **dict.fromkeys(
+        ("slow-disk", "full-disk", "power", "spoil"),
+        lambda stage, fault, nodes: stage._disk_fault(fault),
+    ),
 }
 
 

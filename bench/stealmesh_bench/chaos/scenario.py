@@ -25,11 +25,16 @@ KINDS = {
     "corrupt": "one octet of what these nodes are sent is flipped",
     "rival": "a second program submits work that goes first",
     "kill-rival": "that program is killed",
+    "slow-disk": "the disk of one keeper of the durable job needs long for each commit",
+    "full-disk": "the disks of some nodes are full for a while",
+    "power": "the next deaths are power failures: what was not made sure of is gone",
+    "spoil": "the logs of some keepers are damaged while all are dead",
     "kill-submitter": "the program that launched the durable job is killed",
 }
 PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})
 """Kinds that real processes suffer only with a proxy in front of each."""
-TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter", "any")
+TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter",
+           "minority", "all", "any")  # fmt: skip
 ENTRY = 1
 """The node through which the program joins (of several)."""
 
@@ -51,6 +56,8 @@ class Fault:
     """For how long, where a fault passes by itself."""
     others: tuple[int, ...] = ()
     delay_seconds: float = 0.0
+    how: str = ""
+    """Of a damaged log: one of `platters.SPOILS`."""
     forgetful: bool = False
     """Of a start: it remembers nobody but the seed."""
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stealmesh.node import NodeOptions
-from stealmesh.store.log import FILE as LOG_FILE
+from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh_bench.chaos.proxied import ProxyProcess
 from stealmesh_bench.paths import python_path
 
@@ -82,6 +82,7 @@ class Seats:
         """Who did not start."""
         self.accidents: dict[int, str] = {}
         """Process → how it ended before anybody ended it."""
+        self._may_end: set[int] = set()
         self._closing = False
         self.proxy: ProxyProcess | None = None
         self._ports = self._inboxes
@@ -180,7 +181,8 @@ class Seats:
             return None
         if life.process.poll() is not None:
             life.ended_at = time.monotonic()
-            self.accidents[life.pid] = _ended(life)
+            if life.pid not in self._may_end:
+                self.accidents[life.pid] = _ended(life)
             return None
         if silent:
             assert self.proxy is not None
@@ -196,11 +198,26 @@ class Seats:
 
     def disks(self) -> tuple[bytes, ...]:
         """What the logs of durable jobs have, once everybody is dead."""
-        assert self._states
         for life in self.lives:
             life.process.wait()
-        logs = Path(self._states).parent.glob(f"{Path(self._states).name}-*/{LOG_FILE}")
-        return tuple(log.read_bytes() for log in logs)
+        return tuple(self.logs().values())
+
+    def state(self, number: int) -> Path:
+        """What a node keeps for its next life."""
+        assert self._states
+        return Path(f"{self._states}-{number}")
+
+    def logs(self) -> dict[int, bytes]:
+        """The log of each node that has one."""
+        paths = {number: self.state(number) / LOG_FILE for number in range(len(self.seats))}
+        return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
+
+    def may_end(self, number: int) -> Life | None:
+        """Its disk fails, so it is no accident if this life ends by itself."""
+        life = self.seats[number]
+        if life is not None:
+            self._may_end.add(life.pid)
+        return life
 
     def revive(self, number: int) -> None:
         """The machine of a node that was silenced is on again."""
@@ -236,6 +253,8 @@ class Seats:
         for life in self.lives:
             status = life.process.poll()
             if status is None or life.ended_at is not None or (life.draining and status == 0):
+                continue
+            if life.pid in self._may_end:
                 continue
             self.accidents[life.pid] = _ended(life)
         return [*self.failures, *self.accidents.values()]

@@ -455,6 +455,9 @@ class Stage:
     def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
         raise AssertionError("only a durable job has a submitter of its own")
 
+    def _disk_fault(self, fault: Fault) -> None:
+        raise AssertionError("only a durable job has keepers with disks")
+
     def _place(self, number: int) -> int:
         if number == CLIENT:
             assert self.client is not None
@@ -542,7 +545,7 @@ class Stage:
 _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "kill": Stage._kill,
     "silence": Stage._kill,
-    "start": Stage._start,
+    "start": lambda stage, fault, nodes: stage._start(fault, nodes),
     "pause": Stage._pause,
     "drain": Stage._drain,
     "cut": Stage._cut,
@@ -553,6 +556,10 @@ _STRIKES: dict[str, Callable[[Stage, Fault, tuple[int, ...]], None]] = {
     "rival": Stage._begin_rival,
     "kill-rival": Stage._kill_rival,
     "kill-submitter": lambda stage, fault, nodes: stage._kill_submitter(fault, nodes),
+    **dict.fromkeys(
+        ("slow-disk", "full-disk", "power", "spoil"),
+        lambda stage, fault, nodes: stage._disk_fault(fault),
+    ),
 }
 
 

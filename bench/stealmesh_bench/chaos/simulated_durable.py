@@ -8,22 +8,26 @@ safe when the fault struck: none of it may be handed to a worker again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from typing import Any
 
-from stealmesh.virtual.disks import VirtualDisk
+from stealmesh.virtual.disks import COMMIT_SECONDS, VirtualDisk
 from stealmesh.virtual.durable_programs import Launcher, Reader
 from stealmesh.virtual.programs import Wish
 from stealmesh.virtual.work import CostLaw
 from stealmesh.virtual.world import Process, World
+from stealmesh_bench.chaos import disks
+from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.report import Report
-from stealmesh_bench.chaos.scenario import Fault, Scenario
-from stealmesh_bench.chaos.simulated import LenientCheckers, Stage
+from stealmesh_bench.chaos.scenario import CannotPlay, Fault, Scenario
+from stealmesh_bench.chaos.simulated import LenientCheckers, Seat, Stage
 from stealmesh_engine.effects import Results, RunChunk
 from stealmesh_engine.intervals import IntervalSet
 
 ITEMS_MAX = 12_000
 """Larger worlds have longer items instead of more: each is a record in three copies."""
+SLOW_COMMIT_SECONDS = 1.0
 ATTACH_SECONDS = 0.1
 """A program attaches so long after the submitter's death."""
 ATTACH_SECONDS_MAX = 4.0
@@ -58,6 +62,10 @@ class DurableStage(Stage):
         )
         self.launcher: Launcher | None = None
         self.reader: Reader | None = None
+        self.slow: int | None = None
+        """Whose disk lagged behind at the full stop."""
+        self.late: set[int] = set()
+        """Who comes back later than the others."""
 
     def _disk(self, number: int) -> VirtualDisk:
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
@@ -81,8 +89,83 @@ class DurableStage(Stage):
         self.world.crash(self.client)
         if self.scenario.stops:
             self.durable.note_safe()
-            safe = sum(each.size for each in self.durable.safe.values())
-            self.report.in_flight = self.durable.begun.size - safe
+            self._note_in_flight()
+
+    def _note_in_flight(self) -> None:
+        safe = sum(each.size for each in self.durable.safe.values())
+        self.report.in_flight = self.durable.begun.size - safe
+
+    # ------------------------------------------------------------ disks
+
+    def _disk_fault(self, fault: Fault) -> None:
+        {
+            "slow-disk": self._slow_disk,
+            "full-disk": self._full_disk,
+            "power": self._power,
+            "spoil": self._spoil,
+        }[fault.kind](fault)
+
+    def _keepers(self) -> list[Seat]:
+        """Who keeps the job; its home first."""
+        homes = [(s, s.process.core.durable.homes) for s in self.seats if s.process.alive]
+        keepers = [(seat, home) for seat, home in homes if home.copies]
+        if not keepers:
+            raise CannotPlay("nobody keeps the job yet: let it last longer (--seconds)")
+        return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].leads)]
+
+    def _hit(self, fault: Fault) -> list[VirtualDisk]:
+        seats = self.seats if fault.target == disks.ALL else self._keepers()[:1]
+        return [seat.process.disk for seat in seats if seat.process.disk is not None]
+
+    def _slow_disk(self, fault: Fault) -> None:
+        """A keeper that is not the home, which would slow everybody down."""
+        seat = self._keepers()[-1]
+        assert seat.process.disk is not None
+        seat.process.disk.commit_seconds = SLOW_COMMIT_SECONDS
+        self.slow = seat.number
+
+    def _full_disk(self, fault: Fault) -> None:
+        for disk in self._hit(fault):
+            disk.platter.full = True
+            disk.on_failure = self._disk_failed
+            self.world.after(fault.seconds, setattr, disk.platter, "full", False)
+
+    def _disk_failed(self, process: Process) -> None:
+        """What a node does whose log fails for too long: it ends."""
+        self.beliefs.died(process.number, self.world.now)
+        self.report.killed += 1
+        self.world.crash(process)
+        self._count()
+
+    def _power(self, fault: Fault) -> None:
+        for disk in self._hit(fault):
+            disk.harsh = True
+            disk.commit_seconds = max(disk.commit_seconds, SLOW_COMMIT_SECONDS / 10)
+
+    def _spoil(self, fault: Fault) -> None:
+        found = {s.number: s.process.disk for s in self.seats if s.process.disk is not None}
+        logs = {number: disk.octets for number, disk in found.items()}
+        damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
+        for number, octets in damage.logs.items():
+            found[number].platter.put(octets)
+        self.late = damage.late
+        for number in found:
+            found[number].commit_seconds = COMMIT_SECONDS
+        for job, safe in self.durable.safe.items():
+            kept = IntervalSet()
+            for lo, hi in safe:
+                for item in range(lo, hi):
+                    if item in damage.left:
+                        kept.add(item, item + 1)
+            self.durable.safe[job] = kept
+        self._note_in_flight()
+
+    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+        late = tuple(number for number in nodes if number in self.late)
+        super()._start(fault, tuple(number for number in nodes if number not in self.late))
+        self.late -= {*late}
+        if late:
+            self.world.after(LATE_SECONDS, self._strike, replace(fault, nodes=late))
 
     def _attach(self) -> None:
         """Another program, through any node."""

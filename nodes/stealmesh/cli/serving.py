@@ -139,13 +139,12 @@ def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str)
 
 def _run(options: NodeOptions) -> int:
     from stealmesh.node import run_node
-    from stealmesh.store.log import LogInUse
-    from stealmesh.store.records import NotALog
+    from stealmesh.store.log import LogUnusable
 
     try:
         return run_node(options)
-    except (LogInUse, NotALog) as error:
-        raise Ended(USAGE, f"{error}; name another directory with --state") from None
+    except LogUnusable as error:
+        raise Ended(USAGE, f"{error}; or name another directory with --state") from None
     except CannotStart as error:
         raise Ended(USAGE, str(error)) from None
     except _transport_error() as error:

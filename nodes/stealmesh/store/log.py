@@ -1,49 +1,74 @@
 """The thread that writes the log: one fsync for all that waits, and never one in the node's loop.
 
-A disk takes milliseconds, sometimes seconds; the node's heart must not wait for it. So `write`
-and `rewrite` only queue, the thread appends everything that has gathered while it slept in
-fsync, makes sure of all of it at once (group commit) and reports the last ticket through a
-descriptor that the loop watches. A log that is written anew appears whole or not at all: it is
-made under another name, made sure of, then renamed.
+A disk takes milliseconds, sometimes seconds; the node's heart must not wait for it. So `perform`
+only queues, the thread appends everything that has gathered while it slept in fsync, makes sure
+of all of it at once (group commit) and reports the last ticket through a descriptor that the loop
+watches.
+
+A full disk may have room again in a moment, and after a failed fsync nobody knows what is on the
+disk. So what failed is written once more as another file, and again for a few seconds. Until then
+nothing is acknowledged, and if it does not come to pass the node ends: others keep its jobs then.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import fcntl
 import os
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from stealmesh.store.records import SEAT_OCTETS, framed, opening, read
+from stealmesh.store.files import SystemFiles
+from stealmesh.store.logfile import FILE, LogFile, OtherMesh
+from stealmesh.store.records import NOBODY, NotALog
 from stealmesh_engine.effects import Rewrite, Write
 from stealmesh_engine.events import Recall, Written
-from stealmesh_protocol.messages import Keep
 
-FILE = "durable.log"
+PATIENCE_SECONDS = 3.0
+"""Less than what a home waits for a keeper that acknowledges nothing (home.KEEPER_PATIENCE)."""
+AGAIN_SECONDS = 0.2
 
 
-class LogInUse(Exception):
+class LogUnusable(Exception):
+    """There can be no log in this directory; says why and what to do."""
+
+
+class LogInUse(LogUnusable):
     """Another process writes to this directory."""
 
 
 class Log:
-    """One directory, one process at a time. Raises LogInUse, OSError, NotALog."""
+    """One directory, one process at a time. Raises LogUnusable."""
 
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def __init__(self, directory: Path, mesh: bytes = NOBODY) -> None:
         self._directory = directory
-        self._path = directory / FILE
-        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from None
+        self._files = SystemFiles(directory)
+        self._log = LogFile(self._files, os.urandom, mesh)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = self._log.open()
         except BlockingIOError:
-            os.close(self._lock)
+            self._let_go()
             raise LogInUse(f"{directory} is in use by another node") from None
-        self.seat, self.records = self._open()
+        except (NotALog, OtherMesh, OSError) as error:
+            self._let_go()
+            raise self._unusable(error) from None
+        self.seat, self.records, self.lost = found.seat, found.records, found.lost
+        if found.lost:
+            print(
+                f"stealmesh: the log in {directory} was damaged: {found.why}. Everything else in it "
+                "is there; what it lost comes from the other keepers",
+                file=sys.stderr,
+            )
         self.on_written: Callable[[Written], None] = lambda event: None
         """Called in the log's thread; set before the first write."""
         self.on_failure: Callable[[OSError], None] = lambda error: None
@@ -57,7 +82,7 @@ class Log:
     def recall(self) -> Recall:
         """What was in the log, once."""
         records, self.records = self.records, []
-        return Recall(self.seat, records)
+        return Recall(self.seat, records, self.lost)
 
     def perform(self, effect: Write | Rewrite) -> None:
         """Queue it (from any thread)."""
@@ -71,24 +96,23 @@ class Log:
             self._closing = True
             self._wanted.notify()
         self._thread.join()
-        os.close(self._file)
-        os.close(self._lock)
+        self._let_go()
 
     # ------------------------------------------------------------ inside
 
-    def _open(self) -> tuple[bytes, list[Keep]]:
-        """Read the log, cut off what a crash left half-written, and open it for appending."""
-        octets = self._path.read_bytes() if self._path.exists() else b""
-        seat, records, good = read(octets)
-        if not seat:
-            seat = os.urandom(SEAT_OCTETS)
-            self._replace([], seat)
-        else:
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            if good < len(octets):
-                os.ftruncate(self._file, good)
-                os.fsync(self._file)
-        return seat, records
+    def _let_go(self) -> None:
+        self._files.close()
+        os.close(self._lock)
+
+    def _unusable(self, error: Exception) -> LogUnusable:
+        why = f"cannot keep durable jobs in {self._directory}: {error}"
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return LogUnusable(f"{why}; make room for another copy of {FILE}")
+        if isinstance(error, OSError):
+            return LogUnusable(f"{why}; let this user read and write there")
+        return LogUnusable(
+            f"{why}; move {FILE} away (what this node kept comes from the other keepers)"
+        )
 
     def _run(self) -> None:
         while True:
@@ -108,41 +132,25 @@ class Log:
             self.on_written(Written(batch[-1].ticket))
 
     def _write(self, batch: list[Write | Rewrite]) -> None:
-        """Everything in order, then one fsync."""
-        pending: list[bytes] = []
-        for effect in batch:
-            if isinstance(effect, Write):
-                pending.append(framed(effect.record))
-            else:
-                pending.clear()  # the records of a rewrite have what was joined before it
-                self._replace(effect.records, self.seat)
-        if pending:
-            _write_all(self._file, b"".join(pending))
-            os.fdatasync(self._file)
-
-    def _replace(self, records: list[Keep], seat: bytes) -> None:
-        """A log of these records takes the place of the one that is there."""
-        fresh = self._path.with_suffix(".new")
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        """All of it is on the disk when this returns."""
         try:
-            _write_all(file, opening(seat))
-            for record in records:
-                _write_all(file, framed(record))
-            os.fsync(file)
-        finally:
-            os.close(file)
-        os.replace(fresh, self._path)
-        directory = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+            self._log.write(batch)
+        except OSError as error:
+            until = time.monotonic() + PATIENCE_SECONDS
+            print(
+                f"stealmesh: the log in {self._directory}: {error}; trying again", file=sys.stderr
+            )
+            while not self._again(batch, until):
+                pass
+
+    def _again(self, batch: list[Write | Rewrite], until: float) -> bool:
+        """Try once more; raises once patience is over."""
+        with self._wanted:
+            self._wanted.wait_for(lambda: self._closing, AGAIN_SECONDS)
         try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-        with contextlib.suppress(AttributeError):
-            os.close(self._file)
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-
-def _write_all(file: int, octets: bytes) -> None:
-    view = memoryview(octets)
-    while view:
-        view = view[os.write(file, view) :]
+            self._log.again(batch)
+        except OSError:
+            if self._closing or time.monotonic() > until:
+                raise
+            return False
+        return True

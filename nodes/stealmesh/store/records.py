@@ -1,30 +1,61 @@
-"""How the log lies in its file: an opening, then records with their length and checksum.
+"""How the log lies in its file, and what can be read of one that is damaged.
 
 ::
 
-    opening    "SMLOG" version(1) | seat (16)
-    record     length (4) | CRC-32 of the body (4) | body: a KEEP message as msgpack
+    opening    a header at 0, a mark at 2048, the header again at 4096: a lost sector takes one of them
+    header     "SMLOG" version(2) | seat (16) | mesh (16) | generation (8) | salt (8) | CRC-32 (4)
+    mark       "SMSURE" | generation (8) | salt (8) | up to where the log was sure (8) | CRC-32 (4)
+    record     sign (8) | flags (1) | length (4) | CRC-32 of the body (4) | CRC-32 of the head (4) | body
+    body       a KEEP message as msgpack
 
-Decides where a file ends that a crash has cut off: at the first record that is incomplete or
-has the wrong checksum. What comes after it was never acknowledged, because records are made sure
-of in order. Length and checksum after bitcask and LevelDB's log.
+Decides which octets are records. A record counts only where it was written: the CRC of its head
+covers the salt of this file and the record's own place in it. So a damaged length sends nobody
+astray, and neither the sign inside of a result, nor a whole copy of this log that somebody keeps as
+a result, nor a tail that is there twice is taken for a record. After damage the reader goes on at the
+next sign at which a head is right.
+
+Decides also how much of the log was sure: the mark says so, and each record that begins a batch,
+for a batch begins when everything before it is on the disk. What is damaged below that was acknowledged once; what
+is damaged above may be what a crash left half-written. Refuses to know files and what records mean.
+
+Version 1 (length, CRC, body; no sign) is still read. It cannot be read past damage.
+
+Ideas: the heads of LevelDB's log and of TigerBeetle's journal; damage told from a torn write after
+"Protocol-aware recovery" (Alagappan et al., FAST '18).
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass, field
 
 import msgspec
 
 from stealmesh_protocol.checks import CHECKS, Fault
 from stealmesh_protocol.messages import Keep
 
-MAGIC = b"SMLOG\x01"
+MAGIC = b"SMLOG\x02"
+MAGIC_1 = b"SMLOG\x01"
 SEAT_OCTETS = 16
-OPENING_OCTETS = len(MAGIC) + SEAT_OCTETS
-_HEAD = struct.Struct(">II")
-RECORD_OCTETS_MAX = (1 << 32) - 1
+MESH_OCTETS = 16
+SALT_OCTETS = 8
+NOBODY = bytes(MESH_OCTETS)
+"""The mesh of a log that does not say to which it belongs."""
+SIGN = b"\xf1SMrec\x02\xa7"
+BEGINS = 1
+"""Flag: everything before this record was on the disk when it was written."""
+SECTOR_OCTETS = 4096
+MARK_AT = 2048
+
+_HEADER = struct.Struct(f">6s{SEAT_OCTETS}s{MESH_OCTETS}sQ{SALT_OCTETS}sI")
+_HEAD = struct.Struct(">8sBIII")
+_HEAD_1 = struct.Struct(">II")
+_SURE = struct.Struct(f">6sQ{SALT_OCTETS}sQI")
+_SURE_MAGIC = b"SMSURE"
+_PLACE = struct.Struct(">QBII")
+OPENING_OCTETS = SECTOR_OCTETS + _HEADER.size
+OPENING_OCTETS_1 = len(MAGIC_1) + SEAT_OCTETS
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Keep).decode
@@ -34,40 +65,209 @@ class NotALog(Exception):
     """The file is something else: it is not to be overwritten."""
 
 
-def opening(seat: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose log a file is, and which of the files that took each other's place."""
+
+    seat: bytes
+    mesh: bytes = NOBODY
+    generation: int = 0
+    salt: bytes = bytes(SALT_OCTETS)
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found in a log."""
+
+    identity: Identity | None
+    """None: no header is left, or the file is empty."""
+    records: list[Keep] = field(default_factory=list)
+    places: list[tuple[int, int]] = field(default_factory=list)
+    """Where each record lies."""
+    damage: list[tuple[int, int]] = field(default_factory=list)
+    """Octets that are no record, up to the end of the file."""
+    opening_is_damaged: bool = False
+    """One of the headers, or the room between them: nothing is lost with it."""
+    sure: int = 0
+    """Everything below was on the disk at some time, as the records themselves say."""
+    version: int = 2
+
+    def lost_below(self, sure: int) -> list[tuple[int, int]]:
+        """Of the damage, what begins below this place: it was acknowledged once."""
+        return [place for place in self.damage if place[0] < sure]
+
+
+def opening(identity: Identity) -> bytes:
     """What a new log begins with."""
-    assert len(seat) == SEAT_OCTETS
-    return MAGIC + seat
+    header = _header(identity)
+    return header.ljust(SECTOR_OCTETS, b"\0") + header
 
 
-def framed(record: Keep) -> bytes:
+def _header(identity: Identity) -> bytes:
+    seat, mesh, salt = identity.seat, identity.mesh, identity.salt
+    assert (len(seat), len(mesh), len(salt)) == (SEAT_OCTETS, MESH_OCTETS, SALT_OCTETS)
+    head = _HEADER.pack(MAGIC, seat, mesh, identity.generation, salt, 0)[:-4]
+    return head + struct.pack(">I", zlib.crc32(head))
+
+
+def mark(identity: Identity, sure: int) -> bytes:
+    """Of this log everything below is on the disk."""
+    head = _SURE.pack(_SURE_MAGIC, identity.generation, identity.salt, sure, 0)[:-4]
+    return head + struct.pack(">I", zlib.crc32(head))
+
+
+def read_mark(octets: bytes) -> tuple[int, bytes, int] | None:
+    """Generation, salt and how much was sure; None: this is no mark, or a damaged one."""
+    if len(octets) < _SURE.size:
+        return None
+    magic, generation, salt, sure, checksum = _SURE.unpack_from(octets)
+    if magic != _SURE_MAGIC or zlib.crc32(octets[: _SURE.size - 4]) != checksum:
+        return None
+    return generation, salt, sure
+
+
+def framed(record: Keep, at: int, salt: bytes, *, begins: bool = False) -> bytes:
+    """A record as it lies at this place of the file with this salt."""
     body = _encode(record)
-    return _HEAD.pack(len(body), zlib.crc32(body)) + body
+    flags, checksum = BEGINS if begins else 0, zlib.crc32(body)
+    right = _head_checksum(at, flags, len(body), checksum, salt)
+    return _HEAD.pack(SIGN, flags, len(body), checksum, right) + body
 
 
-def read(octets: bytes) -> tuple[bytes, list[Keep], int]:
-    """The seat, the whole records, and how much of the file they fill. Raises NotALog."""
-    if len(octets) < OPENING_OCTETS:
-        if not MAGIC.startswith(octets[: len(MAGIC)]):
-            raise NotALog("this file does not begin like a log of durable jobs")
-        return b"", [], 0
-    if not octets.startswith(MAGIC):
-        raise NotALog("this file does not begin like a log of durable jobs")
-    seat = octets[len(MAGIC) : OPENING_OCTETS]
-    records: list[Keep] = []
-    view = memoryview(octets)
-    at = OPENING_OCTETS
-    while at + _HEAD.size <= len(octets):
-        length, checksum = _HEAD.unpack_from(octets, at)
-        body = view[at + _HEAD.size : at + _HEAD.size + length]
-        if len(body) < length or zlib.crc32(body) != checksum:
+def _head_checksum(at: int, flags: int, length: int, checksum: int, salt: bytes) -> int:
+    return zlib.crc32(_PLACE.pack(at, flags, length, checksum), zlib.crc32(salt))
+
+
+def written(identity: Identity, records: list[Keep]) -> bytes:
+    """A whole log of these records."""
+    parts = [opening(identity)]
+    at = len(parts[0])
+    for record in records:
+        parts.append(framed(record, at, identity.salt))
+        at += len(parts[-1])
+    return b"".join(parts)
+
+
+def read(octets: bytes) -> Reading:
+    """Everything that is right in it. Raises NotALog."""
+    if octets.startswith(MAGIC_1) and _identity(octets) is None:
+        return _read_1(octets)
+    identity = _identity(octets)
+    if identity is not None:
+        return _read_2(octets, identity)
+    if not octets.strip(b"\0") or opening_begun(octets):
+        return Reading(None)
+    raise NotALog("this file does not begin like a log of durable jobs")
+
+
+def opening_begun(octets: bytes) -> bool:
+    """Is this what a crash left of a file that was just made?"""
+    return len(octets) < _HEADER.size and octets[: len(MAGIC)] in (
+        MAGIC[: len(octets)],
+        MAGIC_1[: len(octets)],
+    )
+
+
+def _identity(octets: bytes) -> Identity | None:
+    """What a header that is whole says; the first one, or else the second."""
+    for at in (0, SECTOR_OCTETS):
+        header = octets[at : at + _HEADER.size]
+        if len(header) < _HEADER.size:
             break
-        record = _decoded(body)
+        magic, seat, mesh, generation, salt, checksum = _HEADER.unpack(header)
+        if magic == MAGIC and zlib.crc32(header[:-4]) == checksum:
+            return Identity(seat, mesh, generation, salt)
+    return None
+
+
+def _read_2(octets: bytes, identity: Identity) -> Reading:
+    reading = Reading(identity, sure=OPENING_OCTETS)
+    header = _header(identity)
+    both = octets[: len(header)] == header == octets[SECTOR_OCTETS : SECTOR_OCTETS + len(header)]
+    reading.opening_is_damaged = not both
+    marked = read_mark(octets[MARK_AT : MARK_AT + _SURE.size])
+    if marked is not None and marked[:2] == (identity.generation, identity.salt):
+        reading.sure = max(reading.sure, marked[2])
+    at, size = OPENING_OCTETS, len(octets)
+    while at < size:
+        found = _record_at(octets, at, identity.salt)
+        if found is None:
+            following = _next_head(octets, at + 1, identity.salt)
+            reading.damage.append((at, following))
+            at = following
+            continue
+        record, end, flags = found
         if record is None:
-            break
-        records.append(record)
-        at += _HEAD.size + length
-    return seat, records, at
+            reading.damage.append((at, end))
+        else:
+            reading.records.append(record)
+            reading.places.append((at, end))
+        # The head is right, so what it says is true, whatever became of the body.
+        if flags & BEGINS:
+            reading.sure = max(reading.sure, at)
+        at = end
+    return reading
+
+
+def _record_at(octets: bytes, at: int, salt: bytes) -> tuple[Keep | None, int, int] | None:
+    """The record here, where it ends and its flags; None: there is no right head here."""
+    head = _head_at(octets, at, salt)
+    if head is None:
+        return None
+    flags, length, checksum = head
+    begin = at + _HEAD.size
+    end = begin + length
+    body = memoryview(octets)[begin:end]
+    if len(body) < length:
+        # Cut off; or records follow that were written where this one was to lie.
+        return None, min(end, len(octets)), flags
+    if zlib.crc32(body) != checksum:
+        return None, end, flags
+    return _decoded(body), end, flags
+
+
+def _head_at(octets: bytes, at: int, salt: bytes) -> tuple[int, int, int] | None:
+    if len(octets) < at + _HEAD.size:
+        return None
+    sign, flags, length, checksum, right = _HEAD.unpack_from(octets, at)
+    if sign != SIGN or _head_checksum(at, flags, length, checksum, salt) != right:
+        return None
+    return flags, length, checksum
+
+
+def _next_head(octets: bytes, at: int, salt: bytes) -> int:
+    """Where the next right head is; the end if there is none."""
+    while (at := octets.find(SIGN, at)) >= 0:
+        if _head_at(octets, at, salt) is not None:
+            return at
+        at += 1
+    return len(octets)
+
+
+def _read_1(octets: bytes) -> Reading:
+    """A log of the version before: up to the first record that is not right."""
+    if len(octets) < OPENING_OCTETS_1:
+        return Reading(None, version=1)
+    at = OPENING_OCTETS_1
+    reading = Reading(Identity(octets[len(MAGIC_1) : at]), version=1, sure=at)
+    view = memoryview(octets)
+    while at < len(octets):
+        record = None
+        end = len(octets)
+        if at + _HEAD_1.size <= len(octets):
+            length, checksum = _HEAD_1.unpack_from(octets, at)
+            end = at + _HEAD_1.size + length
+            body = view[at + _HEAD_1.size : end]
+            if len(body) == length and zlib.crc32(body) == checksum:
+                record = _decoded(body)
+        if record is None:
+            reading.damage.append((at, len(octets)))
+            reading.sure = len(octets)  # nobody can say whether a crash tore it: believe the worse
+            return reading
+        reading.records.append(record)
+        reading.places.append((at, end))
+        at = end
+    return reading
 
 
 def _decoded(body: memoryview) -> Keep | None:

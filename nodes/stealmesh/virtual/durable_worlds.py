@@ -3,7 +3,8 @@
 Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs
 and lets clients be replaced by others that attach. The verdict: everything that was accepted is
 collected by a program that lives, every item once and right, soon after all is mended; what
-cannot be is said loudly, and only where no disk could have helped.
+cannot be is said loudly, and only where no disk could have helped. In some worlds the disk of one seat
+fails, in some all do: cut, flipped, full; one is to cost nothing.
 """
 
 from __future__ import annotations
@@ -13,20 +14,30 @@ import traceback
 from dataclasses import dataclass, replace
 from random import Random
 
+from stealmesh.store import read
 from stealmesh.virtual.checkers import Breach
 from stealmesh.virtual.disks import VirtualDisk
 from stealmesh.virtual.durable_programs import Launcher, Reader
 from stealmesh.virtual.faults import Faults, Mixture, Seat
+from stealmesh.virtual.platters import SPOILS
 from stealmesh.virtual.programs import Wish
 from stealmesh.virtual.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
 from stealmesh.virtual.world import Process, World, told
-from stealmesh_protocol.ids import whole_of
+from stealmesh_engine.copies import Copy
+from stealmesh_engine.intervals import IntervalSet
+from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
 
 PATIENCE_SECONDS = 60.0
 LEFTOVER_SECONDS = 45.0
 AGREEMENT_SECONDS = 10.0
 SUCCESSOR_SECONDS = (0.05, 1.0, 4.0)
+AILING = ("", "", "", "one", "one", "all")
+SPOILT_SHARE = 0.6
+"""A disk that ails is damaged between two lives so often."""
+FULL_APART_SECONDS = 4.0
+FULL_SECONDS = (0.1, 1.0, 2.5, 6.0)
+"""Longer than the log's patience, too: then the node ends."""
 STOPS = frozenset({"full-stop", "lost-owner", "worker", "reset", "blip"})
 """Kinds after which nobody who kept something is missing for long."""
 
@@ -49,6 +60,13 @@ class DurablePlan:
     """May something be run again that was credited for good?"""
     slices: int = 0
     """Into about so many slices each job is cut; 0: not at all."""
+    ailing: str = ""
+    """Whose disks fail: nobody's, those of "one" seat, or "all"."""
+
+    @property
+    def excused(self) -> bool:
+        """May something be lost that was accepted, if it is said?"""
+        return not self.disks or self.ailing == "all"
 
 
 def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
@@ -78,7 +96,8 @@ def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
     plan.wishes = [(client, _durable_wish(rng, wish)) for client, wish in plan.wishes]
     returns = counts.keys() <= STOPS and disks and "full-stop" in counts
     slices = Random(f"{seed}/slices").randint(1, 6) if sliced else 0
-    return DurablePlan(plan, disks, not returns, slices)
+    ailing = Random(f"{seed}/ailing").choice(AILING) if disks else ""
+    return DurablePlan(plan, disks, not returns or ailing == "all", slices, ailing)
 
 
 def _durable_wish(rng: Random, wish: Wish) -> Wish:
@@ -93,9 +112,64 @@ def _durable_wish(rng: Random, wish: Wish) -> Wish:
 class DurableFaults(Faults):
     """In a world where everybody returns, all nodes are started again after a full stop."""
 
-    def __init__(self, *args: object, all_return: bool) -> None:
+    def __init__(self, *args: object, all_return: bool, ailing: str = "") -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._all_return = all_return
+        self._ailing = ailing
+        self._victim: Seat | None = None
+        """Of one: the first that something happens to."""
+        self._disk_rng = Random(self.rng.random()) if ailing else self.rng
+        if ailing:
+            self.world.after(self._disk_rng.uniform(0, FULL_APART_SECONDS), self._fill)
+
+    def _ails(self, seat: Seat) -> bool:
+        if self._ailing == "one" and self._victim is None:
+            self._victim = seat
+        return self._ailing == "all" or seat is self._victim
+
+    def _restart(self, seat: Seat) -> None:
+        disk = seat.process.disk
+        if disk is not None and not (self.mended or seat.process.alive) and self._ails(seat):
+            self._spoil(seat.process.name, disk)
+        super()._restart(seat)
+
+    def _has_alone(self, disk: VirtualDisk) -> bool:
+        """Is there something on it that no living node has, and no other disk?"""
+        others: dict[JobId, list[Copy]] = {}
+        for process in self.world.living():
+            for job, copy in process.core.durable.homes.copies.items():
+                others.setdefault(job, []).append(copy)
+        for seat in self.seats:
+            if seat.process.disk not in (None, disk) and not seat.process.alive:
+                for job, copy in _copies_on(seat.process.disk).items():
+                    others.setdefault(job, []).append(copy)
+        return any(_beyond(copy, others.get(job, [])) for job, copy in _copies_on(disk).items())
+
+    def _spoil(self, name: str, disk: VirtualDisk) -> None:
+        may = self._ailing == "all" or not self._has_alone(disk)
+        if may and self._disk_rng.random() < SPOILT_SHARE:
+            how = self._disk_rng.choice(list(SPOILS))
+            self._tell(f"the disk of {name}: {how}")
+            disk.platter.spoil(how, self._disk_rng)
+
+    def _fill(self) -> None:
+        """A disk is full for a while."""
+        if self.mended:
+            return
+        seat = self._disk_rng.choice(self.seats)
+        disk = seat.process.disk
+        if disk is not None and seat.process.alive and self._ails(seat) and not disk.platter.full:
+            disk.platter.full = True
+            seconds = self._disk_rng.choice(FULL_SECONDS)
+            self._tell(f"a disk is full for {seconds} s")
+            self.world.after(seconds, setattr, disk.platter, "full", False)
+        self.world.after(self._disk_rng.uniform(1, FULL_APART_SECONDS), self._fill)
+
+    def mend_all(self) -> None:
+        super().mend_all()
+        for seat in self.seats:
+            if seat.process.disk is not None:
+                seat.process.disk.platter.full = False
 
     def _full_stop(self) -> None:
         self.world.checkers.note_safe()
@@ -114,6 +188,32 @@ class DurableFaults(Faults):
         for seat in self.seats:
             if not seat.process.alive:
                 self._restart(seat)
+
+
+def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Copy]:
+    """What a keeper would recall of this disk."""
+    copies: dict[JobId, Copy] = {}
+    for keep in read(disk.octets).records if disk is not None else []:
+        copies.setdefault(keep.spec.job, Copy(keep.spec, keep.reign)).join(keep)
+    return copies
+
+
+def _beyond(copy: Copy, others: list[Copy]) -> bool:
+    """Has this copy something that none of the others has?"""
+    if any(other.state for other in others):
+        return False
+    results, blocks = IntervalSet(copy.covered), copy.fed
+    functions, total, closed = set(copy.functions), copy.total, copy.closed
+    for other in others:
+        for lo, hi in other.covered:
+            results.remove(lo, hi)
+            blocks.remove(lo, hi)
+        for lo, hi in other.fed:
+            blocks.remove(lo, hi)
+        functions -= other.functions.keys()
+        total = 0 if other.total >= total else total
+        closed = closed and not other.closed
+    return bool(results or blocks or functions or total or closed)
 
 
 class DurableWorld:
@@ -148,6 +248,7 @@ class DurableWorld:
             self.seats,
             self.clients,
             all_return=not drawn.repeats,
+            ailing=drawn.ailing,
         )
         self.faults.plan(plan.mixture, 0.0, plan.faults_until)
         for number, wish in plan.wishes:
@@ -221,7 +322,7 @@ class DurableWorld:
     def _over(self, each: Commission) -> bool:
         reader = each.reader
         if reader.done and (reader.gone or reader.missing):
-            excused = each.excused or not each.launcher.accepted or not self.drawn.disks
+            excused = each.excused or not each.launcher.accepted or self.drawn.excused
             if not excused:
                 why = reader.gone or f"misses {reader.missing}"
                 raise Breach("lost", f"durable job {reader.work.number}: {why}")
