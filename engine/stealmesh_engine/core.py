@@ -37,6 +37,7 @@ from stealmesh_engine.events import (
     BagStep,
     CancelItems,
     CancelJob,
+    CannotSay,
     ChunkDone,
     CloseInput,
     Drain,
@@ -413,6 +414,12 @@ class NodeCore:
     def _link_down(self, event: LinkDown, now: float) -> None:
         self._happened(self.links.link_down(event.link, event.reason, now), now)
 
+    def _cannot_say(self, event: CannotSay, now: float) -> None:
+        peer_id = self.links.unsaid(event.link, event.seq, event.instead)
+        if peer_id is not None:
+            self.owner.unsayable(peer_id, event.message, event.why, now)
+            self.durable.patron.unsayable(event.message, event.why, now)
+
     def _garbled(self, event: Garbled, now: float) -> None:
         self._happened(self.links.confused(event.link, event.reason, now), now)
 
@@ -720,6 +727,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     LinkUp: NodeCore._link_up,
     LinkDown: NodeCore._link_down,
     Heard: NodeCore._heard,
+    CannotSay: NodeCore._cannot_say,
     Garbled: NodeCore._garbled,
     Probed: NodeCore._probed,
     WorkerReady: NodeCore._worker_ready,

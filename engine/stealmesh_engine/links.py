@@ -189,6 +189,22 @@ class Links:
         self.owing.pop(peer_id, None)
         return True
 
+    def unheard(self, peer_id: PeerId) -> Iterator[Message]:
+        """The custody messages that a peer has not acknowledged."""
+        peer = self.peers.get(peer_id)
+        return iter(()) if peer is None else (message for _, message, _ in peer.channel.unacked)
+
+    def unsaid(self, link: LinkId, seq: int, instead: Message) -> PeerId | None:
+        """A message could not be said, and something else was: that takes its place. Who would have
+        heard it; None: it was no custody message, or its hearer is forgotten."""
+        line = self.lines.get(link)
+        peer = None if line is None else self.peers.get(line.peer)
+        if line is None or peer is None or not seq:
+            return None
+        replaced = peer.channel.replace(seq, instead)
+        assert replaced, "what was never said cannot be acknowledged, nor replaced a second time"
+        return line.peer
+
     def broadcast(self, message: Message, *, but: PeerId = b"") -> None:
         """A control message to everybody that we have a link with."""
         for peer_id, peer in self.ready():
