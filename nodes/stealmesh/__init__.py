@@ -44,6 +44,7 @@ _HOMES = {
     "vectorized": "stealmesh.tasks",
     **dict.fromkeys(
         (
+            "CannotLoad",
             "CannotShip",
             "JobLost",
             "JobRefused",
@@ -54,6 +55,7 @@ _HOMES = {
             "NotRegistered",
             "ProtocolError",
             "RemoteProtocolError",
+            "TaskFailed",
             "TaskStopped",
             "TaskTimeout",
             "WorkerDied",
@@ -63,6 +65,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CannotLoad",
     "CannotShip",
     "Config",
     "Future",
@@ -78,6 +81,7 @@ __all__ = [
     "NotRegistered",
     "ProtocolError",
     "RemoteProtocolError",
+    "TaskFailed",
     "TaskStopped",
     "TaskTimeout",
     "WorkerDied",

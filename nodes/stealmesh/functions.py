@@ -18,6 +18,7 @@ from typing import Any
 
 import cloudpickle
 
+from stealmesh.program.outcomes import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
 
@@ -53,6 +54,9 @@ class Shipper:
                 "Something that it refers to cannot be pickled; create it inside the function, "
                 "or pass what it is made from as an argument"
             ) from error
+        too_large = fault_of_size(len(blob), name_of(function), FUNCTION_REMEDY)
+        if too_large is not None:
+            raise too_large
         shipped = Shipped(function, seen, digest_of(blob), blob)
         self._shipped[id(function)] = shipped
         if len(self._shipped) > 4096:

@@ -19,7 +19,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import cloudpickle
@@ -30,6 +29,7 @@ from stealmesh.futures import Future
 from stealmesh.identity import new_member, new_rng, runtime
 from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
+from stealmesh.program.arguments import Options, as_range, checked_sizes, fitting_name, seconds
 from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
 from stealmesh.program.launching import launch, value_later
@@ -53,24 +53,6 @@ T = TypeVar("T")
 
 JOIN_SECONDS_MAX = 15.0
 LEAVE_SECONDS_MAX = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Settings of what is submitted through one view of a mesh."""
-
-    name: str = ""
-    priority: int = 0
-    retries: int = 0
-    timeout: float | None = None
-    progress: bool = False
-    durable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.retries < 0:
-            raise ValueError(f"retries must not be negative, not {self.retries}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
 
 
 class MeshView(Executor):
@@ -477,12 +459,9 @@ class Mesh(Executor):
     ) -> Iterator[T]:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
-        if chunksize is not None and chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
+        chunksize, buffersize = checked_sizes(chunksize, buffersize)
         self._must_be_open()
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         if options.durable:
             source = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
             function = fn if len(iterables) == 1 else Star(fn)
@@ -492,19 +471,19 @@ class Mesh(Executor):
         function = fn if single else Star(fn)
         shipped = self._shipper.ship(function)
         on_progress = _bar(options, fn)
-        a_range = isinstance(source, range)
+        a_range = as_range(source)
         spec = self._spec(
             JobKind.MAP,
             options,
             shipped,
             function,
-            source if isinstance(source, range) else None,
+            a_range,
             vectorized=is_vectorized(fn),
         )
         job = MapJob(
             self._link,
             spec,
-            total=len(source) if isinstance(source, range) else None,
+            total=None if a_range is None else len(a_range),
             ordered=ordered,
             buffersize=buffersize,
             until=until,
@@ -512,7 +491,7 @@ class Mesh(Executor):
         )
         self._maps.add(job)
         functions = {shipped.digest: shipped.blob}
-        if a_range:
+        if a_range is not None:
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
@@ -530,7 +509,7 @@ class Mesh(Executor):
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
         shipped, combiner = self._shipper.ship(fn), self._shipper.ship(combine)
-        a_range = items if isinstance(items, range) else None
+        a_range = as_range(items, whole=True)
         spec = self._spec(
             JobKind.REDUCE,
             options,
@@ -607,7 +586,7 @@ class Mesh(Executor):
             job=self._link.new_job_id(),
             kind=kind,
             owner=self._link.me,
-            name=options.name or name_of(fn),
+            name=options.name or fitting_name(name_of(fn)),
             function=shipped.digest,
             combine=b"" if combiner is None else combiner.digest,
             start=0 if domain is None else domain.start,
@@ -700,6 +679,7 @@ class Mesh(Executor):
         """Let everything that was accepted end, then go."""
         self._link.wait_for_all(self._streams.values(), self._maps, self._folds)
         self._close(MeshClosed("this mesh has been shut down"))
+        self._link.user_threads.wait_until_quiet()
 
     def _abandon(self) -> None:
         """Drop everything that is pending."""
