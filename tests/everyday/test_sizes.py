@@ -101,8 +101,8 @@ def test_a_function_that_holds_too_much(
         mesh.map_reduce(function, range(3), max).result(PATIENCE)
     with pytest.raises(stealmesh.CannotShip, match="300 MiB"):
         mesh.launch(function, range(3))
-    large = make(bytes(60 * MIB))
-    assert list(mesh.map(large, range(3))) == [60 * MIB + i for i in range(3)]
+    large = make(bytes(20 * MIB))
+    assert list(mesh.map(large, range(3))) == [20 * MIB + i for i in range(3)]
 
 
 def test_large_results(mesh: stealmesh.Mesh) -> None:
@@ -120,7 +120,7 @@ def test_large_results(mesh: stealmesh.Mesh) -> None:
 
 
 def test_many_large_results(mesh: stealmesh.Mesh) -> None:
-    sizes = [60 * MIB + i for i in range(8)]
+    sizes = [35 * MIB + i for i in range(8)]
     assert [len(result) for result in mesh.map(tasks.zeros, sizes)] == sizes
     futures = [mesh.submit(tasks.zeros, octets) for octets in sizes]
     assert [len(future.result(PATIENCE)) for future in futures] == sizes
