@@ -66,6 +66,15 @@ class Channel:
         self.unacked_octets += octets
         return self._sent
 
+    def replace(self, seq: int, message: Message) -> bool:
+        """Something else is said under this number, now and ever after. False: it is acknowledged."""
+        for place, (number, _, octets) in enumerate(self.unacked):
+            if number == seq:
+                self.unacked[place] = (seq, message, octets_of(message))
+                self.unacked_octets += octets_of(message) - octets
+                return True
+        return False
+
     def acknowledged(self, upto: int) -> None:
         """The peer has acted on everything up to this number (a claim beyond what we sent is ignored)."""
         if upto > self._sent:

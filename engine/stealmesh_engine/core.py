@@ -38,6 +38,7 @@ from stealmesh_engine.events import (
     BagStep,
     CancelItems,
     CancelJob,
+    CannotSay,
     ChunkDone,
     ChunkPart,
     CloseInput,
@@ -59,7 +60,8 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.life import ACK, Life
-from stealmesh_engine.links import Happened, Line, Links, Peer
+from stealmesh_engine.links import Links
+from stealmesh_engine.linkstate import Happened, Line, Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import EVERYBODY_MAX, News
 from stealmesh_engine.owner import Owner
@@ -426,6 +428,12 @@ class NodeCore:
     def _link_down(self, event: LinkDown, now: float) -> None:
         self._happened(self.links.link_down(event.link, event.reason, now), now)
 
+    def _cannot_say(self, event: CannotSay, now: float) -> None:
+        peer_id = self.links.unsaid(event.link, event.seq, event.instead)
+        if peer_id is not None:
+            self.owner.unsayable(peer_id, event.message, event.why, now)
+            self.durable.patron.unsayable(event.message, event.why, now)
+
     def _garbled(self, event: Garbled, now: float) -> None:
         self._happened(self.links.confused(event.link, event.reason, now), now)
 
@@ -677,24 +685,6 @@ class NodeCore:
 
     # ------------------------------------------------------------ what the program wants
 
-    def _open_job(self, event: OpenJob, now: float) -> None:
-        self.owner.open(event, now)
-
-    def _feed(self, event: Feed, now: float) -> None:
-        self.owner.feed(event, now)
-
-    def _release(self, event: Release, now: float) -> None:
-        self.owner.release(event, now)
-
-    def _close_input(self, event: CloseInput, now: float) -> None:
-        self.owner.close_input(event, now)
-
-    def _cancel_items(self, event: CancelItems, now: float) -> None:
-        self.owner.cancel_items(event, now)
-
-    def _cancel_job(self, event: CancelJob, now: float) -> None:
-        self.owner.cancel_job(event, now)
-
     def _ask_status(self, event: AskStatus, now: float) -> None:
         asked = [peer_id for peer_id in self.view.nodes() if peer_id != self.me.id]
         self.inquiries.open(event.nonce, asked, now)
@@ -747,6 +737,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     LinkUp: NodeCore._link_up,
     LinkDown: NodeCore._link_down,
     Heard: NodeCore._heard,
+    CannotSay: NodeCore._cannot_say,
     Garbled: NodeCore._garbled,
     Probed: NodeCore._probed,
     WorkerReady: NodeCore._worker_ready,
@@ -755,12 +746,12 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     BagStep: NodeCore._bag_step,
     WorkerLost: NodeCore._worker_lost,
     Retracted: NodeCore._retracted,
-    OpenJob: NodeCore._open_job,
-    Feed: NodeCore._feed,
-    Release: NodeCore._release,
-    CloseInput: NodeCore._close_input,
-    CancelItems: NodeCore._cancel_items,
-    CancelJob: NodeCore._cancel_job,
+    OpenJob: lambda core, event, now: core.owner.open(event, now),
+    Feed: lambda core, event, now: core.owner.feed(event, now),
+    Release: lambda core, event, now: core.owner.release(event, now),
+    CloseInput: lambda core, event, now: core.owner.close_input(event, now),
+    CancelItems: lambda core, event, now: core.owner.cancel_items(event, now),
+    CancelJob: lambda core, event, now: core.owner.cancel_job(event, now),
     AskStatus: NodeCore._ask_status,
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }

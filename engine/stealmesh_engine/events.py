@@ -62,6 +62,16 @@ class Heard(msgspec.Struct):
     """Size on the wire, for budgets; 0 where the host does not know."""
 
 
+class CannotSay(msgspec.Struct):
+    """A Send effect could not be carried out, ever; under its number `instead` was said."""
+
+    link: LinkId
+    message: Message
+    seq: int
+    instead: Message
+    why: str
+
+
 class Garbled(msgspec.Struct):
     """Bytes came in on `link` that are no message; `reason` says why, for the counters."""
 
@@ -270,7 +280,7 @@ class AskStatus(msgspec.Struct):
 
 Event = (
     Tick | Join | Drain
-    | LinkUp | LinkDown | Heard | Garbled | Probed
+    | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | Retracted
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob

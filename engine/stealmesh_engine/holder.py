@@ -24,6 +24,7 @@ from stealmesh_engine.held import HeldJob, Unsaid
 from stealmesh_engine.links import Links
 from stealmesh_engine.passing import has_runtime, reason_in
 from stealmesh_engine.shipped import ShippedFunctions, needed
+from stealmesh_engine.sizes import cut_by_size
 from stealmesh_engine.spares import Spares
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk
@@ -50,6 +51,8 @@ from stealmesh_protocol.messages import (
 from stealmesh_protocol.values import LACKING
 
 REPORT_OCTETS_MAX = 512 * 1024
+UNDER_WAY_OCTETS_MIN = 1024 * 1024
+"""From here on what was said to an owner may take seconds to get there."""
 LEASES_IN_BEAT_MAX = 8192
 JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
@@ -259,7 +262,12 @@ class Holder:
         (its owner held us for dead at the end); if it is not, the next grant brings it back."""
         busy = {chunk.job for chunk in self.dispatcher.slots.chunks()}
         for job, held in list(self.jobs.items()):
-            if held.bags.leases or job in busy or held.homeless_since is not None:
+            if (
+                held.bags.leases
+                or job in busy
+                or held.homeless_since is not None
+                or job in self._under_way(held.spec.owner)
+            ):
                 held.empty_since = None
             elif held.empty_since is None:
                 held.empty_since = now
@@ -473,14 +481,17 @@ class Holder:
                 self._keep_unsettled(held, unsaid)
                 if held.homeless_since is not None:
                     continue  # it goes to the next home, with our claim
-            self.links.send(held.spec.owner, Report(job, unsaid.parts, unsaid.blobs), now)
+            for lo, hi in cut_by_size(list(map(len, unsaid.blobs)), REPORT_OCTETS_MAX):
+                report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
+                self.links.send(held.spec.owner, report, now)
 
     def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
         """The leases that we hold of this owner's jobs: one list for each beat that they fill."""
         pages: list[list[JobLoad]] = []
         leases = LEASES_IN_BEAT_MAX
+        under_way = self._under_way(owner)
         for job, held in self.jobs.items():
-            if held.spec.owner == owner and held.bags.leases:
+            if held.spec.owner == owner and (held.bags.leases or job in under_way):
                 running = [
                     (chunk.lo, chunk.hi)
                     for chunk in self.dispatcher.slots.running()
@@ -488,7 +499,7 @@ class Holder:
                     and not chunk.explore
                     and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
                 ]
-                lids = list(held.bags.leases)
+                lids = list(held.bags.leases | under_way.get(job, {}))
                 for start in range(0, len(lids), LEASES_IN_BEAT_MAX):
                     page = lids[start : start + LEASES_IN_BEAT_MAX]
                     if (
@@ -500,6 +511,21 @@ class Holder:
                     leases += len(page)
                     pages[-1].append(JobLoad(job, page, running))
         return pages
+
+    def _under_way(self, owner: PeerId) -> dict[JobId, dict[LeaseId, None]]:
+        """Leases that we have finished, whose results have not come to their owner's ears: if they
+        expired, all that would have to be done and said once more."""
+        found: dict[JobId, dict[LeaseId, None]] = {}
+        if self.links.unacked_octets(owner) >= UNDER_WAY_OCTETS_MIN:
+            for message in self.links.unheard(owner):
+                if isinstance(message, Report):
+                    lids = dict.fromkeys(part.lid for part in message.parts)
+                elif isinstance(message, Commit):
+                    lids = dict.fromkeys([message.lid, *(child.lid for child in message.children)])
+                else:
+                    continue
+                found.setdefault(message.job, {}).update(lids)
+        return found
 
     def audit(self) -> None:
         for job, held in self.jobs.items():
@@ -560,7 +586,8 @@ class Holder:
         wants it."""
         assert chunk.lo <= upto <= kept <= chunk.hi, "a worker answers for what it does not have"
         items = upto - chunk.lo
-        self.executed += items
+        if event.codec != LACKING:
+            self.executed += items
         held = self.jobs.get(chunk.job)
         if held is None or chunk.void or not isinstance(held.bags, IndexedBags):
             self._wasted(items)

@@ -31,6 +31,7 @@ from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import Links
 from stealmesh_engine.owner import OwnedJob, Owner, line_of
 from stealmesh_engine.rendezvous import ranked
+from stealmesh_engine.shipped import needed
 from stealmesh_protocol.ids import Digest, PeerId, reign_lease
 from stealmesh_protocol.messages import (
     Accepted,

@@ -33,7 +33,8 @@ from msgspec.structs import replace
 from stealmesh_engine.config import Config
 from stealmesh_engine.detector import Detector
 from stealmesh_engine.homes import HOMES, Table, table_of
-from stealmesh_engine.links import Links, Peer
+from stealmesh_engine.links import Links
+from stealmesh_engine.linkstate import Peer
 from stealmesh_engine.membership import View
 from stealmesh_engine.news import UNTOLD, News
 from stealmesh_engine.rendezvous import ranked

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, field
 from random import Random
 
 from stealmesh_engine.admission import Admission
@@ -26,6 +25,7 @@ from stealmesh_engine.channel import Channel
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
+from stealmesh_engine.linkstate import Happened, Line, Peer, Seed
 from stealmesh_engine.membership import View
 from stealmesh_engine.nearness import is_proof, ways_to
 from stealmesh_engine.remembered import Remembered
@@ -50,72 +50,6 @@ ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
 ACKS_OWED_OCTETS_MAX = 1 << 20
 SEEDS_SPARED_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class Line:
-    """One link: how far its introduction has come."""
-
-    state: LinkState
-    dialled: bool
-    endpoint: str = ""
-    to: PeerId = b""
-    """Whom we expect to find there; empty for a seed."""
-    peer: PeerId = b""
-    since: float = 0.0
-    """When we said HELLO."""
-
-
-@dataclass(slots=True)
-class Peer:
-    """One process life that we have talked to, or mean to."""
-
-    member: Member
-    epoch: int
-    """Our memory of this peer is new under this number; it tells the peer when we have forgotten, and
-    which of two introductions that cross is the later one."""
-    their_epoch: int = 0
-    link: LinkId | None = None
-    dialling: LinkId | None = None
-    channel: Channel = field(default_factory=Channel)
-    attempts: int = 0
-    dial_at: float | None = None
-    used: float = 0.0
-    heard_at: float = -1e9
-    """When it last said anything."""
-    shown_at: float = -1e9
-    """When it was last asked where its view differs from ours."""
-    absent_at: tuple[str, ...] = ()
-    """Those of its addresses where it was looked for, and is not."""
-
-
-@dataclass(slots=True)
-class Seed:
-    """An address that we were given: who lives there is to be found out."""
-
-    dialling: LinkId | None = None
-    attempts: int = 0
-    dial_at: float | None = 0.0
-    own: bool = False
-    """It turned out to be our own address."""
-    once: bool = False
-    """Not an address that we were given: tried once, then forgotten."""
-    spared: bool = False
-    """Not to be dialled for the first time if we get in by another door before."""
-
-
-@dataclass(slots=True)
-class Happened:
-    """What a link event meant for a peer."""
-
-    up: list[PeerId] = field(default_factory=list)
-    """Reachable now (again)."""
-    cut: list[PeerId] = field(default_factory=list)
-    """The last link with it is gone."""
-    reset: list[PeerId] = field(default_factory=list)
-    """It has forgotten our traffic (it had taken us for dead): nothing we sent counts any more."""
-    replaced: list[PeerId] = field(default_factory=list)
-    """Another process answers at its address: that life is over."""
 
 
 class Links:
@@ -191,6 +125,22 @@ class Links:
         self.effects.append(Send(peer.link, message, seq, peer.channel.acknowledging()))
         self.owing.pop(peer_id, None)
         return True
+
+    def unheard(self, peer_id: PeerId) -> Iterator[Message]:
+        """The custody messages that a peer has not acknowledged."""
+        peer = self.peers.get(peer_id)
+        return iter(()) if peer is None else (message for _, message, _ in peer.channel.unacked)
+
+    def unsaid(self, link: LinkId, seq: int, instead: Message) -> PeerId | None:
+        """A message could not be said, and something else was: that takes its place. Who would have
+        heard it; None: it was no custody message, or its hearer is forgotten."""
+        line = self.lines.get(link)
+        peer = None if line is None else self.peers.get(line.peer)
+        if line is None or peer is None or not seq:
+            return None
+        replaced = peer.channel.replace(seq, instead)
+        assert replaced, "what was never said cannot be acknowledged, nor replaced a second time"
+        return line.peer
 
     def broadcast(self, message: Message, *, but: PeerId = b"") -> None:
         """A control message to everybody that we have a link with."""

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.homes import Table
-from stealmesh_engine.links import SUPERS_IN_WELCOME, Links, Peer
+from stealmesh_engine.links import SUPERS_IN_WELCOME, Links
+from stealmesh_engine.linkstate import Peer
 from stealmesh_engine.membership import BUCKETS, View, folded, mark_of
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role

@@ -21,9 +21,10 @@ from msgspec.structs import replace
 
 from stealmesh_engine.candidates import Candidates, first_free, passing
 from stealmesh_engine.config import Config
+from stealmesh_engine.deliveries import Deliveries
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone, NobodyCan
 from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
-from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, Stale, Verdict
+from stealmesh_engine.ledger import Credited, ExploreLedger, IndexedLedger, LentBag, Stale, Verdict
 from stealmesh_engine.links import Links
 from stealmesh_engine.passing import (
     NOBODY_REMEDY,
@@ -37,7 +38,8 @@ from stealmesh_engine.passing import (
 from stealmesh_engine.shipped import needed
 from stealmesh_engine.side import Side
 from stealmesh_engine.story import Story
-from stealmesh_protocol.ids import Digest, JobId, PeerId
+from stealmesh_engine.unsayable import failed
+from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import (
     CAME_BACK,
@@ -52,6 +54,7 @@ from stealmesh_protocol.messages import (
     JobLoad,
     JobSpec,
     Lease,
+    Message,
     Part,
     Report,
     Returned,
@@ -151,6 +154,8 @@ class Owner:
         self.ended: deque[JobLine] = deque(maxlen=ENDED_JOBS_REMEMBERED)
         """How the last jobs ended, for status."""
         self.functions: dict[Digest, bytes] = {}
+        self.unsayable_functions: dict[Digest, str] = {}
+        """Those that could not be sent, and why."""
         self.unplaced: dict[JobId, None] = {}
         """Jobs with free work that no reachable node could be given yet."""
         self.side = Side(config, links)
@@ -158,6 +163,7 @@ class Owner:
         """What our host's clock on the wall is ahead of the times that we are told: for people only."""
         self.submitter = ""
         self.candidates = Candidates(config, links)
+        self.deliveries = Deliveries(config, links)
         self.kept: Kept = NothingKept()
         """Who answers for jobs that this peer keeps without (yet, or any longer) having their ledger."""
 
@@ -390,7 +396,48 @@ class Owner:
             if stale:
                 self._stale(holder, load.job, stale, now)
 
+    def unsayable(self, peer: PeerId, message: Message, why: str, now: float) -> None:
+        """The peer will never hear this: the items that it is about fail."""
+        if isinstance(message, FnPut):
+            self.unsayable_functions[message.digest] = why
+            self._fail_all_with(message.digest, peer, now)
+        elif isinstance(message, Grant):
+            for lease in message.leases:
+                self._fail_lease(message.spec.job, peer, lease.lid, why, now)
+
+    def _fail_all_with(self, digest: Digest, peer: PeerId, now: float) -> None:
+        """The peer cannot run what it holds of the jobs with this function."""
+        for job in list(self.jobs.values()):
+            if digest in (job.spec.function, job.spec.combine):
+                for lid in job.ledger.held_by(peer):
+                    why = self.unsayable_functions[digest]
+                    self._fail_lease(job.spec.job, peer, lid, why, now)
+
+    def _fail_lease(self, job_id: JobId, peer: PeerId, lid: LeaseId, why: str, now: float) -> None:
+        job = self._open_job(job_id)
+        lent = None if job is None else job.ledger.leases.get(lid)
+        if job is None or lent is None or lent.holder != peer:
+            return
+        self.story.tell(now, "cannot be said", job_id, lid, peer)
+        if isinstance(lent, LentBag):
+            codec, blob = failed(1, why)
+            blobs = [bytes([codec]) + blob, b""]
+            self.commit(peer, Commit(job_id, lid, lent.seq + 1, 0, failed=1, blobs=blobs), now)
+        else:
+            for lo, hi in list(lent.open):
+                codec, blob = failed(hi - lo, why)
+                part = Part(lid, lo, hi, codec, 0.0, hi - lo)
+                self.report(peer, Report(job_id, [part], [blob]), now)
+        self._stale(peer, job_id, [lid], now)
+
     def function_wanted(self, peer: PeerId, digest: Digest, now: float) -> None:
+        if digest in self.unsayable_functions:
+            self._fail_all_with(digest, peer, now)
+            return
+        if any(
+            isinstance(said, FnPut) and said.digest == digest for said in self.links.unheard(peer)
+        ):
+            return  # a large one takes longer than the peer's patience: it is on its way
         blob = self.functions.get(digest)
         self.links.send(peer, FnPut(digest, [] if blob is None else [blob]), now)
 
@@ -415,6 +462,9 @@ class Owner:
         """Leases that their holder did not name for too long are over."""
         for job in list(self.jobs.values()):
             for lid, holder in job.ledger.expired(now):
+                if self.deliveries.get_on(holder, now):
+                    job.ledger.leases[lid].deadline = now + self.config.lease_seconds / 2
+                    continue
                 job.ledger.revoke(lid)
                 self.counters["leases-expired"] = self.counters.get("leases-expired", 0) + 1
                 job.lapsed[holder] = None
@@ -673,6 +723,7 @@ class Owner:
                 for other in self.jobs.values()
             ):
                 self.functions.pop(digest, None)
+                self.unsayable_functions.pop(digest, None)
 
 
 def _less(items_max: int | None, reach: int | None, lo: int) -> int | None:

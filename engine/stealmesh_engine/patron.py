@@ -33,6 +33,7 @@ from stealmesh_protocol.messages import (
     Fetched,
     Here,
     Launch,
+    Message,
     Seek,
     Standing,
     Supply,
@@ -172,6 +173,13 @@ class Patron:
             while mine.blocks and mine.blocks[0][0].hi <= message.upto:
                 self._keep_given(mine, *mine.blocks.popleft())
         self.tell(fx.Accepted(message.job, message.upto, message.closed, message.refusal), now)
+
+    def unsayable(self, message: Message, why: str, now: float) -> None:
+        """No home will ever hear this: the program is told, as of a refusal."""
+        if isinstance(message, Launch | Supply):
+            job = message.spec.job if isinstance(message, Launch) else message.job
+            if self.jobs.pop(job, None) is not None:
+                self.tell(fx.Accepted(job, 0, False, f"it could not be said: {why}"), now)
 
     def fetched(self, home: PeerId, message: Fetched, now: float) -> None:
         mine = self.jobs.get(message.job)

@@ -1,16 +1,15 @@
 """All copies of durable jobs at this peer, and how a home follows a home.
 
-Decides which of the copies here are led from here, when a copy without a home gets a new one,
-and what goes into the log. Refuses to know what a home does in office (home.py) and what a
-copy means (copies.py).
+Decides which of the copies here are led from here, when a copy without a home gets a new one, and
+what goes into the log. Refuses to know what a home does (home.py), what a copy means (copies.py).
 
-A copy whose home is dead, or which came out of a log, asks around (SEEK). Its keepers answer
-with what they have (HERE); once so many of the last reign's seats are present that together
-they must have everything that was ever safe, the best copy accedes under a higher term: the
-highest reign, then the fullest copy, then rank. It collects what the others have more
-(OFFER, PULL), waits a moment for holders to CLAIM, and begins. If the others do not come it
-goes on alone after a while. Two homes may exist for a time, on two sides of a cut; when they
-meet the lower reign resigns, and the join of the two copies is right (copies.py).
+A copy whose home is dead, or which came out of a log, asks around (SEEK). Its keepers answer with
+what they have (HERE); once so many of the last reign's seats are present that together they must
+have everything that was ever safe, the best copy accedes under a higher term: the highest reign,
+then the fullest copy, then rank. It collects what the others have more (OFFER, PULL), waits a
+moment for holders to CLAIM, and begins. If the others do not come it goes on alone after a while.
+Two homes may exist for a time, on two sides of a cut; when they meet the lower reign resigns, and
+the join of the two copies is right (copies.py).
 
 Ideas: view changes after Viewstamped Replication; terms as fencing tokens after Raft, each
 peer with terms of its own after Paxos ballots.

@@ -45,6 +45,7 @@ _HOMES = {
     "vectorized": "stealmesh.tasks",
     **dict.fromkeys(
         (
+            "CannotLoad",
             "CannotShip",
             "CannotStart",
             "JobLost",
@@ -56,6 +57,7 @@ _HOMES = {
             "NotRegistered",
             "ProtocolError",
             "RemoteProtocolError",
+            "TaskFailed",
             "TaskStopped",
             "TaskTimeout",
             "WorkerDied",
@@ -65,6 +67,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CannotLoad",
     "CannotShip",
     "CannotStart",
     "Config",
@@ -81,6 +84,7 @@ __all__ = [
     "NotRegistered",
     "ProtocolError",
     "RemoteProtocolError",
+    "TaskFailed",
     "TaskStopped",
     "TaskTimeout",
     "WorkerDied",

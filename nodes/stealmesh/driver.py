@@ -39,8 +39,10 @@ from stealmesh.transport import Transport
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import Event, LinkDown, Tick
+from stealmesh_engine.events import CannotSay, Event, Tick
+from stealmesh_engine.unsayable import instead_of
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
+from stealmesh_protocol.messages import Role
 
 T = TypeVar("T")
 
@@ -306,13 +308,18 @@ class Driver:
             self._unsayable(effect, error)
 
     def _unsayable(self, effect: fx.Send, error: LocalProtocolError) -> None:
-        """A defect of ours must not end the loop: say it, count it, and give up what it spoils."""
+        """A defect of ours must not end the loop, nor come again: something else is said under the same
+        number, here and in the core's memory, and what it was about fails."""
         counters = self.core.counters
         counters["unsayable"] = counters.get("unsayable", 0) + 1
         print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
         if effect.seq:
-            self.transport.hangup(effect.link)
-            self._unheard.append(LinkDown(effect.link, "we said something that cannot be said"))
+            by_client = self.core.me.role is Role.CLIENT
+            instead = instead_of(effect.message, str(error), by_client=by_client)
+            self.transport.send(effect.link, instead, effect.seq, effect.ack)
+            self._unheard.append(
+                CannotSay(effect.link, effect.message, effect.seq, instead, str(error))
+            )
 
     def _facts(self) -> dict[str, Any]:
         """What only the host knows and `status` shows."""

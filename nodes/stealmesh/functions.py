@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stealmesh.program.outcomes import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
@@ -93,6 +94,9 @@ class Shipper:
                 "Something that it refers to cannot be pickled; create it inside the function, "
                 "or pass what it is made from as an argument"
             ) from error
+        too_large = fault_of_size(len(packed.blob), name_of(function), FUNCTION_REMEDY)
+        if too_large is not None:
+            raise too_large
         # What follows a pickle is not read: the same function with other modules is another one.
         blob = packed.blob + code.digest
         shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)

@@ -1,37 +1,64 @@
 """Future: a `concurrent.futures.Future` that can also be awaited, made by the hundred thousand.
 
-Does what the standard class does, with one difference inside: the futures of one mesh share
-one condition instead of owning one each. Making a condition (a lock, a deque, bound methods)
-is what a standard future spends its time on, and results arrive in batches: with one shared
-condition a batch of 500 is settled under one lock with one wake-up.
+Does what the standard class does, with two differences inside.
 
-The shared condition's lock is re-entrant, so `concurrent.futures.wait` and `as_completed`,
-which take the locks of all their futures one after another, work unchanged.
+The futures of one mesh share one condition instead of owning one each. Making a condition (a
+lock, a deque, bound methods) is what a standard future spends its time on, and results arrive in
+batches: with one shared condition a batch of 500 is settled under one lock with one wake-up. Its
+lock is re-entrant, so `concurrent.futures.wait` and `as_completed`, which take the locks of all
+their futures one after another, work unchanged.
+
+A result is opened by the thread that asks for it. The mesh's thread only says that it
+is there (the state is FINISHED): opening runs code of the user's, which may be slow, wait for
+another result, or raise anything. Callbacks run in the program's threads (`userthreads`).
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, InvalidStateError
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures._base import (
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
     FINISHED,
+    LOGGER,
     PENDING,
     RUNNING,
 )
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 
+class Parcel(Protocol):
+    """The results of a chunk as they came."""
+
+    lo: int
+    """The index of the first."""
+    values: list[Any] | None
+    """The results in order, once they are open, if all went well with all of them."""
+
+    def turn(self, index: int) -> AbstractContextManager[Any]:
+        """Only one thread opens an item; others wait here."""
+
+    def outcome(self, index: int) -> tuple[Any, BaseException | None]:
+        """An item's result or the exception to raise for it. Runs code of the user's."""
+
+    def forget(self, index: int) -> None:
+        """The item's future has it now."""
+
+
 class Future(StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`."""
+
+    _parcel: Parcel | None = None
+    """Where the result is, as long as nobody has asked for it."""
 
     def __init__(
         self,
@@ -54,14 +81,43 @@ class Future(StandardFuture[T]):
 
         return asyncio.wrap_future(self).__await__()
 
+    def __repr__(self) -> str:
+        """Opens nothing, and asks nothing of what was raised."""
+        with self._condition:
+            state = self._state.lower()
+            if self._state != FINISHED:
+                told = ""
+            elif self._parcel is not None:
+                told = ", not opened yet"
+            elif self._exception is not None:
+                told = f" raised {type(self._exception).__name__}"
+            else:
+                told = f" returned {type(self._result).__name__}"
+            return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
+
     def result(self, timeout: float | None = None) -> T:
         """The task's result; raises its exception, CancelledError, or TimeoutError after `timeout` s."""
-        self._wait(timeout)
-        return super().result(0)
+        if self._state != FINISHED or self._parcel is not None:
+            self._wait_over(timeout)
+        error = self._exception
+        if error is None:
+            return self._result  # type: ignore[return-value]
+        try:
+            raise error
+        finally:
+            del self, error  # or the exception's traceback would lead back to itself
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        self._wait(timeout)
-        return super().exception(0)
+        if not self._condition._is_owned():  # type: ignore[attr-defined]
+            self._wait_over(timeout)
+            return self._exception
+        # `wait(..., FIRST_EXCEPTION)` asks with the lock of all futures in its hand.
+        held = self._condition._release_save()  # type: ignore[attr-defined]
+        try:
+            self._wait_over(timeout)
+        finally:
+            self._condition._acquire_restore(held)  # type: ignore[attr-defined]
+        return self._exception
 
     def cancel(self) -> bool:
         """Cancel unless it is known to run or to be over. A task whose cancellation crosses its
@@ -76,6 +132,26 @@ class Future(StandardFuture[T]):
             self._on_cancel(self)
         return True
 
+    def add_done_callback(self, fn: Callable[[StandardFuture[T]], object]) -> None:
+        """Have `fn(future)` called when it is over, in a thread that the mesh keeps for callbacks;
+        here and now if it is over already."""
+        with self._condition:
+            if self._state not in _OVER:
+                self._done_callbacks.append(fn)
+                return
+        self._call(fn)
+
+    # ------------------------------------------------------------ inside
+
+    def _wait_over(self, timeout: float | None) -> None:
+        """Sleep until it has a result or an exception, and open it."""
+        if self._state != FINISHED:
+            self._wait(timeout)
+            if self._state != FINISHED:
+                raise CancelledError if self._state in _OVER else TimeoutError
+        if self._parcel is not None:
+            self._open()
+
     def _wait(self, timeout: float | None) -> None:
         """Sleep until it is over. The condition is shared, so being woken proves nothing."""
         if self._state in _OVER:
@@ -85,8 +161,28 @@ class Future(StandardFuture[T]):
             while self._state not in _OVER:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
-                    return  # the standard method raises TimeoutError
+                    return
                 self._condition.wait(left)
+
+    def _open(self) -> None:
+        """Take the result out of its parcel, once."""
+        parcel = self._parcel
+        if parcel is None:
+            return
+        if parcel.values is not None:
+            self._result = parcel.values[self.index - parcel.lo]
+            self._parcel = None
+            return
+        with parcel.turn(self.index):
+            if self._parcel is None:
+                return  # another thread has
+            result, error = parcel.outcome(self.index)
+            if error is None:
+                self._result = result
+            else:
+                self._exception = error
+            self._parcel = None
+            parcel.forget(self.index)
 
     def _mark_running(self) -> None:
         with self._condition:
@@ -97,37 +193,103 @@ class Future(StandardFuture[T]):
         """In a forked child: those who wait for it are in the parent, which calls them itself."""
         self._done_callbacks.clear()
 
+    def _invoke_callbacks(self) -> None:
+        """After `cancel()`, in the thread that cancels."""
+        for callback in self._done_callbacks:
+            self._call(callback)
+
+    def _call(self, callback: Callable[[StandardFuture[T]], object]) -> None:
+        try:
+            callback(self)
+        except KeyboardInterrupt:
+            raise  # by Ctrl-C: this is a thread of the caller's
+        except BaseException:  # noqa: BLE001  whatever it raises ends here
+            LOGGER.exception("exception calling callback for %r", self)
+
+    def _tell(self) -> None:
+        """In a thread of the program's: all who wanted to hear that it is over."""
+        self._open()
+        failed = self._exception is not None
+        with self._condition:
+            for waiter in self._waiters:
+                if _minds_failures(waiter):
+                    (waiter.add_exception if failed else waiter.add_result)(self)
+        for callback in self._done_callbacks:
+            try:
+                callback(self)
+            except BaseException:  # noqa: BLE001  whatever it raises ends here
+                LOGGER.exception("exception calling callback for %r", self)
+
+
+def _minds_failures(waiter: Any) -> bool:
+    """It is of `wait(..., FIRST_EXCEPTION)`, so it can be told only once the result was opened."""
+    return bool(getattr(waiter, "stop_on_exception", False))
+
 
 Outcome = tuple[Future[Any], Any, BaseException | None]
+Telling = Callable[[list[Callable[[], None]]], None]
+"""Has all of these called in a thread of the program's."""
 
 
-def settle(condition: threading.Condition, outcomes: Iterable[Outcome]) -> int:
+def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome]) -> int:
     """Finish many futures of one mesh at once: (future, result, exception or None).
 
-    Returns how many were over already (cancelled while under way): their results are dropped.
+    Returns how many were over already (cancelled while under way): their results are dropped. The
+    list is emptied, so that no value of the user's ends in the thread that settles.
     """
     dropped = 0
-    to_call: list[Future[Any]] = []
+    to_tell: list[Callable[[], None]] = []
     with condition:
         for future, result, exception in outcomes:
             if future._state in _OVER:
                 dropped += 1
                 continue
+            future._result = result
+            future._exception = exception
             future._state = FINISHED
-            if exception is None:
-                future._result = result
-                for waiter in future._waiters:
-                    waiter.add_result(future)
-            else:
-                future._exception = exception
-                for waiter in future._waiters:
-                    waiter.add_exception(future)
-            if future._done_callbacks:
-                to_call.append(future)
+            if future._waiters or future._done_callbacks:
+                _announce(future, to_tell)
         condition.notify_all()
-    for future in to_call:
-        future._invoke_callbacks()  # type: ignore[attr-defined]
+    if to_tell:
+        outcomes.clear()
+        del future, result, exception
+        tell(to_tell)
     return dropped
 
 
-__all__ = ["CancelledError", "Future", "InvalidStateError", "settle"]
+def arrive(
+    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: Parcel
+) -> int:
+    """The same for futures whose results have come in one parcel."""
+    dropped = 0
+    to_tell: list[Callable[[], None]] = []
+    with condition:
+        for future in futures:
+            if future._state in _OVER:
+                dropped += 1
+                continue
+            future._parcel = parcel  # before the state: readers do not wait for the lock
+            future._state = FINISHED
+            if future._waiters or future._done_callbacks:
+                _announce(future, to_tell)
+        condition.notify_all()
+    if to_tell:
+        futures.clear()
+        del future
+        tell(to_tell)
+    return dropped
+
+
+def _announce(future: Future[Any], to_tell: list[Callable[[], None]]) -> None:
+    """Wake those who only wait; whatever needs the result, or runs the user's code, comes later."""
+    later = bool(future._done_callbacks)
+    for waiter in future._waiters:
+        if _minds_failures(waiter):
+            later = True
+        else:
+            waiter.add_result(future)
+    if later:
+        to_tell.append(future._tell)
+
+
+__all__ = ["CancelledError", "Future", "InvalidStateError", "arrive", "settle"]

@@ -152,6 +152,7 @@ class Life:
             return
         self.accepted()
         self.close(MeshClosed("this mesh has been shut down"))
+        self.link.user_threads.wait_until_quiet()  # callbacks are part of what was accepted
 
     def finish_later(self) -> None:
         """The same in the background. The end of the program waits for it."""

@@ -14,7 +14,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar
@@ -41,6 +40,7 @@ from stealmesh.identity import runtime
 from stealmesh.interpreter import program_path
 from stealmesh.lifetime import JOIN_SECONDS_MAX, Life
 from stealmesh.node import NodeOptions
+from stealmesh.program.arguments import Options, as_range, checked_sizes, fitting_name, seconds
 from stealmesh.program.durable import Job, attached
 from stealmesh.program.folds import MISSING, FoldJob
 from stealmesh.program.job_ids import job_named
@@ -62,29 +62,6 @@ T = TypeVar("T")
 
 CHUNK_ITEMS_MAX = 1 << 40
 """More than anybody has: all of them, for who says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Settings of what is submitted through one view of a mesh."""
-
-    name: str = ""
-    priority: int = 0
-    retries: int = 0
-    timeout: float | None = None
-    progress: bool = False
-    durable: bool = False
-    chunksize: int | None = None
-    ship: tuple[str, ...] = ()
-    no_ship: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.chunksize is not None and self.chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
-        if self.retries < 0:
-            raise ValueError(f"retries must not be negative, not {self.retries}")
-        if self.timeout is not None and self.timeout <= 0:
-            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
 
 
 class MeshView(Executor):
@@ -520,12 +497,11 @@ class Mesh(Executor):
     ) -> Iterator[T]:
         if not iterables:
             raise TypeError("map() needs at least one iterable")
+        chunksize, buffersize = checked_sizes(chunksize, buffersize)
         if chunksize is not None:
             options = dataclasses.replace(options, chunksize=chunksize)
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
         self._must_be_open()
-        until = None if timeout is None else time.monotonic() + timeout
+        until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         if options.durable:
             source = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
             function = fn if len(iterables) == 1 else Star(fn)
@@ -535,19 +511,19 @@ class Mesh(Executor):
         function = fn if single else Star(fn)
         shipped = self._ship(options, function)
         on_progress = _bar(options, fn)
-        a_range = isinstance(source, range)
+        a_range = as_range(source)
         spec = self._spec(
             JobKind.MAP,
             options,
             shipped,
             function,
-            source if isinstance(source, range) else None,
+            a_range,
             vectorized=is_vectorized(fn),
         )
         job = MapJob(
             self._link,
             spec,
-            total=len(source) if isinstance(source, range) else None,
+            total=None if a_range is None else len(a_range),
             ordered=ordered,
             buffersize=buffersize,
             until=until,
@@ -555,7 +531,7 @@ class Mesh(Executor):
         )
         self._maps.add(job)
         functions = {shipped.digest: shipped.blob}
-        if a_range:
+        if a_range is not None:
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
@@ -575,7 +551,7 @@ class Mesh(Executor):
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
         shipped, combiner = self._ship(options, fn), self._ship(options, combine)
-        a_range = items if isinstance(items, range) else None
+        a_range = as_range(items, whole=True)
         spec = self._spec(
             JobKind.REDUCE,
             options,
@@ -656,7 +632,7 @@ class Mesh(Executor):
             job=self._link.new_job_id(),
             kind=kind,
             owner=self._link.me,
-            name=options.name or name_of(fn),
+            name=options.name or fitting_name(name_of(fn)),
             function=shipped.digest,
             combine=b"" if combiner is None else combiner.digest,
             start=0 if domain is None else domain.start,

@@ -11,16 +11,21 @@ codec     blob
           ndarray: length of the head (u16), head = msgpack [dtype, shape], raw items
 1 PICKLE  pickle protocol 5, by pickle itself where that works everywhere, else cloudpickle
 2 OUTCOMES  msgpack [values codec, values blob, failures]: some items of a chunk failed
-7 LACKING   the same, and some failed because this machine lacks what another may have
+5 ITEMS   msgpack array of blobs, one for each item, the codec in front as one octet
+6 COMMON  only as the first of ITEMS: a pickle of what the items have in common
+7 LACKING as 2, and some failed because this machine lacks what another may have
 ========  ===========================================================================
 
-Three facts shape the choice between 0 and 1.
+Four facts shape the choice.
 
 * msgpack has no tuple, set or bytearray and quietly sends them as something else. So PLAIN is
   only chosen after looking at the exact type of every part, and looking takes longer than
   encoding. Pickle needs no look: it is exact for everything.
 * ``pickle`` names functions and classes of ``__main__`` instead of sending them, and a worker's
   ``__main__`` is another one. Whatever mentions ``__main__`` therefore goes through cloudpickle.
+* One pickle of many items is opened whole or not at all, so one item whose code refuses to be
+  called again would cost all its neighbours. So only items that hold nothing of the user's go
+  together; all others are pickled one by one, as ITEMS.
 * With ``plain_only`` (data-only mode) codec 1 is neither written nor opened.
 
 What a list of numbers costs per item, looking included, on the machine of the first
@@ -40,28 +45,23 @@ serializers, msgpack-numpy for the extension (its object arrays and pickle hook 
 from __future__ import annotations
 
 import pickle
+import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import limits, whole
+from stealmesh_protocol import limits, pickles
 from stealmesh_protocol.errors import (
-    CannotLoad,
     CannotShip,
     RemoteProtocolError,
-    RemoteTraceback,
-    TaskFailed,
-    TaskStopped,
-    TaskTimeout,
-    WorkerDied,
 )
+from stealmesh_protocol.raised import exception_for
 
-PLAIN, PICKLE, OUTCOMES, LACKING = 0, 1, 2, 7
+PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING = 0, 1, 2, 5, 6, 7
 """Numbers are forever. 3 and 4 were considered for arrays of int64 and float64: never used."""
 
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
@@ -105,6 +105,8 @@ class Failure(msgspec.Struct, array_like=True):
     traceback: str = ""
     attempts: list[str] = []
     """How each attempt ended."""
+    bases: list[str] = []
+    """Where the exception's own type cannot be had: what it descends from, the nearest first."""
 
 
 class _Outcomes(msgspec.Struct, array_like=True):
@@ -126,28 +128,25 @@ def pack(value: Any, *, plain_only: bool = False) -> tuple[int, bytes]:
     if plain_only:
         return PLAIN, _plain(value)
     kind = type(value)
-    if kind in _SCALARS:
+    if kind in _SCALARS or (kind is list and _is_best_sent_plain(value)):
         try:
             return PLAIN, _encode(value)
         except (ValueError, OverflowError):  # a lone surrogate, more than 64 bits
-            return PICKLE, _pickled(value)
-    if kind is list:
-        return pack_list(value)
+            return PICKLE, pickles.pickled(value)
     if _is_ndarray(value) and _is_simple_array(value):
         return PLAIN, _packed_array(value)
-    return PICKLE, _pickled(value)
+    return PICKLE, pickles.pickled(value)
 
 
-def unpack(codec: int, blob: bytes, *, plain_only: bool = False) -> Any:
+def unpack(codec: int, blob: bytes | memoryview, *, plain_only: bool = False) -> Any:
     """The value again. Raises RemoteProtocolError for a blob that is none, CannotLoad when the
     pickled value's own code fails here."""
     if codec == PLAIN:
         return _unpacked_plain(blob)
     if codec == PICKLE and not plain_only:
-        try:
-            return pickle.loads(blob)
-        except Exception as error:  # unpickling runs code of the user's: it may raise anything
-            raise CannotLoad(f"a value cannot be opened here: {_headline(error)}") from error
+        return pickles.unpickled(blob)
+    if codec == ITEMS:
+        return [entry.open(plain_only=plain_only) for entry in entries_of(blob)]
     if codec == PICKLE:
         raise RemoteProtocolError("pickle", "pickled values are not opened in data-only mode")
     raise RemoteProtocolError("codec", f"no value has the codec {codec}")
@@ -167,7 +166,98 @@ def pack_list(values: Sequence[Any], *, plain_only: bool = False) -> tuple[int, 
             return PLAIN, _encode(values)
         except (ValueError, OverflowError):  # a lone surrogate, more than 64 bits
             pass
-    return PICKLE, _pickled(values)
+    if len(values) == 1:
+        return PICKLE, pickles.pickled(values)  # there is nobody beside it
+    together = pickles.pickled_together(values)
+    if together is not None:
+        return PICKLE, together
+    try:
+        return ITEMS, _one_by_one(values)
+    except CannotShip:
+        return PICKLE, pickles.pickled(values)  # which says which of them it is
+
+
+def pack_harmless(values: list[Any]) -> tuple[int, bytes]:
+    """The same for items that the caller knows to hold nothing of the user's."""
+    return PICKLE, pickle.dumps(values, 5)
+
+
+def join_entries(entries: Sequence[tuple[int, bytes]], common: bytes = b"") -> bytes:
+    """The blob of ITEMS, of values that were packed one by one. `common`: of `_CommonPickler`."""
+    if common:
+        entries = [(COMMON, common), *entries]
+    parts = [b"\xdd", len(entries).to_bytes(4, "big")]
+    for codec, blob in entries:
+        parts.append(_ENTRY_HEAD.pack(0xC6, len(blob) + 1, codec))
+        parts.append(blob)
+    return b"".join(parts)
+
+
+def entries_of(blob: bytes | memoryview) -> list[Entry]:
+    """The values of ITEMS, still packed."""
+    packed = _guarded(_decode_entries, blob)
+    if not all(packed):
+        raise RemoteProtocolError("value", "an item without even a codec")
+    if not packed or packed[0][0] != COMMON:
+        return [Entry(each, None) for each in packed]
+    common = Common(packed[0][1:])
+    return [Entry(each, common) for each in packed[1:]]
+
+
+class Common:
+    """What several items refer to: classes and functions that travel whole, each once."""
+
+    __slots__ = ("_blob", "_parts")
+
+    def __init__(self, blob: memoryview) -> None:
+        self._blob = blob
+        self._parts: list[Any] | None = None
+
+    def opened(self, blob: memoryview) -> Any:
+        """An item. Raises CannotLoad."""
+        if self._parts is None:
+            self._parts = pickles.unpickled(self._blob)
+        return pickles.unpickled(blob, self._parts)
+
+
+class Entry:
+    """One value of ITEMS, still packed. Cannot itself be pickled, so no value is one."""
+
+    __slots__ = ("_common", "_packed")
+
+    def __init__(self, packed: memoryview, common: Common | None) -> None:
+        self._packed = packed
+        self._common = common
+
+    def open(self, *, plain_only: bool = False) -> Any:
+        """Raises CannotLoad, RemoteProtocolError."""
+        packed = self._packed
+        if packed[0] not in (PLAIN, PICKLE):
+            raise RemoteProtocolError("codec", f"no single value has the codec {packed[0]}")
+        if packed[0] == PLAIN or self._common is None or plain_only:
+            return unpack(packed[0], packed[1:], plain_only=plain_only)
+        return self._common.opened(packed[1:])
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a packed value is opened, not packed again")
+
+
+def _one_by_one(values: list[Any]) -> bytes:
+    """Each a pickle of its own, but for the classes and functions that travel whole."""
+    entries: list[tuple[int, bytes]] = []
+    pickler: Any = None
+    for value in values:
+        kind = type(value)
+        if kind in _SCALARS or _is_ndarray(value):
+            entries.append(pack(value))
+            continue
+        blob = None if pickler is not None else pickles.quickly_pickled(value)
+        if blob is None:
+            pickler = pickler or pickles.common_pickler()
+            blob = pickler.pickled(value)
+        entries.append((PICKLE, blob))
+    common = b"" if pickler is None or not pickler.parts else pickles.by_value(pickler.parts)
+    return join_entries(entries, common)
 
 
 def unpack_list(codec: int, blob: bytes, *, plain_only: bool = False) -> list[Any]:
@@ -179,7 +269,7 @@ def unpack_list(codec: int, blob: bytes, *, plain_only: bool = False) -> list[An
         return list(values)
     except Exception as error:  # a user's __iter__ may raise anything
         raise RemoteProtocolError(
-            "value", f"a list of values was expected, not {_name(values)}"
+            "value", f"a list of values was expected, not {pickles.name_of(values)}"
         ) from error
 
 
@@ -203,10 +293,18 @@ def unpack_outcomes(
     beyond the values there are none: the chunk failed as a whole, or its only item did."""
     if codec not in (OUTCOMES, LACKING):
         return unpack_list(codec, blob, plain_only=plain_only), []
+    codec, blob, failures = outcomes_in(blob)
+    return unpack_list(codec, blob, plain_only=plain_only), failures
+
+
+def outcomes_in(blob: bytes | memoryview) -> tuple[int, bytes, list[Failure]]:
+    """Of OUTCOMES: the codec and blob of the values, still packed, and the failures."""
     outcomes = _guarded(_decode_outcomes, blob)
     if any(failure.offset < 0 for failure in outcomes.failures):
         raise RemoteProtocolError("value", "a failure at a negative offset")
-    return unpack_list(outcomes.codec, outcomes.blob, plain_only=plain_only), outcomes.failures
+    if outcomes.codec == OUTCOMES:
+        raise RemoteProtocolError("codec", "outcomes within outcomes")
+    return outcomes.codec, outcomes.blob, outcomes.failures
 
 
 def failures_of(blob: bytes) -> list[Failure]:
@@ -221,38 +319,15 @@ def with_failures(blob: bytes, failures: list[Failure]) -> bytes:
 
 
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
-    """The exception to raise for a failure, with the remote traceback as its cause."""
-    error = _own_exception(failure.exception) if failure.exception and not plain_only else None
-    if error is None:
-        error = _our_exception(failure)
-    if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
-    return error
-
-
-def _own_exception(blob: bytes) -> BaseException | None:
-    try:
-        error = pickle.loads(blob)
-    except Exception:  # noqa: BLE001 - unpickling runs anything; text and traceback remain
-        return None
-    return error if isinstance(error, BaseException) else None
-
-
-def _our_exception(failure: Failure) -> BaseException:
-    text = failure.text
-    match failure.kind:
-        case "worker-died":
-            return WorkerDied(text, failure.attempts)
-        case "timeout":
-            return TaskTimeout(text)
-        case "stopped":
-            return TaskStopped(text)
-        case "unsendable":
-            return CannotShip(text)
-        case "unloadable":
-            return CannotLoad(text)
-        case _:
-            return TaskFailed(text)
+    """The exception to raise for a failure, with the remote traceback at the end of its causes."""
+    return exception_for(
+        failure.kind,
+        failure.text,
+        b"" if plain_only else failure.exception,
+        failure.traceback,
+        failure.attempts,
+        [] if plain_only else failure.bases,
+    )
 
 
 def _printable(failure: Failure) -> Failure:
@@ -262,7 +337,8 @@ def _printable(failure: Failure) -> Failure:
         half = limits.TRACEBACK_CHARS_MAX // 2
         story = f"{story[:half]}\n  [...]\n{story[-half:]}"
     attempts = [_utf8(attempt) for attempt in failure.attempts]
-    return Failure(failure.offset, failure.kind, failure.exception, text, story, attempts)
+    bases = [_utf8(base) for base in failure.bases]
+    return Failure(failure.offset, failure.kind, failure.exception, text, story, attempts, bases)
 
 
 def _utf8(text: str) -> str:
@@ -314,21 +390,21 @@ def _plain_fault(value: Any, path: str, depth: int) -> str:
     if kind is dict:
         odd = next((key for key in value if type(key) not in _PLAIN_KEYS), None)
         if odd is not None:
-            return f"{path} has the key {odd!r} (a {_name(odd)})"
+            return f"{path} has the key {odd!r} (a {pickles.name_of(odd)})"
         faults = (_plain_fault(v, f"{path}[{k!r}]", depth + 1) for k, v in value.items())
         return next(filter(None, faults), "")
     if _is_ndarray(value):
         return "" if _is_simple_array(value) else f"{path} is an array of dtype {value.dtype}"
-    return f"{path} is a {_name(value)}"
+    return f"{path} is a {pickles.name_of(value)}"
 
 
-def _unpacked_plain(blob: bytes) -> Any:
+def _unpacked_plain(blob: bytes | memoryview) -> Any:
     if blob[:1] == b"\xc9" and _is_array_throughout(blob):
         return _guarded(_opened_array, memoryview(blob)[_EXT32_HEAD_OCTETS:])
     return _guarded(_decode, blob)
 
 
-def _is_array_throughout(blob: bytes) -> bool:
+def _is_array_throughout(blob: bytes | memoryview) -> bool:
     """Is the whole value one array? Then it need not be copied by the decoder on its way."""
     octets = int.from_bytes(blob[1:5], "big")
     return blob[5:6] == b"\x01" and octets == len(blob) - _EXT32_HEAD_OCTETS
@@ -382,7 +458,7 @@ def _packed_array(array: Any) -> bytes:
 def _array_inside(value: Any) -> Ext:
     """msgspec meets something that is no plain data: an array, as _plain_fault has made sure."""
     if not _is_ndarray(value):
-        raise TypeError(f"a {_name(value)} is no plain data")
+        raise TypeError(f"a {pickles.name_of(value)} is no plain data")
     return Ext(_EXT_NDARRAY, b"".join(_array_parts(value)))
 
 
@@ -421,76 +497,6 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_array_inside).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=_opened_extension).decode
 _decode_head = msgspec.msgpack.Decoder(_NdarrayHead).decode
 _decode_outcomes = msgspec.msgpack.Decoder(_Outcomes).decode
-
-
-# ---------------------------------------------------------------- everything else
-
-
-def _pickled(value: Any) -> bytes:
-    try:
-        blob = pickle.dumps(value, 5)
-    except Exception:  # noqa: BLE001 - whatever pickle dislikes: cloudpickle has the last word
-        blob = b"__main__"
-    if b"__main__" not in blob:
-        return blob
-    try:
-        return whole.dumps(value)
-    except Exception as error:  # a user's __reduce__ may raise anything
-        culprit = _culprit(value, "value", 0)
-        raise CannotShip(
-            f"{culprit} cannot be sent to another process: {_headline(error)}", culprit
-        ) from error
-
-
-def _culprit(value: Any, path: str, depth: int) -> str:
-    """The innermost part that refuses to be pickled, by the way that leads to it."""
-    if depth < 8:
-        for step, part in islice(_parts_of(value), 1000):
-            if not _ships(part):
-                return _culprit(part, path + step, depth + 1)
-    return f"{path} (a {_name(value)})"
-
-
-def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
-    """What pickling this value would pickle too, with the step that leads there."""
-    if isinstance(value, dict):
-        yield from ((f"[{key!r}]", part) for key, part in value.items())
-    elif isinstance(value, list | tuple | set | frozenset):
-        yield from ((f"[{i}]", part) for i, part in enumerate(value))
-    elif hasattr(value, "__code__"):
-        yield from _captured_by(value)
-    else:
-        if getattr(value, "__self__", None) is not None:
-            yield ".__self__", value.__self__
-        for name in ("func", "args", "keywords"):
-            if hasattr(value, name):
-                yield f".{name}", getattr(value, name)
-        yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
-
-
-def _captured_by(function: Any) -> Iterator[tuple[str, Any]]:
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    for name, cell in cells:
-        try:
-            yield f"'s variable {name}", cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
-    for name in function.__code__.co_names:
-        if name in function.__globals__:
-            yield f"'s global {name}", function.__globals__[name]
-
-
-def _ships(value: Any) -> bool:
-    try:
-        whole.dumps(value)
-    except Exception:  # noqa: BLE001 - the question is only whether it raises
-        return False
-    return True
-
-
-def _name(value: Any) -> str:
-    return type(value).__qualname__
-
-
-def _headline(error: BaseException) -> str:
-    return f"{type(error).__qualname__}: {error}"
+_decode_entries = msgspec.msgpack.Decoder(list[memoryview]).decode
+_ENTRY_HEAD = struct.Struct(">BIB")
+"""bin 32, its octets, and the codec as the first of them."""

@@ -42,6 +42,6 @@ def dumps(value: Any) -> bytes:
     return _chosen[0](value)
 
 
-def pickler() -> type[Any]:
+def pickler() -> Any:
     """A subclass of pickle's Pickler, made with (file, protocol)."""
     return _chosen[1]()

@@ -211,13 +211,28 @@ class NotLoadable(Exception):
         super().__init__("only one argument is remembered")
 
 
-def test_an_exception_that_would_not_load_travels_as_text() -> None:
+def test_an_exception_with_a_constructor_of_its_own_travels_by_its_parts() -> None:
     def task(_: int) -> NoReturn:
         raise NotLoadable(1, 2)
 
     (_, (failure,)) = opened(run(task, range(1)))
-    assert failure.exception == b""
+    assert type(values.rebuild(failure)) is NotLoadable
     assert failure.text == "NotLoadable: only one argument is remembered"
+
+
+def test_an_exception_that_cannot_be_had_elsewhere_travels_as_text_and_bases() -> None:
+    lock = threading.Lock()
+
+    class Local(NotLoadable):
+        held = lock
+
+    def task(_: int) -> NoReturn:
+        raise Local(1, 2)
+
+    (_, (failure,)) = opened(run(task, range(1)))
+    assert failure.exception == b""
+    assert [base.rpartition(":")[2] for base in failure.bases] == ["NotLoadable", "Exception"]
+    assert isinstance(values.rebuild(failure), NotLoadable)
 
 
 class Unprintable(Exception):

@@ -282,7 +282,8 @@ class Job:
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
-            self._error = self._error or error
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
             self._changed.notify_all()
 
     # ------------------------------------------------------------ inside

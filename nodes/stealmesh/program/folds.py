@@ -1,7 +1,7 @@
 """`map_reduce` and `explore`: contributions combined into one value.
 
-Partials are opened and combined (user code) in the link's folding thread, never in the
-driver's. A reduction meets its partials in index order: neighbours are joined as soon as
+Partials are opened and combined (code of the user's) on a strand of the program's threads, never
+in the driver's: the combiner of one job may be slow, and delays no other. A reduction meets its partials in index order: neighbours are joined as soon as
 both are there, so a billion items leave a handful of partials in memory. An exploration
 combines whatever comes, in the order in which it comes.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from stealmesh.futures import Future, settle
 from stealmesh.program.feeding import Feeder
 from stealmesh.program.outcomes import open_partial, open_tagged
+from stealmesh.program.userthreads import Strand
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob
 from stealmesh_protocol.messages import JobKind, JobSpec
@@ -55,7 +56,7 @@ class FoldJob:
         self._failed = False
         self._credited = 0
         self._changed = threading.Condition()
-        link.expect_folding()
+        self._strand = Strand(link.user_threads)
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
         """Feed the job from an iterable."""
@@ -74,13 +75,13 @@ class FoldJob:
         with self._changed:
             self._credited += effect.hi - effect.lo
             self._changed.notify_all()
-        self.link.fold_later(lambda: self._fold(effect))
+        self._strand.put(lambda: self._fold(effect))
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         self.future._mark_running()
 
     def done(self) -> None:
-        self.link.fold_later(self._finish)
+        self._strand.put(self._finish)
 
     def broken(self, error: BaseException) -> None:
         self._give_up(error)
@@ -107,7 +108,7 @@ class FoldJob:
         if error is not None:
             self._give_up(error)
 
-    # ------------------------------------------------------------ the folding thread
+    # ------------------------------------------------------------ the strand
 
     def _fold(self, effect: fx.Deliver) -> None:
         if self._failed:
@@ -126,7 +127,7 @@ class FoldJob:
             self._on_progress(self._done_items, self._total)
 
     def _give_up(self, error: BaseException) -> None:
-        settle(self.link.condition, [(self.future, None, error)])
+        settle(self.link.condition, self.link.tell, [(self.future, None, error)])
         self._stop()
 
     def _stop(self) -> None:
@@ -158,9 +159,9 @@ class FoldJob:
         try:
             value = self._whole()
         except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
-            settle(self.link.condition, [(self.future, None, error)])
+            settle(self.link.condition, self.link.tell, [(self.future, None, error)])
             return
-        settle(self.link.condition, [(self.future, value, None)])
+        settle(self.link.condition, self.link.tell, [(self.future, value, None)])
 
     def _whole(self) -> Any:
         value = self._value

@@ -10,10 +10,12 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from stealmesh.functions import Shipped
-from stealmesh.futures import Future
+from stealmesh.futures import Future, Outcome, settle
 from stealmesh.identity import submitter
+from stealmesh.program.arguments import as_range
 from stealmesh.program.durable import Job, supply
 from stealmesh.program.link import ProgramLink
+from stealmesh.program.outcomes import FUNCTION_REMEDY, fault_of_size
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.events import LaunchJob
 from stealmesh_engine.slices import cut
@@ -48,7 +50,7 @@ def launch(
     """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
     shipped = ship(fn)
     combiner = None if combine is None else ship(combine)
-    a_range = items if isinstance(items, range) else None
+    a_range = as_range(items, whole=True)
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
     spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
@@ -60,6 +62,9 @@ def launch(
         submitted=time.time(),
     )
     functions = [each.blob for each in (shipped, combiner, (combiner or shipped).code) if each]
+    too_large = fault_of_size(sum(map(len, functions)), spec.name, FUNCTION_REMEDY)
+    if too_large is not None:
+        raise too_large
     job = Job(link, spec.job, combine, initial)
     total = 0 if a_range is None else len(a_range)
     link.follow(spec.job, job, LaunchJob(spec, total, functions))
@@ -79,11 +84,13 @@ def value_later(link: ProgramLink, job: Job) -> Future[Any]:
     future: Future[Any] = Future(link.condition)
     future.set_running_or_notify_cancel()
 
-    def settle() -> None:
+    def wait() -> None:
+        outcome: Outcome
         try:
-            future.set_result(job.result())
+            outcome = future, job.result(), None
         except BaseException as error:  # noqa: BLE001  the task's exception: it is the caller's
-            future.set_exception(error)
+            outcome = future, None, error
+        settle(link.condition, link.tell, [outcome])
 
-    threading.Thread(target=settle, name="stealmesh-durable", daemon=True).start()
+    threading.Thread(target=wait, name="stealmesh-durable", daemon=True).start()
     return future

@@ -1,14 +1,12 @@
 """Between the program's threads and the driver's: wishes one way, contributions the other.
 
 Knows the open jobs of this program by id and passes each effect to the right one. What runs
-here in the driver's thread is short and never user code, except the callbacks of futures,
-which the standard library runs in whatever thread finishes them as well. Partials are
-combined (user code) in a thread of their own.
+here in the driver's thread is short and never code of the user's: callbacks and combiners run in
+the program's own threads (`userthreads`), results are opened by those who ask for them.
 """
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 from collections import deque
@@ -21,6 +19,7 @@ import msgspec
 from stealmesh.futures import Future
 from stealmesh.interrupts import no_interrupts, shared_condition
 from stealmesh.program.telling import tell, waits
+from stealmesh.program.userthreads import UserThreads
 from stealmesh.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
@@ -81,8 +80,9 @@ class ProgramLink:
         stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
-        self._folding: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._folder: threading.Thread | None = None
+        self.user_threads = UserThreads()
+        self.tell = self.user_threads.run_all
+        """Has callbacks called."""
 
     # ------------------------------------------------------------ the program's threads
 
@@ -146,17 +146,6 @@ class ProgramLink:
         self.post(AskStatus(nonce))
         return future
 
-    def fold_later(self, work: Callable[[], None]) -> None:
-        """Run user code (combining partials) outside the driver's thread, in order."""
-        self._folding.put(work)
-
-    def expect_folding(self) -> None:
-        """There will be partials. The thread for them is started by who submits: when the first comes
-        the program may be ending, and Python 3.12 and later start no thread then."""
-        if self._folder is None:
-            self._folder = threading.Thread(target=self._fold, name="stealmesh-fold", daemon=True)
-            self._folder.start()
-
     def wait_for_all(
         self,
         streams: Iterable[SubmitStream],
@@ -194,8 +183,7 @@ class ProgramLink:
         self._inquiries.clear()
         if not self.joined.done():
             self.joined.set_exception(error)
-        if self._folder is not None:
-            self._folding.put(None)
+        self.user_threads.end()
 
     def disown(self, error: BaseException) -> None:
         """In a forked child: the driver's thread does not exist here, and may have held our lock."""
@@ -205,16 +193,14 @@ class ProgramLink:
             raise error
 
         self.wake = self.act = refuse
+        self.user_threads = (
+            UserThreads()
+        )  # the others' locks may be held by threads that are not here
         for handler in list(self.jobs.values()):
             handler.disown(error)
         for handle in list(self.durable.values()):
             handle.disown(error)
-        self._folder = None
         self.close(error)
-
-    def _fold(self) -> None:
-        while (work := self._folding.get()) is not None:
-            work()
 
     # ------------------------------------------------------------ the driver's thread
 

@@ -123,7 +123,9 @@ class MapJob:
 
     def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
         part = effect.part
-        values, errors = open_chunk(part.codec, effect.blob, part.hi - part.lo)
+        values, errors = open_chunk(
+            part.codec, effect.blob, part.hi - part.lo, part.lo, self.spec.name
+        )
         if effect.hi - effect.lo != part.hi - part.lo:
             values = values[effect.lo - part.lo : effect.hi - part.lo]
             errors = {at - (effect.lo - part.lo): error for at, error in errors.items()}
@@ -227,7 +229,8 @@ class MapJob:
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
-            self._error = self._error or error
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
             self._at_once = True
             self._changed.notify_all()
 
@@ -252,7 +255,8 @@ class MapJob:
     def _input_ended(self, fed: int, error: BaseException | None) -> None:
         with self._changed:
             self.total = fed
-            self._error = self._error or error
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
             self._changed.notify_all()
 
 

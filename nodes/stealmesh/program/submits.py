@@ -5,6 +5,10 @@ hundred thousand submits are a few hundred blocks and leases, and the engine lea
 item of this function costs. A submit only appends to a list; the driver's thread packs what
 has gathered whenever it comes by, so a lone task leaves at once and a flood leaves in
 batches of hundreds, without any timer.
+
+That holds for small plain arguments, which hold nothing of the user's. All others are pickled at
+once, each by the thread that submits it: pickling runs code of the user's, and so does letting
+go of what was pickled.
 """
 
 from __future__ import annotations
@@ -12,10 +16,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.futures import Future, settle
-from stealmesh.program.outcomes import open_chunk, pack_items
+from stealmesh.futures import Future, arrive, settle
+from stealmesh.program.outcomes import Parcel, fault_of_size
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, CloseInput, Event, Feed
+from stealmesh_engine.sizes import cut_by_size
+from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
 
@@ -24,6 +30,31 @@ if TYPE_CHECKING:
 
 BLOCK_TASKS_MAX = 500
 BLOCKS_AT_ONCE = 4
+BLOCK_OCTETS_MAX = 512 * 1024
+"""A block goes to one node as one message; what is larger goes alone."""
+
+TEXT_CHARS_MAX = 64 * 1024
+"""Longer ones are packed at once, as everything else is: a block would be full of one."""
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_TEXTS = frozenset({str, bytes})
+
+Args = tuple[tuple[Any, ...], dict[str, Any]]
+Packed = tuple[int, bytes]
+NOT_PLAIN = -1
+
+
+def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """About how large they are; NOT_PLAIN if there might be something of the user's in them."""
+    if kwargs:
+        return NOT_PLAIN
+    octets = 0
+    for value in args:
+        kind = type(value)
+        if kind not in _NUMBERS:
+            if kind not in _TEXTS or len(value) > TEXT_CHARS_MAX:
+                return NOT_PLAIN
+            octets += len(value)
+    return octets
 
 
 class SubmitStream:
@@ -32,7 +63,8 @@ class SubmitStream:
     def __init__(self, link: ProgramLink, spec: JobSpec) -> None:
         self.link = link
         self.spec = spec
-        self._waiting: deque[tuple[Future[Any], tuple[Any, ...], dict[str, Any]]] = deque()
+        self._waiting: deque[tuple[Future[Any], int, Args | Packed]] = deque()
+        """With how large the arguments are if they are plain, and packed if they are not."""
         self._live: dict[int, Future[Any]] = {}
         self._next = 0
         self.closing = False
@@ -41,7 +73,16 @@ class SubmitStream:
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         future: Future[Any] = Future(self.link.condition, self._cancelled)
-        self._waiting.append((future, args, kwargs))
+        octets = plain_octets(args, kwargs)
+        if octets >= 0:
+            self._waiting.append((future, octets, (args, kwargs)))
+        else:
+            try:
+                packed = self._packed((args, kwargs))
+            except CannotShip as error:
+                settle(self.link.condition, self.link.tell, [(future, None, error)])
+                return future
+            self._waiting.append((future, NOT_PLAIN, packed))
         if self.link.failure is not None:
             # Asked after appending: whoever closes the link sets this before it clears the stream.
             self.broken(self.link.failure)
@@ -52,6 +93,20 @@ class SubmitStream:
             else:
                 self.link.feed_now(self)
         return future
+
+    def _packed(self, args: Args) -> Packed:
+        """Raises CannotShip."""
+        what = f"the arguments of {self.spec.name}"
+        try:
+            packed = vx.pack(args)
+        except CannotShip as error:
+            raise CannotShip(
+                f"{what} cannot be sent to the mesh: {error}", error.culprit
+            ) from error
+        too_large = fault_of_size(len(packed[1]), what)
+        if too_large is not None:
+            raise too_large
+        return packed
 
     def close(self) -> None:
         """No more tasks; the job ends with the last result."""
@@ -74,17 +129,16 @@ class SubmitStream:
 
     def deliver(self, effect: fx.Deliver) -> None:
         part, live = effect.part, self._live
-        values, errors = open_chunk(part.codec, effect.blob, part.hi - part.lo)
-        outcomes = []
+        futures = []
         for index in range(effect.lo, effect.hi):
             future = live.pop(index, None)
             if future is None:
                 self.link.dropped += 1
-                continue
-            offset = index - part.lo
-            error = errors.get(offset) if errors else None
-            outcomes.append((future, None if error else values[offset], error))
-        self.link.dropped += settle(self.link.condition, outcomes)
+            else:
+                futures.append(future)
+        parcel = Parcel(part.codec, effect.blob, part.lo, self.spec.name)
+        del future
+        self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         for lo, hi in intervals:
@@ -98,7 +152,7 @@ class SubmitStream:
         left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
         self._live.clear()
         self._waiting.clear()
-        settle(self.link.condition, [(future, None, error) for future in left])
+        settle(self.link.condition, self.link.tell, [(future, None, error) for future in left])
 
     def disown(self, error: BaseException) -> None:
         for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
@@ -120,21 +174,34 @@ class SubmitStream:
         return events
 
     def _block(self) -> list[Event]:
+        """Up to BLOCK_TASKS_MAX of what waits, as one block (or more, where they are large)."""
         futures: list[Future[Any]] = []
-        items: list[Any] = []
+        items: list[Args | Packed] = []
+        packed: set[int] = set()
+        """Which of the items are."""
         waiting = self._waiting
-        while waiting and len(items) < BLOCK_TASKS_MAX:
-            future, args, kwargs = waiting.popleft()
+        room = BLOCK_OCTETS_MAX
+        while waiting and len(futures) < BLOCK_TASKS_MAX and room > 0:
+            future, octets, item = waiting.popleft()
             if not future.cancelled():
+                if octets < 0:
+                    octets = len(item[1])
+                    packed.add(len(items))
+                room -= octets
                 futures.append(future)
-                items.append((args, kwargs))
-        if not items:
+                items.append(item)
+        if not futures:
             return []
-        try:
-            codec, blob = pack_items(items, self._next, self.spec.name)
-        except CannotShip as error:
-            return self._sort_out(futures, items, error)
-        return [self._enter(futures, codec, blob)]
+        if not packed:
+            codec, blob = vx.pack_harmless(items)
+            if len(blob) <= BLOCK_OCTETS_MAX or len(futures) == 1:
+                return [self._enter(futures, codec, blob)]
+        entries: Any = [item if at in packed else vx.pack(item) for at, item in enumerate(items)]
+        sizes = [len(blob) for _, blob in entries]
+        return [
+            self._enter(futures[lo:hi], vx.ITEMS, vx.join_entries(entries[lo:hi]))
+            for lo, hi in cut_by_size(sizes, BLOCK_OCTETS_MAX)
+        ]
 
     def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
         lo = self._next
@@ -143,23 +210,6 @@ class SubmitStream:
             future.index = index
             self._live[index] = future
         return Feed(self.spec.job, Block(lo, hi, codec), blob)
-
-    def _sort_out(
-        self, futures: list[Future[Any]], items: list[Any], error: CannotShip
-    ) -> list[Event]:
-        """One of them cannot be pickled: find out which, and send the others."""
-        if len(items) == 1:
-            settle(self.link.condition, [(futures[0], None, error)])
-            return []
-        events: list[Event] = []
-        for future, item in zip(futures, items, strict=True):
-            try:
-                codec, blob = pack_items([item], self._next, self.spec.name)
-            except CannotShip as culprit:
-                settle(self.link.condition, [(future, None, culprit)])
-            else:
-                events.append(self._enter([future], codec, blob))
-        return events
 
     def _withdraw(self, future: Future[Any]) -> list[Event]:
         if self._live.pop(future.index, None) is None:

@@ -23,6 +23,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.source import codes_in, text_of_main
@@ -79,6 +80,23 @@ class Bundle:
     blob: bytes
 
 
+def _packed(parcel: Parcel) -> bytes:
+    try:
+        return msgspec.msgpack.encode(parcel)
+    except UnicodeEncodeError:  # a path with octets that are no text
+        main = parcel.main
+        if main is not None:
+            main = replace(main, path=_as_text(main.path), argv0=_as_text(main.argv0))
+        modules = [replace(entry, path=_as_text(entry.path)) for entry in parcel.modules]
+        data = {_as_text(path): octets for path, octets in parcel.data.items()}
+        return msgspec.msgpack.encode(Parcel(main, modules, data, parcel.program))
+
+
+def _as_text(path: str) -> str:
+    """Where it travels to, a path only needs to be told from others."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 @dataclass(slots=True)
 class Read:
     """A module as it was read, once for each time that it is imported."""
@@ -110,7 +128,7 @@ class Bundler:
         if looked != self._looked:
             self._made.clear()
             self._looked = (len(sys.modules), hash(tuple(map(id, map(_spec_of, self._loaded())))))
-        blob = msgspec.msgpack.encode(parcel)
+        blob = _packed(parcel)
         made = Bundle(digest_of(blob), blob)
         self._made[ship, no_ship] = made
         return made

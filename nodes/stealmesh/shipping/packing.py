@@ -24,7 +24,7 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -531,6 +531,11 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         self._root = root
         """This one is sent whole although it has a name: it is the piece of that name."""
         self._root_name = name
+
+    @property
+    def needs(self) -> Sized:
+        """What was named so far, and has to be in place before it is opened."""
+        return self._parcel.needs
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)

@@ -31,6 +31,7 @@ from stealmesh.workers.division import Listener
 from stealmesh.workers.runner import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
 from stealmesh_protocol import whole
+from stealmesh_protocol.values import ITEMS
 
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. Longer burns what others could use: a node's
@@ -284,15 +285,17 @@ class Desk:
             living.apply(known[1])
         return known[0]
 
-    def _items(self, chunk: Chunk, mirror: Mirror) -> list[Any] | range:
+    def _items(self, chunk: Chunk, mirror: Mirror) -> runner.Items:
         if chunk.step:
             first = chunk.start + chunk.lo * chunk.step
             return range(first, first + (chunk.hi - chunk.lo) * chunk.step, chunk.step)
         items: list[Any] = []
+        sealed = False
         for block in chunk.blocks:
             if block[0] < chunk.hi and chunk.lo < block[1]:
                 items += self._cut(chunk, block, mirror)
-        return items
+                sealed |= block[2] == ITEMS
+        return runner.sealed(items, self.where) if sealed else items
 
     def _cut(self, chunk: Chunk, block: list[Any], mirror: Mirror) -> list[Any]:
         low, high, codec, key, blob = block
@@ -305,7 +308,7 @@ class Desk:
         self.open.upto = hi
         return items
 
-    def _again(self, chunk: Chunk, mirror: Mirror, lo: int, hi: int) -> list[Any] | range:
+    def _again(self, chunk: Chunk, mirror: Mirror, lo: int, hi: int) -> runner.Items:
         """Items [lo, hi) of the chunk as they were sent, for another attempt.
 
         They were handed out before, so `_cut` opens their block anew.

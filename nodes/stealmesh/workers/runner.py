@@ -23,18 +23,19 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
 from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
-from stealmesh_protocol import limits, values, whole
-from stealmesh_protocol.errors import CannotLoad, CannotShip
+from stealmesh.workers.sealed import CannotOpenItem, Sealed
+from stealmesh_protocol import limits, values
+from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
+from stealmesh_protocol.raised import bases_of, packed_exception
+from stealmesh_protocol.raised import headline as _headline
 from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
 
-EXCEPTION_OCTETS_MAX = 1024 * 1024
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
 """Fifty thousand items that fail alike need not tell the same story fifty thousand times."""
 
@@ -55,8 +56,10 @@ CAUSES_MAX = 8
 """An exception may be among its own causes."""
 
 _TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
+_SIZE_REMEDY = "write it to a file or a store that the program sees and return its name"
 
-Again = Callable[[int, int], "list[Any] | range"]
+Items = list[Any] | range | Sealed
+Again = Callable[[int, int], Items]
 """Items [lo, hi) of the chunk once more, as they were sent."""
 
 Clock = Callable[[], float]
@@ -115,7 +118,7 @@ def run(
     chunk: Chunk,
     function: Any,
     combine: Any,
-    items: list[Any] | range,
+    items: Items,
     again: Again,
     watch: tuple[Begins, Ends] | None = None,
 ) -> Outcome:
@@ -157,7 +160,7 @@ def _fold_on(
     chunk: Chunk,
     function: Any,
     combine: Any,
-    items: list[Any] | range,
+    items: Items,
     results: list[Any],
     again: Again,
     failures: Failures,
@@ -216,7 +219,9 @@ def _one_by_one(
             if error is not None:
                 attempts.append(_headline(error))
         if error is not None:
-            failures.add(offset, error, attempts)
+            unopened = type(error) is CannotOpenItem
+            failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
+            failures.lacking |= unopened and is_lacking_for_an_item(error)
             if chunk.kind == wire.REDUCE:
                 return  # one missing item makes the partial worthless
             results.append(None)
@@ -251,10 +256,14 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
 
 
 def _at_once(
-    chunk: Chunk, function: Any, items: list[Any] | range, again: Again, failures: Failures
+    chunk: Chunk, function: Any, items: Items, again: Again, failures: Failures
 ) -> Sequence[Any]:
     """One call for the whole chunk: as many results as items, or (reduce) one partial."""
     count = len(items)
+    if isinstance(items, Sealed):
+        items, faults = items.open_all()
+        if faults:
+            return _without(faults, chunk, function, items, count, failures)
     expected = None if chunk.kind == wire.REDUCE else count
     attempts = []
     results, error = _call_whole(function, items, expected)
@@ -262,12 +271,40 @@ def _at_once(
         attempts.append(_headline(error))
         if len(attempts) > chunk.retries or is_lacking(error):
             break
-        results, error = _call_whole(function, again(0, count), expected)
+        fresh = again(0, count)
+        whole = fresh.open_all()[0] if isinstance(fresh, Sealed) else fresh
+        results, error = _call_whole(function, whole, expected)
     if error is None:
         return results
     for offset in range(1 if chunk.kind == wire.REDUCE else count):
         failures.add(offset, error, attempts)
     return [None] * count
+
+
+def _without(
+    faults: dict[int, CannotOpenItem],
+    chunk: Chunk,
+    function: Any,
+    items: list[Any],
+    count: int,
+    failures: Failures,
+) -> list[Any]:
+    """One call for those of a chunk's items that can be opened (`faults` has the others)."""
+    for offset, fault in faults.items():
+        failures.add(0 if chunk.kind == wire.REDUCE else offset, fault, kind=UNLOADABLE)
+        failures.lacking |= is_lacking_for_an_item(fault)
+    if chunk.kind == wire.REDUCE:
+        del failures.records[1:]
+        return []
+    results, error = _call_whole(function, items, len(items))
+    found = iter(results)
+    spread = []
+    for offset in range(count):
+        if offset not in faults and error is not None:
+            failures.add(offset, error)
+        spread.append(None if offset in faults or error is not None else next(found))
+    failures.records.sort(key=lambda record: record.offset)
+    return spread
 
 
 def _call_whole(
@@ -327,9 +364,10 @@ def _without_unsendable(
     for offset, result in enumerate(sendable):
         try:
             _, blob = values.pack(result)
+            _check_size(blob)
+            if len(blob) > room:
+                raise OverflowError(f"the results of its chunk together: {_TOO_LARGE}")
             room -= len(blob)
-            if room < 0:
-                raise OverflowError(f"the chunk's results together: {_TOO_LARGE}")
         except BaseException as error:
             sendable[offset] = None
             failures.add(offset, _unsendable(result, error), kind=UNSENDABLE)
@@ -347,18 +385,25 @@ def _send_partial(results: Sequence[Any], failures: Failures, seconds: float) ->
     if not failures.records:
         try:
             codec, blob = values.pack(results[0])
-            if len(blob) > limits.BLOB_OCTETS_MAX:
-                raise OverflowError(f"it is too large: {_TOO_LARGE}")
+            _check_size(blob)
             return Outcome(codec, blob, seconds)
         except BaseException as error:
             failures.add(0, _unsendable(results[0], error), kind=UNSENDABLE)
     return _send_failures((), failures, seconds)
 
 
+def _check_size(blob: bytes) -> None:
+    if len(blob) > limits.BLOB_OCTETS_MAX:
+        raise OverflowError(
+            f"packed, it has {len(blob):,} octets, and {_TOO_LARGE}: {_SIZE_REMEDY}"
+        )
+
+
 def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -> Outcome:
     assert failures.records
     try:
         codec, blob = values.pack_outcomes(results, failures.records)
+        _check_size(blob)
     except BaseException as error:  # a good result beside the failed ones cannot be sent: find it
         known = {record.offset for record in failures.records}
         good = [None if offset in known else result for offset, result in enumerate(results)]
@@ -371,7 +416,20 @@ def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -
 
 
 def open_block(codec: int, blob: bytes) -> list[Any]:
+    """Its items; those that were packed one by one as they are, for `Sealed`."""
+    if codec == values.ITEMS:
+        return list(values.entries_of(blob))
     return values.unpack_list(codec, blob)
+
+
+def sealed(items: list[Any], where: str) -> Sealed:
+    return Sealed(items, lambda fault: _unopened(fault, where))
+
+
+def _unopened(fault: MeshError, where: str) -> str:
+    if isinstance(fault.__cause__, ImportError):
+        return str(_unloadable(fault, where))
+    return f"an argument could not be opened on node {where}: {fault}"
 
 
 # ---------------------------------------------------------------- explore jobs
@@ -429,6 +487,11 @@ class _Gains:
             seconds=self._seconds,
             spares=[(len(spare), pack_bag(spare))] if spare else [],
         )
+        octets = len(step.partial) + len(step.rest) + sum(len(blob) for _, blob in step.spares)
+        if octets > limits.BLOB_OCTETS_MAX:  # they travel together, so that they count together
+            raise OverflowError(
+                f"the partial result and the bag together have {octets:,} octets: {_TOO_LARGE}"
+            )
         self._clear()
         return step
 
@@ -573,7 +636,8 @@ class Failures:
         else:
             headline, blob = str(error), b""
         told = list(attempts or [headline])
-        self.records.append(Failure(offset, kind, blob, headline, story, told))
+        bases = bases_of(type(error)) if kind == RAISED else []
+        self.records.append(Failure(offset, kind, blob, headline, story, told, bases))
 
     def behind(self, told: int) -> Failures:
         """Those of the items that have not been told of, counted from the first of these."""
@@ -586,27 +650,8 @@ class Failures:
     def _pickled(self, error: BaseException) -> bytes:
         """A whole chunk may fail with one and the same exception: pickle it once."""
         if self._last is None or self._last[0] is not error:
-            self._last = (error, pickled_exception(error))
+            self._last = (error, packed_exception(error))
         return self._last[1]
-
-
-def pickled_exception(error: BaseException) -> bytes:
-    """Empty if it cannot travel. Many exceptions pickle well and then cannot be loaded: try it."""
-    try:
-        blob = whole.dumps(error)
-        loads(blob)
-    except BaseException:
-        return b""
-    return blob if len(blob) <= EXCEPTION_OCTETS_MAX else b""
-
-
-def _headline(error: BaseException) -> str:
-    name = type(error).__qualname__
-    try:
-        text = str(error)[:EXCEPTION_OCTETS_MAX]
-    except BaseException:  # a task's own __str__
-        return f"{name} (which cannot be printed)"
-    return f"{name}: {text}" if text else name
 
 
 def _story(error: BaseException) -> str:

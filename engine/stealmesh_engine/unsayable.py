@@ -1,0 +1,54 @@
+"""What becomes of a message that cannot be said: too large, or otherwise against the protocol.
+
+That is a defect of ours, since sizes are checked where values enter. But it must cost no more than
+the items that it is about, and must not come again. So the host says something else under the same
+number, at once (`instead_of`), and tells the core, which puts that in the message's place for ever
+and fails the items (`Owner.unsayable`). Decides what is said instead. Refuses to know how large
+anything may be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stealmesh_protocol.messages import (
+    Commit,
+    FnPut,
+    Grant,
+    Message,
+    Part,
+    Report,
+    Returned,
+    Revoked,
+)
+from stealmesh_protocol.values import UNSENDABLE, Failure, pack_outcomes
+
+WHY_CHARS_MAX = 500
+
+
+def failed(items: int, why: str) -> tuple[int, bytes]:
+    """The outcome of items that all failed for this reason."""
+    text = f"this could not be said to a peer: {why[:WHY_CHARS_MAX]}"
+    return pack_outcomes(None, [Failure(offset, UNSENDABLE, text=text) for offset in range(items)])
+
+
+def instead_of(message: Message, why: str, *, by_client: bool) -> Message:
+    """Something that can be said, and that leaves nobody waiting for ever."""
+    if isinstance(message, Grant):
+        return Revoked(message.spec.job, [lease.lid for lease in message.leases])
+    if isinstance(message, FnPut):
+        return FnPut(message.digest)
+    if isinstance(message, Report):
+        parts, blobs = [], []
+        for part in message.parts:
+            codec, blob = failed(part.hi - part.lo, why)
+            parts.append(Part(part.lid, part.lo, part.hi, codec, part.seconds, part.hi - part.lo))
+            blobs.append(blob)
+        return Report(message.job, parts, blobs)
+    if isinstance(message, Commit):
+        codec, blob = failed(1, why)
+        return Commit(
+            message.job, message.lid, message.seq, 0, failed=1, blobs=[bytes([codec]) + blob, b""]
+        )
+    job: Any = getattr(message, "job", None) or getattr(message, "spec").job  # noqa: B009
+    return Revoked(job, []) if by_client else Returned(job, [])

@@ -1,0 +1,141 @@
+"""What callers pass: settings of what is submitted, counts, seconds, ranges.
+
+Decides what is senseless and says so at the call, where the traceback shows the caller's own line.
+Whole numbers may be of any type that counts as one (numpy's do, a float does not). Refuses to know
+what becomes of them.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from stealmesh_protocol import limits
+
+PRIORITY_MAX = 2**63 - 1
+_WORD = range(-(2**63), 2**63)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings of what is submitted through one view of a mesh."""
+
+    name: str = ""
+    priority: int = 0
+    retries: int = 0
+    timeout: float | None = None
+    progress: bool = False
+    durable: bool = False
+    chunksize: int | None = None
+    ship: tuple[str, ...] = ()
+    no_ship: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checked = {
+            "name": _checked_name(self.name),
+            "priority": whole_number("priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX),
+            "retries": whole_number("retries", self.retries, 0),
+            "timeout": None if self.timeout is None else seconds("timeout", self.timeout),
+            "chunksize": checked_sizes(self.chunksize, None)[0],
+        }
+        if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
+            raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def whole_number(name: str, value: Any, least: int, most: int = limits.INDEX_MAX) -> int:
+    """Raises TypeError, ValueError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {_shown(value)}") from None
+    if not least <= number <= most:
+        known = {limits.INDEX_MAX: "2**63 - 1"}.get(most, str(most))
+        raise ValueError(f"{name} must be from {least} to {known}, not {_shown(number)}")
+    return number
+
+
+def seconds(name: str, value: Any) -> float:
+    """A span that can be waited for. Raises TypeError, ValueError."""
+    if isinstance(value, str | bytes | bytearray):
+        raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}")
+    try:
+        number = float(value)
+    except (TypeError, OverflowError):
+        raise TypeError(
+            f"{name} must be a number of seconds or None, not {_shown(value)}"
+        ) from None
+    if not abs(number) <= threading.TIMEOUT_MAX:  # nor is nan
+        raise ValueError(f"{name} must be a number of seconds, not {number}; None: for ever")
+    return number
+
+
+def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | None]:
+    """Of `map`; what is said of them is what the standard library says."""
+    if chunksize is not None:
+        if _is_below_one("chunksize must be an integer or None", chunksize):
+            raise ValueError("chunksize must be >= 1.")
+        chunksize = whole_number("chunksize", chunksize, 1)
+    if buffersize is not None:
+        if _is_below_one("buffersize must be an integer or None", buffersize):
+            raise ValueError("buffersize must be None or > 0")
+        buffersize = whole_number("buffersize", buffersize, 1)
+    return chunksize, buffersize
+
+
+def _is_below_one(text: str, value: Any) -> bool:
+    try:
+        return operator.index(value) < 1
+    except TypeError:
+        raise TypeError(f"{text}, not {_shown(value)}") from None
+
+
+def as_range(items: Iterable[Any], *, whole: bool = False) -> range | None:
+    """The range that can travel as one; None: these items are to be read one by one.
+
+    `whole`: all of it is wanted, so one without a bearable end is a ValueError.
+    """
+    if not isinstance(items, range):
+        return None
+    try:
+        count = len(items)
+    except OverflowError:
+        if whole:
+            raise ValueError("this range has more items than can be counted (2**63 - 1)") from None
+        return None
+    fits = count <= limits.INDEX_MAX and items.start in _WORD and items.step in _WORD
+    return items if fits else None
+
+
+def fitting_name(name: Any) -> str:
+    """A function's own name, made fit for a message whatever it is."""
+    text = str(name).replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= limits.NAME_CHARS_MAX else f"{text[: limits.NAME_CHARS_MAX - 3]}..."
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {_shown(name)}")
+    if len(name) > limits.TEXT_CHARS_MAX:
+        raise ValueError(
+            f"name must have at most {limits.TEXT_CHARS_MAX} characters, not {len(name):,}"
+        )
+    if "\0" in name:
+        raise ValueError(f"name must not contain NUL characters: {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"name must be text that UTF-8 can carry: {name!r}") from None
+    return str(name)
+
+
+def _shown(value: Any) -> str:
+    """For an error: short, and without asking much of the value."""
+    kind = type(value)
+    short = kind is float or (kind is int and value.bit_length() < 300)
+    short = short or (kind in (str, bytes) and len(value) < 100)
+    return f"{value!r} (a {kind.__qualname__})" if short else f"a {kind.__qualname__}"

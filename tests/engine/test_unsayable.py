@@ -1,0 +1,80 @@
+"""A message that cannot be said: what is said instead, and that it is remembered in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh_engine.channel import Channel
+from stealmesh_engine.unsayable import instead_of
+from stealmesh_protocol import codec
+from stealmesh_protocol.ids import job_id
+from stealmesh_protocol.messages import (
+    Block,
+    Commit,
+    FnPut,
+    Grant,
+    JobKind,
+    JobSpec,
+    Launch,
+    Lease,
+    Message,
+    Part,
+    Report,
+    Returned,
+    Revoked,
+    Split,
+    Supply,
+)
+from stealmesh_protocol.values import unpack_outcomes
+
+ME = bytes(range(16))
+JOB = job_id(ME, 1)
+SPEC = JobSpec(JOB, JobKind.MAP, ME, "f", bytes(16))
+LARGE = b"x" * 100
+
+CASES: list[tuple[Message, type[Message]]] = [
+    (Grant(SPEC, [Lease(1, 0, 5), Lease(3, 5, 9)], [Block(0, 9, 1)], 0, [LARGE]), Revoked),
+    (FnPut(bytes(16), [LARGE]), FnPut),
+    (Report(JOB, [Part(1, 0, 5, 1, 0.5), Part(1, 7, 8, 1, 0.5)], [LARGE, LARGE]), Report),
+    (Commit(JOB, 1, 3, 7, [Lease(2, 0, 4)], blobs=[LARGE, LARGE, LARGE]), Commit),
+    (Split(JOB, [Lease(1, 0, 5)], ME), Returned),
+    (Launch(SPEC, 0, [LARGE]), Revoked),
+    (Supply(JOB, [Block(0, 1, 1)], False, [LARGE]), Revoked),
+]
+
+
+@pytest.mark.parametrize(("message", "kind"), CASES, ids=lambda each: type(each).__name__)
+def test_what_is_said_instead_can_be_said(message: Message, kind: type[Message]) -> None:
+    by_client = kind is Revoked or isinstance(message, FnPut)
+    instead = instead_of(message, "too large: " * 1000, by_client=by_client)
+    assert type(instead) is kind
+    assert sum(map(len, codec.encode(instead, 1))) < 10_000
+
+
+def test_a_report_says_of_each_item_that_it_failed() -> None:
+    instead = instead_of(CASES[2][0], "too large", by_client=False)
+    assert isinstance(instead, Report)
+    assert [(part.lo, part.hi, part.failed) for part in instead.parts] == [(0, 5, 5), (7, 8, 1)]
+    _, failures = unpack_outcomes(instead.parts[0].codec, instead.blobs[0])
+    assert [failure.offset for failure in failures] == list(range(5))
+    assert "too large" in failures[0].text
+
+
+def test_a_commit_ends_its_bag() -> None:
+    instead = instead_of(CASES[3][0], "too large", by_client=False)
+    assert isinstance(instead, Commit)
+    assert (instead.seq, instead.remaining, instead.children, instead.failed) == (3, 0, [], 1)
+
+
+def test_the_channel_says_it_instead_for_ever() -> None:
+    channel = Channel()
+    numbers = [channel.number(FnPut(bytes(16), [LARGE])) for _ in range(3)]
+    before = channel.unacked_octets
+    assert channel.replace(numbers[1], FnPut(bytes(16)))
+    assert channel.unacked_octets == before - len(LARGE)
+    assert [len(message.blobs) for _, message in channel.again() if isinstance(message, FnPut)] == [
+        1, 0, 1,
+    ]  # fmt: skip
+    channel.acknowledged(numbers[2])
+    assert channel.unacked_octets == 0
+    assert not channel.replace(numbers[2], FnPut(bytes(16)))

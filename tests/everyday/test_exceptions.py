@@ -1,0 +1,193 @@
+"""A task's exception reaches the caller as its own type, with all it carries; or as a stand-in."""
+
+from __future__ import annotations
+
+import pickle
+import urllib.error
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.everyday import value_tasks as tasks
+
+import stealmesh
+from stealmesh_protocol.errors import RemoteTraceback
+from stealmesh_protocol.raised import bases_of, opened_exception, packed_exception, stand_in
+
+pytestmark = pytest.mark.real
+
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[stealmesh.Mesh]:
+    with stealmesh.Mesh(workers=1) as running:
+        yield running
+
+
+def raised(mesh: stealmesh.Mesh, kind: str) -> Any:
+    future = mesh.submit(tasks.raises, kind)
+    with pytest.raises(BaseException) as caught:
+        future.result(PATIENCE)
+    assert future.exception() is caught.value
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", ["falsy", "truthless"])
+def test_nobody_asks_an_exception_for_its_truth(mesh: stealmesh.Mesh, kind: str) -> None:
+    """Row 9: a false one gave None, one that raises ended the mesh."""
+    error = raised(mesh, kind)
+    assert type(error) in (tasks.Falsy, tasks.Truthless)
+    with pytest.raises(type(error)):
+        list(mesh.map(tasks.raises, [kind]))
+    with pytest.raises(type(error)):
+        mesh.map_reduce(tasks.raises, [kind], max).result(PATIENCE)
+
+
+def test_nor_one_that_an_input_raised() -> None:
+    """The job still knows it when the mesh goes, and must not ask it then either."""
+
+    def items() -> Iterator[int]:
+        yield 1
+        raise tasks.Truthless("from an input")
+
+    with stealmesh.Mesh(workers=1) as mesh:
+        results = mesh.map(tasks.same, items())
+        assert next(results) == 1
+        with pytest.raises(tasks.Truthless):
+            next(results)
+        half_read = mesh.map(tasks.same, items())
+        assert next(half_read) == 1
+        mesh._link.close(stealmesh.MeshClosed("for the test"))
+        with pytest.raises((tasks.Truthless, stealmesh.MeshClosed)):
+            next(half_read)
+
+
+def test_a_constructor_of_its_own(mesh: stealmesh.Mesh) -> None:
+    """Row 27: it was a TaskFailed, which `except TwoArguments` misses."""
+    error = raised(mesh, "two arguments")
+    assert type(error) is tasks.TwoArguments
+    assert (error.code, error.text, str(error)) == (404, "raised", "404: raised")
+    assert "raise TwoArguments(404" in str(error.__cause__)
+
+
+def test_http_errors(mesh: stealmesh.Mesh) -> None:
+    """Row 27."""
+    error = raised(mesh, "http")
+    assert type(error) is urllib.error.HTTPError
+    assert (error.code, error.reason, error.url) == (404, "not found", "http://nowhere")
+    assert str(error) == "HTTP Error 404: not found"
+
+
+def test_what_cannot_travel_is_left_behind_and_named(mesh: stealmesh.Mesh) -> None:
+    """Row 27: one that holds a lock."""
+    error = raised(mesh, "lock")
+    assert (type(error), str(error), error.code) == (tasks.HoldsALock, "holds a lock", 7)
+    assert "lock, a lock" in error.__notes__[0]
+    error = raised(mesh, "lock in arguments")
+    assert type(error) is tasks.LockInArguments
+    assert error.args == ("holds a lock", "<a lock, left behind in the worker>")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cls", "code"), [("slots", tasks.Slotted, 3), ("frozen", tasks.Frozen, 4)]
+)
+def test_unusual_classes(mesh: stealmesh.Mesh, kind: str, cls: type, code: int) -> None:
+    error = raised(mesh, kind)
+    assert (type(error), error.code) == (cls, code)
+
+
+def test_one_that_says_wrongly_how_to_rebuild_it(mesh: stealmesh.Mesh) -> None:
+    error = raised(mesh, "own reduce")
+    assert (type(error), error.args) == (tasks.OwnReduce, ("says it wrongly",))
+
+
+def test_those_of_python_keep_what_they_carry(mesh: stealmesh.Mesh) -> None:
+    error = raised(mesh, "unicode")
+    assert (type(error), error.object, error.start) == (UnicodeDecodeError, b"\xff", 0)
+    error = raised(mesh, "os error")
+    assert (type(error), error.errno, error.filename) == (FileNotFoundError, 2, "/nowhere/at/all")
+
+
+def test_causes_contexts_notes_and_groups(mesh: stealmesh.Mesh) -> None:
+    error = raised(mesh, "from")
+    assert (type(error), error.__notes__) == (ValueError, ["a note"])
+    assert (type(error.__cause__), error.__cause__.code) == (tasks.TwoArguments, 1)
+    assert type(error.__cause__.__cause__) is RemoteTraceback
+    error = raised(mesh, "context")
+    assert (type(error.__context__), error.__context__.code) == (tasks.TwoArguments, 2)
+    error = raised(mesh, "group")
+    assert [type(each) for each in error.exceptions] == [tasks.TwoArguments, ValueError]
+    assert error.exceptions[0].code == 3
+
+
+def test_a_type_that_nobody_else_can_have(mesh: stealmesh.Mesh) -> None:
+    """Row 27: else a subclass of both TaskFailed and its nearest type that can be had."""
+    with pytest.raises(stealmesh.TaskFailed, match="of a class that stays here") as caught:
+        mesh.submit(tasks.raises_a_local_class, 1).result(PATIENCE)
+    assert isinstance(caught.value, tasks.TwoArguments)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert isinstance(again, stealmesh.TaskFailed)
+    assert isinstance(again, tasks.TwoArguments)
+    assert str(again) == str(caught.value)
+
+
+# ---------------------------------------------------------------- without a mesh
+
+
+class Circular(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__("around", key)
+        self.me = self
+        self.__cause__ = self
+
+
+class Large(Exception):
+    def __init__(self, octets: int) -> None:
+        super().__init__("large")
+        self.load = bytes(octets)
+        self.code = 1
+
+
+class Opaque(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.lock = __import__("threading").Lock()
+
+    def __str__(self) -> str:
+        with self.lock:
+            return "needs its lock to speak"
+
+
+def test_one_that_leads_back_to_itself() -> None:
+    there: Any = opened_exception(packed_exception(Circular("k")))
+    assert there.me is there
+    assert there.__cause__ is there
+
+
+def test_a_large_one_leaves_its_load_behind() -> None:
+    there: Any = opened_exception(packed_exception(Large(5_000_000)))
+    assert (type(there), there.code, hasattr(there, "load")) == (Large, 1, False)
+
+
+def test_one_that_cannot_speak_without_what_stays_behind_has_a_stand_in() -> None:
+    error = Opaque(1, 2)
+    assert packed_exception(error) == b""
+    there = stand_in("Opaque: needs its lock to speak", tuple(bases_of(type(error))))
+    assert isinstance(there, Opaque)
+    assert isinstance(there, stealmesh.TaskFailed)
+    assert str(there) == "Opaque: needs its lock to speak"
+
+
+@pytest.mark.parametrize("name", ["no.such.module:Error", "builtins:NoSuch", "os:path", "::", ""])
+def test_a_stand_in_for_what_is_not_here(name: str) -> None:
+    assert type(stand_in("text", (name,))) is stealmesh.TaskFailed
+
+
+@pytest.mark.parametrize(
+    "base", [OSError, KeyError, SystemExit, UnicodeDecodeError, ExceptionGroup]
+)
+def test_a_stand_in_for_every_layout(base: type[BaseException]) -> None:
+    there = stand_in("text", (f"builtins:{base.__name__}",))
+    assert isinstance(there, stealmesh.TaskFailed)
+    assert str(there) == "text"

@@ -1,0 +1,144 @@
+"""A value is opened alone: what refuses costs itself, by name, and neither neighbours nor the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.everyday import value_tasks as tasks
+
+import stealmesh
+from stealmesh.program import outcomes
+from stealmesh.program.outcomes import Parcel
+from stealmesh_protocol import values
+
+pytestmark = pytest.mark.real
+
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[stealmesh.Mesh]:
+    with stealmesh.Mesh(workers=2) as running:
+        yield running
+
+
+def is_alive(mesh: stealmesh.Mesh) -> bool:
+    return bool(mesh.submit(tasks.same, 41).result(PATIENCE) == 41)
+
+
+REFUSING = [
+    "two arguments", "setstate", "setstate exits", "setstate interrupts",
+    "setstate ends generators", "setstate ends iterators", "inside of a list",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSING)
+def test_a_result_that_cannot_be_opened_fails_by_name(mesh: stealmesh.Mesh, kind: str) -> None:
+    """Row 7: by `submit` the mesh was dead."""
+    future = mesh.submit(tasks.returns, kind)
+    with pytest.raises(stealmesh.CannotLoad, match=r"item \d+ of .*returns.* of type .*tasks\."):
+        future.result(PATIENCE)
+    assert isinstance(future.exception(), stealmesh.CannotLoad)
+    assert is_alive(mesh)
+
+
+def test_its_neighbours_in_the_chunk_are_there(mesh: stealmesh.Mesh) -> None:
+    """Row 7: by `map` a whole chunk was lost; submits come in chunks as well."""
+    futures = [mesh.submit(tasks.refuses_on_three, i % 8) for i in range(400)]
+    for i, future in enumerate(futures):
+        if i % 8 == 3:
+            with pytest.raises(stealmesh.CannotLoad):
+                future.result(PATIENCE)
+        else:
+            assert future.result(PATIENCE).number == i % 8
+    results = mesh.map(tasks.refuses_on_three, range(8))
+    assert [next(results).number for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(stealmesh.CannotLoad, match=r"item 3 of .*refuses_on_three"):
+        next(results)
+
+
+KINDS = [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, MemoryError]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pickling_may_raise_anything(mesh: stealmesh.Mesh, kind: type[BaseException]) -> None:
+    """Row 8: as an argument, and as a result."""
+    bad, good = mesh.submit(tasks.bare, tasks.NotEvenPacked(kind)), mesh.submit(tasks.bare, 1)
+    with pytest.raises(stealmesh.CannotShip, match=f"NotEvenPacked.*{kind.__name__}"):
+        bad.result(PATIENCE)
+    assert good.result(PATIENCE) == 1
+    with pytest.raises(stealmesh.CannotShip, match=f"NotEvenPacked.*{kind.__name__}"):
+        mesh.submit(tasks.packs_badly, kind).result(PATIENCE)
+    results = mesh.map(tasks.bare, [1, 2, 3, tasks.NotEvenPacked(kind), 5])
+    assert [next(results) for _ in range(3)] == [1, 1, 1]
+    with pytest.raises(stealmesh.CannotShip, match="item 3 of "):
+        next(results)
+    assert is_alive(mesh)
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit, KeyboardInterrupt])
+def test_an_argument_that_cannot_be_opened_fails_alone(
+    mesh: stealmesh.Mesh, kind: type[BaseException]
+) -> None:
+    """Row 16: seven innocent tasks of its block failed with it."""
+    arguments = [tasks.Refuses(kind) if i == 3 else i for i in range(8)]
+    futures = [mesh.submit(tasks.bare, argument) for argument in arguments]
+    with pytest.raises(stealmesh.CannotLoad, match=r"item \d+ of .*bare.*Refuses.*not here"):
+        futures[3].result(PATIENCE)
+    assert [f.result(PATIENCE) for i, f in enumerate(futures) if i != 3] == [1] * 7
+    results = mesh.map(tasks.bare, [*range(3), tasks.Refuses(kind), *range(3)])
+    assert [next(results) for _ in range(3)] == [1] * 3
+    with pytest.raises(stealmesh.CannotLoad, match="item 3 of "):
+        next(results)
+
+
+def test_a_vectorized_function_gets_those_that_can_be_opened(mesh: stealmesh.Mesh) -> None:
+    sizes = mesh.map(
+        stealmesh.vectorized(lambda items: [len(items)] * len(items)),
+        [tasks.Remembers(0), tasks.Refuses(), tasks.Remembers(2)],
+        ordered=False,
+    )
+    with pytest.raises(stealmesh.CannotLoad):
+        list(sizes)
+    assert is_alive(mesh)
+
+
+def test_one_value_keeps_what_is_shared_in_it(mesh: stealmesh.Mesh) -> None:
+    """Items are opened one by one; the parts of one item are not."""
+    shared = tasks.Remembers(1)
+    one, two = mesh.submit(tasks.same, [shared, shared]).result(PATIENCE)
+    assert one is two
+    around: list[object] = [shared]
+    around.append(around)
+    back = mesh.submit(tasks.same, around).result(PATIENCE)
+    assert back[1] is back
+
+
+def test_a_chunk_is_opened_once_for_all_its_results() -> None:
+    codec, blob = values.pack_list([(i, "x") for i in range(500)])
+    parcel = Parcel(codec, blob, 1000, "f")
+    looks = 0
+    look = outcomes._looked_at
+
+    def counted(*packed: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return look(*packed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outcomes, "_looked_at", counted)
+        for index in range(1000, 1500):
+            with parcel.turn(index):
+                assert parcel.outcome(index) == ((index - 1000, "x"), None)
+                parcel.forget(index)
+    assert looks == 1
+
+
+def test_a_blob_that_is_none_fails_its_own_tasks() -> None:
+    parcel = Parcel(values.OUTCOMES, b"no outcomes", 0, "f")
+    with parcel.turn(0):
+        _, error = parcel.outcome(0)
+    assert isinstance(error, stealmesh.CannotLoad)
+    assert "item 0 of f" in str(error)
