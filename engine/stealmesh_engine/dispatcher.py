@@ -45,6 +45,8 @@ class Dispatcher:
         """This node wants to leave: what runs is finished, nothing is begun."""
         self.turned_long = False
         """A job has turned out to have long items, and nobody has been told yet."""
+        self.untold: list[Chunk] = []
+        """Single calls that have run for a moment: their owners are to hear of it (holder.py)."""
         self.patrol_at: float | None = None
         self._chunks = 0
 
@@ -114,6 +116,9 @@ class Dispatcher:
         what turns out to be long."""
         self.patrol_at = None
         self.learn_from_waiting(now)
+        for long in [chunk for chunk in self.slots.running() if now >= chunk.tell_at]:
+            long.awaited = False
+            self.untold.append(long)
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
@@ -180,6 +185,7 @@ class Dispatcher:
             None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
             explore,
             now + spec.timeout if spec.timeout and not explore else None,
+            awaited=spec.kind is JobKind.SUBMIT,
         )
         if queue:
             slot.queued = chunk
@@ -208,7 +214,7 @@ class Dispatcher:
         bags = held.bags
         if isinstance(bags, ExploreBags):
             return bags.cut(1)
-        if held.fragile or held.spec.timeout:
+        if held.fragile or held.spec.timeout or held.spec.chunk_items == 1:
             cut = bags.cut(1)
             if cut is not None and held.fragile:
                 held.fragile.remove(cut.lo, cut.hi)
@@ -252,6 +258,7 @@ class Dispatcher:
             if c.timeout_at is not None and not c.timed_out
         ]
         times += [c.long_at for c in self.slots.running() if now < c.long_at < inf]
+        times += [c.tell_at for c in self.slots.running() if c.tell_at < inf]
         if any(slot.queued is not None for slot in self.slots.by_worker.values()):
             times.append(now + PATROL_SECONDS)
         if times:

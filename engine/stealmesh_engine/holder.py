@@ -28,6 +28,7 @@ from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
+    Beat,
     Claim,
     Commit,
     FnGet,
@@ -335,7 +336,8 @@ class Holder:
         slot = self.dispatcher.slots.lost(event.worker)
         if slot is None:
             return
-        self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
+        if not event.retired:
+            self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
         queued, running = slot.queued, slot.running
         if running is not None and event.running != running.number:
             # It had finished the one and died before or within the other, or died unread.
@@ -424,6 +426,24 @@ class Holder:
                 if held.homeless_since is not None:
                     continue  # it goes to the next home, with our claim
             self.links.send(held.spec.owner, Report(job, unsaid.parts, unsaid.blobs), now)
+
+    def tell_running(self, now: float) -> None:
+        """Calls that have run for a moment: whoever submitted them may ask, and must not cancel them."""
+        untold, self.dispatcher.untold = self.dispatcher.untold, []
+        self._tell_running(untold, now)
+
+    def tell_all_running(self, owner: PeerId, now: float) -> None:
+        """The owner asks how things stand: what it has submitted and runs here comes first."""
+        running = self.dispatcher.slots.running()
+        self._tell_running([chunk for chunk in running if owner_of(chunk.job) == owner], now)
+
+    def _tell_running(self, chunks: list[Chunk], now: float) -> None:
+        for chunk in chunks:
+            held = self.jobs.get(chunk.job)
+            if held is not None and not chunk.void and held.spec.kind is JobKind.SUBMIT:
+                load = JobLoad(chunk.job, [chunk.lid], [(chunk.lo, chunk.hi)])
+                beat = Beat(self.links.view.me.incarnation, 0, 0.0, [load], [])
+                self.links.send(held.spec.owner, beat, now)
 
     def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
         """The leases that we hold of this owner's jobs: one list for each beat that they fill."""

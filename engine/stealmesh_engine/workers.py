@@ -35,6 +35,13 @@ class Chunk:
     timed_out: bool = False
     void: bool = False
     """Its lease is gone: whatever comes of it is dropped."""
+    awaited: bool = False
+    """Its owner wants to hear that it runs, should it take long, and has not heard so yet."""
+
+    @property
+    def tell_at(self) -> float:
+        """When its owner is to hear that it runs; else never."""
+        return self.started + PATROL_SECONDS if self.awaited and not self.void else inf
 
     def is_overdue(self, now: float) -> bool:
         """Has it run much longer than was expected?"""
