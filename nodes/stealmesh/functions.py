@@ -12,6 +12,8 @@ Knows nothing of nodes: it returns (digest, bytes).
 from __future__ import annotations
 
 import sys
+import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +23,11 @@ import cloudpickle
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
 
-LARGE_OCTETS = 1 << 20
+LATELY = 8
+"""Functions of maps in a loop need not be pickled for each of them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Shipped:
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
@@ -34,10 +37,12 @@ class Shipped:
 
 
 class Shipper:
-    """The functions that one program has sent, by object."""
+    """The functions that one program has sent, by object. Those that nobody uses any more are forgotten."""
 
     def __init__(self) -> None:
-        self._shipped: dict[int, Shipped] = {}
+        self._shipped: weakref.WeakValueDictionary[int, Shipped] = weakref.WeakValueDictionary()
+        """Kept by the streams whose function it is, and for a moment by:"""
+        self._lately: deque[Shipped] = deque(maxlen=LATELY)
 
     def ship(self, function: Callable[..., Any]) -> Shipped:
         """The name and bytes of a function. Raises CannotShip naming what in it cannot be pickled."""
@@ -55,9 +60,12 @@ class Shipper:
             ) from error
         shipped = Shipped(function, seen, digest_of(blob), blob)
         self._shipped[id(function)] = shipped
-        if len(self._shipped) > 4096:
-            self._shipped.pop(next(iter(self._shipped)))
+        self._lately.append(shipped)
         return shipped
+
+    def tidy(self) -> None:
+        """Called now and then: what no stream needs goes."""
+        self._lately.clear()
 
 
 def name_of(function: Callable[..., Any]) -> str:

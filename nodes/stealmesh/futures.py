@@ -57,7 +57,10 @@ class Future(StandardFuture[T]):
     def result(self, timeout: float | None = None) -> T:
         """The task's result; raises its exception, CancelledError, or TimeoutError after `timeout` s."""
         self._wait(timeout)
-        return super().result(0)
+        try:
+            return super().result(0)
+        finally:
+            self = None  # type: ignore[assignment]  # else its exception's traceback leads back to it
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         self._wait(timeout)
@@ -70,7 +73,7 @@ class Future(StandardFuture[T]):
             return False
         with self._condition:
             first = self._state == CANCELLED
-            if first:
+            if first and self._on_cancel is not None:
                 self.set_running_or_notify_cancel()
         if first and self._on_cancel is not None:
             self._on_cancel(self)

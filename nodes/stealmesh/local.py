@@ -113,7 +113,8 @@ class LocalMesh:
         told.pop("parent_fd")
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
         told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
-        for name in ("key", "initializer"):
+        told["authkey"] = _authkey()
+        for name in ("key", "initializer", "authkey"):
             told[name] = None if told[name] is None else told[name].hex()
         ours.sendall((json.dumps(told) + "\n").encode())
         return LocalNode(process, ours, time.monotonic(), [])
@@ -169,6 +170,14 @@ class LocalMesh:
             except (MeshError, OSError):
                 continue  # dead already: its wait() returns at once and counts as a quick death
             self._on_new_node(fresh.endpoints)
+
+
+def _authkey() -> bytes:
+    """With which this program's managers (`multiprocessing.Manager`) know their clients. Asked for while
+    the node boots: the import takes 7 ms."""
+    from multiprocessing.process import current_process
+
+    return bytes(current_process().authkey)
 
 
 def _last_words(wire: socket.socket) -> str:

@@ -31,12 +31,13 @@ from stealmesh.identity import new_member, new_rng, runtime
 from stealmesh.local import LocalMesh
 from stealmesh.node import NodeOptions
 from stealmesh.program.durable import Job, attached
+from stealmesh.program.ending import cancel_pending
 from stealmesh.program.folds import MISSING, FoldJob
 from stealmesh.program.launching import launch, value_later
 from stealmesh.program.link import ProgramLink
-from stealmesh.program.maps import MapJob, MapResults
+from stealmesh.program.maps import MapJob, MapResults, size_of
 from stealmesh.program.outcomes import pack_tagged
-from stealmesh.program.submits import SubmitStream
+from stealmesh.program.streams import Streams
 from stealmesh.security import KeyRefused, MeshKey, default_key_path
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
@@ -46,7 +47,6 @@ from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CloseInput, Drain, Feed, Join, OpenJob
 from stealmesh_engine.status import merge_status
 from stealmesh_protocol.errors import CannotShip, JoinRefused, MeshClosed
-from stealmesh_protocol.ids import Digest
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Role
 
 T = TypeVar("T")
@@ -159,6 +159,8 @@ class Mesh(Executor):
             nodes). `max_workers` means the same.
         threads: tasks side by side in one worker; only 1 in this version.
         initializer, initargs: called once in every new worker (local only).
+        max_tasks_per_child: a worker process makes room for a fresh one after so many tasks (local
+            only; default: never). For libraries that leak; tasks are handed out one by one then.
         key: the mesh key, a path or a `stealmesh.Key`; default: STEALMESH_KEY_FILE, else the
             user's key file. A local mesh makes one for itself.
         config: knobs (`stealmesh.Config`).
@@ -179,6 +181,7 @@ class Mesh(Executor):
         threads: int = 1,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
@@ -194,10 +197,16 @@ class Mesh(Executor):
             raise ValueError("threads: this version runs one task at a time in a worker process")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if address is not None:
+                raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
+        self._max_tasks = max_tasks_per_child or 0
         self.config = load_config(config)
         self._shipper = Shipper()
-        self._streams: dict[tuple[Digest, Options], SubmitStream] = {}
-        self._last: tuple[Any, Options, SubmitStream, Shipped] | None = None
         self._maps: weakref.WeakSet[MapJob] = weakref.WeakSet()
         self._folds: weakref.WeakSet[FoldJob] = weakref.WeakSet()
         self._submit_lock = threading.Lock()
@@ -259,7 +268,11 @@ class Mesh(Executor):
             progress: draw a bar.
 
         Leaving the iterator early (or its `close()`) cancels the rest. A `range` is never
-        materialised; other iterables are read by a background thread as they are needed.
+        materialised; other iterables are read by a thread of their own as they are needed, so one that
+        works in the thread that made it only (a sqlite cursor) has to be given as a list.
+
+        Leaving the `with` block computes the whole input, as the standard pools do, or as far as
+        `buffersize` allows; leaving it by an exception does not wait for a map that is half read.
         """
         options = dataclasses.replace(self._default, progress=progress)
         return self._map(options, fn, iterables, timeout, chunksize, buffersize, ordered)
@@ -391,18 +404,26 @@ class Mesh(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As the standard library's: no more submissions; wait for what is pending, or let it
-        finish in the background; `cancel_futures` cancels what has not started. Idempotent."""
+        finish in the background; `cancel_futures` cancels what has not started. Idempotent.
+
+        A `map` is computed to the end of its input, or as far as its `buffersize` allows; whoever
+        still has its iterator reads what was computed. With `cancel_futures` it raises CancelledError.
+        """
+        self._shut_down(wait, cancel_futures, hurried=False)
+
+    def _shut_down(self, wait: bool, cancel_futures: bool, *, hurried: bool) -> None:
         with self._submit_lock:
             first, self._shutdown = not self._shutdown, True
         if cancel_futures:
-            for stream in list(self._streams.values()):
-                stream.cancel_pending()
+            cancel_pending(self._link, self._streams, self._maps, self._folds)
         if wait:
             if first:
-                self._finish()
+                self._finish(hurried=hurried)
             self._closed.wait()
         elif first:
-            threading.Thread(target=self._finish, name="stealmesh-finish").start()
+            threading.Thread(
+                target=self._finish, kwargs={"hurried": hurried}, name="stealmesh-finish"
+            ).start()
 
     def __enter__(self) -> Mesh:
         return self
@@ -410,7 +431,7 @@ class Mesh(Executor):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is not None and not issubclass(kind, Exception):
             self._abandon()  # Ctrl-C: do not wait for what nobody wants any more
-        self.shutdown(wait=True)
+        self._shut_down(True, False, hurried=kind is not None)
 
     async def __aenter__(self) -> Mesh:
         return self
@@ -431,7 +452,7 @@ class Mesh(Executor):
     def _submit(
         self, options: Options, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
-        last = self._last
+        last = self._streams.last
         if (
             last is not None
             and last[0] is fn
@@ -439,7 +460,9 @@ class Mesh(Executor):
             and not last[3].seen
             and not self._shutdown
         ):
-            return last[2].submit(args, kwargs)
+            future: Future[T] | None = last[2].submit(args, kwargs)
+            if future is not None:
+                return future
         with self._submit_lock:
             if self._shutdown:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -450,20 +473,22 @@ class Mesh(Executor):
             try:
                 shipped = self._shipper.ship(fn)
             except CannotShip as error:
-                future: Future[T] = Future(self._link.condition)
-                future.set_exception(error)
-                return future
-            stream = self._streams.get((shipped.digest, options))
+                failed: Future[T] = Future(self._link.condition)
+                failed.set_exception(error)
+                return failed
+
+            def make_spec() -> JobSpec:
+                return self._spec(JobKind.SUBMIT, options, shipped, fn)
+
+            stream = self._streams.own(options, shipped, make_spec)
             if stream is None:
-                spec = self._spec(JobKind.SUBMIT, options, shipped, fn)
-                stream = SubmitStream(self._link, spec)
-                functions = {shipped.digest: shipped.blob}
-                self._link.open(
-                    spec.job, stream, OpenJob(spec, open_ended=True, functions=functions)
-                )
-                self._streams[shipped.digest, options] = stream
-            self._last = (fn, options, stream, shipped)
-            return stream.submit(args, kwargs)
+                stream = self._streams.shared(options, make_spec())
+                args = (shipped.blob, *args)
+            else:
+                self._streams.last = (fn, options, stream, shipped)
+            future = stream.submit(args, kwargs)
+            assert future is not None, "streams are closed under the lock only"
+            return future
 
     def _map(
         self,
@@ -476,7 +501,7 @@ class Mesh(Executor):
         ordered: bool,
     ) -> Iterator[T]:
         if not iterables:
-            raise TypeError("map() needs at least one iterable")
+            return iter(())  # as the standard library's
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
@@ -505,6 +530,7 @@ class Mesh(Executor):
             self._link,
             spec,
             total=len(source) if isinstance(source, range) else None,
+            size=size_of(iterables),
             ordered=ordered,
             buffersize=buffersize,
             until=until,
@@ -516,7 +542,7 @@ class Mesh(Executor):
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
-        return MapResults.over(job.chunks())
+        return MapResults.over(job)
 
     def _map_reduce(
         self,
@@ -616,6 +642,7 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
+            chunk_items=1 if self._max_tasks else 0,
         )
 
     def _must_be_open(self) -> None:
@@ -636,6 +663,7 @@ class Mesh(Executor):
             key=self._key.secret,
             import_paths=[os.path.abspath(path) for path in sys.path],
             config=self.config,
+            max_tasks_per_child=self._max_tasks,
             initializer=None
             if initializer is None
             else cloudpickle.dumps((initializer, initargs), protocol=5),
@@ -669,6 +697,7 @@ class Mesh(Executor):
         self._link = ProgramLink(member.id)
         self._driver = Driver(core, self._transport, epoll, self._link)
         self._link.wake, self._link.act = self._driver.wake, self._driver.act
+        self._streams = Streams(self._link, self._shipper, self._submit_lock)
         self._thread = threading.Thread(target=self._drive, name="stealmesh", daemon=True)
         self._thread.start()
         self._driver.post(Join(seeds))
@@ -696,9 +725,9 @@ class Mesh(Executor):
         finally:
             self._transport.close()
 
-    def _finish(self) -> None:
+    def _finish(self, *, hurried: bool) -> None:
         """Let everything that was accepted end, then go."""
-        self._link.wait_for_all(self._streams.values(), self._maps, self._folds)
+        self._link.wait_for_all(self._streams, self._maps, self._folds, hurried=hurried)
         self._close(MeshClosed("this mesh has been shut down"))
 
     def _abandon(self) -> None:
@@ -762,4 +791,4 @@ def _close_all() -> None:
     for mesh in list(_open_meshes):
         if interrupted:
             mesh._abandon()
-        mesh.shutdown(wait=True)
+        mesh._shut_down(True, False, hurried=True)

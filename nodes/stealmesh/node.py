@@ -61,6 +61,10 @@ class NodeOptions:
     memory_limit_bytes: int | None = None
     initializer: bytes | None = None
     import_paths: list[str] = field(default_factory=list)
+    authkey: bytes | None = None
+    """The program's key of multiprocessing: workers talk to its managers with it."""
+    max_tasks_per_child: int = 0
+    """A worker process is replaced after so many tasks; 0: never."""
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
     join_or_exit: bool = False
@@ -149,6 +153,8 @@ def run_node(options: NodeOptions) -> int:
         memory_limit_bytes=options.memory_limit_bytes,
         initializer=options.initializer,
         import_paths=options.import_paths,
+        authkey=options.authkey,
+        tasks_max=options.max_tasks_per_child,
         node_name=options.name,
     )
     pool.start(time.monotonic())
@@ -355,7 +361,7 @@ def main() -> int:
         return 0  # the program ended before it had told us anything
     told = json.loads(line)
     config = Config(**told.pop("config"))
-    for name in ("key", "initializer"):
+    for name in ("key", "initializer", "authkey"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])
     return run_node(NodeOptions(**told, parent_fd=fd, config=config))
 

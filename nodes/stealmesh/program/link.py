@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from stealmesh.program.folds import FoldJob
     from stealmesh.program.maps import MapJob
     from stealmesh.program.submits import SubmitStream
+
+
+TIDY_SECONDS = 0.5
 
 
 class Job(Protocol):
@@ -57,6 +61,8 @@ class ProgramLink:
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
         """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
+        self.tidy: Callable[[], list[Event]] = list
+        """Set by the mesh: close what nobody uses any more. Called now and then, in the driver's thread."""
         self.joined: Future[None] = Future()
         self.left = threading.Event()
         self.failure: BaseException | None = None
@@ -73,6 +79,7 @@ class ProgramLink:
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self._folding: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._folder: threading.Thread | None = None
+        self._tidy_at = 0.0
 
     # ------------------------------------------------------------ the program's threads
 
@@ -138,10 +145,12 @@ class ProgramLink:
         streams: Iterable[SubmitStream],
         maps: Iterable[MapJob],
         folds: Iterable[FoldJob],
+        *,
+        hurried: bool,
     ) -> None:
         """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
         for each in list(maps):
-            each.run_to_the_end()
+            each.finish(hurried=hurried)
         for stream in list(streams):
             self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
         while self.failure is None and not (
@@ -184,6 +193,10 @@ class ProgramLink:
 
     def pull(self) -> list[Event]:
         pulled: list[Event] = []
+        now = time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            pulled += self.tidy()
         while self._events:
             pulled.append(self._events.popleft())
         for _ in range(len(self.hungry)):

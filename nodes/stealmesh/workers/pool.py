@@ -57,6 +57,10 @@ ORDER_OCTETS_MAX = 48 * 1024
 CACHE_OCTETS_MAX = 64 * 1024 * 1024
 """What a worker may keep of functions and blocks; the least recently used go first."""
 
+SPARE_FUNCTION_OCTETS_MAX = 64 * 1024
+SPARE_FUNCTIONS_MAX = 256
+"""What a worker keeps of functions that may come again: so many, none of them larger."""
+
 FAILED_STARTS_MAX = 5
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 5.0
@@ -113,7 +117,15 @@ class Life:
     cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     """Key → octets, least recently used first: what the worker's cache will be."""
     cached_octets: int = 0
+    functions: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    """The keys of those that are functions, least recently used first."""
+    large: dict[JobId, set[bytes]] = field(default_factory=dict)
+    """Functions too large to be kept once no job needs them: who needs them."""
+    behind: bool = False
+    """The worker has not been told yet to forget what was for its last order alone."""
     sentence: Sentence | None = None
+    answered: int = 0
+    """Chunks of single tasks that it has finished."""
     unfit: str = ""
     """Its own words on why it could not start."""
     watched: int = 0
@@ -144,17 +156,24 @@ class WorkerPool:
         memory_limit_bytes: int | None = None,
         initializer: bytes | None = None,
         import_paths: Iterable[str] = (),
+        authkey: bytes | None = None,
+        tasks_max: int = 0,
         environment: Mapping[str, str] | None = None,
         node_name: str = "",
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker.
 
-        `import_paths` go in front of the workers' sys.path, `environment` over the node's own.
+        `import_paths` go in front of the workers' sys.path, `environment` over the node's own. A worker
+        ends itself after `tasks_max` tasks, if that is not 0, and another takes its place.
         """
         self._workers = [Worker(number) for number in range(count)]
         self._setup = wire.pack(
-            [list(import_paths), memory_limit_bytes or 0, initializer or b"", node_name]
-        )
+            [
+                list(import_paths), memory_limit_bytes or 0, initializer or b"", node_name,
+                authkey or b"", tasks_max,
+            ]
+        )  # fmt: skip
+        self._tasks_max = tasks_max
         self._environment = dict.fromkeys(SINGLE_THREADED, "1")
         self._environment |= os.environ
         self._environment |= environment or {}
@@ -253,9 +272,9 @@ class WorkerPool:
             self.orders_dropped += 1
             return
         spec, passing = effect.spec, _Passing(life)
-        passing.function(spec.function, effect.function)
+        passing.function(spec.job, spec.function, effect.function)
         if spec.combine:
-            passing.function(spec.combine, effect.combine)
+            passing.function(spec.job, spec.combine, effect.combine)
         if spec.kind == JobKind.EXPLORE:
             blocks = [passing.bag(effect.chunk, *effect.blocks[0])]
         else:
@@ -299,16 +318,19 @@ class WorkerPool:
         self._kill(self._workers[worker_number])
 
     def forget(self, job: JobId) -> None:
-        """Blocks of the job go; functions stay until room is needed: the next job may use them."""
+        """Blocks of the job go, and its large functions; small ones may be used again."""
         for worker in self._workers:
             life = worker.life
             if life is None or worker.state is not State.READY:
                 continue
             gone = [key for key in life.cached if key.startswith(job) and len(key) > len(job)]
-            if gone:
+            large = life.large.pop(job, set())
+            gone += [key for key in large if not any(key in used for used in life.large.values())]
+            if gone or life.behind:
                 passing = _Passing(life)
                 for key in gone:
                     passing.forget(key)
+                life.behind = False
                 life.unsent.append((None, wire.pack([None, life.writer.frames])))
                 self._push(worker, life)
 
@@ -384,6 +406,7 @@ class WorkerPool:
             if kind == Kind.RESULT:
                 chunk, codec, failed, seconds = wire.RESULT_HEAD.unpack_from(payload)
                 _settle(life, chunk)
+                life.answered += 1
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(ChunkDone(worker.number, chunk, codec, blob, seconds, failed))
             elif kind == Kind.STEP:
@@ -496,6 +519,8 @@ class WorkerPool:
         was_ready = worker.state is State.READY
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
+        if self._tasks_max and life.answered >= self._tasks_max and not running:
+            loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)
         if was_ready:
             self._start(worker)
@@ -612,16 +637,25 @@ class _Passing:
         self._used: set[bytes] = set()
         self._passing: list[bytes] = []
 
-    def function(self, digest: bytes, blob: bytes) -> None:
+    def function(self, job: JobId, digest: bytes, blob: bytes) -> None:
+        life = self._life
         self._cached(digest, blob)
+        if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
+            life.large.setdefault(job, set()).add(digest)
+            return
+        life.functions[digest] = None
+        life.functions.move_to_end(digest)
 
     def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
         key = job + _BLOCK_KEY.pack(block.lo, block.hi)
         whole = lo <= block.lo and block.hi <= hi
-        if whole and len(blob) <= self._inline_room and key not in self._life.cached:
-            self._inline_room -= len(blob)
-            return [block.lo, block.hi, block.codec, b"", blob]
-        self._cached(key, blob)
+        if whole and key not in self._life.cached:
+            if len(blob) <= self._inline_room:
+                self._inline_room -= len(blob)
+                return [block.lo, block.hi, block.codec, b"", blob]
+            self._once(key, blob)  # nobody else needs it: it goes when the next order comes
+        else:
+            self._cached(key, blob)
         return [block.lo, block.hi, block.codec, key, b""]
 
     def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
@@ -641,12 +675,16 @@ class _Passing:
         """After the order: forget what was for it alone, and what there is no room for."""
         for key in self._passing:
             self._life.writer.put(Kind.FORGET, key)
-        cached = self._life.cached
+        self._life.behind = bool(self._passing)
+        cached, functions = self._life.cached, self._life.functions
         while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
             self.forget(next(iter(cached)))
+        while len(functions) > SPARE_FUNCTIONS_MAX and next(iter(functions)) not in self._used:
+            self.forget(next(iter(functions)))
 
     def forget(self, key: bytes) -> None:
         self._life.cached_octets -= self._life.cached.pop(key)
+        self._life.functions.pop(key, None)
         self._life.writer.put(Kind.FORGET, key)
 
     def _once(self, key: bytes, blob: bytes) -> bytes:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import multiprocessing.process
 import os
 import resource
 import socket
@@ -49,6 +50,7 @@ def live(orders: socket.socket, stream: socket.socket, line: memoryview) -> NoRe
         os._exit(0)
     except BaseException:  # noqa: BLE001 - an initializer may raise anything, SystemExit included
         text = traceback.format_exc()[-TEXT_OCTETS_MAX:]
+        _log_as_pools_do()
         _send(stream, Kind.UNFIT, text.encode(errors="backslashreplace"))
         _flush()
         os._exit(1)
@@ -59,10 +61,18 @@ def live(orders: socket.socket, stream: socket.socket, line: memoryview) -> NoRe
         os._exit(0)  # the node is gone, or has no use for us
 
 
+def _log_as_pools_do() -> None:
+    """Whoever listens for what the standard pools say of a failed initializer hears it of ours, too."""
+    logging = sys.modules.get("logging")
+    if logging is not None and logging.getLogger("concurrent.futures").hasHandlers():
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+
+
 def _serve(
     orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: Desk, pid: int
 ) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
+    done = 0
     while True:
         order = wire.unpack(room[: _next_order(orders, room)])
         number, after = order[0], order[1]
@@ -82,6 +92,10 @@ def _serve(
             _check_still_me(pid)
             _send(stream, Kind.RESULT, _result_head(number, outcome), outcome.blob)
             del outcome
+            done += chunk.hi - chunk.lo
+            if desk.tasks_max and done >= desk.tasks_max:
+                _flush()
+                os._exit(0)
 
 
 def _next_order(orders: socket.socket, room: memoryview) -> int:
@@ -198,6 +212,8 @@ class Desk:
 
     line: memoryview
     where: str
+    tasks_max: int = 0
+    """After so many this process makes room for a fresh one; 0: never."""
     functions: dict[bytes, Any] = field(default_factory=dict)
     limits: dict[bytes, int] = field(default_factory=dict)
     """How many items of an explore bag to visit at once, as last learned, by function."""
@@ -302,14 +318,17 @@ def load_patiently(blob: bytes) -> Any:
 
 
 def _prepare(setup: list[Any], line: memoryview) -> Desk:
-    import_paths, memory_limit, initializer, node_name = setup
+    import_paths, memory_limit, initializer, node_name, authkey, tasks_max = setup
     sys.path[:0] = [path for path in import_paths if path not in sys.path]
     if memory_limit:
         limit_memory(memory_limit)
+    if authkey:
+        multiprocessing.process.current_process().authkey = authkey
     if initializer:
         function, arguments = load_patiently(initializer)
         function(*arguments)
-    return Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})")
+    runner.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
+    return Desk(line, runner.WHERE, tasks_max)
 
 
 def limit_memory(octets: int) -> None:

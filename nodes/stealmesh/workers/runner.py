@@ -48,6 +48,9 @@ STEP_COST_MAX = 0.1
 
 _TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
 
+WHERE = "this node"
+"""How people call it, once the worker has been told."""
+
 Again = Callable[[int, int], "list[Any] | range"]
 """Items [lo, hi) of the chunk once more, as they were sent."""
 
@@ -181,6 +184,15 @@ def _at_once(
     for offset in range(1 if chunk.kind == wire.REDUCE else count):
         failures.add(offset, error, attempts)
     return [None] * count
+
+
+def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
+    """A call of a function that is used once: it comes with its arguments (program/streams.py)."""
+    try:
+        function = loads(blob)
+    except BaseException as error:
+        raise _unloadable(error, WHERE) from error
+    return function(*args, **kwargs)
 
 
 def _call_whole(
