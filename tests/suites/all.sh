@@ -12,14 +12,15 @@ suites=$(cd "$(dirname "$0")" && pwd); root=$(cd "$suites/../.." && pwd)
 export PYTHONPATH="$root/protocol:$root/engine:$root/nodes:$root/bench:$suites"
 ours="pyzmq msgpack msgspec lz4 cloudpickle numpy rich"
 failed=0
-mkdir -p "$directory"
+mkdir -p "$directory" && directory=$(cd "$directory" && pwd) && cd "$directory" || exit 1
+pytest="-m pytest -q -c /dev/null --rootdir $directory -p no:cacheprovider" # not this repository's settings
 
 environment() { # name, interpreter, packages: make it unless it is there
     name=$1; python=$2; shift 2
     [ -e "$directory/$name/ready" ] && return
     rm -rf "${directory:?}/$name"
     "$python" -m venv "$directory/$name" &&
-        "$directory/$name/bin/pip" install -q --disable-pip-version-check "$@" && touch "$directory/$name/ready"
+        "$directory/$name/bin/pip" --no-input install -q --disable-pip-version-check "$@" && touch "$directory/$name/ready"
 }
 
 tests_of() { # interpreter: the directory of its executor tests, if it has them
@@ -54,10 +55,12 @@ first=$1
 # shellcheck disable=SC2086
 if environment joblib "$first" $ours pytest pandas scikit-learn joblib "dask[bag,delayed]"; then
     bin=$directory/joblib/bin
-    run joblib "joblib's tests, loky's place taken by a mesh" "$bin/python" -m pytest -q -p with_joblib \
-        -p no:cacheprovider -k loky --pyargs joblib.test.test_parallel
-    run dask "dask's tests of bags and delayed values" "$bin/python" -m pytest -q -p with_dask \
-        -p no:cacheprovider --pyargs dask.bag.tests.test_bag dask.tests.test_delayed
+    # shellcheck disable=SC2086
+    run joblib "joblib's tests, loky's place taken by a mesh" "$bin/python" $pytest -p with_joblib \
+        -k loky --pyargs joblib.test.test_parallel
+    # shellcheck disable=SC2086
+    run dask "dask's tests of bags and delayed values" "$bin/python" $pytest -p with_dask \
+        --pyargs dask.bag.tests.test_bag dask.tests.test_delayed
     run scikit-learn "scikit-learn, bit by bit" "$bin/python" "$suites/sklearn_equal.py"
 else
     failed=1
