@@ -415,7 +415,8 @@ class Mesh(Executor):
         with self._submit_lock:
             first, self._shutdown = not self._shutdown, True
         if cancel_futures:
-            cancel_pending(self._link, self._streams, self._maps, self._folds)
+            everything = (self._streams, self._maps, self._folds)
+            cancel_pending(self._link, *everything, self._max_workers)
         if wait:
             if first:
                 self._finish(hurried=hurried)

@@ -31,6 +31,7 @@ def cancel_pending(
     streams: Iterable[SubmitStream],
     maps: Iterable[MapJob],
     folds: Iterable[FoldJob],
+    workers: int,
 ) -> None:
     for job in list(maps):
         job.cancel()
@@ -50,4 +51,4 @@ def cancel_pending(
             break
         time.sleep(START_SECONDS / 20)
     for stream in pending:
-        stream.cancel_pending()
+        stream.cancel_pending(workers)

@@ -9,6 +9,7 @@ batches of hundreds, without any timer.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +89,12 @@ class SubmitStream:
         """Some of its calls are with workers, as far as anybody has said, or there are none."""
         return self.idle or bool(self._with_workers)
 
-    def cancel_pending(self) -> None:
-        """Cancel every task that no worker has."""
+    def cancel_pending(self, workers: int) -> None:
+        """Cancel every task that no worker has. While none is said to be with one, the oldest pass for begun:
+        as many as there are workers, as they would with a standard pool."""
         begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
+        if not begun:
+            begun.update(itertools.islice(list(self._live), workers))
         for index, future in list(self._live.items()):
             if index not in begun:
                 future.cancel()
