@@ -5,8 +5,9 @@ BIN := .venv/bin
 RUN_DEPS := .venv/.installed
 DEV_DEPS := .venv/.installed-dev
 WORLDS ?= 2000
+INTERPRETERS ?= $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
 
-.PHONY: demo test slow check bench seeds chaos chaos-nightly clean help
+.PHONY: demo test slow suites check bench seeds chaos chaos-nightly clean help
 
 help: ## what there is to say
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -26,6 +27,9 @@ check: $(DEV_DEPS) ## style, types and house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
+suites: $(DEV_DEPS) ## other people's tests on a mesh: CPython's (each interpreter), joblib's, dask's, scikit-learn
+	tests/suites/all.sh .suites $(INTERPRETERS)
+
 bench: $(RUN_DEPS) ## measure, beside the standard library's pool
 	$(BIN)/python -m stealmesh_bench
 
@@ -39,7 +43,7 @@ chaos-nightly: $(RUN_DEPS) ## a night of it: 20,000 random worlds and every scen
 	nice -n 10 $(BIN)/python -m stealmesh_bench.chaos.nightly
 
 clean: ## remove what the other targets made
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .suites dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find protocol engine nodes bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/pyvenv.cfg:

@@ -116,8 +116,9 @@ class Config:
     """Redialling waits a random time up to 50 ms, 100 ms, 200 ms … this much (full jitter)."""
     unacked_octets_max: int = 32 * MIB
     """Results that an owner has not acknowledged. Beyond it a node starts no more work for that owner."""
-    functions_octets_max: int = 256 * MIB
-    """Shipped functions kept in a node; the least recently used that no job needs goes first."""
+    functions_octets_max: int = 4 * MIB
+    """Shipped functions that a node keeps although no job needs them; the least recently used goes
+    first. More: a large one that comes again soon need not travel again."""
     story_lines_max: int = 4096
     """How much of its own history a node can tell."""
 

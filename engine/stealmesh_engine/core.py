@@ -240,6 +240,8 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
             self.dispatcher.patrol(now)
+            if self.dispatcher.untold:
+                self.holder.tell_running(now)
         self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
@@ -657,6 +659,7 @@ class NodeCore:
         """The header has said it all."""
 
     def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
+        self.holder.tell_all_running(peer_id, now)
         self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
 
     def _on_status(self, peer_id: PeerId, message: Status, now: float) -> None:

@@ -56,6 +56,8 @@ class Dispatcher:
         self.turned_long = False
         """A job has turned out to have long items, or longer ones than it had, and nobody has been told
         yet."""
+        self.untold: list[Chunk] = []
+        """Single calls that have run for a moment: their owners are to hear of it (holder.py)."""
         self.patrol_at: float | None = None
         self._chunks = 0
         self._thieves_wait = False
@@ -138,6 +140,9 @@ class Dispatcher:
         self.learn_from_waiting(now)
         wanted = self._thieves_wait or (not self.stock and self.room() > 0)
         self._thieves_wait = False
+        for long in [chunk for chunk in self.slots.running() if now >= chunk.tell_at]:
+            long.awaited = False
+            self.untold.append(long)
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
@@ -317,6 +322,7 @@ class Dispatcher:
             one_by_one=not (explore or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
+            awaited=spec.kind is JobKind.SUBMIT,
         )
         if queue:
             slot.queued = chunk
@@ -343,7 +349,7 @@ class Dispatcher:
         bags = held.bags
         if isinstance(bags, ExploreBags):
             return bags.cut(1)
-        if held.fragile or held.spec.timeout:
+        if held.fragile or held.spec.timeout or held.spec.chunk_items == 1:
             cut = bags.cut(1)
             if cut is not None and held.fragile:
                 held.fragile.remove(cut.lo, cut.hi)
@@ -396,7 +402,7 @@ class Dispatcher:
         chunk = slot.running
         if chunk is None:
             return
-        soonest = chunk.long_at if now < chunk.long_at else inf
+        soonest = min(chunk.long_at if now < chunk.long_at else inf, chunk.tell_at)
         if chunk.timeout_at is not None and not chunk.timed_out:
             soonest = min(soonest, chunk.timeout_at)
         if slot.queued is not None or chunk.can_be_asked:

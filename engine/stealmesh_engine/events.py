@@ -152,6 +152,8 @@ class WorkerLost(msgspec.Struct):
     running: int | None
     reason: str
     blame: bool = True
+    retired: bool = False
+    """It ended itself after so many tasks as it was meant to do."""
 
 
 class Retracted(msgspec.Struct):

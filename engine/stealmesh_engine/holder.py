@@ -30,6 +30,7 @@ from stealmesh_engine.story import Story
 from stealmesh_engine.workers import Chunk
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.messages import (
+    Beat,
     Claim,
     Commit,
     Declined,
@@ -383,7 +384,8 @@ class Holder:
         slot = self.dispatcher.slots.lost(event.worker)
         if slot is None:
             return
-        self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
+        if not event.retired:
+            self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
         queued, running = slot.queued, slot.running
         if running is not None and event.running != running.number:
             # It had finished the one and died before or within the other, or died unread.
@@ -484,6 +486,24 @@ class Holder:
             for lo, hi in cut_by_size(list(map(len, unsaid.blobs)), REPORT_OCTETS_MAX):
                 report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
                 self.links.send(held.spec.owner, report, now)
+
+    def tell_running(self, now: float) -> None:
+        """Calls that have run for a moment: whoever submitted them may ask, and must not cancel them."""
+        untold, self.dispatcher.untold = self.dispatcher.untold, []
+        self._tell_running(untold, now)
+
+    def tell_all_running(self, owner: PeerId, now: float) -> None:
+        """The owner asks how things stand: what it has submitted and runs here comes first."""
+        running = self.dispatcher.slots.running()
+        self._tell_running([chunk for chunk in running if owner_of(chunk.job) == owner], now)
+
+    def _tell_running(self, chunks: list[Chunk], now: float) -> None:
+        for chunk in chunks:
+            held = self.jobs.get(chunk.job)
+            if held is not None and not chunk.void and held.spec.kind is JobKind.SUBMIT:
+                load = JobLoad(chunk.job, [chunk.lid], [(chunk.lo, chunk.hi)])
+                beat = Beat(self.links.view.me.incarnation, 0, 0.0, [load], [])
+                self.links.send(held.spec.owner, beat, now)
 
     def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
         """The leases that we hold of this owner's jobs: one list for each beat that they fill."""

@@ -70,8 +70,9 @@ class ShippedFunctions:
         used = {digest for spec in specs for digest in needed(spec)}
         for digest in [d for d in self.awaited if d not in used]:
             del self.awaited[digest]
-        octets = sum(map(len, self.blobs.values()))
-        for digest in [d for d in self.blobs if d not in used]:
+        spare = [digest for digest in self.blobs if digest not in used]
+        octets = sum(len(self.blobs[digest]) for digest in spare)
+        for digest in spare:
             if octets <= self.config.functions_octets_max:
                 return
             octets -= len(self.blobs.pop(digest))

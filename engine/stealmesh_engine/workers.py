@@ -54,6 +54,13 @@ class Chunk:
     """When a part of it was last reported."""
     carried_seconds: float = 0.0
     """What the item that was running then had taken already, as far as anybody can say."""
+    awaited: bool = False
+    """Its owner wants to hear that it runs, should it take long, and has not heard so yet."""
+
+    @property
+    def tell_at(self) -> float:
+        """When its owner is to hear that it runs; else never."""
+        return self.started + PATROL_SECONDS if self.awaited and not self.void else inf
 
     def overdue_at(self, *, wanted: bool = False) -> float:
         """When it will have run much longer than was expected (or, if its work is wanted elsewhere,

@@ -10,6 +10,8 @@ Knows nothing of nodes: it returns (digest, bytes) of the function and of the pr
 from __future__ import annotations
 
 import sys
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import ModuleType
@@ -40,9 +42,11 @@ def _pickler() -> type[Any]:
 
 
 whole.send_with(_dumps, _pickler)
+LATELY = 8
+"""Functions of maps in a loop need not be pickled for each of them."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Shipped:
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
@@ -55,10 +59,14 @@ class Shipped:
 
 
 class Shipper:
-    """The functions that one program has sent, by object."""
+    """The functions that one program has sent, by object. Those that nobody uses any more are forgotten."""
 
     def __init__(self) -> None:
-        self._shipped: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Shipped] = {}
+        self._shipped: weakref.WeakValueDictionary[
+            tuple[int, tuple[str, ...], tuple[str, ...]], Shipped
+        ] = weakref.WeakValueDictionary()
+        """Kept by the streams whose function it is, and for a moment by:"""
+        self._lately: deque[Shipped] = deque(maxlen=LATELY)
         self._bundler: Bundler | None = None
 
     def bundle(self, ship: tuple[str, ...] = (), no_ship: tuple[str, ...] = ()) -> Bundle:
@@ -101,9 +109,12 @@ class Shipper:
         blob = packed.blob + code.digest
         shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)
         self._shipped[key] = shipped
-        if len(self._shipped) > 4096:
-            self._shipped.pop(next(iter(self._shipped)))
+        self._lately.append(shipped)
         return shipped
+
+    def tidy(self) -> None:
+        """Called now and then: what no stream needs goes."""
+        self._lately.clear()
 
 
 def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:

@@ -126,7 +126,7 @@ class Future(StandardFuture[T]):
             return False
         with self._condition:
             first = self._state == CANCELLED
-            if first:
+            if first and self._on_cancel is not None:
                 self.set_running_or_notify_cancel()
         if first and self._on_cancel is not None:
             self._on_cancel(self)

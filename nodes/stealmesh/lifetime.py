@@ -72,8 +72,9 @@ class Life:
         self.driver: Driver | None = None
         self.transport: Transport | None = None
         self.thread: threading.Thread | None = None
-        self.accepted: Callable[[], None] = lambda: None
-        """Waits until everything that was submitted has ended. Set by the mesh; must not hold it."""
+        self.accepted: Callable[..., None] = lambda hurried: None
+        """Waits until everything that was submitted has ended; in a hurry, not for what somebody has begun
+        to read. Set by the mesh; must not hold it."""
         self.closed = threading.Event()
         self._closing = threading.Lock()
         self._directory: str | None = None
@@ -145,12 +146,12 @@ class Life:
 
     # ------------------------------------------------------------ ending
 
-    def finish(self) -> None:
+    def finish(self, *, hurried: bool = False) -> None:
         """Let everything that was accepted end, then go. Several threads may ask for it, and one whose
         wait was broken off (Ctrl-C) may ask again."""
         if self.closed.is_set():
             return
-        self.accepted()
+        self.accepted(hurried=hurried)
         self.close(MeshClosed("this mesh has been shut down"))
         self.link.user_threads.wait_until_quiet()  # callbacks are part of what was accepted
 
@@ -202,7 +203,7 @@ class Life:
         if holder is not None:
             holder.end_with_program()
         else:  # forgotten, and about to finish
-            self.finish()
+            self.finish(hurried=True)
 
     # ------------------------------------------------------------ in a forked child
 

@@ -126,7 +126,8 @@ class LocalMesh:
         told["parent_pid"] = os.getpid()
         told["name"] = f"local-{number}" if not told["name"] else f"{told['name']}-{number}"
         told["seeds"] = [each.endpoints[0] for each in self._nodes if each and each.endpoints]
-        for name in ("key", "initializer", "code"):
+        told["authkey"] = _authkey()
+        for name in ("key", "initializer", "code", "authkey"):
             told[name] = None if told[name] is None else told[name].hex()
         # A node that has died already is found out by its missing answer.
         with contextlib.suppress(ConnectionError):
@@ -200,6 +201,14 @@ class LocalMesh:
             except (MeshError, OSError):
                 continue  # dead already: its wait() returns at once and counts as a quick death
             self._on_new_node(fresh.endpoints)
+
+
+def _authkey() -> bytes:
+    """With which this program's managers (`multiprocessing.Manager`) know their clients. Asked for while
+    the node boots: the import takes 7 ms."""
+    from multiprocessing.process import current_process
+
+    return bytes(current_process().authkey)
 
 
 def _last_words(wire: socket.socket) -> str:

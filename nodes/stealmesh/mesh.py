@@ -42,12 +42,13 @@ from stealmesh.lifetime import JOIN_SECONDS_MAX, Life
 from stealmesh.node import NodeOptions
 from stealmesh.program.arguments import Options, as_range, checked_sizes, fitting_name, seconds
 from stealmesh.program.durable import Job, attached
+from stealmesh.program.ending import cancel_pending
 from stealmesh.program.folds import MISSING, FoldJob
 from stealmesh.program.job_ids import job_named
 from stealmesh.program.launching import launch, value_later
-from stealmesh.program.maps import MapJob, MapResults
+from stealmesh.program.maps import MapJob, MapResults, size_of
 from stealmesh.program.outcomes import pack_tagged
-from stealmesh.program.submits import SubmitStream
+from stealmesh.program.streams import Streams
 from stealmesh.security import MeshKey
 from stealmesh.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
@@ -55,7 +56,6 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from, merge_status
 from stealmesh_protocol.errors import CannotShip, MeshClosed
-from stealmesh_protocol.ids import Digest
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 T = TypeVar("T")
@@ -153,6 +153,8 @@ class Mesh(Executor):
             nodes). `max_workers` means the same.
         threads: tasks side by side in one worker; only 1 in this version.
         initializer, initargs: called once in every new worker (local only).
+        max_tasks_per_child: a worker process makes room for a fresh one after so many tasks (local
+            only; default: never). For libraries that leak; tasks are handed out one by one then.
         key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, else
             STEALMESH_KEY_FILE, else the user's key file. A local mesh makes one for itself.
         config: knobs (`stealmesh.Config`).
@@ -173,13 +175,14 @@ class Mesh(Executor):
         threads: int = 1,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
         must_be_no_import()
         if address is UNSAID:
             # A key alone is that of a local mesh, and the rest means nothing elsewhere.
-            only_local = (nodes, workers, max_workers, initializer, key)
+            only_local = (nodes, workers, max_workers, initializer, max_tasks_per_child, key)
             local = any(each is not None for each in only_local)
             address = address_from_environment(local=local)
         if address is not None and nodes is not None:
@@ -193,11 +196,17 @@ class Mesh(Executor):
             raise ValueError("threads: this version runs one task at a time in a worker process")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if address is not None:
+                raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
+        self._max_tasks = max_tasks_per_child or 0
         self.config = load_config(config)
         self._runtime = runtime()
         self._shipper = Shipper()
-        self._streams: dict[tuple[Digest, Options], SubmitStream] = {}
-        self._last: tuple[Any, Options, SubmitStream, Shipped] | None = None
         self._maps: weakref.WeakSet[MapJob] = weakref.WeakSet()
         self._folds: weakref.WeakSet[FoldJob] = weakref.WeakSet()
         self._submit_lock = threading.Lock()
@@ -221,7 +230,8 @@ class Mesh(Executor):
         self._life = Life(self, self._key, self.config)
         self._link = self._life.link
         # These hold no mesh: what was submitted outlives it.
-        all_submitted = (self._streams.values(), self._maps, self._folds)
+        self._streams = Streams(self._link, self._shipper, self._submit_lock)
+        all_submitted = (self._streams, self._maps, self._folds)
         self._life.accepted = partial(self._link.wait_for_all, *all_submitted)
         try:
             if address is None:
@@ -267,7 +277,11 @@ class Mesh(Executor):
             progress: draw a bar.
 
         Leaving the iterator early (or its `close()`) cancels the rest. A `range` is never
-        materialised; other iterables are read by a background thread as they are needed.
+        materialised; other iterables are read by a thread of their own as they are needed, so one that
+        works in the thread that made it only (a sqlite cursor) has to be given as a list.
+
+        Leaving the `with` block computes the whole input, as the standard pools do, or as far as
+        `buffersize` allows; leaving it by an exception does not wait for a map that is half read.
         """
         options = dataclasses.replace(self._default, progress=progress)
         return self._map(options, fn, iterables, timeout, chunksize, buffersize, ordered)
@@ -413,15 +427,22 @@ class Mesh(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """As the standard library's: no more submissions; wait for what is pending, or let it
-        finish in the background; `cancel_futures` cancels what has not started. Idempotent."""
+        finish in the background; `cancel_futures` cancels what has not started. Idempotent.
+
+        A `map` is computed to the end of its input, or as far as its `buffersize` allows; whoever
+        still has its iterator reads what was computed. With `cancel_futures` it raises CancelledError.
+        """
+        self._shut_down(wait, cancel_futures, hurried=False)
+
+    def _shut_down(self, wait: bool, cancel_futures: bool, *, hurried: bool) -> None:
         with self._submit_lock:
             first, self._shutdown = not self._shutdown, True
         life = self._life
         if cancel_futures:
-            for stream in list(self._streams.values()):
-                stream.cancel_pending()
+            everything = (self._streams, self._maps, self._folds)
+            cancel_pending(self._link, *everything, self._max_workers)
         if wait:
-            life.finish()
+            life.finish(hurried=hurried)
         elif first:
             life.finish_later()
 
@@ -431,7 +452,7 @@ class Mesh(Executor):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is not None and not issubclass(kind, Exception):
             self._abandon()  # Ctrl-C: do not wait for what nobody wants any more
-        self.shutdown(wait=True)
+        self._shut_down(True, False, hurried=kind is not None)
 
     async def __aenter__(self) -> Mesh:
         return self
@@ -452,7 +473,7 @@ class Mesh(Executor):
     def _submit(
         self, options: Options, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
-        last = self._last
+        last = self._streams.last
         if (
             last is not None
             and last[0] is fn
@@ -460,7 +481,9 @@ class Mesh(Executor):
             and last[3].seen.holds()
             and not self._shutdown
         ):
-            return last[2].submit(args, kwargs)
+            future: Future[T] | None = last[2].submit(args, kwargs)
+            if future is not None:
+                return future
         with self._submit_lock:
             self._must_be_open()
             if not callable(fn):
@@ -470,20 +493,22 @@ class Mesh(Executor):
             try:
                 shipped = self._ship(options, fn)
             except CannotShip as error:
-                future: Future[T] = Future(self._link.condition)
-                future.set_exception(error)
-                return future
-            stream = self._streams.get((shipped.digest, options))
+                failed: Future[T] = Future(self._link.condition)
+                failed.set_exception(error)
+                return failed
+
+            def make_spec() -> JobSpec:
+                return self._spec(JobKind.SUBMIT, options, shipped, fn)
+
+            stream = self._streams.own(options, shipped, make_spec)
             if stream is None:
-                spec = self._spec(JobKind.SUBMIT, options, shipped, fn)
-                stream = SubmitStream(self._link, spec)
-                functions = {shipped.digest: shipped.blob}
-                self._link.open(
-                    spec.job, stream, OpenJob(spec, open_ended=True, functions=functions)
-                )
-                self._streams[shipped.digest, options] = stream
-            self._last = (fn, options, stream, shipped)
-            return stream.submit(args, kwargs)
+                stream = self._streams.shared(options, make_spec())
+                args = (shipped.blob, *args)
+            else:
+                self._streams.last = (fn, options, stream, shipped)
+            future = stream.submit(args, kwargs)
+            assert future is not None, "streams are closed under the lock only"
+            return future
 
     def _map(
         self,
@@ -496,7 +521,7 @@ class Mesh(Executor):
         ordered: bool,
     ) -> Iterator[T]:
         if not iterables:
-            raise TypeError("map() needs at least one iterable")
+            return iter(())  # as the standard library's
         chunksize, buffersize = checked_sizes(chunksize, buffersize)
         if chunksize is not None:
             options = dataclasses.replace(options, chunksize=chunksize)
@@ -524,6 +549,7 @@ class Mesh(Executor):
             self._link,
             spec,
             total=None if a_range is None else len(a_range),
+            size=size_of(iterables),
             ordered=ordered,
             buffersize=buffersize,
             until=until,
@@ -535,7 +561,7 @@ class Mesh(Executor):
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
-        results: MapResults[T] = MapResults.over(job.chunks())
+        results: MapResults[T] = MapResults.over(job)
         results.mesh = self
         return results
 
@@ -641,7 +667,7 @@ class Mesh(Executor):
             priority=options.priority,
             retries=options.retries,
             timeout=options.timeout or 0.0,
-            chunk_items=min(options.chunksize or 0, CHUNK_ITEMS_MAX),
+            chunk_items=1 if self._max_tasks else min(options.chunksize or 0, CHUNK_ITEMS_MAX),
             # Also what is named and not sent may be other code in another Python.
             runtime=self._runtime,
             code=self._link.carries(shipped.code if combiner is None else combiner.code),
@@ -673,6 +699,7 @@ class Mesh(Executor):
             key=self._key.secret,
             import_paths=program_path(),
             config=self.config,
+            max_tasks_per_child=self._max_tasks,
             initializer=None if initializer is None else packed_call(initializer, initargs),
             code=None if initializer is None else self._shipper.bundle().blob,
         )
@@ -693,7 +720,7 @@ class Mesh(Executor):
 
     def end_with_program(self) -> None:
         """The program ends, and has not shut us down (see lifetime.py)."""
-        self.shutdown(wait=True)
+        self._shut_down(True, False, hurried=True)
 
     def disown(self, error: MeshClosed) -> None:
         """This process was forked from the program that the mesh belongs to (see lifetime.py)."""

@@ -65,6 +65,10 @@ class NodeOptions:
     code: bytes | None = None
     """The bundle of the program's modules that the initializer needs."""
     import_paths: list[str] = field(default_factory=list)
+    authkey: bytes | None = None
+    """The program's key of multiprocessing: workers talk to its managers with it."""
+    max_tasks_per_child: int = 0
+    """A worker process is replaced after so many tasks; 0: never."""
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
     parent_pid: int | None = None
@@ -184,6 +188,8 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             hash_seed=_hash_seed(options),
             node_name=options.name,
             code=options.code or b"",
+            authkey=options.authkey,
+            tasks_max=options.max_tasks_per_child,
         )
         pool.start(time.monotonic())
     except OSError as error:
@@ -377,7 +383,7 @@ def main(parent_fd: int) -> int:
         return 0  # the program ended before it had told us anything
     told = json.loads(line)
     config = Config(**told.pop("config"))
-    for name in ("key", "initializer", "code"):
+    for name in ("key", "initializer", "code", "authkey"):
         told[name] = None if told[name] is None else bytes.fromhex(told[name])
     try:
         return run_node(NodeOptions(**told, parent_fd=parent_fd, config=config))

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor
 from enum import StrEnum
+from pickle import PicklingError
 from typing import Any
 
 
@@ -38,7 +39,7 @@ class TaskFailed(MeshError):
     """The task raised an exception that could not be sent; this one speaks for it."""
 
 
-class WorkerDied(MeshError):
+class WorkerDied(MeshError, BrokenExecutor):
     """The task ended its worker process every time that it was tried."""
 
     def __init__(self, text: str, attempts: Sequence[str] = ()) -> None:
@@ -55,7 +56,7 @@ class TaskStopped(MeshError):
     """The task was stopped because its future was."""
 
 
-class CannotShip(MeshError):
+class CannotShip(MeshError, PicklingError):
     """A value or function cannot be sent to another process; `culprit` is the part that refuses."""
 
     def __init__(self, text: str, culprit: str = "") -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.futures import Future, settle
@@ -93,6 +94,11 @@ class FoldJob:
 
     def _cancelled(self, future: Future[Any]) -> None:
         self._stop()
+
+    def cancel(self) -> None:
+        """Also when some of its items have been computed."""
+        if not self.future.cancel():
+            self._give_up(CancelledError())
 
     # ------------------------------------------------------------ the input's thread
 

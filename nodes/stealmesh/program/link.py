@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import count
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from stealmesh.shipping.bundle import Bundle
 
 BUNDLES_KEPT = 16
+
+
+TIDY_SECONDS = 0.5
 
 
 class Job(Protocol):
@@ -64,6 +68,8 @@ class ProgramLink:
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
         """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
+        self.tidy: Callable[[], list[Event]] = list
+        """Set by the mesh: close what nobody uses any more. Called now and then, in the driver's thread."""
         self.joined: Future[None] = Future()
         self.left = threading.Event()
         self.failure: BaseException | None = None
@@ -83,6 +89,7 @@ class ProgramLink:
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         """Has callbacks called."""
+        self._tidy_at = 0.0
 
     # ------------------------------------------------------------ the program's threads
 
@@ -151,10 +158,12 @@ class ProgramLink:
         streams: Iterable[SubmitStream],
         maps: Iterable[MapJob],
         folds: Iterable[FoldJob],
+        *,
+        hurried: bool,
     ) -> None:
         """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
         for each in list(maps):
-            each.run_to_the_end()
+            each.finish(hurried=hurried)
         for stream in list(streams):
             self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
         while self.failure is None and not (
@@ -209,6 +218,10 @@ class ProgramLink:
 
     def pull(self) -> list[Event]:
         pulled: list[Event] = []
+        now = time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            pulled += self.tidy()
         while self._events:
             pulled.append(self._events.popleft())
         for _ in range(len(self.hungry)):

@@ -16,13 +16,15 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from stealmesh.program.feeding import Feeder
 from stealmesh.program.outcomes import open_chunk
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
+from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.messages import JobSpec
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ T = TypeVar("T")
 
 UNREAD_OCTETS_MAX = 12 << 20
 """Results that wait for the reader, as packed bytes: what flat memory means here."""
+OTHER_THREAD = (
+    "stealmesh: map reads its input in a thread of its own. If the input works in its own thread only "
+    "(a cursor does): map over list(cursor), or connect with check_same_thread=False"
+)
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
 WINDOW_ITEMS_MIN = 1 << 12
 WINDOW_ITEMS_FIRST = 1 << 17
@@ -40,20 +46,23 @@ WINDOW_ITEMS_FIRST = 1 << 17
 class MapResults(itertools.chain[T]):
     """What `map` returns: an iterator at the speed of C. `close()` (or dropping it) cancels the rest."""
 
-    _chunks: Iterator[Iterable[T]]
+    _chunks: Generator[Iterable[T], None, None]
+    _job: MapJob
     mesh: object = None
     """Kept while somebody reads: `for x in Mesh().map(...)` holds no other reference to it."""
 
     @classmethod
-    def over(cls, chunks: Iterator[Iterable[T]]) -> MapResults[T]:
+    def over(cls, job: MapJob) -> MapResults[T]:
+        chunks = job.chunks()
         results = cls.from_iterable(chunks)
         assert isinstance(results, cls)
-        results._chunks = chunks
+        results._chunks, results._job = chunks, job
         return results
 
     def close(self) -> None:
         """Stop here: what has not been computed is cancelled."""
-        self._chunks.close()  # type: ignore[attr-defined]  # a generator
+        self._chunks.close()
+        self._job.stop()  # a generator that never started does not do it
 
 
 class MapJob:
@@ -65,6 +74,7 @@ class MapJob:
         spec: JobSpec,
         *,
         total: int | None,
+        size: int | None,
         ordered: bool,
         buffersize: int | None,
         until: float | None,
@@ -74,6 +84,8 @@ class MapJob:
         self.spec = spec
         self.total = total
         """None while the iterable has not been read to its end."""
+        self._size = size
+        """How many items the input says it has; None: it does not say."""
         self._ordered = ordered
         self._buffersize = buffersize
         self._until = until
@@ -90,13 +102,24 @@ class MapJob:
         at once (the mesh was shut down)."""
         self._at_once = False
         self._over = False
+        self._begun = False
+        """Somebody has asked for a result."""
         self._unbounded = False
+        self._ending = False
+        """Nothing more is read or released; what was is delivered."""
+        self._reading = False
+        """A thread reads the input."""
+        self._refused = False
+        """It was told to stop although there may be more."""
+        self._asked = 0
+        """Items that were read or released so far."""
+        self._delivered = 0
 
     # ------------------------------------------------------------ starting
 
     def start_range(self, functions: dict[bytes, bytes]) -> None:
         assert self.total is not None
-        self._released = min(self.total, self._window())
+        self._asked = self._released = min(self.total, self._window())
         self.link.open(
             self.spec.job, self, OpenJob(self.spec, self.total, self._released, functions=functions)
         )
@@ -105,21 +128,27 @@ class MapJob:
         self.link.open(
             self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
         )
+        self._reading = True
         Feeder(self.link, self.spec, items, self._room, self._input_ended)
 
     # ------------------------------------------------------------ the reader's thread
 
-    def chunks(self) -> Iterator[Iterable[Any]]:
+    def chunks(self) -> Generator[Iterable[Any], None, None]:
         """The results, chunk by chunk."""
+        self._begun = True
         try:
             while (effect := self._next()) is not None:
                 yield from self._open(effect)
         finally:
-            with self._changed:
-                over, self._over = self._over, True
-                self._changed.notify_all()
-            if not over:
-                self.link.cancel(self.spec.job)
+            self.stop()
+
+    def stop(self) -> None:
+        """Nobody reads on."""
+        with self._changed:
+            over, self._over = self._over, True
+            self._changed.notify_all()
+        if not over:
+            self.link.cancel(self.spec.job)
 
     def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
         part = effect.part
@@ -135,9 +164,13 @@ class MapJob:
         if plain:
             yield values
             return
-        for offset in sorted(errors):
-            yield _handing_over(values[:offset])
-            raise errors[offset]
+        if errors:
+            yield _handing_over(values[: min(errors)])
+            error = errors[min(errors)]
+            try:
+                raise error
+            finally:
+                del error, errors  # or its traceback would hold this frame, and this frame holds it
         yield _handing_over(values)
 
     def _next(self) -> fx.Deliver | None:
@@ -147,13 +180,22 @@ class MapJob:
                 if effect is not None:
                     return effect
                 if self._error is not None and (self._at_once or self._all_read()):
-                    raise self._error
+                    self._raise()
                 if self._all_read():
                     return None
                 left = None if self._until is None else self._until - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"no result of {self.spec.name} within the map's timeout")
                 self._changed.wait(left)
+
+    def _raise(self) -> NoReturn:
+        """Without a cycle of the error, its traceback and this object."""
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
 
     def _take(self) -> fx.Deliver | None:
         if not self._ordered:
@@ -177,24 +219,67 @@ class MapJob:
             self._changed.notify_all()
         if self._on_progress is not None:
             self._on_progress(self.consumed, self.total)
-        if self.spec.step and self.total is not None:
+        if self.spec.step and self.total is not None and not self._ending:
             window = self._window()
             upto = min(self.total, self.consumed + window)
             if upto - self._released >= window // 4 or upto == self.total > self._released:
-                self._released = upto
+                self._asked = self._released = upto
                 self.link.post(Release(self.spec.job, upto))
 
-    def run_to_the_end(self) -> None:
-        """The mesh is about to go: compute everything now, whoever reads it later."""
+    # ------------------------------------------------------------ the mesh is about to go
+
+    def finish(self, *, hurried: bool) -> None:
+        """See to it that the job ends: whoever reads it later gets what was computed by then.
+
+        As in the standard library, everything is computed that was asked for: the whole input, or what
+        a `buffersize` allows. In a hurry (the block was left by an exception, the program ends) nobody
+        waits for what somebody has begun to read and has not read to its end, or for an input of which no
+        end is known.
+        """
+        if hurried and self._begun:
+            self.broken(MeshClosed("the mesh was shut down before this map was read to its end"))
+            self.stop()
+        elif hurried and self._size is None and self.total is None:
+            self._end_here(at_once=True)
+        elif self._buffersize is not None:
+            self._end_here(at_once=False)
+        else:
+            self._run_to_the_end()
+
+    def cancel(self) -> None:
+        """What has not been computed is cancelled, for whoever reads on."""
+        self.broken(CancelledError())
+        self.stop()
+
+    def _run_to_the_end(self) -> None:
         with self._changed:
             self._unbounded = True
             self._changed.notify_all()
         if self.spec.step and self.total is not None:
             self.link.post(Release(self.spec.job, self.total))
 
+    def _end_here(self, *, at_once: bool) -> None:
+        """Read no more of the input, or no more than `buffersize` allows, and compute that."""
+        with self._changed:
+            self._ending = True
+            self._reading &= not at_once
+            if not self._reading:
+                self._cut_off()
+            self._changed.notify_all()
+
+    def _cut_off(self) -> None:
+        """This is all that will come (holding the lock). Whoever reads on learns that it is not everything."""
+        if self._asked not in (self.total, self._size):
+            text = "the mesh was shut down before the input of this map was read to its end"
+            if self._error is None:
+                self._error = MeshClosed(text)
+        self.total = self._asked
+
     @property
     def finished(self) -> bool:
-        return self._over or self.spec.job not in self.link.jobs
+        if self._over or self.spec.job not in self.link.jobs:
+            return True
+        return self._ending and not self._reading and self._delivered >= self._asked
 
     def _window(self) -> int:
         """How many items the mesh may be ahead of the reader."""
@@ -210,6 +295,7 @@ class MapJob:
 
     def deliver(self, effect: fx.Deliver) -> None:
         with self._changed:
+            self._delivered += effect.hi - effect.lo
             if self._over:
                 self.link.dropped += effect.hi - effect.lo
                 return
@@ -225,7 +311,9 @@ class MapJob:
         """Nobody asks about single items of a map."""
 
     def done(self) -> None:
-        """The last contribution was delivered before this."""
+        """The last contribution was delivered before this, unless the mesh has gone."""
+        if self.total is None or self._delivered < self.total:
+            self.broken(MeshClosed("this mesh has been shut down"))
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
@@ -244,20 +332,37 @@ class MapJob:
         """Wait until the reader has caught up: how many more items, at most `size`, may be read then?
         Not one by one, unless the reader wants no more. 0: nobody reads any more."""
         with self._changed:
+            self._asked = fed
             while not self._over and not self._at_once:
                 window = self._window()
                 room = window - (fed - self.consumed)
+                if self._ending:
+                    self._refused = room <= 0 or not self._reading
+                    return 0 if self._refused else min(size, room)
                 if room >= min(size, max(1, window // 4)):
                     return min(size, room)
                 self._changed.wait()
             return 0
 
     def _input_ended(self, fed: int, error: BaseException | None) -> None:
+        if type(error).__module__ == "sqlite3" and type(error).__name__ == "ProgrammingError":
+            assert error is not None
+            error.add_note(OTHER_THREAD)
         with self._changed:
-            self.total = fed
+            self._reading = False
+            self._asked = fed
             if self._error is None:  # nobody asks an exception for its truth
                 self._error = error
+            if self._refused:
+                self._cut_off()
+            self.total = fed
             self._changed.notify_all()
+
+
+def size_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """How many items a map over these has, if they say so."""
+    sizes = [len(each) for each in iterables if isinstance(each, Sized)]
+    return min(sizes) if len(sizes) == len(iterables) else None
 
 
 def _are_plain(values: list[Any]) -> bool:

@@ -13,19 +13,21 @@ go of what was pickled.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.futures import Future, arrive, settle
 from stealmesh.program.outcomes import Parcel, fault_of_size
 from stealmesh_engine import effects as fx
-from stealmesh_engine.events import CancelItems, CloseInput, Event, Feed
+from stealmesh_engine.events import CancelItems, Event, Feed
 from stealmesh_engine.sizes import cut_by_size
 from stealmesh_protocol import values as vx
-from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.messages import Block, JobSpec
 
 if TYPE_CHECKING:
+    from stealmesh.functions import Shipped
     from stealmesh.program.link import ProgramLink
 
 BLOCK_TASKS_MAX = 500
@@ -40,7 +42,10 @@ _TEXTS = frozenset({str, bytes})
 
 Args = tuple[tuple[Any, ...], dict[str, Any]]
 Packed = tuple[int, bytes]
+Call = tuple[Future[Any], int, "Args | Packed"]
+"""With how large the arguments are if they are plain, and packed if they are not."""
 NOT_PLAIN = -1
+RUNNING_REMEMBERED = 4096
 
 
 def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
@@ -60,33 +65,42 @@ def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 class SubmitStream:
     """The tasks of one function."""
 
-    def __init__(self, link: ProgramLink, spec: JobSpec) -> None:
+    def __init__(self, link: ProgramLink, spec: JobSpec, shipped: Shipped | None = None) -> None:
+        """Without `shipped` each call carries its function, pickled, as its first argument."""
         self.link = link
         self.spec = spec
-        self._waiting: deque[tuple[Future[Any], int, Args | Packed]] = deque()
-        """With how large the arguments are if they are plain, and packed if they are not."""
+        self._shipped = shipped
+        """Kept as long as the stream lives, so that the function is not pickled again."""
+        self._waiting: deque[Call] = deque()
         self._live: dict[int, Future[Any]] = {}
         self._next = 0
-        self.closing = False
+        self._next_seen = 0
+        self._with_workers: list[tuple[int, int]] = []
+        """Calls that were said to be with workers, since `ask_what_runs`."""
+        self.closed = False
 
     # ------------------------------------------------------------ the program's threads
 
-    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
+        """None: the stream has just been closed; take another."""
         future: Future[Any] = Future(self.link.condition, self._cancelled)
         octets = plain_octets(args, kwargs)
+        call: Call
         if octets >= 0:
-            self._waiting.append((future, octets, (args, kwargs)))
+            call = (future, octets, (args, kwargs))
         else:
             try:
-                packed = self._packed((args, kwargs))
+                call = (future, NOT_PLAIN, self._packed((args, kwargs)))
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
                 return future
-            self._waiting.append((future, NOT_PLAIN, packed))
+        self._waiting.append(call)
         if self.link.failure is not None:
             # Asked after appending: whoever closes the link sets this before it clears the stream.
             self.broken(self.link.failure)
             raise self.link.failure
+        if self.closed and self._take_back(call):
+            return None
         if self not in self.link.hungry:
             if self._live:
                 self.link.feed_later(self)
@@ -108,18 +122,37 @@ class SubmitStream:
             raise too_large
         return packed
 
-    def close(self) -> None:
-        """No more tasks; the job ends with the last result."""
-        self.closing = True
-        self.link.feed_later(self)
+    def _take_back(self, call: Call) -> bool:
+        """Whoever closes the stream looks once more after saying so: either it saw this, or we did."""
+        try:
+            self._waiting.remove(call)
+        except ValueError:
+            return False  # on its way
+        return True
 
     @property
     def idle(self) -> bool:
         return not self._waiting and not self._live
 
-    def cancel_pending(self) -> None:
-        """Cancel every task that is not known to run."""
-        for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
+    def ask_what_runs(self) -> None:
+        """The nodes are about to say it once more."""
+        self._with_workers = []
+
+    @property
+    def under_way(self) -> bool:
+        """Some of its calls are with workers, as far as anybody has said, or there are none."""
+        return self.idle or bool(self._with_workers)
+
+    def cancel_pending(self, workers: int) -> None:
+        """Cancel every task that no worker has. While none is said to be with one, the oldest pass for begun:
+        as many as there are workers, as they would with a standard pool."""
+        begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
+        if not begun:
+            begun.update(itertools.islice(list(self._live), workers))
+        for index, future in list(self._live.items()):
+            if index not in begun:
+                future.cancel()
+        for future, _, _ in list(self._waiting):
             future.cancel()
 
     def _cancelled(self, future: Future[Any]) -> None:
@@ -141,12 +174,28 @@ class SubmitStream:
         self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
+        self._with_workers = [*self._with_workers[-RUNNING_REMEMBERED:], *intervals]
         for lo, hi in intervals:
             if hi - lo == 1 and lo in self._live:
                 self._live[lo]._mark_running()
 
     def done(self) -> None:
-        self.broken(CannotShip("the stream of tasks was closed"))
+        """The job is over: because we closed it when nobody waited for anything, or with the mesh."""
+        if not self.closed:
+            self.broken(MeshClosed("this mesh has been shut down"))
+
+    def rest(self) -> bool:
+        """Asked now and then: has nothing been here since the last time? Then it takes no more calls."""
+        if self._waiting or self._live or self._next != self._next_seen:
+            self._next_seen = self._next
+            if self._waiting:
+                self.link.hungry.setdefault(self)  # Ctrl-C may have kept it from doing so itself
+            return False
+        self.closed = True
+        if self._waiting:  # somebody came this very moment
+            self.closed = False
+            return False
+        return True
 
     def broken(self, error: BaseException) -> None:
         left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
@@ -169,8 +218,6 @@ class SubmitStream:
         # Who appends after this test finds that nobody is to come, and has us called again.
         if self._waiting:
             self.link.feed_later(self)
-        elif self.closing:
-            events.append(CloseInput(self.spec.job))
         return events
 
     def _block(self) -> list[Event]:

@@ -23,6 +23,10 @@ ORDER_OCTETS_MAX = 48 * 1024
 CACHE_OCTETS_MAX = 64 * 1024 * 1024
 """What a worker may keep of functions and blocks; the least recently used go first."""
 
+SPARE_FUNCTION_OCTETS_MAX = 64 * 1024
+SPARE_FUNCTIONS_MAX = 256
+"""What a worker keeps of functions that may come again: so many, none of them larger."""
+
 _BLOCK_KEY = struct.Struct(">QQ")
 
 
@@ -53,7 +57,15 @@ class Life:
     cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
     """Key → octets, least recently used first: what the worker's cache will be."""
     cached_octets: int = 0
+    functions: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    """The keys of those that are functions, least recently used first."""
+    large: dict[JobId, set[bytes]] = field(default_factory=dict)
+    """Functions too large to be kept once no job needs them: who needs them."""
+    behind: bool = False
+    """The worker has not been told yet to forget what was for its last order alone."""
     sentence: Sentence | None = None
+    answered: int = 0
+    """Chunks of single tasks that it has finished."""
     unfit: str = ""
     """Its own words on why it could not start."""
     watched: int = 0
@@ -76,16 +88,25 @@ class Passing:
         self._used: set[bytes] = set()
         self._passing: list[bytes] = []
 
-    def function(self, digest: bytes, blob: bytes) -> None:
+    def function(self, job: JobId, digest: bytes, blob: bytes) -> None:
+        life = self._life
         self._cached(digest, blob)
+        if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
+            life.large.setdefault(job, set()).add(digest)
+            return
+        life.functions[digest] = None
+        life.functions.move_to_end(digest)
 
     def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
         key = job + _BLOCK_KEY.pack(block.lo, block.hi)
         whole = lo <= block.lo and block.hi <= hi
-        if whole and len(blob) <= self._inline_room and key not in self._life.cached:
-            self._inline_room -= len(blob)
-            return [block.lo, block.hi, block.codec, b"", blob]
-        self._cached(key, blob)
+        if whole and key not in self._life.cached:
+            if len(blob) <= self._inline_room:
+                self._inline_room -= len(blob)
+                return [block.lo, block.hi, block.codec, b"", blob]
+            self._once(key, blob)  # nobody else needs it: it goes when the next order comes
+        else:
+            self._cached(key, blob)
         return [block.lo, block.hi, block.codec, key, b""]
 
     def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
@@ -105,12 +126,16 @@ class Passing:
         """After the order: forget what was for it alone, and what there is no room for."""
         for key in self._passing:
             self._life.writer.put(Kind.FORGET, key)
-        cached = self._life.cached
+        self._life.behind = bool(self._passing)
+        cached, functions = self._life.cached, self._life.functions
         while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
             self.forget(next(iter(cached)))
+        while len(functions) > SPARE_FUNCTIONS_MAX and next(iter(functions)) not in self._used:
+            self.forget(next(iter(functions)))
 
     def forget(self, key: bytes) -> None:
         self._life.cached_octets -= self._life.cached.pop(key)
+        self._life.functions.pop(key, None)
         self._life.writer.put(Kind.FORGET, key)
 
     def _once(self, key: bytes, blob: bytes) -> bytes:

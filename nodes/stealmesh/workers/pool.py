@@ -120,6 +120,8 @@ class WorkerPool:
         memory_limit_bytes: int | None = None,
         initializer: bytes | None = None,
         import_paths: Iterable[str] = (),
+        authkey: bytes | None = None,
+        tasks_max: int = 0,
         environment: Mapping[str, str] | None = None,
         hash_seed: int | None = None,
         node_name: str = "",
@@ -129,7 +131,8 @@ class WorkerPool:
         bundle of modules that it needs.
 
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
-        `hash_seed` is what their `hash()` starts from, unless the user has chosen one.
+        `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A worker ends
+        itself after `tasks_max` tasks, if that is not 0, and another takes its place.
         """
         self._workers = [Worker(number) for number in range(count)]
         own_path = interpreter.program_path()
@@ -139,6 +142,8 @@ class WorkerPool:
             memory_limit_bytes or 0,
             initializer or b"",
             node_name,
+            authkey or b"",
+            tasks_max,
         ]
         self._code = code
         self._start_path = interpreter.start_path(own_path)
@@ -146,6 +151,7 @@ class WorkerPool:
         self._surroundings = interpreter.Surroundings.of_this_process(
             single_threaded | dict(environment or {}), hash_seed
         )
+        self._tasks_max = tasks_max
         self._epoll = select.epoll()
         self._by_fd: dict[int, Worker] = {}
         self._nursery: subprocess.Popen[bytes] | None = None
@@ -253,10 +259,10 @@ class WorkerPool:
         spec, passing = effect.spec, Passing(life)
         if spec.code:
             life.code = spec.code
-            passing.function(spec.code, effect.code)
-        passing.function(spec.function, effect.function)
+            passing.function(spec.job, spec.code, effect.code)
+        passing.function(spec.job, spec.function, effect.function)
         if spec.combine:
-            passing.function(spec.combine, effect.combine)
+            passing.function(spec.job, spec.combine, effect.combine)
         if spec.kind == JobKind.EXPLORE:
             blocks = [passing.bag(effect.chunk, *effect.blocks[0])]
         else:
@@ -310,16 +316,19 @@ class WorkerPool:
         self._kill(self._workers[worker_number], life)
 
     def forget(self, job: JobId) -> None:
-        """Blocks of the job go; functions stay until room is needed: the next job may use them."""
+        """Blocks of the job go, and its large functions; small ones may be used again."""
         for worker in self._workers:
             life = worker.life
             if life is None or worker.state is not State.READY:
                 continue
             gone = [key for key in life.cached if key.startswith(job) and len(key) > len(job)]
-            if gone:
+            large = life.large.pop(job, set())
+            gone += [key for key in large if not any(key in used for used in life.large.values())]
+            if gone or life.behind:
                 passing = Passing(life)
                 for key in gone:
                     passing.forget(key)
+                life.behind = False
                 life.unsent.append((None, wire.pack([None, life.writer.frames])))
                 self._push(worker, life)
 
@@ -398,6 +407,7 @@ class WorkerPool:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 _narrow(life, chunk, upto, kept)
                 _settle(life, chunk)
+                life.answered += 1
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
                     ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
@@ -598,6 +608,8 @@ class WorkerPool:
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
+        if self._tasks_max and life.answered >= self._tasks_max and not running:
+            loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)
         if was_ready or (changing and life.sentence is not None):
             self._start(worker)

@@ -12,6 +12,7 @@ live on: any doubt about its connection to the node ends it.
 from __future__ import annotations
 
 import importlib
+import multiprocessing.process
 import os
 import resource
 import socket
@@ -63,6 +64,7 @@ def live(
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
         forked.end_if_forked(error)
         text = traceback.format_exc()[-TEXT_OCTETS_MAX:]
+        _log_as_pools_do()
         _send(stream, Kind.UNFIT, text.encode(errors="backslashreplace"))
         forked.flush()
         os._exit(1)
@@ -73,8 +75,16 @@ def live(
         os._exit(0)  # the node is gone, or has no use for us
 
 
+def _log_as_pools_do() -> None:
+    """Whoever listens for what the standard pools say of a failed initializer hears it of ours, too."""
+    logging = sys.modules.get("logging")
+    if logging is not None and logging.getLogger("concurrent.futures").hasHandlers():
+        logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
+
+
 def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: Desk) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
+    done = 0
     while True:
         order = wire.unpack(room[: _next_order(orders, room)])
         number, after = order[0], order[1]
@@ -95,6 +105,10 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             head = _result_head(number, chunk.lo + outcome.done, outcome)
             _send(stream, Kind.RESULT, head, outcome.blob)
             del outcome
+            done += chunk.hi - chunk.lo
+            if desk.tasks_max and done >= desk.tasks_max:
+                forked.flush()
+                os._exit(0)
 
 
 def _next_order(orders: socket.socket, room: memoryview) -> int:
@@ -208,6 +222,8 @@ class Desk:
     line: memoryview
     where: str
     listener: Listener
+    tasks_max: int = 0
+    """After so many this process makes room for a fresh one; 0: never."""
     functions: dict[bytes, tuple[Any, tuple[Piece, ...]]] = field(default_factory=dict)
     """Each with what it reaches, which has to be in place whenever it is called."""
     code: bytes = b""
@@ -352,11 +368,14 @@ def _load(blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
-    paths, memory_limit, initializer, node_name, bundle = setup
+    paths, memory_limit, initializer, node_name, authkey, tasks_max, bundle = setup
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
         limit_memory(memory_limit)
-    desk = Desk(line, f"{node_name or 'this node'} ({socket.gethostname()})", listener)
+    if authkey:
+        multiprocessing.process.current_process().authkey = authkey
+    runner.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
+    desk = Desk(line, runner.WHERE, listener, tasks_max)
     if bundle:
         desk.code, blob = bundle
         importer.settle_in(blob)

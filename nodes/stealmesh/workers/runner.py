@@ -23,13 +23,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
 from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
-from stealmesh.workers.sealed import CannotOpenItem, Sealed
+from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, Sealed
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 from stealmesh_protocol.raised import bases_of, packed_exception
@@ -57,6 +58,9 @@ CAUSES_MAX = 8
 
 _TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
 _SIZE_REMEDY = "write it to a file or a store that the program sees and return its name"
+
+WHERE = "this node"
+"""How people call it, once the worker has been told."""
 
 Items = list[Any] | range | Sealed
 Again = Callable[[int, int], Items]
@@ -219,8 +223,9 @@ def _one_by_one(
             if error is not None:
                 attempts.append(_headline(error))
         if error is not None:
-            unopened = type(error) is CannotOpenItem
+            unopened = isinstance(error, CannotOpenItem)
             failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
+            failures.lacking |= type(error) is CannotOpenCarried
             failures.lacking |= unopened and is_lacking_for_an_item(error)
             if chunk.kind == wire.REDUCE:
                 return  # one missing item makes the partial worthless
@@ -305,6 +310,16 @@ def _without(
         spread.append(None if offset in faults or error is not None else next(found))
     failures.records.sort(key=lambda record: record.offset)
     return spread
+
+
+def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
+    """A call of a function that is used once: it comes with its arguments (program/streams.py)."""
+    try:
+        function = loads(blob)
+    except BaseException as error:
+        end_if_forked(error)
+        raise CannotOpenCarried(str(_unloadable(error, WHERE))) from error
+    return function(*args, **kwargs)
 
 
 def _call_whole(

@@ -19,6 +19,10 @@ class CannotOpenItem(CannotLoad):
     """In place of an item: the task never saw it."""
 
 
+class CannotOpenCarried(CannotOpenItem):
+    """The item carries its function, and that could not be opened: another machine may have what it needs."""
+
+
 Explain = Callable[[MeshError], str]
 
 

@@ -1,0 +1,122 @@
+"""A backend for joblib, and with it for scikit-learn: `n_jobs` are the workers of a mesh.
+
+    import stealmesh.joblib
+    stealmesh.joblib.register(mesh)
+    with joblib.parallel_config(backend="stealmesh"):
+        GridSearchCV(...).fit(X, y)
+
+Without a mesh, a local one with as many workers as jobs is started at the first call and kept for
+the next. Decides nothing but how joblib's batches become calls. joblib itself is not among our
+dependencies: whoever imports this has it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from joblib import register_parallel_backend
+from joblib._parallel_backends import (
+    AutoBatchingMixin,
+    FallbackToBackend,
+    ParallelBackendBase,
+    SequentialBackend,
+)
+
+from stealmesh.mesh import Mesh
+
+_own: dict[tuple[int, int, Any], Mesh] = {}
+"""By process, number of workers and their initializer. What a forked child finds here is its parent's."""
+_own_lock = threading.Lock()
+
+
+def register(mesh: Mesh | None = None, name: str = "stealmesh") -> None:
+    """Make the backend known to joblib; its calls run on `mesh`."""
+    register_parallel_backend(name, type("StealmeshBackend", (StealmeshBackend,), {"given": mesh}))
+
+
+def run(batch: Callable[[], Any]) -> Any:
+    """In a worker: some calls that joblib has put together."""
+    return batch()
+
+
+class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+    """See `register`."""
+
+    supports_retrieve_callback = True
+    supports_sharedmem = False
+    uses_threads = False
+    default_n_jobs = -1
+    given: Mesh | None = None
+    """Whose workers are used; None: those of a local mesh of our own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._mesh: Mesh | None = None
+        self._pending: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        workers = (os.cpu_count() or 1) if self.given is None else self.given._max_workers
+        if n_jobs is None:
+            return 1
+        return max(workers + 1 + n_jobs, 1) if n_jobs < 0 else n_jobs
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **settings: Any) -> int:
+        self.parallel = parallel
+        n_jobs = self.effective_n_jobs(n_jobs)
+        if self.given is not None:
+            self._mesh = self.given
+        elif n_jobs == 1:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        else:
+            settings = {**self.backend_kwargs, **settings}
+            made_by = (settings.get("initializer"), settings.get("initargs", ()))
+            self._mesh = _mesh_for(n_jobs, *made_by)
+        return n_jobs
+
+    def terminate(self) -> None:
+        """One call of joblib is over; the mesh stays for the next."""
+        self.reset_batch_stats()
+
+    def submit(self, func: Callable[[], Any], callback: Any = None) -> Future[Any]:
+        assert self._mesh is not None, "joblib configures a backend before it uses it"
+        future: Future[Any] = self._mesh.submit(run, func)
+        self._pending.add(future)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        return out.result()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """What has not started is cancelled. Of a mesh of our own what runs is stopped, too, and the next
+        call has a fresh one; a mesh that was given to us lets end what runs."""
+        running = [future for future in self._pending if not (future.cancel() or future.done())]
+        if running and self.given is None and self._mesh is not None:
+            self._mesh._abandon()
+        if ensure_ready:
+            self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+
+
+def _mesh_for(n_jobs: int, initializer: Any, initargs: tuple[Any, ...]) -> Mesh:
+    """A local mesh of this size; the last one, if it is of this size and well."""
+    with _own_lock:
+        key = (os.getpid(), n_jobs, initializer)
+        mesh = _own.get(key)
+        if mesh is not None and mesh._link.failure is None and not mesh._shutdown:
+            return mesh
+        for other in list(_own):
+            if other[0] == key[0]:
+                _own.pop(other).shutdown()
+        mesh = _own[key] = Mesh(workers=n_jobs, initializer=initializer, initargs=initargs)
+        return mesh
+
+
+__all__ = ["StealmeshBackend", "register"]

@@ -1,0 +1,68 @@
+#!/bin/sh
+# Other people's tests, on a mesh: CPython's on every interpreter that is here, joblib's, dask's, parsl's.
+#
+#   tests/suites/all.sh DIRECTORY [python ...]      (called by `make suites`)
+#
+# Packages go into throw-away environments below DIRECTORY. Each suite says at its end how many passed.
+# CPython's tests are looked for in each interpreter; those that come without are given the ones of
+# CPYTHON_TESTS, or of the newest interpreter that has some.
+set -u
+directory=$1; shift
+suites=$(cd "$(dirname "$0")" && pwd); root=$(cd "$suites/../.." && pwd)
+export PYTHONPATH="$root/protocol:$root/engine:$root/nodes:$root/bench:$suites"
+ours="pyzmq msgpack msgspec lz4 cloudpickle numpy rich"
+failed=0
+mkdir -p "$directory" && directory=$(cd "$directory" && pwd) && cd "$directory" || exit 1
+pytest="-m pytest -q -c /dev/null --rootdir $directory -p no:cacheprovider" # not this repository's settings
+
+environment() { # name, interpreter, packages: make it unless it is there
+    name=$1; python=$2; shift 2
+    [ -e "$directory/$name/ready" ] && return
+    rm -rf "${directory:?}/$name"
+    "$python" -m venv "$directory/$name" &&
+        "$directory/$name/bin/pip" --no-input install -q --disable-pip-version-check "$@" && touch "$directory/$name/ready"
+}
+
+tests_of() { # interpreter: the directory of its executor tests, if it has them
+    "$1" -c 'import os, sys, glob; d = os.path.join(os.path.dirname(os.__file__), "test")
+glob.glob(d + "/test_concurrent_futures*") and print(d)'
+}
+
+spare=${CPYTHON_TESTS:-}
+for python in "$@"; do
+    found=$(tests_of "$python") && [ -n "$found" ] && [ -z "$spare" ] && spare=$found
+done
+for python in "$@"; do
+    name=cpython-$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    # shellcheck disable=SC2086
+    environment "$name" "$python" $ours || { failed=1; continue; }
+    from=""; [ -n "$(tests_of "$python")" ] || from=$spare
+    echo "== CPython's tests of executors, $("$python" --version)${from:+, from $from}"
+    "$directory/$name/bin/python" "$suites/cpython.py" ${from:+--tests "$from"} \
+        > "$directory/$name.log" 2>&1
+    status=$?
+    tail -n 1 "$directory/$name.log"
+    [ $status = 0 ] || [ $status = 3 ] || failed=1
+done
+
+run() { # name, what, command...
+    name=$1; echo "== $2"; shift 2
+    "$@" > "$directory/$name.log" 2>&1 || failed=1
+    tail -n 1 "$directory/$name.log"
+}
+
+first=$1
+# shellcheck disable=SC2086
+if environment joblib "$first" $ours pytest pandas scikit-learn joblib "dask[bag,delayed]"; then
+    bin=$directory/joblib/bin
+    # shellcheck disable=SC2086
+    run joblib "joblib's tests, loky's place taken by a mesh" "$bin/python" $pytest -p with_joblib \
+        -k loky --pyargs joblib.test.test_parallel
+    # shellcheck disable=SC2086
+    run dask "dask's tests of bags and delayed values" "$bin/python" $pytest -p with_dask \
+        --pyargs dask.bag.tests.test_bag dask.tests.test_delayed
+    run scikit-learn "scikit-learn, bit by bit" "$bin/python" "$suites/sklearn_equal.py"
+else
+    failed=1
+fi
+exit $failed
