@@ -50,6 +50,7 @@ ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
 ACKS_OWED_OCTETS_MAX = 1 << 20
 SEEDS_SPARED_SECONDS = 2.0
+LEFT_LINKS_REMEMBERED = 256
 
 
 class Links:
@@ -73,6 +74,8 @@ class Links:
         self.effects = effects
         self.counters = counters
         self.lines: dict[LinkId, Line] = {}
+        self._left: dict[LinkId, None] = {}
+        """Links that we left because of a gap, the latest last."""
         self.peers: dict[PeerId, Peer] = {}
         self._living_at: dict[str, dict[PeerId, None]] = {}
         """Endpoint → those of `peers` that listen there."""
@@ -456,6 +459,9 @@ class Links:
         """Something that the peer said over this link is missing: end it, so that the peer says it again."""
         self.counters["custody-gaps"] = self.counters.get("custody-gaps", 0) + 1
         line = self._leave(link, "something that you said is missing", code="gap")
+        self._left[link] = None
+        if len(self._left) > LEFT_LINKS_REMEMBERED:
+            del self._left[next(iter(self._left))]
         self._not_at_once(line)
         return self._drop_line(line, link)
 
@@ -698,6 +704,10 @@ class Links:
         self.counters["introductions-too-late"] = self.counters.get("introductions-too-late", 0) + 1
         if self._leave(link, "you have forgotten us since").dialled:
             self.connect(peer_id, now)
+
+    def was_left(self, link: LinkId) -> bool:
+        """What still comes here was said before the other side could know: once is enough to tell it."""
+        return link in self._left
 
     def _not_at_once(self, line: Line) -> None:
         """The next link with this peer may end for the same reason: let a moment pass before it."""

@@ -486,8 +486,6 @@ class Mesh(Executor):
                 return future
         with self._submit_lock:
             self._must_be_open()
-            if not callable(fn):
-                raise TypeError(f"{fn!r} is not callable")
             if options.durable:
                 raise ValueError("durable: a single call is no job of its own; use launch()")
             try:
@@ -674,6 +672,8 @@ class Mesh(Executor):
         )
 
     def _ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
+        if not callable(fn):
+            raise TypeError(f"a function is needed, not a {type(fn).__qualname__}")
         return self._shipper.ship(fn, options.ship, options.no_ship)
 
     def _must_be_open(self) -> None:

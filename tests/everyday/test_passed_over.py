@@ -232,7 +232,7 @@ def test_a_function_that_is_only_named(others: Mesh, named: types.ModuleType) ->
     """It cannot even be loaded where its module is missing."""
     others.node("without", has=False)
     others.node("with")
-    mesh = others.program()
+    mesh = others.program().options(no_ship=["only_here"])
     assert list(mesh.map(named.double, range(500))) == [2 * x for x in range(500)]
     assert others.status()["without"]["executed"] == 0
 
@@ -247,8 +247,10 @@ def test_an_older_version_of_a_module(
         (path / "only_here.py").write_text(text)
     others.node("old", import_paths=[str(old)])
     others.node("new", import_paths=[str(new)])
-    mesh = others.program()
+    mesh = others.program().options(no_ship=["only_here"])
     assert mesh.submit(named.newer, 4).result(PATIENCE_SECONDS) == 8
+
+    del sys.modules["only_here"]  # the program itself has none any more, so none travels
 
     def task(x: Any) -> Any:
         from only_here import newer
@@ -262,7 +264,7 @@ def test_an_older_version_of_a_module(
 def test_items_of_a_class_that_one_node_lacks(others: Mesh, named: types.ModuleType) -> None:
     others.node("without", has=False)
     others.node("with")
-    mesh = others.program()
+    mesh = others.program().options(no_ship=["only_here"])
     values = list(mesh.map(lambda thing: thing.value, [named.Thing(x) for x in range(50)]))
     assert values == list(range(50))
     assert others.status()["without"]["executed"] == 0
@@ -277,7 +279,7 @@ def test_a_module_that_cannot_be_imported_on_one_node(
     (broken / "only_here.py").write_text("raise RuntimeError('no device was found')")
     others.node("broken", import_paths=[str(broken)])
     others.node("with")
-    mesh = others.program()
+    mesh = others.program().options(no_ship=["only_here"])
     assert list(mesh.map(named.double, range(300))) == [2 * x for x in range(300)]
     # The worker is none the worse for it.
     assert sum(mesh.map(abs, range(2000))) == sum(range(2000))
@@ -304,7 +306,7 @@ def test_when_all_lack_it_the_error_has_everybodys_reason(
 ) -> None:
     for name in ("one", "two", "three"):
         others.node(name, has=False)
-    mesh = others.program()
+    mesh = others.program().options(no_ship=["only_here"])
     error = mesh.submit(named.double, 1).exception(PATIENCE_SECONDS)
     assert isinstance(error, CannotLoad)
     for name in ("one", "two", "three"):

@@ -361,8 +361,17 @@ class MapJob:
 
 def size_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
     """How many items a map over these has, if they say so."""
-    sizes = [len(each) for each in iterables if isinstance(each, Sized)]
+    sizes = [size for each in iterables if (size := _length_of(each)) is not None]
     return min(sizes) if len(sizes) == len(iterables) else None
+
+
+def _length_of(iterable: Iterable[Any]) -> int | None:
+    if not isinstance(iterable, Sized):
+        return None
+    try:
+        return len(iterable)
+    except OverflowError:  # a range of more than can be counted
+        return None
 
 
 def _are_plain(values: list[Any]) -> bool:
