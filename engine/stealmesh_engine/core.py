@@ -553,7 +553,7 @@ class NodeCore:
                 self.life.learn(message.members, now, message.sender.id)
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
-        elif line is None and self.links.was_left(link):
+        elif line is None and self.links.is_told(link):
             self.counters["heard-too-late"] = self.counters.get("heard-too-late", 0) + 1
         elif line is None:
             self.counters["rude-no-session"] = self.counters.get("rude-no-session", 0) + 1

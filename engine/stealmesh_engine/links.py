@@ -50,7 +50,7 @@ ACKS_OWED_MAX = 16
 CONFUSED_ATTEMPTS = 5
 ACKS_OWED_OCTETS_MAX = 1 << 20
 SEEDS_SPARED_SECONDS = 2.0
-LEFT_LINKS_REMEMBERED = 256
+UNKNOWN_LINKS_MAX = 256
 
 
 class Links:
@@ -74,8 +74,8 @@ class Links:
         self.effects = effects
         self.counters = counters
         self.lines: dict[LinkId, Line] = {}
-        self._left: dict[LinkId, None] = {}
-        """Links that we left because of a gap, the latest last."""
+        self._unknown: dict[LinkId, None] = {}
+        """Links that we do not remember and have said so, the latest last."""
         self.peers: dict[PeerId, Peer] = {}
         self._living_at: dict[str, dict[PeerId, None]] = {}
         """Endpoint → those of `peers` that listen there."""
@@ -459,9 +459,6 @@ class Links:
         """Something that the peer said over this link is missing: end it, so that the peer says it again."""
         self.counters["custody-gaps"] = self.counters.get("custody-gaps", 0) + 1
         line = self._leave(link, "something that you said is missing", code="gap")
-        self._left[link] = None
-        if len(self._left) > LEFT_LINKS_REMEMBERED:
-            del self._left[next(iter(self._left))]
         self._not_at_once(line)
         return self._drop_line(line, link)
 
@@ -705,9 +702,15 @@ class Links:
         if self._leave(link, "you have forgotten us since").dialled:
             self.connect(peer_id, now)
 
-    def was_left(self, link: LinkId) -> bool:
-        """What still comes here was said before the other side could know: once is enough to tell it."""
-        return link in self._left
+    def is_told(self, link: LinkId) -> bool:
+        """Has whoever talks here been told that we do not remember this link? From now on it has. All
+        that lay unread was said before it could know, and once is enough."""
+        if link in self._unknown:
+            return True
+        self._unknown[link] = None
+        if len(self._unknown) > UNKNOWN_LINKS_MAX:
+            del self._unknown[next(iter(self._unknown))]
+        return False
 
     def _not_at_once(self, line: Line) -> None:
         """The next link with this peer may end for the same reason: let a moment pass before it."""
