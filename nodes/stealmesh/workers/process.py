@@ -103,9 +103,9 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             outcome = desk.work(number, chunk, mirror)
             _check_still_me()
             head = _result_head(number, chunk.lo + outcome.done, outcome)
+            done += outcome.done  # what was given back has been somebody else's task
             _send(stream, Kind.RESULT, head, outcome.blob)
             del outcome
-            done += chunk.hi - chunk.lo
             if desk.tasks_max and done >= desk.tasks_max:
                 forked.flush()
                 os._exit(0)
