@@ -155,6 +155,11 @@ def test_a_value_of_the_program_is_named_though_its_class_travels(tmp_path: Path
                 raise OSError("not here")
         def make(number):
             raise OSError("not here")
+        def raised(call):
+            try:
+                call()
+            except stealmesh.CannotLoad as error:
+                return error
         class Made:
             def __reduce__(self):
                 return make, (1,)
@@ -165,6 +170,9 @@ def test_a_value_of_the_program_is_named_though_its_class_travels(tmp_path: Path
                     mesh.submit(id, item).exception(),
                     mesh.submit(id, [1, item]).exception(),
                     mesh.submit(lambda x: x, item).exception(),
+                    raised(lambda: list(mesh.map(id, [item]))),
+                    raised(lambda: list(mesh.map(id, [item, 1, 2]))),
+                    mesh.map_reduce(id, [item], max).exception(),
                 ):
                     assert f"a value of type {name} cannot be opened here" in str(error), error
     """

@@ -245,8 +245,7 @@ class Desk:
             items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
             forked.end_if_forked(error)
-            lacking = runner.is_lacking_for_an_item(error)
-            return runner.all_failed(chunk, error, self.where, lacking=lacking)
+            return runner.all_unopened(chunk, error, self.where)
         again = partial(self._again, chunk, mirror)
         if len(items) == 1:
             return runner.run(chunk, function, combine, items, again)

@@ -709,10 +709,22 @@ def is_lacking_for_an_item(error: BaseException) -> bool:
 
 def all_failed(chunk: Chunk, error: BaseException, where: str, *, lacking: bool = False) -> Outcome:
     """The function or the items could not be loaded here: no item was executed."""
+    return _all_failed(chunk, _unloadable(error, where), lacking=lacking)
+
+
+def all_unopened(chunk: Chunk, error: BaseException, where: str) -> Outcome:
+    """The same where it is the items: those that were packed together, or a single one."""
+    lacking = is_lacking_for_an_item(error)
+    if not isinstance(error, MeshError):
+        return all_failed(chunk, error, where, lacking=lacking)
+    told = CannotLoad(_unopened(error, where)).with_traceback(error.__traceback__)
+    return _all_failed(chunk, told, lacking=lacking)
+
+
+def _all_failed(chunk: Chunk, told: BaseException, *, lacking: bool) -> Outcome:
     failures = Failures()
     failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
-    told = _unloadable(error, where)
     for offset in range(count):
         failures.add(offset, told, kind=UNLOADABLE)
     outcome = _send_failures((), failures, 0.0)
