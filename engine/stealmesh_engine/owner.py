@@ -408,7 +408,7 @@ class Owner:
     def _fail_all_with(self, digest: Digest, peer: PeerId, now: float) -> None:
         """The peer cannot run what it holds of the jobs with this function."""
         for job in list(self.jobs.values()):
-            if digest in (job.spec.function, job.spec.combine):
+            if digest in needed(job.spec):
                 for lid in job.ledger.held_by(peer):
                     why = self.unsayable_functions[digest]
                     self._fail_lease(job.spec.job, peer, lid, why, now)
@@ -718,10 +718,7 @@ class Owner:
 
     def _trim_functions(self, spec: JobSpec) -> None:
         for digest in needed(spec):
-            if not any(
-                digest in (other.spec.function, other.spec.combine, other.spec.code)
-                for other in self.jobs.values()
-            ):
+            if not any(digest in needed(other.spec) for other in self.jobs.values()):
                 self.functions.pop(digest, None)
                 self.unsayable_functions.pop(digest, None)
 

@@ -1,8 +1,8 @@
 """Functions and modules that came from the owners of jobs, and those that have yet to come.
 
 A bundle of a program's own modules (`JobSpec.code`) comes like a function: named by its digest,
-once a node, and kept for the next job of that program. Decides which are asked for and how long one that no job needs is kept. Refuses to know what
-is in them: nothing is unpickled in this process.
+once a node, and kept for the next job of that program. Decides which are asked for and how long one
+that no job needs is kept. Refuses to know what is in them: nothing is unpickled in this process.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ class ShippedFunctions:
         self.blobs: OrderedDict[Digest, bytes] = OrderedDict()
         self.awaited: dict[Digest, float] = {}
         """Needed by held jobs, and not here yet: since when."""
+        self._latest_code: Digest = b""
+        """The bundle of the job that came last: the next one probably needs it, however large it is."""
 
     def want(self, spec: JobSpec, now: float) -> list[Digest]:
         """This job needs its functions: which are to be asked for?"""
         asked = []
+        self._latest_code = spec.code or self._latest_code
         for digest in needed(spec):
             if digest in self.blobs:
                 self.blobs.move_to_end(digest)
@@ -42,8 +45,7 @@ class ShippedFunctions:
         return asked
 
     def lacks(self, spec: JobSpec) -> bool:
-        awaited = self.awaited
-        return spec.function in awaited or spec.combine in awaited or spec.code in awaited
+        return any(digest in self.awaited for digest in needed(spec))
 
     def of(self, spec: JobSpec) -> list[bytes]:
         """Those of this job that are here."""
@@ -58,9 +60,8 @@ class ShippedFunctions:
             self.counters["functions-forged"] = self.counters.get("functions-forged", 0) + 1
             return False
         if not message.blobs:
-            return (
-                False  # asked again with the next beat; the owner ends the job if it is in earnest
-            )
+            # Asked again with the next beat; the owner ends the job if it is in earnest.
+            return False
         del self.awaited[message.digest]
         self.blobs[message.digest] = message.blobs[0]
         return True
@@ -70,6 +71,7 @@ class ShippedFunctions:
         used = {digest for spec in specs for digest in needed(spec)}
         for digest in [d for d in self.awaited if d not in used]:
             del self.awaited[digest]
+        used.add(self._latest_code)
         spare = [digest for digest in self.blobs if digest not in used]
         octets = sum(len(self.blobs[digest]) for digest in spare)
         for digest in spare:

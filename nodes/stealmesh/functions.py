@@ -112,9 +112,11 @@ class Shipper:
         self._lately.append(shipped)
         return shipped
 
-    def tidy(self) -> None:
-        """Called now and then: what no stream needs goes."""
+    def tidy(self) -> list[Shipped]:
+        """Called now and then: what no stream needs goes, with the list that is returned."""
+        unused = list(self._lately)
         self._lately.clear()
+        return unused
 
 
 def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> bytes:

@@ -34,6 +34,7 @@ from stealmesh.driver import Driver
 from stealmesh.identity import new_member, new_rng, runtime, submitter, wall_offset
 from stealmesh.local import LocalMesh
 from stealmesh.program.link import ProgramLink
+from stealmesh.program.userthreads import UserThreads
 from stealmesh.security import MeshKey
 from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
@@ -83,6 +84,7 @@ class Life:
         self._forgotten = weakref.finalize(holder, self._ends.put, None)
         self._forgotten.atexit = False  # the end of the program is another matter
         _living.add(self)
+        _callbacks.add(self.link.user_threads)
         _be_told_of_the_end()
 
     # ------------------------------------------------------------ beginning
@@ -231,6 +233,9 @@ class Life:
 _living: set[Life] = set()
 """Those that have not ended yet, in this process."""
 
+_callbacks: weakref.WeakSet[UserThreads] = weakref.WeakSet()
+"""Who may be in the middle of some: also of meshes that have ended in the background."""
+
 _told_in = 0
 """The child of multiprocessing whose end we hear of."""
 
@@ -255,9 +260,13 @@ def end_all() -> None:
     interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt
     for life in list(_living):
         life.end_with_program(interrupted=interrupted)
+    if not interrupted:
+        for threads in list(_callbacks):
+            threads.wait_until_quiet()
 
 
 def _disown_all() -> None:
+    _callbacks.clear()  # they run in the parent
     for life in list(_living):
         life.disown()
 

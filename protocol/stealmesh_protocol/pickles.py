@@ -50,7 +50,9 @@ def type_named_in(blob: bytes | memoryview, common: list[Any] | None = None) -> 
     """The first class or function of the user's that a pickle mentions; empty: none. Runs nothing."""
     words: list[str] = []
     memo: list[str] = []
+    inside = b""
     by_value = in_common = False
+    found_from: int | None = None
     try:
         for opcode, argument, _ in pickletools.genops(bytes(blob)):
             if opcode.name == "GLOBAL":
@@ -61,6 +63,8 @@ def type_named_in(blob: bytes | memoryview, common: list[Any] | None = None) -> 
                 words.append(memo[argument])
             elif in_common and common and isinstance(argument, int):
                 return str(getattr(common[argument], "__qualname__", ""))
+            elif isinstance(argument, bytes):
+                inside = argument
             elif isinstance(argument, str):
                 words.append(argument)
                 if by_value:
@@ -70,14 +74,26 @@ def type_named_in(blob: bytes | memoryview, common: list[Any] | None = None) -> 
                 in_common = (module, name) == (__name__, _common_part.__name__)
                 if in_common:
                     continue
+                if module.startswith(_OUR_MODULES):
+                    found_from = len(words) if name == _FIND else None
+                    continue
                 if module not in _HARMLESS_MODULES and not module.startswith("cloudpickle"):
                     return f"{module}.{name}"
                 # What makes a class by value is followed by its metaclass and its name.
                 by_value = words[-3:-2] == ["_make_skeleton_class"]
+            if found_from is not None and len(words) == found_from + 2:
+                return words[-1]
     except (ValueError, IndexError):  # cut off, or not made by pickle
         return ""
-    return ""
+    # A pickle with pieces of the program holds that of the value last.
+    return type_named_in(inside) if inside.startswith(_PICKLE_HEAD) else ""
 
+
+_OUR_MODULES = "stealmesh."
+"""What is called from there when a pickle is opened is ours, and not what the user knows it by."""
+_FIND = "find"
+"""It is given a module and a name in it."""
+_PICKLE_HEAD = b"\x80"
 
 _HARMLESS_MODULES = frozenset(
     {

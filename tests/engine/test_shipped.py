@@ -54,3 +54,15 @@ def test_forged_modules_are_refused() -> None:
 
 def test_a_job_without_modules() -> None:
     assert needed(spec(1, code=b"")) == (digest_of(FUNCTION),)
+
+
+def test_a_large_bundle_stays_for_the_next_job_of_its_program() -> None:
+    """Only the latest, and it costs no function its place."""
+    functions = ShippedFunctions(Config(functions_octets_max=100), {})
+    for number, code in enumerate([b"old" * 1000, b"new" * 1000]):
+        functions.want(spec(number, code=code), float(number))
+        came(functions, FUNCTION)
+        came(functions, code)
+    functions.tidy([])
+    assert functions.want(spec(3, code=b"new" * 1000), 3.0) == []
+    assert set(functions.blobs) == {digest_of(FUNCTION), digest_of(b"new" * 1000)}

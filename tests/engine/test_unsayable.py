@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
+from msgspec.structs import replace
 
 from stealmesh_engine.channel import Channel
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Deliver, Effect, JobDone
+from stealmesh_engine.events import OpenJob
+from stealmesh_engine.links import Links
+from stealmesh_engine.owner import Owner
+from stealmesh_engine.story import Story
 from stealmesh_engine.unsayable import instead_of
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import job_id
@@ -78,3 +87,27 @@ def test_the_channel_says_it_instead_for_ever() -> None:
     channel.acknowledged(numbers[2])
     assert channel.unacked_octets == 0
     assert not channel.replace(numbers[2], FnPut(bytes(16)))
+
+
+@pytest.mark.parametrize("what", ["function", "combine", "code"])
+def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
+    """Of a bundle that could not be said nobody was told: its job waited for ever."""
+    digest, peer = b"d" * 16, b"p" * 16
+    effects: list[Effect] = []
+    links = Mock(Links)
+    links.peers = {}
+    links.view = Mock()
+    links.unheard.return_value = []
+    owner = Owner(Config(), links, Story(100), effects, {})
+    owner.side = Mock(withholds=lambda now: False)
+    needs_it = replace(SPEC, **{what: digest})
+    other = replace(SPEC, job=job_id(ME, 2), function=b"o" * 16)
+    for spec in (needs_it, other):
+        owner.open(OpenJob(spec, 5, 5, functions={digest: LARGE}), 0.0)
+        owner.jobs[spec.job].ledger.lease(peer, 9.0)
+    owner.unsayable(peer, FnPut(digest, [LARGE]), "too large", 1.0)
+    delivered = [effect for effect in effects if isinstance(effect, Deliver)]
+    assert [(effect.job, effect.lo, effect.hi) for effect in delivered] == [(JOB, 0, 5)]
+    assert delivered[0].part.failed == 5
+    assert JobDone(JOB) in effects
+    assert list(owner.jobs) == [other.job]

@@ -153,3 +153,22 @@ def test_large_numbers_as_arguments_and_results(mesh: stealmesh.Mesh) -> None:
     for number in (2**64, -(2**80), 10**1000, 1 << 8_000_000):
         assert mesh.submit(tasks.same, number).result(PATIENCE) == number
     assert list(mesh.map(tasks.same, [2**64, 1])) == [2**64, 1]
+
+
+class NoSize:
+    """Of those whose `__len__` says no: streams, lazy tables."""
+
+    def __len__(self) -> int:
+        raise TypeError("nobody knows")
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([3, -4, 5])
+
+
+def test_inputs_that_do_not_tell_their_size(mesh: stealmesh.Mesh) -> None:
+    """As the standard library, which asks nobody for it."""
+    endless = mesh.map(abs, range(10**30))
+    assert [next(endless) for _ in range(3)] == [0, 1, 2]
+    assert list(mesh.map(pow, range(3), range(10**30))) == [1, 1, 4]
+    assert list(mesh.map(abs, NoSize())) == [3, 4, 5]
+    assert list(mesh.map(divmod, NoSize(), NoSize())) == [(1, 0)] * 3

@@ -289,3 +289,28 @@ def test_many_meshes_at_once_end_at_once() -> None:
     waiting = [mesh.submit(os.getpid) for mesh in meshes]
     del meshes, waiting
     until(lambda: not any(map(is_alive, pids)))
+
+
+@pytest.mark.parametrize("end", ["mesh.shutdown(wait=False)", "del mesh"])
+def test_the_end_of_the_program_waits_for_callbacks_of_a_mesh_that_has_ended(
+    tmp_path: Path, end: str
+) -> None:
+    """As the standard library does. The mesh had gone, and the callback went with the program."""
+    done = run(
+        f"""
+        import threading, time, stealmesh
+        begun = threading.Event()
+        def callback(_):
+            begun.set()
+            life.closed.wait(60)
+            time.sleep(0.5)
+            print("told", flush=True)
+        mesh = stealmesh.Mesh(workers=1)
+        life = mesh._life
+        mesh.submit(time.sleep, 0.1).add_done_callback(callback)
+        {end}
+        assert begun.wait(60) and life.closed.wait(60)
+        """,
+        tmp_path,
+    )
+    assert (done.stdout, done.returncode) == ("told\n", 0), done.stderr

@@ -210,3 +210,49 @@ def test_forks_in_many_threads_while_results_come(tmp_path: Path) -> None:
         tmp_path,
     )
     assert done.stdout == "{7}\n", done.stderr
+
+
+def test_a_fork_beside_a_reduction_a_map_and_somebody_who_waits(tmp_path: Path) -> None:
+    """Each is disowned before it can ask the parent's mesh for anything."""
+    done = run(
+        """
+        import concurrent.futures as cf, os, threading, time, stealmesh
+        def later(x):
+            while not os.path.exists("go"):
+                time.sleep(0.005)
+            return x
+        parent = os.getpid()
+        told = []
+        mesh = stealmesh.Mesh(workers=1)
+        first = mesh.submit(later, 1)
+        value = mesh.map_reduce(abs, range(1000), max)
+        read = mesh.map_reduce(abs, iter(range(1000)), max)
+        seen = mesh.map(abs, range(1000), buffersize=4)
+        for future in (first, value, read):
+            future.add_done_callback(lambda f: told.append(os.getpid() == parent))
+        waiter = threading.Thread(
+            target=lambda: cf.wait([first, value], return_when=cf.FIRST_EXCEPTION)
+        )
+        waiter.start()
+        time.sleep(0.1)
+        child = os.fork()
+        if child == 0:
+            for future in (first, value, read):
+                assert isinstance(future.exception(), stealmesh.MeshClosed)
+            value.cancel()
+            seen.close()
+            mesh.shutdown()
+            assert stealmesh.Mesh(workers=1).map_reduce(abs, range(5), max).result() == 4
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        open("go", "w").close()
+        print(first.result(), value.result(), read.result(), len([next(seen) for _ in range(4)]))
+        waiter.join()
+        mesh.shutdown()
+        print(told)
+        """,
+        tmp_path,
+        flags=[FORKS_ARE_MEANT],
+    )
+    assert done.stdout == "7\n1 999 999 4\n[True, True, True]\n", (done.stdout, done.stderr)
+    assert not done.stderr

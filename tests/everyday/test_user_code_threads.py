@@ -301,3 +301,56 @@ def test_a_strand_keeps_its_order() -> None:
     assert threads.wait_until_quiet(PATIENCE)
     assert order == list(range(10))
     threads.end()
+
+
+def test_callbacks_that_all_shut_the_mesh_down_do_not_wait_for_each_other() -> None:
+    mesh = stealmesh.Mesh(workers=2)
+    together, through = threading.Barrier(2), threading.Semaphore(0)
+
+    def callback(_: Any) -> None:
+        together.wait(PATIENCE)
+        mesh.shutdown()
+        time.sleep(0.1)
+        through.release()
+
+    for future in [mesh.submit(time.sleep, 0.1) for _ in range(2)]:
+        future.add_done_callback(callback)
+    ender = threading.Thread(target=mesh.shutdown)
+    ender.start()
+    ender.join(PATIENCE)
+    assert not ender.is_alive()
+    assert through.acquire(blocking=False), "shutdown waits for both of them"
+    assert through.acquire(blocking=False)
+
+
+def test_where_no_thread_can_be_started_who_waits_does_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From Python 3.12 on none can be while the interpreter ends: `atexit` is then."""
+    monkeypatch.setattr(UserThreads, "_start_thread", lambda self, target: False)
+    mesh = stealmesh.Mesh(workers=1)
+    told = []
+    value = mesh.map_reduce(abs, range(10), max)
+    value.add_done_callback(lambda future: told.append(future.result()))
+    ender = threading.Thread(target=mesh.shutdown, daemon=True)
+    ender.start()
+    ender.join(PATIENCE)
+    assert not ender.is_alive()
+    assert told == [9]
+
+
+def test_functions_that_nobody_uses_end_in_threads_of_the_program(mesh: stealmesh.Mesh) -> None:
+    """What they hold may have finalizers."""
+    tasks.Finalized.ended.clear()
+
+    def holding(number: int, held: tasks.Finalized) -> Callable[[], Any]:
+        return lambda: (number, held is None)
+
+    for number in range(30):
+        assert mesh.submit(holding(number, tasks.Finalized())).result(PATIENCE) == (number, False)
+    until = time.monotonic() + PATIENCE
+    while len(tasks.Finalized.ended) < 30 and time.monotonic() < until:
+        time.sleep(0.1)
+        mesh.submit(tasks.same, 1).result(PATIENCE)
+    assert len(tasks.Finalized.ended) >= 30
+    assert "stealmesh" not in tasks.Finalized.ended

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.everyday import value_tasks as tasks
+from tests.everyday.programs import run
 
 import stealmesh
 from stealmesh.program import outcomes
@@ -142,3 +144,37 @@ def test_a_blob_that_is_none_fails_its_own_tasks() -> None:
         _, error = parcel.outcome(0)
     assert isinstance(error, stealmesh.CannotLoad)
     assert "item 0 of f" in str(error)
+
+
+def test_a_value_of_the_program_is_named_though_its_class_travels(tmp_path: Path) -> None:
+    """What travels with pieces of the program was said to be one of ours."""
+    program = """
+        import stealmesh
+        class Refuses:
+            def __setstate__(self, state):
+                raise OSError("not here")
+        def make(number):
+            raise OSError("not here")
+        def raised(call):
+            try:
+                call()
+            except stealmesh.CannotLoad as error:
+                return error
+        class Made:
+            def __reduce__(self):
+                return make, (1,)
+        with stealmesh.Mesh(workers=1) as mesh:
+            for item, name in ((Refuses(), "Refuses"), (Made(), "make")):
+                item.__dict__["some"] = "thing"
+                for error in (
+                    mesh.submit(id, item).exception(),
+                    mesh.submit(id, [1, item]).exception(),
+                    mesh.submit(lambda x: x, item).exception(),
+                    raised(lambda: list(mesh.map(id, [item]))),
+                    raised(lambda: list(mesh.map(id, [item, 1, 2]))),
+                    mesh.map_reduce(id, [item], max).exception(),
+                ):
+                    assert f"a value of type {name} cannot be opened here" in str(error), error
+    """
+    done = run(program, tmp_path)
+    assert done.returncode == 0, done.stderr

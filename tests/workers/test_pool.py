@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from stealmesh.workers import life as life_module
 from stealmesh.workers import runner
-from stealmesh_engine.events import BagStep, ChunkDone
+from stealmesh_engine.effects import Divide
+from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, WorkerLost, WorkerReady
 from stealmesh_protocol import values
 from stealmesh_protocol.messages import Block, JobKind
 
@@ -368,3 +370,45 @@ def test_an_abandoned_bag_comes_back_whole(host: Host) -> None:
     assert isinstance(step, BagStep)
     ((items, spare),) = step.spares
     assert (items, runner.open_bag(spare)) == (3, [1, 2, 3])
+
+
+def test_a_large_function_that_made_room_for_others_is_forgotten_once(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of its job forgot it a second time, and that ended the node."""
+    monkeypatch.setattr("stealmesh.workers.life.CACHE_OCTETS_MAX", 300_000)
+    specs = []
+    for number in range(4):
+        function = partial(operator.add, bytes([number]) * 100_000)
+        specs.append(host.spec(function))
+        done = host.order(specs[-1], 0, 1, [block(0, [b"!"])], function)
+        assert host.results(done) == [bytes([number]) * 100_000 + b"!"]
+    for spec in specs:
+        host.pool.forget(spec.job)
+    assert host.results(host.run(abs, [-3])) == [3]
+
+
+@pytest.mark.parametrize("kind", [JobKind.MAP, JobKind.REDUCE])
+def test_a_worker_has_done_its_share_by_items(hosts: Hosts, kind: JobKind) -> None:
+    """By items, not by chunks: or its orderly end would count as a death."""
+    host = hosts(tasks_max=5)
+    combine = operator.add if kind is JobKind.REDUCE else None
+    for _ in range(2):
+        host.done(host.run(abs, range(4), kind, combine=combine))
+    loss = host.take(WorkerLost)
+    assert loss.retired, loss
+    host.take(WorkerReady)
+    assert host.results(host.run(abs, range(2))) == [0, 1]
+
+
+def test_what_a_worker_has_given_back_is_not_of_its_share(hosts: Hosts, gate: Gate) -> None:
+    host = hosts(tasks_max=5)
+    chunk = host.run(gate.task(), range(100))
+    gate.wait_until_entered()
+    host.pool.divide(Divide(0, chunk, give=True))
+    part = host.take(ChunkPart)
+    assert (part.upto, part.kept) == (0, 1)
+    gate.let_go()
+    assert host.results(chunk) == [0]
+    assert host.results(host.run(abs, range(3))) == [0, 1, 2]
+    assert not [event for event in host.log if isinstance(event, WorkerLost)]

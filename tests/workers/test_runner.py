@@ -107,6 +107,89 @@ def test_attempts_are_told_one_by_one() -> None:
     assert str(values.rebuild(failure)) == "2"
 
 
+class OpensOnce:
+    """Its own code refuses to be called a second time in one process."""
+
+    opened = 0
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        type(self).opened += 1
+        if type(self).opened > 1:
+            raise OSError("the line is taken")
+        self.value = state["value"]
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_an_item_that_cannot_be_opened_again_fails_alone(vectorized: bool) -> None:
+    """Such an error passed through the loop, and ended the worker."""
+    OpensOnce.opened = 0
+    codec, blob = values.pack_list([OpensOnce(5)])
+
+    def again(lo: int, hi: int) -> list[Any]:
+        return values.unpack_list(codec, blob)[lo:hi]
+
+    def task(_: Any) -> NoReturn:
+        raise ValueError("no")
+
+    order = chunk(retries=2, vectorized=vectorized)
+    outcome = runner.run(order, task, None, again(0, 1), again)
+    (_, (failure,)) = opened(outcome)
+    assert "the line is taken" in failure.text
+    assert len(failure.attempts) == 3
+    assert failure.attempts[0] == "ValueError: no"
+
+
+class Closed:
+    def __reduce__(self) -> Any:
+        return refuse, ()
+
+
+def refuse() -> NoReturn:
+    raise OSError("not here")
+
+
+@pytest.mark.parametrize("failing", [1, 3])
+def test_a_whole_chunk_is_tried_again_beside_an_item_that_cannot_be_opened(failing: int) -> None:
+    codec, blob = values.pack_list([[1], Closed(), [3]])
+    assert codec == values.ITEMS
+    seen = []
+
+    def again(lo: int, hi: int) -> Any:
+        return runner.sealed(runner.open_block(codec, blob)[lo:hi], "here")
+
+    def task(items: list[list[int]]) -> list[int]:
+        seen.append([list(item) for item in items])
+        items[0].append(9)
+        if len(seen) <= failing:
+            raise ValueError(len(seen))
+        return [sum(item) for item in items]
+
+    outcome = runner.run(chunk(vectorized=True, retries=2), task, None, again(0, 3), again)
+    results, failures = opened(outcome)
+    assert seen == [[[1], [3]]] * min(3, failing + 1)
+    if failing < 3:
+        assert (results[0], results[2]) == (10, 3)
+        assert [failure.offset for failure in failures] == [1]
+    else:
+        assert [failure.offset for failure in failures] == [0, 1, 2]
+        assert failures[0].attempts == ["ValueError: 1", "ValueError: 2", "ValueError: 3"]
+    assert "not here" in next(f.text for f in failures if f.offset == 1)
+
+
+def test_where_no_item_can_be_opened_nothing_is_called() -> None:
+    items = runner.sealed(
+        runner.open_block(values.ITEMS, values.pack_list([Closed(), Closed()])[1]), "here"
+    )
+    called: list[Any] = []
+    order = chunk(vectorized=True)
+    outcome = runner.run(order, called.append, None, items, lambda lo, hi: items[lo:hi])
+    assert [failure.offset for failure in opened(outcome)[1]] == [0, 1]
+    assert not called
+
+
 # ---------------------------------------------------------------- reductions, whole chunks
 
 

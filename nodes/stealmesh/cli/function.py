@@ -10,7 +10,6 @@ import difflib
 import importlib
 import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -106,17 +105,3 @@ def _meant(name: str) -> str:
 
 def _is_own(value: Any, module: ModuleType) -> bool:
     return callable(value) and getattr(value, "__module__", None) == module.__name__
-
-
-def ship_whole(module: ModuleType) -> None:
-    """A module that is not installed is not to be found by nodes elsewhere: send its code along."""
-    import cloudpickle
-
-    file = getattr(module, "__file__", None)
-    if file is None:
-        return
-    installed = [
-        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    ]
-    if not any(Path(file).is_relative_to(each) for each in installed):
-        cloudpickle.register_pickle_by_value(module)

@@ -20,13 +20,12 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
-from stealmesh.cli.function import find, ship_whole
+from stealmesh.cli.function import find
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
 from stealmesh.cli.output import standard_output_kept, written
 
@@ -109,19 +108,19 @@ def run(arguments: argparse.Namespace) -> int:
             USAGE, "--local, --nodes and --nworkers are for a mesh of its own, without --seed"
         )
     with standard_output_kept() as out:
-        function, module = find(arguments.function)
+        function, _ = find(arguments.function)
         try:
             wanted = items.parse(arguments.items, as_json=arguments.json_lines)
         except ValueError as error:
             raise Ended(USAGE, str(error)) from None
-        with _mesh(arguments, own=own, module=module) as mesh:
+        with _mesh(arguments, own=own) as mesh:
             try:
                 return run_items(mesh, function, readable(wanted), arguments, out, _length(wanted))
             except BrokenPipeError:
                 raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
 
 
-def _mesh(arguments: argparse.Namespace, *, own: bool, module: ModuleType) -> Mesh:
+def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
     from stealmesh.mesh import Mesh
 
     found = None if own else the_mesh(arguments) if arguments.seeds else this_users(arguments)
@@ -137,7 +136,6 @@ def _mesh(arguments: argparse.Namespace, *, own: bool, module: ModuleType) -> Me
                 say(
                     f"running on the mesh at {', '.join(found.addresses[:2])} (--local: on this machine)"
                 )
-            ship_whole(module)
             return mesh
     return Mesh(
         None, nodes=arguments.nodes, workers=arguments.nworkers, config=config_of(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from stealmesh.identity import submitter
 from stealmesh.program.arguments import as_range
 from stealmesh.program.durable import Job, supply
 from stealmesh.program.link import ProgramLink
+from stealmesh.program.maps import size_of
 from stealmesh.program.outcomes import FUNCTION_REMEDY, fault_of_size
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.events import LaunchJob
@@ -54,7 +55,7 @@ def launch(
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
     spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
-    size = len(items) if isinstance(items, Sized) else None
+    size = size_of((items,))
     spec = replace(
         spec,
         job=cut(spec.job, size, slice_items),

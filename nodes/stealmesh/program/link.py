@@ -171,6 +171,7 @@ class ProgramLink:
             and all(job.finished for job in list(maps))
             and all(fold.finished for fold in list(folds))
         ):
+            self.user_threads.do_what_nobody_does()
             with self.condition:
                 # Streams and folds notify when they settle futures; maps end by JobDone.
                 self.condition.wait(0.05)
@@ -202,12 +203,16 @@ class ProgramLink:
             raise error
 
         self.wake = self.act = refuse
-        self.user_threads = (
-            UserThreads()
-        )  # the others' locks may be held by threads that are not here
-        for handler in list(self.jobs.values()):
+        # The others' locks may be held by threads that are not here.
+        self.user_threads = UserThreads()
+        self.tell = self.user_threads.run_all
+        # Before they hear of it: what they would have cancelled is the parent's.
+        handlers, handles = list(self.jobs.values()), list(self.durable.values())
+        self.jobs.clear()
+        self.durable.clear()
+        for handler in handlers:
             handler.disown(error)
-        for handle in list(self.durable.values()):
+        for handle in handles:
             handle.disown(error)
         self.close(error)
 

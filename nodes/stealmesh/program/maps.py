@@ -370,7 +370,7 @@ def _length_of(iterable: Iterable[Any]) -> int | None:
         return None
     try:
         return len(iterable)
-    except OverflowError:  # a range of more than can be counted
+    except Exception:  # noqa: BLE001  a range of more than can be counted, a `__len__` of the user's
         return None
 
 

@@ -87,22 +87,23 @@ class Streams:
         """Now and then, in the driver's thread, which waits for nobody: close what is not used any more."""
         if not self._lock.acquire(blocking=False):
             return []
+        unused: list[Any] = self._shipper.tidy()
         try:
-            self._shipper.tidy()
-            events = self._rest(self._own) + self._rest(self._shared)
+            closed = self._rest(self._own) + self._rest(self._shared)
             if self.last is not None and self.last[2].closed:
+                unused.append(self.last)
                 self.last = None
-            return events
+            unused += [stream.let_go() for stream in closed]
+            return [CloseInput(stream.spec.job) for stream in closed]
         finally:
             self._lock.release()
+            if unused:
+                # Functions hold values of the user's, and those may have finalizers.
+                self._link.user_threads.run(unused.clear)
 
-    def _rest(self, streams: dict[tuple[Any, ...], SubmitStream]) -> list[Event]:
-        events: list[Event] = []
-        for key, stream in list(streams.items()):
-            if stream.rest():
-                del streams[key]
-                events.append(CloseInput(stream.spec.job))
-        return events
+    def _rest(self, streams: dict[tuple[Any, ...], SubmitStream]) -> list[SubmitStream]:
+        closed = [key for key, stream in streams.items() if stream.rest()]
+        return [streams.pop(key) for key in closed]
 
     def _open(self, stream: SubmitStream, functions: dict[Digest, bytes]) -> None:
         spec = stream.spec

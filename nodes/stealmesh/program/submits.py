@@ -197,6 +197,11 @@ class SubmitStream:
             return False
         return True
 
+    def let_go(self) -> Shipped | None:
+        """It takes no more calls: its function, which is not to end in the driver's thread."""
+        shipped, self._shipped = self._shipped, None
+        return shipped
+
     def broken(self, error: BaseException) -> None:
         left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
         self._live.clear()

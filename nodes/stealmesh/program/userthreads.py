@@ -42,6 +42,8 @@ class UserThreads:
         """How much work was ever taken from the queue: stands still while everybody is stuck."""
         self._working: set[int] = set()
         """Threads, by ident, in the middle of something."""
+        self._ending: set[int] = set()
+        """Those of them that wait until the others are done: they do not wait for each other."""
         self._waiting = 0
         self._starting = 0
         self._guarding = False
@@ -64,22 +66,47 @@ class UserThreads:
                 self._call_guard()
 
     def wait_until_quiet(self, timeout: float | None = None) -> bool:
-        """Sleep until all is done, but for what this very thread is in the middle of."""
+        """Sleep until all is done, but for what this very thread is in the middle of, and what waits
+        here as well: two callbacks may both shut the mesh down."""
         until = None if timeout is None else time.monotonic() + timeout
+        me = threading.get_ident()
         with self._lock:
-            while self._queue or self._working - {threading.get_ident()}:
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                if self._queue and self._no_threads:
-                    work = self._queue.popleft()
-                    self._lock.release()
-                    try:
-                        _call(work)
-                    finally:
-                        self._lock.acquire()
-                    continue
-                self._quiet.wait(left)
+            is_callback = me in self._working and me not in self._ending
+            if is_callback:
+                self._ending.add(me)
+                self._quiet.notify_all()
+            try:
+                while self._queue or self._others(me):
+                    left = None if until is None else until - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    if not self._do_one():
+                        self._quiet.wait(left)
+            finally:
+                if is_callback:
+                    self._ending.discard(me)
+        return True
+
+    def _others(self, me: int) -> set[int]:
+        return self._working - self._ending if me in self._ending else self._working
+
+    def do_what_nobody_does(self) -> None:
+        """No thread can be started any more (the interpreter is on its way out): who waits does it."""
+        with self._lock:
+            while self._do_one():
+                pass
+
+    def _do_one(self) -> bool:
+        """The same, of one piece of work (holding the lock, but not meanwhile)."""
+        if not (self._queue and self._no_threads) or self._waiting:
+            return False
+        work = self._queue.popleft()
+        self._lock.release()
+        try:
+            _call(work)
+            del work
+        finally:
+            self._lock.acquire()
         return True
 
     def end(self) -> None:

@@ -65,7 +65,7 @@ class Life:
     """The worker has not been told yet to forget what was for its last order alone."""
     sentence: Sentence | None = None
     answered: int = 0
-    """Chunks of single tasks that it has finished."""
+    """Tasks that it has finished, as it counts them itself (process.py); those of bags do not count."""
     unfit: str = ""
     """Its own words on why it could not start."""
     watched: int = 0
@@ -77,6 +77,21 @@ class Life:
     code: bytes = b""
     """The digest of the bundle that it imports from; empty: it has not imported from any yet."""
     aside_since: float = 0.0
+
+    def forget(self, job: JobId) -> bool:
+        """Of what is there for this job only. True: there is something to be told."""
+        large = self.large.pop(job, set())
+        gone = [key for key in self.cached if key.startswith(job) and len(key) > len(job)]
+        large &= self.cached.keys()  # there may have been no room for some meanwhile
+        gone += [key for key in large if not any(key in used for used in self.large.values())]
+        if not gone and not self.behind:
+            return False
+        passing = Passing(self)
+        for key in gone:
+            passing.forget(key)
+        self.behind = False
+        self.unsent.append((None, wire.pack([None, self.writer.frames])))
+        return True
 
 
 class Passing:

@@ -318,18 +318,10 @@ class WorkerPool:
     def forget(self, job: JobId) -> None:
         """Blocks of the job go, and its large functions; small ones may be used again."""
         for worker in self._workers:
+            for idle in worker.aside.values():
+                idle.forget(job)  # it hears of it when its turn comes
             life = worker.life
-            if life is None or worker.state is not State.READY:
-                continue
-            gone = [key for key in life.cached if key.startswith(job) and len(key) > len(job)]
-            large = life.large.pop(job, set())
-            gone += [key for key in large if not any(key in used for used in life.large.values())]
-            if gone or life.behind:
-                passing = Passing(life)
-                for key in gone:
-                    passing.forget(key)
-                life.behind = False
-                life.unsent.append((None, wire.pack([None, life.writer.frames])))
+            if life is not None and worker.state is State.READY and life.forget(job):
                 self._push(worker, life)
 
     # ------------------------------------------------------------ orders
@@ -407,7 +399,6 @@ class WorkerPool:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 _narrow(life, chunk, upto, kept)
                 _settle(life, chunk)
-                life.answered += 1
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
                     ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
@@ -740,6 +731,7 @@ def _narrow(life: Life, chunk: int, upto: int, kept: int) -> None:
     lo, hi = life.outstanding.get(chunk, (1, 0))
     if not lo <= upto <= kept <= hi:
         raise ValueError(f"an answer for {upto} and {kept} of chunk {chunk}, not of [{lo}, {hi})")
+    life.answered += upto - lo
     life.outstanding[chunk] = (upto, kept)
 
 

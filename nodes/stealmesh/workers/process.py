@@ -103,9 +103,9 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             outcome = desk.work(number, chunk, mirror)
             _check_still_me()
             head = _result_head(number, chunk.lo + outcome.done, outcome)
+            done += outcome.done  # what was given back has been somebody else's task
             _send(stream, Kind.RESULT, head, outcome.blob)
             del outcome
-            done += chunk.hi - chunk.lo
             if desk.tasks_max and done >= desk.tasks_max:
                 forked.flush()
                 os._exit(0)
@@ -245,8 +245,7 @@ class Desk:
             items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
             forked.end_if_forked(error)
-            lacking = runner.is_lacking_for_an_item(error)
-            return runner.all_failed(chunk, error, self.where, lacking=lacking)
+            return runner.all_unopened(chunk, error, self.where)
         again = partial(self._again, chunk, mirror)
         if len(items) == 1:
             return runner.run(chunk, function, combine, items, again)

@@ -219,7 +219,9 @@ def _one_by_one(
         attempts = [_headline(error)]
         # What this machine lacks it lacks at the next attempt, too: others are asked instead.
         while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
-            error = go(function, again(offset, offset + 1), results)
+            fresh, error = _as_sent(again, offset, offset + 1)
+            if error is None:
+                error = go(function, fresh, results)
             if error is not None:
                 attempts.append(_headline(error))
         if error is not None:
@@ -260,54 +262,54 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
     return None
 
 
+def _as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | None]:
+    """Items for another attempt. Opening a value once more runs its own code once more."""
+    try:
+        return again(lo, hi), None
+    except BaseException as error:
+        end_if_forked(error)
+        return [], error
+
+
 def _at_once(
     chunk: Chunk, function: Any, items: Items, again: Again, failures: Failures
 ) -> Sequence[Any]:
-    """One call for the whole chunk: as many results as items, or (reduce) one partial."""
-    count = len(items)
+    """One call for the whole chunk, or for those of its items that can be opened: as many results as
+    items, or (reduce) one partial."""
+    count, folds = len(items), chunk.kind == wire.REDUCE
+    faults: dict[int, CannotOpenItem] = {}
     if isinstance(items, Sealed):
         items, faults = items.open_all()
-        if faults:
-            return _without(faults, chunk, function, items, count, failures)
-    expected = None if chunk.kind == wire.REDUCE else count
-    attempts = []
+    for offset, fault in faults.items():
+        failures.add(0 if folds else offset, fault, kind=UNLOADABLE)
+        failures.lacking |= is_lacking_for_an_item(fault)
+    if faults and folds:
+        del failures.records[1:]
+        return []
+    if len(faults) == count:
+        return [None] * count
+    expected = None if folds else count - len(faults)
+    attempts: list[str] = []
     results, error = _call_whole(function, items, expected)
     while error is not None:
         attempts.append(_headline(error))
         if len(attempts) > chunk.retries or is_lacking(error):
             break
-        fresh = again(0, count)
-        whole = fresh.open_all()[0] if isinstance(fresh, Sealed) else fresh
-        results, error = _call_whole(function, whole, expected)
-    if error is None:
-        return results
-    for offset in range(1 if chunk.kind == wire.REDUCE else count):
-        failures.add(offset, error, attempts)
-    return [None] * count
-
-
-def _without(
-    faults: dict[int, CannotOpenItem],
-    chunk: Chunk,
-    function: Any,
-    items: list[Any],
-    count: int,
-    failures: Failures,
-) -> list[Any]:
-    """One call for those of a chunk's items that can be opened (`faults` has the others)."""
-    for offset, fault in faults.items():
-        failures.add(0 if chunk.kind == wire.REDUCE else offset, fault, kind=UNLOADABLE)
-        failures.lacking |= is_lacking_for_an_item(fault)
-    if chunk.kind == wire.REDUCE:
-        del failures.records[1:]
-        return []
-    results, error = _call_whole(function, items, len(items))
+        fresh, error = _as_sent(again, 0, count)
+        if error is None:
+            whole = fresh.open_all()[0] if isinstance(fresh, Sealed) else fresh
+            results, error = _call_whole(function, whole, expected)
+    if error is None and not faults:
+        return results  # an array stays one
+    spread: list[Any] = [None] * count
     found = iter(results)
-    spread = []
-    for offset in range(count):
-        if offset not in faults and error is not None:
-            failures.add(offset, error)
-        spread.append(None if offset in faults or error is not None else next(found))
+    for offset in range(1 if folds else count):
+        if offset in faults:
+            continue
+        if error is None:
+            spread[offset] = next(found)
+        else:
+            failures.add(offset, error, attempts)
     failures.records.sort(key=lambda record: record.offset)
     return spread
 
@@ -707,10 +709,22 @@ def is_lacking_for_an_item(error: BaseException) -> bool:
 
 def all_failed(chunk: Chunk, error: BaseException, where: str, *, lacking: bool = False) -> Outcome:
     """The function or the items could not be loaded here: no item was executed."""
+    return _all_failed(chunk, _unloadable(error, where), lacking=lacking)
+
+
+def all_unopened(chunk: Chunk, error: BaseException, where: str) -> Outcome:
+    """The same where it is the items: those that were packed together, or a single one."""
+    lacking = is_lacking_for_an_item(error)
+    if not isinstance(error, MeshError):
+        return all_failed(chunk, error, where, lacking=lacking)
+    told = CannotLoad(_unopened(error, where)).with_traceback(error.__traceback__)
+    return _all_failed(chunk, told, lacking=lacking)
+
+
+def _all_failed(chunk: Chunk, told: BaseException, *, lacking: bool) -> Outcome:
     failures = Failures()
     failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
-    told = _unloadable(error, where)
     for offset in range(count):
         failures.add(offset, told, kind=UNLOADABLE)
     outcome = _send_failures((), failures, 0.0)
