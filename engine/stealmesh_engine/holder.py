@@ -483,6 +483,9 @@ class Holder:
                 self._keep_unsettled(held, unsaid)
                 if held.homeless_since is not None:
                     continue  # it goes to the next home, with our claim
+            if unsaid.octets <= REPORT_OCTETS_MAX:
+                self.links.send(held.spec.owner, Report(job, unsaid.parts, unsaid.blobs), now)
+                continue
             for lo, hi in cut_by_size(list(map(len, unsaid.blobs)), REPORT_OCTETS_MAX):
                 report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
                 self.links.send(held.spec.owner, report, now)

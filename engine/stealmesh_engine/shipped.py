@@ -17,7 +17,9 @@ from stealmesh_protocol.messages import FnPut, JobSpec
 
 def needed(spec: JobSpec) -> tuple[Digest, ...]:
     """What a worker has to have before it can run anything of this job."""
-    return tuple(digest for digest in (spec.function, spec.combine, spec.code) if digest)
+    if not (spec.combine or spec.code):
+        return (spec.function,)
+    return tuple(filter(None, (spec.function, spec.combine, spec.code)))
 
 
 class ShippedFunctions:
@@ -45,7 +47,8 @@ class ShippedFunctions:
         return asked
 
     def lacks(self, spec: JobSpec) -> bool:
-        return any(digest in self.awaited for digest in needed(spec))
+        awaited = self.awaited
+        return bool(awaited) and any(digest in awaited for digest in needed(spec))
 
     def of(self, spec: JobSpec) -> list[bytes]:
         """Those of this job that are here."""

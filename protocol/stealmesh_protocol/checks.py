@@ -202,12 +202,15 @@ def _job_spec(spec: JobSpec) -> None:
         raise Fault("range", f"{spec.attempts_max} attempts")
     _count(spec.term)
     _interval(0, spec.count)
-    _names(spec.runtime)
+    if spec.runtime:
+        _names(spec.runtime)
     if spec.code:
         _digest(spec.code)
-    _interval(0, spec.chunk_items)
-    _text(spec.submitter)
-    _seconds(spec.submitted)
+    if spec.chunk_items:
+        _interval(0, spec.chunk_items)
+    if spec.submitted or spec.submitter:
+        _text(spec.submitter)
+        _seconds(spec.submitted)
 
 
 def _blocks(blocks: list[Block]) -> None:
