@@ -256,5 +256,6 @@ def test_a_launch_that_cannot_be_said_is_refused(narrow: stealmesh.Mesh) -> None
         narrow.launch(lambda _: len(load), range(3))
     with pytest.raises(stealmesh.JobRefused, match="could not be said"):
         narrow.launch(tasks.size, [b"a", bytes(2 * MIB)])
-    assert unsaid(narrow) == 2
+    # A client that hears of its home in between supplies it once more, before it knows.
+    assert 2 <= unsaid(narrow) <= 3
     assert narrow.submit(tasks.size, b"abc").result(PATIENCE) == 3
