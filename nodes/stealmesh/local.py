@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -184,7 +185,10 @@ class LocalMesh:
                 self._on_broken(last_words)
                 return
             lived = time.monotonic() - node.started
-            quick_deaths = quick_deaths + 1 if lived < QUICK_DEATH_SECONDS else 0
+            # Somebody's SIGKILL says nothing about a node that had started well.
+            killed = bool(node.endpoints) and node.process.returncode == -signal.SIGKILL
+            quick = lived < QUICK_DEATH_SECONDS and not killed
+            quick_deaths = quick_deaths + 1 if quick else 0
             if self._closing.is_set() or not self._respawn:
                 return
             if quick_deaths >= QUICK_DEATHS_MAX:
