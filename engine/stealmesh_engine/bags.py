@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stealmesh_engine.cost import Cost
+from stealmesh_engine.fragile import FragileItems
 from stealmesh_engine.intervals import IntervalSet
 from stealmesh_protocol.ids import LeaseId, child_lease, root_of
 from stealmesh_protocol.messages import Block, JobSpec, Lease
@@ -54,6 +55,8 @@ class IndexedBags:
         self.leases: dict[LeaseId, HeldLease] = {}
         self.untouched = 0
         """Items that no worker has."""
+        self.fragile = FragileItems()
+        """Items that are here, of chunks that died with their worker."""
         self._blocks: dict[int, tuple[Block, bytes]] = {}
         self._block_lows: list[int] = []
 
@@ -87,16 +90,28 @@ class IndexedBags:
         self.untouched += hi - lo
         return True
 
+    def died(self, lid: LeaseId, lo: int, hi: int) -> bool:
+        """A chunk comes back because its worker died of it, or beside it: its items are told apart."""
+        here = self.put_back(lid, lo, hi)
+        if here:
+            self.fragile.suspect(lo, hi)
+        return here
+
     # -- giving to workers
 
     def cut(self, items: int) -> Cut | None:
-        """The first `items` untouched items of the first lease that has any."""
+        """The first `items` untouched items of the first lease that has any; fewer, if some of them
+        may have killed a worker and the others not."""
         for lid, held in self.leases.items():
+            if not held.untouched:
+                continue
+            if self.fragile:
+                items = self.fragile.together(held.untouched.first, items)
             taken = held.untouched.take_first(items)
-            if taken is not None:
-                held.busy += taken[1] - taken[0]
-                self.untouched -= taken[1] - taken[0]
-                return Cut(lid, *taken, self._blocks_of(*taken))
+            assert taken is not None, "the lease has untouched items"
+            held.busy += taken[1] - taken[0]
+            self.untouched -= taken[1] - taken[0]
+            return Cut(lid, *taken, self._blocks_of(*taken))
         return None
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
@@ -105,6 +120,7 @@ class IndexedBags:
         if held is None:
             return False
         held.busy -= hi - lo
+        self._gone(lo, hi)
         self._tidy(lid, held)
         return True
 
@@ -122,6 +138,7 @@ class IndexedBags:
                 parts.append(Lease(lid, *taken))
                 items -= taken[1] - taken[0]
                 self.untouched -= taken[1] - taken[0]
+                self._gone(*taken)
             self._tidy(lid, held)
             if items <= 0:
                 break
@@ -133,6 +150,7 @@ class IndexedBags:
         if held is None:
             return False
         self.untouched -= held.untouched.size
+        self._gone(held.lo, held.hi)
         self._tidy_blocks()
         return True
 
@@ -143,6 +161,7 @@ class IndexedBags:
             held.untouched.remove(lo, hi)
             self.untouched -= before - held.untouched.size
             self._tidy(lid, held)
+        self._gone(lo, hi)
 
     @property
     def queued_items(self) -> int:
@@ -159,6 +178,10 @@ class IndexedBags:
     def audit(self) -> None:
         assert self.untouched == sum(held.untouched.size for held in self.leases.values())
         assert all(held.untouched or held.busy for held in self.leases.values())
+
+    def _gone(self, lo: int, hi: int) -> None:
+        if self.fragile:
+            self.fragile.clear(lo, hi)
 
     def _tidy(self, lid: LeaseId, held: HeldLease) -> None:
         if not held.untouched and not held.busy:
@@ -249,6 +272,8 @@ class ExploreBags:
             return False
         bag.running = False
         return True
+
+    died = put_back  # a bag is opaque: there are no items to tell apart
 
     def step(self, lid: LeaseId, remaining: int, rest: bytes) -> int:
         """A worker took stock of the bag. Returns the step's number; 0 when the bag is gone meanwhile."""

@@ -349,11 +349,8 @@ class Dispatcher:
         bags = held.bags
         if isinstance(bags, ExploreBags):
             return bags.cut(1)
-        if held.fragile or held.spec.timeout or held.spec.chunk_items == 1:
-            cut = bags.cut(1)
-            if cut is not None and held.fragile:
-                held.fragile.remove(cut.lo, cut.hi)
-            return cut
+        if held.spec.timeout or held.spec.chunk_items == 1:
+            return bags.cut(1)
         if held.spec.chunk_items:
             each = bags.cost.octets_per_item
             most = max(1, int(FIXED_OCTETS_MAX / each)) if each else held.spec.chunk_items
@@ -376,7 +373,7 @@ class Dispatcher:
         return (
             isinstance(held.bags, IndexedBags)
             and not held.spec.timeout
-            and not held.fragile
+            and not held.bags.fragile
             and held.bags.cost.known
             and held.bags.cost.seconds(held.spec.chunk_items or 1)
             <= self.config.prefetch_seconds_max

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from stealmesh_engine.bags import Bags, IndexedBags
-from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.spares import Spares
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import JobSpec, Keep, Kept, Part, Reign
@@ -28,8 +27,6 @@ class HeldJob:
 
     spec: JobSpec
     bags: Bags
-    fragile: IntervalSet = field(default_factory=IntervalSet)
-    """Items of chunks that killed a worker: to be run one at a time."""
     attempts: dict[int, list[str]] = field(default_factory=dict)
     """How each item (explore: lease) has killed a worker while it ran alone."""
     turn: int = 0

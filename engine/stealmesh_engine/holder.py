@@ -4,8 +4,8 @@ Decides what is reported to whom, what happens to a chunk whose worker died, and
 when the ledger says so. Refuses to know which worker gets which chunk (dispatcher.py), where the work
 came from (stealing.py, trade.py) and what its ledger does with a report (owner.py).
 
-Poison has a limit: a chunk that kills its worker is run again item by item, so that the
-guilty item is found and its neighbours are saved; an item that has killed `attempts_max`
+Poison has a limit: a chunk that dies with its worker is run again in ever smaller pieces, so that the
+guilty item is found and its neighbours are saved (fragile.py); an item that has killed `attempts_max`
 workers on its own fails by name. A node that is told that a lease is not its own lets go at
 once and becomes an ordinary thief.
 """
@@ -639,11 +639,12 @@ class Holder:
         unsaid.blobs.append(blob)
         unsaid.octets += len(blob)
 
-    def _put_back(self, chunk: Chunk) -> None:
-        """A chunk that nobody has started: it is untouched again."""
+    def _put_back(self, chunk: Chunk, *, died: bool = False) -> None:
+        """A chunk that nobody has started, or whose worker died: it is untouched again."""
         held = self.jobs.get(chunk.job)
         if held is not None and not chunk.void:
-            held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
+            back = held.bags.died if died else held.bags.put_back
+            back(chunk.lid, chunk.lo, chunk.hi)
             self.dispatcher.restock(held)
 
     def _bereaved(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
@@ -659,16 +660,13 @@ class Holder:
             return
         self.story.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
         if isinstance(held.bags, IndexedBags) and chunk.hi - chunk.lo > 1:
-            held.fragile.add(chunk.lo, chunk.hi)
-            self._put_back(chunk)
+            self._put_back(chunk, died=True)
             return
         culprit = chunk.lid if chunk.explore else chunk.lo
         attempts = held.attempts.setdefault(culprit, [])
         attempts.append(event.reason)
         if len(attempts) < held.spec.attempts_max:
-            if isinstance(held.bags, IndexedBags):
-                held.fragile.add(chunk.lo, chunk.hi)
-            self._put_back(chunk)
+            self._put_back(chunk, died=True)
             return
         codec, blob = worker_died(held.spec, chunk.lo, attempts)
         del held.attempts[culprit]

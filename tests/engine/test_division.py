@@ -7,6 +7,7 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
+from stealmesh_engine.bags import IndexedBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.cost import Cost
 from stealmesh_engine.dispatcher import TURN_SECONDS
@@ -150,7 +151,8 @@ def test_the_dead_worker_is_suspected_of_what_it_had_not_reported() -> None:
     node.part(chunk, LATE, 100, 101)
     node.holder.worker_lost(WorkerLost(0, chunk.chunk, "signal 11"), LATE)
     held = node.holder.jobs[SPEC.job]
-    assert list(held.fragile) == [(100, 101)]
+    assert isinstance(held.bags, IndexedBags)
+    assert list(held.bags.fragile) == [(100, 101)]
     assert held.attempts == {100: ["signal 11"]}
 
 
