@@ -28,7 +28,11 @@ from stealmesh_protocol.errors import CannotStart, MeshError
 START_SECONDS_MAX = 30.0
 QUICK_DEATH_SECONDS = 1.0
 QUICK_DEATHS_MAX = 5
+KILLED_SECONDS_MAX = 300.0
+"""So long a node is started again that somebody kills each time before it is up."""
 STOP_SECONDS = 3.0
+HUNG_UP_SECONDS = 1.0
+"""How long a node may take to end after it has closed its line to us."""
 
 
 @dataclass
@@ -37,6 +41,37 @@ class LocalNode:
     wire: socket.socket
     started: float
     endpoints: list[str]
+    too_slow: bool = False
+    """We have killed it, because it did not come up."""
+
+    @property
+    def is_up(self) -> bool:
+        return bool(self.endpoints)
+
+    @property
+    def was_killed(self) -> bool:
+        """By somebody else. That says nothing about the node, and on a busy machine it may not even have
+        come up before."""
+        return self.process.returncode == -signal.SIGKILL and not self.too_slow
+
+
+@dataclass
+class Failures:
+    """Does a node die because it cannot live? Then it is not started for ever."""
+
+    up_at: float
+    """When the last one that came up was started."""
+    quick: int = 0
+    """How many in a row have died by themselves, soon."""
+
+    def count(self, node: LocalNode, now: float) -> bool:
+        """Count one that has died. True: there is no use in starting another one."""
+        if node.is_up:
+            self.up_at = node.started
+        if node.was_killed:
+            return not node.is_up and now - self.up_at > KILLED_SECONDS_MAX
+        self.quick = self.quick + 1 if now - node.started < QUICK_DEATH_SECONDS else 0
+        return self.quick >= QUICK_DEATHS_MAX
 
 
 class LocalMesh:
@@ -160,8 +195,7 @@ class LocalMesh:
         except TimeoutError:
             pass
         if not line.endswith(b"\n"):
-            node.process.kill()
-            status = node.process.wait()
+            status = _end(node)
             raise CannotStart(
                 f"a local node did not start (exit status {status}); its own words are above"
             )
@@ -175,7 +209,7 @@ class LocalMesh:
 
     def _keep(self, number: int) -> None:
         """Wait for the node's end; replace it unless the program is ending."""
-        quick_deaths = 0
+        failures = Failures(time.monotonic())
         while True:
             node = self._nodes[number]
             assert node is not None
@@ -184,14 +218,10 @@ class LocalMesh:
             if last_words:
                 self._on_broken(last_words)
                 return
-            lived = time.monotonic() - node.started
-            # Somebody's SIGKILL says nothing about a node that had started well.
-            killed = bool(node.endpoints) and node.process.returncode == -signal.SIGKILL
-            quick = lived < QUICK_DEATH_SECONDS and not killed
-            quick_deaths = quick_deaths + 1 if quick else 0
+            hopeless = failures.count(node, time.monotonic())
             if self._closing.is_set() or not self._respawn:
                 return
-            if quick_deaths >= QUICK_DEATHS_MAX:
+            if hopeless:
                 self._on_broken(f"local node {number} dies as soon as it is started")
                 return
             with self._lock:
@@ -205,6 +235,16 @@ class LocalMesh:
             except (MeshError, OSError):
                 continue  # dead already: its wait() returns at once and counts as a quick death
             self._on_new_node(fresh.endpoints)
+
+
+def _end(node: LocalNode) -> int:
+    """Of a node that has hung up it is awaited what it says of itself; one that has not is killed."""
+    try:
+        return node.process.wait(HUNG_UP_SECONDS)
+    except subprocess.TimeoutExpired:
+        node.too_slow = True
+        node.process.kill()
+        return node.process.wait()
 
 
 def _authkey() -> bytes:
