@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from stealmesh_engine.bags import Bags, IndexedBags
 from stealmesh_engine.spares import Spares
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import LeaseId, PeerId, term_of
 from stealmesh_protocol.messages import JobSpec, Keep, Kept, Part, Reign
 
 PAGE_OCTETS = 512 * 1024
@@ -50,6 +50,24 @@ class HeldJob:
     """When we last told its owner that we cannot run it."""
     asked: bool = False
     """Durable jobs: we have asked the home whether the job goes on."""
+    granters: dict[int, PeerId] = field(default_factory=dict)
+    """Durable jobs: whose leases those under each term are. They are of one home (terms.py)."""
+
+    def granted_by(self, home: PeerId, term: int) -> None:
+        """This home leases us something."""
+        if self.spec.term:
+            assert self.granters.setdefault(term, home) == home, (
+                "leases of two homes under one term"
+            )
+
+    def follow(self, home: PeerId, term: int) -> list[LeaseId]:
+        """Obey this home from now on. Returns the leases to be let go of: another home of the same term
+        gave them, and this one may give us others with the same ids."""
+        self.spec = replace(self.spec, term=term, owner=home)
+        if self.granters.get(term, home) == home:
+            return []
+        del self.granters[term]
+        return [lid for lid in self.bags.leases if term_of(lid) == term]
 
     def counted(self, count: int) -> None:
         """The home has said how many items there are, if it knows."""

@@ -12,8 +12,6 @@ once and becomes an ordinary thief.
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from stealmesh_engine.bags import Bags, ExploreBags, IndexedBags
 from stealmesh_engine.config import Config
 from stealmesh_engine.dispatcher import Dispatcher
@@ -108,6 +106,7 @@ class Holder:
         elif spec.term:
             self.home_found(spec.job, spec.term, spec.owner, now)
             held.counted(spec.count)
+        held.granted_by(spec.owner, spec.term)
         if isinstance(held.bags, ExploreBags):
             bags_came = zip(message.leases, message.blobs, strict=True)
             taken = [held.bags.receive(lease, items) for lease, items in bags_came]
@@ -131,11 +130,15 @@ class Holder:
         held = self.jobs.get(message.job)
         if held is None:
             return
-        for lid in message.lids:
-            if held.bags.drop(lid):
-                self.story.tell(now, "let go", message.job, lid)
-            self._void(message.job, lid)
+        self._let_go(held, message.lids, now)
         self.dispatcher.restock(held)
+
+    def _let_go(self, held: HeldJob, lids: list[LeaseId], now: float) -> None:
+        job = held.spec.job
+        for lid in lids:
+            if held.bags.drop(lid):
+                self.story.tell(now, "let go", job, lid)
+            self._void(job, lid)
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:
         """Has this peer a say in what we hold of the job? A durable one's former homes have none."""
@@ -185,7 +188,7 @@ class Holder:
         known = (held.spec.term, held.spec.owner)
         if (term, home) < known or ((term, home) == known and held.homeless_since is None):
             return
-        held.spec = replace(held.spec, term=term, owner=home)
+        self._let_go(held, held.follow(home, term), now)
         held.homeless_since, held.asked = None, False
         self.story.tell(now, "claims from", job, 0, home)
         if rebuilt:

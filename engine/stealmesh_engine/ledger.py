@@ -144,6 +144,7 @@ class IndexedLedger:
             return None
         self._grants += 1
         lid = self._name(self._grants)
+        assert lid not in self.leases, "a lease id was given twice"
         self.leases[lid] = Lent(holder, IntervalSet([taken]), deadline)
         self._by_holder.setdefault(holder, {})[lid] = None
         self.leased += taken[1] - taken[0]
@@ -199,9 +200,13 @@ class IndexedLedger:
     def adopt(
         self, holder: PeerId, lid: LeaseId, lo: int, hi: int, deadline: float
     ) -> list[tuple[int, int]]:
-        """The holder says that a former ledger leased it [lo, hi): what is free of it is its own."""
+        """The holder says that a former ledger leased it [lo, hi): what is free of it is its own.
+
+        Not under an id that another holder has here, or that we have yet to give: two former ledgers that
+        did not know of each other may have used it both (terms.py).
+        """
         lent = self.leases.get(lid)
-        if lent is not None and lent.holder != holder:
+        if (lent.holder != holder) if lent is not None else self._is_to_come(lid):
             return []
         adopted = self.free.overlap(lo, hi)
         if not adopted:
@@ -287,6 +292,11 @@ class IndexedLedger:
         )
 
     # -- inside
+
+    def _is_to_come(self, lid: LeaseId) -> bool:
+        """Will a later grant have this id?"""
+        following = self._name(self._grants + 1)
+        return root_of(lid) == root_of(following) and lid >= following
 
     def _lent(self, holder: PeerId, lid: LeaseId) -> Lent | None:
         lent = self.leases.get(lid)

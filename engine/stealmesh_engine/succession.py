@@ -11,8 +11,8 @@ moment for holders to CLAIM, and begins. If the others do not come it goes on al
 Two homes may exist for a time, on two sides of a cut; when they meet the lower reign resigns, and
 the join of the two copies is right (copies.py).
 
-Ideas: view changes after Viewstamped Replication; terms as fencing tokens after Raft, each
-peer with terms of its own after Paxos ballots.
+Ideas: view changes after Viewstamped Replication; terms as fencing tokens after Raft, which name a home
+only together with its peer, after Paxos ballots (terms.py says why that is enough).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from stealmesh_engine.owner import Owner
 from stealmesh_engine.passing import without_lacking
 from stealmesh_engine.rendezvous import weight
 from stealmesh_engine.story import Story
+from stealmesh_engine.terms import Terms, beyond
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
     Abolish,
@@ -65,8 +66,6 @@ from stealmesh_protocol.messages import (
 )
 from stealmesh_protocol.messages import View as ViewMessage
 
-TERM_SLOTS = 16
-"""Terms of two peers differ by their rests, so that two that accede at once differ (mostly)."""
 GONE_REMEMBERED = 1024
 LISTEN_SECONDS = 1.0
 """How long a copy out of a log waits for better ones, though enough are there already."""
@@ -77,12 +76,6 @@ FORGOTTEN = "forgotten"
 """In a log: the job is kept elsewhere, this copy does not count any more."""
 REBUILT = "rebuilt"
 """Why somebody leads a job: all of its keepers are lost."""
-
-
-def next_term(known: int, me: PeerId) -> int:
-    """The first term above `known` that is this peer's own."""
-    term = known - known % TERM_SLOTS + me[0] % TERM_SLOTS
-    return term if term > known else term + TERM_SLOTS
 
 
 @dataclass(slots=True)
@@ -135,6 +128,7 @@ class Homes:
         """Jobs of which nothing is left, and why."""
         self.moved: OrderedDict[JobId, Reign] = OrderedDict()
         """Jobs that are kept without us, and the reign that said so: a lower one has no claim on us."""
+        self.terms = Terms(links.view.me.id)
         self.seat: bytes = links.view.me.id
         """The name of our log; of a peer without one, its own."""
         self.is_damaged = False
@@ -300,7 +294,7 @@ class Homes:
     def _open(self, message: Launch, now: float) -> None:
         """A job begins here."""
         me = self.links.view.me.id
-        term = next_term(0, me)
+        term = self.terms.take(message.spec.job, 0)
         copy = Copy(message.spec, Reign(term, 0, me, []))
         self.copies[message.spec.job] = copy
         lead = self._lead(copy)
@@ -322,7 +316,7 @@ class Homes:
         copy = self.copies[spec.job] = Copy(spec, Reign(term, 0, spec.owner, []))
         copy.join(first_word(message, copy))
         # Above the terms of keepers that are back after all, and accede at this moment.
-        self._take_office(copy, term + TERM_SLOTS, [], 0, now)
+        self._take_office(copy, beyond(term), [], 0, now)
         for page in copy.pages():
             self.log.write(page)
 
@@ -331,7 +325,7 @@ class Homes:
         job = lead.copy.spec.job
         collected, closes_at = lead.collected, lead.closes_at
         self.owner.resign(job)
-        lead = self._take_office(lead.copy, reign.term + TERM_SLOTS, [], 0, now)
+        lead = self._take_office(lead.copy, beyond(reign.term), [], 0, now)
         lead.collected, lead.closes_at = collected, closes_at
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
@@ -532,7 +526,7 @@ class Homes:
     ) -> Lead:
         """Lead under a term above this one; without former seats, rebuild."""
         job, me = copy.spec.job, self.links.view.me.id
-        term = next_term(above, me)
+        term = self.terms.take(job, above)
         self.story.tell(now, "accedes", job, term)
         self.counters["homes-followed"] = self.counters.get("homes-followed", 0) + 1
         copy.reigned(Reign(term, 0, me, seats))
@@ -689,8 +683,10 @@ class Homes:
     def forgotten(self, peer: PeerId, message: Forget, now: float) -> None:
         """The job is well kept without us."""
         copy = self.copies.get(message.job)
-        if copy is None or message.job in self.leads or copy.reign.term > message.term:
+        if copy is None or message.job in self.leads:
             return
+        if (copy.reign.term, copy.reign.primary) > (message.term, peer):
+            return  # a former home says so
         last = copy.header()
         last.state = FORGOTTEN
         self.log.write(last)

@@ -82,11 +82,17 @@ def child_lease(root: LeaseId, number: int) -> LeaseId:
 def reign_lease(term: int, number: int) -> LeaseId:
     """The lease id of a durable job's `number`-th grant (from 1) under the home of this term.
 
-    No two terms have one in common. Durable jobs have no bags that split off others, so the lower
-    half of the number counts the grants and the upper half is the term.
+    No two terms have one in common. Two homes may have one term: with its holder the id still names one
+    lease (the engine's terms.py says why). Durable jobs have no bags that split off others, so the
+    lower half of the number counts the grants and the upper half is the term.
     """
     assert 0 < number < 1 << LEASE_STRIDE_BITS
     return (term << LEASE_STRIDE_BITS) | number
+
+
+def term_of(lease: LeaseId) -> int:
+    """Under which term a lease of a durable job was granted."""
+    return lease >> LEASE_STRIDE_BITS
 
 
 def root_of(lease: LeaseId) -> LeaseId:

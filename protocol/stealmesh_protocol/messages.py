@@ -216,7 +216,7 @@ class Reign(msgspec.Struct, array_like=True, frozen=True):
     """Who leads a durable job and who keeps it. Of two reigns the higher (term, primary, version) holds."""
 
     term: int
-    """Never the same for two keepers that follow one another: it is the fencing token of a home."""
+    """With `primary` it is the fencing token of a home: two that do not know of each other may have one."""
     version: int
     """Counts the changes of the seats within a term."""
     primary: PeerId

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from stealmesh_engine.copies import Copy, quorum
 from stealmesh_engine.intervals import IntervalSet
-from stealmesh_engine.succession import TERM_SLOTS, next_term
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Keep, Kept, Part, Reign
 
 ME = bytes(16)
@@ -105,13 +104,6 @@ def test_items_without_input_and_without_result_are_lost() -> None:
     copy = joined([block(0, 10), block(20, 30), result(30, 35)])
     copy.total = 40
     assert copy.unbacked == [(10, 20), (35, 40)]
-
-
-@given(st.integers(0, 10**6), st.binary(min_size=16, max_size=16))
-def test_a_term_is_higher_and_one_s_own(known: int, me: bytes) -> None:
-    term = next_term(known, me)
-    assert known < term <= known + TERM_SLOTS
-    assert term % TERM_SLOTS == me[0] % TERM_SLOTS
 
 
 def test_any_quorum_meets_any_two_holders() -> None:

@@ -5,8 +5,8 @@ deliver, at who holds what, at who is believed to be alive, and at how much is s
 
 1. conservation   every account adds up after every step (the cores audit themselves)
 2. delivery       every item once, with the right value, and nothing that was not asked for
-3. custody        a lease id has one living holder, and it is the one in the ledger; nothing is
-                  credited under a lease that the ledger had ended
+3. custody        a lease (its id and the home that gave it) has one living holder, and it is the one
+                  in the ledger; nothing is credited under a lease that the ledger had ended
 4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
 5. membership     when everything is mended all living nodes agree on who lives
 6. load           messages a second and queues stay within bounds
@@ -33,7 +33,7 @@ from stealmesh_engine.intervals import IntervalSet
 from stealmesh_engine.ledger import IndexedLedger
 from stealmesh_engine.links import ACKS_OWED_MAX
 from stealmesh_engine.news import EVERYBODY_MAX
-from stealmesh_protocol.ids import JobId, LeaseId, whole_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES
 
@@ -78,6 +78,12 @@ class Load:
     links: int = 0
     heard: int = 0
     """Of custody messages: for every so many an acknowledgement is due."""
+
+
+def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
+    """Which home leased a holder what it has, or had, under this id."""
+    held = holder.core.holder.jobs.get(job)
+    return None if held is None else held.granters.get(term_of(lid))
 
 
 class Checkers:
@@ -272,7 +278,7 @@ class Checkers:
 
     def sweep(self) -> None:
         """Who holds what, all over the world?"""
-        holders: dict[tuple[JobId, LeaseId], Process] = {}
+        holders: dict[tuple[JobId, PeerId | None, LeaseId], Process] = {}
         self.kept_twice()
         owners = {p.member.id: p for p in self.world.living()}
         for process in owners.values():
@@ -282,13 +288,21 @@ class Checkers:
                 lent = owned.ledger.leases if owned is not None else {}
                 for lid in held.bags.leases:
                     name = f"lease {lid >> 32}.{lid & 0xFFFFFFFF}"
-                    other = holders.setdefault((job, lid), process)
+                    granter = held.granters.get(term_of(lid))
+                    if held.spec.term:
+                        self.that(granter is not None, "custody", f"{name} is of no home")
+                    other = holders.setdefault((job, granter, lid), process)
                     text = f"{name} is held by {other.name} and {process.name}"
                     self.that(other is process, "custody", text)
-                    if lid in lent:
+                    if lid in lent and lent[lid].holder != process.member.id:
+                        # Two homes that did not know of each other may have used the same number.
+                        theirs = owners.get(lent[lid].holder)
                         text = f"{name} is held by {process.name}, the ledger says otherwise"
-                        right = lent[lid].holder == process.member.id
-                        self.that(right, "custody", text)
+                        unlike = theirs is not None and _granter(theirs, job, lid) not in (
+                            None,
+                            granter,
+                        )
+                        self.that(unlike, "custody", text)
             self.queue_max = max(
                 self.queue_max,
                 max((len(p.channel.unacked) for p in process.core.links.peers.values()), default=0),
