@@ -15,7 +15,9 @@ runs nothing of the user's and imports neither cloudpickle nor NumPy.
 A worker belongs to the program whose modules it has imported (`JobSpec.code`). An order for another
 one waits until it is free; then that process is set aside, and one of the other program takes its
 place, without a word to the core: it may be a process that was set aside before. So two programs,
-or two versions of one, run side by side, and none ever runs in what another has imported.
+or two versions of one, run side by side, and none ever runs in what another has imported. Where no
+process can be prepared for a program (the initializer fails beside its modules), its orders are
+declined after a few tries, so that other nodes have them.
 
 A death is believed when the nursery has buried the worker, not when a socket closes: a task's
 own child may hold a socket open, a task may close one.
@@ -69,6 +71,10 @@ ASIDE_MAX = 2
 """Processes a worker that are kept for programs whose turn it is not."""
 ASIDE_SECONDS_MAX = 60.0
 """How long."""
+MISFITS_MAX = 3
+"""So many processes of a program may fail in the initializer before its orders are declined."""
+MISFIT_SECONDS = 30.0
+"""After so long it is tried again."""
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -109,6 +115,15 @@ class Worker:
     """The core thinks it ready, and it is about to be: its process of another program starts."""
     aside: dict[bytes, Life] = field(default_factory=dict)
     """Its processes of other programs, by their code; the one used last at the end."""
+
+
+@dataclass(slots=True)
+class Misfit:
+    """Another program, beside whose modules the initializer fails."""
+
+    tries: int
+    reason: str
+    since: float
 
 
 class WorkerPool:
@@ -164,6 +179,8 @@ class WorkerPool:
         self._words = memoryview(self._flags).cast("Q")
         self._events: list[Event] = []
         self._closed = False
+        self.misfits: dict[bytes, Misfit] = {}
+        """By the code of the program."""
         self.broken = ""
         """Why some worker is not started any more; empty while all is well."""
         self.orders_dropped = 0
@@ -187,6 +204,8 @@ class WorkerPool:
         return self._epoll.fileno()
 
     def next_deadline(self) -> float | None:
+        if self._events:
+            return 0.0  # there was an order that is declined
         times = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
         return min(times, default=None)
 
@@ -419,6 +438,7 @@ class WorkerPool:
                 self._nursery_restarts.well(time.monotonic())
                 if worker.changing:
                     worker.changing = False
+                    self.misfits.pop(life.code, None)
                 else:
                     self._events.append(WorkerReady(worker.number))
             elif kind == Kind.UNFIT:
@@ -447,8 +467,12 @@ class WorkerPool:
             if not _suits(life, effect):
                 if life.outstanding or life.condemned:
                     return
-                self._set_aside(worker, life)
                 other = worker.aside.pop(effect.spec.code, None)
+                if other is None and self._is_misfit(effect.spec.code):
+                    worker.waiting.pop(0)
+                    self._decline(worker, effect)
+                    continue
+                self._set_aside(worker, life)
                 if other is None:
                     worker.changing = True
                     self._start(worker, effect.spec.code, effect.code)
@@ -458,10 +482,48 @@ class WorkerPool:
             worker.waiting.pop(0)
             self._order(worker, life, effect)
 
+    def _is_misfit(self, code: bytes) -> bool:
+        misfit = self.misfits.get(code)
+        return misfit is not None and misfit.tries >= MISFITS_MAX
+
+    def _failed_to_fit(self, code: bytes, reason: str) -> None:
+        misfit = self.misfits.setdefault(code, Misfit(0, "", 0.0))
+        misfit.tries += 1
+        misfit.reason = reason
+        misfit.since = time.monotonic()
+
+    def _decline(self, worker: Worker, effect: RunChunk) -> None:
+        """In the worker's place, as it would say it itself: other nodes may be able to run this."""
+        from stealmesh_engine.passing import cannot_load  # here: the nursery is to start soon
+        from stealmesh_protocol.values import LACKING
+
+        spec, misfit = effect.spec, self.misfits[effect.spec.code]
+        text = (
+            f"{spec.name} cannot be run on node {self._settings[3] or 'this node'}: its workers run an "
+            f"initializer first, of the program that started it, and that fails beside this program's "
+            f"modules ({misfit.reason}, {misfit.tries} times); use a mesh without an initializer, or "
+            "one that needs only what is installed"
+        )
+        bag = spec.kind == JobKind.EXPLORE
+        count = 1 if bag or spec.kind == JobKind.REDUCE else effect.hi - effect.lo
+        _, blob = cannot_load(text, count)
+        if bag:
+            partial = bytes([LACKING]) + blob
+            self._events.append(
+                BagStep(worker.number, effect.chunk, partial, b"", 0, 0, 0.0, failed=1)
+            )
+        else:
+            self._events.append(
+                ChunkDone(worker.number, effect.chunk, LACKING, blob, 0.0, count, effect.hi)
+            )
+
     def _set_aside(self, worker: Worker, life: Life) -> None:
         self._unregister(life)
         worker.life = None
         life.aside_since = time.monotonic()
+        older = worker.aside.get(life.code)
+        if older is not None:  # somebody died in between, and a new one took up this code
+            self._end_aside(worker, older)
         worker.aside[life.code] = life
         if len(worker.aside) > ASIDE_MAX:
             self._end_aside(worker, next(iter(worker.aside.values())))
@@ -489,6 +551,9 @@ class WorkerPool:
             for life in list(worker.aside.values()):
                 if now - life.aside_since > ASIDE_SECONDS_MAX:
                     self._end_aside(worker, life)
+        for code, misfit in list(self.misfits.items()):
+            if now - misfit.since > MISFIT_SECONDS:
+                del self.misfits[code]
 
     # ------------------------------------------------------------ births and deaths
 
@@ -600,6 +665,8 @@ class WorkerPool:
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
+        if changing and life.pid and life.sentence is None:
+            self._failed_to_fit(life.code, _headline(life.unfit) or cause)
         if self._tasks_max and life.answered >= self._tasks_max and not running:
             loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)
@@ -759,6 +826,12 @@ def _loss(worker: int, life: Life, running: list[int], cause: str, was_ready: bo
         return WorkerLost(worker, chunk, cause, blame=chunk is not None)
     reason = f"could not start: {life.unfit.strip() or cause}"
     return WorkerLost(worker, None, reason, blame=False)
+
+
+def _headline(story: str) -> str:
+    """The first line of what was raised, from a traceback."""
+    behind = story.rpartition('  File "')[2].splitlines()[1:]
+    return next((line for line in behind if line and not line.startswith("    ")), "")
 
 
 def _shared_file(octets: int) -> int:
