@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from stealmesh.shipping.bundle import Entry, Parcel
+from stealmesh.workers import misfits, runner
 from stealmesh.workers import pool as pool_module
-from stealmesh.workers import runner
 from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost, WorkerReady
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import Block, JobKind
@@ -189,10 +189,11 @@ def fits_only(name: str) -> bytes:
     def prepare() -> None:
         import lib
 
-        if lib.NAME != name:
+        if name != lib.NAME:
             raise ValueError(f"this is {lib.NAME}\n  that is sure")
 
-    return cloudpickle.dumps((prepare, ()))
+    blob: bytes = cloudpickle.dumps((prepare, ()))
+    return blob
 
 
 def test_what_no_process_can_be_prepared_for_is_declined(hosts: Hosts) -> None:
@@ -206,12 +207,12 @@ def test_what_no_process_can_be_prepared_for_is_declined(hosts: Hosts) -> None:
     assert "initializer" in failures[0].text
     assert "this is b" in failures[0].text
     assert "node here" in failures[0].text
-    assert lives(host) == pool_module.MISFITS_MAX
+    assert lives(host) == misfits.TRIES_MAX
     # Its own program is none the worse for it, and the other one is not tried again at once.
     assert host.results(order(host, "a"))[0][0] == "a"
     assert host.done(order(host, "b")).codec == LACKING
     assert host.results(order(host, "a"))[0][0] == "a"
-    assert lives(host) == pool_module.MISFITS_MAX
+    assert lives(host) == misfits.TRIES_MAX
 
 
 def test_a_bag_is_declined_likewise_and_what_waits_behind_it_is_run(
@@ -239,11 +240,11 @@ def test_a_bag_is_declined_likewise_and_what_waits_behind_it_is_run(
 def test_it_is_tried_again_after_a_while(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
     host = hosts(initializer=fits_only("a"), code=bundle("a"))
     again_until_answered(host, lambda: order(host, "b"))
-    monkeypatch.setattr(pool_module, "MISFIT_SECONDS", 0.0)
-    host.until(lambda: not host.pool.misfits)
+    monkeypatch.setattr(misfits, "SECONDS", 0.0)
+    host.until(lambda: not host.pool.misfits.known)
     monkeypatch.undo()
     again_until_answered(host, lambda: order(host, "b"))
-    assert lives(host) == 2 * pool_module.MISFITS_MAX
+    assert lives(host) == 2 * misfits.TRIES_MAX
 
 
 def test_a_start_that_fails_only_now_and_then_costs_nothing(hosts: Hosts, tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_a_start_that_fails_only_now_and_then_costs_nothing(hosts: Hosts, tmp_pa
     host = hosts(initializer=cloudpickle.dumps((prepare, ())), code=bundle("a"))
     chunk = again_until_answered(host, lambda: order(host, "b"))
     assert host.results(chunk)[0][0] == "b"
-    assert not host.pool.misfits
+    assert not host.pool.misfits.known
 
 
 def lives(host: Host) -> int:

@@ -35,7 +35,7 @@ FILES_MAX = 2000
 DATA_OCTETS_MAX = 256 << 10
 """A data file of a package that is larger does not travel: pass its path, or what is in it."""
 
-_OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
+OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
 _STARTED = time.time()
 _IMPORTS = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))", re.MULTILINE
@@ -209,7 +209,7 @@ class _Files:
             or name in self._searched
             or name in sys.modules
             or name in sys.stdlib_module_names
-            or name in _OURS
+            or name in OURS
         ):
             return []
         self._searched.add(name)
@@ -282,7 +282,7 @@ def _named_in(source: bytes) -> set[str]:
 
 def is_own(name: str, module: ModuleType) -> bool:
     """Does this module belong to the program, rather than to what is installed?"""
-    if name.partition(".")[0] in _OURS or not isinstance(module, ModuleType):
+    if name.partition(".")[0] in OURS or not isinstance(module, ModuleType):
         return False
     spec = _spec_of(module)
     file = getattr(module, "__file__", None)

@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 import cloudpickle.cloudpickle as by_value
 
+from stealmesh.shipping import versions
 from stealmesh.shipping.source import Source
 from stealmesh_protocol.errors import CannotLoad
 
@@ -222,6 +223,13 @@ def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
         if _living.collected is None:
             _living.collected = pieces
         _living.apply(pieces)
+    return pickle.loads(blob)
+
+
+def meant_for(needs: tuple[versions.Need, ...], blob: bytes) -> Any:
+    """A function, and what is installed where it was written: first of all, or nobody would know why it
+    cannot be opened."""
+    versions.compare(needs)
     return pickle.loads(blob)
 
 

@@ -26,19 +26,21 @@ import sys
 import threading
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed, is_own
+from stealmesh.shipping.needs import imports_in
 from stealmesh.shipping.opening import Kind, Piece
 from stealmesh.shipping.source import Source, text_of_main
 from stealmesh.shipping.watching import Watch
 from stealmesh_protocol.ids import digest_of
 
 Key = tuple[str, str]
+Reached = set[str | type] | frozenset[str | type]
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
@@ -61,6 +63,8 @@ class Packed:
 
     blob: bytes
     watch: Watch
+    reached: Reached
+    """Of what is not the program's: for whose versions it is meant."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Unit:
     piece: Piece
     needs: dict[Key, None]
     watch: Watch
+    reached: Reached = frozenset()
 
 
 @dataclass(slots=True)
@@ -82,6 +87,20 @@ class _Parcel:
     """In a worker, on the way back: the program has all that has a name there."""
     needs: dict[Key, None] = field(default_factory=dict)
     walked: set[int] = field(default_factory=set)
+    reached: set[str | type] | None = field(default_factory=set)
+    """Names of modules, and types of values. None: nobody asks for them."""
+
+    def reaches(self, value: Any) -> None:
+        if self.reached is None:
+            return
+        if isinstance(value, ModuleType):
+            self.reached.add(value.__name__)
+        elif isinstance(value, type):
+            self.reached.add(value)
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            self.reached.add(value.__module__ or "")
+        else:
+            self.reached.add(type(value))
 
 
 # Used from all threads, and without a lock, for pickling runs code of the user's: each step below
@@ -101,7 +120,13 @@ def pack(value: Any) -> Packed:
     blob = _dump(value, parcel)
     pieces = _pieces(parcel, value)
     parcel.watch.close()
-    return Packed(_with_pieces(pieces, blob) if pieces else blob, parcel.watch)
+    whole = _with_pieces(pieces, blob) if pieces else blob
+    return Packed(whole, parcel.watch, parcel.reached or frozenset())
+
+
+def meant_for(needs: tuple[tuple[str, str], ...], blob: bytes) -> bytes:
+    """The same, to be opened where these versions are installed; elsewhere the program is told."""
+    return pickle.dumps(_Call(opening.meant_for, (needs, blob)), 5)
 
 
 def dumps(value: Any) -> bytes:
@@ -118,7 +143,7 @@ def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
 
 def _on_the_way_back() -> _Parcel:
     """From a worker to its program, unless this is the program; in any case, nothing is watched."""
-    return _Parcel(Watch(room=0), by_name=opening.living() is not None)
+    return _Parcel(Watch(room=0), by_name=opening.living() is not None, reached=None)
 
 
 class _Call:
@@ -155,6 +180,8 @@ def _pieces(parcel: _Parcel, root: Any = None) -> tuple[Piece, ...]:
         if unit.piece[2]:
             pieces[key] = unit.piece
         parcel.watch.join(unit.watch)
+        if parcel.reached is not None:
+            parcel.reached |= unit.reached
         needs.append(unit.needs)
         fresh = [need for need in unit.needs if need not in seen]
         seen.update(fresh)
@@ -191,7 +218,7 @@ def _unit(key: Key) -> Unit | None:
     kind, payload = _packed_global(module, name, value, parcel)
     version = b"" if kind is None else digest_of(bytes([kind]) + payload)[:12]
     piece = (module, name, version, int(kind or 0), payload)
-    unit = Unit(value, piece, parcel.needs, parcel.watch)
+    unit = Unit(value, piece, parcel.needs, parcel.watch, parcel.reached or frozenset())
     if len(payload) <= KEPT_OCTETS_MAX:
         _units[key] = unit
     else:
@@ -203,6 +230,7 @@ def _packed_global(
     module: str, name: str, value: Any, parcel: _Parcel
 ) -> tuple[Kind | None, bytes]:
     """How this global travels; None: not at all, workers have it by importing its module."""
+    parcel.reaches(value)
     if isinstance(value, ModuleType):
         parcel.watch.module(value)
         return (Kind.MODULE, value.__name__.encode()) if _is_by_value(module) else (None, b"")
@@ -253,6 +281,7 @@ def _changes_of(cls: type, source: Source, parcel: _Parcel) -> dict[str, Any] | 
     """What of the class is not as its text says. None: it is another class than that of the text."""
     changes: dict[str, Any] = {}
     for base in (*cls.__mro__[1:], type(cls)):
+        parcel.reaches(base)
         if _is_by_value(base.__module__):
             parcel.needs[base.__module__, base.__qualname__.partition(".")[0]] = None
         elif _is_watched(base.__module__):
@@ -365,10 +394,13 @@ def _walk_code(code: CodeType, names: dict[str, Any], parcel: _Parcel) -> None:
     module = _module_of(names)
     if module is None or not _is_watched(module):
         return
+    if parcel.reached is not None:
+        parcel.reached |= imports_in(code)
     reached, attributes = _names_in(code)
     for name in reached:
         if name in names:
             value = names[name]
+            parcel.reaches(value)
             if _is_by_value(module) or not _is_managed(names, name):
                 parcel.needs[module, name] = None
             if isinstance(value, ModuleType) and hasattr(value, "__path__"):
@@ -539,6 +571,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
+        self._parcel.reaches(value)
         if isinstance(value, FunctionType):
             return self._function(value)
         if issubclass(kind, type):

@@ -39,7 +39,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -47,6 +47,8 @@ from stealmesh import interpreter
 from stealmesh.restarts import Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
+from stealmesh.workers.misfits import Misfits, headline
+from stealmesh.workers.otherversions import OtherVersions
 from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
 from stealmesh_engine.effects import Divide, RunChunk
 from stealmesh_engine.events import (
@@ -71,10 +73,6 @@ ASIDE_MAX = 2
 """Processes a worker that are kept for programs whose turn it is not."""
 ASIDE_SECONDS_MAX = 60.0
 """How long."""
-MISFITS_MAX = 3
-"""So many processes of a program may fail in the initializer before its orders are declined."""
-MISFIT_SECONDS = 30.0
-"""After so long it is tried again."""
 
 SINGLE_THREADED = (
     "OMP_NUM_THREADS",
@@ -117,15 +115,6 @@ class Worker:
     """Its processes of other programs, by their code; the one used last at the end."""
 
 
-@dataclass(slots=True)
-class Misfit:
-    """Another program, beside whose modules the initializer fails."""
-
-    tries: int
-    reason: str
-    since: float
-
-
 class WorkerPool:
     """`count` worker processes. See the file's docstring for how to drive it."""
 
@@ -142,13 +131,15 @@ class WorkerPool:
         hash_seed: int | None = None,
         node_name: str = "",
         code: bytes = b"",
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker; `code` the
         bundle of modules that it needs.
 
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A worker ends
-        itself after `tasks_max` tasks, if that is not 0, and another takes its place.
+        itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
+        people what they should know of this node.
         """
         self._workers = [Worker(number) for number in range(count)]
         own_path = interpreter.program_path()
@@ -162,6 +153,7 @@ class WorkerPool:
             tasks_max,
         ]
         self._code = code
+        self._other_versions = OtherVersions(say)
         self._start_path = interpreter.start_path(own_path)
         single_threaded = {name: "1" for name in SINGLE_THREADED if name not in os.environ}
         self._surroundings = interpreter.Surroundings.of_this_process(
@@ -179,8 +171,7 @@ class WorkerPool:
         self._words = memoryview(self._flags).cast("Q")
         self._events: list[Event] = []
         self._closed = False
-        self.misfits: dict[bytes, Misfit] = {}
-        """By the code of the program."""
+        self.misfits = Misfits(node_name)
         self.broken = ""
         """Why some worker is not started any more; empty while all is well."""
         self.orders_dropped = 0
@@ -234,12 +225,14 @@ class WorkerPool:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was dropped, and what was put right."""
+        """What was dropped, what was put right, and what is not as programs have it."""
         told = {
             "dropped:order-to-a-dead-worker": self.orders_dropped,
             "roused:stopped": self.roused,
         }
-        return {name: count for name, count in told.items() if count}
+        return {
+            name: count for name, count in told.items() if count
+        } | self._other_versions.counters
 
     def worker_pids(self) -> list[int]:
         lives = [life for worker in self._workers for life in (worker.life, *worker.aside.values())]
@@ -438,9 +431,11 @@ class WorkerPool:
                 self._nursery_restarts.well(time.monotonic())
                 if worker.changing:
                     worker.changing = False
-                    self.misfits.pop(life.code, None)
+                    self.misfits.fits(life.code)
                 else:
                     self._events.append(WorkerReady(worker.number))
+            elif kind == Kind.OTHER_VERSION:
+                self._other_versions.met(*wire.unpack(payload))
             elif kind == Kind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
             else:
@@ -468,9 +463,8 @@ class WorkerPool:
                 if life.outstanding or life.condemned:
                     return
                 other = worker.aside.pop(effect.spec.code, None)
-                if other is None and self._is_misfit(effect.spec.code):
-                    worker.waiting.pop(0)
-                    self._decline(worker, effect)
+                if other is None and self.misfits.declines(effect.spec.code):
+                    self._events.append(self.misfits.answer(worker.waiting.pop(0)))
                     continue
                 self._set_aside(worker, life)
                 if other is None:
@@ -481,41 +475,6 @@ class WorkerPool:
                 life = other
             worker.waiting.pop(0)
             self._order(worker, life, effect)
-
-    def _is_misfit(self, code: bytes) -> bool:
-        misfit = self.misfits.get(code)
-        return misfit is not None and misfit.tries >= MISFITS_MAX
-
-    def _failed_to_fit(self, code: bytes, reason: str) -> None:
-        misfit = self.misfits.setdefault(code, Misfit(0, "", 0.0))
-        misfit.tries += 1
-        misfit.reason = reason
-        misfit.since = time.monotonic()
-
-    def _decline(self, worker: Worker, effect: RunChunk) -> None:
-        """In the worker's place, as it would say it itself: other nodes may be able to run this."""
-        from stealmesh_engine.passing import cannot_load  # here: the nursery is to start soon
-        from stealmesh_protocol.values import LACKING
-
-        spec, misfit = effect.spec, self.misfits[effect.spec.code]
-        text = (
-            f"{spec.name} cannot be run on node {self._settings[3] or 'this node'}: its workers run an "
-            f"initializer first, of the program that started it, and that fails beside this program's "
-            f"modules ({misfit.reason}, {misfit.tries} times); use a mesh without an initializer, or "
-            "one that needs only what is installed"
-        )
-        bag = spec.kind == JobKind.EXPLORE
-        count = 1 if bag or spec.kind == JobKind.REDUCE else effect.hi - effect.lo
-        _, blob = cannot_load(text, count)
-        if bag:
-            partial = bytes([LACKING]) + blob
-            self._events.append(
-                BagStep(worker.number, effect.chunk, partial, b"", 0, 0, 0.0, failed=1)
-            )
-        else:
-            self._events.append(
-                ChunkDone(worker.number, effect.chunk, LACKING, blob, 0.0, count, effect.hi)
-            )
 
     def _set_aside(self, worker: Worker, life: Life) -> None:
         self._unregister(life)
@@ -551,9 +510,7 @@ class WorkerPool:
             for life in list(worker.aside.values()):
                 if now - life.aside_since > ASIDE_SECONDS_MAX:
                     self._end_aside(worker, life)
-        for code, misfit in list(self.misfits.items()):
-            if now - misfit.since > MISFIT_SECONDS:
-                del self.misfits[code]
+        self.misfits.forget(now)
 
     # ------------------------------------------------------------ births and deaths
 
@@ -666,7 +623,7 @@ class WorkerPool:
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
         if changing and life.pid and life.sentence is None:
-            self._failed_to_fit(life.code, _headline(life.unfit) or cause)
+            self.misfits.failed(life.code, headline(life.unfit) or cause, now)
         if self._tasks_max and life.answered >= self._tasks_max and not running:
             loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)
@@ -826,12 +783,6 @@ def _loss(worker: int, life: Life, running: list[int], cause: str, was_ready: bo
         return WorkerLost(worker, chunk, cause, blame=chunk is not None)
     reason = f"could not start: {life.unfit.strip() or cause}"
     return WorkerLost(worker, None, reason, blame=False)
-
-
-def _headline(story: str) -> str:
-    """The first line of what was raised, from a traceback."""
-    behind = story.rpartition('  File "')[2].splitlines()[1:]
-    return next((line for line in behind if line and not line.startswith("    ")), "")
 
 
 def _shared_file(octets: int) -> int:
