@@ -96,7 +96,7 @@ class Shipper:
 
         code = self.bundle(ship, no_ship)
         try:
-            packed = pack(function)
+            packed = pack(function, no_ship)
         except Exception as error:  # pickling runs the objects' own code: anything can be raised
             raise CannotShip(
                 f"{name_of(function)} cannot be sent to the mesh: {type(error).__name__}: {error}. "

@@ -1,4 +1,4 @@
-"""Rule 5: a node that has another version of an installed package says so; and what `no_ship` leaves out."""
+"""Rule 5: a node that has another version of an installed package says so."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
-from stealmesh.shipping import versions
+from stealmesh.shipping import opening, versions
 from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
@@ -746,7 +746,7 @@ def _unloadable(error: BaseException, where: str) -> BaseException:
     if isinstance(error, ModuleNotFoundError) and error.name:
         told = CannotLoad(
             f"module {error.name!r} is not importable on node {where}: install it there, or put "
-            "its directory on that node's PYTHONPATH"
+            f"its directory on that node's PYTHONPATH{_or_send_it(error.name)}"
         )
     else:
         told = CannotLoad(
@@ -756,6 +756,12 @@ def _unloadable(error: BaseException, where: str) -> BaseException:
     if versions.met:
         told = CannotLoad(f"{told}; {_other_versions()}")
     return told.with_traceback(error.__traceback__)
+
+
+def _or_send_it(name: str) -> str:
+    living = opening.living()
+    left = living is not None and opening.is_under(name, living.left)
+    return ", or take it out of no_ship" if left else ""
 
 
 def _other_versions() -> str:
