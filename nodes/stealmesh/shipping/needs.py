@@ -19,12 +19,15 @@ from stealmesh.shipping.bundle import OURS, is_installed
 from stealmesh.shipping.versions import KINDS, Need, plain, versions_in
 
 
+_NEVER = sys.stdlib_module_names | OURS | {"__main__", "__mp_main__", ""}
+
+
 def needs_of(reached: Iterable[str | type], ship: tuple[str, ...] = ()) -> tuple[Need, ...]:
     """The versions of what was reached: names of modules, and types of values."""
     names = {each if isinstance(each, str) else each.__module__ for each in reached}
     tops = {name.partition(".")[0] for name in names if isinstance(name, str)}
-    tops -= sys.stdlib_module_names | OURS | set(ship)
-    return tuple(sorted(filter(None, map(_distribution_of, tops))))
+    found = [_distribution_of(top) for top in tops if top not in _NEVER and top not in ship]
+    return tuple(sorted(filter(None, found)))
 
 
 def _distribution_of(top: str) -> Need | None:
@@ -34,6 +37,7 @@ def _distribution_of(top: str) -> Need | None:
     return _distribution_at(top, file)
 
 
+@functools.lru_cache(1024)
 def _file_of(top: str) -> str | None:
     """Of a module that only a function imports."""
     try:
@@ -49,6 +53,8 @@ def _distribution_at(top: str, file: str) -> Need | None:
     if name.partition(".")[0] == "__init__":
         directory = os.path.dirname(directory)
     versions = versions_in(directory)
+    if not versions:  # nothing was installed there, or it is no directory (`<stdin>`, a zip file)
+        return None
     owner = plain(top)
     if owner not in versions:
         owner = _owner_of(top, directory)
@@ -60,7 +66,11 @@ def _owner_of(top: str, directory: str) -> str:
     """sklearn is scikit-learn's. Empty: nobody says that it is his, or several do."""
     installed = re.compile(rf"^{re.escape(top)}(/__init__)?\.[^/,]*,", re.MULTILINE)
     owners = set()
-    for entry in os.listdir(directory):
+    try:
+        entries = os.listdir(directory)
+    except OSError:  # gone since
+        return ""
+    for entry in entries:
         if entry.endswith(KINDS):
             lists = _text_of(os.path.join(directory, entry, "top_level.txt"))
             if top in lists.split() or (
