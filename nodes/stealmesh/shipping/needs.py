@@ -18,7 +18,6 @@ from types import CodeType
 from stealmesh.shipping.bundle import OURS, is_installed
 from stealmesh.shipping.versions import KINDS, Need, plain, versions_in
 
-
 _NEVER = sys.stdlib_module_names | OURS | {"__main__", "__mp_main__", ""}
 
 
@@ -88,7 +87,6 @@ def _text_of(path: str) -> str:
         return ""
 
 
-@functools.lru_cache(4096)
 def imports_in(code: CodeType) -> frozenset[str]:
     """What a function, and those inside of it, import by name."""
     from opcode import EXTENDED_ARG, opmap

@@ -403,9 +403,9 @@ def _walk_code(code: CodeType, names: dict[str, Any], parcel: _Parcel) -> None:
     module = _module_of(names)
     if module is None or not parcel.watches(module):
         return
-    if parcel.reached is not None:
-        parcel.reached |= imports_in(code)
-    reached, attributes = _names_in(code)
+    reached, attributes, imports = _names_in(code)
+    if imports and parcel.reached is not None:
+        parcel.reached |= imports
     for name in reached:
         if name in names:
             value = names[name]
@@ -437,8 +437,9 @@ def _reach_into(module: ModuleType, attributes: tuple[str, ...], parcel: _Parcel
 
 
 @functools.lru_cache(4096)
-def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The globals that a function may reach, with those of functions inside of it; and all names."""
+def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """The globals that a function may reach, with those of functions inside of it; all names; and what
+    it imports by name."""
     names: dict[str, None] = {}
     waiting = [code]
     while waiting:
@@ -446,7 +447,7 @@ def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
         names.update(dict.fromkeys(one.co_names))
         waiting += [const for const in one.co_consts if isinstance(const, CodeType)]
     everything = tuple(names)
-    return tuple(by_value._extract_code_globals(code)), everything
+    return tuple(by_value._extract_code_globals(code)), everything, imports_in(code)
 
 
 def _parts_used(package: str, attributes: tuple[str, ...]) -> list[str]:
