@@ -329,6 +329,11 @@ class Holder:
         chunk.lo, chunk.hi, chunk.told_at = event.upto, event.kept, now
         if held is None:
             return
+        if event.codec == LACKING:
+            # A worker keeps this for its last word; but if one says it now it means the same.
+            if items:
+                self._decline(held, event.blob, now)
+            return
         cost = held.bags.cost
         if late and cost.known:
             # What its worker's time was not needed for, the item that is running has taken.

@@ -91,22 +91,26 @@ class Shipper:
         known = self._shipped.get(key)
         if known is not None and known.function is function and known.seen.holds():
             return known
-        from stealmesh.shipping.packing import pack
+        from stealmesh.shipping.needs import needs_of
+        from stealmesh.shipping.packing import meant_for, pack
 
         code = self.bundle(ship, no_ship)
         try:
-            packed = pack(function)
+            packed = pack(function, no_ship)
         except Exception as error:  # pickling runs the objects' own code: anything can be raised
             raise CannotShip(
                 f"{name_of(function)} cannot be sent to the mesh: {type(error).__name__}: {error}. "
                 "Something that it refers to cannot be pickled; create it inside the function, "
                 "or pass what it is made from as an argument"
             ) from error
-        too_large = fault_of_size(len(packed.blob), name_of(function), FUNCTION_REMEDY)
+        blob, needs = packed.blob, needs_of(packed.reached, ship)
+        if needs:
+            blob = meant_for(needs, blob)
+        too_large = fault_of_size(len(blob), name_of(function), FUNCTION_REMEDY)
         if too_large is not None:
             raise too_large
         # What follows a pickle is not read: the same function with other modules is another one.
-        blob = packed.blob + code.digest
+        blob += code.digest
         shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)
         self._shipped[key] = shipped
         self._lately.append(shipped)

@@ -190,6 +190,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             code=options.code or b"",
             authkey=options.authkey,
             tasks_max=options.max_tasks_per_child,
+            say=_say,
         )
         pool.start(time.monotonic())
     except OSError as error:

@@ -82,6 +82,10 @@ class NotRegistered(MeshError):
 # ---------------------------------------------------------------- jobs and the mesh
 
 
+class OtherVersionWarning(UserWarning):
+    """A node has another version of an installed package than the program whose tasks use it."""
+
+
 class JobLost(MeshError):
     """Work was lost for good: its owner and its holder are gone. Names what is missing."""
 

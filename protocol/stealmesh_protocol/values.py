@@ -10,7 +10,8 @@ codec     blob
 0 PLAIN   msgpack: None, bool, int, float, str, bytes, list, dict; extension 1 is an
           ndarray: length of the head (u16), head = msgpack [dtype, shape], raw items
 1 PICKLE  pickle protocol 5, by pickle itself where that works everywhere, else cloudpickle
-2 OUTCOMES  msgpack [values codec, values blob, failures]: some items of a chunk failed
+2 OUTCOMES  msgpack [values codec, values blob, failures, remarks]: some items of a chunk
+          failed, or there is something to remark beside the values or the partial
 5 ITEMS   msgpack array of blobs, one for each item, the codec in front as one octet
 6 COMMON  only as the first of ITEMS: a pickle of what the items have in common
 7 LACKING as 2, and some failed because this machine lacks what another may have
@@ -109,10 +110,24 @@ class Failure(msgspec.Struct, array_like=True):
     """Where the exception's own type cannot be had: what it descends from, the nearest first."""
 
 
+class OtherVersion(msgspec.Struct, array_like=True, frozen=True):
+    """A remark beside results: they were computed with another version of a package."""
+
+    node: str
+    package: str
+    here: str
+    there: str
+    """What the program has."""
+
+
 class _Outcomes(msgspec.Struct, array_like=True):
     codec: int
     blob: bytes
     failures: list[Failure]
+
+
+class _Remarked(_Outcomes, array_like=True):
+    remarks: list[OtherVersion] = []
 
 
 class _NdarrayHead(msgspec.Struct, array_like=True):
@@ -293,18 +308,20 @@ def unpack_outcomes(
     beyond the values there are none: the chunk failed as a whole, or its only item did."""
     if codec not in (OUTCOMES, LACKING):
         return unpack_list(codec, blob, plain_only=plain_only), []
-    codec, blob, failures = outcomes_in(blob)
+    codec, blob, failures, _ = outcomes_in(blob)
     return unpack_list(codec, blob, plain_only=plain_only), failures
 
 
-def outcomes_in(blob: bytes | memoryview) -> tuple[int, bytes, list[Failure]]:
-    """Of OUTCOMES: the codec and blob of the values, still packed, and the failures."""
+def outcomes_in(
+    blob: bytes | memoryview,
+) -> tuple[int, bytes, list[Failure], list[OtherVersion]]:
+    """Of OUTCOMES: the codec and blob of the values, still packed, the failures and the remarks."""
     outcomes = _guarded(_decode_outcomes, blob)
     if any(failure.offset < 0 for failure in outcomes.failures):
         raise RemoteProtocolError("value", "a failure at a negative offset")
     if outcomes.codec == OUTCOMES:
         raise RemoteProtocolError("codec", "outcomes within outcomes")
-    return outcomes.codec, outcomes.blob, outcomes.failures
+    return outcomes.codec, outcomes.blob, outcomes.failures, outcomes.remarks
 
 
 def failures_of(blob: bytes) -> list[Failure]:
@@ -315,7 +332,24 @@ def failures_of(blob: bytes) -> list[Failure]:
 def with_failures(blob: bytes, failures: list[Failure]) -> bytes:
     """The same outcomes, their failures told in other words."""
     outcomes = _guarded(_decode_outcomes, blob)
-    return _encode(_Outcomes(outcomes.codec, outcomes.blob, failures))
+    return _encoded(outcomes.codec, outcomes.blob, failures, outcomes.remarks)
+
+
+def with_remarks(codec: int, blob: bytes, remarks: list[OtherVersion]) -> tuple[int, bytes]:
+    """The values or outcomes of a chunk, or a partial, with something to say beside them."""
+    if codec not in (OUTCOMES, LACKING):
+        return OUTCOMES, _encoded(codec, blob, [], remarks)
+    outcomes = _guarded(_decode_outcomes, blob)
+    remarks = outcomes.remarks + remarks
+    return codec, _encoded(outcomes.codec, outcomes.blob, outcomes.failures, remarks)
+
+
+def _encoded(
+    codec: int, blob: bytes, failures: list[Failure], remarks: list[OtherVersion]
+) -> bytes:
+    if not remarks:
+        return _encode(_Outcomes(codec, blob, failures))
+    return _encode(_Remarked(codec, blob, failures, remarks))
 
 
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
@@ -496,7 +530,7 @@ def _opened_extension(code: int, data: memoryview) -> Any:
 _encode = msgspec.msgpack.Encoder(enc_hook=_array_inside).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=_opened_extension).decode
 _decode_head = msgspec.msgpack.Decoder(_NdarrayHead).decode
-_decode_outcomes = msgspec.msgpack.Decoder(_Outcomes).decode
+_decode_outcomes = msgspec.msgpack.Decoder(_Remarked).decode
 _decode_entries = msgspec.msgpack.Decoder(list[memoryview]).decode
 _ENTRY_HEAD = struct.Struct(">BIB")
 """bin 32, its octets, and the codec as the first of them."""

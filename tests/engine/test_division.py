@@ -15,10 +15,12 @@ from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk
 from stealmesh_engine.events import ChunkDone, ChunkPart, Retracted, WorkerLost
 from stealmesh_engine.holder import Holder
 from stealmesh_engine.links import Links
+from stealmesh_engine.passing import cannot_load
 from stealmesh_engine.story import Story
 from stealmesh_engine.workers import PATROL_SECONDS, WANTED_SECONDS
 from stealmesh_protocol.ids import granted_lease, job_id
-from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Lease, Report
+from stealmesh_protocol.messages import Declined, Grant, JobKind, JobSpec, Lease, Report
+from stealmesh_protocol.values import LACKING
 
 OWNER = b"o" * 16
 SPEC = JobSpec(job_id(OWNER, 1), JobKind.MAP, OWNER, "range", b"f", step=1)
@@ -71,8 +73,10 @@ class Node:
         self.holder.chunk_done(event, now)
         self.holder.audit()
 
-    def part(self, chunk: RunChunk, now: float, upto: int, kept: int, blob: bytes = b"") -> None:
-        event = ChunkPart(chunk.worker, chunk.chunk, 0, blob, now, 0, upto, kept)
+    def part(
+        self, chunk: RunChunk, now: float, upto: int, kept: int, blob: bytes = b"", codec: int = 0
+    ) -> None:
+        event = ChunkPart(chunk.worker, chunk.chunk, codec, blob, now, 0, upto, kept)
         self.holder.chunk_part(event, now)
         self.holder.audit()
 
@@ -123,6 +127,36 @@ def test_an_answer_for_more_than_the_worker_has_is_a_defect() -> None:
         node.part(chunk, LATE, 101, 201)
     with pytest.raises(AssertionError, match="does not have"):
         node.done(chunk, LATE, upto=201)
+
+
+def test_a_part_that_lacks_something_is_declined_like_a_whole_chunk() -> None:
+    """Our workers keep that for their last word. One that says it earlier taught its node what items
+    cost that were never run, and the node, which seemed able, went on asking for more of them."""
+    node = Node(spec=replace(SPEC, chunk_items=10))
+    node.dispatch(0.0)
+    node.part(node.running(), LATE, 3, 10, cannot_load("no pandas here", 3)[1], LACKING)
+    held = node.holder.jobs[SPEC.job]
+    assert not held.bags.cost.known
+    assert node.holder.executed == 0
+    (declined,) = [message for message in node.said if isinstance(message, Declined)]
+    assert "pandas" in declined.reason
+    assert node.untouched == 0, "others are to have the rest"
+    assert node.reported(LATE) == [(0, 3)]
+    node.done(node.running(), LATE)
+    assert node.reported(LATE) == [(0, 3), (3, 10)]
+    assert node.holder.executed == 7
+
+
+def test_a_lacking_part_of_nothing_and_one_after_good_ones() -> None:
+    node = Node()
+    chunk = node.learn()
+    cost = node.holder.jobs[SPEC.job].bags.cost
+    known, done = cost.seconds_per_item, node.holder.executed
+    node.part(chunk, LATE, 1, 101, b"", LACKING)
+    node.part(chunk, LATE, 51, 101, b"no failures", LACKING)
+    assert (cost.seconds_per_item, node.holder.executed) == (known, done)
+    assert not [message for message in node.said if isinstance(message, Declined)]
+    assert node.untouched == ITEMS - 101
 
 
 def test_an_answer_about_a_chunk_that_is_over_is_counted_and_changes_nothing() -> None:

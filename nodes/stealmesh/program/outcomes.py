@@ -11,6 +11,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stealmesh.program.remarks import tell
 from stealmesh_protocol import limits
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
@@ -81,7 +82,7 @@ class Parcel:
         self._errors = _errors_of(failures, self.lo, self._name)
         if fault is not None:
             self._errors = _Everywhere(self._errors, fault, self.lo, self._name)
-        elif self._codec == vx.ITEMS or failures:
+        elif failures or (found and type(found[0]) is vx.Entry):
             self._turns = {}
         else:
             self.values = found
@@ -118,7 +119,9 @@ def _looked_at(codec: int, blob: bytes) -> tuple[list[Any], list[vx.Failure], Me
     failures: list[vx.Failure] = []
     try:
         if codec in (vx.OUTCOMES, vx.LACKING):
-            codec, blob, failures = vx.outcomes_in(blob)
+            codec, blob, failures, remarks = vx.outcomes_in(blob)
+            if remarks:
+                tell(remarks)
         if codec == vx.ITEMS:
             return list(vx.entries_of(blob)), failures, None
         return vx.unpack_list(codec, blob), failures, None
@@ -165,7 +168,12 @@ def open_partial(codec: int, blob: bytes | memoryview) -> Any:
     """The value of a partial; raises the exception of the item that failed."""
     if codec not in (vx.OUTCOMES, vx.LACKING):
         return vx.unpack(codec, blob)
-    raise vx.rebuild(vx.outcomes_in(blob)[2][0])
+    codec, packed, failures, remarks = vx.outcomes_in(blob)
+    if remarks:
+        tell(remarks)
+    if failures:
+        raise vx.rebuild(failures[0])
+    return vx.unpack(codec, packed)
 
 
 def open_tagged(blob: bytes) -> Any:

@@ -26,6 +26,7 @@ import msgspec
 from msgspec.structs import replace
 
 from stealmesh.shipping import opening
+from stealmesh.shipping.opening import is_under
 from stealmesh.shipping.source import codes_in, text_of_main
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
@@ -35,7 +36,7 @@ FILES_MAX = 2000
 DATA_OCTETS_MAX = 256 << 10
 """A data file of a package that is larger does not travel: pass its path, or what is in it."""
 
-_OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
+OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
 _STARTED = time.time()
 _IMPORTS = re.compile(
     r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w., \t]+))", re.MULTILINE
@@ -72,6 +73,8 @@ class Parcel(msgspec.Struct, array_like=True):
     """Files beside the modules of packages, by path."""
     program: str = ""
     """Where there is no file: which program this is. Two notebooks share no worker."""
+    left: list[str] = []
+    """Modules that do not travel (`no_ship`), nor what the program has made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def _packed(parcel: Parcel) -> bytes:
             main = replace(main, path=_as_text(main.path), argv0=_as_text(main.argv0))
         modules = [replace(entry, path=_as_text(entry.path)) for entry in parcel.modules]
         data = {_as_text(path): octets for path, octets in parcel.data.items()}
-        return msgspec.msgpack.encode(Parcel(main, modules, data, parcel.program))
+        return msgspec.msgpack.encode(Parcel(main, modules, data, parcel.program, parcel.left))
 
 
 def _as_text(path: str) -> str:
@@ -144,16 +147,17 @@ class Bundler:
             self._main = _main()
         loaded = {}
         for name, module in sorted(sys.modules.items()):
-            if name in ("__main__", "__mp_main__") or _is_under(name, no_ship):
+            if name in ("__main__", "__mp_main__") or is_under(name, no_ship):
                 continue
-            entry = self._entry(name, module, wanted=_is_under(name, ship))
+            entry = self._entry(name, module, wanted=is_under(name, ship))
             if entry is not None:
                 loaded[name] = entry
         files = _Files(loaded, no_ship)
         files.add_packages()
         files.add_named(self._main)
         modules = [files.found[name] for name in sorted(files.found)]
-        return Parcel(self._main, modules, files.data, "" if self._main else self._program)
+        program = "" if self._main else self._program
+        return Parcel(self._main, modules, files.data, program, list(no_ship))
 
     def _entry(self, name: str, module: ModuleType, *, wanted: bool) -> Entry | None:
         spec = _spec_of(module)
@@ -209,7 +213,7 @@ class _Files:
             or name in self._searched
             or name in sys.modules
             or name in sys.stdlib_module_names
-            or name in _OURS
+            or name in OURS
         ):
             return []
         self._searched.add(name)
@@ -243,7 +247,7 @@ class _Files:
                     self._add_data(path)
 
     def _add(self, name: str, path: str, *, is_package: bool) -> None:
-        if name in self.found or _is_under(name, self._no_ship):
+        if name in self.found or is_under(name, self._no_ship):
             return
         if self._octets > OCTETS_MAX or len(self.found) > FILES_MAX:
             return  # what is loaded travels in any case; the rest only as far as there is room
@@ -282,7 +286,7 @@ def _named_in(source: bytes) -> set[str]:
 
 def is_own(name: str, module: ModuleType) -> bool:
     """Does this module belong to the program, rather than to what is installed?"""
-    if name.partition(".")[0] in _OURS or not isinstance(module, ModuleType):
+    if name.partition(".")[0] in OURS or not isinstance(module, ModuleType):
         return False
     spec = _spec_of(module)
     file = getattr(module, "__file__", None)
@@ -326,10 +330,6 @@ def is_installed(path: str) -> bool:
     if path.startswith("<") or path.startswith(_installed_roots):
         return True
     return f"{os.sep}site-packages{os.sep}" in path or f"{os.sep}dist-packages{os.sep}" in path
-
-
-def _is_under(name: str, roots: tuple[str, ...]) -> bool:
-    return any(name == root or name.startswith(root + ".") for root in roots)
 
 
 def _spec_of(module: Any) -> Any:

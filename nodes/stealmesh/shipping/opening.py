@@ -17,7 +17,7 @@ import linecache
 import marshal
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import CellType, FunctionType, ModuleType
@@ -26,6 +26,7 @@ from weakref import WeakSet
 
 import cloudpickle.cloudpickle as by_value
 
+from stealmesh.shipping import versions
 from stealmesh.shipping.source import Source
 from stealmesh_protocol.errors import CannotLoad
 
@@ -72,6 +73,8 @@ class Living:
     """Pieces that have come and are not in place yet: those that refer to each other."""
     placed: dict[tuple[str, str], Any] = field(default_factory=dict)
     """Functions whose pieces are being opened: they exist, and are filled later."""
+    left: tuple[str, ...] = ()
+    """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
     current: tuple[Piece, ...] | None = None
     """What was applied last, if it is still all in place."""
@@ -88,6 +91,8 @@ class Living:
             return
         versions = self.versions
         news = [piece for piece in pieces if versions.get(piece[:2]) != piece[2]]
+        if news and self.left:
+            news = [piece for piece in news if not is_under(piece[0], self.left)]
         self.current = pieces
         if not news:
             return
@@ -164,10 +169,10 @@ _living: Living | None = None
 """None: this is a program, not a worker."""
 
 
-def be_worker(main: Source | None, package: str | None) -> Living:
+def be_worker(main: Source | None, package: str | None, left: Iterable[str] = ()) -> Living:
     """From now on this process is a child of the program whose file this is."""
     global _living
-    _living = Living()
+    _living = Living(left=tuple(left))
     stand_in("__main__")
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     if main is not None:
@@ -189,6 +194,11 @@ def stand_in(name: str) -> ModuleType:
 
 def living() -> Living | None:
     return _living
+
+
+def is_under(name: str, roots: tuple[str, ...]) -> bool:
+    """Is it one of these modules, or a part of one?"""
+    return any(name == root or name.startswith(root + ".") for root in roots)
 
 
 def is_defining() -> bool:
@@ -222,6 +232,13 @@ def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
         if _living.collected is None:
             _living.collected = pieces
         _living.apply(pieces)
+    return pickle.loads(blob)
+
+
+def meant_for(needs: tuple[versions.Need, ...], blob: bytes) -> Any:
+    """A function, and what is installed where it was written: first of all, or nobody would know why it
+    cannot be opened."""
+    versions.compare(needs)
     return pickle.loads(blob)
 
 

@@ -26,19 +26,21 @@ import sys
 import threading
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed, is_own
-from stealmesh.shipping.opening import Kind, Piece
+from stealmesh.shipping.needs import imports_in
+from stealmesh.shipping.opening import Kind, Piece, is_under
 from stealmesh.shipping.source import Source, text_of_main
 from stealmesh.shipping.watching import Watch
 from stealmesh_protocol.ids import digest_of
 
 Key = tuple[str, str]
+Reached = set[str | type] | frozenset[str | type]
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
@@ -61,6 +63,8 @@ class Packed:
 
     blob: bytes
     watch: Watch
+    reached: Reached
+    """Of what is not the program's: for whose versions it is meant."""
 
 
 @dataclass(slots=True)
@@ -71,6 +75,7 @@ class Unit:
     piece: Piece
     needs: dict[Key, None]
     watch: Watch
+    reached: Reached = frozenset()
 
 
 @dataclass(slots=True)
@@ -82,18 +87,41 @@ class _Parcel:
     """In a worker, on the way back: the program has all that has a name there."""
     needs: dict[Key, None] = field(default_factory=dict)
     walked: set[int] = field(default_factory=set)
+    reached: set[str | type] | None = field(default_factory=set)
+    """Names of modules, and types of values. None: nobody asks for them."""
+    left: tuple[str, ...] = ()
+    """Modules that are not to travel (`no_ship`): whoever has them has them by name."""
+
+    def watches(self, module: str) -> bool:
+        return _is_watched(module) and not (self.left and is_under(module, self.left))
+
+    def sends(self, module: str) -> bool:
+        """Do its functions and classes travel whole?"""
+        return _is_by_value(module) and not (self.left and is_under(module, self.left))
+
+    def reaches(self, value: Any) -> None:
+        if self.reached is None:
+            return
+        if isinstance(value, ModuleType):
+            self.reached.add(value.__name__)
+        elif isinstance(value, type):
+            self.reached.add(value)
+        elif isinstance(value, FunctionType | BuiltinFunctionType):
+            self.reached.add(value.__module__ or "")
+        else:
+            self.reached.add(type(value))
 
 
 # Used from all threads, and without a lock, for pickling runs code of the user's: each step below
 # leaves a whole entry in its place, and to pack something twice does no harm.
-_units: dict[Key, Unit] = {}
+_units: dict[tuple[Key, tuple[str, ...]], Unit] = {}
 _first_seen: dict[tuple[str, str, str], Any] = {}
 """Attributes of classes that cannot be compared with the text: as they were at first."""
 
 
-def pack(value: Any) -> Packed:
-    """Raises whatever pickling raises."""
-    parcel = _Parcel()
+def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
+    """`left`: modules that are not to travel. Raises whatever pickling raises."""
+    parcel = _Parcel(left=left)
     if isinstance(value, FunctionType):
         parcel.watch.root(value)
     else:
@@ -101,7 +129,13 @@ def pack(value: Any) -> Packed:
     blob = _dump(value, parcel)
     pieces = _pieces(parcel, value)
     parcel.watch.close()
-    return Packed(_with_pieces(pieces, blob) if pieces else blob, parcel.watch)
+    whole = _with_pieces(pieces, blob) if pieces else blob
+    return Packed(whole, parcel.watch, parcel.reached or frozenset())
+
+
+def meant_for(needs: tuple[tuple[str, str], ...], blob: bytes) -> bytes:
+    """The same, to be opened where these versions are installed; elsewhere the program is told."""
+    return pickle.dumps(_Call(opening.meant_for, (needs, blob)), 5)
 
 
 def dumps(value: Any) -> bytes:
@@ -118,7 +152,7 @@ def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
 
 def _on_the_way_back() -> _Parcel:
     """From a worker to its program, unless this is the program; in any case, nothing is watched."""
-    return _Parcel(Watch(room=0), by_name=opening.living() is not None)
+    return _Parcel(Watch(room=0), by_name=opening.living() is not None, reached=None)
 
 
 class _Call:
@@ -149,12 +183,14 @@ def _pieces(parcel: _Parcel, root: Any = None) -> tuple[Piece, ...]:
         module, name = key = waiting.pop()
         if "." not in name:
             wanted.setdefault(module, []).append(name)
-        unit = _unit(key)
+        unit = _unit(key, parcel.left)
         if unit is None:
             continue
         if unit.piece[2]:
             pieces[key] = unit.piece
         parcel.watch.join(unit.watch)
+        if parcel.reached is not None:
+            parcel.reached |= unit.reached
         needs.append(unit.needs)
         fresh = [need for need in unit.needs if need not in seen]
         seen.update(fresh)
@@ -172,7 +208,7 @@ def _pieces(parcel: _Parcel, root: Any = None) -> tuple[Piece, ...]:
     return tuple(pieces.values())
 
 
-def _unit(key: Key) -> Unit | None:
+def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
     """None: there is no such global (yet)."""
     module, name = key
     names = vars(sys.modules[module]) if module in sys.modules else {}
@@ -180,22 +216,22 @@ def _unit(key: Key) -> Unit | None:
         piece = (module, name, name.encode(), int(Kind.MODULE), name.encode())
         return Unit(None, piece, {}, Watch())
     if name not in names:
-        if key not in _units:
+        if (key, left) not in _units:
             return None
         return Unit(None, (module, name, b"-", int(Kind.ABSENT), b""), {}, Watch())
     value = names[name]
-    known = _units.get(key)
+    known = _units.get((key, left))
     if known is not None and known.value is value and known.watch.holds():
         return known
-    parcel = _Parcel()
+    parcel = _Parcel(left=left)
     kind, payload = _packed_global(module, name, value, parcel)
     version = b"" if kind is None else digest_of(bytes([kind]) + payload)[:12]
     piece = (module, name, version, int(kind or 0), payload)
-    unit = Unit(value, piece, parcel.needs, parcel.watch)
+    unit = Unit(value, piece, parcel.needs, parcel.watch, parcel.reached or frozenset())
     if len(payload) <= KEPT_OCTETS_MAX:
-        _units[key] = unit
+        _units[key, left] = unit
     else:
-        _units.pop(key, None)
+        _units.pop((key, left), None)
     return unit
 
 
@@ -203,10 +239,11 @@ def _packed_global(
     module: str, name: str, value: Any, parcel: _Parcel
 ) -> tuple[Kind | None, bytes]:
     """How this global travels; None: not at all, workers have it by importing its module."""
+    parcel.reaches(value)
     if isinstance(value, ModuleType):
         parcel.watch.module(value)
-        return (Kind.MODULE, value.__name__.encode()) if _is_by_value(module) else (None, b"")
-    if not _is_by_value(module):
+        return (Kind.MODULE, value.__name__.encode()) if parcel.sends(module) else (None, b"")
+    if not parcel.sends(module):
         return _packed_elsewhere(module, name, value, parcel)
     source = source_of(module)
     if isinstance(value, type) and _is_home_of(value, module, name):
@@ -253,9 +290,10 @@ def _changes_of(cls: type, source: Source, parcel: _Parcel) -> dict[str, Any] | 
     """What of the class is not as its text says. None: it is another class than that of the text."""
     changes: dict[str, Any] = {}
     for base in (*cls.__mro__[1:], type(cls)):
-        if _is_by_value(base.__module__):
+        parcel.reaches(base)
+        if parcel.sends(base.__module__):
             parcel.needs[base.__module__, base.__qualname__.partition(".")[0]] = None
-        elif _is_watched(base.__module__):
+        elif parcel.watches(base.__module__):
             parcel_walk(base, parcel)
     methods = source.methods_of(cls.__name__)
     kept = 0
@@ -346,7 +384,7 @@ def parcel_walk(value: Any, parcel: _Parcel) -> None:
         for attribute in list(vars(value).values()):
             parcel_walk_all(_functions_in(attribute), parcel)
         for base in value.__bases__:
-            if _is_watched(base.__module__):
+            if parcel.watches(base.__module__):
                 parcel_walk(base, parcel)
     elif isinstance(value, FunctionType):
         _walk_code(value.__code__, value.__globals__, parcel)
@@ -357,26 +395,29 @@ def parcel_walk(value: Any, parcel: _Parcel) -> None:
 
 def parcel_walk_all(functions: Iterable[FunctionType], parcel: _Parcel) -> None:
     for function in functions:
-        if function.__module__ and _is_watched(function.__module__):
+        if function.__module__ and parcel.watches(function.__module__):
             parcel_walk(function, parcel)
 
 
 def _walk_code(code: CodeType, names: dict[str, Any], parcel: _Parcel) -> None:
     module = _module_of(names)
-    if module is None or not _is_watched(module):
+    if module is None or not parcel.watches(module):
         return
-    reached, attributes = _names_in(code)
+    reached, attributes, imports = _names_in(code)
+    if imports and parcel.reached is not None:
+        parcel.reached |= imports
     for name in reached:
         if name in names:
             value = names[name]
-            if _is_by_value(module) or not _is_managed(names, name):
+            parcel.reaches(value)
+            if parcel.sends(module) or not _is_managed(names, name):
                 parcel.needs[module, name] = None
             if isinstance(value, ModuleType) and hasattr(value, "__path__"):
                 for part in _parts_used(value.__name__, attributes):
                     parcel.needs[module, part] = None
             if isinstance(value, ModuleType):
                 _reach_into(value, attributes, parcel)
-        elif _is_by_value(module):
+        elif parcel.sends(module):
             parcel.needs[module, name] = None  # it may come to be
     for name in attributes:  # imported by the function itself
         imported = sys.modules.get(name)
@@ -386,18 +427,19 @@ def _walk_code(code: CodeType, names: dict[str, Any], parcel: _Parcel) -> None:
 
 def _reach_into(module: ModuleType, attributes: tuple[str, ...], parcel: _Parcel) -> None:
     """What is used of another module of the program's, as far as names can tell."""
-    if not _is_watched(module.__name__):
+    if not parcel.watches(module.__name__):
         return
     inside = vars(module)
-    whole = _is_by_value(module.__name__)
+    whole = parcel.sends(module.__name__)
     for attribute in attributes:
         if attribute in inside and (whole or not _is_managed(inside, attribute)):
             parcel.needs[module.__name__, attribute] = None
 
 
 @functools.lru_cache(4096)
-def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The globals that a function may reach, with those of functions inside of it; and all names."""
+def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]:
+    """The globals that a function may reach, with those of functions inside of it; all names; and what
+    it imports by name."""
     names: dict[str, None] = {}
     waiting = [code]
     while waiting:
@@ -405,7 +447,7 @@ def _names_in(code: CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
         names.update(dict.fromkeys(one.co_names))
         waiting += [const for const in one.co_consts if isinstance(const, CodeType)]
     everything = tuple(names)
-    return tuple(by_value._extract_code_globals(code)), everything
+    return tuple(by_value._extract_code_globals(code)), everything, imports_in(code)
 
 
 def _parts_used(package: str, attributes: tuple[str, ...]) -> list[str]:
@@ -539,6 +581,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
+        self._parcel.reaches(value)
         if isinstance(value, FunctionType):
             return self._function(value)
         if issubclass(kind, type):
@@ -564,7 +607,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         qualname = getattr(value, "__qualname__", None)
         if not isinstance(module, str) or not qualname or "<locals>" in qualname:
             return None
-        if not _is_by_value(module) or value is self._root:
+        if not self._parcel.sends(module) or value is self._root:
             return None
         if "." in qualname and qualname.partition(".")[0] == self._root_name:
             return None  # a part of what is being sent whole
@@ -582,9 +625,9 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         named = self._named(function)
         if named is not None:
             return named
-        if not _is_by_value(function.__module__ or "") and by_value._should_pickle_by_reference(
-            function
-        ):
+        if not self._parcel.sends(
+            function.__module__ or ""
+        ) and by_value._should_pickle_by_reference(function):
             parcel_walk(function, self._parcel)
             return NotImplemented
         self._parcel.watch.function(function)
@@ -597,17 +640,21 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         code, names = function.__code__, function.__globals__
         module = _module_of(names)
         registered = by_value.list_registry_pickle_by_value()
-        if module is not None and module in registered and not _is_watched(module):
+        if module is not None and module in registered and not self._parcel.watches(module):
             return self._dynamic_function_reduce(function)  # the user knows that nodes lack it
         if module is None:
             if any(name in names for name in by_value._extract_code_globals(code)):
                 return self._dynamic_function_reduce(function)
-        elif _is_watched(module):
+        elif self._parcel.watches(module):
             _walk_code(code, names, self._parcel)
-        if module is not None and not _is_by_value(module):
+        if module is not None and not self._parcel.sends(module):
             reached = by_value._extract_code_globals(code)
             if not any(name in names for name in reached):
                 module = None
+        for cell in function.__closure__ or ():
+            around = _content(cell)
+            if isinstance(around, ModuleType):  # imported by the function around this one
+                _reach_into(around, _names_in(code)[1], self._parcel)
         cells = [tuple(map(self._alias, _boxed(cell))) for cell in function.__closure__ or ()]
         defaults, more = function.__defaults__, function.__kwdefaults__
         placed = function is self._root and bool(module)
@@ -658,13 +705,13 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         if (
             isinstance(cls.__module__, str)
             and cls.__module__ != "builtins"
-            and _is_by_value(cls.__module__)
+            and self._parcel.sends(cls.__module__)
         ):
             reduced = by_value._dynamic_class_reduce(cls)
         else:
             reduced = by_value._class_reduce(cls)
         if reduced is NotImplemented:
-            if _is_watched(cls.__module__):
+            if self._parcel.watches(cls.__module__):
                 parcel_walk(cls, self._parcel)
             return reduced
         make, given, *rest = reduced
@@ -675,14 +722,14 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         return opening.make_class, (make, *given), state, lists, items, opening.set_class_state
 
     def _cache(self, cache: Any) -> Any:
-        if not _is_by_value(cache.__module__ or ""):
+        if not self._parcel.sends(cache.__module__ or ""):
             return NotImplemented
         parameters = cache.cache_parameters()
         self._parcel.watch.function(cache.__wrapped__)
         return opening.cached, (cache.__wrapped__, parameters["maxsize"], parameters["typed"])
 
     def _module(self, module: ModuleType) -> Any:
-        if _is_by_value(module.__name__) and sys.modules.get(module.__name__) is module:
+        if self._parcel.sends(module.__name__) and sys.modules.get(module.__name__) is module:
             return opening.module_of, (module.__name__,)
         return by_value._module_reduce(module)
 

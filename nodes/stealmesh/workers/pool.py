@@ -15,7 +15,9 @@ runs nothing of the user's and imports neither cloudpickle nor NumPy.
 A worker belongs to the program whose modules it has imported (`JobSpec.code`). An order for another
 one waits until it is free; then that process is set aside, and one of the other program takes its
 place, without a word to the core: it may be a process that was set aside before. So two programs,
-or two versions of one, run side by side, and none ever runs in what another has imported.
+or two versions of one, run side by side, and none ever runs in what another has imported. Where no
+process can be prepared for a program (the initializer fails beside its modules), its orders are
+declined after a few tries, so that other nodes have them.
 
 A death is believed when the nursery has buried the worker, not when a socket closes: a task's
 own child may hold a socket open, a task may close one.
@@ -37,13 +39,15 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from stealmesh import interpreter
 from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
+from stealmesh.workers.misfits import Misfits, headline
+from stealmesh.workers.otherversions import OtherVersions
 from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
 from stealmesh_engine.effects import Divide, RunChunk
 from stealmesh_engine.events import (
@@ -126,13 +130,15 @@ class WorkerPool:
         hash_seed: int | None = None,
         node_name: str = "",
         code: bytes = b"",
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker; `code` the
         bundle of modules that it needs.
 
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A worker ends
-        itself after `tasks_max` tasks, if that is not 0, and another takes its place.
+        itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
+        people what they should know of this node.
         """
         self._workers = [Worker(number) for number in range(count)]
         own_path = interpreter.program_path()
@@ -146,6 +152,7 @@ class WorkerPool:
             tasks_max,
         ]
         self._code = code
+        self._other_versions = OtherVersions(say)
         self._start_path = interpreter.start_path(own_path)
         single_threaded = {name: "1" for name in SINGLE_THREADED if name not in os.environ}
         self._surroundings = interpreter.Surroundings.of_this_process(
@@ -163,6 +170,7 @@ class WorkerPool:
         self._words = memoryview(self._flags).cast("Q")
         self._events: list[Event] = []
         self._closed = False
+        self.misfits = Misfits(node_name)
         self.broken = ""
         """Why some worker is not started any more; empty while all is well."""
         self.orders_dropped = 0
@@ -186,6 +194,8 @@ class WorkerPool:
         return self._epoll.fileno()
 
     def next_deadline(self) -> float | None:
+        if self._events:
+            return 0.0  # there was an order that is declined
         times = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
         return min(times, default=None)
 
@@ -214,12 +224,14 @@ class WorkerPool:
 
     @property
     def counters(self) -> dict[str, int]:
-        """What was dropped, and what was put right."""
+        """What was dropped, what was put right, and what is not as programs have it."""
         told = {
             "dropped:order-to-a-dead-worker": self.orders_dropped,
             "roused:stopped": self.roused,
         }
-        return {name: count for name, count in told.items() if count}
+        return {
+            name: count for name, count in told.items() if count
+        } | self._other_versions.counters
 
     def worker_pids(self) -> list[int]:
         lives = [life for worker in self._workers for life in (worker.life, *worker.aside.values())]
@@ -418,8 +430,11 @@ class WorkerPool:
                 self._nursery_failures = 0
                 if worker.changing:
                     worker.changing = False
+                    self.misfits.fits(life.code)
                 else:
                     self._events.append(WorkerReady(worker.number))
+            elif kind == Kind.OTHER_VERSION:
+                self._other_versions.met(*wire.unpack(payload))
             elif kind == Kind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
             else:
@@ -446,8 +461,11 @@ class WorkerPool:
             if not _suits(life, effect):
                 if life.outstanding or life.condemned:
                     return
-                self._set_aside(worker, life)
                 other = worker.aside.pop(effect.spec.code, None)
+                if other is None and self.misfits.declines(effect.spec.code):
+                    self._events.append(self.misfits.answer(worker.waiting.pop(0)))
+                    continue
+                self._set_aside(worker, life)
                 if other is None:
                     worker.changing = True
                     self._start(worker, effect.spec.code, effect.code)
@@ -461,6 +479,9 @@ class WorkerPool:
         self._unregister(life)
         worker.life = None
         life.aside_since = time.monotonic()
+        older = worker.aside.get(life.code)
+        if older is not None:  # somebody died in between, and a new one took up this code
+            self._end_aside(worker, older)
         worker.aside[life.code] = life
         if len(worker.aside) > ASIDE_MAX:
             self._end_aside(worker, next(iter(worker.aside.values())))
@@ -488,6 +509,7 @@ class WorkerPool:
             for life in list(worker.aside.values()):
                 if now - life.aside_since > ASIDE_SECONDS_MAX:
                     self._end_aside(worker, life)
+        self.misfits.forget(now)
 
     # ------------------------------------------------------------ births and deaths
 
@@ -599,6 +621,8 @@ class WorkerPool:
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._drop_life(worker)
         loss = _loss(worker.number, life, running, cause, was_ready)
+        if changing and life.pid and life.sentence is None:
+            self.misfits.failed(life.code, headline(life.unfit) or cause, now)
         if self._tasks_max and life.answered >= self._tasks_max and not running:
             loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)

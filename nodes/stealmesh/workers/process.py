@@ -25,7 +25,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, NoReturn
 
-from stealmesh.shipping import importer, opening, packing
+from stealmesh.shipping import importer, opening, packing, versions
 from stealmesh.shipping.opening import Piece
 from stealmesh.workers import forked, runner, wire
 from stealmesh.workers.division import Listener
@@ -98,10 +98,14 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
         if chunk.kind == wire.EXPLORE:
             for step in desk.explore(number, chunk, mirror):
                 _check_still_me()
+                if versions.fresh:
+                    _tell_node(stream)
                 _send(stream, Kind.STEP, wire.pack(_step_record(number, step)))
         else:
             outcome = desk.work(number, chunk, mirror)
             _check_still_me()
+            if versions.fresh:
+                _tell_node(stream)
             head = _result_head(number, chunk.lo + outcome.done, outcome)
             done += outcome.done  # what was given back has been somebody else's task
             _send(stream, Kind.RESULT, head, outcome.blob)
@@ -109,6 +113,12 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             if desk.tasks_max and done >= desk.tasks_max:
                 forked.flush()
                 os._exit(0)
+
+
+def _tell_node(stream: socket.socket) -> None:
+    for other in versions.fresh:
+        _send(stream, Kind.OTHER_VERSION, wire.pack(other))
+    versions.fresh.clear()
 
 
 def _next_order(orders: socket.socket, room: memoryview) -> int:
@@ -224,8 +234,11 @@ class Desk:
     listener: Listener
     tasks_max: int = 0
     """After so many this process makes room for a fresh one; 0: never."""
-    functions: dict[bytes, tuple[Any, tuple[Piece, ...]]] = field(default_factory=dict)
-    """Each with what it reaches, which has to be in place whenever it is called."""
+    functions: dict[bytes, tuple[Any, tuple[Piece, ...], tuple[versions.Other, ...]]] = field(
+        default_factory=dict
+    )
+    """Each with what it reaches, which has to be in place whenever it is called, and with what it uses
+    that is here in another version."""
     code: bytes = b""
     """The bundle that modules are imported from."""
     limits: dict[bytes, int] = field(default_factory=dict)
@@ -233,6 +246,12 @@ class Desk:
     open: Open | None = None
 
     def work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
+        outcome = self._work(number, chunk, mirror)
+        if versions.news:
+            outcome.codec, outcome.blob = runner.remarked(outcome.codec, outcome.blob)
+        return outcome
+
+    def _work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
         try:
             self._settle_in(chunk.code, mirror)
             function = self._load(chunk.function, mirror)
@@ -255,6 +274,13 @@ class Desk:
         return runner.run(chunk, function, combine, items, again, watch)
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
+        for step in self._explore(number, chunk, mirror):
+            if versions.news and step.partial:
+                codec, blob = runner.remarked(step.partial[0], step.partial[1:])
+                step.partial = bytes([codec]) + blob
+            yield step
+
+    def _explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
         try:
             self._settle_in(chunk.code, mirror)
             visit = self._load(chunk.function, mirror)
@@ -285,6 +311,7 @@ class Desk:
         mirror.forgotten.clear()
 
     def _settle_in(self, code: bytes, mirror: Mirror) -> None:
+        versions.begin()
         if not code or code == self.code:
             return
         assert not self.code, "the pool gives a worker the work of one program only"
@@ -295,9 +322,16 @@ class Desk:
         living = opening.living()
         known = self.functions.get(digest)
         if known is None:
-            known = self.functions[digest] = load_patiently(mirror.get(digest))
-        elif living is not None and known[1]:
+            before = versions.met
+            versions.begin()
+            made, pieces = load_patiently(mirror.get(digest))
+            self.functions[digest] = (made, pieces, versions.met)
+            versions.add(before)
+            return made
+        if living is not None and known[1]:
             living.apply(known[1])
+        if known[2]:
+            versions.add(known[2])
         return known[0]
 
     def _items(self, chunk: Chunk, mirror: Mirror) -> runner.Items:

@@ -27,6 +27,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any, Protocol
 
+from stealmesh.shipping import opening, versions
 from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Run, moved
 from stealmesh.workers.forked import end_if_forked
@@ -35,7 +36,7 @@ from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 from stealmesh_protocol.raised import bases_of, packed_exception
 from stealmesh_protocol.raised import headline as _headline
-from stealmesh_protocol.values import RAISED, UNLOADABLE, UNSENDABLE, Failure
+from stealmesh_protocol.values import LACKING, RAISED, UNLOADABLE, UNSENDABLE, Failure
 
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
 """Fifty thousand items that fail alike need not tell the same story fifty thousand times."""
@@ -52,6 +53,9 @@ VISIT_SECONDS = 0.005
 STEP_SECONDS = 0.5
 STEP_COST_MAX = 0.1
 """Share of the time that taking stock may cost: the longer packing takes, the rarer it is."""
+
+REMARKS_OCTETS = 64 * 1024
+"""Room for remarks beside results."""
 
 CAUSES_MAX = 8
 """An exception may be among its own causes."""
@@ -316,6 +320,7 @@ def _at_once(
 
 def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
     """A call of a function that is used once: it comes with its arguments (program/streams.py)."""
+    versions.begin()
     try:
         function = loads(blob)
     except BaseException as error:
@@ -428,7 +433,7 @@ def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -
         failures.records.sort(key=lambda record: record.offset)
         codec, blob = values.pack_outcomes(good, failures.records)
     if failures.lacking:
-        codec = values.LACKING
+        codec = LACKING
     return Outcome(codec, blob, seconds, len(failures.records))
 
 
@@ -601,7 +606,7 @@ def _failed_step(
     failures.add(0, error, attempts, kind)
     codec, blob = values.pack_outcomes(None, failures.records)
     if lacking or failures.lacking:
-        codec = values.LACKING
+        codec = LACKING
     return Step(partial=_tagged((codec, blob)), failed=1)
 
 
@@ -646,6 +651,8 @@ class Failures:
         """What kept the program from loading or sending something is told in its own words: it is
         not the task's exception, and becomes one of ours on arrival."""
         story = _story(error) if self._room > 0 else "(as for the items before it)"
+        if kind == RAISED and versions.met and self._room > 0:
+            story = f"{story.rstrip()}\n\n{_other_versions()}\n"
         self._room -= len(story)
         if kind == RAISED:
             self.lacking = self.lacking or is_lacking(error)
@@ -739,14 +746,37 @@ def _unloadable(error: BaseException, where: str) -> BaseException:
     if isinstance(error, ModuleNotFoundError) and error.name:
         told = CannotLoad(
             f"module {error.name!r} is not importable on node {where}: install it there, or put "
-            "its directory on that node's PYTHONPATH"
+            f"its directory on that node's PYTHONPATH{_or_send_it(error.name)}"
         )
     else:
         told = CannotLoad(
             f"the task could not be loaded on node {where}: {_headline(error)}; the node needs "
             "the same code and the same versions as the program that submitted it"
         )
+    if versions.met:
+        told = CannotLoad(f"{told}; {_other_versions()}")
     return told.with_traceback(error.__traceback__)
+
+
+def _or_send_it(name: str) -> str:
+    living = opening.living()
+    left = living is not None and opening.is_under(name, living.left)
+    return ", or take it out of no_ship" if left else ""
+
+
+def _other_versions() -> str:
+    return f"on node {WHERE} there are other versions: {versions.in_words(versions.met)}"
+
+
+def remarked(codec: int, blob: bytes) -> tuple[int, bytes]:
+    """The same results, with what the program has not been told yet of this machine's packages.
+
+    What is not taken for a result may reach nobody, and says it in its failures' own words."""
+    if not blob or codec == LACKING or len(blob) > limits.BLOB_OCTETS_MAX - REMARKS_OCTETS:
+        return codec, blob
+    told = [values.OtherVersion(WHERE, *other) for other in versions.news.values()]
+    versions.news.clear()
+    return values.with_remarks(codec, blob, told)
 
 
 def _unsendable(result: Any, error: BaseException) -> BaseException:

@@ -9,7 +9,8 @@ but not each other's life::
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
-    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP
+    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / OTHER_VERSION
+                                   [package, the one here, the program's]
 
 Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
 the node, who keeps the receiving end too, can read it itself. So either the worker has an order
@@ -50,6 +51,7 @@ class Kind(IntEnum):
     RESULT = 18
     STEP = 19
     PART = 20
+    OTHER_VERSION = 21
 
 
 class Word(IntEnum):
