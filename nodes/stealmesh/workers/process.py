@@ -234,7 +234,8 @@ class Desk:
 
     def work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
         try:
-            self._settle_in(chunk.code, mirror)
+            if chunk.code != self.code:
+                self._settle_in(chunk.code, mirror)
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
@@ -256,7 +257,8 @@ class Desk:
 
     def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
         try:
-            self._settle_in(chunk.code, mirror)
+            if chunk.code != self.code:
+                self._settle_in(chunk.code, mirror)
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
@@ -285,18 +287,19 @@ class Desk:
         mirror.forgotten.clear()
 
     def _settle_in(self, code: bytes, mirror: Mirror) -> None:
-        if not code or code == self.code:
+        if not code:
             return
         assert not self.code, "the pool gives a worker the work of one program only"
         self.code = code
         importer.settle_in(mirror.get(code))
 
     def _load(self, digest: bytes, mirror: Mirror) -> Any:
-        living = opening.living()
         known = self.functions.get(digest)
         if known is None:
             known = self.functions[digest] = load_patiently(mirror.get(digest))
-        elif living is not None and known[1]:
+        elif known[1]:
+            living = opening.living()
+            assert living is not None, "what has pieces was loaded by it"
             living.apply(known[1])
         return known[0]
 
