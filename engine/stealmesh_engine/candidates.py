@@ -85,24 +85,23 @@ class Candidates:
         self._looked_at = (self._looked_at + LOOKED_AT_MAX) % len(peers)
         return peers[self._looked_at :] + peers[: self._looked_at]
 
-    def may_hold(self, peer_id: PeerId) -> bool:
+    def may_run(self, job: OwnedJob, peer_id: PeerId) -> bool:
+        """May it be given anything, and does it have the Python of this job?"""
+        view = self.links.view
+        if peer_id in self.away:
+            return False
+        if peer_id == view.me.id:
+            return view.me.workers > 0 and has_runtime(job.spec, view.me)
         peer = self.links.peers.get(peer_id)
-        me = self.links.view.me
-        if peer_id == me.id:
-            return me.workers > 0 and peer_id not in self.away
         return (
             peer is not None
             and peer.link is not None
             and peer.member.role is not Role.CLIENT
             and peer.member.workers > 0
-            and peer_id not in self.away
             and peer_id not in self.links.mute
-            and self.links.view.is_well(peer_id)
+            and view.is_well(peer_id)
+            and has_runtime(job.spec, peer.member)
         )
-
-    def may_run(self, job: OwnedJob, peer_id: PeerId) -> bool:
-        """May it hold anything, and does it have the Python of this job?"""
-        return self.may_hold(peer_id) and self.has_runtime(job, peer_id)
 
     def has_runtime(self, job: OwnedJob, peer_id: PeerId) -> bool:
         """Does it have the Python of this job, as far as we know?"""

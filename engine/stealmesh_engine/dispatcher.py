@@ -82,9 +82,9 @@ class Dispatcher:
                 self._plan_patrol(now, wanted=True)
             return
         for slot in self.slots.by_worker.values():
-            if slot.running is None and not self._hand_out(slot, now, queue=False):
+            if slot.running is None and not (self.stock and self._hand_out(slot, now, queue=False)):
                 return
-        if self.config.prefetch_seconds_max:
+        if self.stock and self.config.prefetch_seconds_max:
             for slot in self.slots.by_worker.values():
                 if slot.queued is None and not slot.retracting and self._short(slot.running, now):
                     self._hand_out(slot, now, queue=True)
@@ -399,7 +399,8 @@ class Dispatcher:
         chunk = slot.running
         if chunk is None:
             return
-        soonest = min(chunk.long_at if now < chunk.long_at else inf, chunk.tell_at)
+        long_at = chunk.long_at
+        soonest = min(long_at if now < long_at else inf, chunk.tell_at)
         if chunk.timeout_at is not None and not chunk.timed_out:
             soonest = min(soonest, chunk.timeout_at)
         if slot.queued is not None or chunk.can_be_asked:

@@ -200,8 +200,8 @@ class Driver:
             self._take(fired)
             due = self.core.next_deadline()
             now = time.monotonic()
-            if self._restart_due(now):
-                self._unheard += self.pool.collect(now)  # type: ignore[union-attr]
+            if self.pool is not None and self._restart_due(self.pool, now):
+                self._unheard += self.pool.collect(now)
             if due is None or due <= now:
                 self._look_again(now)
                 self._read_all()
@@ -221,8 +221,8 @@ class Driver:
             if self.pool is not None:
                 self._unheard += self.pool.collect(now)
 
-    def _restart_due(self, now: float) -> bool:
-        restart_at = None if self.pool is None else self.pool.next_deadline()
+    def _restart_due(self, pool: WorkerPool, now: float) -> bool:
+        restart_at = pool.next_deadline()
         return restart_at is not None and restart_at <= now
 
     def _step(self) -> None:

@@ -169,20 +169,23 @@ class Future(StandardFuture[T]):
         parcel = self._parcel
         if parcel is None:
             return
+        if parcel.values is None:
+            with parcel.turn(self.index):
+                if self._parcel is not None and parcel.values is None:
+                    self._open_alone(parcel)
         if parcel.values is not None:
             self._result = parcel.values[self.index - parcel.lo]
             self._parcel = None
-            return
-        with parcel.turn(self.index):
-            if self._parcel is None:
-                return  # another thread has
-            result, error = parcel.outcome(self.index)
-            if error is None:
-                self._result = result
-            else:
-                self._exception = error
-            self._parcel = None
-            parcel.forget(self.index)
+
+    def _open_alone(self, parcel: Parcel) -> None:
+        """Something of this chunk has failed, or its results came packed one by one."""
+        result, error = parcel.outcome(self.index)
+        if error is None:
+            self._result = result
+        else:
+            self._exception = error
+        self._parcel = None
+        parcel.forget(self.index)
 
     def _mark_running(self) -> None:
         with self._condition:

@@ -15,6 +15,7 @@ answers that the main thread should leave such work to another one.
 from __future__ import annotations
 
 import _signal  # signal's own functions wrap each number in an enum: ten times as dear
+import os
 import signal
 import threading
 from types import FrameType
@@ -24,6 +25,18 @@ _OTHERS = (
     signal.SIGPROF,
 )  # fmt: skip
 """Signals for which programs have handlers that may raise."""
+
+_main_thread = threading.main_thread().ident
+"""Asking `threading` each time would cost as much as half of the rest."""
+
+
+def _forked() -> None:
+    """The thread that forks is the child's main thread."""
+    global _main_thread
+    _main_thread = threading.get_ident()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 class no_interrupts:  # noqa: N801  a with statement reads it as a phrase
@@ -38,15 +51,18 @@ class no_interrupts:  # noqa: N801  a with statement reads it as a phrase
     def __enter__(self) -> bool:
         self._before: object = None
         self._noted: list[FrameType | None] = []
-        if threading.get_ident() != threading.main_thread().ident:
+        if threading.get_ident() != _main_thread:
             return True  # handlers only ever run in the main one
         if any(map(callable, map(_signal.getsignal, _OTHERS))):
             return False
         before = _signal.getsignal(signal.SIGINT)
         if callable(before):
             self._before = before
-            _signal.signal(signal.SIGINT, lambda number, frame: self._noted.append(frame))
+            _signal.signal(signal.SIGINT, self._note)
         return True
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._noted.append(frame)
 
     def __exit__(self, *raised: object) -> None:
         before = self._before

@@ -189,7 +189,9 @@ def _members(members: list[Member]) -> None:
         _member(member)
 
 
+@lru_cache(maxsize=256)
 def _job_spec(spec: JobSpec) -> None:
+    """Every grant of a job has it, so a good one is remembered; a bad one raises each time."""
     _job_id(spec.job)
     _peer_id(spec.owner)
     _digest(spec.function)

@@ -11,6 +11,7 @@ from tests.everyday import value_tasks as tasks
 from tests.everyday.programs import run
 
 import stealmesh
+from stealmesh.futures import arrive
 from stealmesh.program import outcomes
 from stealmesh.program.outcomes import Parcel
 from stealmesh_protocol import values
@@ -120,7 +121,7 @@ def test_one_value_keeps_what_is_shared_in_it(mesh: stealmesh.Mesh) -> None:
 
 def test_a_chunk_is_opened_once_for_all_its_results() -> None:
     codec, blob = values.pack_list([(i, "x") for i in range(500)])
-    parcel = Parcel(codec, blob, 1000, "f")
+    parcel = Parcel(codec, blob, 1000, 1500, "f")
     looks = 0
     look = outcomes._looked_at
 
@@ -139,11 +140,27 @@ def test_a_chunk_is_opened_once_for_all_its_results() -> None:
 
 
 def test_a_blob_that_is_none_fails_its_own_tasks() -> None:
-    parcel = Parcel(values.OUTCOMES, b"no outcomes", 0, "f")
+    parcel = Parcel(values.OUTCOMES, b"no outcomes", 0, 1, "f")
     with parcel.turn(0):
         _, error = parcel.outcome(0)
     assert isinstance(error, stealmesh.CannotLoad)
     assert "item 0 of f" in str(error)
+
+
+def test_results_that_are_missing_fail_their_own_tasks() -> None:
+    """The first one to be asked for said so; those after it raised IndexError."""
+    codec, blob = values.pack_list([1, 2])
+    parcel = Parcel(codec, blob, 0, 4, "f")
+    futures: list[stealmesh.Future[int]] = [stealmesh.Future() for _ in range(4)]
+    for index, future in enumerate(futures):
+        future.index = index
+    condition = futures[0]._condition
+    assert arrive(condition, lambda _: None, list(futures), parcel) == 0
+    assert [future.result() for future in futures[:2]] == [1, 2]
+    for index in (2, 3):
+        error = futures[index].exception()
+        assert isinstance(error, stealmesh.CannotLoad)
+        assert f"item {index} of f" in str(error)
 
 
 def test_a_value_of_the_program_is_named_though_its_class_travels(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class Parcel:
         "_blob",
         "_codec",
         "_errors",
+        "_hi",
         "_lock",
         "_name",
         "_turns",
@@ -36,8 +37,9 @@ class Parcel:
         "values",
     )
 
-    def __init__(self, codec: int, blob: bytes, lo: int, name: str) -> None:
+    def __init__(self, codec: int, blob: bytes, lo: int, hi: int, name: str) -> None:
         self.lo = lo
+        self._hi = hi
         self.values: list[Any] | None = None
         self._codec = codec
         self._blob = blob
@@ -79,10 +81,11 @@ class Parcel:
     def _look(self) -> None:
         """Open what goes together."""
         found, failures, fault = _looked_at(self._codec, self._blob)
-        self._errors = _errors_of(failures, self.lo, self._name)
+        if failures:
+            self._errors = _errors_of(failures, self.lo, self._name)
         if fault is not None:
             self._errors = _Everywhere(self._errors, fault, self.lo, self._name)
-        elif failures or (found and type(found[0]) is vx.Entry):
+        elif failures or len(found) != self._hi - self.lo or type(found[0]) is vx.Entry:
             self._turns = {}
         else:
             self.values = found

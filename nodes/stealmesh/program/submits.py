@@ -169,7 +169,7 @@ class SubmitStream:
                 self.link.dropped += 1
             else:
                 futures.append(future)
-        parcel = Parcel(part.codec, effect.blob, part.lo, self.spec.name)
+        parcel = Parcel(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
         del future
         self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
 

@@ -12,7 +12,7 @@ How a driver uses it (one thread owns the hub; there is no asyncio and no thread
     events += hub.settle()               # always, before the next poll
 
 settle() is not a nicety. A ZeroMQ descriptor says "look at me" once, and any send or receive can
-swallow that; so each socket touched since the last settle() is looked at again. A second thread
+swallow that; so each socket touched since it was last looked at is looked at again. A second thread
 may call send() and settle() while the owner sleeps in poll(), if a lock keeps the two apart; it
 wakes the owner if settle() returned events or wait_seconds() fell.
 
@@ -89,6 +89,17 @@ RETRY_SECONDS_MAX = 0.1
 _MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
 _LISTENING = (LinkState.OPEN, LinkState.BROKEN)
 _OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
+_pid = os.getpid()
+"""Kept, because it is asked with every message."""
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
+
 _DIAL_REFUSALS = {
     errno.EMFILE: _OUT_OF_FILES,
     errno.ENFILE: _OUT_OF_FILES,
@@ -123,7 +134,7 @@ class Transport:
         self.epoll = select.epoll() if epoll is None else epoll
         self._owns_epoll = epoll is None
         self._codec = WireCodec() if codec is None else codec
-        self._pid = os.getpid()
+        self._pid = _pid
         self._ours = (
             "none, this side is --insecure" if key is None else f"ours: {key.fingerprint()}"
         )
@@ -321,7 +332,7 @@ class Transport:
 
     def close(self, flush_seconds: float = FLUSH_SECONDS) -> None:
         """Say what was promised, within about a second, and leave no descriptor behind."""
-        if self._closed or self._pid != os.getpid():
+        if self._closed or self._pid != _pid:
             return  # in a forked child the sockets belong to the parent
         self._closed = True
         self._flush_all(flush_seconds)
@@ -412,6 +423,9 @@ class Transport:
                     self._allowance = 0
                 elif port.downs:
                     self._tell_downs(port, events)
+                elif not port.blocked:
+                    # What comes after this look fires: settle() need not look, unless we send.
+                    self._touched.pop(port, None)
                 return
             self._allowance -= 1
             routing_id, frames, first = received
@@ -614,7 +628,7 @@ class Transport:
             heappop(self._timers)[2]()
 
     def _check_fork(self) -> None:
-        if self._pid != os.getpid():
+        if self._pid != _pid:
             raise TransportError(
                 "this transport was made before a fork and belongs to the parent process: start "
                 "processes with the 'spawn' method, or open a mesh of its own in the child"

@@ -8,7 +8,6 @@ speaks to the node: its ends of the worker's sockets are closed when it is forke
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -38,9 +37,10 @@ def end_if_forked(error: BaseException | None = None) -> None:
 def flush() -> None:
     """What a task printed must be out before its result is: a kill may come at any time."""
     for file in (sys.stdout, sys.stderr):
-        # Closed, full or replaced by a task: its output, its loss.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
+        try:
             file.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # closed, full or replaced by a task: its output, its loss
 
 
 def _status(error: BaseException | None) -> int:

@@ -103,14 +103,18 @@ class Passing:
         self._used: set[bytes] = set()
         self._passing: list[bytes] = []
 
-    def function(self, job: JobId, digest: bytes, blob: bytes) -> None:
+    def functions(self, job: JobId, *needed: tuple[bytes, bytes]) -> None:
+        """By their digests; an empty one stands for none."""
         life = self._life
-        self._cached(digest, blob)
-        if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
-            life.large.setdefault(job, set()).add(digest)
-            return
-        life.functions[digest] = None
-        life.functions.move_to_end(digest)
+        for digest, blob in needed:
+            if not digest:
+                continue
+            self._cached(digest, blob)
+            if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
+                life.large.setdefault(job, set()).add(digest)
+                continue
+            life.functions[digest] = None
+            life.functions.move_to_end(digest)
 
     def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
         key = job + _BLOCK_KEY.pack(block.lo, block.hi)

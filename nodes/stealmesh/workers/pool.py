@@ -171,6 +171,8 @@ class WorkerPool:
         self._events: list[Event] = []
         self._closed = False
         self.misfits = Misfits(node_name)
+        self._next_restart: float | None = None
+        """The soonest of the workers' `restart_at`."""
         self.broken = ""
         """Why some worker is not started any more; empty while all is well."""
         self.orders_dropped = 0
@@ -194,10 +196,7 @@ class WorkerPool:
         return self._epoll.fileno()
 
     def next_deadline(self) -> float | None:
-        if self._events:
-            return 0.0  # there was an order that is declined
-        times = [worker.restart_at for worker in self._workers if worker.restart_at is not None]
-        return min(times, default=None)
+        return 0.0 if self._events else self._next_restart  # an order may have been declined
 
     def collect(self, now: float) -> list[Event]:
         """Whatever has happened since the last call, in order. Never waits."""
@@ -243,7 +242,7 @@ class WorkerPool:
             return
         self._closed = True
         for worker in self._workers:
-            worker.restart_at = None
+            self._plan_restart(worker, None)
             self._drop_life(worker)
             self._drop_aside(worker)
         self._stop_nursery()
@@ -271,10 +270,12 @@ class WorkerPool:
         spec, passing = effect.spec, Passing(life)
         if spec.code:
             life.code = spec.code
-            passing.function(spec.job, spec.code, effect.code)
-        passing.function(spec.job, spec.function, effect.function)
-        if spec.combine:
-            passing.function(spec.job, spec.combine, effect.combine)
+        passing.functions(
+            spec.job,
+            (spec.code, effect.code),
+            (spec.function, effect.function),
+            (spec.combine, effect.combine),
+        )
         if spec.kind == JobKind.EXPLORE:
             blocks = [passing.bag(effect.chunk, *effect.blocks[0])]
         else:
@@ -410,7 +411,7 @@ class WorkerPool:
             if kind == Kind.RESULT:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 _narrow(life, chunk, upto, kept)
-                _settle(life, chunk)
+                del life.outstanding[chunk]
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
                     ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
@@ -516,6 +517,7 @@ class WorkerPool:
     def _start(self, worker: Worker, digest: bytes = b"", code: bytes = b"") -> None:
         """Of the program whose code this is; nobody's: it takes up the first one that comes."""
         assert worker.life is None
+        self._plan_restart(worker, None)
         if self._control is None:
             return  # there is no nursery, and `broken` says why
         orders, orders_back = wire.packets()
@@ -533,7 +535,6 @@ class WorkerPool:
         life.code = digest
         worker.life = life
         worker.state = State.STARTING
-        worker.restart_at = None
         self._clear_words(worker)
         self._register(worker, life)
         letter = wire.pack([Word.SPAWN, worker.number, worker.lives])
@@ -542,6 +543,11 @@ class WorkerPool:
         setup = [*self._settings, [digest, code] if initializer and code else []]
         life.writer.put(Kind.SETUP, wire.pack(setup))
         self._push(worker, life)
+
+    def _plan_restart(self, worker: Worker, at: float | None) -> None:
+        worker.restart_at = at
+        times = [each.restart_at for each in self._workers if each.restart_at is not None]
+        self._next_restart = min(times, default=None)
 
     def _register(self, worker: Worker, life: Life) -> None:
         for sock in (life.orders, life.stream):
@@ -642,7 +648,7 @@ class WorkerPool:
         worker.failed_starts += 1
         if worker.failed_starts < FAILED_STARTS_MAX:
             pause = BACKOFF_SECONDS_FIRST * 2 ** (worker.failed_starts - 1)
-            worker.restart_at = now + min(pause, BACKOFF_SECONDS_MAX)
+            self._plan_restart(worker, now + min(pause, BACKOFF_SECONDS_MAX))
             return
         self.broken = (
             f"worker {worker.number} failed to start {worker.failed_starts} times in a row and is "

@@ -252,8 +252,11 @@ class Desk:
         return outcome
 
     def _work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
+        if versions.met:
+            versions.begin()
         try:
-            self._settle_in(chunk.code, mirror)
+            if chunk.code != self.code:
+                self._settle_in(chunk.code, mirror)
             function = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
@@ -281,8 +284,11 @@ class Desk:
             yield step
 
     def _explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
+        if versions.met:
+            versions.begin()
         try:
-            self._settle_in(chunk.code, mirror)
+            if chunk.code != self.code:
+                self._settle_in(chunk.code, mirror)
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
@@ -311,15 +317,13 @@ class Desk:
         mirror.forgotten.clear()
 
     def _settle_in(self, code: bytes, mirror: Mirror) -> None:
-        versions.begin()
-        if not code or code == self.code:
+        if not code:
             return
         assert not self.code, "the pool gives a worker the work of one program only"
         self.code = code
         importer.settle_in(mirror.get(code))
 
     def _load(self, digest: bytes, mirror: Mirror) -> Any:
-        living = opening.living()
         known = self.functions.get(digest)
         if known is None:
             before = versions.met
@@ -328,7 +332,9 @@ class Desk:
             self.functions[digest] = (made, pieces, versions.met)
             versions.add(before)
             return made
-        if living is not None and known[1]:
+        if known[1]:
+            living = opening.living()
+            assert living is not None, "what has pieces was loaded by it"
             living.apply(known[1])
         if known[2]:
             versions.add(known[2])
