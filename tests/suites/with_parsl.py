@@ -18,8 +18,10 @@ from parsl.utils import RepresentationMixin
 
 import stealmesh
 
-NOT_MEANT: dict[str, str] = {}
-"""Test → why it cannot run on a mesh."""
+NOT_MEANT = {
+    "test_resource": "lists the classes of parsl's own executors that may refuse resources",
+}
+"""Test → why it cannot mean a mesh."""
 
 
 class MeshExecutor(ParslExecutor, RepresentationMixin):  # type: ignore[misc]  # parsl has no types
