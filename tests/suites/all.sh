@@ -6,7 +6,7 @@
 # Packages go into throw-away environments below DIRECTORY; parsl's into one that an unprivileged user can
 # read, and that is removed at the end. Each suite says at its end how many passed.
 # CPython's tests are looked for in each interpreter; those that come without are given the ones of
-# CPYTHON_TESTS, or of the newest interpreter that has some.
+# CPYTHON_TESTS, or of the first interpreter that has some. For a Python that is not here see debian.sh.
 set -u
 directory=$1; shift
 suites=$(cd "$(dirname "$0")" && pwd); root=$(cd "$suites/../.." && pwd)
