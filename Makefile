@@ -27,7 +27,7 @@ check: $(DEV_DEPS) ## style, types and house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
-suites: $(DEV_DEPS) ## other people's tests on a mesh: CPython's (each interpreter), joblib's, dask's, scikit-learn
+suites: $(DEV_DEPS) ## other people's tests on a mesh: CPython's (each interpreter), joblib's, dask's, scikit-learn, parsl's
 	tests/suites/all.sh .suites $(INTERPRETERS)
 
 bench: $(RUN_DEPS) ## measure, beside the standard library's pool

@@ -97,9 +97,12 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """What has not started is cancelled. Of a mesh of our own what runs is stopped, too, and the next
-        call has a fresh one; a mesh that was given to us lets end what runs."""
-        running = [future for future in self._pending if not (future.cancel() or future.done())]
-        if running and self.given is None and self._mesh is not None:
+        call has a fresh one; a mesh that was given to us lets end what runs. What was cancelled may have
+        begun a moment ago: then we have not heard of it yet, and it runs."""
+        pending = [future for future in self._pending if not future.done()]
+        for future in pending:
+            future.cancel()
+        if pending and self.given is None and self._mesh is not None:
             self._mesh._abandon()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)

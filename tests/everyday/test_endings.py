@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import gc
 import os
+import random
+import textwrap
 import time
 import weakref
 from pathlib import Path
@@ -150,6 +153,62 @@ def test_a_program_that_ends_finishes_what_it_submitted(tmp_path: Path, end: str
     assert done.returncode == status, done.stderr
     assert ("at the end" in done.stderr) == (end == "raises")
     assert end == "raises" or not done.stderr
+
+
+SENT_AT_THE_END = {
+    "arguments": """
+        for _ in range(6):
+            mesh.submit(slow, random.randbytes(2_000_000)).add_done_callback(tell)
+        """,
+    "map": """
+        unread = mesh.map(slow, [random.randbytes(2_000_000) for _ in range(6)])
+        """,
+    "closures": """
+        for held in [random.randbytes(2_000_000) for _ in range(6)]:
+            mesh.submit(lambda held=held: slow(held)).add_done_callback(tell)
+        """,
+    "module": """
+        import big_module
+        for _ in range(6):
+            mesh.submit(big_module.slow, b"abc").add_done_callback(tell)
+        """,
+    "fork": """
+        child = os.fork()
+        if child == 0:
+            mesh = stealmesh.Mesh(workers=1)
+        for _ in range(3):
+            mesh.submit(slow, random.randbytes(2_000_000)).add_done_callback(tell)
+        if child:
+            os.waitpid(child, 0)
+        """,
+}
+
+
+@pytest.mark.parametrize("what", SENT_AT_THE_END)
+def test_what_is_large_is_still_sent_while_the_program_ends(tmp_path: Path, what: str) -> None:
+    """Row 20: pyzmq had ended its part before us, or could not begin it any more, and all was lost."""
+    slow = """
+        def slow(value):
+            time.sleep(0.1)
+            os.write(1, b"done\\n")
+            return value[:3]
+    """
+    table = f"TABLE = {base64.b64encode(random.randbytes(150_000))!r}"
+    text = f"import os, time\n{textwrap.dedent(slow)}\n{table}\n"
+    (tmp_path / "big_module.py").write_text(text)
+    program = f"""
+        import os, random, time, stealmesh
+        {slow.strip()}
+        def tell(future):
+            future.result()
+            os.write(1, b"told\\n")
+        mesh = stealmesh.Mesh(workers=1)
+        {SENT_AT_THE_END[what].strip()}
+    """
+    done = run(program, tmp_path, flags=[FORKS_ARE_MEANT])
+    assert not done.stderr
+    assert done.stdout.count("done") == 6
+    assert done.stdout.count("told") == (0 if what == "map" else 6)
 
 
 def test_what_dies_while_the_program_ends_is_replaced(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ without: `--tests` then names a directory that has `test_concurrent_futures` of 
 version (Debian's libpython3.11-testsuite, another interpreter's lib/python3.x/test).
 
 Decides how a mesh is given to tests that were written for the standard pools, and which of them cannot
-mean a mesh: those that look into private attributes of a standard pool, each with its reason. A
-test that is skipped for any other reason is a defect of this file. Exit status 1: some failed; 3: this
+mean a mesh: those that look into private attributes of a standard pool, and the few of behaviour that
+a mesh has on purpose otherwise, each with its reason. A test that is skipped for any other reason is
+a defect of this file. Exit status 1: some failed; 3: this
 interpreter has no such tests.
 """
 
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import unittest
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +43,42 @@ PRIVATE = {
     "test_max_tasks_per_child": "counts _processes",
     "test_max_tasks_per_child_defaults_to_spawn_context": "looks at _mp_context",
     "test_python_finalization_error": "breaks the threads that a standard pool starts inside",
+    "test_broken_process_pool_traceback": "takes a process from _processes",
     "test_force_shutdown_workers": "looks at _processes",
+    "test_force_shutdown_workers_stops_pool": "looks at _processes",
+    "test_force_shutdown_workers_invalid_op": "calls _force_shutdown",
+    "test_terminate_workers": "replaces _force_shutdown",
+    "test_kill_workers": "replaces _force_shutdown",
+    "test_force_shutdown_workers_not_started_yet": "counts the processes that a standard pool starts",
+    "test_shutdown_no_wait_max_tasks_gh119592": "joins _executor_manager_thread",
+    "test_gc_during_max_tasks_worker_exit_gh152967": "joins _executor_manager_thread",
+    "test_force_shutdown_during_max_tasks_worker_exit": "joins _executor_manager_thread",
+    "test_failed_worker_replacement_breaks_pool": "joins _executor_manager_thread",
+    "test_shutdown_deadlock_pickle": "joins _executor_manager_thread",
+    "test_gh105829_should_not_deadlock_if_wakeup_pipe_full": "replaces _ThreadWakeup",
 }
 """Tests that mean the inside of a standard pool: why."""
+
+WHERE_A_POOL_BREAKS = (BrokenExecutor, stealmesh.CannotLoad)
+"""Tests name the error of a standard pool that is of no use any more. Of a mesh only that one item fails:
+its task ended every worker that tried it, or its value could not be opened."""
+
+OTHERWISE = {
+    "test_exit_during_result_pickle_on_worker": "expects the result's own SystemExit; a mesh says "
+    "CannotShip, with the exit as its reason, as for all results that cannot be sent",
+}
+"""Tests of behaviour that a mesh has on purpose otherwise: why."""
 
 MEANT = {
     "ExecutorTest": False,
     "ExecutorShutdownTest": False,
-    "WaitTests": False,
+    "WaitTests": True,
     "AsCompletedTests": False,
     "AsCompletedTest": False,
     "InitializerMixin": False,
     "FailingInitializerMixin": True,
     "ProcessPoolExecutorTest": True,
+    "ExecutorDeadlockTest": True,
     "FutureTests": False,
 }
 """What is run, and whether it needs the context of a process pool (queues, managers, semaphores)."""
@@ -81,6 +106,11 @@ class MeshExecutor(stealmesh.Mesh):
     @property
     def _broken(self) -> bool:
         return self._link.failure is not None
+
+    def terminate_workers(self) -> None:
+        self._abandon()
+
+    kill_workers = terminate_workers
 
 
 class ManagerContext:
@@ -126,7 +156,7 @@ def modules() -> list[Any]:
     if not hasattr(first, "__path__"):
         return [first]
     names = ["executor", "test_shutdown", "test_wait", "test_as_completed", "test_init"]
-    names += ["test_process_pool", "test_future"]
+    names += ["test_process_pool", "test_deadlock", "test_future"]
     return [importlib.import_module(f"{first.__name__}.{name}") for name in names]
 
 
@@ -160,9 +190,11 @@ def cases(module: Any) -> Iterator[type[unittest.TestCase]]:
         made: dict[str, Any] = {"executor_type": MeshExecutor, "__module__": module.__name__}
         if needs_context:
             made |= {"ctx": "forkserver", "get_context": lambda self: ManagerContext()}
+            made["create_event"] = lambda self: self.manager.Event()
         for test in dir(tests):
-            if test in PRIVATE:
-                made[test] = unittest.skip(PRIVATE[test])(lambda self: None)
+            why = PRIVATE.get(test) or OTHERWISE.get(test)
+            if why:
+                made[test] = unittest.skip(why)(lambda self: None)
         if issubclass(tests, unittest.TestCase):
             bases: tuple[type, ...] = (tests,)
         elif issubclass(tests, util.ExecutorMixin):
@@ -194,6 +226,8 @@ def run(names: list[str]) -> int:
     loader = unittest.defaultTestLoader
     for module in found:
         with_a_mesh(module)
+        if hasattr(module, "BrokenProcessPool"):
+            module.BrokenProcessPool = WHERE_A_POOL_BREAKS
         for case in cases(module):
             if hasattr(case, "executor_type") and case.__name__ == "MeshFutureTests":
                 module.Future = stealmesh.Future

@@ -23,6 +23,7 @@ import threading
 from typing import NamedTuple
 
 import zmq
+import zmq.utils.garbage  # now, for what it registers with `atexit`: see _start_sharing
 from zmq.utils import z85
 
 from stealmesh.security import MeshKey
@@ -46,9 +47,9 @@ UNREAD_MESSAGES_MAX = 2 * TAKEN_OCTETS // COUNTED_OCTETS_MIN
 ipc connection ends then. So there is always room for what may be unread when a peer hangs up (see
 window.py); twice that, for libzmq reckons with what was read only half a queue later."""
 DOMAIN = b"stealmesh"
-START_DESCRIPTORS = 32
-START_THREADS = 5
-"""libzmq's two, and those of ours that start right after them."""
+START_DESCRIPTORS = 40
+START_THREADS = 8
+"""libzmq's two, the three of _start_sharing, and those of ours that start right after them."""
 THREADS_REMEDY = "raise the limit of processes with `ulimit -u`, or start fewer workers"
 FILES_REMEDY = "raise the limit of open files with `ulimit -n`"
 
@@ -110,7 +111,16 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     # The first socket starts libzmq's threads. Here, where there is room, and not at some later
     # dial: short of descriptors they would abort the process.
     context.socket(zmq.PAIR).close(0)
+    _start_sharing()
     return context
+
+
+def _start_sharing() -> None:
+    """pyzmq learns in a thread of its own when libzmq is done with a large frame that it was lent. It
+    starts that thread at the first such frame, and while a program ends that is too late: Python 3.12
+    and later start none then. Its end is registered when its module is first imported. That has to be
+    before ours, for the last one registered runs first, and we still send what was submitted."""
+    zmq.Frame(b" ", copy=False)
 
 
 def _require_descriptors() -> None:
