@@ -23,13 +23,11 @@ from dataclasses import dataclass
 
 from stealmesh import interpreter
 from stealmesh.node import NodeOptions
+from stealmesh.restarts import Restarts
 from stealmesh_protocol.errors import CannotStart, MeshError
 
 START_SECONDS_MAX = 30.0
 QUICK_DEATH_SECONDS = 1.0
-QUICK_DEATHS_MAX = 5
-KILLED_SECONDS_MAX = 300.0
-"""So long a node is started again that somebody kills each time before it is up."""
 STOP_SECONDS = 3.0
 HUNG_UP_SECONDS = 1.0
 """How long a node may take to end after it has closed its line to us."""
@@ -43,35 +41,6 @@ class LocalNode:
     endpoints: list[str]
     too_slow: bool = False
     """We have killed it, because it did not come up."""
-
-    @property
-    def is_up(self) -> bool:
-        return bool(self.endpoints)
-
-    @property
-    def was_killed(self) -> bool:
-        """By somebody else. That says nothing about the node, and on a busy machine it may not even have
-        come up before."""
-        return self.process.returncode == -signal.SIGKILL and not self.too_slow
-
-
-@dataclass
-class Failures:
-    """Does a node die because it cannot live? Then it is not started for ever."""
-
-    up_at: float
-    """When the last one that came up was started."""
-    quick: int = 0
-    """How many in a row have died by themselves, soon."""
-
-    def count(self, node: LocalNode, now: float) -> bool:
-        """Count one that has died. True: there is no use in starting another one."""
-        if node.is_up:
-            self.up_at = node.started
-        if node.was_killed:
-            return not node.is_up and now - self.up_at > KILLED_SECONDS_MAX
-        self.quick = self.quick + 1 if now - node.started < QUICK_DEATH_SECONDS else 0
-        return self.quick >= QUICK_DEATHS_MAX
 
 
 class LocalMesh:
@@ -209,7 +178,7 @@ class LocalMesh:
 
     def _keep(self, number: int) -> None:
         """Wait for the node's end; replace it unless the program is ending."""
-        failures = Failures(time.monotonic())
+        restarts = Restarts(time.monotonic())
         while True:
             node = self._nodes[number]
             assert node is not None
@@ -218,7 +187,7 @@ class LocalMesh:
             if last_words:
                 self._on_broken(last_words)
                 return
-            hopeless = failures.count(node, time.monotonic())
+            hopeless = _has_died(node, restarts, time.monotonic())
             if self._closing.is_set() or not self._respawn:
                 return
             if hopeless:
@@ -235,6 +204,14 @@ class LocalMesh:
             except (MeshError, OSError):
                 continue  # dead already: its wait() returns at once and counts as a quick death
             self._on_new_node(fresh.endpoints)
+
+
+def _has_died(node: LocalNode, restarts: Restarts, now: float) -> bool:
+    """True: there is no use in starting another one."""
+    killed = node.process.returncode == -signal.SIGKILL
+    if node.endpoints and (killed or now - node.started >= QUICK_DEATH_SECONDS):
+        restarts.well(now)
+    return restarts.died(None if node.too_slow else node.process.returncode, now)
 
 
 def _end(node: LocalNode) -> int:

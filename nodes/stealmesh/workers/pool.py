@@ -44,6 +44,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from stealmesh import interpreter
+from stealmesh.restarts import Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
 from stealmesh.workers.misfits import Misfits, headline
@@ -162,7 +163,7 @@ class WorkerPool:
         self._epoll = select.epoll()
         self._by_fd: dict[int, Worker] = {}
         self._nursery: subprocess.Popen[bytes] | None = None
-        self._nursery_failures = 0
+        self._nursery_restarts = Restarts(time.monotonic())
         self._control: socket.socket | None = None
         self._letters: deque[tuple[bytes, tuple[socket.socket, ...]]] = deque()
         self._flags_fd = _shared_file(max(1, count) * wire.WORDS_A_WORKER * 8)
@@ -428,7 +429,7 @@ class WorkerPool:
             elif kind == Kind.READY:
                 worker.state = State.READY
                 worker.failed_starts = 0
-                self._nursery_failures = 0
+                self._nursery_restarts.well(time.monotonic())
                 if worker.changing:
                     worker.changing = False
                     self.misfits.fits(life.code)
@@ -692,22 +693,24 @@ class WorkerPool:
         self._control = ours
         self._epoll.register(ours, select.EPOLLIN)
 
-    def _stop_nursery(self) -> None:
+    def _stop_nursery(self) -> int | None:
+        """Its exit status; None: it did not end by itself."""
         if self._control is not None:
             self._control.close()
             self._control = None
         for _, sockets in self._letters:
-            for sock in sockets:
+            for sock in sockets[1:]:  # the first one is a life's (`orders_back`), which closes it
                 sock.close()
         self._letters.clear()
-        if self._nursery is None:
-            return
+        nursery, self._nursery = self._nursery, None
+        if nursery is None:
+            return None
         try:
-            self._nursery.wait(CLOSE_SECONDS_MAX)
+            return nursery.wait(CLOSE_SECONDS_MAX)
         except subprocess.TimeoutExpired:
-            self._nursery.kill()  # its workers die with it
-            self._nursery.wait()
-        self._nursery = None
+            nursery.kill()  # its workers die with it
+            nursery.wait()
+            return None
 
     def _look_after_nursery(self) -> None:
         """Stopped, it would bury and rouse nobody, and its workers' ends would never be known."""
@@ -728,12 +731,10 @@ class WorkerPool:
                 os.killpg(pid, signal.SIGKILL)
         for worker in self._workers:
             self._drop_aside(worker)
-        self._stop_nursery()
-        self._nursery_failures += 1
-        if self._nursery_failures < FAILED_STARTS_MAX:
-            self._start_nursery()
-        else:
+        if self._nursery_restarts.died(self._stop_nursery(), now):
             self.broken = "the nursery, which starts workers, ended again and again"
+        else:
+            self._start_nursery()
         for worker in lives:
             assert worker.life is not None
             if worker.life.sentence is None:

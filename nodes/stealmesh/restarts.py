@@ -1,0 +1,37 @@
+"""Whether a process that has died is worth starting again: a local node, the nursery of a node.
+
+Decides from how it ended. One that ends by itself before it has been of use, several times in a row,
+cannot live, and somebody must be told. One that somebody kills says nothing about itself: on a busy
+machine it may be killed again before it is up, so it is started again for minutes. Refuses to know how
+a process is started and what it does.
+"""
+
+from __future__ import annotations
+
+import signal
+
+FAILED_STARTS_MAX = 5
+KILLED_SECONDS_MAX = 300.0
+"""For so long what is killed each time before it is up is started again."""
+
+
+class Restarts:
+    """One process after another in the same place."""
+
+    def __init__(self, now: float) -> None:
+        self._well_at = now
+        """When one of them was last of use, or the first was started."""
+        self._failed = 0
+
+    def well(self, now: float) -> None:
+        """It is up, and does its work."""
+        self._well_at = now
+        self._failed = 0
+
+    def died(self, status: int | None, now: float) -> bool:
+        """One has died; `status` as subprocess has it, None if it was too slow and we have ended it.
+        True: there is no use in starting another one."""
+        if status == -signal.SIGKILL:
+            return now - self._well_at > KILLED_SECONDS_MAX
+        self._failed += 1
+        return self._failed >= FAILED_STARTS_MAX
