@@ -44,7 +44,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from stealmesh import interpreter
-from stealmesh.restarts import Restarts
+from stealmesh.restarts import FAILED_STARTS_MAX, Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
 from stealmesh.workers.misfits import Misfits, headline
@@ -63,7 +63,6 @@ from stealmesh_engine.events import (
 from stealmesh_protocol.ids import JobId, digest_of
 from stealmesh_protocol.messages import JobKind
 
-FAILED_STARTS_MAX = 5
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 CLOSE_SECONDS_MAX = 5.0
@@ -229,9 +228,8 @@ class WorkerPool:
             "dropped:order-to-a-dead-worker": self.orders_dropped,
             "roused:stopped": self.roused,
         }
-        return {
-            name: count for name, count in told.items() if count
-        } | self._other_versions.counters
+        told |= self._other_versions.counters
+        return {name: count for name, count in told.items() if count}
 
     def worker_pids(self) -> list[int]:
         lives = [life for worker in self._workers for life in (worker.life, *worker.aside.values())]
