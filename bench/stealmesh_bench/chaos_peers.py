@@ -73,8 +73,8 @@ class StealmeshPeer:
 
 @contextmanager
 def open_stealmesh(directory: Path) -> Iterator[ChaosPeer]:
+    from stealmesh.host.security import MeshKey
     from stealmesh.mesh import Mesh
-    from stealmesh.security import MeshKey
 
     key = directory / "mesh.key"
     MeshKey.generate().save(key)

@@ -18,13 +18,13 @@ from random import Random
 from time import perf_counter
 from typing import Any
 
+from stealmesh.examples import primes, uts
 from stealmesh.mesh import Mesh
 from stealmesh_bench.compare import Plan
 from stealmesh_bench.peers import STEALMESH
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError, Stand
 from stealmesh_bench.victims import NODES, four_nodes, kill
-from stealmesh_bench.workloads import primes, uts
 
 JOB_SECONDS_MAX = 120.0
 

@@ -14,8 +14,8 @@ import sys
 import time
 from dataclasses import replace
 
-from stealmesh.virtual import membership_scale as scale
 from stealmesh_engine.config import Config
+from stealmesh_sim import membership_scale as scale
 
 PARTS = ("silent", "process", "pauses", "load", "bootstrap", "herd", "restart", "catastrophe")
 

@@ -13,7 +13,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from stealmesh.virtual.scale import Scale, run
+from stealmesh_sim.scale import Scale, run
 
 
 def main(arguments: list[str] | None = None) -> int:

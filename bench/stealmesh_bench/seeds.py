@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from dataclasses import asdict
 
-from stealmesh.virtual import durable_worlds, random_worlds
-from stealmesh.virtual.random_worlds import Outcome
+from stealmesh_sim import durable_worlds, random_worlds
+from stealmesh_sim.random_worlds import Outcome
 
 STORY_LINES_MAX = 200
 UNLIKE = "unlike"

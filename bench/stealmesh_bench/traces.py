@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from stealmesh.virtual import durable_worlds, random_worlds
 from stealmesh_bench.chaos import simulated
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
+from stealmesh_sim import durable_worlds, random_worlds
 
 NODES = 64
 SEED = 1

@@ -18,12 +18,12 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+from stealmesh.examples import uts
+from stealmesh.examples.uts import Item, Partial, Visit
 from stealmesh_bench.compare import Plan, alternate, rows
 from stealmesh_bench.peers import PPE, STEALMESH, StandardExecutor, Stealmesh
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import Stand, check
-from stealmesh_bench.workloads import uts
-from stealmesh_bench.workloads.uts import Item, Partial, Visit
 
 NODES = 2
 PENDING_MAX = 4

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stealmesh.local import LocalMesh
+from stealmesh.host.local import LocalMesh
+from stealmesh.host.node import NodeOptions
+from stealmesh.host.security import MeshKey
 from stealmesh.mesh import Mesh
-from stealmesh.node import NodeOptions
-from stealmesh.security import MeshKey
 from stealmesh_bench.stand import BenchError
 
 NODES = 4

@@ -1,7 +1,7 @@
 """NodeCore: a plain object that is told what happened and when, and answers with what should be done.
 
 Decides the order in which the parts of a peer act on an event, and nothing that one of
-them can decide alone: links.py knows connections, membership.py and detector.py who lives,
+them can decide alone: links.py knows connections, view.py and detector.py who lives,
 owner.py the jobs that this peer owns, holder.py the work that it holds, trade.py how work
 moves. Knows no socket, no clock and no source of chance but the generator it was given: the
 same seed and the same events give the same effects, so the core that runs over ZeroMQ is
@@ -20,10 +20,9 @@ from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
-from stealmesh_engine import durable
-from stealmesh_engine.channel import Hearing
+from stealmesh_engine.base.journal import Story
 from stealmesh_engine.config import Config
-from stealmesh_engine.detector import Detector
+from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import (
     Effect,
     Hangup,
@@ -58,19 +57,20 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_engine.holder import Holder
-from stealmesh_engine.life import ACK, Life
-from stealmesh_engine.links import Links
-from stealmesh_engine.linkstate import Happened, Line, Peer
-from stealmesh_engine.membership import View
-from stealmesh_engine.news import EVERYBODY_MAX, News
-from stealmesh_engine.owner import Owner
-from stealmesh_engine.pace import Pace, report_patience
-from stealmesh_engine.seeking import Seeking
+from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.links.custody import Hearing
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.links.state import Happened, Line, Peer
+from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.membership.dissemination import EVERYBODY_MAX, News
+from stealmesh_engine.membership.life import ACK, Life
+from stealmesh_engine.membership.rates import Pace, report_patience
+from stealmesh_engine.membership.reconnect import Seeking
+from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.status import Inquiries, snapshot
-from stealmesh_engine.story import Story
-from stealmesh_engine.supernodes import Supernodes
-from stealmesh_engine.trade import HINT_SECONDS, Trade
+from stealmesh_engine.stealing.trade import HINT_SECONDS, Trade
+from stealmesh_engine.view.view import View
 from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from stealmesh_engine.slices import sum_of
+from stealmesh_engine.durable.slices import sum_of
 from stealmesh_protocol.ids import JobId, PeerId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Status
 

@@ -10,10 +10,10 @@ whoever has waited for longer wonders.
 
 from __future__ import annotations
 
+from stealmesh_engine.durable.client import Patron
 from stealmesh_engine.effects import Effect, WaitsForNodes, WorksAgain
-from stealmesh_engine.links import Links
-from stealmesh_engine.owner import Owner
-from stealmesh_engine.patron import Patron
+from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.links.links import Links
 from stealmesh_protocol.messages import Role
 
 TELL_AFTER_SECONDS = 2.0

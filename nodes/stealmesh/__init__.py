@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stealmesh.futures import Future
-    from stealmesh.identity import VERSION as __version__  # noqa: N811  the name is Python's
+    from stealmesh.host.identity import VERSION as __version__  # noqa: N811  the name is Python's
+    from stealmesh.host.security import MeshKey as Key
     from stealmesh.mesh import Mesh
-    from stealmesh.security import MeshKey as Key
     from stealmesh.tasks import each, vectorized
     from stealmesh_engine.config import Config
     from stealmesh_protocol.errors import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Mesh": "stealmesh.mesh",
     "Future": "stealmesh.futures",
-    "Job": "stealmesh.program.durable",
+    "Job": "stealmesh.client.durable_job",
     "Config": "stealmesh_engine.config",
     "each": "stealmesh.tasks",
     "vectorized": "stealmesh.tasks",
@@ -101,9 +101,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     if name == "__version__":
-        return importlib.import_module("stealmesh.identity").VERSION
+        return importlib.import_module("stealmesh.host.identity").VERSION
     if name == "Key":
-        return importlib.import_module("stealmesh.security").MeshKey
+        return importlib.import_module("stealmesh.host.security").MeshKey
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'stealmesh' has no attribute {name!r}")

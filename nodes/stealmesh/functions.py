@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.program.outcomes import FUNCTION_REMEDY, fault_of_size
+from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of

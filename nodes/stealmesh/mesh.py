@@ -18,15 +18,15 @@ from functools import partial
 from types import ModuleType
 from typing import Any, SupportsIndex, TypeVar
 
-from stealmesh.entrance import (
-    UNSAID,
-    Address,
-    Unsaid,
-    address_from_environment,
-    entrance,
-    the_key,
-    whole_number,
-)
+from stealmesh.client.arguments import Options, as_range, checked_sizes, fitting_name, seconds
+from stealmesh.client.durable_job import Job, attached
+from stealmesh.client.ending import cancel_pending
+from stealmesh.client.job_ids import job_named
+from stealmesh.client.launching import launch, value_later
+from stealmesh.client.map import MapJob, MapResults, size_of
+from stealmesh.client.reduce import MISSING, FoldJob
+from stealmesh.client.results import pack_tagged
+from stealmesh.client.streams import Streams
 from stealmesh.functions import (
     Shipped,
     Shipper,
@@ -36,21 +36,21 @@ from stealmesh.functions import (
     packed_call,
 )
 from stealmesh.futures import Future
-from stealmesh.identity import runtime
-from stealmesh.interpreter import program_path
-from stealmesh.lifetime import JOIN_SECONDS_MAX, Life
-from stealmesh.node import NodeOptions
-from stealmesh.program.arguments import Options, as_range, checked_sizes, fitting_name, seconds
-from stealmesh.program.durable import Job, attached
-from stealmesh.program.ending import cancel_pending
-from stealmesh.program.folds import MISSING, FoldJob
-from stealmesh.program.job_ids import job_named
-from stealmesh.program.launching import launch, value_later
-from stealmesh.program.maps import MapJob, MapResults, size_of
-from stealmesh.program.outcomes import pack_tagged
-from stealmesh.program.streams import Streams
-from stealmesh.security import MeshKey
-from stealmesh.settings import load_config
+from stealmesh.host.entrance import (
+    UNSAID,
+    Address,
+    Unsaid,
+    address_from_environment,
+    entrance,
+    the_key,
+    whole_number,
+)
+from stealmesh.host.identity import runtime
+from stealmesh.host.interpreter import program_path
+from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Life
+from stealmesh.host.node import NodeOptions
+from stealmesh.host.security import MeshKey
+from stealmesh.host.settings import load_config
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import CloseInput, Feed, OpenJob

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stealmesh.examples import primes
 from stealmesh_bench import __main__ as command
 from stealmesh_bench import exact, metg, record, single, startup
 from stealmesh_bench.compare import Plan, alternate, rows
@@ -26,7 +27,7 @@ from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError, Stand, WrongResult
 from stealmesh_bench.suite import SUITE
 from stealmesh_bench.table import as_table, short
-from stealmesh_bench.workloads import logged, primes, residues
+from stealmesh_bench.workloads import logged, residues
 
 # ---------------------------------------------------------------- every measurement, tiny
 

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stealmesh_bench.workloads import noop, primes, sleeps, spin, uts
-from stealmesh_bench.workloads.uts import SMALL, TREES, Counts, Item, Partial, Tree
+from stealmesh.examples import primes, uts
+from stealmesh.examples.uts import SMALL, TREES, Counts, Item, Partial, Tree
+from stealmesh_bench.workloads import noop, sleeps, spin
 
 # ---------------------------------------------------------------- trees: the published counts
 

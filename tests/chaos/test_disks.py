@@ -10,10 +10,10 @@ import pytest
 
 from stealmesh.store import LogFile, records
 from stealmesh.store.records import Reading
-from stealmesh.virtual.disks import VirtualDisk
 from stealmesh_bench.chaos import main
+from stealmesh_engine.durable.wal import Logbook
 from stealmesh_engine.events import Written
-from stealmesh_engine.logbook import Logbook
+from stealmesh_sim.disks import VirtualDisk
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from stealmesh.examples import uts
 from stealmesh.store.logfile import SURE
 from stealmesh.store.records import OPENING_OCTETS
 from stealmesh_bench.chaos import jobs, real, seats
 from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
-from stealmesh_bench.workloads import uts
 
 pytestmark = pytest.mark.real
 

@@ -14,15 +14,15 @@ import pytest
 
 from stealmesh.store import Identity, read, written
 from stealmesh.store.logfile import FILE
-from stealmesh.virtual.disks import VirtualDisk
 from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
-from stealmesh_engine.detector import Detector
-from stealmesh_engine.ledger import Credited, IndexedLedger, Verdict
-from stealmesh_engine.life import Life
-from stealmesh_engine.owner import Owner
-from stealmesh_engine.supernodes import Supernodes
+from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Verdict
+from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_sim.disks import VirtualDisk
 
 FIELDS = (
     "scenario", "seed", "nodes", "sim", "killed", "lost", "duplicated", "run_twice", "stuck",

@@ -6,13 +6,13 @@ guard away and names the scenario, and the figure, that notices. At ten thousand
 
 The other guards are missed in worlds that are built for them:
 
-* in tests/virtual/test_guards_in_herds.py: deadlines (who has gone is not served), full jitter,
+* in tests/sim/test_guards_in_herds.py: deadlines (who has gone is not served), full jitter,
   letting newcomers in bit by bit;
-* in tests/virtual/test_guards_of_the_living.py: inbox first, the chance to answer, self-doubt of a
+* in tests/sim/test_guards_of_the_living.py: inbox first, the chance to answer, self-doubt of a
   program, probation, tombstones;
-* in tests/virtual/test_supernodes.py: votes (a cut between a leaf and one home), self-doubt of a
+* in tests/sim/test_supernodes.py: votes (a cut between a leaf and one home), self-doubt of a
   supernode (cut off, or late), stalled is not dead, the rate at which newcomers are let in;
-* in tests/virtual/test_mutants.py: refuting, incarnations (of two records the newer one holds);
+* in tests/sim/test_mutants.py: refuting, incarnations (of two records the newer one holds);
 * in tests/engine/test_links.py: another life at the same address is named and refused;
 * in tests/transport/test_window.py and test_hostile.py, on sockets: beats pass bulk.
 
@@ -29,8 +29,8 @@ import pytest
 from stealmesh_bench.chaos import simulated
 from stealmesh_bench.chaos.named import Wanted, draw
 from stealmesh_bench.chaos.report import Report
-from stealmesh_engine.homes import HOMES, supers_wanted
-from stealmesh_engine.supernodes import Supernodes
+from stealmesh_engine.membership.supernodes import Supernodes
+from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_protocol.messages import Role
 
 NODES = 20

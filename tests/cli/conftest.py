@@ -193,7 +193,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 @pytest.fixture
 def key(shell: Shell) -> Path:
     """The mesh key of the shell's user."""
-    from stealmesh.security import MeshKey
+    from stealmesh.host.security import MeshKey
 
     MeshKey.generate().save(shell.key_file)
     return shell.key_file

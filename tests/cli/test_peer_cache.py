@@ -18,8 +18,8 @@ from tests.cli.conftest import PATIENCE_SECONDS, Shell
 from tests.cli.test_real import look_until_nodes
 
 import stealmesh
-from stealmesh import peercache
-from stealmesh.peercache import PEERS_MAX, PeerCache, addresses_of, cache_path
+from stealmesh.host import peer_cache as peercache
+from stealmesh.host.peer_cache import PEERS_MAX, PeerCache, addresses_of, cache_path
 from stealmesh_bench.workloads.logged import logged_sleep
 from stealmesh_protocol.messages import Member, Role
 

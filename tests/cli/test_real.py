@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import PATIENCE_SECONDS, Command, Shell, no_process_is_left
 
-from stealmesh.security import JoinToken, MeshKey
+from stealmesh.host.security import JoinToken, MeshKey
 
 pytestmark = pytest.mark.real
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stealmesh.addresses import address_towards, is_loopback, is_own
-from stealmesh.seeds import SeedsUnknown, checked, expand_nodelist, resolve, split
+from stealmesh.host.addresses import address_towards, is_loopback, is_own
+from stealmesh.host.seeds import SeedsUnknown, checked, expand_nodelist, resolve, split
 
 
 def no_lookup(*_: Any, **__: Any) -> list[tuple[Any, ...]]:

@@ -11,11 +11,11 @@ import numpy
 import pytest
 
 import stealmesh
-from stealmesh.addresses import address_towards
-from stealmesh.entrance import TOKEN_VARIABLE, entrance
-from stealmesh.interfaces import LOOPBACK, Address, choose, own_addresses, reachable_at
-from stealmesh.node import _advertised
-from stealmesh.security import JoinToken, MeshKey
+from stealmesh.host.addresses import address_towards
+from stealmesh.host.entrance import TOKEN_VARIABLE, entrance
+from stealmesh.host.interfaces import LOOPBACK, Address, choose, own_addresses, reachable_at
+from stealmesh.host.node import _advertised
+from stealmesh.host.security import JoinToken, MeshKey
 from stealmesh_protocol.errors import JoinRefused
 
 KEY = MeshKey.generate()
@@ -89,7 +89,7 @@ def test_a_host_whose_name_is_loopback_listens_where_others_reach_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """`--seed tcp://thishost:7077` with 127.0.1.1 in /etc/hosts."""
-    monkeypatch.setattr("stealmesh.addresses.best_address", lambda: "10.0.0.5")
+    monkeypatch.setattr("stealmesh.host.addresses.best_address", lambda: "10.0.0.5")
     real = __import__("socket").getaddrinfo
 
     def lookup(host: str, *more: Any, **named: Any) -> Any:

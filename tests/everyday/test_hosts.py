@@ -22,8 +22,8 @@ from tests.cli.conftest import PATIENCE_SECONDS, Command, Shell, no_process_is_l
 import stealmesh
 from stealmesh.cli.exits import Ended
 from stealmesh.cli.function import find
-from stealmesh.interfaces import LOOPBACK, own_addresses
-from stealmesh.security import JoinToken, MeshKey
+from stealmesh.host.interfaces import LOOPBACK, own_addresses
+from stealmesh.host.security import JoinToken, MeshKey
 
 pytestmark = pytest.mark.real
 

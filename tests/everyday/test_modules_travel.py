@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tests.everyday.running import PATIENCE_SECONDS, environment, finish, run, write
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 
 pytestmark = pytest.mark.real
 

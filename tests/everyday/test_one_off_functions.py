@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import stealmesh
-from stealmesh.program.streams import OWN_STREAMS
+from stealmesh.client.streams import OWN_STREAMS
 
 pytestmark = pytest.mark.real
 

@@ -14,7 +14,7 @@ import pytest
 from tests.everyday.test_passed_over import PATIENCE_SECONDS, Mesh, wait_until
 
 import stealmesh
-from stealmesh.program import remarks
+from stealmesh.client import remarks
 
 pytestmark = pytest.mark.real
 

@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 
 import stealmesh
-from stealmesh.identity import runtime
-from stealmesh.node import NodeOptions
+from stealmesh.host.identity import runtime
+from stealmesh.host.node import NodeOptions
 from stealmesh_bench.paths import python_path
 from stealmesh_protocol.errors import CannotLoad
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 60.0
 ELSEWHERE = "cpython-3.99"
-START = "import sys; from stealmesh.node import main; sys.exit(main(int(sys.argv[1])))"
+START = "import sys; from stealmesh.host.node import main; sys.exit(main(int(sys.argv[1])))"
 
 
 class Node:

@@ -11,9 +11,9 @@ import pytest
 from tests.everyday import value_tasks as tasks
 
 import stealmesh
-from stealmesh.program import feeding
-from stealmesh.program.feeding import packed_blocks
-from stealmesh_engine.sizes import cut_by_size
+from stealmesh.client import feeding
+from stealmesh.client.feeding import packed_blocks
+from stealmesh_engine.holding.sizes import cut_by_size
 from stealmesh_protocol import limits
 from stealmesh_protocol.messages import JobKind
 

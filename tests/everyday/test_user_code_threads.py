@@ -18,7 +18,7 @@ import pytest
 from tests.everyday import value_tasks as tasks
 
 import stealmesh
-from stealmesh.program.userthreads import Strand, UserThreads
+from stealmesh.client.user_threads import Strand, UserThreads
 
 pytestmark = pytest.mark.real
 

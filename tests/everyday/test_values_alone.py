@@ -11,9 +11,9 @@ from tests.everyday import value_tasks as tasks
 from tests.everyday.programs import run
 
 import stealmesh
+from stealmesh.client import results as outcomes
+from stealmesh.client.results import Parcel
 from stealmesh.futures import arrive
-from stealmesh.program import outcomes
-from stealmesh.program.outcomes import Parcel
 from stealmesh_protocol import values
 
 pytestmark = pytest.mark.real

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.namespaces.net import PATIENCE_SECONDS, Net, Process
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh_bench.workloads.logged import executions
 
 PORT = 7077

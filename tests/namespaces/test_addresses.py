@@ -14,7 +14,7 @@ import pytest
 from tests.namespaces.net import Net, Process, run
 from tests.namespaces.scene import PORT, Scene
 
-from stealmesh.security import JoinToken
+from stealmesh.host.security import JoinToken
 
 pytestmark = pytest.mark.real
 

@@ -14,7 +14,7 @@ from tests.real import tasks
 from tests.real.conftest import kill_node, node_pids
 
 import stealmesh
-from stealmesh_bench.workloads import primes, uts
+from stealmesh.examples import primes, uts
 
 pytestmark = pytest.mark.real
 

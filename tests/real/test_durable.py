@@ -21,7 +21,7 @@ import pytest
 from tests.real import tasks
 
 import stealmesh
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 
 pytestmark = pytest.mark.real
 PATIENCE_SECONDS = 60.0
@@ -312,7 +312,7 @@ def test_a_large_job_is_cut_and_loses_the_home_of_one_slice(nodes: Nodes, tmp_pa
 
 
 def test_more_items_than_slices_can_hold(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stealmesh.program.durable.SLICES_MAX", 2)
+    monkeypatch.setattr("stealmesh.client.durable_job.SLICES_MAX", 2)
     with nodes.mesh(slice_items=64) as mesh:
         nodes.complete(mesh)
         assert mesh.launch(tasks.double, iter(range(100))).result(PATIENCE_SECONDS)[-1] == 198

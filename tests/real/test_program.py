@@ -18,7 +18,7 @@ import pytest
 from tests.real import tasks
 
 import stealmesh
-from stealmesh_bench.workloads import primes, uts
+from stealmesh.examples import primes, uts
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import Event
 

@@ -25,9 +25,9 @@ from stealmesh.store.records import (
     read,
     written,
 )
-from stealmesh.virtual.platters import SPOILS, Content, Platter, spoilt
 from stealmesh_engine.effects import Write
 from stealmesh_protocol.messages import JobKind, JobSpec, Keep, Kept, Part, Reign
+from stealmesh_sim.platters import SPOILS, Content, Platter, spoilt
 
 ME = bytes(range(16))
 SALT = b"saltsalt"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh.transport import WireCodec
 
 from .sides import KEY, Side

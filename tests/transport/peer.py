@@ -15,7 +15,7 @@ import sys
 
 from tests.transport.standin import StandInCodec
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh.transport import Transport
 from stealmesh_engine.events import Event, Heard, LinkUp
 from stealmesh_protocol.messages import Steal

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh.transport import Transport, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkUp
 

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 import pytest
 import zmq
 
-from stealmesh.security import MeshKey
-from stealmesh.transport import curve_keys, hub, ports
+from stealmesh.host.security import MeshKey
+from stealmesh.transport import curve_keys
+from stealmesh.transport import links as ports
+from stealmesh.transport import transport as hub
 from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkUp
 from stealmesh_protocol.messages import FnPut, Refused, Status, Steal
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from stealmesh.security import MeshKey
-from stealmesh.transport import Transport, TransportError, hub
+from stealmesh.host.security import MeshKey
+from stealmesh.transport import Transport, TransportError
+from stealmesh.transport import transport as hub
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, TAKEN_OCTETS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stealmesh.security import JoinToken, KeyRefused, MeshKey, TokenRefused, default_key_path
+from stealmesh.host.security import JoinToken, KeyRefused, MeshKey, TokenRefused, default_key_path
 from stealmesh.transport import curve_keys
 
 KEY = MeshKey(bytes(range(32)))
@@ -30,7 +30,7 @@ def test_hkdf_is_that_of_rfc_5869(monkeypatch: pytest.MonkeyPatch) -> None:
     """Test case 3 of the RFC has a key of 22 octets; only its length is unlike ours."""
     key = object.__new__(MeshKey)
     object.__setattr__(key, "secret", b"\x0b" * 22)
-    monkeypatch.setattr("stealmesh.security._SALT", b"")
+    monkeypatch.setattr("stealmesh.host.security._SALT", b"")
     assert key.derive("", 42).hex() == (
         "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
     )

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from stealmesh.transport import WireCodec
-from stealmesh.transport.window import OCTETS_FIRST, OCTETS_MAX, OCTETS_MIN, Intake, Window
+from stealmesh.transport.flow import OCTETS_FIRST, OCTETS_MAX, OCTETS_MIN, Intake, Window
 from stealmesh_engine.events import Heard
 from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import MESSAGE_BUFFER_OCTETS, PIECE_OCTETS, TAKEN_OCTETS

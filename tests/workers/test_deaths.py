@@ -15,9 +15,9 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from stealmesh.restarts import FAILED_STARTS_MAX
+from stealmesh.host.restarts import FAILED_STARTS_MAX
 from stealmesh.workers import wire
-from stealmesh.workers.nursery import cause_of_death
+from stealmesh.workers.fork_server import cause_of_death
 from stealmesh.workers.wire import Kind
 from stealmesh_engine.events import ChunkDone, WorkerLost, WorkerReady
 

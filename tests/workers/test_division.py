@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from stealmesh.workers import runner, wire
+from stealmesh.workers import run as runner
+from stealmesh.workers import wire
 from stealmesh.workers.division import Failed, Listener, Run
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import ChunkDone, ChunkPart, Event, WorkerLost, WorkerReady

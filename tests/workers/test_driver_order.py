@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stealmesh.driver import Driver
+from stealmesh.host.driver import Driver
 from stealmesh_engine.events import Event, Heard
 from stealmesh_protocol.messages import Closed
 

@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from stealmesh.interrupts import no_interrupts, shared_condition
+from stealmesh.host.interrupts import no_interrupts, shared_condition
 
 
 def interrupt() -> None:

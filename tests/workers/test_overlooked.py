@@ -6,8 +6,8 @@ import select
 import threading
 from typing import Any
 
-from stealmesh.driver import Driver
-from stealmesh.identity import new_member, new_rng, runtime
+from stealmesh.host.driver import Driver
+from stealmesh.host.identity import new_member, new_rng, runtime
 from stealmesh.transport import Transport
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore

@@ -13,7 +13,7 @@ import cloudpickle
 import pytest
 
 from stealmesh.workers import life as life_module
-from stealmesh.workers import runner
+from stealmesh.workers import run as runner
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, WorkerLost, WorkerReady
 from stealmesh_protocol import values

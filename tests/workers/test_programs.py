@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from stealmesh.shipping.bundle import Entry, Parcel
-from stealmesh.workers import misfits, runner
+from stealmesh.workers import misfits
 from stealmesh.workers import pool as pool_module
+from stealmesh.workers import run as runner
 from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost, WorkerReady
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import Block, JobKind

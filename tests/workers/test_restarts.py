@@ -13,8 +13,8 @@ from collections import deque
 
 import pytest
 
-from stealmesh.local import LocalNode, _end, _has_died
-from stealmesh.restarts import FAILED_STARTS_MAX, KILLED_SECONDS_MAX, Restarts
+from stealmesh.host.local import LocalNode, _end, _has_died
+from stealmesh.host.restarts import FAILED_STARTS_MAX, KILLED_SECONDS_MAX, Restarts
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine.events import WorkerReady
 

@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
-from stealmesh.workers import runner, wire
-from stealmesh.workers.runner import Chunk, Outcome, Pace, Step
+from stealmesh.workers import run as runner
+from stealmesh.workers import wire
+from stealmesh.workers.run import Chunk, Outcome, Pace, Step
 from stealmesh_protocol import values
 
 

@@ -6,8 +6,8 @@ exactly one item of exactly one bag of the ledger.
 
 from __future__ import annotations
 
-from stealmesh_engine.bags import ExploreBags, HeldBag
-from stealmesh_engine.ledger import Credited, ExploreLedger, LentBag, Stale
+from stealmesh_engine.holding.bags import ExploreBags, HeldBag
+from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, LentBag, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 

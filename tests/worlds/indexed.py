@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from stealmesh_engine.bags import HeldLease, IndexedBags
-from stealmesh_engine.intervals import IntervalSet
-from stealmesh_engine.ledger import Credited, IndexedLedger, Lent, Stale
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.holding.bags import HeldLease, IndexedBags
+from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Lent, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from stealmesh_bench.chaos.eyes import BORN, DEAD, DROPPED, LEFT, Glimpse
 from stealmesh_bench.chaos.figures import Durations
-from stealmesh_engine.news import EVERYBODY_MAX
+from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 
 AWAKE_SECONDS = 0.5
 """Who has been running for so long should be taken for alive by everybody."""

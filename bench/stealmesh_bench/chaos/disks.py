@@ -17,8 +17,8 @@ from random import Random
 
 from stealmesh.store import read
 from stealmesh.store.records import Reading
-from stealmesh.virtual.platters import spoilt
 from stealmesh_protocol.messages import Keep
+from stealmesh_sim.platters import spoilt
 
 MINORITY, ALL = "minority", "all"
 

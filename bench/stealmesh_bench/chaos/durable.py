@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from stealmesh import JobLost, Mesh
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh.store import read
 from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh.store.logfile import SURE as SURE_FILE

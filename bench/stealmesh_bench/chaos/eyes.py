@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from stealmesh_engine.life import Life
-from stealmesh_engine.membership import View
+from stealmesh_engine.membership.life import Life
+from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, PeerState
 

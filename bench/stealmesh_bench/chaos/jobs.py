@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 from stealmesh import Mesh
+from stealmesh.examples import uts
 from stealmesh_bench.chaos.figures import Goodput
 from stealmesh_bench.chaos.ledger import Ledger, noted_sleep
 from stealmesh_bench.chaos.scenario import CannotPlay
-from stealmesh_bench.workloads import uts
 
 ITEM_SECONDS = 0.01
 TASKS = 20_000

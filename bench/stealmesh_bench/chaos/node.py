@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from stealmesh import identity, node
+from stealmesh.host import identity, node
 from stealmesh.store import log as store
 from stealmesh.store.files import SystemFiles
 from stealmesh_bench.chaos import eyes

@@ -24,7 +24,7 @@ from random import Random
 from typing import Any
 
 from stealmesh import Mesh
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh_bench.chaos import eyes, jobs, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.figures import Lack
@@ -39,7 +39,7 @@ from stealmesh_bench.chaos.scenario import (
 )
 from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats
 from stealmesh_bench.paths import python_path
-from stealmesh_engine.homes import supers_wanted
+from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol.errors import MeshError
 
 MEET_SECONDS_MAX = 60.0

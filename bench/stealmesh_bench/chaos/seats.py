@@ -24,7 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from stealmesh.node import NodeOptions
+from stealmesh.host.node import NodeOptions
 from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh_bench.chaos.proxied import ProxyProcess
 from stealmesh_bench.paths import python_path

@@ -13,12 +13,6 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
-from stealmesh.virtual.checkers import Breach, Checkers
-from stealmesh.virtual.disks import VirtualDisk
-from stealmesh.virtual.links import Network, VirtualLinks
-from stealmesh.virtual.programs import Program, Wish
-from stealmesh.virtual.work import CostLaw
-from stealmesh.virtual.world import Process, Toil, World
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
 from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput, Lack
@@ -33,8 +27,8 @@ from stealmesh_bench.chaos.scenario import (
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Send
 from stealmesh_engine.events import Drain
-from stealmesh_engine.homes import supers_wanted
-from stealmesh_engine.pace import report_patience
+from stealmesh_engine.membership.rates import report_patience
+from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.messages import (
     Ack,
@@ -58,6 +52,12 @@ from stealmesh_protocol.messages import (
 from stealmesh_protocol.messages import (
     Report as ReportMessage,
 )
+from stealmesh_sim.checkers import Breach, Checkers
+from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.links import Network, VirtualLinks
+from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.work import CostLaw
+from stealmesh_sim.world import Process, Toil, World
 
 WORK_MESSAGES = frozenset(
     {Ack, Closed, Commit, FnGet, FnPut, Grant, Nothing, Piece, ReportMessage, Returned, Revoked,

@@ -12,18 +12,18 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from stealmesh.virtual.disks import COMMIT_SECONDS, VirtualDisk
-from stealmesh.virtual.durable_programs import Launcher, Reader
-from stealmesh.virtual.programs import Wish
-from stealmesh.virtual.work import CostLaw
-from stealmesh.virtual.world import Process, World
 from stealmesh_bench.chaos import disks
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.report import Report
 from stealmesh_bench.chaos.scenario import CannotPlay, Fault, Scenario
 from stealmesh_bench.chaos.simulated import LenientCheckers, Seat, Stage
+from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Results, RunChunk
-from stealmesh_engine.intervals import IntervalSet
+from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
+from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.programs import Wish
+from stealmesh_sim.work import CostLaw
+from stealmesh_sim.world import Process, World
 
 ITEMS_MAX = 12_000
 """Larger worlds have longer items instead of more: each is a record in three copies."""

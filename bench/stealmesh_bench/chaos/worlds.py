@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stealmesh.virtual import random_worlds
 from stealmesh_bench.chaos.report import Report
+from stealmesh_sim import random_worlds
 
 
 def play(seed: int, replay: str) -> Report:

@@ -10,7 +10,7 @@ import argparse
 import os
 import re
 
-from stealmesh import interfaces, seeds
+from stealmesh.host import interfaces, seeds
 
 _OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 MEMORY_LIMIT_MIN = 1 << 20

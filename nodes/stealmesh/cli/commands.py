@@ -68,7 +68,7 @@ class _Version(argparse.Action):
     """Looked up only when asked for: it lives beside heavier things."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from stealmesh.identity import VERSION
+        from stealmesh.host.identity import VERSION
 
         print(f"stealmesh {VERSION}")
         parser.exit()

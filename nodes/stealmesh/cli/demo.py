@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _count_primes(mesh: Mesh, console: Console) -> int:
     from operator import add
 
+    from stealmesh.examples.primes import count_primes
     from stealmesh.tasks import vectorized
-    from stealmesh_bench.workloads.primes import count_primes
 
     job = mesh.options(name="primes").map_reduce(vectorized(count_primes), range(PRIMES_BELOW), add)
     _watch(mesh, console, job, "primes below 10,000,000", PRIMES_BELOW, lambda status: None)
@@ -99,7 +99,7 @@ def _count_primes(mesh: Mesh, console: Console) -> int:
 def _search_tree(
     mesh: Mesh, console: Console, *, kill: bool
 ) -> tuple[tuple[int, ...], Loss | None]:
-    from stealmesh_bench.workloads import uts
+    from stealmesh.examples import uts
 
     tree = uts.TREES[TREE]
     assert tree.expected is not None
@@ -198,8 +198,8 @@ def _verdict(console: Console, primes: int, counts: tuple[int, ...]) -> int:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from stealmesh_bench.workloads.primes import PI
-    from stealmesh_bench.workloads.uts import TREES
+    from stealmesh.examples.primes import PI
+    from stealmesh.examples.uts import TREES
 
     expected = TREES[TREE].expected
     assert expected is not None

@@ -15,8 +15,8 @@ from stealmesh.cli.exits import DONE, USAGE, Ended
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
+    from stealmesh.client.durable_job import Job
     from stealmesh.mesh import Mesh
-    from stealmesh.program.durable import Job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

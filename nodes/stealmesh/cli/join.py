@@ -20,7 +20,7 @@ from stealmesh.cli.node import add_join_timeout, default_listen
 from stealmesh.cli.serving import serve
 
 if TYPE_CHECKING:
-    from stealmesh.security import MeshKey
+    from stealmesh.host.security import MeshKey
 
 TOKEN_CHARS_MAX = 16 * 1024
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stealmesh.security import JoinToken, TokenRefused
+    from stealmesh.host.security import JoinToken, TokenRefused
 
     try:
         token = JoinToken.decode(_pasted(" ".join(arguments.token)))
@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def keep_addresses(key: MeshKey, path: str, specs: list[str]) -> int:
     """Where commands of this user find the mesh from now on."""
-    from stealmesh.peercache import PeerCache, token_path
-    from stealmesh.security import default_key_path
+    from stealmesh.host.peer_cache import PeerCache, token_path
+    from stealmesh.host.security import default_key_path
 
     addresses = resolved(specs)
     PeerCache(token_path(key.fingerprint())).save(addresses)
@@ -80,7 +80,7 @@ def keep_addresses(key: MeshKey, path: str, specs: list[str]) -> int:
 
 def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
     """Store the key, unless it is there; never in place of another one unasked."""
-    from stealmesh.security import MeshKey
+    from stealmesh.host.security import MeshKey
 
     with key_problems():
         if os.path.lexists(path) and not replace:

@@ -19,15 +19,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stealmesh import seeds as seeds_module
-from stealmesh.addresses import address_towards, listen_at
 from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
-from stealmesh.interfaces import LOOPBACK
+from stealmesh.host import seeds as seeds_module
+from stealmesh.host.addresses import address_towards, listen_at
+from stealmesh.host.interfaces import LOOPBACK
 
 if TYPE_CHECKING:
+    from stealmesh.host.running import RunningNode
+    from stealmesh.host.security import JoinToken, MeshKey
     from stealmesh.mesh import Mesh
-    from stealmesh.running import RunningNode
-    from stealmesh.security import JoinToken, MeshKey
     from stealmesh_engine.config import Config
 
 LOOK_AGAIN_SECONDS = 0.5
@@ -48,7 +48,7 @@ class Found:
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
-    from stealmesh.settings import load_config
+    from stealmesh.host.settings import load_config
 
     environment = dict(os.environ)
     if arguments.config:
@@ -60,7 +60,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
 
 
 def key_path(arguments: argparse.Namespace) -> str:
-    from stealmesh.security import default_key_path
+    from stealmesh.host.security import default_key_path
 
     return str(arguments.key_file or default_key_path())
 
@@ -68,7 +68,7 @@ def key_path(arguments: argparse.Namespace) -> str:
 @contextmanager
 def key_problems() -> Iterator[None]:
     """A key that cannot be used is a mesh that cannot be joined."""
-    from stealmesh.security import KeyRefused
+    from stealmesh.host.security import KeyRefused
 
     try:
         yield
@@ -78,7 +78,7 @@ def key_problems() -> Iterator[None]:
 
 def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
     """The key, and the file that it came from (none: from the token in the environment)."""
-    from stealmesh.security import MeshKey
+    from stealmesh.host.security import MeshKey
 
     if not arguments.key_file and (token := token_from_environment()) is not None:
         return token.key, ""
@@ -87,8 +87,8 @@ def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
 
 
 def token_from_environment() -> JoinToken | None:
-    from stealmesh.entrance import token_from
-    from stealmesh.security import TokenRefused
+    from stealmesh.host.entrance import token_from
+    from stealmesh.host.security import TokenRefused
 
     try:
         return token_from()
@@ -156,8 +156,8 @@ def this_users(arguments: argparse.Namespace) -> Found | None:
 
 def _running_here(arguments: argparse.Namespace) -> Found | None:
     """Where a node of this user runs. Its own key first; another mesh only if there is just one."""
-    from stealmesh.running import running_nodes
-    from stealmesh.security import MeshKey
+    from stealmesh.host.running import running_nodes
+    from stealmesh.host.security import MeshKey
 
     nodes = running_nodes()
     key = _key_if_any(arguments)
@@ -182,7 +182,7 @@ def _running_here(arguments: argparse.Namespace) -> Found | None:
 
 def _remembered(arguments: argparse.Namespace) -> Found | None:
     """Where this user last knew nodes of the mesh whose key there is."""
-    from stealmesh.peercache import all_addresses
+    from stealmesh.host.peer_cache import all_addresses
 
     key = _key_if_any(arguments)
     addresses = [] if key is None else all_addresses(key.fingerprint())[:ADDRESSES_MAX]
@@ -207,7 +207,7 @@ def _addresses(nodes: list[RunningNode]) -> list[str]:
 def _key_if_any(arguments: argparse.Namespace) -> MeshKey | None:
     """The key that commands use; None if there is none at the usual place."""
     if not arguments.key_file and token_from_environment() is None:
-        from stealmesh.security import default_key_path
+        from stealmesh.host.security import default_key_path
 
         if not os.path.lexists(default_key_path()):
             return None

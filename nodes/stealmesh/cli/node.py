@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 
-from stealmesh.addresses import address_towards, listen_at
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import USAGE, Ended
 from stealmesh.cli.joining import load_key, seeds_now, token_from_environment
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
-from stealmesh.interfaces import LOOPBACK
-from stealmesh.seeds import PORT
+from stealmesh.host.addresses import address_towards, listen_at
+from stealmesh.host.interfaces import LOOPBACK
+from stealmesh.host.seeds import PORT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
 
 if TYPE_CHECKING:
-    from stealmesh.program.durable import Job
+    from stealmesh.client.durable_job import Job
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

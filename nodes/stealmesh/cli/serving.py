@@ -1,6 +1,6 @@
 """Being a node: what `node`, `start` and `join` have in common once key and seeds are known.
 
-Hands everything to `stealmesh.node.run_node` and says on standard error where the node listens.
+Hands everything to `stealmesh.host.node.run_node` and says on standard error where the node listens.
 Draining at the first signal is run_node's business; before its sockets exist there is nothing
 to drain, and a signal simply ends us.
 """
@@ -18,16 +18,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from stealmesh.addresses import is_loopback, is_own
 from stealmesh.cli.arguments import workers_default
 from stealmesh.cli.exits import DONE, USAGE, Ended, say
 from stealmesh.cli.joining import config_of, resolved
 from stealmesh.cli.output import standard_output_kept
+from stealmesh.host.addresses import is_loopback, is_own
 from stealmesh_protocol.errors import CannotStart
 
 if TYPE_CHECKING:
-    from stealmesh.node import NodeOptions
-    from stealmesh.security import MeshKey
+    from stealmesh.host.node import NodeOptions
+    from stealmesh.host.security import MeshKey
 
 JOIN_SECONDS_DEFAULT = 30.0
 
@@ -47,7 +47,7 @@ def serve(
 ) -> int:
     """Be a node until told to leave; returns the exit status. Standard output is for `on_listening`
     alone: what tasks print here goes to standard error."""
-    from stealmesh.running import RunningNode, known_to_commands
+    from stealmesh.host.running import RunningNode, known_to_commands
 
     try:
         with _signals_end_us(), standard_output_kept() as out:
@@ -70,8 +70,8 @@ def serve(
 def _options(
     arguments: argparse.Namespace, key: MeshKey | None, specs: list[str], listen: str
 ) -> NodeOptions:
-    from stealmesh.entrance import unknown_hosts
-    from stealmesh.node import NodeOptions
+    from stealmesh.host.entrance import unknown_hosts
+    from stealmesh.host.node import NodeOptions
 
     join_seconds = getattr(arguments, "join_timeout", JOIN_SECONDS_DEFAULT)
     founding = any(is_own(seed, listen, arguments.advertise) for seed in specs)
@@ -105,7 +105,7 @@ def _state(given: str, key: MeshKey | None, listen: str) -> str:
     place = listen.removeprefix("tcp://")
     if place.endswith(":0") or not listen.startswith("tcp://"):
         return ""  # nobody comes back to a port of chance
-    from stealmesh.peercache import state_directory
+    from stealmesh.host.peer_cache import state_directory
 
     mesh = "insecure" if key is None else key.mesh_id().hex()[:16]
     directory = state_directory() / mesh / place.replace("/", "_").replace(":", "_")
@@ -130,7 +130,7 @@ def _writable(directory: str) -> str:
 
 def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
     """Without a key all meshes look alike: a node must not be led into another one."""
-    from stealmesh.peercache import cache_path
+    from stealmesh.host.peer_cache import cache_path
 
     if arguments.no_peer_cache or key is None:
         return None
@@ -138,7 +138,7 @@ def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str)
 
 
 def _run(options: NodeOptions) -> int:
-    from stealmesh.node import run_node
+    from stealmesh.host.node import run_node
     from stealmesh.store.log import LogUnusable
 
     try:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 from typing import IO
 
-from stealmesh.addresses import address_towards, is_loopback, listen_at
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import say
 from stealmesh.cli.joining import key_path, key_problems, token_from_environment
 from stealmesh.cli.serving import serve
-from stealmesh.seeds import PORT
+from stealmesh.host.addresses import address_towards, is_loopback, listen_at
+from stealmesh.host.seeds import PORT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stealmesh.security import JoinToken, MeshKey
+    from stealmesh.host.security import JoinToken, MeshKey
 
     token = None if arguments.key_file else token_from_environment()
     path = "" if token is not None else key_path(arguments)

@@ -111,7 +111,7 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from stealmesh.program.job_ids import short_forms
+    from stealmesh.client.job_ids import short_forms
 
     unusual = [name for name in ("rerun", "duplicates_dropped") if any(job[name] for job in jobs)]
     figures = ("failed", "leased", "free", *unusual)

@@ -6,7 +6,7 @@ Decides how a version is found: by the names of what installers leave beside a p
 version that we know, and nothing is said of it.
 
 Keeps, in a worker, what is different for the code that runs. Refuses to know which packages
-matter (needs.py) and how it is told (runner.py, program/remarks.py).
+matter (needs.py) and how it is told (run.py, program/remarks.py).
 """
 
 from __future__ import annotations

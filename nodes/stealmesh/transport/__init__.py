@@ -5,7 +5,6 @@ Read `hub` first: it has the whole of the public face. `ports` is one socket and
 asks whether anything listens, `wire` is where messages become frames.
 """
 
-from stealmesh.transport.hub import Transport
 from stealmesh.transport.sockets import (
     CurveKeys,
     TransportError,
@@ -13,6 +12,7 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     zmq_versions,
 )
+from stealmesh.transport.transport import Transport
 from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable, WireCodec
 
 __all__ = [

@@ -26,7 +26,7 @@ import zmq
 import zmq.utils.garbage  # now, for what it registers with `atexit`: see _start_sharing
 from zmq.utils import z85
 
-from stealmesh.security import MeshKey
+from stealmesh.host.security import MeshKey
 from stealmesh_protocol.errors import MeshError
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, FRAME_OCTETS_MAX, TAKEN_OCTETS
 
@@ -45,7 +45,7 @@ IPC_PATH_OCTETS_MAX = 107
 UNREAD_MESSAGES_MAX = 2 * TAKEN_OCTETS // COUNTED_OCTETS_MIN
 """Of one connection. With a full queue libzmq leaves the rest to the kernel, and throws it away if an
 ipc connection ends then. So there is always room for what may be unread when a peer hangs up (see
-window.py); twice that, for libzmq reckons with what was read only half a queue later."""
+flow.py); twice that, for libzmq reckons with what was read only half a queue later."""
 DOMAIN = b"stealmesh"
 START_DESCRIPTORS = 40
 START_THREADS = 8

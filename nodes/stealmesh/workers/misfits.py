@@ -53,7 +53,9 @@ class Misfits:
 
     def answer(self, effect: RunChunk) -> ChunkDone | BagStep:
         """What the worker would say that has this order, and cannot run it: another node may."""
-        from stealmesh_engine.passing import cannot_load  # here: the nursery is to start soon
+        from stealmesh_engine.ledger.declined import (
+            cannot_load,  # here: the nursery is to start soon
+        )
         from stealmesh_protocol.values import LACKING
 
         spec, misfit = effect.spec, self.known[effect.spec.code]

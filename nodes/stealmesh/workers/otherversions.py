@@ -1,7 +1,7 @@
 """What workers have found of packages that are installed here in another version than a program has.
 
 Decides what this node says of it, and how often: each once on its standard error, and all in its counters.
-Refuses to know how it is found (shipping/versions.py) and what the program is told (runner.py).
+Refuses to know how it is found (shipping/versions.py) and what the program is told (run.py).
 """
 
 from __future__ import annotations

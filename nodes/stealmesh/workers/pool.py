@@ -43,8 +43,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stealmesh import interpreter
-from stealmesh.restarts import FAILED_STARTS_MAX, Restarts
+from stealmesh.host import interpreter
+from stealmesh.host.restarts import FAILED_STARTS_MAX, Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
 from stealmesh.workers.misfits import Misfits, headline
@@ -678,7 +678,7 @@ class WorkerPool:
             self._nursery = subprocess.Popen(
                 interpreter.command(
                     self._start_path,
-                    "stealmesh.workers.nursery:main",
+                    "stealmesh.workers.fork_server:main",
                     *fds,
                     self._surroundings.restored,
                     surroundings=self._surroundings,

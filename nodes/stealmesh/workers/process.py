@@ -27,9 +27,10 @@ from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, opening, packing, versions
 from stealmesh.shipping.opening import Piece
-from stealmesh.workers import forked, runner, wire
+from stealmesh.workers import forked, wire
+from stealmesh.workers import run as runner
 from stealmesh.workers.division import Listener
-from stealmesh.workers.runner import Chunk, Outcome, Step
+from stealmesh.workers.run import Chunk, Outcome, Step
 from stealmesh.workers.wire import Kind
 from stealmesh_protocol import whole
 from stealmesh_protocol.values import ITEMS

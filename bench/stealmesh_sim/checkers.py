@@ -1,0 +1,458 @@
+"""The watchers of a virtual world: they never sleep, and they believe nobody.
+
+Decides whether a world kept its promises. Refuses to know how; it looks at what owners hear and
+deliver, at who holds what, at who is believed to be alive, and at how much is said.
+
+1. conservation   every account adds up after every step (the cores audit themselves)
+2. delivery       every item once, with the right value, and nothing that was not asked for
+3. custody        a lease (its id and the home that gave it) has one living holder, and it is the one
+                  in the ledger; nothing is credited under a lease that the ledger had ended
+4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
+5. membership     when everything is mended all living nodes agree on who lives
+6. load           messages a second and queues stay within bounds
+7. idleness       nobody stays idle beside somebody who has much to do
+8. workers        are handed the right function, the right items, never a third chunk
+9. runtime        no worker is handed byte code of another Python
+10. passing       an item fails for want of a module only if nobody is there who has it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.effects import Deliver, RunChunk
+from stealmesh_engine.events import CancelItems, Event, Heard
+from stealmesh_engine.ledger.ledger import IndexedLedger
+from stealmesh_engine.links.links import ACKS_OWED_MAX
+from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
+from stealmesh_engine.view.observers import HOMES
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
+from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
+from stealmesh_protocol.values import LACKING, OUTCOMES
+from stealmesh_sim.work import PRIME, Work
+from stealmesh_sim.workers import CODEC
+
+if TYPE_CHECKING:
+    from stealmesh_sim.world import Process, World
+
+LOAD_WINDOW_SECONDS = 1.0
+AUDIT_INTERVALS = 12
+RICH_SECONDS = 1.0
+STARVING_SECONDS = 2.5
+
+
+class Breach(AssertionError):
+    """A promise was broken. `kind` is the checker's name."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(f"{kind}: {text}")
+        self.kind = kind
+
+
+@dataclass(slots=True)
+class Account:
+    """What a program was given of one job."""
+
+    work: Work
+    delivered: IntervalSet = field(default_factory=IntervalSet)
+    unwanted: IntervalSet = field(default_factory=IntervalSet)
+    steps: dict[tuple[LeaseId, int], None] = field(default_factory=dict)
+    count: int = 0
+    total: int = 0
+    failed: int = 0
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Load:
+    """How much one process says."""
+
+    window: int = 0
+    messages: int = 0
+    control: int = 0
+    links: int = 0
+    heard: int = 0
+    """Of custody messages: for every so many an acknowledgement is due."""
+
+
+def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
+    """Which home leased a holder what it has, or had, under this id."""
+    held = holder.core.holder.jobs.get(job)
+    return None if held is None else held.granters.get(term_of(lid))
+
+
+class Checkers:
+    def __init__(self, world: World, *, messages_a_second_max: float | None = None) -> None:
+        self.world = world
+        self.accounts: dict[JobId, Account] = {}
+        self.messages_a_second_max = messages_a_second_max
+        """Of control messages, each second and each link; None: not checked."""
+        self.rate_max = 0
+        self.queue_max = 0
+        self.safe: dict[JobId, IntervalSet] = {}
+        """Items of durable jobs that are credited for good: who runs one again repeats it."""
+        self.repeated: dict[JobId, int] = {}
+        """Of these, how many were handed to a worker once more."""
+        self._loads: dict[int, Load] = {}
+        self._idle: dict[int, float] = {}
+        self._steps = 0
+
+    def that(self, holds: bool, kind: str, text: str) -> None:
+        if not holds:
+            raise Breach(kind, text)
+
+    # ------------------------------------------------------------ delivery
+
+    def opened(self, work: Work) -> None:
+        self.accounts[work.spec.job] = Account(work)
+
+    def cancelled(self, event: CancelItems) -> None:
+        """The program does not want these items; what it already has it keeps."""
+        for lo, hi in event.intervals:
+            self.accounts[event.job].unwanted.add(lo, hi)
+
+    def delivered(self, effect: Deliver) -> None:
+        account = self.accounts[effect.job]
+        work = account.work
+        self.that(not account.done, "delivery", "something was delivered after the end")
+        if work.spec.kind is JobKind.EXPLORE:
+            self._delivered_step(account, effect)
+            return
+        lo, hi, part = effect.lo, effect.hi, effect.part
+        where = f"job {work.number} [{lo}, {hi})"
+        self.that(part.lo <= lo < hi <= part.hi, "delivery", f"{where} is not in its part")
+        self.that(hi <= work.total, "delivery", f"{where} does not exist")
+        self.that(not account.delivered.overlap(lo, hi), "delivery", f"{where} came twice")
+        self.that(not account.unwanted.overlap(lo, hi), "delivery", f"{where} was cancelled")
+        if work.spec.kind is JobKind.REDUCE:
+            self.that((part.lo, part.hi) == (lo, hi), "delivery", f"{where}: part of a partial")
+        account.delivered.add(lo, hi)
+        account.failed += part.failed
+        self._check_value(work, effect)
+
+    def _check_value(self, work: Work, effect: Deliver) -> None:
+        part = effect.part
+        lacked = work.lacked(frozenset([work.module]), part.lo, part.hi) if work.module else 0
+        if part.codec == OUTCOMES and lacked and part.failed == lacked:
+            # Whether nobody was there who could do better is asked when its owner decides.
+            return
+        if part.codec == OUTCOMES and self._nobody_has_python_for(work):
+            return
+        if part.codec != CODEC:
+            # The node itself says how an item ended that no worker lived to report.
+            troubled = part.lo in work.endless or part.lo in work.killers
+            alone = part.hi - part.lo == 1 and part.failed == 1
+            self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
+            return
+        value = tuple(msgpack.decode(effect.blob))
+        right = (work.number, part.lo, part.hi, work.fingerprint(part.lo, part.hi))
+        self.that(value == right, "delivery", f"[{part.lo}, {part.hi}) has a wrong value")
+        self.that(
+            part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
+        )
+
+    def _nobody_has_python_for(self, work: Work) -> bool:
+        wanted = work.spec.runtime
+        nodes = [p for p in self.world.living() if p.workers]
+        return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
+
+    def _delivered_step(self, account: Account, effect: Deliver) -> None:
+        step = effect.part.lid, effect.part.lo
+        self.that(step not in account.steps, "delivery", f"step {step} came twice")
+        account.steps[step] = None
+        account.failed += effect.part.failed
+        if effect.part.failed:
+            return
+        count, total = msgpack.decode(effect.blob)
+        account.count += count
+        account.total = (account.total + total) % PRIME
+
+    def ended(self, job: JobId) -> None:
+        account = self.accounts[job]
+        work = account.work
+        self.that(not account.done, "delivery", "the job ended twice")
+        account.done = True
+        if work.spec.kind is JobKind.EXPLORE:
+            if not account.failed:
+                found = account.count, account.total
+                text = f"job {work.number} came to {found}, not {work.expected}"
+                self.that(found == work.expected, "delivery", text)
+            return
+        missing = IntervalSet([(0, work.total)])
+        for some in (account.delivered, account.unwanted):
+            for lo, hi in some:
+                missing.remove(lo, hi)
+        self.that(not missing, "delivery", f"job {work.number} ended without {missing!r}")
+
+    # ------------------------------------------------------------ conservation
+
+    def audit(self, process: Process) -> None:
+        """Every account adds up. That of a large job is checked less often: with N intervals in
+        it at one step in N / 16, so that the check costs as much as the step itself."""
+        self._steps += 1
+        core = process.core
+        for owned in core.owner.jobs.values():
+            ledger = owned.ledger
+            size = len(ledger.leases)
+            if isinstance(ledger, IndexedLedger):
+                size += len(ledger.credited) + len(ledger.free)
+            if self._steps % (1 + size // AUDIT_INTERVALS) == 0:
+                ledger.audit()
+        held = sum(len(job.bags.leases) for job in core.holder.jobs.values())
+        if self._steps % (1 + held // AUDIT_INTERVALS) == 0:
+            core.holder.audit()
+        for copy in core.durable.homes.copies.values():
+            if self._steps % (1 + len(copy.covered) // AUDIT_INTERVALS + copy.entries // 16) == 0:
+                copy.audit()
+
+    # ------------------------------------------------------------ passing over
+
+    def lacking(self, owner: Process, event: Event) -> tuple[JobId, int, int, bool] | None:
+        """What a holder says here that it cannot run, if it is its to say."""
+        if type(event) is not Heard or not isinstance(event.message, Report | Commit):
+            return None
+        message = event.message
+        if isinstance(message, Commit):
+            parts = [(message.lid, 0, 1)] if message.blobs[0][:1] == bytes([LACKING]) else []
+        else:
+            parts = [(p.lid, p.lo, p.hi) for p in message.parts if p.codec == LACKING]
+        valid = self.before_owner_hears(owner, event)
+        told = [(lo, hi) for lid, lo, hi in parts if valid.get(lid)]
+        if not told:
+            return None
+        job = owner.core.owner.jobs[message.job]
+        return message.job, *told[0], isinstance(job.ledger, IndexedLedger)
+
+    def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None:
+        """If an owner let these items fail, nobody was there to whom it could have leased them."""
+        owned = owner.core.owner.jobs.get(job)
+        if owned is None:
+            failed = job in self.accounts  # else a durable job that is led elsewhere by now
+        elif isinstance(owned.ledger, IndexedLedger):
+            failed = owned.ledger.credited.covers(lo, hi)
+        else:
+            failed = owned.failed > 0
+        if not failed:
+            return
+        work, base = self.world.work_behind(job)
+        core = owner.core
+        for process in self.world.living():
+            able = (
+                process.core.me.workers
+                and not work.lacked(process.lacks, base + lo, base + hi)
+                and not (not indexed and work.module in process.lacks)
+                and work.spec.runtime in ("", process.member.runtime)
+            )
+            peer = process.member.id
+            there = core.links.is_ready(peer) and core.view.is_well(peer)
+            if able and there and peer not in core.links.mute and not core.owner.side.lesser:
+                text = (
+                    f"[{lo}, {hi}) of job {work.number} failed although {process.name} could run it"
+                )
+                raise Breach("passing", text)
+
+    # ------------------------------------------------------------ custody
+
+    def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]:
+        """Which of the leases that a report speaks of are the speaker's at this moment?"""
+        message = event.message
+        if not isinstance(message, Report | Commit):
+            return {}
+        line = owner.core.links.lines.get(event.link)
+        job = owner.core.owner.jobs.get(message.job)
+        if line is None or job is None:
+            return {}
+        lids = [p.lid for p in message.parts] if isinstance(message, Report) else [message.lid]
+        lent = job.ledger.leases
+        return {lid: lid in lent and lent[lid].holder == line.peer for lid in lids}
+
+    def credited(self, effect: Deliver, valid: dict[LeaseId, bool]) -> None:
+        lid = effect.part.lid
+        text = f"lease {lid >> 32}.{lid & 0xFFFFFFFF} was not the speaker's when it was credited"
+        self.that(valid.get(lid, False), "custody", text)
+
+    def sweep(self) -> None:
+        """Who holds what, all over the world?"""
+        holders: dict[tuple[JobId, PeerId | None, LeaseId], Process] = {}
+        self.kept_twice()
+        owners = {p.member.id: p for p in self.world.living()}
+        for process in owners.values():
+            for job, held in process.core.holder.jobs.items():
+                owner = owners.get(held.spec.owner)
+                owned = owner.core.owner.jobs.get(job) if owner is not None else None
+                lent = owned.ledger.leases if owned is not None else {}
+                for lid in held.bags.leases:
+                    name = f"lease {lid >> 32}.{lid & 0xFFFFFFFF}"
+                    granter = held.granters.get(term_of(lid))
+                    if held.spec.term:
+                        self.that(granter is not None, "custody", f"{name} is of no home")
+                    other = holders.setdefault((job, granter, lid), process)
+                    text = f"{name} is held by {other.name} and {process.name}"
+                    self.that(other is process, "custody", text)
+                    if lid in lent and lent[lid].holder != process.member.id:
+                        # Two homes that did not know of each other may have used the same number.
+                        theirs = owners.get(lent[lid].holder)
+                        text = f"{name} is held by {process.name}, the ledger says otherwise"
+                        unlike = theirs is not None and _granter(theirs, job, lid) not in (
+                            None,
+                            granter,
+                        )
+                        self.that(unlike, "custody", text)
+            self.queue_max = max(
+                self.queue_max,
+                max((len(p.channel.unacked) for p in process.core.links.peers.values()), default=0),
+            )
+
+    def nobody_starves(self) -> None:
+        """No node stays idle beside one that has much to do (asked at every sweep)."""
+        now = self.world.now
+        nodes = [p for p in self.world.living() if p.workers and not p.core.dispatcher.draining]
+        lost = any(not p.alive for p in self.world.processes if p.member.role is Role.CLIENT)
+        rich = [p for p in nodes if p.core.dispatcher.queued_seconds() >= RICH_SECONDS]
+        if lost or not rich:
+            self._idle.clear()
+            return
+        for process in nodes:
+            view = process.core.view
+            beside = any(view.is_alive(p.member.id) for p in rich)  # not of another island
+            excused = (
+                process.paused
+                or self.world.is_unlike(process)
+                or not process.core.links.joined
+                or not beside
+            )
+            working = any(worker.running or not worker.ready for worker in process.workers)
+            since = self._idle.get(process.number)
+            if excused or working:
+                self._idle.pop(process.number, None)
+            elif since is None:
+                self._idle[process.number] = now
+            elif now - since > STARVING_SECONDS:
+                raise Breach("idle", f"{process.name} has had nothing to do since {since:.3f}")
+
+    # ------------------------------------------------------------ durable jobs
+
+    def note_safe(self) -> None:
+        """Remember what the homes of durable jobs hold safely at this moment."""
+        for process in self.world.living():
+            for job, lead in process.core.durable.homes.leads.items():
+                safe = self.safe.setdefault(job, IntervalSet())
+                for lo, hi in lead.safe:
+                    safe.add(lo, hi)
+
+    def kept_twice(self) -> None:
+        """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
+        homes whose keepers all live and lag behind in nothing)."""
+        living = {p.member.id: p for p in self.world.living()}
+        for process in living.values():
+            for job, lead in process.core.durable.homes.leads.items():
+                seats = [living.get(peer) for _, peer in lead.copy.reign.seats]
+                if lead.gathering is not None or not all(seats):
+                    continue
+                copies = [p.core.durable.homes.copies.get(job) for p in seats if p is not None]
+                others = [c for c in copies if c is not None and c is not lead.copy]
+                if not others or not lead.settled:
+                    continue
+                if any(stream.acked < lead.settled for stream in lead.streams.values()):
+                    continue  # who had it besides the home may just have gone
+                for lo, hi in lead.safe:
+                    alone = IntervalSet([(lo, hi)])
+                    for copy in others:
+                        for some in copy.covered.overlap(lo, hi):
+                            alone.remove(*some)
+                    text = f"{alone!r} of a durable job is with {process.name} alone"
+                    self.that(not alone, "custody", text)
+
+    def runs(self, effect: RunChunk) -> None:
+        """A worker is handed a chunk."""
+        safe = self.safe.get(effect.spec.job)
+        if safe is not None:
+            again = sum(hi - lo for lo, hi in safe.overlap(effect.lo, effect.hi))
+            self.repeated[effect.spec.job] = self.repeated.get(effect.spec.job, 0) + again
+
+    def fetched(self, work: Work, lo: int, kept: Kept, blob: bytes) -> None:
+        """A client got a result of a durable job, and had everything below `lo`."""
+        where = f"durable job {work.number} [{kept.lo}, {kept.hi})"
+        self.that(kept.lo <= lo < kept.hi <= work.total, "delivery", f"{where} follows {lo}")
+        if work.spec.kind is JobKind.REDUCE:
+            whole = (kept.part.lo, kept.part.hi) == (kept.lo, kept.hi) and kept.lo == lo
+            self.that(whole, "delivery", f"{where}: part of a partial")
+        self._check_value(work, Deliver(work.spec.job, kept.part, blob, kept.lo, kept.hi))
+
+    # ------------------------------------------------------------ the end
+
+    def still_holding(self, job: JobId) -> list[str]:
+        """Nodes that still have something of this job."""
+        return [
+            p.name
+            for p in self.world.living()
+            if any(whole_of(each) == job for each in p.core.holder.jobs)
+        ]
+
+    def still_leased(self, job: JobId) -> list[str]:
+        """Nodes that have work of this job, and not only its name."""
+        held = ((p.name, p.core.holder.jobs.get(job)) for p in self.world.living())
+        return [name for name, each in held if each is not None and each.bags.leases]
+
+    def disagreement(self) -> str:
+        """What the living nodes think of each other; empty when they agree. Who serves must know
+        everybody, others those around them; all must have homes that live."""
+        nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left]
+        alive = {p.member.id: p.name for p in nodes}
+        opinions: dict[tuple[bytes, ...], str] = {}
+        for node in nodes:
+            view = node.core.view
+            seen = set(view.nodes())
+            whole = view.knows_all() or len(alive) <= EVERYBODY_MAX
+            missing = sorted(alive[i] for i in alive.keys() - seen) if whole else []
+            # Not `seen - alive.keys()`, which looks at everybody alive for each node.
+            ghosts = sorted(view.members[i].name for i in seen.difference(alive))
+            if missing or ghosts:
+                return f"{node.name} misses {missing} and believes in {ghosts}"
+            homes = node.core.life.observers
+            if not all(home in alive for home in homes):
+                return f"{node.name} beats to the dead"
+            if not view.knows_all() and len(homes) < min(HOMES, view.supers_count):
+                return f"{node.name} has only {len(homes)} homes"
+            if view.knows_all():
+                opinions.setdefault(tuple(view.supers()), node.name)
+        if len(opinions) > 1:
+            return f"{list(opinions.values())} do not agree on the supernodes"
+        return ""
+
+    def account_of(self, job: JobId, process: Process) -> str:
+        """One line on how far a job has come, for the story of one that is stuck."""
+        owned = process.core.owner.jobs.get(job)
+        if owned is None:
+            return "its owner has forgotten it"
+        text = f"{owned.ledger.figures()}, {'open' if owned.open_ended else 'closed'}"
+        if isinstance(owned.ledger, IndexedLedger):
+            text += f", free {list(owned.ledger.free)[:5]}"
+        return text
+
+    # ------------------------------------------------------------ load
+
+    def stepped(self, process: Process, events: Iterable[Event], messages: Iterable[int]) -> None:
+        """A process heard this, and sent messages with these numbers (0: control)."""
+        window = int(self.world.now / LOAD_WINDOW_SECONDS)
+        load = self._loads.get(process.number)
+        if load is None or load.window != window:
+            load = self._loads[process.number] = Load(window)
+        load.links = max(load.links, len(process.ends))
+        for seq in messages:
+            load.messages += 1
+            if not seq:
+                load.control += 1
+        self.rate_max = max(self.rate_max, load.messages)
+        most = self.messages_a_second_max
+        if most is None:
+            return
+        load.heard += sum(1 for event in events if type(event) is Heard and event.seq)
+        if load.control > most * (4 + load.links) + load.heard / ACKS_OWED_MAX:
+            text = f"{process.name} sent {load.control} control messages within a second"
+            raise Breach("load", text)

@@ -1,0 +1,421 @@
+"""Random worlds whose jobs are durable: keepers, homes, submitters and whole meshes die.
+
+Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs
+and lets clients be replaced by others that attach. The verdict: everything that was accepted is
+collected by a program that lives, every item once and right, soon after all is mended; what
+cannot be is said loudly, and only where no disk could have helped. In some worlds the disk of one seat
+fails, in some all do: cut, flipped, full; one is to cost nothing.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, replace
+from random import Random
+
+from stealmesh.store import read
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.durable.replica import Copy
+from stealmesh_protocol.ids import JobId, whole_of
+from stealmesh_protocol.messages import JobKind
+from stealmesh_sim.checkers import Breach
+from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.faults import Faults, Mixture, Seat
+from stealmesh_sim.platters import SPOILS
+from stealmesh_sim.programs import Wish
+from stealmesh_sim.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
+from stealmesh_sim.world import Process, World, told
+
+PATIENCE_SECONDS = 60.0
+LEFTOVER_SECONDS = 45.0
+AGREEMENT_SECONDS = 10.0
+SUCCESSOR_SECONDS = (0.05, 1.0, 4.0)
+AILING = ("", "", "", "one", "one", "all")
+SPOILT_SHARE = 0.6
+"""A disk that ails is damaged between two lives so often."""
+FULL_APART_SECONDS = 4.0
+FULL_SECONDS = (0.1, 1.0, 2.5, 6.0)
+"""Longer than the log's patience, too: then the node ends."""
+STOPS = frozenset({"full-stop", "lost-owner", "worker", "reset", "blip"})
+"""Kinds after which nobody who kept something is missing for long."""
+
+
+@dataclass(slots=True)
+class Commission:
+    """One job, who launched it and who reads it now."""
+
+    launcher: Launcher
+    reader: Reader
+    excused: bool = False
+    """Its submitter died before it was accepted whole: it may never end."""
+
+
+@dataclass(slots=True)
+class DurablePlan:
+    plan: Plan
+    disks: bool
+    repeats: bool
+    """May something be run again that was credited for good?"""
+    slices: int = 0
+    """Into about so many slices each job is cut; 0: not at all."""
+    ailing: str = ""
+    """Whose disks fail: nobody's, those of "one" seat, or "all"."""
+
+    @property
+    def excused(self) -> bool:
+        """May something be lost that was accepted, if it is said?"""
+        return not self.disks or self.ailing == "all"
+
+
+def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
+    rng = Random(f"{seed}/durable")
+    plan = draw(seed)
+    disks = rng.random() < 0.8
+    counts = dict(plan.mixture.counts)
+    if rng.random() < 0.4:
+        counts["full-stop"] = 1
+    if rng.random() < 0.3:
+        counts["crash"] = rng.choice((2, 4, 8))
+    if rng.random() < 0.4:
+        counts["lost-owner"] = 1
+    if rng.random() < 0.15:
+        # A world in which everybody comes back: then nothing is to be done twice.
+        counts = {kind: count for kind, count in counts.items() if kind in STOPS}
+        counts["full-stop"] = 1
+        disks = True
+    plan.mixture = Mixture(counts)
+    plan.config = replace(
+        plan.config,
+        keepers=rng.choice((2, 3, 3, 3, 5)),
+        custody_seconds=rng.choice((0.3, 1.0)),
+        home_patience_seconds=25.0,
+        lone_keeper_seconds=rng.choice((3.0, 10.0)),
+    )
+    plan.wishes = [(client, _durable_wish(rng, wish)) for client, wish in plan.wishes]
+    returns = counts.keys() <= STOPS and disks and "full-stop" in counts
+    slices = Random(f"{seed}/slices").randint(1, 6) if sliced else 0
+    ailing = Random(f"{seed}/ailing").choice(AILING) if disks else ""
+    return DurablePlan(plan, disks, not returns or ailing == "all", slices, ailing)
+
+
+def _durable_wish(rng: Random, wish: Wish) -> Wish:
+    if wish.kind not in (JobKind.MAP, JobKind.REDUCE):
+        wish.kind = JobKind.MAP
+        if wish.tree is not None:
+            wish.items, wish.tree, wish.killers = rng.randint(1, 400), None, {}
+    wish.cancels, wish.window = [], None
+    return wish
+
+
+class DurableFaults(Faults):
+    """In a world where everybody returns, all nodes are started again after a full stop."""
+
+    def __init__(self, *args: object, all_return: bool, ailing: str = "") -> None:
+        super().__init__(*args)  # type: ignore[arg-type]
+        self._all_return = all_return
+        self._ailing = ailing
+        self._victim: Seat | None = None
+        """Of one: the first that something happens to."""
+        self._disk_rng = Random(self.rng.random()) if ailing else self.rng
+        if ailing:
+            self.world.after(self._disk_rng.uniform(0, FULL_APART_SECONDS), self._fill)
+
+    def _ails(self, seat: Seat) -> bool:
+        if self._ailing == "one" and self._victim is None:
+            self._victim = seat
+        return self._ailing == "all" or seat is self._victim
+
+    def _restart(self, seat: Seat) -> None:
+        disk = seat.process.disk
+        if disk is not None and not (self.mended or seat.process.alive) and self._ails(seat):
+            self._spoil(seat.process.name, disk)
+        super()._restart(seat)
+
+    def _has_alone(self, disk: VirtualDisk) -> bool:
+        """Is there something on it that no living node has, and no other disk?"""
+        others: dict[JobId, list[Copy]] = {}
+        for process in self.world.living():
+            for job, copy in process.core.durable.homes.copies.items():
+                others.setdefault(job, []).append(copy)
+        for seat in self.seats:
+            if seat.process.disk not in (None, disk) and not seat.process.alive:
+                for job, copy in _copies_on(seat.process.disk).items():
+                    others.setdefault(job, []).append(copy)
+        return any(_beyond(copy, others.get(job, [])) for job, copy in _copies_on(disk).items())
+
+    def _spoil(self, name: str, disk: VirtualDisk) -> None:
+        may = self._ailing == "all" or not self._has_alone(disk)
+        if may and self._disk_rng.random() < SPOILT_SHARE:
+            how = self._disk_rng.choice(list(SPOILS))
+            self._tell(f"the disk of {name}: {how}")
+            disk.platter.spoil(how, self._disk_rng)
+
+    def _fill(self) -> None:
+        """A disk is full for a while."""
+        if self.mended:
+            return
+        seat = self._disk_rng.choice(self.seats)
+        disk = seat.process.disk
+        if disk is not None and seat.process.alive and self._ails(seat) and not disk.platter.full:
+            disk.platter.full = True
+            seconds = self._disk_rng.choice(FULL_SECONDS)
+            self._tell(f"a disk is full for {seconds} s")
+            self.world.after(seconds, setattr, disk.platter, "full", False)
+        self.world.after(self._disk_rng.uniform(1, FULL_APART_SECONDS), self._fill)
+
+    def mend_all(self) -> None:
+        super().mend_all()
+        for seat in self.seats:
+            if seat.process.disk is not None:
+                seat.process.disk.platter.full = False
+
+    def _full_stop(self) -> None:
+        self.world.checkers.note_safe()
+        if not self._all_return:
+            super()._full_stop()
+            return
+        self._tell("full stop; all will return")
+        for seat in self._living():
+            self.crashes += 1
+            self.world.crash(seat.process)
+        for seat in self.seats:
+            self.world.after(self.rng.uniform(0.1, 1.5), self._restart, seat)
+
+    def all_start(self) -> None:
+        """Every seat is taken again."""
+        for seat in self.seats:
+            if not seat.process.alive:
+                self._restart(seat)
+
+
+def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Copy]:
+    """What a keeper would recall of this disk."""
+    copies: dict[JobId, Copy] = {}
+    for keep in read(disk.octets).records if disk is not None else []:
+        copies.setdefault(keep.spec.job, Copy(keep.spec, keep.reign)).join(keep)
+    return copies
+
+
+def _beyond(copy: Copy, others: list[Copy]) -> bool:
+    """Has this copy something that none of the others has?"""
+    if any(other.state for other in others):
+        return False
+    results, blocks = IntervalSet(copy.covered), copy.fed
+    functions, total, closed = set(copy.functions), copy.total, copy.closed
+    for other in others:
+        for lo, hi in other.covered:
+            results.remove(lo, hi)
+            blocks.remove(lo, hi)
+        for lo, hi in other.fed:
+            blocks.remove(lo, hi)
+        functions -= other.functions.keys()
+        total = 0 if other.total >= total else total
+        closed = closed and not other.closed
+    return bool(results or blocks or functions or total or closed)
+
+
+class DurableWorld:
+    """A drawn world, set up and ready to run."""
+
+    def __init__(self, drawn: DurablePlan) -> None:
+        self.drawn = drawn
+        plan = self.plan = drawn.plan
+        self.world = World(
+            plan.seed,
+            network=plan.network,
+            config=plan.config,
+            carry=plan.carry,
+            loop_seconds=plan.loop_seconds,
+        )
+        self.rng = Random(f"{plan.seed}/durable-world")
+        self.commissions: list[Commission] = []
+        self.clients: list[Process] = []
+        self.seats: list[Seat] = []
+        for number in range(plan.nodes):
+            seeds = [_address(each) for each in plan.seeds[number]]
+            if number:
+                self.world.at(plan.starts[number], self._start_node, number, seeds)
+            else:
+                self._start_node(number, seeds)
+        for number in range(plan.clients):
+            seeds = sorted({_address(0), _address(self.rng.randrange(plan.nodes))})
+            self.clients.append(self.world.client(f"client{number}", seeds=seeds))
+        self.faults = DurableFaults(
+            self.world,
+            Random(f"{plan.seed}/faults"),
+            self.seats,
+            self.clients,
+            all_return=not drawn.repeats,
+            ailing=drawn.ailing,
+        )
+        self.faults.plan(plan.mixture, 0.0, plan.faults_until)
+        for number, wish in plan.wishes:
+            slice_items = max(1, wish.items // drawn.slices) if drawn.slices else None
+            client = self.clients[number]
+            launcher = Launcher(self.world, client, wish, slice_items=slice_items)
+            self.commissions.append(Commission(launcher, launcher))
+        self.world.after(SWEEP_SECONDS, self._sweep)
+
+    def _start_node(self, number: int, seeds: list[str]) -> None:
+        process = self.world.node(
+            f"n{number}",
+            seeds=seeds,
+            workers=self.plan.workers[number],
+            endpoint=_address(number),
+            ready_seconds=0.05,
+            disk=VirtualDisk(self.rng) if self.drawn.disks else None,
+            runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
+            lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
+        )
+        self.seats.append(Seat(process, seeds))
+
+    def _sweep(self) -> None:
+        self.world.checkers.sweep()
+        for each in self.commissions:
+            if not each.reader.owner.alive and not each.reader.done:
+                self._succeed(each)
+        self.world.after(SWEEP_SECONDS, self._sweep)
+
+    def _succeed(self, each: Commission) -> None:
+        """The program that followed this job is dead: another one attaches, from the beginning."""
+        launcher = each.launcher
+        if launcher.opened_at is None:
+            each.excused, each.reader.done_at = True, self.world.now  # it never came to be
+            return
+        each.excused = each.excused or not launcher.accepted_whole
+        client = self.world.client(
+            f"heir{len(self.world.processes)}", seeds=[_address(s) for s in range(self.plan.nodes)]
+        )
+        each.reader = Reader(self.world, client, launcher.work)
+
+    # ------------------------------------------------------------ the two phases
+
+    def run(self, outcome: Outcome) -> None:
+        world = self.world
+        world.run(self.plan.faults_until)
+        self.faults.mend_all()
+        self.faults.all_start()
+        mended = world.now
+        bound = mended + PATIENCE_SECONDS + 3 * self._ideal_seconds()
+        while not all(self._over(each) for each in self.commissions):
+            world.run(world.now + 0.1)
+            if world.now > bound:
+                raise Breach("progress", "; ".join(self._stuck()))
+        outcome.done_after_mending_seconds = world.now - mended
+        ended = world.now
+        while (left := self._leftovers()) or world.checkers.disagreement():
+            world.run(world.now + 0.1)
+            if world.now > ended + LEFTOVER_SECONDS:
+                raise Breach("leftover", left or world.checkers.disagreement())
+        if not self.drawn.repeats:
+            again = sum(world.checkers.repeated.values())
+            if again:
+                raise Breach("repeat", f"{again} items were run again though they were safe")
+
+    def _ideal_seconds(self) -> float:
+        able = self.seats[:1] if self.plan.lacks else self.seats
+        workers = sum(len(s.process.workers) for s in able if s.process.alive)
+        return sum(c.launcher.work.ideal_seconds for c in self.commissions) / max(1, workers)
+
+    def _over(self, each: Commission) -> bool:
+        reader = each.reader
+        if reader.done and (reader.gone or reader.missing):
+            excused = each.excused or not each.launcher.accepted or self.drawn.excused
+            if not excused:
+                why = reader.gone or f"misses {reader.missing}"
+                raise Breach("lost", f"durable job {reader.work.number}: {why}")
+        if reader.done:
+            return True
+        # A job that nobody feeds any more never ends; what it has must be there all the same.
+        return each.excused and reader.owner.alive and reader.state in ("waiting", "running")
+
+    def _stuck(self) -> list[str]:
+        found = []
+        for each in self.commissions:
+            if not self._over(each):
+                reader = each.reader
+                homes = [
+                    f"{p.name} term {lead.copy.reign.term} gathering {lead.gathering is not None} "
+                    f"settled {lead.settled}/{lead.number} covered {lead.copy.covered.size}"
+                    f"/{lead.copy.total} closed {lead.copy.closed} crowded {lead.crowded}"
+                    f" {self.world.checkers.account_of(job, p)}"
+                    for p in self.world.living()
+                    for job, lead in p.core.durable.homes.leads.items()
+                    if whole_of(job) == reader.job
+                ]
+                keepers = [
+                    p.name
+                    for p in self.world.living()
+                    if any(whole_of(job) == reader.job for job in p.core.durable.homes.copies)
+                ]
+                found.append(
+                    f"durable job {reader.work.number} is stuck at {reader.position} "
+                    f"({reader.state}) for {reader.owner.name}; homes {homes}, keepers {keepers}"
+                )
+        return found
+
+    def _leftovers(self) -> str:
+        for each in self.commissions:
+            reader = each.reader
+            if reader.done and not each.excused:
+                holding = self.world.checkers.still_holding(reader.job)
+                if holding:
+                    return f"{holding} still hold durable job {reader.work.number}, which is over"
+                leads = [
+                    (job, p.name)
+                    for p in self.world.living()
+                    for job in p.core.durable.homes.leads
+                    if whole_of(job) == reader.job
+                ]
+                if len(leads) > len({job for job, _ in leads}):
+                    names = [name for _, name in leads]
+                    return f"{names} all lead durable job {reader.work.number}"
+        return ""
+
+    def story(self) -> list[str]:
+        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        for process in self.world.living():
+            lines += [f"story of {process.name}:", *process.core.story.of()[-80:]]
+        return [*lines, f"plan: {self.drawn}", "faults:", *self.faults.told]
+
+
+def _address(number: int) -> str:
+    return f"tcp://n{number}:7077"
+
+
+def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False) -> Outcome:
+    """Draw, run and judge one world with durable jobs."""
+    drawn = draw_durable(seed, sliced=sliced)
+    if unlike:
+        make_unlike(drawn.plan)
+    outcome = Outcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
+    begun = time.perf_counter()
+    durable = DurableWorld(drawn)
+    if watch:
+        durable.world.on_event = print
+    try:
+        durable.run(outcome)
+    except Breach as breach:
+        outcome.breach = str(breach)
+    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+        outcome.breach = f"{type(error).__name__}: {error}"
+        outcome.story = traceback.format_exc().splitlines()
+    if outcome.breach:
+        outcome.story = durable.story() + outcome.story
+    world = durable.world
+    outcome.wall_seconds = time.perf_counter() - begun
+    outcome.virtual_seconds = world.now
+    outcome.events = world.happened
+    outcome.messages = world.links.messages
+    outcome.crashes = durable.faults.crashes
+    outcome.faults = len(durable.faults.told)
+    for process in world.processes:
+        for name, count in process.core.counters.items():
+            outcome.counters[name] = outcome.counters.get(name, 0) + count
+    outcome.trace = world.trace_hash()
+    return outcome
+
+
+__all__ = ["DurableWorld", "draw_durable", "run"]

@@ -1,0 +1,429 @@
+"""Virtual connections that misbehave as ZeroMQ's do, and no worse.
+
+Does: Dial, Hangup, Send and Probe. Decides how long a message travels and what is left of it when
+something breaks. Refuses to know what is said.
+
+A connection is two pipes. Inside a pipe everything arrives once and in order (unless a defective
+host is wanted, which tells its core the messages of a pipe in another order: `disorder`). A pipe may be cut
+(nothing gets through and nobody is told) or stall; then what is sent waits in two lanes, and the
+control messages of one overtake the custody of the other, as in the real transport. When a
+connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
+each side is told. A cut that lasts is found out by the kernel's time-out.
+
+An acceptor cannot close one connection of its inbox: after its hang-up it is deaf, no more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from stealmesh_engine.effects import Dial, Hangup, Probe, Send
+from stealmesh_engine.events import Heard, LinkDown, LinkId, LinkUp, Probed
+from stealmesh_protocol.messages import Bye, Message, Steal
+
+if TYPE_CHECKING:
+    from stealmesh_sim.world import Process, World
+
+CONNECT_SECONDS = 3.0
+HANDSHAKE_SECONDS = 5.0
+PROBE_SECONDS = 1.0
+HANDSHAKE_ROUND_TRIPS = 2
+RETRY_SECONDS = 0.05
+KERNEL_PATIENCE_SECONDS = (15.0, 25.0)
+RETRANSMIT_SECONDS_MAX = 0.5
+
+Parcel = tuple[float, Message | None, int, int]
+"""When it arrives, what (None: the connection is gone), its number, its acknowledgement."""
+
+
+@dataclass(slots=True)
+class Network:
+    """How links behave while nothing is wrong."""
+
+    latency_seconds: float = 0.00025
+    """One way."""
+    jitter: float = 0.3
+    """Up to this share of the latency is added, message by message."""
+
+
+class Pipe:
+    """One direction of a connection."""
+
+    __slots__ = (
+        "connection", "control", "custody", "cuts", "deaf", "disorder", "held_back", "link", "not_before",
+        "source", "target", "unsent", "wire",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, source: Process, target: Process) -> None:
+        self.connection = connection
+        self.source = source
+        self.target = target
+        self.link: LinkId = -1
+        """The connection's number at the target; -1: it has not heard of it yet."""
+        self.wire: deque[Parcel] = deque()
+        self.control: list[Parcel] = []
+        self.custody: list[Parcel] = []
+        self.cuts = 0
+        self.not_before = 0.0
+        self.deaf = False
+        """The target does not listen any more."""
+        self.unsent = False
+        """What is put in now goes nowhere."""
+        self.disorder = 0
+        """So many messages with a number are told behind the one that follows them."""
+        self.held_back: Parcel | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}-{self.target.name}"
+
+
+class Connection:
+    """Two pipes; pipes[0] leads from the dialler to the acceptor."""
+
+    __slots__ = ("broken", "number", "pipes")
+
+    def __init__(self, number: int, dialler: Process, acceptor: Process) -> None:
+        self.number = number
+        self.pipes = (Pipe(self, dialler, acceptor), Pipe(self, acceptor, dialler))
+        self.broken = False
+
+
+class VirtualLinks:
+    """All connections of a world."""
+
+    def __init__(self, world: World, network: Network, rng: Random) -> None:
+        self.world = world
+        self.network = network
+        self.rng = rng
+        self.listening: dict[str, Process] = {}
+        self.connections: dict[int, Connection] = {}
+        self._of: dict[int, dict[int, Connection]] = {}
+        """The same for each process by its number."""
+        self.walls: list[tuple[frozenset[int], frozenset[int]]] = []
+        """Nothing gets from the first places to the second; a fault may have set up the same twice."""
+        self.silent: dict[str, None] = {}
+        """Endpoints of machines that are off: not even a refusal comes back."""
+        self.messages = 0
+        self.lost = 0
+        self.steals = 0
+        """How often somebody asked somebody for work."""
+        self._numbers = 0
+
+    # ------------------------------------------------------------ effects
+
+    def dial(self, dialler: Process, effect: Dial) -> None:
+        self._try_dial(dialler, effect, self.world.now + HANDSHAKE_SECONDS)
+
+    def hangup(self, process: Process, effect: Hangup) -> None:
+        end = process.ends.pop(effect.link, None)
+        if end is None:
+            process.dialling.pop(effect.link, None)
+            return
+        connection, side = end
+        ours, theirs = connection.pipes[side], connection.pipes[1 - side]
+        self._deafen(theirs)
+        if side == 0 and not ours.unsent:
+            ours.custody.append((0.0, None, 0, 0))  # behind all that was said
+            self._flush(ours)
+        ours.unsent = True
+
+    def send(self, process: Process, effect: Send) -> None:
+        end = process.ends.get(effect.link)
+        self.messages += 1
+        if end is None:
+            self.lost += 1
+            return
+        pipe = end[0].pipes[end[1]]
+        if pipe.unsent:
+            self.lost += 1
+            return
+        world = self.world
+        message = effect.message
+        if type(message) is Steal:
+            self.steals += 1
+        if pipe.cuts or pipe.not_before > world.now or pipe.control or pipe.custody:
+            overtakes = effect.seq == 0 and type(message) is not Bye
+            lane = pipe.control if overtakes else pipe.custody
+            lane.append((0.0, message, effect.seq, effect.ack))
+            return
+        network = self.network
+        at = world.now + network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+        wire = pipe.wire
+        if wire and wire[-1][0] > at:
+            at = wire[-1][0]
+        wire.append((at, message, effect.seq, effect.ack))
+        world.at(at, self._pump, pipe)
+
+    def probe(self, process: Process, effect: Probe) -> None:
+        endpoint = effect.endpoint
+        target = self.listening.get(endpoint)
+        answer: bool | None = target is not None
+        place = self.world.place_of(endpoint)
+        if endpoint in self.silent or self._is_cut(process.place, place):
+            answer = None
+        delay = PROBE_SECONDS if answer is None else 2 * self.latency()
+        self.world.after(delay, process.hear, Probed(endpoint, answer))
+
+    # ------------------------------------------------------------ what faults do
+
+    def cut(self, a: int, b: int) -> None:
+        """Nothing gets from place `a` to place `b` until it is mended."""
+        self.wall_off([a], [b])
+
+    def mend(self, a: int, b: int) -> None:
+        self.tear_down([a], [b])
+
+    def wall_off(self, sources: Collection[int], targets: Collection[int]) -> None:
+        """The same for many places at once: half of a mesh and the other half."""
+        wall = frozenset(sources), frozenset(targets)
+        self.walls.append(wall)
+        for pipe in self._crossing(*wall):
+            self._shut(pipe)
+
+    def tear_down(self, sources: Collection[int], targets: Collection[int]) -> None:
+        wall = frozenset(sources), frozenset(targets)
+        self.walls.remove(wall)
+        for pipe in self._crossing(*wall):
+            self._open(pipe)
+
+    def _crossing(self, sources: frozenset[int], targets: frozenset[int]) -> list[Pipe]:
+        pipes = (pipe for each in self.connections.values() for pipe in each.pipes)
+        return [p for p in pipes if p.source.place in sources and p.target.place in targets]
+
+    def _walls_between(self, a: int, b: int) -> int:
+        """How many faults keep this direction shut?"""
+        return sum(a in sources and b in targets for sources, targets in self.walls)
+
+    def stall(self, connection: Connection, seconds: float) -> None:
+        """Both directions stand still for a while."""
+        for pipe in connection.pipes:
+            pipe.not_before = max(pipe.not_before, self.world.now + seconds)
+            self.world.at(pipe.not_before, self._pump, pipe)
+
+    def disorder(self, connection: Connection, messages: int) -> None:
+        """The hosts of both ends have a defect: they tell their cores what was read in another order."""
+        for pipe in connection.pipes:
+            pipe.disorder += messages
+
+    def reset(self, connection: Connection) -> None:
+        """The connection breaks; both processes live on."""
+        if connection.broken:
+            return
+        connection.broken = True
+        for pipe in connection.pipes:
+            self._sever(pipe)
+
+    def process_gone(self, process: Process, *, silent: bool) -> None:
+        """A process ended. Its kernel closes its connections, unless the machine is off."""
+        for endpoint in process.member.endpoints:
+            if self.listening.get(endpoint) is process:
+                del self.listening[endpoint]
+                if silent:
+                    self.silent[endpoint] = None
+        process.dialling.clear()
+        for connection in list(self._of.get(process.number, {}).values()):
+            # The acceptor's side counts even if it has not heard a word yet.
+            side = 0 if connection.pipes[0].source is process else 1
+            self._deafen(connection.pipes[1 - side])
+            if not silent:
+                self.reset(connection)
+            elif not connection.broken:
+                ours = connection.pipes[side]
+                ours.unsent = True
+                self._truncate(ours)
+                self._shut(ours)
+        process.ends.clear()
+
+    def listen(self, process: Process) -> None:
+        """A process starts listening; what was left of an earlier life there is refused at last."""
+        for endpoint in process.member.endpoints:
+            self.listening[endpoint] = process
+            if endpoint in self.silent:
+                del self.silent[endpoint]
+                for connection in list(self.connections.values()):
+                    for pipe in connection.pipes:
+                        if pipe.source.place == process.place and not pipe.source.alive:
+                            pipe.cuts = self._walls_between(pipe.source.place, pipe.target.place)
+                            self.reset(connection)
+
+    def open_connections(self) -> list[Connection]:
+        """Connections that are up, in the order in which they were dialled."""
+        return [c for c in self.connections.values() if not c.broken]
+
+    def latency(self) -> float:
+        network = self.network
+        return network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+
+    # ------------------------------------------------------------ dialling
+
+    def _try_dial(self, dialler: Process, effect: Dial, until: float) -> None:
+        dialler.dialling[effect.link] = None
+        self.world.after(self.latency(), self._knock, dialler, effect, until)
+
+    def _knock(self, dialler: Process, effect: Dial, until: float) -> None:
+        """The first packet arrives: who is there?"""
+        if not dialler.alive or effect.link not in dialler.dialling:
+            return
+        world, endpoint = self.world, effect.endpoint
+        target = self.listening.get(endpoint)
+        there = world.place_of(endpoint)
+        unreachable = endpoint in self.silent or self._is_cut(dialler.place, there)
+        if unreachable or (target is not None and target.paused):
+            if world.now >= until - (HANDSHAKE_SECONDS - CONNECT_SECONDS if unreachable else 0):
+                self._not_up(dialler, effect.link, "no answer")
+            else:
+                world.after(RETRY_SECONDS, self._knock, dialler, effect, until)
+        elif target is None:
+            world.after(self.latency(), self._not_up, dialler, effect.link, "connection refused")
+        else:
+            delay = sum(self.latency() for _ in range(2 * HANDSHAKE_ROUND_TRIPS - 1))
+            world.after(delay, self._shake_hands, dialler, target, effect, until)
+
+    def _shake_hands(self, dialler: Process, target: Process, effect: Dial, until: float) -> None:
+        if not dialler.alive or effect.link not in dialler.dialling:
+            return
+        if not target.alive or target.paused or self._is_cut(dialler.place, target.place):
+            self._knock(dialler, effect, until)
+            return
+        del dialler.dialling[effect.link]
+        self._numbers += 1
+        connection = Connection(self._numbers, dialler, target)
+        self.connections[connection.number] = connection
+        for process in (dialler, target):
+            self._of.setdefault(process.number, {})[connection.number] = connection
+        connection.pipes[1].link = effect.link
+        dialler.ends[effect.link] = (connection, 0)
+        dialler.hear(LinkUp(effect.link))
+
+    def _not_up(self, dialler: Process, link: LinkId, reason: str) -> None:
+        if link in dialler.dialling:
+            del dialler.dialling[link]
+            dialler.hear(LinkDown(link, reason))
+
+    def _is_cut(self, a: int, b: int) -> bool:
+        return bool(self.walls) and bool(self._walls_between(a, b) or self._walls_between(b, a))
+
+    # ------------------------------------------------------------ pipes
+
+    def _pump(self, pipe: Pipe) -> None:
+        """Deliver what has arrived."""
+        now = self.world.now
+        if pipe.cuts or pipe.not_before > now:
+            return
+        if pipe.control or pipe.custody:
+            self._flush(pipe)
+        wire = pipe.wire
+        while wire and wire[0][0] <= now:
+            _, message, seq, ack = wire.popleft()
+            if pipe.deaf or not pipe.target.alive:
+                if message is not None:
+                    self.lost += 1
+                continue
+            if message is None:
+                self._tell_down(pipe, "connection closed")
+            elif pipe.disorder and seq and pipe.held_back is None:
+                pipe.held_back = now, message, seq, ack
+            else:
+                self._deliver(pipe, message, seq, ack)
+                if pipe.held_back is not None and seq:
+                    (_, late, *numbers), pipe.held_back = pipe.held_back, None
+                    pipe.disorder -= 1
+                    assert late is not None
+                    self._deliver(pipe, late, *numbers)
+
+    def _deliver(self, pipe: Pipe, message: Message, seq: int, ack: int) -> None:
+        target = pipe.target
+        if pipe.link < 0:
+            pipe.link = target.next_accepted()
+            target.ends[pipe.link] = (pipe.connection, 1)
+        octets = 64 + sum(map(len, getattr(message, "blobs", ()))) if seq else 64
+        target.hear(Heard(pipe.link, self.world.carried(message, seq, ack), seq, ack, octets))
+
+    def _tell_down(self, pipe: Pipe, reason: str) -> None:
+        """The target learns that the connection is gone; what it says from now on goes nowhere."""
+        ours, theirs = pipe.connection.pipes
+        (theirs if pipe is ours else ours).unsent = True
+        self._deafen(pipe)
+        if pipe.link >= 0:
+            pipe.target.ends.pop(pipe.link, None)
+            pipe.target.hear(LinkDown(pipe.link, reason))
+
+    def _deafen(self, pipe: Pipe) -> None:
+        pipe.deaf = True
+        if all(each.deaf for each in pipe.connection.pipes):
+            self._drop(pipe.connection)
+
+    def _flush(self, pipe: Pipe) -> None:
+        """The lanes go onto the wire: control first, then custody."""
+        if pipe.cuts or pipe.not_before > self.world.now:
+            return
+        waiting = pipe.control + pipe.custody
+        pipe.control, pipe.custody = [], []
+        at = self.world.now + self.latency()
+        if pipe.wire:
+            at = max(at, pipe.wire[-1][0])
+        pipe.wire.extend((at, message, seq, ack) for _, message, seq, ack in waiting)
+        self.world.at(at, self._pump, pipe)
+
+    def _shut(self, pipe: Pipe) -> None:
+        pipe.cuts += 1
+        patience = self.rng.uniform(*KERNEL_PATIENCE_SECONDS)
+        self.world.after(patience, self._time_out, pipe)
+
+    def _open(self, pipe: Pipe) -> None:
+        if not pipe.cuts:
+            return
+        pipe.cuts -= 1
+        if not pipe.cuts:
+            again = self.world.now + self.rng.uniform(0.0, RETRANSMIT_SECONDS_MAX)
+            pipe.not_before = max(pipe.not_before, again)
+            self.world.at(pipe.not_before, self._pump, pipe)
+
+    def _time_out(self, pipe: Pipe) -> None:
+        """The kernel gives a connection up that has been cut for long: both ends are told."""
+        connection = pipe.connection
+        if connection.number not in self.connections or not pipe.cuts:
+            return
+        connection.broken = True
+        for each in connection.pipes:
+            each.wire.clear()
+            each.control.clear()
+            each.custody.clear()
+            each.unsent = True
+            if each.target.alive and not each.deaf:
+                self._tell_down(each, "timed out")
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self.connections.pop(connection.number, None)
+        for pipe in connection.pipes:
+            self._of.get(pipe.source.number, {}).pop(connection.number, None)
+
+    def _sever(self, pipe: Pipe) -> None:
+        """Some of what is under way arrives, the rest is gone, then the target is told."""
+        self._truncate(pipe)
+        pipe.unsent = True
+        at = self.world.now + self.latency()
+        if pipe.wire:
+            at = max(at, pipe.wire[-1][0])
+        pipe.wire.append((at, None, 0, 0))
+        self.world.at(at, self._pump, pipe)
+
+    def _truncate(self, pipe: Pipe) -> None:
+        pipe.control.clear()
+        pipe.custody.clear()
+        luck = self.rng.random()
+        if luck < 0.4:
+            keep = 0
+        elif luck < 0.7:
+            keep = len(pipe.wire)
+        else:
+            keep = self.rng.randint(0, len(pipe.wire))
+        while len(pipe.wire) > keep:
+            pipe.wire.pop()
+            self.lost += 1

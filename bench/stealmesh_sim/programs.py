@@ -1,0 +1,202 @@
+"""The programs that submit virtual jobs: they feed, they wait, they change their minds.
+
+Does what a user's program does to a core: opens jobs, feeds and releases their items, cancels
+some, and collects what is delivered. Decides nothing about the work itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import msgpack
+
+from stealmesh_engine.effects import Deliver, JobDone
+from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Release
+from stealmesh_protocol.ids import JobId, job_id
+from stealmesh_protocol.messages import Block, JobKind, JobSpec
+from stealmesh_sim.work import CostLaw, Tree, Work, block_blob, function_blob
+
+if TYPE_CHECKING:
+    from stealmesh_sim.world import Process, World
+
+
+class Watcher(Protocol):
+    """Whoever is shown what a core delivers of one job."""
+
+    @property
+    def job(self) -> JobId: ...
+
+    def shown(self, effect: Any) -> None: ...
+
+
+@dataclass(slots=True)
+class Wish:
+    """A job that a program is going to submit."""
+
+    kind: JobKind = JobKind.MAP
+    items: int = 100
+    law: CostLaw = field(default_factory=CostLaw)
+    at: float = 0.0
+    fed: bool = False
+    """The items come as blocks (always so for SUBMIT)."""
+    block_items: int = 20
+    feed_seconds: float = 0.0
+    """Between two blocks."""
+    window: int | None = None
+    """Of a range, how many items may be out at once; None: all."""
+    killers: dict[int, int] = field(default_factory=dict)
+    failing: frozenset[int] = frozenset()
+    endless: frozenset[int] = frozenset()
+    timeout: float = 0.0
+    priority: int = 0
+    cancels: list[tuple[float, int, int]] = field(default_factory=list)
+    """When (after the start) which items are no longer wanted."""
+    tree: Tree | None = None
+    chunk_items: int = 0
+    runtime: str = ""
+    """The Python that the functions are made for; empty: any."""
+    module: str = ""
+    needy: frozenset[int] | None = None
+    """As in Work."""
+    function: str = ""
+    """Jobs may share one; empty: a function of its own."""
+
+
+class Program:
+    """One job of a client, from its submission to its end."""
+
+    def __init__(self, world: World, owner: Process, wish: Wish) -> None:
+        self.world = world
+        self.owner = owner
+        self.wish = wish
+        self.work = work_of(world, owner, wish)
+        self.opened_at: float | None = None
+        self.done_at: float | None = None
+        self._fed = 0
+        self._released = 0
+        self._received = 0
+        world.works[self.job] = self.work
+        world.checkers.opened(self.work)
+        watch(owner, self)
+        world.at(max(world.now, wish.at), self._open)
+
+    @property
+    def job(self) -> JobId:
+        return self.work.spec.job
+
+    @property
+    def done(self) -> bool:
+        return self.done_at is not None
+
+    # ------------------------------------------------------------ submitting
+
+    def _open(self) -> None:
+        if not self.owner.alive:
+            return
+        self.opened_at = self.world.now
+        wish, work = self.wish, self.work
+        functions = {work.spec.function: work.function}
+        if work.combine:
+            functions[work.spec.combine] = work.combine
+        fed = wish.fed or wish.kind in (JobKind.SUBMIT, JobKind.EXPLORE)
+        total = 0 if fed else wish.items
+        self._released = total if wish.window is None else min(total, wish.window)
+        self.owner.hear(OpenJob(work.spec, total, self._released, fed, functions))
+        if wish.kind is JobKind.EXPLORE:
+            assert wish.tree is not None
+            self.owner.hear(Feed(self.job, Block(0, 1, 0), msgpack.encode([wish.tree.root()])))
+            self.owner.hear(CloseInput(self.job))
+        elif fed:
+            self._feed()
+        for after, lo, hi in wish.cancels:
+            self.world.after(after, self._cancel, lo, hi)
+
+    def _feed(self) -> None:
+        """One block, and the next after a while."""
+        if not self.owner.alive:
+            return
+        lo, hi = self._fed, min(self._fed + self.wish.block_items, self.wish.items)
+        if lo < hi:
+            self._fed = hi
+            blob = block_blob(self.work.number, lo, hi)
+            self.owner.hear(Feed(self.job, Block(lo, hi, 1), blob))
+        if self._fed < self.wish.items:
+            self.world.after(self.wish.feed_seconds, self._feed)
+        else:
+            self.owner.hear(CloseInput(self.job))
+
+    def _cancel(self, lo: int, hi: int) -> None:
+        if not self.owner.alive or self.done:
+            return
+        hi = min(hi, self._fed or self._released)
+        if lo < hi:
+            self.owner.hear(CancelItems(self.job, [(lo, hi)]))
+            if self.wish.window is not None:
+                # What is cancelled never comes, so there is no counting on it.
+                self.wish.window = self.wish.items
+                self.owner.hear(Release(self.job, self.wish.items))
+
+    # ------------------------------------------------------------ collecting
+
+    def shown(self, effect: Any) -> None:
+        if isinstance(effect, JobDone):
+            self.done_at = self.world.now
+        elif isinstance(effect, Deliver) and self.wish.window is not None:
+            self._received += effect.hi - effect.lo
+            upto = min(self._received + self.wish.window, self.wish.items)
+            step = 1 if self.wish.block_items == 1 else max(1, self.wish.window // 4)
+            if upto >= min(self._released + step, self.wish.items) > self._released:
+                self._released = upto
+                self.world.at(self.world.now, self.owner.hear, Release(self.job, upto))
+
+
+def watch(owner: Process, program: Watcher) -> None:
+    """Show this program what its owner delivers of its job."""
+    before = owner.listener
+
+    def listener(process: Process, effect: Any) -> None:
+        if effect.job == program.job:
+            program.shown(effect)
+        elif before is not None:
+            before(process, effect)
+
+    owner.listener = listener
+
+
+def work_of(world: World, owner: Process, wish: Wish) -> Work:
+    number = len(world.works) + 1
+    function, digest = function_blob(wish.function or f"f{number}")
+    combine, combine_digest = b"", b""
+    if wish.kind in (JobKind.REDUCE, JobKind.EXPLORE):
+        combine, combine_digest = function_blob(f"c{number}")
+    fed = wish.fed or wish.kind is JobKind.SUBMIT
+    spec = JobSpec(
+        job_id(owner.member.id, number),
+        wish.kind,
+        owner.member.id,
+        f"job{number}",
+        digest,
+        combine_digest,
+        step=0 if fed or wish.kind is JobKind.EXPLORE else 1,
+        priority=wish.priority,
+        timeout=wish.timeout,
+        chunk_items=wish.chunk_items,
+        runtime=wish.runtime,
+    )
+    expected = wish.tree.totals() if wish.tree is not None else (0, 0)
+    return Work(
+        number,
+        spec,
+        wish.items,
+        wish.law,
+        wish.tree,
+        expected,
+        function,
+        combine,
+        dict(wish.killers),
+        wish.failing,
+        wish.endless,
+        module=wish.module,
+        needy=wish.needy,
+    )

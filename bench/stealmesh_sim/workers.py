@@ -1,0 +1,361 @@
+"""Virtual workers: they take as long as the work says, and answer what a real one would.
+
+Does: RunChunk, Retract, Divide, Share, StopWorker. Decides nothing about work; checks that what it is
+handed is what it should be (the right function, the right blocks, never a third chunk).
+
+A worker reads what its node sends after a moment (`PIPE_SECONDS`), runs one chunk at a time and
+lets one more wait. An item may kill it, fail, or never end. Asked while it runs, it tells what is
+finished and gives back what it has not begun, as a real one does. An explore bag is visited a few
+milliseconds at a time; between two visits the worker looks at its share flag and, every half
+second, takes stock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+from msgspec import msgpack
+
+from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.events import (
+    BagStep,
+    ChunkDone,
+    ChunkPart,
+    Retracted,
+    WorkerLost,
+    WorkerReady,
+)
+from stealmesh_protocol.ids import digest_of
+from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.values import LACKING
+from stealmesh_sim.work import PRIME, Work, lacking_blob
+
+if TYPE_CHECKING:
+    from stealmesh_sim.world import Process
+
+PIPE_SECONDS = 0.00003
+STEP_SECONDS = 0.5
+VISIT_SECONDS = 0.01
+LOAD_SECONDS = 0.001
+"""How long it takes to find out that a module is missing."""
+CODEC = 200
+"""Nobody else writes blobs under this number."""
+
+
+class Bag:
+    """An explore bag while a worker unpacks it."""
+
+    __slots__ = ("count", "items", "seconds", "stocktaking", "total", "visited")
+
+    def __init__(self, items: list[tuple[int, int]], now: float) -> None:
+        self.items = items
+        self.stocktaking = now
+        self.count = 0
+        self.total = 0
+        self.visited = 0
+        self.seconds = 0.0
+
+
+class VirtualWorker:
+    """One worker process."""
+
+    __slots__ = (
+        "bag",
+        "hi",
+        "life",
+        "lo",
+        "number",
+        "plans",
+        "process",
+        "queue",
+        "ready",
+        "running",
+        "sharing",
+        "since",
+        "told",
+    )
+
+    def __init__(self, process: Process, number: int) -> None:
+        self.process = process
+        self.number = number
+        self.ready = False
+        self.life = 0
+        """Raised when it dies: what was planned for an earlier life does not happen."""
+        self.running: RunChunk | None = None
+        self.since = 0.0
+        self.lo = self.hi = 0
+        """What of the running chunk is not answered for yet."""
+        self.told = 0.0
+        """How many seconds of it are."""
+        self.plans = 0
+        """Raised when the chunk turns out shorter: what was planned for the longer one does not happen."""
+        self.queue: deque[RunChunk] = deque()
+        self.bag: Bag | None = None
+        self.sharing = False
+
+    def start(self) -> None:
+        if self.process.alive and not self.ready:
+            self.ready = True
+            self.process.hear(WorkerReady(self.number))
+
+    # ------------------------------------------------------------ what the node wants
+
+    def run(self, effect: RunChunk) -> None:
+        check = self.process.world.checkers
+        check.that(self.ready, "worker", f"worker {self.number} is not there")
+        check.that(len(self.queue) < 2, "worker", "a third chunk")
+        runtime = self.process.member.runtime
+        alike = not effect.spec.runtime or effect.spec.runtime == runtime
+        check.that(alike, "runtime", f"{runtime} was handed byte code of {effect.spec.runtime}")
+        self._check_order(effect)
+        self.queue.append(effect)
+        self.process.world.after(PIPE_SECONDS, self._read, self.life)
+
+    def retract(self, effect: Retract) -> None:
+        self.process.world.after(PIPE_SECONDS, self._retract, self.life)
+
+    def divide(self, effect: Divide) -> None:
+        self.process.world.after(PIPE_SECONDS, self._answer, self.life, effect.chunk, effect.give)
+
+    def share(self, effect: Share) -> None:
+        self.process.world.after(PIPE_SECONDS, self._share, self.life, effect.wanted)
+
+    def stop(self, effect: StopWorker) -> None:
+        self.process.world.after(PIPE_SECONDS, self._end, self.life, effect.reason, effect.blame)
+
+    def kill(self) -> None:
+        """Somebody kills the worker process; no item is to blame, but who could know that?"""
+        chunk = self.running
+        if chunk is not None:
+            work, base = self.process.world.work_behind(chunk.spec.job)
+            for item in range(base + self.lo, base + self.hi):
+                work.killers.setdefault(item, 0)
+        self._end(self.life, "killed by signal 9", True)
+
+    # ------------------------------------------------------------ inside
+
+    def _check_order(self, effect: RunChunk) -> None:
+        world = self.process.world
+        check = world.checkers
+        work, base = world.work_behind(effect.spec.job)
+        check.that(effect.function == work.function, "worker", "was sent the wrong function")
+        check.that(effect.combine == work.combine, "worker", "was sent the wrong combine")
+        check.that(digest_of(effect.function) == effect.spec.function, "worker", "digest differs")
+        check.that(effect.lo < effect.hi, "worker", "was sent an empty chunk")
+        if effect.spec.kind is JobKind.EXPLORE or effect.spec.step:
+            return
+        upto = effect.lo
+        for block, blob in effect.blocks:
+            number, lo, hi = msgpack.decode(blob)
+            right = (number, lo, hi) == (work.number, base + block.lo, base + block.hi)
+            check.that(right, "worker", f"the block at {block.lo} has other items")
+            if block.lo <= upto:
+                upto = max(upto, block.hi)
+        check.that(upto >= effect.hi, "worker", f"no input for {upto} to {effect.hi}")
+
+    def _read(self, life: int) -> None:
+        if life == self.life and self.running is None and self.queue:
+            self._begin(self.queue.popleft())
+
+    def _begin(self, chunk: RunChunk) -> None:
+        world = self.process.world
+        work, base = world.work_behind(chunk.spec.job)
+        self.lo, self.hi = chunk.lo, chunk.hi
+        self.running, self.since, self.told, self.sharing = chunk, world.now, 0.0, False
+        if chunk.spec.kind is JobKind.EXPLORE:
+            items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]
+            right = len(items) == chunk.hi
+            world.checkers.that(right, "worker", "a bag has other items than its lease says")
+            self.bag = Bag(items, world.now)
+            if work.needy is None and work.lacked(self.process.lacks, 0, 1):
+                world.after(LOAD_SECONDS, self._lack_bag, self.life, work)
+            else:
+                self._visit(self.life, work)
+            return
+        lo, hi = base + chunk.lo, base + chunk.hi
+        lacked = work.lacked(self.process.lacks, lo, hi)
+        if lacked:
+            seconds = LOAD_SECONDS if work.needy is None else min(work.seconds(lo, hi), 1.0)
+            world.after(seconds, self._lack, self.life, work, lacked)
+            return
+        self._plan(work, base)
+
+    def _plan(self, work: Work, base: int) -> None:
+        """When and how the running chunk is going to end, as it is now."""
+        chunk, world = self.running, self.process.world
+        assert chunk is not None
+        self.plans += 1
+        first = base + chunk.lo
+        for item, times in work.killers.items():
+            if times and base + self.lo <= item < base + self.hi:
+                seconds = work.seconds(first, item + 1)
+                if seconds < inf:
+                    world.at(self.since + seconds, self._killed, self.life, self.plans, work, item)
+                    return
+        seconds = work.seconds(first, base + self.hi)
+        if seconds < inf:
+            ends = max(world.now, self.since + seconds)
+            world.at(ends, self._done, self.life, self.plans, work, base, seconds)
+
+    def _killed(self, life: int, plan: int, work: Work, item: int) -> None:
+        if life == self.life and plan == self.plans and self.running is not None:
+            work.killers[item] -= 1
+            self._end(life, "killed by signal 11", True)
+
+    def _done(self, life: int, plan: int, work: Work, base: int, seconds: float) -> None:
+        chunk = self.running
+        if life != self.life or plan != self.plans or chunk is None:
+            return
+        self.running = None
+        took = seconds - self.told
+        self.process.busy_seconds += took
+        blob, failed = self._finish(work, base, self.hi)
+        self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi))
+        self._read(life)
+
+    def _finish(self, work: Work, base: int, upto: int) -> tuple[bytes, int]:
+        """The result of what has not been answered for up to there."""
+        self.process.items += upto - self.lo
+        lo, hi = base + self.lo, base + upto
+        return work.result(lo, hi), work.failures(lo, hi)
+
+    def _answer(self, life: int, number: int, give: bool) -> None:
+        """What is finished of the running chunk, and what is not begun."""
+        chunk = self.running
+        if life != self.life or chunk is None or chunk.chunk != number:
+            return
+        world = self.process.world
+        work, base = world.work_behind(chunk.spec.job)
+        if work.lacked(self.process.lacks, base + chunk.lo, base + chunk.hi):
+            return  # it fails as a whole, and says so itself
+        check = world.checkers
+        check.that(chunk.spec.kind is not JobKind.EXPLORE, "worker", "a bag cannot be divided")
+        check.that(not chunk.spec.vectorized, "worker", "was asked in the middle of a call")
+        finished, ends = self.lo, self.since + work.seconds(base + chunk.lo, base + self.lo)
+        while finished + 1 < self.hi:
+            ends += work.seconds(base + finished, base + finished + 1)
+            if ends > world.now:
+                break
+            finished += 1
+        kept = finished + 1 if give else self.hi
+        if chunk.spec.kind is JobKind.REDUCE:
+            finished = self.lo
+        if finished == self.lo and kept == self.hi:
+            return
+        blob, failed = b"", 0
+        seconds = world.now - self.since
+        took = seconds - self.told
+        if finished > self.lo:
+            blob, failed = self._finish(work, base, finished)
+        self.told = seconds
+        self.process.busy_seconds += took
+        self.lo, self.hi = finished, kept
+        self._plan(work, base)
+        process = self.process
+        process.hear(ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept))
+
+    def _lack(self, life: int, work: Work, failed: int) -> None:
+        """The chunk ends, and not well: this machine lacks a module that some of its items need."""
+        chunk = self.running
+        if life == self.life and chunk is not None:
+            self.running = None
+            blob = lacking_blob(work.module, failed)
+            self.process.hear(ChunkDone(self.number, chunk.chunk, LACKING, blob, 0.0, failed))
+            self._read(life)
+
+    def _lack_bag(self, life: int, work: Work) -> None:
+        chunk = self.running
+        if life == self.life and chunk is not None:
+            self.running, self.bag = None, None
+            partial = bytes([LACKING]) + lacking_blob(work.module, 1)
+            step = BagStep(self.number, chunk.chunk, partial, b"", 0, 0, 0.0, failed=1)
+            self.process.hear(step)
+            self._read(life)
+
+    def _retract(self, life: int) -> None:
+        if life == self.life:
+            chunk = self.queue.pop().chunk if self.queue else None
+            self.process.hear(Retracted(self.number, chunk))
+
+    def _share(self, life: int, wanted: bool) -> None:
+        if life == self.life:
+            self.sharing = wanted
+
+    def _end(self, life: int, reason: str, blame: bool) -> None:
+        """The worker's process ends; another takes its place after a while."""
+        if life != self.life or not self.process.alive:
+            return
+        self.life += 1
+        running, self.running = self.running, None
+        self.ready = False
+        self.queue.clear()
+        self.bag = None
+        number = running.chunk if running is not None else None
+        world = self.process.world
+        world.after(world.respawn_seconds, self.start)
+        self.process.hear(WorkerLost(self.number, number, reason, blame))
+
+    # ------------------------------------------------------------ explore bags
+
+    def _visit(self, life: int, work: Work) -> None:
+        """Visit some items, or find that the bag is empty."""
+        if life != self.life or self.bag is None or work.tree is None:
+            return
+        bag = self.bag
+        work.visits += 1
+        if work.killers.get(work.visits, 0):
+            work.killers[work.visits] -= 1
+            self._end(life, "killed by signal 11", True)
+            return
+        limit = max(1, int(VISIT_SECONDS / work.law.mean_seconds))
+        begun = bag.visited
+        while bag.items and bag.visited - begun < limit:
+            node = bag.items.pop()
+            bag.visited += 1
+            bag.count += 1
+            bag.total += node[0]
+            bag.items.extend(work.tree.children(node))
+        seconds = (bag.visited - begun) * work.law.mean_seconds
+        bag.seconds += seconds
+        self.process.items += bag.visited - begun
+        self.process.busy_seconds += seconds
+        self.process.world.after(seconds, self._look_up, life, work)
+
+    def _look_up(self, life: int, work: Work) -> None:
+        """Between two visits: is anything wanted, or anything due?"""
+        if life != self.life or self.bag is None or self.running is None:
+            return
+        bag, world = self.bag, self.process.world
+        if work.lacked(self.process.lacks, 0, 1) or (
+            work.needy is not None and work.module in self.process.lacks
+        ):
+            self._lack_bag(life, work)
+            return
+        spares: list[tuple[int, bytes]] = []
+        if self.sharing and len(bag.items) > 1:
+            spare = bag.items[1::2]
+            bag.items = bag.items[0::2]
+            spares.append((len(spare), msgpack.encode(spare)))
+            self.sharing = False
+        if not bag.items or spares or world.now - bag.stocktaking >= STEP_SECONDS:
+            self._take_stock(bag, spares)
+        if bag.items:
+            self._visit(life, work)
+        else:
+            self.running, self.bag = None, None
+            self._read(life)
+
+    def _take_stock(self, bag: Bag, spares: list[tuple[int, bytes]]) -> None:
+        assert self.running is not None
+        partial = msgpack.encode((bag.count, bag.total % PRIME)) if bag.visited else b""
+        rest = msgpack.encode(bag.items) if bag.items else b""
+        step = BagStep(
+            self.number, self.running.chunk, partial, rest, len(bag.items),
+            bag.visited, bag.seconds, spares,
+        )  # fmt: skip
+        bag.count = bag.total = bag.visited = 0
+        bag.seconds = 0.0
+        bag.stocktaking = self.process.world.now
+        self.process.hear(step)

@@ -1,0 +1,412 @@
+"""What workers are given: which chunk, which worker, and when.
+
+Decides the order of jobs, the cut of chunks, what waits behind what is about to end, what is taken
+back from behind something unexpectedly slow, which chunks are divided while they run, and when
+workers will run dry. Refuses to know where the work came from and what becomes of results (holder.py).
+
+A chunk is divided when it is late, or when a job that has nothing at a worker would have to wait too
+long for chunks of others to end. Its worker then gives back what it has not begun; that is untouched
+again and goes to the next one, here or elsewhere.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from stealmesh_engine.base.functions import ShippedFunctions
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.holding.bags import Cut, ExploreBags, IndexedBags
+from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol import limits
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+FUNCTION_PATIENCE_SECONDS = 0.25
+TURN_SECONDS = 0.004
+"""How long a job that has nothing at a worker waits for chunks of others to end. Shorter: what it
+costs to divide a chunk (about half a millisecond) is paid for less."""
+FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
+"""How large the results of a chunk may become if the program has said how many items it has."""
+
+
+class Dispatcher:
+    """The workers of a node, and what they are given next."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        effects: list[Effect],
+        jobs: dict[JobId, HeldJob],
+        functions: ShippedFunctions,
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.effects = effects
+        self.jobs = jobs
+        self.functions = functions
+        self.slots = Slots()
+        self.stock: dict[JobId, None] = {}
+        """Jobs that have something for a worker."""
+        self.draining = False
+        """This node wants to leave: what runs is finished, nothing is begun."""
+        self.turned_long = False
+        """A job has turned out to have long items, or longer ones than it had, and nobody has been told
+        yet."""
+        self.untold: list[Chunk] = []
+        """Single calls that have run for a moment: their owners are to hear of it (holder.py)."""
+        self.patrol_at: float | None = None
+        self._chunks = 0
+        self._thieves_wait = False
+        """Somebody elsewhere has nothing to do, and we had nothing for him."""
+        self._wanted = False
+        """The next patrol is planned for somebody who has nothing to do, here or elsewhere."""
+        self._unserved_since: float | None = None
+        """Since when a job has had something in stock and nothing at a worker, and no worker was free."""
+
+    def restock(self, held: HeldJob) -> None:
+        job = held.spec.job
+        if held.bags.queued_items and not self.functions.lacks(held.spec):
+            self.stock.setdefault(job, None)
+        else:
+            self.stock.pop(job, None)
+
+    def dispatch(self, now: float) -> None:
+        """Hand out chunks: first to the idle, then behind what is about to end."""
+        if not self.stock or self.draining:
+            self._unserved_since = None
+            if self.patrol_at is not None and not self._wanted and self.room():
+                self._plan_patrol(now, wanted=True)
+            return
+        for slot in self.slots.by_worker.values():
+            if slot.running is None and not (self.stock and self._hand_out(slot, now, queue=False)):
+                return
+        if self.stock and self.config.prefetch_seconds_max:
+            for slot in self.slots.by_worker.values():
+                if slot.queued is None and not slot.retracting and self._short(slot.running, now):
+                    self._hand_out(slot, now, queue=True)
+        if self.stock:
+            self._make_room(now)
+
+    def room(self) -> int:
+        """Workers with nothing to do."""
+        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
+
+    def queued_seconds(self) -> float:
+        return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
+
+    def starves_at(self, now: float) -> float | None:
+        """When the first worker is going to have nothing to do: now, later, or nobody can say.
+
+        Busy nodes that rob each other of what neither can start yet only pass it round, so the
+        running chunks count as well as the queued ones.
+        """
+        if self.draining or not self.slots:
+            return None
+        soonest: float | None = None
+        for slot in self.slots.by_worker.values():
+            if slot.running is None:
+                # Work whose function is on its way here is as good as there, for a moment.
+                since = min(self.functions.awaited.values(), default=-1e9)
+                return max(now, since + FUNCTION_PATIENCE_SECONDS)
+            ends = slot.running.started
+            for chunk in (slot.running, slot.queued):
+                if chunk is not None:
+                    if chunk.expected_seconds is None:
+                        break  # an explore bag, or an item like none before
+                    ends += chunk.expected_seconds
+            else:
+                if ends >= now and (soonest is None or ends < soonest):
+                    soonest = ends  # what is overdue may take any time
+        if soonest is None:
+            return None
+        return soonest + self.queued_seconds() / len(self.slots)
+
+    def learn_from_waiting(self, now: float) -> None:
+        """What should have ended long ago costs at least as much as it has taken."""
+        for chunk in self.slots.running():
+            held = self.jobs.get(chunk.job)
+            if held is not None and now >= chunk.long_at:
+                self.turned_long |= not held.bags.cost.charted
+                held.bags.cost.waited(now - chunk.started)
+
+    def patrol(self, now: float) -> None:
+        """Stop what has run too long; take back what waits behind something unexpectedly slow, or is
+        part of it; ask for results that wait for others; notice what turns out to be long."""
+        self.patrol_at = None
+        self.learn_from_waiting(now)
+        wanted = self._thieves_wait or (not self.stock and self.room() > 0)
+        self._thieves_wait = False
+        for long in [chunk for chunk in self.slots.running() if now >= chunk.tell_at]:
+            long.awaited = False
+            self.untold.append(long)
+        for slot in self.slots.by_worker.values():
+            chunk = slot.running
+            if chunk is None:
+                continue
+            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
+                chunk.timed_out = True
+                self.stop(slot.worker, "the task ran longer than its timeout", blame=False)
+                continue
+            late = chunk.is_overdue(now, wanted=wanted)
+            if late:
+                self._retract(slot)
+            if chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
+                give = (late or now >= self._turn_at(slot)) and not chunk.whole
+                if give or now >= chunk.results_wait_at:
+                    self._ask(slot, chunk, now, give=give)
+        self._plan_patrol(now, wanted=wanted)
+
+    def stop(self, worker: int, reason: str, *, blame: bool) -> None:
+        self.effects.append(StopWorker(worker, reason, blame))
+
+    def thieves_wait(self, now: float) -> None:
+        """Somebody elsewhere has nothing to do, and there is nothing here that is worth its journey: a
+        chunk that turns out dear is noticed sooner from now on."""
+        self._thieves_wait = True
+        if self.patrol_at is not None and not self._wanted:
+            self._plan_patrol(now, wanted=True)
+
+    def ask_workers_to_share(self) -> bool:
+        """Raise the flag of the explore workers that have not been asked yet. True: somebody may share."""
+        asked = False
+        for slot in self.slots.by_worker.values():
+            chunk = slot.running
+            if chunk is None or not chunk.explore or chunk.void:
+                continue
+            asked = True
+            if not slot.sharing:
+                slot.sharing = True
+                self.effects.append(Share(slot.worker, True))
+        return asked
+
+    # ------------------------------------------------------------ inside
+
+    def _make_room(self, now: float) -> None:
+        """A small job may have nothing at a worker while all workers are busy with others: if that is
+        going to last, let one worker stop between two items, and take back a second helping that waits
+        behind it. Nobody is asked before he has had a moment himself, or jobs would only take each
+        other's turn. (With eight jobs and one worker that is what they did.)"""
+        waiting = self._unserved()
+        if not waiting:
+            self._unserved_since = None
+            return
+        if self._unserved_since is None:
+            self._unserved_since = now
+        until = self._unserved_since + TURN_SECONDS
+        best, best_seconds = None, inf
+        for slot in self.slots.by_worker.values():
+            chunk = slot.running
+            if chunk is None or slot.retracting or now < chunk.asked_at + PATROL_SECONDS:
+                return  # one is free, or about to be
+            if chunk.expected_seconds is None:
+                continue
+            seconds = chunk.left_seconds(now)
+            if slot.queued is not None:
+                seconds += slot.queued.expected_seconds or 0.0
+            if seconds <= TURN_SECONDS and now < until:
+                self._patrol_by(until)
+                return
+            if seconds < best_seconds and self._rank(chunk) <= max(waiting):
+                best, best_seconds = slot, seconds
+        if best is None or best.running is None:
+            return
+        chunk = best.running
+        if best.queued is not None and self._is_running(best.queued.job):
+            self._retract(best)
+        if not chunk.can_be_asked or chunk.whole:
+            return
+        if now >= chunk.started + TURN_SECONDS:
+            self._ask(best, chunk, now, give=True)
+        else:
+            self._patrol_by(chunk.started + TURN_SECONDS)
+
+    def _unserved(self) -> list[int]:
+        """The ranks of the small jobs that have something in stock and nothing at a worker. (A large one
+        has its turn when a chunk ends, and is none the worse for it; a bag runs for long anyhow.)"""
+        if len(self.stock) == 1:
+            (job,) = self.stock
+            if self._is_running(job):
+                return []  # the usual case
+        at_workers = {chunk.job for chunk in self.slots.chunks()}
+        waiting = (self.jobs[job] for job in self.stock if job not in at_workers)
+        small = self.config.chunk_seconds_max
+        return [
+            held.spec.priority
+            for held in waiting
+            if isinstance(held.bags, IndexedBags)
+            and held.bags.queued_seconds <= small
+            and not self._is_held_up(held)
+        ]
+
+    def _is_running(self, job: JobId) -> bool:
+        slots = self.slots.by_worker.values()
+        return any(slot.running is not None and slot.running.job == job for slot in slots)
+
+    def _rank(self, chunk: Chunk) -> int:
+        held = self.jobs.get(chunk.job)
+        return 0 if held is None else held.spec.priority
+
+    def _turn_at(self, slot: Slot) -> float:
+        """When the running chunk has been for long enough in the way of a job that has nothing else."""
+        running, queued = slot.running, slot.queued
+        if running is None or queued is None or running.job == queued.job or running.whole:
+            return inf
+        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self._is_running(queued.job):
+            return inf
+        return max(queued.started, running.started) + TURN_SECONDS
+
+    def _patrol_by(self, at: float) -> None:
+        self.patrol_at = at if self.patrol_at is None else min(at, self.patrol_at)
+
+    def _retract(self, slot: Slot) -> None:
+        if slot.queued is not None and not slot.retracting:
+            slot.retracting = True
+            self.effects.append(Retract(slot.worker))
+
+    def _ask(self, slot: Slot, chunk: Chunk, now: float, *, give: bool) -> None:
+        chunk.asked_at = now
+        self.effects.append(Divide(slot.worker, chunk.number, give))
+
+    def _next_job(self) -> HeldJob | None:
+        """The job with the highest priority that has work; of equals the one of which workers have the
+        fewest chunks, and of these the one that waits longest."""
+        best: HeldJob | None = None
+        best_rank = (0, 0, 0)
+        at_workers: dict[JobId, int] = {}
+        if len(self.stock) > 1:
+            for chunk in self.slots.chunks():
+                at_workers[chunk.job] = at_workers.get(chunk.job, 0) + 1
+        for job in self.stock:
+            held = self.jobs[job]
+            rank = (held.spec.priority, -at_workers.get(job, 0), -held.turn)
+            if best is not None and rank <= best_rank:
+                continue
+            if self._is_held_up(held):
+                continue
+            best, best_rank = held, rank
+        return best
+
+    def _is_held_up(self, held: HeldJob) -> bool:
+        """Results of it have to be taken by its owner, or by its keepers, before more is begun."""
+        most = self.config.unacked_octets_max
+        unacked = self.links.unacked_octets(held.spec.owner)
+        return unacked > most or held.unsettled_octets > most
+
+    def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
+        held = self._next_job()
+        if held is None or (queue and not self._may_queue(held)):
+            return False
+        cut = self._cut(held)
+        if cut is None:
+            self.restock(held)
+            return False
+        spec, bags = held.spec, held.bags
+        explore = isinstance(bags, ExploreBags)
+        self._chunks += 1
+        held.turn = self._chunks
+        chunk = Chunk(
+            self._chunks,
+            spec.job,
+            cut.lid,
+            cut.lo,
+            cut.hi,
+            slot.worker,
+            now,
+            None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
+            explore,
+            now + spec.timeout if spec.timeout and not explore else None,
+            one_by_one=not (explore or spec.vectorized),
+            in_parts=spec.kind is not JobKind.REDUCE,
+            whole=spec.chunk_items > 0,
+            awaited=spec.kind is JobKind.SUBMIT,
+        )
+        if queue:
+            slot.queued = chunk
+        else:
+            slot.running = chunk
+        self.effects.append(
+            RunChunk(
+                slot.worker,
+                chunk.number,
+                spec,
+                cut.lo,
+                cut.hi,
+                cut.blocks,
+                self.functions.blobs[spec.function],
+                self.functions.blobs[spec.combine] if spec.combine else b"",
+                self.functions.blobs[spec.code] if spec.code else b"",
+            )
+        )
+        self.restock(held)
+        self._plan_patrol_of(slot, now)
+        return True
+
+    def _cut(self, held: HeldJob) -> Cut | None:
+        bags = held.bags
+        if isinstance(bags, ExploreBags):
+            return bags.cut(1)
+        if held.spec.timeout or held.spec.chunk_items == 1:
+            return bags.cut(1)
+        if held.spec.chunk_items:
+            each = bags.cost.octets_per_item
+            most = max(1, int(FIXED_OCTETS_MAX / each)) if each else held.spec.chunk_items
+            return bags.cut(min(held.spec.chunk_items, most))
+        return bags.cut(
+            bags.cost.chunk_items(
+                bags.untouched,
+                len(self.slots),
+                chunk_seconds_min=self.config.chunk_seconds_min,
+                chunk_seconds_max=self._chunk_seconds_max(held.spec),
+                chunk_octets_max=self.config.chunk_octets_max,
+            )
+        )
+
+    def _chunk_seconds_max(self, spec: JobSpec) -> float:
+        folds = spec.kind is JobKind.REDUCE
+        return self.config.fold_seconds_max if folds else self.config.chunk_seconds_max
+
+    def _may_queue(self, held: HeldJob) -> bool:
+        return (
+            isinstance(held.bags, IndexedBags)
+            and not held.spec.timeout
+            and not held.bags.fragile
+            and held.bags.cost.known
+            and held.bags.cost.seconds(held.spec.chunk_items or 1)
+            <= self.config.prefetch_seconds_max
+        )
+
+    def _short(self, chunk: Chunk | None, now: float) -> bool:
+        """Is it sure to end soon?"""
+        return (
+            chunk is not None
+            and chunk.expected_seconds is not None
+            and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
+            and not chunk.is_overdue(now)
+        )
+
+    def _plan_patrol(self, now: float, *, wanted: bool = False) -> None:
+        """The next moment at which there may be something to do; what is due already has been done, or
+        is tried again a while later."""
+        self._wanted = wanted
+        for slot in self.slots.by_worker.values():
+            self._plan_patrol_of(slot, now)
+
+    def _plan_patrol_of(self, slot: Slot, now: float) -> None:
+        chunk = slot.running
+        if chunk is None:
+            return
+        long_at = chunk.long_at
+        soonest = min(long_at if now < long_at else inf, chunk.tell_at)
+        if chunk.timeout_at is not None and not chunk.timed_out:
+            soonest = min(soonest, chunk.timeout_at)
+        if slot.queued is not None or chunk.can_be_asked:
+            again = now + PATROL_SECONDS
+            overdue_at = chunk.overdue_at(wanted=self._wanted)
+            for at in (overdue_at, chunk.results_wait_at, self._turn_at(slot)):
+                soonest = min(soonest, at if at > now else again)
+        if soonest < inf:
+            self._patrol_by(soonest)

@@ -1,0 +1,444 @@
+"""`launch` and `attach`: a handle on a job that lives in the mesh and not in this program.
+
+The handle has no part in the job: it asks how things stand (the core does, with every beat) and
+collects results by position, so that it can be dropped, and another one made elsewhere, at any
+moment. Results are fetched as they are read, a few messages ahead, and unpacked in the reader's
+own thread. Several readers take turns: each knows its own position, and what was fetched for
+another is fetched again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+from stealmesh.client.feeding import blocks_of
+from stealmesh.client.reduce import MISSING
+from stealmesh.client.results import open_chunk, open_partial
+from stealmesh_engine import effects as fx
+from stealmesh_engine.durable.slices import slice_items_of
+from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
+from stealmesh_protocol.errors import JobLost, JobRefused
+from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
+from stealmesh_protocol.messages import JobKind, JobLine, Kept
+
+if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
+
+UNREAD_OCTETS_MAX = 4 << 20
+"""Fetched results that wait for their reader."""
+ERRORS_KEPT_MAX = 10_000
+"""So many errors that readers have come by are remembered; a job with more is read once more for them."""
+FIRST_WORD_SECONDS = 5.0
+RATE_SECONDS = 10.0
+"""Over how long the rate is measured."""
+_ENDED = frozenset({"done", "cancelled", "lost", "expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a durable job has come, as its home said last."""
+
+    done: int
+    total: int
+    """Items so far; more may come while an iterable is being read."""
+    failed: int
+    running: int
+    """Items that are with nodes."""
+    rate: float
+    """Items a second, lately."""
+    eta_seconds: float | None
+    """None while nothing can be said."""
+
+
+@dataclass(slots=True, eq=False)
+class _Reader:
+    """How far one reader has come, and until when it has patience."""
+
+    until: float | None
+    position: int = 0
+
+
+class Results(Iterator[Any]):
+    """The results of a durable job in order, as they come.
+
+    A task's own exception is raised at its place, and the next call goes on with the next item: what
+    failed costs itself alone. With `return_exceptions` it is yielded instead. What ends the reading
+    (JobLost, CancelledError, MeshClosed, TimeoutError) is raised again by every further call.
+    """
+
+    def __init__(self, found: Iterator[tuple[int, Any, bool]], return_exceptions: bool) -> None:
+        self._found = found
+        self._return_exceptions = return_exceptions
+        self._broken: BaseException | None = None
+
+    def __iter__(self) -> Results:
+        return self
+
+    def __next__(self) -> Any:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            _, value, failed = next(self._found)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self._broken = error
+            raise
+        if failed and not self._return_exceptions:
+            raise value
+        return value
+
+
+class Job:
+    """A durable job. Made by `Mesh.launch` and `Mesh.attach`; usable from any thread.
+
+    Results stay with the mesh until they expire (`Config.keep_seconds`) or, if it runs out of room,
+    until somebody has collected them: `results()` may be called again, but not for ever.
+    """
+
+    def __init__(
+        self,
+        link: ProgramLink,
+        job: JobId,
+        combine: Callable[[Any, Any], Any] | None = None,
+        initial: Any = MISSING,
+        line: JobLine | None = None,
+    ) -> None:
+        self._link = link
+        self._job = job
+        self._combine = combine
+        self._initial = initial
+        self._changed = threading.Condition()
+        self._line = line
+        self._accepted = 0
+        self._accepted_whole = False
+        self._error: BaseException | None = None
+        self._cancelled = False
+        self._closed = False
+        self._collected = False
+        """A reader has come to the end."""
+        self._unread: deque[tuple[Kept, bytes]] = deque()
+        self._unread_octets = 0
+        self._next = 0
+        """Everything below was fetched for the present reader."""
+        self._asking = False
+        self._reader: _Reader | None = None
+        """Whom results are fetched for at present."""
+        self._turn = threading.Lock()
+        """Held by the reader that waits for results: the others come after it."""
+        self._gap: JobLost | None = None
+        """What the present reader wants is not there any more."""
+        self._errors: dict[int, BaseException] = {}
+        """Those that readers have come by."""
+        self._marks: deque[tuple[float, int]] = deque()
+
+    # ------------------------------------------------------------ the program's threads
+
+    @property
+    def id(self) -> str:
+        """Names the job in the whole mesh: give it to `Mesh.attach`, here or elsewhere."""
+        return self._job.hex()
+
+    @property
+    def name(self) -> str:
+        """What `status` calls it. Waits a moment for the home's first word."""
+        line = self._first_word()
+        return "" if line is None else line.name
+
+    @property
+    def owner(self) -> str:
+        """Who submitted it: user@host and process. Waits likewise."""
+        line = self._first_word()
+        return "" if line is None else line.owner
+
+    @property
+    def started(self) -> float | None:
+        """When it was submitted, as `time.time()` counts. Waits likewise."""
+        line = self._first_word()
+        return None if line is None else line.started or None
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended; None: it has not, as of the last half second, or nobody who saw it is left."""
+        line = self._first_word()
+        return None if line is None else line.ended or None
+
+    def done(self) -> bool:
+        """Is it over, with or without success (as of the last half second)?"""
+        with self._changed:
+            return self._over
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until it is over; False if `timeout` seconds were not enough."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over, timeout)
+            return self._over
+
+    def progress(self) -> Progress:
+        """How far it has come. Waits a moment for the home's first word."""
+        line = self._first_word()
+        if line is None:
+            return Progress(0, 0, 0, 0, 0.0, None)
+        with self._changed:
+            rate = self._rate()
+            left = line.total - line.done
+            eta = 0.0 if not left else left / rate if rate else None
+            return Progress(line.done, line.total, line.failed, line.leased, rate, eta)
+
+    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Results:
+        """The results in order, as they come; the partial results of a reduction.
+
+        Raises a task's own exception at its place (or yields it, with `return_exceptions`), and
+        goes on behind it; JobLost, CancelledError, MeshClosed, and TimeoutError `timeout` seconds
+        after this call. Each call makes a reader of its own, which begins at the first item.
+        """
+        if isinstance(timeout, bool):
+            raise TypeError("results(timeout): write results(return_exceptions=True)")
+        reader = _Reader(None if timeout is None else time.monotonic() + timeout)
+        with self._changed:
+            if self._reader is None:
+                self._read_for(reader)
+        return Results(self._read(reader), return_exceptions)
+
+    def errors(self, timeout: float | None = None) -> list[tuple[int, BaseException]]:
+        """(index, exception) of every item that failed; waits until the job is over. Of a reduction
+        they are those of its partial results, each under the first index that it covers."""
+        until = None if timeout is None else time.monotonic() + timeout
+        if not self.wait(timeout):
+            raise TimeoutError(f"job {self.id} is not over; its errors come with its results")
+        with self._changed:
+            failed = 0 if self._line is None else self._line.failed
+            if failed and len(self._errors) == failed:
+                return sorted(self._errors.items())
+        if not failed and self._error is None and self._closed and not self._cancelled:
+            return []
+        found = self._read(_Reader(until))
+        return [(index, error) for index, error, is_error in found if is_error]
+
+    def result(self, timeout: float | None = None) -> Any:
+        """All results as a list, or the one value of a reduction; waits until the job is over."""
+        values = self.results(timeout)
+        if self._combine is None:
+            found = list(values)
+            if self._is_reduction:
+                raise TypeError(
+                    "this job is a reduction: attach(job_id, combine=…) to get its one value, or "
+                    "read its partial results with results()"
+                )
+            return found
+        start = () if self._initial is MISSING else (self._initial,)
+        return reduce(self._combine, (*start, *values))
+
+    def cancel(self) -> None:
+        """Stop the job, whoever launched it; its results are given up."""
+        self._link.post(AbolishJob(self._job))
+
+    def __repr__(self) -> str:
+        state = "unknown" if self._line is None else self._line.state
+        name = "" if self._line is None else f" {self._line.name}"
+        return f"<stealmesh.Job {self.id}{name} {state}>"
+
+    # ------------------------------------------------------------ launching
+
+    def await_accepted(self, upto: int, *, whole: bool = False) -> None:
+        """Sleep until the mesh holds the job safely, with its items below `upto` (or all of them)."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._error is not None
+                    or self._cancelled
+                    or (self._accepted_whole if whole else self._accepted >= upto)
+                )
+            )
+            if self._error is not None:
+                raise self._error
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def shown(self, effect: fx.Accepted | fx.Results | fx.JobGone) -> None:
+        with self._changed:
+            if isinstance(effect, fx.Accepted):
+                if effect.refusal:
+                    self._error = JobRefused(effect.refusal)
+                self._accepted = max(self._accepted, effect.upto)
+                self._accepted_whole = self._accepted_whole or effect.closed
+            elif isinstance(effect, fx.Results):
+                self._take(effect)
+            else:
+                total = 0 if self._line is None else self._line.total
+                self._error = JobLost([(self._next, max(total, self._next))], self.id, effect.why)
+            self._changed.notify_all()
+
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.broken(error)
+
+    def broken(self, error: BaseException) -> None:
+        with self._changed:
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
+            self._changed.notify_all()
+
+    # ------------------------------------------------------------ inside
+
+    @property
+    def _over(self) -> bool:
+        return (
+            self._error is not None
+            or self._collected
+            or (self._line is not None and self._line.state in _ENDED and self._closed)
+        )
+
+    @property
+    def _is_reduction(self) -> bool:
+        return self._line is not None and self._line.kind is JobKind.REDUCE
+
+    def _take(self, effect: fx.Results) -> None:
+        self._line, self._closed = effect.line, effect.closed or effect.line.state == "cancelled"
+        self._cancelled = effect.line.state == "cancelled"
+        now = time.monotonic()
+        self._marks.append((now, effect.line.done))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_SECONDS:
+            self._marks.popleft()
+        if effect.lo != self._next:
+            return  # meant for an earlier reader
+        if effect.missing and effect.missing[0][0] <= self._next:
+            self._gap = JobLost(effect.missing, self.id, "collected before, or lost")
+        for kept, blob in zip(effect.results, effect.blobs, strict=True):
+            self._unread.append((kept, blob))
+            self._unread_octets += len(blob)
+            self._next = kept.hi
+        if effect.results:
+            self._asking = False
+            self._ask()
+
+    def _read_for(self, reader: _Reader) -> None:
+        """Have results fetched for this reader from where it stands."""
+        self._reader, self._gap = reader, None
+        self._unread.clear()
+        self._unread_octets, self._next, self._asking = 0, reader.position, False
+        self._ask()
+
+    def _ask(self) -> None:
+        """Have the next results fetched, unless enough are waiting."""
+        if self._reader and not self._asking and self._unread_octets < UNREAD_OCTETS_MAX:
+            self._asking = True
+            self._link.post(FetchResults(self._job, self._next))
+
+    def _read(self, reader: _Reader) -> Iterator[tuple[int, Any, bool]]:
+        """Index, value, and whether the value is the exception of that item."""
+        while (entry := self._entry(reader)) is not None:
+            kept, blob = entry
+            part = kept.part
+            if self._is_reduction:
+                reader.position = kept.hi
+                yield self._noted(kept.lo, *_partial(part.codec, blob))
+                continue
+            values, errors = open_chunk(part.codec, blob, part.hi - part.lo)
+            begin, end = max(kept.lo, reader.position), kept.hi
+            reader.position = end
+            for at in range(begin, end):
+                error = errors.get(at - part.lo)
+                yield self._noted(at, error or values[at - part.lo], error is not None)
+
+    def _noted(self, index: int, value: Any, failed: bool) -> tuple[int, Any, bool]:
+        if failed and len(self._errors) < ERRORS_KEPT_MAX:
+            self._errors[index] = value
+        return index, value, failed
+
+    def _entry(self, reader: _Reader) -> tuple[Kept, bytes] | None:
+        """The next results, waited for; None at the end."""
+        patience = -1 if reader.until is None else max(0.0, reader.until - time.monotonic())
+        if not self._turn.acquire(timeout=patience):
+            raise TimeoutError(f"job {self.id} has not come further than item {reader.position}")
+        try:
+            with self._changed:
+                if self._reader is not reader:
+                    self._read_for(reader)
+                return self._awaited(reader)
+        finally:
+            self._turn.release()
+
+    def _awaited(self, reader: _Reader) -> tuple[Kept, bytes] | None:
+        while True:
+            if self._unread:
+                entry = self._unread.popleft()
+                self._unread_octets -= len(entry[1])
+                self._ask()
+                return entry
+            if self._cancelled:
+                raise CancelledError(f"job {self.id} was cancelled")
+            if self._line is not None and self._closed and reader.position == self._line.total:
+                self._collected = True
+                self._changed.notify_all()
+                return None
+            failure = self._error or self._gap
+            if failure is not None:
+                raise failure
+            wait = None if reader.until is None else reader.until - time.monotonic()
+            if wait is not None and wait <= 0:
+                raise TimeoutError(
+                    f"job {self.id} has not come further than item {reader.position}"
+                )
+            self._changed.wait(wait)
+
+    def _first_word(self) -> JobLine | None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._line is not None or self._error is not None, FIRST_WORD_SECONDS
+            )
+            return self._line
+
+    def _rate(self) -> float:
+        (since, had), (now, has) = self._marks[0], self._marks[-1]
+        return (has - had) / (now - since) if now > since else 0.0
+
+
+def _partial(codec: int, blob: bytes) -> tuple[Any, bool]:
+    try:
+        return open_partial(codec, blob), False
+    except Exception as error:  # noqa: BLE001  the task's own, told as a result
+        return error, True
+
+
+def attached(
+    link: ProgramLink,
+    job: JobId,
+    combine: Callable[[Any, Any], Any] | None = None,
+    initial: Any = MISSING,
+    line: JobLine | None = None,
+) -> Job:
+    """The handle on a job that somebody launched; `line` is what is known of it already."""
+    job = whole_of(job)
+    known = link.durable.get(job)
+    if known is not None and combine is None:
+        return known
+    handle = Job(link, job, combine, initial, line)
+    link.follow(job, handle, AttachJob(job))
+    return handle
+
+
+def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job: JobId) -> None:
+    """Give the mesh all items of an iterable and wait until it holds them safely."""
+    behind: deque[tuple[int, int]] = deque()
+    octets = 0
+    size = slice_items_of(job)
+    for block, blob in blocks_of(items, name, size):
+        if size is not None and block.hi >= SLICES_MAX * size:
+            raise ValueError(f"as many as {SLICES_MAX * size:,} items: raise Config.slice_items")
+        link.post(SupplyJob(job, block, blob))
+        behind.append((block.hi, len(blob)))
+        octets += len(blob)
+        while octets > UNREAD_OCTETS_MAX:
+            hi, size = behind.popleft()
+            handle.await_accepted(hi)
+            octets -= size
+    link.post(SupplyJob(job, closed=True))
+    handle.await_accepted(0, whole=True)

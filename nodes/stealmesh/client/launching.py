@@ -1,0 +1,97 @@
+"""Starting durable jobs: what is shipped, what is said, and when the program may believe in it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from stealmesh.client.arguments import as_range
+from stealmesh.client.durable_job import Job, supply
+from stealmesh.client.map import size_of
+from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
+from stealmesh.client.session import ProgramLink
+from stealmesh.functions import Shipped
+from stealmesh.futures import Future, Outcome, settle
+from stealmesh.host.identity import submitter
+from stealmesh.tasks import is_vectorized
+from stealmesh_engine.durable.slices import cut
+from stealmesh_engine.events import LaunchJob
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+
+class SpecMaker(Protocol):
+    """Makes the specification of a job with the options of a view."""
+
+    def __call__(
+        self,
+        kind: JobKind,
+        shipped: Shipped,
+        fn: Callable[..., Any],
+        domain: range | None,
+        *,
+        combiner: Shipped | None,
+        vectorized: bool,
+    ) -> JobSpec: ...
+
+
+def launch(
+    link: ProgramLink,
+    ship: Callable[[Callable[..., Any]], Shipped],
+    make_spec: SpecMaker,
+    fn: Callable[[Any], Any],
+    items: Iterable[Any],
+    combine: Callable[[Any, Any], Any] | None,
+    initial: Any,
+    slice_items: int,
+) -> Job:
+    """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
+    shipped = ship(fn)
+    combiner = None if combine is None else ship(combine)
+    a_range = as_range(items, whole=True)
+    kind = JobKind.MAP if combine is None else JobKind.REDUCE
+    vectorized = is_vectorized(fn)
+    spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
+    size = size_of((items,))
+    spec = replace(
+        spec,
+        job=cut(spec.job, size, slice_items),
+        submitter=submitter(),
+        submitted=time.time(),
+    )
+    functions = [each.blob for each in (shipped, combiner, (combiner or shipped).code) if each]
+    too_large = fault_of_size(sum(map(len, functions)), spec.name, FUNCTION_REMEDY)
+    if too_large is not None:
+        raise too_large
+    job = Job(link, spec.job, combine, initial)
+    total = 0 if a_range is None else len(a_range)
+    link.follow(spec.job, job, LaunchJob(spec, total, functions))
+    if a_range is not None:
+        job.await_accepted(total, whole=True)
+        return job
+    try:
+        supply(job, link, spec.name, items, spec.job)
+    except BaseException:
+        job.cancel()
+        raise
+    return job
+
+
+def value_later(link: ProgramLink, job: Job) -> Future[Any]:
+    """The future of what a durable job comes to."""
+    future: Future[Any] = Future(link.condition)
+    future.set_running_or_notify_cancel()
+
+    def wait() -> None:
+        outcome: Outcome
+        try:
+            outcome = future, job.result(), None
+        except BaseException as error:  # noqa: BLE001  the task's exception: it is the caller's
+            outcome = future, None, error
+        settle(link.condition, link.tell, [outcome])
+
+    threading.Thread(target=wait, name="stealmesh-durable", daemon=True).start()
+    return future

@@ -1,0 +1,387 @@
+"""`map`: an iterator over results that keeps the mesh a bounded step ahead of its reader.
+
+The job's items are released to the ledger only so far beyond what the reader has consumed
+that the unread results stay within a few megabytes; a slow reader slows the mesh down, a
+fast one never waits for a release. A `range` stays a range and is one frame whatever its
+length; any other iterable is read by a thread of its own, in blocks, under the same bound.
+
+Results come as chunks and are unpacked by the reader's own thread, one chunk at a time, so
+ten million of them cost the memory of a few thousand.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from stealmesh.client.feeding import Feeder
+from stealmesh.client.results import open_chunk
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import OpenJob, Release
+from stealmesh_protocol.errors import MeshClosed
+from stealmesh_protocol.messages import JobSpec
+
+if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
+
+T = TypeVar("T")
+
+UNREAD_OCTETS_MAX = 12 << 20
+"""Results that wait for the reader, as packed bytes: what flat memory means here."""
+OTHER_THREAD = (
+    "stealmesh: map reads its input in a thread of its own. If the input works in its own thread only "
+    "(a cursor does): map over list(cursor), or connect with check_same_thread=False"
+)
+_PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
+WINDOW_ITEMS_MIN = 1 << 12
+WINDOW_ITEMS_FIRST = 1 << 17
+
+
+class MapResults(itertools.chain[T]):
+    """What `map` returns: an iterator at the speed of C. `close()` (or dropping it) cancels the rest."""
+
+    _chunks: Generator[Iterable[T], None, None]
+    _job: MapJob
+    mesh: object = None
+    """Kept while somebody reads: `for x in Mesh().map(...)` holds no other reference to it."""
+
+    @classmethod
+    def over(cls, job: MapJob) -> MapResults[T]:
+        chunks = job.chunks()
+        results = cls.from_iterable(chunks)
+        assert isinstance(results, cls)
+        results._chunks, results._job = chunks, job
+        return results
+
+    def close(self) -> None:
+        """Stop here: what has not been computed is cancelled."""
+        self._chunks.close()
+        self._job.stop()  # a generator that never started does not do it
+
+
+class MapJob:
+    """One map: the chunks that came, and how far the mesh may run ahead."""
+
+    def __init__(
+        self,
+        link: ProgramLink,
+        spec: JobSpec,
+        *,
+        total: int | None,
+        size: int | None,
+        ordered: bool,
+        buffersize: int | None,
+        until: float | None,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.link = link
+        self.spec = spec
+        self.total = total
+        """None while the iterable has not been read to its end."""
+        self._size = size
+        """How many items the input says it has; None: it does not say."""
+        self._ordered = ordered
+        self._buffersize = buffersize
+        self._until = until
+        self._on_progress = on_progress
+        self._changed = threading.Condition()
+        self._early: dict[int, fx.Deliver] = {}
+        self._arrived: deque[fx.Deliver] = deque()
+        self._position = 0
+        self.consumed = 0
+        self._released = 0
+        self._octets_per_item = 0.0
+        self._error: BaseException | None = None
+        """Ends the iteration once everything before it is delivered (an input that raised), or
+        at once (the mesh was shut down)."""
+        self._at_once = False
+        self._over = False
+        self._begun = False
+        """Somebody has asked for a result."""
+        self._unbounded = False
+        self._ending = False
+        """Nothing more is read or released; what was is delivered."""
+        self._reading = False
+        """A thread reads the input."""
+        self._refused = False
+        """It was told to stop although there may be more."""
+        self._asked = 0
+        """Items that were read or released so far."""
+        self._delivered = 0
+
+    # ------------------------------------------------------------ starting
+
+    def start_range(self, functions: dict[bytes, bytes]) -> None:
+        assert self.total is not None
+        self._asked = self._released = min(self.total, self._window())
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, self.total, self._released, functions=functions)
+        )
+
+    def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
+        )
+        self._reading = True
+        Feeder(self.link, self.spec, items, self._room, self._input_ended)
+
+    # ------------------------------------------------------------ the reader's thread
+
+    def chunks(self) -> Generator[Iterable[Any], None, None]:
+        """The results, chunk by chunk."""
+        self._begun = True
+        try:
+            while (effect := self._next()) is not None:
+                yield from self._open(effect)
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Nobody reads on."""
+        with self._changed:
+            over, self._over = self._over, True
+            self._changed.notify_all()
+        if not over:
+            self.link.cancel(self.spec.job)
+
+    def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
+        part = effect.part
+        values, errors = open_chunk(
+            part.codec, effect.blob, part.hi - part.lo, part.lo, self.spec.name
+        )
+        if effect.hi - effect.lo != part.hi - part.lo:
+            values = values[effect.lo - part.lo : effect.hi - part.lo]
+            errors = {at - (effect.lo - part.lo): error for at, error in errors.items()}
+        plain = not errors and _are_plain(values)
+        self._read_on(effect.hi - effect.lo, len(effect.blob))
+        del effect
+        if plain:
+            yield values
+            return
+        if errors:
+            yield _handing_over(values[: min(errors)])
+            error = errors[min(errors)]
+            try:
+                raise error
+            finally:
+                del error, errors  # or its traceback would hold this frame, and this frame holds it
+        yield _handing_over(values)
+
+    def _next(self) -> fx.Deliver | None:
+        with self._changed:
+            while True:
+                effect = self._take()
+                if effect is not None:
+                    return effect
+                if self._error is not None and (self._at_once or self._all_read()):
+                    self._raise()
+                if self._all_read():
+                    return None
+                left = None if self._until is None else self._until - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"no result of {self.spec.name} within the map's timeout")
+                self._changed.wait(left)
+
+    def _raise(self) -> NoReturn:
+        """Without a cycle of the error, its traceback and this object."""
+        error, self._error = self._error, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
+
+    def _take(self) -> fx.Deliver | None:
+        if not self._ordered:
+            return self._arrived.popleft() if self._arrived else None
+        effect = self._early.pop(self._position, None)
+        if effect is not None:
+            self._position = effect.hi
+        return effect
+
+    def _all_read(self) -> bool:
+        return self.total is not None and self.consumed >= self.total
+
+    def _read_on(self, items: int, octets: int) -> None:
+        """So many more results are with the reader: let the mesh run on."""
+        each = octets / items
+        self._octets_per_item += (each - self._octets_per_item) * (
+            0.3 if self._octets_per_item else 1.0
+        )
+        with self._changed:
+            self.consumed += items
+            self._changed.notify_all()
+        if self._on_progress is not None:
+            self._on_progress(self.consumed, self.total)
+        if self.spec.step and self.total is not None and not self._ending:
+            window = self._window()
+            upto = min(self.total, self.consumed + window)
+            if upto - self._released >= window // 4 or upto == self.total > self._released:
+                self._asked = self._released = upto
+                self.link.post(Release(self.spec.job, upto))
+
+    # ------------------------------------------------------------ the mesh is about to go
+
+    def finish(self, *, hurried: bool) -> None:
+        """See to it that the job ends: whoever reads it later gets what was computed by then.
+
+        As in the standard library, everything is computed that was asked for: the whole input, or what
+        a `buffersize` allows. In a hurry (the block was left by an exception, the program ends) nobody
+        waits for what somebody has begun to read and has not read to its end, or for an input of which no
+        end is known.
+        """
+        if hurried and self._begun:
+            self.broken(MeshClosed("the mesh was shut down before this map was read to its end"))
+            self.stop()
+        elif hurried and self._size is None and self.total is None:
+            self._end_here(at_once=True)
+        elif self._buffersize is not None:
+            self._end_here(at_once=False)
+        else:
+            self._run_to_the_end()
+
+    def cancel(self) -> None:
+        """What has not been computed is cancelled, for whoever reads on."""
+        self.broken(CancelledError())
+        self.stop()
+
+    def _run_to_the_end(self) -> None:
+        with self._changed:
+            self._unbounded = True
+            self._changed.notify_all()
+        if self.spec.step and self.total is not None:
+            self.link.post(Release(self.spec.job, self.total))
+
+    def _end_here(self, *, at_once: bool) -> None:
+        """Read no more of the input, or no more than `buffersize` allows, and compute that."""
+        with self._changed:
+            self._ending = True
+            self._reading &= not at_once
+            if not self._reading:
+                self._cut_off()
+            self._changed.notify_all()
+
+    def _cut_off(self) -> None:
+        """This is all that will come (holding the lock). Whoever reads on learns that it is not everything."""
+        if self._asked not in (self.total, self._size):
+            text = "the mesh was shut down before the input of this map was read to its end"
+            if self._error is None:
+                self._error = MeshClosed(text)
+        self.total = self._asked
+
+    @property
+    def finished(self) -> bool:
+        if self._over or self.spec.job not in self.link.jobs:
+            return True
+        return self._ending and not self._reading and self._delivered >= self._asked
+
+    def _window(self) -> int:
+        """How many items the mesh may be ahead of the reader."""
+        if self._unbounded:
+            return sys.maxsize
+        if self._buffersize is not None:
+            return self._buffersize
+        if not self._octets_per_item:
+            return WINDOW_ITEMS_FIRST
+        return max(WINDOW_ITEMS_MIN, int(UNREAD_OCTETS_MAX / self._octets_per_item))
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        with self._changed:
+            self._delivered += effect.hi - effect.lo
+            if self._over:
+                self.link.dropped += effect.hi - effect.lo
+                return
+            if self._ordered:
+                self._early[effect.lo] = effect
+                if effect.lo != self._position:
+                    return
+            else:
+                self._arrived.append(effect)
+            self._changed.notify_all()
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        """Nobody asks about single items of a map."""
+
+    def done(self) -> None:
+        """The last contribution was delivered before this, unless the mesh has gone."""
+        if self.total is None or self._delivered < self.total:
+            self.broken(MeshClosed("this mesh has been shut down"))
+
+    def broken(self, error: BaseException) -> None:
+        with self._changed:
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
+            self._at_once = True
+            self._changed.notify_all()
+
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.broken(error)
+
+    # ------------------------------------------------------------ the input's thread
+
+    def _room(self, fed: int, size: int) -> int:
+        """Wait until the reader has caught up: how many more items, at most `size`, may be read then?
+        Not one by one, unless the reader wants no more. 0: nobody reads any more."""
+        with self._changed:
+            self._asked = fed
+            while not self._over and not self._at_once:
+                window = self._window()
+                room = window - (fed - self.consumed)
+                if self._ending:
+                    self._refused = room <= 0 or not self._reading
+                    return 0 if self._refused else min(size, room)
+                if room >= min(size, max(1, window // 4)):
+                    return min(size, room)
+                self._changed.wait()
+            return 0
+
+    def _input_ended(self, fed: int, error: BaseException | None) -> None:
+        if type(error).__module__ == "sqlite3" and type(error).__name__ == "ProgrammingError":
+            assert error is not None
+            error.add_note(OTHER_THREAD)
+        with self._changed:
+            self._reading = False
+            self._asked = fed
+            if self._error is None:  # nobody asks an exception for its truth
+                self._error = error
+            if self._refused:
+                self._cut_off()
+            self.total = fed
+            self._changed.notify_all()
+
+
+def size_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """How many items a map over these has, if they say so."""
+    sizes = [size for each in iterables if (size := _length_of(each)) is not None]
+    return min(sizes) if len(sizes) == len(iterables) else None
+
+
+def _length_of(iterable: Iterable[Any]) -> int | None:
+    if not isinstance(iterable, Sized):
+        return None
+    try:
+        return len(iterable)
+    except Exception:  # noqa: BLE001  a range of more than can be counted, a `__len__` of the user's
+        return None
+
+
+def _are_plain(values: list[Any]) -> bool:
+    """Values that hold on to nothing may be handed over as a list, at the speed of C. A look at
+    both ends: a mixed list is only kept a little longer than it need be."""
+    return not values or (type(values[0]) in _PLAIN and type(values[-1]) in _PLAIN)
+
+
+def _handing_over(values: list[T]) -> Iterator[T]:
+    """Yield without keeping: a result that the reader drops is gone."""
+    values.reverse()
+    while values:
+        yield values.pop()

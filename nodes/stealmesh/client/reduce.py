@@ -1,0 +1,181 @@
+"""`map_reduce` and `explore`: contributions combined into one value.
+
+Partials are opened and combined (code of the user's) on a strand of the program's threads, never
+in the driver's: the combiner of one job may be slow, and delays no other. A reduction meets its partials in index order: neighbours are joined as soon as
+both are there, so a billion items leave a handful of partials in memory. An exploration
+combines whatever comes, in the order in which it comes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any
+
+from stealmesh.client.feeding import Feeder
+from stealmesh.client.results import open_partial, open_tagged
+from stealmesh.client.user_threads import Strand
+from stealmesh.futures import Future, settle
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import OpenJob
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
+
+MISSING: Any = object()
+"""No initial value: an empty job is a TypeError, as with `functools.reduce`."""
+
+WINDOW_ITEMS = 1 << 18
+"""How far the input of a reduction is read ahead of what is credited."""
+
+
+class FoldJob:
+    """One reduction or exploration and the future of its value."""
+
+    def __init__(
+        self,
+        link: ProgramLink,
+        spec: JobSpec,
+        combine: Callable[[Any, Any], Any],
+        initial: Any,
+        total: int | None,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        self.link = link
+        self.spec = spec
+        self.future: Future[Any] = Future(link.condition, self._cancelled)
+        self._combine = combine
+        self._initial = initial
+        self._total = total
+        self._on_progress = on_progress
+        self._done_items = 0
+        self._by_lo: dict[int, tuple[int, Any]] = {}
+        self._by_hi: dict[int, int] = {}
+        self._value: Any = MISSING
+        self._failed = False
+        self._credited = 0
+        self._changed = threading.Condition()
+        self._strand = Strand(link.user_threads)
+
+    def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
+        """Feed the job from an iterable."""
+        self.link.open(
+            self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
+        )
+        Feeder(self.link, self.spec, items, self._room, self._input_ended)
+
+    @property
+    def finished(self) -> bool:
+        return self.future.done()
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        with self._changed:
+            self._credited += effect.hi - effect.lo
+            self._changed.notify_all()
+        self._strand.put(lambda: self._fold(effect))
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        self.future._mark_running()
+
+    def done(self) -> None:
+        self._strand.put(self._finish)
+
+    def broken(self, error: BaseException) -> None:
+        self._give_up(error)
+
+    def disown(self, error: BaseException) -> None:
+        self._changed = threading.Condition()
+        self.future.call_nobody()
+        self.broken(error)
+
+    def _cancelled(self, future: Future[Any]) -> None:
+        self._stop()
+
+    def cancel(self) -> None:
+        """Also when some of its items have been computed."""
+        if not self.future.cancel():
+            self._give_up(CancelledError())
+
+    # ------------------------------------------------------------ the input's thread
+
+    def _room(self, fed: int, size: int) -> int:
+        """Never more than about a window of items ahead of what is credited."""
+        with self._changed:
+            while fed - self._credited >= WINDOW_ITEMS and not self._failed:
+                self._changed.wait()
+            return 0 if self._failed else size
+
+    def _input_ended(self, fed: int, error: BaseException | None) -> None:
+        self._total = fed
+        if error is not None:
+            self._give_up(error)
+
+    # ------------------------------------------------------------ the strand
+
+    def _fold(self, effect: fx.Deliver) -> None:
+        if self._failed:
+            return
+        try:
+            if self.spec.kind is JobKind.EXPLORE:
+                value = open_tagged(effect.blob)
+                self._value = value if self._value is MISSING else self._combine(self._value, value)
+            else:
+                self._join(effect.lo, effect.hi, open_partial(effect.part.codec, effect.blob))
+        except BaseException as error:  # noqa: BLE001  the task's exception or the combiner's: both are the caller's
+            self._give_up(error)
+            return
+        self._done_items += effect.hi - effect.lo
+        if self._on_progress is not None:
+            self._on_progress(self._done_items, self._total)
+
+    def _give_up(self, error: BaseException) -> None:
+        settle(self.link.condition, self.link.tell, [(self.future, None, error)])
+        self._stop()
+
+    def _stop(self) -> None:
+        """Nobody wants the value any more."""
+        with self._changed:
+            self._failed = True
+            self._changed.notify_all()
+        self.link.cancel(self.spec.job)
+
+    def _join(self, lo: int, hi: int, value: Any) -> None:
+        """Enter the partial of [lo, hi), joined with the neighbours that are there already."""
+        before = self._by_hi.pop(lo, None)
+        if before is not None:
+            _, left = self._by_lo.pop(before)
+            value = self._combine(left, value)
+            lo = before
+        after = self._by_lo.pop(hi, None)
+        if after is not None:
+            end, right = after
+            del self._by_hi[end]
+            value = self._combine(value, right)
+            hi = end
+        self._by_lo[lo] = (hi, value)
+        self._by_hi[hi] = lo
+
+    def _finish(self) -> None:
+        if self._failed:
+            return
+        try:
+            value = self._whole()
+        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+            settle(self.link.condition, self.link.tell, [(self.future, None, error)])
+            return
+        settle(self.link.condition, self.link.tell, [(self.future, value, None)])
+
+    def _whole(self) -> Any:
+        value = self._value
+        if self._by_lo:
+            assert len(self._by_lo) == 1, "the ledger says that everything is covered"
+            ((_, value),) = self._by_lo.values()
+        if self._initial is MISSING:
+            if value is MISSING:
+                raise TypeError(f"{self.spec.name}: nothing to combine and no initial value")
+            return value
+        return self._initial if value is MISSING else self._combine(self._initial, value)

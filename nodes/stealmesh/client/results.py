@@ -1,0 +1,238 @@
+"""What came of a chunk, opened: values, and the exceptions of those items that failed.
+
+Runs in clients only, where unpickling is the program's own risk: everything here was made by
+a holder of the mesh key from functions that this program sent. Nothing here runs in the mesh's
+own thread, but for the making of a parcel, which opens nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from typing import Any
+
+from stealmesh.client.remarks import tell
+from stealmesh_protocol import limits
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
+
+
+class Parcel:
+    """The results of one chunk of submitted tasks: opened when the first is asked for.
+
+    What went together is opened together, once for all; what was packed one by one (because it has
+    code of the user's in it) is opened one by one, and fails one by one.
+    """
+
+    __slots__ = (
+        "_blob",
+        "_codec",
+        "_errors",
+        "_hi",
+        "_lock",
+        "_name",
+        "_turns",
+        "_unread",
+        "lo",
+        "values",
+    )
+
+    def __init__(self, codec: int, blob: bytes, lo: int, hi: int, name: str) -> None:
+        self.lo = lo
+        self._hi = hi
+        self.values: list[Any] | None = None
+        self._codec = codec
+        self._blob = blob
+        self._name = name
+        self._lock = threading.RLock()
+        self._errors: dict[int, BaseException] = {}
+        self._unread: list[Any] | None = None
+        """Results of a chunk in which something went wrong, or that are still packed one by one."""
+        self._turns: dict[int, threading.RLock] | None = None
+
+    def turn(self, index: int) -> AbstractContextManager[Any]:
+        """One thread an item: a neighbour whose code is slow is not waited for."""
+        with self._lock:
+            if self._unread is None:
+                self._look()
+            if self._turns is None:
+                return self._lock
+            return self._turns.setdefault(index, threading.RLock())
+
+    def outcome(self, index: int) -> tuple[Any, BaseException | None]:
+        offset = index - self.lo
+        error = self._errors.get(offset)
+        if error is not None:
+            return None, error
+        assert self._unread is not None, "a turn comes first"
+        try:
+            value = self._unread[offset]
+        except IndexError:
+            return None, CannotLoad(f"{self._named(index)} is not in what the node sent")
+        return _opened(value, self._named(index)) if type(value) is vx.Entry else (value, None)
+
+    def forget(self, index: int) -> None:
+        if self.values is None and self._unread is not None and index - self.lo < len(self._unread):
+            self._unread[index - self.lo] = None
+
+    def _named(self, index: int) -> str:
+        return f"the result of item {index} of {self._name}"
+
+    def _look(self) -> None:
+        """Open what goes together."""
+        found, failures, fault = _looked_at(self._codec, self._blob)
+        if failures:
+            self._errors = _errors_of(failures, self.lo, self._name)
+        if fault is not None:
+            self._errors = _Everywhere(self._errors, fault, self.lo, self._name)
+        elif failures or len(found) != self._hi - self.lo or type(found[0]) is vx.Entry:
+            self._turns = {}
+        else:
+            self.values = found
+        self._blob = b""
+        self._unread = found
+
+
+class _Everywhere(dict[int, BaseException]):
+    """The chunk as a whole cannot be opened: all of its items fail, each with an error of its own."""
+
+    def __init__(
+        self, known: dict[int, BaseException], fault: MeshError, first: int, name: str
+    ) -> None:
+        super().__init__(known)
+        self._fault = fault
+        self._first = first
+        self._name = name
+
+    def get(self, offset: int, default: Any = None) -> BaseException:
+        known = super().get(offset)
+        if known is not None:
+            return known
+        return _unopened(self._fault, f"the result of item {self._first + offset} of {self._name}")
+
+
+def _unopened(fault: MeshError, what: str) -> CannotLoad:
+    error = CannotLoad(f"{what}: {fault}")
+    error.__cause__ = fault.__cause__ or fault
+    return error
+
+
+def _looked_at(codec: int, blob: bytes) -> tuple[list[Any], list[vx.Failure], MeshError | None]:
+    """Values (Entries where they are still packed), failures, and what is wrong with all of it."""
+    failures: list[vx.Failure] = []
+    try:
+        if codec in (vx.OUTCOMES, vx.LACKING):
+            codec, blob, failures, remarks = vx.outcomes_in(blob)
+            if remarks:
+                tell(remarks)
+        if codec == vx.ITEMS:
+            return list(vx.entries_of(blob)), failures, None
+        return vx.unpack_list(codec, blob), failures, None
+    except MeshError as fault:
+        return [], failures, fault
+
+
+def _errors_of(failures: list[vx.Failure], first: int, name: str) -> dict[int, BaseException]:
+    """By offset. What the worker said of an argument or a result does not say which it was."""
+    for failure in failures:
+        if failure.kind in (vx.UNSENDABLE, vx.UNLOADABLE):
+            failure.text = f"item {first + failure.offset} of {name}: {failure.text}"
+    return {failure.offset: vx.rebuild(failure) for failure in failures}
+
+
+def _opened(entry: vx.Entry, name: str) -> tuple[Any, BaseException | None]:
+    try:
+        return entry.open(), None
+    except MeshError as fault:
+        return None, _unopened(fault, name)
+
+
+def open_chunk(
+    codec: int, blob: bytes, items: int, first: int = 0, name: str = "the job"
+) -> tuple[list[Any], dict[int, BaseException]]:
+    """The values of a chunk in order, and the exceptions by offset (the values there mean nothing)."""
+    values, failures, fault = _looked_at(codec, blob)
+    errors = _errors_of(failures, first, name)
+    if fault is not None:
+        everywhere = _Everywhere(errors, fault, first, name)
+        errors = {offset: everywhere.get(offset) for offset in range(items)}
+    elif codec in (vx.ITEMS, vx.OUTCOMES, vx.LACKING):
+        for offset, entry in enumerate(values):
+            if type(entry) is vx.Entry and offset not in errors:
+                named = f"the result of item {first + offset} of {name}"
+                values[offset], error = _opened(entry, named)
+                if error is not None:
+                    errors[offset] = error
+    values += [None] * (items - len(values))
+    return values, errors
+
+
+def open_partial(codec: int, blob: bytes | memoryview) -> Any:
+    """The value of a partial; raises the exception of the item that failed."""
+    if codec not in (vx.OUTCOMES, vx.LACKING):
+        return vx.unpack(codec, blob)
+    codec, packed, failures, remarks = vx.outcomes_in(blob)
+    if remarks:
+        tell(remarks)
+    if failures:
+        raise vx.rebuild(failures[0])
+    return vx.unpack(codec, packed)
+
+
+def open_tagged(blob: bytes) -> Any:
+    """The value of an explore job's partial, whose first octet is the codec."""
+    return open_partial(blob[0], memoryview(blob)[1:])
+
+
+# ---------------------------------------------------------------- to the mesh
+
+REMEDY = (
+    "write it to a file or a store that all nodes see and pass its name, or cut it into parts "
+    "that are items of their own"
+)
+FUNCTION_REMEDY = (
+    "it carries what it refers to (a global, a variable around it, an argument of a partial): load "
+    "that inside of the function, from a file or a store that all nodes see"
+)
+
+
+def pack_tagged(items: list[Any], name: str) -> bytes:
+    """The items of an explore job's bag. Raises CannotShip."""
+    codec, blob = pack_items(items, 0, name)
+    too_large = fault_of_size(len(blob), f"the bag of {len(items)} roots of {name}")
+    if too_large is not None:
+        raise too_large
+    return bytes([codec]) + blob
+
+
+def pack_items(items: list[Any], first: int, name: str) -> tuple[int, bytes]:
+    """The items of a block. Raises CannotShip naming the first that cannot be pickled."""
+    try:
+        return vx.pack_list(items)
+    except CannotShip as error:
+        for offset, item in enumerate(items):
+            try:
+                vx.pack(item)
+            except CannotShip as culprit:
+                raise Unshippable(offset, first + offset, name, culprit) from culprit
+        raise CannotShip(f"items of {name} cannot be sent to the mesh: {error}") from error
+
+
+class Unshippable(CannotShip):
+    """One item of a block cannot be sent: which, and why."""
+
+    def __init__(self, offset: int, index: int, name: str, culprit: CannotShip) -> None:
+        super().__init__(
+            f"item {index} of {name} cannot be sent to the mesh: {culprit}", culprit.culprit
+        )
+        self.offset = offset
+
+
+def fault_of_size(octets: int, what: str, remedy: str = REMEDY) -> CannotShip | None:
+    """Is it too large to travel? The error says what to do instead."""
+    if octets <= limits.BLOB_OCTETS_MAX:
+        return None
+    return CannotShip(
+        f"{what} cannot be sent to the mesh: packed, it has {octets:,} octets ({octets >> 20} MiB), "
+        f"and {limits.BLOB_OCTETS_MAX >> 20} MiB is the most that travels as one value; {remedy}"
+    )

@@ -1,0 +1,293 @@
+"""Between the program's threads and the driver's: wishes one way, contributions the other.
+
+Knows the open jobs of this program by id and passes each effect to the right one. What runs
+here in the driver's thread is short and never code of the user's: callbacks and combiners run in
+the program's own threads (`userthreads`), results are opened by those who ask for them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from stealmesh.client.telling import tell, waits
+from stealmesh.client.user_threads import UserThreads
+from stealmesh.futures import Future
+from stealmesh.host.interrupts import no_interrupts, shared_condition
+from stealmesh.host.refusals import refusal
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
+from stealmesh_protocol.errors import MeshClosed
+from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
+
+if TYPE_CHECKING:
+    from stealmesh.client.durable_job import Job as DurableJob
+    from stealmesh.client.map import MapJob
+    from stealmesh.client.reduce import FoldJob
+    from stealmesh.client.submit import SubmitStream
+    from stealmesh.shipping.bundle import Bundle
+
+BUNDLES_KEPT = 16
+
+
+TIDY_SECONDS = 0.5
+
+
+class Job(Protocol):
+    """What every open job owes the link (all in the driver's thread)."""
+
+    def deliver(self, effect: fx.Deliver) -> None: ...
+
+    def running(self, intervals: list[tuple[int, int]]) -> None: ...
+
+    def done(self) -> None: ...
+
+    def broken(self, error: BaseException) -> None: ...
+
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: end with `error`, whatever is locked, and call nobody."""
+
+
+class ProgramLink:
+    """The program as the driver sees it."""
+
+    def __init__(self, me: PeerId) -> None:
+        self.me = me
+        self.condition = shared_condition()
+        """Shared by all futures of this program."""
+        self.jobs: dict[JobId, Job] = {}
+        self.durable: dict[JobId, DurableJob] = {}
+        """Handles on jobs that live in the mesh."""
+        self.wake: Callable[[], None] = lambda: None
+        self.act: Callable[[], None] = lambda: None
+        """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
+        self.tidy: Callable[[], list[Event]] = list
+        """Set by the mesh: close what nobody uses any more. Called now and then, in the driver's thread."""
+        self.joined: Future[None] = Future()
+        self.left = threading.Event()
+        self.failure: BaseException | None = None
+        """Why the mesh is of no use any more."""
+        self.dropped = 0
+        """Results that came for futures that were over already."""
+        self._bundles: dict[Digest, bytes] = {}
+        """The program's modules, as the latest jobs need them."""
+        self._numbers = count(1)
+        self._nonces = count(1)
+        self._events: deque[Event] = deque()
+        self.hungry: dict[SubmitStream, None] = {}
+        """Streams with tasks that the driver's thread is to pack, the one that waits longest first. A
+        stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
+        self._calls: deque[Callable[[], list[Event]]] = deque()
+        self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
+        self.user_threads = UserThreads()
+        self.tell = self.user_threads.run_all
+        """Has callbacks called."""
+        self._tidy_at = 0.0
+
+    # ------------------------------------------------------------ the program's threads
+
+    def new_job_id(self) -> JobId:
+        return job_id(self.me, next(self._numbers))
+
+    def carries(self, bundle: Bundle) -> Digest:
+        """Jobs that are opened from now on may need this bundle; returns its name."""
+        self._bundles[bundle.digest] = bundle.blob
+        while len(self._bundles) > BUNDLES_KEPT:
+            self._bundles.pop(next(iter(self._bundles)))
+        return bundle.digest
+
+    def open(self, job: JobId, handler: Job, *events: Event) -> None:
+        """Register a job and tell the core of it."""
+        if self.failure is not None:
+            raise self.failure
+        for event in events:
+            if isinstance(event, OpenJob) and event.spec.code:
+                event.functions[event.spec.code] = self._bundles[event.spec.code]
+        with no_interrupts():  # a job that nobody tells the core of would be waited for without end
+            self.jobs[job] = handler
+            self.post(*events)
+
+    def follow(self, job: JobId, handle: DurableJob, *events: Event) -> None:
+        """Register a handle on a durable job and tell the core of it."""
+        if self.failure is not None:
+            raise self.failure
+        with no_interrupts():
+            self.durable[job] = handle
+            self.post(*events)
+
+    def post(self, *events: Event) -> None:
+        self._events.extend(events)
+        self.wake()
+
+    def call_later(self, call: Callable[[], list[Event]]) -> None:
+        """Have `call` made in the driver's thread, soon; it returns events."""
+        self._calls.append(call)
+        self.wake()
+
+    def feed_later(self, stream: SubmitStream) -> None:
+        """Have the stream's tasks packed in the driver's thread, soon."""
+        self.hungry[stream] = None
+        self.wake()
+
+    def feed_now(self, stream: SubmitStream) -> None:
+        """The same, in this thread if the driver sleeps: the quickest way for a lone task."""
+        self.hungry[stream] = None
+        self.act()
+
+    def cancel(self, job: JobId) -> None:
+        if job in self.jobs:
+            self.post(CancelJob(job))
+
+    def ask_status(self) -> Future[list[dict[str, Any]]]:
+        """The snapshots of this peer and of every node it talks to."""
+        future: Future[list[dict[str, Any]]] = Future(self.condition)
+        nonce = next(self._nonces)
+        self._inquiries[nonce] = future
+        self.post(AskStatus(nonce))
+        return future
+
+    def wait_for_all(
+        self,
+        streams: Iterable[SubmitStream],
+        maps: Iterable[MapJob],
+        folds: Iterable[FoldJob],
+        *,
+        hurried: bool,
+    ) -> None:
+        """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
+        for each in list(maps):
+            each.finish(hurried=hurried)
+        for stream in list(streams):
+            self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
+        while self.failure is None and not (
+            all(stream.idle for stream in list(streams))
+            and all(job.finished for job in list(maps))
+            and all(fold.finished for fold in list(folds))
+        ):
+            self.user_threads.do_what_nobody_does()
+            with self.condition:
+                # Streams and folds notify when they settle futures; maps end by JobDone.
+                self.condition.wait(0.05)
+
+    def close(self, error: BaseException) -> None:
+        """Nothing will come any more: every open job ends with `error`."""
+        if self.failure is None:
+            self.failure = error
+        self.left.set()
+        for handler in list(self.jobs.values()):
+            handler.broken(error)
+        self.jobs.clear()
+        for handle in list(self.durable.values()):
+            handle.broken(error)
+        self.durable.clear()
+        for future in self._inquiries.values():
+            if not future.done():
+                future.set_exception(error)
+        self._inquiries.clear()
+        if not self.joined.done():
+            self.joined.set_exception(error)
+        self.user_threads.end()
+
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: the driver's thread does not exist here, and may have held our lock."""
+        self.condition._at_fork_reinit()  # type: ignore[attr-defined]
+
+        def refuse() -> None:
+            raise error
+
+        self.wake = self.act = refuse
+        # The others' locks may be held by threads that are not here.
+        self.user_threads = UserThreads()
+        self.tell = self.user_threads.run_all
+        # Before they hear of it: what they would have cancelled is the parent's.
+        handlers, handles = list(self.jobs.values()), list(self.durable.values())
+        self.jobs.clear()
+        self.durable.clear()
+        for handler in handlers:
+            handler.disown(error)
+        for handle in handles:
+            handle.disown(error)
+        self.close(error)
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def has_wishes(self) -> bool:
+        return bool(self._events or self.hungry or self._calls)
+
+    def pull(self) -> list[Event]:
+        pulled: list[Event] = []
+        now = time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            pulled += self.tidy()
+        while self._events:
+            pulled.append(self._events.popleft())
+        for _ in range(len(self.hungry)):
+            stream = next(iter(self.hungry))
+            del self.hungry[stream]
+            pulled += stream.feed()
+        for _ in range(len(self._calls)):
+            pulled += self._calls.popleft()()
+        return pulled
+
+    def ready(self, fd: int) -> None:
+        raise AssertionError("a client watches no descriptors of its own")
+
+    def workers_broken(self, why: str) -> None:
+        raise AssertionError("a client has no workers")
+
+    def perform(self, effect: Any) -> None:
+        if isinstance(effect, fx.Deliver):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.deliver(effect)
+        elif isinstance(effect, fx.JobDone):
+            handler = self.jobs.pop(effect.job, None)
+            if handler is not None:
+                handler.done()
+            with self.condition:
+                self.condition.notify_all()
+        elif isinstance(effect, fx.ItemsRunning):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.running(effect.intervals)
+        elif isinstance(effect, fx.Accepted | fx.Results | fx.JobGone):
+            durable = self.durable.get(effect.job)
+            if durable is not None:
+                durable.shown(effect)
+        elif isinstance(effect, fx.NobodyCan):
+            print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
+        elif isinstance(effect, fx.OtherRuntime):
+            pass  # the nodes say it; we do when a job waits for it
+        elif isinstance(effect, fx.StatusReady):
+            self._status(effect)
+        elif isinstance(effect, fx.Joined):
+            if not self.joined.done():
+                self.joined.set_result(None)
+        elif isinstance(effect, fx.JoinFailed):
+            if not self.joined.done():
+                self.joined.set_exception(refusal(effect))
+        elif isinstance(effect, fx.WaitsForNodes):
+            tell(waits(effect))
+        elif isinstance(effect, fx.WorksAgain):
+            tell(f"a node is back after {effect.seconds:.1f} s: the work goes on")
+        elif isinstance(effect, fx.Left):
+            self.left.set()
+        else:
+            raise AssertionError(f"a client cannot perform {effect}")
+
+    def _status(self, effect: fx.StatusReady) -> None:
+        future = self._inquiries.pop(effect.nonce, None)
+        if future is not None and not future.done():
+            future.set_result([msgspec.msgpack.decode(each) for each in effect.snapshots])
+
+
+def closed() -> MeshClosed:
+    return MeshClosed("this mesh has been shut down")

@@ -1,0 +1,119 @@
+"""Which job a submitted call belongs to, and how long that job lives.
+
+A function that is used again and again has a stream (a job) of its own: its code travels once, and
+the engine learns what a call costs. A program that makes a new function for every call (a lambda in a
+loop, a partial for each item) would open a job for each: those calls share one stream, in which
+the function travels with its arguments. The first few functions have streams of their own in any case, so
+that ordinary programs see the name of their function in `status` and in errors.
+
+A stream whose calls are all over and that nobody has used for a moment is closed, and with it goes
+what client, node and worker keep of its function. Refuses to know how calls travel (submit.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from stealmesh.client.submit import SubmitStream
+from stealmesh.functions import Shipped, Shipper
+from stealmesh_engine.events import CloseInput, Event, OpenJob
+from stealmesh_protocol.ids import Digest, digest_of
+from stealmesh_protocol.messages import JobSpec
+
+if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
+
+OWN_STREAMS = 16
+"""So many functions have a stream of their own from their first call on."""
+REMEMBERED = 4096
+"""Functions beyond those, by digest: one that comes back is worth a stream of its own."""
+
+CARRIED = b"cstealmesh.workers.runner\ncall_carried\n."
+"""The pickle of the function that calls what travels with its arguments. The client need not import it."""
+_CARRIED_DIGEST = digest_of(CARRIED)
+
+
+class Streams:
+    """The open streams of one mesh. `own` and `shared` are called under its lock."""
+
+    def __init__(self, link: ProgramLink, shipper: Shipper, lock: threading.Lock) -> None:
+        self._link = link
+        self._shipper = shipper
+        self._lock = lock
+        self.last: tuple[Any, Any, SubmitStream, Shipped] | None = None
+        """Function, options and stream of the last call: the next one is probably like it."""
+        self._own: dict[tuple[Any, ...], SubmitStream] = {}
+        self._shared: dict[tuple[Any, ...], SubmitStream] = {}
+        self._seen: OrderedDict[Digest, None] = OrderedDict()
+        link.tidy = self.tidy
+
+    def __iter__(self) -> Iterator[SubmitStream]:
+        """All of them, as they are now."""
+        return iter([*self._own.values(), *self._shared.values()])
+
+    def own(
+        self, options: Any, shipped: Shipped, make_spec: Callable[[], JobSpec]
+    ) -> SubmitStream | None:
+        """The function's own stream; None when its calls are better carried by the shared one."""
+        key = (shipped.digest, options)
+        stream = self._own.get(key)
+        if stream is not None:
+            return stream
+        if len(self._own) >= OWN_STREAMS and not self._comes_back(shipped.digest):
+            return None
+        stream = self._own[key] = SubmitStream(self._link, make_spec(), shipped)
+        self._open(stream, {shipped.digest: shipped.blob})
+        return stream
+
+    def shared(self, options: Any, spec: JobSpec) -> SubmitStream:
+        """The stream for functions that are used once and need what this one needs. The first argument
+        of its calls is the pickled function."""
+        key = (options, spec.runtime, spec.code)
+        stream = self._shared.get(key)
+        if stream is None:
+            spec = replace(
+                spec, function=_CARRIED_DIGEST, name=options.name or "functions used once"
+            )
+            stream = self._shared[key] = SubmitStream(self._link, spec)
+            self._open(stream, {spec.function: CARRIED})
+        return stream
+
+    def tidy(self) -> list[Event]:
+        """Now and then, in the driver's thread, which waits for nobody: close what is not used any more."""
+        if not self._lock.acquire(blocking=False):
+            return []
+        unused: list[Any] = self._shipper.tidy()
+        try:
+            closed = self._rest(self._own) + self._rest(self._shared)
+            if self.last is not None and self.last[2].closed:
+                unused.append(self.last)
+                self.last = None
+            unused += [stream.let_go() for stream in closed]
+            return [CloseInput(stream.spec.job) for stream in closed]
+        finally:
+            self._lock.release()
+            if unused:
+                # Functions hold values of the user's, and those may have finalizers.
+                self._link.user_threads.run(unused.clear)
+
+    def _rest(self, streams: dict[tuple[Any, ...], SubmitStream]) -> list[SubmitStream]:
+        closed = [key for key, stream in streams.items() if stream.rest()]
+        return [streams.pop(key) for key in closed]
+
+    def _open(self, stream: SubmitStream, functions: dict[Digest, bytes]) -> None:
+        spec = stream.spec
+        self._link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions=functions))
+
+    def _comes_back(self, digest: Digest) -> bool:
+        if digest in self._seen:
+            del self._seen[digest]
+            return True
+        self._seen[digest] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
+        return False

@@ -1,0 +1,269 @@
+"""`submit`: single tasks, gathered into blocks as fast as the driver can take them.
+
+All tasks of one function (with the same options) are one open-ended indexed job, so a
+hundred thousand submits are a few hundred blocks and leases, and the engine learns what an
+item of this function costs. A submit only appends to a list; the driver's thread packs what
+has gathered whenever it comes by, so a lone task leaves at once and a flood leaves in
+batches of hundreds, without any timer.
+
+That holds for small plain arguments, which hold nothing of the user's. All others are pickled at
+once, each by the thread that submits it: pickling runs code of the user's, and so does letting
+go of what was pickled.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from stealmesh.client.results import Parcel, fault_of_size
+from stealmesh.futures import Future, arrive, settle
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import CancelItems, Event, Feed
+from stealmesh_engine.holding.sizes import cut_by_size
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.errors import CannotShip, MeshClosed
+from stealmesh_protocol.messages import Block, JobSpec
+
+if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
+    from stealmesh.functions import Shipped
+
+BLOCK_TASKS_MAX = 500
+BLOCKS_AT_ONCE = 4
+BLOCK_OCTETS_MAX = 512 * 1024
+"""A block goes to one node as one message; what is larger goes alone."""
+
+TEXT_CHARS_MAX = 64 * 1024
+"""Longer ones are packed at once, as everything else is: a block would be full of one."""
+_NUMBERS = frozenset({int, float, bool, type(None)})
+_TEXTS = frozenset({str, bytes})
+
+Args = tuple[tuple[Any, ...], dict[str, Any]]
+Packed = tuple[int, bytes]
+Call = tuple[Future[Any], int, "Args | Packed"]
+"""With how large the arguments are if they are plain, and packed if they are not."""
+NOT_PLAIN = -1
+RUNNING_REMEMBERED = 4096
+
+
+def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """About how large they are; NOT_PLAIN if there might be something of the user's in them."""
+    if kwargs:
+        return NOT_PLAIN
+    octets = 0
+    for value in args:
+        kind = type(value)
+        if kind not in _NUMBERS:
+            if kind not in _TEXTS or len(value) > TEXT_CHARS_MAX:
+                return NOT_PLAIN
+            octets += len(value)
+    return octets
+
+
+class SubmitStream:
+    """The tasks of one function."""
+
+    def __init__(self, link: ProgramLink, spec: JobSpec, shipped: Shipped | None = None) -> None:
+        """Without `shipped` each call carries its function, pickled, as its first argument."""
+        self.link = link
+        self.spec = spec
+        self._shipped = shipped
+        """Kept as long as the stream lives, so that the function is not pickled again."""
+        self._waiting: deque[Call] = deque()
+        self._live: dict[int, Future[Any]] = {}
+        self._next = 0
+        self._next_seen = 0
+        self._with_workers: list[tuple[int, int]] = []
+        """Calls that were said to be with workers, since `ask_what_runs`."""
+        self.closed = False
+
+    # ------------------------------------------------------------ the program's threads
+
+    def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
+        """None: the stream has just been closed; take another."""
+        future: Future[Any] = Future(self.link.condition, self._cancelled)
+        octets = plain_octets(args, kwargs)
+        call: Call
+        if octets >= 0:
+            call = (future, octets, (args, kwargs))
+        else:
+            try:
+                call = (future, NOT_PLAIN, self._packed((args, kwargs)))
+            except CannotShip as error:
+                settle(self.link.condition, self.link.tell, [(future, None, error)])
+                return future
+        self._waiting.append(call)
+        if self.link.failure is not None:
+            # Asked after appending: whoever closes the link sets this before it clears the stream.
+            self.broken(self.link.failure)
+            raise self.link.failure
+        if self.closed and self._take_back(call):
+            return None
+        if self not in self.link.hungry:
+            if self._live:
+                self.link.feed_later(self)
+            else:
+                self.link.feed_now(self)
+        return future
+
+    def _packed(self, args: Args) -> Packed:
+        """Raises CannotShip."""
+        what = f"the arguments of {self.spec.name}"
+        try:
+            packed = vx.pack(args)
+        except CannotShip as error:
+            raise CannotShip(
+                f"{what} cannot be sent to the mesh: {error}", error.culprit
+            ) from error
+        too_large = fault_of_size(len(packed[1]), what)
+        if too_large is not None:
+            raise too_large
+        return packed
+
+    def _take_back(self, call: Call) -> bool:
+        """Whoever closes the stream looks once more after saying so: either it saw this, or we did."""
+        try:
+            self._waiting.remove(call)
+        except ValueError:
+            return False  # on its way
+        return True
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._live
+
+    def ask_what_runs(self) -> None:
+        """The nodes are about to say it once more."""
+        self._with_workers = []
+
+    @property
+    def under_way(self) -> bool:
+        """Some of its calls are with workers, as far as anybody has said, or there are none."""
+        return self.idle or bool(self._with_workers)
+
+    def cancel_pending(self, workers: int) -> None:
+        """Cancel every task that no worker has. While none is said to be with one, the oldest pass for begun:
+        as many as there are workers, as they would with a standard pool."""
+        begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
+        if not begun:
+            begun.update(itertools.islice(list(self._live), workers))
+        for index, future in list(self._live.items()):
+            if index not in begun:
+                future.cancel()
+        for future, _, _ in list(self._waiting):
+            future.cancel()
+
+    def _cancelled(self, future: Future[Any]) -> None:
+        self.link.call_later(lambda: self._withdraw(future))
+
+    # ------------------------------------------------------------ the driver's thread
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        part, live = effect.part, self._live
+        futures = []
+        for index in range(effect.lo, effect.hi):
+            future = live.pop(index, None)
+            if future is None:
+                self.link.dropped += 1
+            else:
+                futures.append(future)
+        parcel = Parcel(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
+        del future
+        self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        self._with_workers = [*self._with_workers[-RUNNING_REMEMBERED:], *intervals]
+        for lo, hi in intervals:
+            if hi - lo == 1 and lo in self._live:
+                self._live[lo]._mark_running()
+
+    def done(self) -> None:
+        """The job is over: because we closed it when nobody waited for anything, or with the mesh."""
+        if not self.closed:
+            self.broken(MeshClosed("this mesh has been shut down"))
+
+    def rest(self) -> bool:
+        """Asked now and then: has nothing been here since the last time? Then it takes no more calls."""
+        if self._waiting or self._live or self._next != self._next_seen:
+            self._next_seen = self._next
+            if self._waiting:
+                self.link.hungry.setdefault(self)  # Ctrl-C may have kept it from doing so itself
+            return False
+        self.closed = True
+        if self._waiting:  # somebody came this very moment
+            self.closed = False
+            return False
+        return True
+
+    def let_go(self) -> Shipped | None:
+        """It takes no more calls: its function, which is not to end in the driver's thread."""
+        shipped, self._shipped = self._shipped, None
+        return shipped
+
+    def broken(self, error: BaseException) -> None:
+        left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
+        self._live.clear()
+        self._waiting.clear()
+        settle(self.link.condition, self.link.tell, [(future, None, error) for future in left])
+
+    def disown(self, error: BaseException) -> None:
+        for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
+            future.call_nobody()
+        self.broken(error)
+
+    def feed(self) -> list[Event]:
+        """Pack what has gathered; a few blocks at a time, so that the loop stays responsive."""
+        events: list[Event] = []
+        for _ in range(BLOCKS_AT_ONCE):
+            if not self._waiting:
+                break
+            events += self._block()
+        # Who appends after this test finds that nobody is to come, and has us called again.
+        if self._waiting:
+            self.link.feed_later(self)
+        return events
+
+    def _block(self) -> list[Event]:
+        """Up to BLOCK_TASKS_MAX of what waits, as one block (or more, where they are large)."""
+        futures: list[Future[Any]] = []
+        items: list[Args | Packed] = []
+        packed: set[int] = set()
+        """Which of the items are."""
+        waiting = self._waiting
+        room = BLOCK_OCTETS_MAX
+        while waiting and len(futures) < BLOCK_TASKS_MAX and room > 0:
+            future, octets, item = waiting.popleft()
+            if not future.cancelled():
+                if octets < 0:
+                    octets = len(item[1])
+                    packed.add(len(items))
+                room -= octets
+                futures.append(future)
+                items.append(item)
+        if not futures:
+            return []
+        if not packed:
+            codec, blob = vx.pack_harmless(items)
+            if len(blob) <= BLOCK_OCTETS_MAX or len(futures) == 1:
+                return [self._enter(futures, codec, blob)]
+        entries: Any = [item if at in packed else vx.pack(item) for at, item in enumerate(items)]
+        sizes = [len(blob) for _, blob in entries]
+        return [
+            self._enter(futures[lo:hi], vx.ITEMS, vx.join_entries(entries[lo:hi]))
+            for lo, hi in cut_by_size(sizes, BLOCK_OCTETS_MAX)
+        ]
+
+    def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
+        lo = self._next
+        self._next = hi = lo + len(futures)
+        for index, future in enumerate(futures, lo):
+            future.index = index
+            self._live[index] = future
+        return Feed(self.spec.job, Block(lo, hi, codec), blob)
+
+    def _withdraw(self, future: Future[Any]) -> list[Event]:
+        if self._live.pop(future.index, None) is None:
+            return []
+        return [CancelItems(self.spec.job, [(future.index, future.index + 1)])]

@@ -1,0 +1,335 @@
+"""The real host of a core: turns the world into events, effects into deeds, and keeps time.
+
+::
+
+    sockets ─┐                          ┌─ Dial, Hangup, Send, Probe   → transport
+    workers ─┼→ events → NodeCore.steps ┼─ RunChunk, Retract, Share …  → worker pool
+    program ─┤      (now, [...])        ├─ Write, Rewrite              → log (its own thread)
+    log ─────┤                          └─ Deliver, JobDone, Joined …  → program
+    clock ───┘
+
+One thread runs `run()`. Only the thread that holds the turn (a lock) touches core, transport and
+pool: the loop whenever it is awake, or a thread of the program for a moment while the loop sleeps
+(`act`), which spares a lone task two thread switches. Everybody else uses `post()`. No user
+code runs here.
+
+What is read is told in the order in which it was read. So it has one place, `_unheard`: it goes there
+in the turn that reads it, and the next step tells all of it, in whichever thread that step runs.
+(Two threads with a list each told custody messages of one peer out of order; the later one passed
+for a repeat and was dropped, and with it everything that this peer said from then on.)
+
+Inbox first, timers second: all that has arrived is told before time is allowed to pass, so
+nobody is found silent while its beat lies unread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from stealmesh.host.interrupts import no_interrupts
+from stealmesh.transport import Transport
+from stealmesh.workers.pool import WorkerPool
+from stealmesh_engine import effects as fx
+from stealmesh_engine.core import NodeCore
+from stealmesh_engine.events import CannotSay, Event, Tick
+from stealmesh_engine.links.unsayable import instead_of
+from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
+from stealmesh_protocol.messages import Role
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from stealmesh.store import Log
+
+LOOK_AGAIN_SECONDS = 0.25
+GATHERS_MAX = 16
+"""Rounds of reading before time may pass: an endless stream must not stop the clock."""
+
+
+class Program(Protocol):
+    """What the embedding program owes the driver."""
+
+    def has_wishes(self) -> bool:
+        """Would `pull` return anything?"""
+
+    def pull(self) -> list[Event]:
+        """What the program wants by now; called once a round by the driver's thread."""
+
+    def ready(self, fd: int) -> None:
+        """A descriptor that the program registered itself is readable."""
+
+    def workers_broken(self, why: str) -> None:
+        """Some worker cannot be started, whatever is tried; told again and again."""
+
+    def perform(self, effect: Any) -> None:
+        """Deliver, ItemsRunning, JobDone, StatusReady, Joined, JoinFailed, Left."""
+
+
+class Driver:
+    def __init__(
+        self,
+        core: NodeCore,
+        transport: Transport,
+        epoll: select.epoll,
+        program: Program,
+        pool: WorkerPool | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.core = core
+        self.transport = transport
+        self.pool = pool
+        self.program = program
+        self._epoll = epoll
+        self._posted: deque[Event] = deque()
+        """From other threads, which do not hold the turn."""
+        self._unheard: list[Event] = []
+        """Read, and not told to the core yet: in this order. Only for the thread that holds the turn."""
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._awake = False
+        """True while the loop is sure to look at what was posted without being woken."""
+        self._stopped = False
+        self._ended = False
+        """The loop is over: there is nobody to wake, and the descriptor may be somebody else's."""
+        self._waking = threading.RLock()  # a signal's handler wakes the loop from inside of `wake`
+        self._torn: BaseException | None = None
+        """What broke into a decision half-way: its core can no longer be trusted with anybody's work, so
+        the loop ends, loudly."""
+        self._turn = threading.Lock()
+        self._sleeps_until = 0.0
+        self._look_again_at = 0.0
+        core.host_facts = self._facts
+        epoll.register(self._wake_fd, select.EPOLLIN)
+        self._performers: dict[type, Callable[[Any], None]] = {
+            fx.Send: self._send,
+            fx.Dial: lambda e: transport.dial(e.link, e.endpoint),
+            fx.Hangup: lambda e: transport.hangup(e.link),
+            fx.Probe: lambda e: transport.probe(e.endpoint),
+        }
+        if log is not None:
+            log.on_written = self.post
+            self._performers |= {fx.Write: log.perform, fx.Rewrite: log.perform}
+        self._pool_fd = -1
+        if pool is not None:
+            self._pool_fd = pool.fileno()
+            epoll.register(self._pool_fd, select.EPOLLIN)
+            self._performers |= {
+                fx.RunChunk: pool.run,
+                fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
+                fx.Divide: pool.divide,
+                fx.Share: lambda e: pool.share(e.worker, e.wanted),
+                fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame),
+                fx.ForgetJob: lambda e: pool.forget(e.job),
+            }
+
+    # ------------------------------------------------------------ other threads
+
+    def post(self, event: Event) -> None:
+        """Tell the core something, from any thread."""
+        self._posted.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """Make the loop look at the program's wishes, from any thread."""
+        if self._awake:
+            return
+        with self._waking:
+            if not self._ended:
+                self._awake = True
+                os.eventfd_write(self._wake_fd, 1)
+
+    def act(self) -> None:
+        """Carry out the program's wishes here and now if the loop sleeps; else leave it to the loop."""
+        with no_interrupts() as allowed:
+            if not allowed or self._awake or not self._turn.acquire(blocking=False):
+                self.wake()
+                return
+            try:
+                self._step()
+            except BaseException as error:
+                self._torn = error
+                self.wake()
+                raise
+            finally:
+                self._turn.release()
+            due = self.core.next_deadline()
+            if self._unheard or (due is not None and due < self._sleeps_until):
+                self.wake()
+
+    def consult(self, look: Callable[[NodeCore], T]) -> T:
+        """Let another thread look at the core between two steps; it must be quick."""
+        with self._turn:
+            return look(self.core)
+
+    def stop(self) -> None:
+        """Let `run` return, from any thread."""
+        self._stopped = True
+        self.wake()
+
+    def disown(self) -> None:
+        """In a forked child: let go of our descriptors, which are copies, and wake nobody. The sets
+        that they stand for are the parent's: nothing is taken out of them."""
+        if not self._ended:  # else it is closed already, and its number may be somebody else's
+            os.close(self._wake_fd)
+        self._ended = self._stopped = self._awake = True
+        self._epoll.close()
+
+    # ------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Drive the core until it has left or `stop` is called."""
+        try:
+            while not self._stopped:
+                self._round(self._sleep())
+        finally:
+            with self._waking:
+                self._ended = True
+                self._epoll.unregister(self._wake_fd)
+                os.close(self._wake_fd)
+
+    def _round(self, fired: list[tuple[int, int]]) -> None:
+        """One turn: read, step once, act."""
+        with self._turn:
+            self._take(fired)
+            due = self.core.next_deadline()
+            now = time.monotonic()
+            if self.pool is not None and self._restart_due(self.pool, now):
+                self._unheard += self.pool.collect(now)
+            if due is None or due <= now:
+                self._look_again(now)
+                self._read_all()
+                self._unheard += self._wishes()
+                self._unheard.append(Tick())
+                if self.pool is not None and self.pool.broken:
+                    self.program.workers_broken(self.pool.broken)
+            self._step()
+
+    def _look_again(self, now: float) -> None:
+        """Now and then, look at sockets and workers that have not asked for it: one that was overlooked
+        once may have nothing else to say, and its item would be with nobody for ever."""
+        if now >= self._look_again_at:
+            self._look_again_at = now + LOOK_AGAIN_SECONDS
+            self.transport.look_again()
+            self._unheard += self.transport.settle()
+            if self.pool is not None:
+                self._unheard += self.pool.collect(now)
+
+    def _restart_due(self, pool: WorkerPool, now: float) -> bool:
+        restart_at = pool.next_deadline()
+        return restart_at is not None and restart_at <= now
+
+    def _step(self) -> None:
+        """Tell the core all that is known by now, and do as it says (holding the turn)."""
+        if self._torn is not None:
+            raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
+        events, self._unheard = self._unheard + self._wishes(), []
+        if not events:
+            self._unheard += self.transport.settle()
+            return
+        for_the_program = []
+        for effect in self.core.steps(time.monotonic(), events):
+            performer = self._performers.get(type(effect))
+            if performer is None:
+                for_the_program.append(effect)
+            else:
+                performer(effect)
+        self._unheard += self.transport.settle()
+        # Last, because a thread that wakes up to its result needs the interpreter lock, which
+        # this one gives up when it goes back to sleep.
+        for effect in for_the_program:
+            self.program.perform(effect)
+
+    def _read_all(self) -> None:
+        """Inbox first: whatever has arrived is told before time passes."""
+        for _ in range(GATHERS_MAX):
+            before = len(self._unheard)
+            self._take(self._epoll.poll(0))
+            if len(self._unheard) == before:
+                return
+
+    def _patience(self) -> float:
+        """How long the loop may sleep."""
+        if self._unheard or self._posted:
+            return 0.0
+        wait = self.transport.wait_seconds()
+        due = self.core.next_deadline()
+        if due is not None:
+            wait = min(wait, max(0.0, due - time.monotonic()))
+        restart_at = None if self.pool is None else self.pool.next_deadline()
+        if restart_at is not None:
+            wait = min(wait, max(0.0, restart_at - time.monotonic()))
+        return wait
+
+    def _sleep(self) -> list[tuple[int, int]]:
+        """Until somebody has something to say, or time has. Who it is that spoke."""
+        timeout = self._patience()
+        if timeout > 0:
+            self._sleeps_until = time.monotonic() + timeout
+            # From here on whoever posts must wake us; what was posted before is seen right here.
+            self._awake = False
+            if self._unheard or self._posted or self.program.has_wishes():
+                timeout = 0.0
+        fired = self._epoll.poll(-1 if timeout == inf else timeout)
+        self._awake = True
+        return fired
+
+    def _take(self, fired: list[tuple[int, int]]) -> None:
+        """Hear those who have something to say."""
+        transport, pool = self.transport, self.pool
+        for fd, _ in fired:
+            if fd in transport.fds:
+                self._unheard += transport.ready(fd)
+            elif fd == self._wake_fd:
+                os.eventfd_read(self._wake_fd)
+            elif fd == self._pool_fd and pool is not None:
+                self._unheard += pool.collect(time.monotonic())
+            else:
+                self.program.ready(fd)
+
+    def _wishes(self) -> list[Event]:
+        """What the program's threads have asked for."""
+        events: list[Event] = []
+        while self._posted:
+            events.append(self._posted.popleft())
+        events += self.program.pull()
+        return events
+
+    def _send(self, effect: fx.Send) -> None:
+        try:
+            self.transport.send(effect.link, effect.message, effect.seq, effect.ack)
+        except LocalProtocolError as error:
+            self._unsayable(effect, error)
+
+    def _unsayable(self, effect: fx.Send, error: LocalProtocolError) -> None:
+        """A defect of ours must not end the loop, nor come again: something else is said under the same
+        number, here and in the core's memory, and what it was about fails."""
+        counters = self.core.counters
+        counters["unsayable"] = counters.get("unsayable", 0) + 1
+        print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
+        if effect.seq:
+            by_client = self.core.me.role is Role.CLIENT
+            instead = instead_of(effect.message, str(error), by_client=by_client)
+            self.transport.send(effect.link, instead, effect.seq, effect.ack)
+            self._unheard.append(
+                CannotSay(effect.link, effect.message, effect.seq, instead, str(error))
+            )
+
+    def _facts(self) -> dict[str, Any]:
+        """What only the host knows and `status` shows."""
+        facts: dict[str, Any] = {
+            "counters": self.transport.counters,
+            "traffic": self.transport.traffic.facts(),
+        }
+        if self.pool is not None:
+            facts["counters"] |= self.pool.counters
+            facts["worker_pids"] = self.pool.worker_pids()
+            if self.pool.broken:
+                facts["state"] = f"workers cannot start: {self.pool.broken}"
+        return facts

@@ -1,0 +1,258 @@
+"""The nursery: a small single-threaded process that forks workers, and buries them.
+
+A node has threads (ZeroMQ's), so forking it would copy locks that nobody will ever release.
+The nursery has none and has already imported what every worker needs: a fork from it is safe
+and takes about a millisecond, at the start and for every replacement later. It is itself
+started by exec, not by fork: so it inherits nothing from the node (no descriptor, no lock, no
+half-used heap), and can be replaced when it dies although the node has threads by then.
+
+What it does: SPAWN forks a worker around two given sockets, KILL kills one, and the end of
+every worker is told to the node with its reason. When the node is gone (end of file), it kills
+every worker with all that they started, and goes too.
+
+What it refuses to know: what workers do, why one is to be killed, whether one should be
+replaced. It runs no user code and unpickles nothing.
+
+A worker that somebody stops (SIGSTOP) is made to go on at once: nothing else would ever notice that
+its task stands still, and to kill it would run that task twice. Whoever wants a machine's work to
+stop stops its node. A debugger is left alone.
+
+Every worker leads its own process group, so that what a task started goes with it. A dead
+worker is looked at with WNOWAIT and reaped only after its group was killed: until then its
+number cannot belong to anybody else.
+
+A worker is like a child process of the program: it has no signal blocked or ignored but those that
+Python ignores itself, and the environment that the program has. What the program had blocked, and
+what the nursery ignores for itself, ends here.
+
+Whose idea: CPython's forkserver and Android's zygote.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+from stealmesh.host.interpreter import fresh_signals, restore_environment
+from stealmesh.workers import wire
+from stealmesh.workers.wire import Word
+
+PR_SET_PDEATHSIG = 1
+LOOK = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+
+
+@dataclass(slots=True)
+class Child:
+    number: int
+    life: int
+    pid: int
+
+
+class NodeGone(Exception):
+    """Nobody is left to work for."""
+
+
+def main(control: int, flags: int, restored: Mapping[str, str | None]) -> NoReturn:
+    """The whole life of a nursery, on the descriptors that the node gave it."""
+    restore_environment(restored)
+    fresh_signals()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Not at the top: the node imports this file's neighbours too, and must stay without these.
+    from stealmesh.workers import process
+
+    os.set_inheritable(control, False)
+    nursery = Nursery(socket.socket(fileno=control), mmap.mmap(flags, 0), process.live)
+    os.close(flags)
+    gc.collect()
+    gc.freeze()
+    try:
+        nursery.serve()
+    except NodeGone:
+        pass
+    finally:
+        nursery.kill_all()
+    os._exit(0)
+
+
+class Nursery:
+    def __init__(
+        self,
+        control: socket.socket,
+        flags: mmap.mmap,
+        live: Callable[[socket.socket, socket.socket, socket.socket, memoryview], NoReturn],
+    ) -> None:
+        self._control = control
+        self._flags = flags
+        self._live = live
+        self._children: dict[int, Child] = {}
+        """By pid."""
+        self._wake, wake_writer = socket.socketpair()
+        self._wake.setblocking(False)
+        wake_writer.setblocking(False)
+        self._wake_writer = wake_writer
+        signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._prctl = _prctl()
+
+    def serve(self) -> NoReturn:
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake.fileno() in ready:
+                self._wake.recv(4096)
+                self._look_after_all()
+            if self._control.fileno() in ready:
+                self._obey()
+
+    def _obey(self) -> None:
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 3)
+        except ConnectionError:
+            raise NodeGone from None
+        if not packet:
+            raise NodeGone
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        word, number, life = wire.unpack(packet)
+        if word == Word.SPAWN:
+            self._spawn(number, life, *descriptors)
+        else:
+            assert word == Word.KILL, word
+            self._kill(number, life)
+
+    def _tell(self, *message: object) -> None:
+        try:
+            self._control.send(wire.pack(message))
+        except ConnectionError:
+            raise NodeGone from None
+
+    # ------------------------------------------------------------ birth
+
+    def _spawn(self, number: int, life: int, orders: int, stream: int, questions: int) -> None:
+        nursery = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no process or no memory to be had
+            os.close(orders)
+            os.close(stream)
+            os.close(questions)
+            self._tell(Word.DIED, number, life, f"could not be forked: {error}")
+            return
+        if pid == 0:
+            self._be_worker(nursery, number, orders, stream, questions)
+        _make_group(pid)
+        os.close(orders)
+        os.close(stream)
+        os.close(questions)
+        self._children[pid] = Child(number, life, pid)
+        self._tell(Word.BORN, number, life, pid)
+
+    def _be_worker(
+        self, nursery: int, number: int, orders: int, stream: int, questions: int
+    ) -> NoReturn:
+        """In the child: nothing may ever return or raise from here into the nursery's frames."""
+        try:
+            _make_group(0)
+            if self._prctl is not None:
+                self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != nursery:
+                os._exit(0)  # it died before we could ask to die with it
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._control.close()
+            self._wake.close()
+            self._wake_writer.close()
+            octets = wire.WORDS_A_WORKER * 8
+            line = memoryview(self._flags)[number * octets : (number + 1) * octets].cast("Q")
+            self._live(
+                socket.socket(fileno=orders),
+                socket.socket(fileno=stream),
+                socket.socket(fileno=questions),
+                line,
+            )
+        except BaseException:  # noqa: BLE001 - it ends here, whatever it is
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+
+    # ------------------------------------------------------------ death
+
+    def _kill(self, number: int, life: int) -> None:
+        for child in self._children.values():
+            if child.number == number and child.life == life:
+                signal_group(child.pid, signal.SIGKILL)
+
+    def _look_after_all(self) -> None:
+        for pid in list(self._children):
+            news = os.waitid(os.P_PID, pid, LOOK)
+            if news is None:
+                continue
+            if news.si_code == os.CLD_STOPPED:
+                self._rouse(pid)
+            else:
+                self._bury(pid)
+
+    def _rouse(self, pid: int) -> None:
+        signal_group(pid, signal.SIGCONT)
+        child = self._children[pid]
+        self._tell(Word.ROUSED, child.number, child.life, "")
+
+    def _bury(self, pid: int) -> None:
+        signal_group(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        child = self._children.pop(pid)
+        self._tell(Word.DIED, child.number, child.life, cause_of_death(status))
+
+    def kill_all(self) -> None:
+        for pid in self._children:
+            signal_group(pid, signal.SIGKILL)
+        for pid in self._children:
+            os.waitpid(pid, 0)
+
+
+def signal_group(leader: int, number: signal.Signals) -> None:
+    # Refused when all are gone, or only such are left as changed their user: those are not ours.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+def cause_of_death(status: int) -> str:
+    """What waitpid reported, in words."""
+    if not os.WIFSIGNALED(status):
+        return f"exit status {os.waitstatus_to_exitcode(status)}"
+    number = os.WTERMSIG(status)
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:  # real-time signals have numbers only
+        return f"signal {number}"
+
+
+def _make_group(pid: int) -> None:
+    """Called by parent and child, as both must not go on before it is done (a shell's trick)."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):  # it exec'd or died already
+        os.setpgid(pid, pid)
+
+
+def _prctl() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        function = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return None
+    return function

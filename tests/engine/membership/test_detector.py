@@ -1,0 +1,111 @@
+"""Suspicion, refutation, verdict; and what we may not blame on others."""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh_engine.membership.detector import Detector
+
+PEER, OTHER = b"peer", b"other"
+
+
+def watching(refute_seconds: float = 0.5) -> Detector:
+    detector = Detector(refute_seconds)
+    detector.watch(PEER, 10.0, 1.5)
+    return detector
+
+
+@pytest.mark.parametrize(
+    ("now", "suspects"), [(10.0, 0), (11.0, 0), (11.499, 0), (11.5, 1), (99.0, 1)]
+)
+def test_silence_makes_suspect_after_its_patience(now: float, suspects: int) -> None:
+    found = watching().look(now)
+    assert len(found.suspects) == suspects
+    assert not found.ripe  # a suspect has a chance to answer first, however late we look
+
+
+@pytest.mark.parametrize(("after", "dead"), [(0.0, 0), (0.499, 0), (0.5, 1), (9.0, 1)])
+def test_a_suspect_is_dead_after_its_chance_to_answer(after: float, dead: int) -> None:
+    detector = watching()
+    detector.look(12.0)
+    assert len(detector.look(12.0 + after).ripe) == dead
+
+
+def test_who_is_judged_is_watched_no_more() -> None:
+    detector = watching()
+    detector.look(12.0)
+    assert detector.look(13.0).ripe == [PEER]
+    detector.forget(PEER)
+    assert detector.look(99.0).ripe == []
+    assert detector.next_look() is None
+
+
+def test_a_verdict_may_wait() -> None:
+    detector = watching()
+    detector.look(12.0)
+    assert detector.look(12.5).ripe == [PEER]
+    detector.wait(PEER, 12.5)
+    assert detector.look(12.9).ripe == []
+    assert detector.look(13.0).ripe == [PEER]
+
+
+def test_a_sign_of_life_clears_a_suspicion() -> None:
+    detector = watching()
+    assert not detector.heard(PEER, 11.0)  # there was none
+    detector.look(12.5)
+    assert detector.heard(PEER, 12.6)
+    assert detector.look(13.1).ripe == []
+    assert detector.look(14.1).suspects == [PEER]
+
+
+def test_strangers_are_not_judged() -> None:
+    detector = watching()
+    assert not detector.heard(OTHER, 11.0)
+    detector.forget(OTHER)
+    detector.forget(PEER)
+    assert detector.look(99.0).suspects == []
+
+
+@pytest.mark.parametrize(
+    ("asleep", "now", "suspects"),
+    [(0.0, 11.6, 1), (1.0, 11.6, 0), (1.0, 12.5, 1), (60.0, 71.4, 0), (60.0, 71.5, 1)],
+)
+def test_the_late_blame_nobody(asleep: float, now: float, suspects: int) -> None:
+    """Seconds in which we were not running are not seconds of silence."""
+    detector = watching()
+    detector.forgive(asleep)
+    assert len(detector.look(now).suspects) == suspects
+
+
+def test_the_late_do_not_cut_a_chance_to_answer_short() -> None:
+    detector = watching()
+    detector.look(12.0)
+    detector.forgive(5.0)
+    assert detector.look(17.4).ripe == []
+    assert detector.look(17.5).ripe == [PEER]
+
+
+def test_inbox_first() -> None:
+    """The host delivers what has arrived before it lets time pass: then nobody is found silent
+    while his beat lies unread, even if we look very late."""
+    detector = watching()
+    detector.heard(PEER, 50.0)
+    assert detector.look(50.0).suspects == []
+
+
+@pytest.mark.parametrize(("suspected", "soonest"), [(False, 11.5), (True, 12.5)])
+def test_when_to_look_next(suspected: bool, soonest: float) -> None:
+    detector = watching()
+    if suspected:
+        detector.look(12.0)
+    assert detector.next_look() == soonest
+    detector.watch(OTHER, 0.0, 1.0)
+    assert detector.next_look() == 1.0
+
+
+def test_watching_again_begins_anew() -> None:
+    detector = watching()
+    detector.look(12.0)
+    detector.watch(PEER, 12.1, 5.0)
+    assert detector.look(17.0).suspects == []
+    assert detector.look(17.1).suspects == [PEER]

@@ -1,0 +1,102 @@
+"""Small virtual worlds for stories: some nodes, a client, a few jobs, and what must be true in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from stealmesh_engine.config import Config
+from stealmesh_engine.ledger.owner import OwnedJob
+from stealmesh_protocol.messages import JobKind, PeerState
+from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.work import CostLaw, Tree
+from stealmesh_sim.world import Process, World
+
+SEED_ADDRESS = "tcp://n0:7077"
+FINE = CostLaw("const", 0.01)
+SWEEP_SECONDS = 0.05
+
+
+@dataclass
+class Scene:
+    """A world with nodes n0, n1, … and a client that knows n0."""
+
+    world: World
+    nodes: list[Process]
+    client: Process
+    programs: list[Program] = field(default_factory=list)
+
+    def submit(self, wish: Wish) -> Program:
+        program = Program(self.world, self.client, wish)
+        self.programs.append(program)
+        self.until(lambda: program.opened_at is not None)
+        return program
+
+    def map(self, items: int, *, law: CostLaw = FINE, **wishes: object) -> Program:
+        return self.submit(Wish(JobKind.MAP, items, law, self.world.now, **wishes))  # type: ignore[arg-type]
+
+    def explore(self, *, depth: int = 8, seed: int = 5, seconds: float = 0.005) -> Program:
+        tree = Tree(seed, depth, 4)
+        law = CostLaw("const", seconds)
+        return self.submit(Wish(JobKind.EXPLORE, 1, law, self.world.now, tree=tree))
+
+    def run(self, seconds: float) -> None:
+        self.world.run(self.world.now + seconds)
+
+    def until(self, holds: Callable[[], bool], *, within: float = 20.0) -> None:
+        """Let time pass until something has happened, event by event."""
+        limit = self.world.now + within
+        while not holds():
+            assert self.world.now < limit, f"it did not happen within {within} s"
+            if not self.world.step():
+                raise AssertionError("nothing is going to happen any more")
+
+    def finish(self, *, within: float = 30.0) -> None:
+        """All jobs end, nobody keeps anything of them, and everybody agrees on who lives."""
+        self.until(lambda: all(program.done for program in self.programs), within=within)
+        jobs = [program.job for program in self.programs]
+        check = self.world.checkers
+        self.until(lambda: not any(check.still_holding(job) for job in jobs), within=20.0)
+        self.until(lambda: not check.disagreement(), within=10.0)
+
+    def owned(self, program: Program) -> OwnedJob:
+        return self.client.core.owner.jobs[program.job]
+
+    def holds(self, node: Process, program: Program) -> bool:
+        """Has this node a lease of the job?"""
+        held = node.core.holder.jobs.get(program.job)
+        return held is not None and bool(held.bags.leases)
+
+    def counted(self, name: str, process: Process | None = None) -> int:
+        return (process or self.client).core.counters.get(name, 0)
+
+    def state_of(self, seen_by: Process, node: Process) -> PeerState | None:
+        member = seen_by.core.view.members.get(node.member.id)
+        return None if member is None else member.state
+
+
+def scene(
+    nodes: int = 3,
+    *,
+    workers: int = 2,
+    seed: int = 1,
+    config: Config | None = None,
+    settle_seconds: float = 2.0,
+) -> Scene:
+    """Everybody has met, nothing has been submitted yet."""
+    world = World(seed, config=config)
+    members = [
+        world.node(f"n{number}", seeds=[SEED_ADDRESS] if number else [], workers=workers)
+        for number in range(nodes)
+    ]
+    client = world.client("client", seeds=[SEED_ADDRESS])
+
+    def sweep() -> None:
+        world.checkers.sweep()
+        world.after(SWEEP_SECONDS, sweep)
+
+    sweep()
+    world.run(settle_seconds)
+    assert not world.checkers.disagreement()
+    assert client.core.links.joined
+    return Scene(world, members, client)

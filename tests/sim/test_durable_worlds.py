@@ -1,0 +1,63 @@
+"""Random worlds with durable jobs. A failure's message is the command that repeats it."""
+
+from __future__ import annotations
+
+import pytest
+
+from stealmesh_bench.seeds import replay
+from stealmesh_sim.durable_worlds import run
+
+FOUND = [
+    5,
+    38,
+    42,
+    1066,
+    1187,
+    1191,
+    1196,
+    1227,
+    1354,
+    2009,
+    2022,
+    4036,
+    5205,
+    20015,
+    23071,
+    24168,
+    26009,
+]
+"""Worlds that once broke a promise."""
+FIRST = 1
+WORLDS = 40
+TOGETHER = 5
+
+
+@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+def test_random_worlds_with_durable_jobs(first: int) -> None:
+    for seed in range(first, first + TOGETHER):
+        _holds(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_worlds_that_once_broke_a_promise(seed: int) -> None:
+    _holds(seed)
+
+
+@pytest.mark.parametrize("first", range(20, 36, 4))
+def test_random_worlds_with_durable_jobs_in_slices(first: int) -> None:
+    for seed in range(first, first + 4):  # 25 once broke a promise
+        _holds(seed, sliced=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_many_random_worlds_with_durable_jobs() -> None:
+    for seed in range(100_001, 101_001):
+        _holds(seed)
+
+
+def _holds(seed: int, *, sliced: bool = False) -> None:
+    outcome = run(seed, sliced=sliced)
+    assert not outcome.breach, (
+        f"{outcome.breach}\n    {replay(seed, 'sliced' if sliced else 'durable')}"
+    )

@@ -1,0 +1,281 @@
+"""The checkers bite: each test breaks one rule of the core and sees a random world find it.
+
+A mutant that no world notices would mean that the rule guards nothing, or that we do not look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from stealmesh_engine.core import NodeCore
+from stealmesh_engine.events import ChunkPart
+from stealmesh_engine.holding.bags import IndexedBags
+from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
+from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.links.custody import Channel, Hearing
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.membership.detector import Detector, Findings
+from stealmesh_engine.stealing.trade import Trade
+from stealmesh_engine.view.view import View
+from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
+from stealmesh_sim.checkers import Breach
+from stealmesh_sim.random_worlds import Outcome, run
+from stealmesh_sim.workers import VirtualWorker
+
+from .scenes import scene
+from .test_scenarios import (
+    test_a_falsely_accused_node_refutes_and_is_told_what_it_lost as falsely_accused,
+)
+from .test_scenarios import (
+    test_links_that_break_all_the_time_lose_and_double_nothing as links_that_break,
+)
+
+WORLDS = 150
+FIRST = 1
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def first_breach(seeds: Iterable[int]) -> Outcome | None:
+    outcomes = (run(seed) for seed in seeds)
+    return next((outcome for outcome in outcomes if outcome.breach), None)
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def stale_leases_are_credited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever names an item gets it credited, whatever became of his lease."""
+    right = IndexedLedger.credit
+
+    def credit(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        verdict = right(self, holder, lid, lo, hi)
+        return verdict if isinstance(verdict, Credited) else Credited([(lo, hi)])
+
+    monkeypatch.setattr(IndexedLedger, "credit", credit)
+
+
+def a_split_leaves_the_victim_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    def split(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        self.free.add(lo, hi)
+        return Credited([(lo, hi)])
+
+    monkeypatch.setattr(IndexedLedger, "split", split)
+
+
+def the_dead_keep_their_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "fence", lambda self, holder, now: None)
+    monkeypatch.setattr(Owner, "expire", lambda self, now: None)
+
+
+def repeated_steps_count_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = ExploreLedger.commit
+
+    def commit(self: ExploreLedger, *args: Any, **named: Any) -> Verdict:
+        right(self, *args, **named)
+        return Credited()
+
+    monkeypatch.setattr(ExploreLedger, "commit", commit)
+
+
+# ---------------------------------------------------------------- victims and holders
+
+
+def the_victim_keeps_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given away is run here as well."""
+    right = IndexedBags.give
+
+    def give(self: IndexedBags, items: int) -> list[Lease]:
+        parts = right(self, items)
+        for part in parts:
+            held = self.leases.get(part.lid)
+            if held is not None:
+                held.untouched.add(part.lo, part.hi)
+                self.untouched += part.hi - part.lo
+        return parts
+
+    monkeypatch.setattr(IndexedBags, "give", give)
+
+
+def a_tail_given_back_is_run_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = VirtualWorker._answer
+
+    def answer(self: VirtualWorker, life: int, number: int, give: bool) -> None:
+        hi = self.hi
+        right(self, life, number, give)
+        if life == self.life and self.running is not None and self.hi < hi:
+            self.hi = hi
+            self._plan(*self.process.world.work_behind(self.running.spec.job))
+
+    monkeypatch.setattr(VirtualWorker, "_answer", answer)
+
+
+def a_tail_given_back_is_kept_on_the_books(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is untouched again, and yet with its worker."""
+    right = Holder.chunk_part
+
+    def chunk_part(self: Holder, event: ChunkPart, now: float) -> None:
+        slot = self.dispatcher.slots.by_worker.get(event.worker)
+        chunk = slot.running if slot is not None else None
+        hi = chunk.hi if chunk is not None else 0
+        right(self, event, now)
+        if chunk is not None:
+            chunk.hi = hi
+
+    monkeypatch.setattr(Holder, "chunk_part", chunk_part)
+
+
+def a_part_that_is_reported_twice_is_delivered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A holder says its parts twice, and a ledger credits what it has credited."""
+    right, credit = Holder._settle, IndexedLedger.credit
+
+    def settle(self: Holder, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
+        right(self, held, part, blob, now)
+        unsaid = self._unsaid.get(held.spec.job)
+        running = self.dispatcher.slots.running()
+        if unsaid is not None and any(chunk.lid == part.lid for chunk in running):
+            unsaid.parts.append(part)
+            unsaid.blobs.append(blob)
+
+    def crediting(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        verdict = credit(self, holder, lid, lo, hi)
+        return Credited([(lo, hi)]) if isinstance(verdict, Repeated) and lo < hi else verdict
+
+    monkeypatch.setattr(Holder, "_settle", settle)
+    monkeypatch.setattr(IndexedLedger, "credit", crediting)
+
+
+def nobody_is_told_to_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Owner, "_stale", lambda self, holder, job, lids, now: None)
+
+
+def the_end_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Holder, "closed", lambda self, job, now, *, stop: None)
+
+
+def reports_are_dropped_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Links.send
+
+    def send(self: Links, peer_id: PeerId, message: Message, now: float) -> bool:
+        if isinstance(message, Report) and not self.is_ready(peer_id):
+            return False
+        return right(self, peer_id, message, now)
+
+    monkeypatch.setattr(Links, "send", send)
+
+
+def the_hungry_are_never_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trade, "_feed", lambda self, thief, nonce, sharers, now: False)
+
+
+# ---------------------------------------------------------------- links and lives
+
+
+def nothing_is_said_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Channel, "again", lambda self: [])
+
+
+def repeats_are_acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hear(self: Channel, seq: int, octets: int) -> Hearing:
+        self.heard = max(self.heard, seq)
+        self.owed += 1
+        return Hearing.NEW
+
+    monkeypatch.setattr(Channel, "hear", hear)
+
+
+def nobody_refutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(View, "refute", lambda self, accusation: None)
+
+
+def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Detector, "look", lambda self, now: Findings())
+
+
+def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timers before the inbox, and nobody forgives: the verdict of one who was asleep."""
+    monkeypatch.setattr(NodeCore, "_forgive_lateness", lambda self, now: None)
+    monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
+
+
+def the_older_record_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(self: View, record: Member, now: float) -> bool:
+        if record.id in self.members:
+            return False
+        self._set(record)
+        return True
+
+    monkeypatch.setattr(View, "join", join)
+
+
+MUTANTS: list[Mutate] = [
+    stale_leases_are_credited,
+    a_split_leaves_the_victim_its_part,
+    the_dead_keep_their_leases,
+    repeated_steps_count_again,
+    the_victim_keeps_its_end,
+    a_tail_given_back_is_run_as_well,
+    a_tail_given_back_is_kept_on_the_books,
+    a_part_that_is_reported_twice_is_delivered_twice,
+    the_end_is_not_told,
+    nothing_is_said_again,
+    nobody_refutes,
+    silence_is_no_alarm,
+    the_late_judge_others,
+    the_older_record_wins,
+    the_hungry_are_never_fed,
+]
+
+CHECKERS = {
+    "custody", "delivery", "expiry", "idle", "leftover", "load", "membership", "orphan", "progress",
+    "verdict", "waste",
+    "AssertionError",
+}  # fmt: skip
+"""Kinds of breaches; the last is an account that does not add up. Anything else is a broken mutant."""
+
+
+@pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)
+def test_a_broken_rule_is_found(mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    outcome = first_breach(range(FIRST, FIRST + WORLDS))
+    assert outcome is not None, f"{WORLDS} worlds did not notice that {mutate.__name__}"
+    assert outcome.kind in CHECKERS, outcome.breach
+
+
+@pytest.mark.parametrize(
+    ("mutate", "story"),
+    [
+        (reports_are_dropped_without_a_link, links_that_break),
+        (repeats_are_acted_on, links_that_break),
+        (nobody_is_told_to_let_go, falsely_accused),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_a_broken_rule_is_found_by_its_story(
+    mutate: Mutate, story: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leases run out, repeats change no account and every job has an end: of these, a random
+    world only sees that things take longer, and now and then not even that."""
+    mutate(monkeypatch)
+    with pytest.raises(AssertionError):
+        story()
+
+
+def test_a_part_that_is_given_twice_is_missed_by_the_custody_sweep() -> None:
+    told = scene(2)
+    program = told.map(600)
+    told.until(lambda: all(told.holds(node, program) for node in told.nodes))
+    told.world.checkers.sweep()
+    one, other = (node.core.holder.jobs[program.job].bags for node in told.nodes)
+    assert isinstance(one, IndexedBags)
+    assert isinstance(other, IndexedBags)
+    lid, held = next(iter(one.leases.items()))
+    other.leases[lid] = held
+    with pytest.raises(Breach, match="is held by n0 and n1"):
+        told.world.checkers.sweep()
