@@ -377,7 +377,7 @@ class DurableWorld:
     def story(self) -> list[str]:
         lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
         for process in self.world.living():
-            lines += [f"story of {process.name}:", *process.core.story.of()[-80:]]
+            lines += [f"story of {process.name}:", *process.core.journal.of()[-80:]]
         return [*lines, f"plan: {self.drawn}", "faults:", *self.faults.told]
 
 

@@ -444,7 +444,7 @@ class RandomWorld:
         lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
         for process in self.world.living():
             if process.member.role is Role.CLIENT:
-                lines += [f"story of {process.name}:", *process.core.story.of()[-40:]]
+                lines += [f"story of {process.name}:", *process.core.journal.of()[-40:]]
         lines += [f"plan: {self.plan}", "faults:", *self.faults.told, "who lives:"]
         lines += [self._line(process) for process in self.world.living()]
         return lines

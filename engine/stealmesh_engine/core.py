@@ -20,7 +20,8 @@ from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import (
@@ -149,27 +150,27 @@ class NodeCore:
         self.config = config
         self.rng = rng
         self.auditing = audit
-        self.counters: dict[str, int] = {}
+        self.counters = Counters()
         """Everything refused, dropped or wasted, by reason."""
         self.effects: list[Effect] = []
-        self.story = Story(config.story_lines_max)
+        self.journal = Journal(config.story_lines_max)
         self.view = View(me)
         self.detector = Detector(config.refute_seconds)
-        effects, counters, story = self.effects, self.counters, self.story
+        effects, counters, journal = self.effects, self.counters, self.journal
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
-        self.owner = Owner(config, self.links, story, effects, counters)
+        self.owner = Owner(config, self.links, journal, effects, counters)
         self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
-        self.holder = Holder(config, self.links, story, effects, counters)
+        self.holder = Holder(config, self.links, journal, effects, counters)
         self.dispatcher = self.holder.dispatcher
-        self.trade = Trade(config, self.links, self.view, self.detector, self.holder, story, rng)
+        self.trade = Trade(config, self.links, self.view, self.detector, self.holder, journal, rng)
         self.durable = durable.Durable(self.owner, self.holder)
         self.news = News(config, self.links, self.view)
         self.life = Life(
-            config, self.links, self.view, self.detector, self.news, story, counters,
+            config, self.links, self.view, self.detector, self.news, journal, counters,
             self._bereft, self.owner.place,
         )  # fmt: skip
         self.supernodes = Supernodes(
-            config, self.links, self.view, self.news, self.life, story, counters
+            config, self.links, self.view, self.news, self.life, journal, counters
         )
         self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
@@ -225,7 +226,7 @@ class NodeCore:
             self.detector.forgive(late)
             self.owner.forgive(late)
             self.life.late(now)
-            self.story.tell(now, "was late", detail=f"{late:.3f} s")
+            self.journal.tell(now, "was late", detail=f"{late:.3f} s")
 
     def _tick(self, event: Tick, now: float) -> None:
         if self._beat_at is None:
@@ -452,7 +453,7 @@ class NodeCore:
 
     def _happened(self, happened: Happened, now: float) -> None:
         for peer_id in happened.reset:
-            self.story.tell(now, "was forgotten by", detail=peer_id)
+            self.journal.tell(now, "was forgotten by", detail=peer_id)
             self._unmoored(peer_id, now)
         for peer_id in happened.up:
             self._peer_up(self.links.peers[peer_id], now)
@@ -463,7 +464,7 @@ class NodeCore:
                 self.life.dead(peer_id, now, "gone")
 
     def _peer_up(self, peer: Peer, now: float) -> None:
-        self.story.tell(now, "talks to", detail=peer.member.name)
+        self.journal.tell(now, "talks to", detail=peer.member.name)
         self._compare_runtimes(peer.member)
         self.trade.met(peer.member.id)
         self.life.learn([peer.member], now)
@@ -487,7 +488,7 @@ class NodeCore:
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         """A broken connection proves nothing; it is a reason to look at once."""
-        self.story.tell(now, "lost the link with", detail=peer_id)
+        self.journal.tell(now, "lost the link with", detail=peer_id)
         self.trade.forget(peer_id)
         peer = self.links.peers.get(peer_id)
         if peer is None:
@@ -525,12 +526,12 @@ class NodeCore:
         if message.CUSTODY:
             hearing = peer.channel.hear(event.seq, event.octets)
             if hearing is Hearing.GAP:
-                self.story.tell(now, "missed something from", detail=peer_id)
+                self.journal.tell(now, "missed something from", detail=peer_id)
                 self._happened(self.links.begin_again(event.link), now)
                 return
             self.links.owe(peer_id, peer)
             if hearing is Hearing.REPEAT:
-                self.counters["repeats-dropped"] = self.counters.get("repeats-dropped", 0) + 1
+                self.counters.count("repeats-dropped")
                 return
         _MESSAGES[type(message)](self, peer_id, message, now)
 
@@ -554,9 +555,9 @@ class NodeCore:
         elif isinstance(message, Refused):
             self._happened(self.links.refused(link, message, now), now)
         elif line is None and self.links.is_told(link):
-            self.counters["heard-too-late"] = self.counters.get("heard-too-late", 0) + 1
+            self.counters.count("heard-too-late")
         elif line is None:
-            self.counters["rude-no-session"] = self.counters.get("rude-no-session", 0) + 1
+            self.counters.count("rude-no-session")
             self.effects.append(Send(link, Refused("no-session", "say HELLO first")))
             self.effects.append(Hangup(link))
         else:
@@ -597,7 +598,7 @@ class NodeCore:
                 # It tries another link, and is back at once or never. (World 150596: it died then.)
                 self.life.watch(peer_id, now, self.config.owner_gone_seconds)
             return
-        self.story.tell(now, "says goodbye", detail=peer_id)
+        self.journal.tell(now, "says goodbye", detail=peer_id)
         self.life.left(peer_id, now)
 
     def _on_steal(self, peer_id: PeerId, message: Steal, now: float) -> None:
@@ -611,7 +612,7 @@ class NodeCore:
 
     def _on_grant(self, peer_id: PeerId, message: Grant, now: float) -> None:
         if message.spec.owner != peer_id:
-            self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
+            self.counters.count("grants-refused")
             parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
             self.links.send(peer_id, Returned(message.spec.job, parts), now)
             return
@@ -620,7 +621,7 @@ class NodeCore:
         else:
             self.trade.received(message.nonce, now)
         if self.durable.refuses(peer_id, message.spec, now):
-            self.counters["grants-refused"] = self.counters.get("grants-refused", 0) + 1
+            self.counters.count("grants-refused")
             return
         self.holder.granted(message, now)
 

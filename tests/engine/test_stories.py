@@ -278,13 +278,13 @@ def test_the_late_judge_nobody() -> None:
     job = client.open(50)
     wire.now += 60.0
     client.step(Tick())
-    assert not any("suspects" in line for line in client.core.story.of())
+    assert not any("suspects" in line for line in client.core.journal.of())
     assert client.core.counters.get("peers-declared-dead", 0) == 0
     assert client.core.counters.get("leases-expired", 0) == 0
     node.step(Tick())
     wire.work(lambda: client.is_done(job))
     assert client.delivered(job) == once(50)
-    assert any("was late" in line for line in client.core.story.of())
+    assert any("was late" in line for line in client.core.journal.of())
 
 
 def test_a_lease_that_nobody_names_runs_out() -> None:

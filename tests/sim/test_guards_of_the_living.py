@@ -31,7 +31,7 @@ def counted(world: World, name: str) -> int:
 
 
 def told(members: Iterable[Process], what: str) -> int:
-    return sum(what in line for process in members for line in process.core.story.of())
+    return sum(what in line for process in members for line in process.core.journal.of())
 
 
 def a_leaf(members: list[Process]) -> Process:

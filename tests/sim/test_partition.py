@@ -44,7 +44,7 @@ def _heal(told: Scene | DurableScene, side: list[Process]) -> None:
 
 
 def _grants(told: Scene) -> int:
-    return sum("granted" in line for line in told.client.core.story.of())
+    return sum("granted" in line for line in told.client.core.journal.of())
 
 
 def _held(node: Process, job: Reader) -> int:

@@ -210,7 +210,7 @@ def test_the_late_judge_nobody(rule: bool, monkeypatch: pytest.MonkeyPatch) -> N
     world.run(world.now + 2.5)
     late.hear = inbox_lost  # type: ignore[method-assign]
     world.resume(late)
-    suspects = [line for line in late.core.story.of() if "suspects" in line]
+    suspects = [line for line in late.core.journal.of() if "suspects" in line]
     assert (not suspects) is rule
 
 
@@ -451,7 +451,7 @@ def test_a_herd_is_let_in_bit_by_bit(rule: bool) -> None:
     for number in range(1, 200):
         world.node(f"n{number}", seeds=["tcp://n0:7077"], workers=0)
     world.run(world.now + 1.0)
-    admitted = sum(1 for line in first.core.story.of() if "talks to" in line)
+    admitted = sum(1 for line in first.core.journal.of() if "talks to" in line)
     assert (
         admitted <= 120
     ) is rule  # forty at once, forty in the second, those who became supernodes

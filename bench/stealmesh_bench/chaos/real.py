@@ -213,7 +213,7 @@ class Stage:
         for owned in list(core.owner.jobs.values()):
             for lid, lease in list(owned.ledger.leases.items())[:MISSING_TOLD_MAX]:
                 notes.append(f"lease {lid >> 32}.{lid & 0xFFFFFFFF} is out: {lease}")
-                notes += core.story.of(lid=lid)[-STORY_LINES_MAX:]
+                notes += core.journal.of(lid=lid)[-STORY_LINES_MAX:]
                 holder = core.view.members.get(getattr(lease, "holder", b""))
                 notes.append(f"its holder: {holder}")
 

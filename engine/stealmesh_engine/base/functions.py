@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import FnPut, JobSpec
@@ -25,7 +26,7 @@ def needed(spec: JobSpec) -> tuple[Digest, ...]:
 class ShippedFunctions:
     """The functions that a node has, by their digests."""
 
-    def __init__(self, config: Config, counters: dict[str, int]) -> None:
+    def __init__(self, config: Config, counters: Counters) -> None:
         self.config = config
         self.counters = counters
         self.blobs: OrderedDict[Digest, bytes] = OrderedDict()
@@ -57,10 +58,10 @@ class ShippedFunctions:
     def came(self, message: FnPut) -> bool:
         """True if it is what somebody waits for."""
         if message.digest not in self.awaited:
-            self.counters["functions-unasked"] = self.counters.get("functions-unasked", 0) + 1
+            self.counters.count("functions-unasked")
             return False
         if message.blobs and digest_of(message.blobs[0]) != message.digest:
-            self.counters["functions-forged"] = self.counters.get("functions-forged", 0) + 1
+            self.counters.count("functions-forged")
             return False
         if not message.blobs:
             # Asked again with the next beat; the owner ends the job if it is in earnest.

@@ -1,7 +1,7 @@
 """What happened here and why, as far back as there is room.
 
 Decides nothing. A bounded log of (when, what, job, lease, detail), written at every change
-of custody, from which the life of any job or lease can be told: `story(job)` is the first
+of custody, from which the life of any job or lease can be told: `journal(job)` is the first
 thing to read when a result is late.
 """
 
@@ -12,7 +12,7 @@ from collections import deque
 from stealmesh_protocol.ids import JobId, short
 
 
-class Story:
+class Journal:
     __slots__ = ("_lines", "told")
 
     def __init__(self, lines_max: int) -> None:

@@ -46,13 +46,13 @@ class Durable:
     """Everything about jobs that outlive their submitters, at one peer."""
 
     def __init__(self, owner: Owner, holder: Holder) -> None:
-        config, links, story = owner.config, owner.links, owner.story
+        config, links, journal = owner.config, owner.links, owner.journal
         self.config = config
         self.links = links
         self.owner = owner
         self._beat_at = -1e9
         self.holder = holder
-        self.homes = Homes(config, links, owner, story, owner.effects, owner.counters)
+        self.homes = Homes(config, links, owner, journal, owner.effects, owner.counters)
         owner.kept = self.homes
         self.patron = Patron(config, links)
         self.slices = Slices(self.patron, owner.effects)

@@ -22,8 +22,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import weight
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable.locate import sought_at
@@ -112,14 +113,14 @@ class Homes:
         config: Config,
         links: Links,
         owner: Owner,
-        story: Story,
+        journal: Journal,
         effects: list[Effect],
-        counters: dict[str, int],
+        counters: Counters,
     ) -> None:
         self.config = config
         self.links = links
         self.owner = owner
-        self.story = story
+        self.journal = journal
         self.counters = counters
         self.copies: dict[JobId, Copy] = {}
         self.leads: dict[JobId, Lead] = {}
@@ -267,7 +268,7 @@ class Homes:
         if job not in self.leads:
             refusal = self._objection(message)
             if refusal:
-                self.counters["launches-refused"] = self.counters.get("launches-refused", 0) + 1
+                self.counters.count("launches-refused")
                 self.links.send(client, Accepted(job, 0, refusal=refusal), now)
                 return
             if message.spec.term:
@@ -310,7 +311,7 @@ class Homes:
     def _rebuild(self, message: Launch, now: float) -> None:
         """All keepers of this job are lost: begin with what holders and clients have of it."""
         spec = message.spec
-        self.counters["jobs-rebuilt"] = self.counters.get("jobs-rebuilt", 0) + 1
+        self.counters.count("jobs-rebuilt")
         later = self.moved.pop(spec.job, None)
         term = max(spec.term, 0 if later is None else later.term)
         copy = self.copies[spec.job] = Copy(spec, Reign(term, 0, spec.owner, []))
@@ -347,7 +348,7 @@ class Homes:
         if lead is None:
             self._say_here(client, message.job, now)
         else:
-            self.story.tell(now, "cancelled", message.job)
+            self.journal.tell(now, "cancelled", message.job)
             lead.cancel(now)
 
     # ------------------------------------------------------------ who is the home?
@@ -414,9 +415,9 @@ class Homes:
         self.orphans.pop(job, None)
         copy.reigned(reign)
         if led:
-            self.story.tell(now, "resigns", job, 0, reign.primary)
+            self.journal.tell(now, "resigns", job, 0, reign.primary)
             self.owner.resign(job)
-            self.counters["homes-resigned"] = self.counters.get("homes-resigned", 0) + 1
+            self.counters.count("homes-resigned")
             for peer, _ in self.links.ready():
                 self._say_here(peer, job, now)  # who holds parts of it may not know the new home
         self.log.write(copy.header())
@@ -527,8 +528,8 @@ class Homes:
         """Lead under a term above this one; without former seats, rebuild."""
         job, me = copy.spec.job, self.links.view.me.id
         term = self.terms.take(job, above)
-        self.story.tell(now, "accedes", job, term)
-        self.counters["homes-followed"] = self.counters.get("homes-followed", 0) + 1
+        self.journal.tell(now, "accedes", job, term)
+        self.counters.count("homes-followed")
         copy.reigned(Reign(term, 0, me, seats))
         lead = self._lead(copy)
         latecomer = self.seat not in (seat for seat, _ in seats)
@@ -569,7 +570,7 @@ class Homes:
     def _heal(self, lead: Lead, now: float) -> None:
         """All keepers that came have lost something of it. Holders and submitters may have it: as if all
         keepers were lost, but with what there is."""
-        self.story.tell(now, "is wounded", lead.copy.spec.job)
+        self.journal.tell(now, "is wounded", lead.copy.spec.job)
         self._rebuild_above(lead, lead.copy.reign, now)
         self.leads[lead.copy.spec.job].is_wounded = True
 

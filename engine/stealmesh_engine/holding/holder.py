@@ -12,8 +12,9 @@ once and becomes an ordinary thief.
 
 from __future__ import annotations
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import ShippedFunctions, needed
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, ForgetJob
 from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, Retracted, WorkerLost
@@ -68,13 +69,13 @@ class Holder:
         self,
         config: Config,
         links: Links,
-        story: Story,
+        journal: Journal,
         effects: list[Effect],
-        counters: dict[str, int],
+        counters: Counters,
     ) -> None:
         self.config = config
         self.links = links
-        self.story = story
+        self.journal = journal
         self.effects = effects
         self.counters = counters
         self.jobs: dict[JobId, HeldJob] = {}
@@ -117,10 +118,9 @@ class Holder:
                     self.spares.add(spec.job, block, blob)
             taken = [held.bags.receive(lease) for lease in message.leases]
         if not all(taken):
-            refused = self.counters.get("grants-refused", 0) + taken.count(False)
-            self.counters["grants-refused"] = refused
+            self.counters.count("grants-refused", taken.count(False))
         for lease in message.leases:
-            self.story.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
+            self.journal.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
         self.dispatcher.restock(held)
         if self.dispatcher.draining:
             self.return_untouched(now)
@@ -137,7 +137,7 @@ class Holder:
         job = held.spec.job
         for lid in lids:
             if held.bags.drop(lid):
-                self.story.tell(now, "let go", job, lid)
+                self.journal.tell(now, "let go", job, lid)
             self._void(job, lid)
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:
@@ -190,7 +190,7 @@ class Holder:
             return
         self._let_go(held, held.follow(home, term), now)
         held.homeless_since, held.asked = None, False
-        self.story.tell(now, "claims from", job, 0, home)
+        self.journal.tell(now, "claims from", job, 0, home)
         if rebuilt:
             for keep in held.whole(self.spares):
                 self.links.send(home, keep, now)
@@ -212,7 +212,7 @@ class Holder:
         self.spares.drop(job)
         if held is None:
             return
-        self.story.tell(now, "closed", job)
+        self.journal.tell(now, "closed", job)
         for chunk in self.dispatcher.slots.chunks():
             if chunk.job == job:
                 chunk.void = True
@@ -231,7 +231,7 @@ class Holder:
             if held.spec.term and held.spec.owner == owner and held.homeless_since is None:
                 held.homeless_since = now
         for job in self.works_for(owner):
-            self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+            self.counters.count("jobs-orphaned")
             self.closed(job, now, stop=True)
 
     def homeless(self, now: float) -> list[JobId]:
@@ -244,7 +244,7 @@ class Holder:
             if now - since < self.config.home_patience_seconds:
                 found.append(job)
             else:
-                self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+                self.counters.count("jobs-orphaned")
                 self.closed(job, now, stop=True)
         return found
 
@@ -258,7 +258,7 @@ class Holder:
             elif held.unreached_since is None:
                 held.unreached_since = now
             elif now - held.unreached_since >= self.config.lease_seconds:
-                self.counters["jobs-orphaned"] = self.counters.get("jobs-orphaned", 0) + 1
+                self.counters.count("jobs-orphaned")
                 self.closed(job, now, stop=True)
 
     def forget_empty(self, now: float) -> None:
@@ -322,7 +322,7 @@ class Holder:
         slot = self.dispatcher.slots.by_worker.get(event.worker)
         chunk = slot.running if slot is not None else None
         if chunk is None or chunk.number != event.chunk:
-            self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
+            self.counters.count("results-unasked")
             return
         items, late = event.upto - chunk.lo, chunk.is_overdue(now, wanted=True)
         held = self._part_came(chunk, event, event.upto, event.kept, now)
@@ -393,7 +393,7 @@ class Holder:
         if slot is None:
             return
         if not event.retired:
-            self.counters["workers-lost"] = self.counters.get("workers-lost", 0) + 1
+            self.counters.count("workers-lost")
         queued, running = slot.queued, slot.running
         if running is not None and event.running != running.number:
             # It had finished the one and died before or within the other, or died unread.
@@ -438,7 +438,7 @@ class Holder:
             return
         held.declined_at = now
         parts = self.give(held, held.bags.queued_items)
-        self.story.tell(now, "declined", held.spec.job)
+        self.journal.tell(now, "declined", held.spec.job)
         self.links.send(held.spec.owner, Declined(held.spec.job, parts, reason_in(blob)), now)
 
     def return_untouched(self, now: float) -> None:
@@ -607,7 +607,7 @@ class Holder:
         slot = self.dispatcher.slots.by_worker.get(worker)
         chunk = self.dispatcher.slots.finished(slot, number, now) if slot is not None else None
         if chunk is None:
-            self.counters["results-unasked"] = self.counters.get("results-unasked", 0) + 1
+            self.counters.count("results-unasked")
         return chunk
 
     def _part_came(
@@ -624,7 +624,7 @@ class Holder:
             self._wasted(items)
             return None
         if kept < chunk.hi:
-            self.story.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
+            self.journal.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
             held.bags.put_back(chunk.lid, kept, chunk.hi)
             self.dispatcher.restock(held)
             if self.dispatcher.draining:
@@ -666,7 +666,7 @@ class Holder:
         if not event.blame:
             self._put_back(chunk)
             return
-        self.story.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
+        self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
         if isinstance(held.bags, IndexedBags) and chunk.hi - chunk.lo > 1:
             self._put_back(chunk, died=True)
             return
@@ -702,6 +702,4 @@ class Holder:
                     self.dispatcher.stop(chunk.worker, "its lease was revoked", blame=False)
 
     def _wasted(self, items: int) -> None:
-        self.counters["items-run-for-nothing"] = (
-            self.counters.get("items-run-for-nothing", 0) + items
-        )
+        self.counters.count("items-run-for-nothing", items)

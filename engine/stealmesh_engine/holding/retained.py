@@ -11,6 +11,7 @@ stores, turned round: who has done something is one more copy of it at no cost b
 
 from __future__ import annotations
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block, Part
@@ -23,7 +24,7 @@ _Key = tuple[bool, int, int]
 
 
 class Spares:
-    def __init__(self, config: Config, counters: dict[str, int]) -> None:
+    def __init__(self, config: Config, counters: Counters) -> None:
         self._config = config
         self._counters = counters
         self._jobs: dict[JobId, dict[_Key, Spare]] = {}
@@ -38,7 +39,7 @@ class Spares:
         while self.octets > self._config.spare_octets_max:
             oldest = next(iter(self._jobs))
             self._remove(oldest, next(iter(self._jobs[oldest])))
-            self._counters["spares-dropped"] = self._counters.get("spares-dropped", 0) + 1
+            self._counters.count("spares-dropped")
 
     def results(self, job: JobId) -> list[tuple[Part, bytes]]:
         return [(what, b) for what, b in self._of(job) if isinstance(what, Part)]

@@ -19,8 +19,9 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import needed
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, JobDone, NobodyCan
 from stealmesh_engine.events import CancelItems, CancelJob, CloseInput, Feed, OpenJob, Release
@@ -148,13 +149,13 @@ class Owner:
         self,
         config: Config,
         links: Links,
-        story: Story,
+        journal: Journal,
         effects: list[Effect],
-        counters: dict[str, int],
+        counters: Counters,
     ) -> None:
         self.config = config
         self.links = links
-        self.story = story
+        self.journal = journal
         self.effects = effects
         self.counters = counters
         self.jobs: dict[JobId, OwnedJob] = {}
@@ -189,14 +190,14 @@ class Owner:
         job = OwnedJob(spec, ledger, event.open_ended)
         job.submitter, job.submitted = self.submitter, now + self.wall_offset
         self.jobs[spec.job] = job
-        self.story.tell(now, "opened", spec.job, 0, spec.kind.name)
+        self.journal.tell(now, "opened", spec.job, 0, spec.kind.name)
         self._work_changed(self.jobs[spec.job], now)
 
     def lead(self, job: OwnedJob, functions: dict[Digest, bytes], now: float) -> None:
         """This peer is the home of a durable job from now on."""
         self.functions.update(functions)
         self.jobs[job.spec.job] = job
-        self.story.tell(now, "leads", job.spec.job, job.spec.term)
+        self.journal.tell(now, "leads", job.spec.job, job.spec.term)
         self._work_changed(job, now)
 
     def resign(self, job_id: JobId) -> None:
@@ -209,7 +210,7 @@ class Owner:
 
     def abandon(self, job: OwnedJob, now: float) -> None:
         """Nobody wants a durable job any more: whoever works on it is told."""
-        self.story.tell(now, "cancelled", job.spec.job)
+        self.journal.tell(now, "cancelled", job.spec.job)
         self._end(job, now)
 
     def take_note(self, job: OwnedJob, lo: int, hi: int, now: float) -> None:
@@ -268,7 +269,7 @@ class Owner:
     def cancel_job(self, event: CancelJob, now: float) -> None:
         job = self._open_job(event.job)
         if job is not None:
-            self.story.tell(now, "cancelled", event.job)
+            self.journal.tell(now, "cancelled", event.job)
             self._end(job, now)
 
     # ------------------------------------------------------------ what holders say
@@ -291,7 +292,7 @@ class Owner:
                 self._stale(victim, message.job, verdict.lids, now)
                 continue
             given = True
-            self.story.tell(now, "split", message.job, part.lid, thief)
+            self.journal.tell(now, "split", message.job, part.lid, thief)
         if not given:
             return
         alive = thief not in self.links.mute and self.links.view.is_alive(thief)
@@ -382,10 +383,10 @@ class Owner:
 
     def declined(self, holder: PeerId, message: Declined, now: float) -> None:
         """A holder cannot run the job: somebody else is to have these parts, and all others."""
-        self._count("leases-declined", len(message.parts))
+        self.counters.count("leases-declined", len(message.parts))
         job = self._open_job(message.job)
         if job is not None:
-            self.story.tell(now, "declined", message.job, detail=(holder, message.reason))
+            self.journal.tell(now, "declined", message.job, detail=(holder, message.reason))
             passing(job).unfit(holder, message.reason, now)
         self.returned(holder, Returned(message.job, message.parts), now)
 
@@ -425,7 +426,7 @@ class Owner:
         lent = None if job is None else job.ledger.leases.get(lid)
         if job is None or lent is None or lent.holder != peer:
             return
-        self.story.tell(now, "cannot be said", job_id, lid, peer)
+        self.journal.tell(now, "cannot be said", job_id, lid, peer)
         if isinstance(lent, LentBag):
             codec, blob = failed(1, why)
             blobs = [bytes([codec]) + blob, b""]
@@ -456,7 +457,7 @@ class Owner:
         for job in list(self.jobs.values()):
             freed = job.ledger.fence(holder)
             if freed:
-                self.story.tell(now, "fenced", job.spec.job, 0, holder)
+                self.journal.tell(now, "fenced", job.spec.job, 0, holder)
                 self._work_changed(job, now)
 
     def holders(self) -> dict[PeerId, None]:
@@ -473,9 +474,9 @@ class Owner:
                     job.ledger.leases[lid].deadline = now + self.config.lease_seconds / 2
                     continue
                 job.ledger.revoke(lid)
-                self.counters["leases-expired"] = self.counters.get("leases-expired", 0) + 1
+                self.counters.count("leases-expired")
                 job.lapsed[holder] = None
-                self.story.tell(now, "expired", job.spec.job, lid, holder)
+                self.journal.tell(now, "expired", job.spec.job, lid, holder)
                 self._stale(holder, job.spec.job, [lid], now)
                 self._work_changed(job, now)
 
@@ -488,10 +489,10 @@ class Owner:
     def mind_side(self, now: float) -> None:
         """Are we on the lesser side of a cut (if that is to matter)?"""
         if self.side.look(now):
-            self.story.tell(now, "leases nothing" if self.side.lesser else "leases again")
+            self.journal.tell(now, "leases nothing" if self.side.lesser else "leases again")
         if self.side.lesser:
             name = "beats-on-the-lesser-side"
-            self.counters[name] = self.counters.get(name, 0) + 1
+            self.counters.count(name)
 
     def place(self, now: float) -> None:
         """Lease out what could not be leased before (a node came within reach, a cut has healed)."""
@@ -553,7 +554,7 @@ class Owner:
             and not job.open_ended
             and (job.keeping is None or job.keeping.may_end())
         ):
-            self.story.tell(now, "complete", job.spec.job)
+            self.journal.tell(now, "complete", job.spec.job)
             self._end(job, now)
 
     def _grant_all(
@@ -595,7 +596,7 @@ class Owner:
             else:
                 grant = Grant(spec, [lease], [block[0]], nonce, [block[1]])
         job.told[holder] = None
-        self.story.tell(now, "granted", spec.job, lease.lid, holder)
+        self.journal.tell(now, "granted", spec.job, lease.lid, holder)
         self.links.send(holder, grant, now)
 
     def _block_at(self, job: OwnedJob, index: int) -> tuple[Block, bytes]:
@@ -621,7 +622,7 @@ class Owner:
         if isinstance(verdict, Credited):
             return True
         job.duplicates_dropped += items
-        self.counters["results-dropped"] = self.counters.get("results-dropped", 0) + items
+        self.counters.count("results-dropped", items)
         if isinstance(verdict, Stale):
             self._stale(holder, job.spec.job, verdict.lids, now)
         return False
@@ -646,8 +647,8 @@ class Owner:
         if not any(self.candidates.is_open(job, at, now) for at in passed.starts(part.lo, part.hi)):
             passed.failed_everywhere(holder, part.lo, part.hi)
             return False
-        self._count("items-passed-over", part.hi - part.lo)
-        self.story.tell(now, "passed over", job.spec.job, part.lid, (part.lo, part.hi))
+        self.counters.count("items-passed-over", part.hi - part.lo)
+        self.journal.tell(now, "passed over", job.spec.job, part.lid, (part.lo, part.hi))
         ledger.split(holder, part.lid, part.lo, part.hi)
         return True
 
@@ -662,7 +663,7 @@ class Owner:
             ledger.split(holder, message.lid), Stale
         ):
             return False
-        self._count("bags-passed-over", 1)
+        self.counters.count("bags-passed-over", 1)
         self._work_changed(job, now)
         return True
 
@@ -698,13 +699,10 @@ class Owner:
             self._forget_blocks(job, [(lo, hi)])
         self._work_changed(job, now)
 
-    def _count(self, name: str, count: int) -> None:
-        self.counters[name] = self.counters.get(name, 0) + count
-
     # ------------------------------------------------------------ ends
 
     def _stale(self, holder: PeerId, job: JobId, lids: list[int], now: float) -> None:
-        self.story.tell(now, "revoked", job, lids[0] if lids else 0, holder)
+        self.journal.tell(now, "revoked", job, lids[0] if lids else 0, holder)
         self.links.send(holder, Revoked(job, lids), now)
 
     def _end(self, job: OwnedJob, now: float) -> None:

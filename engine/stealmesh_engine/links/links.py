@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Container, Iterator
 from random import Random
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Probe, Send
 from stealmesh_engine.events import LinkId
@@ -64,7 +65,7 @@ class Links:
         runtime: str,
         rng: Random,
         effects: list[Effect],
-        counters: dict[str, int],
+        counters: Counters,
     ) -> None:
         self.config = config
         self.view = view
@@ -117,7 +118,7 @@ class Links:
                 return True
             member = self.view.members.get(peer_id)
             if member is None:
-                self.counters["sent-to-unknown"] = self.counters.get("sent-to-unknown", 0) + 1
+                self.counters.count("sent-to-unknown")
                 return False
             peer = self._meet(member)
         seq = peer.channel.number(message) if message.CUSTODY else 0
@@ -385,9 +386,7 @@ class Links:
         """Someone dialled us and says who he is."""
         refusal = self._objection(hello) or self._crowded(hello, now)
         if refusal is not None:
-            self.counters["refused-" + refusal.code] = (
-                self.counters.get("refused-" + refusal.code, 0) + 1
-            )
+            self.counters.count("refused-" + refusal.code)
             self.effects.append(Send(link, refusal))
             self.effects.append(Hangup(link))
             return Happened()
@@ -443,7 +442,7 @@ class Links:
 
     def confused(self, link: LinkId, reason: str, now: float) -> Happened:
         """What came over this link makes no sense: count it and end the link."""
-        self.counters["rude-" + reason] = self.counters.get("rude-" + reason, 0) + 1
+        self.counters.count("rude-" + reason)
         line = self.lines.pop(link, None)
         self.effects.append(Hangup(link))
         if line is not None and line.state is not LinkState.READY:
@@ -457,7 +456,7 @@ class Links:
 
     def begin_again(self, link: LinkId) -> Happened:
         """Something that the peer said over this link is missing: end it, so that the peer says it again."""
-        self.counters["custody-gaps"] = self.counters.get("custody-gaps", 0) + 1
+        self.counters.count("custody-gaps")
         line = self._leave(link, "something that you said is missing", code="gap")
         self._not_at_once(line)
         return self._drop_line(line, link)
@@ -488,7 +487,7 @@ class Links:
             return
         lost = len(peer.channel.unacked)
         if lost:
-            self.counters["unsent-to-the-dead"] = self.counters.get("unsent-to-the-dead", 0) + lost
+            self.counters.count("unsent-to-the-dead", lost)
         links = self._ready_lines(peer_id)
         if peer.dialling in self.lines and peer.dialling not in links:
             links.append(peer.dialling)
@@ -698,7 +697,7 @@ class Links:
 
     def _too_late(self, link: LinkId, peer_id: PeerId, now: float) -> None:
         """An introduction from before the peer forgot us: a cut kept it on its way."""
-        self.counters["introductions-too-late"] = self.counters.get("introductions-too-late", 0) + 1
+        self.counters.count("introductions-too-late")
         if self._leave(link, "you have forgotten us since").dialled:
             self.connect(peer_id, now)
 

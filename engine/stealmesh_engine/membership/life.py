@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import ranked
 from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
@@ -79,8 +80,8 @@ class Life:
         view: View,
         detector: Detector,
         news: News,
-        story: Story,
-        counters: dict[str, int],
+        journal: Journal,
+        counters: Counters,
         bereft: Callable[[PeerId, float], None],
         arrived: Callable[[float], None],
     ) -> None:
@@ -89,7 +90,7 @@ class Life:
         self.view = view
         self.detector = detector
         self.news = news
-        self.story = story
+        self.journal = journal
         self.counters = counters
         self.bereft = bereft
         """Called when a life is over, or as good as over: what it held is to be given to others."""
@@ -244,7 +245,7 @@ class Life:
     def _shun(self, peer: PeerId, now: float) -> None:
         """A home of ours is silent: whether it is dead is for others to say; we take the next one.
         The link may be what is dead: a new one finds out who lives there."""
-        self.story.tell(now, "does without", detail=peer)
+        self.journal.tell(now, "does without", detail=peer)
         self._shunned[peer] = now + SHUN_SECONDS
         self.detector.forget(peer)
         self.links.renew(peer, now)
@@ -306,7 +307,7 @@ class Life:
         a job was over.)"""
         for peer, _ in list(self.links.ready()):
             if peer not in self.holders and self._is_deaf(peer, now):
-                self.story.tell(now, "is not heard by", detail=peer)
+                self.journal.tell(now, "is not heard by", detail=peer)
                 del self._unheard[peer]
                 self.links.renew(peer, now)
 
@@ -365,7 +366,7 @@ class Life:
         if watch is not None:
             if self.detector.heard(peer_id, now):
                 self._suspicions.pop(peer_id, None)
-                self.story.tell(now, "hears again from", detail=peer_id)
+                self.journal.tell(now, "hears again from", detail=peer_id)
             if peer_id in self.charges:
                 watch.patience = self.config.silence_seconds
         elif peer_id in self._shunned:
@@ -412,7 +413,7 @@ class Life:
         self.look_at = None if soonest is None else max(soonest, now + 0.01)
 
     def _suspect(self, peer: PeerId, now: float) -> None:
-        self.story.tell(now, "suspects", detail=peer)
+        self.journal.tell(now, "suspects", detail=peer)
         known = self.view.members[peer]
         # The suspect is told first; a beat, or anything else from it, clears it.
         self.links.send(peer, ViewMessage([replace(known, state=PeerState.SUSPECT)]), now)
@@ -422,8 +423,8 @@ class Life:
 
     def _out_of_reach(self, peer: PeerId, now: float) -> None:
         """It may live, but not for us. That is no verdict: its observers hear it, or will tell."""
-        self.story.tell(now, "cannot reach", detail=peer)
-        self.counters["holders-out-of-reach"] = self.counters.get("holders-out-of-reach", 0) + 1
+        self.journal.tell(now, "cannot reach", detail=peer)
+        self.counters.count("holders-out-of-reach")
         self.links.misses(peer, self.links.last_said(peer))
         self._unheard.pop(peer, None)
         if peer in self.holders:
@@ -461,10 +462,10 @@ class Life:
         watch = self.detector.watches.get(subject)
         if message.finding is Finding.HEARD:
             if watch is not None and watch.suspect_since is not None:
-                self.story.tell(now, "acquits", detail=subject)
+                self.journal.tell(now, "acquits", detail=subject)
                 self.detector.watch(subject, now, watch.patience)
                 self._acquit(subject)
-                self.counters["acquitted"] = self.counters.get("acquitted", 0) + 1
+                self.counters.count("acquitted")
             return
         # What we have really heard: a watch also begins anew when others acquit, and two observers
         # that took each other's word for it would keep a dead peer alive for ever.
@@ -529,8 +530,8 @@ class Life:
         since = self._stalled.get(peer)
         if since is not None:
             return now - since < self.config.stalled_seconds
-        self.story.tell(now, "finds stalled", detail=peer)
-        self.counters["peers-found-stalled"] = self.counters.get("peers-found-stalled", 0) + 1
+        self.journal.tell(now, "finds stalled", detail=peer)
+        self.counters.count("peers-found-stalled")
         self._ask_others(peer, Finding.STALLED, now)
         record = self.view.judge(peer, PeerState.SUSPECT, now)
         if record is not None:
@@ -549,7 +550,7 @@ class Life:
         for peer, since in list(self._stalled.items()):
             if peer not in self._fenced and now - since >= self.config.stalled_lease_seconds:
                 self._fenced[peer] = None
-                self.story.tell(now, "waits no longer for", detail=peer)
+                self.journal.tell(now, "waits no longer for", detail=peer)
                 self.bereft(peer, now)
 
     def trust_ourselves(self, now: float) -> None:
@@ -582,8 +583,8 @@ class Life:
             return False
         if self._doubt_since is None:
             self._doubt_since = now
-            self.story.tell(now, "doubts itself", detail=f"{len(silent)} of {len(self.charges)}")
-            self.counters["doubts"] = self.counters.get("doubts", 0) + 1
+            self.journal.tell(now, "doubts itself", detail=f"{len(silent)} of {len(self.charges)}")
+            self.counters.count("doubts")
         return True
 
     def _hears_any(self, candidates: list[PeerId], silence: float, now: float) -> bool:
@@ -595,8 +596,8 @@ class Life:
 
     def dead(self, peer: PeerId, now: float, why: str) -> None:
         """The verdict: what it held is free, what it wanted is off, the others hear of it."""
-        self.story.tell(now, f"declares dead ({why})", detail=peer)
-        self.counters["peers-declared-dead"] = self.counters.get("peers-declared-dead", 0) + 1
+        self.journal.tell(now, f"declares dead ({why})", detail=peer)
+        self.counters.count("peers-declared-dead")
         record = self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.news.tell(record, now)
@@ -665,7 +666,7 @@ class Life:
     def _refute(self, record: Member, now: float) -> None:
         refuted = self.view.refute(record)
         if refuted is not None:
-            self.story.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
+            self.journal.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
             if record.state is PeerState.DEAD:
                 self.refuted_at = [*self.refuted_at[-2:], now]
             self.news.tell(refuted, now)

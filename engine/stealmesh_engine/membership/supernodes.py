@@ -31,7 +31,8 @@ from __future__ import annotations
 from heapq import nlargest
 from math import log2
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import WEIGHT_MAX, ranked, weight
 from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
@@ -70,15 +71,15 @@ class Supernodes:
         view: View,
         news: News,
         life: Life,
-        story: Story,
-        counters: dict[str, int],
+        journal: Journal,
+        counters: Counters,
     ) -> None:
         self.config = config
         self.links = links
         self.view = view
         self.news = news
         self.life = life
-        self.story = story
+        self.journal = journal
         self.counters = counters
         self.leaving = False
         self._seekers = 0
@@ -110,7 +111,7 @@ class Supernodes:
         if self.view.me.role is Role.PLAIN and self._is_fit(now):
             self._serve(now, "asked")
         elif self.view.me.role is Role.PLAIN:
-            self.counters["promotions-declined"] = self.counters.get("promotions-declined", 0) + 1
+            self.counters.count("promotions-declined")
 
     def probed(self, endpoint: str, now: float) -> None:
         """A candidate can be dialled: ask it."""
@@ -204,7 +205,7 @@ class Supernodes:
         volunteers = [p for p in view.supers() if view.members[p].eligible]
         is_last = bool(volunteers) and ranked(SERVICE, volunteers)[-1] == view.me.id
         if is_last and now - self._surplus_since >= self.config.surplus_seconds:
-            self.story.tell(now, "serves no longer")
+            self.journal.tell(now, "serves no longer")
             view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
             self.news.tell(view.me, now)
             self.life.settle(now)
@@ -221,7 +222,7 @@ class Supernodes:
         return now - self.life.late_at > LATE_SECONDS
 
     def _serve(self, now: float, why: str) -> None:
-        self.story.tell(now, "serves as a supernode", detail=why)
+        self.journal.tell(now, "serves as a supernode", detail=why)
         if not self.life.hears_a_home(now):
             self.life.trust_ourselves(now)
         self.view.renew(role=Role.SUPER)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.bags import ExploreBags, IndexedBags
 from stealmesh_engine.holding.held_job import HeldJob
@@ -44,7 +44,7 @@ class Trade:
         view: View,
         detector: Detector,
         holder: Holder,
-        story: Story,
+        journal: Journal,
         rng: Random,
     ) -> None:
         self.config = config
@@ -53,7 +53,7 @@ class Trade:
         self.detector = detector
         self.holder = holder
         self.dispatcher = holder.dispatcher
-        self.story = story
+        self.journal = journal
         self.thief = Thief(rng)
         self.hungry: dict[PeerId, int] = {}
         """Thieves that wait for us to have something: peer → nonce of what it asked with."""
@@ -243,7 +243,7 @@ class Trade:
             held.gave.popitem(last=False)
         self.given += 1
         for part in parts:
-            self.story.tell(now, "gave", held.spec.job, part.lid, (part.lo, part.hi))
+            self.journal.tell(now, "gave", held.spec.job, part.lid, (part.lo, part.hi))
         owner = held.spec.owner
         self.links.send(owner, Split(held.spec.job, parts, thief, nonce), now)
         self.unheard.setdefault(owner, (self.links.last_said(owner), now))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import ShippedFunctions, needed
 from stealmesh_engine.config import Config
 from stealmesh_protocol.ids import digest_of, job_id
@@ -23,7 +24,7 @@ def came(functions: ShippedFunctions, blob: bytes) -> bool:
 
 
 def test_a_job_waits_for_its_modules_as_for_its_function() -> None:
-    functions = ShippedFunctions(Config(), {})
+    functions = ShippedFunctions(Config(), Counters())
     first = spec(1)
     assert functions.want(first, 0.0) == [digest_of(FUNCTION), digest_of(CODE)]
     assert came(functions, FUNCTION)
@@ -35,7 +36,7 @@ def test_a_job_waits_for_its_modules_as_for_its_function() -> None:
 
 def test_the_next_job_of_the_program_asks_for_its_function_only() -> None:
     """Also when the first one is over: one upload a node."""
-    functions = ShippedFunctions(Config(), {})
+    functions = ShippedFunctions(Config(), Counters())
     functions.want(spec(1), 0.0)
     assert came(functions, FUNCTION)
     assert came(functions, CODE)
@@ -44,7 +45,7 @@ def test_the_next_job_of_the_program_asks_for_its_function_only() -> None:
 
 
 def test_forged_modules_are_refused() -> None:
-    counters: dict[str, int] = {}
+    counters = Counters()
     functions = ShippedFunctions(Config(), counters)
     functions.want(spec(1), 0.0)
     assert not functions.came(FnPut(digest_of(CODE), [b"other modules"]))
@@ -58,7 +59,7 @@ def test_a_job_without_modules() -> None:
 
 def test_a_large_bundle_stays_for_the_next_job_of_its_program() -> None:
     """Only the latest, and it costs no function its place."""
-    functions = ShippedFunctions(Config(functions_octets_max=100), {})
+    functions = ShippedFunctions(Config(functions_octets_max=100), Counters())
     for number, code in enumerate([b"old" * 1000, b"new" * 1000]):
         functions.want(spec(number, code=code), float(number))
         came(functions, FUNCTION)

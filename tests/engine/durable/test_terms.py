@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import terms
 from stealmesh_engine.durable.election import Homes
@@ -114,7 +115,7 @@ def test_a_ledger_gives_no_id_that_it_has_adopted(
 
 def test_a_former_home_of_the_same_term_cannot_have_a_copy_forgotten() -> None:
     """FORGET names the term alone: its speaker completes it."""
-    kept = Homes(Config(), Mock(), Mock(), Mock(), [], {})
+    kept = Homes(Config(), Mock(), Mock(), Mock(), [], Counters())
     kept.copies[JOBS[0]] = Copy(SPEC, Reign(5, 1, B, []))
     kept.forgotten(A, Forget(JOBS[0], 5), 0.0)
     assert JOBS[0] in kept.copies

@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk
 from stealmesh_engine.events import ChunkDone, ChunkPart, Retracted, WorkerLost
@@ -39,7 +40,9 @@ class Node:
         links.unacked_octets.return_value = 0
         links.send.side_effect = lambda peer, message, now: self.said.append(message)
         self.said: list[object] = []
-        self.holder = Holder(Config(prefetch_seconds_max=0.0), links, Story(100), self.effects, {})
+        self.holder = Holder(
+            Config(prefetch_seconds_max=0.0), links, Journal(100), self.effects, Counters()
+        )
         self.holder.functions.blobs[b"f"] = b"function"
         for worker in range(workers):
             self.holder.worker_ready(worker)

@@ -11,7 +11,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, RunChunk
 from stealmesh_engine.events import ChunkDone, Retracted
@@ -32,7 +33,7 @@ def holder() -> Holder:
     effects: list[Effect] = []
     links = Mock(Links)  # a holder only sends through them
     links.unacked_octets.return_value = 0
-    holder = Holder(Config(), links, Story(100), effects, {})
+    holder = Holder(Config(), links, Journal(100), effects, Counters())
     holder.functions.blobs[b"f"] = b"function"
     holder.worker_ready(0)
     holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)

@@ -6,7 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_protocol.ids import granted_lease, job_id
@@ -22,7 +23,7 @@ def holder() -> Holder:
     links = Mock()
     links.is_ready.return_value = False
     links.view.me.id = b"m" * 16
-    holder = Holder(Config(), links, Story(100), [], {})
+    holder = Holder(Config(), links, Journal(100), [], Counters())
     holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, 10)]), 0.0)
     holder.forget_unreached(0.0)
     return holder

@@ -292,7 +292,7 @@ def test_a_node_that_forgot_its_owner_is_granted_anew() -> None:
     node.core.links.forget(client.id)
     wire.advance(0.1)
     wire.work(lambda: client.is_done(job))
-    assert any("was forgotten by" in line for line in client.core.story.of())
+    assert any("was forgotten by" in line for line in client.core.journal.of())
     assert client.delivered(job) == dict.fromkeys(range(4), 1)
 
 

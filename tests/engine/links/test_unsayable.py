@@ -7,7 +7,8 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
-from stealmesh_engine.base.journal import Story
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, JobDone
 from stealmesh_engine.events import OpenJob
@@ -98,7 +99,7 @@ def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
     links.peers = {}
     links.view = Mock()
     links.unheard.return_value = []
-    owner = Owner(Config(), links, Story(100), effects, {})
+    owner = Owner(Config(), links, Journal(100), effects, Counters())
     owner.side = Mock(withholds=lambda now: False)
     needs_it = replace(SPEC, **{what: digest})
     other = replace(SPEC, job=job_id(ME, 2), function=b"o" * 16)

@@ -1,0 +1,56 @@
+"""What a node counts: each name once, with its meaning.
+
+`status` prints the names and `docs/counters.md` is made from them. Decides that no counter exists
+without a meaning here. Refuses to know who counts.
+"""
+
+from __future__ import annotations
+
+MEANINGS = {
+    "acquitted": "peers that were suspected and answered in time",
+    "bags-passed-over": "explore bags that a node could not run and that went elsewhere",
+    "beats-on-the-lesser-side": "heartbeats during which this owner leased nothing, being on the lesser side of a cut",
+    "custody-gaps": "links that ended because a message was missing between two others",
+    "doubts": "times at which this node doubted itself rather than the many that were silent",
+    "functions-forged": "functions whose bytes do not have the digest under which they came",
+    "functions-unasked": "functions that came without having been asked for",
+    "grants-refused": "leases that came and were not taken: empty, here already, or of a job that is over",
+    "heard-too-late": "messages that came over a link that was over",
+    "holders-out-of-reach": "peers that are alive, hold leases of ours and cannot be reached",
+    "homes-followed": "times at which this replica followed a new primary",
+    "homes-resigned": "times at which this node stepped down as a job's primary",
+    "introductions-too-late": "introductions that came after their link was given up",
+    "items-passed-over": "items that a node could not run and that went elsewhere",
+    "items-run-for-nothing": "items that ran here although their result was not needed any more",
+    "jobs-orphaned": "jobs that were dropped because their owner is gone or out of reach",
+    "jobs-rebuilt": "durable jobs that lost all replicas and were put together again",
+    "launches-refused": "durable jobs that were not taken because there is no room",
+    "leases-declined": "parts of leases that their holder could not run",
+    "leases-expired": "leases that their holder had not named for too long",
+    "log-damage": "1 if the write-ahead log had lost something when it was opened",
+    "peers-declared-dead": "verdicts of death that this node has spoken or accepted",
+    "peers-found-stalled": "peers that answer and whose work does not get on",
+    "promotions-declined": "times at which this node was asked to be a supernode and was not",
+    "repeats-dropped": "messages that had come before",
+    "results-dropped": "results that came a second time, or under a lease that is over",
+    "results-unasked": "answers of workers about a chunk that is over",
+    "sent-to-unknown": "messages to peers that are not known",
+    "spares-dropped": "retained results and inputs that made room for newer ones",
+    "unsayable": "messages that could not be put on the wire and were replaced by an error",
+    "unsent-to-the-dead": "messages that were never sent because their peer was found dead",
+    "workers-lost": "worker processes that ended before they were told to",
+}
+FAMILIES = {
+    "dropped": "frames that the transport or the pool dropped, by reason",
+    "refused": "connections that were refused, by reason",
+    "rude": "messages that were against the protocol, by reason",
+}
+"""Prefix → meaning: the reason follows behind a dash, or a colon where the host counts."""
+
+
+class Counters(dict[str, int]):
+    """Name → how often; absent is zero."""
+
+    def count(self, name: str, by: int = 1) -> None:
+        assert name in MEANINGS or name.partition("-")[0] in FAMILIES, f"no meaning for {name}"
+        self[name] = self.get(name, 0) + by
