@@ -94,7 +94,7 @@ _NOWHERE = frozenset({"0.0.0.0", "[::]"})
 
 
 class Fault(Exception):
-    """A message that is not what it should be; the codec knows whose fault that is."""
+    """A message that is not what it should be; the codec knows which side is at fault."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -106,7 +106,7 @@ class Fault(Exception):
 
 @lru_cache(maxsize=4096)
 def endpoint_fault(endpoint: str) -> str:
-    """Why nobody can be dialled there; empty: it looks like an address."""
+    """Why no peer can be dialled there; empty: it looks like an address."""
     if len(endpoint) > limits.ENDPOINT_CHARS_MAX:
         return "is too long"
     if _IPC.fullmatch(endpoint):

@@ -18,8 +18,8 @@ Every check comes before the allocation that it protects, in the order of SPEC.m
 RemoteProtocolError leaves ``decode``, only LocalProtocolError ``encode``: what is wrong with a
 message of ours is found here, before a peer ends the link for it.
 
-Whose idea: table of lengths before the frames and sampling before compressing (dask), errors
-by whose fault they are (h11).
+Ideas: the table of lengths before the frames and sampling before compressing are dask's, errors by
+the side at fault h11's.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
     ),
     **dict.fromkeys((Welcome, Beat, View, Around, Status), limits.CONTROL_BODY_OCTETS),
 }
-"""Whatever is not named here moves work and may be WORK_BODY_OCTETS large."""
+"""A message that is not named here moves work and may be WORK_BODY_OCTETS large."""
 
 
 class Decoded(msgspec.Struct):
@@ -478,7 +478,7 @@ def _table(octets: bytes) -> list[_Entry]:
 
 def _blobs_from_pieces(assembler: Assembler | None, table: list[_Entry]) -> tuple[list[bytes], int]:
     if assembler is None:
-        _garbled("pieces", "a message in pieces, and nobody kept them")
+        _garbled("pieces", "a message in pieces, which were not kept")
     if any(codec != RAW for _, codec, _ in table):
         _garbled("table", "pieces are packed one by one")
     return assembler.take([size for _, _, size in table])

@@ -1,4 +1,4 @@
-"""What may be said after what, and who may say what to whom: tables, not code.
+"""What may be said after what, and by which peer to which: tables, not code.
 
 Decides whether a kind of message is in its place on a link. Refuses to know what the message
 contains and what to do about one that is out of place (the engine ends the link).
@@ -101,8 +101,8 @@ INTRODUCTIONS = _kinds(Hello, Welcome, Refused)
 TALK: Kinds = frozenset(MESSAGES) - INTRODUCTIONS
 """Everything that is said once both sides know each other (BYE ends it)."""
 ON_THE_SPOT = _kinds(Hello, StatusGet)
-"""Requests that are answered on their own link, or not at all: whoever has gone while his request lay
-unread has given up, and is not served. Else a herd costs most when there is the least to spare."""
+"""Requests that are answered on their own link, or not at all: a peer that has gone while its request
+lay unread has given up, and is not served. Otherwise a herd costs most when there is the least to spare."""
 
 TABLE: dict[tuple[LinkState, Direction], Kinds] = {
     (LinkState.CONNECTING, Direction.SAID): _kinds(Hello),
@@ -135,7 +135,7 @@ A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRO
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""
 
 A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES | _TO_PATRONS
-"""It holds no leases, so nobody grants it any or takes some away."""
+"""It holds no leases, so no peer grants it any or takes some away."""
 
 _EVERYTHING: Kinds = frozenset(MESSAGES)
 

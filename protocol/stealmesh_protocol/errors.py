@@ -4,7 +4,7 @@ Decides the family tree, what each error carries, and what its reader should do 
 Refuses to know when any of them is raised. Every one survives pickling with all that it
 carries, since failures travel between processes.
 
-Whose fault? ``LocalProtocolError`` is a defect on this side, ``RemoteProtocolError`` one on
+Which side is at fault? ``LocalProtocolError`` is a defect on this side, ``RemoteProtocolError`` one on
 the other: the split is h11's. The remote traceback as a cause is concurrent.futures'.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def _restore(cls: type[MeshError], args: tuple[Any, ...], state: dict[str, Any]) -> MeshError:
-    """Rebuild an error without calling its __init__, whose parameters are not its args."""
+    """Rebuild an error without calling its __init__: its parameters are not its args."""
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
@@ -83,7 +83,7 @@ class NotRegistered(MeshError):
 
 
 class OtherVersionWarning(UserWarning):
-    """A node has another version of an installed package than the program whose tasks use it."""
+    """A node has another version of an installed package than the program that uses it."""
 
 
 class JobLost(MeshError):
@@ -144,7 +144,7 @@ _LOCAL_REMEDIES = {
 }
 """The same for reasons that no peer told us."""
 
-_ASK = "ask whoever runs the mesh"
+_ASK = "ask the person who runs the mesh"
 
 
 # ---------------------------------------------------------------- protocol

@@ -1,6 +1,6 @@
 """Names of things on the wire: who, which job, which lease, which function.
 
-Everything here is an opaque value that is only ever compared. Nobody derives meaning from
+Everything here is an opaque value that is only ever compared. No code derives meaning from
 an id's bytes except where the docstring of the constructor says so.
 """
 
@@ -39,7 +39,7 @@ def slice_id(job: JobId, doublings: int, number: int) -> JobId:
     The first slice's id is that of the whole job, too.
     """
     assert doublings <= SLICE_DOUBLINGS_MAX
-    assert number < SLICES_MAX, "so many slices cannot be named: make them larger"
+    assert number < SLICES_MAX, "there are more slices than names: make them larger"
     return job[:JOB_ID_OCTETS] + bytes([doublings]) + number.to_bytes(2, "big")
 
 
@@ -66,9 +66,9 @@ def digest_of(blob: bytes) -> Digest:
 def granted_lease(number: int) -> LeaseId:
     """The lease id of a ledger's `number`-th grant (from 1).
 
-    Grants are 2**32 apart. The numbers in between belong to whoever received the grant: it
+    Grants are 2**32 apart. The numbers in between belong to the peer that received the grant: it
     names the bags that it splits off an explore bag with them, without asking first, and
-    nobody else can ever choose the same name.
+    no other peer can ever choose the same name.
     """
     return number << LEASE_STRIDE_BITS
 

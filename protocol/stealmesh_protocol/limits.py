@@ -1,10 +1,10 @@
 """How much of anything a peer accepts. Numbers only: who enforces each stands beside it.
 
-A limit here is part of the protocol: a peer that sends more is refused, whoever it is, so both
+A limit here is part of the protocol: any peer that sends more is refused, so both
 sides must have the same figures (SPEC.md repeats them as a table, and a test compares the two).
 What a node merely prefers (how many links, how long a lease) is the engine's Config.
 
-Sizes are in octets. Whose idea: the caps per kind of the ZeroMQ guide's file transfer example,
+Sizes are in octets. Ideas: the caps per kind of the ZeroMQ guide's file transfer example,
 TigerBeetle's habit of putting a limit on everything.
 """
 
@@ -40,10 +40,10 @@ BULK_OCTETS_MIN = 4 * KIB
 """Multiparts from this size on (all frames as they travel) are bulk, which waits for room on its link."""
 
 TAKEN_OCTETS = 256 * KIB
-"""A receiver says TAKEN when it has taken so much off the link since it last did."""
+"""A receiver says TAKEN when it has taken this much off the link since it last did."""
 
 COUNTED_OCTETS_MIN = 2 * KIB
-"""What takes less counts as so much, on both sides: 128 small messages are said to be TAKEN, too."""
+"""What takes less counts as this much, on both sides: 128 small messages are said to be TAKEN, too."""
 
 MESSAGE_OCTETS_MAX = 256 * MIB
 """All blobs of a message that travels in pieces, and what one link may hold of an unfinished one."""
@@ -69,7 +69,7 @@ WORK_BODY_OCTETS = 1 * MIB
 """The size of the unpacked body is the only bound on what decoding allocates (up to 20 times it, 40 for CONTROL)."""
 
 LZ4_RATIO_MAX = 255
-"""LZ4 cannot do better: whoever claims more is lying about the raw size."""
+"""LZ4 cannot do better: a peer that claims more lies about the raw size."""
 
 LZ4_SLACK_OCTETS = 64
 """What the shortest blocks may promise beyond that ratio."""

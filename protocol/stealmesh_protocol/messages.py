@@ -20,18 +20,18 @@ message has the number 0 and may vanish with its connection.
 Shape of the work (DESIGN.md section 3): the owner's ledger GRANTs leases; a thief STEALs;
 the victim first lowers its own end and then asks the ledger to SPLIT, and the ledger GRANTs
 the part to the thief under a new lease id. So a steal is written down before anyone can act
-on it, and the deaths of victim and thief are one case: a lease whose holder is gone.
+on it, and the deaths of victim and thief are one case: a lease that has lost its holder.
 
 Shape of a durable job: a client LAUNCHes it at a node, which becomes its home: the job's primary
 keeper, with a ledger of its own. All that matters is joined into the copies of two more keepers
 (KEEP, KEPT) before anybody is told that it holds (ACCEPTED to the client, SETTLED to the holder,
-who keeps results until then). Whoever has lost the home asks for it (SEEK, HERE); a new home
+who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
 
-Whose idea: one small class per message after ZRE and tako; array-like msgpack after msgspec.
+Ideas: one small class per message after ZRE and tako; array-like msgpack after msgspec.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Role(IntEnum):
     PLAIN = 0
     SUPER = 1
     CLIENT = 2
-    """A peer in a user's program: owns jobs, has no workers, no port, is nobody's victim."""
+    """A peer in a user's program: owns jobs, has no workers, no port, is never a victim."""
 
 
 class PeerState(IntEnum):
@@ -148,7 +148,7 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     submitter: str = ""
     """Durable jobs: who gave it to the mesh, for people: user@host and the process."""
     submitted: float = 0.0
-    """When, in seconds since 1970 by the submitter's clock; 0: nobody said. Nothing is decided by it."""
+    """When, in seconds since 1970 by the submitter's clock; 0: not said. Nothing is decided by it."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -207,9 +207,9 @@ class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     owner: str = ""
     """Who submitted it, for people."""
     started: float = 0.0
-    """When it was submitted, in seconds since 1970; 0: nobody knows."""
+    """When it was submitted, in seconds since 1970; 0: not known."""
     ended: float = 0.0
-    """When it ended, by the clock of whoever says so; 0: it has not, or nobody saw it."""
+    """When it ended, by the clock of the peer that says so; 0: it has not, or no peer saw it."""
 
 
 class Reign(msgspec.Struct, array_like=True, frozen=True):
@@ -236,7 +236,7 @@ class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Hello(Message):
-    """The connector introduces itself and says whom it wants to talk to."""
+    """The connector introduces itself and names the peer that it wants to talk to."""
 
     TAG: ClassVar[int] = 1
     versions: tuple[int, int]
@@ -244,7 +244,7 @@ class Hello(Message):
     """Public fingerprint of the mesh key: a splice onto another mesh is noticed here."""
     sender: Member
     to: PeerId
-    """Empty: whoever listens there (a seed's address is all one knows)."""
+    """Empty: any peer that listens there (a seed's address is all that is known)."""
     runtime: str = ""
     epoch: int = 0
     """Number of the sender's memory of its traffic with the receiver; a new one means that it has forgotten."""
@@ -319,7 +319,7 @@ class Vote(Message):
 
 
 class Digests(Message):
-    """My view, in so many digests of records by the first octet of their ids: where do we differ?
+    """My view, as digests of records by the first octet of their ids: where do we differ?
 
     The receiver sends what it has there, and its own digests unless these are an `answer`.
     """
@@ -528,7 +528,7 @@ class Launch(Message):
     """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner and
     its code, if any.
 
-    With a term in the spec: the job has had homes, of which nobody is left (a holder may say so, too).
+    With a term in the spec: the job has had homes, and all are gone (a holder may say so, too).
     """
 
     TAG: ClassVar[int] = 64
@@ -637,7 +637,7 @@ class Offer(Message):
     covered: list[tuple[int, int]] = []
     """Items credited."""
     fed: list[tuple[int, int]] = []
-    """Items whose blocks it has."""
+    """Items that it has the blocks of."""
     total: int = 0
     closed: bool = False
     state: str = ""
@@ -710,7 +710,7 @@ class Fetched(Message):
     closed: bool = False
     """All items are known: the total is final."""
     missing: list[tuple[int, int]] = []
-    """Items whose results will never come."""
+    """Items that will never have a result."""
     blobs: list[bytes] = []
 
 
@@ -718,7 +718,7 @@ class Fetched(Message):
 
 
 class Taken(Message):
-    """So many octets of your bulk have been taken off this link, in all: there is room for more.
+    """This many octets of your bulk have been taken off this link, in all: there is room for more.
 
     The two transports say it to each other, so that a beat never waits behind much of it.
     """

@@ -4,7 +4,7 @@ Decides who pickles what: pickle itself where that works everywhere, cloudpickle
 ``__main__`` or nowhere. Whether values may go together as one pickle (only if nothing in them is
 the user's), and how a class that travels whole travels once for all items that need it.
 
-Refuses to know codecs. Code of the user's runs in here: whatever it raises comes out as CannotShip
+Refuses to know codecs. The user's code runs in here: what it raises comes out as CannotShip
 or CannotLoad, which name the value's type and say what to do; only a Ctrl-C stays one.
 """
 
@@ -25,7 +25,7 @@ from stealmesh_protocol.raised import Refused, headline, interruptible
 
 
 def unpickled(blob: bytes | memoryview, common: list[Any] | None = None) -> Any:
-    """Raises CannotLoad, whatever the value's own code raises. `common`: see CommonPickler."""
+    """Raises CannotLoad for anything that the value's own code raises. `common`: see CommonPickler."""
     load = pickle.loads if common is None else _CommonUnpickler.opener(common)
     try:
         return load(blob)
@@ -108,7 +108,7 @@ _HARMLESS_MODULES = frozenset(
         "uuid",
     }
 )
-"""Whose types can be opened wherever they could be packed."""
+"""Values of these types can be opened wherever they could be packed."""
 
 _HARMLESS_BUILTINS = frozenset({complex, range, slice, bytearray, type(...), type(NotImplemented)})
 
@@ -145,7 +145,7 @@ def pickled_together(values: list[Any]) -> bytes | None:
 
 
 def pickled(value: Any) -> bytes:
-    """Raises CannotShip, whatever the value's own code raises."""
+    """Raises CannotShip for anything that the value's own code raises."""
     blob = quickly_pickled(value)
     return by_value(value) if blob is None else blob
 
@@ -158,7 +158,7 @@ def quickly_pickled(value: Any) -> bytes | None:
         # Ctrl-C, or the value's own code? What comes again is the value's.
         by_value(value)
         raise
-    except BaseException:  # noqa: BLE001 - whatever pickle dislikes
+    except BaseException:  # noqa: BLE001 - all that pickle dislikes
         return None
     return None if b"__main__" in blob else blob
 

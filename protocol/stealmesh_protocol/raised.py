@@ -1,15 +1,15 @@
 """How a task's exception travels, and what is raised where it cannot.
 
 Decides how an exception is taken apart and put together again: by its class, its arguments and
-its state, without calling its ``__init__``, whose parameters are anybody's guess. Causes,
+its state, without calling its ``__init__``: its parameters are unknown. Causes,
 contexts, groups and notes go with it. What of it cannot travel (a lock, an open file) is left
 behind, and a note says so. Where the type itself cannot be had, a stand-in is raised that is
 both a TaskFailed and an exception of the nearest type that both sides know.
 
-Refuses to know which item failed. Code of the user's runs here, in workers and clients: whatever
+Refuses to know which item failed. The user's code runs here, in workers and clients: all that
 it raises ends in ``Refused``, except a Ctrl-C of the person at the keyboard.
 
-Whose idea: rebuilding by ``__reduce_ex__``'s parts is tblib's; a class made of ours and theirs is
+Ideas: rebuilding by ``__reduce_ex__``'s parts is tblib's; a class made of ours and theirs is
 Ray's RayTaskError.
 """
 
@@ -47,7 +47,7 @@ BASES_MAX = 8
 
 
 class Refused(Exception):
-    """What the user's code raised; `error` is that exception, of whatever kind."""
+    """What the user's code raised; `error` is that exception, of any kind."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -55,9 +55,9 @@ class Refused(Exception):
 
 
 def interruptible(action: Callable[[], T]) -> T:
-    """Do something that runs code of the user's. Raises Refused for whatever that code raises.
+    """Do something that runs the user's code. Raises Refused for all that it raises.
 
-    KeyboardInterrupt is either Ctrl-C or raised by the code itself. Nobody can tell the two apart by
+    KeyboardInterrupt is either Ctrl-C or raised by the code itself. The two cannot be told apart by
     looking; but what the code raises by itself comes again, and a person who has pressed Ctrl-C has
     done so once.
     """
@@ -74,7 +74,7 @@ def interruptible(action: Callable[[], T]) -> T:
 
 
 def headline(error: BaseException) -> str:
-    """Its type and message, whatever its own `__str__` does."""
+    """Its type and message, even if its own `__str__` fails."""
     name = type(error).__qualname__
     try:
         text = interruptible(lambda: str(error)[:HEADLINE_CHARS_MAX])
@@ -237,7 +237,7 @@ def _bare(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """One of this class that no `__init__` has seen."""
     native: Any = cls
     while native.__module__ != "builtins":
-        native = native.__base__  # whose layout it has
+        native = native.__base__  # it has this one's layout
     error: BaseException = native.__new__(cls, *args)
     _set(error, "args", args)
     return error

@@ -23,8 +23,8 @@ Four facts shape the choice.
   only chosen after looking at the exact type of every part, and looking takes longer than
   encoding. Pickle needs no look: it is exact for everything.
 * ``pickle`` names functions and classes of ``__main__`` instead of sending them, and a worker's
-  ``__main__`` is another one. Whatever mentions ``__main__`` therefore goes through cloudpickle.
-* One pickle of many items is opened whole or not at all, so one item whose code refuses to be
+  ``__main__`` is another one. A value that mentions ``__main__`` therefore goes through cloudpickle.
+* One pickle of many items is opened whole or not at all, so one item that refuses to be
   called again would cost all its neighbours. So only items that hold nothing of the user's go
   together; all others are pickled one by one, as ITEMS.
 * With ``plain_only`` (data-only mode) codec 1 is neither written nor opened.
@@ -39,7 +39,7 @@ measurement (pack + unpack, 10,000 items; ``tests/protocol/measure.py`` repeats 
 
 Hence no codec for arrays of int64 or for ranges of results: they would be smaller, not faster.
 
-Whose idea: ipyparallel's canning (ship by value what lives in ``__main__``), dask's families of
+Ideas: ipyparallel's canning (ship by value what lives in ``__main__``), dask's families of
 serializers, msgpack-numpy for the extension (its object arrays and pickle hook left out).
 """
 
@@ -182,7 +182,7 @@ def pack_list(values: Sequence[Any], *, plain_only: bool = False) -> tuple[int, 
         except (ValueError, OverflowError):  # a lone surrogate, more than 64 bits
             pass
     if len(values) == 1:
-        return PICKLE, pickles.pickled(values)  # there is nobody beside it
+        return PICKLE, pickles.pickled(values)  # there is no other beside it
     together = pickles.pickled_together(values)
     if together is not None:
         return PICKLE, together
@@ -445,7 +445,7 @@ def _is_array_throughout(blob: bytes | memoryview) -> bool:
 
 
 def _guarded(decode: Callable[[Any], _T], blob: bytes | memoryview) -> _T:
-    """Whatever a decoder makes of bytes that are no value is the sender's fault."""
+    """All that a decoder makes of bytes that are no value is the sender's fault."""
     try:
         return decode(blob)
     except RemoteProtocolError:
@@ -509,7 +509,7 @@ def _opened_array(data: memoryview) -> Any:
     if len(shape) > limits.NDARRAY_DIMENSIONS_MAX or any(n < 0 for n in shape):
         raise ValueError("no array has such a shape")
     if prod(n for n in shape if n) > limits.NDARRAY_ITEMS_MAX:
-        raise ValueError("no array has so many items")
+        raise ValueError("no array has this many items")
     if prod(shape) * item_octets != raw.nbytes:
         raise ValueError(f"{raw.nbytes} octets do not fill an array of shape {shape}")
     import numpy  # only who receives an array pays for numpy

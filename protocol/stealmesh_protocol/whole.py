@@ -1,7 +1,7 @@
 """How a value travels that has no name elsewhere: a lambda, a class of `__main__`, what refers to them.
 
 By itself it is cloudpickle that sends them. A program, and a worker, knows better which of them the
-other side has by name, and says so here. Whatever is used, `pickle.loads` opens it.
+other side has by name, and says so here. `pickle.loads` opens either.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def send_with(dumps: Dumps, pickler: Callable[[], type[Any]]) -> None:
 
 
 def dumps(value: Any) -> bytes:
-    """Raises whatever pickling raises."""
+    """Raises what pickling raises."""
     return _chosen[0](value)
 
 

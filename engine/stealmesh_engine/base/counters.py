@@ -54,3 +54,12 @@ class Counters(dict[str, int]):
     def count(self, name: str, by: int = 1) -> None:
         assert name in MEANINGS or name.partition("-")[0] in FAMILIES, f"no meaning for {name}"
         self[name] = self.get(name, 0) + by
+
+
+def page() -> str:
+    """The list for people, as `docs/counters.md` has it."""
+    lines = ["# Counters", "", "What `stealmesh status` counts. Absent is zero.", ""]
+    lines += ["| Counter | Meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in sorted(MEANINGS.items())]
+    lines += [f"| `{name}-…`, `{name}:…` | {meaning} |" for name, meaning in FAMILIES.items()]
+    return "\n".join(lines) + "\n"
