@@ -7,6 +7,7 @@ breach: a rule that cannot be broken here would guard nothing there.
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,6 +25,17 @@ ROOMS = {
     "bench": "stealmesh_bench",
 }
 LINES_MAX = 800
+CLASS_LINES_MAX = 400
+CLASS_NAMES_TWICE_MAX = 8
+
+PACKAGES = {
+    "base": 0, "view": 1, "links": 2, "ledger": 3, "holding": 4, "membership": 4,
+    "stealing": 5, "durable": 6,
+}  # fmt: skip
+"""The engine's packages; each imports only from those with a lower number, and from BOTTOM."""
+BOTTOM = {"config", "events", "effects"}
+"""Files on the engine's top level that packages may import; the others stand above all packages."""
+TOP_FILES_MAX = 10
 
 ENGINE_MAY_IMPORT = {
     "stealmesh_engine", "stealmesh_protocol",
@@ -151,6 +163,73 @@ def _wrong_in_nodes(where: str, found: Import) -> str | None:
     return None
 
 
+def wrong_order(where: str, source: str) -> list[str]:
+    """Imports between packages of the engine that point upwards, in the file `where`."""
+    own = Path(where).relative_to("engine/stealmesh_engine").parts[0]
+    if own not in PACKAGES:
+        return []
+    found = []
+    for each in imports_of(source):
+        if each.top != "stealmesh_engine":
+            continue
+        other = each.module.split(".")[1] if "." in each.module else (each.names or ("",))[0]
+        fine = other in BOTTOM or other == own or PACKAGES.get(other, 99) < PACKAGES[own]
+        if not fine:
+            found.append(f"{where}:{each.line}: {own} stands below {other}")
+    return found
+
+
+def circles_of(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Modules that import each other, directly or not: strongly connected components (Tarjan 1972)."""
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    circles: list[list[str]] = []
+
+    def visit(module: str) -> None:
+        index[module] = low[module] = len(index)
+        stack.append(module)
+        for other in imports.get(module, ()):
+            if other not in index:
+                visit(other)
+                low[module] = min(low[module], low[other])
+            elif other in stack:
+                low[module] = min(low[module], index[other])
+        if low[module] == index[module]:
+            at = stack.index(module)
+            if len(stack) - at > 1:
+                circles.append(sorted(stack[at:]))
+            del stack[at:]
+
+    for module in sorted(imports):
+        if module not in index:
+            visit(module)
+    return circles
+
+
+def module_imports() -> dict[str, set[str]]:
+    """Module → modules of ours that it imports, types included."""
+    paths = {_module(path): path for path in sources(*ROOMS)}
+    found: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        named = set()
+        for each in imports_of(path.read_text()):
+            names = {f"{each.module}.{name}" for name in each.names} & paths.keys()
+            named |= names or {each.module}
+        packages = {other for other in named if paths.get(other, path).name == "__init__.py"}
+        found[module] = (named & paths.keys()) - packages - {module}
+    return found
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def classes_of(path: Path) -> list[ast.ClassDef]:
+    return [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
+
+
 def swallowed(source: str) -> list[int]:
     """Lines of handlers that catch everything, or catch broadly and do nothing about it."""
     return [
@@ -206,6 +285,34 @@ def test_a_file_holds_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES_MAX
 
 
+@everywhere("engine")
+def test_packages_of_the_engine_have_an_order(path: Path) -> None:
+    assert not wrong_order(inside(path), path.read_text())
+
+
+def test_no_modules_import_each_other() -> None:
+    assert not circles_of(module_imports())
+
+
+def test_the_engine_has_few_files_on_top() -> None:
+    top = ROOT / "engine/stealmesh_engine"
+    assert len(list(top.glob("*.py"))) <= TOP_FILES_MAX
+    assert {each.parent.name for each in top.glob("*/__init__.py")} == PACKAGES.keys()
+
+
+@everywhere("protocol", "engine", "nodes", "bench")
+def test_a_class_holds_one_idea(path: Path) -> None:
+    for found in classes_of(path):
+        lines = (found.end_lineno or found.lineno) - found.lineno + 1
+        assert lines <= CLASS_LINES_MAX, f"{found.name} has {lines} lines"
+
+
+def test_a_name_means_one_class() -> None:
+    names = Counter(found.name for path in sources(*ROOMS) for found in classes_of(path))
+    twice = sorted(name for name, count in names.items() if count > 1)
+    assert len(twice) <= CLASS_NAMES_TWICE_MAX, twice
+
+
 def test_numbers_are_forever() -> None:
     assert {cls.__name__: tag for tag, cls in MESSAGES.items()} == TAGS
 
@@ -243,6 +350,24 @@ def test_a_package_is_typed(room: str, package: str) -> None:
 )
 def test_a_wrong_import_is_found(where: str, source: str) -> None:
     assert wrong_imports(where, source)
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("links/a.py", "from stealmesh_engine.ledger.owner import Owner"),
+        ("holding/a.py", "from stealmesh_engine.membership.life import Life"),
+        ("base/a.py", "from stealmesh_engine import core"),
+        ("view/a.py", "import stealmesh_engine.links.links"),
+    ],
+)
+def test_an_upward_import_between_packages_is_found(where: str, source: str) -> None:
+    assert wrong_order(f"engine/stealmesh_engine/{where}", source)
+
+
+def test_a_circle_is_found() -> None:
+    assert circles_of({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+    assert not circles_of({"a": {"b", "c"}, "b": {"c"}, "c": set()})
 
 
 @pytest.mark.parametrize(
