@@ -21,6 +21,7 @@ from stealmesh_protocol.errors import (
     MeshClosed,
     MeshError,
     NotRegistered,
+    OtherVersionWarning,
     ProtocolError,
     RemoteProtocolError,
     RemoteTraceback,
@@ -51,6 +52,7 @@ ONE_OF_EACH = [
     LocalProtocolError("size", "too much"),
     RemoteProtocolError("kind", "text", Severity.DROP),
     RemoteTraceback("Traceback"),
+    OtherVersionWarning("numpy"),
 ]
 
 

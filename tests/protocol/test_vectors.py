@@ -430,7 +430,7 @@ SENSES = {
     "mesh": "another mesh key",
     "self": "you have dialled yourself",
     "wrong-node": "`to` is not who lives here",
-    "no-session": "talk on a connection that nobody remembers",
+    "no-session": "talk on a connection that is not remembered",
     "role": "your role may not do this",
     "runtime": "our Pythons do not understand each other's functions",
     "busy": "too much at the moment",
