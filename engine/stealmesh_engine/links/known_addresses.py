@@ -20,7 +20,7 @@ TRIES = 4
 other elsewhere."""
 
 
-class Remembered:
+class KnownAddresses:
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._tries_left: dict[str, int] = {}

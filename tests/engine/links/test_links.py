@@ -13,7 +13,8 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Send
 from stealmesh_engine.events import Garbled, Heard, Join, LinkUp
-from stealmesh_engine.links.links import BACKOFF_SECONDS_MIN, PROTOCOL_VERSION
+from stealmesh_engine.links.dialling import BACKOFF_SECONDS_MIN
+from stealmesh_engine.links.introductions import PROTOCOL_VERSION
 from stealmesh_protocol.messages import (
     Ack,
     Beat,
@@ -234,9 +235,9 @@ def test_ones_own_address_among_the_seeds_is_harmless() -> None:
 
 @pytest.mark.parametrize("attempts", range(12))
 def test_redialling_waits_longer_and_longer_up_to_its_bound(attempts: int) -> None:
-    links = core().links
-    ceiling = min(BACKOFF_SECONDS_MIN * 2.0**attempts, links.config.dial_backoff_seconds_max)
-    waits = [links._jitter(attempts) for _ in range(300)]
+    node = core()
+    ceiling = min(BACKOFF_SECONDS_MIN * 2.0**attempts, node.config.dial_backoff_seconds_max)
+    waits = [node.links.dialling._jitter(attempts) for _ in range(300)]
     assert 0 <= min(waits) < 0.2 * ceiling
     assert 0.8 * ceiling < max(waits) <= ceiling
 
