@@ -193,13 +193,13 @@ class Introductions:
 
     def leave(self, link: LinkId, why: str, *, code: str = "forgotten") -> Line:
         """Stop listening on a link: what still comes over it has numbers of an older session, and would
-        be taken for new. Regression: durable world 20015 in tests/sim/test_durable_worlds.py."""
+        be taken for new. Regression: test_worlds_that_once_broke_a_promise[20015]."""
         line = self._table.lines.pop(link)
         if line.dialled:
             self._effects.append(Hangup(link))
         else:
             # Only the dialler can close the connection, and it may go on trusting it: so tell it.
-            # Regression: durable world 23071.
+            # Regression: test_worlds_that_once_broke_a_promise[23071].
             self._refuse(link, Refused(code, why))
         return line
 
