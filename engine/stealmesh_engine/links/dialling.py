@@ -1,4 +1,4 @@
-"""Whom to dial, where and when.
+"""Which addresses and peers to dial, and when.
 
 Decides which seeds, known addresses and peers are dialled, how long a failed dial waits for the next
 one, and when a listener that stays silent is given up. Refuses to know what is said on a link once it
@@ -25,9 +25,9 @@ from stealmesh_protocol.messages import Member
 
 BACKOFF_SECONDS_MIN = 0.05
 WELCOME_SECONDS = 5.0
-"""A listener that has not answered our HELLO for so long may never run again."""
+"""A listener that has not answered our HELLO after this time may never run again."""
 SEEDS_SPARED_SECONDS = 2.0
-"""Known addresses have so long a start before seeds are dialled."""
+"""The head start of known addresses: seeds are dialled up to this much later."""
 
 
 class Dialling:

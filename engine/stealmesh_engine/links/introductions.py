@@ -291,8 +291,7 @@ class Introductions:
         peer.member = member
         peer.is_not_dialled_by(link)
         if epoch < peer.their_epoch:
-            self._too_late(link, member.id, now)
-            return happened
+            return self._too_late(link, member.id, now)
         if peer.their_epoch and epoch > peer.their_epoch:
             peer.restart_session()
             happened.reset.append(member.id)
@@ -311,11 +310,13 @@ class Introductions:
         happened.up.append(member.id)
         return happened
 
-    def _too_late(self, link: LinkId, peer_id: PeerId, now: float) -> None:
+    def _too_late(self, link: LinkId, peer_id: PeerId, now: float) -> Happened:
         """This introduction is from before the peer forgot us; a cut held it up."""
         self._counters.count("introductions-too-late")
-        if self.leave(link, "you have forgotten us since").dialled:
+        line = self.leave(link, "you have forgotten us since")
+        if line.dialled:
             self._dialling.connect(peer_id, now)
+        return self._over(link, line)
 
     def _is_better(self, link: LinkId, old: LinkId, peer_id: PeerId) -> bool:
         """Of two links with one peer the one dialled by the smaller id is better; of two that were

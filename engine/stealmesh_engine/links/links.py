@@ -2,7 +2,7 @@
 
 Decides which links are closed because they are idle, too many, or lead to a peer that is over. Refuses
 to know the rest: which links come to be (dialling.py), who is let in (introductions.py), what is
-said again (sending.py), and what any message means. It calls nobody back: what happened to peers is
+said again (sending.py), and what any message means. It makes no call upwards: what happened to peers is
 returned as `Happened`, and core.py draws the consequences.
 
 Idea: a ROUTER socket to receive and reply, a DEALER for each dialled link, after the ZeroMQ guide.

@@ -59,6 +59,8 @@ class Peer:
     """When we last asked it where its view differs from ours."""
     absent_at: tuple[str, ...] = ()
     """Those of its addresses where a probe found that nothing listens."""
+    met_at: tuple[str, ...] = ()
+    """Its addresses when we met it. `member` is replaced by every newer record."""
 
     def is_carried_by(self, link: LinkId) -> None:
         """From now on this link carries our messages; no other need be dialled."""
@@ -194,8 +196,10 @@ class LinkTable:
         peer = self.peers.get(member.id)
         if peer is None:
             self._epochs += 1
-            peer = self.peers[member.id] = Peer(member, self._epochs)
-            for endpoint in member.endpoints:
+            peer = self.peers[member.id] = Peer(
+                member, self._epochs, met_at=tuple(dict.fromkeys(member.endpoints))
+            )
+            for endpoint in peer.met_at:
                 self._listening_at.setdefault(endpoint, {})[member.id] = None
         return peer
 
@@ -203,12 +207,11 @@ class LinkTable:
         """Discard all that we remember of a peer except its lines."""
         peer = self.peers.pop(peer_id)
         self._lines_of.pop(peer_id, None)
-        for endpoint in peer.member.endpoints:
-            there = self._listening_at.get(endpoint)
-            if there is not None:
-                there.pop(peer_id, None)
-                if not there:
-                    del self._listening_at[endpoint]
+        for endpoint in peer.met_at:
+            there = self._listening_at[endpoint]
+            there.pop(peer_id, None)
+            if not there:
+                del self._listening_at[endpoint]
 
     def detach(self, peer_id: PeerId) -> None:
         """No link carries messages to this peer any more, so no acknowledgement either."""

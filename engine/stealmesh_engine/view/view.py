@@ -60,7 +60,7 @@ class View:
         self.digest = 0
         """Equal digests mean equal views: the exclusive or over the records, so order does not matter."""
         self.buckets = [0] * BUCKETS
-        """The same for the records whose ids begin with each octet: where two views differ."""
+        """The same for each first octet of ids: shows where two views differ."""
         self.changes = 0
         """Increases with every change of a record."""
         self.supers_changes = 0

@@ -12,7 +12,7 @@ from tests.engine.wire import Host, Wire, pair, ring
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Dial, Effect, Hangup, JoinFailed, Send
-from stealmesh_engine.events import Garbled, Heard, Join, LinkUp
+from stealmesh_engine.events import Garbled, Heard, Join, LinkUp, Probed
 from stealmesh_engine.links.dialling import BACKOFF_SECONDS_MIN
 from stealmesh_engine.links.introductions import PROTOCOL_VERSION
 from stealmesh_protocol.messages import (
@@ -323,6 +323,26 @@ def test_an_introduction_from_before_we_were_forgotten_changes_nothing() -> None
     assert node.links.peers[peer.id].link == 1
     assert node.links.peers[peer.id].channel.heard == 1
     assert node.counters["introductions-too-late"] == 1
+
+
+def test_an_older_introduction_over_the_link_in_use_ends_it() -> None:
+    """No sound peer sends this. The link stayed in use after it was closed, and `renew` raised KeyError."""
+    node, peer = core(), member("peer")
+    node.step(1.0, Heard(1, replace_epoch(hello(peer, node.me.id), 8), 0, 0, 100))
+    node.step(1.1, Heard(1, hello(peer, node.me.id), 0, 0, 100))
+    assert not node.links.is_ready(peer.id)
+    node.links.renew(peer.id, 1.2)
+
+
+def test_a_peer_whose_addresses_change_is_forgotten_at_all_of_them() -> None:
+    """No sound peer does this within one life. Its old address led to a forgotten peer: KeyError."""
+    node, peer = core(), member("peer")
+    node.step(1.0, Heard(1, hello(peer, node.me.id), 0, 0, 100))
+    moved = structs.replace(peer, endpoints=["tcp://other:1"])
+    node.step(1.1, Heard(2, replace_epoch(hello(moved, node.me.id), 8), 0, 0, 100))
+    node.links.forget(peer.id)
+    node.step(1.2, Probed("tcp://peer:1", False))
+    assert node.links.living_at("tcp://peer:1") == []
 
 
 def test_idle_links_beyond_the_limit_are_closed_the_oldest_first() -> None:
