@@ -97,7 +97,7 @@ class Dialling:
                 self._try_once(endpoint, now)
 
     def reached_ourselves(self, endpoint: str) -> None:
-        """We have reached ourselves there."""
+        """This address is our own: it is not dialled again."""
         if endpoint in self._table.seeds:
             self._table.seeds[endpoint].own = True
 

@@ -15,22 +15,22 @@ from typing import Any
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import Hangup
-from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkId, LinkUp
-from stealmesh_engine.links.custody import Hearing
+from stealmesh_engine.events import Garbled, LinkDown, LinkUp
 from stealmesh_engine.links.dialling import Dialling
 from stealmesh_engine.links.introductions import Introductions
 from stealmesh_engine.links.sending import Sending
 from stealmesh_engine.links.state import Happened, LinkTable
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Ack, Bye, Member, Message, Role
+from stealmesh_protocol.messages import Ack, Bye, Message, Role
 
 IDLE_SECONDS = 1.0
 """A link over which we have sent something within this time is in use."""
 
 
 class Links(LinkTable):
-    """All links of this node: the table with everything that is known, and the parts that work on it.
+    """All links of this node: the table of everything that is known, and the parts that work on it.
+    Most of what others call is a method of a part; the constructor lists them.
 
     `mesh` is the fingerprint of the mesh key, `runtime` the name of our Python: both are said in
     introductions.
@@ -39,84 +39,28 @@ class Links(LinkTable):
     def __init__(self, context: Context, view: View, mesh: bytes, runtime: str) -> None:
         super().__init__(view)
         self._context = context
-        self.dialling = Dialling(context, self)
-        self.sending = Sending(context, self, self.dialling)
-        self.introductions = Introductions(
-            context, self, self.dialling, self.sending, mesh, runtime
-        )
+        self.dialling = dialling = Dialling(context, self)
+        self.join, self.connect, self.misses = dialling.join, dialling.connect, dialling.misses
+        self.probe, self.is_nowhere = dialling.probe, dialling.is_nowhere
+        self.knock, self.ask_again = dialling.knock, dialling.ask_again
+        self.reseek, self.seek_remembered = dialling.reseek, dialling.seek_remembered
+        self.dial_due, self.give_up_waiting = dialling.dial_due, dialling.give_up_waiting
+        self.sending = sending = Sending(context, self, dialling)
+        self.broadcast, self.unsaid = sending.broadcast, sending.replace
+        self.hear, self.acknowledge = sending.hear, sending.acknowledge
+        self.introductions = said = Introductions(context, self, dialling, sending, mesh, runtime)
+        self.asks_the_way, self.introduction = said.asks_the_way, said.heard
+        self.confused, self.begin_again = said.confused, said.begin_again
 
-    # ------------------------------------------------------------ talking
+    @property
+    def dial_at(self) -> float | None:
+        """No dial is due before this moment; None: none is planned."""
+        return self.dialling.dial_at
 
     def send(self, peer_id: PeerId, message: Message, now: float) -> bool:
         """Say something to a peer. Custody messages are kept until acknowledged and may wait for
         a link; control messages are lost without one (False)."""
         return self.sending.send(peer_id, message, now)
-
-    def broadcast(self, message: Message) -> None:
-        self.sending.broadcast(message)
-
-    def hear(self, peer_id: PeerId, event: Heard) -> Hearing:
-        return self.sending.hear(peer_id, event)
-
-    def acknowledge(self, *, all_owed: bool) -> None:
-        self.sending.acknowledge(all_owed=all_owed)
-
-    def unsaid(self, link: LinkId, seq: int, instead: Message) -> PeerId | None:
-        return self.sending.replace(link, seq, instead)
-
-    # ------------------------------------------------------------ dialling
-
-    @property
-    def dial_at(self) -> float | None:
-        return self.dialling.dial_at
-
-    def join(self, seeds: list[str], remembered: list[str], now: float) -> None:
-        self.dialling.join(seeds, remembered, now)
-
-    def connect(self, peer_id: PeerId, now: float) -> None:
-        """See to it that there is a link with this member, now or after a while."""
-        self.dialling.connect(peer_id, now)
-
-    def dial_due(self, now: float) -> None:
-        self.dialling.dial_due(now)
-
-    def reseek(self, now: float) -> None:
-        self.dialling.reseek(now)
-
-    def seek_remembered(self, now: float) -> None:
-        self.dialling.seek_remembered(now)
-
-    def give_up_waiting(self, now: float) -> None:
-        self.dialling.give_up_waiting(now)
-
-    def misses(self, peer_id: PeerId, upto: int = 0) -> None:
-        self.dialling.misses(peer_id, upto)
-
-    def knock(self, member: Member, now: float) -> None:
-        self.dialling.knock(member, now)
-
-    def ask_again(self, peer_id: PeerId) -> None:
-        self.dialling.ask_again(peer_id)
-
-    def probe(self, peer_id: PeerId) -> None:
-        self.dialling.probe(peer_id)
-
-    def is_nowhere(self, peer_id: PeerId, endpoint: str) -> bool:
-        return self.dialling.is_nowhere(peer_id, endpoint)
-
-    # ------------------------------------------------------------ introductions
-
-    def asks_the_way(self, event: Heard) -> bool:
-        return self.introductions.asks_the_way(event)
-
-    def introduction(self, event: Heard, now: float) -> Happened:
-        return self.introductions.heard(event, now)
-
-    def confused(self, link: LinkId, reason: str, now: float) -> Happened:
-        return self.introductions.confused(link, reason, now)
-
-    def begin_again(self, link: LinkId, now: float) -> Happened:
-        return self.introductions.begin_again(link, now)
 
     # ------------------------------------------------------------ closing
 
