@@ -28,7 +28,7 @@ from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
 from stealmesh_engine.ledger.ledger import IndexedLedger
-from stealmesh_engine.links.links import ACKS_OWED_MAX
+from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of

@@ -20,7 +20,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, Join, LinkDown, LinkId, Tick
-from stealmesh_engine.links.links import SUPERS_IN_WELCOME
+from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.view.observers import supers_wanted, table_of
 from stealmesh_engine.view.view import View
 from stealmesh_protocol import codec

@@ -20,17 +20,16 @@ from collections.abc import Callable, Container
 from random import Random
 from typing import Any
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import (
     Effect,
-    Hangup,
     Joined,
     Left,
     OtherRuntime,
-    Send,
     StatusReady,
 )
 from stealmesh_engine.events import (
@@ -45,11 +44,8 @@ from stealmesh_engine.events import (
     Drain,
     Event,
     Feed,
-    Garbled,
     Heard,
     Join,
-    LinkDown,
-    LinkUp,
     OpenJob,
     Probed,
     Release,
@@ -60,9 +56,10 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.links.state import Happened, Line, Peer
+from stealmesh_engine.links.state import Happened, Peer
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX, News
 from stealmesh_engine.membership.life import ACK, Life
@@ -77,7 +74,6 @@ from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_hear
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     CAME_BACK,
-    Ack,
     Around,
     Beat,
     Bye,
@@ -88,7 +84,6 @@ from stealmesh_protocol.messages import (
     FnGet,
     FnPut,
     Grant,
-    Hello,
     JobLine,
     Lease,
     Member,
@@ -96,7 +91,6 @@ from stealmesh_protocol.messages import (
     Nothing,
     PeerState,
     Promote,
-    Refused,
     Report,
     Returned,
     Revoked,
@@ -107,7 +101,6 @@ from stealmesh_protocol.messages import (
     StatusGet,
     Steal,
     Vote,
-    Welcome,
     Withdraw,
 )
 from stealmesh_protocol.messages import (
@@ -157,7 +150,8 @@ class NodeCore:
         self.view = View(me)
         self.detector = Detector(config.refute_seconds)
         effects, counters, journal = self.effects, self.counters, self.journal
-        self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
+        context = Context(config, effects, counters, journal, rng)
+        self.links = Links(context, self.view, mesh, runtime)
         self.owner = Owner(config, self.links, journal, effects, counters)
         self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
         self.holder = Holder(config, self.links, journal, effects, counters)
@@ -425,20 +419,11 @@ class NodeCore:
             self._joined = True
             self.effects.append(Joined())
 
-    def _link_up(self, event: LinkUp, now: float) -> None:
-        self.links.link_up(event.link, now)
-
-    def _link_down(self, event: LinkDown, now: float) -> None:
-        self._happened(self.links.link_down(event.link, event.reason, now), now)
-
     def _cannot_say(self, event: CannotSay, now: float) -> None:
         peer_id = self.links.unsaid(event.link, event.seq, event.instead)
         if peer_id is not None:
             self.owner.unsayable(peer_id, event.message, event.why, now)
             self.durable.patron.unsayable(event.message, event.why, now)
-
-    def _garbled(self, event: Garbled, now: float) -> None:
-        self._happened(self.links.confused(event.link, event.reason, now), now)
 
     def _probed(self, event: Probed, now: float) -> None:
         """Nothing listens where a peer should be: that life is over."""
@@ -462,6 +447,9 @@ class NodeCore:
         for peer_id in happened.replaced:
             if self.view.is_alive(peer_id) and not self.links.is_ready(peer_id):
                 self.life.dead(peer_id, now, "gone")
+        if happened.named_by and (self.view.told is None or self.life.homeless_since is not None):
+            # Else our homes know better whom we should know.
+            self.life.learn(happened.named, now, happened.named_by)
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.journal.tell(now, "talks to", detail=peer.member.name)
@@ -512,7 +500,9 @@ class NodeCore:
         message = event.message
         line = self.links.lines.get(event.link)
         if line is None or line.state is not LinkState.READY or message.TAG in INTRODUCTIONS:
-            self._introduction(event, line, now)
+            if self.links.asks_the_way(event):
+                self.supernodes.sought(now)
+            self._happened(self.links.introduction(event, now), now)
             return
         peer_id = line.peer
         peer = self.links.peers[peer_id]
@@ -520,48 +510,11 @@ class NodeCore:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.life.heard(peer_id, peer, now)
-        peer.channel.acknowledged(event.ack)
-        if peer_id in self.links.mute:
-            self.links.hears(peer_id)
-        if message.CUSTODY:
-            hearing = peer.channel.hear(event.seq, event.octets)
-            if hearing is Hearing.GAP:
-                self.journal.tell(now, "missed something from", detail=peer_id)
-                self._happened(self.links.begin_again(event.link), now)
-                return
-            self.links.owe(peer_id, peer)
-            if hearing is Hearing.REPEAT:
-                self.counters.count("repeats-dropped")
-                return
-        _MESSAGES[type(message)](self, peer_id, message, now)
-
-    def _introduction(self, event: Heard, line: Line | None, now: float) -> None:
-        """The only things that may be said before both sides know each other."""
-        message, link = event.message, event.link
-        if isinstance(message, Hello) and (line is None or not line.dialled):
-            if (
-                not message.to
-                and message.mesh == self.links.mesh
-                and message.sender.id != self.me.id
-                and message.sender.role is not Role.CLIENT
-            ):
-                self.supernodes.sought(now)
-            self._happened(self.links.introduced(link, message, now), now)
-        elif isinstance(message, Welcome) and line is not None:
-            self._happened(self.links.welcomed(link, message, now), now)
-            if self.view.told is None or self.life.homeless_since is not None:
-                # Else our homes know better whom we should know.
-                self.life.learn(message.members, now, message.sender.id)
-        elif isinstance(message, Refused):
-            self._happened(self.links.refused(link, message, now), now)
-        elif line is None and self.links.is_told(link):
-            self.counters.count("heard-too-late")
-        elif line is None:
-            self.counters.count("rude-no-session")
-            self.effects.append(Send(link, Refused("no-session", "say HELLO first")))
-            self.effects.append(Hangup(link))
-        else:
-            self._happened(self.links.confused(link, "too-early", now), now)
+        hearing = self.links.hear(peer_id, event)
+        if hearing is Hearing.NEW:
+            _MESSAGES[type(message)](self, peer_id, message, now)
+        elif hearing is Hearing.GAP:
+            self._happened(self.links.begin_again(event.link, now), now)
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
@@ -658,9 +611,6 @@ class NodeCore:
     def _on_fn_put(self, peer_id: PeerId, message: FnPut, now: float) -> None:
         self.holder.function_came(message)
 
-    def _on_ack(self, peer_id: PeerId, message: Ack, now: float) -> None:
-        """The header has said it all."""
-
     def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
         self.holder.tell_all_running(peer_id, now)
         self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
@@ -736,15 +686,25 @@ class NodeCore:
         self._drain_until = None
 
 
+def _told_to_links(
+    handler: Callable[[Links, Any, float], Happened],
+) -> Callable[[NodeCore, Any, float], None]:
+    return lambda core, event, now: core._happened(handler(core.links, event, now), now)
+
+
+def _said_to_links(
+    handler: Callable[[Links, PeerId, Any, float], None],
+) -> Callable[[NodeCore, PeerId, Any, float], None]:
+    return lambda core, *heard: handler(core.links, *heard)
+
+
 _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     Tick: NodeCore._tick,
     Join: NodeCore._join,
     Drain: NodeCore._drain,
-    LinkUp: NodeCore._link_up,
-    LinkDown: NodeCore._link_down,
+    **{kind: _told_to_links(handler) for kind, handler in links.EVENTS.items()},
     Heard: NodeCore._heard,
     CannotSay: NodeCore._cannot_say,
-    Garbled: NodeCore._garbled,
     Probed: NodeCore._probed,
     WorkerReady: NodeCore._worker_ready,
     ChunkDone: NodeCore._chunk_done,
@@ -764,7 +724,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
 
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
     Beat: NodeCore._on_beat,
-    Ack: NodeCore._on_ack,
+    **{kind: _said_to_links(handler) for kind, handler in links.MESSAGES.items()},
     ViewMessage: NodeCore._on_view,
     Vote: NodeCore._on_vote,
     Digests: NodeCore._on_digests,

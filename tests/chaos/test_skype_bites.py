@@ -13,7 +13,7 @@ The other guards are missed in worlds that are built for them:
 * in tests/sim/test_supernodes.py: votes (a cut between a leaf and one home), self-doubt of a
   supernode (cut off, or late), stalled is not dead, the rate at which newcomers are let in;
 * in tests/sim/test_mutants.py: refuting, incarnations (of two records the newer one holds);
-* in tests/engine/test_links.py: another life at the same address is named and refused;
+* in tests/engine/links/test_introductions.py: another life at the same address is named and refused;
 * in tests/transport/test_window.py and test_hostile.py, on sockets: beats pass bulk.
 
 One is not missed in any herd or catastrophe that we have tried: asking for supernodes in waves.

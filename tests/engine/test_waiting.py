@@ -67,10 +67,10 @@ def test_other_programs_are_no_company() -> None:
     """A node that only programs have found goes on looking for the peers of an earlier life."""
     wire = Wire()
     node = wire.add("node")
-    node.core.links.remembered.add(["tcp://peer:1"])
+    node.core.links.dialling.known_addresses.add(["tcp://peer:1"])
     wire.add("client", workers=0, role=Role.CLIENT, seeds=[node.endpoint])
     wire.advance(60.0)
-    assert node.core.links.remembered, "it has not given up"
+    assert node.core.links.dialling.known_addresses, "it has not given up"
     peer = wire.add("peer")
     wire.until(lambda: node.core.links.is_ready(peer.id))
 

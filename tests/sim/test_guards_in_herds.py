@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.links import links
-from stealmesh_engine.links.links import Links
+from stealmesh_engine.links import dialling
+from stealmesh_engine.links.dialling import Dialling
 from stealmesh_sim.membership_scale import is_super, mesh, until
 from stealmesh_sim.world import Process, Toil, World
 
@@ -74,11 +74,11 @@ def test_who_has_given_up_is_not_served(guarded: bool, monkeypatch: pytest.Monke
 def all_redial_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """As libzmq does by itself: 50, 100, 200 … milliseconds to the letter."""
 
-    def jitter(self: Links, attempts: int) -> float:
-        seconds: float = links.BACKOFF_SECONDS_MIN * 2.0 ** min(attempts, 16)
-        return min(seconds, self.config.dial_backoff_seconds_max)
+    def jitter(self: Dialling, attempts: int) -> float:
+        seconds: float = dialling.BACKOFF_SECONDS_MIN * 2.0 ** min(attempts, 16)
+        return min(seconds, self._context.config.dial_backoff_seconds_max)
 
-    monkeypatch.setattr(Links, "_jitter", jitter)
+    monkeypatch.setattr(Dialling, "_jitter", jitter)
 
 
 @with_and_without

@@ -95,7 +95,7 @@ def test_what_is_remembered_and_wrong_is_given_up() -> None:
     fresh = reborn(told, node, stale)
     told.until(lambda: fresh.core.links.joined, within=4.0)
     told.run(20.0)
-    assert not fresh.core.links.remembered
+    assert not fresh.core.links.dialling.known_addresses
     assert set(fresh.core.links.seeds) == {SEED_ADDRESS}
     assert not told.world.checkers.disagreement()
 

@@ -1,11 +1,11 @@
-"""A peer's several addresses: which to dial first, and what it proves that it is not at one of them.
+"""A peer's several addresses: which to dial first, and when their silence proves that its process is gone.
 
-A host with two interfaces tells others two addresses, and half of its peers can reach only one of
-them. Decides an order from the addresses alone: the longer the part that an address has in common
-with one of ours, the nearer (rule 9 of RFC 6724). Refuses to look names up, and to dial.
+Decides an order from the addresses alone: the longer the prefix that an address shares with one of
+ours, the nearer (rule 9 of RFC 6724). Refuses to look names up, and to dial.
 
-The address that is not for us may be another host's in the network that we are in, or nobody's. So
-it proves nothing that one of several is refused there; when all are, the process is gone.
+A host with two interfaces tells others two addresses, and half of its peers can reach only one of them.
+The other one may belong to another host in our network, or to none. So a refusal at one of several
+addresses proves nothing; when all refuse, the process is gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LOCAL = "ipc://"
 
 
 def ways_to(member: Member, me: Member) -> list[str]:
-    """Where to dial a member, in this order: local sockets only mean something on its own host."""
+    """Where to dial a member, in this order. Local sockets only mean something on its own host."""
     found = member.endpoints
     if member.host != me.host:
         found = [endpoint for endpoint in found if not endpoint.startswith(LOCAL)]
@@ -26,8 +26,8 @@ def ways_to(member: Member, me: Member) -> list[str]:
 
 
 def is_proof(absent_at: Container[str], endpoints: Iterable[str]) -> bool:
-    """Is a process over that was found to be absent at these of its endpoints? A local socket that nobody
-    listens at is proof enough."""
+    """True if a process that is absent at these of its endpoints must be gone. One local socket at which
+    nothing listens is proof enough."""
     every = list(endpoints)
     if any(each in absent_at for each in every if each.startswith(LOCAL)):
         return True
@@ -35,7 +35,7 @@ def is_proof(absent_at: Container[str], endpoints: Iterable[str]) -> bool:
 
 
 def nearest_first(endpoints: list[str], ours: Iterable[str]) -> list[str]:
-    """Local sockets, then network addresses; of equally near ones, in the order of their owner."""
+    """Local sockets, then network addresses, the nearest first; equally near ones stay in their order."""
     mine = [_host(each) for each in ours if each.startswith("tcp://")]
 
     def distance(endpoint: str) -> float:
@@ -52,7 +52,7 @@ def _host(endpoint: str) -> str:
 
 
 def _in_common(one: str, other: str) -> float:
-    """Which share of two addresses is the same, from the left; 0 for names."""
+    """The share of two addresses that is the same, from the left: 0 to 1; 0 for names."""
     first, second = _number(one), _number(other)
     if first is not None and second is not None:
         return 1.0 - (first ^ second).bit_length() / 32

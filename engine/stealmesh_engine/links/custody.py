@@ -7,15 +7,15 @@ ZeroMQ loses what was queued when a connection breaks, and what a dead process h
 So every message that moves responsibility is numbered within (sender's life, receiver's
 life) and kept until the receiver says that it has acted on it; "acknowledged" means that
 the receiving core handled it, not that a kernel buffered it. The numbers outlive
-connections but not lives: a restarted process is another peer with a channel of its own,
-so it can never be handed its predecessor's mail.
+connections but not lives: a restarted process is another peer with its own channel,
+so it never receives its predecessor's mail.
 
 A link carries the numbers without gaps, so a gap means that a message is lost although the link
 holds. Its sender does not know and says the next ones; all of them would pass for repeats. So a gap
 is a finding of its own, and the link ends: on the next one everything is said again.
 
-Whose idea: TCP's cumulative acknowledgement, one storey higher, after ZRE's sequence
-numbers and the session rules in the ZeroMQ guide (clone pattern).
+Ideas: TCP's cumulative acknowledgement, one storey higher; ZRE's sequence numbers; the session rules
+in the ZeroMQ guide (clone pattern).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Channel:
         self.owed_octets = 0
 
     def number(self, message: Message) -> int:
-        """Keep a message for the peer; returns the number under which to send it."""
+        """Keep a message for the peer. Returns the number to send it under."""
         self._sent += 1
         octets = octets_of(message)
         self.unacked.append((self._sent, message, octets))
@@ -67,7 +67,7 @@ class Channel:
         return self._sent
 
     def replace(self, seq: int, message: Message) -> bool:
-        """Something else is said under this number, now and ever after. False: it is acknowledged."""
+        """Keep another message under this number. Returns False if the number is acknowledged."""
         for place, (number, _, octets) in enumerate(self.unacked):
             if number == seq:
                 self.unacked[place] = (seq, message, octets_of(message))
@@ -76,7 +76,7 @@ class Channel:
         return False
 
     def acknowledged(self, upto: int) -> None:
-        """The peer has acted on everything up to this number (a claim beyond what we sent is ignored)."""
+        """The peer has acted on everything up to this number. A claim beyond what we sent is ignored."""
         if upto > self._sent:
             return
         unacked = self.unacked
@@ -84,20 +84,18 @@ class Channel:
             self.unacked_octets -= unacked.popleft()[2]
 
     def hear(self, seq: int, octets: int) -> Hearing:
-        """Only a new message may be acted on."""
+        """What the message with this number is to us. Only a new one may be acted on."""
         if seq > self.heard + 1:
             return Hearing.GAP
         self.owed += 1
         if seq <= self.heard:
-            return (
-                Hearing.REPEAT
-            )  # acknowledged again: its first acknowledgement may be what was lost
+            return Hearing.REPEAT  # owed again: its first acknowledgement may have been lost
         self.heard = seq
         self.owed_octets += octets
         return Hearing.NEW
 
     def acknowledging(self) -> int:
-        """The acknowledgement to put on whatever is being sent; nothing is owed after that."""
+        """The acknowledgement to put on the message that is sent now; nothing is owed after that."""
         self.owed = 0
         self.owed_octets = 0
         return self.heard

@@ -1,12 +1,12 @@
-"""Where an earlier life of ours knew peers: which of these addresses to try next, and when to stop.
+"""Addresses of peers that an earlier life of this node knew: which to try next, and when to stop.
 
-Decides nothing but that; dialling is the business of links.py, keeping addresses between two
-lives that of the host. A restarted node tries remembered peers before the addresses that it was
-given: those few are given to everybody, and when a whole mesh starts again they must not be hit
-by all of it at once, nor be missed when their machine does not come back.
+Decides that alone. Refuses to dial (dialling.py) and to store addresses between lives (the host).
 
-Idea: Skype's cache of supernodes, without which its clients all went back to the same few
-bootstrap hosts (2007, 2010).
+A restarted node tries these before its seeds. Seeds are few and given to every node: when a whole mesh
+starts again, it must not hit them all at once, nor depend on their machines coming back.
+
+Idea: Skype's cache of supernodes; without it its clients all went back to the same few bootstrap
+hosts (2007, 2010).
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from random import Random
 
 AT_ONCE = 3
 TRIES = 4
-"""Of each, once we have joined: one that answered is not enough, for others may have found each
-other elsewhere."""
+"""Of each address, once we have joined. One answer is not enough: other peers may have found each other
+elsewhere."""
 
 
-class Remembered:
+class KnownAddresses:
+    """The addresses that are left to try; false when there are none."""
+
     def __init__(self, rng: Random) -> None:
         self._rng = rng
         self._tries_left: dict[str, int] = {}
@@ -36,11 +38,11 @@ class Remembered:
             self._tries_left.pop(endpoint, None)
 
     def lonely(self) -> list[str]:
-        """The next ones to try as long as nobody has let us in: some, for ever."""
+        """The next ones to try while we have no link: some each time, for ever."""
         return self._some(AT_ONCE)
 
     def joined(self, known: Set[str]) -> list[str]:
-        """The next one to try once somebody has: those that became known have been found already."""
+        """The next one to try once we have a link. `known` are endpoints of nodes in our view: found already."""
         self.remove([endpoint for endpoint in self._tries_left if endpoint in known])
         chosen = self._some(1)
         for endpoint in chosen:

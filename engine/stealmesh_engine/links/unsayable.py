@@ -1,10 +1,11 @@
-"""What becomes of a message that cannot be said: too large, or otherwise against the protocol.
+"""What replaces a message that cannot be sent: it is too large, or otherwise against the protocol.
 
-That is a defect of ours, since sizes are checked where values enter. But it must cost no more than
-the items that it is about, and must not come again. So the host says something else under the same
-number, at once (`instead_of`), and tells the core, which puts that in the message's place for ever
-and fails the items (`Owner.unsayable`). Decides what is said instead. Refuses to know how large
-anything may be.
+Decides what is said in its place. Refuses to know how large anything may be.
+
+Such a message is our own defect, since sizes are checked where values enter. It must not come again, and
+must cost no more than the items in it. So the host sends a replacement under the same number, at once
+(`instead_of`), and tells the core, which keeps the replacement in the channel and fails the items
+(`Owner.unsayable`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def failed(items: int, why: str) -> tuple[int, bytes]:
 
 
 def instead_of(message: Message, why: str, *, by_client: bool) -> Message:
-    """Something that can be said, and that leaves nobody waiting for ever."""
+    """A message that can be sent, and that leaves no peer waiting for ever."""
     if isinstance(message, Grant):
         return Revoked(message.spec.job, [lease.lid for lease in message.leases])
     if isinstance(message, FnPut):

@@ -25,7 +25,8 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import SUPERS_IN_WELCOME, Links
+from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
+from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.view.observers import Table
 from stealmesh_engine.view.view import BUCKETS, View, folded, mark_of

@@ -1,7 +1,7 @@
-"""Who is in the mesh, as this node knows it, and which supernodes watch over whom.
+"""Which nodes are in the mesh, as this node knows it, and which supernodes watch over which nodes.
 
-Decides how two records of one node are merged and which supernodes observe a leaf. Refuses to know how a
-record arrived, who is reachable and who is dead: that is the business of `links` and `membership`.
+Decides how two records of one node are merged, which nodes are neighbours, and which supernodes observe
+a node. Refuses to know how a record arrived, and which nodes are reachable or dead (`links`, `membership`).
 
 Invariant: merging is commutative, associative and idempotent, so all nodes that have heard the same
 records, in any order and any number of times, have the same view.

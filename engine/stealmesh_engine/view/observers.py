@@ -1,13 +1,12 @@
-"""How many supernodes a mesh has, and which of them look after whom.
+"""How many supernodes a mesh has, and which of them observe which nodes.
 
-Decides the number S(N), the three homes of a leaf (or a client) and the observers of a
-supernode: a function of the ids alone, so everybody who knows the same supernodes finds the same
-answer without asking. Refuses to know who is heard and what a silence means (verdicts.py).
+Decides the number S(N), the three homes of a leaf or client, and the observers of a supernode. All follow
+from the ids alone, so two nodes that know the same supernodes find the same answer without asking.
+Refuses to know which nodes are heard, and what a silence means (membership).
 
-The answers for one set of supernodes are kept in a table, and the table of the next set is
-derived from it: when a supernode comes or goes, only those peers are looked at again whom it
-concerns. Tables are shared by all cores of one process, which is what makes ten thousand of
-them on one heap affordable.
+The answers for one set of supernodes are kept in a table, and the next set's table is derived from it:
+when a supernode comes or goes, only the nodes that it concerns are ranked again. All cores of one process
+share the tables; without that, ten thousand cores on one heap would be too slow.
 
 Ideas: super-peers after Yang and Garcia-Molina, but three of them for each leaf instead of one;
 rendezvous hashing after Thaler and Ravishankar; K observers after Rapid.
@@ -26,7 +25,7 @@ OBSERVERS = 10
 LEAVES_A_SUPERNODE = 64
 TABLES_KEPT = 64
 RESERVES = 8
-"""So many more than are needed are remembered for each peer, in their order."""
+"""How many supernodes beyond the needed ones a table remembers for each peer, in their order."""
 
 
 def supers_wanted(nodes: int) -> int:
@@ -41,7 +40,7 @@ def supers_wanted(nodes: int) -> int:
 
 
 class Table:
-    """Who looks after whom, for one set of supernodes. Ask it; never change it."""
+    """The observers of every peer, for one set of supernodes. Ask it; never change it."""
 
     def __init__(self, supers: tuple[PeerId, ...], before: Table | None = None) -> None:
         self.supers = supers
@@ -51,16 +50,16 @@ class Table:
         self._added: list[tuple[int, PeerId]] = []
         self._removed: frozenset[PeerId] = frozenset()
         if before is not None:
-            before._before = None  # one step back is remembered, not the whole past
+            before._before = None  # remember one step, not the whole past
             self._before = before
             self._added = [each for each in self._places if each[1] not in before._all]
             self._removed = before._all - self._all
         self._found: dict[PeerId, tuple[PeerId, ...]] = {}
         self._orders: dict[PeerId, list[tuple[Weight, PeerId]]] = {}
-        """The same and those who come next, so that after a death nobody has to be ranked anew."""
+        """The same and the next in rank, so that after a death no peer has to be ranked anew."""
 
     def of(self, peer: PeerId) -> tuple[PeerId, ...]:
-        """The homes of a leaf or client, the observers of a supernode; the first is the nearest."""
+        """The homes of a leaf or client, the observers of a supernode; the nearest first."""
         found = self._found.get(peer)
         if found is None:
             found = self._found[peer] = self._find(peer)
@@ -78,8 +77,8 @@ class Table:
         return tuple(each for _, each in order[:most])
 
     def _inherited(self, peer: PeerId, most: int) -> list[tuple[Weight, PeerId]] | None:
-        """What follows from the table before: who is gone is left out, who came is put in if it ranks
-        before the last that we know of (what ranks behind that, nobody knows)."""
+        """The order that follows from the table before: without the supernodes that left, with those that
+        came and rank before the last known one. None if the ranks behind that one are needed."""
         before = self._before
         if before is None or (peer in before._all) != (peer in self._all):
             return None
@@ -101,7 +100,7 @@ _tables: OrderedDict[tuple[PeerId, ...], Table] = OrderedDict()
 
 
 def table_of(supers: list[PeerId], before: Table | None = None) -> Table:
-    """The table for these supernodes, which may have been asked for before."""
+    """The table for these supernodes; derived from `before` if it is not known yet."""
     key = tuple(supers)
     table = _tables.get(key)
     if table is None:

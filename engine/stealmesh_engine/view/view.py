@@ -1,20 +1,20 @@
-"""Who is in the mesh, as far as this peer knows: records that are joined, never overwritten.
+"""The nodes of the mesh as this peer knows them: records that are merged, never overwritten.
 
-Decides which of two records of one peer holds (higher incarnation, then the graver state, then
-the higher role), who the supernodes are and who the lifelines. Refuses to know how records
-travel (life.py) and how a death is noticed (detector.py). Every change is a join, so the order
-and number of deliveries do not matter and any two peers that exchange their views agree.
+Decides which of two records of one node holds (higher incarnation, then the graver state, then the
+higher role), which nodes are supernodes, and which are lifelines. Refuses to know how records travel
+and how a death is noticed (membership). A change is a join, so the order and number of deliveries do not
+matter, and any two peers that exchange their views agree.
 
-Supernodes and clients hold all records; a leaf of a large mesh holds those around it, as its
-homes tell it, and learns from them who its lifelines are and how many nodes there are.
+Supernodes and clients hold all records. A leaf of a large mesh holds those around it, as its homes tell
+it; they also tell it its lifelines and how many nodes there are.
 
-Ideas: incarnations owned by the accused after SWIM; lifeline graphs after Saraswat et al., laid
-out as several rings after Rapid: the members are sorted by id, and again by id from its third
-octet on, and so on; a lifeline is the next one on a ring. One ring alone makes the graph strongly
-connected whatever the number of nodes (a disconnected graph would "work" on a handful of nodes,
-silently), several make it spread well; everybody is the lifeline of as many as it has itself, and
-who comes or goes changes those of its neighbours on the rings only. (Fingers after Chord left
-nodes behind small gaps of ids with one neighbour: at 40 nodes they cost 1.3 % of efficiency.)
+Ideas: incarnations owned by the accused, after SWIM. Lifeline graphs after Saraswat et al., laid out as
+several rings after Rapid: one ring sorts the members by id, the next by id from its third octet on, and
+so on; a lifeline is the next member on a ring. One ring alone connects the graph strongly at every
+number of nodes (a disconnected graph would seem to work on a handful of nodes); several spread work
+well. Every node is the lifeline of as many nodes as it has itself, and one that comes or goes changes
+only the lifelines of its neighbours on the rings. (Fingers after Chord left nodes behind small gaps of
+ids with one neighbour: at 40 nodes they cost 1.3 % of efficiency.)
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RINGS = 8
 
 
 def newer(a: Member, b: Member) -> bool:
-    """Does record `a` hold over record `b` of the same peer?"""
+    """True if record `a` holds over record `b` of the same peer."""
     return (a.incarnation, a.state, a.role) > (b.incarnation, b.state, b.role)
 
 
@@ -47,12 +47,12 @@ def _mark(identity: PeerId, incarnation: int, state: PeerState, role: Role) -> i
 
 
 def mark_of(member: Member) -> int:
-    """A number for a record; the exclusive or over many says whether two have the same records."""
+    """A number for a record. Two sets of records are the same if the exclusive or over each is."""
     return _mark(member.id, member.incarnation, member.state, member.role)
 
 
 class View:
-    """The members known to `me`, itself included. Clients are not members: only their links know them."""
+    """The nodes known to `me`, itself included. Clients are not in it: only their links know them."""
 
     def __init__(self, me: Member) -> None:
         self.me = me
@@ -60,19 +60,19 @@ class View:
         self.digest = 0
         """Equal digests mean equal views: the exclusive or over the records, so order does not matter."""
         self.buckets = [0] * BUCKETS
-        """The same for the records whose ids begin with each octet: where two views differ."""
+        """The same for each first octet of ids: shows where two views differ."""
         self.changes = 0
-        """Counts what happened to the view: equal numbers mean that it has not changed."""
+        """Increases with every change of a record."""
         self.supers_changes = 0
-        """Likewise for the set of `supers()`."""
+        """Increases with every change of the set `supers()`."""
         self.told: list[PeerId] | None = None
-        """The lifelines that our homes gave us; None: we know everybody and find them ourselves."""
+        """The lifelines that our homes gave us; None: we know all nodes and find them ourselves."""
         self.told_size = 0
-        """How many nodes there are, as our homes say."""
+        """How many nodes the mesh has, as our homes say."""
         self._graves: dict[PeerId, float] = {}
         self._ring: list[PeerId] = []
         self._rings: dict[int, list[PeerId]] = {}
-        """The same in other orders, made when they are first asked for."""
+        """Ring number → the same in another order, made when it is first asked for."""
         self._supers: list[PeerId] = []
         if me.role is not Role.CLIENT:
             self._set(me)
@@ -80,7 +80,7 @@ class View:
     # ------------------------------------------------------------ joining
 
     def join(self, record: Member, now: float) -> bool:
-        """Join one record; True when it changed the view."""
+        """Merge one record. Returns True if it changed the view."""
         if record.role is Role.CLIENT:
             return False
         known = self.members.get(record.id)
@@ -95,7 +95,7 @@ class View:
         return True
 
     def judge(self, peer: PeerId, state: PeerState, now: float) -> Member | None:
-        """Record our own verdict on a peer; the new record, or None when it changes nothing."""
+        """Record our own verdict on a peer. Returns the new record; None if it changes nothing."""
         known = self.members.get(peer)
         if known is None or known.state >= state:
             return None
@@ -104,7 +104,7 @@ class View:
         return record
 
     def refute(self, accusation: Member) -> Member | None:
-        """Someone says that we are suspect or dead: answer with a higher incarnation, None if outdated."""
+        """Answer a record that says we are suspect or dead with a higher incarnation; None if it is outdated."""
         if accusation.incarnation < self.me.incarnation or accusation.state is PeerState.ALIVE:
             return None
         self.renew(incarnation=accusation.incarnation + 1, state=PeerState.ALIVE)
@@ -119,7 +119,7 @@ class View:
     # ------------------------------------------------------------ the dead
 
     def bury(self, now: float) -> list[PeerId]:
-        """Forget those who have been dead for long: a rumour that old does not travel any more."""
+        """Forget nodes that have been dead for `TOMBSTONE_SECONDS`: no peer repeats such an old record."""
         long_dead = [p for p, since in self._graves.items() if now - since > TOMBSTONE_SECONDS]
         for peer in long_dead:
             self.drop(peer)
@@ -134,7 +134,7 @@ class View:
             self._place(gone, None)
 
     def dead(self) -> list[Member]:
-        """Those who are held for dead (not those who left), the latest death last."""
+        """Nodes that we believe dead (not those that left), the latest death last."""
         found = (self.members.get(peer) for peer in self._graves)
         return [m for m in found if m is not None and m.state is PeerState.DEAD]
 
@@ -148,27 +148,27 @@ class View:
         return member is not None and member.state <= PeerState.SUSPECT
 
     def is_dead(self, peer: PeerId) -> bool:
-        """Held for dead, or gone: not the same as unknown."""
+        """Believed dead, or left. False for an unknown node."""
         member = self.members.get(peer)
         return member is not None and member.state >= PeerState.DEAD
 
     def is_well(self, peer: PeerId) -> bool:
-        """Alive, and not known to stand still."""
+        """Alive, and not suspected."""
         member = self.members.get(peer)
         return member is not None and member.state is PeerState.ALIVE
 
     def nodes(self) -> list[PeerId]:
-        """Every node that is not dead or gone, ourselves included if we are one, in the order of ids."""
+        """Every node that is not dead and has not left, in the order of ids; with ourselves if we are a node."""
         return self._ring
 
     @property
     def size(self) -> int:
-        """How many nodes the mesh has."""
+        """How many nodes the mesh has, as far as we know."""
         return max(len(self._ring), self.told_size)
 
     def supers(self) -> list[PeerId]:
-        """The living supernodes in the order of ids. Where there is none yet, every living node; where
-        they are lost, nobody."""
+        """The living supernodes in the order of ids. While the mesh has none yet, every living node; for a
+        leaf that has lost all of them, none."""
         return self._supers or ([] if self._knows_a_part() else self._ring)
 
     @property
@@ -176,26 +176,26 @@ class View:
         return len(self._supers)
 
     def serves(self) -> bool:
-        """Do we serve as a supernode, be it because there is none yet?"""
+        """True for supernodes, and for every node while the mesh has none."""
         if self.me.role is not Role.PLAIN:
             return self.me.role is Role.SUPER
         return not self._supers and not self._knows_a_part()
 
     def _knows_a_part(self) -> bool:
-        """Are we a leaf that knows a part of the mesh, whether or not it has supernodes now? To serve all
-        at once, and to tell each other all that each of thousands knows, would be the end of it."""
+        """True for a leaf of a mesh that has, or had, supernodes. When they die, thousands of leaves must
+        not all serve at once and tell each other everything that each of them knows."""
         return self.told is not None and self.me.role is Role.PLAIN
 
     def knows_all(self) -> bool:
-        """Is this view meant to be whole? A leaf's is not, once there are supernodes."""
+        """True if this view is meant to be whole. A leaf's is not, once there are supernodes."""
         return self.me.role is Role.CLIENT or self.serves()
 
     def untell(self) -> None:
-        """We are to know everybody by ourselves from now on."""
+        """From now on this view is meant to be whole: forget what our homes told."""
         self.supers_changes += self.told is not None and not self._supers
         self.told, self.told_size = None, 0
 
-    # ------------------------------------------------------------ who is around whom
+    # ------------------------------------------------------------ neighbours
 
     def lifelines(self, degree_max: int) -> list[PeerId]:
         """Our fixed neighbours."""
@@ -205,15 +205,15 @@ class View:
         if self.told is not None:
             return [peer for peer in self.told if self.is_alive(peer)]
         if not self.knows_all():
-            return []  # all that we know yet are supernodes; our homes will tell us soon
+            return []  # we know supernodes only; our homes will tell us soon
         return self.neighbours(me.id, degree_max)
 
     def neighbours(self, peer: PeerId, degree_max: int) -> list[PeerId]:
-        """The lifelines of a peer, at most `degree_max`: the next node on each of so many rings."""
+        """The lifelines of a peer: the next node on each of at most `degree_max` rings."""
         return self._beside(peer, degree_max, 0)
 
     def followers(self, peer: PeerId, degree_max: int) -> list[PeerId]:
-        """Those whose lifeline a peer is: the node before it on each ring."""
+        """The nodes that have this peer as a lifeline: the node before it on each ring."""
         return self._beside(peer, degree_max, -1)
 
     def _beside(self, peer: PeerId, degree_max: int, step: int) -> list[PeerId]:
@@ -232,7 +232,7 @@ class View:
         return list(found)
 
     def supers_near(self, peer: PeerId, most: int) -> list[PeerId]:
-        """The supernodes that a peer should know of: those that follow it on the ring of ids."""
+        """At most `most` supernodes that a peer should know of: those that follow it on the ring of ids."""
         supers = self.supers()
         if len(supers) <= most:
             return list(supers)
@@ -265,7 +265,7 @@ class View:
         self.changes += 1
 
     def _place(self, old: Member | None, new: Member | None) -> None:
-        """Keep the sorted lists true when a record changes."""
+        """Update the sorted lists when a record changes."""
         was = old is not None and old.state <= PeerState.SUSPECT
         is_ = new is not None and new.state <= PeerState.SUSPECT
         if was is not is_:
@@ -298,7 +298,7 @@ def _move(ring: list[PeerId], record: Member | None, number: int, *, gone: bool)
 
 
 def folded(buckets: list[int], count: int) -> list[int]:
-    """The digests of fewer, larger buckets (`count` divides the number there is)."""
+    """The digests of `count` larger buckets; `count` divides the number of buckets."""
     found = [0] * count
     for at, mark in enumerate(buckets):
         found[at % count] ^= mark

@@ -1,4 +1,4 @@
-"""Peers with several addresses, of which not all are for everybody."""
+"""Peers with several addresses: each is good for some of the others only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_one_address_of_several_proves_nothing(absent: list[str], proof: bool) -
 
 @pytest.mark.parametrize("elsewhere", ["nowhere", "stranger"])
 def test_nobody_is_dead_because_one_of_its_addresses_is_not_for_us(elsewhere: str) -> None:
-    """The first address that it tells has nobody behind it from here, or another process."""
+    """From here nothing listens at the first address that it tells, or another process does."""
     wire = Wire()
     wire.add("stranger", workers=1)
     node = wire.add("node", endpoints=[f"tcp://{elsewhere}:1", "tcp://node:1"])

@@ -1,4 +1,4 @@
-"""A herd gets in at the rate that was set, and whoever is turned away comes back in good time."""
+"""A herd gets in at the rate that was set, and a newcomer that is turned away comes back in time."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SECONDS = 40.0
 
 
 class Slow:
-    """Holds back one kind of message until it is let go, and whatever is numbered behind it."""
+    """Holds back one kind of message until it is let go, and every numbered message behind it."""
 
     def __init__(self, host: Host, *kinds: type) -> None:
         self._host = host

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from stealmesh_engine.links.known_addresses import AT_ONCE, TRIES, Remembered
+from stealmesh_engine.links.known_addresses import AT_ONCE, TRIES, KnownAddresses
 
 ADDRESSES = [f"tcp://10.0.0.{n}:7077" for n in range(1, 21)]
 
 
-def remembered(*addresses: str) -> Remembered:
-    made = Remembered(Random(1))
+def remembered(*addresses: str) -> KnownAddresses:
+    made = KnownAddresses(Random(1))
     made.add(addresses or ADDRESSES)
     return made
 
@@ -41,4 +41,4 @@ def test_who_became_known_need_not_be_looked_for() -> None:
 
 def test_few_are_few() -> None:
     assert remembered("tcp://a:1").lonely() == ["tcp://a:1"]
-    assert Remembered(Random(1)).lonely() == []
+    assert KnownAddresses(Random(1)).lonely() == []

@@ -1,4 +1,4 @@
-"""A message that cannot be said: what is said instead, and that it is remembered in its place."""
+"""A message that cannot be sent: what replaces it, now and when it is repeated."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_channel_says_it_instead_for_ever() -> None:
 
 @pytest.mark.parametrize("what", ["function", "combine", "code"])
 def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
-    """Of a bundle that could not be said nobody was told: its job waited for ever."""
+    """No peer was told of a bundle that could not be sent: its job waited for ever."""
     digest, peer = b"d" * 16, b"p" * 16
     effects: list[Effect] = []
     links = Mock(Links)

@@ -1,4 +1,4 @@
-"""Who looks after whom: the same answer everywhere, spread evenly, and disturbed as little as possible."""
+"""Observers: the same answer on every node, spread evenly, and stable when supernodes come or go."""
 
 from __future__ import annotations
 

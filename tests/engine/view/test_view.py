@@ -44,7 +44,7 @@ def test_joins_commute(said: list[Member], rng: Random) -> None:
 
 @given(st.lists(records), st.lists(records))
 def test_joins_associate_and_repeat(left: list[Member], right: list[Member]) -> None:
-    """Joining what somebody else has joined is joining all that they heard."""
+    """Merging a merged view is merging all the records in it."""
     theirs = view(9)
     for record in right:
         theirs.join(record, 0.0)
@@ -123,7 +123,7 @@ def test_a_verdict_is_recorded_once() -> None:
     assert not known.is_alive(member(1).id)
     assert known.judge(member(1).id, PeerState.DEAD, 0.0) is None
     assert known.judge(member(1).id, PeerState.SUSPECT, 0.0) is None
-    assert known.judge(member(5).id, PeerState.DEAD, 0.0) is None  # nobody we know
+    assert known.judge(member(5).id, PeerState.DEAD, 0.0) is None  # unknown
 
 
 def test_the_dead_are_forgotten_in_time_and_a_rumour_does_not_wake_them() -> None:
@@ -143,7 +143,7 @@ def test_the_dead_are_forgotten_in_time_and_a_rumour_does_not_wake_them() -> Non
 
 
 def reached(edges: dict[PeerId, list[PeerId]]) -> set[PeerId]:
-    """Whom one can get to from the first."""
+    """All nodes on a way from the first one."""
     first = next(iter(edges))
     seen, front = {first}, [first]
     while front:
@@ -185,7 +185,7 @@ def test_lifelines_connect_every_mesh_from_1_to_200(degree: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_lifelines_connect_whoever_is_left(seed: int) -> None:
+def test_lifelines_connect_the_nodes_that_are_left(seed: int) -> None:
     rng = Random(seed)
     members = [member(rng.getrandbits(64)) for _ in range(rng.randint(2, 200))]
     shared = View(members[0])
