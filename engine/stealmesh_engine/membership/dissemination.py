@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import SUPERS_IN_WELCOME, Links
 from stealmesh_engine.links.state import Peer
-from stealmesh_engine.view.observers import Table
+from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_engine.view.view import BUCKETS, View, folded, mark_of
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role
@@ -59,13 +59,13 @@ class Guest:
     told_at: float = NEVER
 
 
-class News:
+class Dissemination:
     def __init__(self, config: Config, links: Links, view: View) -> None:
         self.config = config
         self.links = links
         self.view = view
         self.table = Table(())
-        """Who looks after whom; life.py keeps it up to date."""
+        """Who looks after whom. Written only here."""
         self.flush_at: float | None = None
         self.guests: dict[PeerId, Guest] = {}
         self.readers: dict[PeerId, None] = {}
@@ -78,6 +78,10 @@ class News:
         """Whose record is new → did a supernode tell us?"""
         self._flushed_at = NEVER
         self._tidy_at = NEVER
+
+    def serve_under(self, supers: list[PeerId]) -> None:
+        """These are the supernodes now: find who looks after whom."""
+        self.table = table_of(supers, self.table)
 
     # ------------------------------------------------------------ as it comes
 
@@ -169,8 +173,7 @@ class News:
         view = self.view
         self.echoes[home] = message.digest
         self.around[home] = frozenset(member.id for member in message.members)
-        view.told = message.lifelines
-        view.told_size = message.nodes
+        view.tell(message.lifelines, message.nodes)
         self._drop_strangers(now)
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)

@@ -36,8 +36,10 @@ from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import WEIGHT_MAX, ranked, weight
 from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.membership.dissemination import News
-from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.charges import Charges
+from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.leaf import Leaf
+from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
@@ -69,8 +71,10 @@ class Supernodes:
         config: Config,
         links: Links,
         view: View,
-        news: News,
-        life: Life,
+        news: Dissemination,
+        leaf: Leaf,
+        charges: Charges,
+        verdicts: Verdicts,
         journal: Journal,
         counters: Counters,
     ) -> None:
@@ -78,10 +82,14 @@ class Supernodes:
         self.links = links
         self.view = view
         self.news = news
-        self.life = life
+        self.leaf = leaf
+        self.charges = charges
+        self.verdicts = verdicts
         self.journal = journal
         self.counters = counters
-        self.leaving = False
+        self.refuted_at: list[float] = []
+        """When we last had to say that we are not dead, the latest three times."""
+        self._leaving = False
         self._seekers = 0
         self._wanting_since: float | None = None
         self._surplus_since: float | None = None
@@ -96,8 +104,8 @@ class Supernodes:
         if view.serves():
             self._look_for_more(now)
             self._consider_stopping(now)
-        elif self.life.homeless_since is not None:
-            self._serve_the_homeless(now, self.life.homeless_since)
+        elif self.leaf.homeless_since is not None:
+            self._serve_the_homeless(now, self.leaf.homeless_since)
 
     def sought(self, now: float) -> None:
         """A node that knows nobody has come to our address: if many have, and none serves, it is us."""
@@ -118,6 +126,14 @@ class Supernodes:
         peer = self._probing.pop(endpoint, None)
         if peer is not None:
             self.links.send(peer, Promote(), now)
+
+    def held_for_dead(self, now: float) -> None:
+        """We had to refute our death: a peer that flaps should not serve."""
+        self.refuted_at = [*self.refuted_at[-2:], now]
+
+    def leave(self) -> None:
+        """This process is about to end: serve no more."""
+        self._leaving = True
 
     # ------------------------------------------------------------ too few
 
@@ -146,7 +162,7 @@ class Supernodes:
         if self.view.supers_count:
             return True
         company = len(self.view.members) > 1  # also somebody who is dead by now
-        return now - self.life.settled_at >= (CALM_SECONDS if company else ALONE_SECONDS)
+        return now - self.charges.settled_at >= (CALM_SECONDS if company else ALONE_SECONDS)
 
     def _candidates(self, count: int, now: float) -> list[PeerId]:
         members = self.view.members
@@ -200,7 +216,7 @@ class Supernodes:
         if 2 * view.supers_count <= 3 * supers_wanted(len(view.nodes())):
             self._surplus_since = None
             return
-        if self._surplus_since is None or self._surplus_since < self.life.settled_at:
+        if self._surplus_since is None or self._surplus_since < self.charges.settled_at:
             self._surplus_since = now  # somebody has just stopped: one at a time
         volunteers = [p for p in view.supers() if view.members[p].eligible]
         is_last = bool(volunteers) and ranked(SERVICE, volunteers)[-1] == view.me.id
@@ -208,23 +224,23 @@ class Supernodes:
             self.journal.tell(now, "serves no longer")
             view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
             self.news.tell(view.me, now)
-            self.life.settle(now)
+            self.charges.settle(now)
 
     # ------------------------------------------------------------ ourselves
 
     def _is_fit(self, now: float) -> bool:
         me = self.view.me
-        if not me.eligible or self.leaving or not me.endpoints:
+        if not me.eligible or self._leaving or not me.endpoints:
             return False
-        flaps = self.life.refuted_at
+        flaps = self.refuted_at
         if len(flaps) >= FLAPS and now - flaps[-FLAPS] < FLAP_SECONDS:
             return False
-        return now - self.life.late_at > LATE_SECONDS
+        return now - self.verdicts.detector.late_at > LATE_SECONDS
 
     def _serve(self, now: float, why: str) -> None:
         self.journal.tell(now, "serves as a supernode", detail=why)
-        if not self.life.hears_a_home(now):
-            self.life.trust_ourselves(now)
+        if not self.leaf.hears_home(now):
+            self.verdicts.trust_ourselves(now)
         self.view.renew(role=Role.SUPER)
         self.news.tell(self.view.me, now)
-        self.life.settle(now)
+        self.charges.settle(now)

@@ -190,6 +190,10 @@ class View:
         """Is this view meant to be whole? A leaf's is not, once there are supernodes."""
         return self.me.role is Role.CLIENT or self.serves()
 
+    def tell(self, lifelines: list[PeerId], nodes: int) -> None:
+        """As a leaf: a home names our lifelines and the number of nodes."""
+        self.told, self.told_size = lifelines, nodes
+
     def untell(self) -> None:
         """We are to know everybody by ourselves from now on."""
         self.supers_changes += self.told is not None and not self._supers
