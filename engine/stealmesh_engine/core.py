@@ -92,7 +92,6 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Nothing,
-    PeerState,
     Refused,
     Report,
     Returned,
@@ -502,25 +501,9 @@ class NodeCore:
             self.effects.append(OtherRuntime(other.name, theirs))
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
-        """A broken connection proves nothing; it is a reason to look at once."""
         self.journal.tell(now, "lost the link with", detail=peer_id)
         self.trade.forget(peer_id)
-        peer = self.links.peers.get(peer_id)
-        if peer is None:
-            return
-        if peer.member.role is Role.CLIENT:
-            self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
-            return
-        record = self.view.members.get(peer_id)
-        if record is not None and record.state >= PeerState.DEAD:
-            # As long as we had a link, it might have refuted.
-            self._act(self.membership.verdicts.mourn(peer_id, peer, now), now)
-            return
-        self.links.probe(peer_id)
-        if self.membership.news.is_stranger(peer_id, now):
-            self.view.drop(peer_id)
-        elif self.view.is_alive(peer_id):
-            self.links.connect(peer_id, now)
+        self._act(self.membership.cut(peer_id, now), now)
 
     # ------------------------------------------------------------ what peers say
 
@@ -555,13 +538,7 @@ class NodeCore:
         """The only things that may be said before both sides know each other."""
         message, link = event.message, event.link
         if isinstance(message, Hello) and (line is None or not line.dialled):
-            if (
-                not message.to
-                and message.mesh == self.links.mesh
-                and message.sender.id != self.me.id
-                and message.sender.role is not Role.CLIENT
-            ):
-                self.membership.supernodes.sought(now)
+            self.membership.supernodes.met(message, now)
             self._happened(self.links.introduced(link, message, now), now)
         elif isinstance(message, Welcome) and line is not None:
             self._happened(self.links.welcomed(link, message, now), now)
@@ -587,9 +564,6 @@ class NodeCore:
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs
         self.membership.beat_heard(peer_id, message, now)
-
-    def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
-        self.learn(message.members, now, peer_id)
 
     def _on_around(self, peer_id: PeerId, message: Around, now: float) -> None:
         leaf = self.membership.leaf
@@ -773,16 +747,10 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
 }
 
 
-def _by_membership(
-    handler: Callable[[membership.Membership, PeerId, Any, float], None],
-) -> Callable[[NodeCore, PeerId, Any, float], None]:
-    return lambda core, *heard: handler(core.membership, *heard)
-
-
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
     Beat: NodeCore._on_beat,
     Ack: NodeCore._on_ack,
-    ViewMessage: NodeCore._on_view,
+    ViewMessage: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
     Bye: NodeCore._on_bye,
     Steal: NodeCore._on_steal,
@@ -801,6 +769,6 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
-    **{kind: _by_membership(handler) for kind, handler in membership.MESSAGES.items()},
+    **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
     **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

@@ -8,13 +8,10 @@ Idea: Rapid's K observers.
 
 from __future__ import annotations
 
-from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import Links
-from stealmesh_engine.membership.detector import NEVER, Detector
-from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.decider import Decider, Shared
+from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.suspicion import Suspicions
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 
 MANY = 512
@@ -23,22 +20,9 @@ come and go by the hundred, and each time there is a look at every node."""
 SETTLE_SECONDS = 0.2
 
 
-class Charges:
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        detector: Detector,
-        news: Dissemination,
-        leaf: Leaf,
-        suspicions: Suspicions,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
-        self.news = news
+class Charges(Decider):
+    def __init__(self, shared: Shared, leaf: Leaf, suspicions: Suspicions) -> None:
+        super().__init__(shared)
         self.leaf = leaf
         self.suspicions = suspicions
         self.peers: dict[PeerId, None] = {}

@@ -14,15 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import ranked
-from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.changes import Gone
-from stealmesh_engine.membership.detector import Detector
-from stealmesh_engine.membership.dissemination import UNTOLD, Dissemination
+from stealmesh_engine.membership.decider import Decider, Shared
+from stealmesh_engine.membership.dissemination import UNTOLD
 from stealmesh_engine.view.observers import HOMES
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Member, PeerState, Role
 from stealmesh_protocol.messages import View as ViewMessage
@@ -36,22 +33,9 @@ def hears_any(links: Links, peers: Iterable[PeerId], seconds: float, now: float)
     return any(p is not None and p.link is not None and now - p.heard_at < seconds for p in known)
 
 
-class Leaf:
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        detector: Detector,
-        news: Dissemination,
-        journal: Journal,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
-        self.news = news
-        self.journal = journal
+class Leaf(Decider):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
         self.observers: list[PeerId] = []
         """The peers we beat to; for a leaf or client they are its homes."""
         self.homeless_since: float | None = None

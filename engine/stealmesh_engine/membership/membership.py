@@ -24,6 +24,7 @@ from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.membership.changes import Arrived, Change, Gone
 from stealmesh_engine.membership.charges import Charges
+from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import Detector, Overdue
 from stealmesh_engine.membership.dissemination import Dissemination
 from stealmesh_engine.membership.leaf import Leaf
@@ -51,7 +52,7 @@ REDIAL_SECONDS = 2.0
 ACK = Ack()
 
 
-class Membership:
+class Membership(Decider):
     def __init__(
         self,
         config: Config,
@@ -62,25 +63,16 @@ class Membership:
         journal: Journal,
         counters: Counters,
     ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
-        self.journal = journal
-        self.news = news = Dissemination(config, links, view)
-        self.leaf = leaf = Leaf(config, links, view, detector, news, journal)
-        self.suspicions = suspicions = Suspicions(
-            config, links, view, detector, news, journal, counters
-        )
-        self.charges = charges = Charges(config, links, view, detector, news, leaf, suspicions)
-        self.reach = reach = Reach(config, links, view, detector, leaf, charges, journal, counters)
-        self.verdicts = Verdicts(
-            config, links, view, detector, news, suspicions, leaf, charges, reach, journal, counters
-        )
-        self.supernodes = Supernodes(
-            config, links, view, news, leaf, charges, self.verdicts, journal, counters
-        )
-        self.reconnect = Reconnect(links, view, leaf, rng)
+        news = Dissemination(config, links, view)
+        shared = Shared(config, links, view, detector, news, journal, counters)
+        super().__init__(shared)
+        self.leaf = Leaf(shared)
+        self.suspicions = Suspicions(shared)
+        self.charges = Charges(shared, self.leaf, self.suspicions)
+        self.reach = Reach(shared, self.leaf, self.charges)
+        self.verdicts = Verdicts(shared, self.suspicions, self.leaf, self.charges, self.reach)
+        self.supernodes = Supernodes(shared, self.leaf, self.charges, self.verdicts)
+        self.reconnect = Reconnect(shared, self.leaf, rng)
 
     # ------------------------------------------------------------ time
 
@@ -177,6 +169,26 @@ class Membership:
             self.news.show_the_way(peer_id, now)
         if peer_id not in self.leaf.observers:
             self.links.send(peer_id, ACK, now)
+
+    def said(self, peer_id: PeerId, message: Message, now: float) -> None:
+        MESSAGES[type(message)](self, peer_id, message, now)
+
+    def cut(self, peer_id: PeerId, now: float) -> Change:
+        """The last link with this peer broke. That proves nothing; it is a reason to look at once."""
+        peer = self.links.peers.get(peer_id)
+        if peer is None:
+            return None
+        if peer.member.role is Role.CLIENT:
+            self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
+            return None
+        if self.view.is_dead(peer_id):
+            return self.verdicts.mourn(peer_id, peer, now)  # with a link it might have refuted
+        self.links.probe(peer_id)
+        if self.news.is_stranger(peer_id, now):
+            self.view.drop(peer_id)
+        elif self.view.is_alive(peer_id):
+            self.links.connect(peer_id, now)
+        return None
 
     # ------------------------------------------------------------ records
 

@@ -12,41 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.membership.charges import Charges
-from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.leaf import Leaf
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 
 SLOW_OCTETS_A_SECOND = 50_000
 """A link that carries less than this does not count as working."""
 
 
-class Reach:
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        detector: Detector,
-        leaf: Leaf,
-        charges: Charges,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
+class Reach(Decider):
+    def __init__(self, shared: Shared, leaf: Leaf, charges: Charges) -> None:
+        super().__init__(shared)
         self.leaf = leaf
         self.charges = charges
-        self.journal = journal
-        self.counters = counters
         self.holders: dict[PeerId, None] = {}
         """Holders of our work that are watched for that reason alone. Written only here."""
         self._unheard: dict[PeerId, tuple[int, float]] = {}

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from random import Random
 
-from stealmesh_engine.links.links import Links
+from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.messages import Role
 
 FRESH_SECONDS = 60.0
@@ -26,10 +25,9 @@ REDIALS_MAX = 8
 RECONNECT_SECONDS = 0.2
 
 
-class Reconnect:
-    def __init__(self, links: Links, view: View, leaf: Leaf, rng: Random) -> None:
-        self.links = links
-        self.view = view
+class Reconnect(Decider):
+    def __init__(self, shared: Shared, leaf: Leaf, rng: Random) -> None:
+        super().__init__(shared)
         self.leaf = leaf
         self.rng = rng
         self._tended_at = NEVER

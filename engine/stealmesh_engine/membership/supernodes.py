@@ -1,29 +1,30 @@
-"""Who becomes a supernode, and who stops being one.
+"""Which nodes become supernodes, and which stop being one.
 
-Decides when the mesh has too few supernodes and who is asked to serve, when somebody serves
-unasked, and when one of too many stops. Refuses to know what supernodes do (life.py, dissemination.py).
+Decides when the mesh has too few supernodes and which nodes are asked to serve, when a node serves
+unasked, and when one of too many stops. Refuses to know what supernodes do (charges.py,
+dissemination.py).
 
-Three supernodes, chosen by rendezvous hashing, look after the number: as long as there are
-fewer than S(N) they ask the next eligible nodes, in an order that everybody agrees on, once it
-is proved that they can be dialled. One at first, then two, four … each second: soon after a
-catastrophe there are enough, and a wrong belief for a moment does little. Whoever is asked
-decides for itself: it declines if its loop was late a moment ago or if others keep taking it for
-dead.
+Three supernodes, chosen by rendezvous hashing, look after the number S(N). While there are fewer, they
+ask the next eligible nodes, in an order on which all agree, once they have seen that a candidate can be
+dialled. They ask one node at first, then two, four … each second: soon after a catastrophe there are
+enough, and a belief that was wrong for a moment does little. A node that is asked decides for itself: it
+declines if its loop was late a moment ago or if others keep taking it for dead.
 
-A mesh that has none yet needs none while it is small, for there everybody serves: so its first ones
-are chosen like all others, once nobody has come or gone for a moment and all agree on who is there.
-(When each served as soon as it stood alone, the twelve nodes of a local mesh were twelve supernodes.)
+A mesh that has none yet needs none while it is small, because there every node serves. Its first
+supernodes are chosen like all others, once no node has come or gone for a moment and all agree on the
+members. (When each served as soon as it stood alone, the twelve nodes of a local mesh were twelve
+supernodes.)
 
-Unasked: a seed that is sought when many have come and nobody serves yet, and, where no supernode is
-left or none has been heard for a while, the leaves in the order of the same hash: one at first, then
-two, four … each second, until they hear of one who serves. A leaf knows a few of ten thousand,
-and so guesses its rank from its own hash alone. (When all of them served at once, for want of any,
-each of 600 learned of all others within a tenth of a second and ranked them all anew with every word;
-when each counted its rank among those that it knew, 66 of 295 began to serve.)
+Unasked, a seed serves when many nodes have come to it and no supernode exists. Where no supernode is
+left, or none has been heard for a while, leaves serve in the order of the same hash: one at first, then
+two, four … each second, until they hear of a supernode. A leaf knows a few of ten thousand nodes, and so
+guesses its rank from its own hash alone. (When all leaves served at once, each of 600 learned of all
+others within a tenth of a second and ranked them all anew with every word; when each counted its rank
+among the nodes that it knew, 66 of 295 began to serve.)
 
-Stopping is slow: only when there are half again too many, for ten minutes, and one at a time. It
-is never an answer to load: on 22 December 2010 Skype's supernodes shut themselves down because
-they were loaded, and so loaded the others.
+Stopping is slow: only when there are half again too many, for ten minutes, and one at a time. It is
+never an answer to load: on 22 December 2010 Skype's supernodes shut themselves down because they were
+loaded, and so loaded the others.
 """
 
 from __future__ import annotations
@@ -31,62 +32,41 @@ from __future__ import annotations
 from heapq import nlargest
 from math import log2
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rendezvous import WEIGHT_MAX, ranked, weight
-from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.charges import Charges
-from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.leaf import Leaf
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view.observers import supers_wanted
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Promote, Role
+from stealmesh_protocol.messages import Hello, Promote, Role
 
 WAVE_SECONDS = 1.0
 ASKED_SECONDS = 3.0
-"""Somebody who was asked and does not serve after this long is passed over for a while."""
+"""A node that was asked and does not serve after this time is passed over for a while."""
 PASSED_OVER_SECONDS = 30.0
 RANK_SECONDS = 1.0
-"""In this time twice as many of the homeless may serve."""
+"""In this time the number of homeless leaves that may serve doubles."""
 COMPANY_SECONDS = 10.0
-"""Whom we heard within this time is company: somebody else is without a supernode, too."""
+"""A peer that we heard within this time is company: another is without a supernode, too."""
 LATE_SECONDS = 5.0
 CALM_SECONDS = 1.0
 ALONE_SECONDS = 10.0
-"""How long nobody must have come or gone before a mesh without supernodes, or one that has never had
-a second node, makes its first."""
+"""For how long no node must have come or gone before a mesh makes its first supernode, or a node that has
+always been alone makes itself one."""
 MANY = 16
-"""Nodes that come to one door would soon be too many for all of them to serve."""
+"""If so many nodes come to one seed, they are soon too many for all of them to serve."""
 FLAPS, FLAP_SECONDS = 3, 60.0
 NOMINATORS = 3
 SERVICE, COUNTING = b"supernode", b"nominator"
 
 
-class Supernodes:
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        news: Dissemination,
-        leaf: Leaf,
-        charges: Charges,
-        verdicts: Verdicts,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.news = news
+class Supernodes(Decider):
+    def __init__(self, shared: Shared, leaf: Leaf, charges: Charges, verdicts: Verdicts) -> None:
+        super().__init__(shared)
         self.leaf = leaf
         self.charges = charges
         self.verdicts = verdicts
-        self.journal = journal
-        self.counters = counters
         self.refuted_at: list[float] = []
         """When we last had to say that we are not dead, the latest three times."""
         self._leaving = False
@@ -107,8 +87,14 @@ class Supernodes:
         elif self.leaf.homeless_since is not None:
             self._serve_the_homeless(now, self.leaf.homeless_since)
 
-    def sought(self, now: float) -> None:
-        """A node that knows nobody has come to our address: if many have, and none serves, it is us."""
+    def met(self, hello: Hello, now: float) -> None:
+        """Count the nodes that come to our address and know no peer: if many have, and none serves, we
+        serve."""
+        sender = hello.sender
+        if hello.to or hello.mesh != self.links.mesh:
+            return
+        if sender.id == self.view.me.id or sender.role is Role.CLIENT:
+            return
         self._seekers += 1
         nobody = self.view.me.role is Role.PLAIN and not self.view.supers_count
         if nobody and self._seekers >= MANY and self._is_fit(now):
@@ -154,14 +140,14 @@ class Supernodes:
             self._ask(peer, now)
 
     def _has_company(self) -> bool:
-        """Alone with seeds that have not answered yet we are no mesh."""
+        """Are we a mesh? Not while we are alone and seeds have not answered yet."""
         return self.links.joined or all(seed.own for seed in self.links.seeds.values())
 
     def _is_calm(self, now: float) -> bool:
-        """Is there a supernode, or do all agree on who is there and might be one?"""
+        """Is there a supernode, or have the members been the same for long enough to agree on them?"""
         if self.view.supers_count:
             return True
-        company = len(self.view.members) > 1  # also somebody who is dead by now
+        company = len(self.view.members) > 1  # dead ones count, too
         return now - self.charges.settled_at >= (CALM_SECONDS if company else ALONE_SECONDS)
 
     def _candidates(self, count: int, now: float) -> list[PeerId]:
@@ -192,10 +178,10 @@ class Supernodes:
     # ------------------------------------------------------------ none at all
 
     def _serve_the_homeless(self, now: float, since: float) -> None:
-        """Nobody looks after us, and not only after us: the first in rank serves."""
+        """No supernode looks after us, and the same goes for others: the first in rank serves."""
         view = self.view
         if not view.supers_count and not any(view.members[p].eligible for p in view.nodes()):
-            view.untell()  # nobody may serve alone, so all do
+            view.untell()  # no node may serve alone, so all do
             return
         company = any(now - peer.heard_at < COMPANY_SECONDS for _, peer in self.links.ready())
         if not company or not self._is_fit(now):
@@ -206,7 +192,7 @@ class Supernodes:
             self._serve(now, "nobody else does")
 
     def _rank(self) -> float:
-        """How many of all go before us, as far as one can tell without knowing them."""
+        """Our guess of how many nodes go before us, made without knowing them."""
         return (1.0 - weight(SERVICE, self.view.me.id) / WEIGHT_MAX) * self.view.size
 
     # ------------------------------------------------------------ too many
@@ -217,7 +203,7 @@ class Supernodes:
             self._surplus_since = None
             return
         if self._surplus_since is None or self._surplus_since < self.charges.settled_at:
-            self._surplus_since = now  # somebody has just stopped: one at a time
+            self._surplus_since = now  # another has just stopped: one at a time
         volunteers = [p for p in view.supers() if view.members[p].eligible]
         is_last = bool(volunteers) and ranked(SERVICE, volunteers)[-1] == view.me.id
         if is_last and now - self._surplus_since >= self.config.surplus_seconds:
@@ -235,7 +221,7 @@ class Supernodes:
         flaps = self.refuted_at
         if len(flaps) >= FLAPS and now - flaps[-FLAPS] < FLAP_SECONDS:
             return False
-        return now - self.verdicts.detector.late_at > LATE_SECONDS
+        return now - self.detector.late_at > LATE_SECONDS
 
     def _serve(self, now: float, why: str) -> None:
         self.journal.tell(now, "serves as a supernode", detail=why)

@@ -14,13 +14,8 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import Links
-from stealmesh_engine.membership.detector import NEVER, Detector
-from stealmesh_engine.membership.dissemination import Dissemination
-from stealmesh_engine.view.view import View
+from stealmesh_engine.membership.decider import Decider, Shared
+from stealmesh_engine.membership.detector import NEVER
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Finding, PeerState, Vote
 from stealmesh_protocol.messages import View as ViewMessage
@@ -39,24 +34,9 @@ class Suspicion:
     """When we first asked the other observers."""
 
 
-class Suspicions:
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        detector: Detector,
-        news: Dissemination,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
-        self.news = news
-        self.journal = journal
-        self.counters = counters
+class Suspicions(Decider):
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
         self._open: dict[PeerId, Suspicion] = {}
 
     def of(self, peer: PeerId) -> Suspicion:

@@ -19,19 +19,14 @@ socket is".
 
 from __future__ import annotations
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.membership.charges import Charges
-from stealmesh_engine.membership.detector import NEVER, Detector
-from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.decider import Decider, Shared
+from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.reach import Reach
 from stealmesh_engine.membership.suspicion import Suspicions
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Finding, Member, PeerState
 from stealmesh_protocol.messages import View as ViewMessage
@@ -43,32 +38,15 @@ PROBE_SECONDS = 5.0
 that it does not accept meanwhile, and that queue has about a hundred places."""
 
 
-class Verdicts:
+class Verdicts(Decider):
     def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: View,
-        detector: Detector,
-        news: Dissemination,
-        suspicions: Suspicions,
-        leaf: Leaf,
-        charges: Charges,
-        reach: Reach,
-        journal: Journal,
-        counters: Counters,
+        self, shared: Shared, suspicions: Suspicions, leaf: Leaf, charges: Charges, reach: Reach
     ) -> None:
-        self.config = config
-        self.links = links
-        self.view = view
-        self.detector = detector
-        self.news = news
+        super().__init__(shared)
         self.suspicions = suspicions
         self.leaf = leaf
         self.charges = charges
         self.reach = reach
-        self.journal = journal
-        self.counters = counters
         self._stalled: dict[PeerId, float] = {}
         """Stalled peers and since when, including those that are fenced."""
         self._fenced: dict[PeerId, None] = {}
