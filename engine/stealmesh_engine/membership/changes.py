@@ -20,7 +20,7 @@ class Gone:
     close: bool = False
     """Its life is over: drop its channel, too."""
     settle: bool = False
-    """The set of members has changed: see who looks after whom now."""
+    """The set of members has changed: find the observers of each peer anew."""
 
 
 @dataclass(frozen=True, slots=True)

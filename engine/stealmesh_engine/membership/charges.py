@@ -32,7 +32,7 @@ class Charges(Decider):
         self._settled = -1
 
     def settle(self, now: float) -> None:
-        """If the supernodes have changed: who looks after us, and after whom do we?"""
+        """If the supernodes have changed, find our observers and our charges anew."""
         if self._settled == self.view.supers_changes:
             return
         self._settled, self.settled_at = self.view.supers_changes, now

@@ -36,7 +36,7 @@ class Overdue:
     suspects: list[PeerId] = field(default_factory=list)
     """Silent for their whole patience as of now."""
     ripe: list[PeerId] = field(default_factory=list)
-    """Suspects whose chance to answer is over."""
+    """Suspects that have had their chance to answer."""
 
 
 class Detector:

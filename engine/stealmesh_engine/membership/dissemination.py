@@ -66,7 +66,7 @@ class Dissemination:
         self.links = links
         self.view = view
         self.table = Table(())
-        """Who looks after whom. Written only here."""
+        """The observers of each peer. Written only here."""
         self.flush_at: float | None = None
         self.guests: dict[PeerId, Guest] = {}
         self.readers: dict[PeerId, None] = {}
@@ -81,7 +81,7 @@ class Dissemination:
         self._tidy_at = NEVER
 
     def serve_under(self, supers: list[PeerId]) -> None:
-        """These are the supernodes now: find who looks after whom."""
+        """These are the supernodes now: find the observers of each peer."""
         self.table = table_of(supers, self.table)
 
     # ------------------------------------------------------------ as it comes

@@ -120,12 +120,12 @@ class Membership(Decider):
         return self.verdicts.dead(peer, now, "silent")
 
     def forgive(self, seconds: float, now: float) -> None:
-        """We were not running for so long."""
+        """We were not running for this time."""
         self.detector.forgive(seconds, now)
         self.reach.forgive()
 
     def close(self, gone: Gone, now: float) -> None:
-        """The work of this peer has been taken back: drop what else we keep for it."""
+        """The work of this peer has been taken back: drop the rest that we keep for it."""
         if gone.close:
             self.news.forget(gone.peer)
             self.links.forget(gone.peer)

@@ -1,4 +1,4 @@
-"""Whom we dial again after losing them: the dead who may live, supernodes, seeds behind a mended cut.
+"""Which lost peers we dial again: the dead that may live, supernodes, seeds behind a mended cut.
 
 Decides which address is dialled, and when. Refuses to know what comes of it: the peer that answers
 introduces itself like any other (links), and refutes what was said of it (membership.py).

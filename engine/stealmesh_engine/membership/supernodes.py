@@ -55,7 +55,7 @@ ALONE_SECONDS = 10.0
 """For how long no node must have come or gone before a mesh makes its first supernode, or a node that has
 always been alone makes itself one."""
 MANY = 16
-"""If so many nodes come to one seed, they are soon too many for all of them to serve."""
+"""When this number of nodes has come to one seed, there will soon be too many for all to serve."""
 FLAPS, FLAP_SECONDS = 3, 60.0
 NOMINATORS = 3
 SERVICE, COUNTING = b"supernode", b"nominator"
@@ -96,8 +96,8 @@ class Supernodes(Decider):
         if sender.id == self.view.me.id or sender.role is Role.CLIENT:
             return
         self._seekers += 1
-        nobody = self.view.me.role is Role.PLAIN and not self.view.supers_count
-        if nobody and self._seekers >= MANY and self._is_fit(now):
+        none_serves = self.view.me.role is Role.PLAIN and not self.view.supers_count
+        if none_serves and self._seekers >= MANY and self._is_fit(now):
             self._serve(now, "sought as a seed")
 
     def asked(self, now: float) -> None:

@@ -8,8 +8,8 @@ the living alive:
 
 * the late judge no one: all clocks are put forward by our own delay;
 * a peer that misses half of its charges at once and hears no other supernode doubts itself first;
-* a peer whose connection holds and whose address answers is *stalled*: it gets no work, its leases go
-  to others after a while, but it is dead only after a minute.
+* a peer that keeps its connection and answers at its address is *stalled*: it gets no work, its leases
+  go to others after a while, but it is dead only after a minute.
 
 A broken connection proves nothing; an address that refuses connections does.
 
@@ -50,7 +50,7 @@ class Verdicts(Decider):
         self._stalled: dict[PeerId, float] = {}
         """Stalled peers and since when, including those that are fenced."""
         self._fenced: dict[PeerId, None] = {}
-        """Stalled peers whose leases were given to others."""
+        """Stalled peers that have lost their leases to others."""
         self._accused: dict[PeerId, float] = {}
         self._doubt_since: float | None = None
         self._trusted_until = NEVER
@@ -127,7 +127,7 @@ class Verdicts(Decider):
         self._fenced.pop(peer, None)
 
     def fence_stalled(self, now: float) -> list[Gone]:
-        """The peers that have been stalled for so long that others should do their work."""
+        """The peers that have been stalled long enough for others to do their work."""
         patience = self.config.stalled_lease_seconds
         late = [
             peer

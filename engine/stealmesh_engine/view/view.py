@@ -2,7 +2,7 @@
 
 Decides which of two records of one peer holds (higher incarnation, then the graver state, then
 the higher role), who the supernodes are and who the lifelines. Refuses to know how records
-travel (life.py) and how a death is noticed (detector.py). Every change is a join, so the order
+travel (dissemination.py) and how a death is noticed (detector.py). Every change is a join, so the order
 and number of deliveries do not matter and any two peers that exchange their views agree.
 
 Supernodes and clients hold all records; a leaf of a large mesh holds those around it, as its
