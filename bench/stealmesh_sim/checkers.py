@@ -414,7 +414,7 @@ class Checkers:
             ghosts = sorted(view.members[i].name for i in seen.difference(alive))
             if missing or ghosts:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
-            homes = node.core.life.observers
+            homes = node.core.membership.leaf.observers
             if not all(home in alive for home in homes):
                 return f"{node.name} beats to the dead"
             if not view.knows_all() and len(homes) < min(HOMES, view.supers_count):

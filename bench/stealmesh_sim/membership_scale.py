@@ -13,6 +13,7 @@ from random import Random
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
+from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import PeerId
@@ -146,14 +147,14 @@ def false_verdicts(
 
 def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
     """Be told of every verdict of this process."""
-    life = process.core.life
-    dead = life.dead
+    verdicts = process.core.membership.verdicts
+    dead = verdicts.dead
 
-    def declares(peer: PeerId, now: float, why: str) -> None:
+    def declares(peer: PeerId, now: float, why: str) -> Gone:
         told(peer)
-        dead(peer, now, why)
+        return dead(peer, now, why)
 
-    life.dead = declares  # type: ignore[method-assign]
+    verdicts.dead = declares  # type: ignore[method-assign]
 
 
 # ---------------------------------------------------------------- cost

@@ -60,12 +60,11 @@ from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Happened, Peer
+from stealmesh_engine.membership import membership
+from stealmesh_engine.membership.changes import Arrived, Change
 from stealmesh_engine.membership.detector import Detector
-from stealmesh_engine.membership.dissemination import EVERYBODY_MAX, News
-from stealmesh_engine.membership.life import ACK, Life
-from stealmesh_engine.membership.rates import Pace, report_patience
-from stealmesh_engine.membership.reconnect import Seeking
-from stealmesh_engine.membership.supernodes import Supernodes
+from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
+from stealmesh_engine.membership.rates import Rates, report_patience
 from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.stealing.trade import HINT_SECONDS, Trade
 from stealmesh_engine.view.view import View
@@ -80,7 +79,6 @@ from stealmesh_protocol.messages import (
     Closed,
     Commit,
     Declined,
-    Digests,
     FnGet,
     FnPut,
     Grant,
@@ -89,8 +87,6 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Nothing,
-    PeerState,
-    Promote,
     Report,
     Returned,
     Revoked,
@@ -100,7 +96,6 @@ from stealmesh_protocol.messages import (
     Status,
     StatusGet,
     Steal,
-    Vote,
     Withdraw,
 )
 from stealmesh_protocol.messages import (
@@ -158,18 +153,12 @@ class NodeCore:
         self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, journal, rng)
         self.durable = durable.Durable(self.owner, self.holder)
-        self.news = News(config, self.links, self.view)
-        self.life = Life(
-            config, self.links, self.view, self.detector, self.news, journal, counters,
-            self._bereft, self.owner.place,
-        )  # fmt: skip
-        self.supernodes = Supernodes(
-            config, self.links, self.view, self.news, self.life, journal, counters
+        self.membership = membership.Membership(
+            config, self.links, self.view, self.detector, rng, journal, counters
         )
-        self.seeking = Seeking(self.links, self.view, self.life, rng)
         self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
         self.inquiries = Inquiries()
-        self.pace = Pace(config)
+        self.rates = Rates(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
         self.host_facts: Callable[[], dict[str, Any]] = dict
@@ -217,9 +206,8 @@ class NodeCore:
         self._ran_at = now  # what is forgiven once is not forgiven again by the next event
         if since is not None and now - since > LATE_SECONDS:
             late = now - since
-            self.detector.forgive(late)
+            self.membership.forgive(late, now)
             self.owner.forgive(late)
-            self.life.late(now)
             self.journal.tell(now, "was late", detail=f"{late:.3f} s")
 
     def _tick(self, event: Tick, now: float) -> None:
@@ -227,10 +215,11 @@ class NodeCore:
             self._beat_at = now
         if now >= self._beat_at:
             self._beat(now)
-        if self.life.look_at is not None and now >= self.life.look_at:
-            self.life.look(now)
-        if self.news.flush_at is not None and now >= self.news.flush_at:
-            self.news.flush(now)
+        if self.detector.look_at is not None and now >= self.detector.look_at:
+            self._look(now)
+        news = self.membership.news
+        if news.flush_at is not None and now >= news.flush_at:
+            news.flush(now)
         if self._ack_at is not None and now >= self._ack_at:
             self.links.acknowledge(all_owed=True)
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
@@ -286,9 +275,9 @@ class NodeCore:
         soonest = self._beat_at
         assert soonest is not None
         for at in (
-            self.life.look_at,
+            self.detector.look_at,
             self._ack_at,
-            self.news.flush_at,
+            self.membership.news.flush_at,
             self.links.dial_at,
             self.dispatcher.patrol_at,
             self.holder.report_at,
@@ -301,14 +290,15 @@ class NodeCore:
                 soonest = at
         return soonest
 
-    # ------------------------------------------------------------ life
+    # ------------------------------------------------------------ members
 
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know; keep house while we are at it."""
-        self.pace.beats(now)
+        self.rates.beats(now)
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
-        self.life.tend(now)
-        self.supernodes.tend(now)
+        for gone in self.membership.tend(now):
+            self._act(gone, now)
+        self.membership.supernodes.tend(now)
         self._say_beats(now)
         self.durable.beat(now)
         self.owner.mind_side(now)
@@ -316,26 +306,30 @@ class NodeCore:
             self.owner.expire(now)
             self.owner.place(now)
             self.owner.mind_stuck(now)
-        if self.owner.jobs or self.life.holders:
-            self.life.follow(self.owner.holders(), now)
-        self.life.renew_deaf(now)
+        reach = self.membership.reach
+        if self.owner.jobs or reach.holders:
+            holders = self.owner.holders()
+            reach.follow(holders)
+            for peer_id in holders:
+                self._act(reach.check(peer_id, now), now)
+        reach.renew_deaf(now)
         self.holder.ask_for_functions(now)
         self.holder.forget_unreached(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
             self.links.mute.pop(peer_id, None)
-        self.seeking.tend(now)
+        self.membership.reconnect.tend(now)
         self.waiting.beat(now)
         self._seek_links(now)
 
     def _say_beats(self, now: float) -> None:
         """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
         of the nodes that we have a link with: that is a hint for those who have none."""
-        holder, life, links = self.holder, self.life, self.links
+        holder, leaf, links = self.holder, self.membership.leaf, self.links
         queued = self.dispatcher.queued_seconds() if holder.jobs else 0.0
-        whom = dict.fromkeys(life.observers)
+        whom = dict.fromkeys(leaf.observers)
         if holder.jobs:
-            if self.pace.owners_wait(self.view.size, now):
+            if self.rates.owners_wait(self.view.size, now):
                 whom.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
                 whom.update(dict.fromkeys(self._hinted(HINTS_A_BEAT, whom)))
@@ -344,7 +338,7 @@ class NodeCore:
         lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
         incarnation = self.me.incarnation
         for peer_id in whom:
-            view = life.digest_for(peer_id) if peer_id in life.observers else 0
+            view = leaf.digest_for(peer_id)
             pages = holder.loads_for(peer_id, now) if holder.jobs else []
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
@@ -378,7 +372,7 @@ class NodeCore:
             owners.remove(self.me.id)  # our own ledger is told without a beat
         for owner in owners:
             if owner not in self.detector.watches and self.links.is_ready(owner):
-                self.life.watch(owner, now, self.config.owner_patience_seconds)
+                self.detector.watch(owner, now, self.config.owner_patience_seconds)
         return owners
 
     def _seek_links(self, now: float) -> None:
@@ -391,15 +385,35 @@ class NodeCore:
             self.links.connect(peer, now)
         self.links.retire(self.config.links_max, now)
         if self.view.told is not None:
-            self.news.tidy(now)
+            self.membership.news.tidy(now)
         if self.view.told is not None and self.view.size > EVERYBODY_MAX:
-            self.links.release({*wanted, *self.life.observers, *self._owners(now)}, now)
+            observers = self.membership.leaf.observers
+            self.links.release({*wanted, *observers, *self._owners(now)}, now)
 
-    def _bereft(self, peer: PeerId, now: float) -> None:
-        """Consequences of a peer's end, whatever its kind."""
-        self.trade.forget(peer)
-        self.neighbours_jobs.pop(peer, None)
-        self._unmoored(peer, now)
+    def _look(self, now: float) -> None:
+        """Judge the silent one by one: what follows from one verdict may change the next."""
+        overdue = self.membership.look(now)
+        for peer in overdue.suspects:
+            self._act(self.membership.suspect(peer, now), now)
+        for peer in overdue.ripe:
+            self._act(self.membership.judge(peer, now), now)
+        self.detector.plan_next(now)
+
+    def learn(self, records: list[Member], now: float, source: PeerId = b"") -> None:
+        """Join these records, which `source` sent, into our view."""
+        for record in records:
+            self._act(self.membership.learn(record, now, source), now)
+        self.membership.charges.settle_soon(now)
+
+    def _act(self, change: Change, now: float) -> None:
+        """Move the work of a peer that is gone, or lease work to one that has come."""
+        if isinstance(change, Arrived):
+            self.owner.place(now)
+        elif change is not None:
+            self.trade.forget(change.peer)
+            self.neighbours_jobs.pop(change.peer, None)
+            self._unmoored(change.peer, now)
+            self.membership.close(change, now)
 
     def _unmoored(self, peer: PeerId, now: float) -> None:
         """What we had with it, or it with us, is void: work, ledgers, copies."""
@@ -428,13 +442,13 @@ class NodeCore:
     def _probed(self, event: Probed, now: float) -> None:
         """Nothing listens where a peer should be: that life is over."""
         if event.listening:
-            self.life.probed(event.endpoint, now)
-            self.supernodes.probed(event.endpoint, now)
+            self.membership.suspicions.probed(event.endpoint)
+            self.membership.supernodes.probed(event.endpoint, now)
         if event.listening is not False:
             return
         for peer in self.links.living_at(event.endpoint):
             if self.view.is_alive(peer) and self.links.is_nowhere(peer, event.endpoint):
-                self.life.dead(peer, now, "gone")
+                self._act(self.membership.verdicts.dead(peer, now, "gone"), now)
 
     def _happened(self, happened: Happened, now: float) -> None:
         for peer_id in happened.reset:
@@ -446,23 +460,25 @@ class NodeCore:
             self._peer_cut(peer_id, now)
         for peer_id in happened.replaced:
             if self.view.is_alive(peer_id) and not self.links.is_ready(peer_id):
-                self.life.dead(peer_id, now, "gone")
-        if happened.named_by and (self.view.told is None or self.life.homeless_since is not None):
-            # Else our homes know better whom we should know.
-            self.life.learn(happened.named, now, happened.named_by)
+                self._act(self.membership.verdicts.dead(peer_id, now, "gone"), now)
+        if happened.named_by and (
+            self.view.told is None or self.membership.leaf.homeless_since is not None
+        ):
+            # Otherwise our homes know better which peers we should know.
+            self.learn(happened.named, now, happened.named_by)
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.journal.tell(now, "talks to", detail=peer.member.name)
         self._compare_runtimes(peer.member)
         self.trade.met(peer.member.id)
-        self.life.learn([peer.member], now)
-        self.life.heard(peer.member.id, peer, now)
+        self.learn([peer.member], now)
+        self.membership.heard(peer.member.id, peer, now)
         if peer.member.role is Role.CLIENT:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
         self._announce_joined()
         for nonce in self.inquiries.waiting_for(peer.member.id):
             self.links.send(peer.member.id, StatusGet(nonce), now)
-        greeting_at = self.pace.greeting_at(now)
+        greeting_at = self.rates.greeting_at(now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
@@ -475,24 +491,9 @@ class NodeCore:
             self.effects.append(OtherRuntime(other.name, theirs))
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
-        """A broken connection proves nothing; it is a reason to look at once."""
         self.journal.tell(now, "lost the link with", detail=peer_id)
         self.trade.forget(peer_id)
-        peer = self.links.peers.get(peer_id)
-        if peer is None:
-            return
-        if peer.member.role is Role.CLIENT:
-            self.life.watch(peer_id, now, self.config.owner_gone_seconds)
-            return
-        record = self.view.members.get(peer_id)
-        if record is not None and record.state >= PeerState.DEAD:
-            self.life.mourn(peer_id, peer, now)  # as long as we had a link, it might have refuted
-            return
-        self.links.probe(peer_id)
-        if self.news.is_stranger(peer_id, now):
-            self.view.drop(peer_id)
-        elif self.view.is_alive(peer_id):
-            self.links.connect(peer_id, now)
+        self._act(self.membership.cut(peer_id, now), now)
 
     # ------------------------------------------------------------ what peers say
 
@@ -501,7 +502,7 @@ class NodeCore:
         line = self.links.lines.get(event.link)
         if line is None or line.state is not LinkState.READY or message.TAG in INTRODUCTIONS:
             if self.links.asks_the_way(event):
-                self.supernodes.sought(now)
+                self.membership.supernodes.sought(now)
             self._happened(self.links.introduction(event, now), now)
             return
         peer_id = line.peer
@@ -509,7 +510,7 @@ class NodeCore:
         if message.TAG not in kinds_heard(LinkState.READY, peer.member.role, self.me.role):
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
-        self.life.heard(peer_id, peer, now)
+        self.membership.heard(peer_id, peer, now)
         hearing = self.links.hear(peer_id, event)
         if hearing is Hearing.NEW:
             _MESSAGES[type(message)](self, peer_id, message, now)
@@ -521,38 +522,28 @@ class NodeCore:
             self.owner.renew(peer_id, message.loads, now)
         if message.queued_seconds:
             self.trade.hinted(peer_id, message.queued_seconds, now)
-        peer = self.links.peers[peer_id]
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs
-        if self.life.beat_heard(peer_id, peer, message, now):
-            self.links.send(peer_id, ACK, now)
-
-    def _on_view(self, peer_id: PeerId, message: ViewMessage, now: float) -> None:
-        self.life.learn(message.members, now, peer_id)
-
-    def _on_vote(self, peer_id: PeerId, message: Vote, now: float) -> None:
-        self.life.voted(peer_id, message, now)
-
-    def _on_digests(self, peer_id: PeerId, message: Digests, now: float) -> None:
-        self.news.differs(peer_id, message, now)
+        self.membership.beat_heard(peer_id, message, now)
 
     def _on_around(self, peer_id: PeerId, message: Around, now: float) -> None:
-        self.life.heard_around(peer_id, message, now)
+        leaf = self.membership.leaf
+        if leaf.listens_to(peer_id):
+            self.learn(message.members, now, peer_id)
+            leaf.heard_around(peer_id, message, now)
         self._seek_links(now)
-
-    def _on_promote(self, peer_id: PeerId, message: Promote, now: float) -> None:
-        self.supernodes.asked(now)
 
     def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
             self.trade.forget(peer_id)
             if self.holder.works_for(peer_id):
-                # It tries another link, and is back at once or never. (World 150596: it died then.)
-                self.life.watch(peer_id, now, self.config.owner_gone_seconds)
+                # It closed this link to reconnect. If it dies before it does, no link is left to break.
+                # Regression: tests/sim/test_random_worlds.py, "an owner that only hung up".
+                self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.journal.tell(now, "says goodbye", detail=peer_id)
-        self.life.left(peer_id, now)
+        self._act(self.membership.verdicts.left(peer_id, now), now)
 
     def _on_steal(self, peer_id: PeerId, message: Steal, now: float) -> None:
         self.trade.asked(peer_id, message, now)
@@ -661,7 +652,8 @@ class NodeCore:
         if self._drain_until is not None:
             return
         self._drain_until = now + DRAIN_PATIENCE_SECONDS
-        self.dispatcher.draining = self.supernodes.leaving = True
+        self.dispatcher.draining = True
+        self.membership.supernodes.leave()
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
         for job, owned in list(self.owner.jobs.items()):
@@ -722,14 +714,12 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
+
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
     Beat: NodeCore._on_beat,
     **{kind: _said_to_links(handler) for kind, handler in links.MESSAGES.items()},
-    ViewMessage: NodeCore._on_view,
-    Vote: NodeCore._on_vote,
-    Digests: NodeCore._on_digests,
+    ViewMessage: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
-    Promote: NodeCore._on_promote,
     Bye: NodeCore._on_bye,
     Steal: NodeCore._on_steal,
     Nothing: NodeCore._on_nothing,
@@ -747,5 +737,6 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
+    **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
     **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

@@ -18,8 +18,9 @@ from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
 from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Verdict
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.membership.changes import Change
 from stealmesh_engine.membership.detector import Detector
-from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.membership import Membership
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_sim.disks import VirtualDisk
@@ -176,7 +177,14 @@ def nobody_is_ever_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_suspect_is_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's beats are heard, and nobody gets the chance to answer."""
     monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
-    monkeypatch.setattr(Life, "_suspect", lambda self, peer, now: self.dead(peer, now, "silent"))
+    right = Membership.suspect
+
+    def suspect(self: Membership, peer: PeerId, now: float) -> Change:
+        if peer in self.charges.peers:
+            return self.verdicts.dead(peer, now, "silent")
+        return right(self, peer, now)
+
+    monkeypatch.setattr(Membership, "suspect", suspect)
 
 
 def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:

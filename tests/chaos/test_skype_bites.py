@@ -53,7 +53,7 @@ def the_loaded_resign(monkeypatch: pytest.MonkeyPatch) -> None:
         if view.me.role is Role.SUPER and len(self.news.guests) > TOO_MANY_GUESTS:
             view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
             self.news.tell(view.me, now)
-            self.life.settle(now)
+            self.charges.settle(now)
 
     monkeypatch.setattr(Supernodes, "tend", tend)
 

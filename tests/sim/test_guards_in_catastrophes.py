@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_engine.membership import supernodes
-from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view import observers as homes
 from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol.ids import PeerId
@@ -39,13 +39,13 @@ def lose_supernodes(
 
 
 def the_word_of_the_dead_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    bounded = Life._hearing_observers
+    bounded = Verdicts._hearing_observers
 
-    def patient(self: Life, peer: PeerId, asked_at: float, now: float) -> list[PeerId]:
+    def patient(self: Verdicts, peer: PeerId, asked_at: float, now: float) -> list[PeerId]:
         del asked_at
         return bounded(self, peer, now, now)
 
-    monkeypatch.setattr(Life, "_hearing_observers", patient)
+    monkeypatch.setattr(Verdicts, "_hearing_observers", patient)
 
 
 @with_and_without

@@ -15,7 +15,8 @@ from stealmesh_engine.base.rendezvous import weight
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, Tick
 from stealmesh_engine.membership import supernodes
-from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.changes import Change
+from stealmesh_engine.membership.membership import Membership
 from stealmesh_engine.view import view as membership
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh
@@ -89,10 +90,14 @@ def test_nobody_is_silent_while_his_beat_lies_unread(
 
 
 def suspects_are_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def suspect(self: Life, peer: PeerId, now: float) -> None:
-        self.dead(peer, now, "silent")
+    right = Membership.suspect
 
-    monkeypatch.setattr(Life, "_suspect", suspect)
+    def suspect(self: Membership, peer: PeerId, now: float) -> Change:
+        if peer in self.charges.peers:
+            return self.verdicts.dead(peer, now, "silent")
+        return right(self, peer, now)
+
+    monkeypatch.setattr(Membership, "suspect", suspect)
 
 
 @with_and_without
@@ -164,7 +169,7 @@ def test_who_comes_and_goes_serves_nobody(guarded: bool, monkeypatch: pytest.Mon
             world.run(world.now + 6.0)
 
     comes_and_goes()
-    assert len(loose.core.life.refuted_at) == 3
+    assert len(loose.core.membership.supernodes.refuted_at) == 3
     assert not is_super(loose)
     world.crash(supers[0])
     world.run(world.now + 5.0)

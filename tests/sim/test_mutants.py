@@ -19,7 +19,7 @@ from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedge
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.custody import Channel, Hearing
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.membership.detector import Detector, Findings
+from stealmesh_engine.membership.detector import Detector, Overdue
 from stealmesh_engine.stealing.trade import Trade
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import LeaseId, PeerId
@@ -195,7 +195,7 @@ def nobody_refutes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Detector, "look", lambda self, now: Findings())
+    monkeypatch.setattr(Detector, "look", lambda self, now: Overdue())
 
 
 def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,12 @@ import pytest
 from stealmesh_engine import core
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
-from stealmesh_engine.membership import life
-from stealmesh_engine.membership.dissemination import News
-from stealmesh_engine.membership.life import Life
-from stealmesh_engine.membership.reconnect import Seeking
+from stealmesh_engine.membership import verdicts
+from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
+from stealmesh_engine.membership.suspicion import Suspicions
+from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.stealing.trade import HINT_SECONDS
 from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_engine.view.view import View
@@ -89,7 +90,7 @@ def test_a_process_that_is_gone_is_missed_at_once() -> None:
 @with_and_without
 def test_who_stands_still_is_not_dead(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not rule:
-        monkeypatch.setattr(Life, "probed", lambda self, endpoint, now: None)
+        monkeypatch.setattr(Suspicions, "probed", lambda self, endpoint: None)
     false, still, hours = scale.false_verdicts(60, node_hours=2.0)
     assert hours >= 2.0
     assert false == 0
@@ -117,7 +118,7 @@ def test_who_goes_off_while_it_stands_still_is_dead_soon(
 ) -> None:
     """Found by seed 11071: it was believed in for a minute."""
     if not rule:
-        monkeypatch.setattr(life, "PROBE_SECONDS", 1e9)
+        monkeypatch.setattr(verdicts, "PROBE_SECONDS", 1e9)
     world, members = mesh(12)
     late = a_leaf(members)
     world.pause(late)
@@ -132,11 +133,11 @@ def test_a_cut_between_a_leaf_and_one_home_is_no_death(
     rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not rule:
-        monkeypatch.setattr(Life, "_hearing_observers", lambda self, peer, asked_at, now: [])
-        monkeypatch.setattr(Life, "voted", lambda self, voter, message, now: None)
+        monkeypatch.setattr(Verdicts, "_hearing_observers", lambda self, peer, asked_at, now: [])
+        monkeypatch.setattr(Suspicions, "voted", lambda self, voter, message, now: None)
     world, members = mesh(24)
     leaf = a_leaf(members)
-    home = by_id(members, leaf.core.life.observers[0])
+    home = by_id(members, leaf.core.membership.leaf.observers[0])
     part(world, leaf, [home])
     world.run(world.now + 8.0)
     assert (declared_dead(members) == 0) is rule
@@ -150,8 +151,8 @@ def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
     known = next(p for p in members if not is_super(p) and leaf.core.links.is_ready(p.member.id))
     peer = known.member.id
     leaf.core.links.peers[peer].heard_at = world.now
-    leaf.core.life.learn([msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now)
-    leaf.core.life.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
+    leaf.core.learn([msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now)
+    leaf.core.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
     leaf.wake()
     world.run(world.now + 5.0)
     assert declared_dead(members) == 0
@@ -161,11 +162,11 @@ def test_two_observers_do_not_keep_a_dead_leaf_alive() -> None:
     """Found in world 5103: each acquitted the leaf because the other had, in turn, for ever."""
     world, members = mesh(24)
     leaf = a_leaf(members)
-    homes = [by_id(members, peer) for peer in leaf.core.life.observers]
+    homes = [by_id(members, peer) for peer in leaf.core.membership.leaf.observers]
     world.crash(leaf, silent=True)
     for home in homes:  # as if each had been told by the one before it, just now
         world.run(world.now + 0.55)
-        home.core.life.watch(leaf.member.id, world.now, 1.5)
+        home.core.detector.watch(leaf.member.id, world.now, 1.5)
     assert until(world, lambda: not world.checkers.disagreement(), 5.0) < 5.0
 
 
@@ -181,7 +182,7 @@ def test_a_supernode_that_is_cut_off_doubts_itself(rule: bool) -> None:
     believes_dead = len(alone.core.view.dead())
     join(world, alone, others)
     assert until(world, lambda: not world.checkers.disagreement(), 10.0) < 10.0
-    accused = sum(bool(p.core.life.refuted_at) for p in others)
+    accused = sum(bool(p.core.membership.supernodes.refuted_at) for p in others)
     assert (believes_dead == 0) is rule
     assert (accused == 0) is rule
 
@@ -201,7 +202,7 @@ def test_the_late_judge_nobody(rule: bool, monkeypatch: pytest.MonkeyPatch) -> N
     """A supernode that stood still itself has heard nobody for as long."""
     if not rule:
         monkeypatch.setattr("stealmesh_engine.core.LATE_SECONDS", 1e9)
-        monkeypatch.setattr(Life, "_doubts_itself", lambda self, now: False)
+        monkeypatch.setattr(Verdicts, "_doubts_itself", lambda self, now: False)
     world, members = mesh(24)
     late = supers_of(members)[0]
     inbox_lost = late.hear
@@ -295,7 +296,7 @@ def test_leaves_that_may_not_serve_alone_serve_together(
         if process not in supers:
             me = process.core.me
             process.core.view.renew(eligible=False, incarnation=me.incarnation + 1)
-            process.core.news.tell(process.core.view.me, world.now)
+            process.core.membership.news.tell(process.core.view.me, world.now)
     world.run(world.now + 3.0)
     for process in supers:
         world.crash(process)
@@ -315,7 +316,7 @@ def test_fixed_supernodes_that_fall_silent_do_not_make_leaves_know_everybody() -
         view.join(fixed, world.now)
     view.renew(eligible=False)
     assert view.supers_count
-    leaf.core.supernodes._serve_the_homeless(world.now, world.now - 60.0)
+    leaf.core.membership.supernodes._serve_the_homeless(world.now, world.now - 60.0)
     assert view.told is not None
 
 
@@ -355,7 +356,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 @with_and_without
 @pytest.mark.parametrize(
     ("nodes", "owner", "guard"),
-    [(72, Seeking, "_ask_the_way"), (64, News, "tidy")],
+    [(72, Reconnect, "_ask_the_way"), (64, Dissemination, "tidy")],
     ids=["who has no home asks the way", "who is named by nobody is forgotten"],
 )
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
@@ -375,10 +376,10 @@ def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
 def test_a_leaf_takes_another_home_for_one_that_is_silent() -> None:
     world, members = mesh(40)
     leaf = a_leaf(members)
-    lost = leaf.core.life.observers[0]
+    lost = leaf.core.membership.leaf.observers[0]
     world.crash(by_id(members, lost), silent=True)
     world.run(world.now + 3.0)
-    homes = leaf.core.life.observers
+    homes = leaf.core.membership.leaf.observers
     assert lost not in homes
     assert len(homes) == HOMES
 
@@ -416,8 +417,12 @@ def test_who_is_taken_for_dead_again_and_again_does_not_serve(rule: bool) -> Non
     core = candidate.core
     core.view.renew(eligible=True)
     if rule:
-        core.life.refuted_at = [told.world.now - 3, told.world.now - 2, told.world.now - 1]
-    core.supernodes.asked(told.world.now)
+        core.membership.supernodes.refuted_at = [
+            told.world.now - 3,
+            told.world.now - 2,
+            told.world.now - 1,
+        ]
+    core.membership.supernodes.asked(told.world.now)
     assert (core.me.role is Role.PLAIN) is rule
 
 
@@ -425,7 +430,7 @@ def test_too_many_stop_one_at_a_time_and_not_soon() -> None:
     config = replace(Config(), surplus_seconds=20.0)
     world, members = mesh(24, config=config)
     for process in [p for p in members if not is_super(p)][:5]:
-        process.core.supernodes._serve(world.now, "a test")
+        process.core.membership.supernodes._serve(world.now, "a test")
         process.wake()
     world.run(world.now + 15.0)
     assert len(supers_of(members)) == 10
@@ -476,7 +481,7 @@ def test_a_leaf_that_has_homes_leaves_the_seed_alone() -> None:
 @with_and_without
 def test_lost_news_are_made_up_for(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not rule:
-        monkeypatch.setattr(News, "compare", lambda self, peer_id, digest, now: None)
+        monkeypatch.setattr(Dissemination, "compare", lambda self, peer_id, digest, now: None)
     world, members = mesh(60)
     world.crash(a_leaf(members), silent=True)
     send = world.links.send
@@ -568,7 +573,7 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
         "or else there is nothing to hint at"
     )
     rounds = 2.0 / (0.9 * world.config.beat_seconds) + 1
-    whom = len(leaf.core.life.observers) + 1 + 1  # the owner, and one hint
+    whom = len(leaf.core.membership.leaf.observers) + 1 + 1  # the owner, and one hint
     assert (len(beats) <= rounds * whom) is rule
 
 

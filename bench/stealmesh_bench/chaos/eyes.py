@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from stealmesh_engine.membership.life import Life
+from stealmesh_engine.membership.changes import Gone
+from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, PeerState
@@ -76,19 +77,19 @@ def watching(sink: Sink) -> Iterator[None]:
 @contextmanager
 def _hearing_verdicts(say: Callable[[Member, str, Member], None]) -> Iterator[None]:
     """Also why a core itself declares somebody dead."""
-    right = Life.dead
+    right = Verdicts.dead
 
-    def dead(self: Life, peer: PeerId, now: float, why: str) -> None:
+    def dead(self: Verdicts, peer: PeerId, now: float, why: str) -> Gone:
         record = self.view.members.get(peer)
         if record is not None:
             say(self.view.me, f"verdict-{why}", record)
-        right(self, peer, now, why)
+        return right(self, peer, now, why)
 
-    Life.dead = dead  # type: ignore[method-assign]
+    Verdicts.dead = dead  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Life.dead = right  # type: ignore[method-assign]
+        Verdicts.dead = right  # type: ignore[method-assign]
 
 
 @contextmanager

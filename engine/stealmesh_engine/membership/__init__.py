@@ -1,10 +1,16 @@
 """Who is alive: heartbeats, suspicion, verdicts, and the supernodes that pass the word on.
 
-Decides who is suspected, when a verdict of death is spoken, what is told to whom, and when a node is
-promoted. Refuses to know jobs.
+Decides which peers observe each other, when a silent peer is suspected, when it is dead, which records are
+told to which peers, and when a node is promoted. Refuses to know jobs: it returns what has changed
+(changes.py), and the core moves the work.
 
-Invariant: a verdict names an incarnation; whoever is alive refutes it with the next one, and is never
-counted among the dead under it again.
+Invariant: a verdict names an incarnation. A living peer refutes it with the next one, and is never counted
+among the dead under the old one again.
 
-Start reading at `life.py`, then `detector.py` and `supernodes.py`.
+    state and measures    detector (silence), leaf (our observers), charges (peers we observe), suspicion
+    verdicts              verdicts (dead, stalled, or our own fault), reach (alive, but not for us)
+    the word of it        dissemination, rates
+    roles and repair      supernodes, reconnect
+
+Start reading at `membership.py`, the door, then `suspicion.py` and `verdicts.py`.
 """

@@ -1,12 +1,12 @@
-"""Who has gone silent: suspicion first, then a chance to answer.
+"""Which peers have gone silent: suspicion first, then a chance to answer.
 
-Decides when a peer under watch becomes suspect and when it has had its chance. Refuses to know
-why it is watched, what others hear of it and whether it is dead (life.py).
+Decides when a watched peer becomes suspect and when its chance to answer is over. Refuses to know why
+it is watched, what others hear of it and whether it is dead (verdicts.py).
 
-Two rules are worth more than any tuning. *Inbox first*: the host delivers everything that
-has arrived before it lets time pass, so nobody is found silent while his beat lies unread.
-*The late judge nobody*: when this peer itself was not running (paused, swapped out, starved),
-everybody's silence is partly its own, so every clock is put forward by its own delay.
+Two rules are worth more than any tuning. *Inbox first*: the host delivers everything that has arrived
+before it lets time pass, so no peer is found silent while its beat lies unread. *The late judge no
+one*: while this peer itself was not running (paused, swapped out, starved), every silence is partly
+its own, so it puts all clocks forward by its own delay.
 
 Ideas: Lifeguard's self-doubt, made exact: we know to the millisecond how late we are.
 """
@@ -17,10 +17,12 @@ from dataclasses import dataclass, field
 
 from stealmesh_protocol.ids import PeerId
 
+NEVER = -1e9
+
 
 @dataclass(slots=True)
-class Watch:
-    """One peer under watch."""
+class Watched:
+    """One watched peer. Times and durations in seconds."""
 
     heard: float
     patience: float
@@ -28,10 +30,11 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Findings:
-    """What the passage of time brought to light."""
+class Overdue:
+    """The peers that a look found silent, in the order in which they came under watch."""
 
     suspects: list[PeerId] = field(default_factory=list)
+    """Silent for their whole patience as of now."""
     ripe: list[PeerId] = field(default_factory=list)
     """Suspects that have had their chance to answer."""
 
@@ -39,11 +42,24 @@ class Findings:
 class Detector:
     def __init__(self, refute_seconds: float) -> None:
         self.refute_seconds = refute_seconds
-        self.watches: dict[PeerId, Watch] = {}
+        self.watches: dict[PeerId, Watched] = {}
+        self.look_at: float | None = None
+        """When to look next."""
+        self.late_at = NEVER
+        """When we were last found not to have been running."""
 
     def watch(self, peer: PeerId, now: float, patience: float) -> None:
         """Judge this peer from now on: `patience` seconds of silence make it suspect."""
-        self.watches[peer] = Watch(now, patience)
+        self.watches[peer] = Watched(now, patience)
+        self.plan_look(now + patience)
+
+    def acquit(self, peer: PeerId, now: float) -> bool:
+        """Another observer hears it: its silence starts anew. True when it was suspect."""
+        watch = self.watches.get(peer)
+        if watch is None or watch.suspect_since is None:
+            return False
+        self.watches[peer] = Watched(now, watch.patience)
+        return True
 
     def forget(self, peer: PeerId) -> None:
         self.watches.pop(peer, None)
@@ -58,26 +74,30 @@ class Detector:
         watch.suspect_since = None
         return cleared
 
+    def is_suspect(self, peer: PeerId) -> bool:
+        watch = self.watches.get(peer)
+        return watch is not None and watch.suspect_since is not None
+
     def wait(self, peer: PeerId, now: float) -> None:
         """No verdict yet: look again after another chance to answer."""
         self.watches[peer].suspect_since = now
 
     def silence(self, peer: PeerId, now: float) -> float:
-        """For how long this peer has said nothing; 0 for one that nobody watches."""
+        """For how many seconds this peer has said nothing; 0 if it is not watched."""
         watch = self.watches.get(peer)
         return 0.0 if watch is None else now - watch.heard
 
-    def forgive(self, seconds: float) -> None:
-        """We were not running for so long: nobody is to blame for that time."""
+    def forgive(self, seconds: float, now: float) -> None:
+        """We were not running for that time: no peer is to blame for it."""
+        self.late_at = now
         for watch in self.watches.values():
             watch.heard += seconds
             if watch.suspect_since is not None:
                 watch.suspect_since += seconds
 
-    def look(self, now: float) -> Findings:
-        """Who is suspect as of now, and who has been for long enough? Of the latter the caller
-        makes up his mind: `forget`, or `wait`."""
-        found = Findings()
+    def look(self, now: float) -> Overdue:
+        """Mark and return the silent. For each ripe peer the caller decides: `forget` it, or `wait`."""
+        found = Overdue()
         for peer, watch in self.watches.items():
             if watch.suspect_since is not None:
                 if now - watch.suspect_since >= self.refute_seconds:
@@ -98,3 +118,11 @@ class Detector:
             ),
             default=None,
         )
+
+    def plan_look(self, at: float) -> None:
+        self.look_at = at if self.look_at is None else min(self.look_at, at)
+
+    def plan_next(self, now: float) -> None:
+        """After a look: plan the next one."""
+        soonest = self.next_look()
+        self.look_at = None if soonest is None else max(soonest, now + 0.01)

@@ -1,21 +1,21 @@
-"""What is told to whom about the members: news as it comes, and what was missed.
+"""What is told to which peer about the members: news as it comes, and what was missed.
 
-Decides who hears of a new record and how two peers that know different things find out where
-they differ. Refuses to know what a record means (life.py) and which of two holds (view.py).
+Decides which peers hear of a new record and how two peers find out where their views differ. Refuses to
+know what a record means (membership.py) and which of two records holds (view.py).
 
-Supernodes and clients hold the whole view. Whoever learns something first tells all
-supernodes, each of them tells its clients and those of its leaves whom it concerns; news are
-collected for a moment, so that many deaths travel as one message. What got lost is found by
-comparing digests with every beat: first one number for all records, then one for each bucket
-of ids, then the records of the buckets that differ.
+Supernodes and clients hold the whole view. The peer that learns something first tells all supernodes;
+each of them tells its clients and those of its leaves that it concerns. News wait a moment for more, so
+that many deaths travel as one message. What got lost is found by comparing digests with every beat:
+first one number for all records, then one for each bucket of ids, then the records of the buckets that
+differ.
 
-A leaf is told who is *around* it and no more: its homes, some supernodes for bad times, its
-lifelines, and how many nodes there are. So what a leaf holds and hears does not grow with
-the mesh. (A mesh of up to EVERYBODY_MAX nodes is small enough to be around everybody.) Its beats
-repeat the digest of what it was told last, so a home knows when to tell it again.
+A leaf is told who is *around* it and no more: its homes, some supernodes for bad times, its lifelines,
+and how many nodes there are. So what a leaf holds and hears does not grow with the mesh. (In a mesh of
+up to EVERYBODY_MAX nodes, all nodes are around each other.) The beats of a leaf repeat the digest of
+what it was told last, so a home knows when to tell it again.
 
-Ideas: one-hop gossip among super-peers after Skype's lesson; digests of buckets after Merkle's
-trees, cut down to one level.
+Ideas: one-hop gossip among super-peers after Skype's lesson; digests of buckets after Merkle's trees,
+cut down to one level.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
-from stealmesh_engine.view.observers import Table
+from stealmesh_engine.membership.detector import NEVER
+from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_engine.view.view import BUCKETS, View, folded, mark_of
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role
@@ -39,12 +40,12 @@ SUPERS_AROUND = 16
 MEMBERS_IN_VIEW_MAX = 256
 NEWS_SECONDS = 0.02
 CUT_SECONDS = 0.2
-"""News go out after NEWS_SECONDS, but not more often than this: a storm of deaths is one cut."""
+"""News go out after NEWS_SECONDS, but not more often than this: deaths come in storms."""
 COMPARE_SECONDS = 1.0
-"""Between two comparisons with one peer: what is under way needs no comparing."""
+"""Between two comparisons with one peer: what is on its way need not be compared."""
 TIDY_SECONDS = 2.0
 QUIET_SECONDS = 5.0
-NEVER = -1e9
+"""A leaf keeps a peer that spoke within this time, even if no home names it."""
 UNTOLD = 1
 """What a leaf repeats to a home that has told it nothing yet."""
 
@@ -60,13 +61,13 @@ class Guest:
     told_at: float = NEVER
 
 
-class News:
+class Dissemination:
     def __init__(self, config: Config, links: Links, view: View) -> None:
         self.config = config
         self.links = links
         self.view = view
         self.table = Table(())
-        """Who looks after whom; life.py keeps it up to date."""
+        """The observers of each peer. Written only here."""
         self.flush_at: float | None = None
         self.guests: dict[PeerId, Guest] = {}
         self.readers: dict[PeerId, None] = {}
@@ -74,22 +75,26 @@ class News:
         self.echoes: dict[PeerId, int] = {}
         """As a leaf: the digests of what our homes have told us."""
         self.around: dict[PeerId, frozenset[PeerId]] = {}
-        """As a leaf: whom each home has named."""
+        """As a leaf: home → the peers that it named."""
         self._fresh: dict[PeerId, bool] = {}
-        """Whose record is new → did a supernode tell us?"""
+        """Peers with a new record → did a supernode tell us?"""
         self._flushed_at = NEVER
         self._tidy_at = NEVER
+
+    def serve_under(self, supers: list[PeerId]) -> None:
+        """These are the supernodes now: find the observers of each peer."""
+        self.table = table_of(supers, self.table)
 
     # ------------------------------------------------------------ as it comes
 
     def tell(self, record: Member, now: float, *, by_super: bool = False) -> None:
-        """This record is new to us, and so to others."""
+        """This record is new to us, and so to others: tell them soon."""
         self._fresh[record.id] = by_super and self._fresh.get(record.id, True)
         if self.flush_at is None:
             self.flush_at = max(now + NEWS_SECONDS, self._flushed_at + CUT_SECONDS)
 
     def flush(self, now: float) -> None:
-        """Tell everybody what concerns them."""
+        """Tell each peer the news that concern it."""
         view = self.view
         serves = view.serves()
         fresh = [peer for peer in self._fresh if peer in view.members]
@@ -119,7 +124,7 @@ class News:
     # ------------------------------------------------------------ what was missed
 
     def compare(self, peer_id: PeerId, digest: int, now: float) -> None:
-        """Somebody who should know everybody says what its view comes to."""
+        """A peer that should know all members names the digest of its view (a number of 64 bits)."""
         peer = self.links.peers[peer_id]
         if peer.member.role is Role.CLIENT:
             self.readers[peer_id] = None
@@ -129,8 +134,9 @@ class News:
         self.links.send(peer_id, Digests(folded(self.view.buckets, self._buckets())), now)
 
     def show_the_way(self, peer_id: PeerId, now: float) -> None:
-        """Somebody takes us, a leaf, for one who serves, and may know nobody who does. (In world 100650 a
-        node that had come before the first supernode stayed for ever on an island of its own.)"""
+        """A peer takes us, a leaf, for a supernode, and may know none: name some. (A node that had come
+        before the first supernode stayed on an island of its own. Regression:
+        tests/sim/test_random_worlds.py, "who takes a leaf for one who serves is told who does".)"""
         peer = self.links.peers[peer_id]
         near = self.view.supers_near(peer_id, SUPERS_IN_WELCOME)
         if near and now - peer.shown_at >= COMPARE_SECONDS:
@@ -165,19 +171,18 @@ class News:
             self._tell_around(peer_id, guest, now, echo)
 
     def heard_around(self, home: PeerId, message: Around, now: float) -> None:
-        """As a leaf: a home has told us who is around us. Whom no home names any more we forget,
-        if we do not talk with it; of the dead we remember some, so that no rumour wakes them."""
+        """As a leaf: a home has told us who is around us. Forget the peers that no home names any more,
+        unless we talk with them; remember some of the dead, so that no rumour wakes them."""
         view = self.view
         self.echoes[home] = message.digest
         self.around[home] = frozenset(member.id for member in message.members)
-        view.told = message.lifelines
-        view.told_size = message.nodes
+        view.tell(message.lifelines, message.nodes)
         self._drop_strangers(now)
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)
 
     def listen_to(self, homes: Container[PeerId], now: float) -> None:
-        """As a leaf: whatever others than these have told us does not count any more."""
+        """As a leaf: what other peers than these have told us does not count any more."""
         former = [peer for peer in self.around if peer not in homes]
         for peer in former:
             del self.around[peer]
@@ -186,14 +191,14 @@ class News:
             self._drop_strangers(now)
 
     def tidy(self, now: float) -> None:
-        """As a leaf: of those whom no home names, who has fallen silent? Nobody would tell us that it
-        is dead, and a link with a machine that went off looks well."""
+        """As a leaf: forget the silent peers that no home names. No observer would tell us that such a
+        peer is dead, and a link with a machine that went off looks well."""
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             self._drop_strangers(now)
 
     def is_stranger(self, peer: PeerId, now: float) -> bool:
-        """As a leaf: somebody with whom we have not talked for a while, and were not told about."""
+        """As a leaf: have we neither talked with this peer for a while nor been told about it?"""
         if self.view.told is None or peer == self.view.me.id:
             return False
         known = self.links.peers.get(peer)
@@ -203,7 +208,7 @@ class News:
 
     def _drop_strangers(self, now: float) -> None:
         if not self.around:
-            return  # without any home, whoever we know is worth keeping
+            return  # without any home, every peer that we know is worth keeping
         for peer in [each for each in self.view.nodes() if self.is_stranger(each, now)]:
             self.view.drop(peer)
 
@@ -238,7 +243,7 @@ class News:
     # ------------------------------------------------------------ inside
 
     def _is_server(self, peer: Peer) -> bool:
-        """Is this one of those who hold all records for others?"""
+        """Does this peer hold all records for others?"""
         role = peer.member.role
         return role is Role.SUPER or (role is Role.PLAIN and not self.view.supers_count)
 

@@ -190,6 +190,10 @@ class View:
         """True if this view is meant to be whole. A leaf's is not, once there are supernodes."""
         return self.me.role is Role.CLIENT or self.serves()
 
+    def tell(self, lifelines: list[PeerId], nodes: int) -> None:
+        """As a leaf: a home names our lifelines and the number of nodes."""
+        self.told, self.told_size = lifelines, nodes
+
     def untell(self) -> None:
         """From now on this view is meant to be whole: forget what our homes told."""
         self.supers_changes += self.told is not None and not self._supers

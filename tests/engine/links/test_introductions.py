@@ -181,7 +181,8 @@ def test_who_is_forgotten_forgets_as_well() -> None:
     drop it, and what it does afterwards counts."""
     wire, client, node = pair()
     # It is more patient with the client than the client is with it: so it still has the old work.
-    node.core.config = replace(node.core.config, owner_gone_seconds=5.0)
+    patient = replace(node.core.config, owner_gone_seconds=5.0)
+    node.core.config = node.core.membership.config = patient
     job = client.open(4)
     spare = wire.add("spare", seeds=[node.endpoint])
     wire.advance(1.0)

@@ -73,14 +73,14 @@ def test_strangers_are_not_judged() -> None:
 def test_the_late_blame_nobody(asleep: float, now: float, suspects: int) -> None:
     """Seconds in which we were not running are not seconds of silence."""
     detector = watching()
-    detector.forgive(asleep)
+    detector.forgive(asleep, 11.0)
     assert len(detector.look(now).suspects) == suspects
 
 
 def test_the_late_do_not_cut_a_chance_to_answer_short() -> None:
     detector = watching()
     detector.look(12.0)
-    detector.forgive(5.0)
+    detector.forgive(5.0, 17.0)
     assert detector.look(17.4).ripe == []
     assert detector.look(17.5).ripe == [PEER]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.engine.wire import ring
 
-from stealmesh_engine.membership import life as life_module
+from stealmesh_engine.membership import charges, dissemination
 from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_protocol.messages import Member, PeerState, Role
 
@@ -25,18 +25,19 @@ def test_a_burst_of_supernodes_is_one_table(monkeypatch: pytest.MonkeyPatch) -> 
         made.append(len(supers))
         return table_of(supers, before)
 
-    monkeypatch.setattr(life_module, "MANY", 0)
-    monkeypatch.setattr(life_module, "table_of", counted)
+    monkeypatch.setattr(charges, "MANY", 0)
+    monkeypatch.setattr(dissemination, "table_of", counted)
     wire, _, nodes = ring(1)
-    life, now = nodes[0].core.life, wire.now
-    life.settle(now)
-    life.settled_at = now
+    core, now = nodes[0].core, wire.now
+    settled = core.membership.charges
+    settled.settle(now)
+    settled.settled_at = now
     made.clear()
     for number in range(BURST):
-        life.learn([_supernode(number)], now)
+        core.learn([_supernode(number)], now)
     assert made == []
-    assert life.look_at is not None
-    assert life.look_at <= now + life_module.SETTLE_SECONDS
-    life.look(life.look_at)
-    assert made == [life.view.supers_count]
-    assert life.view.supers_count >= BURST
+    assert core.detector.look_at is not None
+    assert core.detector.look_at <= now + charges.SETTLE_SECONDS
+    core.membership.look(core.detector.look_at)
+    assert made == [core.view.supers_count]
+    assert core.view.supers_count >= BURST
