@@ -20,7 +20,7 @@ from stealmesh_engine.membership.dissemination import News
 from stealmesh_engine.membership.life import Life
 from stealmesh_engine.membership.reconnect import Seeking
 from stealmesh_engine.membership.supernodes import Supernodes
-from stealmesh_engine.stealing.trade import HINT_SECONDS
+from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role

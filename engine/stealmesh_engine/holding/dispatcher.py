@@ -16,12 +16,13 @@ from math import inf
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopWorker
-from stealmesh_engine.holding.bags import Cut, ExploreBags, IndexedBags
-from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.bags import Cut
+from stealmesh_engine.holding.cost import Cost
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
@@ -40,7 +41,8 @@ class Dispatcher:
         config: Config,
         links: Links,
         effects: list[Effect],
-        jobs: dict[JobId, HeldJob],
+        jobs: HeldJobs,
+        slots: Slots,
         functions: ShippedFunctions,
     ) -> None:
         self.config = config
@@ -48,7 +50,7 @@ class Dispatcher:
         self.effects = effects
         self.jobs = jobs
         self.functions = functions
-        self.slots = Slots()
+        self.slots = slots
         self.stock: dict[JobId, None] = {}
         """Jobs that have something for a worker."""
         self.draining = False
@@ -56,10 +58,10 @@ class Dispatcher:
         self.turned_long = False
         """A job has turned out to have long items, or longer ones than it had, and nobody has been told
         yet."""
-        self.untold: list[Chunk] = []
-        """Single calls that have run for a moment: their owners are to hear of it (holder.py)."""
         self.patrol_at: float | None = None
         self._chunks = 0
+        self._turns: dict[JobId, int] = {}
+        """The number of the last chunk that a worker was handed of each job."""
         self._thieves_wait = False
         """Somebody elsewhere has nothing to do, and we had nothing for him."""
         self._wanted = False
@@ -73,6 +75,30 @@ class Dispatcher:
             self.stock.setdefault(job, None)
         else:
             self.stock.pop(job, None)
+
+    def in_stock(self) -> list[HeldJob]:
+        return [self.jobs[job] for job in self.stock]
+
+    def job_over(self, job: JobId, *, stop: bool) -> None:
+        """What workers make of it is void. Explore bags are stopped, other chunks only if asked for."""
+        self.stock.pop(job, None)
+        self._turns.pop(job, None)
+        for chunk in self.slots.chunks_of(job):
+            chunk.void = True
+            if chunk.explore or stop:
+                self.stop(chunk.worker, "its job is over", blame=False)
+
+    def lease_over(self, job: JobId, lid: LeaseId) -> None:
+        """What workers make of this lease is void. Explore bags are stopped."""
+        for chunk in self.slots.chunks_of(job):
+            if chunk.lid == lid and not chunk.void:
+                chunk.void = True
+                if chunk.explore:
+                    self.stop(chunk.worker, "its lease was revoked", blame=False)
+
+    def abandon(self, chunk: Chunk, reason: str) -> None:
+        chunk.void = True
+        self.stop(chunk.worker, reason, blame=False)
 
     def dispatch(self, now: float) -> None:
         """Hand out chunks: first to the idle, then behind what is about to end."""
@@ -93,10 +119,10 @@ class Dispatcher:
 
     def room(self) -> int:
         """Workers with nothing to do."""
-        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
+        return self.slots.idle()
 
     def queued_seconds(self) -> float:
-        return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
+        return sum(held.bags.queued_seconds for held in self.in_stock())
 
     def starves_at(self, now: float) -> float | None:
         """When the first worker is going to have nothing to do: now, later, or nobody can say.
@@ -133,16 +159,35 @@ class Dispatcher:
                 self.turned_long |= not held.bags.cost.charted
                 held.bags.cost.waited(now - chunk.started)
 
-    def patrol(self, now: float) -> None:
+    def learn(
+        self, chunk: Chunk, cost: Cost, items: int, seconds: float, octets: int, *, late: bool
+    ) -> None:
+        """A part of this chunk took so long: its items are dear or, if it is late, the next one is."""
+        if late and cost.known:
+            # What its worker's time was not needed for, the item that is running has taken.
+            chunk.carried_seconds += max(0.0, seconds - cost.seconds(items))
+            cost.stumbled(chunk.carried_seconds)
+            chunk.expected_seconds = None
+            # Others may have asked for this and found it too little.
+            self.turned_long = True
+        elif items:
+            cost.learn(items, seconds + chunk.carried_seconds, octets)
+            chunk.carried_seconds = 0.0
+        else:
+            chunk.carried_seconds += seconds
+
+    def patrol(self, now: float) -> list[Chunk]:
         """Stop what has run too long; take back what waits behind something unexpectedly slow, or is
-        part of it; ask for results that wait for others; notice what turns out to be long."""
+        part of it; ask for results that wait for others; notice what turns out to be long.
+
+        Returns the single calls that have run for a moment: their owners are to hear of it."""
         self.patrol_at = None
         self.learn_from_waiting(now)
         wanted = self._thieves_wait or (not self.stock and self.room() > 0)
         self._thieves_wait = False
-        for long in [chunk for chunk in self.slots.running() if now >= chunk.tell_at]:
-            long.awaited = False
-            self.untold.append(long)
+        untold = [chunk for chunk in self.slots.running() if now >= chunk.tell_at]
+        for told in untold:
+            told.awaited = False
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
@@ -159,6 +204,7 @@ class Dispatcher:
                 if give or now >= chunk.results_wait_at:
                     self._ask(slot, chunk, now, give=give)
         self._plan_patrol(now, wanted=wanted)
+        return untold
 
     def stop(self, worker: int, reason: str, *, blame: bool) -> None:
         self.effects.append(StopWorker(worker, reason, blame))
@@ -215,7 +261,7 @@ class Dispatcher:
         if best is None or best.running is None:
             return
         chunk = best.running
-        if best.queued is not None and self._is_running(best.queued.job):
+        if best.queued is not None and self.slots.is_running(best.queued.job):
             self._retract(best)
         if not chunk.can_be_asked or chunk.whole:
             return
@@ -229,7 +275,7 @@ class Dispatcher:
         has its turn when a chunk ends, and is none the worse for it; a bag runs for long anyhow.)"""
         if len(self.stock) == 1:
             (job,) = self.stock
-            if self._is_running(job):
+            if self.slots.is_running(job):
                 return []  # the usual case
         at_workers = {chunk.job for chunk in self.slots.chunks()}
         waiting = (self.jobs[job] for job in self.stock if job not in at_workers)
@@ -237,14 +283,10 @@ class Dispatcher:
         return [
             held.spec.priority
             for held in waiting
-            if isinstance(held.bags, IndexedBags)
+            if not held.bags.opaque
             and held.bags.queued_seconds <= small
             and not self._is_held_up(held)
         ]
-
-    def _is_running(self, job: JobId) -> bool:
-        slots = self.slots.by_worker.values()
-        return any(slot.running is not None and slot.running.job == job for slot in slots)
 
     def _rank(self, chunk: Chunk) -> int:
         held = self.jobs.get(chunk.job)
@@ -255,7 +297,7 @@ class Dispatcher:
         running, queued = slot.running, slot.queued
         if running is None or queued is None or running.job == queued.job or running.whole:
             return inf
-        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self._is_running(queued.job):
+        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self.slots.is_running(queued.job):
             return inf
         return max(queued.started, running.started) + TURN_SECONDS
 
@@ -280,9 +322,9 @@ class Dispatcher:
         if len(self.stock) > 1:
             for chunk in self.slots.chunks():
                 at_workers[chunk.job] = at_workers.get(chunk.job, 0) + 1
-        for job in self.stock:
-            held = self.jobs[job]
-            rank = (held.spec.priority, -at_workers.get(job, 0), -held.turn)
+        for held in self.in_stock():
+            job = held.spec.job
+            rank = (held.spec.priority, -at_workers.get(job, 0), -self._turns.get(job, 0))
             if best is not None and rank <= best_rank:
                 continue
             if self._is_held_up(held):
@@ -305,9 +347,8 @@ class Dispatcher:
             self.restock(held)
             return False
         spec, bags = held.spec, held.bags
-        explore = isinstance(bags, ExploreBags)
         self._chunks += 1
-        held.turn = self._chunks
+        self._turns[spec.job] = self._chunks
         chunk = Chunk(
             self._chunks,
             spec.job,
@@ -316,10 +357,10 @@ class Dispatcher:
             cut.hi,
             slot.worker,
             now,
-            None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
-            explore,
-            now + spec.timeout if spec.timeout and not explore else None,
-            one_by_one=not (explore or spec.vectorized),
+            bags.expected_seconds(cut.hi - cut.lo),
+            bags.opaque,
+            now + spec.timeout if spec.timeout and not bags.opaque else None,
+            one_by_one=not (bags.opaque or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
             awaited=spec.kind is JobKind.SUBMIT,
@@ -347,9 +388,7 @@ class Dispatcher:
 
     def _cut(self, held: HeldJob) -> Cut | None:
         bags = held.bags
-        if isinstance(bags, ExploreBags):
-            return bags.cut(1)
-        if held.spec.timeout or held.spec.chunk_items == 1:
+        if bags.opaque or held.spec.timeout or held.spec.chunk_items == 1:
             return bags.cut(1)
         if held.spec.chunk_items:
             each = bags.cost.octets_per_item
@@ -357,7 +396,7 @@ class Dispatcher:
             return bags.cut(min(held.spec.chunk_items, most))
         return bags.cut(
             bags.cost.chunk_items(
-                bags.untouched,
+                bags.queued_items,
                 len(self.slots),
                 chunk_seconds_min=self.config.chunk_seconds_min,
                 chunk_seconds_max=self._chunk_seconds_max(held.spec),
@@ -371,10 +410,8 @@ class Dispatcher:
 
     def _may_queue(self, held: HeldJob) -> bool:
         return (
-            isinstance(held.bags, IndexedBags)
+            held.bags.may_queue
             and not held.spec.timeout
-            and not held.bags.fragile
-            and held.bags.cost.known
             and held.bags.cost.seconds(held.spec.chunk_items or 1)
             <= self.config.prefetch_seconds_max
         )

@@ -95,6 +95,10 @@ class Chunk:
         uncharted = self.expected_seconds is None and not (self.explore or self.void)
         return self.started + PATROL_SECONDS if uncharted else inf
 
+    def shrink(self, lo: int, hi: int, now: float) -> None:
+        """What is in front of `lo` is reported, what is behind `hi` is given back."""
+        self.lo, self.hi, self.told_at = lo, hi, now
+
     def ends_soon(self, now: float) -> bool:
         """As far as anybody can say."""
         ends = self.started + (self.expected_seconds or 0.0)
@@ -122,20 +126,6 @@ class Slots:
     def __len__(self) -> int:
         return len(self.by_worker)
 
-    def ready(self, worker: int) -> Slot:
-        slot = Slot(worker)
-        self.by_worker[worker] = slot
-        return slot
-
-    def lost(self, worker: int) -> Slot | None:
-        return self.by_worker.pop(worker, None)
-
-    def idle(self) -> list[Slot]:
-        return [slot for slot in self.by_worker.values() if slot.running is None]
-
-    def running(self) -> list[Chunk]:
-        return [slot.running for slot in self.by_worker.values() if slot.running is not None]
-
     def chunks(self) -> list[Chunk]:
         """Everything that is with workers."""
         return [
@@ -145,19 +135,81 @@ class Slots:
             if chunk is not None
         ]
 
+    def chunks_of(self, job: JobId) -> list[Chunk]:
+        return [chunk for chunk in self.chunks() if chunk.job == job]
+
+    def busy_jobs(self) -> set[JobId]:
+        return {chunk.job for chunk in self.chunks()}
+
+    def running(self) -> list[Chunk]:
+        return [slot.running for slot in self.by_worker.values() if slot.running is not None]
+
+    def is_running(self, job: JobId) -> bool:
+        slots = self.by_worker.values()
+        return any(slot.running is not None and slot.running.job == job for slot in slots)
+
+    def running_chunk(self, worker: int, number: int) -> Chunk | None:
+        """The chunk with this number, if the worker runs it."""
+        slot = self.by_worker.get(worker)
+        chunk = None if slot is None else slot.running
+        return chunk if chunk is not None and chunk.number == number else None
+
+    def idle(self) -> int:
+        """How many workers have nothing to do."""
+        return sum(1 for slot in self.by_worker.values() if slot.running is None)
+
     def soon_free(self, now: float) -> bool:
         """Is one of them free, or about to be?"""
         return any(
             slot.running is None or slot.running.ends_soon(now) for slot in self.by_worker.values()
         )
 
-    def finished(self, slot: Slot, number: int, now: float) -> Chunk | None:
-        """The worker is done with its running chunk; the queued one runs now."""
-        chunk = slot.running
-        if chunk is None or chunk.number != number:
-            return None
-        slot.running, slot.queued = slot.queued, None
-        if slot.running is not None:
-            slot.running.started = now
-        slot.sharing = False
+    # ------------------------------------------------------------ what workers say
+
+    def ready(self, worker: int) -> None:
+        self.by_worker[worker] = Slot(worker)
+
+    def finished(self, worker: int, number: int, now: float) -> Chunk | None:
+        """The worker is done with its running chunk, and runs the queued one."""
+        chunk = self.running_chunk(worker, number)
+        if chunk is not None:
+            slot = self.by_worker[worker]
+            slot.running, slot.queued = slot.queued, None
+            if slot.running is not None:
+                slot.running.started = now
+            slot.sharing = False
         return chunk
+
+    def took_stock(self, worker: int, number: int, now: float, *, over: bool) -> Chunk | None:
+        """The worker has told of its running bag, and may be asked to share again."""
+        if over:
+            return self.finished(worker, number, now)
+        chunk = self.running_chunk(worker, number)
+        if chunk is not None:
+            self.by_worker[worker].sharing = False
+        return chunk
+
+    def retracted(self, worker: int, number: int | None) -> Chunk | None:
+        """The worker gives back what it has not read: the queued chunk, or one that has moved up meanwhile
+        (a worker that got no core has not read that one either). Else its answer came too late: None."""
+        slot = self.by_worker.get(worker)
+        if slot is None:
+            return None
+        slot.retracting = False
+        if slot.queued is not None and number == slot.queued.number:
+            chunk, slot.queued = slot.queued, None
+            return chunk
+        if slot.running is not None and number == slot.running.number:
+            chunk, slot.running, slot.queued = slot.running, slot.queued, None
+            return chunk
+        return None
+
+    def lost(self, worker: int, number: int | None) -> tuple[list[Chunk], Chunk | None] | None:
+        """The worker ended while it ran this chunk. Returns the chunks that it had not begun, and the
+        one that it ran, if it had any; None: an unknown worker."""
+        slot = self.by_worker.pop(worker, None)
+        if slot is None:
+            return None
+        had = [chunk for chunk in (slot.running, slot.queued) if chunk is not None]
+        ran = next((chunk for chunk in had if chunk.number == number), None)
+        return [chunk for chunk in had if chunk is not ran], ran

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.holding.bags import Cut, ExploreBags, IndexedBags
+from stealmesh_engine.holding.bags import Cut
+from stealmesh_engine.holding.explore_bags import ExploreBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.stealing.shares import share_of
 from stealmesh_protocol.ids import child_lease, granted_lease, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Lease
@@ -214,11 +216,12 @@ def test_steps_are_numbered_and_end_with_nothing_left() -> None:
 
 def test_children_have_names_that_nobody_else_can_choose() -> None:
     bags = explore(3, 3)
-    one = bags.spawn(granted_lease(1), 2, b"ab")
-    two = bags.spawn(one.lid, 1, b"c")
-    other = bags.spawn(granted_lease(2), 1, b"d")
+    one, sibling = bags.spawn(granted_lease(1), [(2, b"ab"), (1, b"x")])
+    (two,) = bags.spawn(one.lid, [(1, b"c")])
+    (other,) = bags.spawn(granted_lease(2), [(1, b"d")])
     assert one.lid == child_lease(granted_lease(1), 1)
-    assert two.lid == child_lease(granted_lease(1), 2)
+    assert sibling.lid == child_lease(granted_lease(1), 2)
+    assert two.lid == child_lease(granted_lease(1), 3)
     assert other.lid == child_lease(granted_lease(2), 1)
 
 
