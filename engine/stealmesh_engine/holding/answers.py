@@ -120,7 +120,7 @@ class Answers:
             event.seconds, event.items, event.failed, blobs,
         )  # fmt: skip
         self.links.send(held.spec.owner, commit, now)
-        self.dispatcher.restock(held)
+        self.dispatcher.stock.restock(held)
         if event.failed and event.partial[:1] == bytes([LACKING]):
             self.handover.decline(held, event.partial[1:], now)
         if event.remaining:
@@ -179,7 +179,7 @@ class Answers:
         held = self.jobs.get(chunk.job)
         if held is not None and not chunk.void:
             held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
-            self.dispatcher.restock(held)
+            self.dispatcher.stock.restock(held)
 
     def _died(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
         """The worker died while it ran this chunk: run it again, or say how its one item failed."""
@@ -199,7 +199,7 @@ class Answers:
                 failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
         if failure is None:
             held.bags.died(chunk.lid, chunk.lo, chunk.hi)
-            self.dispatcher.restock(held)
+            self.dispatcher.stock.restock(held)
             return
         codec, blob = failure
         if not chunk.explore:

@@ -20,6 +20,7 @@ from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
 from stealmesh_protocol.ids import JobId, LeaseId
@@ -46,13 +47,11 @@ class Dispatcher:
         functions: ShippedFunctions,
     ) -> None:
         self.config = config
-        self.links = links
         self.effects = effects
         self.jobs = jobs
         self.functions = functions
         self.slots = slots
-        self.stock: dict[JobId, None] = {}
-        """Jobs that have something for a worker."""
+        self.stock = Stock(config, links, jobs, slots, functions)
         self.draining = False
         """This node wants to leave: what runs is finished, nothing is begun."""
         self.turned_long = False
@@ -60,8 +59,6 @@ class Dispatcher:
         yet."""
         self.patrol_at: float | None = None
         self._chunks = 0
-        self._turns: dict[JobId, int] = {}
-        """The number of the last chunk that a worker was handed of each job."""
         self._thieves_wait = False
         """Somebody elsewhere has nothing to do, and we had nothing for him."""
         self._wanted = False
@@ -69,20 +66,9 @@ class Dispatcher:
         self._unserved_since: float | None = None
         """Since when a job has had something in stock and nothing at a worker, and no worker was free."""
 
-    def restock(self, held: HeldJob) -> None:
-        job = held.spec.job
-        if held.bags.queued_items and not self.functions.lacks(held.spec):
-            self.stock.setdefault(job, None)
-        else:
-            self.stock.pop(job, None)
-
-    def in_stock(self) -> list[HeldJob]:
-        return [self.jobs[job] for job in self.stock]
-
     def job_over(self, job: JobId, *, stop: bool) -> None:
         """What workers make of it is void. Explore bags are stopped, other chunks only if asked for."""
-        self.stock.pop(job, None)
-        self._turns.pop(job, None)
+        self.stock.job_over(job)
         for chunk in self.slots.chunks_of(job):
             chunk.void = True
             if chunk.explore or stop:
@@ -122,7 +108,7 @@ class Dispatcher:
         return self.slots.idle()
 
     def queued_seconds(self) -> float:
-        return sum(held.bags.queued_seconds for held in self.in_stock())
+        return sum(held.bags.queued_seconds for held in self.stock.jobs())
 
     def starves_at(self, now: float) -> float | None:
         """When the first worker is going to have nothing to do: now, later, or nobody can say.
@@ -236,7 +222,7 @@ class Dispatcher:
         going to last, let one worker stop between two items, and take back a second helping that waits
         behind it. Nobody is asked before he has had a moment himself, or jobs would only take each
         other's turn. (With eight jobs and one worker that is what they did.)"""
-        waiting = self._unserved()
+        waiting = self.stock.unserved()
         if not waiting:
             self._unserved_since = None
             return
@@ -256,7 +242,7 @@ class Dispatcher:
             if seconds <= TURN_SECONDS and now < until:
                 self._patrol_by(until)
                 return
-            if seconds < best_seconds and self._rank(chunk) <= max(waiting):
+            if seconds < best_seconds and self.stock.rank(chunk) <= max(waiting):
                 best, best_seconds = slot, seconds
         if best is None or best.running is None:
             return
@@ -269,28 +255,6 @@ class Dispatcher:
             self._ask(best, chunk, now, give=True)
         else:
             self._patrol_by(chunk.started + TURN_SECONDS)
-
-    def _unserved(self) -> list[int]:
-        """The ranks of the small jobs that have something in stock and nothing at a worker. (A large one
-        has its turn when a chunk ends, and is none the worse for it; a bag runs for long anyhow.)"""
-        if len(self.stock) == 1:
-            (job,) = self.stock
-            if self.slots.is_running(job):
-                return []  # the usual case
-        at_workers = {chunk.job for chunk in self.slots.chunks()}
-        waiting = (self.jobs[job] for job in self.stock if job not in at_workers)
-        small = self.config.chunk_seconds_max
-        return [
-            held.spec.priority
-            for held in waiting
-            if not held.bags.opaque
-            and held.bags.queued_seconds <= small
-            and not self._is_held_up(held)
-        ]
-
-    def _rank(self, chunk: Chunk) -> int:
-        held = self.jobs.get(chunk.job)
-        return 0 if held is None else held.spec.priority
 
     def _turn_at(self, slot: Slot) -> float:
         """When the running chunk has been for long enough in the way of a job that has nothing else."""
@@ -313,42 +277,16 @@ class Dispatcher:
         chunk.asked_at = now
         self.effects.append(Divide(slot.worker, chunk.number, give))
 
-    def _next_job(self) -> HeldJob | None:
-        """The job with the highest priority that has work; of equals the one of which workers have the
-        fewest chunks, and of these the one that waits longest."""
-        best: HeldJob | None = None
-        best_rank = (0, 0, 0)
-        at_workers: dict[JobId, int] = {}
-        if len(self.stock) > 1:
-            for chunk in self.slots.chunks():
-                at_workers[chunk.job] = at_workers.get(chunk.job, 0) + 1
-        for held in self.in_stock():
-            job = held.spec.job
-            rank = (held.spec.priority, -at_workers.get(job, 0), -self._turns.get(job, 0))
-            if best is not None and rank <= best_rank:
-                continue
-            if self._is_held_up(held):
-                continue
-            best, best_rank = held, rank
-        return best
-
-    def _is_held_up(self, held: HeldJob) -> bool:
-        """Results of it have to be taken by its owner, or by its keepers, before more is begun."""
-        most = self.config.unacked_octets_max
-        unacked = self.links.unacked_octets(held.spec.owner)
-        return unacked > most or held.unsettled_octets > most
-
     def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
-        held = self._next_job()
+        held = self.stock.next_job()
         if held is None or (queue and not self._may_queue(held)):
             return False
         cut = self._cut(held)
         if cut is None:
-            self.restock(held)
+            self.stock.restock(held)
             return False
         spec, bags = held.spec, held.bags
         self._chunks += 1
-        self._turns[spec.job] = self._chunks
         chunk = Chunk(
             self._chunks,
             spec.job,
@@ -382,7 +320,7 @@ class Dispatcher:
                 self.functions.blobs[spec.code] if spec.code else b"",
             )
         )
-        self.restock(held)
+        self.stock.handed_out(held, chunk.number)
         self._plan_patrol_of(slot, now)
         return True
 

@@ -33,7 +33,7 @@ class Handover:
         if held.primary_gone_since is not None:
             return []  # there is no ledger to tell
         parts = held.bags.give(items)
-        self.dispatcher.restock(held)
+        self.dispatcher.stock.restock(held)
         return parts
 
     def decline(self, held: HeldJob, blob: bytes, now: float) -> None:
@@ -47,7 +47,7 @@ class Handover:
 
     def restock(self, held: HeldJob, now: float) -> None:
         """Something of this job has come that no worker has: a worker gets it or, as we leave, its ledger."""
-        self.dispatcher.restock(held)
+        self.dispatcher.stock.restock(held)
         if self.dispatcher.draining:
             self.return_untouched(now)
 
@@ -58,7 +58,7 @@ class Handover:
 
     def return_untouched(self, now: float) -> None:
         """Hand everything that no worker has back to its ledger (we are leaving)."""
-        for held in self.dispatcher.in_stock():
+        for held in self.dispatcher.stock.jobs():
             parts = self.give(held, held.bags.queued_items)
             if parts:
                 self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)

@@ -124,7 +124,7 @@ class Holder:
         held = self.jobs.get(message.job)
         if held is not None:
             self._let_go(held, message.lids, now)
-            self.dispatcher.restock(held)
+            self.dispatcher.stock.restock(held)
 
     def _let_go(self, held: HeldJob, lids: list[LeaseId], now: float) -> None:
         job = held.spec.job
@@ -138,7 +138,7 @@ class Holder:
         if held is not None:
             for lo, hi in message.intervals:
                 held.bags.withdraw(lo, hi)
-            self.dispatcher.restock(held)
+            self.dispatcher.stock.restock(held)
 
     def closed(self, job: JobId, now: float, *, stop: bool) -> None:
         """The job is over. Running chunks finish for nothing, or are stopped with their workers."""
@@ -200,7 +200,7 @@ class Holder:
     def function_came(self, message: FnPut) -> None:
         if self.functions.came(message):
             for held in self.jobs.values():
-                self.dispatcher.restock(held)
+                self.dispatcher.stock.restock(held)
 
     def ask_for_functions(self, now: float) -> None:
         """A request or its answer may have been lost with a link: ask again."""
@@ -237,7 +237,7 @@ class Holder:
             for keep in held.pages(self.retained):
                 self.links.send(primary, keep, now)
         self.reports.claim(held, now)
-        self.dispatcher.restock(held)
+        self.dispatcher.stock.restock(held)
 
     def without_primary(self, now: float) -> list[JobId]:
         """Durable jobs that look for their primary. If none speaks for too long, the job is given up."""

@@ -205,7 +205,7 @@ class Victim:
         best: HeldJob | None = None
         best_worth = (0, 0.0)
         picky = not self._can_run_all(thief, now)
-        for held in self.dispatcher.in_stock():
+        for held in self.dispatcher.stock.jobs():
             if picky and not self._can_run(held, thief, now):
                 continue
             if self._is_late(held.spec.owner, now):
