@@ -37,7 +37,7 @@ class Bags(ABC):
     """The leases of one job that a node holds."""
 
     opaque: ClassVar[bool] = False
-    """Each piece goes whole, and nobody knows what it costs before it is done."""
+    """Each piece goes whole, and what it costs is not known before it is done."""
 
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec

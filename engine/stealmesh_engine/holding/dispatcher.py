@@ -1,12 +1,12 @@
 """What workers are given: which chunk, which worker, and when.
 
-Decides the order of jobs, the cut of chunks, what waits behind what is about to end, what is taken
-back from behind something unexpectedly slow, which chunks are divided while they run, and when
-workers will run dry. Refuses to know where the work came from and what becomes of results (holder.py).
+Decides the size of chunks, which one waits behind another that ends soon, which one is taken back from
+behind a slow one, which ones are divided while they run, and when workers will run dry. Refuses to know
+where the work came from, which job is next (`stock.py`) and what becomes of results (`answers.py`).
 
 A chunk is divided when it is late, or when a job that has nothing at a worker would have to wait too
-long for chunks of others to end. Its worker then gives back what it has not begun; that is untouched
-again and goes to the next one, here or elsewhere.
+long for chunks of others to end. Its worker then gives back what it has not begun: that is untouched
+again and goes to the next worker, here or elsewhere.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
 TURN_SECONDS = 0.004
-"""How long a job that has nothing at a worker waits for chunks of others to end. Shorter: what it
-costs to divide a chunk (about half a millisecond) is paid for less."""
+"""For this long a job that has nothing at a worker waits for chunks of others to end. Shorter: more chunks
+are divided, and each division costs about half a millisecond."""
 FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
-"""How large the results of a chunk may become if the program has said how many items it has."""
+"""Bound of the results of one chunk if the program has fixed its number of items."""
 
 
 class Dispatcher:
@@ -53,16 +53,15 @@ class Dispatcher:
         self.slots = slots
         self.stock = Stock(config, links, jobs, slots, functions)
         self.draining = False
-        """This node wants to leave: what runs is finished, nothing is begun."""
+        """This node wants to leave: what runs is finished, nothing new begins."""
         self.turned_long = False
-        """A job has turned out to have long items, or longer ones than it had, and nobody has been told
-        yet."""
+        """A job has long items, or longer ones than before, and the neighbours do not know yet."""
         self.patrol_at: float | None = None
         self._chunks = 0
         self._thieves_wait = False
-        """Somebody elsewhere has nothing to do, and we had nothing for him."""
+        """A thief has nothing to do, and we had nothing for it."""
         self._wanted = False
-        """The next patrol is planned for somebody who has nothing to do, here or elsewhere."""
+        """The next patrol is early, because a worker has nothing to do, here or elsewhere."""
         self._unserved_since: float | None = None
         """Since when a job has had something in stock and nothing at a worker, and no worker was free."""
 
@@ -105,13 +104,13 @@ class Dispatcher:
 
     def room(self) -> int:
         """Workers with nothing to do."""
-        return self.slots.idle()
+        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
 
     def queued_seconds(self) -> float:
         return sum(held.bags.queued_seconds for held in self.stock.jobs())
 
     def starves_at(self, now: float) -> float | None:
-        """When the first worker is going to have nothing to do: now, later, or nobody can say.
+        """When the first worker will have nothing to do; None: not known.
 
         Busy nodes that rob each other of what neither can start yet only pass it round, so the
         running chunks count as well as the queued ones.
@@ -121,7 +120,7 @@ class Dispatcher:
         soonest: float | None = None
         for slot in self.slots.by_worker.values():
             if slot.running is None:
-                # Work whose function is on its way here is as good as there, for a moment.
+                # Work that only waits for its function counts as here, for a moment.
                 since = min(self.functions.awaited.values(), default=-1e9)
                 return max(now, since + FUNCTION_PATIENCE_SECONDS)
             ends = slot.running.started
@@ -148,7 +147,7 @@ class Dispatcher:
     def learn(
         self, chunk: Chunk, cost: Cost, items: int, seconds: float, octets: int, *, late: bool
     ) -> None:
-        """A part of this chunk took so long: its items are dear or, if it is late, the next one is."""
+        """A part of this chunk took these seconds: its items are dear or, if it is late, the next one is."""
         if late and cost.known:
             # What its worker's time was not needed for, the item that is running has taken.
             chunk.carried_seconds += max(0.0, seconds - cost.seconds(items))
@@ -163,8 +162,8 @@ class Dispatcher:
             chunk.carried_seconds += seconds
 
     def patrol(self, now: float) -> list[Chunk]:
-        """Stop what has run too long; take back what waits behind something unexpectedly slow, or is
-        part of it; ask for results that wait for others; notice what turns out to be long.
+        """Stop what has run too long, take back what waits behind a slow chunk or is part of it, ask for
+        results that wait for others, and notice what turns out to be long.
 
         Returns the single calls that have run for a moment: their owners are to hear of it."""
         self.patrol_at = None
@@ -196,14 +195,14 @@ class Dispatcher:
         self.effects.append(StopWorker(worker, reason, blame))
 
     def thieves_wait(self, now: float) -> None:
-        """Somebody elsewhere has nothing to do, and there is nothing here that is worth its journey: a
-        chunk that turns out dear is noticed sooner from now on."""
+        """A thief has nothing to do, and nothing here is worth the journey: from now on we notice sooner
+        that a chunk is dear."""
         self._thieves_wait = True
         if self.patrol_at is not None and not self._wanted:
             self._plan_patrol(now, wanted=True)
 
     def ask_workers_to_share(self) -> bool:
-        """Raise the flag of the explore workers that have not been asked yet. True: somebody may share."""
+        """Raise the flag of the explore workers that have not been asked yet. True: one may share."""
         asked = False
         for slot in self.slots.by_worker.values():
             chunk = slot.running
@@ -218,10 +217,10 @@ class Dispatcher:
     # ------------------------------------------------------------ inside
 
     def _make_room(self, now: float) -> None:
-        """A small job may have nothing at a worker while all workers are busy with others: if that is
-        going to last, let one worker stop between two items, and take back a second helping that waits
-        behind it. Nobody is asked before he has had a moment himself, or jobs would only take each
-        other's turn. (With eight jobs and one worker that is what they did.)"""
+        """A small job may have nothing at a worker while all workers are busy with others. If that would
+        last, let one worker stop between two items, and take back what waits behind it. No chunk is
+        asked before it has had a moment itself, or jobs only take each other's turn, as eight jobs
+        with one worker did."""
         waiting = self.stock.unserved()
         if not waiting:
             self._unserved_since = None
@@ -257,7 +256,7 @@ class Dispatcher:
             self._patrol_by(chunk.started + TURN_SECONDS)
 
     def _turn_at(self, slot: Slot) -> float:
-        """When the running chunk has been for long enough in the way of a job that has nothing else."""
+        """When the running chunk has been in the way of a job without any other chunk for long enough."""
         running, queued = slot.running, slot.queued
         if running is None or queued is None or running.job == queued.job or running.whole:
             return inf
@@ -355,7 +354,7 @@ class Dispatcher:
         )
 
     def _short(self, chunk: Chunk | None, now: float) -> bool:
-        """Is it sure to end soon?"""
+        """Will it end soon for sure?"""
         return (
             chunk is not None
             and chunk.expected_seconds is not None
@@ -364,8 +363,7 @@ class Dispatcher:
         )
 
     def _plan_patrol(self, now: float, *, wanted: bool = False) -> None:
-        """The next moment at which there may be something to do; what is due already has been done, or
-        is tried again a while later."""
+        """Plan the next moment with something to do. What is due now is done, or is tried again later."""
         self._wanted = wanted
         for slot in self.slots.by_worker.values():
             self._plan_patrol_of(slot, now)

@@ -195,6 +195,3 @@ class HeldJobs(dict[JobId, HeldJob]):
     def ending_with(self, owner: PeerId) -> list[JobId]:
         """The jobs here that end with this owner."""
         return [job for job, held in self.items() if owner_of(job) == owner and not held.spec.term]
-
-    def durable_of(self, primary: PeerId) -> list[HeldJob]:
-        return [held for held in self.values() if held.spec.term and held.spec.owner == primary]

@@ -78,6 +78,7 @@ class Holder:
     # ------------------------------------------------------------ what owners say
 
     def granted(self, peer: PeerId, message: Grant, now: float) -> None:
+        """Leases of a job that this peer owns or leads; others may not grant them."""
         spec = message.spec
         if spec.owner != peer:
             self.counters.count("grants-refused")
@@ -154,14 +155,16 @@ class Holder:
 
     def owner_gone(self, owner: PeerId, now: float) -> None:
         """No one wants the results of its jobs any more; a durable one gets another primary."""
-        for held in self.jobs.durable_of(owner):
-            held.primary_gone(now)
+        for job, held in self.jobs.items():
+            if self.jobs.follows(job, owner):
+                held.primary_gone(now)
         for job in self.jobs.ending_with(owner):
             self._orphaned(job, now)
 
     def forget_unreached(self, now: float) -> None:
         """Leases that could not be renewed are over, here as at their owner, which may have hung up
-        because it had nothing to say, and died then: no link was left to break."""
+        because it had nothing to say, and died then: no link was left to break. Regression:
+        test_unreached."""
         me = self.links.view.me.id
         for job, held in list(self.jobs.items()):
             owner = held.spec.owner
@@ -183,9 +186,7 @@ class Holder:
             if held.used(used, now) < self.config.lease_seconds:
                 continue
             if held.unsettled or held.asked:
-                held.primary_gone(
-                    now
-                )  # its primary, whichever peer that is, is to hear of these results
+                held.primary_gone(now)  # its present primary must hear of these results
             elif self.retained.has(job):
                 # What we still have may be needed, unless the job is over.
                 held.ask(now)

@@ -18,7 +18,7 @@ from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease
 
 @dataclass(slots=True)
 class HeldLease:
-    """One indexed lease: what of it nobody has started, and how much is with workers."""
+    """One indexed lease: what of it is not started, and how much is with workers."""
 
     lo: int
     hi: int

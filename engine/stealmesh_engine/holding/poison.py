@@ -5,7 +5,7 @@ an item has killed enough workers (`attempts_max`), and how its failure reads. R
 leases and bags, and opens no user value: a failure is plain msgpack, and the client makes the exception
 object from it.
 
-A worker may die of an item, or of something else: the kernel wants memory, somebody kills it. So the
+A worker may die of an item, or of something else: the kernel wants memory, an operator kills it. So the
 items of its chunk do not run one by one at once, thousands of turns for one blow from outside. They
 run in sixteenths, a sixteenth that dies with its worker in sixteenths again, until an item dies alone.
 A guilty one among 20,000 is alone after four deaths. When workers are killed at random, a piece is soon

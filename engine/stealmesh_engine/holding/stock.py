@@ -1,7 +1,7 @@
 """What is in stock at a node: the jobs that have something for a worker, and which of them is next.
 
-Decides the order of jobs: priority first, then the one with the fewest chunks at workers, then the one that
-waits longest. Refuses to know which worker is free and how large a chunk is (`dispatcher.py`).
+Decides the order of jobs: by priority, then by the fewest chunks at workers, then by the longest wait.
+Refuses to know which worker is free and how large a chunk is (`dispatcher.py`).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Stock(dict[JobId, None]):
         self._turns.pop(job, None)
 
     def next_job(self) -> HeldJob | None:
-        """The job with the highest priority that has work; of equals the one of which workers have the
-        fewest chunks, and of these the one that waits longest."""
+        """By priority, then by the fewest chunks at workers, then by the longest wait. None: all are
+        held up, or there are none."""
         best: HeldJob | None = None
         best_rank = (0, 0, 0)
         at_workers: dict[JobId, int] = {}
@@ -74,8 +74,8 @@ class Stock(dict[JobId, None]):
         return best
 
     def unserved(self) -> list[int]:
-        """The ranks of the small jobs that have something in stock and nothing at a worker. (A large one
-        has its turn when a chunk ends, and is none the worse for it; a bag runs for long anyhow.)"""
+        """The priorities of the small jobs in stock with nothing at a worker. (A large one can wait until
+        a chunk ends, and a bag runs for long in any case.)"""
         if len(self) == 1:
             (job,) = self
             if self._slots.is_running(job):
@@ -97,7 +97,7 @@ class Stock(dict[JobId, None]):
         return 0 if held is None else held.spec.priority
 
     def is_held_up(self, held: HeldJob) -> bool:
-        """Results of it have to be taken by its owner, or by its keepers, before more is begun."""
+        """Its owner or its replicas must take some of its results before more of it begins."""
         most = self._config.unacked_octets_max
         unacked = self._links.unacked_octets(held.spec.owner)
         return unacked > most or held.unsettled_octets > most

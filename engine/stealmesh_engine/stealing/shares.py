@@ -1,4 +1,4 @@
-"""How much a victim gives, and of which job.
+"""How much a victim gives of a job, and how much a job is worth to a thief.
 
 Decides what is worth the journey. Refuses to know thieves, links and ledgers: it is asked with plain
 numbers. Idea: half of the untouched rest, after Hendler and Shavit.

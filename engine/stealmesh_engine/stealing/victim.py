@@ -121,7 +121,7 @@ class Victim:
                 self.dispatcher.ask_workers_to_share()
 
     def keep_spare(self) -> None:
-        """A node whose own workers starve, or that others may rob, keeps one explore bag in stock."""
+        """If its own workers starve, or others may rob it, a node keeps one explore bag in stock."""
         if not any(chunk.explore for chunk in self.holder.slots.running()):
             return
         if not self.dispatcher.stock and (self.dispatcher.room() or self.view.size > 1):
@@ -196,7 +196,7 @@ class Victim:
         )
 
     def _richest(self, thief: PeerId, now: float) -> HeldJob | None:
-        """Of the jobs in stock that this thief can run, the one that is worth most to it.
+        """The job in stock that is worth most to this thief, if it can run it.
 
         A job with a late owner is not shared: what we gave would lie between us and the thief until the
         owner writes it down, and no worker could start it.
