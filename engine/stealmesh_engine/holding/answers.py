@@ -194,7 +194,7 @@ class Answers:
             return
         else:
             self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
-            if chunk.explore or chunk.hi - chunk.lo == 1:
+            if chunk.explore or chunk.hi - chunk.lo <= 1:
                 suspect = chunk.lid if chunk.explore else chunk.lo
                 failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
         if failure is None:
