@@ -184,8 +184,8 @@ class Answers:
     def _died(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
         """The worker died while it ran this chunk: run it again, or say how its one item failed."""
         held = self.jobs.get(chunk.job)
-        if held is None or chunk.void:
-            return
+        if held is None or chunk.void or chunk.lo == chunk.hi:
+            return  # if it is empty, its worker has answered for all of it
         spec, failure = held.spec, None
         if chunk.timed_out:
             failure = timed_out(spec, chunk.lo)
@@ -194,7 +194,7 @@ class Answers:
             return
         else:
             self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
-            if chunk.explore or chunk.hi - chunk.lo <= 1:
+            if chunk.explore or chunk.hi - chunk.lo == 1:
                 suspect = chunk.lid if chunk.explore else chunk.lo
                 failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
         if failure is None:

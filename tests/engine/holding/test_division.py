@@ -219,6 +219,17 @@ def test_an_estimate_that_was_far_too_high_is_soon_right_again() -> None:
     assert cost.seconds_per_item > 1e-9, "nothing is cheaper for having been late"
 
 
+def test_a_worker_that_has_answered_for_everything_may_die_before_its_last_word() -> None:
+    """The node took its empty chunk for a suspect, and died of an assertion."""
+    node = Node()
+    chunk = node.learn()
+    node.part(chunk, LATE, 201, 201)
+    left = node.untouched
+    node.holder.answers.worker_lost(WorkerLost(0, chunk.chunk, "signal 11"), LATE)
+    assert node.untouched == left
+    assert node.reported(LATE) == [(0, 1), (1, 201)]
+
+
 # ---------------------------------------------------------------- the question
 
 
