@@ -290,4 +290,4 @@ def forget(process: Process, job: JobId, lid: LeaseId) -> None:
         if chunk.job == job and chunk.lid == lid:
             chunk.void = True
     held.bags.drop(lid)
-    holder.dispatcher.restock(held)
+    holder.dispatcher.stock.restock(held)

@@ -490,7 +490,7 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     outcome.messages = world.links.messages
     outcome.crashes = drawn.faults.crashes
     outcome.faults = len(drawn.faults.told)
-    outcome.steals = sum(p.core.trade.given for p in world.processes)
+    outcome.steals = sum(p.core.victim.given for p in world.processes)
     outcome.false_verdicts = sum(
         1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )

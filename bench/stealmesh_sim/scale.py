@@ -112,7 +112,7 @@ class _Counts:
     def of(cls, members: list[Process], client: Process) -> _Counts:
         return cls(
             client.world.links.steals,
-            sum(p.core.trade.given for p in members),
+            sum(p.core.victim.given for p in members),
             sum(p.sent for p in (*members, client)),
             client.heard,
         )

@@ -2,8 +2,8 @@
 
 Decides the order in which the parts of a peer act on an event, and nothing that one of
 them can decide alone: links.py knows connections, view.py and detector.py who lives,
-owner.py the jobs that this peer owns, holder.py the work that it holds, trade.py how work
-moves. Knows no socket, no clock and no source of chance but the generator it was given: the
+owner.py the jobs that this peer owns, holder.py the work that it holds, thief.py and victim.py
+how work moves. Knows no socket, no clock and no source of chance but the generator it was given: the
 same seed and the same events give the same effects, so the core that runs over ZeroMQ is
 the one that the simulator runs ten thousand times on one heap.
 
@@ -34,12 +34,9 @@ from stealmesh_engine.effects import (
 )
 from stealmesh_engine.events import (
     AskStatus,
-    BagStep,
     CancelItems,
     CancelJob,
     CannotSay,
-    ChunkDone,
-    ChunkPart,
     CloseInput,
     Drain,
     Event,
@@ -49,11 +46,9 @@ from stealmesh_engine.events import (
     OpenJob,
     Probed,
     Release,
-    Retracted,
     Tick,
-    WorkerLost,
-    WorkerReady,
 )
+from stealmesh_engine.holding import answers, holder
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links import links
@@ -66,37 +61,29 @@ from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.membership.rates import Rates, report_patience
 from stealmesh_engine.status import Inquiries, snapshot
-from stealmesh_engine.stealing.trade import HINT_SECONDS, Trade
+from stealmesh_engine.stealing import thief, victim
+from stealmesh_engine.stealing.thief import HINT_SECONDS, Thief
+from stealmesh_engine.stealing.victim import Victim
 from stealmesh_engine.view.view import View
 from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
-    CAME_BACK,
     Around,
     Beat,
     Bye,
-    Closed,
     Commit,
     Declined,
     FnGet,
-    FnPut,
-    Grant,
     JobLine,
-    Lease,
     Member,
     Message,
-    Nothing,
     Report,
     Returned,
-    Revoked,
     Role,
-    Sated,
     Split,
     Status,
     StatusGet,
-    Steal,
-    Withdraw,
 )
 from stealmesh_protocol.messages import (
     View as ViewMessage,
@@ -151,7 +138,11 @@ class NodeCore:
         self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
         self.holder = Holder(config, self.links, journal, effects, counters)
         self.dispatcher = self.holder.dispatcher
-        self.trade = Trade(config, self.links, self.view, self.detector, self.holder, journal, rng)
+        self.reports, self.answers = self.holder.reports, self.holder.answers
+        self.thief = Thief(config, self.links, self.view, self.dispatcher, rng)
+        self.victim = Victim(
+            config, self.links, self.view, self.detector, self.holder, self.thief, journal
+        )
         self.durable = durable.Durable(self.owner, self.holder)
         self.membership = membership.Membership(
             config, self.links, self.view, self.detector, rng, journal, counters
@@ -223,9 +214,7 @@ class NodeCore:
         if self._ack_at is not None and now >= self._ack_at:
             self.links.acknowledge(all_owed=True)
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
-            self.dispatcher.patrol(now)
-            if self.dispatcher.untold:
-                self.holder.tell_running(now)
+            self.reports.tell_running(self.dispatcher.patrol(now), now)
         self.durable.tick(now)
         if self.inquiries.overdue(now):
             self._answer_inquiries(now)
@@ -257,18 +246,19 @@ class NodeCore:
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
-        holder, dispatcher, trade = self.holder, self.dispatcher, self.trade
-        if holder.jobs or holder.report_at is not None:
-            holder.flush_reports(now, report_patience(self.view.size))
+        dispatcher = self.dispatcher
+        if self.holder.jobs or self.reports.due is not None:
+            patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
+            self.reports.flush(now, patience)
         if dispatcher.slots:
             dispatcher.dispatch(now)
-            trade.feed_hungry(now)
+            self.victim.feed_hungry(now)
             if dispatcher.turned_long:
                 self._tell_of_long_work(now)
-            trade.keep_spare()
-            trade.seek(now)
+            self.victim.keep_spare()
+            self.thief.seek(now)
         else:
-            trade.seek_at = None  # nobody to feed: no reason to wake up either
+            self.thief.rest()  # no worker to feed: no reason to wake up either
 
     def _soonest(self) -> float:
         """When time will next have something to say."""
@@ -280,8 +270,8 @@ class NodeCore:
             self.membership.news.flush_at,
             self.links.dial_at,
             self.dispatcher.patrol_at,
-            self.holder.report_at,
-            self.trade.seek_at,
+            self.reports.due,
+            self.thief.seek_at,
             self.durable.homes.due,
             self.inquiries.until,
             self._drain_until,
@@ -339,7 +329,7 @@ class NodeCore:
         incarnation = self.me.incarnation
         for peer_id in whom:
             view = leaf.digest_for(peer_id)
-            pages = holder.loads_for(peer_id, now) if holder.jobs else []
+            pages = self.reports.loads_for(peer_id, now) if holder.jobs else []
             for loads in pages or [[]]:
                 links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
             lines = []
@@ -366,7 +356,7 @@ class NodeCore:
     def _owners(self, now: float) -> list[PeerId]:
         """Those whose work we hold. They answer our beats; one that does not is waited for, but
         not for ever."""
-        held = (each for each in self.holder.jobs.values() if each.homeless_since is None)
+        held = (each for each in self.holder.jobs.values() if each.primary_gone_since is None)
         owners = list(dict.fromkeys(each.spec.owner for each in held))
         if self.me.id in owners:
             owners.remove(self.me.id)  # our own ledger is told without a beat
@@ -410,10 +400,14 @@ class NodeCore:
         if isinstance(change, Arrived):
             self.owner.place(now)
         elif change is not None:
-            self.trade.forget(change.peer)
+            self._no_trade(change.peer)
             self.neighbours_jobs.pop(change.peer, None)
             self._unmoored(change.peer, now)
             self.membership.close(change, now)
+
+    def _no_trade(self, peer: PeerId) -> None:
+        self.victim.forget(peer)
+        self.thief.forget(peer)
 
     def _unmoored(self, peer: PeerId, now: float) -> None:
         """What we had with it, or it with us, is void: work, ledgers, copies."""
@@ -470,7 +464,8 @@ class NodeCore:
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.journal.tell(now, "talks to", detail=peer.member.name)
         self._compare_runtimes(peer.member)
-        self.trade.met(peer.member.id)
+        self.victim.forget(peer.member.id)
+        self.thief.met(peer.member.id)
         self.learn([peer.member], now)
         self.membership.heard(peer.member.id, peer, now)
         if peer.member.role is Role.CLIENT:
@@ -492,7 +487,7 @@ class NodeCore:
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         self.journal.tell(now, "lost the link with", detail=peer_id)
-        self.trade.forget(peer_id)
+        self._no_trade(peer_id)
         self._act(self.membership.cut(peer_id, now), now)
 
     # ------------------------------------------------------------ what peers say
@@ -521,7 +516,7 @@ class NodeCore:
         if message.loads:
             self.owner.renew(peer_id, message.loads, now)
         if message.queued_seconds:
-            self.trade.hinted(peer_id, message.queued_seconds, now)
+            self.thief.hinted(peer_id, message.queued_seconds, now)
         if message.jobs or peer_id in self.neighbours_jobs:
             self.neighbours_jobs[peer_id] = message.jobs
         self.membership.beat_heard(peer_id, message, now)
@@ -536,50 +531,14 @@ class NodeCore:
     def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
         if message.reason == "idle":
             self.links.let_go(peer_id)  # it closes the link, not its life
-            self.trade.forget(peer_id)
-            if self.holder.works_for(peer_id):
+            self._no_trade(peer_id)
+            if self.holder.jobs.ending_with(peer_id):
                 # It closed this link to reconnect. If it dies before it does, no link is left to break.
                 # Regression: tests/sim/test_random_worlds.py, "an owner that only hung up".
                 self.detector.watch(peer_id, now, self.config.owner_gone_seconds)
             return
         self.journal.tell(now, "says goodbye", detail=peer_id)
         self._act(self.membership.verdicts.left(peer_id, now), now)
-
-    def _on_steal(self, peer_id: PeerId, message: Steal, now: float) -> None:
-        self.trade.asked(peer_id, message, now)
-
-    def _on_nothing(self, peer_id: PeerId, message: Nothing, now: float) -> None:
-        self.trade.refused(peer_id, message, now)
-
-    def _on_sated(self, peer_id: PeerId, message: Sated, now: float) -> None:
-        self.trade.sated(peer_id)
-
-    def _on_grant(self, peer_id: PeerId, message: Grant, now: float) -> None:
-        if message.spec.owner != peer_id:
-            self.counters.count("grants-refused")
-            parts = [Lease(lease.lid, lease.lo, lease.hi) for lease in message.leases]
-            self.links.send(peer_id, Returned(message.spec.job, parts), now)
-            return
-        if message.nonce == CAME_BACK:
-            self.trade.came_back(message, now)
-        else:
-            self.trade.received(message.nonce, now)
-        if self.durable.refuses(peer_id, message.spec, now):
-            self.counters.count("grants-refused")
-            return
-        self.holder.granted(message, now)
-
-    def _on_revoked(self, peer_id: PeerId, message: Revoked, now: float) -> None:
-        if self.holder.obeys(message.job, peer_id):
-            self.holder.revoked(message, now)
-
-    def _on_withdraw(self, peer_id: PeerId, message: Withdraw, now: float) -> None:
-        if self.holder.obeys(message.job, peer_id):
-            self.holder.withdrawn(message)
-
-    def _on_closed(self, peer_id: PeerId, message: Closed, now: float) -> None:
-        if self.holder.obeys(message.job, peer_id):
-            self.holder.closed(message.job, now, stop=False)
 
     def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
         self.owner.split(peer_id, message, now)
@@ -599,36 +558,13 @@ class NodeCore:
     def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
         self.owner.function_wanted(peer_id, message.digest, now)
 
-    def _on_fn_put(self, peer_id: PeerId, message: FnPut, now: float) -> None:
-        self.holder.function_came(message)
-
     def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
-        self.holder.tell_all_running(peer_id, now)
+        self.reports.tell_all_running(peer_id, now)
         self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
 
     def _on_status(self, peer_id: PeerId, message: Status, now: float) -> None:
         if self.inquiries.answered(peer_id, message):
             self._answer_inquiries(now)
-
-    # ------------------------------------------------------------ what workers say
-
-    def _worker_ready(self, event: WorkerReady, now: float) -> None:
-        self.holder.worker_ready(event.worker)
-
-    def _chunk_done(self, event: ChunkDone, now: float) -> None:
-        self.holder.chunk_done(event, now)
-
-    def _chunk_part(self, event: ChunkPart, now: float) -> None:
-        self.holder.chunk_part(event, now)
-
-    def _bag_step(self, event: BagStep, now: float) -> None:
-        self.holder.bag_step(event, now)
-
-    def _worker_lost(self, event: WorkerLost, now: float) -> None:
-        self.holder.worker_lost(event, now)
-
-    def _retracted(self, event: Retracted, now: float) -> None:
-        self.holder.retracted(event)
 
     # ------------------------------------------------------------ what the program wants
 
@@ -659,11 +595,11 @@ class NodeCore:
         for job, owned in list(self.owner.jobs.items()):
             if owned.keeping is None:
                 self.owner.cancel_job(CancelJob(job), now)
-        self.holder.return_untouched(now)
+        self.holder.handover.return_untouched(now)
 
     def _leave_when_done(self, now: float) -> None:
         """Say goodbye once nothing runs and all that we said is acknowledged (or time is up)."""
-        self.holder.return_explore(now)
+        self.holder.handover.return_explore(now)
         busy = any(not chunk.void for chunk in self.dispatcher.slots.chunks())
         unheard = any(peer.channel.unacked for _, peer in self.links.ready())
         assert self._drain_until is not None
@@ -684,10 +620,13 @@ def _told_to_links(
     return lambda core, event, now: core._happened(handler(core.links, event, now), now)
 
 
-def _said_to_links(
-    handler: Callable[[Links, PeerId, Any, float], None],
-) -> Callable[[NodeCore, PeerId, Any, float], None]:
-    return lambda core, *heard: handler(core.links, *heard)
+def _of(part: str, table: dict[Any, Callable[..., None]]) -> dict[Any, Callable[..., None]]:
+    """A part's table, for the core that has the part under this name."""
+
+    def of_core(handler: Callable[..., None]) -> Callable[..., None]:
+        return lambda core, *told: handler(getattr(core, part), *told)
+
+    return {kind: of_core(handler) for kind, handler in table.items()}
 
 
 _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
@@ -698,12 +637,6 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     Heard: NodeCore._heard,
     CannotSay: NodeCore._cannot_say,
     Probed: NodeCore._probed,
-    WorkerReady: NodeCore._worker_ready,
-    ChunkDone: NodeCore._chunk_done,
-    ChunkPart: NodeCore._chunk_part,
-    BagStep: NodeCore._bag_step,
-    WorkerLost: NodeCore._worker_lost,
-    Retracted: NodeCore._retracted,
     OpenJob: lambda core, event, now: core.owner.open(event, now),
     Feed: lambda core, event, now: core.owner.feed(event, now),
     Release: lambda core, event, now: core.owner.release(event, now),
@@ -711,32 +644,28 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     CancelItems: lambda core, event, now: core.owner.cancel_items(event, now),
     CancelJob: lambda core, event, now: core.owner.cancel_job(event, now),
     AskStatus: NodeCore._ask_status,
+    **_of("answers", answers.EVENTS),
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
 
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
     Beat: NodeCore._on_beat,
-    **{kind: _said_to_links(handler) for kind, handler in links.MESSAGES.items()},
+    **_of("links", links.MESSAGES),
     ViewMessage: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
     Bye: NodeCore._on_bye,
-    Steal: NodeCore._on_steal,
-    Nothing: NodeCore._on_nothing,
-    Sated: NodeCore._on_sated,
-    Grant: NodeCore._on_grant,
     Split: NodeCore._on_split,
     Report: NodeCore._on_report,
     Commit: NodeCore._on_commit,
     Returned: NodeCore._on_returned,
     Declined: NodeCore._on_declined,
-    Revoked: NodeCore._on_revoked,
-    Withdraw: NodeCore._on_withdraw,
-    Closed: NodeCore._on_closed,
     FnGet: NodeCore._on_fn_get,
-    FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
     **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
+    **_of("holder", holder.MESSAGES),
+    **_of("thief", thief.MESSAGES),
+    **_of("victim", victim.MESSAGES),
     **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

@@ -99,7 +99,7 @@ def test_all_nodes_take_part() -> None:
     wire, client, nodes = ring(4)
     job = client.open(4000)
     wire.work(lambda: client.is_done(job))
-    assert min(node.core.holder.executed for node in nodes) > 400
+    assert min(node.core.answers.executed for node in nodes) > 400
 
 
 def test_a_job_that_is_opened_before_there_are_nodes_waits_for_them() -> None:
@@ -408,7 +408,7 @@ def test_a_tree_is_visited_exactly(nodes: int) -> None:
     ledger = client.core.owner.jobs[job].ledger
     unfold(wire, client, job, 7)
     assert ledger.done == 2**8 - 1  # type: ignore[union-attr]
-    assert all(node.core.holder.executed for node in all_nodes)
+    assert all(node.core.answers.executed for node in all_nodes)
 
 
 def test_a_tree_is_visited_exactly_although_a_node_dies() -> None:
@@ -469,7 +469,7 @@ def test_a_node_that_leaves_gets_no_more_work() -> None:
     nodes[0].step(Drain())
     job = client.open(10)
     wire.work(lambda: client.is_done(job))
-    assert nodes[0].core.holder.executed == 0
+    assert nodes[0].core.answers.executed == 0
 
 
 def test_a_running_explore_bag_goes_back_when_it_takes_stock() -> None:
@@ -512,7 +512,7 @@ def test_cancelled_items_are_not_run_and_not_delivered() -> None:
     delivered = client.delivered(job)
     assert set(range(100)) <= set(delivered)
     assert set(delivered.values()) == {1}
-    assert sum(node.core.holder.executed for node in nodes) < 400
+    assert sum(node.core.answers.executed for node in nodes) < 400
 
 
 def test_cancelling_the_rest_ends_the_job() -> None:

@@ -13,7 +13,7 @@ from tests.everyday import value_tasks as tasks
 import stealmesh
 from stealmesh.client import feeding
 from stealmesh.client.feeding import packed_blocks
-from stealmesh_engine.holding.sizes import cut_by_size
+from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import limits
 from stealmesh_protocol.messages import JobKind
 

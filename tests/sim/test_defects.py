@@ -39,9 +39,9 @@ def test_a_holder_that_forgets_all_it_is_given_is_not_given_it_for_ever() -> Non
 
     def seeks_nothing(now: float) -> None:
         """Or each time half of what is left would be lost with it."""
-        bad.core.trade.seek_at = None
+        bad.core.thief.seek_at = None
 
-    bad.core.trade.seek = seeks_nothing  # type: ignore[method-assign]
+    bad.core.thief.seek = seeks_nothing  # type: ignore[method-assign]
     forgets()
     told.until(lambda: program.done, within=3 * lease_seconds + 10.0)
     assert told.counted("leases-expired")

@@ -16,7 +16,7 @@ from stealmesh_engine.durable.election import Homes
 from stealmesh_engine.durable.primary import Lead
 from stealmesh_engine.durable.replica import Copy
 from stealmesh_engine.durable.wal import Logbook
-from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import LeaseId
 from stealmesh_protocol.messages import JobKind, Settled
@@ -47,8 +47,8 @@ def written_before_it_is_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_fencing_by_term(monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that hears of a higher reign goes on, and holders obey whoever speaks."""
     monkeypatch.setattr(Homes, "_follow", lambda self, copy, reign, now: None)
-    monkeypatch.setattr(Holder, "obeys", lambda self, job, peer: True)
-    monkeypatch.setattr(Holder, "outranks", lambda self, job, term, home: None)
+    monkeypatch.setattr(HeldJobs, "obeys", lambda self, job, peer: True)
+    monkeypatch.setattr(HeldJobs, "outranks", lambda self, job, term, primary: None)
 
 
 def lease_ids_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def no_check_of_torn_tails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def holders_forget_what_they_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Acknowledged by the home's process is taken for safe."""
-    monkeypatch.setattr(Holder, "_keep_unsettled", lambda self, held, unsaid: None)
+    monkeypatch.setattr(HeldJob, "keep_unsettled", lambda self, parts, blobs: None)
 
 
 def nobody_asks_the_holders(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.holding.bags import IndexedBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.durable_programs import Reader
 from stealmesh_sim.work import CostLaw
@@ -48,7 +48,7 @@ def _results_at(nodes: list[Process], job: Reader) -> IntervalSet:
     found = IntervalSet()
     for node in nodes:
         holder = node.core.holder
-        for part, _ in holder.spares.results(job.job):
+        for part, _ in holder.retained.results(job.job):
             found.add(part.lo, part.hi)
         for lo, hi in holder.jobs[job.job].unsettled:
             found.add(lo, hi)
@@ -60,7 +60,7 @@ def _inputs_at(nodes: list[Process], job: Reader) -> IntervalSet:
     for node in nodes:
         bags = node.core.holder.jobs[job.job].bags
         assert isinstance(bags, IndexedBags)
-        for block, _ in (*bags.blocks, *node.core.holder.spares.inputs(job.job)):
+        for block, _ in (*bags.blocks, *node.core.holder.retained.inputs(job.job)):
             found.add(block.lo, block.hi)
     return found
 
@@ -178,7 +178,7 @@ def test_no_more_is_kept_for_it_than_there_is_room_for() -> None:
     job = scene.launch(600, law=SLOW)
     scene.half_done(job)
     living = _kill_all_keepers(scene, job)
-    assert all(0 < node.core.holder.spares.octets <= 2000 for node in living)
+    assert all(0 < node.core.holder.retained.octets <= 2000 for node in living)
     assert all(node.core.counters["spares-dropped"] for node in living)
     scene.collected(job, within=90.0)
 
@@ -207,9 +207,9 @@ def test_a_holder_that_was_not_told_of_the_end_asks() -> None:
         links.cut(holder.place, other.place)
         links.cut(other.place, holder.place)
     scene.until(lambda: job.done, within=60.0)
-    assert holder.core.holder.spares.has(job.job)
+    assert holder.core.holder.retained.has(job.job)
     for other in others:
         links.mend(holder.place, other.place)
         links.mend(other.place, holder.place)
-    scene.until(lambda: not holder.core.holder.spares.has(job.job), within=30.0)
-    assert holder.core.holder.spares.octets == 0
+    scene.until(lambda: not holder.core.holder.retained.has(job.job), within=30.0)
+    assert holder.core.holder.retained.octets == 0

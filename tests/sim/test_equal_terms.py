@@ -6,7 +6,6 @@ Worlds draw homes whose terms mostly differ. Here none do: every peer takes the 
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from stealmesh_engine.durable import terms
 from stealmesh_engine.durable.primary import Lead
@@ -73,8 +72,12 @@ def test_two_homes_of_one_term_meet(seed: int) -> None:
 
 
 def test_it_is_noticed_if_leases_of_both_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    def follow(self: HeldJob, home: PeerId, term: int) -> list[LeaseId]:
-        self.spec = replace(self.spec, term=term, owner=home)
+    right = HeldJob.follow
+
+    def follow(self: HeldJob, primary: PeerId, term: int) -> list[LeaseId]:
+        granters = dict(self.granters)
+        right(self, primary, term)
+        self.granters = granters
         return []
 
     monkeypatch.setattr(HeldJob, "follow", follow)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_engine.effects import Dial
-from stealmesh_engine.holding.failures import timed_out, worker_died
+from stealmesh_engine.holding.poison import timed_out, worker_died
 from stealmesh_protocol.messages import JobKind, PeerState, Sated, Steal
 from stealmesh_protocol.values import unpack_outcomes
 from stealmesh_sim.programs import Wish
@@ -90,10 +90,10 @@ def test_a_thief_that_was_fed_by_a_lifeline_asks_again() -> None:
     with a small share was idle for up to two seconds beside full ones."""
     told = scene(5, workers=1)
     for node in told.nodes:
-        node.core.trade.thief.silent_until = told.world.now + 100.0
+        node.core.thief.silent_until = told.world.now + 100.0
     program = told.map(2000)
     told.until(lambda: all(told.holds(node, program) for node in told.nodes), within=1.0)
-    assert all(node.core.trade.thief.silent_until == 0.0 for node in told.nodes)
+    assert all(node.core.thief.silent_until == 0.0 for node in told.nodes)
     told.finish()
 
 
@@ -196,9 +196,9 @@ def test_busy_nodes_do_not_rob_each_other() -> None:
     told = scene(4, workers=1)
     told.map(30, law=CostLaw("const", 0.5))
     told.run(1.5)
-    given = sum(node.core.trade.given for node in told.nodes)
+    given = sum(node.core.victim.given for node in told.nodes)
     told.finish()
-    assert sum(node.core.trade.given for node in told.nodes) - given < 40
+    assert sum(node.core.victim.given for node in told.nodes) - given < 40
 
 
 def test_a_thief_does_not_shout_while_it_is_fed_in_crumbs() -> None:
@@ -221,9 +221,9 @@ def test_work_is_not_given_away_while_its_owner_is_late() -> None:
     told.until(lambda: told.owned(program).ledger.figures().done > 100)
     told.world.pause(told.client)
     told.run(1.5)
-    given = sum(node.core.trade.given for node in told.nodes)
+    given = sum(node.core.victim.given for node in told.nodes)
     told.run(2.0)
-    assert sum(node.core.trade.given for node in told.nodes) == given
+    assert sum(node.core.victim.given for node in told.nodes) == given
     assert any(worker.running for node in told.nodes for worker in node.workers)
     told.world.resume(told.client)
     told.finish()
@@ -272,9 +272,9 @@ def test_idle_neighbours_of_a_rich_node_find_it() -> None:
     for two seconds at a time, though its beats said what it had."""
     told = scene(2, workers=1)
     for node in told.nodes:
-        node.core.trade.thief.silent_until = told.world.now + 100.0
-        node.core.trade.hungry.clear()
-        node.core.trade.thief.standing.clear()
+        node.core.thief.silent_until = told.world.now + 100.0
+        node.core.victim.hungry.clear()
+        node.core.thief.standing.clear()
     program = told.map(400)
     told.until(lambda: all(told.holds(node, program) for node in told.nodes), within=1.2)
     told.finish()
@@ -299,9 +299,9 @@ def test_a_node_that_was_alone_asks_whom_it_meets() -> None:
     told.run(2.5)
     for node in told.nodes:
         world.links.mend(alone.place, node.place)
-    asked = alone.core.trade.thief.asked
+    asked = alone.core.thief.asked
     told.until(lambda: alone.core.links.joined, within=10.0)
-    assert alone.core.trade.thief.asked == asked + 1
+    assert alone.core.thief.asked == asked + 1
     told.finish()
 
 
@@ -336,9 +336,9 @@ def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     told.run(0.5)
     told.map(600, law=CostLaw("const", 0.002))
     told.run(0.01)
-    trade = told.nodes[0].core.trade
-    assert len(trade.holder.dispatcher.stock) == 2
-    richest = trade._richest(b"", told.world.now)
+    victim = told.nodes[0].core.victim
+    assert len(victim.dispatcher.stock) == 2
+    richest = victim._richest(b"", told.world.now)
     assert richest is not None
     assert richest.spec.job == long.job
 

@@ -12,17 +12,18 @@ import pytest
 
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import ChunkPart
-from stealmesh_engine.holding.bags import IndexedBags
-from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.custody import Channel, Hearing
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector, Overdue
-from stealmesh_engine.stealing.trade import Trade
+from stealmesh_engine.stealing.victim import Victim
 from stealmesh_engine.view.view import View
-from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
 from stealmesh_sim.checkers import Breach
 from stealmesh_sim.random_worlds import Outcome, run
@@ -118,36 +119,32 @@ def a_tail_given_back_is_run_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_tail_given_back_is_kept_on_the_books(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is untouched again, and yet with its worker."""
-    right = Holder.chunk_part
+    right = Answers.chunk_part
 
-    def chunk_part(self: Holder, event: ChunkPart, now: float) -> None:
-        slot = self.dispatcher.slots.by_worker.get(event.worker)
-        chunk = slot.running if slot is not None else None
+    def chunk_part(self: Answers, event: ChunkPart, now: float) -> None:
+        chunk = self.slots.running_chunk(event.worker, event.chunk)
         hi = chunk.hi if chunk is not None else 0
         right(self, event, now)
         if chunk is not None:
             chunk.hi = hi
 
-    monkeypatch.setattr(Holder, "chunk_part", chunk_part)
+    monkeypatch.setattr(Answers, "chunk_part", chunk_part)
 
 
 def a_part_that_is_reported_twice_is_delivered_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A holder says its parts twice, and a ledger credits what it has credited."""
-    right, credit = Holder._settle, IndexedLedger.credit
+    right, credit = Reports.add, IndexedLedger.credit
 
-    def settle(self: Holder, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
-        right(self, held, part, blob, now)
-        unsaid = self._unsaid.get(held.spec.job)
-        running = self.dispatcher.slots.running()
-        if unsaid is not None and any(chunk.lid == part.lid for chunk in running):
-            unsaid.parts.append(part)
-            unsaid.blobs.append(blob)
+    def add(self: Reports, job: JobId, part: Part, blob: bytes, now: float) -> None:
+        right(self, job, part, blob, now)
+        if any(chunk.lid == part.lid for chunk in self.slots.running()):
+            right(self, job, part, blob, now)
 
     def crediting(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         verdict = credit(self, holder, lid, lo, hi)
         return Credited([(lo, hi)]) if isinstance(verdict, Repeated) and lo < hi else verdict
 
-    monkeypatch.setattr(Holder, "_settle", settle)
+    monkeypatch.setattr(Reports, "add", add)
     monkeypatch.setattr(IndexedLedger, "credit", crediting)
 
 
@@ -171,7 +168,7 @@ def reports_are_dropped_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_hungry_are_never_fed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trade, "_feed", lambda self, thief, nonce, sharers, now: False)
+    monkeypatch.setattr(Victim, "_feed", lambda self, thief, nonce, sharers, now: False)
 
 
 # ---------------------------------------------------------------- links and lives

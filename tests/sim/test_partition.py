@@ -7,7 +7,7 @@ import pytest
 from stealmesh.host.settings import load_config
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain
-from stealmesh_engine.holding.bags import IndexedBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.ledger.partition_guard import CALM_SECONDS
 from stealmesh_sim.durable_programs import Reader
 from stealmesh_sim.work import CostLaw

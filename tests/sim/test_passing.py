@@ -161,8 +161,8 @@ def test_a_thief_that_cannot_is_not_fed_again_and_again() -> None:
     program = wish(told, items=2000, module="pandas")
     told.finish()
     assert failed(told, program) == 0
-    splits = sum(node.core.trade.given for node in told.nodes)
-    taken = sum(node.core.trade.thief.fed for node in told.nodes)
+    splits = sum(node.core.victim.given for node in told.nodes)
+    taken = sum(node.core.thief.fed for node in told.nodes)
     assert splits - taken < 10  # those that came back
     assert told.nodes[2].items == 0
 
@@ -178,7 +178,7 @@ def test_another_python_is_never_leased_to(kind: JobKind) -> None:
     assert failed(told, program) == 0
     assert [bool(node.items) for node in told.nodes] == [False, True, False]
     assert told.counted("leases-declined") == 0
-    assert sum(node.core.trade.given for node in told.nodes) == 0
+    assert sum(node.core.victim.given for node in told.nodes) == 0
 
 
 def test_a_hungry_stranger_stands_in_nobodys_way() -> None:

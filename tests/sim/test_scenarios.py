@@ -69,7 +69,7 @@ def test_the_thief_dies_right_after_the_split() -> None:
     thief = next(node for n, node in enumerate(told.nodes) if n != victim)
     told.world.crash(thief)
     told.finish()
-    assert thief.core.trade.thief.fed
+    assert thief.core.thief.fed
 
 
 def test_the_victim_dies_before_its_split_is_heard_of() -> None:
@@ -78,8 +78,8 @@ def test_the_victim_dies_before_its_split_is_heard_of() -> None:
     told.until(lambda: told.nodes[0].busy_seconds > 0.1)
     victim = max(told.nodes, key=lambda node: node.core.dispatcher.queued_seconds())
     told.world.links.cut(victim.place, told.client.place)
-    given = victim.core.trade.given
-    told.until(lambda: victim.core.trade.given > given)
+    given = victim.core.victim.given
+    told.until(lambda: victim.core.victim.given > given)
     told.world.crash(victim)
     told.world.links.mend(victim.place, told.client.place)
     told.finish()
@@ -91,10 +91,10 @@ def test_the_victim_dies_after_the_split() -> None:
     told = scene(3)
     program = told.map(600)
     told.until(lambda: len(stolen_by(told, program)) == 3)
-    victim = max(told.nodes, key=lambda node: node.core.trade.given)
+    victim = max(told.nodes, key=lambda node: node.core.victim.given)
     told.world.crash(victim)
     told.finish()
-    assert victim.core.trade.given
+    assert victim.core.victim.given
 
 
 def test_thief_and_victim_die_together() -> None:

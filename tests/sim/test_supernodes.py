@@ -21,7 +21,7 @@ from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
-from stealmesh_engine.stealing.trade import HINT_SECONDS
+from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role

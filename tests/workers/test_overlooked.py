@@ -63,13 +63,13 @@ def test_a_worker_whose_descriptor_is_silent_is_heard() -> None:
     pool = MutePool()
     driver = Driver(core, transport, epoll, NoProgram(), pool)  # type: ignore[arg-type]
     ready = threading.Event()
-    right = core.holder.worker_ready
+    right = core.answers.worker_ready
 
     def worker_ready(worker: int) -> None:
         right(worker)
         ready.set()
 
-    core.holder.worker_ready = worker_ready  # type: ignore[method-assign]
+    core.answers.worker_ready = worker_ready  # type: ignore[method-assign]
     driver.post(Join([]))
     loop = threading.Thread(target=driver.run)
     loop.start()

@@ -6,7 +6,7 @@ exactly one item of exactly one bag of the ledger.
 
 from __future__ import annotations
 
-from stealmesh_engine.holding.bags import ExploreBags, HeldBag
+from stealmesh_engine.holding.explore_bags import ExploreBags, HeldBag
 from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, LentBag, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
@@ -203,7 +203,7 @@ class ExploreNode(NodeSide):
             return
         if rest:
             self.running.append((lid, rest))
-        children = [self.bags.spawn(lid, len(spare), spare) for spare in spares]
+        children = self.bags.spawn(lid, [(len(spare), spare) for spare in spares])
         named = tuple(
             (child.lid, child.hi, spare) for child, spare in zip(children, spares, strict=True)
         )

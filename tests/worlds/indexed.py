@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.holding.bags import HeldLease, IndexedBags
+from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
 from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Lent, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease

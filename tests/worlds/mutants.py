@@ -5,7 +5,7 @@ A search that finds nothing wrong proves something only if it finds what is wron
 
 from __future__ import annotations
 
-from stealmesh_engine.holding.bags import IndexedBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease

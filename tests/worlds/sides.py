@@ -1,7 +1,7 @@
 """What both kinds of jobs have in common on their two sides, the owner's and a node's.
 
 A side is loaded from a snapshot (plain tuples), does one thing with the real ledger or the
-real bags, and is saved again. It plays what owner.py, holder.py and trade.py do around
+real bags, and is saved again. It plays what owner.py, holder.py and victim.py do around
 them, one input at a time, and answers with messages: `(to, message)` where `to` is a node's
 number or OWNER and a message is a plain tuple that starts with its kind.
 """

@@ -374,7 +374,7 @@ class Stage:
         if target == "entry":
             return (min(ENTRY, self.scenario.nodes - 1),)
         if target == "victim":
-            busiest = max(living, key=lambda s: (s.process.core.trade.given, -s.number))
+            busiest = max(living, key=lambda s: (s.process.core.victim.given, -s.number))
             return (busiest.number,)
         if target == "supernode":
             found = tuple(s.number for s in living if s.process.core.me.role is Role.SUPER)

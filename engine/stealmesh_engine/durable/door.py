@@ -26,18 +26,15 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
-from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Accepted,
     Fetched,
     Here,
-    JobSpec,
     Member,
     Message,
-    Reign,
     Role,
     Seek,
-    Settled,
     Standing,
 )
 
@@ -71,18 +68,6 @@ class Durable:
         else:
             _OTHERS[type(message)](self, peer, message, now)
 
-    def refuses(self, home: PeerId, spec: JobSpec, now: float) -> bool:
-        """Does a former home, which does not know that it is one, grant what is not its own to grant?"""
-        return self._refuses(home, spec.job, spec.term, now)
-
-    def _refuses(self, home: PeerId, job: JobId, term: int, now: float) -> bool:
-        later = self.holder.outranks(job, term, home)
-        if later is None:
-            return False
-        reign = Reign(later.term, 0, later.owner, [])
-        self.links.send(home, Here(later.job, Standing.KEEPS, reign), now)
-        return True
-
     # ------------------------------------------------------------ time, deaths and meetings
 
     def beat(self, now: float) -> None:
@@ -92,14 +77,14 @@ class Durable:
         self._beat_at = now
         me = self.links.view.me.id
         if self.homes.leads:
-            for loads in self.holder.loads_for(me, now):
+            for loads in self.holder.reports.loads_for(me, now):
                 self.owner.renew(me, loads, now)
         self.homes.beat(now)
         self.patron.beat(now)
-        for job in self.holder.homeless(now):
+        for job in self.holder.without_primary(now):
             for peer in (me, *sought_at(job, self.links, now)):
                 self.links.send(peer, Seek(job), now)
-            launch = self.holder.calls_for_home(job, now)
+            launch = self.holder.launch_again(job, now)
             successor = called_for(job, self.links, now)
             if launch is not None and successor is not None:
                 self.links.send(successor, launch, now)
@@ -123,22 +108,19 @@ class Durable:
         self.patron.here(peer, message, now)
         if message.standing is Standing.LEADS:
             term, rebuilt = message.reign.term, message.why == REBUILT
-            if not self._refuses(peer, message.job, term, now):
-                self.holder.home_found(message.job, term, peer, now, rebuilt=rebuilt)
+            if not self.holder.corrects(peer, message.job, term, now):
+                self.holder.primary_found(message.job, term, peer, now, rebuilt=rebuilt)
         elif not (
-            self.holder.follows(message.job, peer) or message.job in self.holder.homeless(now)
+            self.holder.jobs.follows(message.job, peer)
+            or message.job in self.holder.without_primary(now)
         ):
             return
         elif message.standing is Standing.KEEPS:
-            self.holder.jobs[message.job].keeper_at = now
+            self.holder.jobs[message.job].replica_spoke(now)
             if self.links.view.is_alive(message.reign.primary):
                 self.links.send(message.reign.primary, Seek(message.job), now)
         else:
             self.holder.closed(message.job, now, stop=True)
-
-    def _settled(self, peer: PeerId, message: Settled, now: float) -> None:
-        if self.holder.obeys(message.job, peer):
-            self.holder.settled(message)
 
     def _accepted(self, peer: PeerId, message: Accepted, now: float) -> None:
         self.patron.accepted(peer, message, now)
@@ -159,7 +141,6 @@ EVENTS: dict[type, Callable[[Durable, Any, float], None]] = {
 
 _OTHERS: dict[type[Message], Callable[[Durable, PeerId, Any, float], None]] = {
     Here: Durable._here,
-    Settled: Durable._settled,
     Accepted: Durable._accepted,
     Fetched: Durable._fetched,
 }

@@ -3,13 +3,12 @@
 Decides the grain: how many items a worker is handed at once. One item while nothing is
 known; then enough for `chunk_seconds_max`, less towards the end of the local stock so that
 all workers finish together, and never more than fits into one result frame. Until a first item has
-ended, what has run without an end says how much they cost at least: work of ten minutes an item is
-not to wait ten minutes until it is shared. Knows no jobs, no clock: it is fed (items, seconds,
-octets) and asked for numbers.
+ended, the time that it has run is a lower bound: work of ten minutes an item must not wait ten
+minutes until it is shared. Knows no jobs, no clock: it is fed (items, seconds, octets) and asked
+for numbers.
 
-Ideas: grain as a fraction of the remaining time after guided self-scheduling; bounds of 1
-and 20 ms from the simulations in DESIGN.md section 3 (a fixed grain between 1 and 20 ms
-costs 0.1 points of efficiency; 100 ms costs 0.4).
+Ideas: grain as a fraction of the remaining time after guided self-scheduling; bounds of 1 and 20 ms
+from simulations (a fixed grain between 1 and 20 ms costs 0.1 points of efficiency; 100 ms costs 0.4).
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Cost:
     seconds_per_item: float | None = None
     octets_per_item: float = 0.0
     seconds_per_item_min: float = 0.0
-    """What an item that has not ended has taken up to now; means nothing once one has."""
+    """What an item that has not ended has taken so far; unused once one has ended."""
 
     @property
     def known(self) -> bool:
@@ -34,7 +33,7 @@ class Cost:
 
     @property
     def charted(self) -> bool:
-        """Is anything known, if only that they are long?"""
+        """Is anything known, if only that items are long?"""
         return self.known or self.seconds_per_item_min > 0.0
 
     def learn(self, items: int, seconds: float, octets: int) -> None:
@@ -51,21 +50,21 @@ class Cost:
         self.octets_per_item += weight * (octets / items - self.octets_per_item)
 
     def stumbled(self, seconds: float) -> None:
-        """One item has taken at least so long, in the middle of a chunk that was expected to be cheaper.
+        """One item has taken at least these seconds, in a chunk that was expected to be cheaper.
 
-        Those behind it may be alike, so they are handed out as if they were. If they are not, a few
-        of them say so: of what is learned from few items three tenths count, so an estimate that is
-        a thousand times too high is right again after twenty small chunks.
+        The items behind it may be alike, so they are handed out as if they were. If they are not, a
+        few of them say so: a small chunk counts for three tenths, so an estimate that is a thousand
+        times too high is right again after twenty small chunks.
         """
         if self.seconds_per_item is not None and seconds > self.seconds_per_item:
             self.seconds_per_item = seconds
 
     def waited(self, seconds: float) -> None:
-        """An item has run for so long, and has not ended."""
+        """An item has run for these seconds, and has not ended."""
         self.seconds_per_item_min = max(self.seconds_per_item_min, seconds)
 
     def seconds(self, items: int) -> float:
-        """Estimated seconds of one worker for so many items; while nothing is known, at least so many."""
+        """Seconds that these items take one worker; a lower bound while no item has ended."""
         each = self.seconds_per_item
         return items * (self.seconds_per_item_min if each is None else each)
 

@@ -1,12 +1,12 @@
 """What workers are given: which chunk, which worker, and when.
 
-Decides the order of jobs, the cut of chunks, what waits behind what is about to end, what is taken
-back from behind something unexpectedly slow, which chunks are divided while they run, and when
-workers will run dry. Refuses to know where the work came from and what becomes of results (holder.py).
+Decides the size of chunks, which one waits behind another that ends soon, which one is taken back from
+behind a slow one, which ones are divided while they run, and when workers will run dry. Refuses to know
+where the work came from, which job is next (`stock.py`) and what becomes of results (`answers.py`).
 
 A chunk is divided when it is late, or when a job that has nothing at a worker would have to wait too
-long for chunks of others to end. Its worker then gives back what it has not begun; that is untouched
-again and goes to the next one, here or elsewhere.
+long for chunks of others to end. Its worker then gives back what it has not begun: that is untouched
+again and goes to the next worker, here or elsewhere.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from math import inf
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopWorker
-from stealmesh_engine.holding.bags import Cut, ExploreBags, IndexedBags
-from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.bags import Cut
+from stealmesh_engine.holding.cost import Cost
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
 TURN_SECONDS = 0.004
-"""How long a job that has nothing at a worker waits for chunks of others to end. Shorter: what it
-costs to divide a chunk (about half a millisecond) is paid for less."""
+"""For this long a job that has nothing at a worker waits for chunks of others to end. Shorter: more chunks
+are divided, and each division costs about half a millisecond."""
 FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
-"""How large the results of a chunk may become if the program has said how many items it has."""
+"""Bound of the results of one chunk if the program has fixed its number of items."""
 
 
 class Dispatcher:
@@ -40,39 +42,48 @@ class Dispatcher:
         config: Config,
         links: Links,
         effects: list[Effect],
-        jobs: dict[JobId, HeldJob],
+        jobs: HeldJobs,
+        slots: Slots,
         functions: ShippedFunctions,
     ) -> None:
         self.config = config
-        self.links = links
         self.effects = effects
         self.jobs = jobs
         self.functions = functions
-        self.slots = Slots()
-        self.stock: dict[JobId, None] = {}
-        """Jobs that have something for a worker."""
+        self.slots = slots
+        self.stock = Stock(config, links, jobs, slots, functions)
         self.draining = False
-        """This node wants to leave: what runs is finished, nothing is begun."""
+        """This node wants to leave: what runs is finished, nothing new begins."""
         self.turned_long = False
-        """A job has turned out to have long items, or longer ones than it had, and nobody has been told
-        yet."""
-        self.untold: list[Chunk] = []
-        """Single calls that have run for a moment: their owners are to hear of it (holder.py)."""
+        """A job has long items, or longer ones than before, and the neighbours do not know yet."""
         self.patrol_at: float | None = None
         self._chunks = 0
         self._thieves_wait = False
-        """Somebody elsewhere has nothing to do, and we had nothing for him."""
+        """A thief has nothing to do, and we had nothing for it."""
         self._wanted = False
-        """The next patrol is planned for somebody who has nothing to do, here or elsewhere."""
+        """The next patrol is early, because a worker has nothing to do, here or elsewhere."""
         self._unserved_since: float | None = None
         """Since when a job has had something in stock and nothing at a worker, and no worker was free."""
 
-    def restock(self, held: HeldJob) -> None:
-        job = held.spec.job
-        if held.bags.queued_items and not self.functions.lacks(held.spec):
-            self.stock.setdefault(job, None)
-        else:
-            self.stock.pop(job, None)
+    def job_over(self, job: JobId, *, stop: bool) -> None:
+        """What workers make of it is void. Explore bags are stopped, other chunks only if asked for."""
+        self.stock.job_over(job)
+        for chunk in self.slots.chunks_of(job):
+            chunk.void = True
+            if chunk.explore or stop:
+                self.stop(chunk.worker, "its job is over", blame=False)
+
+    def lease_over(self, job: JobId, lid: LeaseId) -> None:
+        """What workers make of this lease is void. Explore bags are stopped."""
+        for chunk in self.slots.chunks_of(job):
+            if chunk.lid == lid and not chunk.void:
+                chunk.void = True
+                if chunk.explore:
+                    self.stop(chunk.worker, "its lease was revoked", blame=False)
+
+    def abandon(self, chunk: Chunk, reason: str) -> None:
+        chunk.void = True
+        self.stop(chunk.worker, reason, blame=False)
 
     def dispatch(self, now: float) -> None:
         """Hand out chunks: first to the idle, then behind what is about to end."""
@@ -96,10 +107,10 @@ class Dispatcher:
         return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
 
     def queued_seconds(self) -> float:
-        return sum(self.jobs[job].bags.queued_seconds for job in self.stock)
+        return sum(held.bags.queued_seconds for held in self.stock.jobs())
 
     def starves_at(self, now: float) -> float | None:
-        """When the first worker is going to have nothing to do: now, later, or nobody can say.
+        """When the first worker will have nothing to do; None: not known.
 
         Busy nodes that rob each other of what neither can start yet only pass it round, so the
         running chunks count as well as the queued ones.
@@ -109,7 +120,7 @@ class Dispatcher:
         soonest: float | None = None
         for slot in self.slots.by_worker.values():
             if slot.running is None:
-                # Work whose function is on its way here is as good as there, for a moment.
+                # Work that only waits for its function counts as here, for a moment.
                 since = min(self.functions.awaited.values(), default=-1e9)
                 return max(now, since + FUNCTION_PATIENCE_SECONDS)
             ends = slot.running.started
@@ -133,16 +144,35 @@ class Dispatcher:
                 self.turned_long |= not held.bags.cost.charted
                 held.bags.cost.waited(now - chunk.started)
 
-    def patrol(self, now: float) -> None:
-        """Stop what has run too long; take back what waits behind something unexpectedly slow, or is
-        part of it; ask for results that wait for others; notice what turns out to be long."""
+    def learn(
+        self, chunk: Chunk, cost: Cost, items: int, seconds: float, octets: int, *, late: bool
+    ) -> None:
+        """A part of this chunk took these seconds: its items are dear or, if it is late, the next one is."""
+        if late and cost.known:
+            # What its worker's time was not needed for, the item that is running has taken.
+            chunk.carried_seconds += max(0.0, seconds - cost.seconds(items))
+            cost.stumbled(chunk.carried_seconds)
+            chunk.expected_seconds = None
+            # Others may have asked for this and found it too little.
+            self.turned_long = True
+        elif items:
+            cost.learn(items, seconds + chunk.carried_seconds, octets)
+            chunk.carried_seconds = 0.0
+        else:
+            chunk.carried_seconds += seconds
+
+    def patrol(self, now: float) -> list[Chunk]:
+        """Stop what has run too long, take back what waits behind a slow chunk or is part of it, ask for
+        results that wait for others, and notice what turns out to be long.
+
+        Returns the single calls that have run for a moment: their owners are to hear of it."""
         self.patrol_at = None
         self.learn_from_waiting(now)
         wanted = self._thieves_wait or (not self.stock and self.room() > 0)
         self._thieves_wait = False
-        for long in [chunk for chunk in self.slots.running() if now >= chunk.tell_at]:
-            long.awaited = False
-            self.untold.append(long)
+        untold = [chunk for chunk in self.slots.running() if now >= chunk.tell_at]
+        for told in untold:
+            told.awaited = False
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
@@ -159,19 +189,20 @@ class Dispatcher:
                 if give or now >= chunk.results_wait_at:
                     self._ask(slot, chunk, now, give=give)
         self._plan_patrol(now, wanted=wanted)
+        return untold
 
     def stop(self, worker: int, reason: str, *, blame: bool) -> None:
         self.effects.append(StopWorker(worker, reason, blame))
 
     def thieves_wait(self, now: float) -> None:
-        """Somebody elsewhere has nothing to do, and there is nothing here that is worth its journey: a
-        chunk that turns out dear is noticed sooner from now on."""
+        """A thief has nothing to do, and nothing here is worth the journey: from now on we notice sooner
+        that a chunk is dear."""
         self._thieves_wait = True
         if self.patrol_at is not None and not self._wanted:
             self._plan_patrol(now, wanted=True)
 
     def ask_workers_to_share(self) -> bool:
-        """Raise the flag of the explore workers that have not been asked yet. True: somebody may share."""
+        """Raise the flag of the explore workers that have not been asked yet. True: one may share."""
         asked = False
         for slot in self.slots.by_worker.values():
             chunk = slot.running
@@ -186,11 +217,11 @@ class Dispatcher:
     # ------------------------------------------------------------ inside
 
     def _make_room(self, now: float) -> None:
-        """A small job may have nothing at a worker while all workers are busy with others: if that is
-        going to last, let one worker stop between two items, and take back a second helping that waits
-        behind it. Nobody is asked before he has had a moment himself, or jobs would only take each
-        other's turn. (With eight jobs and one worker that is what they did.)"""
-        waiting = self._unserved()
+        """A small job may have nothing at a worker while all workers are busy with others. If that would
+        last, let one worker stop between two items, and take back what waits behind it. No chunk is
+        asked before it has had a moment itself, or jobs only take each other's turn, as eight jobs
+        with one worker did."""
+        waiting = self.stock.unserved()
         if not waiting:
             self._unserved_since = None
             return
@@ -210,12 +241,12 @@ class Dispatcher:
             if seconds <= TURN_SECONDS and now < until:
                 self._patrol_by(until)
                 return
-            if seconds < best_seconds and self._rank(chunk) <= max(waiting):
+            if seconds < best_seconds and self.stock.rank(chunk) <= max(waiting):
                 best, best_seconds = slot, seconds
         if best is None or best.running is None:
             return
         chunk = best.running
-        if best.queued is not None and self._is_running(best.queued.job):
+        if best.queued is not None and self.slots.is_running(best.queued.job):
             self._retract(best)
         if not chunk.can_be_asked or chunk.whole:
             return
@@ -224,38 +255,12 @@ class Dispatcher:
         else:
             self._patrol_by(chunk.started + TURN_SECONDS)
 
-    def _unserved(self) -> list[int]:
-        """The ranks of the small jobs that have something in stock and nothing at a worker. (A large one
-        has its turn when a chunk ends, and is none the worse for it; a bag runs for long anyhow.)"""
-        if len(self.stock) == 1:
-            (job,) = self.stock
-            if self._is_running(job):
-                return []  # the usual case
-        at_workers = {chunk.job for chunk in self.slots.chunks()}
-        waiting = (self.jobs[job] for job in self.stock if job not in at_workers)
-        small = self.config.chunk_seconds_max
-        return [
-            held.spec.priority
-            for held in waiting
-            if isinstance(held.bags, IndexedBags)
-            and held.bags.queued_seconds <= small
-            and not self._is_held_up(held)
-        ]
-
-    def _is_running(self, job: JobId) -> bool:
-        slots = self.slots.by_worker.values()
-        return any(slot.running is not None and slot.running.job == job for slot in slots)
-
-    def _rank(self, chunk: Chunk) -> int:
-        held = self.jobs.get(chunk.job)
-        return 0 if held is None else held.spec.priority
-
     def _turn_at(self, slot: Slot) -> float:
-        """When the running chunk has been for long enough in the way of a job that has nothing else."""
+        """When the running chunk has been in the way of a job without any other chunk for long enough."""
         running, queued = slot.running, slot.queued
         if running is None or queued is None or running.job == queued.job or running.whole:
             return inf
-        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self._is_running(queued.job):
+        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self.slots.is_running(queued.job):
             return inf
         return max(queued.started, running.started) + TURN_SECONDS
 
@@ -271,43 +276,16 @@ class Dispatcher:
         chunk.asked_at = now
         self.effects.append(Divide(slot.worker, chunk.number, give))
 
-    def _next_job(self) -> HeldJob | None:
-        """The job with the highest priority that has work; of equals the one of which workers have the
-        fewest chunks, and of these the one that waits longest."""
-        best: HeldJob | None = None
-        best_rank = (0, 0, 0)
-        at_workers: dict[JobId, int] = {}
-        if len(self.stock) > 1:
-            for chunk in self.slots.chunks():
-                at_workers[chunk.job] = at_workers.get(chunk.job, 0) + 1
-        for job in self.stock:
-            held = self.jobs[job]
-            rank = (held.spec.priority, -at_workers.get(job, 0), -held.turn)
-            if best is not None and rank <= best_rank:
-                continue
-            if self._is_held_up(held):
-                continue
-            best, best_rank = held, rank
-        return best
-
-    def _is_held_up(self, held: HeldJob) -> bool:
-        """Results of it have to be taken by its owner, or by its keepers, before more is begun."""
-        most = self.config.unacked_octets_max
-        unacked = self.links.unacked_octets(held.spec.owner)
-        return unacked > most or held.unsettled_octets > most
-
     def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
-        held = self._next_job()
+        held = self.stock.next_job()
         if held is None or (queue and not self._may_queue(held)):
             return False
         cut = self._cut(held)
         if cut is None:
-            self.restock(held)
+            self.stock.restock(held)
             return False
         spec, bags = held.spec, held.bags
-        explore = isinstance(bags, ExploreBags)
         self._chunks += 1
-        held.turn = self._chunks
         chunk = Chunk(
             self._chunks,
             spec.job,
@@ -316,10 +294,10 @@ class Dispatcher:
             cut.hi,
             slot.worker,
             now,
-            None if explore or not bags.cost.known else bags.cost.seconds(cut.hi - cut.lo),
-            explore,
-            now + spec.timeout if spec.timeout and not explore else None,
-            one_by_one=not (explore or spec.vectorized),
+            bags.expected_seconds(cut.hi - cut.lo),
+            bags.opaque,
+            now + spec.timeout if spec.timeout and not bags.opaque else None,
+            one_by_one=not (bags.opaque or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
             awaited=spec.kind is JobKind.SUBMIT,
@@ -341,15 +319,13 @@ class Dispatcher:
                 self.functions.blobs[spec.code] if spec.code else b"",
             )
         )
-        self.restock(held)
+        self.stock.handed_out(held, chunk.number)
         self._plan_patrol_of(slot, now)
         return True
 
     def _cut(self, held: HeldJob) -> Cut | None:
         bags = held.bags
-        if isinstance(bags, ExploreBags):
-            return bags.cut(1)
-        if held.spec.timeout or held.spec.chunk_items == 1:
+        if bags.opaque or held.spec.timeout or held.spec.chunk_items == 1:
             return bags.cut(1)
         if held.spec.chunk_items:
             each = bags.cost.octets_per_item
@@ -357,7 +333,7 @@ class Dispatcher:
             return bags.cut(min(held.spec.chunk_items, most))
         return bags.cut(
             bags.cost.chunk_items(
-                bags.untouched,
+                bags.queued_items,
                 len(self.slots),
                 chunk_seconds_min=self.config.chunk_seconds_min,
                 chunk_seconds_max=self._chunk_seconds_max(held.spec),
@@ -371,16 +347,14 @@ class Dispatcher:
 
     def _may_queue(self, held: HeldJob) -> bool:
         return (
-            isinstance(held.bags, IndexedBags)
+            held.bags.may_queue
             and not held.spec.timeout
-            and not held.bags.fragile
-            and held.bags.cost.known
             and held.bags.cost.seconds(held.spec.chunk_items or 1)
             <= self.config.prefetch_seconds_max
         )
 
     def _short(self, chunk: Chunk | None, now: float) -> bool:
-        """Is it sure to end soon?"""
+        """Will it end soon for sure?"""
         return (
             chunk is not None
             and chunk.expected_seconds is not None
@@ -389,8 +363,7 @@ class Dispatcher:
         )
 
     def _plan_patrol(self, now: float, *, wanted: bool = False) -> None:
-        """The next moment at which there may be something to do; what is due already has been done, or
-        is tried again a while later."""
+        """Plan the next moment with something to do. What is due now is done, or is tried again later."""
         self._wanted = wanted
         for slot in self.slots.by_worker.values():
             self._plan_patrol_of(slot, now)

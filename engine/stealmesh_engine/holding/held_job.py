@@ -1,89 +1,168 @@
-"""One job of somebody else's, as a node holds it: its bags here, and the trouble it has made.
+"""The jobs of others that a node holds: their bags here, and the trouble that they make.
 
-Decides only how the whole of it is told to the home of a job that has lost all of its keepers.
-Refuses to know workers, links and clocks (holder.py).
+Decides which primary of a durable job a holder obeys, which jobs end with their owner, and how all that is
+here of a durable job is told to a primary that has nothing. Refuses to know workers and links (`holder.py`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from stealmesh_engine.holding.bags import Bags, IndexedBags
-from stealmesh_engine.holding.retained import Spares
-from stealmesh_protocol.ids import LeaseId, PeerId, term_of
-from stealmesh_protocol.messages import JobSpec, Keep, Kept, Part, Reign
+from stealmesh_engine.holding.bags import Bags
+from stealmesh_engine.holding.explore_bags import ExploreBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.poison import Attempts
+from stealmesh_engine.holding.retained import Retained
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of, term_of
+from stealmesh_protocol.messages import JobKind, JobSpec, Keep, Kept, Part, Reign
+from stealmesh_protocol.values import LACKING
 
 PAGE_OCTETS = 512 * 1024
 PAGE_RESULTS = 2048
+GAVE_REMEMBERED = 64
+DECLINED_AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True)
 class HeldJob:
-    """One job of somebody else's: its bags here, and the trouble it has made."""
+    """One job of another peer."""
 
     spec: JobSpec
     bags: Bags
-    attempts: dict[int, list[str]] = field(default_factory=dict)
-    """How each item (explore: lease) has killed a worker while it ran alone."""
-    turn: int = 0
-    """The number of the last chunk that a worker was handed of it; 0: none yet."""
+    attempts: Attempts = field(default_factory=Attempts)
+    """Items (explore: bags) that have killed workers while they ran alone."""
     empty_since: float | None = None
     """When housekeeping first found nothing of it here."""
     unreached_since: float | None = None
     """Since when there has been no link with its owner."""
     unsettled: dict[tuple[int, int], tuple[Part, bytes]] = field(default_factory=dict)
-    """Durable jobs: results of which the home has not said yet that they are held safely."""
+    """Durable jobs: results that the primary does not hold safely yet, as far as we know."""
     unsettled_octets: int = 0
-    homeless_since: float | None = None
-    """Durable jobs: since when the home is gone and no other has spoken."""
-    keeper_at: float = -1e9
-    """Durable jobs: when somebody said last that he has a copy."""
-    gave: OrderedDict[int | bytes, PeerId] = field(default_factory=OrderedDict)
-    """What went to which thief last, by a mark that is the same if it comes back."""
-    returned: dict[PeerId, float] = field(default_factory=dict)
-    """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""
-    declined_at: float = -1e9
-    """When we last told its owner that we cannot run it."""
+    primary_gone_since: float | None = None
+    """Durable jobs: since when the primary is gone and no other has spoken."""
+    replica_spoke_at: float = -1e9
+    """Durable jobs: when a peer last said that it has a copy."""
     asked: bool = False
-    """Durable jobs: we have asked the home whether the job goes on."""
+    """Durable jobs: we have asked the primary whether the job goes on."""
     granters: dict[int, PeerId] = field(default_factory=dict)
-    """Durable jobs: whose leases those under each term are. They are of one home (terms.py)."""
+    """Durable jobs: term → primary that granted our leases under it. A term has one (terms.py)."""
+    _declined_at: float = -1e9
+    _gave: OrderedDict[int | bytes, PeerId] = field(default_factory=OrderedDict)
+    """What went to which thief last, by a mark that is the same if it comes back."""
+    _returned: dict[PeerId, float] = field(default_factory=dict)
+    """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""
 
-    def granted_by(self, home: PeerId, term: int) -> None:
-        """This home leases us something."""
+    @classmethod
+    def of(cls, spec: JobSpec) -> HeldJob:
+        return cls(spec, (ExploreBags if spec.kind is JobKind.EXPLORE else IndexedBags)(spec))
+
+    # ------------------------------------------------------------ how long it has been idle or cut off
+
+    def reached(self, reached: bool, now: float) -> float:
+        """Is its owner within reach? Returns the seconds for which it has not been."""
+        if reached:
+            self.unreached_since = None
+        elif self.unreached_since is None:
+            self.unreached_since = now
+        return 0.0 if self.unreached_since is None else now - self.unreached_since
+
+    def used(self, used: bool, now: float) -> float:
+        """Is anything of it here? Returns the seconds for which nothing has been."""
+        if used:
+            self.empty_since = None
+        elif self.empty_since is None:
+            self.empty_since = now
+        return 0.0 if self.empty_since is None else now - self.empty_since
+
+    def ask(self, now: float) -> None:
+        """We ask its primary whether it goes on, and wait for the answer."""
+        self.asked, self.empty_since = True, now
+
+    # ------------------------------------------------------------ nodes that cannot run it
+
+    def declines(self, now: float) -> bool:
+        """May we tell its owner that we cannot run it? An owner that grants us more of it soon after
+        knows of no other node: then we try all of it."""
+        if now - self._declined_at < DECLINED_AGAIN_SECONDS:
+            return False
+        self._declined_at = now
+        return True
+
+    def gave(self, thief: PeerId, marks: Iterable[int | bytes]) -> None:
+        for mark in marks:
+            self._gave[mark] = thief
+        while len(self._gave) > GAVE_REMEMBERED:
+            self._gave.popitem(last=False)
+
+    def came_back(self, marks: Iterable[int | bytes], until: float) -> list[PeerId]:
+        """These parts are ours again. Returns the thieves that had them and could not run them: they get
+        nothing of this job until then."""
+        thieves = [self._gave.pop(mark) for mark in marks if mark in self._gave]
+        self._returned.update(dict.fromkeys(thieves, until))
+        return thieves
+
+    def may_go_to(self, thief: PeerId, now: float) -> bool:
+        return now >= self._returned.get(thief, -1e9)
+
+    # ------------------------------------------------------------ durable jobs
+
+    def granted_by(self, primary: PeerId, term: int) -> None:
+        """This primary leases us something."""
         if self.spec.term:
-            assert self.granters.setdefault(term, home) == home, (
-                "leases of two homes under one term"
+            assert self.granters.setdefault(term, primary) == primary, (
+                "leases of two primaries under one term"
             )
 
-    def follow(self, home: PeerId, term: int) -> list[LeaseId]:
-        """Obey this home from now on. Returns the leases to be let go of: another home of the same term
-        gave them, and this one may give us others with the same ids."""
-        self.spec = replace(self.spec, term=term, owner=home)
-        if self.granters.get(term, home) == home:
+    def follow(self, primary: PeerId, term: int) -> list[LeaseId]:
+        """Obey this primary from now on. Returns the leases to let go of: another primary of the same
+        term gave them, and this one may give us others with the same ids."""
+        self.spec = replace(self.spec, term=term, owner=primary)
+        self.primary_gone_since, self.asked = None, False
+        if self.granters.get(term, primary) == primary:
             return []
         del self.granters[term]
         return [lid for lid in self.bags.leases if term_of(lid) == term]
 
+    def primary_gone(self, now: float) -> None:
+        if self.primary_gone_since is None:
+            self.primary_gone_since = now
+
+    def replica_spoke(self, now: float) -> None:
+        self.replica_spoke_at = now
+
     def counted(self, count: int) -> None:
-        """The home has said how many items there are, if it knows."""
+        """The primary has said how many items there are, if it knows."""
         if count and not self.spec.count:
             self.spec = replace(self.spec, count=count)
 
-    def whole(self, spares: Spares) -> Iterator[Keep]:
-        """What is here of a durable job's inputs and results, for a home that has nothing."""
-        assert isinstance(self.bags, IndexedBags)
+    def keep_unsettled(self, parts: list[Part], blobs: list[bytes]) -> None:
+        """Keep these results until the primary holds them safely."""
+        for part, blob in zip(parts, blobs, strict=True):
+            if part.codec == LACKING:
+                continue  # no result: if the primary is lost before it heard of it, others are asked
+            self.unsettled[part.lo, part.hi] = (part, blob)
+            self.unsettled_octets += len(blob)
+
+    def settled(self, intervals: Iterable[tuple[int, int]]) -> list[tuple[Part, bytes]]:
+        """The primary holds these results safely. Returns those that were here."""
+        self.asked = False
+        found = [self.unsettled.pop(each) for each in intervals if each in self.unsettled]
+        self.unsettled_octets -= sum(len(blob) for _, blob in found)
+        return found
+
+    def pages(self, retained: Retained) -> Iterator[Keep]:
+        """The inputs and results that are here, for a primary that has nothing."""
         spec = self.spec
         reign = Reign(spec.term, 0, spec.owner, [])
-        for block, blob in (*self.bags.blocks, *spares.inputs(spec.job)):
+        for block, blob in (*self.bags.blocks, *retained.inputs(spec.job)):
             yield Keep(spec, reign, blocks=[block], blobs=[blob])
         page = Keep(spec, reign, 0, spec.count, bool(spec.count))
         octets = 0
-        for part, blob in spares.results(spec.job):
+        for part, blob in retained.results(spec.job):
             page.results.append(Kept(part.lo, part.hi, part))
             page.blobs.append(blob)
             octets += len(blob)
@@ -93,11 +172,26 @@ class HeldJob:
         yield page
 
 
-@dataclass(slots=True)
-class Unsaid:
-    """Finished parts of one job that its owner has not been told of yet."""
+class HeldJobs(dict[JobId, HeldJob]):
+    """All jobs of others that a node holds."""
 
-    since: float
-    parts: list[Part] = field(default_factory=list)
-    blobs: list[bytes] = field(default_factory=list)
-    octets: int = 0
+    def obeys(self, job: JobId, peer: PeerId) -> bool:
+        """Has this peer a say in what we hold of the job? Former primaries of a durable one have none."""
+        held = self.get(job)
+        return held is None or not held.spec.term or held.spec.owner == peer
+
+    def follows(self, job: JobId, primary: PeerId) -> bool:
+        """Do we hold parts of this durable job, and is this peer its primary as far as we know?"""
+        held = self.get(job)
+        return held is not None and bool(held.spec.term) and held.spec.owner == primary
+
+    def outranks(self, job: JobId, term: int, primary: PeerId) -> JobSpec | None:
+        """The later primary of this durable job that we know, if the given one is a former one."""
+        held = self.get(job)
+        if held is None or (term, primary) >= (held.spec.term, held.spec.owner):
+            return None
+        return held.spec
+
+    def ending_with(self, owner: PeerId) -> list[JobId]:
+        """The jobs here that end with this owner."""
+        return [job for job, held in self.items() if owner_of(job) == owner and not held.spec.term]

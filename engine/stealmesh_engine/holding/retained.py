@@ -1,12 +1,12 @@
-"""What a holder keeps of durable jobs although their homes hold it safely.
+"""What a holder retains of durable jobs although their primaries hold it safely.
 
-Results that it has computed, and inputs that it was given: an item that it gave away again may have
-been lost with its home. Decides what is dropped when there is no more room: what came first of the
-oldest job. Refuses to know when it is needed, which is when all keepers of a job are lost at one instant (holder.py,
-election.py). What was dropped is no loss: the home has it, and usually keeps it.
+It retains results that it has computed, and inputs that it was given: an item that it gave away may be
+lost with its primary. Decides what goes when there is no more room: what came first of the oldest job.
+Refuses to know when it is needed, which is when all replicas of a job are lost at one instant
+(`holder.py`, `durable/election.py`). What goes is no loss: the primary has it.
 
 Idea: the checkpoints of its own work that every place keeps for its neighbours in X10's resilient
-stores, turned round: who has done something is one more copy of it at no cost but memory.
+stores, turned round: a node that has done something is one more copy of it, at no cost but memory.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block, Part
 
 ENTRY_OCTETS = 256
-"""What a result takes beside its blob."""
+"""What an entry takes beside its blob."""
 
-Spare = tuple[Part | Block, bytes]
+Item = tuple[Part | Block, bytes]
 _Key = tuple[bool, int, int]
 
 
-class Spares:
+class Retained:
+    """Results and inputs of durable jobs, by job, within `spare_octets_max`."""
+
     def __init__(self, config: Config, counters: Counters) -> None:
         self._config = config
         self._counters = counters
-        self._jobs: dict[JobId, dict[_Key, Spare]] = {}
+        self._jobs: dict[JobId, dict[_Key, Item]] = {}
         self.octets = 0
 
     def add(self, job: JobId, what: Part | Block, blob: bytes) -> None:
-        """Keep this as well, and drop what there is no room for."""
+        """Retain this as well, and drop what there is no room for."""
         key = (isinstance(what, Part), what.lo, what.hi)
         self._remove(job, key)
         self._jobs.setdefault(job, {})[key] = (what, blob)
@@ -55,13 +57,13 @@ class Spares:
         for key in list(self._jobs.get(job, ())):
             self._remove(job, key)
 
-    def _of(self, job: JobId) -> list[Spare]:
+    def _of(self, job: JobId) -> list[Item]:
         return list(self._jobs.get(job, {}).values())
 
     def _remove(self, job: JobId, key: _Key) -> None:
-        spares = self._jobs.get(job, {})
-        spare = spares.pop(key, None)
-        if spare is not None:
-            self.octets -= len(spare[1]) + ENTRY_OCTETS
-            if not spares:
+        kept = self._jobs.get(job, {})
+        item = kept.pop(key, None)
+        if item is not None:
+            self.octets -= len(item[1]) + ENTRY_OCTETS
+            if not kept:
                 del self._jobs[job]

@@ -1,9 +1,10 @@
-"""A node's picture of its worker processes: who is idle, who runs what, what waits behind it.
+"""A node's picture of its worker processes: which are idle, what each runs, and what waits behind it.
 
 Decides nothing. Refuses to know jobs and leases beyond the chunk that it hands in and out.
-A worker holds at most two chunks: one that it runs and one queued behind it, so that it
-never waits for its node. The queued one can be taken back as long as it is unread, and of the
-running one the items that are not begun.
+
+Invariant: a worker holds at most two chunks, one that it runs and one queued behind it, so that it never
+waits for its node. The node can take back the queued one as long as it is unread, and the items of the
+running one that are not begun.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from math import inf
 from stealmesh_protocol.ids import JobId, LeaseId
 
 PATROL_SECONDS = 0.05
-"""How long a worker may be busy with something else before what waits for it counts as waiting."""
+"""For this long a worker may be busy before what is behind it counts as waiting."""
 OVERRUN_FACTOR = 4.0
 WANTED_SECONDS = 0.01
-"""The same when somebody else has nothing to do."""
+"""The same when another worker has nothing to do, here or at another node."""
 WANTED_FACTOR = 2.0
 
 
@@ -26,7 +27,7 @@ class Chunk:
     """What is with a worker: items [lo, hi) of a lease (explore: a whole bag).
 
     It shrinks from both ends while it runs: what is reported in parts leaves in front, what is given
-    back leaves behind. So whatever becomes of the worker, this is what it has not answered for.
+    back leaves behind. So this is always what the worker has not answered for.
     """
 
     number: int
@@ -42,29 +43,28 @@ class Chunk:
     timeout_at: float | None = None
     timed_out: bool = False
     void: bool = False
-    """Its lease is gone: whatever comes of it is dropped."""
+    """Its lease is gone: its results are dropped."""
     one_by_one: bool = False
-    """Its worker takes the items one after the other, so it can be asked about them while it runs."""
+    """Its worker runs the items one after the other, and can be asked in between."""
     in_parts: bool = False
     """Its results may be reported before the end."""
     whole: bool = False
-    """The program has said how large chunks are to be: it is not divided for being slow."""
+    """The program has fixed the size of chunks: it is not divided for being slow."""
     asked_at: float = -inf
     told_at: float = -inf
     """When a part of it was last reported."""
     carried_seconds: float = 0.0
-    """What the item that was running then had taken already, as far as anybody can say."""
+    """About what the item that was running then had taken already."""
     awaited: bool = False
-    """Its owner wants to hear that it runs, should it take long, and has not heard so yet."""
+    """Its owner wants to hear that it runs if it takes long, and has not heard it yet."""
 
     @property
     def tell_at(self) -> float:
-        """When its owner is to hear that it runs; else never."""
+        """When its owner is to hear that it runs; inf: never."""
         return self.started + PATROL_SECONDS if self.awaited and not self.void else inf
 
     def overdue_at(self, *, wanted: bool = False) -> float:
-        """When it will have run much longer than was expected (or, if its work is wanted elsewhere,
-        longer)."""
+        """When it will have run much longer than expected; just longer, if its work is `wanted`."""
         expected = self.expected_seconds or 0.0
         limit = max(OVERRUN_FACTOR * expected, PATROL_SECONDS)
         if wanted:
@@ -75,12 +75,12 @@ class Chunk:
         return now >= self.overdue_at(wanted=wanted)
 
     def left_seconds(self, now: float) -> float:
-        """Until it ends, as far as anybody can say."""
+        """Estimated seconds until it ends."""
         return max(0.0, self.started + (self.expected_seconds or 0.0) - now)
 
     @property
     def results_wait_at(self) -> float:
-        """When those of its results that are there have waited long enough for the others."""
+        """When its finished results have waited long enough for the others."""
         if not (self.in_parts and self.can_be_asked):
             return inf
         return max(self.started, self.told_at) + PATROL_SECONDS
@@ -91,12 +91,16 @@ class Chunk:
 
     @property
     def long_at(self) -> float:
-        """When an item of a job of which none had ended before it turns out to be long; else never."""
+        """When the first item of a job turns out to be long; inf: another one has ended before."""
         uncharted = self.expected_seconds is None and not (self.explore or self.void)
         return self.started + PATROL_SECONDS if uncharted else inf
 
+    def shrink(self, lo: int, hi: int, now: float) -> None:
+        """What is in front of `lo` is reported, what is behind `hi` is given back."""
+        self.lo, self.hi, self.told_at = lo, hi, now
+
     def ends_soon(self, now: float) -> bool:
-        """As far as anybody can say."""
+        """Is it expected to end in a moment?"""
         ends = self.started + (self.expected_seconds or 0.0)
         return not self.is_overdue(now) and ends <= now + PATROL_SECONDS
 
@@ -115,26 +119,12 @@ class Slot:
 
 @dataclass(slots=True)
 class Slots:
-    """All workers that are ready, by number."""
+    """All workers that are ready, by number, and what each answers."""
 
     by_worker: dict[int, Slot] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.by_worker)
-
-    def ready(self, worker: int) -> Slot:
-        slot = Slot(worker)
-        self.by_worker[worker] = slot
-        return slot
-
-    def lost(self, worker: int) -> Slot | None:
-        return self.by_worker.pop(worker, None)
-
-    def idle(self) -> list[Slot]:
-        return [slot for slot in self.by_worker.values() if slot.running is None]
-
-    def running(self) -> list[Chunk]:
-        return [slot.running for slot in self.by_worker.values() if slot.running is not None]
 
     def chunks(self) -> list[Chunk]:
         """Everything that is with workers."""
@@ -145,19 +135,77 @@ class Slots:
             if chunk is not None
         ]
 
+    def chunks_of(self, job: JobId) -> list[Chunk]:
+        return [chunk for chunk in self.chunks() if chunk.job == job]
+
+    def busy_jobs(self) -> set[JobId]:
+        return {chunk.job for chunk in self.chunks()}
+
+    def running(self) -> list[Chunk]:
+        return [slot.running for slot in self.by_worker.values() if slot.running is not None]
+
+    def is_running(self, job: JobId) -> bool:
+        slots = self.by_worker.values()
+        return any(slot.running is not None and slot.running.job == job for slot in slots)
+
+    def running_chunk(self, worker: int, number: int) -> Chunk | None:
+        """The chunk with this number, if the worker runs it."""
+        slot = self.by_worker.get(worker)
+        chunk = None if slot is None else slot.running
+        return chunk if chunk is not None and chunk.number == number else None
+
     def soon_free(self, now: float) -> bool:
         """Is one of them free, or about to be?"""
         return any(
             slot.running is None or slot.running.ends_soon(now) for slot in self.by_worker.values()
         )
 
-    def finished(self, slot: Slot, number: int, now: float) -> Chunk | None:
-        """The worker is done with its running chunk; the queued one runs now."""
-        chunk = slot.running
-        if chunk is None or chunk.number != number:
-            return None
-        slot.running, slot.queued = slot.queued, None
-        if slot.running is not None:
-            slot.running.started = now
-        slot.sharing = False
+    # ------------------------------------------------------------ what workers say
+
+    def ready(self, worker: int) -> None:
+        self.by_worker[worker] = Slot(worker)
+
+    def finished(self, worker: int, number: int, now: float) -> Chunk | None:
+        """The worker is done with its running chunk, and runs the queued one."""
+        chunk = self.running_chunk(worker, number)
+        if chunk is not None:
+            slot = self.by_worker[worker]
+            slot.running, slot.queued = slot.queued, None
+            if slot.running is not None:
+                slot.running.started = now
+            slot.sharing = False
         return chunk
+
+    def took_stock(self, worker: int, number: int, now: float, *, over: bool) -> Chunk | None:
+        """The worker has told of its running bag, and may be asked to share again."""
+        if over:
+            return self.finished(worker, number, now)
+        chunk = self.running_chunk(worker, number)
+        if chunk is not None:
+            self.by_worker[worker].sharing = False
+        return chunk
+
+    def retracted(self, worker: int, number: int | None) -> Chunk | None:
+        """The worker gives back what it has not read: the queued chunk, or one that has moved up since (a
+        worker that got no core has not read that one either). None: the answer came too late."""
+        slot = self.by_worker.get(worker)
+        if slot is None:
+            return None
+        slot.retracting = False
+        if slot.queued is not None and number == slot.queued.number:
+            chunk, slot.queued = slot.queued, None
+            return chunk
+        if slot.running is not None and number == slot.running.number:
+            chunk, slot.running, slot.queued = slot.running, slot.queued, None
+            return chunk
+        return None
+
+    def lost(self, worker: int, number: int | None) -> tuple[list[Chunk], Chunk | None] | None:
+        """The worker ended while it ran this chunk. Returns the chunks that it had not begun, and the
+        one that it ran, if it had any; None: an unknown worker."""
+        slot = self.by_worker.pop(worker, None)
+        if slot is None:
+            return None
+        had = [chunk for chunk in (slot.running, slot.queued) if chunk is not None]
+        ran = next((chunk for chunk in had if chunk.number == number), None)
+        return [chunk for chunk in had if chunk is not ran], ran

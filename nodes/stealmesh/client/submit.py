@@ -21,7 +21,7 @@ from stealmesh.client.results import Parcel, fault_of_size
 from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
-from stealmesh_engine.holding.sizes import cut_by_size
+from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.messages import Block, JobSpec

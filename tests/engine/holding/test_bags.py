@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stealmesh_engine.config import Config
-from stealmesh_engine.holding.bags import Cut, ExploreBags, IndexedBags
-from stealmesh_engine.stealing.shares import share_of
+from stealmesh_engine.holding.bags import Cut
+from stealmesh_engine.holding.explore_bags import ExploreBags
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_protocol.ids import child_lease, granted_lease, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Lease
 
@@ -214,11 +213,12 @@ def test_steps_are_numbered_and_end_with_nothing_left() -> None:
 
 def test_children_have_names_that_nobody_else_can_choose() -> None:
     bags = explore(3, 3)
-    one = bags.spawn(granted_lease(1), 2, b"ab")
-    two = bags.spawn(one.lid, 1, b"c")
-    other = bags.spawn(granted_lease(2), 1, b"d")
+    one, sibling = bags.spawn(granted_lease(1), [(2, b"ab"), (1, b"x")])
+    (two,) = bags.spawn(one.lid, [(1, b"c")])
+    (other,) = bags.spawn(granted_lease(2), [(1, b"d")])
     assert one.lid == child_lease(granted_lease(1), 1)
-    assert two.lid == child_lease(granted_lease(1), 2)
+    assert sibling.lid == child_lease(granted_lease(1), 2)
+    assert two.lid == child_lease(granted_lease(1), 3)
     assert other.lid == child_lease(granted_lease(2), 1)
 
 
@@ -227,43 +227,3 @@ def test_confused_grants_are_refused() -> None:
     assert not bags.receive(Lease(granted_lease(1), 0, 1), b"x")
     assert not bags.receive(Lease(granted_lease(7), 0, 0), b"")
     bags.audit()
-
-
-# ---------------------------------------------------------------- how much to give
-
-
-@pytest.mark.parametrize(
-    ("queued", "item_seconds", "sharers", "nodes", "share"),
-    [
-        (0, 0.01, 1, 2, 0),
-        (100, 0.01, 1, 2, 50),
-        (101, 0.01, 1, 2, 51),
-        (1, 0.01, 1, 2, 1),  # a victim gives its last item: its workers are all busy
-        (100, 0.01, 3, 4, 25),
-        (100, None, 1, 2, 25),
-        (100, None, 1, 64, 1),
-        (10, 0.0001, 1, 2, 0),  # not worth the journey
-        (20, 0.0001, 1, 2, 10),
-    ],
-)
-def test_shares(
-    queued: int, item_seconds: float | None, sharers: int, nodes: int, share: int
-) -> None:
-    bags = IndexedBags(RANGE)
-    bags.cost.seconds_per_item = item_seconds
-    bags.receive(Lease(granted_lease(1), 0, queued))
-    assert share_of(bags, sharers=sharers, nodes=nodes, config=Config()) == share
-
-
-def test_what_waits_for_workers_that_are_busy_for_long_is_given_however_little() -> None:
-    bags = IndexedBags(RANGE)
-    bags.cost.seconds_per_item = 0.0001
-    bags.receive(Lease(granted_lease(1), 0, 10))
-    assert share_of(bags, sharers=2, nodes=2, config=Config(), busy=True) == 10
-    bags.receive(Lease(granted_lease(2), 10, 1010))
-    assert share_of(bags, sharers=1, nodes=2, config=Config(), busy=True) == 505
-
-
-def test_half_of_the_waiting_items_of_an_explore_job() -> None:
-    assert share_of(explore(3, 4, 5), sharers=1, nodes=2, config=Config()) == 6
-    assert share_of(explore(1), sharers=1, nodes=2, config=Config()) == 1

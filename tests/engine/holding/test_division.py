@@ -12,10 +12,10 @@ from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk
 from stealmesh_engine.events import ChunkDone, ChunkPart, Retracted, WorkerLost
-from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.dispatcher import TURN_SECONDS
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.slots import PATROL_SECONDS, WANTED_SECONDS
 from stealmesh_engine.ledger.declined import cannot_load
 from stealmesh_engine.links.links import Links
@@ -45,12 +45,12 @@ class Node:
         )
         self.holder.functions.blobs[b"f"] = b"function"
         for worker in range(workers):
-            self.holder.worker_ready(worker)
+            self.holder.answers.worker_ready(worker)
         self.grant(spec, 0, items)
 
     def grant(self, spec: JobSpec, lo: int, hi: int, now: float = 0.0) -> None:
         lid = granted_lease(lo + int.from_bytes(spec.job[-1:], "big"))
-        self.holder.granted(Grant(spec, [Lease(lid, lo, hi)]), now)
+        self.holder.granted(OWNER, Grant(spec, [Lease(lid, lo, hi)]), now)
 
     def learn(self, worker: int = 0) -> RunChunk:
         """The first item says what items cost; the next chunk is one of many."""
@@ -73,14 +73,14 @@ class Node:
         self, chunk: RunChunk, now: float, *, seconds: float = EACH, upto: int | None = None
     ) -> None:
         event = ChunkDone(chunk.worker, chunk.chunk, 0, b"", seconds, 0, upto)
-        self.holder.chunk_done(event, now)
+        self.holder.answers.chunk_done(event, now)
         self.holder.audit()
 
     def part(
         self, chunk: RunChunk, now: float, upto: int, kept: int, blob: bytes = b"", codec: int = 0
     ) -> None:
         event = ChunkPart(chunk.worker, chunk.chunk, codec, blob, now, 0, upto, kept)
-        self.holder.chunk_part(event, now)
+        self.holder.answers.chunk_part(event, now)
         self.holder.audit()
 
     @property
@@ -92,7 +92,7 @@ class Node:
         return self.holder.jobs[SPEC.job].bags.queued_items
 
     def reported(self, now: float) -> list[tuple[int, int]]:
-        self.holder.flush_reports(now, 0.0)
+        self.holder.reports.flush(now, 0.0)
         reports = [message for message in self.said if isinstance(message, Report)]
         return [(part.lo, part.hi) for report in reports for part in report.parts]
 
@@ -140,24 +140,24 @@ def test_a_part_that_lacks_something_is_declined_like_a_whole_chunk() -> None:
     node.part(node.running(), LATE, 3, 10, cannot_load("no pandas here", 3)[1], LACKING)
     held = node.holder.jobs[SPEC.job]
     assert not held.bags.cost.known
-    assert node.holder.executed == 0
+    assert node.holder.answers.executed == 0
     (declined,) = [message for message in node.said if isinstance(message, Declined)]
     assert "pandas" in declined.reason
     assert node.untouched == 0, "others are to have the rest"
     assert node.reported(LATE) == [(0, 3)]
     node.done(node.running(), LATE)
     assert node.reported(LATE) == [(0, 3), (3, 10)]
-    assert node.holder.executed == 7
+    assert node.holder.answers.executed == 7
 
 
 def test_a_lacking_part_of_nothing_and_one_after_good_ones() -> None:
     node = Node()
     chunk = node.learn()
     cost = node.holder.jobs[SPEC.job].bags.cost
-    known, done = cost.seconds_per_item, node.holder.executed
+    known, done = cost.seconds_per_item, node.holder.answers.executed
     node.part(chunk, LATE, 1, 101, b"", LACKING)
     node.part(chunk, LATE, 51, 101, b"no failures", LACKING)
-    assert (cost.seconds_per_item, node.holder.executed) == (known, done)
+    assert (cost.seconds_per_item, node.holder.answers.executed) == (known, done)
     assert not [message for message in node.said if isinstance(message, Declined)]
     assert node.untouched == ITEMS - 101
 
@@ -186,11 +186,11 @@ def test_the_dead_worker_is_suspected_of_what_it_had_not_reported() -> None:
     node = Node()
     chunk = node.learn()
     node.part(chunk, LATE, 100, 101)
-    node.holder.worker_lost(WorkerLost(0, chunk.chunk, "signal 11"), LATE)
+    node.holder.answers.worker_lost(WorkerLost(0, chunk.chunk, "signal 11"), LATE)
     held = node.holder.jobs[SPEC.job]
     assert isinstance(held.bags, IndexedBags)
     assert list(held.bags.fragile) == [(100, 101)]
-    assert held.attempts == {100: ["signal 11"]}
+    assert held.attempts.by_suspect == {100: ["signal 11"]}
 
 
 def test_those_behind_a_dear_item_are_handed_out_as_if_they_were_alike() -> None:
@@ -217,6 +217,17 @@ def test_an_estimate_that_was_far_too_high_is_soon_right_again() -> None:
     assert cost.seconds_per_item is not None
     cost.stumbled(1e-9)
     assert cost.seconds_per_item > 1e-9, "nothing is cheaper for having been late"
+
+
+def test_a_worker_that_has_answered_for_everything_may_die_before_its_last_word() -> None:
+    """The node took its empty chunk for a suspect, and died of an assertion."""
+    node = Node()
+    chunk = node.learn()
+    node.part(chunk, LATE, 201, 201)
+    left = node.untouched
+    node.holder.answers.worker_lost(WorkerLost(0, chunk.chunk, "signal 11"), LATE)
+    assert node.untouched == left
+    assert node.reported(LATE) == [(0, 1), (1, 201)]
 
 
 # ---------------------------------------------------------------- the question
@@ -343,7 +354,7 @@ def test_what_waits_behind_the_running_chunk_makes_room_as_well() -> None:
     node.grant(OTHER, 0, 1, 0.001)
     node.dispatch(0.001)
     assert Retract(0) in node.effects
-    node.holder.retracted(Retracted(0, behind.chunk))
+    node.holder.answers.retracted(Retracted(0, behind.chunk))
     node.dispatch(0.001)
     node.holder.audit()
 

@@ -35,11 +35,11 @@ def holder() -> Holder:
     links.unacked_octets.return_value = 0
     holder = Holder(Config(), links, Journal(100), effects, Counters())
     holder.functions.blobs[b"f"] = b"function"
-    holder.worker_ready(0)
-    holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)
+    holder.answers.worker_ready(0)
+    holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)
     holder.dispatcher.dispatch(0.0)
     (first,) = [e for e in effects if isinstance(e, RunChunk)]
-    holder.chunk_done(ChunkDone(0, first.chunk, 0, b"", MILLISECONDS, 0), 0.0)
+    holder.answers.chunk_done(ChunkDone(0, first.chunk, 0, b"", MILLISECONDS, 0), 0.0)
     holder.dispatcher.dispatch(0.0)
     assert _at_worker(holder) == [2, 3]
     return holder
@@ -56,28 +56,28 @@ def _items_left(holder: Holder) -> int:
 
 def test_the_waiting_chunk_comes_back(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.retracted(Retracted(0, 3))
+    holder.answers.retracted(Retracted(0, 3))
     assert _at_worker(holder) == [2]
     assert _items_left(holder) > left
 
 
 def test_it_comes_back_although_it_has_moved_up(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.chunk_done(ChunkDone(0, 2, 0, b"", MILLISECONDS, 0), 0.0)
-    holder.retracted(Retracted(0, 3))
+    holder.answers.chunk_done(ChunkDone(0, 2, 0, b"", MILLISECONDS, 0), 0.0)
+    holder.answers.retracted(Retracted(0, 3))
     assert _at_worker(holder) == []
     assert _items_left(holder) > left
 
 
 def test_the_first_comes_back_if_the_worker_has_read_neither(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.retracted(Retracted(0, 2))
+    holder.answers.retracted(Retracted(0, 2))
     assert _at_worker(holder) == [3]
     assert _items_left(holder) > left
 
 
 def test_too_late_changes_nothing(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.retracted(Retracted(0, None))
+    holder.answers.retracted(Retracted(0, None))
     assert _at_worker(holder) == [2, 3]
     assert _items_left(holder) == left

@@ -24,7 +24,7 @@ def holder() -> Holder:
     links.is_ready.return_value = False
     links.view.me.id = b"m" * 16
     holder = Holder(Config(), links, Journal(100), [], Counters())
-    holder.granted(Grant(SPEC, [Lease(granted_lease(1), 0, 10)]), 0.0)
+    holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, 10)]), 0.0)
     holder.forget_unreached(0.0)
     return holder
 

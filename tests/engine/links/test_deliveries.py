@@ -9,7 +9,7 @@ from tests.engine.wire import CODE, FUNCTION, Host, Wire
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import CloseInput, Feed, Heard, OpenJob
-from stealmesh_engine.holding import holder
+from stealmesh_engine.holding import reports
 from stealmesh_engine.links import deliveries
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_protocol.ids import job_id
@@ -77,7 +77,7 @@ def test_a_grant_that_takes_long_is_not_said_again(octets: int) -> None:
 
 
 def test_the_result_that_takes_long_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holder, "UNDER_WAY_OCTETS_MIN", 50)
+    monkeypatch.setattr(reports, "UNDER_WAY_OCTETS_MIN", 50)
     wire = Wire()
     node = wire.add("node", workers=1)
     client = wire.add("client", seeds=[node.endpoint], role=Role.CLIENT, workers=0)

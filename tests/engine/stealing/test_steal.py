@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from random import Random
+from unittest.mock import Mock
 
 from tests.engine.wire import Host, Wire, ring
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.stealing.shares import SILENCE_SECONDS_MAX, Thief
+from stealmesh_engine.stealing.thief import SILENCE_SECONDS_MAX, Thief
 from stealmesh_protocol.ids import granted_lease
 from stealmesh_protocol.messages import (
     Grant,
@@ -29,7 +30,7 @@ def busy_pair() -> tuple[Wire, Host, Host, Host, bytes]:
     wire, client, nodes = ring(2)
     wire.losing.append(lambda said: isinstance(said.message, Steal))
     for node in nodes:
-        node.core.trade.hungry.clear()
+        node.core.victim.hungry.clear()
     job = client.open(1000)
     victim, thief = sorted(nodes, key=lambda node: node.running() is None)
     victim.finish(seconds=0.01)
@@ -64,7 +65,7 @@ def test_a_victim_lowers_its_end_before_it_tells() -> None:
     held = victim.core.holder.jobs[job].bags.leases[granted_lease(1)]
     ledger = client.core.owner.jobs[job].ledger
     mine = ledger.leases[granted_lease(1)].open  # type: ignore[union-attr]
-    assert held.untouched.end <= mine.end  # type: ignore[union-attr]
+    assert held.untouched.end <= mine.end
 
 
 def test_unknown_cost_gives_a_small_share() -> None:
@@ -100,7 +101,7 @@ def test_a_thief_that_finds_nothing_leaves_its_name_and_falls_silent() -> None:
     wire.advance(SILENCE_SECONDS_MAX)
     asked = [said for said in wire.said if isinstance(said.message, Steal)]
     assert len(asked) <= 24, "two questions and a name a node, every one or two seconds"
-    assert all(node.core.trade.hungry for node in nodes)
+    assert all(node.core.victim.hungry for node in nodes)
 
 
 def test_whoever_gets_work_feeds_the_hungry() -> None:
@@ -123,8 +124,8 @@ def test_a_thief_takes_its_name_off_the_lists_when_it_has_work() -> None:
     busy.finish(seconds=0.01)
     wire.until(lambda: idle.running() is not None)
     wire.advance(0.1)
-    assert not idle.core.trade.thief.standing
-    assert not busy.core.trade.hungry
+    assert not idle.core.thief.standing
+    assert not busy.core.victim.hungry
 
 
 def test_an_answer_that_never_comes_is_not_waited_for() -> None:
@@ -132,10 +133,8 @@ def test_an_answer_that_never_comes_is_not_waited_for() -> None:
     silent, asker, _helper = nodes
     wire.losing.append(lambda said: isinstance(said.message, Nothing) and said.by == silent.name)
     wire.advance(30.0)
-    assert asker.core.trade.thief.asked > 4
-    assert asker.core.trade.thief.asking is None or (
-        wire.now - asker.core.trade.thief.asking.since <= 1.0
-    )
+    assert asker.core.thief.asked > 4
+    assert asker.core.thief.asking is None or (wire.now - asker.core.thief.asking.since <= 1.0)
     job = client.open(200)
     wire.work(lambda: client.is_done(job))
 
@@ -171,7 +170,7 @@ def test_prefetched_chunks_are_given_before_a_slow_item_holds_them_up() -> None:
     wire.advance(0.5)  # it was expected to take milliseconds
     assert len(nodes[0].work[0]) == 1
     held = nodes[0].core.holder.jobs[job].bags.leases[granted_lease(1)]
-    assert held.untouched.covers(waiting.lo, waiting.hi)  # type: ignore[union-attr]
+    assert held.untouched.covers(waiting.lo, waiting.hi)
 
 
 def test_a_cancelled_part_is_withdrawn_from_its_holder() -> None:
@@ -184,7 +183,7 @@ def test_a_cancelled_part_is_withdrawn_from_its_holder() -> None:
     assert withdrawn.intervals == [(5, 10)]
     wire.work(lambda: client.is_done(job))
     assert client.delivered(job) == dict.fromkeys(range(5), 1)
-    assert nodes[0].core.holder.executed == 5
+    assert nodes[0].core.answers.executed == 5
 
 
 # ---------------------------------------------------------------- explore
@@ -243,10 +242,15 @@ def test_a_beat_that_overtakes_a_commit_does_not_cost_the_new_bag() -> None:
 # ---------------------------------------------------------------- the thief's memory
 
 
+def alone() -> Thief:
+    """A thief without a mesh."""
+    return Thief(PATIENT, Mock(), Mock(), Mock(), Random(1))
+
+
 def test_victims_that_had_nothing_are_not_asked_again_at_once() -> None:
-    thief = Thief(Random(1))
+    thief = alone()
     asked = thief.ask(b"a", 10.0)
-    thief.refused(b"a", asked.nonce, 10.0)
+    thief.refused(b"a", Nothing(asked.nonce), 10.0)
     assert thief.asking is None
     assert {thief.choose([b"a", b"b"], 10.01) for _ in range(20)} == {b"b"}
     assert thief.choose([b"a"], 10.01) is None
@@ -254,13 +258,13 @@ def test_victims_that_had_nothing_are_not_asked_again_at_once() -> None:
 
 
 def test_victims_are_chosen_evenly() -> None:
-    thief = Thief(Random(1))
+    thief = alone()
     chosen = [thief.choose([b"a", b"b", b"c", b"d"], 0.0) for _ in range(4000)]
     assert all(900 < chosen.count(peer) < 1100 for peer in (b"a", b"b", b"c", b"d"))
 
 
 def test_an_answer_that_takes_too_long_is_no_answer() -> None:
-    thief = Thief(Random(1))
+    thief = alone()
     thief.ask(b"a", 10.0)
     thief.give_up_waiting(10.09, 0.1)
     assert thief.asking is not None
@@ -269,17 +273,17 @@ def test_an_answer_that_takes_too_long_is_no_answer() -> None:
 
 
 def test_an_outdated_answer_does_not_end_a_newer_question() -> None:
-    thief = Thief(Random(1))
+    thief = alone()
     first = thief.ask(b"a", 10.0)
     thief.give_up_waiting(10.2, 0.1)
     second = thief.ask(b"b", 10.2)
-    thief.refused(b"a", first.nonce, 10.3)
+    thief.refused(b"a", Nothing(first.nonce), 10.3)
     thief.received(first.nonce, 10.4)
     assert thief.asking == second
 
 
 def test_silence_doubles_up_to_its_bound_and_ends_with_work() -> None:
-    thief = Thief(Random(1))
+    thief = alone()
     waits = []
     for _ in range(12):
         thief.fall_silent(100.0)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stealmesh_engine.holding.bags import IndexedBags
-from stealmesh_engine.holding.fragile import PIECES, FragileItems
+from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.poison import PIECES, FragileItems
 from stealmesh_protocol.ids import granted_lease, job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 

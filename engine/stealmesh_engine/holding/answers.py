@@ -1,0 +1,226 @@
+"""What workers say of their chunks: done, partly done, shared, given back unread, or died.
+
+Decides what an answer or a death means for the items that the worker had, and what is learned from it
+about their cost. Refuses to know which worker gets what next (`dispatcher.py`) and what is reported when
+(`reports.py`).
+
+Invariant: each item that a worker had is finished, or untouched again, or not wanted any more. A chunk that
+dies with its worker runs again in ever smaller pieces (`poison.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.events import (
+    BagStep,
+    ChunkDone,
+    ChunkPart,
+    Event,
+    Retracted,
+    WorkerLost,
+    WorkerReady,
+)
+from stealmesh_engine.holding.dispatcher import Dispatcher
+from stealmesh_engine.holding.handover import Handover
+from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.poison import timed_out
+from stealmesh_engine.holding.reports import Reports
+from stealmesh_engine.holding.slots import Chunk
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.messages import Commit, Part
+from stealmesh_protocol.values import LACKING
+
+
+class Answers:
+    """What becomes of chunks once their workers have spoken."""
+
+    def __init__(
+        self,
+        links: Links,
+        journal: Journal,
+        counters: Counters,
+        dispatcher: Dispatcher,
+        reports: Reports,
+        handover: Handover,
+    ) -> None:
+        self.links = links
+        self.journal = journal
+        self.counters = counters
+        self.dispatcher = dispatcher
+        self.jobs = dispatcher.jobs
+        self.slots = dispatcher.slots
+        self.reports = reports
+        self.handover = handover
+        self.executed = 0
+        """Items that workers of this node have finished."""
+
+    def worker_ready(self, worker: int) -> None:
+        self.slots.ready(worker)
+
+    def chunk_done(self, event: ChunkDone, now: float) -> None:
+        chunk = self.slots.finished(event.worker, event.chunk, now)
+        if chunk is None:
+            self.counters.count("results-unasked")
+            return
+        upto = chunk.hi if event.upto is None else event.upto
+        held = self._part_came(chunk, event, upto, upto, now)
+        if held is None or upto == chunk.lo:
+            return
+        if event.codec == LACKING:
+            self.handover.decline(held, event.blob, now)
+            return
+        seconds = event.seconds + chunk.carried_seconds
+        held.bags.cost.learn(upto - chunk.lo, seconds, len(event.blob))
+
+    def chunk_part(self, event: ChunkPart, now: float) -> None:
+        """A worker was asked: it has finished this much, and gives back what it has not begun."""
+        chunk = self.slots.running_chunk(event.worker, event.chunk)
+        if chunk is None:
+            self.counters.count("results-unasked")
+            return
+        items, late = event.upto - chunk.lo, chunk.is_overdue(now, wanted=True)
+        held = self._part_came(chunk, event, event.upto, event.kept, now)
+        chunk.shrink(event.upto, event.kept, now)
+        if held is None:
+            return
+        if event.codec == LACKING:
+            # A worker keeps this for its last word; but if one says it now it means the same.
+            if items:
+                self.handover.decline(held, event.blob, now)
+            return
+        cost = held.bags.cost
+        self.dispatcher.learn(chunk, cost, items, event.seconds, len(event.blob), late=late)
+
+    def bag_step(self, event: BagStep, now: float) -> None:
+        """A worker took stock of its explore bag; some of it may be new bags."""
+        over = not event.remaining
+        chunk = self.slots.took_stock(event.worker, event.chunk, now, over=over)
+        if chunk is None:
+            return
+        self.executed += event.items
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or not chunk.explore:
+            self._wasted(event.items)
+            return
+        bags = held.bags
+        if event.items:
+            bags.cost.learn(event.items, event.seconds, len(event.rest))
+        seq = bags.step(chunk.lid, event.remaining, event.rest)
+        if not seq:
+            self._wasted(event.items)
+            return
+        children = bags.spawn(chunk.lid, event.spares)
+        blobs = [event.partial, event.rest, *(items for _, items in event.spares)]
+        commit = Commit(
+            chunk.job, chunk.lid, seq, event.remaining, children,
+            event.seconds, event.items, event.failed, blobs,
+        )  # fmt: skip
+        self.links.send(held.spec.owner, commit, now)
+        self.dispatcher.stock.restock(held)
+        if event.failed and event.partial[:1] == bytes([LACKING]):
+            self.handover.decline(held, event.partial[1:], now)
+        if event.remaining:
+            self.handover.took_stock(chunk)
+
+    def worker_lost(self, event: WorkerLost, now: float) -> None:
+        lost = self.slots.lost(event.worker, event.running)
+        if lost is None:
+            return
+        if not event.retired:
+            self.counters.count("workers-lost")
+        unread, ran = lost
+        for chunk in unread:
+            self._put_back(chunk)
+        if ran is not None:
+            self._died(ran, event, now)
+
+    def retracted(self, event: Retracted) -> None:
+        chunk = self.slots.retracted(event.worker, event.chunk)
+        if chunk is not None:
+            self._put_back(chunk)
+
+    # ------------------------------------------------------------ inside
+
+    def _part_came(
+        self, chunk: Chunk, event: ChunkDone | ChunkPart, upto: int, kept: int, now: float
+    ) -> HeldJob | None:
+        """A worker has finished [lo, upto) of its chunk and has not begun [kept, hi). None: no one wants
+        it."""
+        assert chunk.lo <= upto <= kept <= chunk.hi, "a worker answers for what it does not have"
+        items = upto - chunk.lo
+        if event.codec != LACKING:
+            self.executed += items
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or chunk.explore:
+            self._wasted(items)
+            return None
+        if kept < chunk.hi:
+            self.journal.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
+            held.bags.put_back(chunk.lid, kept, chunk.hi)
+            self.handover.restock(held, now)
+        if items:
+            part = Part(chunk.lid, chunk.lo, upto, event.codec, event.seconds, event.failed)
+            self._settle(held, part, event.blob, now)
+        return held
+
+    def _settle(self, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
+        """Items are done, one way or the other: out of the bag, into the next report."""
+        if held.bags.finish(part.lid, part.lo, part.hi):
+            self.reports.add(held.spec.job, part, blob, now)
+        else:
+            self._wasted(part.hi - part.lo)
+
+    def _put_back(self, chunk: Chunk) -> None:
+        """No worker has started this chunk: it is untouched again."""
+        held = self.jobs.get(chunk.job)
+        if held is not None and not chunk.void:
+            held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
+            self.dispatcher.stock.restock(held)
+
+    def _died(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
+        """The worker died while it ran this chunk: run it again, or say how its one item failed."""
+        held = self.jobs.get(chunk.job)
+        if held is None or chunk.void or chunk.lo == chunk.hi:
+            return  # if it is empty, its worker has answered for all of it
+        spec, failure = held.spec, None
+        if chunk.timed_out:
+            failure = timed_out(spec, chunk.lo)
+        elif not event.blame:
+            self._put_back(chunk)
+            return
+        else:
+            self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
+            if chunk.explore or chunk.hi - chunk.lo == 1:
+                suspect = chunk.lid if chunk.explore else chunk.lo
+                failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
+        if failure is None:
+            held.bags.died(chunk.lid, chunk.lo, chunk.hi)
+            self.dispatcher.stock.restock(held)
+            return
+        codec, blob = failure
+        if not chunk.explore:
+            part = Part(chunk.lid, chunk.lo, chunk.hi, codec, now - chunk.started, 1)
+            self._settle(held, part, blob, now)
+            return
+        seq = held.bags.step(chunk.lid, 0, b"")
+        if seq:
+            blobs = [bytes([codec]) + blob, b""]
+            commit = Commit(chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, blobs)
+            self.links.send(spec.owner, commit, now)
+
+    def _wasted(self, items: int) -> None:
+        self.counters.count("items-run-for-nothing", items)
+
+
+EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
+    WorkerReady: lambda answers, event, now: answers.worker_ready(event.worker),
+    ChunkDone: lambda answers, event, now: answers.chunk_done(event, now),
+    ChunkPart: lambda answers, event, now: answers.chunk_part(event, now),
+    BagStep: lambda answers, event, now: answers.bag_step(event, now),
+    WorkerLost: lambda answers, event, now: answers.worker_lost(event, now),
+    Retracted: lambda answers, event, now: answers.retracted(event),
+}

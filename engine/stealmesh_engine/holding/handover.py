@@ -1,0 +1,80 @@
+"""Work that leaves this node undone: for a thief, for other nodes that can run it, or because we leave.
+
+Decides which parts go back to their ledger and when. Refuses to know what a thief's share is (`stealing`)
+and what the ledger does with what comes back.
+"""
+
+from __future__ import annotations
+
+from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.holding.dispatcher import Dispatcher
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.slots import Chunk
+from stealmesh_engine.ledger.declined import reason_in
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.messages import Declined, Lease, Returned
+
+
+class Handover:
+    """What a node gives away of the work that it holds."""
+
+    def __init__(
+        self, links: Links, journal: Journal, jobs: HeldJobs, dispatcher: Dispatcher
+    ) -> None:
+        self.links = links
+        self.journal = journal
+        self.jobs = jobs
+        self.dispatcher = dispatcher
+        self._leaving: list[Chunk] = []
+        """Running explore bags that have taken stock since this node wants to leave."""
+
+    def give(self, held: HeldJob, items: int) -> list[Lease]:
+        """Cut parts off for a thief; the caller tells the ledger in this same step."""
+        if held.primary_gone_since is not None:
+            return []  # there is no ledger to tell
+        parts = held.bags.give(items)
+        self.dispatcher.stock.restock(held)
+        return parts
+
+    def decline(self, held: HeldJob, blob: bytes, now: float) -> None:
+        """A worker lacked something. If nothing of the job has ever ended well here, other nodes are to
+        have the rest of it. If they cannot run it either, it comes back."""
+        if held.bags.cost.known or not held.declines(now):
+            return
+        parts = self.give(held, held.bags.queued_items)
+        self.journal.tell(now, "declined", held.spec.job)
+        self.links.send(held.spec.owner, Declined(held.spec.job, parts, reason_in(blob)), now)
+
+    def restock(self, held: HeldJob, now: float) -> None:
+        """Something of this job has come that no worker has: a worker gets it or, as we leave, its ledger."""
+        self.dispatcher.stock.restock(held)
+        if self.dispatcher.draining:
+            self.return_untouched(now)
+
+    def took_stock(self, chunk: Chunk) -> None:
+        """This explore bag goes on; if we leave, its rest goes back."""
+        if self.dispatcher.draining:
+            self._leaving.append(chunk)
+
+    def return_untouched(self, now: float) -> None:
+        """Hand everything that no worker has back to its ledger (we are leaving)."""
+        for held in self.dispatcher.stock.jobs():
+            parts = self.give(held, held.bags.queued_items)
+            if parts:
+                self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)
+
+    def return_explore(self, now: float) -> None:
+        """Running explore bags go back when they take stock, not before: what their workers are at is
+        as dear as any other task, and an orderly end must not lose any of it.
+        Regression: test_worlds_that_taught_us_something[120198]."""
+        if not self._leaving:
+            return
+        returning, self._leaving = self._leaving, []
+        for chunk in returning:
+            held = self.jobs.get(chunk.job)
+            if held is None or chunk.void or not held.bags.drop(chunk.lid):
+                continue
+            parts = [Lease(chunk.lid, chunk.lo, chunk.hi)]
+            self.links.send(held.spec.owner, Returned(chunk.job, parts), now)
+            self.dispatcher.abandon(chunk, "its node is leaving")
+        self.return_untouched(now)  # what was split off

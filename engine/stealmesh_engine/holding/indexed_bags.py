@@ -1,0 +1,199 @@
+"""The leases that a node holds of an indexed job: intervals, and workers and thieves cut both ends.
+
+Decides which items a worker gets next (the first untouched ones), which ones a thief gets (the last), and
+which blocks of inputs may go. Refuses to know what an item is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from dataclasses import dataclass
+
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.holding.bags import Bags, Cut
+from stealmesh_engine.holding.poison import FragileItems
+from stealmesh_protocol.ids import LeaseId
+from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease
+
+
+@dataclass(slots=True)
+class HeldLease:
+    """One indexed lease: what of it is not started, and how much is with workers."""
+
+    lo: int
+    hi: int
+    untouched: IntervalSet
+    busy: int = 0
+
+
+class IndexedBags(Bags):
+    """The leases that a node holds of one indexed job."""
+
+    leases: dict[LeaseId, HeldLease]
+
+    def __init__(self, spec: JobSpec) -> None:
+        super().__init__(spec)
+        self.untouched = 0
+        """Items that no worker has."""
+        self.fragile = FragileItems()
+        """Items that are here, of chunks that died with their worker."""
+        self._blocks: dict[int, tuple[Block, bytes]] = {}
+        self._block_lows: list[int] = []
+
+    # -- receiving
+
+    def take(self, grant: Grant) -> list[bool]:
+        for block, blob in zip(grant.blocks, grant.blobs, strict=True):
+            self.keep_block(block, blob)
+        return [self.receive(lease) for lease in grant.leases]
+
+    def receive(self, lease: Lease) -> bool:
+        if lease.lid in self.leases or lease.lo >= lease.hi:
+            return False
+        self.leases[lease.lid] = HeldLease(lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)]))
+        self.untouched += lease.hi - lease.lo
+        return True
+
+    def keep_block(self, block: Block, blob: bytes) -> None:
+        if block.lo not in self._blocks:
+            insort(self._block_lows, block.lo)
+        self._blocks[block.lo] = (block, blob)
+
+    @property
+    def blocks(self) -> list[tuple[Block, bytes]]:
+        return list(self._blocks.values())
+
+    def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
+        held = self.leases.get(lid)
+        if held is None:
+            return False
+        held.busy -= hi - lo
+        held.untouched.add(lo, hi)
+        self.untouched += hi - lo
+        return True
+
+    def died(self, lid: LeaseId, lo: int, hi: int) -> bool:
+        """It died of one of these items, or of something else: run them in smaller pieces from now on."""
+        here = self.put_back(lid, lo, hi)
+        if here:
+            self.fragile.suspect(lo, hi)
+        return here
+
+    # -- giving to workers
+
+    def cut(self, items: int) -> Cut | None:
+        """The first ones of the first lease that has any. Fewer, if some of them may have killed a
+        worker and the others have not."""
+        for lid, held in self.leases.items():
+            if not held.untouched:
+                continue
+            if self.fragile:
+                items = self.fragile.together(held.untouched.first, items)
+            taken = held.untouched.take_first(items)
+            assert taken is not None, "the lease has untouched items"
+            held.busy += taken[1] - taken[0]
+            self.untouched -= taken[1] - taken[0]
+            return Cut(lid, *taken, self._blocks_of(*taken))
+        return None
+
+    def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
+        held = self.leases.get(lid)
+        if held is None:
+            return False
+        held.busy -= hi - lo
+        self._gone(lo, hi)
+        self._tidy(lid, held)
+        return True
+
+    # -- giving to thieves and back to the ledger
+
+    def give(self, items: int) -> list[Lease]:
+        parts: list[Lease] = []
+        for lid in reversed(list(self.leases)):
+            held = self.leases[lid]
+            while items > 0:
+                taken = held.untouched.take_last(items)
+                if taken is None:
+                    break
+                parts.append(Lease(lid, *taken))
+                items -= taken[1] - taken[0]
+                self.untouched -= taken[1] - taken[0]
+                self._gone(*taken)
+            self._tidy(lid, held)
+            if items <= 0:
+                break
+        return parts
+
+    def drop(self, lid: LeaseId) -> bool:
+        held = self.leases.pop(lid, None)
+        if held is None:
+            return False
+        self.untouched -= held.untouched.size
+        self._gone(held.lo, held.hi)
+        self._tidy_blocks()
+        return True
+
+    def withdraw(self, lo: int, hi: int) -> None:
+        for lid, held in list(self.leases.items()):
+            before = held.untouched.size
+            held.untouched.remove(lo, hi)
+            self.untouched -= before - held.untouched.size
+            self._tidy(lid, held)
+        self._gone(lo, hi)
+
+    @property
+    def queued_items(self) -> int:
+        return self.untouched
+
+    @property
+    def may_queue(self) -> bool:
+        return not self.fragile and self.cost.known
+
+    def untouched_parts(self) -> list[Lease]:
+        return [
+            Lease(lid, lo, hi) for lid, held in self.leases.items() for lo, hi in held.untouched
+        ]
+
+    def audit(self, with_workers: int | None = None) -> None:
+        assert self.untouched == sum(held.untouched.size for held in self.leases.values())
+        assert all(held.untouched or held.busy for held in self.leases.values())
+        if with_workers is not None:
+            busy = sum(held.busy for held in self.leases.values())
+            assert busy == with_workers, f"{busy} items count as busy, workers have {with_workers}"
+
+    def _gone(self, lo: int, hi: int) -> None:
+        if self.fragile:
+            self.fragile.clear(lo, hi)
+
+    def _tidy(self, lid: LeaseId, held: HeldLease) -> None:
+        if not held.untouched and not held.busy:
+            del self.leases[lid]
+            self._tidy_blocks()
+
+    def _tidy_blocks(self) -> None:
+        """Blocks that no lease spans may go; without any lease, all of them."""
+        if not self.leases:
+            self._blocks.clear()
+            self._block_lows.clear()
+            return
+        if len(self._blocks) <= 2 * len(self.leases) + 8:
+            return
+        # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
+        spans = IntervalSet((held.lo, held.hi) for held in self.leases.values())
+        self._blocks = {
+            lo: kept for lo, kept in self._blocks.items() if spans.overlap(kept[0].lo, kept[0].hi)
+        }
+        self._block_lows = sorted(self._blocks)
+
+    def _blocks_of(self, lo: int, hi: int) -> list[tuple[Block, bytes]]:
+        """The blocks that hold [lo, hi); blocks of one job never overlap."""
+        if self.spec.step:
+            return []
+        found = []
+        at = max(0, bisect_right(self._block_lows, lo) - 1)
+        while at < len(self._block_lows) and self._block_lows[at] < hi:
+            kept = self._blocks[self._block_lows[at]]
+            if kept[0].hi > lo:
+                found.append(kept)
+            at += 1
+        return found

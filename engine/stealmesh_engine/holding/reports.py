@@ -1,0 +1,194 @@
+"""What a holder tells the owners of its jobs: results, leases that it holds, claims, and what runs.
+
+Decides which finished parts go together into one report and when, which leases a heartbeat names, and
+what a durable job's new primary hears from us. Refuses to know how an item ended, and what a ledger makes of
+a report (`ledger/owner.py`).
+
+Invariant: a finished part is unsaid (here), on its way (links) or, in a durable job, unsettled (`HeldJob`)
+until its primary holds it safely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.slots import Chunk, Slots
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
+from stealmesh_protocol.messages import Beat, Claim, Commit, JobKind, JobLoad, Lease, Part, Report
+
+REPORT_OCTETS_MAX = 512 * 1024
+UNDER_WAY_OCTETS_MIN = 1024 * 1024
+"""From here on a message to an owner may take seconds to get there."""
+LEASES_IN_BEAT_MAX = 8192
+JOBS_IN_BEAT_MAX = 512
+CLAIMS_MAX = 4096
+"""Leases and results in one claim."""
+RUNNING_WORTH_TELLING_SECONDS = 0.25
+
+
+def cut_by_size(sizes: Sequence[int], octets_max: int) -> list[tuple[int, int]]:
+    """[lo, hi) of neighbours that together stay within `octets_max`. A larger one goes alone: where it was
+    made it was decided whether it may travel at all."""
+    cuts: list[tuple[int, int]] = []
+    lo, octets = 0, 0
+    for at, size in enumerate(sizes):
+        if at > lo and octets + size > octets_max:
+            cuts.append((lo, at))
+            lo, octets = at, 0
+        octets += size
+    if lo < len(sizes):
+        cuts.append((lo, len(sizes)))
+    return cuts
+
+
+@dataclass(slots=True)
+class UnsaidParts:
+    """Finished parts of one job that its owner has not been told of yet."""
+
+    since: float
+    parts: list[Part] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
+    octets: int = 0
+
+    def add(self, part: Part, blob: bytes) -> None:
+        self.parts.append(part)
+        self.blobs.append(blob)
+        self.octets += len(blob)
+
+
+class Reports:
+    """What is still to be said to the owners of the jobs that a node holds."""
+
+    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots) -> None:
+        self.links = links
+        self.jobs = jobs
+        self.slots = slots
+        self.due: float | None = None
+        """When the oldest of what waits for company has waited for long enough."""
+        self._unsaid: dict[JobId, UnsaidParts] = {}
+
+    def add(self, job: JobId, part: Part, blob: bytes, now: float) -> None:
+        """A part is finished, one way or the other: it goes into the next report."""
+        unsaid = self._unsaid.get(job)
+        if unsaid is None:
+            unsaid = self._unsaid[job] = UnsaidParts(now)
+        unsaid.add(part, blob)
+
+    def flush(self, now: float, patience: float) -> None:
+        """Report what workers have finished.
+
+        An owner has as many reporters as there are nodes, so in a large mesh each collects for
+        `patience` seconds while it still has work of the job. The last word never waits.
+        """
+        self.due = None
+        for job, unsaid in list(self._unsaid.items()):
+            held = self.jobs[job]
+            until = unsaid.since + patience
+            if (
+                now < until
+                and held.bags.leases
+                and held.spec.kind is not JobKind.SUBMIT
+                and unsaid.octets < REPORT_OCTETS_MAX
+            ):
+                self.due = until if self.due is None else min(self.due, until)
+                continue
+            del self._unsaid[job]
+            if held.spec.term:
+                held.keep_unsettled(unsaid.parts, unsaid.blobs)
+                if held.primary_gone_since is not None:
+                    continue  # it goes to the next primary, with our claim
+            cuts = [(0, len(unsaid.parts))]
+            if unsaid.octets > REPORT_OCTETS_MAX:
+                cuts = cut_by_size(list(map(len, unsaid.blobs)), REPORT_OCTETS_MAX)
+            for lo, hi in cuts:
+                report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
+                self.links.send(held.spec.owner, report, now)
+
+    def drop(self, job: JobId) -> None:
+        """The job is over."""
+        self._unsaid.pop(job, None)
+
+    def claim(self, held: HeldJob, now: float) -> None:
+        """Tell a durable job's new primary what we have: what is open of our leases, and results."""
+        job = held.spec.job
+        unsaid = self._unsaid.pop(job, None)
+        if unsaid is not None:
+            held.keep_unsettled(unsaid.parts, unsaid.blobs)
+        leases = held.bags.untouched_parts()
+        leases += [Lease(chunk.lid, chunk.lo, chunk.hi) for chunk in self.running_of(held)]
+        parts = [part for part, _ in held.unsettled.values()]
+        blobs = [blob for _, blob in held.unsettled.values()]
+        for at in range(0, max(len(leases), len(parts), 1), CLAIMS_MAX):
+            to = at + CLAIMS_MAX
+            claim = Claim(job, leases[at:to], parts[at:to], blobs[at:to])
+            self.links.send(held.spec.owner, claim, now)
+
+    def running_of(self, held: HeldJob) -> list[Chunk]:
+        """What workers have of its leases."""
+        leases = held.bags.leases
+        return [
+            chunk
+            for chunk in self.slots.chunks_of(held.spec.job)
+            if not chunk.void and chunk.lid in leases
+        ]
+
+    # ------------------------------------------------------------ what is not finished yet
+
+    def tell_all_running(self, owner: PeerId, now: float) -> None:
+        """The owner asks how things stand: what it has submitted and runs here comes first."""
+        running = self.slots.running()
+        self.tell_running([chunk for chunk in running if owner_of(chunk.job) == owner], now)
+
+    def tell_running(self, chunks: list[Chunk], now: float) -> None:
+        """These calls run. Their submitters may ask for that, and must not cancel them."""
+        for chunk in chunks:
+            held = self.jobs.get(chunk.job)
+            if held is not None and not chunk.void and held.spec.kind is JobKind.SUBMIT:
+                load = JobLoad(chunk.job, [chunk.lid], [(chunk.lo, chunk.hi)])
+                beat = Beat(self.links.view.me.incarnation, 0, 0.0, [load], [])
+                self.links.send(held.spec.owner, beat, now)
+
+    def loads_for(self, owner: PeerId, now: float) -> list[list[JobLoad]]:
+        """The leases that we hold of this owner's jobs: one list for each heartbeat that they fill."""
+        pages: list[list[JobLoad]] = []
+        leases = LEASES_IN_BEAT_MAX
+        under_way = self.under_way(owner)
+        for job, held in self.jobs.items():
+            if held.spec.owner == owner and (held.bags.leases or job in under_way):
+                running = [
+                    (chunk.lo, chunk.hi)
+                    for chunk in self.slots.running()
+                    if chunk.job == job
+                    and not chunk.explore
+                    and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
+                ]
+                lids = list(held.bags.leases | under_way.get(job, {}))
+                for start in range(0, len(lids), LEASES_IN_BEAT_MAX):
+                    page = lids[start : start + LEASES_IN_BEAT_MAX]
+                    if (
+                        leases + len(page) > LEASES_IN_BEAT_MAX
+                        or len(pages[-1]) >= JOBS_IN_BEAT_MAX
+                    ):
+                        pages.append([])
+                        leases = 0
+                    leases += len(page)
+                    pages[-1].append(JobLoad(job, page, running))
+        return pages
+
+    def under_way(self, owner: PeerId) -> dict[JobId, dict[LeaseId, None]]:
+        """Finished leases, by job, with results on a slow link to this owner. If they expired, another
+        node would do all of it again, and report it again."""
+        found: dict[JobId, dict[LeaseId, None]] = {}
+        if self.links.unacked_octets(owner) >= UNDER_WAY_OCTETS_MIN:
+            for message in self.links.unheard(owner):
+                if isinstance(message, Report):
+                    lids = dict.fromkeys(part.lid for part in message.parts)
+                elif isinstance(message, Commit):
+                    lids = dict.fromkeys([message.lid, *(child.lid for child in message.children)])
+                else:
+                    continue
+                found.setdefault(message.job, {}).update(lids)
+        return found

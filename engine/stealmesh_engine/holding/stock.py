@@ -1,0 +1,103 @@
+"""What is in stock at a node: the jobs that have something for a worker, and which of them is next.
+
+Decides the order of jobs: by priority, then by the fewest chunks at workers, then by the longest wait.
+Refuses to know which worker is free and how large a chunk is (`dispatcher.py`).
+"""
+
+from __future__ import annotations
+
+from stealmesh_engine.base.functions import ShippedFunctions
+from stealmesh_engine.config import Config
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.slots import Chunk, Slots
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.ids import JobId
+
+
+class Stock(dict[JobId, None]):
+    """Jobs with items that no worker has and with all their functions here, in the order in which they came."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        jobs: HeldJobs,
+        slots: Slots,
+        functions: ShippedFunctions,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._links = links
+        self._jobs = jobs
+        self._slots = slots
+        self._functions = functions
+        self._turns: dict[JobId, int] = {}
+        """The number of the last chunk of each job that a worker got."""
+
+    def restock(self, held: HeldJob) -> None:
+        """Some of its items, or its functions, have come or gone."""
+        job = held.spec.job
+        if held.bags.queued_items and not self._functions.lacks(held.spec):
+            self.setdefault(job, None)
+        else:
+            self.pop(job, None)
+
+    def jobs(self) -> list[HeldJob]:
+        return [self._jobs[job] for job in self]
+
+    def handed_out(self, held: HeldJob, number: int) -> None:
+        """A worker gets a chunk of this job; it has this number."""
+        self._turns[held.spec.job] = number
+        self.restock(held)
+
+    def job_over(self, job: JobId) -> None:
+        self.pop(job, None)
+        self._turns.pop(job, None)
+
+    def next_job(self) -> HeldJob | None:
+        """By priority, then by the fewest chunks at workers, then by the longest wait. None: all are
+        held up, or there are none."""
+        best: HeldJob | None = None
+        best_rank = (0, 0, 0)
+        at_workers: dict[JobId, int] = {}
+        if len(self) > 1:
+            for chunk in self._slots.chunks():
+                at_workers[chunk.job] = at_workers.get(chunk.job, 0) + 1
+        for held in self.jobs():
+            job = held.spec.job
+            rank = (held.spec.priority, -at_workers.get(job, 0), -self._turns.get(job, 0))
+            if best is not None and rank <= best_rank:
+                continue
+            if self.is_held_up(held):
+                continue
+            best, best_rank = held, rank
+        return best
+
+    def unserved(self) -> list[int]:
+        """The priorities of the small jobs in stock with nothing at a worker. (A large one can wait until
+        a chunk ends, and a bag runs for long in any case.)"""
+        if len(self) == 1:
+            (job,) = self
+            if self._slots.is_running(job):
+                return []  # the usual case
+        at_workers = {chunk.job for chunk in self._slots.chunks()}
+        waiting = (self._jobs[job] for job in self if job not in at_workers)
+        small = self._config.chunk_seconds_max
+        return [
+            held.spec.priority
+            for held in waiting
+            if not held.bags.opaque
+            and held.bags.queued_seconds <= small
+            and not self.is_held_up(held)
+        ]
+
+    def rank(self, chunk: Chunk) -> int:
+        """The priority of its job."""
+        held = self._jobs.get(chunk.job)
+        return 0 if held is None else held.spec.priority
+
+    def is_held_up(self, held: HeldJob) -> bool:
+        """Its owner or its replicas must take some of its results before more of it begins."""
+        most = self._config.unacked_octets_max
+        unacked = self._links.unacked_octets(held.spec.owner)
+        return unacked > most or held.unsettled_octets > most

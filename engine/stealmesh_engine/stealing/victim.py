@@ -1,0 +1,223 @@
+"""A node as a victim: it gives work to thieves, and remembers those that wait.
+
+Decides which job a thief gets a share of, which of the hungry are fed when our own workers are busy, and
+which thieves get nothing of a job because they cannot run it. `shares.py` says how much. Refuses to know
+what the ledger makes of it.
+
+Invariant: a victim lowers its own end and asks the ledger to grant the part to the thief in one step. Between
+the two nothing can happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.config import Config
+from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger.declined import has_runtime
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.stealing.shares import share_of, worth_of
+from stealmesh_engine.stealing.thief import Thief
+from stealmesh_engine.view.view import View
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import CAME_BACK, Grant, Message, Nothing, Sated, Split, Steal
+
+RETURNED_SECONDS = 3.0
+"""For this long a thief that cannot run a job gets nothing of it from us."""
+
+
+def mark_of(bag: bytes) -> bytes:
+    """The same as long as no worker has touched the bag."""
+    return b"%d %b%b" % (len(bag), bag[:64], bag[-64:])
+
+
+class Victim:
+    """What a node gives to thieves."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        view: View,
+        detector: Detector,
+        holder: Holder,
+        thief: Thief,
+        journal: Journal,
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.view = view
+        self.detector = detector
+        self.holder = holder
+        self.dispatcher = holder.dispatcher
+        self.thief = thief
+        self.journal = journal
+        self.hungry: dict[PeerId, int] = {}
+        """Thieves that wait for us to have something: peer → nonce of their request."""
+        self.given = 0
+        """Steals that we granted."""
+        self.returned: dict[PeerId, float] = {}
+        """Thieves that cannot run some job, and until when they do not get it (`HeldJob.may_go_to`)."""
+        self.unheard: dict[PeerId, tuple[int, float]] = {}
+        """Owner → number of a SPLIT that it has not acknowledged yet, and when we said it."""
+
+    # ------------------------------------------------------------ what peers say
+
+    def granted(self, peer: PeerId, message: Grant, now: float) -> None:
+        """Work comes: for our own thief, or back from one to which we gave it."""
+        if message.spec.owner == peer:
+            if message.nonce == CAME_BACK:
+                self._came_back(message, now)
+            else:
+                self.thief.received(message.nonce, now)
+        self.holder.granted(peer, message, now)
+
+    def asked(self, thief: PeerId, message: Steal, now: float) -> None:
+        if self._feed(thief, message.nonce, 1, now):
+            self.hungry.pop(thief, None)
+            return
+        self.dispatcher.thieves_wait(now)
+        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share()
+        if soon or message.standing:
+            self.hungry[thief] = message.nonce
+        if not message.standing:
+            self.links.send(thief, Nothing(message.nonce, soon), now)
+
+    def sated(self, thief: PeerId) -> None:
+        self.hungry.pop(thief, None)
+
+    def forget(self, peer: PeerId) -> None:
+        self.hungry.pop(peer, None)
+        self.returned.pop(peer, None)
+        self.unheard.pop(peer, None)
+
+    # ------------------------------------------------------------ at the end of a step
+
+    def feed_hungry(self, now: float) -> None:
+        """Share what is left when our own workers are busy among those who left their names."""
+        if not self.hungry:
+            return
+        stock = self.dispatcher.stock
+        if stock:
+            waiting = [
+                peer
+                for peer in self.hungry
+                if self.links.is_ready(peer) and self._helps(peer, stock, now)
+            ]
+            while waiting:
+                peer = waiting.pop(0)
+                if not self._feed(peer, self.hungry[peer], len(waiting) + 1, now):
+                    if self._can_run_all(peer, now):
+                        break
+                    continue  # what it could run is not worth the journey; more may be for the next
+                del self.hungry[peer]
+        if any(self._helps(peer, self.holder.jobs, now) for peer in self.hungry):
+            self.dispatcher.thieves_wait(now)
+            if not stock:
+                self.dispatcher.ask_workers_to_share()
+
+    def keep_spare(self) -> None:
+        """If its own workers starve, or others may rob it, a node keeps one explore bag in stock."""
+        if not any(chunk.explore for chunk in self.holder.slots.running()):
+            return
+        if not self.dispatcher.stock and (self.dispatcher.room() or self.view.size > 1):
+            self.dispatcher.ask_workers_to_share()
+
+    # ------------------------------------------------------------ inside
+
+    def _came_back(self, message: Grant, now: float) -> None:
+        """What we gave to a thief is ours again: the ledger knows that the thief cannot run this job."""
+        held = self.holder.jobs.get(message.spec.job)
+        if held is not None:
+            marks: Iterable[int | bytes] = (lease.lo for lease in message.leases)
+            if held.bags.opaque:
+                marks = map(mark_of, message.blobs)
+            until = now + RETURNED_SECONDS
+            self.returned.update(dict.fromkeys(held.came_back(marks, until), until))
+
+    def _feed(self, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
+        """Give this thief its share of our richest job. False: nothing worth the journey."""
+        held = self._richest(thief, now)
+        if held is None:
+            return False
+        bags, job, owner = held.bags, held.spec.job, held.spec.owner
+        items = share_of(
+            bags,
+            sharers=sharers,
+            nodes=max(2, self.view.size),
+            config=self.config,
+            tried=self.holder.slots.is_running(job),
+            busy=not self.holder.slots.soon_free(now),
+        )
+        if not items:
+            return False
+        before = dict(bags.leases) if bags.opaque else {}
+        parts = self.holder.handover.give(held, items)
+        if not parts:
+            return False
+        held.gave(
+            thief,
+            [mark_of(before[part.lid].items) if bags.opaque else part.lo for part in parts],
+        )
+        self.given += 1
+        for part in parts:
+            self.journal.tell(now, "gave", job, part.lid, (part.lo, part.hi))
+        self.links.send(owner, Split(job, parts, thief, nonce), now)
+        self.unheard.setdefault(owner, (self.links.last_said(owner), now))
+        return True
+
+    def _is_late(self, owner: PeerId, now: float) -> bool:
+        if self.detector.silence(owner, now) > 2 * self.config.owner_beat_seconds(self.view.size):
+            return True
+        number, since = self.unheard.get(owner, (0, now))
+        if self.links.has_acknowledged(owner, number):
+            self.unheard.pop(owner, None)
+            return False
+        return now - since > self.config.ask_patience_seconds
+
+    def _can_run_all(self, thief: PeerId, now: float) -> bool:
+        """No job is known that this thief cannot run. (The question before any job is looked at.)"""
+        member = self.view.members.get(thief)
+        alike = member is None or not member.runtime or member.runtime == self.view.me.runtime
+        return alike and now >= self.returned.get(thief, -1e9)
+
+    def _can_run(self, held: HeldJob, thief: PeerId, now: float) -> bool:
+        member = self.view.members.get(thief)
+        return (member is None or has_runtime(held.spec, member)) and held.may_go_to(thief, now)
+
+    def _helps(self, thief: PeerId, jobs: Iterable[JobId], now: float) -> bool:
+        """Could it run any of these?"""
+        return self._can_run_all(thief, now) or any(
+            self._can_run(self.holder.jobs[job], thief, now) for job in jobs
+        )
+
+    def _richest(self, thief: PeerId, now: float) -> HeldJob | None:
+        """The job in stock that is worth most to this thief, if it can run it.
+
+        A job with a late owner is not shared: what we gave would lie between us and the thief until the
+        owner writes it down, and no worker could start it.
+        """
+        self.dispatcher.learn_from_waiting(now)
+        best: HeldJob | None = None
+        best_worth = (0, 0.0)
+        picky = not self._can_run_all(thief, now)
+        for held in self.dispatcher.stock.jobs():
+            if picky and not self._can_run(held, thief, now):
+                continue
+            if self._is_late(held.spec.owner, now):
+                continue
+            worth = worth_of(held.bags, self.config)
+            if worth > best_worth:
+                best, best_worth = held, worth
+        return best
+
+
+MESSAGES: dict[type[Message], Callable[[Victim, PeerId, Any, float], None]] = {
+    Grant: lambda victim, peer, message, now: victim.granted(peer, message, now),
+    Steal: lambda victim, peer, message, now: victim.asked(peer, message, now),
+    Sated: lambda victim, peer, message, now: victim.sated(peer),
+}
