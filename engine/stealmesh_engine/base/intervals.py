@@ -77,6 +77,14 @@ class IntervalSet:
             at += 1
         return found
 
+    def minus(self, *others: Iterable[tuple[int, int]]) -> IntervalSet:
+        """A new set: the members that are in none of the others."""
+        rest = self.copy()
+        for other in others:
+            for lo, hi in other:
+                rest.remove(lo, hi)
+        return rest
+
     def add(self, lo: int, hi: int) -> None:
         if lo >= hi:
             return
