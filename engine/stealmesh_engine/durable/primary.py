@@ -467,10 +467,7 @@ class Lead:
         self.streams[peer] = Stream(self.number, waits_since=now)
         results: list[tuple[int, int]] | None = None
         if has is not None and self.copy.spec.kind is not JobKind.REDUCE:
-            lacked = IntervalSet(self.copy.covered)
-            for lo, hi in has[0]:
-                lacked.remove(lo, hi)
-            results = list(lacked)
+            results = list(self.copy.covered.minus(has[0]))
         for page in self.copy.pages(results):
             self.links.send(peer, page, now)
         self.links.send(peer, self.copy.header(self.number), now)
@@ -525,10 +522,7 @@ class Lead:
     @property
     def safe(self) -> IntervalSet:
         """Items whose results two keepers hold."""
-        safe = self.copy.covered.copy()
-        for lo, hi in self.unsettled:
-            safe.remove(lo, hi)
-        return safe
+        return self.copy.covered.minus(self.unsettled)
 
     # ------------------------------------------------------------ inside
 
@@ -550,10 +544,7 @@ class Lead:
     def _find_again(self) -> None:
         """What was given up for lost may come back with a late copy."""
         if self.copy.lost:
-            lost = IntervalSet(self.copy.lost)
-            for lo, hi in self.copy.covered:
-                lost.remove(lo, hi)
-            self.copy.lost = list(lost)
+            self.copy.lost = list(IntervalSet(self.copy.lost).minus(self.copy.covered))
 
     def _enter(self, entries: list[Entry]) -> None:
         self._news.results += entries
@@ -588,10 +579,7 @@ class Lead:
             self._note(job, ledger, *some, now)
 
     def _note(self, job: OwnedJob, ledger: IndexedLedger, lo: int, hi: int, now: float) -> None:
-        fresh = IntervalSet([(lo, hi)])
-        for some in ledger.credited.overlap(lo, hi):
-            fresh.remove(*some)
-        for piece in fresh:
+        for piece in IntervalSet([(lo, hi)]).minus(ledger.credited.overlap(lo, hi)):
             if piece[1] <= ledger.total:
                 self.owner.take_note(job, *piece, now)
 
@@ -608,9 +596,7 @@ class Lead:
         if not adopted and lease.lid not in ledger.held_by(holder):
             self.links.send(holder, Revoked(job.spec.job, [lease.lid]), now)
             return
-        rest = IntervalSet([(lease.lo, lease.hi)])
-        for piece in adopted:
-            rest.remove(*piece)
+        rest = IntervalSet([(lease.lo, lease.hi)]).minus(adopted)
         if rest:
             self.links.send(holder, Withdraw(job.spec.job, list(rest)), now)
 

@@ -139,10 +139,7 @@ class Copy:
         """Enter what of [lo, hi) has no result yet; returns that."""
         if self.state:
             return []
-        fresh = IntervalSet([(lo, hi)])
-        for some in self.covered.overlap(lo, hi):
-            fresh.remove(*some)
-        pieces = list(fresh)
+        pieces = list(IntervalSet([(lo, hi)]).minus(self.covered.overlap(lo, hi)))
         if self.spec.kind is JobKind.REDUCE and pieces != [(part.lo, part.hi)]:
             return []  # a partial counts whole or not at all
         entries = [(Kept(*piece, part), blob) for piece in pieces]
@@ -230,12 +227,7 @@ class Copy:
         """Items that can neither be read nor run: no result, no input."""
         if self.spec.step or self.state:
             return []
-        missing = IntervalSet([(0, self.total)] if self.total else [])
-        for lo, hi in self.covered:
-            missing.remove(lo, hi)
-        for block, _ in self.blocks.values():
-            missing.remove(block.lo, block.hi)
-        return list(missing)
+        return list(IntervalSet([(0, self.total)]).minus(self.covered, self.fed))
 
     def block_at(self, index: int) -> tuple[Block, bytes] | None:
         """The input that this item is in, if it is here."""
@@ -332,15 +324,7 @@ class Copy:
 
     def lacks(self, covered: IntervalSet, fed: IntervalSet) -> tuple[list[tuple[int, int]], ...]:
         """Which of these results, and of these inputs, are not here."""
-        results = IntervalSet(covered)
-        for lo, hi in self.covered:
-            results.remove(lo, hi)
-        blocks = IntervalSet(fed)
-        for lo, hi in self.covered:
-            blocks.remove(lo, hi)
-        for block, _ in self.blocks.values():
-            blocks.remove(block.lo, block.hi)
-        return list(results), list(blocks)
+        return list(covered.minus(self.covered)), list(fed.minus(self.covered, self.fed))
 
     def audit(self) -> None:
         """What can be read and what was given up is what is covered, once."""
