@@ -183,10 +183,7 @@ class Checkers:
                 text = f"job {work.number} came to {found}, not {work.expected}"
                 self.that(found == work.expected, "delivery", text)
             return
-        missing = IntervalSet([(0, work.total)])
-        for some in (account.delivered, account.unwanted):
-            for lo, hi in some:
-                missing.remove(lo, hi)
+        missing = IntervalSet([(0, work.total)]).minus(account.delivered, account.unwanted)
         self.that(not missing, "delivery", f"job {work.number} ended without {missing!r}")
 
     # ------------------------------------------------------------ conservation
@@ -361,10 +358,9 @@ class Checkers:
                 if any(stream.acked < lead.settled for stream in lead.streams.values()):
                     continue  # who had it besides the home may just have gone
                 for lo, hi in lead.safe:
-                    alone = IntervalSet([(lo, hi)])
-                    for copy in others:
-                        for some in copy.covered.overlap(lo, hi):
-                            alone.remove(*some)
+                    alone = IntervalSet([(lo, hi)]).minus(
+                        *(copy.covered.overlap(lo, hi) for copy in others)
+                    )
                     text = f"{alone!r} of a durable job is with {process.name} alone"
                     self.that(not alone, "custody", text)
 
