@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stealmesh.store import read
-from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable.replica import Copy
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind

@@ -17,13 +17,13 @@ that a view change needs no agreement on a log.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.base.rendezvous import ranked
@@ -171,9 +171,9 @@ class Lead:
         )
         for lo, hi in (*copy.covered.overlap(0, upto), *copy.lost):
             ledger.settle(lo, hi)
-        blocks = {lo: block for lo, block in copy.blocks.items() if lo < upto}
+        inputs = Blocks(fed for fed in copy.blocks if fed[0].lo < upto)
         open_ended = not copy.closed or upto < copy.total
-        job = OwnedJob(copy.spec, ledger, open_ended, blocks, sorted(blocks))
+        job = OwnedJob(copy.spec, ledger, open_ended, inputs)
         job.failed = copy.failed
         self._count(job)
         job.keeping = self
@@ -559,11 +559,10 @@ class Lead:
             ledger.extend(copy.total)
         while ledger.total < copy.total:
             at = ledger.total
-            found = copy.block_at(at)
+            found = copy.blocks.at(at)
             if found is not None:
                 block = found[0]  # of a rebuilt job its first items may be known already
-                job.blocks[block.lo] = found
-                insort(job.block_lows, block.lo)
+                job.inputs.add(*found)
                 ledger.extend(block.hi)
                 self._note_all(job, ledger, at, block.hi, now)
                 continue

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_protocol.ids import Digest, digest_of
@@ -86,7 +87,7 @@ class Copy:
         self.state = ""
         self.floor = 0
         self.functions: dict[Digest, bytes] = {}
-        self.blocks: dict[int, tuple[Block, bytes]] = {}
+        self.blocks = Blocks()
         self.covered = IntervalSet()
         self.octets = 0
         self.failed = 0
@@ -98,8 +99,6 @@ class Copy:
         """It had ended when this keeper read it from its disk: nobody here knows when."""
         self._results: dict[int, Entry] = {}
         self._lows: list[int] = []
-        self._fed: list[int] = []
-        """Where the blocks begin."""
 
     # ------------------------------------------------------------ joining
 
@@ -129,8 +128,7 @@ class Copy:
     def add_block(self, block: Block, blob: bytes) -> bool:
         if self.state or block.lo in self.blocks or self.covered.covers(block.lo, block.hi):
             return False
-        self.blocks[block.lo] = (block, blob)
-        insort(self._fed, block.lo)
+        self.blocks.add(block, blob)
         self.total = max(self.total, block.hi)
         self.octets += len(blob)
         return True
@@ -220,7 +218,7 @@ class Copy:
     @property
     def fed(self) -> IntervalSet:
         """Items whose inputs are here."""
-        return IntervalSet([(lo, self.blocks[lo][0].hi) for lo in self._fed])
+        return self.blocks.items
 
     @property
     def unbacked(self) -> list[tuple[int, int]]:
@@ -228,12 +226,6 @@ class Copy:
         if self.spec.step or self.state:
             return []
         return list(IntervalSet([(0, self.total)]).minus(self.covered, self.fed))
-
-    def block_at(self, index: int) -> tuple[Block, bytes] | None:
-        """The input that this item is in, if it is here."""
-        at = bisect_right(self._fed, index) - 1
-        found = self.blocks[self._fed[at]] if at >= 0 else None
-        return found if found is not None and index < found[0].hi else None
 
     def following(self, lo: int, upto: IntervalSet) -> list[Entry]:
         """Results without gaps from `lo` on, as many as fit a message, none that lies in `upto`."""
@@ -304,7 +296,7 @@ class Copy:
     def offers(self, seat: bytes) -> list[Offer]:
         """What this copy has."""
         covered = list(self.covered)
-        fed = sorted((block.lo, block.hi) for block, _ in self.blocks.values())
+        fed = [(block.lo, block.hi) for block, _ in self.blocks]
         pages = max(len(covered), len(fed), 1)
         return [
             Offer(
@@ -335,7 +327,6 @@ class Copy:
             assert not readable.overlap(max(kept.lo, self.floor), kept.hi)
             readable.add(kept.lo, kept.hi)
         assert self.state or readable == self.covered, "a result is in no account"
-        assert sorted(self.blocks) == self._fed
 
     # ------------------------------------------------------------ inside
 
@@ -348,8 +339,7 @@ class Copy:
         return True
 
     def _blocks_in(self, where: list[tuple[int, int]] | None) -> Iterator[tuple[Block, bytes]]:
-        for lo in self._fed:
-            block, blob = self.blocks[lo]
+        for block, blob in self.blocks:
             if where is None or IntervalSet(where).overlap(block.lo, block.hi):
                 yield block, blob
 
@@ -362,20 +352,11 @@ class Copy:
 
     def _drop_blocks(self, pieces: list[tuple[int, int]]) -> None:
         """Inputs whose items all have results are not needed any more."""
-        for lo, hi in pieces:
-            at = max(0, bisect_right(self._fed, lo) - 1)
-            while at < len(self._fed) and self._fed[at] < hi:
-                block, blob = self.blocks[self._fed[at]]
-                if self.covered.covers(block.lo, block.hi):
-                    del self.blocks[self._fed.pop(at)]
-                    self.octets -= len(blob)
-                else:
-                    at += 1
+        self.octets -= self.blocks.drop_covered(pieces, self.covered)
 
     def _empty(self) -> None:
         """It is over: nothing of it will be read or run again."""
         self.blocks.clear()
-        self._fed.clear()
         self._results.clear()
         self._lows.clear()
         self.functions.clear()

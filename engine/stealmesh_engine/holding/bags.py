@@ -15,10 +15,10 @@ victim keeps the part that it reaches first; steal half after Hendler and Shavit
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.fragile import FragileItems
@@ -57,8 +57,7 @@ class IndexedBags:
         """Items that no worker has."""
         self.fragile = FragileItems()
         """Items that are here, of chunks that died with their worker."""
-        self._blocks: dict[int, tuple[Block, bytes]] = {}
-        self._block_lows: list[int] = []
+        self.inputs = Blocks()
 
     # -- receiving
 
@@ -69,16 +68,6 @@ class IndexedBags:
         self.leases[lease.lid] = HeldLease(lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)]))
         self.untouched += lease.hi - lease.lo
         return True
-
-    def keep_block(self, block: Block, blob: bytes) -> None:
-        if block.lo not in self._blocks:
-            insort(self._block_lows, block.lo)
-        self._blocks[block.lo] = (block, blob)
-
-    @property
-    def blocks(self) -> list[tuple[Block, bytes]]:
-        """The inputs that are here."""
-        return list(self._blocks.values())
 
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         """A chunk comes back unrun; False when its lease is gone meanwhile."""
@@ -111,7 +100,7 @@ class IndexedBags:
             assert taken is not None, "the lease has untouched items"
             held.busy += taken[1] - taken[0]
             self.untouched -= taken[1] - taken[0]
-            return Cut(lid, *taken, self._blocks_of(*taken))
+            return Cut(lid, *taken, [] if self.spec.step else self.inputs.within(*taken))
         return None
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
@@ -191,30 +180,10 @@ class IndexedBags:
     def _tidy_blocks(self) -> None:
         """Blocks that no lease spans can go; with no lease left that is all of them."""
         if not self.leases:
-            self._blocks.clear()
-            self._block_lows.clear()
-            return
-        if len(self._blocks) <= 2 * len(self.leases) + 8:
-            return
-        # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
-        spans = IntervalSet((held.lo, held.hi) for held in self.leases.values())
-        self._blocks = {
-            lo: kept for lo, kept in self._blocks.items() if spans.overlap(kept[0].lo, kept[0].hi)
-        }
-        self._block_lows = sorted(self._blocks)
-
-    def _blocks_of(self, lo: int, hi: int) -> list[tuple[Block, bytes]]:
-        """The blocks that hold [lo, hi); blocks of one job never overlap."""
-        if self.spec.step:
-            return []
-        found = []
-        at = max(0, bisect_right(self._block_lows, lo) - 1)
-        while at < len(self._block_lows) and self._block_lows[at] < hi:
-            kept = self._blocks[self._block_lows[at]]
-            if kept[0].hi > lo:
-                found.append(kept)
-            at += 1
-        return found
+            self.inputs.clear()
+        elif len(self.inputs) > 2 * len(self.leases) + 8:
+            # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
+            self.inputs.keep_only(IntervalSet((held.lo, held.hi) for held in self.leases.values()))
 
 
 @dataclass(slots=True)

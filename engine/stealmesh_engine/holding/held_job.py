@@ -79,7 +79,7 @@ class HeldJob:
         assert isinstance(self.bags, IndexedBags)
         spec = self.spec
         reign = Reign(spec.term, 0, spec.owner, [])
-        for block, blob in (*self.bags.blocks, *spares.inputs(spec.job)):
+        for block, blob in (*self.bags.inputs.as_they_came, *spares.inputs(spec.job)):
             yield Keep(spec, reign, blocks=[block], blobs=[blob])
         page = Keep(spec, reign, 0, spec.count, bool(spec.count))
         octets = 0

@@ -113,7 +113,7 @@ class Holder:
             taken = [held.bags.receive(lease, items) for lease, items in bags_came]
         else:
             for block, blob in zip(message.blocks, message.blobs, strict=True):
-                held.bags.keep_block(block, blob)
+                held.bags.inputs.add(block, blob)
                 if spec.term:
                     self.spares.add(spec.job, block, blob)
             taken = [held.bags.receive(lease) for lease in message.leases]

@@ -11,7 +11,6 @@ that holds least of the job, and the mesh's stealing does the rest.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from math import inf
@@ -19,6 +18,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.journal import Journal
@@ -51,7 +51,6 @@ from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import (
     CAME_BACK,
-    Block,
     Closed,
     Commit,
     Declined,
@@ -118,8 +117,7 @@ class OwnedJob:
     spec: JobSpec
     ledger: IndexedLedger | ExploreLedger
     open_ended: bool
-    blocks: dict[int, tuple[Block, bytes]] = field(default_factory=dict)
-    block_lows: list[int] = field(default_factory=list)
+    inputs: Blocks = field(default_factory=Blocks)
     told: dict[PeerId, None] = field(default_factory=dict)
     """Nodes that have heard of the job and must hear of its end."""
     lapsed: dict[PeerId, None] = field(default_factory=dict)
@@ -234,8 +232,7 @@ class Owner:
             job.ledger.put(event.block.hi - event.block.lo, event.blob)
         else:
             assert event.block.lo == job.ledger.total, "blocks follow each other without gaps"
-            job.blocks[event.block.lo] = (event.block, event.blob)
-            job.block_lows.append(event.block.lo)
+            job.inputs.add(event.block, event.blob)
             job.ledger.extend(event.block.hi)
         self._work_changed(job, now)
 
@@ -585,7 +582,7 @@ class Owner:
             grant = Grant(spec, [lease], [], nonce, [items])
         else:
             free_lo = job.ledger.free.first
-            block = None if spec.step else self._block_at(job, free_lo)
+            block = None if spec.step else job.inputs.at(free_lo)
             items_max = None if block is None else block[0].hi - free_lo
             if job.passed is not None:
                 items_max = _less(items_max, job.passed.reach(free_lo), free_lo)
@@ -599,21 +596,10 @@ class Owner:
         self.journal.tell(now, "granted", spec.job, lease.lid, holder)
         self.links.send(holder, grant, now)
 
-    def _block_at(self, job: OwnedJob, index: int) -> tuple[Block, bytes]:
-        return job.blocks[job.block_lows[bisect_right(job.block_lows, index) - 1]]
-
     def _forget_blocks(self, job: OwnedJob, intervals: list[tuple[int, int]]) -> None:
         """Inputs whose items are all credited are not needed any more."""
-        if not job.blocks or not isinstance(job.ledger, IndexedLedger):
-            return
-        for lo, hi in intervals:
-            at = max(0, bisect_right(job.block_lows, lo) - 1)
-            while at < len(job.block_lows) and job.block_lows[at] < hi:
-                block = job.blocks[job.block_lows[at]][0]
-                if job.ledger.credited.covers(block.lo, block.hi):
-                    del job.blocks[job.block_lows.pop(at)]
-                else:
-                    at += 1
+        if job.inputs and isinstance(job.ledger, IndexedLedger):
+            job.inputs.drop_covered(intervals, job.ledger.credited)
 
     def _counts(
         self, job: OwnedJob, holder: PeerId, verdict: Verdict, items: int, now: float
@@ -710,8 +696,7 @@ class Owner:
         job.ended = now + self.wall_offset
         if job.keeping is None:
             self.ended.append(line_of(job))
-        job.blocks.clear()
-        job.block_lows.clear()
+        job.inputs.clear()
         self.unplaced.pop(job.spec.job, None)
         for peer in job.told:
             if self.links.view.is_alive(peer):
