@@ -27,7 +27,7 @@ from msgspec import msgpack
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
-from stealmesh_engine.ledger.ledger import IndexedLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.links.links import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
@@ -247,7 +247,12 @@ class Checkers:
             )
             peer = process.member.id
             there = core.links.is_ready(peer) and core.view.is_well(peer)
-            if able and there and peer not in core.links.mute and not core.owner.side.lesser:
+            if (
+                able
+                and there
+                and peer not in core.links.mute
+                and not core.owner.placement.side.lesser
+            ):
                 text = (
                     f"[{lo}, {hi}) of job {work.number} failed although {process.name} could run it"
                 )

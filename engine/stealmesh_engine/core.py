@@ -36,29 +36,24 @@ from stealmesh_engine.effects import (
 from stealmesh_engine.events import (
     AskStatus,
     BagStep,
-    CancelItems,
-    CancelJob,
     CannotSay,
     ChunkDone,
     ChunkPart,
-    CloseInput,
     Drain,
     Event,
-    Feed,
     Garbled,
     Heard,
     Join,
     LinkDown,
     LinkUp,
-    OpenJob,
     Probed,
-    Release,
     Retracted,
     Tick,
     WorkerLost,
     WorkerReady,
 )
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger import owner as owned
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.links.links import Links
@@ -82,10 +77,7 @@ from stealmesh_protocol.messages import (
     Beat,
     Bye,
     Closed,
-    Commit,
-    Declined,
     Digests,
-    FnGet,
     FnPut,
     Grant,
     Hello,
@@ -97,12 +89,10 @@ from stealmesh_protocol.messages import (
     PeerState,
     Promote,
     Refused,
-    Report,
     Returned,
     Revoked,
     Role,
     Sated,
-    Split,
     Status,
     StatusGet,
     Steal,
@@ -158,8 +148,9 @@ class NodeCore:
         self.detector = Detector(config.refute_seconds)
         effects, counters, journal = self.effects, self.counters, self.journal
         self.links = Links(config, self.view, mesh, runtime, rng, effects, counters)
-        self.owner = Owner(config, self.links, journal, effects, counters)
-        self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
+        self.owner = Owner(
+            config, self.links, journal, effects, counters, wall_offset=wall_offset, submitter=submitter
+        )  # fmt: skip
         self.holder = Holder(config, self.links, journal, effects, counters)
         self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, journal, rng)
@@ -317,11 +308,11 @@ class NodeCore:
         self.supernodes.tend(now)
         self._say_beats(now)
         self.durable.beat(now)
-        self.owner.mind_side(now)
+        self.owner.placement.watch_side(now)
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)
-            self.owner.mind_stuck(now)
+            self.owner.watch_stuck(now)
         if self.owner.jobs or self.life.holders:
             self.life.follow(self.owner.holders(), now)
         self.life.renew_deaf(now)
@@ -637,24 +628,6 @@ class NodeCore:
         if self.holder.obeys(message.job, peer_id):
             self.holder.closed(message.job, now, stop=False)
 
-    def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
-        self.owner.split(peer_id, message, now)
-
-    def _on_report(self, peer_id: PeerId, message: Report, now: float) -> None:
-        self.owner.report(peer_id, message, now)
-
-    def _on_commit(self, peer_id: PeerId, message: Commit, now: float) -> None:
-        self.owner.commit(peer_id, message, now)
-
-    def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
-        self.owner.returned(peer_id, message, now)
-
-    def _on_declined(self, peer_id: PeerId, message: Declined, now: float) -> None:
-        self.owner.declined(peer_id, message, now)
-
-    def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
-        self.owner.function_wanted(peer_id, message.digest, now)
-
     def _on_fn_put(self, peer_id: PeerId, message: FnPut, now: float) -> None:
         self.holder.function_came(message)
 
@@ -714,9 +687,7 @@ class NodeCore:
         self.dispatcher.draining = self.supernodes.leaving = True
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
-        for job, owned in list(self.owner.jobs.items()):
-            if owned.keeping is None:
-                self.owner.cancel_job(CancelJob(job), now)
+        self.owner.cancel_ordinary(now)
         self.holder.return_untouched(now)
 
     def _leave_when_done(self, now: float) -> None:
@@ -752,13 +723,8 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     BagStep: NodeCore._bag_step,
     WorkerLost: NodeCore._worker_lost,
     Retracted: NodeCore._retracted,
-    OpenJob: lambda core, event, now: core.owner.open(event, now),
-    Feed: lambda core, event, now: core.owner.feed(event, now),
-    Release: lambda core, event, now: core.owner.release(event, now),
-    CloseInput: lambda core, event, now: core.owner.close_input(event, now),
-    CancelItems: lambda core, event, now: core.owner.cancel_items(event, now),
-    CancelJob: lambda core, event, now: core.owner.cancel_job(event, now),
     AskStatus: NodeCore._ask_status,
+    **dict.fromkeys(owned.EVENTS, lambda core, event, now: core.owner.told(event, now)),
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
@@ -775,17 +741,12 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     Nothing: NodeCore._on_nothing,
     Sated: NodeCore._on_sated,
     Grant: NodeCore._on_grant,
-    Split: NodeCore._on_split,
-    Report: NodeCore._on_report,
-    Commit: NodeCore._on_commit,
-    Returned: NodeCore._on_returned,
-    Declined: NodeCore._on_declined,
     Revoked: NodeCore._on_revoked,
     Withdraw: NodeCore._on_withdraw,
     Closed: NodeCore._on_closed,
-    FnGet: NodeCore._on_fn_get,
     FnPut: NodeCore._on_fn_put,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
+    **dict.fromkeys(owned.MESSAGES, lambda core, *heard: core.owner.heard(*heard)),
     **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from stealmesh_engine.ledger.candidates import Candidates
+from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.declined import PassedOver
-from stealmesh_engine.ledger.owner import Owner
-from stealmesh_engine.ledger.placement import Candidates
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk
@@ -265,7 +265,7 @@ def test_random_durable_worlds_in_which_not_everybody_can() -> None:
 
 def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else is asked, as before."""
-    monkeypatch.setattr(Owner, "_passed_over", lambda *args: False)
+    monkeypatch.setattr(Crediting, "_passed_over", lambda *args: False)
 
 
 def byte_code_goes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Stale
+from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.verdicts import Credited, Repeated, Stale
 from stealmesh_protocol.ids import child_lease, granted_lease, root_of
 from stealmesh_protocol.messages import Lease
 
