@@ -227,7 +227,7 @@ class ExploreNode(NodeSide):
         self.running = []
 
     def void(self, lid: int) -> None:
-        """The worker is stopped: nobody can say when it would end."""
+        """The worker is stopped, since it might never end."""
         self.running = [each for each in self.running if each[0] != lid]
 
     # -- looks

@@ -131,7 +131,7 @@ class IndexedOwner(OwnerSide):
     # -- looks
 
     def open_of(self, snapshot: Snapshot, node: int) -> dict[int, int]:
-        """Lease of this node → its open items and those that nobody wants any more, as bits."""
+        """Lease of this node → its open items and the cancelled ones, as bits."""
         self.load(snapshot)
         if self.done:
             return {}

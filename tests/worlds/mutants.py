@@ -20,7 +20,7 @@ from .sides import OWNER, PEERS
 
 
 class SilentOwner(IndexedOwner):
-    """Tells nobody that a lease is not his."""
+    """Does not tell a holder that a lease is not its own."""
 
     revokes = False
 
@@ -56,7 +56,7 @@ class ReusingLedger(IndexedLedger):
 
 
 class CreditingTheStale(IndexedLedger):
-    """A result is a result, whoever brings it under whatever name."""
+    """Credits a result under any lease and from any holder."""
 
     def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         if self.lent(holder, lid) is None and not self.credited.overlap(lo, hi):
@@ -66,7 +66,7 @@ class CreditingTheStale(IndexedLedger):
 
 
 class CreditingCounts(IndexedLedger):
-    """So many items were done under this lease: the next ones of it, surely."""
+    """Credits a number of items: the next ones of the lease, not the ones that are named."""
 
     def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         lent = self.lent(holder, lid)
@@ -146,7 +146,7 @@ class UntoldNode(IndexedNode):
 
 
 class ForgetfulLedger(IndexedLedger):
-    """What is split off and cannot be granted is nobody's."""
+    """Loses what is split off and cannot be granted."""
 
     def split(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         verdict = super().split(holder, lid, lo, hi)
@@ -181,7 +181,7 @@ class OwnerTrustingTheDead(IndexedOwner):
 
 
 class DisorderlyLedger(ExploreLedger):
-    """Takes commits in whatever order they come."""
+    """Takes commits in any order."""
 
     def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
         bag = self.lent(holder, lid)
@@ -214,7 +214,7 @@ class OrphanageLedger(ExploreLedger):
 
 
 class RepeatingExploreNode(ExploreNode):
-    """Acts on every grant, also on one whose lease it has long finished: what a channel prevents."""
+    """Acts on every grant, also under a lease that it has long finished. A channel prevents that."""
 
     def first_time(self, lid: int) -> bool:
         super().first_time(lid)

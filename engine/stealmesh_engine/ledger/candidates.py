@@ -21,7 +21,7 @@ from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, Part, Role
 
 LOOKED_AT_MAX = 256
-"""At most so many peers are considered for a grant."""
+"""Bound on the peers that are considered for one grant."""
 
 
 class Candidates:

@@ -1,7 +1,7 @@
 """The account of an indexed job: the items are the integers [0, total).
 
-Decides which part of a report counts. Refuses to know what an item computes; it has the inputs of the items
-that are not credited yet, because whatever dies, those can be leased again.
+Decides which part of a report counts. Refuses to know what an item computes. It has the inputs of all items
+that are not credited yet, so that they can be leased again when a holder dies.
 
 Invariant: credited, free, leased and withheld intervals are disjoint and cover [0, total) at every moment.
 """
@@ -23,7 +23,7 @@ from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_o
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
 
 GIVEN_UP_TOGETHER = 1024
-"""Items whose failure is told at once when no node can run them."""
+"""Items that fail together when no node can run them."""
 
 
 @dataclass(slots=True)

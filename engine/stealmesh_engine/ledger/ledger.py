@@ -136,7 +136,7 @@ class Ledger(ABC, Generic[L]):
         self.leases[lid].deadline = deadline
 
     def forgive(self, seconds: float) -> None:
-        """This process did not run for so many seconds: no lease ages by them."""
+        """This process did not run for some seconds: no lease ages by them."""
         for lent in self.leases.values():
             lent.deadline += seconds
 

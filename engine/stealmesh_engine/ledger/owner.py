@@ -78,8 +78,8 @@ class NoReplicas:
 class Owner:
     """All jobs of this peer.
 
-    `wall_offset` is what the host's clock on the wall is ahead of the times that the engine is told,
-    `submitter` whose program this is: both for people to read.
+    `wall_offset` (seconds) leads from the times that the engine is told to the time of day; `submitter`
+    names the user of this program. Both are for people to read.
     """
 
     def __init__(
@@ -340,7 +340,7 @@ class Owner:
                 self._work_changed(job, now)
 
     def forgive(self, seconds: float) -> None:
-        """This process did not run for so many seconds: no lease ages by them."""
+        """This process did not run for some seconds: no lease ages by them."""
         for job in self.jobs.values():
             job.ledger.forgive(seconds)
 
