@@ -5,6 +5,6 @@ an item computes and how a holder runs it.
 
 Invariant: every item is in exactly one place (unleased, in one lease, or credited), and is credited once.
 
-Start reading at `ledger.py` (what both ledgers answer), then `owner.py`. A report goes through
+Start reading at `job_ledger.py` (what both ledgers answer), then `owner.py`. A report goes through
 `crediting.py`, a grant through `placement.py`, which asks `candidates.py` for the node.
 """

@@ -1,7 +1,7 @@
 """The node that gets a lease: there, able to run the job, not one that declined, with least of the job.
 
 Decides among the nodes that an owner can reach, and when none is left that might run something. Refuses to
-know what a lease is (ledger.py) and what holders say (crediting.py).
+know what a lease is (job_ledger.py) and what holders say (crediting.py).
 """
 
 from __future__ import annotations

@@ -175,6 +175,6 @@ class Crediting:
         ledger = job.ledger
         while ledger.has_free:
             part = ledger.give_up(self.links.view.me.id)
-            part, blob = ledger.told(part, *cannot_load(why, part.failed))
+            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed))
             job.failed += part.failed
             self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
-from stealmesh_engine.ledger.ledger import Grantable, Ledger
+from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
@@ -32,7 +32,7 @@ class LentBag:
     deadline: float
 
 
-class ExploreLedger(Ledger[LentBag]):
+class ExploreLedger(JobLedger[LentBag]):
     """The account of bags. The total is not known before the end."""
 
     lasting_refusals: ClassVar[bool] = True
@@ -136,7 +136,7 @@ class ExploreLedger(Ledger[LentBag]):
         return Part(lid, 1, 2, 0, 0.0, 1)
 
     @staticmethod
-    def told(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
+    def delivered_as(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
         return part, bytes([codec]) + blob
 
     # -- holders

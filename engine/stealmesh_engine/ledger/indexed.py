@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.ledger.ledger import Grantable, Ledger
+from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
@@ -35,7 +35,7 @@ class Lent:
     deadline: float
 
 
-class IndexedLedger(Ledger[Lent]):
+class IndexedLedger(JobLedger[Lent]):
     """The account of the items [0, total). Those below `released` may be leased."""
 
     lasting_refusals: ClassVar[bool] = False
@@ -219,7 +219,7 @@ class IndexedLedger(Ledger[Lent]):
         return Part(lid, lo, hi, 0, 0.0, 1 if self.whole_parts else hi - lo)
 
     @staticmethod
-    def told(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
+    def delivered_as(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
         return replace(part, codec=codec), blob
 
     # -- holders

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
-from stealmesh_engine.ledger.ledger import Ledger
+from stealmesh_engine.ledger.job_ledger import JobLedger
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
@@ -38,7 +38,7 @@ class OwnedJob:
     """A job, its ledger, and what is needed to lease any part of it again."""
 
     spec: JobSpec
-    ledger: Ledger[Any]
+    ledger: JobLedger[Any]
     open_ended: bool
     """More items may come."""
     told: dict[PeerId, None] = field(default_factory=dict)

@@ -46,7 +46,7 @@ class Lending(Protocol):
 L = TypeVar("L", bound=Lending)
 
 
-class Ledger(ABC, Generic[L]):
+class JobLedger(ABC, Generic[L]):
     """What an owner asks of either ledger, and the leases with their holders."""
 
     lasting_refusals: ClassVar[bool]
@@ -108,8 +108,8 @@ class Ledger(ABC, Generic[L]):
 
     @staticmethod
     @abstractmethod
-    def told(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
-        """The part and the blob that deliver this outcome."""
+    def delivered_as(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
+        """The part and the blob that deliver a part with this outcome."""
 
     # -- holders
 
