@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_protocol.messages import JobKind
@@ -237,7 +236,7 @@ def test_a_node_that_is_granted_byte_code_of_another_python_declines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An owner that cannot know (or does not look)."""
-    monkeypatch.setattr(Candidates, "has_runtime", lambda self, job, peer: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
     told = mesh(ALL, ALL, runtimes=(OTHER, OURS))
     program = wish(told)
     told.finish()
@@ -269,7 +268,7 @@ def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def byte_code_goes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Candidates, "has_runtime", lambda self, job, peer: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
     monkeypatch.setattr("stealmesh_engine.holding.holder.has_runtime", lambda spec, member: True)
 
 
