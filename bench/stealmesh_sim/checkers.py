@@ -27,7 +27,7 @@ from msgspec import msgpack
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
-from stealmesh_engine.ledger.ledger import IndexedLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
@@ -183,10 +183,7 @@ class Checkers:
                 text = f"job {work.number} came to {found}, not {work.expected}"
                 self.that(found == work.expected, "delivery", text)
             return
-        missing = IntervalSet([(0, work.total)])
-        for some in (account.delivered, account.unwanted):
-            for lo, hi in some:
-                missing.remove(lo, hi)
+        missing = IntervalSet([(0, work.total)]).minus(account.delivered, account.unwanted)
         self.that(not missing, "delivery", f"job {work.number} ended without {missing!r}")
 
     # ------------------------------------------------------------ conservation
@@ -250,7 +247,12 @@ class Checkers:
             )
             peer = process.member.id
             there = core.links.is_ready(peer) and core.view.is_well(peer)
-            if able and there and peer not in core.links.mute and not core.owner.side.lesser:
+            if (
+                able
+                and there
+                and peer not in core.links.mute
+                and not core.owner.placement.side.lesser
+            ):
                 text = (
                     f"[{lo}, {hi}) of job {work.number} failed although {process.name} could run it"
                 )
@@ -361,10 +363,9 @@ class Checkers:
                 if any(stream.acked < lead.settled for stream in lead.streams.values()):
                     continue  # who had it besides the home may just have gone
                 for lo, hi in lead.safe:
-                    alone = IntervalSet([(lo, hi)])
-                    for copy in others:
-                        for some in copy.covered.overlap(lo, hi):
-                            alone.remove(*some)
+                    alone = IntervalSet([(lo, hi)]).minus(
+                        *(copy.covered.overlap(lo, hi) for copy in others)
+                    )
                     text = f"{alone!r} of a durable job is with {process.name} alone"
                     self.that(not alone, "custody", text)
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stealmesh.store import read
-from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable.replica import Copy
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
@@ -202,14 +201,11 @@ def _beyond(copy: Copy, others: list[Copy]) -> bool:
     """Has this copy something that none of the others has?"""
     if any(other.state for other in others):
         return False
-    results, blocks = IntervalSet(copy.covered), copy.fed
+    results, blocks = copy.covered, copy.fed
     functions, total, closed = set(copy.functions), copy.total, copy.closed
     for other in others:
-        for lo, hi in other.covered:
-            results.remove(lo, hi)
-            blocks.remove(lo, hi)
-        for lo, hi in other.fed:
-            blocks.remove(lo, hi)
+        results = results.minus(other.covered)
+        blocks = blocks.minus(other.covered, other.fed)
         functions -= other.functions.keys()
         total = 0 if other.total >= total else total
         closed = closed and not other.closed

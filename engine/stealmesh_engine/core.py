@@ -34,22 +34,17 @@ from stealmesh_engine.effects import (
 )
 from stealmesh_engine.events import (
     AskStatus,
-    CancelItems,
-    CancelJob,
     CannotSay,
-    CloseInput,
     Drain,
     Event,
-    Feed,
     Heard,
     Join,
-    OpenJob,
     Probed,
-    Release,
     Tick,
 )
 from stealmesh_engine.holding import answers, holder
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger import owner as owned
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
@@ -72,16 +67,10 @@ from stealmesh_protocol.messages import (
     Around,
     Beat,
     Bye,
-    Commit,
-    Declined,
-    FnGet,
     JobLine,
     Member,
     Message,
-    Report,
-    Returned,
     Role,
-    Split,
     Status,
     StatusGet,
 )
@@ -134,8 +123,9 @@ class NodeCore:
         effects, counters, journal = self.effects, self.counters, self.journal
         context = Context(config, effects, counters, journal, rng)
         self.links = Links(context, self.view, mesh, runtime)
-        self.owner = Owner(config, self.links, journal, effects, counters)
-        self.owner.wall_offset, self.owner.submitter = wall_offset, submitter
+        self.owner = Owner(
+            config, self.links, journal, effects, counters, wall_offset=wall_offset, submitter=submitter
+        )  # fmt: skip
         self.holder = Holder(config, self.links, journal, effects, counters)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
@@ -291,11 +281,11 @@ class NodeCore:
         self.membership.supernodes.tend(now)
         self._say_beats(now)
         self.durable.beat(now)
-        self.owner.mind_side(now)
+        self.owner.placement.watch_side(now)
         if self.owner.jobs:
             self.owner.expire(now)
             self.owner.place(now)
-            self.owner.mind_stuck(now)
+            self.owner.watch_stuck(now)
         reach = self.membership.reach
         if self.owner.jobs or reach.holders:
             holders = self.owner.holders()
@@ -540,24 +530,6 @@ class NodeCore:
         self.journal.tell(now, "says goodbye", detail=peer_id)
         self._act(self.membership.verdicts.left(peer_id, now), now)
 
-    def _on_split(self, peer_id: PeerId, message: Split, now: float) -> None:
-        self.owner.split(peer_id, message, now)
-
-    def _on_report(self, peer_id: PeerId, message: Report, now: float) -> None:
-        self.owner.report(peer_id, message, now)
-
-    def _on_commit(self, peer_id: PeerId, message: Commit, now: float) -> None:
-        self.owner.commit(peer_id, message, now)
-
-    def _on_returned(self, peer_id: PeerId, message: Returned, now: float) -> None:
-        self.owner.returned(peer_id, message, now)
-
-    def _on_declined(self, peer_id: PeerId, message: Declined, now: float) -> None:
-        self.owner.declined(peer_id, message, now)
-
-    def _on_fn_get(self, peer_id: PeerId, message: FnGet, now: float) -> None:
-        self.owner.function_wanted(peer_id, message.digest, now)
-
     def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
         self.reports.tell_all_running(peer_id, now)
         self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
@@ -592,9 +564,7 @@ class NodeCore:
         self.membership.supernodes.leave()
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
         self.links.broadcast(ViewMessage([self.me]))
-        for job, owned in list(self.owner.jobs.items()):
-            if owned.keeping is None:
-                self.owner.cancel_job(CancelJob(job), now)
+        self.owner.cancel_ordinary(now)
         self.holder.handover.return_untouched(now)
 
     def _leave_when_done(self, now: float) -> None:
@@ -637,14 +607,9 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     Heard: NodeCore._heard,
     CannotSay: NodeCore._cannot_say,
     Probed: NodeCore._probed,
-    OpenJob: lambda core, event, now: core.owner.open(event, now),
-    Feed: lambda core, event, now: core.owner.feed(event, now),
-    Release: lambda core, event, now: core.owner.release(event, now),
-    CloseInput: lambda core, event, now: core.owner.close_input(event, now),
-    CancelItems: lambda core, event, now: core.owner.cancel_items(event, now),
-    CancelJob: lambda core, event, now: core.owner.cancel_job(event, now),
     AskStatus: NodeCore._ask_status,
     **_of("answers", answers.EVENTS),
+    **dict.fromkeys(owned.EVENTS, lambda core, event, now: core.owner.told(event, now)),
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
 }
 
@@ -655,17 +620,12 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     ViewMessage: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
     Bye: NodeCore._on_bye,
-    Split: NodeCore._on_split,
-    Report: NodeCore._on_report,
-    Commit: NodeCore._on_commit,
-    Returned: NodeCore._on_returned,
-    Declined: NodeCore._on_declined,
-    FnGet: NodeCore._on_fn_get,
     StatusGet: NodeCore._on_status_get,
     Status: NodeCore._on_status,
     **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
     **_of("holder", holder.MESSAGES),
     **_of("thief", thief.MESSAGES),
     **_of("victim", victim.MESSAGES),
+    **dict.fromkeys(owned.MESSAGES, lambda core, *heard: core.owner.heard(*heard)),
     **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
 }

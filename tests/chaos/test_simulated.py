@@ -16,8 +16,9 @@ from stealmesh.store import Identity, read, written
 from stealmesh.store.logfile import FILE
 from stealmesh_bench.chaos import main
 from stealmesh_bench.chaos.named import SCENARIOS
-from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Verdict
+from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.ledger.verdicts import Credited, Verdict
 from stealmesh_engine.membership.changes import Change
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.membership import Membership

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.ledger.owner import OwnedJob
+from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_protocol.messages import JobKind, PeerState
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import CostLaw, Tree

@@ -60,7 +60,7 @@ def _inputs_at(nodes: list[Process], job: Reader) -> IntervalSet:
     for node in nodes:
         bags = node.core.holder.jobs[job.job].bags
         assert isinstance(bags, IndexedBags)
-        for block, _ in (*bags.blocks, *node.core.holder.retained.inputs(job.job)):
+        for block, _ in (*bags.inputs, *node.core.holder.retained.inputs(job.job)):
             found.add(block.lo, block.hi)
     return found
 

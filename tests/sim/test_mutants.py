@@ -16,8 +16,11 @@ from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.reports import Reports
-from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
+from stealmesh_engine.ledger.crediting import Crediting
+from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.ledger.verdicts import Credited, Repeated, Verdict
 from stealmesh_engine.links.custody import Channel, Hearing
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector, Overdue
@@ -149,7 +152,7 @@ def a_part_that_is_reported_twice_is_delivered_twice(monkeypatch: pytest.MonkeyP
 
 
 def nobody_is_told_to_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Owner, "_stale", lambda self, holder, job, lids, now: None)
+    monkeypatch.setattr(Crediting, "revoke", lambda self, holder, job, lids, now: None)
 
 
 def the_end_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

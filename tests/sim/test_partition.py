@@ -55,7 +55,7 @@ def _held(node: Process, job: Reader) -> int:
 
 
 def _lesser(process: Process) -> bool:
-    return process.core.owner.side.lesser
+    return process.core.owner.placement.side.lesser
 
 
 @pytest.mark.parametrize("partition", ["progress", "majority"])

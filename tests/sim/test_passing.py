@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.declined import PassedOver
-from stealmesh_engine.ledger.owner import Owner
-from stealmesh_engine.ledger.placement import Candidates
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk
@@ -237,7 +236,7 @@ def test_a_node_that_is_granted_byte_code_of_another_python_declines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An owner that cannot know (or does not look)."""
-    monkeypatch.setattr(Candidates, "has_runtime", lambda self, job, peer: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
     told = mesh(ALL, ALL, runtimes=(OTHER, OURS))
     program = wish(told)
     told.finish()
@@ -265,11 +264,11 @@ def test_random_durable_worlds_in_which_not_everybody_can() -> None:
 
 def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else is asked, as before."""
-    monkeypatch.setattr(Owner, "_passed_over", lambda *args: False)
+    monkeypatch.setattr(Crediting, "_passed_over", lambda *args: False)
 
 
 def byte_code_goes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Candidates, "has_runtime", lambda self, job, peer: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
     monkeypatch.setattr("stealmesh_engine.holding.holder.has_runtime", lambda spec, member: True)
 
 

@@ -44,7 +44,7 @@ class World(Protocol):
     def is_end(self, state: State) -> bool: ...
 
     def is_hopeless(self, state: State) -> bool:
-        """Nobody is left who could get anywhere: nothing is asked of such a state."""
+        """No side is left that could get anywhere: such a state need not make progress."""
 
 
 @dataclass(slots=True)

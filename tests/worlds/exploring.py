@@ -7,7 +7,8 @@ exactly one item of exactly one bag of the ledger.
 from __future__ import annotations
 
 from stealmesh_engine.holding.explore_bags import ExploreBags, HeldBag
-from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, LentBag, Stale
+from stealmesh_engine.ledger.explore import ExploreLedger, LentBag
+from stealmesh_engine.ledger.verdicts import Credited, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 
@@ -226,7 +227,7 @@ class ExploreNode(NodeSide):
         self.running = []
 
     def void(self, lid: int) -> None:
-        """The worker is stopped: nobody can say when it would end."""
+        """The worker is stopped, since it might never end."""
         self.running = [each for each in self.running if each[0] != lid]
 
     # -- looks

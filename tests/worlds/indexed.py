@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
-from stealmesh_engine.ledger.ledger import Credited, IndexedLedger, Lent, Stale
+from stealmesh_engine.ledger.indexed import IndexedLedger, Lent
+from stealmesh_engine.ledger.verdicts import Credited, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
 
@@ -64,9 +65,8 @@ class IndexedOwner(OwnerSide):
         ledger.free = IntervalSet(free)
         for lid, holder, parts in leases:
             lent = Lent(PEERS[holder], IntervalSet(parts), 0.0)
-            ledger.leases[lid] = lent
+            ledger._enter(lid, lent)
             ledger.leased += lent.open.size
-            ledger._by_holder.setdefault(PEERS[holder], {})[lid] = None
         ledger._grants = grants
         return ledger
 
@@ -131,7 +131,7 @@ class IndexedOwner(OwnerSide):
     # -- looks
 
     def open_of(self, snapshot: Snapshot, node: int) -> dict[int, int]:
-        """Lease of this node → its open items and those that nobody wants any more, as bits."""
+        """Lease of this node → its open items and the cancelled ones, as bits."""
         self.load(snapshot)
         if self.done:
             return {}

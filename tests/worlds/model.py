@@ -4,14 +4,14 @@ A state is a tuple of small numbers: the owner, the budgets, each node, the netw
 are pure functions of (snapshot, input), so the real code runs once for every distinct pair
 and the search looks the answer up afterwards; that is what makes millions of states cheap.
 
-Three networks. CHANNEL: what channel.py gives, in order and exactly once while both lives and
-both memories last; what is lost, is lost with one of them. KEEPING: every message stays and
+Three networks. CHANNEL: what custody.py gives, in order and exactly once while both lives and
+both memories last; a message is lost only with one of them. KEEPING: every message stays and
 may be delivered at any time, any number of times. LOOSE: a delivered message is gone (so
 that nothing may rest on a repeat); in any order, and some are repeated or lost.
 
-Honest steps, which alone count as progress: work under leases that the ledger knows,
-deliveries, and what owner and nodes do unasked. Not honest: every fault, and running to its
-end what nobody will count (a stale lease may be a day's work).
+Only honest steps count as progress: work under leases that the ledger knows, deliveries, and
+what owner and nodes do unasked. Faults are not honest, and neither is work that will not count
+(a stale lease may be a day's work).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Setting:
     released: int | None = None
     whole_parts: bool = False
     backstop: bool = True
-    """Leases that nobody names any more run out."""
+    """Leases that are not named any more run out."""
     beats_overtake: bool = True
     """A beat may be heard before custody messages that were sent before it."""
 
@@ -104,7 +104,7 @@ class Parts:
 
 
 class Step(NamedTuple):
-    """Something that one node and the owner may do, whatever the rest of the world is like."""
+    """Something that one node and the owner may do in any state of the rest of the world."""
 
     what: str
     cost: int
@@ -322,7 +322,7 @@ class TinyWorld:
         pair.steps.append(Step(what, SUSPECT, False, after, node, named, clears))
 
     def _comes_back(self, pair: Pair, owner: int, n: int, node: int, life: str) -> None:
-        """A new connection: whoever was forgotten finds out by the other's new epoch."""
+        """A new connection: a side that was forgotten finds out by the other's new epoch."""
         if life == "cut":
             after, _ = self._node_does(n, node, ("drop", "up"), "")
             what = f"{n} hears that its owner has forgotten it"
@@ -389,8 +389,8 @@ class TinyWorld:
                 raise Violation(f"{n} holds items {beyond:b} beyond its lease {lid_text(lid)}")
 
     def _check_unrevoked(self, state: State, n: int, lids: tuple[int, ...]) -> None:
-        """Whoever holds what is not his must get to know it: by a beat, or by the answer to a
-        commit that is under way."""
+        """A node that holds what is not its own must get to know it: by a beat, or by the answer to
+        a commit that is under way."""
         if not self.channel:
             return  # a commit may be lost: then the answer to the next one says it
         to_owner = state[self._net + 2 * n]

@@ -6,7 +6,9 @@ A search that finds nothing wrong proves something only if it finds what is wron
 from __future__ import annotations
 
 from stealmesh_engine.holding.indexed_bags import IndexedBags
-from stealmesh_engine.ledger.ledger import Credited, ExploreLedger, IndexedLedger, Repeated, Verdict
+from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.verdicts import Credited, Repeated, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease
 
@@ -18,7 +20,7 @@ from .sides import OWNER, PEERS
 
 
 class SilentOwner(IndexedOwner):
-    """Tells nobody that a lease is not his."""
+    """Does not tell a holder that a lease is not its own."""
 
     revokes = False
 
@@ -54,20 +56,20 @@ class ReusingLedger(IndexedLedger):
 
 
 class CreditingTheStale(IndexedLedger):
-    """A result is a result, whoever brings it under whatever name."""
+    """Credits a result under any lease and from any holder."""
 
     def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
-        if self._lent(holder, lid) is None and not self.credited.overlap(lo, hi):
+        if self.lent(holder, lid) is None and not self.credited.overlap(lo, hi):
             self.credited.add(lo, hi)
             return Credited([(lo, hi)])
         return super().credit(holder, lid, lo, hi)
 
 
 class CreditingCounts(IndexedLedger):
-    """So many items were done under this lease: the next ones of it, surely."""
+    """Credits a number of items: the next ones of the lease, not the ones that are named."""
 
     def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
-        lent = self._lent(holder, lid)
+        lent = self.lent(holder, lid)
         if lent is None:
             return super().credit(holder, lid, lo, hi)
         first = lent.open.first
@@ -144,7 +146,7 @@ class UntoldNode(IndexedNode):
 
 
 class ForgetfulLedger(IndexedLedger):
-    """What is split off and cannot be granted is nobody's."""
+    """Loses what is split off and cannot be granted."""
 
     def split(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
         verdict = super().split(holder, lid, lo, hi)
@@ -179,10 +181,10 @@ class OwnerTrustingTheDead(IndexedOwner):
 
 
 class DisorderlyLedger(ExploreLedger):
-    """Takes commits in whatever order they come."""
+    """Takes commits in any order."""
 
     def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
-        bag = self._lent(holder, lid)
+        bag = self.lent(holder, lid)
         if bag is not None:
             bag.seq = seq - 1
         return super().commit(holder, lid, seq, **step)  # type: ignore[arg-type]
@@ -192,7 +194,7 @@ class PartialOnlyLedger(ExploreLedger):
     """Counts what was gained and keeps the bag as it was."""
 
     def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
-        bag = self._lent(holder, lid)
+        bag = self.lent(holder, lid)
         kept = bag.items if bag is not None else b""
         verdict = super().commit(holder, lid, seq, **step)  # type: ignore[arg-type]
         if bag is not None and lid in self.leases:
@@ -212,7 +214,7 @@ class OrphanageLedger(ExploreLedger):
 
 
 class RepeatingExploreNode(ExploreNode):
-    """Acts on every grant, also on one whose lease it has long finished: what a channel prevents."""
+    """Acts on every grant, also under a lease that it has long finished. A channel prevents that."""
 
     def first_time(self, lid: int) -> bool:
         super().first_time(lid)
@@ -224,4 +226,4 @@ class HastyLedger(ExploreLedger):
 
     def renew(self, holder: PeerId, lids: list[LeaseId], deadline: float) -> list[LeaseId]:
         super().renew(holder, lids, deadline)
-        return [lid for lid in lids if self._lent(holder, lid) is None]
+        return [lid for lid in lids if self.lent(holder, lid) is None]

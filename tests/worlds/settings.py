@@ -9,7 +9,7 @@ LOOSE, KEEPING = Network.LOOSE, Network.KEEPING
 
 STANDARD = [
     # In order and once, as the channel gives it. Without the backstop: the protocol needs no
-    # deadlines to survive deaths and false alarms, they are there for what nobody foresaw.
+    # deadlines to survive deaths and false alarms. They are there for what was not foreseen.
     Setting("no trouble", items=3, steals=2),
     Setting("three nodes", items=3, nodes=3, steals=1, crashes=1, backstop=False),
     Setting("two workers", items=3, workers=2, steals=1, crashes=1, backstop=False),

@@ -68,16 +68,16 @@ def text_of(message: Message) -> str:
 
 
 class OwnerSide:
-    """An owner: its ledger, what it has delivered, and whom it takes for dead."""
+    """An owner: its ledger, what it has delivered, and the nodes that it takes for dead."""
 
     revokes = True
-    """False: a mutant that tells nobody."""
+    """False: a mutant that does not tell holders."""
 
     def __init__(self, peers: int) -> None:
         self.peers = peers
         self.done = False
         self.delivered = 0
-        """Items whose contribution was handed to the program, as bits."""
+        """Items that were handed to the program, as bits."""
         self.cancelled = 0
         self.told = 0
         """Nodes that have heard of the job, as bits."""

@@ -1,8 +1,8 @@
 """Functions and modules that came from the owners of jobs, and those that have yet to come.
 
-A bundle of a program's own modules (`JobSpec.code`) comes like a function: named by its digest,
-once a node, and kept for the next job of that program. Decides which are asked for and how long one
-that no job needs is kept. Refuses to know what is in them: nothing is unpickled in this process.
+Decides which are asked for, and how long one that no job needs is kept. Refuses to know what is in them:
+nothing is unpickled in this process. A bundle of a program's own modules (`JobSpec.code`) comes like a
+function: named by its digest, once for each node, and kept for the next job of that program.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stealmesh_protocol.messages import FnPut, JobSpec
 
 
 def needed(spec: JobSpec) -> tuple[Digest, ...]:
-    """What a worker has to have before it can run anything of this job."""
+    """The digests of what a worker needs before it can run anything of this job."""
     if not (spec.combine or spec.code):
         return (spec.function,)
     return tuple(filter(None, (spec.function, spec.combine, spec.code)))
@@ -31,12 +31,12 @@ class ShippedFunctions:
         self.counters = counters
         self.blobs: OrderedDict[Digest, bytes] = OrderedDict()
         self.awaited: dict[Digest, float] = {}
-        """Needed by held jobs, and not here yet: since when."""
+        """Digest → since when; needed by held jobs, and not here yet."""
         self._latest_code: Digest = b""
-        """The bundle of the job that came last: the next one probably needs it, however large it is."""
+        """The bundle of the job that came last. The next job probably needs it, so it stays even if it is large."""
 
     def want(self, spec: JobSpec, now: float) -> list[Digest]:
-        """This job needs its functions: which are to be asked for?"""
+        """A job needs its functions. Returns those that are to be asked for."""
         asked = []
         self._latest_code = spec.code or self._latest_code
         for digest in needed(spec):
@@ -52,11 +52,11 @@ class ShippedFunctions:
         return bool(awaited) and any(digest in awaited for digest in needed(spec))
 
     def of(self, spec: JobSpec) -> list[bytes]:
-        """Those of this job that are here."""
+        """The functions of this job that are here."""
         return [self.blobs[digest] for digest in needed(spec) if digest in self.blobs]
 
     def came(self, message: FnPut) -> bool:
-        """True if it is what somebody waits for."""
+        """A function came. Is it one that we wait for?"""
         if message.digest not in self.awaited:
             self.counters.count("functions-unasked")
             return False
@@ -64,14 +64,14 @@ class ShippedFunctions:
             self.counters.count("functions-forged")
             return False
         if not message.blobs:
-            # Asked again with the next beat; the owner ends the job if it is in earnest.
+            # Asked again with the next beat. If the owner really lacks it, it ends the job.
             return False
         del self.awaited[message.digest]
         self.blobs[message.digest] = message.blobs[0]
         return True
 
     def tidy(self, specs: Iterable[JobSpec]) -> None:
-        """Jobs are over: wait for nothing but what these need, and keep the rest within bounds."""
+        """Jobs are over: wait only for what these jobs need, and keep the rest within bounds."""
         used = {digest for spec in specs for digest in needed(spec)}
         for digest in [d for d in self.awaited if d not in used]:
             del self.awaited[digest]

@@ -1,9 +1,8 @@
 """Sets of integers as sorted, disjoint, half-open intervals: the arithmetic of every account.
 
-Decides nothing. Knows nothing of jobs or leases. Two parallel lists with bisection: an
-insert costs under a microsecond at the sizes that occur (as many intervals as there are
-pieces of work under way), and the lists are their own canonical form, so two equal sets
-always look alike, whatever was done to reach them.
+Decides nothing. Knows nothing of jobs or leases. Two parallel lists with bisection: an insert costs under a
+microsecond at the sizes that occur (as many intervals as there are pieces of work under way). The lists are
+their own canonical form: two equal sets look alike, however they came about.
 """
 
 from __future__ import annotations
@@ -76,6 +75,14 @@ class IntervalSet:
             found.append((max(lo, self._lows[at]), min(hi, self._highs[at])))
             at += 1
         return found
+
+    def minus(self, *others: Iterable[tuple[int, int]]) -> IntervalSet:
+        """A new set: the members that are in none of the others."""
+        rest = self.copy()
+        for other in others:
+            for lo, hi in other:
+                rest.remove(lo, hi)
+        return rest
 
     def add(self, lo: int, hi: int) -> None:
         if lo >= hi:

@@ -1,7 +1,7 @@
 """What happened here and why, as far back as there is room.
 
-Decides nothing. A bounded log of (when, what, job, lease, detail), written at every change
-of custody, from which the life of any job or lease can be told: `journal(job)` is the first
+Decides nothing. Refuses to know what the words mean. A bounded log of (when, what, job, lease, detail),
+written at every change of custody. It tells the life of any job or lease: `journal.of(job)` is the first
 thing to read when a result is late.
 """
 

@@ -50,7 +50,7 @@ class Durable:
         self._beat_at = -1e9
         self.holder = holder
         self.homes = Homes(config, links, owner, journal, owner.effects, owner.counters)
-        owner.kept = self.homes
+        owner.ask_replicas(self.homes)
         self.patron = Patron(config, links)
         self.slices = Slices(self.patron, owner.effects)
 

@@ -17,20 +17,21 @@ that a view change needs no agreement on a log.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from dataclasses import dataclass, field
 from functools import partial
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.base.rendezvous import ranked
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable.replica import BEYOND_REPAIR, CANCELLED, EXPIRED, Copy, Entry, News
-from stealmesh_engine.ledger.ledger import IndexedLedger
-from stealmesh_engine.ledger.owner import OwnedJob, Owner, line_of
+from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
+from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import Digest, PeerId, reign_lease
 from stealmesh_protocol.messages import (
@@ -171,15 +172,16 @@ class Lead:
         )
         for lo, hi in (*copy.covered.overlap(0, upto), *copy.lost):
             ledger.settle(lo, hi)
-        blocks = {lo: block for lo, block in copy.blocks.items() if lo < upto}
+        if not copy.spec.step:
+            ledger.inputs = Blocks(fed for fed in copy.blocks if fed[0].lo < upto)
         open_ended = not copy.closed or upto < copy.total
-        job = OwnedJob(copy.spec, ledger, open_ended, blocks, sorted(blocks))
+        job = IndexedJob(copy.spec, ledger, open_ended)
         job.failed = copy.failed
         self._count(job)
         job.keeping = self
         if gathering is not None:
             for holder, lease in gathering.claims:
-                self._adopt(job, ledger, holder, lease, now)
+                self._adopt(job, holder, lease, now)
             for holder, lease in gathering.given_up:
                 ledger.split(holder, lease.lid, lease.lo, lease.hi)
         self.owner.lead(job, copy.functions, now)
@@ -189,15 +191,14 @@ class Lead:
         if self.gathering is not None:
             self.gathering.claims += [(holder, lease) for lease in leases]
             return
-        job = self.owner.jobs.get(self.copy.spec.job)
+        job = self.owner.job(self.copy.spec.job, IndexedJob)
         if job is None:
             self.links.send(holder, Closed(self.copy.spec.job), now)
             return
         if not leases:
             self.links.send(holder, Settled(job.spec.job, [], job.spec.count), now)
-        assert isinstance(job.ledger, IndexedLedger)
         for lease in leases:
-            self._adopt(job, job.ledger, holder, lease, now)
+            self._adopt(job, holder, lease, now)
 
     def merged(self, news: News, now: float) -> None:
         """Another copy or a holder had this: it counts as if it had been reported here."""
@@ -208,15 +209,14 @@ class Lead:
         self._news.functions += news.functions
         self._news.header |= news.header | self._close()
         self._find_again()
-        job = self.owner.jobs.get(self.copy.spec.job)
+        job = self.owner.job(self.copy.spec.job, IndexedJob)
         if job is not None and self.copy.state:
             self.owner.abandon(job, now)
         elif job is not None:
-            assert isinstance(job.ledger, IndexedLedger)
             self.owner.functions.update(self.copy.functions if news.functions else {})
             for kept, _ in news.results:
-                self._note(job, job.ledger, kept.lo, kept.hi, now)
-            self._grow(job, job.ledger, now)
+                self._note(job, kept.lo, kept.hi, now)
+            self._grow(job, now)
             job.failed = self.copy.failed
             # The word that there is no more may come before the last of it.
             job.open_ended = not self.copy.closed or job.ledger.total < self.copy.total
@@ -467,10 +467,7 @@ class Lead:
         self.streams[peer] = Stream(self.number, waits_since=now)
         results: list[tuple[int, int]] | None = None
         if has is not None and self.copy.spec.kind is not JobKind.REDUCE:
-            lacked = IntervalSet(self.copy.covered)
-            for lo, hi in has[0]:
-                lacked.remove(lo, hi)
-            results = list(lacked)
+            results = list(self.copy.covered.minus(has[0]))
         for page in self.copy.pages(results):
             self.links.send(peer, page, now)
         self.links.send(peer, self.copy.header(self.number), now)
@@ -486,7 +483,7 @@ class Lead:
         copy = self.copy
         job = self.owner.jobs.get(copy.spec.job)
         if job is not None:  # a ledger that ends at a gap is not the whole job
-            return replace(line_of(job), total=copy.total)
+            return replace(job.line(), total=copy.total)
         known = copy.ended_at is not None and not copy.was_over
         return replace(
             copy.line(), ended=(copy.ended_at or 0.0) + self.owner.wall_offset if known else 0.0
@@ -525,10 +522,7 @@ class Lead:
     @property
     def safe(self) -> IntervalSet:
         """Items whose results two keepers hold."""
-        safe = self.copy.covered.copy()
-        for lo, hi in self.unsettled:
-            safe.remove(lo, hi)
-        return safe
+        return self.copy.covered.minus(self.unsettled)
 
     # ------------------------------------------------------------ inside
 
@@ -550,10 +544,7 @@ class Lead:
     def _find_again(self) -> None:
         """What was given up for lost may come back with a late copy."""
         if self.copy.lost:
-            lost = IntervalSet(self.copy.lost)
-            for lo, hi in self.copy.covered:
-                lost.remove(lo, hi)
-            self.copy.lost = list(lost)
+            self.copy.lost = list(IntervalSet(self.copy.lost).minus(self.copy.covered))
 
     def _enter(self, entries: list[Entry]) -> None:
         self._news.results += entries
@@ -561,20 +552,17 @@ class Lead:
             self.unsettled.add(kept.lo, kept.hi)
         self.dirty = True
 
-    def _grow(self, job: OwnedJob, ledger: IndexedLedger, now: float) -> None:
+    def _grow(self, job: IndexedJob, now: float) -> None:
         """Let the ledger have what follows its last item: as input, or with its result already."""
-        copy = self.copy
+        copy, ledger = self.copy, job.ledger
         if copy.spec.step:
             ledger.extend(copy.total)
         while ledger.total < copy.total:
             at = ledger.total
-            found = copy.block_at(at)
+            found = copy.blocks.at(at)
             if found is not None:
-                block = found[0]  # of a rebuilt job its first items may be known already
-                job.blocks[block.lo] = found
-                insort(job.block_lows, block.lo)
-                ledger.extend(block.hi)
-                self._note_all(job, ledger, at, block.hi, now)
+                ledger.feed(*found)  # of a rebuilt job its first items may be known already
+                self._note_all(job, at, found[0].hi, now)
                 continue
             gone = [lost for lost in copy.lost if lost[0] == at]
             done = sorted(copy.covered.overlap(at, copy.total) + gone)
@@ -583,34 +571,27 @@ class Lead:
             ledger.extend(done[0][1])
             ledger.settle(*done[0])
 
-    def _note_all(self, job: OwnedJob, ledger: IndexedLedger, lo: int, hi: int, now: float) -> None:
+    def _note_all(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
         for some in self.copy.covered.overlap(lo, hi):
-            self._note(job, ledger, *some, now)
+            self._note(job, *some, now)
 
-    def _note(self, job: OwnedJob, ledger: IndexedLedger, lo: int, hi: int, now: float) -> None:
-        fresh = IntervalSet([(lo, hi)])
-        for some in ledger.credited.overlap(lo, hi):
-            fresh.remove(*some)
-        for piece in fresh:
-            if piece[1] <= ledger.total:
+    def _note(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
+        for piece in IntervalSet([(lo, hi)]).minus(job.ledger.credited.overlap(lo, hi)):
+            if piece[1] <= job.ledger.total:
                 self.owner.take_note(job, *piece, now)
 
-    def _adopt(
-        self, job: OwnedJob, ledger: IndexedLedger, holder: PeerId, lease: Lease, now: float
-    ) -> None:
+    def _adopt(self, job: IndexedJob, holder: PeerId, lease: Lease, now: float) -> None:
         """What nobody else has of it stays with its holder; of the rest it is to let go."""
         view = self.links.view
         if holder != view.me.id and not view.is_alive(holder):
             return
         deadline = now + self.config.lease_seconds
-        adopted = ledger.adopt(holder, lease.lid, lease.lo, lease.hi, deadline)
+        adopted = job.ledger.adopt(holder, lease.lid, lease.lo, lease.hi, deadline)
         job.told[holder] = None
-        if not adopted and lease.lid not in ledger.held_by(holder):
+        if not adopted and lease.lid not in job.ledger.held_by(holder):
             self.links.send(holder, Revoked(job.spec.job, [lease.lid]), now)
             return
-        rest = IntervalSet([(lease.lo, lease.hi)])
-        for piece in adopted:
-            rest.remove(*piece)
+        rest = IntervalSet([(lease.lo, lease.hi)]).minus(adopted)
         if rest:
             self.links.send(holder, Withdraw(job.spec.job, list(rest)), now)
 

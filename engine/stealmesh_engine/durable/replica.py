@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_protocol.ids import Digest, digest_of
@@ -86,7 +87,7 @@ class Copy:
         self.state = ""
         self.floor = 0
         self.functions: dict[Digest, bytes] = {}
-        self.blocks: dict[int, tuple[Block, bytes]] = {}
+        self.blocks = Blocks()
         self.covered = IntervalSet()
         self.octets = 0
         self.failed = 0
@@ -98,8 +99,6 @@ class Copy:
         """It had ended when this keeper read it from its disk: nobody here knows when."""
         self._results: dict[int, Entry] = {}
         self._lows: list[int] = []
-        self._fed: list[int] = []
-        """Where the blocks begin."""
 
     # ------------------------------------------------------------ joining
 
@@ -129,8 +128,7 @@ class Copy:
     def add_block(self, block: Block, blob: bytes) -> bool:
         if self.state or block.lo in self.blocks or self.covered.covers(block.lo, block.hi):
             return False
-        self.blocks[block.lo] = (block, blob)
-        insort(self._fed, block.lo)
+        self.blocks.add(block, blob)
         self.total = max(self.total, block.hi)
         self.octets += len(blob)
         return True
@@ -139,10 +137,7 @@ class Copy:
         """Enter what of [lo, hi) has no result yet; returns that."""
         if self.state:
             return []
-        fresh = IntervalSet([(lo, hi)])
-        for some in self.covered.overlap(lo, hi):
-            fresh.remove(*some)
-        pieces = list(fresh)
+        pieces = list(IntervalSet([(lo, hi)]).minus(self.covered.overlap(lo, hi)))
         if self.spec.kind is JobKind.REDUCE and pieces != [(part.lo, part.hi)]:
             return []  # a partial counts whole or not at all
         entries = [(Kept(*piece, part), blob) for piece in pieces]
@@ -223,25 +218,14 @@ class Copy:
     @property
     def fed(self) -> IntervalSet:
         """Items whose inputs are here."""
-        return IntervalSet([(lo, self.blocks[lo][0].hi) for lo in self._fed])
+        return self.blocks.items
 
     @property
     def unbacked(self) -> list[tuple[int, int]]:
         """Items that can neither be read nor run: no result, no input."""
         if self.spec.step or self.state:
             return []
-        missing = IntervalSet([(0, self.total)] if self.total else [])
-        for lo, hi in self.covered:
-            missing.remove(lo, hi)
-        for block, _ in self.blocks.values():
-            missing.remove(block.lo, block.hi)
-        return list(missing)
-
-    def block_at(self, index: int) -> tuple[Block, bytes] | None:
-        """The input that this item is in, if it is here."""
-        at = bisect_right(self._fed, index) - 1
-        found = self.blocks[self._fed[at]] if at >= 0 else None
-        return found if found is not None and index < found[0].hi else None
+        return list(IntervalSet([(0, self.total)]).minus(self.covered, self.fed))
 
     def following(self, lo: int, upto: IntervalSet) -> list[Entry]:
         """Results without gaps from `lo` on, as many as fit a message, none that lies in `upto`."""
@@ -312,7 +296,7 @@ class Copy:
     def offers(self, seat: bytes) -> list[Offer]:
         """What this copy has."""
         covered = list(self.covered)
-        fed = sorted((block.lo, block.hi) for block, _ in self.blocks.values())
+        fed = [(block.lo, block.hi) for block, _ in self.blocks]
         pages = max(len(covered), len(fed), 1)
         return [
             Offer(
@@ -332,15 +316,7 @@ class Copy:
 
     def lacks(self, covered: IntervalSet, fed: IntervalSet) -> tuple[list[tuple[int, int]], ...]:
         """Which of these results, and of these inputs, are not here."""
-        results = IntervalSet(covered)
-        for lo, hi in self.covered:
-            results.remove(lo, hi)
-        blocks = IntervalSet(fed)
-        for lo, hi in self.covered:
-            blocks.remove(lo, hi)
-        for block, _ in self.blocks.values():
-            blocks.remove(block.lo, block.hi)
-        return list(results), list(blocks)
+        return list(covered.minus(self.covered)), list(fed.minus(self.covered, self.fed))
 
     def audit(self) -> None:
         """What can be read and what was given up is what is covered, once."""
@@ -351,7 +327,6 @@ class Copy:
             assert not readable.overlap(max(kept.lo, self.floor), kept.hi)
             readable.add(kept.lo, kept.hi)
         assert self.state or readable == self.covered, "a result is in no account"
-        assert sorted(self.blocks) == self._fed
 
     # ------------------------------------------------------------ inside
 
@@ -364,8 +339,7 @@ class Copy:
         return True
 
     def _blocks_in(self, where: list[tuple[int, int]] | None) -> Iterator[tuple[Block, bytes]]:
-        for lo in self._fed:
-            block, blob = self.blocks[lo]
+        for block, blob in self.blocks:
             if where is None or IntervalSet(where).overlap(block.lo, block.hi):
                 yield block, blob
 
@@ -378,20 +352,11 @@ class Copy:
 
     def _drop_blocks(self, pieces: list[tuple[int, int]]) -> None:
         """Inputs whose items all have results are not needed any more."""
-        for lo, hi in pieces:
-            at = max(0, bisect_right(self._fed, lo) - 1)
-            while at < len(self._fed) and self._fed[at] < hi:
-                block, blob = self.blocks[self._fed[at]]
-                if self.covered.covers(block.lo, block.hi):
-                    del self.blocks[self._fed.pop(at)]
-                    self.octets -= len(blob)
-                else:
-                    at += 1
+        self.octets -= self.blocks.drop_covered(pieces, self.covered)
 
     def _empty(self) -> None:
         """It is over: nothing of it will be read or run again."""
         self.blocks.clear()
-        self._fed.clear()
         self._results.clear()
         self._lows.clear()
         self.functions.clear()

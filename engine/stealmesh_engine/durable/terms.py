@@ -19,7 +19,7 @@ one of them, and nobody hands out numbers on both sides. Why that does no harm:
    it, before it says a word to the other. So in one holder's hands all leases with the number t are of
    one home, and each has its own count within it.
 5. A ledger looks every lease up by id and holder. It adopts none whose id another holder has there,
-   nor one that it has yet to give itself (ledger.py: `adopt`); what is not adopted is free.
+   nor one that it has yet to give itself (indexed.py: `adopt`); what is not adopted is free.
 
 The rests by 16 make equal numbers rare. Only work depends on that: what a holder lets go of, or a
 ledger does not adopt, is run again. tests/sim runs worlds in which all numbers are equal.

@@ -6,14 +6,14 @@ which blocks of inputs may go. Refuses to know what an item is.
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
 from dataclasses import dataclass
 
+from stealmesh_engine.base.blocks import Blocks, Input
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.bags import Bags, Cut
 from stealmesh_engine.holding.poison import FragileItems
 from stealmesh_protocol.ids import LeaseId
-from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease
+from stealmesh_protocol.messages import Grant, JobSpec, Lease
 
 
 @dataclass(slots=True)
@@ -37,14 +37,13 @@ class IndexedBags(Bags):
         """Items that no worker has."""
         self.fragile = FragileItems()
         """Items that are here, of chunks that died with their worker."""
-        self._blocks: dict[int, tuple[Block, bytes]] = {}
-        self._block_lows: list[int] = []
+        self.inputs = Blocks()
 
     # -- receiving
 
     def take(self, grant: Grant) -> list[bool]:
         for block, blob in zip(grant.blocks, grant.blobs, strict=True):
-            self.keep_block(block, blob)
+            self.inputs.add(block, blob)
         return [self.receive(lease) for lease in grant.leases]
 
     def receive(self, lease: Lease) -> bool:
@@ -54,14 +53,9 @@ class IndexedBags(Bags):
         self.untouched += lease.hi - lease.lo
         return True
 
-    def keep_block(self, block: Block, blob: bytes) -> None:
-        if block.lo not in self._blocks:
-            insort(self._block_lows, block.lo)
-        self._blocks[block.lo] = (block, blob)
-
     @property
-    def blocks(self) -> list[tuple[Block, bytes]]:
-        return list(self._blocks.values())
+    def blocks(self) -> list[Input]:
+        return self.inputs.as_they_came
 
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         held = self.leases.get(lid)
@@ -93,7 +87,7 @@ class IndexedBags(Bags):
             assert taken is not None, "the lease has untouched items"
             held.busy += taken[1] - taken[0]
             self.untouched -= taken[1] - taken[0]
-            return Cut(lid, *taken, self._blocks_of(*taken))
+            return Cut(lid, *taken, [] if self.spec.step else self.inputs.within(*taken))
         return None
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
@@ -173,27 +167,7 @@ class IndexedBags(Bags):
     def _tidy_blocks(self) -> None:
         """Blocks that no lease spans may go; without any lease, all of them."""
         if not self.leases:
-            self._blocks.clear()
-            self._block_lows.clear()
-            return
-        if len(self._blocks) <= 2 * len(self.leases) + 8:
-            return
-        # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
-        spans = IntervalSet((held.lo, held.hi) for held in self.leases.values())
-        self._blocks = {
-            lo: kept for lo, kept in self._blocks.items() if spans.overlap(kept[0].lo, kept[0].hi)
-        }
-        self._block_lows = sorted(self._blocks)
-
-    def _blocks_of(self, lo: int, hi: int) -> list[tuple[Block, bytes]]:
-        """The blocks that hold [lo, hi); blocks of one job never overlap."""
-        if self.spec.step:
-            return []
-        found = []
-        at = max(0, bisect_right(self._block_lows, lo) - 1)
-        while at < len(self._block_lows) and self._block_lows[at] < hi:
-            kept = self._blocks[self._block_lows[at]]
-            if kept[0].hi > lo:
-                found.append(kept)
-            at += 1
-        return found
+            self.inputs.clear()
+        elif len(self.inputs) > 2 * len(self.leases) + 8:
+            # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
+            self.inputs.keep_only(IntervalSet((held.lo, held.hi) for held in self.leases.values()))

@@ -1,9 +1,10 @@
 """The account that the owner of a job keeps: which items are where, and which are done.
 
-Decides who gets a lease, what a report is worth, and when a lease has expired. Refuses to know what an
-item computes and how a holder runs it.
+Decides which node gets a lease, what a report is worth, and when a lease has expired. Refuses to know what
+an item computes and how a holder runs it.
 
 Invariant: every item is in exactly one place (unleased, in one lease, or credited), and is credited once.
 
-Start reading at `ledger.py`, then `owner.py` (the jobs of one program) and `placement.py` (which node).
+Start reading at `job_ledger.py` (what both ledgers answer), then `owner.py`. A report goes through
+`crediting.py`, a grant through `placement.py`, which asks `candidates.py` for the node.
 """

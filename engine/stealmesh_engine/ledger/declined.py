@@ -1,15 +1,15 @@
-"""Nodes that cannot run a job, or some of its items: who is passed over, and who is still to be asked.
+"""Nodes that declined a job, or some of its items: which are passed over, and which are still to be asked.
 
-Decides whom a lease must not go to, when everybody has declined, and what is said then. Refuses to
-know ledgers, links and messages: owner.py asks before it leases and when a holder declines.
+Decides which nodes must not get an item, when all have declined it, and what the error says then. Refuses
+to know ledgers and links: candidates.py asks before a lease is given, crediting.py tells what holders lack.
 
-Three ways of not being able. A node with another Python never runs byte code that is not its own
-(`JobSpec.runtime`), so it is not asked at all. A node that cannot load the function, and has done
-nothing else of the job, is passed over as a node, for a while: somebody may install the module. A
-node that runs the job well, but not this item, is passed over for this item only.
+There are three ways of not being able. A node with another Python never runs byte code that is not its
+own (`JobSpec.runtime`), so it is not asked at all. A node that cannot load the function, and has done
+nothing else of the job, is passed over for a while: its user may install the module. A node that runs the
+job well, but not this item, is passed over for this item only.
 
-An owner that has forgotten all of this (a durable job has found a new home) asks everybody once more,
-so nothing depends on it but time. A node's own memory decides nothing.
+An owner that has forgotten all of this (a durable job has a new primary) asks every node once more, so it
+costs time and nothing else. A node's own memory decides nothing.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from stealmesh_protocol.values import (
 )
 
 UNFIT_SECONDS = 30.0
-"""After so long a node that could not load the function is asked again (explore jobs: never)."""
+"""After this time a node that could not load the function is asked again (explore jobs: never)."""
 UNTRIED_SECONDS = 5.0
-"""How long an item waits for a node that lives, but cannot be leased to, before it is given up."""
+"""How long an item waits for a node that lives, but gets no lease now, before it is given up."""
 NOBODY_SAID_SECONDS = 2.0
 NOBODY_SECONDS = 30.0
-"""For so long a program's job waits for a node with its Python, as long as there are others."""
+"""How long a program's job waits for a node with its Python while there are other nodes."""
 REASON_CHARS_MAX = 500
 OTHERS_CHARS_MAX = 2000
 
@@ -51,23 +51,23 @@ class Unfit:
     reason: str
     since: float
     tried: bool = False
-    """It has run something of it, and told how that failed: it would do so again."""
+    """It has run something of the job, and told how that failed. It would do so again."""
 
 
 @dataclass(slots=True)
 class PassedOver:
-    """Who cannot run what of one job."""
+    """The nodes that cannot run one job, or some of its items."""
 
     lasting: bool = False
-    """What a node cannot do now it never can: of a bag nobody knows which items were tried where."""
+    """A node that cannot do something now never can: a bag does not say which items were tried where."""
     nodes: dict[PeerId, Unfit] = field(default_factory=dict)
     hoping_since: float | None = None
-    """Since when free work waits for a node that lives and has not been asked."""
+    """Since when free work waits for a node that lives and was not asked."""
     _alike: set[PeerId] = field(default_factory=set)
-    """Those who could not run what in the end nobody could."""
+    """Nodes that could not run what, in the end, no node could."""
     _lows: list[int] = field(default_factory=list)
     _items: dict[int, tuple[int, dict[PeerId, str]]] = field(default_factory=dict)
-    """Low end → high end, and who declined these items. The intervals do not overlap."""
+    """Low end → high end, and peer → reason of those that declined these items. They do not overlap."""
 
     # -- what holders say
 
@@ -96,8 +96,8 @@ class PassedOver:
         self._put(pieces)
 
     def able(self, peer: PeerId) -> None:
-        """The node has run something of the job. If it has declined what nobody could run, that says
-        as little of the others who did."""
+        """The node has run something of the job. If it once declined what no node could run, the others
+        that declined it may be as able."""
         self.nodes.pop(peer, None)
         if peer in self._alike:
             for other in self._alike:
@@ -105,7 +105,7 @@ class PassedOver:
             self._alike = set()
 
     def settled(self, lo: int, hi: int) -> None:
-        """These items are done: nobody needs to know who could not do them."""
+        """These items are done: forget the nodes that could not run them."""
         pieces = []
         for low, high, who in self._take(lo, hi):
             if low < lo:
@@ -115,8 +115,8 @@ class PassedOver:
         self._put(pieces)
 
     def failed_everywhere(self, last: PeerId, lo: int, hi: int) -> None:
-        """Nobody could run these. If one of those who could not can run the job, it is the items, and
-        not the nodes."""
+        """No node could run these. If one of those nodes can run the job, the fault is with the items, and
+        not with the nodes."""
         self._alike = {peer for _, _, who in self._over(lo, hi) for peer in who}
         if last not in self.nodes:
             self.able(last)
@@ -124,7 +124,7 @@ class PassedOver:
     # -- what the owner asks
 
     def barred(self, at: int, now: float) -> dict[PeerId, str]:
-        """Whom item `at` must not go to, and why."""
+        """The nodes that item `at` must not go to → why."""
         if not self.lasting:
             for peer in [p for p, u in self.nodes.items() if now - u.since > UNFIT_SECONDS]:
                 del self.nodes[peer]
@@ -134,14 +134,14 @@ class PassedOver:
         return barred
 
     def willing(self, at: int) -> set[PeerId]:
-        """Who would try item `at` once more, and tell how it failed."""
+        """The nodes that would try item `at` once more, and tell how it failed."""
         willing = {peer for peer, unfit in self.nodes.items() if unfit.tried}
         for _, _, who in self._over(at, at + 1):
             willing.update(who)
         return willing
 
     def reach(self, at: int) -> int | None:
-        """Up to where the same nodes are barred as at `at`; None: as far as anybody knows."""
+        """Up to where the same nodes are barred as at `at`; None if there is no end that we know."""
         for _, high, _ in self._over(at, at + 1):
             return high
         index = bisect_right(self._lows, at)
@@ -210,7 +210,7 @@ NOBODY_REMEDY = (
 
 
 def cannot_load(text: str, count: int) -> tuple[int, bytes]:
-    """The outcome of `count` items that nobody is left to run."""
+    """Codec and blob of `count` items that no node is left to run."""
     failure = Failure(0, UNLOADABLE, text=text, attempts=[text])
     return pack_outcomes(None, [replace(failure, offset=each) for each in range(count)])
 
@@ -225,7 +225,7 @@ def reason_in(blob: bytes) -> str:
 
 
 def told_by_all(blob: bytes, reasons: list[tuple[str, str]]) -> bytes:
-    """The last node's outcome, with what the nodes before it (name, reason) had to say."""
+    """The last node's outcome, with what the nodes before it said: `reasons` are (name, reason)."""
     if not reasons:
         return blob
     try:
@@ -233,7 +233,7 @@ def told_by_all(blob: bytes, reasons: list[tuple[str, str]]) -> bytes:
         others = "; ".join(f"{name}: {reason}" for name, reason in reasons)[:OTHERS_CHARS_MAX]
         return with_failures(blob, [_with_reasons(each, others) for each in failures])
     except RemoteProtocolError:
-        return blob  # whoever opens it will say so
+        return blob  # the program says so when it opens the blob
 
 
 def _with_reasons(failure: Failure, others: str) -> Failure:
@@ -246,7 +246,7 @@ def _with_reasons(failure: Failure, others: str) -> Failure:
 
 
 def without_lacking(message: Report) -> tuple[Report, list[Lease]]:
-    """What a holder could not run because it lacks something is no result; others may run it."""
+    """Divide a report into results and the leases of what its holder lacks something for: others may run it."""
     if all(part.codec != LACKING for part in message.parts):
         return message, []
     told = list(zip(message.parts, message.blobs, strict=True))

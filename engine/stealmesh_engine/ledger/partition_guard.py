@@ -1,15 +1,15 @@
 """On which side of a cut are we? With `Config.partition = "majority"` the lesser side leases nothing.
 
-Decides whether fewer than half are left of the nodes that were there when all was calm: then others
-may be as many, and may be at the same work. Refuses to know how somebody is found dead (life.py)
-and what is withheld (owner.py).
+Decides whether fewer than half of the nodes are left that were there when all was calm. Then the others may
+be the greater part, and may do the same work. Refuses to know how a node is found dead (membership) and
+what is withheld (placement.py).
 
-Calm is a view in which nobody has come or gone for a while; on the lesser side the last calm view
-from before the cut stays the measure. Who left on purpose does not count any more, who was started
-again at its address counts as if it had never gone. Of two halves the one goes on that has the
-node with the smallest id. A cut is noticed node by node, so after each loss nothing is leased
-until the next would have been noticed, too. A machine room of which more than half burns down does
-not go on by itself: nobody in it can tell that from a cut.
+Calm is a view in which no node has come or gone for a while; on the lesser side the last calm view from
+before the cut stays the measure. A node that left on purpose does not count any more. A node that was
+started again at its address counts as if it had never gone. Of two halves the half with the smallest id
+goes on. A cut is noticed node by node, so after each loss nothing is leased until the next loss would have
+been noticed, too. When more than half of a machine room burns down, the rest does not go on by itself: its
+nodes cannot tell that from a cut.
 
 Idea: static quorums with a primary component, after Isis and Corosync.
 """
@@ -25,7 +25,9 @@ CALM_SECONDS = 10.0
 NEVER = -1e9
 
 
-class Side:
+class PartitionGuard:
+    """The last calm view, and whether less than half of it is left."""
+
     def __init__(self, config: Config, links: Links) -> None:
         self.matters = config.partition == "majority"
         self.lesser = False
@@ -45,7 +47,7 @@ class Side:
         return self.matters and (self.lesser or now < self._lost_at + self._loss_seconds)
 
     def lost(self, now: float) -> None:
-        """Somebody is gone, or out of our reach."""
+        """A node is gone, or out of our reach."""
         self._lost_at = now
         self.look(now)
 

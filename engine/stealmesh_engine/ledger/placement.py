@@ -1,162 +1,130 @@
-"""Whom a lease goes to: who is there, who can run the job, who has declined, who holds least of it.
+"""Leasing out what is free: the grants, and the jobs that wait for a node.
 
-Decides among the nodes that an owner can reach; that nobody is left who might run something; and what
-is said then. Refuses to know what a lease is (ledger.py) and what holders say (owner.py).
+Decides how much one lease covers, whether a thief gets what its victim gave up, and when a job that no
+node can run is given up. Refuses to know which node is best (candidates.py) and what results are worth
+(crediting.py). Free work is not held back: it goes to the reachable node that holds least of the job, and
+the mesh's stealing does the rest.
+
+Invariant: a job with free work is in `unplaced` after every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container
-from typing import TYPE_CHECKING
-
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Effect, NobodyCan
+from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import (
-    UNTRIED_SECONDS,
-    PassedOver,
-    has_runtime,
-    is_worker,
-    told_by_all,
+    NOBODY_REMEDY,
+    NOBODY_SAID_SECONDS,
+    NOBODY_SECONDS,
+    nobody_can,
 )
-from stealmesh_engine.ledger.ledger import ExploreLedger
+from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.ledger.partition_guard import PartitionGuard
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Member, Part, Role
-
-if TYPE_CHECKING:
-    from stealmesh_engine.ledger.owner import OwnedJob
-
-LOOKED_AT_MAX = 256
-"""Peers that are considered for a grant."""
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import CAME_BACK, Grant
 
 
-class Candidates:
-    def __init__(self, config: Config, links: Links) -> None:
+class Placement:
+    """Gives free work to nodes."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        journal: Journal,
+        effects: list[Effect],
+        counters: Counters,
+        candidates: Candidates,
+    ) -> None:
         self.config = config
         self.links = links
-        self.away: dict[PeerId, None] = {}
-        """Nodes that are leaving: they get no new work."""
-        self._looked_at = 0
+        self.journal = journal
+        self.effects = effects
+        self.counters = counters
+        self.candidates = candidates
+        self.side = PartitionGuard(config, links)
+        self.unplaced: dict[JobId, None] = {}
+        """Jobs with free work that no reachable node could be given yet."""
 
-    def whom_to_ask(self, job: OwnedJob, now: float) -> PeerId | None:
-        """Who gets what is free next. If all have declined, one that will say once more why."""
-        passed = job.passed
-        if passed is None:
-            return self._least_laden(job)
-        at = first_free(job)
-        barred = passed.barred(at, now)
-        node = self._least_laden(job, barred)
-        if node is not None:
-            passed.hoping_since = None
-        elif not self._is_untried(job, barred, now):
-            node = self._least_laden(job, barred.keys() - passed.willing(at))
-        return node
+    # ------------------------------------------------------------ grants
 
-    def _least_laden(self, job: OwnedJob, barred: Container[PeerId] = ()) -> PeerId | None:
-        """The reachable node with the fewest leases of this job; of equals the one met first. Of many
-        nodes only some are looked at, others each time: when thousands die at once there are as many
-        leases to place, and stealing evens out what chance does not."""
-        best, best_load = None, 0
-        me = self.links.view.me.id
-        if job.keeping is not None and me not in barred and self.may_run(job, me):
-            best, best_load = me, job.ledger.load_of(me)
-            if not best_load:
-                return best
-        lapsed: PeerId | None = None
-        for looked_at, peer in enumerate(self._peers_in_turn()):
-            if looked_at >= LOOKED_AT_MAX and best is not None:
-                break
-            if peer in barred or not self.may_run(job, peer):
-                continue
-            if peer in job.lapsed:
-                lapsed = lapsed or peer
-                continue
-            load = job.ledger.load_of(peer)
-            if best is None or load < best_load:
-                best, best_load = peer, load
-            if not load:
-                break
-        return best or lapsed
+    def lease_out(self, job: OwnedJob, now: float) -> bool:
+        """Lease out what is free. False if something waits for a node, or for the primary's leave."""
+        placed = job.keeping is None or job.keeping.may_lease()
+        while placed and job.ledger.has_free:
+            node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
+            if node is None:
+                placed = False
+            else:
+                self._grant(job, node, 0, now)
+        if placed:
+            self.forget(job.spec.job)
+        else:
+            self.unplaced[job.spec.job] = None
+        return placed
 
-    def _peers_in_turn(self) -> list[PeerId]:
-        """Everybody; where they are many, beginning with others each time."""
-        peers = list(self.links.peers)
-        if len(peers) <= LOOKED_AT_MAX:
-            return peers
-        self._looked_at = (self._looked_at + LOOKED_AT_MAX) % len(peers)
-        return peers[self._looked_at :] + peers[: self._looked_at]
+    def grant_stolen(
+        self, job: OwnedJob, victim: PeerId, thief: PeerId, nonce: int, now: float
+    ) -> None:
+        """All that is free goes to the thief, since the victim has just given it up for it. What the
+        thief cannot run stays where it was."""
+        alive = thief not in self.links.mute and self.links.view.is_alive(thief)
+        if not alive or self.side.withholds(now):
+            return
+        alike = self.candidates.has_runtime(job, thief)
+        while job.ledger.has_free:
+            passed = job.passed
+            barred = {} if passed is None else passed.barred(job.ledger.first_free, now)
+            if alike and thief not in barred:
+                self._grant(job, thief, nonce, now)
+            elif victim not in barred and self.candidates.may_run(job, victim):
+                useless = not alike or (passed is not None and thief in passed.nodes)
+                self._grant(job, victim, CAME_BACK if useless else 0, now)
+            else:
+                return
 
-    def may_run(self, job: OwnedJob, peer_id: PeerId) -> bool:
-        """May it be given anything, and does it have the Python of this job?"""
-        view = self.links.view
-        if peer_id in self.away:
-            return False
-        if peer_id == view.me.id:
-            return view.me.workers > 0 and has_runtime(job.spec, view.me)
-        peer = self.links.peers.get(peer_id)
-        return (
-            peer is not None
-            and peer.link is not None
-            and peer.member.role is not Role.CLIENT
-            and peer.member.workers > 0
-            and peer_id not in self.links.mute
-            and view.is_well(peer_id)
-            and has_runtime(job.spec, peer.member)
-        )
+    def _grant(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
+        reach = None if job.passed is None else job.passed.reach(job.ledger.first_free)
+        deadline = now + self.config.lease_seconds
+        lease, blocks, blobs = job.ledger.grant(holder, deadline, reach)
+        job.told[holder] = None
+        self.journal.tell(now, "granted", job.spec.job, lease.lid, holder)
+        self.links.send(holder, Grant(job.spec, [lease], blocks, nonce, blobs), now)
 
-    def has_runtime(self, job: OwnedJob, peer_id: PeerId) -> bool:
-        """Does it have the Python of this job, as far as we know?"""
-        member = self.links.view.members.get(peer_id)
-        return member is None or has_runtime(job.spec, member)
+    # ------------------------------------------------------------ jobs that wait
 
-    def is_open(self, job: OwnedJob, at: int, now: float) -> bool:
-        """Is there somebody who has not declined item `at`, and may yet run it?"""
-        assert job.passed is not None
-        barred = job.passed.barred(at, now)
-        return self._least_laden(job, barred) is not None or self._is_untried(job, barred, now)
+    def forget(self, job_id: JobId) -> None:
+        """Nothing of this job waits any more."""
+        self.unplaced.pop(job_id, None)
 
-    def _is_untried(self, job: OwnedJob, barred: Container[PeerId], now: float) -> bool:
-        """Is there a node that lives and has not declined, but cannot be leased to now? Not for ever."""
-        passed, view = job.passed, self.links.view
-        assert passed is not None
-        hopeful = any(
-            peer not in barred
-            and peer not in self.away
-            and is_worker(view.members[peer])
-            and has_runtime(job.spec, view.members[peer])
-            for peer in view.nodes()[: self.config.links_max]
-        )
-        if not hopeful:
-            return False
-        if passed.hoping_since is None:
-            passed.hoping_since = now
-        return now - passed.hoping_since < UNTRIED_SECONDS
+    def watch_side(self, now: float) -> None:
+        """Are we on the lesser side of a cut (if that is to matter)?"""
+        if self.side.look(now):
+            self.journal.tell(now, "leases nothing" if self.side.lesser else "leases again")
+        if self.side.lesser:
+            self.counters.count("beats-on-the-lesser-side")
 
-    def told_by_all(self, job: OwnedJob, part: Part, blob: bytes, now: float) -> bytes:
-        """Nobody can: the error has everybody's reason, the last one's as it is."""
-        if job.passed is None:
-            return blob
-        reasons = dict(job.passed.barred(part.lo, now))
-        members = self.links.view.members
-        lent = job.ledger.leases.get(part.lid)
-        if lent is not None:
-            reasons.pop(lent.holder, None)
-        names = {peer: members[peer].name if peer in members else "a node" for peer in reasons}
-        return told_by_all(blob, [(names[peer], reason) for peer, reason in reasons.items()])
+    def watch_stuck(self, job: OwnedJob, now: float) -> str:
+        """There may be nodes, and none with the Python of this job: tell the program after a while.
 
-    def strangers(self, job: OwnedJob) -> list[Member]:
-        """The nodes, if there are any and all of them have another Python than this job."""
-        view = self.links.view
-        nodes = [view.members[peer] for peer in view.nodes()]
-        nodes = [member for member in nodes if is_worker(member) and member.id not in self.away]
-        return [] if any(has_runtime(job.spec, member) for member in nodes) else nodes
-
-
-def first_free(job: OwnedJob) -> int:
-    """Which item is leased next. Of a bag it does not matter: who cannot run one cannot run any."""
-    return 0 if isinstance(job.ledger, ExploreLedger) else job.ledger.free.first
-
-
-def passing(job: OwnedJob) -> PassedOver:
-    if job.passed is None:
-        job.passed = PassedOver(lasting=isinstance(job.ledger, ExploreLedger))
-    return job.passed
+        Returns why the job is to be given up, if it is. A durable job waits: its program may be gone, and
+        nodes with its Python may come.
+        """
+        nodes = [] if self.side.withholds(now) else self.candidates.strangers(job)
+        if not nodes:
+            job.stuck_since, job.why_stuck = None, ""
+            return ""
+        job.why_stuck = nobody_can(job.spec, nodes)
+        if job.stuck_since is None:
+            job.stuck_since = now
+            return ""
+        stuck_seconds = now - job.stuck_since
+        why = f"{job.why_stuck}: {NOBODY_REMEDY}"
+        if stuck_seconds >= NOBODY_SAID_SECONDS and not job.said_stuck:
+            job.said_stuck = True
+            self.effects.append(NobodyCan(job.spec.job, why))
+        return why if stuck_seconds >= NOBODY_SECONDS and job.keeping is None else ""

@@ -69,6 +69,11 @@ class IntervalsAgainstSets(RuleBasedStateMachine):
     def covers(self, lo: int, hi: int) -> None:
         assert self.real.covers(lo, hi) == (set(range(lo, hi)) <= self.model)
 
+    @rule(others=st.lists(st.lists(st.tuples(ends, ends), max_size=4), max_size=3))
+    def minus(self, others: list[list[tuple[int, int]]]) -> None:
+        gone = {item for other in others for part in other for item in range(*part)}
+        assert list(self.real.minus(*others)) == runs(self.model - gone)
+
     @rule()
     def copy(self) -> None:
         twin = self.real.copy()

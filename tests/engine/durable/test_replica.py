@@ -56,7 +56,7 @@ def test_order_and_repetition_do_not_matter(said: list[Keep], rng: object) -> No
 @given(words, words)
 def test_what_one_lacks_of_the_other_makes_them_equal(mine: list[Keep], theirs: list[Keep]) -> None:
     a, b = joined(mine), joined(theirs)
-    fed = IntervalSet((lo.lo, lo.hi) for lo, _ in b.blocks.values())
+    fed = IntervalSet((lo.lo, lo.hi) for lo, _ in b.blocks)
     for page in b.pages(*a.lacks(b.covered, fed), functions=False):
         a.join(page)
     a.audit()

@@ -17,7 +17,7 @@ from stealmesh_engine.durable.replica import Copy
 from stealmesh_engine.durable.terms import TERM_SLOTS, Terms, beyond, next_term
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.indexed_bags import IndexedBags
-from stealmesh_engine.ledger.ledger import IndexedLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_protocol.ids import PeerId, job_id, reign_lease, term_of
 from stealmesh_protocol.messages import Forget, JobKind, JobSpec, Lease, Reign
 

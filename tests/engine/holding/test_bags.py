@@ -138,7 +138,7 @@ TestBagsAgainstItems.settings = settings(max_examples=150, stateful_step_count=4
 def test_a_chunk_comes_with_the_blocks_that_hold_it() -> None:
     bags = IndexedBags(BLOCKS)
     for lo in (0, 10, 20):
-        bags.keep_block(Block(lo, lo + 10, 0), b"%d" % lo)
+        bags.inputs.add(Block(lo, lo + 10, 0), b"%d" % lo)
     bags.receive(Lease(granted_lease(1), 5, 25))
     assert bags.cut(3) == Cut(granted_lease(1), 5, 8, [(Block(0, 10, 0), b"0")])
     cut = bags.cut(10)
@@ -148,25 +148,25 @@ def test_a_chunk_comes_with_the_blocks_that_hold_it() -> None:
 
 def test_blocks_go_with_the_last_lease() -> None:
     bags = IndexedBags(BLOCKS)
-    bags.keep_block(Block(0, 10, 0), b"0")
+    bags.inputs.add(Block(0, 10, 0), b"0")
     bags.receive(Lease(granted_lease(1), 0, 10))
     bags.cut(10)
     bags.finish(granted_lease(1), 0, 10)
     assert bags.empty
-    assert not bags._blocks
+    assert not bags.inputs
 
 
 def test_blocks_that_no_lease_spans_are_swept_when_they_pile_up() -> None:
     bags = IndexedBags(BLOCKS)
     for n in range(40):
-        bags.keep_block(Block(n, n + 1, 0), b"x")
+        bags.inputs.add(Block(n, n + 1, 0), b"x")
         bags.receive(Lease(granted_lease(n + 1), n, n + 1))
     while len(bags.leases) > 2:
         cut = bags.cut(1)
         assert cut is not None
         assert len(cut.blocks) == 1  # what is still to be done is still there
         bags.finish(cut.lid, cut.lo, cut.hi)
-    assert len(bags._blocks) <= 12
+    assert len(bags.inputs) <= 12
 
 
 # ---------------------------------------------------------------- explore

@@ -100,12 +100,12 @@ def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
     links.view = Mock()
     links.unheard.return_value = []
     owner = Owner(Config(), links, Journal(100), effects, Counters())
-    owner.side = Mock(withholds=lambda now: False)
+    owner.placement.side = Mock(withholds=lambda now: False)
     needs_it = replace(SPEC, **{what: digest})
     other = replace(SPEC, job=job_id(ME, 2), function=b"o" * 16)
     for spec in (needs_it, other):
         owner.open(OpenJob(spec, 5, 5, functions={digest: LARGE}), 0.0)
-        owner.jobs[spec.job].ledger.lease(peer, 9.0)
+        owner.jobs[spec.job].ledger.grant(peer, 9.0)
     owner.unsayable(peer, FnPut(digest, [LARGE]), "too large", 1.0)
     delivered = [effect for effect in effects if isinstance(effect, Deliver)]
     assert [(effect.job, effect.lo, effect.hi) for effect in delivered] == [(JOB, 0, 5)]

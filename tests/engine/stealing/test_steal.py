@@ -64,7 +64,7 @@ def test_a_victim_lowers_its_end_before_it_tells() -> None:
     wire.until(lambda: bool(wire.take(Split)))
     held = victim.core.holder.jobs[job].bags.leases[granted_lease(1)]
     ledger = client.core.owner.jobs[job].ledger
-    mine = ledger.leases[granted_lease(1)].open  # type: ignore[union-attr]
+    mine = ledger.leases[granted_lease(1)].open
     assert held.untouched.end <= mine.end
 
 

@@ -1,0 +1,148 @@
+"""The node that gets a lease: there, able to run the job, not one that declined, with least of the job.
+
+Decides among the nodes that an owner can reach, and when none is left that might run something. Refuses to
+know what a lease is (job_ledger.py) and what holders say (crediting.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from stealmesh_engine.config import Config
+from stealmesh_engine.ledger.declined import (
+    UNTRIED_SECONDS,
+    has_runtime,
+    is_worker,
+    told_by_all,
+)
+from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Member, Part, Role
+
+LOOKED_AT_MAX = 256
+"""Bound on the peers that are considered for one grant."""
+
+
+class Candidates:
+    def __init__(self, config: Config, links: Links) -> None:
+        self.config = config
+        self.links = links
+        self.away: dict[PeerId, None] = {}
+        """Nodes that are leaving: they get no new work."""
+        self._looked_at = 0
+
+    def next_for(self, job: OwnedJob, now: float) -> PeerId | None:
+        """The node that gets what is free next. If all have declined, one that will say once more why."""
+        passed = job.passed
+        if passed is None:
+            return self._least_laden(job)
+        at = job.ledger.first_free
+        barred = passed.barred(at, now)
+        node = self._least_laden(job, barred)
+        if node is not None:
+            passed.hoping_since = None
+        elif not self._is_untried(job, barred, now):
+            node = self._least_laden(job, barred.keys() - passed.willing(at))
+        return node
+
+    def _least_laden(self, job: OwnedJob, barred: Container[PeerId] = ()) -> PeerId | None:
+        """The reachable node with the fewest leases of this job; of equals the one met first.
+
+        Of many nodes only some are looked at, others each time: when thousands die at once there are as
+        many leases to place, and stealing evens out what chance does not.
+        """
+        best, best_load = None, 0
+        me = self.links.view.me.id
+        if job.keeping is not None and me not in barred and self.may_run(job, me):
+            best, best_load = me, job.ledger.load_of(me)
+            if not best_load:
+                return best
+        lapsed: PeerId | None = None
+        for looked_at, peer in enumerate(self._peers_in_turn()):
+            if looked_at >= LOOKED_AT_MAX and best is not None:
+                break
+            if peer in barred or not self.may_run(job, peer):
+                continue
+            if peer in job.lapsed:
+                lapsed = lapsed or peer
+                continue
+            load = job.ledger.load_of(peer)
+            if best is None or load < best_load:
+                best, best_load = peer, load
+            if not load:
+                break
+        return best or lapsed
+
+    def _peers_in_turn(self) -> list[PeerId]:
+        """All peers; if they are many, beginning with others each time."""
+        peers = list(self.links.peers)
+        if len(peers) <= LOOKED_AT_MAX:
+            return peers
+        self._looked_at = (self._looked_at + LOOKED_AT_MAX) % len(peers)
+        return peers[self._looked_at :] + peers[: self._looked_at]
+
+    def may_run(self, job: OwnedJob, peer_id: PeerId) -> bool:
+        """May it be given anything, and does it have the Python of this job?"""
+        view = self.links.view
+        if peer_id in self.away:
+            return False
+        if peer_id == view.me.id:
+            return view.me.workers > 0 and has_runtime(job.spec, view.me)
+        peer = self.links.peers.get(peer_id)
+        return (
+            peer is not None
+            and peer.link is not None
+            and peer.member.role is not Role.CLIENT
+            and peer.member.workers > 0
+            and peer_id not in self.links.mute
+            and view.is_well(peer_id)
+            and has_runtime(job.spec, peer.member)
+        )
+
+    def has_runtime(self, job: OwnedJob, peer_id: PeerId) -> bool:
+        """Does it have the Python of this job, as far as we know?"""
+        member = self.links.view.members.get(peer_id)
+        return member is None or has_runtime(job.spec, member)
+
+    def is_open(self, job: OwnedJob, at: int, now: float) -> bool:
+        """Is there a node that has not declined item `at`, and may yet run it?"""
+        assert job.passed is not None
+        barred = job.passed.barred(at, now)
+        return self._least_laden(job, barred) is not None or self._is_untried(job, barred, now)
+
+    def _is_untried(self, job: OwnedJob, barred: Container[PeerId], now: float) -> bool:
+        """Is there a node that lives and has not declined, but gets no lease now? True for a while only."""
+        passed, view = job.passed, self.links.view
+        assert passed is not None
+        hopeful = any(
+            peer not in barred
+            and peer not in self.away
+            and is_worker(view.members[peer])
+            and has_runtime(job.spec, view.members[peer])
+            for peer in view.nodes()[: self.config.links_max]
+        )
+        if not hopeful:
+            return False
+        if passed.hoping_since is None:
+            passed.hoping_since = now
+        return now - passed.hoping_since < UNTRIED_SECONDS
+
+    def told_by_all(self, job: OwnedJob, part: Part, blob: bytes, now: float) -> bytes:
+        """The error when no node can run it: with the reasons of all, the last one's as it is."""
+        if job.passed is None:
+            return blob
+        reasons = dict(job.passed.barred(part.lo, now))
+        members = self.links.view.members
+        lent = job.ledger.leases.get(part.lid)
+        if lent is not None:
+            reasons.pop(lent.holder, None)
+        names = {peer: members[peer].name if peer in members else "a node" for peer in reasons}
+        return told_by_all(blob, [(names[peer], reason) for peer, reason in reasons.items()])
+
+    def strangers(self, job: OwnedJob) -> list[Member]:
+        """The nodes, if there are any and all of them have another Python than this job."""
+        view = self.links.view
+        nodes = [view.members[peer] for peer in view.nodes()]
+        nodes = [member for member in nodes if is_worker(member) and member.id not in self.away]
+        return [] if any(has_runtime(job.spec, member) for member in nodes) else nodes

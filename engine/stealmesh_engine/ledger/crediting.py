@@ -1,0 +1,180 @@
+"""What holders say of their work, and what of it counts.
+
+Decides, with the ledger's verdict, what is delivered, which leases are revoked, and whether another node is
+asked for what one could not run. Refuses to know who is granted what (placement.py).
+
+Invariant: an item is delivered once, when the ledger credits it.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.config import Config
+from stealmesh_engine.effects import Deliver, Effect, ItemsRunning
+from stealmesh_engine.ledger.candidates import Candidates
+from stealmesh_engine.ledger.declined import cannot_load, reason_in
+from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
+from stealmesh_engine.ledger.verdicts import Credited, Stale, Verdict
+from stealmesh_engine.links.links import Links
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
+from stealmesh_protocol.values import LACKING, OUTCOMES
+
+
+class Crediting:
+    """Turns reports into deliveries."""
+
+    def __init__(
+        self,
+        config: Config,
+        links: Links,
+        journal: Journal,
+        effects: list[Effect],
+        counters: Counters,
+        candidates: Candidates,
+    ) -> None:
+        self.config = config
+        self.links = links
+        self.journal = journal
+        self.effects = effects
+        self.counters = counters
+        self.candidates = candidates
+
+    def revoke(self, holder: PeerId, job: JobId, lids: list[LeaseId], now: float) -> None:
+        """Tell the holder to let go of these leases."""
+        self.journal.tell(now, "revoked", job, lids[0] if lids else 0, holder)
+        self.links.send(holder, Revoked(job, lids), now)
+
+    # ------------------------------------------------------------ results
+
+    def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
+        for part, blob in zip(message.parts, message.blobs, strict=True):
+            lacked = part.codec == LACKING
+            if lacked:
+                if self._passed_over(job, holder, part, blob, now):
+                    continue
+                part, blob = (
+                    replace(part, codec=OUTCOMES),
+                    self.candidates.told_by_all(job, part, blob, now),
+                )
+            verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
+            if not self._counts(job, holder, verdict, part.hi - part.lo, now):
+                if job.keeping is not None:
+                    job.keeping.dismissed(holder, part)
+                continue
+            assert isinstance(verdict, Credited)
+            job.lapsed.pop(holder, None)
+            job.failed += part.failed
+            for lo, hi in verdict.intervals:
+                if job.keeping is None:
+                    self.effects.append(Deliver(message.job, part, blob, lo, hi))
+                else:
+                    job.keeping.credited(holder, part, blob, lo, hi)
+                if job.passed is not None:
+                    job.passed.settled(lo, hi)
+                    if not lacked:
+                        job.passed.able(holder)
+
+    def commit(self, job: ExploreJob, holder: PeerId, message: Commit, now: float) -> None:
+        partial = message.blobs[0]
+        if message.failed and partial[:1] == bytes([LACKING]):
+            if self._bag_passed_over(job, holder, message, now):
+                return
+            part = Part(message.lid, 0, 1, LACKING, 0.0)
+            partial = bytes([OUTCOMES]) + self.candidates.told_by_all(job, part, partial[1:], now)
+        verdict = job.ledger.commit(
+            holder,
+            message.lid,
+            message.seq,
+            gained=message.items,
+            remaining=message.remaining,
+            rest=message.blobs[1],
+            children=list(zip(message.children, message.blobs[2:], strict=False)),
+            deadline=now + self.config.lease_seconds,
+        )
+        if self._counts(job, holder, verdict, 1, now) and partial:
+            lo, hi = message.seq, message.seq + 1
+            part = Part(message.lid, lo, hi, 0, message.seconds, message.failed)
+            job.failed += message.failed
+            self.effects.append(Deliver(message.job, part, partial, lo, hi))
+
+    def _counts(
+        self, job: OwnedJob, holder: PeerId, verdict: Verdict, items: int, now: float
+    ) -> bool:
+        """Does the contribution count? If not, count it as dropped, and tell a stale holder."""
+        if isinstance(verdict, Credited):
+            return True
+        job.duplicates_dropped += items
+        self.counters.count("results-dropped", items)
+        if isinstance(verdict, Stale):
+            self.revoke(holder, job.spec.job, verdict.lids, now)
+        return False
+
+    # ------------------------------------------------------------ leases
+
+    def hand_back(
+        self, job: OwnedJob, holder: PeerId, parts: list[Lease], now: float, thief: PeerId = b""
+    ) -> bool:
+        """A holder gives up parts of its leases. Returns whether any was its own to give."""
+        given = False
+        for part in parts:
+            verdict = job.ledger.split(holder, part.lid, part.lo, part.hi)
+            if isinstance(verdict, Stale):
+                self.revoke(holder, job.spec.job, verdict.lids, now)
+                continue
+            given = True
+            if thief:
+                self.journal.tell(now, "split", job.spec.job, part.lid, thief)
+        return given
+
+    def renew(self, job: OwnedJob, holder: PeerId, load: JobLoad, now: float) -> None:
+        """A holder names its leases of a job: renew what is its own, revoke what is not."""
+        stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
+        if load.running:
+            self.effects.append(ItemsRunning(load.job, load.running))
+        if stale:
+            self.revoke(holder, load.job, stale, now)
+
+    # ------------------------------------------------------------ what a node cannot run
+
+    def _passed_over(
+        self, job: IndexedJob, holder: PeerId, part: Part, blob: bytes, now: float
+    ) -> bool:
+        """The holder lacked something that these items need. Is there another node to ask?"""
+        passed, ledger = job.passing(), job.ledger
+        if ledger.lent(holder, part.lid) is None:
+            return False
+        passed.declined(holder, part.lo, part.hi, reason_in(blob))
+        if not any(self.candidates.is_open(job, at, now) for at in passed.starts(part.lo, part.hi)):
+            passed.failed_everywhere(holder, part.lo, part.hi)
+            return False
+        self.counters.count("items-passed-over", part.hi - part.lo)
+        self.journal.tell(now, "passed over", job.spec.job, part.lid, (part.lo, part.hi))
+        ledger.split(holder, part.lid, part.lo, part.hi)
+        return True
+
+    def _bag_passed_over(
+        self, job: ExploreJob, holder: PeerId, message: Commit, now: float
+    ) -> bool:
+        """The same of an explore bag, which goes on from its last step."""
+        passed = job.passing()
+        passed.unfit(holder, reason_in(message.blobs[0][1:]), now)
+        passed.nodes[holder].tried = True
+        if not self.candidates.is_open(job, 0, now) or isinstance(
+            job.ledger.split(holder, message.lid), Stale
+        ):
+            return False
+        self.counters.count("bags-passed-over", 1)
+        return True
+
+    def give_up(self, job: OwnedJob, why: str) -> None:
+        """What is free fails: no node is left to run it."""
+        ledger = job.ledger
+        while ledger.has_free:
+            part = ledger.give_up(self.links.view.me.id)
+            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed))
+            job.failed += part.failed
+            self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))

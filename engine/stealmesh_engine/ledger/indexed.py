@@ -1,0 +1,276 @@
+"""The account of an indexed job: the items are the integers [0, total).
+
+Decides which part of a report counts. Refuses to know what an item computes. It has the inputs of all items
+that are not credited yet, so that they can be leased again when a holder dies.
+
+Invariant: credited, free, leased and withheld intervals are disjoint and cover [0, total) at every moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import ClassVar
+
+from msgspec.structs import replace
+
+from stealmesh_engine.base.blocks import Blocks
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
+from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
+from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
+
+GIVEN_UP_TOGETHER = 1024
+"""Items that fail together when no node can run them."""
+
+
+@dataclass(slots=True)
+class Lent:
+    """An indexed lease: the items that its holder has not accounted for yet."""
+
+    holder: PeerId
+    open: IntervalSet
+    deadline: float
+
+
+class IndexedLedger(JobLedger[Lent]):
+    """The account of the items [0, total). Those below `released` may be leased."""
+
+    lasting_refusals: ClassVar[bool] = False
+    free: IntervalSet
+
+    def __init__(
+        self,
+        total: int = 0,
+        released: int = 0,
+        *,
+        whole_parts: bool = False,
+        name: Callable[[int], LeaseId] = granted_lease,
+    ) -> None:
+        assert 0 <= released <= total
+        super().__init__()
+        self._name = name
+        """Maps the n-th grant (from 1) to its lease id."""
+        self.total = total
+        self.released = released
+        self.whole_parts = whole_parts
+        """Partials of a reduction cannot be cut: a report counts whole or not at all."""
+        self.credited = IntervalSet()
+        self.free = IntervalSet([(0, released)])
+        self.inputs = Blocks()
+        """Of the items that are not credited. Empty, if the job's items are computed from their numbers."""
+        self.leased = 0
+        """Items under lease: the sum of the leases' open parts."""
+
+    # -- growing
+
+    def extend(self, total: int) -> None:
+        """More items exist; they are free at once."""
+        assert total >= self.total == self.released, "block-fed jobs are released as they are fed"
+        self.free.add(self.total, total)
+        self.total = self.released = total
+
+    def feed(self, block: Block, blob: bytes) -> None:
+        assert block.lo <= self.total, "blocks follow each other without gaps"
+        self.inputs.add(block, blob)
+        self.extend(block.hi)
+
+    def release(self, upto: int) -> None:
+        """Items below `upto` may be leased from now on."""
+        upto = min(upto, self.total)
+        if upto > self.released:
+            self.free.add(self.released, upto)
+            self.released = upto
+
+    # -- leasing
+
+    @property
+    def first_free(self) -> int:
+        return self.free.first
+
+    def lease(
+        self, holder: PeerId, deadline: float, *, items_max: int | None = None
+    ) -> Lease | None:
+        """Lease the first free interval (at most `items_max` of it); None when nothing is free."""
+        taken = self.free.take_first(self.free.size if items_max is None else items_max)
+        if taken is None:
+            return None
+        self._grants += 1
+        lid = self._name(self._grants)
+        assert lid not in self.leases, "a lease id was given twice"
+        self._enter(lid, Lent(holder, IntervalSet([taken]), deadline))
+        self.leased += taken[1] - taken[0]
+        self._balanced()
+        return Lease(lid, *taken)
+
+    def grant(self, holder: PeerId, deadline: float, reach: int | None = None) -> Grantable:
+        """A lease ends with its block at the latest."""
+        lo = self.free.first
+        fed = self.inputs.at(lo)
+        ends = [reach] if reach is not None else []
+        if fed is not None:
+            ends.append(fed[0].hi)
+        lease = self.lease(holder, deadline, items_max=min(ends) - lo if ends else None)
+        assert lease is not None
+        return (lease, [], []) if fed is None else (lease, [fed[0]], [fed[1]])
+
+    def split(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        lent = self.lent(holder, lid)
+        if lent is None:
+            return Stale([lid])
+        given = lent.open.overlap(lo, hi)
+        for part in given:
+            self._close(lid, lent, *part)
+            self.free.add(*part)
+        self._balanced()
+        return Credited(given)
+
+    # -- accounting
+
+    def credit(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
+        """The holder has done [lo, hi): which of it counts?"""
+        if lo >= hi:
+            return Repeated()  # it says nothing
+        lent = self.lent(holder, lid)
+        if lent is None:
+            # A lease that is used up is forgotten. If all that the report names is credited, it is a
+            # repeat and not a dispute; otherwise the holder must let go.
+            return Repeated() if self.credited.covers(lo, hi) else Stale([lid])
+        counts = lent.open.overlap(lo, hi)
+        if not counts:
+            return Repeated()
+        if self.whole_parts and counts != [(lo, hi)]:
+            # What still counts of it has to be done again: the holder believes that it is finished.
+            for part in counts:
+                self._close(lid, lent, *part)
+                self.free.add(*part)
+                self.rerun += part[1] - part[0]
+            self._balanced()
+            return Repeated()
+        for part in counts:
+            self._close(lid, lent, *part)
+            self.credited.add(*part)
+        self._balanced()
+        self.inputs.drop_covered(counts, self.credited)
+        return Credited(counts)
+
+    def settle(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
+        """[lo, hi) is done, as another account of the same job says; the caller has made sure that
+        none of it is credited here. Returns which of it was leased, by holder."""
+        assert not self.credited.overlap(lo, hi), "an item was credited twice"
+        return self.cancel(lo, hi)
+
+    def adopt(
+        self, holder: PeerId, lid: LeaseId, lo: int, hi: int, deadline: float
+    ) -> list[tuple[int, int]]:
+        """The holder says that a former ledger leased it [lo, hi): what is free of it is its own.
+
+        Not under an id that another holder has here, or that we have yet to give: two former ledgers that
+        did not know of each other may have used it both (terms.py).
+        """
+        lent = self.leases.get(lid)
+        if (lent.holder != holder) if lent is not None else self._is_to_come(lid):
+            return []
+        adopted = self.free.overlap(lo, hi)
+        if not adopted:
+            return []
+        if lent is None:
+            lent = Lent(holder, IntervalSet(), deadline)
+            self._enter(lid, lent)
+        for part in adopted:
+            self.free.remove(*part)
+            lent.open.add(*part)
+            self.leased += part[1] - part[0]
+        self._balanced()
+        return adopted
+
+    def cancel(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
+        """[lo, hi) is not wanted any more and counts as done. Returns which of it was leased, by holder."""
+        told: dict[PeerId, list[tuple[int, int]]] = {}
+        for part in self.free.overlap(lo, hi):
+            self.free.remove(*part)
+            self.credited.add(*part)
+        for lid, lent in list(self.leases.items()):
+            for part in lent.open.overlap(lo, hi):
+                told.setdefault(lent.holder, []).append(part)
+                self._close(lid, lent, *part)
+                self.credited.add(*part)
+        self._balanced()
+        self.inputs.drop_covered([(lo, hi)], self.credited)
+        return told
+
+    def failing(
+        self, job: JobId, lid: LeaseId, outcome: Callable[[int], tuple[int, bytes]]
+    ) -> list[Report | Commit]:
+        told: list[Report | Commit] = []
+        for lo, hi in self.leases[lid].open:
+            codec, blob = outcome(hi - lo)
+            told.append(Report(job, [Part(lid, lo, hi, codec, 0.0, hi - lo)], [blob]))
+        return told
+
+    def give_up(self, holder: PeerId) -> Part:
+        most = None if self.whole_parts else GIVEN_UP_TOGETHER
+        lease = self.lease(holder, inf, items_max=most)
+        assert lease is not None
+        lid, lo, hi = lease.lid, lease.lo, lease.hi
+        self.credit(holder, lid, lo, hi)
+        return Part(lid, lo, hi, 0, 0.0, 1 if self.whole_parts else hi - lo)
+
+    @staticmethod
+    def delivered_as(part: Part, codec: int, blob: bytes) -> tuple[Part, bytes]:
+        return replace(part, codec=codec), blob
+
+    # -- holders
+
+    def revoke(self, lid: LeaseId) -> int:
+        lent = self.leases[lid]
+        parts = list(lent.open)
+        freed = lent.open.size
+        for part in parts:
+            self._close(lid, lent, *part)
+            self.free.add(*part)
+        self.rerun += freed
+        self._balanced()
+        return freed
+
+    @property
+    def complete(self) -> bool:
+        return self.credited.size == self.total
+
+    def figures(self) -> Figures:
+        return Figures(
+            self.total, self.credited.size, self.leased, self.free.size, len(self.leases)
+        )
+
+    # -- inside
+
+    def _is_to_come(self, lid: LeaseId) -> bool:
+        """Will a later grant have this id?"""
+        following = self._name(self._grants + 1)
+        return root_of(lid) == root_of(following) and lid >= following
+
+    def _close(self, lid: LeaseId, lent: Lent, lo: int, hi: int) -> None:
+        """[lo, hi) leaves the lease; a lease with nothing open ends."""
+        lent.open.remove(lo, hi)
+        self.leased -= hi - lo
+        if not lent.open:
+            self._leave(lid)
+
+    def _balanced(self) -> None:
+        """The cheap half of the invariant, after every transition; `audit` is the whole of it."""
+        assert (
+            self.credited.size + self.free.size + self.leased + self.total - self.released
+            == self.total
+        ), "items were lost or doubled in the ledger"
+
+    def audit(self) -> None:
+        super().audit()
+        everything = IntervalSet([(self.released, self.total)])
+        for some in (self.credited, self.free, *(lent.open for lent in self.leases.values())):
+            for lo, hi in some:
+                assert not everything.overlap(lo, hi), f"[{lo}, {hi}) is accounted for twice"
+                everything.add(lo, hi)
+        assert everything == IntervalSet([(0, self.total)]), "an item is in no account"
+        self._balanced()

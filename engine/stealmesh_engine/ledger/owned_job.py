@@ -1,0 +1,125 @@
+"""A job that this peer owns: its ledger, and what the owner remembers of it.
+
+Decides nothing. Knows the job's ledger and the nodes that cannot run it; refuses to know links and effects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from stealmesh_engine.ledger.declined import PassedOver
+from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.job_ledger import JobLedger
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.limits import NAME_CHARS_MAX
+from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
+
+
+class Keeping(Protocol):
+    """What the primary of a durable job (durable/primary.py) is asked and told."""
+
+    def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
+        """The items [lo, hi) count, for the first and only time."""
+
+    def dismissed(self, holder: PeerId, part: Part) -> None:
+        """This result does not count; the holder need not keep it."""
+
+    def may_lease(self) -> bool:
+        """Is it known by now what others hold, and is there room for results?"""
+
+    def may_end(self) -> bool:
+        """Is everything that was credited held safely?"""
+
+
+@dataclass(slots=True)
+class OwnedJob:
+    """A job, its ledger, and what is needed to lease any part of it again."""
+
+    spec: JobSpec
+    ledger: JobLedger[Any]
+    open_ended: bool
+    """More items may come."""
+    told: dict[PeerId, None] = field(default_factory=dict)
+    """Nodes that have heard of the job and must hear of its end."""
+    lapsed: dict[PeerId, None] = field(default_factory=dict)
+    """Nodes that beat, and yet let a lease of this job expire: others come first until one reports."""
+    failed: int = 0
+    """Items with an error as their result."""
+    duplicates_dropped: int = 0
+    done: bool = False
+    keeping: Keeping | None = None
+    """The primary that makes a durable job outlive this process."""
+    submitter: str = ""
+    """Of an ordinary job, since its spec does not say it with every grant."""
+    submitted: float = 0.0
+    ended: float = 0.0
+    """Like `submitted`, in seconds since 1970."""
+    passed: PassedOver | None = None
+    """Nodes that cannot run it; None until one has declined."""
+    stuck_since: float | None = None
+    """Since when there are nodes, and none that has its Python."""
+    why_stuck: str = ""
+    said_stuck: bool = False
+
+    def passing(self) -> PassedOver:
+        """The memory of nodes that declined, from now on at the latest."""
+        if self.passed is None:
+            self.passed = PassedOver(lasting=self.ledger.lasting_refusals)
+        return self.passed
+
+    def may_end(self) -> bool:
+        """Is all of it credited, and safe?"""
+        return (
+            self.ledger.complete
+            and not self.open_ended
+            and (self.keeping is None or self.keeping.may_end())
+        )
+
+    def line(self) -> JobLine:
+        """The job in figures."""
+        ledger, spec = self.ledger, self.spec
+        figures = ledger.figures()
+        state = "running" if ledger.leases else "waiting"
+        if self.why_stuck and not ledger.leases:
+            state = f"waiting: {self.why_stuck}"[:NAME_CHARS_MAX]
+        if self.done:
+            state = "done" if ledger.complete else "cancelled"
+        return JobLine(
+            spec.job,
+            spec.kind,
+            spec.name,
+            state,
+            figures.total,
+            figures.done,
+            self.failed,
+            figures.leased,
+            figures.free,
+            ledger.rerun,
+            self.duplicates_dropped,
+            self.keeping is not None,
+            self.submitter or spec.submitter,
+            self.submitted or spec.submitted,
+            self.ended,
+        )
+
+
+@dataclass(slots=True)
+class IndexedJob(OwnedJob):
+    """A map, a reduction or a durable job."""
+
+    ledger: IndexedLedger
+
+
+@dataclass(slots=True)
+class ExploreJob(OwnedJob):
+    ledger: ExploreLedger
+
+
+def opened(spec: JobSpec, total: int, released: int, *, open_ended: bool) -> OwnedJob:
+    """A new job with the ledger of its kind."""
+    if spec.kind is JobKind.EXPLORE:
+        return ExploreJob(spec, ExploreLedger(), open_ended)
+    ledger = IndexedLedger(total, released, whole_parts=spec.kind is JobKind.REDUCE)
+    return IndexedJob(spec, ledger, open_ended)
