@@ -8,6 +8,8 @@ Invariant: an item is delivered once, when the ledger credits it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from msgspec.structs import replace
 
 from stealmesh_engine.base.counters import Counters
@@ -24,24 +26,16 @@ from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Re
 from stealmesh_protocol.values import LACKING, OUTCOMES
 
 
+@dataclass(slots=True, eq=False)
 class Crediting:
     """Turns reports into deliveries."""
 
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        journal: Journal,
-        effects: list[Effect],
-        counters: Counters,
-        candidates: Candidates,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.journal = journal
-        self.effects = effects
-        self.counters = counters
-        self.candidates = candidates
+    config: Config
+    links: Links
+    journal: Journal
+    effects: list[Effect]
+    counters: Counters
+    candidates: Candidates
 
     def revoke(self, holder: PeerId, job: JobId, lids: list[LeaseId], now: float) -> None:
         """Tell the holder to let go of these leases."""

@@ -10,6 +10,8 @@ Invariant: a job with free work is in `unplaced` after every step.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -28,27 +30,22 @@ from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import CAME_BACK, Grant
 
 
+@dataclass(slots=True, eq=False)
 class Placement:
     """Gives free work to nodes."""
 
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        journal: Journal,
-        effects: list[Effect],
-        counters: Counters,
-        candidates: Candidates,
-    ) -> None:
-        self.config = config
-        self.links = links
-        self.journal = journal
-        self.effects = effects
-        self.counters = counters
-        self.candidates = candidates
-        self.side = PartitionGuard(config, links)
-        self.unplaced: dict[JobId, None] = {}
-        """Jobs with free work that no reachable node could be given yet."""
+    config: Config
+    links: Links
+    journal: Journal
+    effects: list[Effect]
+    counters: Counters
+    candidates: Candidates
+    side: PartitionGuard = field(init=False)
+    unplaced: dict[JobId, None] = field(default_factory=dict)
+    """Jobs with free work that no reachable node could be given yet."""
+
+    def __post_init__(self) -> None:
+        self.side = PartitionGuard(self.config, self.links)
 
     # ------------------------------------------------------------ grants
 
