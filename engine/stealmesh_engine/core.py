@@ -154,7 +154,7 @@ class NodeCore:
         self.holder = Holder(config, self.links, journal, effects, counters)
         self.dispatcher = self.holder.dispatcher
         self.trade = Trade(config, self.links, self.view, self.detector, self.holder, journal, rng)
-        self.durable = durable.Durable(self.owner, self.holder)
+        self.durable = durable.DurableDoor(self.owner, self.holder)
         self.news = News(config, self.links, self.view)
         self.life = Life(
             config, self.links, self.view, self.detector, self.news, journal, counters,
@@ -164,7 +164,7 @@ class NodeCore:
             config, self.links, self.view, self.news, self.life, journal, counters
         )
         self.seeking = Seeking(self.links, self.view, self.life, rng)
-        self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
+        self.waiting = Waiting(self.links, self.owner, self.durable.client, effects)
         self.inquiries = Inquiries()
         self.pace = Pace(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
@@ -242,11 +242,11 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         self._work(now)
-        while self.links.own_mail or self.durable.homes.has_news:
+        while self.links.own_mail or self.durable.has_news:
             for _ in range(len(self.links.own_mail)):
                 message = self.links.own_mail.popleft()
                 _MESSAGES[type(message)](self, self.me.id, message, now)
-            self.durable.homes.conclude(now)
+            self.durable.conclude(now)
             self._work(now)
         if self._drain_until is not None and not self._left:
             self._leave_when_done(now)
@@ -261,7 +261,7 @@ class NodeCore:
         if self.auditing:
             self.owner.audit()
             self.holder.audit()
-            self.durable.homes.audit()
+            self.durable.state.audit()
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
@@ -290,7 +290,7 @@ class NodeCore:
             self.dispatcher.patrol_at,
             self.holder.report_at,
             self.trade.seek_at,
-            self.durable.homes.due,
+            self.durable.due,
             self.inquiries.until,
             self._drain_until,
         ):
@@ -426,7 +426,7 @@ class NodeCore:
         peer_id = self.links.unsaid(event.link, event.seq, event.instead)
         if peer_id is not None:
             self.owner.unsayable(peer_id, event.message, event.why, now)
-            self.durable.patron.unsayable(event.message, event.why, now)
+            self.durable.unsayable(event.message, event.why, now)
 
     def _garbled(self, event: Garbled, now: float) -> None:
         self._happened(self.links.confused(event.link, event.reason, now), now)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.durable.replica import Copy, quorum
+from stealmesh_engine.durable.replica import Replica, quorum
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Keep, Kept, Part, Reign
 
 ME = bytes(16)
@@ -36,8 +36,8 @@ blocks = st.integers(0, ITEMS // 5 - 1).map(lambda number: block(5 * number, 5 *
 words = st.lists(st.one_of(intervals.map(lambda i: result(*i)), blocks), max_size=25)
 
 
-def joined(said: list[Keep], kind: JobKind = JobKind.MAP) -> Copy:
-    copy = Copy(spec(kind), REIGN)
+def joined(said: list[Keep], kind: JobKind = JobKind.MAP) -> Replica:
+    copy = Replica(spec(kind), REIGN)
     for keep in said:
         copy.join(keep)
         copy.audit()

@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import terms
-from stealmesh_engine.durable.election import Homes
-from stealmesh_engine.durable.replica import Copy
+from stealmesh_engine.durable.backup import Backup
+from stealmesh_engine.durable.replica import Replica
+from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.terms import TERM_SLOTS, Terms, beyond, next_term
 from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_engine.holding.held_job import HeldJob
@@ -115,9 +116,10 @@ def test_a_ledger_gives_no_id_that_it_has_adopted(
 
 def test_a_former_home_of_the_same_term_cannot_have_a_copy_forgotten() -> None:
     """FORGET names the term alone: its speaker completes it."""
-    kept = Homes(Config(), Mock(), Mock(), Mock(), [], Counters())
-    kept.copies[JOBS[0]] = Copy(SPEC, Reign(5, 1, B, []))
-    kept.forgotten(A, Forget(JOBS[0], 5), 0.0)
-    assert JOBS[0] in kept.copies
-    kept.forgotten(B, Forget(JOBS[0], 5), 0.0)
-    assert JOBS[0] not in kept.copies
+    state = DurableState(Mock(config=Config(), effects=[], counters=Counters()))
+    state.keep(Replica(SPEC, Reign(5, 1, B, [])))
+    backup = Backup(state)
+    backup.forgotten(A, Forget(JOBS[0], 5), 0.0)
+    assert JOBS[0] in state.replicas
+    backup.forgotten(B, Forget(JOBS[0], 5), 0.0)
+    assert JOBS[0] not in state.replicas
