@@ -1,4 +1,4 @@
-"""Slices of large durable jobs: one job for the program, whatever becomes of the slices."""
+"""Slices of large durable jobs: one job for the program, even if slices are lost or refused."""
 
 from __future__ import annotations
 
