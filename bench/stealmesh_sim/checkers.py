@@ -203,7 +203,7 @@ class Checkers:
         held = sum(len(job.bags.leases) for job in core.holder.jobs.values())
         if self._steps % (1 + held // AUDIT_INTERVALS) == 0:
             core.holder.audit()
-        for copy in core.durable.homes.copies.values():
+        for copy in core.durable.state.replicas.values():
             if self._steps % (1 + len(copy.covered) // AUDIT_INTERVALS + copy.entries // 16) == 0:
                 copy.audit()
 
@@ -342,9 +342,9 @@ class Checkers:
     def note_safe(self) -> None:
         """Remember what the homes of durable jobs hold safely at this moment."""
         for process in self.world.living():
-            for job, lead in process.core.durable.homes.leads.items():
+            for job, lead in process.core.durable.state.primaries.items():
                 safe = self.safe.setdefault(job, IntervalSet())
-                for lo, hi in lead.safe:
+                for lo, hi in lead.replication.safe:
                     safe.add(lo, hi)
 
     def kept_twice(self) -> None:
@@ -352,17 +352,20 @@ class Checkers:
         homes whose keepers all live and lag behind in nothing)."""
         living = {p.member.id: p for p in self.world.living()}
         for process in living.values():
-            for job, lead in process.core.durable.homes.leads.items():
-                seats = [living.get(peer) for _, peer in lead.copy.reign.seats]
+            for job, lead in process.core.durable.state.primaries.items():
+                seats = [living.get(peer) for _, peer in lead.replica.configuration.seats]
                 if lead.gathering is not None or not all(seats):
                     continue
-                copies = [p.core.durable.homes.copies.get(job) for p in seats if p is not None]
-                others = [c for c in copies if c is not None and c is not lead.copy]
-                if not others or not lead.settled:
+                copies = [p.core.durable.state.replicas.get(job) for p in seats if p is not None]
+                others = [c for c in copies if c is not None and c is not lead.replica]
+                if not others or not lead.replication.settled:
                     continue
-                if any(stream.acked < lead.settled for stream in lead.streams.values()):
+                if any(
+                    stream.acked < lead.replication.settled
+                    for stream in lead.replication.streams.values()
+                ):
                     continue  # who had it besides the home may just have gone
-                for lo, hi in lead.safe:
+                for lo, hi in lead.replication.safe:
                     alone = IntervalSet([(lo, hi)]).minus(
                         *(copy.covered.overlap(lo, hi) for copy in others)
                     )

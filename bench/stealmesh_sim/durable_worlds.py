@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stealmesh.store import read
-from stealmesh_engine.durable.replica import Copy
+from stealmesh_engine.durable.replica import Replica
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.checkers import Breach
@@ -134,9 +134,9 @@ class DurableFaults(Faults):
 
     def _has_alone(self, disk: VirtualDisk) -> bool:
         """Is there something on it that no living node has, and no other disk?"""
-        others: dict[JobId, list[Copy]] = {}
+        others: dict[JobId, list[Replica]] = {}
         for process in self.world.living():
-            for job, copy in process.core.durable.homes.copies.items():
+            for job, copy in process.core.durable.state.replicas.items():
                 others.setdefault(job, []).append(copy)
         for seat in self.seats:
             if seat.process.disk not in (None, disk) and not seat.process.alive:
@@ -189,23 +189,23 @@ class DurableFaults(Faults):
                 self._restart(seat)
 
 
-def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Copy]:
+def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Replica]:
     """What a keeper would recall of this disk."""
-    copies: dict[JobId, Copy] = {}
+    copies: dict[JobId, Replica] = {}
     for keep in read(disk.octets).records if disk is not None else []:
-        copies.setdefault(keep.spec.job, Copy(keep.spec, keep.reign)).join(keep)
+        copies.setdefault(keep.spec.job, Replica(keep.spec, keep.reign)).join(keep)
     return copies
 
 
-def _beyond(copy: Copy, others: list[Copy]) -> bool:
+def _beyond(copy: Replica, others: list[Replica]) -> bool:
     """Has this copy something that none of the others has?"""
     if any(other.state for other in others):
         return False
-    results, blocks = copy.covered, copy.fed
+    results, blocks = copy.covered, copy.inputs
     functions, total, closed = set(copy.functions), copy.total, copy.closed
     for other in others:
         results = results.minus(other.covered)
-        blocks = blocks.minus(other.covered, other.fed)
+        blocks = blocks.minus(other.covered, other.inputs)
         functions -= other.functions.keys()
         total = 0 if other.total >= total else total
         closed = closed and not other.closed
@@ -333,18 +333,18 @@ class DurableWorld:
             if not self._over(each):
                 reader = each.reader
                 homes = [
-                    f"{p.name} term {lead.copy.reign.term} gathering {lead.gathering is not None} "
-                    f"settled {lead.settled}/{lead.number} covered {lead.copy.covered.size}"
-                    f"/{lead.copy.total} closed {lead.copy.closed} crowded {lead.crowded}"
+                    f"{p.name} term {lead.replica.configuration.term} gathering {lead.gathering is not None} "
+                    f"settled {lead.replication.settled}/{lead.replication.number} covered {lead.replica.covered.size}"
+                    f"/{lead.replica.total} closed {lead.replica.closed} crowded {lead.crowded}"
                     f" {self.world.checkers.account_of(job, p)}"
                     for p in self.world.living()
-                    for job, lead in p.core.durable.homes.leads.items()
+                    for job, lead in p.core.durable.state.primaries.items()
                     if whole_of(job) == reader.job
                 ]
                 keepers = [
                     p.name
                     for p in self.world.living()
-                    if any(whole_of(job) == reader.job for job in p.core.durable.homes.copies)
+                    if any(whole_of(job) == reader.job for job in p.core.durable.state.replicas)
                 ]
                 found.append(
                     f"durable job {reader.work.number} is stuck at {reader.position} "
@@ -362,7 +362,7 @@ class DurableWorld:
                 leads = [
                     (job, p.name)
                     for p in self.world.living()
-                    for job in p.core.durable.homes.leads
+                    for job in p.core.durable.state.primaries
                     if whole_of(job) == reader.job
                 ]
                 if len(leads) > len({job for job, _ in leads}):

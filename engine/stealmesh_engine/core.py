@@ -133,11 +133,11 @@ class NodeCore:
         self.victim = Victim(
             config, self.links, self.view, self.detector, self.holder, self.thief, journal
         )
-        self.durable = durable.Durable(self.owner, self.holder)
+        self.durable = durable.DurableDoor(self.owner, self.holder)
         self.membership = membership.Membership(
             config, self.links, self.view, self.detector, rng, journal, counters
         )
-        self.waiting = Waiting(self.links, self.owner, self.durable.patron, effects)
+        self.waiting = Waiting(self.links, self.owner, self.durable.client, effects)
         self.inquiries = Inquiries()
         self.rates = Rates(config)
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
@@ -213,11 +213,11 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         self._work(now)
-        while self.links.own_mail or self.durable.homes.has_news:
+        while self.links.own_mail or self.durable.has_news:
             for _ in range(len(self.links.own_mail)):
                 message = self.links.own_mail.popleft()
                 _MESSAGES[type(message)](self, self.me.id, message, now)
-            self.durable.homes.conclude(now)
+            self.durable.conclude(now)
             self._work(now)
         if self._drain_until is not None and not self._left:
             self._leave_when_done(now)
@@ -232,7 +232,7 @@ class NodeCore:
         if self.auditing:
             self.owner.audit()
             self.holder.audit()
-            self.durable.homes.audit()
+            self.durable.state.audit()
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
@@ -262,7 +262,7 @@ class NodeCore:
             self.dispatcher.patrol_at,
             self.reports.due,
             self.thief.seek_at,
-            self.durable.homes.due,
+            self.durable.due,
             self.inquiries.until,
             self._drain_until,
         ):
@@ -421,7 +421,7 @@ class NodeCore:
         peer_id = self.links.unsaid(event.link, event.seq, event.instead)
         if peer_id is not None:
             self.owner.unsayable(peer_id, event.message, event.why, now)
-            self.durable.patron.unsayable(event.message, event.why, now)
+            self.durable.unsayable(event.message, event.why, now)
 
     def _probed(self, event: Probed, now: float) -> None:
         """Nothing listens where a peer should be: that life is over."""

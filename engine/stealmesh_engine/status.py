@@ -45,7 +45,7 @@ def job_dict(line: JobLine) -> dict[str, Any]:
 def snapshot(core: NodeCore) -> bytes:
     """This peer as it is now, as msgpack."""
     me = core.me
-    lines = [*core.owner.lines(), *core.durable.homes.lines()]
+    lines = [*core.owner.lines(), *core.durable.state.lines()]
     lines += [line for told in core.neighbours_jobs.values() for line in told]
     facts = core.host_facts()
     counters = {**core.counters, **facts.pop("counters", {})}
@@ -67,7 +67,7 @@ def snapshot(core: NodeCore) -> bytes:
             "sees": len(core.view.nodes()),
             "build": me.build,
             "runtime": me.runtime,
-            "leads": [job.hex() for job in core.durable.homes.leads],
+            "leads": [job.hex() for job in core.durable.state.primaries],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,

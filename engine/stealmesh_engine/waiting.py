@@ -10,7 +10,7 @@ whoever has waited for longer wonders.
 
 from __future__ import annotations
 
-from stealmesh_engine.durable.client import Patron
+from stealmesh_engine.durable.client import DurableClient
 from stealmesh_engine.effects import Effect, WaitsForNodes, WorksAgain
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
@@ -21,10 +21,12 @@ ENDPOINTS_NAMED_MAX = 4
 
 
 class Waiting:
-    def __init__(self, links: Links, owner: Owner, patron: Patron, effects: list[Effect]) -> None:
+    def __init__(
+        self, links: Links, owner: Owner, durable: DurableClient, effects: list[Effect]
+    ) -> None:
         self.links = links
         self.owner = owner
-        self.patron = patron
+        self.durable = durable
         self.effects = effects
         self._since: float | None = None
         """Since when there has been work and no node."""
@@ -39,7 +41,7 @@ class Waiting:
             return
         else:
             items = self._items()
-            if not items and not self.patron.waits:
+            if not items and not self.durable.waits:
                 self._since = None
             elif self._since is None:
                 self._since = now

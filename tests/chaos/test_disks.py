@@ -11,7 +11,7 @@ import pytest
 from stealmesh.store import LogFile, records
 from stealmesh.store.records import Reading
 from stealmesh_bench.chaos import main
-from stealmesh_engine.durable.wal import Logbook
+from stealmesh_engine.durable.wal import WriteAheadLog
 from stealmesh_engine.events import Written
 from stealmesh_sim.disks import VirtualDisk
 
@@ -62,7 +62,7 @@ def _nothing_is_ever_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def acknowledged_before_it_is_sure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Logbook, "once_written", lambda self, action, now: action(now))
+    monkeypatch.setattr(WriteAheadLog, "once_written", lambda self, action, now: action(now))
 
 
 def a_full_disk_is_not_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.durable.primary import Lead
+from stealmesh_engine.durable.primary import Primary
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
 from stealmesh_sim.durable_programs import Launcher, Reader
@@ -46,20 +46,24 @@ class DurableScene(Scene):
 
     def home(self, reader: Reader) -> Process | None:
         """Who leads the job, as far as the home itself knows; the highest reign if there are two."""
-        leading = [n for n in self.nodes if n.alive and reader.job in n.core.durable.homes.leads]
-        return max(leading, key=lambda n: self.lead(n, reader).copy.reign.term, default=None)
+        leading = [
+            n for n in self.nodes if n.alive and reader.job in n.core.durable.state.primaries
+        ]
+        return max(
+            leading, key=lambda n: self.lead(n, reader).replica.configuration.term, default=None
+        )
 
     def at_home(self, reader: Reader) -> Process:
         home = self.home(reader)
         assert home is not None
         return home
 
-    def lead(self, node: Process, reader: Reader) -> Lead:
-        return node.core.durable.homes.leads[reader.job]
+    def lead(self, node: Process, reader: Reader) -> Primary:
+        return node.core.durable.state.primaries[reader.job]
 
     def safe_items(self, reader: Reader) -> int:
         home = self.home(reader)
-        return 0 if home is None else self.lead(home, reader).safe.size
+        return 0 if home is None else self.lead(home, reader).replication.safe.size
 
     def half_done(self, reader: Reader) -> None:
         self.until(lambda: self.safe_items(reader) >= reader.work.total // 2)
@@ -74,7 +78,7 @@ class DurableScene(Scene):
         return fresh
 
     def keepers(self, reader: Reader) -> list[Process]:
-        return [n for n in self.nodes if n.alive and reader.job in n.core.durable.homes.copies]
+        return [n for n in self.nodes if n.alive and reader.job in n.core.durable.state.replicas]
 
     def repeated(self, reader: Reader) -> int:
         """Items that were handed to a worker after they had been credited for good."""

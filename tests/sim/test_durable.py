@@ -78,7 +78,10 @@ def test_what_holders_have_survives_their_home_though_nothing_of_it_is_safe() ->
     scene.run(1.2)  # too short for an alarm
     lead = scene.lead(home, job)
     kept = [
-        interval for _, _, told in lead._pending for who, interval in told if who != home.member.id
+        interval
+        for _, _, told in lead.replication._pending
+        for who, interval in told
+        if who != home.member.id
     ]
     assert len(kept) >= 3
     for lo, hi in kept:
@@ -115,9 +118,9 @@ def test_nothing_is_safe_while_no_keeper_hears_the_home() -> None:
     scene.run(0.02)
     for other in others:
         scene.world.links.cut(home.place, other.place)
-    before, have = scene.safe_items(job), scene.lead(home, job).copy.covered.size
+    before, have = scene.safe_items(job), scene.lead(home, job).replica.covered.size
     scene.run(0.8)  # too short for an alarm
-    assert scene.lead(home, job).copy.covered.size > have + 30
+    assert scene.lead(home, job).replica.covered.size > have + 30
     assert scene.safe_items(job) <= before + 20
     for other in others:
         scene.world.links.mend(home.place, other.place)
@@ -155,9 +158,9 @@ def test_a_keeper_that_dies_is_replaced() -> None:
     victim = next(n for n in scene.keepers(job) if n is not home)
     scene.crash(victim)
     scene.until(lambda: len(scene.keepers(job)) == 3, within=5.0)
-    replaced = scene.lead(home, job).copy
-    scene.until(lambda: len(replaced.reign.seats) == 3, within=5.0)
-    weights = {n.core.durable.homes.copies[job.job].covered.size for n in scene.keepers(job)}
+    replaced = scene.lead(home, job).replica
+    scene.until(lambda: len(replaced.configuration.seats) == 3, within=5.0)
+    weights = {n.core.durable.state.replicas[job.job].covered.size for n in scene.keepers(job)}
     assert min(weights) > 700
     scene.collected(job)
     assert scene.repeated(job) == 0
@@ -235,7 +238,7 @@ def test_a_copy_that_lags_behind_does_not_lead_before_it_has_caught_up() -> None
     scene.world.links.cut(home.place, late.place)
     scene.run(0.8)  # too short for an alarm
     scene.world.checkers.note_safe()
-    assert scene.safe_items(job) > late.core.durable.homes.copies[job.job].covered.size + 50
+    assert scene.safe_items(job) > late.core.durable.state.replicas[job.job].covered.size + 50
     for node in scene.nodes:
         scene.world.crash(node)
     scene.world.links.mend(home.place, late.place)
@@ -267,7 +270,10 @@ def test_a_holder_was_away_when_the_home_changed() -> None:
         links.cut(other.place, holder.place)
     scene.crash(scene.at_home(job))
     scene.until(
-        lambda: scene.home(job) is not None and scene.lead(scene.at_home(job), job).settled > 0
+        lambda: (
+            scene.home(job) is not None
+            and scene.lead(scene.at_home(job), job).replication.settled > 0
+        )
     )
     scene.run(1.0)
     assert has(holder)
@@ -329,11 +335,11 @@ def test_the_home_is_cut_off_and_comes_back() -> None:
         links.cut(other.place, home.place)
     scene.run(8.0)
     assert scene.home(job) not in (None, home)
-    assert job.job in home.core.durable.homes.leads
+    assert job.job in home.core.durable.state.primaries
     for other in others:
         links.mend(home.place, other.place)
         links.mend(other.place, home.place)
-    scene.until(lambda: job.job not in home.core.durable.homes.leads, within=20.0)
+    scene.until(lambda: job.job not in home.core.durable.state.primaries, within=20.0)
     scene.collected(job, within=60.0)
 
 
@@ -347,7 +353,7 @@ def test_the_home_stands_still_and_wakes_up_deposed() -> None:
     scene.until(lambda: scene.home(job) not in (None, home), within=15.0)
     scene.run(2.0)
     scene.world.resume(home)
-    scene.until(lambda: job.job not in home.core.durable.homes.leads, within=20.0)
+    scene.until(lambda: job.job not in home.core.durable.state.primaries, within=20.0)
     scene.collected(job, within=60.0)
     assert scene.repeated(job) == 0
 
@@ -454,7 +460,7 @@ def test_an_unknown_job_is_not_waited_for_forever() -> None:
 def test_a_home_is_found_that_is_no_supernode(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job is older than the supernodes, and none of its keepers became one."""
     if not rule:
-        monkeypatch.setattr(asking, "SOUGHT_AT_MAX", 3)
+        monkeypatch.setattr(asking, "ASKED_MAX", 3)
     for seed in range(1, 20):
         scene = durable_scene(12, seed=seed, settle_seconds=0.2, home_patience_seconds=8.0)
         job = scene.launch(40, law=SLOW)
@@ -470,13 +476,13 @@ def test_a_home_is_found_that_is_no_supernode(rule: bool, monkeypatch: pytest.Mo
 
 
 def _octets(scene: DurableScene) -> int:
-    return max(node.core.durable.homes.octets for node in scene.nodes)
+    return max(node.core.durable.state.octets for node in scene.nodes)
 
 
 def test_without_room_a_launch_is_refused_and_says_why() -> None:
     scene = durable_scene(1, keep_octets_max=2000, keep_seconds=1e6)
     first = scene.launch(400, collects=False)
-    scene.until(lambda: scene.nodes[0].core.durable.homes.crowded, within=20.0)
+    scene.until(lambda: scene.nodes[0].core.durable.retention.crowded, within=20.0)
     second = scene.launch(10, accepted=False)
     scene.until(lambda: second.done)
     assert "keep_octets_max" in second.refusal
@@ -486,7 +492,9 @@ def test_without_room_a_launch_is_refused_and_says_why() -> None:
 def test_work_waits_for_room_and_goes_on_when_results_are_collected() -> None:
     scene = durable_scene(3, keep_octets_max=3000)
     job = scene.launch(2000, law=SLOW, collects=False)
-    scene.until(lambda: scene.nodes[0].core.durable.homes.crowded or scene.safe_items(job) == 2000)
+    scene.until(
+        lambda: scene.nodes[0].core.durable.retention.crowded or scene.safe_items(job) == 2000
+    )
     scene.run(5.0)
     stuck_at = scene.safe_items(job)
     assert stuck_at < 2000

@@ -11,11 +11,14 @@ from stealmesh.store import LogFile, logfile, records
 from stealmesh.store.logfile import Found
 from stealmesh.store.records import Reading
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.durable.client import Patron
-from stealmesh_engine.durable.election import Homes
-from stealmesh_engine.durable.primary import Lead
-from stealmesh_engine.durable.replica import Copy
-from stealmesh_engine.durable.wal import Logbook
+from stealmesh_engine.durable.backup import Backup
+from stealmesh_engine.durable.client import DurableClient
+from stealmesh_engine.durable.election import Election
+from stealmesh_engine.durable.primary import Primary
+from stealmesh_engine.durable.replica import Replica
+from stealmesh_engine.durable.replication import Replication
+from stealmesh_engine.durable.takeover import Takeover
+from stealmesh_engine.durable.wal import WriteAheadLog
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import LeaseId
@@ -28,25 +31,25 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 def acknowledged_before_replicated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The home says that results are safe as soon as it has them."""
-    right = Lead.settle
+    right = Replication.settle
 
-    def settle(self: Lead, now: float) -> None:
-        self.own = self.number
+    def settle(self: Replication, now: float) -> bool:
+        self.written = self.number
         for stream in self.streams.values():
             stream.acked = self.number
-        right(self, now)
+        return right(self, now)
 
-    monkeypatch.setattr(Lead, "settle", settle)
+    monkeypatch.setattr(Replication, "settle", settle)
 
 
 def written_before_it_is_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keepers answer before the group commit."""
-    monkeypatch.setattr(Logbook, "once_written", lambda self, action, now: action(now))
+    monkeypatch.setattr(WriteAheadLog, "once_written", lambda self, action, now: action(now))
 
 
 def no_fencing_by_term(monkeypatch: pytest.MonkeyPatch) -> None:
     """A home that hears of a higher reign goes on, and holders obey whoever speaks."""
-    monkeypatch.setattr(Homes, "_follow", lambda self, copy, reign, now: None)
+    monkeypatch.setattr(Backup, "follow", lambda self, replica, configuration, now: None)
     monkeypatch.setattr(HeldJobs, "obeys", lambda self, job, peer: True)
     monkeypatch.setattr(HeldJobs, "outranks", lambda self, job, term, primary: None)
 
@@ -93,35 +96,35 @@ def holders_forget_what_they_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def nobody_asks_the_holders(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new home takes everything without a result for free."""
-    monkeypatch.setattr(Lead, "claimed", lambda self, holder, leases, now: None)
+    monkeypatch.setattr(Primary, "claimed", lambda self, holder, leases, now: None)
 
 
 def no_keeper_is_asked_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new home begins with its own copy, whatever others have more."""
     monkeypatch.setattr("stealmesh_engine.durable.election.quorum", lambda seats: 0)
-    monkeypatch.setattr(Homes, "offered", lambda self, peer, message, now: None)
+    monkeypatch.setattr(Takeover, "offered", lambda self, peer, message, now: None)
 
 
 def results_count_twice_in_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A join overwrites instead of adding what is new."""
-    right = Copy.add_result
+    right = Replica.add_result
 
-    def add_result(self: Copy, part: Any, blob: bytes, lo: int, hi: int) -> Any:
+    def add_result(self: Replica, part: Any, blob: bytes, lo: int, hi: int) -> Any:
         before, self.covered = self.covered, IntervalSet()
         entries = right(self, part, blob, lo, hi)
         for some in before:
             self.covered.add(*some)
         return entries
 
-    monkeypatch.setattr(Copy, "add_result", add_result)
+    monkeypatch.setattr(Replica, "add_result", add_result)
 
 
 def a_client_keeps_to_its_first_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Patron, "here", lambda self, peer, message, now: None)
+    monkeypatch.setattr(DurableClient, "here", lambda self, peer, message, now: None)
 
 
 def nobody_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Homes, "_accede", lambda self, *rest: None)
+    monkeypatch.setattr(Election, "_become_primary", lambda self, *rest: None)
 
 
 def settled_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

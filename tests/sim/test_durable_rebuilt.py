@@ -30,7 +30,7 @@ def _scene(seed: int, **knobs: float) -> DurableScene:
 
 def _seats(scene: DurableScene, job: Reader) -> list[Process]:
     """Whoever has a seat, as the home says."""
-    seats = {peer for _, peer in scene.lead(scene.at_home(job), job).copy.reign.seats}
+    seats = {peer for _, peer in scene.lead(scene.at_home(job), job).replica.configuration.seats}
     return [node for node in scene.nodes if node.member.id in seats]
 
 
@@ -129,8 +129,8 @@ def test_inputs_that_nobody_has_are_named(seed: int) -> None:
     scene.until(lambda: reader.done, within=90.0)
     assert reader.missing == list(lost)
     home = scene.at_home(job)
-    scene.until(lambda: scene.lead(home, job).copy.ended, within=60.0)
-    assert scene.lead(home, job).copy.covered.size == 600 - lost.size
+    scene.until(lambda: scene.lead(home, job).replica.ended, within=60.0)
+    assert scene.lead(home, job).replica.covered.size == 600 - lost.size
     scene.until(lambda: not scene.world.checkers.still_holding(job.job), within=40.0)
 
 
@@ -160,15 +160,16 @@ def test_a_partition_makes_two_homes_whose_copies_are_joined() -> None:
         for b in others:
             links.cut(a.place, b.place)
             links.cut(b.place, a.place)
-    scene.until(lambda: any(job.job in n.core.durable.homes.leads for n in others), within=30.0)
-    assert any(job.job in n.core.durable.homes.leads for n in seats)
+    scene.until(lambda: any(job.job in n.core.durable.state.primaries for n in others), within=30.0)
+    assert any(job.job in n.core.durable.state.primaries for n in seats)
     scene.run(3.0)
     for a in seats:
         for b in others:
             links.mend(a.place, b.place)
             links.mend(b.place, a.place)
     scene.until(
-        lambda: sum(job.job in n.core.durable.homes.leads for n in scene.nodes) == 1, within=30.0
+        lambda: sum(job.job in n.core.durable.state.primaries for n in scene.nodes) == 1,
+        within=30.0,
     )
     scene.collected(job, within=120.0)
 

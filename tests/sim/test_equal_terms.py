@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_engine.durable import terms
-from stealmesh_engine.durable.primary import Lead
+from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_sim.durable_worlds import run
@@ -52,7 +52,10 @@ def two_homes_meet(seed: int) -> DurableScene:
         return all(lead is not None and lead.gathering is None for lead in leads)
 
     scene.until(both_lease, within=60.0)
-    assert scene.lead(one, job).copy.reign.term == scene.lead(other, job).copy.reign.term
+    assert (
+        scene.lead(one, job).replica.configuration.term
+        == scene.lead(other, job).replica.configuration.term
+    )
     scene.run(3.0)  # both sides lease, and holders on both sides run
     links.tear_down(*places)
     links.tear_down(places[1], places[0])
@@ -61,8 +64,8 @@ def two_homes_meet(seed: int) -> DurableScene:
     return scene
 
 
-def _lead(node: Process, job: bytes) -> Lead | None:
-    return node.core.durable.homes.leads.get(job)
+def _lead(node: Process, job: bytes) -> Primary | None:
+    return node.core.durable.state.primaries.get(job)
 
 
 @pytest.mark.parametrize("seed", [1, 2])

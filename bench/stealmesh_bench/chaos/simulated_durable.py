@@ -107,11 +107,11 @@ class DurableStage(Stage):
 
     def _keepers(self) -> list[Seat]:
         """Who keeps the job; its home first."""
-        homes = [(s, s.process.core.durable.homes) for s in self.seats if s.process.alive]
-        keepers = [(seat, home) for seat, home in homes if home.copies]
+        homes = [(s, s.process.core.durable.state) for s in self.seats if s.process.alive]
+        keepers = [(seat, home) for seat, home in homes if home.replicas]
         if not keepers:
             raise CannotPlay("nobody keeps the job yet: let it last longer (--seconds)")
-        return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].leads)]
+        return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].primaries)]
 
     def _hit(self, fault: Fault) -> list[VirtualDisk]:
         seats = self.seats if fault.target == disks.ALL else self._keepers()[:1]

@@ -1,17 +1,16 @@
-"""A keeper's copy of one durable job: what is known of it, joined and never overwritten.
+"""A replica of one durable job: what one node knows of it, joined and never overwritten.
 
-Decides what a piece of news adds to a copy, what one copy lacks of another, and which results
-can be read. Refuses to know who leads, who keeps and who is told what (primary.py, election.py).
+Decides what a message adds to the replica, what it lacks of another, and which results can be read.
+Refuses to know which node leads, which nodes keep the job and who hears of it (primary.py, election.py).
 
-Every credited result names exactly the items that it covers, so copies are joined like sets:
-of two results for an item the first that came stays, inputs are added, an end is final. The
-order and the number of deliveries do not matter, two copies that exchange what they have
-agree, and no vote is needed to find out which of them is right: both are, and their join is
-better. That is why the wire, the log on the disk and the merging of two homes after a cut all
-speak in the same words (KEEP).
+Every credited result names exactly the items that it covers, so replicas are joined like sets: of two
+results for an item the first stays, inputs are added, and an end is final. The order and the number of
+deliveries do not matter. Two replicas that exchange what they have agree, and they need no vote on which
+is right: both are, and their join is better. The wire, the log on the disk and the merging of two
+primaries after a cut therefore all use the same message (KEEP).
 
-Ideas: join semilattices (CRDTs, Shapiro et al.); a log of joins that may be replayed from
-anywhere after bitcask and Dynamo's anti-entropy.
+Ideas: join semilattices (CRDTs, Shapiro et al.); a log of joins that may be replayed from any point,
+after bitcask and Dynamo's anti-entropy.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ CANCELLED = "cancelled"
 EXPIRED = "expired"
 LOST = "lost"
 BEYOND_REPAIR = "beyond repair"
-"""All keepers were lost, and what others had was not enough to know even what is missing."""
+"""All replicas are lost, and the rest does not even say what is missing."""
 PAGE_OCTETS = 512 * 1024
 PAGE_ENTRIES = 2048
 FETCH_OCTETS = 512 * 1024
@@ -51,18 +50,20 @@ OFFER_INTERVALS = 8192
 Entry = tuple[Kept, bytes]
 
 
-def above(a: Reign, b: Reign) -> bool:
-    """Does reign `a` hold over reign `b` of the same job?"""
+def supersedes(a: Reign, b: Reign) -> bool:
+    """Is configuration `a` of a job later than `b`?"""
     return (a.term, a.primary, a.version) > (b.term, b.primary, b.version)
 
 
-def quorum(seats: int) -> int:
-    """So many of the seats have, together, everything that was ever said to be safe (two had it)."""
-    return max(1, seats - 1)
+def quorum(replicas: int) -> int:
+    """How many replicas of a configuration hold, together, everything that was ever safe.
+
+    A result is safe once two replicas have it, so all but one are enough."""
+    return max(1, replicas - 1)
 
 
 @dataclass(slots=True)
-class News:
+class Added:
     """What a join added."""
 
     results: list[Entry] = field(default_factory=list)
@@ -75,12 +76,13 @@ class News:
         return bool(self.results or self.blocks or self.functions or self.header)
 
 
-class Copy:
-    """One job, as far as this keeper knows."""
+class Replica:
+    """One job, as far as this node knows."""
 
-    def __init__(self, spec: JobSpec, reign: Reign) -> None:
+    def __init__(self, spec: JobSpec, configuration: Reign) -> None:
         self.spec = spec
-        self.reign = reign
+        self.configuration = configuration
+        """The term, its primary, and the nodes that have a replica, each with the id of its store."""
         self.total = 0
         self.closed = False
         """No more items will come."""
@@ -92,38 +94,38 @@ class Copy:
         self.octets = 0
         self.failed = 0
         self.lost: list[tuple[int, int]] = []
-        """Items whose inputs no keeper has."""
+        """Items that have neither input nor result on any replica."""
         self.ended_at: float | None = None
-        """When this keeper found it at its end."""
+        """When this node found that the job had ended."""
         self.was_over = False
-        """It had ended when this keeper read it from its disk: nobody here knows when."""
+        """It had ended before this node read it from its disk, so the time of its end is unknown."""
         self._results: dict[int, Entry] = {}
         self._lows: list[int] = []
 
     # ------------------------------------------------------------ joining
 
-    def join(self, keep: Keep) -> News:
-        """Add what is new in it; the reign is the business of those who know about reigns."""
-        news = News()
+    def join(self, keep: Keep) -> Added:
+        """Add what is new in a message, and return that. The configuration is left as it is."""
+        added = Added()
         blocks, results = len(keep.blocks), len(keep.results)
-        news.header |= keep.total > self.total or keep.closed > self.closed
+        added.header |= keep.total > self.total or keep.closed > self.closed
         self.total = max(self.total, keep.total)
         self.closed = self.closed or keep.closed
         if keep.state > self.state:
-            self.state, news.header = keep.state, True
+            self.state, added.header = keep.state, True
             self._empty()
         if keep.floor > self.floor:
-            news.header = True
+            added.header = True
             self.raise_floor(keep.floor)
         for blob in keep.blobs[blocks + results :]:
             if self._add_function(blob):
-                news.functions.append(blob)
+                added.functions.append(blob)
         for block, blob in zip(keep.blocks, keep.blobs, strict=False):
             if self.add_block(block, blob):
-                news.blocks.append((block, blob))
+                added.blocks.append((block, blob))
         for kept, blob in zip(keep.results, keep.blobs[blocks:], strict=False):
-            news.results += self.add_result(kept.part, blob, kept.lo, kept.hi)
-        return news
+            added.results += self.add_result(kept.part, blob, kept.lo, kept.hi)
+        return added
 
     def add_block(self, block: Block, blob: bytes) -> bool:
         if self.state or block.lo in self.blocks or self.covered.covers(block.lo, block.hi):
@@ -134,12 +136,12 @@ class Copy:
         return True
 
     def add_result(self, part: Part, blob: bytes, lo: int, hi: int) -> list[Entry]:
-        """Enter what of [lo, hi) has no result yet; returns that."""
+        """Enter the part of [lo, hi) that has no result yet, and return it."""
         if self.state:
             return []
         pieces = list(IntervalSet([(lo, hi)]).minus(self.covered.overlap(lo, hi)))
         if self.spec.kind is JobKind.REDUCE and pieces != [(part.lo, part.hi)]:
-            return []  # a partial counts whole or not at all
+            return []  # a partial counts as a whole or not at all
         entries = [(Kept(*piece, part), blob) for piece in pieces]
         for entry in entries:
             kept = entry[0]
@@ -155,8 +157,10 @@ class Copy:
         return entries
 
     def give_way(self, keep: Keep) -> None:
-        """Our home has other partials of a reduction than we: its own hold, or what it calls safe would
-        be with it alone."""
+        """Drop partials of a reduction that overlap those of our primary.
+
+        Two replicas may have combined the same items differently. The primary's partials count: were ours
+        to stay, its own would be on no other replica, although it calls them safe."""
         if self.spec.kind is not JobKind.REDUCE or self.state:
             return
         for kept in keep.results:
@@ -171,8 +175,55 @@ class Copy:
                 self.octets -= len(blob)
                 self.failed -= ours.part.failed
 
+    def end(self, state: str) -> Added:
+        """The job ends in this state: nothing of it will be read or run again."""
+        return self.join(Keep(self.spec, self.configuration, state=state))
+
+    def close(self) -> None:
+        """No more items will come."""
+        self.closed = True
+
+    def end_at(self, total: int) -> Added:
+        """The job has this many items; those that never came are lost."""
+        self.total, self.closed = total, True
+        return self.give_up(self.unbacked)
+
+    def extend(self, total: int) -> bool:
+        """There are at least this many items. True if that is news."""
+        grows = total > self.total
+        self.total = max(self.total, total)
+        return grows
+
+    def give_up(self, lost: list[tuple[int, int]]) -> Added:
+        """These items will have no result."""
+        self.lost = lost
+        return Added(header=True)
+
+    def find_again(self) -> None:
+        """An item that was given up may come after all, with a late replica."""
+        if self.lost:
+            self.lost = list(IntervalSet(self.lost).minus(self.covered))
+
+    def count_items(self) -> bool:
+        """Put the final number of items into the spec. True if that is news."""
+        if not self.closed or self.spec.count == self.total:
+            return False
+        self.spec = replace(self.spec, count=self.total)
+        return True
+
+    def note_end(self, now: float) -> None:
+        """Remember since when the job is over."""
+        if not self.ended:
+            self.ended_at = None
+        elif self.ended_at is None:
+            self.ended_at = now
+
+    def recalled(self) -> None:
+        """All records of it have been read from the disk."""
+        self.was_over = self.ended
+
     def raise_floor(self, floor: int) -> None:
-        """Results below were collected: they make room."""
+        """Drop the results below: a client has collected them."""
         self.floor = max(self.floor, floor)
         keep_from = bisect_right(self._lows, floor)
         kept_lows = []
@@ -187,9 +238,9 @@ class Copy:
         self.covered.add(0, floor)
         self._drop_blocks([(0, floor)])
 
-    def reigned(self, reign: Reign) -> None:
-        self.reign = reign
-        self.spec = replace(self.spec, term=reign.term, owner=reign.primary)
+    def reconfigure(self, configuration: Reign) -> None:
+        self.configuration = configuration
+        self.spec = replace(self.spec, term=configuration.term, owner=configuration.primary)
 
     # ------------------------------------------------------------ reading
 
@@ -216,26 +267,26 @@ class Copy:
         return self.covered.size + self.total + self.closed
 
     @property
-    def fed(self) -> IntervalSet:
-        """Items whose inputs are here."""
+    def inputs(self) -> IntervalSet:
+        """Items with an input here."""
         return self.blocks.items
 
     @property
     def unbacked(self) -> list[tuple[int, int]]:
-        """Items that can neither be read nor run: no result, no input."""
+        """Items that can be neither read nor run: they have no result and no input."""
         if self.spec.step or self.state:
             return []
-        return list(IntervalSet([(0, self.total)]).minus(self.covered, self.fed))
+        return list(IntervalSet([(0, self.total)]).minus(self.covered, self.inputs))
 
-    def following(self, lo: int, upto: IntervalSet) -> list[Entry]:
-        """Results without gaps from `lo` on, as many as fit a message, none that lies in `upto`."""
+    def following(self, lo: int, unsettled: IntervalSet) -> list[Entry]:
+        """Results from `lo` on without a gap, as many as fit a message; ends before the first in `unsettled`."""
         found: list[Entry] = []
         octets = 0
         at = bisect_right(self._lows, lo) - 1
         while 0 <= at < len(self._lows) and octets < FETCH_OCTETS and len(found) < PAGE_ENTRIES:
             entry = self._results[self._lows[at]]
             kept, blob = entry
-            if kept.lo > lo or upto.overlap(kept.lo, kept.hi):
+            if kept.lo > lo or unsettled.overlap(kept.lo, kept.hi):
                 break
             if kept.hi > lo:
                 found.append(entry)
@@ -245,7 +296,7 @@ class Copy:
         return found
 
     def line(self) -> JobLine:
-        """The account of a job that nobody works on."""
+        """The state of a job that no owner runs."""
         state = self.state or (LOST if self.lost else "done" if self.complete else "waiting")
         state = LOST if state == BEYOND_REPAIR else state
         figures = (self.total, self.done_items, self.failed, 0, self.total - self.done_items)
@@ -257,7 +308,9 @@ class Copy:
     # ------------------------------------------------------------ telling others
 
     def header(self, number: int = 0) -> Keep:
-        return Keep(self.spec, self.reign, number, self.total, self.closed, self.state, self.floor)
+        return Keep(
+            self.spec, self.configuration, number, self.total, self.closed, self.state, self.floor
+        )
 
     def pages(
         self,
@@ -266,7 +319,7 @@ class Copy:
         *,
         functions: bool = True,
     ) -> Iterator[Keep]:
-        """The copy, or what of it lies in these intervals, in messages of a bearable size."""
+        """The replica as messages of at most about `PAGE_OCTETS`; with intervals, only what lies in them."""
         page = self.header()
         octets = 0
         if functions:
@@ -293,17 +346,17 @@ class Copy:
         if page.results or not functions:
             yield page
 
-    def offers(self, seat: bytes) -> list[Offer]:
-        """What this copy has."""
+    def offers(self, store: bytes) -> list[Offer]:
+        """Which results and inputs this replica has, under the id of its store."""
         covered = list(self.covered)
-        fed = [(block.lo, block.hi) for block, _ in self.blocks]
-        pages = max(len(covered), len(fed), 1)
+        inputs = [(block.lo, block.hi) for block, _ in self.blocks]
+        pages = max(len(covered), len(inputs), 1)
         return [
             Offer(
                 self.spec.job,
-                seat,
+                store,
                 covered[at : at + OFFER_INTERVALS],
-                fed[at : at + OFFER_INTERVALS],
+                inputs[at : at + OFFER_INTERVALS],
                 self.total,
                 self.closed,
                 self.state,
@@ -314,19 +367,20 @@ class Copy:
             for at in range(0, pages, OFFER_INTERVALS)
         ]
 
-    def lacks(self, covered: IntervalSet, fed: IntervalSet) -> tuple[list[tuple[int, int]], ...]:
-        """Which of these results, and of these inputs, are not here."""
-        return list(covered.minus(self.covered)), list(fed.minus(self.covered, self.fed))
+    def lacks(self, covered: IntervalSet, inputs: IntervalSet) -> tuple[list[tuple[int, int]], ...]:
+        """The intervals of these results, and of these inputs, that are not here."""
+        results = covered.minus(self.covered)
+        return list(results), list(inputs.minus(self.covered, self.inputs))
 
     def audit(self) -> None:
-        """What can be read and what was given up is what is covered, once."""
+        """Check that each covered item is either readable once or below the floor."""
         readable = IntervalSet([(0, self.floor)])
         for lo in self._lows:
             kept = self._results[lo][0]
             assert kept.lo == lo
             assert not readable.overlap(max(kept.lo, self.floor), kept.hi)
             readable.add(kept.lo, kept.hi)
-        assert self.state or readable == self.covered, "a result is in no account"
+        assert self.state or readable == self.covered, "covered items and readable results differ"
 
     # ------------------------------------------------------------ inside
 
@@ -351,11 +405,11 @@ class Copy:
                 yield entry
 
     def _drop_blocks(self, pieces: list[tuple[int, int]]) -> None:
-        """Inputs whose items all have results are not needed any more."""
+        """Drop the inputs of items that all have results."""
         self.octets -= self.blocks.drop_covered(pieces, self.covered)
 
     def _empty(self) -> None:
-        """It is over: nothing of it will be read or run again."""
+        """Drop everything: an ended job is neither read nor run."""
         self.blocks.clear()
         self._results.clear()
         self._lows.clear()

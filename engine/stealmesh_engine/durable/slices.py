@@ -1,15 +1,15 @@
-"""Large durable jobs, cut into slices: each is a durable job of its own, with a home of its own.
+"""Large durable jobs, cut into slices: each is a durable job of its own, with a primary of its own.
 
-Decides into how many slices a job is cut, which of them an item is in, and what their accounts come
-to together; a program sees one job. Refuses to know how a slice is kept, found again or rebuilt:
-for its home, its holders and its keepers it is a job like any other (primary.py, client.py).
+Decides into how many slices a job is cut, which of them holds an item, and how their states add up; a
+program sees one job. Refuses to know how a slice is kept, found again or rebuilt: for its primary, its
+holders and its replicas it is a job like any other (primary.py, client.py).
 
-Whoever attaches has only the job's id, so everything else follows from that: the id says how many
-items a slice has, each slice but the last is full, and a full slice is followed by another (which may
-be empty). So no slice needs to know of the next, none can be forgotten when keepers are lost, and
-the program that launched the job is not needed to find its end.
+A program that attaches has only the job's id, and the rest follows from that. The id says how many
+items a slice has. Each slice but the last is full, and a full slice is followed by another (which may be
+empty). So no slice needs to know of the next, none can be forgotten when replicas are lost, and its end
+can be found without the program that launched it.
 
-Idea: the region of a large table has a server of its own (Bigtable's tablets).
+Idea: one server for each region of a large table (Bigtable's tablets).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from stealmesh_engine import effects as fx
-from stealmesh_engine.durable.client import Patron
+from stealmesh_engine.durable.client import DurableClient, Word
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_protocol.ids import JobId, slice_id, slice_of, whole_of
 from stealmesh_protocol.messages import Block, JobLine, Kept
 
 RANGE_SLICES = 16
-"""The slices of a range are larger rather than more."""
+"""A longer range has larger slices rather than more."""
 _UNHAPPY_ENDS = ("cancelled", "lost", "expired")
 
 
 def cut(job: JobId, total: int | None, slice_items: int) -> JobId:
-    """The id under which a job with so many items (None: nobody knows yet) is to be launched."""
+    """The id under which to launch a job with `total` items (None: not known yet)."""
     if total is not None and total <= slice_items:
         return job
     least = slice_items if total is None else max(slice_items, -(-total // RANGE_SLICES))
@@ -39,13 +39,13 @@ def cut(job: JobId, total: int | None, slice_items: int) -> JobId:
 
 
 def slice_items_of(job: JobId) -> int | None:
-    """How many items each slice of this job has; None if it is not cut."""
+    """How many items each slice of this job has; None if the job is not cut."""
     found = slice_of(job)
     return None if found is None else found[0]
 
 
 def sum_of(lines: list[JobLine]) -> JobLine:
-    """The account of a job, from those of its slices."""
+    """The state of a job, from those of its slices."""
     if len(lines) == 1:
         return lines[0]
     states = [line.state for line in lines]
@@ -79,235 +79,230 @@ class Slice:
     gone: str = ""
 
 
-@dataclass(slots=True)
-class Whole:
-    """One job that the program follows."""
+class SlicedJob:
+    """One job that the program follows and that is cut."""
 
-    job: JobId
-    size: int
-    launch: LaunchJob | None = None
-    """What was launched here; None: somebody else did."""
-    slices: list[Slice] = field(default_factory=list)
-    """Those that we know of; the first is always among them."""
-    given: int = 0
-    given_all: bool = False
-    lo: int = 0
-    """The program has everything below."""
-    want: bool = False
-    abolished: bool = False
+    def __init__(
+        self,
+        job: JobId,
+        size: int,
+        client: DurableClient,
+        effects: list[Effect],
+        launch: LaunchJob | None = None,
+    ) -> None:
+        self.job = job
+        self.size = size
+        """Items of a full slice."""
+        self.client = client
+        self.effects = effects
+        self._launch = launch
+        """What the program launched; None if another program did."""
+        self.slices: list[Slice] = []
+        """Those that we know of; the first is always among them."""
+        self.lo = 0
+        """The program has everything below."""
+        self.want = False
+        self.is_gone = False
+        """No node knows any slice."""
+        self._given = 0
+        self._given_all = False
+        self._abolished = False
+
+    # ------------------------------------------------------------ the program's wishes
+
+    def launch(self, now: float) -> None:
+        assert self._launch is not None
+        if not self._launch.spec.step:
+            self._open(0, now)
+            return
+        self._given, self._given_all = self._launch.total, True
+        for at in range(0, self._given + 1, self.size):
+            self._open(min(self.size, self._given - at), now)
+
+    def supply(self, event: SupplyJob, now: float) -> None:
+        block = event.block
+        if block is not None:
+            self._make_room(block.lo, now)
+            base = (len(self.slices) - 1) * self.size
+            assert base <= block.lo < block.hi <= base + self.size, "a block in two slices"
+            inside = Block(block.lo - base, block.hi - base, block.codec)
+            self.client.supply(SupplyJob(self.slices[-1].job, inside, event.blob), now)
+            self._given = block.hi
+        if event.closed:
+            self._make_room(self._given, now)
+            self._given_all = True
+            self.client.supply(SupplyJob(self.slices[-1].job, closed=True), now)
+
+    def fetch(self, event: FetchResults, now: float) -> None:
+        self.lo, self.want = event.lo, event.want
+        reading = event.lo // self.size
+        for number, part in enumerate(self.slices):
+            if part.read != (number < reading):
+                part.read = number < reading
+                if part.read:  # it may make room
+                    self.client.fetch(FetchResults(part.job, self.size, want=False), now)
+        if reading < len(self.slices):
+            part = self.slices[reading]
+            self.client.fetch(FetchResults(part.job, event.lo % self.size, event.want), now)
+            if part.gone:
+                self._show(self.lo)
+
+    def abolish(self, event: AbolishJob, now: float) -> None:
+        self._abolished = True
+        for part in self.slices:
+            self.client.abolish(AbolishJob(part.job), now)
+
+    # ------------------------------------------------------------ what comes back
+
+    def told(self, word: Word, now: float) -> None:
+        """There is news of a slice: say it of the whole."""
+        found = slice_of(word.job)
+        assert found is not None
+        number = found[1]
+        if isinstance(word, fx.Accepted):
+            self._accepted(self.slices[number], word, now)
+        elif isinstance(word, fx.Results):
+            self._results(number, word, now)
+        else:
+            self._gone(self.slices[number], word.why)
+
+    def _accepted(self, part: Slice, word: fx.Accepted, now: float) -> None:
+        part.accepted = max(part.accepted, word.upto)
+        part.accepted_closed = part.accepted_closed or word.closed
+        upto = 0
+        for each in self.slices:
+            upto += each.accepted
+            if not each.accepted_closed:
+                break
+        everything = self._given_all and all(each.accepted_closed for each in self.slices)
+        self.effects.append(fx.Accepted(self.job, upto, everything, word.refusal))
+        if word.refusal:  # a part of a job is of no use
+            self.abolish(AbolishJob(self.job), now)
+
+    def _results(self, number: int, word: fx.Results, now: float) -> None:
+        part = self.slices[number]
+        part.line, part.closed, part.missing = word.line, word.closed, word.missing
+        is_full = word.line.total == self.size
+        if part is self.slices[-1] and part.closed and is_full and self._launch is None:
+            self.follow(now)
+        base = number * self.size
+        results = [_shifted(kept, base) for kept in word.results]
+        if results and base + word.lo == self.lo:  # otherwise a former reader asked for them
+            self.lo = results[-1].hi
+        self._show(base + word.lo, results, word.blobs)
+
+    def _gone(self, part: Slice, why: str) -> None:
+        part.gone = why
+        known = [each.line for each in self.slices if each.line is not None]
+        if not known:
+            self.is_gone = True
+            self.effects.append(fx.JobGone(self.job, why))
+            return
+        # The slice before it is full, so this one existed. How much was in it is not known.
+        part.line = replace(part.line or replace(known[0], total=self.size, done=0), state="lost")
+        part.missing = [(0, part.line.total)]
+        self._show(self.lo)
+
+    def _show(
+        self, at: int, results: list[Kept] | None = None, blobs: list[bytes] | None = None
+    ) -> None:
+        lines = [each.line for each in self.slices if each.line is not None]
+        line = replace(sum_of(lines), job=self.job)
+        missing = [
+            (number * self.size + lo, number * self.size + hi)
+            for number, each in enumerate(self.slices)
+            for lo, hi in each.missing
+            if number * self.size + hi > self.lo
+        ]
+        self.effects.append(
+            fx.Results(self.job, at, line, results or [], blobs or [], self._is_closed, missing)
+        )
 
     @property
-    def closed(self) -> bool:
-        """Is the total final? (Whoever follows a full slice knows that there is another.)"""
+    def _is_closed(self) -> bool:
+        """Is the total final? (When a full slice closes, `follow` adds another.)"""
         last = self.slices[-1]
         known = all(each.line is not None for each in self.slices)
         return known and (bool(last.gone) or last.closed)
 
-    def is_full(self, part: Slice) -> bool:
-        return part.line is not None and part.line.total == self.size
+    # ------------------------------------------------------------ one slice more
+
+    def follow(self, now: float) -> None:
+        """Another program launched the job, and there is one slice more than we knew."""
+        part = self._add()
+        self.client.attach(AttachJob(part.job), now)
+        self._read_on(now)
+        if self._abolished:
+            self.client.abolish(AbolishJob(part.job), now)
+
+    def _open(self, total: int, now: float) -> None:
+        """Launch the next slice, with this many items of a range."""
+        assert self._launch is not None
+        base = len(self.slices) * self.size
+        part = self._add()
+        spec = self._launch.spec
+        spec = replace(spec, job=part.job, start=spec.start + base * spec.step)
+        self.client.launch(LaunchJob(spec, total, self._launch.functions), now)
+        self._read_on(now)
+
+    def _make_room(self, lo: int, now: float) -> None:
+        """The next item is this one: begin a slice if the last is full."""
+        if lo == len(self.slices) * self.size:
+            self.client.supply(SupplyJob(self.slices[-1].job, closed=True), now)
+            self._open(0, now)
+
+    def _read_on(self, now: float) -> None:
+        """The program may be waiting for what is in the new slice."""
+        if self.want and self.lo // self.size == len(self.slices) - 1:
+            at = self.lo % self.size
+            self.client.fetch(FetchResults(self.slices[-1].job, at, self.want), now)
+
+    def _add(self) -> Slice:
+        doublings = self.size.bit_length() - 1
+        part = Slice(slice_id(self.job, doublings, len(self.slices)))
+        self.slices.append(part)
+        return part
 
 
 class Slices:
-    """All durable jobs of a program: those that are cut, and a door for those that are not."""
+    """All durable jobs of a program: the sliced ones, and a way past them for the others."""
 
-    def __init__(self, patron: Patron, effects: list[Effect]) -> None:
-        self.patron = patron
+    def __init__(self, client: DurableClient, effects: list[Effect]) -> None:
+        self.client = client
         self.effects = effects
-        self.wholes: dict[JobId, Whole] = {}
-        patron.tell = self.told
+        self.jobs: dict[JobId, SlicedJob] = {}
 
-    # ------------------------------------------------------------ the program's wishes
+    def of(self, job: JobId) -> SlicedJob | DurableClient:
+        """What takes the program's wishes for this job."""
+        return self.jobs.get(job, self.client)
 
     def launch(self, event: LaunchJob, now: float) -> None:
-        spec = event.spec
-        size = slice_items_of(spec.job)
+        job, size = event.spec.job, slice_items_of(event.spec.job)
         if size is None:
-            self.patron.launch(event, now)
-            return
-        whole = self.wholes[spec.job] = Whole(spec.job, size, event)
-        if not spec.step:
-            self._open(whole, 0, now)
-            return
-        whole.given, whole.given_all = event.total, True
-        for at in range(0, event.total + 1, size):
-            self._open(whole, min(size, event.total - at), now)
-
-    def supply(self, event: SupplyJob, now: float) -> None:
-        whole = self.wholes.get(event.job)
-        if whole is None:
-            self.patron.supply(event, now)
-            return
-        block = event.block
-        if block is not None:
-            self._make_room(whole, block.lo, now)
-            last = whole.slices[-1]
-            base = (len(whole.slices) - 1) * whole.size
-            assert base <= block.lo < block.hi <= base + whole.size, "a block in two slices"
-            inside = Block(block.lo - base, block.hi - base, block.codec)
-            self.patron.supply(SupplyJob(last.job, inside, event.blob), now)
-            whole.given = block.hi
-        if event.closed:
-            self._make_room(whole, whole.given, now)
-            whole.given_all = True
-            self.patron.supply(SupplyJob(whole.slices[-1].job, closed=True), now)
+            self.client.launch(event, now)
+        else:
+            self.jobs[job] = SlicedJob(job, size, self.client, self.effects, event)
+            self.jobs[job].launch(now)
 
     def attach(self, event: AttachJob, now: float) -> None:
-        size = slice_items_of(event.job)
+        job, size = event.job, slice_items_of(event.job)
         if size is None:
-            self.patron.attach(event, now)
-        elif event.job not in self.wholes:
-            whole = self.wholes[event.job] = Whole(event.job, size)
-            self._follow(whole, now)
+            self.client.attach(event, now)
+        elif job not in self.jobs:
+            self.jobs[job] = SlicedJob(job, size, self.client, self.effects)
+            self.jobs[job].follow(now)
 
-    def fetch(self, event: FetchResults, now: float) -> None:
-        whole = self.wholes.get(event.job)
-        if whole is None:
-            self.patron.fetch(event, now)
+    def tell(self, word: Word | None, now: float) -> None:
+        """Pass the client's word on to the program."""
+        if word is None:
             return
-        whole.lo, whole.want = event.lo, event.want
-        reading = event.lo // whole.size
-        for number, part in enumerate(whole.slices):
-            if part.read != (number < reading):
-                part.read = number < reading
-                if part.read:  # it may make room
-                    self.patron.fetch(FetchResults(part.job, whole.size, want=False), now)
-        if reading < len(whole.slices):
-            part = whole.slices[reading]
-            self.patron.fetch(FetchResults(part.job, event.lo % whole.size, event.want), now)
-            if part.gone:
-                self._show(whole)
-
-    def abolish(self, event: AbolishJob, now: float) -> None:
-        whole = self.wholes.get(event.job)
-        if whole is None:
-            self.patron.abolish(event, now)
+        sliced = self.jobs.get(whole_of(word.job))
+        if sliced is None:
+            self.effects.append(word)
             return
-        whole.abolished = True
-        for part in whole.slices:
-            self.patron.abolish(AbolishJob(part.job), now)
-
-    # ------------------------------------------------------------ what comes back
-
-    def told(self, effect: fx.Accepted | fx.Results | fx.JobGone, now: float) -> None:
-        """The patron has news of a job: of a slice it is put into the words of the whole."""
-        whole = self.wholes.get(whole_of(effect.job))
-        if whole is None:
-            self.effects.append(effect)
-            return
-        number = self._number_of(effect.job)
-        if isinstance(effect, fx.Accepted):
-            self._accepted(whole, whole.slices[number], effect, now)
-        elif isinstance(effect, fx.Results):
-            self._results(whole, number, effect, now)
-        else:
-            self._gone(whole, number, effect)
-
-    def _accepted(self, whole: Whole, part: Slice, effect: fx.Accepted, now: float) -> None:
-        part.accepted = max(part.accepted, effect.upto)
-        part.accepted_closed = part.accepted_closed or effect.closed
-        upto = 0
-        for each in whole.slices:
-            upto += each.accepted
-            if not each.accepted_closed:
-                break
-        everything = whole.given_all and all(each.accepted_closed for each in whole.slices)
-        self.effects.append(fx.Accepted(whole.job, upto, everything, effect.refusal))
-        if effect.refusal:  # a part of a job is of no use
-            self.abolish(AbolishJob(whole.job), now)
-
-    def _results(self, whole: Whole, number: int, effect: fx.Results, now: float) -> None:
-        part = whole.slices[number]
-        part.line, part.closed, part.missing = effect.line, effect.closed, effect.missing
-        last = whole.slices[-1]
-        if part is last and part.closed and whole.is_full(part) and whole.launch is None:
-            self._follow(whole, now)
-        base = number * whole.size
-        results = [_shifted(kept, base) for kept in effect.results]
-        if results and base + effect.lo == whole.lo:  # else a former reader asked for them
-            whole.lo = results[-1].hi
-        self._show(whole, base + effect.lo, results, effect.blobs)
-
-    def _gone(self, whole: Whole, number: int, effect: fx.JobGone) -> None:
-        part = whole.slices[number]
-        part.gone = effect.why
-        known = [each.line for each in whole.slices if each.line is not None]
-        if not known:
-            del self.wholes[whole.job]
-            self.effects.append(fx.JobGone(whole.job, effect.why))
-            return
-        # It was there, or the slice before it would not be full; how much was in it nobody can say.
-        part.line = replace(part.line or replace(known[0], total=whole.size, done=0), state="lost")
-        part.missing = [(0, part.line.total)]
-        self._show(whole)
-
-    def _show(
-        self,
-        whole: Whole,
-        lo: int | None = None,
-        results: list[Kept] | None = None,
-        blobs: list[bytes] | None = None,
-    ) -> None:
-        lines = [each.line for each in whole.slices if each.line is not None]
-        line = replace(sum_of(lines), job=whole.job)
-        missing = [
-            (base + lo, base + hi)
-            for base, each in zip(_bases(whole), whole.slices, strict=True)
-            for lo, hi in each.missing
-            if base + hi > whole.lo
-        ]
-        at = whole.lo if lo is None else lo
-        self.effects.append(
-            fx.Results(whole.job, at, line, results or [], blobs or [], whole.closed, missing)
-        )
-
-    # ------------------------------------------------------------ inside
-
-    def _open(self, whole: Whole, total: int, now: float) -> None:
-        """Launch the next slice, with so many items of a range."""
-        assert whole.launch is not None
-        part = self._add(whole)
-        spec = whole.launch.spec
-        base = (len(whole.slices) - 1) * whole.size
-        start = spec.start + base * spec.step
-        self.patron.launch(
-            LaunchJob(replace(spec, job=part.job, start=start), total, whole.launch.functions), now
-        )
-        self._read_on(whole, now)
-
-    def _make_room(self, whole: Whole, lo: int, now: float) -> None:
-        """The next item is this one: does it begin a slice?"""
-        if lo == len(whole.slices) * whole.size:
-            self.patron.supply(SupplyJob(whole.slices[-1].job, closed=True), now)
-            self._open(whole, 0, now)
-
-    def _follow(self, whole: Whole, now: float) -> None:
-        """There is one slice more than we knew."""
-        part = self._add(whole)
-        self.patron.attach(AttachJob(part.job), now)
-        self._read_on(whole, now)
-        if whole.abolished:
-            self.patron.abolish(AbolishJob(part.job), now)
-
-    def _read_on(self, whole: Whole, now: float) -> None:
-        """The program may be waiting for what is in the slice that has just become known."""
-        if whole.want and whole.lo // whole.size == len(whole.slices) - 1:
-            at = whole.lo % whole.size
-            self.patron.fetch(FetchResults(whole.slices[-1].job, at, whole.want), now)
-
-    def _add(self, whole: Whole) -> Slice:
-        doublings = whole.size.bit_length() - 1
-        part = Slice(slice_id(whole.job, doublings, len(whole.slices)))
-        whole.slices.append(part)
-        return part
-
-    def _number_of(self, job: JobId) -> int:
-        found = slice_of(job)
-        assert found is not None
-        return found[1]
-
-
-def _bases(whole: Whole) -> range:
-    return range(0, whole.size * len(whole.slices), whole.size)
+        sliced.told(word, now)
+        if sliced.is_gone:
+            del self.jobs[sliced.job]
 
 
 def _shifted(kept: Kept, by: int) -> Kept:

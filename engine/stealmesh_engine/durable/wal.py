@@ -1,7 +1,8 @@
-"""What this peer's disk has to remember of durable jobs, and what may only be said once it does.
+"""What this peer's disk must remember of durable jobs, and what may be said only once it does.
 
-Decides the order of records and when a log that is mostly history is written anew. Refuses to
-know files (the host writes, one fsync for all that waits) and what a record means (replica.py).
+Decides the order of records, what marks a job as gone, and when a log that is mostly history is written
+anew. Refuses to know files (the host writes, with one fsync for everything that waits) and how records
+become replicas (state.py).
 
 Idea: a write-ahead log with group commit.
 """
@@ -11,15 +12,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from stealmesh_engine.durable.replica import EXPIRED, Replica
 from stealmesh_engine.effects import Effect, Rewrite, Write
-from stealmesh_protocol.messages import Keep
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import JobKind, JobSpec, Keep, Reign
 
 SLACK_OCTETS = 8 << 20
 RECORD_OCTETS = 256
+FORGOTTEN = "forgotten"
+"""State of a record: other nodes keep the job, and this replica does not count any more."""
 
 
-class Logbook:
-    """Records on their way to the disk; a peer without one remembers nothing and waits for nothing."""
+def tombstone(job: JobId) -> Keep:
+    """The record of a job that has expired."""
+    no_peer = bytes(16)
+    spec = JobSpec(job, JobKind.MAP, no_peer, "", no_peer)
+    return Keep(spec, Reign(0, 0, no_peer, []), state=EXPIRED)
+
+
+class WriteAheadLog:
+    """Records on their way to the disk. Without a disk the peer remembers nothing and waits for nothing."""
 
     def __init__(self, effects: list[Effect]) -> None:
         self.effects = effects
@@ -28,7 +40,10 @@ class Logbook:
         self._written = 0
         self._octets = 0
         self._after: deque[tuple[int, Callable[[float], None]]] = deque()
-        """What is said once something is on the disk."""
+        """What to do once a ticket is on the disk."""
+
+    def open(self) -> None:
+        self.is_open = True
 
     def write(self, keep: Keep) -> None:
         if self.is_open:
@@ -36,8 +51,14 @@ class Logbook:
             self._octets += RECORD_OCTETS + sum(map(len, keep.blobs))
             self.effects.append(Write(self._ticket, keep))
 
+    def write_forgotten(self, replica: Replica) -> None:
+        """Other nodes keep this job from now on."""
+        last = replica.header()
+        last.state = FORGOTTEN
+        self.write(last)
+
     def once_written(self, action: Callable[[float], None], now: float) -> None:
-        """Do this once all that was logged so far is on the disk."""
+        """Do this once all records so far are on the disk."""
         if not self.is_open or self._written >= self._ticket:
             action(now)
         else:
@@ -52,7 +73,7 @@ class Logbook:
         return self.is_open and self._octets >= 2 * live_octets + SLACK_OCTETS
 
     def rewrite(self, records: list[Keep], live_octets: int) -> None:
-        """Nothing but these is worth remembering."""
+        """Replace the log by these records."""
         self._ticket += 1
         self._octets = live_octets
         self.effects.append(Rewrite(self._ticket, records))

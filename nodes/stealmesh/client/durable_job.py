@@ -429,16 +429,17 @@ def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job:
     """Give the mesh all items of an iterable and wait until it holds them safely."""
     behind: deque[tuple[int, int]] = deque()
     octets = 0
-    size = slice_items_of(job)
-    for block, blob in blocks_of(items, name, size):
-        if size is not None and block.hi >= SLICES_MAX * size:
-            raise ValueError(f"as many as {SLICES_MAX * size:,} items: raise Config.slice_items")
+    slice_items = slice_items_of(job)
+    for block, blob in blocks_of(items, name, slice_items):
+        if slice_items is not None and block.hi >= SLICES_MAX * slice_items:
+            most = SLICES_MAX * slice_items
+            raise ValueError(f"as many as {most:,} items: raise Config.slice_items")
         link.post(SupplyJob(job, block, blob))
         behind.append((block.hi, len(blob)))
         octets += len(blob)
         while octets > UNREAD_OCTETS_MAX:
-            hi, size = behind.popleft()
+            hi, block_octets = behind.popleft()
             handle.await_accepted(hi)
-            octets -= size
+            octets -= block_octets
     link.post(SupplyJob(job, closed=True))
     handle.await_accepted(0, whole=True)

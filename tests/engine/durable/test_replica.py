@@ -1,4 +1,4 @@
-"""Copies of a durable job are joined like sets: no order, no repetition, no loss, nothing twice."""
+"""Replicas of a durable job are joined like sets: no order, no repetition, no loss, nothing twice."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.durable.replica import Copy, quorum
+from stealmesh_engine.durable.replica import Replica, quorum
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Keep, Kept, Part, Reign
 
 ME = bytes(16)
-REIGN = Reign(16, 1, ME, [(ME, ME)])
+CONFIGURATION = Reign(16, 1, ME, [(ME, ME)])
 ITEMS = 60
 
 
@@ -21,11 +21,11 @@ def spec(kind: JobKind = JobKind.MAP) -> JobSpec:
 def result(lo: int, hi: int, kind: JobKind = JobKind.MAP) -> Keep:
     part = Part(1, lo, hi, 0, 0.0)
     blob = b"%d-%d" % (lo, hi)
-    return Keep(spec(kind), REIGN, results=[Kept(lo, hi, part)], blobs=[blob], total=ITEMS)
+    return Keep(spec(kind), CONFIGURATION, results=[Kept(lo, hi, part)], blobs=[blob], total=ITEMS)
 
 
 def block(lo: int, hi: int) -> Keep:
-    return Keep(spec(), REIGN, blocks=[Block(lo, hi, 0)], blobs=[b"items"])
+    return Keep(spec(), CONFIGURATION, blocks=[Block(lo, hi, 0)], blobs=[b"items"])
 
 
 intervals = st.tuples(st.integers(0, ITEMS - 1), st.integers(1, 12)).map(
@@ -36,12 +36,12 @@ blocks = st.integers(0, ITEMS // 5 - 1).map(lambda number: block(5 * number, 5 *
 words = st.lists(st.one_of(intervals.map(lambda i: result(*i)), blocks), max_size=25)
 
 
-def joined(said: list[Keep], kind: JobKind = JobKind.MAP) -> Copy:
-    copy = Copy(spec(kind), REIGN)
+def joined(said: list[Keep], kind: JobKind = JobKind.MAP) -> Replica:
+    replica = Replica(spec(kind), CONFIGURATION)
     for keep in said:
-        copy.join(keep)
-        copy.audit()
-    return copy
+        replica.join(keep)
+        replica.audit()
+    return replica
 
 
 @given(words, st.randoms(use_true_random=False))
@@ -67,9 +67,9 @@ def test_what_one_lacks_of_the_other_makes_them_equal(mine: list[Keep], theirs: 
 
 @given(st.lists(intervals, max_size=25))
 def test_partials_count_whole_or_not_at_all(said: list[tuple[int, int]]) -> None:
-    copy = joined([result(*each, JobKind.REDUCE) for each in said], JobKind.REDUCE)
-    for lo, hi in copy.covered:
-        for kept, _ in copy.following(lo, IntervalSet()):
+    replica = joined([result(*each, JobKind.REDUCE) for each in said], JobKind.REDUCE)
+    for lo, hi in replica.covered:
+        for kept, _ in replica.following(lo, IntervalSet()):
             assert (kept.lo, kept.hi) == (kept.part.lo, kept.part.hi)
             if kept.hi >= hi:
                 break
@@ -77,33 +77,33 @@ def test_partials_count_whole_or_not_at_all(said: list[tuple[int, int]]) -> None
 
 @given(st.lists(intervals, max_size=25), st.integers(0, ITEMS))
 def test_results_follow_each_other_without_gaps(said: list[tuple[int, int]], lo: int) -> None:
-    copy = joined([result(*each) for each in said])
+    replica = joined([result(*each) for each in said])
     position = lo
-    for kept, _ in copy.following(lo, IntervalSet()):
+    for kept, _ in replica.following(lo, IntervalSet()):
         assert kept.lo <= position < kept.hi
         position = kept.hi
-    assert position == ITEMS or not copy.covered.covers(position, position + 1)
+    assert position == ITEMS or not replica.covered.covers(position, position + 1)
 
 
 def test_what_was_collected_makes_room() -> None:
-    copy = joined([result(lo, lo + 10) for lo in range(0, 60, 10)])
-    before = copy.octets
-    copy.raise_floor(25)
-    copy.audit()
-    assert copy.octets < before
-    assert [kept.lo for kept, _ in copy.following(20, IntervalSet())] == [20, 30, 40, 50]
-    assert copy.following(0, IntervalSet()) == []
+    replica = joined([result(lo, lo + 10) for lo in range(0, 60, 10)])
+    before = replica.octets
+    replica.raise_floor(25)
+    replica.audit()
+    assert replica.octets < before
+    assert [kept.lo for kept, _ in replica.following(20, IntervalSet())] == [20, 30, 40, 50]
+    assert replica.following(0, IntervalSet()) == []
 
 
 def test_unsafe_results_are_not_read() -> None:
-    copy = joined([result(0, 10), result(10, 20)])
-    assert [kept.lo for kept, _ in copy.following(0, IntervalSet([(12, 13)]))] == [0]
+    replica = joined([result(0, 10), result(10, 20)])
+    assert [kept.lo for kept, _ in replica.following(0, IntervalSet([(12, 13)]))] == [0]
 
 
 def test_items_without_input_and_without_result_are_lost() -> None:
-    copy = joined([block(0, 10), block(20, 30), result(30, 35)])
-    copy.total = 40
-    assert copy.unbacked == [(10, 20), (35, 40)]
+    replica = joined([block(0, 10), block(20, 30), result(30, 35)])
+    replica.total = 40
+    assert replica.unbacked == [(10, 20), (35, 40)]
 
 
 def test_any_quorum_meets_any_two_holders() -> None:

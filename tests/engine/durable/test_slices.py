@@ -1,14 +1,14 @@
-"""Slices of large durable jobs: one job for the program, whatever becomes of the slices."""
+"""Slices of large durable jobs: one job for the program, even if slices are lost or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from stealmesh_engine import effects as fx
-from stealmesh_engine.durable.client import Patron
+from stealmesh_engine.durable.client import DurableClient, Word
 from stealmesh_engine.durable.slices import RANGE_SLICES, Slices, cut, slice_items_of, sum_of
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_protocol.ids import JobId, job_id, slice_id, slice_of, whole_of
@@ -19,8 +19,8 @@ SIZE = 8
 WHOLE = slice_id(JOB, 3, 0)
 
 
-class Home:
-    """What one slice's home would know."""
+class StandInPrimary:
+    """What one slice's primary would know."""
 
     def __init__(self, job: JobId, total: int, *, closed: bool) -> None:
         self.job, self.total, self.closed = job, total, closed
@@ -38,59 +38,66 @@ class Home:
         )
 
 
-class StandInPatron(Patron):
-    """Homes that answer when the test says so."""
+class StandInClient(DurableClient):
+    """Primaries that answer when the test says so."""
+
+    tell: Callable[[Word, float], None]
 
     def __init__(self) -> None:
-        self.homes: dict[JobId, Home] = {}
+        self.primaries: dict[JobId, StandInPrimary] = {}
         self.attached: list[JobId] = []
         self.abolished: list[JobId] = []
 
     def launch(self, event: LaunchJob, now: float) -> None:
         spec = event.spec
-        home = self.homes[spec.job] = Home(spec.job, event.total, closed=bool(spec.step))
-        home.start = spec.start
+        primary = self.primaries[spec.job] = StandInPrimary(
+            spec.job, event.total, closed=bool(spec.step)
+        )
+        primary.start = spec.start
 
     def attach(self, event: AttachJob, now: float) -> None:
         self.attached.append(event.job)
 
     def supply(self, event: SupplyJob, now: float) -> None:
-        home = self.homes[event.job]
-        assert not home.closed
+        primary = self.primaries[event.job]
+        assert not primary.closed
         if event.block is not None:
-            assert event.block.lo == home.total
-            home.blocks.append(event.block)
-            home.total = event.block.hi
-        home.closed = event.closed
+            assert event.block.lo == primary.total
+            primary.blocks.append(event.block)
+            primary.total = event.block.hi
+        primary.closed = event.closed
 
     def fetch(self, event: FetchResults, now: float) -> None:
-        home = self.homes[event.job]
-        home.fetched_upto, home.want = event.lo, event.want
+        primary = self.primaries[event.job]
+        primary.fetched_upto, primary.want = event.lo, event.want
 
     def abolish(self, event: AbolishJob, now: float) -> None:
         self.abolished.append(event.job)
 
-    def accept(self, home: Home, refusal: str = "") -> None:
-        self.tell(fx.Accepted(home.job, home.total, home.closed, refusal), 0.0)
+    def accept(self, primary: StandInPrimary, refusal: str = "") -> None:
+        self.tell(fx.Accepted(primary.job, primary.total, primary.closed, refusal), 0.0)
 
-    def answer(self, home: Home, upto: int | None = None) -> None:
+    def answer(self, primary: StandInPrimary, upto: int | None = None) -> None:
         """Results of all items that were asked for, or up to here."""
-        lo, hi = home.fetched_upto, home.total if upto is None else upto
-        found = home.want and lo < hi
+        lo, hi = primary.fetched_upto, primary.total if upto is None else upto
+        found = primary.want and lo < hi
         results = [Kept(lo, hi, Part(1, lo, hi, 0, 0.0))] if found else []
         if found:
-            home.fetched_upto, home.want = hi, False
-        word = fx.Results(home.job, lo, home.line, results, [b"r"] * found, home.closed, [])
+            primary.fetched_upto, primary.want = hi, False
+        word = fx.Results(
+            primary.job, lo, primary.line, results, [b"r"] * found, primary.closed, []
+        )
         self.tell(word, 0.0)
 
 
 class Program:
-    """Reads one job to its end, as program/durable.py does."""
+    """Reads one job to its end, as client/durable_job.py does."""
 
     def __init__(self, *, step: int, total: int) -> None:
         self.effects: list[Any] = []
-        self.patron = StandInPatron()
-        self.slices = Slices(self.patron, self.effects)
+        self.client = StandInClient()
+        self.slices = Slices(self.client, self.effects)
+        self.client.tell = self.slices.tell
         self.spec = JobSpec(WHOLE, JobKind.MAP, bytes(16), "j", bytes(16), start=100, step=step)
         self.total = total
         self.position = 0
@@ -102,15 +109,15 @@ class Program:
     def feed(self, items: int) -> None:
         for lo in range(0, items, 4):
             block = Block(lo, min(lo + 4, items), 0)
-            self.slices.supply(SupplyJob(WHOLE, block, b"i"), 0.0)
-        self.slices.supply(SupplyJob(WHOLE, closed=True), 0.0)
+            self.slices.of(WHOLE).supply(SupplyJob(WHOLE, block, b"i"), 0.0)
+        self.slices.of(WHOLE).supply(SupplyJob(WHOLE, closed=True), 0.0)
 
     @property
-    def homes(self) -> list[Home]:
-        return list(self.patron.homes.values())
+    def primaries(self) -> list[StandInPrimary]:
+        return list(self.client.primaries.values())
 
     def fetch(self) -> None:
-        self.slices.fetch(FetchResults(WHOLE, self.position), 0.0)
+        self.slices.of(WHOLE).fetch(FetchResults(WHOLE, self.position), 0.0)
 
     def collect(self) -> Iterator[fx.Results]:
         """What came since the last look; the position goes with it."""
@@ -161,10 +168,10 @@ def test_slices_have_their_items_and_the_last_is_not_full(
     program.launch()
     if not step:
         program.feed(total)
-    assert [home.total for home in program.homes] == sizes
-    assert all(home.closed for home in program.homes)
+    assert [primary.total for primary in program.primaries] == sizes
+    assert all(primary.closed for primary in program.primaries)
     if step:
-        assert [home.start for home in program.homes] == [
+        assert [primary.start for primary in program.primaries] == [
             100 + 5 * 8 * number for number in range(len(sizes))
         ]
 
@@ -175,7 +182,7 @@ def test_it_is_accepted_when_all_of_it_is() -> None:
     program.feed(20)
     told = []
     for number in (2, 0, 1):
-        program.patron.accept(program.homes[number])
+        program.client.accept(program.primaries[number])
         told.append((program.effects[-1].upto, program.effects[-1].closed))
     assert told == [(0, False), (8, False), (20, True)]
 
@@ -183,10 +190,10 @@ def test_it_is_accepted_when_all_of_it_is() -> None:
 def test_one_refusal_is_one_too_many() -> None:
     program = Program(step=1, total=20)
     program.launch()
-    program.patron.accept(program.homes[0])
-    program.patron.accept(program.homes[1], "no room")
+    program.client.accept(program.primaries[0])
+    program.client.accept(program.primaries[1], "no room")
     assert program.effects[-1].refusal == "no room"
-    assert len(program.patron.abolished) == 3
+    assert len(program.client.abolished) == 3
 
 
 @pytest.mark.parametrize("launched_here", [True, False])
@@ -196,15 +203,15 @@ def test_it_is_read_in_order_to_its_end(total: int, launched_here: bool) -> None
     program.launch()
     if not launched_here:
         before, program = program, Program(step=1, total=total)
-        program.patron.homes = before.patron.homes
+        program.client.primaries = before.client.primaries
         program.slices.attach(AttachJob(WHOLE), 0.0)
     program.fetch()
     over = False
     for _ in range(20):
         assert not over
-        for home in program.homes:
-            home.state = "done"
-            program.patron.answer(home, upto=min(home.total, home.fetched_upto + 3))
+        for primary in program.primaries:
+            primary.state = "done"
+            program.client.answer(primary, upto=min(primary.total, primary.fetched_upto + 3))
         for told in program.collect():
             over = told.closed and program.position == told.line.total
         if over:
@@ -214,20 +221,20 @@ def test_it_is_read_in_order_to_its_end(total: int, launched_here: bool) -> None
     assert program.position == total
     assert told.line.state == "done"
     if not launched_here:
-        assert len(program.patron.attached) == total // SIZE + 1
+        assert len(program.client.attached) == total // SIZE + 1
 
 
 def test_the_reader_waits_for_a_slice_that_does_not_exist_yet() -> None:
-    """Sliced world 25: the first slice was read before the second was begun."""
+    """The first slice is read before the second is begun (sliced world 25)."""
     program = Program(step=0, total=12)
     program.launch()
-    program.slices.supply(SupplyJob(WHOLE, Block(0, 8, 0), b"i"), 0.0)
+    program.slices.of(WHOLE).supply(SupplyJob(WHOLE, Block(0, 8, 0), b"i"), 0.0)
     program.fetch()
-    program.patron.answer(program.homes[0])
+    program.client.answer(program.primaries[0])
     list(program.collect())
     program.fetch()
-    program.slices.supply(SupplyJob(WHOLE, Block(8, 12, 0), b"i"), 0.0)
-    assert program.homes[1].want
+    program.slices.of(WHOLE).supply(SupplyJob(WHOLE, Block(8, 12, 0), b"i"), 0.0)
+    assert program.primaries[1].want
 
 
 def test_a_slice_that_is_read_may_make_room() -> None:
@@ -235,11 +242,11 @@ def test_a_slice_that_is_read_may_make_room() -> None:
     program.launch()
     program.fetch()
     for _ in range(2):
-        program.patron.answer(program.homes[0], upto=program.position + 4)
+        program.client.answer(program.primaries[0], upto=program.position + 4)
         list(program.collect())
         program.fetch()
-    assert program.homes[0].fetched_upto == SIZE
-    assert not program.homes[0].want
+    assert program.primaries[0].fetched_upto == SIZE
+    assert not program.primaries[0].want
 
 
 def test_reading_again_from_the_start() -> None:
@@ -247,13 +254,13 @@ def test_reading_again_from_the_start() -> None:
     program.launch()
     program.position = 17
     program.fetch()
-    assert [home.fetched_upto for home in program.homes] == [8, 8, 1]
+    assert [primary.fetched_upto for primary in program.primaries] == [8, 8, 1]
     program.position = 0
     program.fetch()
-    assert (program.homes[0].fetched_upto, program.homes[0].want) == (0, True)
+    assert (program.primaries[0].fetched_upto, program.primaries[0].want) == (0, True)
     program.position = 17
     program.fetch()
-    assert [home.fetched_upto for home in program.homes] == [8, 8, 1]
+    assert [primary.fetched_upto for primary in program.primaries] == [8, 8, 1]
 
 
 def test_what_a_former_reader_asked_for_does_not_move_the_next_one() -> None:
@@ -263,8 +270,8 @@ def test_what_a_former_reader_asked_for_does_not_move_the_next_one() -> None:
     program.fetch()
     program.position = 0
     program.fetch()
-    program.patron.answer(program.homes[2])
-    assert program.slices.wholes[WHOLE].lo == 0
+    program.client.answer(program.primaries[2])
+    assert program.slices.jobs[WHOLE].lo == 0
     list(program.collect())
     assert program.position == 0
 
@@ -272,9 +279,9 @@ def test_what_a_former_reader_asked_for_does_not_move_the_next_one() -> None:
 def test_a_lost_slice_is_named_where_it_is_missed() -> None:
     program = Program(step=1, total=20)
     program.launch()
-    for home in program.homes:
-        program.patron.answer(home)
-    program.patron.tell(fx.JobGone(program.homes[1].job, "nobody knows it"), 0.0)
+    for primary in program.primaries:
+        program.client.answer(primary)
+    program.client.tell(fx.JobGone(program.primaries[1].job, "nobody knows it"), 0.0)
     assert program.effects[-1].missing == [(8, 16)]
     assert program.effects[-1].line.state == "lost"
     program.position = 8
@@ -283,7 +290,7 @@ def test_a_lost_slice_is_named_where_it_is_missed() -> None:
     assert (told.lo, told.missing) == (8, [(8, 16)])
     program.position = 16
     program.fetch()
-    program.patron.answer(program.homes[2])
+    program.client.answer(program.primaries[2])
     *_, told = program.collect()
     assert not told.missing, "what the program has is not missed"
 
@@ -291,21 +298,21 @@ def test_a_lost_slice_is_named_where_it_is_missed() -> None:
 def test_a_job_that_nobody_knows_is_gone() -> None:
     program = Program(step=1, total=20)
     program.slices.attach(AttachJob(WHOLE), 0.0)
-    program.patron.tell(fx.JobGone(WHOLE, "nobody knows it"), 0.0)
+    program.client.tell(fx.JobGone(WHOLE, "nobody knows it"), 0.0)
     assert isinstance(program.effects[-1], fx.JobGone)
     program.slices.attach(AttachJob(WHOLE), 0.0)
-    assert program.patron.attached == [WHOLE, WHOLE]
+    assert program.client.attached == [WHOLE, WHOLE]
 
 
 def test_a_slice_found_after_the_end_was_wished_is_ended_too() -> None:
     before = Program(step=1, total=20)
     before.launch()
     program = Program(step=1, total=20)
-    program.patron.homes = before.patron.homes
+    program.client.primaries = before.client.primaries
     program.slices.attach(AttachJob(WHOLE), 0.0)
-    program.slices.abolish(AbolishJob(WHOLE), 0.0)
-    program.patron.answer(program.homes[0])
-    assert program.patron.abolished == [home.job for home in program.homes[:2]]
+    program.slices.of(WHOLE).abolish(AbolishJob(WHOLE), 0.0)
+    program.client.answer(program.primaries[0])
+    assert program.client.abolished == [primary.job for primary in program.primaries[:2]]
 
 
 def test_the_account_of_the_whole() -> None:

@@ -1,4 +1,4 @@
-"""Nobody takes a term twice, and what one holder has under a term comes from one home."""
+"""No peer takes a term twice, and what one holder has under a term comes from one primary."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import terms
-from stealmesh_engine.durable.election import Homes
-from stealmesh_engine.durable.replica import Copy
+from stealmesh_engine.durable.backup import Backup
+from stealmesh_engine.durable.replica import Replica
+from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.terms import TERM_SLOTS, Terms, beyond, next_term
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.indexed_bags import IndexedBags
@@ -39,7 +40,7 @@ def test_a_term_is_higher_and_one_s_own(known: int, me: bytes) -> None:
 def test_no_two_candidates_ever_have_one_term(
     remembered: int, wishes: list[tuple[PeerId, bytes, int]]
 ) -> None:
-    """Whatever each of them knows, has forgotten, and leads again: (job, term, peer) is had once."""
+    """A triple (job, term, peer) comes once, even if peers forget terms and lead again."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(terms, "JOBS_REMEMBERED", remembered)
         peers = {peer: Terms(peer) for peer in (A, B, C)}
@@ -53,27 +54,31 @@ def test_who_remembers_all_its_jobs_begins_each_at_its_first_term() -> None:
     assert {mine.take(job, 0) for job in JOBS} == {next_term(0, A)}
 
 
-homes = st.lists(st.tuples(st.integers(1, 4), st.sampled_from((A, B, C))), max_size=12)
-"""Homes as a holder hears of them, in any order; it obeys the highest."""
+primaries = st.lists(st.tuples(st.integers(1, 4), st.sampled_from((A, B, C))), max_size=12)
+"""Primaries as a holder hears of them, in any order; it obeys the highest."""
 
 
-@given(homes, st.integers(1, 3))
-def test_a_holder_has_leases_of_one_home_a_term(heard: list[tuple[int, PeerId]], each: int) -> None:
+@given(primaries, st.integers(1, 3))
+def test_a_holder_has_leases_of_one_primary_a_term(
+    heard: list[tuple[int, PeerId]], each: int
+) -> None:
     bags = IndexedBags(SPEC)
     held = HeldJob(replace(SPEC, term=1), bags)
     given_by: dict[int, PeerId] = {}
     told: set[tuple[int, PeerId]] = set()
-    for home in heard:
-        if home < (held.spec.term, held.spec.owner):
-            continue  # a former home: it is not obeyed
-        term, peer = home
+    for primary in heard:
+        if primary < (held.spec.term, held.spec.owner):
+            continue  # a former primary: it is not obeyed
+        term, peer = primary
         for lid in held.follow(peer, term):
             held.bags.drop(lid)
         claimed = [lid for lid in held.bags.leases if term_of(lid) == term]
-        assert all(given_by[lid] == peer for lid in claimed), "said to a home that did not give it"
-        if home in told:
+        assert all(given_by[lid] == peer for lid in claimed), (
+            "said to a primary that did not give it"
+        )
+        if primary in told:
             continue  # it counts on; here it has nothing more to give
-        told.add(home)
+        told.add(primary)
         held.granted_by(peer, term)
         for number in range(1, each + 1):
             lease = Lease(reign_lease(term, number), 10 * number, 10 * number + 5)
@@ -113,11 +118,12 @@ def test_a_ledger_gives_no_id_that_it_has_adopted(
     assert {lid: lent.holder for lid, lent in ledger.leases.items()} == given
 
 
-def test_a_former_home_of_the_same_term_cannot_have_a_copy_forgotten() -> None:
+def test_a_former_primary_of_the_same_term_cannot_have_a_replica_forgotten() -> None:
     """FORGET names the term alone: its speaker completes it."""
-    kept = Homes(Config(), Mock(), Mock(), Mock(), [], Counters())
-    kept.copies[JOBS[0]] = Copy(SPEC, Reign(5, 1, B, []))
-    kept.forgotten(A, Forget(JOBS[0], 5), 0.0)
-    assert JOBS[0] in kept.copies
-    kept.forgotten(B, Forget(JOBS[0], 5), 0.0)
-    assert JOBS[0] not in kept.copies
+    state = DurableState(Mock(config=Config(), effects=[], counters=Counters()))
+    state.keep(Replica(SPEC, Reign(5, 1, B, [])))
+    backup = Backup(state)
+    backup.forgotten(A, Forget(JOBS[0], 5), 0.0)
+    assert JOBS[0] in state.replicas
+    backup.forgotten(B, Forget(JOBS[0], 5), 0.0)
+    assert JOBS[0] not in state.replicas

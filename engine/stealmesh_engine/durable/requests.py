@@ -1,0 +1,100 @@
+"""What clients ask of the node that leads their job: begin it, take more items, show results, cancel it.
+
+Decides whether a new job is taken here. Refuses to know how a job is run (primary.py) and how one that
+lost all replicas is rebuilt (takeover.py). A request for a job that is led elsewhere is answered by what
+we know of it (HERE).
+"""
+
+from __future__ import annotations
+
+from stealmesh_engine.durable.primary import Primary, first_word
+from stealmesh_engine.durable.replica import Replica
+from stealmesh_engine.durable.state import DurableState
+from stealmesh_engine.durable.takeover import Takeover
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import (
+    Abolish,
+    Accepted,
+    Fetch,
+    Launch,
+    PeerState,
+    Reign,
+    Role,
+    Supply,
+)
+
+
+class Requests:
+    """Requests of clients, for all jobs that are led here."""
+
+    def __init__(self, state: DurableState, takeover: Takeover) -> None:
+        self.state = state
+        self.takeover = takeover
+
+    def launched(self, client: PeerId, message: Launch, now: float) -> None:
+        state, job = self.state, message.spec.job
+        primary = state.primaries.get(job)
+        if job in state.gone or (job in state.replicas and primary is None):
+            state.say_here(client, job, now)
+            return
+        if primary is not None:
+            replica = primary.replica
+            primary.merged(replica.join(first_word(message, replica)), now)
+        elif refusal := self._objection(message):
+            state.counters.count("launches-refused")
+            state.links.send(client, Accepted(job, 0, refusal=refusal), now)
+            return
+        elif message.spec.term:
+            self.takeover.rebuild(message, now)
+        else:
+            self._open(message, now)
+        state.primaries[job].replication.accept(client)
+
+    def _objection(self, message: Launch) -> str:
+        state, me = self.state, self.state.links.view.me
+        if me.role is Role.CLIENT or me.state > PeerState.SUSPECT:
+            return "this peer keeps no jobs"
+        octets = state.octets + sum(map(len, message.blobs))
+        most = state.config.keep_octets_max
+        if octets > most:
+            return (
+                f"the node keeps {octets >> 20} MiB of durable jobs and may keep {most >> 20}: "
+                "collect results, or raise keep_octets_max"
+            )
+        return ""
+
+    def _open(self, message: Launch, now: float) -> None:
+        """A job begins here."""
+        state = self.state
+        term = state.terms.take(message.spec.job, 0)
+        replica = Replica(message.spec, Reign(term, 0, state.me, []))
+        state.keep(replica)
+        primary = state.lead(replica)
+        replica.reconfigure(Reign(term, 1, state.me, [(state.store, state.me)]))
+        replication = primary.replication
+        replication.start(replication.choose(now), now)
+        primary.merged(replica.join(first_word(message, replica)), now)
+        primary.begin(now)
+
+    def supplied(self, client: PeerId, message: Supply, now: float) -> None:
+        primary = self._led(client, message.job, now)
+        if primary is not None:
+            primary.supplied(client, message, now)
+
+    def fetched(self, client: PeerId, message: Fetch, now: float) -> None:
+        primary = self._led(client, message.job, now)
+        if primary is not None:
+            primary.fetched(client, message, now)
+
+    def abolished(self, client: PeerId, message: Abolish, now: float) -> None:
+        primary = self._led(client, message.job, now)
+        if primary is not None:
+            self.state.journal.tell(now, "cancelled", message.job)
+            primary.cancel(now)
+
+    def _led(self, client: PeerId, job: JobId, now: float) -> Primary | None:
+        """The job's primary; without one, the client learns what we know of the job."""
+        primary = self.state.primaries.get(job)
+        if primary is None:
+            self.state.say_here(client, job, now)
+        return primary
