@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.cli.exits import DONE, FAILED, Ended
+from stealmesh.cli.exits import DONE, FAILED, CommandEnded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             primes = _count_primes(mesh, console)
             counts, loss = _search_tree(mesh, console, kill=not arguments.no_kill)
         except MeshError as error:
-            raise Ended(FAILED, f"the demo's job failed: {error}") from error
+            raise CommandEnded(FAILED, f"the demo's job failed: {error}") from error
         if loss is not None:
             _tell_loss(mesh, console, loss)
         elif not arguments.no_kill:

@@ -1,7 +1,7 @@
 """How a command ends: exit statuses, and the one line on standard error that says why.
 
 Statuses are for scripts and never change their meaning. Whatever a person can put right ends
-as `Ended`; a traceback is a defect of ours.
+as `CommandEnded`; a traceback is a defect of ours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BROKEN_PIPE = 141
 """The reader of our output is gone, as a shell says it."""
 
 
-class Ended(BaseException):
+class CommandEnded(BaseException):
     """The command is over with this status; the text has the reason and the remedy in one line.
 
     Like SystemExit no Exception: a mesh that it passes through is left at once, with whatever

@@ -16,14 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli.exits import USAGE, CommandEnded
 
 
 def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
     """The function behind `module:function` or `file.py:function`, with its directory on the path."""
     where, colon, attribute = name.rpartition(":")
     if not (where and colon and attribute):
-        raise Ended(USAGE, f"{name!r} names no function: write {_meant(name)}")
+        raise CommandEnded(USAGE, f"{name!r} names no function: write {_meant(name)}")
     root, module_name, file = os.getcwd(), where, None
     if where.endswith(".py") or os.sep in where:
         root, module_name, file = _in_file(where, attribute)
@@ -31,7 +31,7 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
         sys.path.insert(0, root)
     module = _imported(module_name, root)
     if file is not None and not _is_file(module, file):
-        raise Ended(
+        raise CommandEnded(
             USAGE,
             f"{file} cannot be imported: another module is called {module_name}; rename the file",
         )
@@ -42,7 +42,7 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
         others = [each for each, value in vars(module).items() if _is_own(value, module)]
         close = difflib.get_close_matches(attribute, others, 1) or others[:5]
         hint = f"; it has {', '.join(close)}" if close else ""
-        raise Ended(USAGE, f"{where} has no function {attribute!r}{hint}")
+        raise CommandEnded(USAGE, f"{where} has no function {attribute!r}{hint}")
     return found, module
 
 
@@ -50,7 +50,7 @@ def _imported(name: str, root: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"cannot import {name}: {error} (looked in {root} and the Python path)"
         ) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code ran
@@ -61,7 +61,7 @@ def _imported(name: str, root: str) -> ModuleType:
         hint = ""
         if isinstance(error, SystemExit):
             hint = ': put what is not to run on import behind `if __name__ == "__main__":`'
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"importing {name} ends with {type(error).__name__}: {text} ({line}){hint}"
         ) from None
 
@@ -73,7 +73,7 @@ def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
     if not path.suffix:
         path = path.with_suffix(".py")
     if not path.is_file():
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"there is no file {path}: write file.py:{attribute} or module:{attribute}"
         )
     names = [] if path.stem == "__init__" else [path.stem]
@@ -83,7 +83,7 @@ def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
         root = root.parent
     unfit = next((each for each in names if not each.isidentifier()), "")
     if unfit or path.suffix != ".py":
-        raise Ended(
+        raise CommandEnded(
             USAGE,
             f"{path} cannot be imported: {unfit or path.name!r} is no name of a module; rename it",
         )

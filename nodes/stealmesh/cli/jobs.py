@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, USAGE, Ended
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
@@ -47,4 +47,4 @@ def job_called(mesh: Mesh, text: str) -> Job:
     try:
         return mesh.attach(text)
     except ValueError as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None

@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded, say
 from stealmesh.cli.joining import key_path, key_problems, resolved, seeds_now
 from stealmesh.cli.node import add_join_timeout, default_listen
 from stealmesh.cli.serving import serve
@@ -51,10 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         token = JoinToken.decode(_pasted(" ".join(arguments.token)))
     except TokenRefused as refusal:
-        raise Ended(USAGE, str(refusal)) from None
+        raise CommandEnded(USAGE, str(refusal)) from None
     specs = [*token.seeds, *seeds_now(arguments.seeds)]
     if not specs:
-        raise Ended(USAGE, "this token names no node: add --seed tcp://host:port")
+        raise CommandEnded(USAGE, "this token names no node: add --seed tcp://host:port")
     path = key_path(arguments)
     keep_key(token.key, path, replace=arguments.replace)
     if arguments.key_only:
@@ -86,7 +86,7 @@ def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
         if os.path.lexists(path) and not replace:
             stored = MeshKey.load(path)
             if stored != key:
-                raise Ended(
+                raise CommandEnded(
                     USAGE,
                     f"{path} holds the key of another mesh ({stored.fingerprint()}): "
                     "add --replace to forget that one, or --key-file to keep both",

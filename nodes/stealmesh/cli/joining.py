@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
+from stealmesh.cli.exits import NOT_JOINED, USAGE, CommandEnded, say
 from stealmesh.host import seeds as seeds_module
 from stealmesh.host.addresses import address_towards, listen_at
 from stealmesh.host.interfaces import LOOPBACK
@@ -36,7 +36,7 @@ ADDRESSES_MAX = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMesh:
     """A mesh, and the way in."""
 
     key: MeshKey
@@ -56,7 +56,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     try:
         return load_config(environment=environment)
     except (ValueError, OSError, tomllib.TOMLDecodeError) as error:
-        raise Ended(USAGE, f"cannot use these settings: {error}") from None
+        raise CommandEnded(USAGE, f"cannot use these settings: {error}") from None
 
 
 def key_path(arguments: argparse.Namespace) -> str:
@@ -73,7 +73,7 @@ def key_problems() -> Iterator[None]:
     try:
         yield
     except (KeyRefused, OSError) as error:
-        raise Ended(NOT_JOINED, f"no usable mesh key: {error}") from None
+        raise CommandEnded(NOT_JOINED, f"no usable mesh key: {error}") from None
 
 
 def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
@@ -93,7 +93,7 @@ def token_from_environment() -> JoinToken | None:
     try:
         return token_from()
     except TokenRefused as refusal:
-        raise Ended(USAGE, str(refusal)) from None
+        raise CommandEnded(USAGE, str(refusal)) from None
 
 
 def seeds_now(given: list[list[str]]) -> list[str]:
@@ -109,10 +109,10 @@ def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
         try:
             return seeds_module.resolve(specs)
         except ValueError as error:
-            raise Ended(USAGE, str(error)) from None
+            raise CommandEnded(USAGE, str(error)) from None
         except seeds_module.SeedsUnknown as error:
             if time.monotonic() >= until:
-                raise Ended(NOT_JOINED, f"could not join: {error}") from None
+                raise CommandEnded(NOT_JOINED, f"could not join: {error}") from None
             if not told:
                 say(f"no seed yet: {error}; trying on")
                 told = True
@@ -124,37 +124,37 @@ def join_as_client(arguments: argparse.Namespace) -> Mesh:
     return enter(arguments, the_mesh(arguments))
 
 
-def enter(arguments: argparse.Namespace, found: Found) -> Mesh:
+def enter(arguments: argparse.Namespace, found: FoundMesh) -> Mesh:
     from stealmesh.mesh import Mesh
     from stealmesh_protocol.errors import JoinRefused
 
     try:
         return Mesh(found.addresses, key=found.key, config=config_of(arguments))
     except JoinRefused as refusal:
-        raise Ended(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
+        raise CommandEnded(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
 
 
 # ---------------------------------------------------------------- finding
 
 
-def the_mesh(arguments: argparse.Namespace) -> Found:
+def the_mesh(arguments: argparse.Namespace) -> FoundMesh:
     """The mesh that is meant. Ends the command if there is no key for any."""
     specs = seeds_now(arguments.seeds)
     if specs:
         key, _ = load_key(arguments)
-        return Found(key, resolved(specs))
+        return FoundMesh(key, resolved(specs))
     return this_users(arguments) or _on_this_host(arguments)
 
 
-def this_users(arguments: argparse.Namespace) -> Found | None:
+def this_users(arguments: argparse.Namespace) -> FoundMesh | None:
     """The mesh of somebody who does not say which; None if we know of none."""
     token = None if arguments.key_file else token_from_environment()
     if token is not None and token.seeds:
-        return Found(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
+        return FoundMesh(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
     return _running_here(arguments) or _remembered(arguments)
 
 
-def _running_here(arguments: argparse.Namespace) -> Found | None:
+def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
     """Where a node of this user runs. Its own key first; another mesh only if there is just one."""
     from stealmesh.host.running import running_nodes
     from stealmesh.host.security import MeshKey
@@ -163,7 +163,7 @@ def _running_here(arguments: argparse.Namespace) -> Found | None:
     key = _key_if_any(arguments)
     own = [node for node in nodes if key is not None and node.mesh == key.fingerprint()]
     if key is not None and own:
-        return Found(key, _addresses(own), "; the node that listened there has just ended")
+        return FoundMesh(key, _addresses(own), "; the node that listened there has just ended")
     if arguments.key_file or token_from_environment() is not None:
         return None
     others: dict[str, list[RunningNode]] = {}
@@ -174,13 +174,15 @@ def _running_here(arguments: argparse.Namespace) -> Found | None:
         return None
     if len(others) > 1:
         paths = " or ".join(f"--key-file {path}" for path in sorted(others))
-        raise Ended(USAGE, f"several meshes of yours run on this host: say which, with {paths}")
+        raise CommandEnded(
+            USAGE, f"several meshes of yours run on this host: say which, with {paths}"
+        )
     [(path, chosen)] = others.items()
     with key_problems():
-        return Found(MeshKey.load(path), _addresses(chosen))
+        return FoundMesh(MeshKey.load(path), _addresses(chosen))
 
 
-def _remembered(arguments: argparse.Namespace) -> Found | None:
+def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
     """Where this user last knew nodes of the mesh whose key there is."""
     from stealmesh.host.peer_cache import all_addresses
 
@@ -189,15 +191,17 @@ def _remembered(arguments: argparse.Namespace) -> Found | None:
     if key is None or not addresses:
         return None
     hint = "; no node of yours runs on this host, and none that was known before answers: name one with --seed"
-    return Found(key, addresses, hint, is_guess=True)
+    return FoundMesh(key, addresses, hint, is_guess=True)
 
 
-def _on_this_host(arguments: argparse.Namespace) -> Found:
+def _on_this_host(arguments: argparse.Namespace) -> FoundMesh:
     """Where `stealmesh start` listens, of another user perhaps, who gave us the key."""
     key, _ = load_key(arguments)
     hosts = dict.fromkeys((address_towards(), LOOPBACK))
     addresses = [listen_at(host, seeds_module.PORT) for host in hosts]
-    return Found(key, addresses, "; name a node with --seed, or start one with `stealmesh start`")
+    return FoundMesh(
+        key, addresses, "; name a node with --seed, or start one with `stealmesh start`"
+    )
 
 
 def _addresses(nodes: list[RunningNode]) -> list[str]:

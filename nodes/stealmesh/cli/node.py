@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli.exits import USAGE, CommandEnded
 from stealmesh.cli.joining import load_key, seeds_now, token_from_environment
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
 from stealmesh.host.addresses import address_towards, listen_at
@@ -45,7 +45,7 @@ def add_join_timeout(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     specs = seeds_now(arguments.seeds)
     if arguments.i_understand and not arguments.insecure:
-        raise Ended(USAGE, "--i-understand means nothing without --insecure")
+        raise CommandEnded(USAGE, "--i-understand means nothing without --insecure")
     key, path = (None, "") if arguments.insecure else load_key(arguments)
     token = None if arguments.insecure else token_from_environment()
     if token is not None and token.key == key:

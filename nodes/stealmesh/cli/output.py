@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from typing import IO
 
-from stealmesh.cli.exits import FAILED, Ended
+from stealmesh.cli.exits import FAILED, CommandEnded
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def written() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Ended(FAILED, f"cannot write to standard output: {error.strerror}") from None
+        raise CommandEnded(FAILED, f"cannot write to standard output: {error.strerror}") from None
 
 
 @contextlib.contextmanager

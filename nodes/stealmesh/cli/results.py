@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, FAILED, Ended, say
+from stealmesh.cli.exits import DONE, FAILED, CommandEnded, say
 from stealmesh.cli.jobs import job_called
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
@@ -51,7 +51,7 @@ def collect(job: Job) -> int:
                 print(as_json(row))
             count += 1
     except (JobLost, MeshClosed, CancelledError) as error:
-        raise Ended(FAILED, f"the results from {count} on cannot be had: {error}") from None
+        raise CommandEnded(FAILED, f"the results from {count} on cannot be had: {error}") from None
     if failed:
         say(f"{failed:,} of {count:,} items failed")
     return FAILED if failed else DONE

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
-from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
+from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, CommandEnded, say
 from stealmesh.cli.function import find
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
 from stealmesh.cli.output import standard_output_kept, written
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     own = bool(arguments.nodes or arguments.nworkers or arguments.local)
     if arguments.seeds and own:
-        raise Ended(
+        raise CommandEnded(
             USAGE, "--local, --nodes and --nworkers are for a mesh of its own, without --seed"
         )
     with standard_output_kept() as out:
@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             wanted = items.parse(arguments.items, as_json=arguments.json_lines)
         except ValueError as error:
-            raise Ended(USAGE, str(error)) from None
+            raise CommandEnded(USAGE, str(error)) from None
         with _mesh(arguments, own=own) as mesh:
             try:
                 return run_items(mesh, function, readable(wanted), arguments, out, _length(wanted))
             except BrokenPipeError:
-                raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
+                raise CommandEnded(BROKEN_PIPE) from None  # nobody wants what is still to come
 
 
 def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
@@ -127,7 +127,7 @@ def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
     if found is not None:
         try:
             mesh = enter(arguments, found)
-        except Ended as end:
+        except CommandEnded as end:
             if not found.is_guess:
                 raise
             say(f"{end}: running on processes of this machine instead")
@@ -158,7 +158,7 @@ def run_items(
             name=arguments.function, retries=arguments.retries, timeout=arguments.timeout or None
         )
     except ValueError as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
     rows = in_order if arguments.ordered else as_they_come
     writer = _Writer(out)
     began, failed, done = time.monotonic(), 0, 0
@@ -178,12 +178,12 @@ def run_items(
 
 
 def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
-    """What one line says. Raises Ended when it is the mesh that failed, and not the item."""
+    """What one line says. Raises CommandEnded when it is the mesh that failed, and not the item."""
     from stealmesh_protocol.errors import MeshClosed
 
     error = future.exception()
     if isinstance(error, MeshClosed):
-        raise Ended(
+        raise CommandEnded(
             FAILED, f"the mesh is gone, item {index} and those after it have no result: {error}"
         )
     if error is None:
@@ -196,7 +196,7 @@ def readable(wanted: Iterable[Any]) -> Iterator[Any]:
     try:
         yield from wanted
     except ValueError as error:
-        raise Ended(USAGE, f"cannot read the items: {error}") from None
+        raise CommandEnded(USAGE, f"cannot read the items: {error}") from None
 
 
 def _length(wanted: Iterable[Any]) -> int | None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from stealmesh.cli.arguments import workers_default
-from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded, say
 from stealmesh.cli.joining import config_of, resolved
 from stealmesh.cli.output import standard_output_kept
 from stealmesh.host.addresses import is_loopback, is_own
@@ -111,7 +111,7 @@ def _state(given: str, key: MeshKey | None, listen: str) -> str:
     directory = state_directory() / mesh / place.replace("/", "_").replace(":", "_")
     try:
         return _writable(str(directory))
-    except Ended as end:  # a user without a home can still be a node
+    except CommandEnded as end:  # a user without a home can still be a node
         say(f"{end}; until then durable jobs that are kept here do not outlive this process")
         return ""
 
@@ -120,7 +120,7 @@ def _writable(directory: str) -> str:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Ended(
+        raise CommandEnded(
             USAGE,
             f"cannot keep durable jobs in {directory} ({error.strerror}): "
             "name another directory with --state, or --state off",
@@ -144,11 +144,11 @@ def _run(options: NodeOptions) -> int:
     try:
         return run_node(options)
     except LogUnusable as error:
-        raise Ended(USAGE, f"{error}; or name another directory with --state") from None
+        raise CommandEnded(USAGE, f"{error}; or name another directory with --state") from None
     except CannotStart as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
     except _transport_error() as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
 
 
 def _transport_error() -> type[Exception]:

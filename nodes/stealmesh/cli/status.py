@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, NOT_JOINED, Ended
+from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             status = settled(mesh)
         except TimeoutError:
-            raise Ended(NOT_JOINED, "the mesh did not answer in time: try again") from None
+            raise CommandEnded(NOT_JOINED, "the mesh did not answer in time: try again") from None
     if arguments.json:
         print(json.dumps(status))
     else:
