@@ -33,7 +33,7 @@ OWN_STREAMS = 16
 REMEMBERED = 4096
 """Functions beyond those, by digest: one that comes back is worth a stream of its own."""
 
-CARRIED = b"cstealmesh.workers.runner\ncall_carried\n."
+CARRIED = b"cstealmesh.workers.run\ncall_carried\n."
 """The pickle of the function that calls what travels with its arguments. The client need not import it."""
 _CARRIED_DIGEST = digest_of(CARRIED)
 
