@@ -36,7 +36,7 @@ T = TypeVar("T")
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 
-class Parcel(Protocol):
+class ResultSource(Protocol):
     """The results of a chunk as they came."""
 
     lo: int
@@ -57,7 +57,7 @@ class Parcel(Protocol):
 class Future(StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`."""
 
-    _parcel: Parcel | None = None
+    _parcel: ResultSource | None = None
     """Where the result is, as long as nobody has asked for it."""
 
     def __init__(
@@ -177,7 +177,7 @@ class Future(StandardFuture[T]):
             self._result = parcel.values[self.index - parcel.lo]
             self._parcel = None
 
-    def _open_alone(self, parcel: Parcel) -> None:
+    def _open_alone(self, parcel: ResultSource) -> None:
         """Something of this chunk has failed, or its results came packed one by one."""
         result, error = parcel.outcome(self.index)
         if error is None:
@@ -192,7 +192,7 @@ class Future(StandardFuture[T]):
             if self._state == PENDING:
                 self._state = RUNNING
 
-    def call_nobody(self) -> None:
+    def drop_callbacks(self) -> None:
         """In a forked child: those who wait for it are in the parent, which calls them itself."""
         self._done_callbacks.clear()
 
@@ -261,7 +261,7 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
 
 
 def arrive(
-    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: Parcel
+    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: ResultSource
 ) -> int:
     """The same for futures whose results have come in one parcel."""
     dropped = 0

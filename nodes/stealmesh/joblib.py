@@ -113,7 +113,7 @@ def _mesh_for(n_jobs: int, initializer: Any, initargs: tuple[Any, ...]) -> Mesh:
     with _own_lock:
         key = (os.getpid(), n_jobs, initializer)
         mesh = _own.get(key)
-        if mesh is not None and mesh._link.failure is None and not mesh._shutdown:
+        if mesh is not None and mesh._link.failure is None and not mesh._submitted.closed:
             return mesh
         for other in list(_own):
             if other[0] == key[0]:

@@ -16,20 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.feeding import blocks_of
 from stealmesh.client.reduce import MISSING
 from stealmesh.client.results import open_chunk, open_partial
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
 from stealmesh_engine.durable.slices import slice_items_of
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
 from stealmesh_protocol.errors import JobLost, JobRefused
 from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
-
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
 UNREAD_OCTETS_MAX = 4 << 20
 """Fetched results that wait for their reader."""
@@ -65,7 +63,7 @@ class _Reader:
     position: int = 0
 
 
-class Results(Iterator[Any]):
+class JobResults(Iterator[Any]):
     """The results of a durable job in order, as they come.
 
     A task's own exception is raised at its place, and the next call goes on with the next item: what
@@ -78,7 +76,7 @@ class Results(Iterator[Any]):
         self._return_exceptions = return_exceptions
         self._broken: BaseException | None = None
 
-    def __iter__(self) -> Results:
+    def __iter__(self) -> JobResults:
         return self
 
     def __next__(self) -> Any:
@@ -192,7 +190,9 @@ class Job:
             eta = 0.0 if not left else left / rate if rate else None
             return Progress(line.done, line.total, line.failed, line.leased, rate, eta)
 
-    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Results:
+    def results(
+        self, timeout: float | None = None, *, return_exceptions: bool = False
+    ) -> JobResults:
         """The results in order, as they come; the partial results of a reduction.
 
         Raises a task's own exception at its place (or yields it, with `return_exceptions`), and
@@ -205,7 +205,7 @@ class Job:
         with self._changed:
             if self._reader is None:
                 self._read_for(reader)
-        return Results(self._read(reader), return_exceptions)
+        return JobResults(self._read(reader), return_exceptions)
 
     def errors(self, timeout: float | None = None) -> list[tuple[int, BaseException]]:
         """(index, exception) of every item that failed; waits until the job is over. Of a reduction
@@ -418,7 +418,7 @@ def attached(
     """The handle on a job that somebody launched; `line` is what is known of it already."""
     job = whole_of(job)
     known = link.durable.get(job)
-    if known is not None and combine is None:
+    if isinstance(known, Job) and combine is None:
         return known
     handle = Job(link, job, combine, initial, line)
     link.follow(job, handle, AttachJob(job))

@@ -12,16 +12,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine.events import CloseInput, Feed
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
-
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
 BLOCK_ITEMS_MAX = 1 << 15
 BLOCK_OCTETS_MAX = 128 * 1024

@@ -18,17 +18,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.results import open_chunk
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.messages import JobSpec
-
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
 T = TypeVar("T")
 

@@ -11,20 +11,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.results import open_partial, open_tagged
+from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import Strand
 from stealmesh.futures import Future, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob
 from stealmesh_protocol.messages import JobKind, JobSpec
 
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
-MISSING: Any = object()
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
 """No initial value: an empty job is a TypeError, as with `functools.reduce`."""
 
 WINDOW_ITEMS = 1 << 18
@@ -89,7 +93,7 @@ class FoldJob:
 
     def disown(self, error: BaseException) -> None:
         self._changed = threading.Condition()
-        self.future.call_nobody()
+        self.future.drop_callbacks()
         self.broken(error)
 
     def _cancelled(self, future: Future[Any]) -> None:

@@ -17,7 +17,7 @@ from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 
 
-class Parcel:
+class ChunkResults:
     """The results of one chunk of submitted tasks: opened when the first is asked for.
 
     What went together is opened together, once for all; what was packed one by one (because it has

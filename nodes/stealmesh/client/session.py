@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
@@ -24,35 +25,16 @@ from stealmesh.host.interrupts import no_interrupts, shared_condition
 from stealmesh.host.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
+from stealmesh_engine.status import merge_status
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
 
 if TYPE_CHECKING:
-    from stealmesh.client.durable_job import Job as DurableJob
-    from stealmesh.client.map import MapJob
-    from stealmesh.client.reduce import FoldJob
-    from stealmesh.client.submit import SubmitStream
     from stealmesh.shipping.bundle import Bundle
 
 BUNDLES_KEPT = 16
-
-
 TIDY_SECONDS = 0.5
-
-
-class Job(Protocol):
-    """What every open job owes the link (all in the driver's thread)."""
-
-    def deliver(self, effect: fx.Deliver) -> None: ...
-
-    def running(self, intervals: list[tuple[int, int]]) -> None: ...
-
-    def done(self) -> None: ...
-
-    def broken(self, error: BaseException) -> None: ...
-
-    def disown(self, error: BaseException) -> None:
-        """In a forked child: end with `error`, whatever is locked, and call nobody."""
+STATUS_SECONDS_MAX = 5.0
 
 
 class ProgramLink:
@@ -62,8 +44,8 @@ class ProgramLink:
         self.me = me
         self.condition = shared_condition()
         """Shared by all futures of this program."""
-        self.jobs: dict[JobId, Job] = {}
-        self.durable: dict[JobId, DurableJob] = {}
+        self.jobs: dict[JobId, ClientJob] = {}
+        self.durable: dict[JobId, DurableHandle] = {}
         """Handles on jobs that live in the mesh."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
@@ -81,7 +63,7 @@ class ProgramLink:
         self._numbers = count(1)
         self._nonces = count(1)
         self._events: deque[Event] = deque()
-        self.hungry: dict[SubmitStream, None] = {}
+        self.hungry: dict[TaskStream, None] = {}
         """Streams with tasks that the driver's thread is to pack, the one that waits longest first. A
         stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
@@ -103,7 +85,7 @@ class ProgramLink:
             self._bundles.pop(next(iter(self._bundles)))
         return bundle.digest
 
-    def open(self, job: JobId, handler: Job, *events: Event) -> None:
+    def open(self, job: JobId, handler: ClientJob, *events: Event) -> None:
         """Register a job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
@@ -114,7 +96,7 @@ class ProgramLink:
             self.jobs[job] = handler
             self.post(*events)
 
-    def follow(self, job: JobId, handle: DurableJob, *events: Event) -> None:
+    def follow(self, job: JobId, handle: DurableHandle, *events: Event) -> None:
         """Register a handle on a durable job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
@@ -131,12 +113,12 @@ class ProgramLink:
         self._calls.append(call)
         self.wake()
 
-    def feed_later(self, stream: SubmitStream) -> None:
+    def feed_later(self, stream: TaskStream) -> None:
         """Have the stream's tasks packed in the driver's thread, soon."""
         self.hungry[stream] = None
         self.wake()
 
-    def feed_now(self, stream: SubmitStream) -> None:
+    def feed_now(self, stream: TaskStream) -> None:
         """The same, in this thread if the driver sleeps: the quickest way for a lone task."""
         self.hungry[stream] = None
         self.act()
@@ -153,28 +135,9 @@ class ProgramLink:
         self.post(AskStatus(nonce))
         return future
 
-    def wait_for_all(
-        self,
-        streams: Iterable[SubmitStream],
-        maps: Iterable[MapJob],
-        folds: Iterable[FoldJob],
-        *,
-        hurried: bool,
-    ) -> None:
-        """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
-        for each in list(maps):
-            each.finish(hurried=hurried)
-        for stream in list(streams):
-            self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
-        while self.failure is None and not (
-            all(stream.idle for stream in list(streams))
-            and all(job.finished for job in list(maps))
-            and all(fold.finished for fold in list(folds))
-        ):
-            self.user_threads.do_what_nobody_does()
-            with self.condition:
-                # Streams and folds notify when they settle futures; maps end by JobDone.
-                self.condition.wait(0.05)
+    def status(self) -> dict[str, Any]:
+        """Those snapshots as one. Raises TimeoutError after STATUS_SECONDS_MAX."""
+        return merge_status(self.ask_status().result(timeout=STATUS_SECONDS_MAX))
 
     def close(self, error: BaseException) -> None:
         """Nothing will come any more: every open job ends with `error`."""

@@ -15,18 +15,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
+from stealmesh.client.session import ProgramLink
 from stealmesh.client.submit import SubmitStream
 from stealmesh.functions import Shipped, Shipper
 from stealmesh_engine.events import CloseInput, Event, OpenJob
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import JobSpec
-
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
 OWN_STREAMS = 16
 """So many functions have a stream of their own from their first call on."""

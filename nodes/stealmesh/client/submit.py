@@ -17,7 +17,8 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.client.results import Parcel, fault_of_size
+from stealmesh.client.results import ChunkResults, fault_of_size
+from stealmesh.client.session import ProgramLink
 from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
@@ -27,7 +28,6 @@ from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.messages import Block, JobSpec
 
 if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
     from stealmesh.functions import Shipped
 
 BLOCK_TASKS_MAX = 500
@@ -169,7 +169,7 @@ class SubmitStream:
                 self.link.dropped += 1
             else:
                 futures.append(future)
-        parcel = Parcel(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
+        parcel = ChunkResults(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
         del future
         self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
 
@@ -210,7 +210,7 @@ class SubmitStream:
 
     def disown(self, error: BaseException) -> None:
         for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
-            future.call_nobody()
+            future.drop_callbacks()
         self.broken(error)
 
     def feed(self) -> list[Event]:

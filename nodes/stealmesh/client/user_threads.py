@@ -90,7 +90,7 @@ class UserThreads:
     def _others(self, me: int) -> set[int]:
         return self._working - self._ending if me in self._ending else self._working
 
-    def do_what_nobody_does(self) -> None:
+    def do_abandoned_work(self) -> None:
         """No thread can be started any more (the interpreter is on its way out): who waits does it."""
         with self._lock:
             while self._do_one():
