@@ -58,7 +58,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 class _Version(argparse.Action):
-    """Looked up only when asked for: it lives beside heavier things."""
+    """Prints the version, which is imported only then: its module imports heavier ones."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from stealmesh.host.identity import VERSION
@@ -122,8 +122,8 @@ def _module(name: str) -> ModuleType:
 
 
 def _open_what_is_closed() -> None:
-    """Of the three standard descriptors: else a socket of ours gets the number, and what somebody
-    prints goes there."""
+    """Open closed ones of the three standard descriptors. Otherwise a socket of ours would get the number
+    of one, and prints would go there."""
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(number)
@@ -134,7 +134,8 @@ def _open_what_is_closed() -> None:
 
 
 def _let_go_of_output() -> None:
-    """If nobody takes it any more, the interpreter would complain when it flushes at its end."""
+    """Flush standard output. If its reader is gone, send the rest to /dev/null, so that the interpreter
+    does not complain at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -143,15 +144,15 @@ def _let_go_of_output() -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C once: KeyboardInterrupt, and a tidy end. Twice: the end, whatever state we are in
-    (nodes and workers of ours notice it and end too)."""
+    """The first Ctrl-C raises KeyboardInterrupt, for a tidy end. The second ends this process at once;
+    our nodes and workers notice that and end too."""
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored on purpose, or somebody else's: a test, an embedding program
+        yield  # ignored on purpose, or a test or an embedding program has a handler of its own
         return
     signal.signal(signal.SIGINT, first)
     try:

@@ -1,7 +1,7 @@
-"""The function of `stealmesh run`: from what people write to something that can be called.
+"""The function of `stealmesh run`: from `module:function` to a function that can be called.
 
-`module:function`, `package.module:Class.method`, `path/file.py:function`. Imports the module, which
-runs its code here; whatever that raises ends the command in one line.
+Also `package.module:Class.method` and `path/file.py:function`. Importing the module runs its code here;
+an exception in it ends the command with one line.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from stealmesh.cli.exits import USAGE, CommandEnded
 
 
 def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
-    """The function behind `module:function` or `file.py:function`, with its directory on the path."""
+    """The function that is called `module:function` or `file.py:function`, and its module.
+
+    Puts the directory of the module on `sys.path`. Raises CommandEnded with the remedy.
+    """
     where, colon, attribute = name.rpartition(":")
     if not (where and colon and attribute):
         raise CommandEnded(USAGE, f"{name!r} names no function: write {_meant(name)}")
@@ -67,8 +70,7 @@ def _imported(name: str, root: str) -> ModuleType:
 
 
 def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
-    """The directory to import from, the module's name there, and its file: one in a package keeps its
-    package."""
+    """The directory to import from, the module's name there (with its packages), and its file."""
     path = Path(where).expanduser().absolute()
     if not path.suffix:
         path = path.with_suffix(".py")
@@ -85,7 +87,7 @@ def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
     if unfit or path.suffix != ".py":
         raise CommandEnded(
             USAGE,
-            f"{path} cannot be imported: {unfit or path.name!r} is no name of a module; rename it",
+            f"{path} cannot be imported: {unfit or path.name!r} cannot be the name of a module; rename it",
         )
     return str(root), ".".join(names), path
 
@@ -96,7 +98,7 @@ def _is_file(module: ModuleType, file: Path) -> bool:
 
 
 def _meant(name: str) -> str:
-    """What somebody meant who wrote no colon."""
+    """What a text without a colon probably means."""
     if name.endswith(".py"):
         return f"{name}:function"
     module, dot, attribute = name.rpartition(".")

@@ -43,7 +43,7 @@ def show(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def job_called(mesh: Mesh, text: str) -> Job:
-    """The durable job that somebody names on a command line."""
+    """The durable job with this name on a command line. Raises CommandEnded."""
     try:
         return mesh.attach(text)
     except ValueError as error:

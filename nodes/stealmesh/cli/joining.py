@@ -1,11 +1,9 @@
 """What every command that needs a mesh does first: settings, key, seeds, joining.
 
-Finds the mesh of a person who says nothing about it: the one of STEALMESH_TOKEN, else the one of a
-node of this user that runs on this host, else where this user last knew nodes of it (a token that was
-stored by `join --key-only`, the peers of an earlier node), else this host's usual port.
-
-Turns each way in which that can fail into one line and an exit status. The heavy imports are
-inside: `--help` never gets here.
+Decides which mesh is meant when a person does not say it. It tries, in this order: the mesh of
+STEALMESH_TOKEN; the mesh of a node of this user that runs on this host; the addresses at which this
+user last knew nodes (a token that `join --key-only` stored, the peers of an earlier node); this host's
+usual port. Turns every failure into one line and an exit status. Heavy imports are inside of functions.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_SECONDS = 0.5
 ADDRESSES_MAX = 16
-"""Of those that are only remembered: a command does not dial a whole mesh of former times."""
+"""At most this many remembered addresses are dialled: an old mesh may have had thousands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +40,13 @@ class FoundMesh:
     key: MeshKey
     addresses: list[str]
     hint: str = ""
-    """What to say when nobody there lets us in."""
+    """Appended to the error when no node there lets us in."""
     is_guess: bool = False
-    """Nobody said that there is a mesh: it is where one was known."""
+    """These addresses are only remembered: there may be no mesh any more."""
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
+    """The settings of the file in `--config` or of the user's own. Raises CommandEnded."""
     from stealmesh.host.settings import load_config
 
     environment = dict(os.environ)
@@ -67,7 +66,7 @@ def key_path(arguments: argparse.Namespace) -> str:
 
 @contextmanager
 def key_problems() -> Iterator[None]:
-    """A key that cannot be used is a mesh that cannot be joined."""
+    """Turns the errors of a key that cannot be used into CommandEnded."""
     from stealmesh.host.security import KeyRefused
 
     try:
@@ -77,7 +76,7 @@ def key_problems() -> Iterator[None]:
 
 
 def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
-    """The key, and the file that it came from (none: from the token in the environment)."""
+    """The key, and the path of its file ("" for the key of the token in the environment)."""
     from stealmesh.host.security import MeshKey
 
     if not arguments.key_file and (token := token_from_environment()) is not None:
@@ -97,12 +96,12 @@ def token_from_environment() -> JoinToken | None:
 
 
 def seeds_now(given: list[list[str]]) -> list[str]:
-    """What `--seed` options name; nested because each may be a list."""
+    """All addresses of the `--seed` options, each of which may be a list."""
     return [seed for several in given for seed in several]
 
 
 def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
-    """The addresses behind seeds; looks again and again for so long when there are none yet."""
+    """The addresses that the seeds stand for; retries for `seconds_max` while there are none."""
     until = time.monotonic() + seconds_max
     told = False
     while True:
@@ -120,7 +119,7 @@ def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
 
 
 def join_as_client(arguments: argparse.Namespace) -> Mesh:
-    """The running mesh behind `--seed`, or else this user's."""
+    """The running mesh behind `--seed`, or this user's without one."""
     return enter(arguments, the_mesh(arguments))
 
 
@@ -138,7 +137,7 @@ def enter(arguments: argparse.Namespace, found: FoundMesh) -> Mesh:
 
 
 def the_mesh(arguments: argparse.Namespace) -> FoundMesh:
-    """The mesh that is meant. Ends the command if there is no key for any."""
+    """The mesh that is meant. Raises CommandEnded if there is no usable key."""
     specs = seeds_now(arguments.seeds)
     if specs:
         key, _ = load_key(arguments)
@@ -147,7 +146,7 @@ def the_mesh(arguments: argparse.Namespace) -> FoundMesh:
 
 
 def this_users(arguments: argparse.Namespace) -> FoundMesh | None:
-    """The mesh of somebody who does not say which; None if we know of none."""
+    """The mesh of a person who does not say which; None if we know none."""
     token = None if arguments.key_file else token_from_environment()
     if token is not None and token.seeds:
         return FoundMesh(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
@@ -155,7 +154,7 @@ def this_users(arguments: argparse.Namespace) -> FoundMesh | None:
 
 
 def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
-    """Where a node of this user runs. Its own key first; another mesh only if there is just one."""
+    """The mesh of a node that this user runs here: one with the user's key, or the only other one."""
     from stealmesh.host.running import running_nodes
     from stealmesh.host.security import MeshKey
 
@@ -183,7 +182,7 @@ def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
 
 
 def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
-    """Where this user last knew nodes of the mesh whose key there is."""
+    """The addresses at which this user last knew nodes of the mesh with the user's key."""
     from stealmesh.host.peer_cache import all_addresses
 
     key = _key_if_any(arguments)
@@ -195,7 +194,7 @@ def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
 
 
 def _on_this_host(arguments: argparse.Namespace) -> FoundMesh:
-    """Where `stealmesh start` listens, of another user perhaps, who gave us the key."""
+    """Where `stealmesh start` listens; another user, who gave us the key, may have started it."""
     key, _ = load_key(arguments)
     hosts = dict.fromkeys((address_towards(), LOOPBACK))
     addresses = [listen_at(host, seeds_module.PORT) for host in hosts]
@@ -209,7 +208,7 @@ def _addresses(nodes: list[RunningNode]) -> list[str]:
 
 
 def _key_if_any(arguments: argparse.Namespace) -> MeshKey | None:
-    """The key that commands use; None if there is none at the usual place."""
+    """The key that commands use; None if the usual place has none."""
     if not arguments.key_file and token_from_environment() is None:
         from stealmesh.host.security import default_key_path
 

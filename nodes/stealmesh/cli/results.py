@@ -1,7 +1,7 @@
 """Collect the results of a durable job: JSON lines on standard output, in order, as they come.
 
 An item that failed is {"index": …, "error": …} and does not stop the others; the exit status is then 1.
-They stay with the mesh and can be collected again, until they expire or their room is needed.
+The results stay with the mesh, to be collected again, until they expire or the mesh needs their room.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sys.path.insert(0, os.getcwd())  # results may be of types that are defined there
+    sys.path.insert(0, os.getcwd())  # modules there may define the types of results
     with join_as_client(arguments) as mesh:
         return collect(job_called(mesh, arguments.job))
 

@@ -2,12 +2,12 @@
 
 `module:function` is imported from the working directory or the Python path, `path/file.py:function`
 from that file, and called once with each item. An item that raises is reported as {"index": …,
-"item": …, "error": …} and does not stop the others; the exit status is then 1. What else is printed
-here, and by tasks on a mesh of its own, goes to standard error.
+"item": …, "error": …} and does not stop the others; the exit status is then 1. All other output of this
+command, and of tasks on a mesh of its own, goes to standard error.
 
 Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
-you last knew one. If there is none (or with --local, --nodes, --nworkers) the mesh is one of this
-machine's own processes, which end with the command.
+you last knew one. If there is none (or with --local, --nodes, --nworkers) it starts a mesh of processes
+on this machine, which end with the command.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="run an item that raises again, so many times",
+        help="run an item that raises again, at most N times",
     )
     parser.add_argument(
         "--progress",
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 return run_items(mesh, function, readable(wanted), arguments, out, _length(wanted))
             except BrokenPipeError:
-                raise CommandEnded(BROKEN_PIPE) from None  # nobody wants what is still to come
+                raise CommandEnded(BROKEN_PIPE) from None  # the reader of our output left
 
 
 def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
@@ -178,7 +178,7 @@ def run_items(
 
 
 def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
-    """What one line says. Raises CommandEnded when it is the mesh that failed, and not the item."""
+    """The JSON object of one line. Raises CommandEnded if the mesh failed and not the item."""
     from stealmesh_protocol.errors import MeshClosed
 
     error = future.exception()
@@ -192,7 +192,7 @@ def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
 
 
 def readable(wanted: Iterable[Any]) -> Iterator[Any]:
-    """The items; those that cannot be read (a line that is no JSON, a file that is no text) end the run."""
+    """The items. One that cannot be read (a line that is not JSON, a file that is not text) ends the run."""
     try:
         yield from wanted
     except ValueError as error:
@@ -251,7 +251,7 @@ def as_they_come(
 
 
 class _Writer:
-    """JSON lines, sent on now and then and whenever there is nothing else to do."""
+    """Writes JSON lines; flushes them every FLUSH_SECONDS and before the command waits."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
@@ -272,13 +272,17 @@ class _Writer:
 def as_json(row: dict[str, Any]) -> str:
     try:
         return json.dumps(row, default=plain)
-    except (TypeError, ValueError, RecursionError):  # keys that are no texts; a value inside itself
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # keys that are not texts, or a value inside itself
         shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
         return json.dumps({**row, **{name: text for name, text in shown.items() if name in row}})
 
 
 def plain(value: Any) -> Any:
-    """What JSON does not know: arrays and numbers of NumPy and sets as lists, the rest as Python shows it."""
+    """A value that JSON does not know: NumPy's arrays and sets become lists, the rest its `repr`."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, set | frozenset):

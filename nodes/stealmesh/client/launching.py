@@ -1,4 +1,7 @@
-"""Starting durable jobs: what is shipped, what is said, and when the program may believe in it."""
+"""Starting durable jobs: what is shipped, what the mesh is told, and when the job is safe.
+
+Refuses to know how results come back (`durable_job`).
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ def launch(
     initial: Any,
     slice_items: int,
 ) -> Job:
-    """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
+    """Start a durable job; returns once the mesh holds it and all its items safely.
+
+    Raises JobRefused, JobLost, CannotShip, and what `items` raises.
+    """
     shipped = maker.ship(options, fn)
     combiner = None if combine is None else maker.ship(options, combine)
     a_range = as_range(items, whole=True)
@@ -66,7 +72,7 @@ def launch(
 
 
 def value_later(link: ProgramLink, job: Job) -> Future[Any]:
-    """The future of what a durable job comes to."""
+    """The future of a durable job's result."""
     future: Future[Any] = Future(link.condition)
     future.set_running_or_notify_cancel()
 

@@ -1,8 +1,9 @@
-"""Between the program's threads and the driver's: wishes one way, contributions the other.
+"""ProgramLink: stands between the program's threads and the driver's. Events go down, effects come up.
 
-Knows the open jobs of this program by id and passes each effect to the right one. What runs
-here in the driver's thread is short and never code of the user's: callbacks and combiners run in
-the program's own threads (`userthreads`), results are opened by those who ask for them.
+Knows the open jobs of this program by id and passes each effect to the right one. The driver's thread
+runs only short code here and never the user's: callbacks and combiners run in the program's own threads
+(`user_threads`), and the thread that asks for a result opens it. Refuses to know the kinds of jobs
+(`contracts` says what each of them owes the link).
 """
 
 from __future__ import annotations
@@ -49,28 +50,29 @@ class ProgramLink:
         """Handles on jobs that live in the mesh."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
-        """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
+        """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
+        have it called in this thread if the driver sleeps."""
         self.tidy: Callable[[], list[Event]] = list
-        """Set by the mesh: close what nobody uses any more. Called now and then, in the driver's thread."""
+        """`Streams` sets it: closes idle streams. Called every TIDY_SECONDS in the driver's thread."""
         self.joined: Future[None] = Future()
         self.left = threading.Event()
         self.failure: BaseException | None = None
-        """Why the mesh is of no use any more."""
+        """Why the mesh is of no use any more; None while it works."""
         self.dropped = 0
-        """Results that came for futures that were over already."""
+        """How many results came for futures that were over already."""
         self._bundles: dict[Digest, bytes] = {}
-        """The program's modules, as the latest jobs need them."""
+        """The program's modules as the latest jobs need them, by digest."""
         self._numbers = count(1)
         self._nonces = count(1)
         self._events: deque[Event] = deque()
         self.hungry: dict[TaskStream, None] = {}
-        """Streams with tasks that the driver's thread is to pack, the one that waits longest first. A
-        stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
+        """Streams with calls that the driver's thread must pack, the longest waiting first. A stream
+        enters itself after its call: Ctrl-C in between loses no call of another thread."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
-        """Has callbacks called."""
+        """Has callbacks called, in a thread of the program's."""
         self._tidy_at = 0.0
 
     # ------------------------------------------------------------ the program's threads
@@ -92,7 +94,9 @@ class ProgramLink:
         for event in events:
             if isinstance(event, OpenJob) and event.spec.code:
                 event.functions[event.spec.code] = self._bundles[event.spec.code]
-        with no_interrupts():  # a job that nobody tells the core of would be waited for without end
+        with (
+            no_interrupts()
+        ):  # the program would wait for ever for a job that the core does not know
             self.jobs[job] = handler
             self.post(*events)
 
@@ -159,17 +163,18 @@ class ProgramLink:
         self.user_threads.end()
 
     def disown(self, error: BaseException) -> None:
-        """In a forked child: the driver's thread does not exist here, and may have held our lock."""
+        """In a forked child: end everything with `error`. The driver's thread, which is not here, may have
+        held our lock."""
         self.condition._at_fork_reinit()  # type: ignore[attr-defined]
 
         def refuse() -> None:
             raise error
 
         self.wake = self.act = refuse
-        # The others' locks may be held by threads that are not here.
+        # Threads that are not here may hold the locks of these.
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
-        # Before they hear of it: what they would have cancelled is the parent's.
+        # Cleared first, so that no job cancels anything: the jobs are the parent's.
         handlers, handles = list(self.jobs.values()), list(self.durable.values())
         self.jobs.clear()
         self.durable.clear()
@@ -228,7 +233,7 @@ class ProgramLink:
         elif isinstance(effect, fx.NobodyCan):
             print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
         elif isinstance(effect, fx.OtherRuntime):
-            pass  # the nodes say it; we do when a job waits for it
+            pass  # the nodes print it; we do when a job waits for such a node
         elif isinstance(effect, fx.StatusReady):
             self._status(effect)
         elif isinstance(effect, fx.Joined):
