@@ -432,19 +432,24 @@ def attached(
 
 
 def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job: JobId) -> None:
-    """Give the mesh all items of an iterable and wait until it holds them safely."""
+    """Give the mesh all items of an iterable and wait until it holds them safely.
+
+    Raises ValueError for more items than the slices can hold, CannotShip, JobRefused, JobLost, and what
+    the iterable raises.
+    """
     behind: deque[tuple[int, int]] = deque()
-    octets = 0
-    size = slice_items_of(job)
-    for block, blob in blocks_of(items, name, size):
-        if size is not None and block.hi >= SLICES_MAX * size:
-            raise ValueError(f"as many as {SLICES_MAX * size:,} items: raise Config.slice_items")
+    """For each block that the mesh may not hold yet: the index behind it, and its octets."""
+    octets_behind = 0
+    slice_items = slice_items_of(job)
+    for block, blob in blocks_of(items, name, slice_items):
+        if slice_items is not None and block.hi >= (most := SLICES_MAX * slice_items):
+            raise ValueError(f"a durable job of {most:,} items or more: raise Config.slice_items")
         link.post(SupplyJob(job, block, blob))
         behind.append((block.hi, len(blob)))
-        octets += len(blob)
-        while octets > UNREAD_OCTETS_MAX:
-            hi, size = behind.popleft()
+        octets_behind += len(blob)
+        while octets_behind > UNREAD_OCTETS_MAX:
+            hi, octets = behind.popleft()
             handle.await_accepted(hi)
-            octets -= size
+            octets_behind -= octets
     link.post(SupplyJob(job, closed=True))
     handle.await_accepted(0, whole=True)
