@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, SupportsIndex
 
-from stealmesh.client.arguments import Options
+from stealmesh.client.arguments import Options, check_workers
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
 from stealmesh.functions import Shipper, module_names, must_be_no_import, packed_call
@@ -95,7 +95,7 @@ class Mesh(Submitter):
         count = 1 if nodes is None else whole_number("nodes", nodes)
         if threads != 1:
             raise ValueError("threads: this version runs one task at a time in a worker process")
-        _check_workers(initializer, max_tasks_per_child, local=address is None)
+        check_workers(initializer, max_tasks_per_child, local=address is None)
         self.config = load_config(config)
         self._key_path = ""
         cores = os.cpu_count() or 1
@@ -272,18 +272,3 @@ class Mesh(Submitter):
     def disown(self, error: MeshClosed) -> None:
         """This process was forked from the program that the mesh belongs to (see `host/lifetime.py`)."""
         self._submitted.disown(error)
-
-
-def _check_workers(initializer: object, max_tasks: object, *, local: bool) -> None:
-    """Raises TypeError, ValueError for what workers cannot be started with."""
-    if initializer is not None and not callable(initializer):
-        raise TypeError("initializer must be a callable")
-    if max_tasks is not None:
-        if not isinstance(max_tasks, int):
-            raise TypeError("max_tasks_per_child must be an integer")
-        if max_tasks <= 0:
-            raise ValueError("max_tasks_per_child must be >= 1")
-        if not local:
-            raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
-    if initializer is not None and not local:
-        raise ValueError("initializer: only a local mesh starts workers of its own")

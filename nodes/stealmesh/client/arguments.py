@@ -87,6 +87,21 @@ def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | No
     return chunksize, buffersize
 
 
+def check_workers(initializer: object, max_tasks: object, *, local: bool) -> None:
+    """Of `Mesh`: raises TypeError and ValueError for what workers cannot be started with."""
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if max_tasks is not None:
+        if not isinstance(max_tasks, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        if not local:
+            raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
+    if initializer is not None and not local:
+        raise ValueError("initializer: only a local mesh starts workers of its own")
+
+
 def _is_below_one(text: str, value: Any) -> bool:
     try:
         return operator.index(value) < 1

@@ -1,8 +1,8 @@
 """What the program's link asks of the jobs that it serves.
 
 Protocols only, below all other files of `client/`: the session calls jobs and streams without knowing
-their classes, and their files import the session. All methods here run in the driver's thread, so they
-are short and never run the user's code.
+their classes, and their files import the session. The driver's thread calls these methods (after a fork,
+the child's only thread calls `disown`), so they are short and never run the user's code.
 """
 
 from __future__ import annotations

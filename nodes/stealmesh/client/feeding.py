@@ -70,7 +70,7 @@ class Feeder:
                     octets += len(blob)
                 if ended:
                     break
-                size = _next_size(len(items), len(items), octets, time.monotonic() - began)
+                size = _next_size(len(items), octets, time.monotonic() - began)
         except BaseException as raised:  # noqa: BLE001  an item that cannot be sent
             error = raised
         self._ended(fed, error)
@@ -94,7 +94,7 @@ def blocks_of(
         if error is not None:
             raise error
         if not ended:
-            size = _next_size(len(gathered), len(gathered), octets, 0.0)
+            size = _next_size(len(gathered), octets, 0.0)
             if slice_items is not None:
                 size = min(size, slice_items - fed % slice_items)
 
@@ -148,8 +148,8 @@ def _octets_of(item: Any) -> int:
         return 0  # it will be named in its turn
 
 
-def _next_size(size: int, items: int, octets: int, seconds: float) -> int:
+def _next_size(items: int, octets: int, seconds: float) -> int:
     """Blocks of a quick input grow until they are worth a message; those of a slow one shrink."""
     fit = max(1, int(BLOCK_OCTETS_MAX * items / max(octets, 1)))
-    size = max(1, size // 2) if seconds > BLOCK_SECONDS else size * 4
+    size = max(1, items // 2) if seconds > BLOCK_SECONDS else items * 4
     return min(size, fit, BLOCK_ITEMS_MAX)
