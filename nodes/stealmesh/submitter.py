@@ -332,7 +332,7 @@ class MeshView(Submitter):
 
 
 def _bar(options: Options, fn: Callable[..., Any], wanted: bool | None = None) -> Any:
-    """A progress bar, if the call or else the view wants one."""
+    """A progress bar; None if the call, or the view for a call that does not say, wants none."""
     if not (options.progress if wanted is None else wanted):
         return None
     from stealmesh.progress import Bar

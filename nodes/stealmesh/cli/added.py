@@ -34,7 +34,7 @@ class AddedCommand:
 
 
 def added_commands(clone: Path = CLONE) -> dict[str, AddedCommand]:
-    """Name → command, for all entry points whose package can be imported."""
+    """Name → command, for all entry points that can be imported."""
     commands = {}
     for point in entry_points(group=GROUP) or in_clone(clone):
         try:

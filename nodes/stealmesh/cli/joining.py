@@ -96,7 +96,7 @@ def token_from_environment() -> JoinToken | None:
 
 
 def seeds_now(given: list[list[str]]) -> list[str]:
-    """All addresses of the `--seed` options, each of which may be a list."""
+    """All addresses of the `--seed` options; each option may be a list."""
     return [seed for several in given for seed in several]
 
 

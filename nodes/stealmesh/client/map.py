@@ -1,9 +1,9 @@
 """`map`: an iterator over results that keeps the mesh a bounded step ahead of its reader.
 
-The job's items are released to the ledger only so far beyond what the reader has consumed
-that the unread results stay within a few megabytes; a slow reader slows the mesh down, a
-fast one never waits for a release. A `range` stays a range and is one frame whatever its
-length; any other iterable is read by a thread of its own, in blocks, under the same bound.
+The ledger gets the job's items only so far ahead of the reader that the unread results stay within a
+few megabytes. A slow reader slows the mesh down; a fast one never waits for a release. A `range` of any
+length stays a range and is one frame. A thread of its own reads any other iterable, in blocks, under the
+same bound.
 
 Results come as chunks. The reader's own thread unpacks them, one chunk at a time, so ten million
 results cost the memory of a few thousand. Decides how far the mesh may run ahead; refuses to know

@@ -183,7 +183,7 @@ def open_partial(codec: int, blob: bytes | memoryview) -> Any:
 
 
 def open_tagged(blob: bytes) -> Any:
-    """The value of an explore job's partial, whose first octet is the codec."""
+    """The value of an explore job's partial result; its first octet is the codec."""
     return open_partial(blob[0], memoryview(blob)[1:])
 
 
