@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
-
-OnProgress = Callable[[int, int | None], None]
 
 
 class Bar:

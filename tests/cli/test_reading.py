@@ -275,7 +275,8 @@ def test_a_clone_declares_the_commands_that_bench_adds(tmp_path: Path) -> None:
 
 
 def test_added_commands_are_summed_up_by_their_docstrings() -> None:
-    summaries = {name: command.summary for name, command in added.added_commands().items()}
+    found = added.added_commands()
+    summaries = {name: added.summary_of(command) for name, command in found.items()}
     assert summaries["bench"] == "measure, beside the standard library's pool"
     assert summaries["chaos"] == "break things on purpose and check that nothing is lost"
 

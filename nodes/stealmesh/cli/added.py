@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -18,30 +17,24 @@ GROUP = "stealmesh.commands"
 CLONE = Path(__file__).resolve().parents[3]
 
 
-@dataclass(frozen=True, slots=True)
-class AddedCommand:
-    """One command of another package."""
-
-    call: Callable[[list[str]], int | None]
-
-    @property
-    def summary(self) -> str:
-        return (inspect.getdoc(self.call) or "").partition("\n")[0].rstrip(".")
-
-    def __call__(self, argv: list[str]) -> int | None:
-        """Run it with the arguments behind its name; may raise SystemExit, as argparse does."""
-        return self.call(argv)
+AddedCommand = Callable[[list[str]], int | None]
+"""Runs a command with the arguments behind its name; may raise SystemExit, as argparse does."""
 
 
 def added_commands(clone: Path = CLONE) -> dict[str, AddedCommand]:
     """Name → command, for all entry points that can be imported."""
-    commands = {}
+    commands: dict[str, AddedCommand] = {}
     for point in entry_points(group=GROUP) or in_clone(clone):
         try:
-            commands[point.name] = AddedCommand(point.load())
+            commands[point.name] = point.load()
         except ImportError:  # named in the metadata, and not installed
             continue
     return commands
+
+
+def summary_of(command: AddedCommand) -> str:
+    """The first line of its docstring."""
+    return (inspect.getdoc(command) or "").partition("\n")[0]
 
 
 def in_clone(clone: Path) -> Iterable[EntryPoint]:

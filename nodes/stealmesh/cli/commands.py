@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from stealmesh.cli.added import AddedCommand, added_commands
+from stealmesh.cli.added import AddedCommand, added_commands, summary_of
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, INTERRUPTED, USAGE, CommandEnded, say
 
 COMMANDS = {
@@ -92,8 +92,8 @@ def build_parser(wanted: str | None, added: dict[str, AddedCommand]) -> argparse
             allow_abbrev=False,
         )
         module.add_arguments(command)
-    for name, command_added in added.items():
-        commands.add_parser(name, help=command_added.summary, add_help=False)
+    for name, other in added.items():
+        commands.add_parser(name, help=summary_of(other), add_help=False)
     return parser
 
 
