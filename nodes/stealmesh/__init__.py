@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stealmesh.client.durable_job import Job
     from stealmesh.futures import Future
     from stealmesh.host.identity import VERSION as __version__  # noqa: N811  the name is Python's
     from stealmesh.host.security import MeshKey as Key
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from stealmesh.tasks import each, vectorized
     from stealmesh_engine.config import Config
     from stealmesh_protocol.errors import (
+        CannotLoad,
         CannotShip,
         CannotStart,
         JobLost,
+        JobRefused,
         JoinRefused,
         LocalProtocolError,
         MeshClosed,
@@ -32,41 +35,24 @@ if TYPE_CHECKING:
         OtherVersionWarning,
         ProtocolError,
         RemoteProtocolError,
+        TaskFailed,
         TaskStopped,
         TaskTimeout,
         WorkerDied,
     )
 
-_HOMES = {
-    "Mesh": "stealmesh.mesh",
-    "Future": "stealmesh.futures",
-    "Job": "stealmesh.client.durable_job",
-    "Config": "stealmesh_engine.config",
-    "each": "stealmesh.tasks",
-    "vectorized": "stealmesh.tasks",
-    **dict.fromkeys(
-        (
-            "CannotLoad",
-            "CannotShip",
-            "CannotStart",
-            "JobLost",
-            "JobRefused",
-            "JoinRefused",
-            "LocalProtocolError",
-            "MeshClosed",
-            "MeshError",
-            "NotRegistered",
-            "OtherVersionWarning",
-            "ProtocolError",
-            "RemoteProtocolError",
-            "TaskFailed",
-            "TaskStopped",
-            "TaskTimeout",
-            "WorkerDied",
-        ),
-        "stealmesh_protocol.errors",
-    ),
+_ERRORS = "stealmesh_protocol.errors"
+_PLACES = {
+    "Mesh": ("stealmesh.mesh", "Mesh"),
+    "Future": ("stealmesh.futures", "Future"),
+    "Job": ("stealmesh.client.durable_job", "Job"),
+    "Config": ("stealmesh_engine.config", "Config"),
+    "Key": ("stealmesh.host.security", "MeshKey"),
+    "each": ("stealmesh.tasks", "each"),
+    "vectorized": ("stealmesh.tasks", "vectorized"),
+    "__version__": ("stealmesh.host.identity", "VERSION"),
 }
+"""Name → (module, name there). All other names are errors."""
 
 __all__ = [
     "CannotLoad",
@@ -100,15 +86,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib
 
-    if name == "__version__":
-        return importlib.import_module("stealmesh.host.identity").VERSION
-    if name == "Key":
-        return importlib.import_module("stealmesh.host.security").MeshKey
-    home = _HOMES.get(name)
-    if home is None:
+    if name not in __all__:
         raise AttributeError(f"module 'stealmesh' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
+    module, attribute = _PLACES.get(name, (_ERRORS, name))
+    value = globals()[name] = getattr(importlib.import_module(module), attribute)
     return value
 
 

@@ -1,4 +1,4 @@
-"""`python -m stealmesh` is the command `stealmesh`; from a bare clone it finds its neighbours itself."""
+"""`python -m stealmesh` is the command `stealmesh`; in an uninstalled clone it finds its packages itself."""
 
 import importlib.util
 import sys

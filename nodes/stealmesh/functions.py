@@ -1,10 +1,9 @@
 """Functions on their way to the mesh: packed once, named by the hash of their bytes.
 
-Keeps what was packed for as long as nothing that the function reaches has changed. Packing costs
-20 µs and more, a thousand times what looking costs, so a function object is packed once, and again
-only when something that it reaches has changed: see `shipping.watching` for what is noticed.
-
-Knows nothing of nodes: it returns (digest, bytes) of the function and of the program's modules.
+Decides when a function must be packed again: when an object that it reaches has changed (see
+`shipping.watching` for what is noticed). Packing costs 20 µs and more, a thousand times the cost of
+looking for changes. Knows nothing of nodes: it returns (digest, bytes) of the function and of the
+program's modules.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from stealmesh.shipping.bundle import Bundle, Bundler
     from stealmesh.shipping.watching import Watch
 
-# `shipping` is imported with the first function: a program that has none yet need not wait for it.
+# `shipping` is imported with the first function, so that importing stealmesh stays quick.
 
 
 def _dumps(value: Any) -> bytes:
@@ -42,35 +41,38 @@ def _pickler() -> type[Any]:
 
 
 whole.send_with(_dumps, _pickler)
+
 LATELY = 8
-"""Functions of maps in a loop need not be pickled for each of them."""
+"""How many of the latest functions are kept, so that maps in a loop do not pickle theirs each time."""
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Shipped:
+    """A function as it travels."""
+
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
     seen: Watch
-    """What it reaches, as it was; false where there is nothing that could change."""
+    """What the function reached when it was packed; tells if that has changed."""
     digest: Digest
     blob: bytes
     code: Bundle
-    """The program's modules, as they were."""
+    """The program's modules when it was packed."""
 
 
 class Shipper:
-    """The functions that one program has sent, by object. Those that nobody uses any more are forgotten."""
+    """The functions that one program has sent, by object. Forgets those without a stream."""
 
     def __init__(self) -> None:
         self._shipped: weakref.WeakValueDictionary[
             tuple[int, tuple[str, ...], tuple[str, ...]], Shipped
         ] = weakref.WeakValueDictionary()
-        """Kept by the streams whose function it is, and for a moment by:"""
+        """Streams keep their own functions alive; the latest functions are also kept by `_lately`."""
         self._lately: deque[Shipped] = deque(maxlen=LATELY)
         self._bundler: Bundler | None = None
 
     def bundle(self, ship: tuple[str, ...] = (), no_ship: tuple[str, ...] = ()) -> Bundle:
-        """The program's own modules, as they are now."""
+        """The program's own modules as they are now. `ship`, `no_ship`: as in `ship()`."""
         if self._bundler is None:
             from stealmesh.shipping.bundle import Bundler
 
@@ -85,7 +87,7 @@ class Shipper:
     ) -> Shipped:
         """The name and bytes of a function. Raises CannotShip naming what in it cannot be pickled.
 
-        `ship`, `no_ship`: modules that are to travel although they are installed, or not to travel.
+        `ship`: names of modules that travel although they are installed; `no_ship`: of those that do not.
         """
         key = (id(function), ship, no_ship)
         known = self._shipped.get(key)
@@ -109,7 +111,8 @@ class Shipper:
         too_large = fault_of_size(len(blob), name_of(function), FUNCTION_REMEDY)
         if too_large is not None:
             raise too_large
-        # What follows a pickle is not read: the same function with other modules is another one.
+        # Unpickling ignores octets behind a pickle. The digest of the code makes another function of
+        # the same one with other modules.
         blob += code.digest
         shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)
         self._shipped[key] = shipped
@@ -117,7 +120,8 @@ class Shipper:
         return shipped
 
     def tidy(self) -> list[Shipped]:
-        """Called now and then: what no stream needs goes, with the list that is returned."""
+        """The latest functions, which are not kept any more. The caller drops the list where the user's
+        finalizers may run."""
         unused = list(self._lately)
         self._lately.clear()
         return unused
@@ -129,7 +133,7 @@ def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> byt
 
     try:
         return pack((function, arguments)).blob
-    except Exception as error:  # likewise
+    except Exception as error:  # pickling runs the objects' own code
         raise CannotShip(
             f"the initializer {name_of(function)} cannot be sent to the mesh, or one of its "
             f"arguments: {type(error).__name__}: {error}"
@@ -137,7 +141,7 @@ def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> byt
 
 
 def module_names(modules: Iterable[str | ModuleType]) -> tuple[str, ...]:
-    """What `ship=` and `no_ship=` are given: modules, or their names."""
+    """The sorted names in `ship=` or `no_ship=`, which take modules or names. Raises ValueError."""
     if isinstance(modules, str | ModuleType):
         modules = (modules,)
     names = []
@@ -150,7 +154,10 @@ def module_names(modules: Iterable[str | ModuleType]) -> tuple[str, ...]:
 
 
 def must_be_no_import() -> None:
-    """A program without a guard would start a mesh in every child that imports it, and so for ever."""
+    """Raises RuntimeError while a child process imports the program's file.
+
+    A program without `if __name__ == "__main__"` would start a mesh in every child, without end.
+    """
     process = sys.modules.get("multiprocessing.process")
     spawned = process is not None and getattr(process.current_process(), "_inheriting", False)
     opening = sys.modules.get("stealmesh.shipping.opening")
@@ -162,7 +169,7 @@ def must_be_no_import() -> None:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """How people call it."""
+    """The name that people know a function by."""
     named = getattr(function, "stealmesh_name", None)
     if named:
         return str(named)

@@ -2,15 +2,15 @@
 
 Does what the standard class does, with two differences inside.
 
-The futures of one mesh share one condition instead of owning one each. Making a condition (a
-lock, a deque, bound methods) is what a standard future spends its time on, and results arrive in
-batches: with one shared condition a batch of 500 is settled under one lock with one wake-up. Its
-lock is re-entrant, so `concurrent.futures.wait` and `as_completed`, which take the locks of all
-their futures one after another, work unchanged.
+The futures of one mesh share one condition instead of owning one each. A standard future spends most of
+its time on making a condition (a lock, a deque, bound methods), and results arrive in batches: with one
+shared condition a batch of 500 is settled under one lock with one wake-up. The lock is re-entrant, so
+`concurrent.futures.wait` and `as_completed`, which take the locks of all their futures one after
+another, work unchanged.
 
-A result is opened by the thread that asks for it. The mesh's thread only says that it
-is there (the state is FINISHED): opening runs code of the user's, which may be slow, wait for
-another result, or raise anything. Callbacks run in the program's threads (`userthreads`).
+The thread that asks for a result opens it. The mesh's thread only sets the state FINISHED, because
+opening runs the user's code, which may be slow, wait for another result, or raise any exception.
+Callbacks run in the program's threads (`client/user_threads.py`).
 """
 
 from __future__ import annotations
@@ -36,29 +36,32 @@ T = TypeVar("T")
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
 
 
-class Parcel(Protocol):
-    """The results of a chunk as they came."""
+class ResultSource(Protocol):
+    """The results of a chunk as they came (see `client/results.py`)."""
 
     lo: int
-    """The index of the first."""
+    """The index of the first item."""
     values: list[Any] | None
-    """The results in order, once they are open, if all went well with all of them."""
+    """The results in order, once they are open; None as long as they are not, or if an item failed."""
 
     def turn(self, index: int) -> AbstractContextManager[Any]:
-        """Only one thread opens an item; others wait here."""
+        """A lock under which one thread opens an item; others wait here."""
 
     def outcome(self, index: int) -> tuple[Any, BaseException | None]:
-        """An item's result or the exception to raise for it. Runs code of the user's."""
+        """An item's result, or the exception to raise for it. Runs the user's code."""
 
     def forget(self, index: int) -> None:
-        """The item's future has it now."""
+        """Drop an item's result: its future has it now."""
 
 
 class Future(StandardFuture[T]):
-    """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`."""
+    """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`.
 
-    _parcel: Parcel | None = None
-    """Where the result is, as long as nobody has asked for it."""
+    `cancel()` has the standard meaning. A task that a worker has begun is not cancelled.
+    """
+
+    _parcel: ResultSource | None = None
+    """Where the result is until the program asks for it."""
 
     def __init__(
         self,
@@ -74,15 +77,15 @@ class Future(StandardFuture[T]):
         self._done_callbacks: list[Callable[[StandardFuture[T]], object]] = []
         self._on_cancel = on_cancel
         self.index = -1
-        """Which item of its job it is; -1 until it is on its way."""
+        """Its item's index in the job; -1 until it is on its way."""
 
     def __await__(self) -> Generator[Any, None, T]:
-        import asyncio  # 25 ms that most programs can spare: whoever awaits has it loaded
+        import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
 
         return asyncio.wrap_future(self).__await__()
 
     def __repr__(self) -> str:
-        """Opens nothing, and asks nothing of what was raised."""
+        """Opens no result, and runs no code of an exception's."""
         with self._condition:
             state = self._state.lower()
             if self._state != FINISHED:
@@ -96,7 +99,7 @@ class Future(StandardFuture[T]):
             return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
 
     def result(self, timeout: float | None = None) -> T:
-        """The task's result; raises its exception, CancelledError, or TimeoutError after `timeout` s."""
+        """The task's result. Raises its exception, CancelledError, or TimeoutError after `timeout` s."""
         if self._state != FINISHED or self._parcel is not None:
             self._wait_over(timeout)
         error = self._exception
@@ -105,13 +108,14 @@ class Future(StandardFuture[T]):
         try:
             raise error
         finally:
-            del self, error  # or the exception's traceback would lead back to itself
+            del self, error  # breaks the cycle of the exception, its traceback and this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The task's exception, or None. Raises CancelledError, or TimeoutError after `timeout` s."""
         if not self._condition._is_owned():  # type: ignore[attr-defined]
             self._wait_over(timeout)
             return self._exception
-        # `wait(..., FIRST_EXCEPTION)` asks with the lock of all futures in its hand.
+        # `wait(..., FIRST_EXCEPTION)` calls this while it holds the lock of all futures.
         held = self._condition._release_save()  # type: ignore[attr-defined]
         try:
             self._wait_over(timeout)
@@ -120,8 +124,11 @@ class Future(StandardFuture[T]):
         return self._exception
 
     def cancel(self) -> bool:
-        """Cancel unless it is known to run or to be over. A task whose cancellation crosses its
-        start on the way may run all the same; its result is dropped and counted."""
+        """Cancel unless it is known to run or to be over; True if it is cancelled.
+
+        A task that a node starts before it hears of the cancellation runs; its result is dropped and
+        counted.
+        """
         if not super().cancel():
             return False
         with self._condition:
@@ -133,8 +140,10 @@ class Future(StandardFuture[T]):
         return True
 
     def add_done_callback(self, fn: Callable[[StandardFuture[T]], object]) -> None:
-        """Have `fn(future)` called when it is over, in a thread that the mesh keeps for callbacks;
-        here and now if it is over already."""
+        """Have `fn(future)` called when it is over, in a thread that the mesh keeps for callbacks.
+
+        If it is over already, `fn` is called at once in this thread.
+        """
         with self._condition:
             if self._state not in _OVER:
                 self._done_callbacks.append(fn)
@@ -144,7 +153,7 @@ class Future(StandardFuture[T]):
     # ------------------------------------------------------------ inside
 
     def _wait_over(self, timeout: float | None) -> None:
-        """Sleep until it has a result or an exception, and open it."""
+        """Sleep until it is over, and open the result. Raises CancelledError, TimeoutError."""
         if self._state != FINISHED:
             self._wait(timeout)
             if self._state != FINISHED:
@@ -165,7 +174,7 @@ class Future(StandardFuture[T]):
                 self._condition.wait(left)
 
     def _open(self) -> None:
-        """Take the result out of its parcel, once."""
+        """Take the result out of its chunk, once."""
         parcel = self._parcel
         if parcel is None:
             return
@@ -177,8 +186,8 @@ class Future(StandardFuture[T]):
             self._result = parcel.values[self.index - parcel.lo]
             self._parcel = None
 
-    def _open_alone(self, parcel: Parcel) -> None:
-        """Something of this chunk has failed, or its results came packed one by one."""
+    def _open_alone(self, parcel: ResultSource) -> None:
+        """An item of this chunk has failed, or its results came packed one by one."""
         result, error = parcel.outcome(self.index)
         if error is None:
             self._result = result
@@ -192,8 +201,8 @@ class Future(StandardFuture[T]):
             if self._state == PENDING:
                 self._state = RUNNING
 
-    def call_nobody(self) -> None:
-        """In a forked child: those who wait for it are in the parent, which calls them itself."""
+    def drop_callbacks(self) -> None:
+        """In a forked child: the callbacks belong to the parent, which calls them itself."""
         self._done_callbacks.clear()
 
     def _invoke_callbacks(self) -> None:
@@ -205,12 +214,12 @@ class Future(StandardFuture[T]):
         try:
             callback(self)
         except KeyboardInterrupt:
-            raise  # by Ctrl-C: this is a thread of the caller's
-        except BaseException:  # noqa: BLE001  whatever it raises ends here
+            raise  # by Ctrl-C: this thread is the caller's
+        except BaseException:  # noqa: BLE001  logged, as in the standard library
             LOGGER.exception("exception calling callback for %r", self)
 
     def _tell(self) -> None:
-        """In a thread of the program's: all who wanted to hear that it is over."""
+        """Open the result and tell waiters and callbacks. Runs in a thread of the program's."""
         self._open()
         failed = self._exception is not None
         with self._condition:
@@ -220,25 +229,25 @@ class Future(StandardFuture[T]):
         for callback in self._done_callbacks:
             try:
                 callback(self)
-            except BaseException:  # noqa: BLE001  whatever it raises ends here
+            except BaseException:  # noqa: BLE001  logged, as in the standard library
                 LOGGER.exception("exception calling callback for %r", self)
 
 
 def _minds_failures(waiter: Any) -> bool:
-    """It is of `wait(..., FIRST_EXCEPTION)`, so it can be told only once the result was opened."""
+    """True for the waiter of `wait(..., FIRST_EXCEPTION)`, which is told after the result is opened."""
     return bool(getattr(waiter, "stop_on_exception", False))
 
 
 Outcome = tuple[Future[Any], Any, BaseException | None]
 Telling = Callable[[list[Callable[[], None]]], None]
-"""Has all of these called in a thread of the program's."""
+"""Has all of these functions called in a thread of the program's."""
 
 
 def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome]) -> int:
     """Finish many futures of one mesh at once: (future, result, exception or None).
 
-    Returns how many were over already (cancelled while under way): their results are dropped. The
-    list is emptied, so that no value of the user's ends in the thread that settles.
+    Returns how many were over already (cancelled while under way): their results are dropped. Empties
+    the list, so that no value of the user's ends in the thread that settles.
     """
     dropped = 0
     to_tell: list[Callable[[], None]] = []
@@ -261,9 +270,9 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
 
 
 def arrive(
-    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: Parcel
+    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: ResultSource
 ) -> int:
-    """The same for futures whose results have come in one parcel."""
+    """The same for futures with all their results in one chunk."""
     dropped = 0
     to_tell: list[Callable[[], None]] = []
     with condition:
@@ -284,7 +293,7 @@ def arrive(
 
 
 def _announce(future: Future[Any], to_tell: list[Callable[[], None]]) -> None:
-    """Wake those who only wait; whatever needs the result, or runs the user's code, comes later."""
+    """Wake plain waiters. What needs the open result, or runs the user's code, is left to `_tell`."""
     later = bool(future._done_callbacks)
     for waiter in future._waiters:
         if _minds_failures(waiter):

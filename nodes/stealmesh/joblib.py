@@ -5,9 +5,9 @@
     with joblib.parallel_config(backend="stealmesh"):
         GridSearchCV(...).fit(X, y)
 
-Without a mesh, a local one with as many workers as jobs is started at the first call and kept for
-the next. Decides nothing but how joblib's batches become calls. joblib itself is not among our
-dependencies: whoever imports this has it.
+Without a mesh, the first call starts a local one with as many workers as jobs, and later calls use it
+again. Decides only how joblib's batches become calls. joblib is not among our dependencies: a program
+that imports this file has it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from joblib._parallel_backends import (
 from stealmesh.mesh import Mesh
 
 _own: dict[tuple[int, int, Any], Mesh] = {}
-"""By process, number of workers and their initializer. What a forked child finds here is its parent's."""
+"""By process, number of workers and their initializer. A forked child finds its parent's meshes here."""
 _own_lock = threading.Lock()
 
 
@@ -40,19 +40,19 @@ def register(mesh: Mesh | None = None, name: str = "stealmesh") -> None:
 
 
 def run(batch: Callable[[], Any]) -> Any:
-    """In a worker: some calls that joblib has put together."""
+    """Run a batch of calls of joblib's, in a worker."""
     return batch()
 
 
 class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """See `register`."""
+    """joblib's backend; see `register`."""
 
     supports_retrieve_callback = True
     supports_sharedmem = False
     uses_threads = False
     default_n_jobs = -1
     given: Mesh | None = None
-    """Whose workers are used; None: those of a local mesh of our own."""
+    """The mesh of the program's; None: a local mesh of our own."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -96,9 +96,11 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return out.result()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """What has not started is cancelled. Of a mesh of our own what runs is stopped, too, and the next
-        call has a fresh one; a mesh that was given to us lets end what runs. What was cancelled may have
-        begun a moment ago: then we have not heard of it yet, and it runs."""
+        """Cancel the calls that have not started.
+
+        A mesh of our own also stops those that run, and the next call gets a fresh mesh. A mesh that was
+        given to us lets them end. A call that has begun a moment ago, unknown to us, runs on.
+        """
         pending = [future for future in self._pending if not future.done()]
         for future in pending:
             future.cancel()
@@ -109,11 +111,11 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
 
 
 def _mesh_for(n_jobs: int, initializer: Any, initargs: tuple[Any, ...]) -> Mesh:
-    """A local mesh of this size; the last one, if it is of this size and well."""
+    """A local mesh of this size: the last one if it has this size and still works, or a new one."""
     with _own_lock:
         key = (os.getpid(), n_jobs, initializer)
         mesh = _own.get(key)
-        if mesh is not None and mesh._link.failure is None and not mesh._shutdown:
+        if mesh is not None and mesh._link.failure is None and not mesh._submitted.closed:
             return mesh
         for other in list(_own):
             if other[0] == key[0]:

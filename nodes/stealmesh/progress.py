@@ -1,16 +1,13 @@
-"""Progress bars: drawn by rich, imported only when there is something to draw."""
+"""Progress bars, drawn by rich, which is imported only when there is a bar to draw."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any
-
-OnProgress = Callable[[int, int | None], None]
 
 
 class Bar:
-    """One bar on standard error; a call says how much is done of how much (None: unknown)."""
+    """One bar on standard error. A call says how many items are done, and of how many (None: unknown)."""
 
     def __init__(self, name: str) -> None:
         from rich.console import Console
@@ -31,7 +28,7 @@ class Bar:
             TimeRemainingColumn(),
             console=Console(file=sys.stderr),
             refresh_per_second=8,
-            redirect_stdout=False,  # what the program prints belongs where it prints it
+            redirect_stdout=False,  # the program's own prints stay as they are
         )
         self._task: Any = self._progress.add_task(name, total=None)
         self._progress.start()

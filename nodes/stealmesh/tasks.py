@@ -1,4 +1,7 @@
-"""What marks a function for the mesh: `vectorized` and `each`. Importable in workers, so kept light."""
+"""Marks on functions for the mesh: `vectorized` and `each`.
+
+Workers import this file, so it imports almost nothing. Refuses to know how functions travel and run.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ class _Vectorized:
 def vectorized(function: F) -> F:
     """Mark a function that takes a whole chunk (a `range`, a list or an array) at once.
 
-    `map` expects as many results as items from it, `map_reduce` one partial a chunk. A chunk that it
-    has begun is one call: it cannot be divided when it turns out dear.
+    `map` expects as many results as items from it, `map_reduce` one partial result a chunk. A chunk is
+    one call, so it cannot be divided when it turns out expensive.
     """
     try:
         setattr(function, _MARK, True)
@@ -37,6 +40,7 @@ def vectorized(function: F) -> F:
 
 
 def is_vectorized(function: Callable[..., Any]) -> bool:
+    """Did `vectorized` mark it?"""
     return bool(getattr(function, _MARK, False))
 
 
@@ -52,7 +56,7 @@ class Star:
 
 
 class Each:
-    """A `visit` made of a function for one item. See `each`."""
+    """A `visit` made of a function for one item (see `each`). `explore` fills `combine` in."""
 
     def __init__(
         self,
@@ -76,5 +80,5 @@ class Each:
 
 
 def each(expand: Callable[[Any], tuple[Any, Iterable[Any]]]) -> Each:
-    """Lift `expand(item) -> (value, children)` into a `visit` for `Mesh.explore` (depth first)."""
+    """Make a `visit` for `Mesh.explore` of `expand(item) -> (value, children)`. It visits depth first."""
     return Each(expand)

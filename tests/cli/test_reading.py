@@ -7,14 +7,15 @@ import io
 import json
 import os
 import signal
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from stealmesh.cli import arguments, commands, demo, items, main, status
-from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli import added, arguments, commands, demo, items, main, status
+from stealmesh.cli.exits import USAGE, CommandEnded
 from stealmesh.cli.function import find
 from stealmesh.cli.run import as_json, as_they_come, in_order
 from stealmesh.futures import Future
@@ -143,7 +144,7 @@ def test_a_function_is_found_in_the_working_directory(
     function, module = find("found_here_only:A.f")
     assert function(7) == 7
     assert module.__name__ == "found_here_only"
-    with pytest.raises(Ended):
+    with pytest.raises(CommandEnded):
         find("found_here_only:A.g")
 
 
@@ -260,3 +261,29 @@ def test_status_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("1 node", "2 workers", "1 client", "n-1", "10.0.0.5", "1,234", "squares", "y 7"):
         assert words in said
     assert "x 0" not in said
+
+
+def test_a_clone_declares_the_commands_that_bench_adds(tmp_path: Path) -> None:
+    here = {point.name: point.value for point in added.in_clone(added.CLONE)}
+    assert here == {
+        "bench": "stealmesh_bench.commands:bench",
+        "chaos": "stealmesh_bench.commands:chaos",
+    }
+    assert list(added.in_clone(tmp_path)) == []
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'another'\n")
+    assert list(added.in_clone(tmp_path)) == []
+
+
+def test_added_commands_are_summed_up_by_their_docstrings() -> None:
+    found = added.added_commands()
+    summaries = {name: added.summary_of(command) for name, command in found.items()}
+    assert summaries["bench"] == "measure, beside the standard library's pool"
+    assert summaries["chaos"] == "break things on purpose and check that nothing is lost"
+
+
+def test_a_command_whose_package_is_not_installed_is_not_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = EntryPoint("gone", "no_such_package.commands:gone", added.GROUP)
+    monkeypatch.setattr(added, "entry_points", lambda *, group: [point])
+    assert added.added_commands() == {}

@@ -396,6 +396,7 @@ def test_ctrl_c_in_the_demo_leaves_no_process_behind(shell: Shell) -> None:
         ["-m", "nodes", "--version"],
         ["-m", "nodes", "node", "--help"],
         ["-m", "nodes", "--seed", "nonsense"],
+        ["-m", "nodes", "chaos", "--list"],
         ["nodes/stealmesh", "demo", "--help"],
         ["-m", "stealmesh", "demo", "--help"],
     ],

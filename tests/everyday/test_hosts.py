@@ -20,7 +20,7 @@ import pytest
 from tests.cli.conftest import PATIENCE_SECONDS, Command, Shell, no_process_is_left
 
 import stealmesh
-from stealmesh.cli.exits import Ended
+from stealmesh.cli.exits import CommandEnded
 from stealmesh.cli.function import find
 from stealmesh.host.interfaces import LOOPBACK, own_addresses
 from stealmesh.host.security import JoinToken, MeshKey
@@ -390,7 +390,7 @@ def test_run_says_in_one_line_what_to_write(shell: Shell, written: str, words: s
 
 def test_a_file_that_is_called_like_a_module_of_ours_is_not_taken_for_it(tmp_path: Path) -> None:
     (tmp_path / "json.py").write_text("def dumps(x): pass\n")
-    with pytest.raises(Ended, match="rename the file"):
+    with pytest.raises(CommandEnded, match="rename the file"):
         find(f"{tmp_path}/json.py:dumps")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import stealmesh
-from stealmesh.client.streams import OWN_STREAMS
+from stealmesh.client.streams import CARRIED, OWN_STREAMS
+from stealmesh.workers.run import call_carried
 
 pytestmark = pytest.mark.real
 
@@ -180,3 +182,7 @@ def test_retries_and_options_hold_for_carried_functions(
         for number in range(OWN_STREAMS + 4)
     ]
     assert [call.result() for call in calls] == list(range(OWN_STREAMS + 4))
+
+
+def test_the_function_that_calls_carried_functions_is_where_its_pickle_says() -> None:
+    assert pickle.loads(CARRIED) is call_carried

@@ -174,7 +174,7 @@ def test_little_is_read_of_an_input_whose_items_have_grown() -> None:
         assert (ended, error) == (False, None)
         octets = sum(len(blob) for _, blob in packed_blocks(gathered, fed, "f"))
         fed += len(gathered)
-        size = feeding._next_size(len(gathered), len(gathered), octets, 0.0)
+        size = feeding._next_size(len(gathered), octets, 0.0)
     assert tracemalloc.get_traced_memory()[1] < 1100 * MIB
     tracemalloc.stop()
 

@@ -12,7 +12,7 @@ from tests.everyday.programs import run
 
 import stealmesh
 from stealmesh.client import results as outcomes
-from stealmesh.client.results import Parcel
+from stealmesh.client.results import ChunkResults
 from stealmesh.futures import arrive
 from stealmesh_protocol import values
 
@@ -121,7 +121,7 @@ def test_one_value_keeps_what_is_shared_in_it(mesh: stealmesh.Mesh) -> None:
 
 def test_a_chunk_is_opened_once_for_all_its_results() -> None:
     codec, blob = values.pack_list([(i, "x") for i in range(500)])
-    parcel = Parcel(codec, blob, 1000, 1500, "f")
+    parcel = ChunkResults(codec, blob, 1000, 1500, "f")
     looks = 0
     look = outcomes._looked_at
 
@@ -140,7 +140,7 @@ def test_a_chunk_is_opened_once_for_all_its_results() -> None:
 
 
 def test_a_blob_that_is_none_fails_its_own_tasks() -> None:
-    parcel = Parcel(values.OUTCOMES, b"no outcomes", 0, 1, "f")
+    parcel = ChunkResults(values.OUTCOMES, b"no outcomes", 0, 1, "f")
     with parcel.turn(0):
         _, error = parcel.outcome(0)
     assert isinstance(error, stealmesh.CannotLoad)
@@ -150,7 +150,7 @@ def test_a_blob_that_is_none_fails_its_own_tasks() -> None:
 def test_results_that_are_missing_fail_their_own_tasks() -> None:
     """The first one to be asked for said so; those after it raised IndexError."""
     codec, blob = values.pack_list([1, 2])
-    parcel = Parcel(codec, blob, 0, 4, "f")
+    parcel = ChunkResults(codec, blob, 0, 4, "f")
     futures: list[stealmesh.Future[int]] = [stealmesh.Future() for _ in range(4)]
     for index, future in enumerate(futures):
         future.index = index

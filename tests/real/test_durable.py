@@ -15,13 +15,17 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tests.real import tasks
 
 import stealmesh
+from stealmesh.client import durable_job
 from stealmesh.host.security import MeshKey
+from stealmesh_engine.durable.slices import cut
+from stealmesh_protocol.ids import JOB_ID_OCTETS
 
 pytestmark = pytest.mark.real
 PATIENCE_SECONDS = 60.0
@@ -319,6 +323,21 @@ def test_more_items_than_slices_can_hold(nodes: Nodes, monkeypatch: pytest.Monke
         with pytest.raises(ValueError, match="slice_items"):
             mesh.launch(tasks.double, iter(range(300)))
         assert mesh.submit(tasks.double, 1).result(PATIENCE_SECONDS) == 2
+
+
+def test_many_small_items_are_not_taken_for_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The octets of a block that the mesh had accepted passed for the size of a slice."""
+    monkeypatch.setattr(durable_job, "SLICES_MAX", 2)
+    monkeypatch.setattr(durable_job, "UNREAD_OCTETS_MAX", 0)
+    supplied: list[Any] = []
+    link: Any = SimpleNamespace(post=supplied.append)
+    handle: Any = SimpleNamespace(await_accepted=lambda upto, whole=False: None)
+    job = cut(bytes(JOB_ID_OCTETS), None, 1 << 14)
+    durable_job.supply(handle, link, "small", iter([None] * 20_000), job)
+    assert supplied[-1].closed
+    assert supplied[-2].block.hi == 20_000
+    with pytest.raises(ValueError, match="slice_items"):
+        durable_job.supply(handle, link, "small", iter([None] * 40_000), job)
 
 
 def test_a_reduction_in_slices(nodes: Nodes) -> None:

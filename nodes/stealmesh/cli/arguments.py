@@ -1,6 +1,6 @@
-"""Options that several commands share, and the reading of what people write in them.
+"""Options that several commands share, and the values that people write in them.
 
-Nothing here touches the network or a file. What makes no sense raises ArgumentTypeError, which
+Nothing here touches the network or a file. A value without sense raises ArgumentTypeError, which
 argparse turns into one line and exit status 2.
 """
 
@@ -30,7 +30,7 @@ def add_seeds(parser: argparse.ArgumentParser) -> None:
 
 def add_key_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--key-file", metavar="PATH", help="the mesh key (default: that of $STEALMESH_TOKEN, else $STEALMESH_KEY_FILE, else the user's own)"
+        "--key-file", metavar="PATH", help="the mesh key (default: that of $STEALMESH_TOKEN, then $STEALMESH_KEY_FILE, then the user's own)"
     )  # fmt: skip
 
 
@@ -41,14 +41,14 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def add_mesh(parser: argparse.ArgumentParser) -> None:
-    """Which mesh: what every command has that looks at one."""
+    """The options that say which mesh is meant."""
     add_seeds(parser)
     add_key_file(parser)
     add_config(parser)
 
 
 def add_node_options(parser: argparse.ArgumentParser) -> None:
-    """What `node`, `start` and `join` have in common."""
+    """The options of `node`, `start` and `join`."""
     parser.add_argument(
         "--listen", metavar="ADDRESS", type=listening, help="where to listen: tcp://host:port, port 0 for any"
     )  # fmt: skip
@@ -78,18 +78,18 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state", metavar="DIR", default="",
         help="where durable jobs outlive this process, 'off' for nowhere (default: the user's state "
-        "directory for this mesh and address; nowhere for a port of chance)",
+        "directory for this mesh and address; nowhere for a port that the system chooses)",
     )  # fmt: skip
     parser.add_argument(
         "--no-peer-cache", action="store_true",
-        help="neither use nor keep the addresses of peers of earlier lives ($XDG_STATE_HOME/stealmesh/peers)",
+        help="neither use nor store the addresses of earlier peers ($XDG_STATE_HOME/stealmesh/peers)",
     )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 
 
 def workers_default() -> int:
-    """One a core that we may use."""
+    """As many as cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -1,4 +1,4 @@
-"""Stop a durable job, whoever launched it; its results are given up."""
+"""Stop a durable job, also one that another program launched; the mesh drops its results."""
 
 from __future__ import annotations
 

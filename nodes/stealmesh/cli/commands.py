@@ -1,8 +1,8 @@
 """Which commands there are, and what all of them share: parsing, statuses, Ctrl-C.
 
-Refuses to know what a command does. A command is a module here with `add_arguments(parser)` and
-`run(arguments) -> status`; only the one that was named is imported. What lives in the bench package
-takes its arguments as they are, and is listed only where it exists.
+Refuses to know what a command does. A command of our own is a module in this package with
+`add_arguments(parser)` and `run(arguments) -> status`; only the named one is imported. Other packages
+add commands by entry points (see `added.py`); those parse their own arguments.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from stealmesh.cli.exits import BROKEN_PIPE, INTERRUPTED, USAGE, Ended, say
+from stealmesh.cli.added import AddedCommand, added_commands, summary_of
+from stealmesh.cli.exits import BROKEN_PIPE, DONE, INTERRUPTED, USAGE, CommandEnded, say
 
 COMMANDS = {
     "start": "first machine: make a key, listen, print the one line to paste elsewhere",
@@ -31,12 +31,7 @@ COMMANDS = {
     "run": "run a function over items, results as JSON lines",
     "demo": "a local mesh loses a node halfway, and still gets it right",
 }
-"""Name, which is also that of its module → summary."""
-PASSED_ON = {
-    "bench": ("stealmesh_bench.__main__", "measure, beside the standard library's pool"),
-    "chaos": ("stealmesh_bench.chaos", "break things on purpose and check that nothing is lost"),
-}
-"""Name → (module whose main(argv) takes it from here, summary)."""
+"""Name of the command and of its module → summary."""
 
 EPILOG = """\
 exit status: 0 done; 1 the work failed; 2 wrong usage (also: cannot listen at the address);
@@ -49,10 +44,8 @@ def dispatch(argv: list[str]) -> int:
     _open_what_is_closed()
     try:
         with _interruptible():
-            if argv and argv[0] in PASSED_ON and _exists(PASSED_ON[argv[0]][0]):
-                return _pass_on(argv[0], argv[1:])
             return _run(argv)
-    except Ended as end:
+    except CommandEnded as end:
         if str(end):
             say(str(end))
         return end.status
@@ -65,7 +58,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 class _Version(argparse.Action):
-    """Looked up only when asked for: it lives beside heavier things."""
+    """Prints the version, which is imported only then: its module imports heavier ones."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from stealmesh.host.identity import VERSION
@@ -74,8 +67,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
-    """The parser, with the arguments of one command only."""
+def build_parser(wanted: str | None, added: dict[str, AddedCommand]) -> argparse.ArgumentParser:
+    """A parser that knows all names of commands, and the arguments of the wanted one only."""
     parser = argparse.ArgumentParser(
         prog="stealmesh",
         description="A mesh of Python processes that steal work from each other, with nothing in the middle.",
@@ -99,9 +92,8 @@ def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         module.add_arguments(command)
-    for name, (where, summary) in PASSED_ON.items():
-        if _exists(where):
-            commands.add_parser(name, help=summary, add_help=False)
+    for name, other in added.items():
+        commands.add_parser(name, help=summary_of(other), add_help=False)
     return parser
 
 
@@ -109,10 +101,14 @@ def build_parser(wanted: str | None = None) -> argparse.ArgumentParser:
 
 
 def _run(argv: list[str]) -> int:
-    parser = build_parser(argv[0] if argv else None)
+    wanted = argv[0] if argv else None
+    added = {} if wanted in COMMANDS else added_commands()
     try:
+        if wanted is not None and wanted in added:
+            return added[wanted](argv[1:]) or DONE
+        parser = build_parser(wanted, added)
         arguments = parser.parse_args(argv)
-    except SystemExit as end:  # argparse has said everything
+    except SystemExit as end:  # argparse has printed the reason
         return end.code if isinstance(end.code, int) else USAGE
     if arguments.command is None:
         parser.print_help(sys.stderr)
@@ -121,28 +117,13 @@ def _run(argv: list[str]) -> int:
     return status
 
 
-def _pass_on(name: str, argv: list[str]) -> int:
-    main: Callable[[list[str]], int | None] = importlib.import_module(PASSED_ON[name][0]).main
-    try:
-        return main(argv) or 0
-    except SystemExit as end:  # its own argparse
-        return end.code if isinstance(end.code, int) else USAGE
-
-
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:
-        return False
-
-
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"stealmesh.cli.{name}")
 
 
 def _open_what_is_closed() -> None:
-    """Of the three standard descriptors: else a socket of ours gets the number, and what somebody
-    prints goes there."""
+    """Open closed ones of the three standard descriptors. Otherwise a socket of ours would get the number
+    of one, and prints would go there."""
     for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
         try:
             os.fstat(number)
@@ -153,7 +134,8 @@ def _open_what_is_closed() -> None:
 
 
 def _let_go_of_output() -> None:
-    """If nobody takes it any more, the interpreter would complain when it flushes at its end."""
+    """Flush standard output. If its reader is gone, send the rest to /dev/null, so that the interpreter
+    does not complain at its end."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -162,15 +144,15 @@ def _let_go_of_output() -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C once: KeyboardInterrupt, and a tidy end. Twice: the end, whatever state we are in
-    (nodes and workers of ours notice it and end too)."""
+    """The first Ctrl-C raises KeyboardInterrupt, for a tidy end. The second ends this process at once;
+    our nodes and workers notice that and end too."""
 
     def first(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # ignored on purpose, or somebody else's: a test, an embedding program
+        yield  # ignored on purpose, or a test or an embedding program has a handler of its own
         return
     signal.signal(signal.SIGINT, first)
     try:

@@ -1,8 +1,8 @@
 """A local mesh runs a real job, loses a node halfway, and still gets it right.
 
 Four node processes on this machine count the primes below ten million and then search the tree T1
-of the Unbalanced Tree Search benchmark, whose size is published and which nobody can cut in
-advance. Halfway through, one of the nodes is killed with SIGKILL. Exit status 1 if any answer
+of the Unbalanced Tree Search benchmark. The size of that tree is published, and no program can divide
+it in advance. Halfway through, one of the nodes is killed with SIGKILL. Exit status 1 if any answer
 differs from the published one.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.cli.exits import DONE, FAILED, Ended
+from stealmesh.cli.exits import DONE, FAILED, CommandEnded
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,17 +35,17 @@ REPLACE_SECONDS_MAX = 10.0
 
 @dataclass
 class Loss:
-    """What became of the node that was killed, as far as status() tells."""
+    """The kill of a node and what followed, as far as status() tells."""
 
     node: dict[str, Any]
     at: float
     done: int
-    """Nodes of the tree that were counted by then."""
+    """How many nodes of the tree were counted at that time."""
     declared_before: int
     noticed_seconds: float | None = None
     rerun: int = 0
-    later: set[int] = field(default_factory=set)
-    """Process ids of nodes that were not there at the time."""
+    pids_then: set[int] = field(default_factory=set)
+    """Process ids of the nodes that were there before the kill."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             primes = _count_primes(mesh, console)
             counts, loss = _search_tree(mesh, console, kill=not arguments.no_kill)
         except MeshError as error:
-            raise Ended(FAILED, f"the demo's job failed: {error}") from error
+            raise CommandEnded(FAILED, f"the demo's job failed: {error}") from error
         if loss is not None:
             _tell_loss(mesh, console, loss)
         elif not arguments.no_kill:
@@ -153,10 +153,12 @@ def _watch(
 
 
 def _kill_one(status: dict[str, Any], done: int) -> Loss:
-    """SIGKILL for the node that has done most: no goodbye, no clean-up."""
+    """SIGKILL for the node that has run most items: no goodbye, no clean-up."""
     victim = max(_nodes(status), key=lambda node: node.get("executed", 0))
     declared = status["counters"].get("peers-declared-dead", 0)
-    loss = Loss(victim, time.monotonic(), done, declared, later={n["pid"] for n in _nodes(status)})
+    loss = Loss(
+        victim, time.monotonic(), done, declared, pids_then={n["pid"] for n in _nodes(status)}
+    )
     os.kill(victim["pid"], signal.SIGKILL)
     return loss
 
@@ -171,7 +173,7 @@ def _follow(loss: Loss, status: dict[str, Any]) -> None:
 
 
 def _tell_loss(mesh: Mesh, console: Console, loss: Loss) -> None:
-    before = loss.later
+    before = loss.pids_then
     status = _until(mesh, lambda status: any(n["pid"] not in before for n in _nodes(status)), REPLACE_SECONDS_MAX)  # fmt: skip
     _follow(loss, status)
     dropped = status["counters"].get("results-dropped", 0)

@@ -1,7 +1,7 @@
 """How a command ends: exit statuses, and the one line on standard error that says why.
 
-Statuses are for scripts and never change their meaning. Whatever a person can put right ends
-as `Ended`; a traceback is a defect of ours.
+Statuses are for scripts and never change their meaning. What a person can put right ends as
+`CommandEnded`; a traceback is a defect of ours.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BROKEN_PIPE = 141
 """The reader of our output is gone, as a shell says it."""
 
 
-class Ended(BaseException):
+class CommandEnded(BaseException):
     """The command is over with this status; the text has the reason and the remedy in one line.
 
-    Like SystemExit no Exception: a mesh that it passes through is left at once, with whatever
-    still runs there, and no handler for the failures of tasks takes it for one.
+    Like SystemExit it is no Exception: it leaves the block of a mesh at once, without waiting for the
+    tasks that still run, and handlers for failed tasks do not catch it.
     """
 
     def __init__(self, status: int, text: str = "") -> None:

@@ -1,7 +1,7 @@
-"""The function of `stealmesh run`: from what people write to something that can be called.
+"""The function of `stealmesh run`: from `module:function` to a function that can be called.
 
-`module:function`, `package.module:Class.method`, `path/file.py:function`. Imports the module, which
-runs its code here; whatever that raises ends the command in one line.
+Also `package.module:Class.method` and `path/file.py:function`. Importing the module runs its code here;
+an exception in it ends the command with one line.
 """
 
 from __future__ import annotations
@@ -16,14 +16,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli.exits import USAGE, CommandEnded
 
 
 def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
-    """The function behind `module:function` or `file.py:function`, with its directory on the path."""
+    """The function that is called `module:function` or `file.py:function`, and its module.
+
+    Puts the directory of the module on `sys.path`. Raises CommandEnded with the remedy.
+    """
     where, colon, attribute = name.rpartition(":")
     if not (where and colon and attribute):
-        raise Ended(USAGE, f"{name!r} names no function: write {_meant(name)}")
+        raise CommandEnded(USAGE, f"{name!r} names no function: write {_meant(name)}")
     root, module_name, file = os.getcwd(), where, None
     if where.endswith(".py") or os.sep in where:
         root, module_name, file = _in_file(where, attribute)
@@ -31,7 +34,7 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
         sys.path.insert(0, root)
     module = _imported(module_name, root)
     if file is not None and not _is_file(module, file):
-        raise Ended(
+        raise CommandEnded(
             USAGE,
             f"{file} cannot be imported: another module is called {module_name}; rename the file",
         )
@@ -42,7 +45,7 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
         others = [each for each, value in vars(module).items() if _is_own(value, module)]
         close = difflib.get_close_matches(attribute, others, 1) or others[:5]
         hint = f"; it has {', '.join(close)}" if close else ""
-        raise Ended(USAGE, f"{where} has no function {attribute!r}{hint}")
+        raise CommandEnded(USAGE, f"{where} has no function {attribute!r}{hint}")
     return found, module
 
 
@@ -50,7 +53,7 @@ def _imported(name: str, root: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"cannot import {name}: {error} (looked in {root} and the Python path)"
         ) from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code ran
@@ -61,19 +64,18 @@ def _imported(name: str, root: str) -> ModuleType:
         hint = ""
         if isinstance(error, SystemExit):
             hint = ': put what is not to run on import behind `if __name__ == "__main__":`'
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"importing {name} ends with {type(error).__name__}: {text} ({line}){hint}"
         ) from None
 
 
 def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
-    """The directory to import from, the module's name there, and its file: one in a package keeps its
-    package."""
+    """The directory to import from, the module's name there (with its packages), and its file."""
     path = Path(where).expanduser().absolute()
     if not path.suffix:
         path = path.with_suffix(".py")
     if not path.is_file():
-        raise Ended(
+        raise CommandEnded(
             USAGE, f"there is no file {path}: write file.py:{attribute} or module:{attribute}"
         )
     names = [] if path.stem == "__init__" else [path.stem]
@@ -83,9 +85,9 @@ def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
         root = root.parent
     unfit = next((each for each in names if not each.isidentifier()), "")
     if unfit or path.suffix != ".py":
-        raise Ended(
+        raise CommandEnded(
             USAGE,
-            f"{path} cannot be imported: {unfit or path.name!r} is no name of a module; rename it",
+            f"{path} cannot be imported: {unfit or path.name!r} cannot be the name of a module; rename it",
         )
     return str(root), ".".join(names), path
 
@@ -96,7 +98,7 @@ def _is_file(module: ModuleType, file: Path) -> bool:
 
 
 def _meant(name: str) -> str:
-    """What somebody meant who wrote no colon."""
+    """What a text without a colon probably means."""
     if name.endswith(".py"):
         return f"{name}:function"
     module, dot, attribute = name.rpartition(".")

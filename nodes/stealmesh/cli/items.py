@@ -1,7 +1,7 @@
-"""The items of `stealmesh run`: read from what people write behind --items.
+"""The items of `stealmesh run`, read from the text behind --items.
 
-A range stays a range, whatever its length; lines of a file or of standard input are read as they
-are needed. Evaluates nothing: numbers and Python literals only.
+A range of any length stays a range; lines of a file or of standard input are read as they are needed.
+Evaluates no code, only numbers and Python literals.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, USAGE, Ended
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def show(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def job_called(mesh: Mesh, text: str) -> Job:
-    """The durable job that somebody names on a command line."""
+    """The durable job with this name on a command line. Raises CommandEnded."""
     try:
         return mesh.attach(text)
     except ValueError as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None

@@ -1,9 +1,9 @@
 """Join a mesh with the line that `stealmesh start` printed on another machine.
 
-Stores the mesh key for this user (readable by nobody else) and is a node from then on; with
---key-only it starts no node, and programs and commands of this user can use the mesh. A token
-on the command line can be seen by other users of this machine while it runs: `stealmesh join -`
-reads it from standard input instead.
+Stores the mesh key for this user (other users cannot read it) and is a node from then on. With
+--key-only it starts no node, and programs and commands of this user can use the mesh. Other users of
+this machine can see a token on the command line while it runs: `stealmesh join -` reads it from
+standard input instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded, say
 from stealmesh.cli.joining import key_path, key_problems, resolved, seeds_now
 from stealmesh.cli.node import add_join_timeout, default_listen
 from stealmesh.cli.serving import serve
@@ -51,10 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         token = JoinToken.decode(_pasted(" ".join(arguments.token)))
     except TokenRefused as refusal:
-        raise Ended(USAGE, str(refusal)) from None
+        raise CommandEnded(USAGE, str(refusal)) from None
     specs = [*token.seeds, *seeds_now(arguments.seeds)]
     if not specs:
-        raise Ended(USAGE, "this token names no node: add --seed tcp://host:port")
+        raise CommandEnded(USAGE, "this token names no node: add --seed tcp://host:port")
     path = key_path(arguments)
     keep_key(token.key, path, replace=arguments.replace)
     if arguments.key_only:
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def keep_addresses(key: MeshKey, path: str, specs: list[str]) -> int:
-    """Where commands of this user find the mesh from now on."""
+    """Store the addresses, so that commands of this user find the mesh from now on."""
     from stealmesh.host.peer_cache import PeerCache, token_path
     from stealmesh.host.security import default_key_path
 
@@ -79,14 +79,14 @@ def keep_addresses(key: MeshKey, path: str, specs: list[str]) -> int:
 
 
 def keep_key(key: MeshKey, path: str, *, replace: bool) -> None:
-    """Store the key, unless it is there; never in place of another one unasked."""
+    """Store the key unless it is there; replaces another one only if `replace` says so."""
     from stealmesh.host.security import MeshKey
 
     with key_problems():
         if os.path.lexists(path) and not replace:
             stored = MeshKey.load(path)
             if stored != key:
-                raise Ended(
+                raise CommandEnded(
                     USAGE,
                     f"{path} holds the key of another mesh ({stored.fingerprint()}): "
                     "add --replace to forget that one, or --key-file to keep both",

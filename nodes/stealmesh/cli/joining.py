@@ -1,11 +1,9 @@
 """What every command that needs a mesh does first: settings, key, seeds, joining.
 
-Finds the mesh of a person who says nothing about it: the one of STEALMESH_TOKEN, else the one of a
-node of this user that runs on this host, else where this user last knew nodes of it (a token that was
-stored by `join --key-only`, the peers of an earlier node), else this host's usual port.
-
-Turns each way in which that can fail into one line and an exit status. The heavy imports are
-inside: `--help` never gets here.
+Decides which mesh is meant when a person does not say it. It tries, in this order: the mesh of
+STEALMESH_TOKEN; the mesh of a node of this user that runs on this host; the addresses at which this
+user last knew nodes (a token that `join --key-only` stored, the peers of an earlier node); this host's
+usual port. Turns every failure into one line and an exit status. Heavy imports are inside of functions.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stealmesh.cli.exits import NOT_JOINED, USAGE, Ended, say
+from stealmesh.cli.exits import NOT_JOINED, USAGE, CommandEnded, say
 from stealmesh.host import seeds as seeds_module
 from stealmesh.host.addresses import address_towards, listen_at
 from stealmesh.host.interfaces import LOOPBACK
@@ -32,22 +30,23 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_SECONDS = 0.5
 ADDRESSES_MAX = 16
-"""Of those that are only remembered: a command does not dial a whole mesh of former times."""
+"""At most this many remembered addresses are dialled: an old mesh may have had thousands."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMesh:
     """A mesh, and the way in."""
 
     key: MeshKey
     addresses: list[str]
     hint: str = ""
-    """What to say when nobody there lets us in."""
+    """Appended to the error when no node there lets us in."""
     is_guess: bool = False
-    """Nobody said that there is a mesh: it is where one was known."""
+    """These addresses are only remembered: there may be no mesh any more."""
 
 
 def config_of(arguments: argparse.Namespace) -> Config:
+    """The settings of the file in `--config` or of the user's own. Raises CommandEnded."""
     from stealmesh.host.settings import load_config
 
     environment = dict(os.environ)
@@ -56,7 +55,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     try:
         return load_config(environment=environment)
     except (ValueError, OSError, tomllib.TOMLDecodeError) as error:
-        raise Ended(USAGE, f"cannot use these settings: {error}") from None
+        raise CommandEnded(USAGE, f"cannot use these settings: {error}") from None
 
 
 def key_path(arguments: argparse.Namespace) -> str:
@@ -67,17 +66,17 @@ def key_path(arguments: argparse.Namespace) -> str:
 
 @contextmanager
 def key_problems() -> Iterator[None]:
-    """A key that cannot be used is a mesh that cannot be joined."""
+    """Turns the errors of a key that cannot be used into CommandEnded."""
     from stealmesh.host.security import KeyRefused
 
     try:
         yield
     except (KeyRefused, OSError) as error:
-        raise Ended(NOT_JOINED, f"no usable mesh key: {error}") from None
+        raise CommandEnded(NOT_JOINED, f"no usable mesh key: {error}") from None
 
 
 def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
-    """The key, and the file that it came from (none: from the token in the environment)."""
+    """The key, and the path of its file ("" for the key of the token in the environment)."""
     from stealmesh.host.security import MeshKey
 
     if not arguments.key_file and (token := token_from_environment()) is not None:
@@ -93,26 +92,26 @@ def token_from_environment() -> JoinToken | None:
     try:
         return token_from()
     except TokenRefused as refusal:
-        raise Ended(USAGE, str(refusal)) from None
+        raise CommandEnded(USAGE, str(refusal)) from None
 
 
 def seeds_now(given: list[list[str]]) -> list[str]:
-    """What `--seed` options name; nested because each may be a list."""
+    """All addresses of the `--seed` options; each option may be a list."""
     return [seed for several in given for seed in several]
 
 
 def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
-    """The addresses behind seeds; looks again and again for so long when there are none yet."""
+    """The addresses that the seeds stand for; retries for `seconds_max` while there are none."""
     until = time.monotonic() + seconds_max
     told = False
     while True:
         try:
             return seeds_module.resolve(specs)
         except ValueError as error:
-            raise Ended(USAGE, str(error)) from None
+            raise CommandEnded(USAGE, str(error)) from None
         except seeds_module.SeedsUnknown as error:
             if time.monotonic() >= until:
-                raise Ended(NOT_JOINED, f"could not join: {error}") from None
+                raise CommandEnded(NOT_JOINED, f"could not join: {error}") from None
             if not told:
                 say(f"no seed yet: {error}; trying on")
                 told = True
@@ -120,42 +119,42 @@ def resolved(specs: list[str], seconds_max: float = 0.0) -> list[str]:
 
 
 def join_as_client(arguments: argparse.Namespace) -> Mesh:
-    """The running mesh behind `--seed`, or else this user's."""
+    """The running mesh behind `--seed`, or this user's without one."""
     return enter(arguments, the_mesh(arguments))
 
 
-def enter(arguments: argparse.Namespace, found: Found) -> Mesh:
+def enter(arguments: argparse.Namespace, found: FoundMesh) -> Mesh:
     from stealmesh.mesh import Mesh
     from stealmesh_protocol.errors import JoinRefused
 
     try:
         return Mesh(found.addresses, key=found.key, config=config_of(arguments))
     except JoinRefused as refusal:
-        raise Ended(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
+        raise CommandEnded(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
 
 
 # ---------------------------------------------------------------- finding
 
 
-def the_mesh(arguments: argparse.Namespace) -> Found:
-    """The mesh that is meant. Ends the command if there is no key for any."""
+def the_mesh(arguments: argparse.Namespace) -> FoundMesh:
+    """The mesh that is meant. Raises CommandEnded if there is no usable key."""
     specs = seeds_now(arguments.seeds)
     if specs:
         key, _ = load_key(arguments)
-        return Found(key, resolved(specs))
+        return FoundMesh(key, resolved(specs))
     return this_users(arguments) or _on_this_host(arguments)
 
 
-def this_users(arguments: argparse.Namespace) -> Found | None:
-    """The mesh of somebody who does not say which; None if we know of none."""
+def this_users(arguments: argparse.Namespace) -> FoundMesh | None:
+    """The mesh of a person who does not say which; None if we know none."""
     token = None if arguments.key_file else token_from_environment()
     if token is not None and token.seeds:
-        return Found(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
+        return FoundMesh(token.key, resolved(list(token.seeds)), "; STEALMESH_TOKEN says so")
     return _running_here(arguments) or _remembered(arguments)
 
 
-def _running_here(arguments: argparse.Namespace) -> Found | None:
-    """Where a node of this user runs. Its own key first; another mesh only if there is just one."""
+def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
+    """The mesh of a node that this user runs here: one with the user's key, or the only other one."""
     from stealmesh.host.running import running_nodes
     from stealmesh.host.security import MeshKey
 
@@ -163,7 +162,7 @@ def _running_here(arguments: argparse.Namespace) -> Found | None:
     key = _key_if_any(arguments)
     own = [node for node in nodes if key is not None and node.mesh == key.fingerprint()]
     if key is not None and own:
-        return Found(key, _addresses(own), "; the node that listened there has just ended")
+        return FoundMesh(key, _addresses(own), "; the node that listened there has just ended")
     if arguments.key_file or token_from_environment() is not None:
         return None
     others: dict[str, list[RunningNode]] = {}
@@ -174,14 +173,16 @@ def _running_here(arguments: argparse.Namespace) -> Found | None:
         return None
     if len(others) > 1:
         paths = " or ".join(f"--key-file {path}" for path in sorted(others))
-        raise Ended(USAGE, f"several meshes of yours run on this host: say which, with {paths}")
+        raise CommandEnded(
+            USAGE, f"several meshes of yours run on this host: say which, with {paths}"
+        )
     [(path, chosen)] = others.items()
     with key_problems():
-        return Found(MeshKey.load(path), _addresses(chosen))
+        return FoundMesh(MeshKey.load(path), _addresses(chosen))
 
 
-def _remembered(arguments: argparse.Namespace) -> Found | None:
-    """Where this user last knew nodes of the mesh whose key there is."""
+def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
+    """The addresses at which this user last knew nodes of the mesh with the user's key."""
     from stealmesh.host.peer_cache import all_addresses
 
     key = _key_if_any(arguments)
@@ -189,15 +190,17 @@ def _remembered(arguments: argparse.Namespace) -> Found | None:
     if key is None or not addresses:
         return None
     hint = "; no node of yours runs on this host, and none that was known before answers: name one with --seed"
-    return Found(key, addresses, hint, is_guess=True)
+    return FoundMesh(key, addresses, hint, is_guess=True)
 
 
-def _on_this_host(arguments: argparse.Namespace) -> Found:
-    """Where `stealmesh start` listens, of another user perhaps, who gave us the key."""
+def _on_this_host(arguments: argparse.Namespace) -> FoundMesh:
+    """Where `stealmesh start` listens; another user, who gave us the key, may have started it."""
     key, _ = load_key(arguments)
     hosts = dict.fromkeys((address_towards(), LOOPBACK))
     addresses = [listen_at(host, seeds_module.PORT) for host in hosts]
-    return Found(key, addresses, "; name a node with --seed, or start one with `stealmesh start`")
+    return FoundMesh(
+        key, addresses, "; name a node with --seed, or start one with `stealmesh start`"
+    )
 
 
 def _addresses(nodes: list[RunningNode]) -> list[str]:
@@ -205,7 +208,7 @@ def _addresses(nodes: list[RunningNode]) -> list[str]:
 
 
 def _key_if_any(arguments: argparse.Namespace) -> MeshKey | None:
-    """The key that commands use; None if there is none at the usual place."""
+    """The key that commands use; None if the usual place has none."""
     if not arguments.key_file and token_from_environment() is None:
         from stealmesh.host.security import default_key_path
 

@@ -1,13 +1,12 @@
 """Be a node of a mesh until told to leave.
 
-With --seed: join the mesh that is there; without: be its first node, or find the peers of an earlier
-life again (and say so as long as none of them answers). The first SIGTERM or
-SIGINT (Ctrl-C) drains: queued work goes back, what runs is finished, then exit status 0. The
-second ends at once.
+With --seed it joins the mesh there. Without, it is the first node, or finds the peers of its earlier
+life again (and says so while none of them answers). The first SIGTERM or SIGINT (Ctrl-C) drains: queued
+work goes back, running work is finished, then exit status 0. The second ends the node at once.
 
-A seed that cannot be reached is tried again and again; the reason is said once, and after
---join-timeout the node gives up with exit status 3. A node that finds its own address among the
-seeds is one of the first and waits for ever.
+A node retries a seed that it cannot reach, and says the reason once. After --join-timeout it gives up
+with exit status 3. A node that finds its own address among the seeds is one of the first, and waits for
+ever.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import argparse
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import USAGE, Ended
+from stealmesh.cli.exits import USAGE, CommandEnded
 from stealmesh.cli.joining import load_key, seeds_now, token_from_environment
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
 from stealmesh.host.addresses import address_towards, listen_at
@@ -28,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shared.add_node_options(parser)
     add_join_timeout(parser)
     parser.add_argument(
-        "--insecure", action="store_true", help="no key and no encryption: whoever reaches the port runs code here"
+        "--insecure", action="store_true", help="no key and no encryption: everybody who reaches the port can run code here"
     )  # fmt: skip
     parser.add_argument(
         "--i-understand", action="store_true", help="allow --insecure on other addresses than loopback"
@@ -38,14 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_join_timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--join-timeout", metavar="SECONDS", type=shared.not_negative, default=JOIN_SECONDS_DEFAULT,
-        help="give up when no seed lets us in for so long (default: %(default)g)",
+        help="give up when no seed has let us in after this time (default: %(default)g)",
     )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     specs = seeds_now(arguments.seeds)
     if arguments.i_understand and not arguments.insecure:
-        raise Ended(USAGE, "--i-understand means nothing without --insecure")
+        raise CommandEnded(USAGE, "--i-understand means nothing without --insecure")
     key, path = (None, "") if arguments.insecure else load_key(arguments)
     token = None if arguments.insecure else token_from_environment()
     if token is not None and token.key == key:
@@ -55,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def default_listen(specs: list[str], *, loopback: bool = False) -> str:
-    """The address from which the first plain seed is reached, any port; the usual port for a first node."""
+    """The address of this host towards the first plain seed, with any port; a first node has the usual
+    port."""
     towards = next((seed for seed in specs if seed.startswith("tcp://")), None)
     host = LOOPBACK if loopback else address_towards(towards)
     return listen_at(host, 0 if specs else PORT)

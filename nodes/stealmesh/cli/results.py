@@ -1,7 +1,7 @@
 """Collect the results of a durable job: JSON lines on standard output, in order, as they come.
 
 An item that failed is {"index": …, "error": …} and does not stop the others; the exit status is then 1.
-They stay with the mesh and can be collected again, until they expire or their room is needed.
+The results stay with the mesh, to be collected again, until they expire or the mesh needs their room.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, FAILED, Ended, say
+from stealmesh.cli.exits import DONE, FAILED, CommandEnded, say
 from stealmesh.cli.jobs import job_called
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sys.path.insert(0, os.getcwd())  # results may be of types that are defined there
+    sys.path.insert(0, os.getcwd())  # modules there may define the types of results
     with join_as_client(arguments) as mesh:
         return collect(job_called(mesh, arguments.job))
 
@@ -51,7 +51,7 @@ def collect(job: Job) -> int:
                 print(as_json(row))
             count += 1
     except (JobLost, MeshClosed, CancelledError) as error:
-        raise Ended(FAILED, f"the results from {count} on cannot be had: {error}") from None
+        raise CommandEnded(FAILED, f"the results from {count} on cannot be had: {error}") from None
     if failed:
         say(f"{failed:,} of {count:,} items failed")
     return FAILED if failed else DONE

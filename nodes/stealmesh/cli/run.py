@@ -2,12 +2,12 @@
 
 `module:function` is imported from the working directory or the Python path, `path/file.py:function`
 from that file, and called once with each item. An item that raises is reported as {"index": …,
-"item": …, "error": …} and does not stop the others; the exit status is then 1. What else is printed
-here, and by tasks on a mesh of its own, goes to standard error.
+"item": …, "error": …} and does not stop the others; the exit status is then 1. All other output of this
+command, and of tasks on a mesh of its own, goes to standard error.
 
 Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
-you last knew one. If there is none (or with --local, --nodes, --nworkers) the mesh is one of this
-machine's own processes, which end with the command.
+you last knew one. If there is none (or with --local, --nodes, --nworkers) it starts a mesh of processes
+on this machine, which end with the command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
-from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, Ended, say
+from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, CommandEnded, say
 from stealmesh.cli.function import find
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
 from stealmesh.cli.output import standard_output_kept, written
@@ -76,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=0,
-        help="run an item that raises again, so many times",
+        help="run an item that raises again, at most N times",
     )
     parser.add_argument(
         "--progress",
@@ -104,7 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     own = bool(arguments.nodes or arguments.nworkers or arguments.local)
     if arguments.seeds and own:
-        raise Ended(
+        raise CommandEnded(
             USAGE, "--local, --nodes and --nworkers are for a mesh of its own, without --seed"
         )
     with standard_output_kept() as out:
@@ -112,12 +112,12 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             wanted = items.parse(arguments.items, as_json=arguments.json_lines)
         except ValueError as error:
-            raise Ended(USAGE, str(error)) from None
+            raise CommandEnded(USAGE, str(error)) from None
         with _mesh(arguments, own=own) as mesh:
             try:
                 return run_items(mesh, function, readable(wanted), arguments, out, _length(wanted))
             except BrokenPipeError:
-                raise Ended(BROKEN_PIPE) from None  # nobody wants what is still to come
+                raise CommandEnded(BROKEN_PIPE) from None  # the reader of our output left
 
 
 def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
@@ -127,7 +127,7 @@ def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
     if found is not None:
         try:
             mesh = enter(arguments, found)
-        except Ended as end:
+        except CommandEnded as end:
             if not found.is_guess:
                 raise
             say(f"{end}: running on processes of this machine instead")
@@ -158,7 +158,7 @@ def run_items(
             name=arguments.function, retries=arguments.retries, timeout=arguments.timeout or None
         )
     except ValueError as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
     rows = in_order if arguments.ordered else as_they_come
     writer = _Writer(out)
     began, failed, done = time.monotonic(), 0, 0
@@ -178,12 +178,12 @@ def run_items(
 
 
 def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
-    """What one line says. Raises Ended when it is the mesh that failed, and not the item."""
+    """The JSON object of one line. Raises CommandEnded if the mesh failed and not the item."""
     from stealmesh_protocol.errors import MeshClosed
 
     error = future.exception()
     if isinstance(error, MeshClosed):
-        raise Ended(
+        raise CommandEnded(
             FAILED, f"the mesh is gone, item {index} and those after it have no result: {error}"
         )
     if error is None:
@@ -192,11 +192,11 @@ def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
 
 
 def readable(wanted: Iterable[Any]) -> Iterator[Any]:
-    """The items; those that cannot be read (a line that is no JSON, a file that is no text) end the run."""
+    """The items. One that cannot be read (a line that is not JSON, a file that is not text) ends the run."""
     try:
         yield from wanted
     except ValueError as error:
-        raise Ended(USAGE, f"cannot read the items: {error}") from None
+        raise CommandEnded(USAGE, f"cannot read the items: {error}") from None
 
 
 def _length(wanted: Iterable[Any]) -> int | None:
@@ -251,7 +251,7 @@ def as_they_come(
 
 
 class _Writer:
-    """JSON lines, sent on now and then and whenever there is nothing else to do."""
+    """Writes JSON lines; flushes them every FLUSH_SECONDS and before the command waits."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
@@ -272,13 +272,17 @@ class _Writer:
 def as_json(row: dict[str, Any]) -> str:
     try:
         return json.dumps(row, default=plain)
-    except (TypeError, ValueError, RecursionError):  # keys that are no texts; a value inside itself
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # keys that are not texts, or a value inside itself
         shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
         return json.dumps({**row, **{name: text for name, text in shown.items() if name in row}})
 
 
 def plain(value: Any) -> Any:
-    """What JSON does not know: arrays and numbers of NumPy and sets as lists, the rest as Python shows it."""
+    """A value that JSON does not know: NumPy's arrays and sets become lists, the rest its `repr`."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, set | frozenset):

@@ -1,8 +1,8 @@
 """Being a node: what `node`, `start` and `join` have in common once key and seeds are known.
 
 Hands everything to `stealmesh.host.node.run_node` and says on standard error where the node listens.
-Draining at the first signal is run_node's business; before its sockets exist there is nothing
-to drain, and a signal simply ends us.
+Draining at the first signal is the business of `run_node`; before its sockets exist there is nothing
+to drain, and a signal ends the command.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from stealmesh.cli.arguments import workers_default
-from stealmesh.cli.exits import DONE, USAGE, Ended, say
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded, say
 from stealmesh.cli.joining import config_of, resolved
 from stealmesh.cli.output import standard_output_kept
 from stealmesh.host.addresses import is_loopback, is_own
@@ -33,7 +33,7 @@ JOIN_SECONDS_DEFAULT = 30.0
 
 
 class TooEarly(Exception):
-    """A signal came when there was nothing to drain yet, or nothing any more."""
+    """A signal came before there was anything to drain, or after it was drained."""
 
 
 def serve(
@@ -45,8 +45,8 @@ def serve(
     key_path: str = "",
     on_listening: Callable[[list[str], IO[str]], None] = lambda addresses, out: None,
 ) -> int:
-    """Be a node until told to leave; returns the exit status. Standard output is for `on_listening`
-    alone: what tasks print here goes to standard error."""
+    """Be a node until told to leave; returns the exit status. Only `on_listening` writes to standard
+    output: prints of tasks go to standard error."""
     from stealmesh.host.running import RunningNode, known_to_commands
 
     try:
@@ -99,19 +99,20 @@ def _options(
 
 
 def _state(given: str, key: MeshKey | None, listen: str) -> str:
-    """The directory of the log of durable jobs: a node that comes back to its address finds it again."""
+    """The directory of the log of durable jobs ("": none). A node that comes back to its address finds
+    it again."""
     if given:
         return "" if given == "off" else _writable(given)
     place = listen.removeprefix("tcp://")
     if place.endswith(":0") or not listen.startswith("tcp://"):
-        return ""  # nobody comes back to a port of chance
+        return ""  # the system chooses this port, so no node comes back to it
     from stealmesh.host.peer_cache import state_directory
 
     mesh = "insecure" if key is None else key.mesh_id().hex()[:16]
     directory = state_directory() / mesh / place.replace("/", "_").replace(":", "_")
     try:
         return _writable(str(directory))
-    except Ended as end:  # a user without a home can still be a node
+    except CommandEnded as end:  # a user without a home can still be a node
         say(f"{end}; until then durable jobs that are kept here do not outlive this process")
         return ""
 
@@ -120,7 +121,7 @@ def _writable(directory: str) -> str:
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise Ended(
+        raise CommandEnded(
             USAGE,
             f"cannot keep durable jobs in {directory} ({error.strerror}): "
             "name another directory with --state, or --state off",
@@ -129,7 +130,7 @@ def _writable(directory: str) -> str:
 
 
 def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str) -> Path | None:
-    """Without a key all meshes look alike: a node must not be led into another one."""
+    """The file of known peers; None without a key, because a node could find another mesh's peers there."""
     from stealmesh.host.peer_cache import cache_path
 
     if arguments.no_peer_cache or key is None:
@@ -144,15 +145,15 @@ def _run(options: NodeOptions) -> int:
     try:
         return run_node(options)
     except LogUnusable as error:
-        raise Ended(USAGE, f"{error}; or name another directory with --state") from None
+        raise CommandEnded(USAGE, f"{error}; or name another directory with --state") from None
     except CannotStart as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
     except _transport_error() as error:
-        raise Ended(USAGE, str(error)) from None
+        raise CommandEnded(USAGE, str(error)) from None
 
 
 def _transport_error() -> type[Exception]:
-    """Found only when it is needed: a node starts its workers before it loads ZeroMQ."""
+    """Imported only when it is needed: a node starts its workers before it loads ZeroMQ."""
     from stealmesh.transport import TransportError
 
     return TransportError
@@ -162,7 +163,7 @@ def _transport_error() -> type[Exception]:
 def _told_when_listening(
     options: NodeOptions, key: MeshKey | None, on_listening: Callable[[list[str]], None]
 ) -> Iterator[None]:
-    """Read the one line that a node writes when its sockets are open (to whoever started it)."""
+    """Read the one line that a node writes for its parent when its sockets are open."""
     ours, theirs = socket.socketpair()
     options.parent_fd = theirs.fileno()
 
@@ -170,7 +171,7 @@ def _told_when_listening(
         with ours.makefile(encoding="utf-8") as lines:
             line = lines.readline()
         endpoints = json.loads(line).get("endpoints") if line else None
-        if endpoints:  # else it never came to listening, and says itself why
+        if endpoints:  # a node that cannot listen says itself why
             addresses = [each for each in endpoints if each.startswith("tcp://")]
             _announce(options, key, addresses or endpoints)
             on_listening(addresses or endpoints)
@@ -192,14 +193,14 @@ def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -
     written = options.listen.startswith("tcp://") and is_loopback(options.listen)
     if all(each.startswith("tcp://") and is_loopback(each) for each in addresses) and not written:
         say(
-            f"{addresses[0]} is for this host only, whatever {options.listen} looks like: others will "
+            f"{addresses[0]} is for this host only, although {options.listen} looks different: others "
             "reach this node with --listen tcp://0.0.0.0:7077, or with --advertise and its real address"
         )
 
 
 @contextlib.contextmanager
 def _signals_end_us() -> Iterator[None]:
-    """As long as run_node has not set its own handlers, and once it has taken them back."""
+    """Handlers for the time before `run_node` sets its own, and after it restores ours."""
 
     def end(number: int, frame: object) -> None:
         raise TooEarly

@@ -2,8 +2,7 @@
 
 Makes the user's key if there is none, listens at this host's address (port 7077), prints
 `stealmesh join …` on standard output (and on standard error the line for a Python program), and is a
-node from then on. Whoever has that line is a full
-member of the mesh: treat it like a password.
+node from then on. That line lets everybody who has it run code on the mesh: treat it like a password.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Show a running mesh: its nodes, its jobs, and what was refused or dropped.
 
 Joins as a client through --seed (default: the mesh of STEALMESH_TOKEN, of a node of yours on this
-host, or where you last knew one), looks once, and leaves. With --json: one object, the same as `Mesh.status()` returns.
+host, or where you last knew one), looks once, and leaves. With --json it prints one object, the same
+that `Mesh.status()` returns.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, NOT_JOINED, Ended
+from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             status = settled(mesh)
         except TimeoutError:
-            raise Ended(NOT_JOINED, "the mesh did not answer in time: try again") from None
+            raise CommandEnded(NOT_JOINED, "the mesh did not answer in time: try again") from None
     if arguments.json:
         print(json.dumps(status))
     else:
@@ -43,8 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def settled(mesh: Mesh) -> dict[str, Any]:
-    """A look at the whole mesh: just after joining, a client knows one node and is told of the
-    others, so look until two looks in a row see the same ones."""
+    """The status of the whole mesh. A client that has just joined knows one node and hears of the others,
+    so this looks until two looks in a row see the same nodes."""
     status = mesh.status()
     for _ in range(LOOKS_MAX):
         time.sleep(LOOK_SECONDS)
@@ -107,7 +108,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
 
 
 def jobs_table(jobs: list[dict[str, Any]]) -> Any:
-    """What was run again or dropped takes room only when something was."""
+    """A table of jobs. The columns `rerun` and `dropped` appear only if a job has a number there."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -137,7 +138,7 @@ def jobs_table(jobs: list[dict[str, Any]]) -> Any:
 
 
 def console(width: int | None = None) -> Any:
-    """Of the terminal's width; into a pipe or a file as wide as it takes, for grep and awk."""
+    """A console of the terminal's width; PIPE_WIDTH in a pipe or a file, for grep and awk."""
     from rich.console import Console
 
     if width is None and not sys.stdout.isatty():
@@ -146,7 +147,7 @@ def console(width: int | None = None) -> Any:
 
 
 def _moment(seconds: float | None) -> str:
-    """A time of day for what is of today, else the day as well."""
+    """The local time; with the date if that is not today."""
     if seconds is None:
         return "?"
     then, now = time.localtime(seconds), time.localtime()

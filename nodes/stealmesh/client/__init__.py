@@ -1,5 +1,7 @@
 """The program's side of a mesh: futures and iterators in front, events and effects behind.
 
-`link` is the object between the program's threads and the driver's; `submits`, `maps` and
-`folds` are the kinds of jobs; `outcomes` opens what workers sent.
+Start reading at `session`: its `ProgramLink` stands between the program's threads and the driver's. The
+kinds of jobs are in `submit`, `map`, `reduce` and `durable_job`; `submitted` holds all open ones;
+`results` opens what workers sent. `contracts` stands below all of them: it says what the link asks of a
+job. Invariant: in the driver's thread no code of the user's runs.
 """

@@ -1,8 +1,8 @@
 """What callers pass: settings of what is submitted, counts, seconds, ranges.
 
-Decides what is senseless and says so at the call, where the traceback shows the caller's own line.
-Whole numbers may be of any type that counts as one (numpy's do, a float does not). Refuses to know
-what becomes of them.
+Decides what makes no sense and raises at the call, where the traceback shows the caller's own line.
+Whole numbers may be of any type with `__index__` (NumPy's integers have it, a float has not). Refuses
+to know what the values are used for.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Options:
 
 
 def whole_number(name: str, value: Any, least: int, most: int = limits.INDEX_MAX) -> int:
-    """Raises TypeError, ValueError."""
+    """`value` as an int from `least` to `most`. Raises TypeError, ValueError."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -60,7 +60,7 @@ def whole_number(name: str, value: Any, least: int, most: int = limits.INDEX_MAX
 
 
 def seconds(name: str, value: Any) -> float:
-    """A span that can be waited for. Raises TypeError, ValueError."""
+    """`value` as a number of seconds that a lock can wait. Raises TypeError, ValueError."""
     if isinstance(value, str | bytes | bytearray):
         raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}")
     try:
@@ -75,7 +75,7 @@ def seconds(name: str, value: Any) -> float:
 
 
 def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | None]:
-    """Of `map`; what is said of them is what the standard library says."""
+    """The checked `chunksize` and `buffersize` of `map`. The error texts are the standard library's."""
     if chunksize is not None:
         if _is_below_one("chunksize must be an integer or None", chunksize):
             raise ValueError("chunksize must be >= 1.")
@@ -87,6 +87,21 @@ def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | No
     return chunksize, buffersize
 
 
+def check_workers(initializer: object, max_tasks: object, *, local: bool) -> None:
+    """Of `Mesh`: raises TypeError and ValueError for what workers cannot be started with."""
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if max_tasks is not None:
+        if not isinstance(max_tasks, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        if not local:
+            raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
+    if initializer is not None and not local:
+        raise ValueError("initializer: only a local mesh starts workers of its own")
+
+
 def _is_below_one(text: str, value: Any) -> bool:
     try:
         return operator.index(value) < 1
@@ -95,9 +110,9 @@ def _is_below_one(text: str, value: Any) -> bool:
 
 
 def as_range(items: Iterable[Any], *, whole: bool = False) -> range | None:
-    """The range that can travel as one; None: these items are to be read one by one.
+    """`items` if it is a range that travels as one; None if its items must be read one by one.
 
-    `whole`: all of it is wanted, so one without a bearable end is a ValueError.
+    `whole`: all items are wanted, so a range of 2**63 items or more raises ValueError.
     """
     if not isinstance(items, range):
         return None
@@ -112,7 +127,7 @@ def as_range(items: Iterable[Any], *, whole: bool = False) -> range | None:
 
 
 def fitting_name(name: Any) -> str:
-    """A function's own name, made fit for a message whatever it is."""
+    """A function's own name, escaped and shortened so that it fits into a message."""
     text = str(name).replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limits.NAME_CHARS_MAX else f"{text[: limits.NAME_CHARS_MAX - 3]}..."
 
@@ -134,7 +149,7 @@ def _checked_name(name: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """For an error: short, and without asking much of the value."""
+    """The value in an error text: short, and without running code of the value's."""
     kind = type(value)
     short = kind is float or (kind is int and value.bit_length() < 300)
     short = short or (kind in (str, bytes) and len(value) < 100)

@@ -1,10 +1,10 @@
 """`launch` and `attach`: a handle on a job that lives in the mesh and not in this program.
 
-The handle has no part in the job: it asks how things stand (the core does, with every beat) and
-collects results by position, so that it can be dropped, and another one made elsewhere, at any
-moment. Results are fetched as they are read, a few messages ahead, and unpacked in the reader's
-own thread. Several readers take turns: each knows its own position, and what was fetched for
-another is fetched again.
+The handle has no part in the job. It asks for the job's state (the core does, with every beat) and
+collects results by position, so a program can drop it and make another one elsewhere at any moment.
+It fetches results as they are read, a few messages ahead, and unpacks them in the reader's own
+thread. Several readers take turns: each knows its own position, and a reader fetches again what was
+fetched for another one. Refuses to know where the job runs.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.feeding import blocks_of
 from stealmesh.client.reduce import MISSING
 from stealmesh.client.results import open_chunk, open_partial
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
 from stealmesh_engine.durable.slices import slice_items_of
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
@@ -28,13 +29,10 @@ from stealmesh_protocol.errors import JobLost, JobRefused
 from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
 
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
-
 UNREAD_OCTETS_MAX = 4 << 20
 """Fetched results that wait for their reader."""
 ERRORS_KEPT_MAX = 10_000
-"""So many errors that readers have come by are remembered; a job with more is read once more for them."""
+"""How many errors are remembered as readers meet them. `errors()` reads a job with more once again."""
 FIRST_WORD_SECONDS = 5.0
 RATE_SECONDS = 10.0
 """Over how long the rate is measured."""
@@ -43,34 +41,34 @@ _ENDED = frozenset({"done", "cancelled", "lost", "expired"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a durable job has come, as its home said last."""
+    """How far a durable job has come, as its primary said last."""
 
     done: int
     total: int
     """Items so far; more may come while an iterable is being read."""
     failed: int
     running: int
-    """Items that are with nodes."""
+    """Items that nodes hold leases for."""
     rate: float
     """Items a second, lately."""
     eta_seconds: float | None
-    """None while nothing can be said."""
+    """None while the rate is not known."""
 
 
 @dataclass(slots=True, eq=False)
 class _Reader:
-    """How far one reader has come, and until when it has patience."""
+    """How far one reader has come, and when (`time.monotonic()`) it gives up."""
 
     until: float | None
     position: int = 0
 
 
-class Results(Iterator[Any]):
+class JobResults(Iterator[Any]):
     """The results of a durable job in order, as they come.
 
-    A task's own exception is raised at its place, and the next call goes on with the next item: what
-    failed costs itself alone. With `return_exceptions` it is yielded instead. What ends the reading
-    (JobLost, CancelledError, MeshClosed, TimeoutError) is raised again by every further call.
+    A task's own exception is raised at its place, and the next call goes on with the next item. With
+    `return_exceptions` the exception is yielded instead. The errors that end the reading (JobLost,
+    CancelledError, MeshClosed, TimeoutError) are raised again by every further call.
     """
 
     def __init__(self, found: Iterator[tuple[int, Any, bool]], return_exceptions: bool) -> None:
@@ -78,7 +76,7 @@ class Results(Iterator[Any]):
         self._return_exceptions = return_exceptions
         self._broken: BaseException | None = None
 
-    def __iter__(self) -> Results:
+    def __iter__(self) -> JobResults:
         return self
 
     def __next__(self) -> Any:
@@ -99,8 +97,8 @@ class Results(Iterator[Any]):
 class Job:
     """A durable job. Made by `Mesh.launch` and `Mesh.attach`; usable from any thread.
 
-    Results stay with the mesh until they expire (`Config.keep_seconds`) or, if it runs out of room,
-    until somebody has collected them: `results()` may be called again, but not for ever.
+    Results stay with the mesh until they expire (`Config.keep_seconds`). If the mesh runs out of room,
+    it drops those that were collected, so `results()` may be called again, but not for ever.
     """
 
     def __init__(
@@ -127,16 +125,16 @@ class Job:
         self._unread: deque[tuple[Kept, bytes]] = deque()
         self._unread_octets = 0
         self._next = 0
-        """Everything below was fetched for the present reader."""
+        """Every result below this index was fetched for the present reader."""
         self._asking = False
         self._reader: _Reader | None = None
-        """Whom results are fetched for at present."""
+        """The present reader: results are fetched for it."""
         self._turn = threading.Lock()
-        """Held by the reader that waits for results: the others come after it."""
+        """Held by the reader that waits for results; the others wait for their turn."""
         self._gap: JobLost | None = None
-        """What the present reader wants is not there any more."""
+        """The mesh no longer has what the present reader wants."""
         self._errors: dict[int, BaseException] = {}
-        """Those that readers have come by."""
+        """By index: the errors that readers have met."""
         self._marks: deque[tuple[float, int]] = deque()
 
     # ------------------------------------------------------------ the program's threads
@@ -148,25 +146,26 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What `status` calls it. Waits a moment for the home's first word."""
+        """What `status` calls it. Waits up to 5 s for the primary's first answer; then ""."""
         line = self._first_word()
         return "" if line is None else line.name
 
     @property
     def owner(self) -> str:
-        """Who submitted it: user@host and process. Waits likewise."""
+        """The program that submitted it: user@host and process. Waits as `name` does."""
         line = self._first_word()
         return "" if line is None else line.owner
 
     @property
     def started(self) -> float | None:
-        """When it was submitted, as `time.time()` counts. Waits likewise."""
+        """When it was submitted, in seconds of `time.time()`. Waits as `name` does; then None."""
         line = self._first_word()
         return None if line is None else line.started or None
 
     @property
     def ended(self) -> float | None:
-        """When it ended; None: it has not, as of the last half second, or nobody who saw it is left."""
+        """When it ended, in seconds of `time.time()`. None: it had not ended half a second ago, or no
+        node that saw the end is left. Waits as `name` does."""
         line = self._first_word()
         return None if line is None else line.ended or None
 
@@ -182,7 +181,7 @@ class Job:
             return self._over
 
     def progress(self) -> Progress:
-        """How far it has come. Waits a moment for the home's first word."""
+        """How far it has come. Waits up to 5 s for the primary's first answer; then all zeros."""
         line = self._first_word()
         if line is None:
             return Progress(0, 0, 0, 0, 0.0, None)
@@ -192,11 +191,13 @@ class Job:
             eta = 0.0 if not left else left / rate if rate else None
             return Progress(line.done, line.total, line.failed, line.leased, rate, eta)
 
-    def results(self, timeout: float | None = None, *, return_exceptions: bool = False) -> Results:
+    def results(
+        self, timeout: float | None = None, *, return_exceptions: bool = False
+    ) -> JobResults:
         """The results in order, as they come; the partial results of a reduction.
 
-        Raises a task's own exception at its place (or yields it, with `return_exceptions`), and
-        goes on behind it; JobLost, CancelledError, MeshClosed, and TimeoutError `timeout` seconds
+        Raises a task's own exception at its place (or yields it, with `return_exceptions`), and goes
+        on behind it. Raises JobLost, CancelledError, MeshClosed, and TimeoutError `timeout` seconds
         after this call. Each call makes a reader of its own, which begins at the first item.
         """
         if isinstance(timeout, bool):
@@ -205,11 +206,14 @@ class Job:
         with self._changed:
             if self._reader is None:
                 self._read_for(reader)
-        return Results(self._read(reader), return_exceptions)
+        return JobResults(self._read(reader), return_exceptions)
 
     def errors(self, timeout: float | None = None) -> list[tuple[int, BaseException]]:
-        """(index, exception) of every item that failed; waits until the job is over. Of a reduction
-        they are those of its partial results, each under the first index that it covers."""
+        """(index, exception) of every item that failed; waits until the job is over.
+
+        In a reduction a partial result fails as a whole; its index is the first that it covers. Raises
+        TimeoutError after `timeout` seconds.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         if not self.wait(timeout):
             raise TimeoutError(f"job {self.id} is not over; its errors come with its results")
@@ -223,7 +227,9 @@ class Job:
         return [(index, error) for index, error, is_error in found if is_error]
 
     def result(self, timeout: float | None = None) -> Any:
-        """All results as a list, or the one value of a reduction; waits until the job is over."""
+        """All results as a list, or the one value of a reduction; waits until the job is over.
+
+        Raises the first exception of a task, and what `results` raises."""
         values = self.results(timeout)
         if self._combine is None:
             found = list(values)
@@ -237,7 +243,7 @@ class Job:
         return reduce(self._combine, (*start, *values))
 
     def cancel(self) -> None:
-        """Stop the job, whoever launched it; its results are given up."""
+        """Stop the job, also one that another program launched; the mesh drops its results."""
         self._link.post(AbolishJob(self._job))
 
     def __repr__(self) -> str:
@@ -248,7 +254,7 @@ class Job:
     # ------------------------------------------------------------ launching
 
     def await_accepted(self, upto: int, *, whole: bool = False) -> None:
-        """Sleep until the mesh holds the job safely, with its items below `upto` (or all of them)."""
+        """Sleep until the mesh holds the job safely, with its items below `upto` (`whole`: with all)."""
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -282,7 +288,7 @@ class Job:
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
-            if self._error is None:  # nobody asks an exception for its truth
+            if self._error is None:  # `or` would call the exception's own __bool__
                 self._error = error
             self._changed.notify_all()
 
@@ -354,7 +360,7 @@ class Job:
         return index, value, failed
 
     def _entry(self, reader: _Reader) -> tuple[Kept, bytes] | None:
-        """The next results, waited for; None at the end."""
+        """Wait for the next results; None at the end. Raises TimeoutError, and what ended the job."""
         patience = -1 if reader.until is None else max(0.0, reader.until - time.monotonic())
         if not self._turn.acquire(timeout=patience):
             raise TimeoutError(f"job {self.id} has not come further than item {reader.position}")
@@ -404,7 +410,7 @@ class Job:
 def _partial(codec: int, blob: bytes) -> tuple[Any, bool]:
     try:
         return open_partial(codec, blob), False
-    except Exception as error:  # noqa: BLE001  the task's own, told as a result
+    except Exception as error:  # noqa: BLE001  the task's own: it is a result
         return error, True
 
 
@@ -415,10 +421,10 @@ def attached(
     initial: Any = MISSING,
     line: JobLine | None = None,
 ) -> Job:
-    """The handle on a job that somebody launched; `line` is what is known of it already."""
+    """The handle on a job that some program launched; `line` is what is known of it already."""
     job = whole_of(job)
     known = link.durable.get(job)
-    if known is not None and combine is None:
+    if isinstance(known, Job) and combine is None:
         return known
     handle = Job(link, job, combine, initial, line)
     link.follow(job, handle, AttachJob(job))
@@ -426,20 +432,24 @@ def attached(
 
 
 def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job: JobId) -> None:
-    """Give the mesh all items of an iterable and wait until it holds them safely."""
+    """Give the mesh all items of an iterable and wait until it holds them safely.
+
+    Raises ValueError for more items than the slices can hold, CannotShip, JobRefused, JobLost, and what
+    the iterable raises.
+    """
     behind: deque[tuple[int, int]] = deque()
-    octets = 0
+    """For each block that the mesh may not hold yet: the index behind it, and its octets."""
+    octets_behind = 0
     slice_items = slice_items_of(job)
     for block, blob in blocks_of(items, name, slice_items):
-        if slice_items is not None and block.hi >= SLICES_MAX * slice_items:
-            most = SLICES_MAX * slice_items
-            raise ValueError(f"as many as {most:,} items: raise Config.slice_items")
+        if slice_items is not None and block.hi >= (most := SLICES_MAX * slice_items):
+            raise ValueError(f"a durable job of {most:,} items or more: raise Config.slice_items")
         link.post(SupplyJob(job, block, blob))
         behind.append((block.hi, len(blob)))
-        octets += len(blob)
-        while octets > UNREAD_OCTETS_MAX:
-            hi, block_octets = behind.popleft()
+        octets_behind += len(blob)
+        while octets_behind > UNREAD_OCTETS_MAX:
+            hi, octets = behind.popleft()
             handle.await_accepted(hi)
-            octets -= block_octets
+            octets_behind -= octets
     link.post(SupplyJob(job, closed=True))
     handle.await_accepted(0, whole=True)

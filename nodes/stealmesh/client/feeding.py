@@ -1,9 +1,10 @@
 """Reading an iterable into blocks for the ledger, never far ahead of what has been done with it.
 
-A thread a job, as in `multiprocessing.Pool.imap`: the input may be slow, and its reader must
-not wait for it. Blocks grow from one item to as many as fill a message; those of a slow
-input stay small, so that its first items do not wait for its last. What turns out larger than its
-neighbours were is cut again, so that neither a message nor the memory is full of it.
+Decides how many items a block has. One thread a job reads its input, as in `multiprocessing.Pool.imap`,
+because the input may be slow and the reader of the results must not wait for it. Blocks grow from one
+item to as many as fill a message. Those of a slow input stay small, so that its first items do not wait
+for its last. A block that turns out too large for a message is cut again. Refuses to know what the items
+mean.
 """
 
 from __future__ import annotations
@@ -12,34 +13,32 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine.events import CloseInput, Feed
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
-
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
 BLOCK_ITEMS_MAX = 1 << 15
 BLOCK_OCTETS_MAX = 128 * 1024
 BLOCK_OCTETS_LARGE = 4 * 1024 * 1024
 """A larger one is cut in two, unless it is one item."""
 LOOK_ITEMS = 256
-"""So often a look at an item of a growing block: is it larger than those before?"""
+"""After this number of items one is measured: it may be larger than those before."""
 _NUMBERS = frozenset({int, float, bool, type(None)})
 BLOCK_SECONDS = 0.005
-"""A block of a slow iterable is sent after so long, however small it is."""
+"""Blocks become smaller when reading one takes longer than this."""
 
 
 class Feeder:
     """The thread that reads one job's input.
 
-    `room(fed, size)` blocks until more is wanted and says how many items, at most `size`, and 0
-    when nothing is wanted any more;
-    `ended(fed, error)` hears how many items there were and what the input raised, if it did.
+    `room(fed, size)` blocks until more items are wanted and returns how many, at most `size`; 0 ends
+    the reading. `ended(fed, error)` is called once with the number of items and with the exception
+    that the input raised, or None.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Feeder:
                     octets += len(blob)
                 if ended:
                     break
-                size = _next_size(len(items), len(items), octets, time.monotonic() - began)
+                size = _next_size(len(items), octets, time.monotonic() - began)
         except BaseException as raised:  # noqa: BLE001  an item that cannot be sent
             error = raised
         self._ended(fed, error)
@@ -81,7 +80,8 @@ class Feeder:
 def blocks_of(
     items: Iterable[Any], name: str, slice_items: int | None = None
 ) -> Iterator[tuple[Block, bytes]]:
-    """The same blocks for a reader that has the time to wait for them; none is in two slices."""
+    """The same blocks, read in the caller's thread. None crosses the border of a slice. Raises what the
+    input raises, and CannotShip."""
     fed, size, ended = 0, 1, False
     source = iter(items)
     while not ended:
@@ -94,14 +94,14 @@ def blocks_of(
         if error is not None:
             raise error
         if not ended:
-            size = _next_size(len(gathered), len(gathered), octets, 0.0)
+            size = _next_size(len(gathered), octets, 0.0)
             if slice_items is not None:
                 size = min(size, slice_items - fed % slice_items)
 
 
 def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
-    """These items as blocks of a bearable size. Raises CannotShip, behind the blocks before the item
-    that is to blame."""
+    """These items as blocks that fit into messages. Raises CannotShip for an item that cannot be sent,
+    after the blocks before it."""
     if not items:
         return
     try:
@@ -122,8 +122,8 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
 
 
 def _gather(source: Iterator[Any], size: int) -> tuple[list[Any], bool, BaseException | None]:
-    """The next items, at most `size`, fewer if they turn out large; is that the end of the input; and
-    what it raised there (an exception of the user's, any)."""
+    """The next items (at most `size`, fewer if they are large), whether the input has ended, and the
+    exception that it raised there."""
     items: list[Any] = []
     octets = 0
     try:
@@ -133,13 +133,13 @@ def _gather(source: Iterator[Any], size: int) -> tuple[list[Any], bool, BaseExce
             if len(items) < wanted:
                 return items, True, None
             octets += LOOK_ITEMS * _octets_of(items[-1])
-    except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+    except BaseException as error:  # noqa: BLE001  the input's own exception: it is the caller's
         return items, True, error
     return items, False, None
 
 
 def _octets_of(item: Any) -> int:
-    """About what it takes when it is packed."""
+    """About how many octets the packed item has."""
     if type(item) in _NUMBERS:
         return 8
     try:
@@ -148,8 +148,8 @@ def _octets_of(item: Any) -> int:
         return 0  # it will be named in its turn
 
 
-def _next_size(size: int, items: int, octets: int, seconds: float) -> int:
+def _next_size(items: int, octets: int, seconds: float) -> int:
     """Blocks of a quick input grow until they are worth a message; those of a slow one shrink."""
     fit = max(1, int(BLOCK_OCTETS_MAX * items / max(octets, 1)))
-    size = max(1, size // 2) if seconds > BLOCK_SECONDS else size * 4
+    size = max(1, items // 2) if seconds > BLOCK_SECONDS else items * 4
     return min(size, fit, BLOCK_ITEMS_MAX)

@@ -1,8 +1,8 @@
 """The names of jobs as people write them: whole ids, the beginnings of them, and the short form of tables.
 
-Ids of one program's jobs begin alike (they begin with the program's own), so a short form has the
-beginning and the end: `3f9a0c12..0005`. Decides which of the jobs that the mesh knows is meant, and
-says at once when none can be: a typing error must not look like a job that is lost.
+All jobs of one program begin with the program's own id, so a short form has the beginning and the end:
+`3f9a0c12..0005`. Decides which job a text means, and raises at once when no job can be meant: a typing
+error must not look like a lost job. Refuses to know how the mesh is asked.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def job_named(text: object, lines: Lines) -> JobId:
             "attached: only launch() and options(durable=True) make jobs that can"
         )
     if len(head) in (2 * JOB_ID_OCTETS, 2 * SLICE_ID_OCTETS) and not tail:
-        return bytes.fromhex(head)  # nobody may lead it at this moment
+        return bytes.fromhex(head)  # its primary may be dead at this moment
     raise ValueError(
         f"no job of this mesh is called {text!r}: jobs() and `stealmesh status` list them"
     )
 
 
 def short_forms(ids: Iterable[str]) -> dict[str, str]:
-    """For each id one that nobody else in this list can be meant by."""
+    """For each id a short form that no other id in this list has."""
     every = list(dict.fromkeys(ids))
     tail = TAIL_CHARS_MIN
     longest = max(map(len, every), default=0) - HEAD_CHARS

@@ -1,60 +1,51 @@
-"""Starting durable jobs: what is shipped, what is said, and when the program may believe in it."""
+"""Starting durable jobs: what is shipped, what the mesh is told, and when the job is safe.
+
+Refuses to know how results come back (`durable_job`).
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec.structs import replace
 
-from stealmesh.client.arguments import as_range
+from stealmesh.client.arguments import Options, as_range
 from stealmesh.client.durable_job import Job, supply
 from stealmesh.client.map import size_of
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh.client.session import ProgramLink
-from stealmesh.functions import Shipped
+from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.futures import Future, Outcome, settle
 from stealmesh.host.identity import submitter
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.durable.slices import cut
 from stealmesh_engine.events import LaunchJob
-from stealmesh_protocol.messages import JobKind, JobSpec
-
-
-class SpecMaker(Protocol):
-    """Makes the specification of a job with the options of a view."""
-
-    def __call__(
-        self,
-        kind: JobKind,
-        shipped: Shipped,
-        fn: Callable[..., Any],
-        domain: range | None,
-        *,
-        combiner: Shipped | None,
-        vectorized: bool,
-    ) -> JobSpec: ...
+from stealmesh_protocol.messages import JobKind
 
 
 def launch(
     link: ProgramLink,
-    ship: Callable[[Callable[..., Any]], Shipped],
-    make_spec: SpecMaker,
+    maker: SpecMaker,
+    options: Options,
     fn: Callable[[Any], Any],
     items: Iterable[Any],
     combine: Callable[[Any, Any], Any] | None,
     initial: Any,
     slice_items: int,
 ) -> Job:
-    """Returns once the mesh holds the job and all its items safely. Raises JobRefused, JobLost."""
-    shipped = ship(fn)
-    combiner = None if combine is None else ship(combine)
+    """Start a durable job; returns once the mesh holds it and all its items safely.
+
+    Raises JobRefused, JobLost, CannotShip, and what `items` raises.
+    """
+    shipped = maker.ship(options, fn)
+    combiner = None if combine is None else maker.ship(options, combine)
     a_range = as_range(items, whole=True)
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
-    spec = make_spec(kind, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
+    spec = maker.spec(kind, options, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
     size = size_of((items,))
     spec = replace(
         spec,
@@ -81,7 +72,7 @@ def launch(
 
 
 def value_later(link: ProgramLink, job: Job) -> Future[Any]:
-    """The future of what a durable job comes to."""
+    """The future of a durable job's result."""
     future: Future[Any] = Future(link.condition)
     future.set_running_or_notify_cancel()
 

@@ -1,12 +1,13 @@
 """`map`: an iterator over results that keeps the mesh a bounded step ahead of its reader.
 
-The job's items are released to the ledger only so far beyond what the reader has consumed
-that the unread results stay within a few megabytes; a slow reader slows the mesh down, a
-fast one never waits for a release. A `range` stays a range and is one frame whatever its
-length; any other iterable is read by a thread of its own, in blocks, under the same bound.
+The ledger gets the job's items only so far ahead of the reader that the unread results stay within a
+few megabytes. A slow reader slows the mesh down; a fast one never waits for a release. A `range` of any
+length stays a range and is one frame. A thread of its own reads any other iterable, in blocks, under the
+same bound.
 
-Results come as chunks and are unpacked by the reader's own thread, one chunk at a time, so
-ten million of them cost the memory of a few thousand.
+Results come as chunks. The reader's own thread unpacks them, one chunk at a time, so ten million
+results cost the memory of a few thousand. Decides how far the mesh may run ahead; refuses to know
+where the items run.
 """
 
 from __future__ import annotations
@@ -18,25 +19,23 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.results import open_chunk
+from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.messages import JobSpec
 
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
-
 T = TypeVar("T")
 
 UNREAD_OCTETS_MAX = 12 << 20
-"""Results that wait for the reader, as packed bytes: what flat memory means here."""
+"""How many octets of packed results may wait for the reader."""
 OTHER_THREAD = (
-    "stealmesh: map reads its input in a thread of its own. If the input works in its own thread only "
-    "(a cursor does): map over list(cursor), or connect with check_same_thread=False"
+    "stealmesh: map reads its input in a thread of its own. If the input works only in the thread that "
+    "made it (a cursor does): map over list(cursor), or connect with check_same_thread=False"
 )
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
 WINDOW_ITEMS_MIN = 1 << 12
@@ -49,7 +48,7 @@ class MapResults(itertools.chain[T]):
     _chunks: Generator[Iterable[T], None, None]
     _job: MapJob
     mesh: object = None
-    """Kept while somebody reads: `for x in Mesh().map(...)` holds no other reference to it."""
+    """Keeps the mesh while it is read: `for x in Mesh().map(...)` holds no other reference to it."""
 
     @classmethod
     def over(cls, job: MapJob) -> MapResults[T]:
@@ -83,7 +82,7 @@ class MapJob:
         self.link = link
         self.spec = spec
         self.total = total
-        """None while the iterable has not been read to its end."""
+        """How many items there are; None while the iterable has not been read to its end."""
         self._size = size
         """How many items the input says it has; None: it does not say."""
         self._ordered = ordered
@@ -98,19 +97,19 @@ class MapJob:
         self._released = 0
         self._octets_per_item = 0.0
         self._error: BaseException | None = None
-        """Ends the iteration once everything before it is delivered (an input that raised), or
-        at once (the mesh was shut down)."""
+        """Ends the iteration: once everything before it is delivered (the input raised it), or at once
+        (the mesh was shut down)."""
         self._at_once = False
         self._over = False
         self._begun = False
-        """Somebody has asked for a result."""
+        """The program has asked for a result."""
         self._unbounded = False
         self._ending = False
-        """Nothing more is read or released; what was is delivered."""
+        """No more items are read or released; results of earlier ones are still delivered."""
         self._reading = False
         """A thread reads the input."""
         self._refused = False
-        """It was told to stop although there may be more."""
+        """That thread was told to stop although there may be more items."""
         self._asked = 0
         """Items that were read or released so far."""
         self._delivered = 0
@@ -143,7 +142,7 @@ class MapJob:
             self.stop()
 
     def stop(self) -> None:
-        """Nobody reads on."""
+        """The program reads no more: cancel the rest."""
         with self._changed:
             over, self._over = self._over, True
             self._changed.notify_all()
@@ -170,7 +169,7 @@ class MapJob:
             try:
                 raise error
             finally:
-                del error, errors  # or its traceback would hold this frame, and this frame holds it
+                del error, errors  # breaks the cycle of this frame and the error's traceback
         yield _handing_over(values)
 
     def _next(self) -> fx.Deliver | None:
@@ -209,7 +208,7 @@ class MapJob:
         return self.total is not None and self.consumed >= self.total
 
     def _read_on(self, items: int, octets: int) -> None:
-        """So many more results are with the reader: let the mesh run on."""
+        """The reader has taken results of this size: let the mesh run on."""
         each = octets / items
         self._octets_per_item += (each - self._octets_per_item) * (
             0.3 if self._octets_per_item else 1.0
@@ -229,12 +228,11 @@ class MapJob:
     # ------------------------------------------------------------ the mesh is about to go
 
     def finish(self, *, hurried: bool) -> None:
-        """See to it that the job ends: whoever reads it later gets what was computed by then.
+        """Let the job end; a program that reads it later gets what was computed by then.
 
-        As in the standard library, everything is computed that was asked for: the whole input, or what
-        a `buffersize` allows. In a hurry (the block was left by an exception, the program ends) nobody
-        waits for what somebody has begun to read and has not read to its end, or for an input of which no
-        end is known.
+        As in the standard library, the mesh computes everything that was asked for: the whole input, or
+        as far as `buffersize` allows. `hurried` (the block was left by an exception, the program ends):
+        it does not wait for a map that is half read, or for an input without a known end.
         """
         if hurried and self._begun:
             self.broken(MeshClosed("the mesh was shut down before this map was read to its end"))
@@ -247,7 +245,7 @@ class MapJob:
             self._run_to_the_end()
 
     def cancel(self) -> None:
-        """What has not been computed is cancelled, for whoever reads on."""
+        """Cancel what has not been computed; reading on raises CancelledError."""
         self.broken(CancelledError())
         self.stop()
 
@@ -268,7 +266,7 @@ class MapJob:
             self._changed.notify_all()
 
     def _cut_off(self) -> None:
-        """This is all that will come (holding the lock). Whoever reads on learns that it is not everything."""
+        """No more items will come (call with the lock held). Reading past them raises MeshClosed."""
         if self._asked not in (self.total, self._size):
             text = "the mesh was shut down before the input of this map was read to its end"
             if self._error is None:
@@ -308,16 +306,16 @@ class MapJob:
             self._changed.notify_all()
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
-        """Nobody asks about single items of a map."""
+        """The program cannot ask which items of a map run."""
 
     def done(self) -> None:
-        """The last contribution was delivered before this, unless the mesh has gone."""
+        """Comes after the last results, unless the mesh was shut down."""
         if self.total is None or self._delivered < self.total:
             self.broken(MeshClosed("this mesh has been shut down"))
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
-            if self._error is None:  # nobody asks an exception for its truth
+            if self._error is None:  # `or` would call the exception's own __bool__
                 self._error = error
             self._at_once = True
             self._changed.notify_all()
@@ -329,8 +327,10 @@ class MapJob:
     # ------------------------------------------------------------ the input's thread
 
     def _room(self, fed: int, size: int) -> int:
-        """Wait until the reader has caught up: how many more items, at most `size`, may be read then?
-        Not one by one, unless the reader wants no more. 0: nobody reads any more."""
+        """Wait until the reader has caught up; return how many more items, at most `size`, may be read.
+
+        Waits until there is room for several at once. 0: stop reading.
+        """
         with self._changed:
             self._asked = fed
             while not self._over and not self._at_once:
@@ -351,7 +351,7 @@ class MapJob:
         with self._changed:
             self._reading = False
             self._asked = fed
-            if self._error is None:  # nobody asks an exception for its truth
+            if self._error is None:  # `or` would call the exception's own __bool__
                 self._error = error
             if self._refused:
                 self._cut_off()
@@ -360,7 +360,7 @@ class MapJob:
 
 
 def size_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
-    """How many items a map over these has, if they say so."""
+    """How many items a map over these has; None if one of them has no `len()`."""
     sizes = [size for each in iterables if (size := _length_of(each)) is not None]
     return min(sizes) if len(sizes) == len(iterables) else None
 
@@ -375,13 +375,15 @@ def _length_of(iterable: Iterable[Any]) -> int | None:
 
 
 def _are_plain(values: list[Any]) -> bool:
-    """Values that hold on to nothing may be handed over as a list, at the speed of C. A look at
-    both ends: a mixed list is only kept a little longer than it need be."""
+    """Plain values hold no other objects, so the whole list may be yielded at the speed of C.
+
+    Looks at both ends only: values in a mixed list live a little longer than necessary, no more.
+    """
     return not values or (type(values[0]) in _PLAIN and type(values[-1]) in _PLAIN)
 
 
 def _handing_over(values: list[T]) -> Iterator[T]:
-    """Yield without keeping: a result that the reader drops is gone."""
+    """Yield without keeping, so that a result ends when the reader drops it."""
     values.reverse()
     while values:
         yield values.pop()

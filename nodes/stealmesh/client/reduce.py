@@ -1,9 +1,10 @@
 """`map_reduce` and `explore`: contributions combined into one value.
 
-Partials are opened and combined (code of the user's) on a strand of the program's threads, never
-in the driver's: the combiner of one job may be slow, and delays no other. A reduction meets its partials in index order: neighbours are joined as soon as
-both are there, so a billion items leave a handful of partials in memory. An exploration
-combines whatever comes, in the order in which it comes.
+Opening and combining partial results runs the user's code. It happens on a strand of the program's
+threads and never in the driver's, so that a slow combiner delays no other job. A reduction combines its
+partials in index order: neighbours are joined as soon as both are there, so a billion items leave a
+handful of partials in memory. An exploration combines its partials in the order in which they come.
+Refuses to know how items become partials.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.results import open_partial, open_tagged
+from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import Strand
 from stealmesh.futures import Future, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob
 from stealmesh_protocol.messages import JobKind, JobSpec
 
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
 
-MISSING: Any = object()
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Any = _Missing()
 """No initial value: an empty job is a TypeError, as with `functools.reduce`."""
 
 WINDOW_ITEMS = 1 << 18
@@ -60,7 +65,7 @@ class FoldJob:
         self._strand = Strand(link.user_threads)
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
-        """Feed the job from an iterable."""
+        """Open the job and read its items from an iterable."""
         self.link.open(
             self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
         )
@@ -89,21 +94,21 @@ class FoldJob:
 
     def disown(self, error: BaseException) -> None:
         self._changed = threading.Condition()
-        self.future.call_nobody()
+        self.future.drop_callbacks()
         self.broken(error)
 
     def _cancelled(self, future: Future[Any]) -> None:
         self._stop()
 
     def cancel(self) -> None:
-        """Also when some of its items have been computed."""
+        """Give the value up, also when the job runs already."""
         if not self.future.cancel():
             self._give_up(CancelledError())
 
     # ------------------------------------------------------------ the input's thread
 
     def _room(self, fed: int, size: int) -> int:
-        """Never more than about a window of items ahead of what is credited."""
+        """Wait until fewer than WINDOW_ITEMS items are read and not credited. 0: stop reading."""
         with self._changed:
             while fed - self._credited >= WINDOW_ITEMS and not self._failed:
                 self._changed.wait()
@@ -125,7 +130,7 @@ class FoldJob:
                 self._value = value if self._value is MISSING else self._combine(self._value, value)
             else:
                 self._join(effect.lo, effect.hi, open_partial(effect.part.codec, effect.blob))
-        except BaseException as error:  # noqa: BLE001  the task's exception or the combiner's: both are the caller's
+        except BaseException as error:  # noqa: BLE001  the task's exception or the combiner's: the caller gets both
             self._give_up(error)
             return
         self._done_items += effect.hi - effect.lo
@@ -137,14 +142,14 @@ class FoldJob:
         self._stop()
 
     def _stop(self) -> None:
-        """Nobody wants the value any more."""
+        """The value is not wanted any more: stop reading and cancel the job."""
         with self._changed:
             self._failed = True
             self._changed.notify_all()
         self.link.cancel(self.spec.job)
 
     def _join(self, lo: int, hi: int, value: Any) -> None:
-        """Enter the partial of [lo, hi), joined with the neighbours that are there already."""
+        """Enter the partial of the items [lo, hi), combined with its neighbours that are there."""
         before = self._by_hi.pop(lo, None)
         if before is not None:
             _, left = self._by_lo.pop(before)
@@ -164,7 +169,7 @@ class FoldJob:
             return
         try:
             value = self._whole()
-        except BaseException as error:  # noqa: BLE001  whatever it is, it is the caller's
+        except BaseException as error:  # noqa: BLE001  the combiner's own exception: the caller gets it
             settle(self.link.condition, self.link.tell, [(self.future, None, error)])
             return
         settle(self.link.condition, self.link.tell, [(self.future, value, None)])

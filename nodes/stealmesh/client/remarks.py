@@ -1,8 +1,8 @@
-"""What nodes remark beside results: that they have other versions of what the program's code uses.
+"""What nodes remark beside results: that they have other versions of packages that the program uses.
 
-Decides that each is told once, a node and a package, as a Python warning in the thread that opens the
-result. Whatever filters or hooks of the program's do with it, the result comes. Refuses to know
-what is compared (shipping/versions.py).
+Decides that each pair of node and package is reported once, as a Python warning in the thread that opens
+the result. The result comes even if the program's warning filter or hook raises. Refuses to know what is
+compared (`shipping/versions.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stealmesh_protocol.errors import OtherVersionWarning
 from stealmesh_protocol.values import OtherVersion
 
 TOLD_MAX = 4096
-"""A program that meets more may hear of one again."""
+"""A program that meets more pairs may be warned of one again."""
 OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 _told: dict[tuple[str, str], None] = {}
@@ -40,12 +40,12 @@ def tell(remarks: Iterable[OtherVersion]) -> None:
 def _warn(text: str) -> None:
     try:
         warnings.warn(text, OtherVersionWarning, stacklevel=_outside())
-    except Exception:  # noqa: BLE001  a filter that makes errors of warnings, or a hook: the result is there
+    except Exception:  # noqa: BLE001  a filter that makes errors of warnings, or a hook: the result must come
         telling.tell(text)
 
 
 def _outside() -> int:
-    """How far up the program's own line is that waits for the result."""
+    """How many frames up the program's own line is, which waits for the result."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(OURS):
         frame, level = frame.f_back, level + 1

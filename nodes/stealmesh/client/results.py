@@ -1,8 +1,8 @@
-"""What came of a chunk, opened: values, and the exceptions of those items that failed.
+"""Opening what workers sent: the values of a chunk, and the exceptions of the items that failed.
 
-Runs in clients only, where unpickling is the program's own risk: everything here was made by
-a holder of the mesh key from functions that this program sent. Nothing here runs in the mesh's
-own thread, but for the making of a parcel, which opens nothing.
+Runs in clients only, where unpickling is the program's own risk: a holder of the mesh key made all of it
+from functions that this program sent. The mesh's own thread only makes a `ChunkResults`, which opens
+nothing. Refuses to know which job the results belong to.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 
 
-class Parcel:
-    """The results of one chunk of submitted tasks: opened when the first is asked for.
+class ChunkResults:
+    """The results of one chunk of submitted tasks, opened when the program asks for the first.
 
-    What went together is opened together, once for all; what was packed one by one (because it has
-    code of the user's in it) is opened one by one, and fails one by one.
+    Results that were packed together are opened together, once. Results that were packed one by one
+    (because opening them runs the user's code) are opened one by one, and fail one by one.
     """
 
     __slots__ = (
@@ -47,11 +47,11 @@ class Parcel:
         self._lock = threading.RLock()
         self._errors: dict[int, BaseException] = {}
         self._unread: list[Any] | None = None
-        """Results of a chunk in which something went wrong, or that are still packed one by one."""
+        """Results of a chunk in which an item failed, or that are still packed one by one."""
         self._turns: dict[int, threading.RLock] | None = None
 
     def turn(self, index: int) -> AbstractContextManager[Any]:
-        """One thread an item: a neighbour whose code is slow is not waited for."""
+        """A lock for one item, so that a slow neighbour delays no other thread."""
         with self._lock:
             if self._unread is None:
                 self._look()
@@ -79,7 +79,7 @@ class Parcel:
         return f"the result of item {index} of {self._name}"
 
     def _look(self) -> None:
-        """Open what goes together."""
+        """Open what was packed together."""
         found, failures, fault = _looked_at(self._codec, self._blob)
         if failures:
             self._errors = _errors_of(failures, self.lo, self._name)
@@ -94,7 +94,7 @@ class Parcel:
 
 
 class _Everywhere(dict[int, BaseException]):
-    """The chunk as a whole cannot be opened: all of its items fail, each with an error of its own."""
+    """The errors of a chunk that cannot be opened at all: each item has an error of its own."""
 
     def __init__(
         self, known: dict[int, BaseException], fault: MeshError, first: int, name: str
@@ -118,7 +118,7 @@ def _unopened(fault: MeshError, what: str) -> CannotLoad:
 
 
 def _looked_at(codec: int, blob: bytes) -> tuple[list[Any], list[vx.Failure], MeshError | None]:
-    """Values (Entries where they are still packed), failures, and what is wrong with all of it."""
+    """Values (an `Entry` where one is still packed), failures, and the fault of the whole chunk."""
     failures: list[vx.Failure] = []
     try:
         if codec in (vx.OUTCOMES, vx.LACKING):
@@ -133,7 +133,7 @@ def _looked_at(codec: int, blob: bytes) -> tuple[list[Any], list[vx.Failure], Me
 
 
 def _errors_of(failures: list[vx.Failure], first: int, name: str) -> dict[int, BaseException]:
-    """By offset. What the worker said of an argument or a result does not say which it was."""
+    """The exceptions by offset. Texts about an argument or a result get the number of the item."""
     for failure in failures:
         if failure.kind in (vx.UNSENDABLE, vx.UNLOADABLE):
             failure.text = f"item {first + failure.offset} of {name}: {failure.text}"
@@ -150,7 +150,10 @@ def _opened(entry: vx.Entry, name: str) -> tuple[Any, BaseException | None]:
 def open_chunk(
     codec: int, blob: bytes, items: int, first: int = 0, name: str = "the job"
 ) -> tuple[list[Any], dict[int, BaseException]]:
-    """The values of a chunk in order, and the exceptions by offset (the values there mean nothing)."""
+    """The `items` values of a chunk in order, and the exceptions of failed items by offset.
+
+    The value of a failed item means nothing.
+    """
     values, failures, fault = _looked_at(codec, blob)
     errors = _errors_of(failures, first, name)
     if fault is not None:
@@ -168,7 +171,7 @@ def open_chunk(
 
 
 def open_partial(codec: int, blob: bytes | memoryview) -> Any:
-    """The value of a partial; raises the exception of the item that failed."""
+    """The value of a partial result. Raises the exception of the item that failed, CannotLoad."""
     if codec not in (vx.OUTCOMES, vx.LACKING):
         return vx.unpack(codec, blob)
     codec, packed, failures, remarks = vx.outcomes_in(blob)
@@ -180,7 +183,7 @@ def open_partial(codec: int, blob: bytes | memoryview) -> Any:
 
 
 def open_tagged(blob: bytes) -> Any:
-    """The value of an explore job's partial, whose first octet is the codec."""
+    """The value of an explore job's partial result; its first octet is the codec."""
     return open_partial(blob[0], memoryview(blob)[1:])
 
 
@@ -197,7 +200,7 @@ FUNCTION_REMEDY = (
 
 
 def pack_tagged(items: list[Any], name: str) -> bytes:
-    """The items of an explore job's bag. Raises CannotShip."""
+    """The items of an explore job's bag, behind one octet for the codec. Raises CannotShip."""
     codec, blob = pack_items(items, 0, name)
     too_large = fault_of_size(len(blob), f"the bag of {len(items)} roots of {name}")
     if too_large is not None:
@@ -206,7 +209,8 @@ def pack_tagged(items: list[Any], name: str) -> bytes:
 
 
 def pack_items(items: list[Any], first: int, name: str) -> tuple[int, bytes]:
-    """The items of a block. Raises CannotShip naming the first that cannot be pickled."""
+    """The items of a block as (codec, octets). Raises CannotShip, which names the first item that cannot
+    be pickled."""
     try:
         return vx.pack_list(items)
     except CannotShip as error:
@@ -219,7 +223,7 @@ def pack_items(items: list[Any], first: int, name: str) -> tuple[int, bytes]:
 
 
 class Unshippable(CannotShip):
-    """One item of a block cannot be sent: which, and why."""
+    """One item of a block cannot be sent. `offset`: its place in the block."""
 
     def __init__(self, offset: int, index: int, name: str, culprit: CannotShip) -> None:
         super().__init__(
@@ -229,7 +233,7 @@ class Unshippable(CannotShip):
 
 
 def fault_of_size(octets: int, what: str, remedy: str = REMEDY) -> CannotShip | None:
-    """Is it too large to travel? The error says what to do instead."""
+    """The error for a value too large to travel, with the remedy; None if it is not too large."""
     if octets <= limits.BLOB_OCTETS_MAX:
         return None
     return CannotShip(

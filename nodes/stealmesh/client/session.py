@@ -1,8 +1,9 @@
-"""Between the program's threads and the driver's: wishes one way, contributions the other.
+"""ProgramLink: stands between the program's threads and the driver's. Events go down, effects come up.
 
-Knows the open jobs of this program by id and passes each effect to the right one. What runs
-here in the driver's thread is short and never code of the user's: callbacks and combiners run in
-the program's own threads (`userthreads`), results are opened by those who ask for them.
+Knows the open jobs of this program by id and passes each effect to the right one. The driver's thread
+runs only short code here and never the user's: callbacks and combiners run in the program's own threads
+(`user_threads`), and the thread that asks for a result opens it. Refuses to know the kinds of jobs
+(`contracts` says what each of them owes the link).
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
@@ -24,35 +26,16 @@ from stealmesh.host.interrupts import no_interrupts, shared_condition
 from stealmesh.host.refusals import refusal
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
+from stealmesh_engine.status import merge_status
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
 
 if TYPE_CHECKING:
-    from stealmesh.client.durable_job import Job as DurableJob
-    from stealmesh.client.map import MapJob
-    from stealmesh.client.reduce import FoldJob
-    from stealmesh.client.submit import SubmitStream
     from stealmesh.shipping.bundle import Bundle
 
 BUNDLES_KEPT = 16
-
-
 TIDY_SECONDS = 0.5
-
-
-class Job(Protocol):
-    """What every open job owes the link (all in the driver's thread)."""
-
-    def deliver(self, effect: fx.Deliver) -> None: ...
-
-    def running(self, intervals: list[tuple[int, int]]) -> None: ...
-
-    def done(self) -> None: ...
-
-    def broken(self, error: BaseException) -> None: ...
-
-    def disown(self, error: BaseException) -> None:
-        """In a forked child: end with `error`, whatever is locked, and call nobody."""
+STATUS_SECONDS_MAX = 5.0
 
 
 class ProgramLink:
@@ -62,33 +45,34 @@ class ProgramLink:
         self.me = me
         self.condition = shared_condition()
         """Shared by all futures of this program."""
-        self.jobs: dict[JobId, Job] = {}
-        self.durable: dict[JobId, DurableJob] = {}
+        self.jobs: dict[JobId, ClientJob] = {}
+        self.durable: dict[JobId, DurableHandle] = {}
         """Handles on jobs that live in the mesh."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
-        """Both are set by the mesh once the driver exists: have wishes pulled soon, or here and now."""
+        """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
+        have it called in this thread if the driver sleeps."""
         self.tidy: Callable[[], list[Event]] = list
-        """Set by the mesh: close what nobody uses any more. Called now and then, in the driver's thread."""
+        """`Streams` sets it: closes idle streams. Called every TIDY_SECONDS in the driver's thread."""
         self.joined: Future[None] = Future()
         self.left = threading.Event()
         self.failure: BaseException | None = None
-        """Why the mesh is of no use any more."""
+        """Why the mesh is of no use any more; None while it works."""
         self.dropped = 0
-        """Results that came for futures that were over already."""
+        """How many results came for futures that were over already."""
         self._bundles: dict[Digest, bytes] = {}
-        """The program's modules, as the latest jobs need them."""
+        """The program's modules as the latest jobs need them, by digest."""
         self._numbers = count(1)
         self._nonces = count(1)
         self._events: deque[Event] = deque()
-        self.hungry: dict[SubmitStream, None] = {}
-        """Streams with tasks that the driver's thread is to pack, the one that waits longest first. A
-        stream enters itself after its task: what breaks in between (Ctrl-C) costs nobody else's task."""
+        self.hungry: dict[TaskStream, None] = {}
+        """Streams with calls that the driver's thread must pack, the longest waiting first. A stream
+        enters itself after its call: Ctrl-C in between loses no call of another thread."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
-        """Has callbacks called."""
+        """Has callbacks called, in a thread of the program's."""
         self._tidy_at = 0.0
 
     # ------------------------------------------------------------ the program's threads
@@ -103,18 +87,20 @@ class ProgramLink:
             self._bundles.pop(next(iter(self._bundles)))
         return bundle.digest
 
-    def open(self, job: JobId, handler: Job, *events: Event) -> None:
+    def open(self, job: JobId, handler: ClientJob, *events: Event) -> None:
         """Register a job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
         for event in events:
             if isinstance(event, OpenJob) and event.spec.code:
                 event.functions[event.spec.code] = self._bundles[event.spec.code]
-        with no_interrupts():  # a job that nobody tells the core of would be waited for without end
+        with (
+            no_interrupts()
+        ):  # the program would wait for ever for a job that the core does not know
             self.jobs[job] = handler
             self.post(*events)
 
-    def follow(self, job: JobId, handle: DurableJob, *events: Event) -> None:
+    def follow(self, job: JobId, handle: DurableHandle, *events: Event) -> None:
         """Register a handle on a durable job and tell the core of it."""
         if self.failure is not None:
             raise self.failure
@@ -131,12 +117,12 @@ class ProgramLink:
         self._calls.append(call)
         self.wake()
 
-    def feed_later(self, stream: SubmitStream) -> None:
+    def feed_later(self, stream: TaskStream) -> None:
         """Have the stream's tasks packed in the driver's thread, soon."""
         self.hungry[stream] = None
         self.wake()
 
-    def feed_now(self, stream: SubmitStream) -> None:
+    def feed_now(self, stream: TaskStream) -> None:
         """The same, in this thread if the driver sleeps: the quickest way for a lone task."""
         self.hungry[stream] = None
         self.act()
@@ -153,28 +139,9 @@ class ProgramLink:
         self.post(AskStatus(nonce))
         return future
 
-    def wait_for_all(
-        self,
-        streams: Iterable[SubmitStream],
-        maps: Iterable[MapJob],
-        folds: Iterable[FoldJob],
-        *,
-        hurried: bool,
-    ) -> None:
-        """Sleep until everything that was accepted has ended (or the mesh is of no use)."""
-        for each in list(maps):
-            each.finish(hurried=hurried)
-        for stream in list(streams):
-            self.feed_later(stream)  # Ctrl-C may have kept it from doing so itself
-        while self.failure is None and not (
-            all(stream.idle for stream in list(streams))
-            and all(job.finished for job in list(maps))
-            and all(fold.finished for fold in list(folds))
-        ):
-            self.user_threads.do_what_nobody_does()
-            with self.condition:
-                # Streams and folds notify when they settle futures; maps end by JobDone.
-                self.condition.wait(0.05)
+    def status(self) -> dict[str, Any]:
+        """Those snapshots as one. Raises TimeoutError after STATUS_SECONDS_MAX."""
+        return merge_status(self.ask_status().result(timeout=STATUS_SECONDS_MAX))
 
     def close(self, error: BaseException) -> None:
         """Nothing will come any more: every open job ends with `error`."""
@@ -196,17 +163,18 @@ class ProgramLink:
         self.user_threads.end()
 
     def disown(self, error: BaseException) -> None:
-        """In a forked child: the driver's thread does not exist here, and may have held our lock."""
+        """In a forked child: end everything with `error`. The driver's thread, which is not here, may have
+        held our lock."""
         self.condition._at_fork_reinit()  # type: ignore[attr-defined]
 
         def refuse() -> None:
             raise error
 
         self.wake = self.act = refuse
-        # The others' locks may be held by threads that are not here.
+        # Threads that are not here may hold the locks of these.
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
-        # Before they hear of it: what they would have cancelled is the parent's.
+        # Cleared first, so that no job cancels anything: the jobs are the parent's.
         handlers, handles = list(self.jobs.values()), list(self.durable.values())
         self.jobs.clear()
         self.durable.clear()
@@ -265,7 +233,7 @@ class ProgramLink:
         elif isinstance(effect, fx.NobodyCan):
             print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
         elif isinstance(effect, fx.OtherRuntime):
-            pass  # the nodes say it; we do when a job waits for it
+            pass  # the nodes print it; we do when a job waits for such a node
         elif isinstance(effect, fx.StatusReady):
             self._status(effect)
         elif isinstance(effect, fx.Joined):

@@ -1,13 +1,13 @@
 """Which job a submitted call belongs to, and how long that job lives.
 
-A function that is used again and again has a stream (a job) of its own: its code travels once, and
-the engine learns what a call costs. A program that makes a new function for every call (a lambda in a
-loop, a partial for each item) would open a job for each: those calls share one stream, in which
-the function travels with its arguments. The first few functions have streams of their own in any case, so
-that ordinary programs see the name of their function in `status` and in errors.
+A function that is used again has a stream (a job) of its own: its code travels once, and the engine
+learns what a call costs. A program that makes a new function for every call (a lambda in a loop, a
+partial for each item) would open a job for each, so those calls share one stream, in which the function
+travels with its arguments. The first few functions always have streams of their own, so that ordinary
+programs see the name of their function in `status` and in errors.
 
-A stream whose calls are all over and that nobody has used for a moment is closed, and with it goes
-what client, node and worker keep of its function. Refuses to know how calls travel (submit.py).
+A stream is closed when all its calls are over and no new one came for half a second. Client, node and
+worker then drop its function. Refuses to know how calls travel (`submit.py`).
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
+from stealmesh.client.session import ProgramLink
 from stealmesh.client.submit import SubmitStream
 from stealmesh.functions import Shipped, Shipper
 from stealmesh_engine.events import CloseInput, Event, OpenJob
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import JobSpec
 
-if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
-
 OWN_STREAMS = 16
-"""So many functions have a stream of their own from their first call on."""
+"""How many functions have a stream of their own from their first call on."""
 REMEMBERED = 4096
-"""Functions beyond those, by digest: one that comes back is worth a stream of its own."""
+"""How many digests of other functions are remembered: one that comes back gets a stream of its own."""
 
-CARRIED = b"cstealmesh.workers.runner\ncall_carried\n."
-"""The pickle of the function that calls what travels with its arguments. The client need not import it."""
+CARRIED = b"cstealmesh.workers.run\ncall_carried\n."
+"""The pickle of the function that calls a function from its arguments. Written by hand, so that the
+client need not import it."""
 _CARRIED_DIGEST = digest_of(CARRIED)
 
 
@@ -46,7 +45,7 @@ class Streams:
         self._shipper = shipper
         self._lock = lock
         self.last: tuple[Any, Any, SubmitStream, Shipped] | None = None
-        """Function, options and stream of the last call: the next one is probably like it."""
+        """Function, options, stream and shipped code of the last call; the next is probably like it."""
         self._own: dict[tuple[Any, ...], SubmitStream] = {}
         self._shared: dict[tuple[Any, ...], SubmitStream] = {}
         self._seen: OrderedDict[Digest, None] = OrderedDict()
@@ -59,7 +58,7 @@ class Streams:
     def own(
         self, options: Any, shipped: Shipped, make_spec: Callable[[], JobSpec]
     ) -> SubmitStream | None:
-        """The function's own stream; None when its calls are better carried by the shared one."""
+        """The function's own stream; None if its calls belong in the shared one."""
         key = (shipped.digest, options)
         stream = self._own.get(key)
         if stream is not None:
@@ -71,8 +70,8 @@ class Streams:
         return stream
 
     def shared(self, options: Any, spec: JobSpec) -> SubmitStream:
-        """The stream for functions that are used once and need what this one needs. The first argument
-        of its calls is the pickled function."""
+        """The stream for functions that are used once and need the same modules as this one. The first
+        argument of its calls is the pickled function."""
         key = (options, spec.runtime, spec.code)
         stream = self._shared.get(key)
         if stream is None:
@@ -84,7 +83,7 @@ class Streams:
         return stream
 
     def tidy(self) -> list[Event]:
-        """Now and then, in the driver's thread, which waits for nobody: close what is not used any more."""
+        """Close idle streams. Called in the driver's thread, which does not wait for the lock."""
         if not self._lock.acquire(blocking=False):
             return []
         unused: list[Any] = self._shipper.tidy()
@@ -98,7 +97,7 @@ class Streams:
         finally:
             self._lock.release()
             if unused:
-                # Functions hold values of the user's, and those may have finalizers.
+                # Dropping a function may run finalizers, which are the user's code.
                 self._link.user_threads.run(unused.clear)
 
     def _rest(self, streams: dict[tuple[Any, ...], SubmitStream]) -> list[SubmitStream]:

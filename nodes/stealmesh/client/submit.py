@@ -1,14 +1,13 @@
 """`submit`: single tasks, gathered into blocks as fast as the driver can take them.
 
-All tasks of one function (with the same options) are one open-ended indexed job, so a
-hundred thousand submits are a few hundred blocks and leases, and the engine learns what an
-item of this function costs. A submit only appends to a list; the driver's thread packs what
-has gathered whenever it comes by, so a lone task leaves at once and a flood leaves in
-batches of hundreds, without any timer.
+All tasks of one function (with the same options) are one open-ended indexed job, so a hundred
+thousand submits are a few hundred blocks and leases, and the engine learns what an item of this
+function costs. A submit only appends to a list. The driver's thread packs what has gathered when it
+comes by, so a lone task leaves at once and a flood leaves in batches of hundreds, without a timer.
 
-That holds for small plain arguments, which hold nothing of the user's. All others are pickled at
-once, each by the thread that submits it: pickling runs code of the user's, and so does letting
-go of what was pickled.
+That holds for small plain arguments. All others are pickled at once by the thread that submits them,
+because pickling an object, and dropping it, may run the user's code. Refuses to know which function
+has which stream (`streams.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.client.results import Parcel, fault_of_size
+from stealmesh.client.results import ChunkResults, fault_of_size
+from stealmesh.client.session import ProgramLink
 from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
@@ -27,29 +27,28 @@ from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.messages import Block, JobSpec
 
 if TYPE_CHECKING:
-    from stealmesh.client.session import ProgramLink
     from stealmesh.functions import Shipped
 
 BLOCK_TASKS_MAX = 500
 BLOCKS_AT_ONCE = 4
 BLOCK_OCTETS_MAX = 512 * 1024
-"""A block goes to one node as one message; what is larger goes alone."""
+"""A block goes to one node as one message; a larger call has a block of its own."""
 
 TEXT_CHARS_MAX = 64 * 1024
-"""Longer ones are packed at once, as everything else is: a block would be full of one."""
+"""Longer texts are packed at once, as all other objects are: one would fill a block."""
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _TEXTS = frozenset({str, bytes})
 
 Args = tuple[tuple[Any, ...], dict[str, Any]]
 Packed = tuple[int, bytes]
 Call = tuple[Future[Any], int, "Args | Packed"]
-"""With how large the arguments are if they are plain, and packed if they are not."""
+"""Future, octets of plain arguments (or NOT_PLAIN), and the arguments (packed if they are not plain)."""
 NOT_PLAIN = -1
 RUNNING_REMEMBERED = 4096
 
 
 def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """About how large they are; NOT_PLAIN if there might be something of the user's in them."""
+    """About how many octets plain arguments have; NOT_PLAIN if there might be other objects in them."""
     if kwargs:
         return NOT_PLAIN
     octets = 0
@@ -63,26 +62,26 @@ def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 
 
 class SubmitStream:
-    """The tasks of one function."""
+    """The tasks of one function, and their futures."""
 
     def __init__(self, link: ProgramLink, spec: JobSpec, shipped: Shipped | None = None) -> None:
         """Without `shipped` each call carries its function, pickled, as its first argument."""
         self.link = link
         self.spec = spec
         self._shipped = shipped
-        """Kept as long as the stream lives, so that the function is not pickled again."""
+        """Kept while the stream lives, so that the function is not pickled again."""
         self._waiting: deque[Call] = deque()
         self._live: dict[int, Future[Any]] = {}
         self._next = 0
         self._next_seen = 0
         self._with_workers: list[tuple[int, int]] = []
-        """Calls that were said to be with workers, since `ask_what_runs`."""
+        """Calls that workers have, as nodes said since `ask_what_runs`."""
         self.closed = False
 
     # ------------------------------------------------------------ the program's threads
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
-        """None: the stream has just been closed; take another."""
+        """The call's future. None: the stream has just been closed; take another. Raises MeshClosed."""
         future: Future[Any] = Future(self.link.condition, self._cancelled)
         octets = plain_octets(args, kwargs)
         call: Call
@@ -96,7 +95,7 @@ class SubmitStream:
                 return future
         self._waiting.append(call)
         if self.link.failure is not None:
-            # Asked after appending: whoever closes the link sets this before it clears the stream.
+            # Asked after appending: the link sets `failure` before it clears the streams.
             self.broken(self.link.failure)
             raise self.link.failure
         if self.closed and self._take_back(call):
@@ -123,7 +122,7 @@ class SubmitStream:
         return packed
 
     def _take_back(self, call: Call) -> bool:
-        """Whoever closes the stream looks once more after saying so: either it saw this, or we did."""
+        """`rest` looks at what waits once more after it has set `closed`: it saw this call, or we do."""
         try:
             self._waiting.remove(call)
         except ValueError:
@@ -135,17 +134,17 @@ class SubmitStream:
         return not self._waiting and not self._live
 
     def ask_what_runs(self) -> None:
-        """The nodes are about to say it once more."""
+        """Forget which calls run: the nodes are asked again."""
         self._with_workers = []
 
     @property
     def under_way(self) -> bool:
-        """Some of its calls are with workers, as far as anybody has said, or there are none."""
+        """True if workers have some of its calls, as far as nodes have said, or if it has no calls."""
         return self.idle or bool(self._with_workers)
 
     def cancel_pending(self, workers: int) -> None:
-        """Cancel every task that no worker has. While none is said to be with one, the oldest pass for begun:
-        as many as there are workers, as they would with a standard pool."""
+        """Cancel every task that no worker has. If no node has named a call, the oldest count as begun, as
+        many as there are workers, as they would in a standard pool."""
         begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
         if not begun:
             begun.update(itertools.islice(list(self._live), workers))
@@ -169,7 +168,7 @@ class SubmitStream:
                 self.link.dropped += 1
             else:
                 futures.append(future)
-        parcel = Parcel(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
+        parcel = ChunkResults(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
         del future
         self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
 
@@ -180,25 +179,25 @@ class SubmitStream:
                 self._live[lo]._mark_running()
 
     def done(self) -> None:
-        """The job is over: because we closed it when nobody waited for anything, or with the mesh."""
+        """The job is over: we closed it when it was idle, or the mesh was shut down."""
         if not self.closed:
             self.broken(MeshClosed("this mesh has been shut down"))
 
     def rest(self) -> bool:
-        """Asked now and then: has nothing been here since the last time? Then it takes no more calls."""
+        """Close the stream, and return True, if no call came since the last time and none is open."""
         if self._waiting or self._live or self._next != self._next_seen:
             self._next_seen = self._next
             if self._waiting:
                 self.link.hungry.setdefault(self)  # Ctrl-C may have kept it from doing so itself
             return False
         self.closed = True
-        if self._waiting:  # somebody came this very moment
+        if self._waiting:  # a call came at this very moment
             self.closed = False
             return False
         return True
 
     def let_go(self) -> Shipped | None:
-        """It takes no more calls: its function, which is not to end in the driver's thread."""
+        """The function of a closed stream. The caller drops it outside of the driver's thread."""
         shipped, self._shipped = self._shipped, None
         return shipped
 
@@ -210,27 +209,27 @@ class SubmitStream:
 
     def disown(self, error: BaseException) -> None:
         for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
-            future.call_nobody()
+            future.drop_callbacks()
         self.broken(error)
 
     def feed(self) -> list[Event]:
-        """Pack what has gathered; a few blocks at a time, so that the loop stays responsive."""
+        """Pack what has gathered, a few blocks at a time, so that the driver's loop stays responsive."""
         events: list[Event] = []
         for _ in range(BLOCKS_AT_ONCE):
             if not self._waiting:
                 break
             events += self._block()
-        # Who appends after this test finds that nobody is to come, and has us called again.
+        # A thread that appends after this test enters the stream as hungry itself.
         if self._waiting:
             self.link.feed_later(self)
         return events
 
     def _block(self) -> list[Event]:
-        """Up to BLOCK_TASKS_MAX of what waits, as one block (or more, where they are large)."""
+        """Up to BLOCK_TASKS_MAX waiting calls, as one block, or as several if they are large."""
         futures: list[Future[Any]] = []
         items: list[Args | Packed] = []
         packed: set[int] = set()
-        """Which of the items are."""
+        """Offsets of the items that are packed already."""
         waiting = self._waiting
         room = BLOCK_OCTETS_MAX
         while waiting and len(futures) < BLOCK_TASKS_MAX and room > 0:

@@ -1,7 +1,7 @@
-"""A line on standard error for whoever looks at a program that seems to stand still.
+"""A line on standard error that says why the program seems to stand still.
 
-Said in a thread of its own: sys.stderr may be anything that the program put there, and a pipe that
-nobody reads must not stop the mesh. Decides no more than the words; when, is the engine's (waiting.py).
+Decides the words only; the engine decides when (`waiting.py`). A thread of its own prints the line,
+because sys.stderr may be any object of the program's, and a full pipe must not stop the mesh.
 """
 
 from __future__ import annotations
@@ -33,6 +33,6 @@ def tell(text: str) -> None:
         try:
             print(f"stealmesh: {text}", file=stream, flush=True)
         except (OSError, ValueError):
-            return  # it is closed: there is nobody to tell
+            return  # it is closed
 
     threading.Thread(target=say, name="stealmesh-tell", daemon=True).start()

@@ -1,11 +1,11 @@
 """The threads in which the program's own code runs on the mesh's behalf: callbacks, combiners.
 
-Decides when one more thread is needed. One is enough as long as it gets on, so callbacks run one
-after another, as they do under the standard library's pools. Work that waits behind a callback
-that has blocked for `STUCK_SECONDS` is given to another thread: a callback may sleep, wait for other
-results or ask for the status, and only itself is late by it.
+Decides when one more thread is needed. One is enough while it makes progress, so callbacks run one
+after another, as they do under the standard library's pools. When a callback blocks for
+`STUCK_SECONDS`, another thread takes the work behind it: a callback may sleep, wait for other results
+or ask for the status, and delays only itself.
 
-Refuses to know what it runs. Whatever that raises is logged where the standard library logs it.
+Refuses to know what it runs. Exceptions are logged where the standard library logs them.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from collections.abc import Callable, Iterable
 LOGGER = logging.getLogger("concurrent.futures")
 
 STUCK_SECONDS = 0.02
-"""How long work may wait behind a callback that does not return. Shorter: more threads for callbacks
-that merely compute; longer: others are late by so much."""
+"""How long work may wait behind a callback that does not return. A shorter time starts more threads for
+callbacks that merely compute; a longer time delays the work behind a stuck one."""
 
 Work = Callable[[], object]
 
 
 class UserThreads:
-    """Runs work in order, in one thread or, where that is stuck, in several.
+    """Runs work in order, in one thread or, while that is stuck, in several.
 
-    Of the threads that have nothing to do one waits for work and one, the guard, for the moment at
-    which work has waited too long. All others end.
+    One thread without work waits for the next. Another one, the guard, waits until work has waited too
+    long. All other threads end when they have no work.
     """
 
     def __init__(self) -> None:
@@ -39,20 +39,20 @@ class UserThreads:
         self._quiet = threading.Condition(self._lock)
         self._queue: deque[Work] = deque()
         self._begun = 0
-        """How much work was ever taken from the queue: stands still while everybody is stuck."""
+        """How many works were ever taken from the queue: does not grow while all threads are stuck."""
         self._working: set[int] = set()
-        """Threads, by ident, in the middle of something."""
+        """Threads, by ident, that run some work at this moment."""
         self._ending: set[int] = set()
-        """Those of them that wait until the others are done: they do not wait for each other."""
+        """Those of them that wait until the others are done. They do not wait for each other."""
         self._waiting = 0
         self._starting = 0
         self._guarding = False
         self._ended = False
         self._no_threads = False
-        """None can be started any more: who waits does the rest."""
+        """No thread can be started any more: a thread that waits does the rest."""
 
     def run(self, *works: Work) -> None:
-        """Have each called, in this order, soon."""
+        """Have each called soon, in this order."""
         self.run_all(works)
 
     def run_all(self, works: Iterable[Work]) -> None:
@@ -66,8 +66,11 @@ class UserThreads:
                 self._call_guard()
 
     def wait_until_quiet(self, timeout: float | None = None) -> bool:
-        """Sleep until all is done, but for what this very thread is in the middle of, and what waits
-        here as well: two callbacks may both shut the mesh down."""
+        """Sleep until all other work is done; False after `timeout` seconds.
+
+        Does not wait for the work that this thread runs itself, nor for threads that wait here as well:
+        two callbacks may both shut the mesh down.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         me = threading.get_ident()
         with self._lock:
@@ -90,14 +93,14 @@ class UserThreads:
     def _others(self, me: int) -> set[int]:
         return self._working - self._ending if me in self._ending else self._working
 
-    def do_what_nobody_does(self) -> None:
-        """No thread can be started any more (the interpreter is on its way out): who waits does it."""
+    def do_abandoned_work(self) -> None:
+        """Do the queued work in this thread if no other can be started (the interpreter is ending)."""
         with self._lock:
             while self._do_one():
                 pass
 
     def _do_one(self) -> bool:
-        """The same, of one piece of work (holding the lock, but not meanwhile)."""
+        """The same for one work. Called with the lock held; releases it while the work runs."""
         if not (self._queue and self._no_threads) or self._waiting:
             return False
         work = self._queue.popleft()
@@ -110,7 +113,7 @@ class UserThreads:
         return True
 
     def end(self) -> None:
-        """What is queued is still done; threads without work go."""
+        """Let threads end when the queue is empty. Queued work is still done."""
         with self._lock:
             self._ended = True
             self._work_came.notify_all()
@@ -119,7 +122,7 @@ class UserThreads:
     # ------------------------------------------------------------ the threads
 
     def _start(self) -> None:
-        """One more that serves (holding the lock)."""
+        """Start one more thread that serves. Called with the lock held."""
         self._starting += 1
         if not self._start_thread(self._serve):
             self._starting -= 1
@@ -130,7 +133,7 @@ class UserThreads:
         thread = threading.Thread(target=target, name="stealmesh-callbacks", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is on its way out, or the system has no more
+        except RuntimeError:  # the interpreter is ending, or the system has no more threads
             return False
         return True
 
@@ -140,13 +143,13 @@ class UserThreads:
             self._starting -= 1
         while (work := self._next(me)) is not None:
             _call(work)
-            del work  # what it held on to ends here, in this thread
+            del work  # its objects end here, in this thread
             with self._lock:
                 self._working.discard(me)
                 self._quiet.notify_all()
 
     def _next(self, me: int) -> Work | None:
-        """The next work; None when this thread is one too many."""
+        """Wait for the next work; None if this thread is not needed any more."""
         with self._lock:
             while not self._queue:
                 if self._waiting or self._ended:
@@ -161,7 +164,7 @@ class UserThreads:
             return self._queue.popleft()
 
     def _call_guard(self) -> None:
-        """Work may come to wait behind somebody who is stuck: have that watched (holding the lock)."""
+        """Have the guard watch for work behind a stuck callback. Called with the lock held."""
         if self._guarding:
             self._guard_needed.notify()
         else:
@@ -190,7 +193,7 @@ def _call(work: Work) -> None:
 
 
 class Strand:
-    """Work that belongs together: done one after another, whichever thread does it."""
+    """Work that belongs together: done one after another, in any of the threads."""
 
     def __init__(self, threads: UserThreads) -> None:
         self._threads = threads

@@ -1,7 +1,7 @@
 """Counting primes: the job of the README, item by item and a whole chunk at once.
 
-`is_prime` is what a user would write first; `count_primes` is what they write when they care
-(a segmented sieve, for use with `stealmesh.vectorized`). PI has the right answers.
+`is_prime` is what a user would write first; `count_primes` is the quick version (a segmented sieve,
+for use with `stealmesh.vectorized`). PI has the right answers.
 """
 
 from __future__ import annotations

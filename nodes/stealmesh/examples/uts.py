@@ -1,9 +1,9 @@
-"""UTS, the Unbalanced Tree Search: a tree that nobody can cut in advance, with a known size.
+"""UTS, the Unbalanced Tree Search: a tree of known size that no program can divide in advance.
 
 A node is a SHA-1 digest. Its last four octets decide how many children it has, and child i is
-the digest of (node, i); so the whole tree follows from a seed, and no part of it can be known
-without walking there. Published trees have published counts: a mesh that loses, doubles or
-invents one node among four billion is found out.
+the digest of (node, i). So the whole tree follows from a seed, and no part of it is known before the
+search gets there. Published trees have published counts, which show if a mesh loses, doubles or
+invents one node among four billion.
 
 Idea and definition: Olivier, Huan, Liu, Prins, Dinan, Sadayappan, Tseng, "UTS: An Unbalanced
 Tree Search Benchmark" (LCPC 2006). Counts agree with its sample trees and with P3D-DFS.
@@ -11,7 +11,7 @@ Tree Search Benchmark" (LCPC 2006). Counts agree with its sample trees and with 
 How it is made fast, in pure Python with hashlib:
 
 * The stack holds inner nodes only. A leaf is known as soon as its digest is, and is counted by
-  arithmetic: whatever was made and not pushed.
+  arithmetic: digests made minus nodes pushed.
 * How many children a digest has is looked up by one octet in a table of 256. Where an octet
   leaves it open, the four octets are searched among the exact steps. No logarithm, no float,
   no conversion to an integer in the loop.
@@ -32,7 +32,7 @@ from hashlib import sha1
 from typing import Literal, NamedTuple
 
 CHILDREN_MAX = 100
-"""No node has more, but for the root of a binomial tree."""
+"""The most children of a node; the root of a binomial tree may have more."""
 
 SIGN = 1 << 31
 """The random value is the last four octets without this bit."""
@@ -62,7 +62,7 @@ Visit = Callable[[list[Item], int], tuple[Partial, list[Item]]]
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The parameters under their letters in UTS's own command line, and what must come out."""
+    """The parameters under their letters in UTS's own command line, and the published counts."""
 
     kind: Literal["binomial", "geometric", "hybrid"]
     """-t: 0, 1, 2."""
@@ -300,9 +300,9 @@ def search(tree: Tree) -> Counts:
 def visitor(tree: Tree) -> Visit:
     """A `visit(bag, limit)` for `Mesh.explore`; start it with `roots=[root(tree)]`.
 
-    It visits depth first from the end of the bag, which it leaves as it is, and makes at most
-    `limit` new nodes; but always at least one family (up to 100 nodes, of a binomial root all
-    its children), so that every visit gets on.
+    It visits depth first from the end of the bag, which it does not change, and makes at most `limit`
+    new nodes. It always makes at least one family (up to 100 nodes; all children of a binomial root),
+    so that every visit makes progress.
     """
     return partial(_visit, tree)
 
@@ -379,5 +379,5 @@ TREES: dict[str, Tree] = SMALL | {
 """By name. In the XXL and WL rows the published names do not follow the shapes: quote parameters.
 
 The leaves of T1XXL and the depth and leaves of T3XXL are not published; they were counted in C.
-Nobody here has run the WL trees, P3D-T5 and P3D-T6.
+We have not run the WL trees, P3D-T5 and P3D-T6.
 """

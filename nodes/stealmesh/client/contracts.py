@@ -1,0 +1,52 @@
+"""What the program's link asks of the jobs that it serves.
+
+Protocols only, below all other files of `client/`: the session calls jobs and streams without knowing
+their classes, and their files import the session. The driver's thread calls these methods (after a fork,
+the child's only thread calls `disown`), so they are short and never run the user's code.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from stealmesh_engine import effects as fx
+from stealmesh_engine.events import Event
+
+
+class ClientJob(Protocol):
+    """A job that ends with this program: a stream of calls, a map, a reduction or an exploration."""
+
+    def deliver(self, effect: fx.Deliver) -> None:
+        """Results or partial results of some items; each item comes exactly once."""
+
+    def running(self, intervals: list[tuple[int, int]]) -> None:
+        """Workers have begun these items, given as half-open intervals of indices."""
+
+    def done(self) -> None:
+        """The job is over; nothing comes after this."""
+
+    def broken(self, error: BaseException) -> None:
+        """The mesh is of no use any more: end with `error`."""
+
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: end with `error`, use no lock of the parent's, call no callback."""
+
+
+class DurableHandle(Protocol):
+    """A handle on a durable job, which lives in the mesh."""
+
+    def shown(self, effect: fx.Accepted | fx.Results | fx.JobGone) -> None:
+        """What the job's primary said last."""
+
+    def broken(self, error: BaseException) -> None:
+        """The mesh is of no use any more: end with `error`."""
+
+    def disown(self, error: BaseException) -> None:
+        """In a forked child: end with `error`, use no lock of the parent's."""
+
+
+class TaskStream(Protocol):
+    """A stream of submitted calls that may have some to send."""
+
+    def feed(self) -> list[Event]:
+        """Pack the calls that wait, a few blocks at most."""

@@ -1,0 +1,67 @@
+"""From a function and the options of a view to the specification of a job.
+
+Decides what the mesh is told about a job: its name, its digest of code, the size of its chunks. Refuses
+to know which items the job has and what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from stealmesh.client.arguments import Options, fitting_name
+from stealmesh.client.session import ProgramLink
+from stealmesh.functions import Shipped, Shipper, name_of
+from stealmesh.host.identity import runtime
+from stealmesh_protocol.messages import JobKind, JobSpec
+
+CHUNK_ITEMS_MAX = 1 << 40
+"""More than any job has. A `chunksize` may say a larger number; both mean all items."""
+
+
+class SpecMaker:
+    """Ships functions and makes the specifications of one mesh's jobs."""
+
+    def __init__(self, link: ProgramLink, shipper: Shipper, *, one_by_one: bool) -> None:
+        """`one_by_one`: workers are replaced after a number of tasks, so a chunk is one item."""
+        self._link = link
+        self._shipper = shipper
+        self._one_by_one = one_by_one
+        self._runtime = runtime()
+
+    def ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
+        """The function as it travels. Raises TypeError, CannotShip."""
+        if not callable(fn):
+            raise TypeError(f"a function is needed, not a {type(fn).__qualname__}")
+        return self._shipper.ship(fn, options.ship, options.no_ship)
+
+    def spec(
+        self,
+        kind: JobKind,
+        options: Options,
+        shipped: Shipped,
+        fn: Callable[..., Any],
+        domain: range | None = None,
+        *,
+        combiner: Shipped | None = None,
+        vectorized: bool = False,
+    ) -> JobSpec:
+        """A new job of this kind. `domain`: its items, where they are a range."""
+        return JobSpec(
+            job=self._link.new_job_id(),
+            kind=kind,
+            owner=self._link.me,
+            name=options.name or fitting_name(name_of(fn)),
+            function=shipped.digest,
+            combine=b"" if combiner is None else combiner.digest,
+            start=0 if domain is None else domain.start,
+            step=0 if domain is None else domain.step,
+            vectorized=vectorized,
+            priority=options.priority,
+            retries=options.retries,
+            timeout=options.timeout or 0.0,
+            chunk_items=1 if self._one_by_one else min(options.chunksize or 0, CHUNK_ITEMS_MAX),
+            # A function that travels by its name may also be other code in another Python.
+            runtime=self._runtime,
+            code=self._link.carries(shipped.code if combiner is None else combiner.code),
+        )
