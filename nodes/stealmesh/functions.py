@@ -24,7 +24,7 @@ from stealmesh_protocol.ids import Digest, digest_of
 
 if TYPE_CHECKING:
     from stealmesh.shipping.bundle import Bundle, Bundler
-    from stealmesh.shipping.watching import Watch
+    from stealmesh.shipping.watching import ChangeWatch
 
 # `shipping` is imported with the first function: a program that has none yet need not wait for it.
 
@@ -50,7 +50,7 @@ LATELY = 8
 class Shipped:
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
-    seen: Watch
+    seen: ChangeWatch
     """What it reaches, as it was; false where there is nothing that could change."""
     digest: Digest
     blob: bytes

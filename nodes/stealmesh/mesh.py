@@ -39,7 +39,7 @@ from stealmesh.futures import Future
 from stealmesh.host.entrance import (
     UNSAID,
     Address,
-    Unsaid,
+    UnsaidAddress,
     address_from_environment,
     entrance,
     the_key,
@@ -47,7 +47,7 @@ from stealmesh.host.entrance import (
 )
 from stealmesh.host.identity import runtime
 from stealmesh.host.interpreter import program_path
-from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Life
+from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Lifetime
 from stealmesh.host.node import NodeOptions
 from stealmesh.host.security import MeshKey
 from stealmesh.host.settings import load_config
@@ -167,7 +167,7 @@ class Mesh(Executor):
 
     def __init__(
         self,
-        address: Address | Unsaid | None = UNSAID,
+        address: Address | UnsaidAddress | None = UNSAID,
         *,
         nodes: SupportsIndex | None = None,
         workers: SupportsIndex | None = None,
@@ -227,7 +227,7 @@ class Mesh(Executor):
             way = entrance(address, key)
             seeds, self._key, self._key_path = way.addresses, way.key, way.key_path
             self._max_workers = (os.cpu_count() or 1) if workers is None else workers
-        self._life = Life(self, self._key, self.config)
+        self._life = Lifetime(self, self._key, self.config)
         self._link = self._life.link
         # These hold no mesh: what was submitted outlives it.
         self._streams = Streams(self._link, self._shipper, self._submit_lock)

@@ -97,9 +97,9 @@ def test_the_right_server_key_is_not_enough(
 
 def test_no_doorman_nobody_comes_in(make_side: MakeSide) -> None:
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
-    assert b.transport._doorman is not None
-    b.transport._doorman.close()
-    b.transport._doorman = None
+    assert b.transport._zap is not None
+    b.transport._zap.close()
+    b.transport._zap = None
     link = a.dial(b.endpoint)
     until(lambda: a.down_reason(link), a, b)
     assert not a.is_up(link)

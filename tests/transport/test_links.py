@@ -198,7 +198,7 @@ def test_small_last_words_that_nobody_waits_for_are_not_lost(
     """They must all find room in the listener's queue, wherever it stands: see UNREAD_MESSAGES_MAX."""
     monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
     talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))
-    window = talker.transport._links[via].window
+    window = talker.transport._links[via].send_flow
     del listener.events[:]
     for number in range(read):
         talker.transport.send(via, Steal(number, 1))
@@ -543,8 +543,8 @@ def test_who_has_gone_while_its_request_lay_unread_is_not_served(
     if not stays:
         a.transport.hangup(link)
         # b sleeps; in its inbox lie the messages, in its monitor the end of their connection.
-        assert b.transport._callers is not None
-        b.transport._callers._monitor.poll(int(LIMIT_SECONDS * 1000))
+        assert b.transport._accepted is not None
+        b.transport._accepted._monitor.poll(int(LIMIT_SECONDS * 1000))
     until(lambda: len(nonces(b.heard())) == 2, a, b)
     kinds = [type(event.message) for event in b.heard()][1:]
     assert kinds == ([StatusGet, Steal] if stays else [Steal]), "what else it said still counts"

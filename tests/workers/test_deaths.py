@@ -18,7 +18,7 @@ import pytest
 from stealmesh.host.restarts import FAILED_STARTS_MAX
 from stealmesh.workers import wire
 from stealmesh.workers.fork_server import cause_of_death
-from stealmesh.workers.wire import Kind
+from stealmesh.workers.wire import FrameKind
 from stealmesh_engine.events import ChunkDone, WorkerLost, WorkerReady
 
 from .conftest import Gate
@@ -200,11 +200,11 @@ def test_a_task_that_closes_everything_costs_its_worker(host: Host) -> None:
     [
         b"\x05\x00\x00\x00\xffhello",
         b"\xff\xff\xff\xff\xff" + bytes(100),
-        wire.frame(Kind.RESULT, b"short")[0],
-        wire.frame(Kind.RESULT, wire.RESULT_HEAD.pack(77, 0, 0, 0.0, 1, 1))[0],
-        wire.frame(Kind.PART, wire.RESULT_HEAD.pack(1, 0, 0, 0.0, 0, 9))[0],
-        wire.frame(Kind.STEP, wire.pack([1, 2]))[0],
-        wire.frame(Kind.STEP, b"\xc1")[0],
+        wire.frame(FrameKind.RESULT, b"short")[0],
+        wire.frame(FrameKind.RESULT, wire.RESULT_HEAD.pack(77, 0, 0, 0.0, 1, 1))[0],
+        wire.frame(FrameKind.PART, wire.RESULT_HEAD.pack(1, 0, 0, 0.0, 0, 9))[0],
+        wire.frame(FrameKind.STEP, wire.pack([1, 2]))[0],
+        wire.frame(FrameKind.STEP, b"\xc1")[0],
     ],
 )
 def test_a_task_that_writes_into_our_stream_costs_its_worker(host: Host, garbage: bytes) -> None:

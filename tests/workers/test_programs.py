@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from stealmesh.shipping.bundle import Entry, Parcel
+from stealmesh.shipping.bundle import BundleContents, ModuleEntry
 from stealmesh.workers import misfits
 from stealmesh.workers import pool as pool_module
 from stealmesh.workers import run as runner
@@ -32,7 +32,7 @@ Hosts = Callable[..., Host]
 def bundle(version: str) -> bytes:
     text = f"NAME = {version!r}\nseen = []\n".encode()
     return msgspec.msgpack.encode(
-        Parcel(None, [Entry("lib", "/nowhere/lib.py", is_package=False, source=text)])
+        BundleContents(None, [ModuleEntry("lib", "/nowhere/lib.py", is_package=False, source=text)])
     )
 
 

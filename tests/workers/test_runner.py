@@ -11,17 +11,17 @@ import pytest
 
 from stealmesh.workers import run as runner
 from stealmesh.workers import wire
-from stealmesh.workers.run import Chunk, Outcome, Pace, Step
+from stealmesh.workers.run import ChunkOrder, ChunkOutcome, Step, VisitPace
 from stealmesh_protocol import values
 
 
-def chunk(kind: int = wire.MAP, *, vectorized: bool = False, retries: int = 0) -> Chunk:
-    return Chunk(kind, b"f", b"c", 0, 1, vectorized, retries, 0, 0, [])
+def chunk(kind: int = wire.MAP, *, vectorized: bool = False, retries: int = 0) -> ChunkOrder:
+    return ChunkOrder(kind, b"f", b"c", 0, 1, vectorized, retries, 0, 0, [])
 
 
 def run(
     function: Any, items: Any, kind: int = wire.MAP, combine: Any = operator.add, **options: Any
-) -> Outcome:
+) -> ChunkOutcome:
     """With items that come fresh from their blob for another attempt."""
     codec, blob = values.pack_list(list(items))
 
@@ -31,11 +31,11 @@ def run(
     return runner.run(chunk(kind, **options), function, combine, items, again)
 
 
-def opened(outcome: Outcome) -> tuple[list[Any], list[values.Failure]]:
+def opened(outcome: ChunkOutcome) -> tuple[list[Any], list[values.Failure]]:
     return values.unpack_outcomes(outcome.codec, outcome.blob)
 
 
-def value(outcome: Outcome) -> Any:
+def value(outcome: ChunkOutcome) -> Any:
     assert not outcome.failed, opened(outcome)
     return values.unpack(outcome.codec, outcome.blob)
 
@@ -286,7 +286,7 @@ def test_results_that_fail_only_together_fail_together(monkeypatch: pytest.Monke
     assert (outcome.failed, outcome.blob) == (3, b"3")
 
 
-def run_range(function: Callable[[int], Any], n: int) -> Outcome:
+def run_range(function: Callable[[int], Any], n: int) -> ChunkOutcome:
     return runner.run(chunk(), function, None, range(n), lambda lo, hi: range(lo, hi))
 
 
@@ -343,7 +343,7 @@ def test_many_equal_failures_do_not_grow_without_bound() -> None:
 
 def test_what_cannot_be_loaded_names_the_module_and_the_remedy() -> None:
     error = ModuleNotFoundError("No module named 'lights'", name="lights")
-    told = Chunk(wire.MAP, b"f", b"", 0, 1, False, 0, 10, 13, [])
+    told = ChunkOrder(wire.MAP, b"f", b"", 0, 1, False, 0, 10, 13, [])
     _, failures = opened(runner.all_failed(told, error, "n1 (h1)"))
     assert [f.offset for f in failures] == [0, 1, 2]
     assert failures[0].kind == values.UNLOADABLE
@@ -386,7 +386,7 @@ def burst(bag: list[int], limit: int) -> tuple[int, list[int]]:
 
 def explore(visit: Any, bag: list[Any], flags: Flags, **options: Any) -> list[Step]:
     retries = options.pop("retries", 0)
-    pace = options.pop("pace", Pace(limit=4))
+    pace = options.pop("pace", VisitPace(limit=4))
     return list(runner.explore(visit, operator.add, bag, retries, flags, pace, **options))
 
 
@@ -419,13 +419,13 @@ def test_a_bag_alone_is_one_step() -> None:
 
 def test_shared_bags_count_every_item_once() -> None:
     flags = Flags([False, True, True, False] * 1000)
-    steps = explore(burst, [15], flags, pace=Pace(limit=1), clock=steady())
+    steps = explore(burst, [15], flags, pace=VisitPace(limit=1), clock=steady())
     assert flags.cleared == sum(len(s.spares) for s in steps) > 10
     assert total(steps) == WHOLE
 
 
 def test_a_step_tells_the_rest_exactly() -> None:
-    steps = explore(burst, [15], Flags([True] * 3), pace=Pace(limit=1), clock=lambda: 0.0)
+    steps = explore(burst, [15], Flags([True] * 3), pace=VisitPace(limit=1), clock=lambda: 0.0)
     first = steps[0]
     rest = runner.open_bag(first.rest)
     assert len(rest) == first.remaining > 0
@@ -448,7 +448,7 @@ def test_stock_is_taken_every_half_second() -> None:
 
 
 def test_the_pace_finds_visits_of_five_milliseconds() -> None:
-    pace = Pace()
+    pace = VisitPace()
     for _ in range(20):
         pace.learn(pace.limit * 1e-5)
     assert pace.limit * 1e-5 == pytest.approx(runner.VISIT_SECONDS, rel=0.1)

@@ -54,7 +54,7 @@ GATHERS_MAX = 16
 """Rounds of reading before time may pass: an endless stream must not stop the clock."""
 
 
-class Program(Protocol):
+class EmbeddingProgram(Protocol):
     """What the embedding program owes the driver."""
 
     def has_wishes(self) -> bool:
@@ -79,7 +79,7 @@ class Driver:
         core: NodeCore,
         transport: Transport,
         epoll: select.epoll,
-        program: Program,
+        program: EmbeddingProgram,
         pool: WorkerPool | None = None,
         log: Log | None = None,
     ) -> None:

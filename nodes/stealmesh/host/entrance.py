@@ -41,7 +41,7 @@ _SECRET = re.compile(r"[a-z2-7]{40}")
 """No host has so long a name without a dot or a dash that people type."""
 
 
-class Unsaid(Enum):
+class UnsaidAddress(Enum):
     """The address of `Mesh()`: nothing was said, not even None."""
 
     ADDRESS = "address"
@@ -50,7 +50,7 @@ class Unsaid(Enum):
         return "None"
 
 
-UNSAID: Final = Unsaid.ADDRESS
+UNSAID: Final = UnsaidAddress.ADDRESS
 
 Address = str | os.PathLike[str] | Iterable[str]
 GivenKey = str | os.PathLike[str] | MeshKey | None

@@ -1,7 +1,7 @@
 """How long a mesh lives: what goes on when its `Mesh` is gone, and what ends it.
 
 A `Mesh` is what the program holds. What works for it (the driver's thread, the link, the node
-processes) is a `Life`, and knows no `Mesh`: so one that nobody holds any more is collected, and its
+processes) is a `Lifetime`, and knows no `Mesh`: so one that nobody holds any more is collected, and its
 life finishes what was submitted and goes. Every way to the end comes through here:
 
 * `shutdown()`, or the end of a `with` block, in the thread that calls it;
@@ -50,7 +50,7 @@ JOIN_SECONDS_MAX = 15.0
 LEAVE_SECONDS_MAX = 3.0
 
 
-class Holder(Protocol):
+class MeshHolder(Protocol):
     """What the program holds: a `Mesh`."""
 
     def end_with_program(self) -> None:
@@ -60,10 +60,10 @@ class Holder(Protocol):
         """In a forked child: refuse everything with this error from now on."""
 
 
-class Life:
+class Lifetime:
     """The part of a mesh that its threads know."""
 
-    def __init__(self, holder: Holder, key: MeshKey, config: Config) -> None:
+    def __init__(self, holder: MeshHolder, key: MeshKey, config: Config) -> None:
         self._pid = os.getpid()
         self._key = key
         self._config = config
@@ -230,7 +230,7 @@ class Life:
         self._forget()
 
 
-_living: set[Life] = set()
+_living: set[Lifetime] = set()
 """Those that have not ended yet, in this process."""
 
 _callbacks: weakref.WeakSet[UserThreads] = weakref.WeakSet()

@@ -44,7 +44,7 @@ _IMPORTS = re.compile(
 _SKIPPED = frozenset({"__pycache__", "node_modules", "build", "dist"})
 
 
-class Entry(msgspec.Struct, array_like=True):
+class ModuleEntry(msgspec.Struct, array_like=True):
     """One module."""
 
     name: str
@@ -64,11 +64,11 @@ class Main(msgspec.Struct, array_like=True):
     argv0: str = ""
 
 
-class Parcel(msgspec.Struct, array_like=True):
+class BundleContents(msgspec.Struct, array_like=True):
     """What workers are sent."""
 
     main: Main | None
-    modules: list[Entry]
+    modules: list[ModuleEntry]
     data: dict[str, bytes] = {}
     """Files beside the modules of packages, by path."""
     program: str = ""
@@ -83,7 +83,7 @@ class Bundle:
     blob: bytes
 
 
-def _packed(parcel: Parcel) -> bytes:
+def _packed(parcel: BundleContents) -> bytes:
     try:
         return msgspec.msgpack.encode(parcel)
     except UnicodeEncodeError:  # a path with octets that are no text
@@ -92,7 +92,9 @@ def _packed(parcel: Parcel) -> bytes:
             main = replace(main, path=_as_text(main.path), argv0=_as_text(main.argv0))
         modules = [replace(entry, path=_as_text(entry.path)) for entry in parcel.modules]
         data = {_as_text(path): octets for path, octets in parcel.data.items()}
-        return msgspec.msgpack.encode(Parcel(main, modules, data, parcel.program, parcel.left))
+        return msgspec.msgpack.encode(
+            BundleContents(main, modules, data, parcel.program, parcel.left)
+        )
 
 
 def _as_text(path: str) -> str:
@@ -105,7 +107,7 @@ class Read:
     """A module as it was read, once for each time that it is imported."""
 
     spec: Any
-    entry: Entry
+    entry: ModuleEntry
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ class Bundler:
 
     # ------------------------------------------------------------ gathering
 
-    def _gather(self, ship: tuple[str, ...], no_ship: tuple[str, ...]) -> Parcel:
+    def _gather(self, ship: tuple[str, ...], no_ship: tuple[str, ...]) -> BundleContents:
         if not self._main_read:
             self._main_read = True
             self._main = _main()
@@ -157,9 +159,9 @@ class Bundler:
         files.add_named(self._main)
         modules = [files.found[name] for name in sorted(files.found)]
         program = "" if self._main else self._program
-        return Parcel(self._main, modules, files.data, program, list(no_ship))
+        return BundleContents(self._main, modules, files.data, program, list(no_ship))
 
-    def _entry(self, name: str, module: ModuleType, *, wanted: bool) -> Entry | None:
+    def _entry(self, name: str, module: ModuleType, *, wanted: bool) -> ModuleEntry | None:
         spec = _spec_of(module)
         known = self._read.get(name)
         if known is not None and known.spec is spec:
@@ -179,7 +181,7 @@ class Bundler:
 class _Files:
     """Modules that are not loaded and might be, later, in a worker."""
 
-    def __init__(self, loaded: dict[str, Entry], no_ship: tuple[str, ...]) -> None:
+    def __init__(self, loaded: dict[str, ModuleEntry], no_ship: tuple[str, ...]) -> None:
         self.found = dict(loaded)
         self.data: dict[str, bytes] = {}
         self._no_ship = no_ship
@@ -257,7 +259,7 @@ class _Files:
         except OSError:
             return  # the program could not import it either
         self._octets += len(source)
-        self.found[name] = Entry(name, path, is_package, source)
+        self.found[name] = ModuleEntry(name, path, is_package, source)
 
     def _add_data(self, path: str) -> None:
         try:
@@ -339,13 +341,13 @@ def _spec_of(module: Any) -> Any:
 # ---------------------------------------------------------------- reading
 
 
-def _read_loaded(name: str, module: ModuleType) -> Entry | None:
+def _read_loaded(name: str, module: ModuleType) -> ModuleEntry | None:
     """A module as the program has it. None: it has no text (an extension)."""
     file = getattr(module, "__file__", None)
     is_package = hasattr(module, "__path__")
     if file is None:
         path = next(iter(module.__path__), "") if is_package else ""
-        return Entry(name, os.path.join(path, "__init__.py") if path else "", is_package)
+        return ModuleEntry(name, os.path.join(path, "__init__.py") if path else "", is_package)
     path = os.path.abspath(file)
     source: bytes | None = None
     if path.endswith(".py"):
@@ -357,7 +359,7 @@ def _read_loaded(name: str, module: ModuleType) -> Entry | None:
             source = None
     if source is None:
         source = _text_from_loader(name, module)
-    return None if source is None else Entry(name, path, is_package, source)
+    return None if source is None else ModuleEntry(name, path, is_package, source)
 
 
 def _text_from_loader(name: str, module: ModuleType) -> bytes | None:

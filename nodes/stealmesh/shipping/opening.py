@@ -31,7 +31,7 @@ from stealmesh.shipping.source import Source
 from stealmesh_protocol.errors import CannotLoad
 
 
-class Kind(IntEnum):
+class PieceKind(IntEnum):
     """What a piece's bytes are."""
 
     VALUE = 0
@@ -136,18 +136,18 @@ class Living:
         key = (module, name)
         del self.pending[key]
         place = place_of(module)
-        if kind == Kind.SOURCE:
+        if kind == PieceKind.SOURCE:
             if name not in place and not self.make(module, name):
                 raise CannotLoad(f"{name} is not in the text of {module}")
             for attribute, value in (pickle.loads(payload) if payload else {}).items():
                 setattr(place[name], attribute, value)
-        elif kind == Kind.MODULE:
+        elif kind == PieceKind.MODULE:
             found = importlib.import_module(payload.decode())
             if "." not in name:  # else a part of a package that is only to be there
                 place[name] = found
-        elif kind == Kind.ABSENT:
+        elif kind == PieceKind.ABSENT:
             place.pop(name, None)
-        elif kind == Kind.PLAIN:
+        elif kind == PieceKind.PLAIN:
             place[name] = _in_place_of(place.get(name), pickle.loads(payload))
         else:
             place[name] = pickle.loads(payload)

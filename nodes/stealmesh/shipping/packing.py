@@ -34,9 +34,9 @@ import cloudpickle.cloudpickle as by_value
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed, is_own
 from stealmesh.shipping.needs import imports_in
-from stealmesh.shipping.opening import Kind, Piece, is_under
+from stealmesh.shipping.opening import Piece, PieceKind, is_under
 from stealmesh.shipping.source import Source, text_of_main
-from stealmesh.shipping.watching import Watch
+from stealmesh.shipping.watching import ChangeWatch
 from stealmesh_protocol.ids import digest_of
 
 Key = tuple[str, str]
@@ -62,7 +62,7 @@ class Packed:
     """A function, or any value, ready to travel."""
 
     blob: bytes
-    watch: Watch
+    watch: ChangeWatch
     reached: Reached
     """Of what is not the program's: for whose versions it is meant."""
 
@@ -74,7 +74,7 @@ class Unit:
     value: Any
     piece: Piece
     needs: dict[Key, None]
-    watch: Watch
+    watch: ChangeWatch
     reached: Reached = frozenset()
 
 
@@ -82,7 +82,7 @@ class Unit:
 class _Parcel:
     """What one pickle has met."""
 
-    watch: Watch = field(default_factory=Watch)
+    watch: ChangeWatch = field(default_factory=ChangeWatch)
     by_name: bool = False
     """In a worker, on the way back: the program has all that has a name there."""
     needs: dict[Key, None] = field(default_factory=dict)
@@ -152,7 +152,7 @@ def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
 
 def _on_the_way_back() -> _Parcel:
     """From a worker to its program, unless this is the program; in any case, nothing is watched."""
-    return _Parcel(Watch(room=0), by_name=opening.living() is not None, reached=None)
+    return _Parcel(ChangeWatch(room=0), by_name=opening.living() is not None, reached=None)
 
 
 class _Call:
@@ -213,12 +213,12 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
     module, name = key
     names = vars(sys.modules[module]) if module in sys.modules else {}
     if "." in name:
-        piece = (module, name, name.encode(), int(Kind.MODULE), name.encode())
-        return Unit(None, piece, {}, Watch())
+        piece = (module, name, name.encode(), int(PieceKind.MODULE), name.encode())
+        return Unit(None, piece, {}, ChangeWatch())
     if name not in names:
         if (key, left) not in _units:
             return None
-        return Unit(None, (module, name, b"-", int(Kind.ABSENT), b""), {}, Watch())
+        return Unit(None, (module, name, b"-", int(PieceKind.ABSENT), b""), {}, ChangeWatch())
     value = names[name]
     known = _units.get((key, left))
     if known is not None and known.value is value and known.watch.holds():
@@ -237,12 +237,12 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
 
 def _packed_global(
     module: str, name: str, value: Any, parcel: _Parcel
-) -> tuple[Kind | None, bytes]:
+) -> tuple[PieceKind | None, bytes]:
     """How this global travels; None: not at all, workers have it by importing its module."""
     parcel.reaches(value)
     if isinstance(value, ModuleType):
         parcel.watch.module(value)
-        return (Kind.MODULE, value.__name__.encode()) if parcel.sends(module) else (None, b"")
+        return (PieceKind.MODULE, value.__name__.encode()) if parcel.sends(module) else (None, b"")
     if not parcel.sends(module):
         return _packed_elsewhere(module, name, value, parcel)
     source = source_of(module)
@@ -251,13 +251,13 @@ def _packed_global(
         if source is not None and source.defines_class(name):
             changed = _changes_of(value, source, parcel)
             if changed is not None:
-                return Kind.SOURCE, _dump(changed, parcel, name=name) if changed else b""
+                return PieceKind.SOURCE, _dump(changed, parcel, name=name) if changed else b""
     elif isinstance(value, FunctionType):
         parcel.watch.function(value)
     else:
         parcel.watch.value(value)
     try:
-        return Kind.VALUE, _dump(value, parcel, root=value, name=name)
+        return PieceKind.VALUE, _dump(value, parcel, root=value, name=name)
     except BaseException as error:
         if source is None or not source.binds(name):
             raise
@@ -267,12 +267,12 @@ def _packed_global(
                 "program rebinds it while it runs, so workers cannot make it from the program's file; "
                 "make it inside the function"
             ) from error
-        return Kind.SOURCE, b""
+        return PieceKind.SOURCE, b""
 
 
 def _packed_elsewhere(
     module: str, name: str, value: Any, parcel: _Parcel
-) -> tuple[Kind | None, bytes]:
+) -> tuple[PieceKind | None, bytes]:
     """A variable of one of the program's other modules."""
     if isinstance(value, FunctionType | type):
         parcel_walk(value, parcel)
@@ -280,10 +280,10 @@ def _packed_elsewhere(
     if _is_plain(value):
         parcel.watch.value(value)
         payload = _dump(value, parcel)
-        return (Kind.PLAIN, payload) if len(payload) <= OWN_VALUE_OCTETS_MAX else (None, b"")
+        return (PieceKind.PLAIN, payload) if len(payload) <= OWN_VALUE_OCTETS_MAX else (None, b"")
     if _first_seen.setdefault((module, name, ""), value) is value:
         return None, b""
-    return Kind.VALUE, _dump(value, parcel)
+    return PieceKind.VALUE, _dump(value, parcel)
 
 
 def _changes_of(cls: type, source: Source, parcel: _Parcel) -> dict[str, Any] | None:

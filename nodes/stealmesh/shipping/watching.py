@@ -28,7 +28,7 @@ _ATOMS = frozenset(
 Look = Callable[[Any], tuple[Any, ...]]
 
 
-class Watch:
+class ChangeWatch:
     """What was seen of a number of objects."""
 
     __slots__ = ("_code", "_defaults", "_entries", "_known", "_more", "_room", "_root")
@@ -72,7 +72,7 @@ class Watch:
             return False
         return True
 
-    def join(self, other: Watch) -> None:
+    def join(self, other: ChangeWatch) -> None:
         for look, what, seen in other._entries:
             if (look, id(what)) not in self._known and len(self._entries) < self._room:
                 self._known.add((look, id(what)))

@@ -29,8 +29,8 @@ from stealmesh.store.records import (
     SALT_OCTETS,
     SEAT_OCTETS,
     Identity,
+    LogReading,
     NotALog,
-    Reading,
     framed,
     mark,
     opening,
@@ -55,7 +55,7 @@ class Damaged(OSError):
 
 
 @dataclass(slots=True)
-class Found:
+class OpenedLog:
     """What was in the directory."""
 
     seat: bytes
@@ -82,11 +82,11 @@ class LogFile:
     def seat(self) -> bytes:
         return self._identity.seat
 
-    def open(self) -> Found:
+    def open(self) -> OpenedLog:
         """Read it, take it as it is or write it anew, and be ready to append."""
         octets = self._files.read(FILE)
         beside = read_mark(self._files.read(SURE) or b"")
-        reading = Reading(None) if octets is None else read(octets)
+        reading = LogReading(None) if octets is None else read(octets)
         identity = reading.identity
         if identity is not None and identity.mesh != self._mesh and reading.version > 1:
             raise OtherMesh("this log belongs to a node of another mesh")
@@ -100,7 +100,7 @@ class LogFile:
         known = identity is not None and beside == (identity.generation, identity.salt, self._end)
         if not known or lost or reading.damage or reading.opening_is_damaged:
             self.replace(reading.records)
-        return Found(self.seat, reading.records, lost, why)
+        return OpenedLog(self.seat, reading.records, lost, why)
 
     # ------------------------------------------------------------ writing
 
@@ -202,7 +202,7 @@ def _renewed(identity: Identity, generation: int, salt: bytes) -> Identity:
 
 
 def _what_is_lost(
-    reading: Reading, size: int, beside: tuple[int, bytes, int] | None
+    reading: LogReading, size: int, beside: tuple[int, bytes, int] | None
 ) -> tuple[int, str]:
     """At how many places something is missing that was acknowledged, and in what words."""
     sure, identity = reading.sure, reading.identity

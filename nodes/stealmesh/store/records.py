@@ -76,7 +76,7 @@ class Identity:
 
 
 @dataclass(slots=True)
-class Reading:
+class LogReading:
     """What was found in a log."""
 
     identity: Identity | None
@@ -148,7 +148,7 @@ def written(identity: Identity, records: list[Keep]) -> bytes:
     return b"".join(parts)
 
 
-def read(octets: bytes) -> Reading:
+def read(octets: bytes) -> LogReading:
     """Everything that is right in it. Raises NotALog."""
     if octets.startswith(MAGIC_1) and _identity(octets) is None:
         return _read_1(octets)
@@ -156,7 +156,7 @@ def read(octets: bytes) -> Reading:
     if identity is not None:
         return _read_2(octets, identity)
     if not octets.strip(b"\0") or opening_begun(octets):
-        return Reading(None)
+        return LogReading(None)
     raise NotALog("this file does not begin like a log of durable jobs")
 
 
@@ -180,8 +180,8 @@ def _identity(octets: bytes) -> Identity | None:
     return None
 
 
-def _read_2(octets: bytes, identity: Identity) -> Reading:
-    reading = Reading(identity, sure=OPENING_OCTETS)
+def _read_2(octets: bytes, identity: Identity) -> LogReading:
+    reading = LogReading(identity, sure=OPENING_OCTETS)
     header = _header(identity)
     both = octets[: len(header)] == header == octets[SECTOR_OCTETS : SECTOR_OCTETS + len(header)]
     reading.opening_is_damaged = not both
@@ -244,12 +244,12 @@ def _next_head(octets: bytes, at: int, salt: bytes) -> int:
     return len(octets)
 
 
-def _read_1(octets: bytes) -> Reading:
+def _read_1(octets: bytes) -> LogReading:
     """A log of the version before: up to the first record that is not right."""
     if len(octets) < OPENING_OCTETS_1:
-        return Reading(None, version=1)
+        return LogReading(None, version=1)
     at = OPENING_OCTETS_1
-    reading = Reading(Identity(octets[len(MAGIC_1) : at]), version=1, sure=at)
+    reading = LogReading(Identity(octets[len(MAGIC_1) : at]), version=1, sure=at)
     view = memoryview(octets)
     while at < len(octets):
         record = None

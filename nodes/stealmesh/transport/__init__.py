@@ -13,13 +13,13 @@ from stealmesh.transport.sockets import (
     zmq_versions,
 )
 from stealmesh.transport.transport import Transport
-from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable, WireCodec
+from stealmesh.transport.wire import Codec, IncomingMessage, MessageReader, Unreadable, WireCodec
 
 __all__ = [
     "Codec",
     "CurveKeys",
-    "Decoded",
-    "Reader",
+    "IncomingMessage",
+    "MessageReader",
     "Transport",
     "TransportError",
     "Unreadable",

@@ -26,7 +26,7 @@ _NOTHING_SAID = "refused:ended-before-a-message"
 """A stranger that is no ZeroMQ, a probe, or a peer that came and left without a word."""
 
 
-class Callers:
+class AcceptedLinks:
     def __init__(self, monitor: zmq.Socket[bytes], counts: Counter[str]) -> None:
         self.by_routing_id: dict[bytes, Link] = {}
         self._monitor = monitor

@@ -27,7 +27,7 @@ QUEUED_SECONDS_MUCH = 0.05
 FLIGHTS_MAX = 4096
 
 
-class Window:
+class SendFlow:
     """The sending side."""
 
     __slots__ = ("_flights", "_quickest", "_shrunk_at", "octets_max", "sent", "taken")
@@ -81,7 +81,7 @@ class Window:
             self._shrunk_at = self.sent  # what is out already knows nothing of it
 
 
-class Intake:
+class ReceiveFlow:
     """The receiving side."""
 
     __slots__ = ("_told", "octets")

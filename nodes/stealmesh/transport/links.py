@@ -18,7 +18,7 @@ from itertools import islice
 
 import zmq
 
-from stealmesh.transport.flow import Intake, Window
+from stealmesh.transport.flow import ReceiveFlow, SendFlow
 from stealmesh.transport.sockets import (
     DONT_WAIT,
     EVENTS,
@@ -27,7 +27,7 @@ from stealmesh.transport.sockets import (
     close_monitored,
     fd_of,
 )
-from stealmesh.transport.wire import Frames, Reader
+from stealmesh.transport.wire import Frames, MessageReader
 from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
 from stealmesh_protocol.messages import Taken
@@ -40,7 +40,7 @@ BIG_FRAME_OCTETS = 64 * 1024
 for 256 KiB); below, the bookkeeping of a shared frame costs more than the copy."""
 
 
-class LinkState(Enum):
+class LinkPhase(Enum):
     DIALLING = "dialling"
     OPEN = "open"
     ENDING = "ending"
@@ -66,18 +66,18 @@ class Link:
     """One connection as the core knows it."""
 
     __slots__ = (
-        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "intake", "number",
-        "peer_address", "port", "queued_octets", "reader", "routing_id", "same_host", "sent", "state",
-        "window",
+        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "number",
+        "peer_address", "port", "queued_octets", "reader", "receive_flow", "routing_id", "same_host",
+        "send_flow", "sent", "state",
     )  # fmt: skip
 
-    def __init__(self, number: int, port: Port, reader: Reader, endpoint: str) -> None:
+    def __init__(self, number: int, port: Port, reader: MessageReader, endpoint: str) -> None:
         self.number = number
         self.port = port
         self.reader = reader
         self.endpoint = endpoint
         self.routing_id = b""
-        self.state = LinkState.OPEN
+        self.state = LinkPhase.OPEN
         self.same_host = False
         self.peer_address = ""
         self.fd = -1
@@ -89,8 +89,8 @@ class Link:
         self.queued_octets = 0
         self.control_octets = 0
         """Of them, in the lane of control messages."""
-        self.window = Window()
-        self.intake = Intake()
+        self.send_flow = SendFlow()
+        self.receive_flow = ReceiveFlow()
 
     def queue(self, lane: deque[Frames | SplitMessage], item: Frames | SplitMessage) -> None:
         lane.append(item)
@@ -171,9 +171,9 @@ class Port:
             return False
         link.sent = True
         if octets >= BULK_OCTETS_MIN:
-            link.window.put(octets, time.monotonic())
+            link.send_flow.put(octets, time.monotonic())
         else:
-            link.window.put_small(octets)
+            link.send_flow.put_small(octets)
         return True
 
     def flush(self, link: Link) -> bool:
@@ -193,7 +193,7 @@ class Port:
             if (
                 lane is link.custody
                 and octets >= BULK_OCTETS_MIN
-                and not link.window.has_room(octets)
+                and not link.send_flow.has_room(octets)
             ):
                 self.blocked.pop(link.number, None)
                 return True

@@ -42,11 +42,11 @@ import zmq
 
 from stealmesh.host.security import MeshKey
 from stealmesh.transport import probes
-from stealmesh.transport.accepted import Callers
+from stealmesh.transport.accepted import AcceptedLinks
 from stealmesh.transport.links import (
     FRAMES_MAX,
     Link,
-    LinkState,
+    LinkPhase,
     Port,
     SplitMessage,
     is_unreachable,
@@ -69,7 +69,7 @@ from stealmesh.transport.sockets import (
 )
 from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
-from stealmesh.transport.zap import Doorman
+from stealmesh.transport.zap import ZapHandler
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
@@ -86,8 +86,8 @@ LINGER_MILLISECONDS = 500
 RETRY_SECONDS_MIN = 0.005
 RETRY_SECONDS_MAX = 0.1
 
-_MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
-_LISTENING = (LinkState.OPEN, LinkState.BROKEN)
+_MUTE = (LinkPhase.ENDING, LinkPhase.BROKEN, LinkPhase.GONE)
+_LISTENING = (LinkPhase.OPEN, LinkPhase.BROKEN)
 _OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
 _pid = os.getpid()
 """Kept, because it is asked with every message."""
@@ -151,14 +151,14 @@ class Transport:
         self._allowance = MESSAGES_AT_ONCE
         self._calls: set[probes.ProbeCall] = set()
         self._inbox: Port | None = None
-        self._callers: Callers | None = None
+        self._accepted: AcceptedLinks | None = None
         self._closed = False
         self._context = new_context()
-        self._doorman = None
+        self._zap = None
         try:
             if addresses:
                 if self._keys is not None:
-                    self._doorman = Doorman(self._context, self._keys)
+                    self._zap = ZapHandler(self._context, self._keys)
                 self._listen(addresses)
         except BaseException:
             self.close(flush_seconds=0.0)
@@ -167,7 +167,7 @@ class Transport:
     @property
     def counters(self) -> dict[str, int]:
         """What was refused or dropped, by reason."""
-        refused = 0 if self._doorman is None else self._doorman.refused
+        refused = 0 if self._zap is None else self._zap.refused
         return dict(self.counts) | ({"refused:unknown-client-key": refused} if refused else {})
 
     def queued_octets(self, link: LinkId) -> int:
@@ -248,7 +248,7 @@ class Transport:
             self._told.append(LinkDown(link, reason))
             return
         dialled = port.link = Link(link, port, self._codec.reader(), endpoint)
-        dialled.state = LinkState.DIALLING
+        dialled.state = LinkPhase.DIALLING
         dialled.dialled_at = time.monotonic()
         dialled.same_host = probes.is_same_host(endpoint)
         self._links[link] = dialled
@@ -260,16 +260,16 @@ class Transport:
         """What was sent still goes out, for a second at most; what comes in is dropped and counted."""
         self._check_fork()
         known = self._links.get(link)
-        if known is None or known.state is LinkState.ENDING:
+        if known is None or known.state is LinkPhase.ENDING:
             return
-        was, known.state = known.state, LinkState.ENDING
-        known.window.open()
+        was, known.state = known.state, LinkPhase.ENDING
+        known.send_flow.open()
         if known.routing_id:
             # An inbox cannot cut one peer off, only ignore it.
             known.port.deaf.add(known.routing_id)
-        if was is LinkState.BROKEN:
+        if was is LinkPhase.BROKEN:
             return  # about to be forgotten, now without a word
-        if was is LinkState.DIALLING:
+        if was is LinkPhase.DIALLING:
             self._drop_queue(known)
         self._flush(known)
         if known.number in self._links:
@@ -298,8 +298,8 @@ class Transport:
             known.queue(known.custody, SplitMessage(frames, octets))
         elif (
             known.queued_octets
-            or known.state is LinkState.DIALLING
-            or not (overtakes or octets < BULK_OCTETS_MIN or known.window.has_room(octets))
+            or known.state is LinkPhase.DIALLING
+            or not (overtakes or octets < BULK_OCTETS_MIN or known.send_flow.has_room(octets))
         ):
             known.queue(known.control if overtakes else known.custody, frames)
             while (
@@ -316,7 +316,7 @@ class Transport:
                 self._unreachable(known, error)
                 return
             known.queue(known.control if overtakes else known.custody, frames)
-        if known.state is not LinkState.DIALLING and known.number not in known.port.blocked:
+        if known.state is not LinkPhase.DIALLING and known.number not in known.port.blocked:
             self._flush(known)
 
     def probe(self, endpoint: str) -> None:
@@ -344,8 +344,8 @@ class Transport:
         for port in ports | ({self._inbox} if self._inbox else set()):
             self._close_port(port, linger)
         self._links.clear()
-        if self._doorman is not None:
-            self._doorman.close()
+        if self._zap is not None:
+            self._zap.close()
         self._context.destroy(0)  # waits for what lingers; after a failed start it also tidies up
         if self._owns_epoll:
             self.epoll.close()
@@ -356,44 +356,44 @@ class Transport:
         socket = new_inbox(self._context, self._keys)
         monitor = open_monitor(socket, inbox=True)
         inbox = self._inbox = Port(socket, monitor)
-        self._callers = Callers(monitor, self.counts)
-        self._by_routing_id = self._callers.by_routing_id
+        self._accepted = AcceptedLinks(monitor, self.counts)
+        self._by_routing_id = self._accepted.by_routing_id
         self._watch(inbox.fd, lambda events: self._drain(inbox, events))
         self._watch(fd_of(monitor), self._read_inbox_monitor)
         self.endpoints = [bind(socket, address) for address in addresses]
 
     def _accept(self, routing_id: bytes, first: zmq.Frame) -> Link:
         assert self._inbox is not None
-        assert self._callers is not None
+        assert self._accepted is not None
         link = Link(next(self._accepted_numbers), self._inbox, self._codec.reader(), "")
         link.routing_id = routing_id
         self._links[link.number] = link
-        for ended in self._callers.introduce(link, first):
+        for ended in self._accepted.introduce(link, first):
             self._break(ended, "connection closed")
         return link
 
     def _read_inbox_monitor(self, events: list[Event]) -> None:
-        assert self._callers is not None
-        for link in self._callers.read_monitor():
+        assert self._accepted is not None
+        for link in self._accepted.read_monitor():
             self._break(link, "connection closed")
 
     # ------------------------------------------------------------ dialled links
 
     def _read_link_monitor(self, link: Link, events: list[Event]) -> None:
         assert link.port.monitor is not None
-        while link.state is not LinkState.GONE and (event := read_monitor(link.port.monitor)):
+        while link.state is not LinkPhase.GONE and (event := read_monitor(link.port.monitor)):
             if event.kind == zmq.EVENT_CONNECTED:
                 link.connected = True
             elif event.kind != zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._break(link, self._why_down(link, event.kind, event.value))
-            elif link.state is LinkState.DIALLING:
-                link.state = LinkState.OPEN
+            elif link.state is LinkPhase.DIALLING:
+                link.state = LinkPhase.OPEN
                 events.append(LinkUp(link.number))
                 self._flush(link)
 
     def _why_down(self, link: Link, kind: int, value: int) -> str:
         """What a person should read: the wire itself is silent about a wrong key, on purpose."""
-        if link.state is not LinkState.DIALLING:
+        if link.state is not LinkPhase.DIALLING:
             return "connection closed"
         if not link.connected:
             late = time.monotonic() - link.dialled_at >= CONNECT_SECONDS
@@ -407,7 +407,7 @@ class Transport:
         return f"did not accept this mesh key ({self._ours})"
 
     def _give_up_dialling(self, link: Link) -> None:
-        if link.state is LinkState.DIALLING:
+        if link.state is LinkPhase.DIALLING:
             self._break(link, "no answer")
 
     # ------------------------------------------------------------ hearing
@@ -432,7 +432,7 @@ class Transport:
             link = port.link or self._by_routing_id.get(routing_id)
             if link is None:
                 link = self._accept(routing_id, first)
-            if self._closed or link.state is LinkState.ENDING:
+            if self._closed or link.state is LinkPhase.ENDING:
                 self._hear_taken(link, frames)
             elif link.state in _LISTENING:
                 self._hear(link, frames, events)
@@ -441,8 +441,8 @@ class Transport:
 
     def _hear(self, link: Link, frames: Frames, events: list[Event]) -> None:
         octets = sum(map(len, frames))
-        if link.intake.take(octets) and link.state is LinkState.OPEN:
-            self.send(link.number, Taken(link.intake.octets))
+        if link.receive_flow.take(octets) and link.state is LinkPhase.OPEN:
+            self.send(link.number, Taken(link.receive_flow.octets))
         try:
             if len(frames) > FRAMES_MAX:
                 raise Unreadable("too-many-frames")
@@ -450,8 +450,8 @@ class Transport:
         except Unreadable as error:
             self.counts[f"garbled:{error.reason}"] += 1
             events.append(Garbled(link.number, error.reason))
-            if error.quarantine and link.state is LinkState.OPEN:
-                link.state = LinkState.QUARANTINED
+            if error.quarantine and link.state is LinkPhase.OPEN:
+                link.state = LinkPhase.QUARANTINED
                 if link.routing_id:
                     link.port.deaf.add(link.routing_id)
             return
@@ -462,7 +462,7 @@ class Transport:
         if heard.message.TAG in ON_THE_SPOT and self._has_gone(link, events):
             self.counts["dropped:asked-and-gone"] += 1
         elif type(heard.message) is Taken:
-            link.window.heard(heard.message.octets, time.monotonic())
+            link.send_flow.heard(heard.message.octets, time.monotonic())
             self._flush(link)
         else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
@@ -474,7 +474,7 @@ class Transport:
             heard = link.reader.read(frames) if frames else None
             message = None if heard is None else heard.message
         if type(message) is Taken:
-            link.window.heard(message.octets, time.monotonic())
+            link.send_flow.heard(message.octets, time.monotonic())
             # Later: it may be the end of the port that is being read.
             self._after(0.0, lambda: self._flush(link))
         else:
@@ -484,7 +484,7 @@ class Transport:
         """Is the connection known to have ended, now that all that has been told of it is read?"""
         if link.routing_id:
             self._read_inbox_monitor(events)
-        return link.state is LinkState.BROKEN
+        return link.state is LinkPhase.BROKEN
 
     # ------------------------------------------------------------ saying
 
@@ -501,7 +501,7 @@ class Transport:
             self._retry_seconds = RETRY_SECONDS_MIN
         if not done:
             self._arm_retry()
-        elif link.state is LinkState.ENDING and (link.routing_id or link.window.is_read()):
+        elif link.state is LinkPhase.ENDING and (link.routing_id or link.send_flow.is_read()):
             self._end(link)
 
     def _flush_blocked(self, port: Port) -> None:
@@ -522,7 +522,7 @@ class Transport:
         )
 
     def _give_up_flushing(self, link: Link) -> None:
-        if link.state is LinkState.ENDING:
+        if link.state is LinkPhase.ENDING:
             self._end(link)
 
     def _drop_queue(self, link: Link) -> None:
@@ -539,7 +539,7 @@ class Transport:
             if not waiting:
                 return
             for link in waiting:
-                link.window.open()
+                link.send_flow.open()
                 self._flush(link)
             # Also what did not fire: a look makes libzmq notice room, and who has gone.
             for fd in list(self.fds):
@@ -556,10 +556,10 @@ class Transport:
 
     def _break(self, link: Link, reason: str) -> None:
         """The connection is gone. Said by settle() when everything that came before has been read."""
-        if link.state in (LinkState.BROKEN, LinkState.GONE):
+        if link.state in (LinkPhase.BROKEN, LinkPhase.GONE):
             return
-        if link.state is not LinkState.ENDING:
-            link.state = LinkState.BROKEN
+        if link.state is not LinkPhase.ENDING:
+            link.state = LinkPhase.BROKEN
         self._drop_queue(link)
         link.port.downs.append((link, reason))
         self._touched[link.port] = None
@@ -567,9 +567,9 @@ class Transport:
     def _tell_downs(self, port: Port, events: list[Event]) -> None:
         downs, port.downs = port.downs, []
         for link, reason in downs:
-            if link.state is LinkState.BROKEN:
+            if link.state is LinkPhase.BROKEN:
                 events.append(LinkDown(link.number, reason))
-            if link.state is not LinkState.GONE:
+            if link.state is not LinkPhase.GONE:
                 self._forget(link, linger=0)
 
     def _end(self, link: Link) -> None:
@@ -581,14 +581,14 @@ class Transport:
             self._links.pop(link.number, None)  # stays known by its routing id, as one to ignore
 
     def _forget(self, link: Link, linger: int) -> None:
-        link.state = LinkState.GONE
+        link.state = LinkPhase.GONE
         self._drop_queue(link)
         self._links.pop(link.number, None)
         if link.port.link is link:
             self._close_port(link.port, linger)
             return
-        if self._callers is not None:
-            self._callers.forget(link)
+        if self._accepted is not None:
+            self._accepted.forget(link)
 
     def _close_port(self, port: Port, linger: int) -> None:
         self._touched.pop(port, None)
@@ -637,7 +637,7 @@ class Transport:
 
 def _has_last_words(link: Link) -> bool:
     """Is there anything still to go out, or too much out that nobody has read?"""
-    return bool(link.queued_octets) or not link.window.is_read()
+    return bool(link.queued_octets) or not link.send_flow.is_read()
 
 
 def _refuse_open_doors(addresses: list[str]) -> None:

@@ -21,7 +21,7 @@ _ADDRESS = "inproc://zeromq.zap.01"
 _POISON = b"close"
 
 
-class Doorman:
+class ZapHandler:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> None:
         self.refused = 0
         self._context = context

@@ -51,7 +51,7 @@ class Failed(Protocol):
 
 
 @dataclass(slots=True)
-class Run:
+class ChunkRun:
     """A chunk on its way through the loop."""
 
     number: int
@@ -103,7 +103,7 @@ class Listener:
         self._questions = questions
         self._send = send
         self._lock = _thread.allocate_lock()
-        self._run: Run | None = None
+        self._run: ChunkRun | None = None
         self._listens = False
 
     # ------------------------------------------------------------ the loop's thread
@@ -117,14 +117,14 @@ class Listener:
         results: list[Any],
         failures: Failed,
         now: float,
-    ) -> Run:
-        run = Run(number, first, in_parts, results, failures, now, count)
+    ) -> ChunkRun:
+        run = ChunkRun(number, first, in_parts, results, failures, now, count)
         if not self._listens:
             self._start()
         self._run = run
         return run
 
-    def ends(self, run: Run) -> None:
+    def ends(self, run: ChunkRun) -> None:
         """From here on only the loop speaks of this chunk."""
         with self._lock:
             run.over = True
@@ -165,7 +165,7 @@ class Listener:
                 except OSError:
                     return
 
-    def _answer(self, run: Run, *, give: bool) -> None:
+    def _answer(self, run: ChunkRun, *, give: bool) -> None:
         kept = run.give_back() if give else run.kept
         part = _packed(run) if run.in_parts else None
         upto, codec, blob, failed = part or (run.told, values.PLAIN, b"", 0)
@@ -180,10 +180,10 @@ class Listener:
                 run.number, codec, failed, seconds, run.first + upto, run.first + kept
             )
             run.told, run.kept = upto, kept
-            self._send(wire.Kind.PART, head, blob)
+            self._send(wire.FrameKind.PART, head, blob)
 
 
-def _packed(run: Run) -> tuple[int, int, bytes, int] | None:
+def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
     """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or nothing
     that is easily packed; then the loop will sort it out at the chunk's end."""
     lo, hi = run.told, len(run.results)

@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from stealmesh.workers import wire
-from stealmesh.workers.wire import FrameReader, FrameWriter, Kind
+from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block
 
@@ -144,7 +144,7 @@ class Passing:
     def trim(self) -> None:
         """After the order: forget what was for it alone, and what there is no room for."""
         for key in self._passing:
-            self._life.writer.put(Kind.FORGET, key)
+            self._life.writer.put(FrameKind.FORGET, key)
         self._life.behind = bool(self._passing)
         cached, functions = self._life.cached, self._life.functions
         while self._life.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used:
@@ -155,7 +155,7 @@ class Passing:
     def forget(self, key: bytes) -> None:
         self._life.cached_octets -= self._life.cached.pop(key)
         self._life.functions.pop(key, None)
-        self._life.writer.put(Kind.FORGET, key)
+        self._life.writer.put(FrameKind.FORGET, key)
 
     def _once(self, key: bytes, blob: bytes) -> bytes:
         self._put(key, blob)
@@ -173,4 +173,4 @@ class Passing:
         self._life.cached_octets += len(blob)
 
     def _put(self, key: bytes, blob: bytes) -> None:
-        self._life.writer.put(Kind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)
+        self._life.writer.put(FrameKind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)

@@ -49,7 +49,7 @@ from stealmesh.workers import wire
 from stealmesh.workers.life import Life, Passing, Sentence
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.otherversions import OtherVersions
-from stealmesh.workers.wire import FrameReader, FrameWriter, Kind, Word
+from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, Word
 from stealmesh_engine.effects import Divide, RunChunk
 from stealmesh_engine.events import (
     BagStep,
@@ -349,7 +349,7 @@ class WorkerPool:
                 life.unsent.popleft()
         except BlockingIOError:
             pass
-        except (wire.Ended, ConnectionError):
+        except (wire.StreamEnded, ConnectionError):
             self._condemn(worker)
             return
         self._watch(life, worker)
@@ -394,7 +394,7 @@ class WorkerPool:
             self._read_once(worker, life)
         except BlockingIOError:
             pass
-        except wire.Ended:
+        except wire.StreamEnded:
             self._condemn(worker)
         except GARBAGE as error:
             self._condemn(worker)
@@ -407,7 +407,7 @@ class WorkerPool:
 
     def _read_once(self, worker: Worker, life: Life) -> None:
         for kind, payload in life.reader.read():
-            if kind == Kind.RESULT:
+            if kind == FrameKind.RESULT:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 _narrow(life, chunk, upto, kept)
                 del life.outstanding[chunk]
@@ -415,16 +415,16 @@ class WorkerPool:
                 self._events.append(
                     ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
                 )
-            elif kind == Kind.PART:
+            elif kind == FrameKind.PART:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 _narrow(life, chunk, upto, kept)
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
                     ChunkPart(worker.number, chunk, codec, blob, seconds, failed, upto, kept)
                 )
-            elif kind == Kind.STEP:
+            elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, life, payload))
-            elif kind == Kind.READY:
+            elif kind == FrameKind.READY:
                 worker.state = State.READY
                 worker.failed_starts = 0
                 self._nursery_restarts.well(time.monotonic())
@@ -433,9 +433,9 @@ class WorkerPool:
                     self.misfits.fits(life.code)
                 else:
                     self._events.append(WorkerReady(worker.number))
-            elif kind == Kind.OTHER_VERSION:
+            elif kind == FrameKind.OTHER_VERSION:
                 self._other_versions.met(*wire.unpack(payload))
-            elif kind == Kind.UNFIT:
+            elif kind == FrameKind.UNFIT:
                 life.unfit = bytes(payload).decode(errors="replace")
             else:
                 raise ValueError(f"a frame of kind {kind}")
@@ -540,7 +540,7 @@ class WorkerPool:
         self._letters.append((letter, (orders_back, stream_far, questions_far)))
         self._post()
         setup = [*self._settings, [digest, code] if initializer and code else []]
-        life.writer.put(Kind.SETUP, wire.pack(setup))
+        life.writer.put(FrameKind.SETUP, wire.pack(setup))
         self._push(worker, life)
 
     def _plan_restart(self, worker: Worker, at: float | None) -> None:
@@ -640,7 +640,7 @@ class WorkerPool:
         try:
             while True:
                 self._read_once(worker, life)
-        except (BlockingIOError, wire.Ended, *GARBAGE):
+        except (BlockingIOError, wire.StreamEnded, *GARBAGE):
             pass
 
     def _start_later(self, worker: Worker, reason: str, now: float) -> None:

@@ -30,8 +30,8 @@ from stealmesh.shipping.opening import Piece
 from stealmesh.workers import forked, wire
 from stealmesh.workers import run as runner
 from stealmesh.workers.division import Listener
-from stealmesh.workers.run import Chunk, Outcome, Step
-from stealmesh.workers.wire import Kind
+from stealmesh.workers.run import ChunkOrder, ChunkOutcome, Step
+from stealmesh.workers.wire import FrameKind
 from stealmesh_protocol import whole
 from stealmesh_protocol.values import ITEMS
 
@@ -60,19 +60,19 @@ def live(
     try:
         desk = _prepare(mirror.setup(), line, listener)
         forked.end_if_forked()
-    except wire.Ended:
+    except wire.StreamEnded:
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - an initializer may raise anything, SystemExit too
         forked.end_if_forked(error)
         text = traceback.format_exc()[-TEXT_OCTETS_MAX:]
         _log_as_pools_do()
-        _send(stream, Kind.UNFIT, text.encode(errors="backslashreplace"))
+        _send(stream, FrameKind.UNFIT, text.encode(errors="backslashreplace"))
         forked.flush()
         os._exit(1)
     try:
-        _send(stream, Kind.READY)
+        _send(stream, FrameKind.READY)
         _serve(orders, stream, mirror, desk)
-    except (wire.Ended, ConnectionError):
+    except (wire.StreamEnded, ConnectionError):
         os._exit(0)  # the node is gone, or has no use for us
 
 
@@ -95,13 +95,13 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             continue  # only told to catch up
         if len(order) == 2:
             order = wire.unpack(mirror.take(wire.pack(number)))
-        chunk = Chunk(*order[2:])
+        chunk = ChunkOrder(*order[2:])
         if chunk.kind == wire.EXPLORE:
             for step in desk.explore(number, chunk, mirror):
                 _check_still_me()
                 if versions.fresh:
                     _tell_node(stream)
-                _send(stream, Kind.STEP, wire.pack(_step_record(number, step)))
+                _send(stream, FrameKind.STEP, wire.pack(_step_record(number, step)))
         else:
             outcome = desk.work(number, chunk, mirror)
             _check_still_me()
@@ -109,7 +109,7 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
                 _tell_node(stream)
             head = _result_head(number, chunk.lo + outcome.done, outcome)
             done += outcome.done  # what was given back has been somebody else's task
-            _send(stream, Kind.RESULT, head, outcome.blob)
+            _send(stream, FrameKind.RESULT, head, outcome.blob)
             del outcome
             if desk.tasks_max and done >= desk.tasks_max:
                 forked.flush()
@@ -118,7 +118,7 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
 
 def _tell_node(stream: socket.socket) -> None:
     for other in versions.fresh:
-        _send(stream, Kind.OTHER_VERSION, wire.pack(other))
+        _send(stream, FrameKind.OTHER_VERSION, wire.pack(other))
     versions.fresh.clear()
 
 
@@ -134,21 +134,21 @@ def _next_order(orders: socket.socket, room: memoryview) -> int:
                 break
             os.sched_yield()
     if not octets:
-        raise wire.Ended
+        raise wire.StreamEnded
     return octets
 
 
-def _send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
+def _send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
     for piece in wire.frame(kind, *pieces):
         stream.sendall(piece)
 
 
-def _flush_and_send(stream: socket.socket, kind: Kind, *pieces: bytes) -> None:
+def _flush_and_send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
     forked.flush()
     _send(stream, kind, *pieces)
 
 
-def _result_head(number: int, upto: int, outcome: Outcome) -> bytes:
+def _result_head(number: int, upto: int, outcome: ChunkOutcome) -> bytes:
     return wire.RESULT_HEAD.pack(number, outcome.codec, outcome.failed, outcome.seconds, upto, upto)
 
 
@@ -181,7 +181,7 @@ class Mirror:
 
     def setup(self) -> list[Any]:
         kind, payload = self._next()
-        assert kind == Kind.SETUP, kind
+        assert kind == FrameKind.SETUP, kind
         record: list[Any] = wire.unpack(payload)
         return record
 
@@ -189,12 +189,12 @@ class Mirror:
         """Read exactly as far as the order that is about to run was told to rely on."""
         while self._read < after:
             kind, payload = self._next()
-            if kind == Kind.PUT:
+            if kind == FrameKind.PUT:
                 (octets,) = wire.PUT_HEAD.unpack_from(payload)
                 body = wire.PUT_HEAD.size + octets
                 self._blobs[bytes(payload[wire.PUT_HEAD.size : body])] = bytes(payload[body:])
             else:
-                assert kind == Kind.FORGET, kind
+                assert kind == FrameKind.FORGET, kind
                 key = bytes(payload)
                 self._blobs.pop(key, None)
                 self.forgotten.append(key)
@@ -246,13 +246,13 @@ class Desk:
     """How many items of an explore bag to visit at once, as last learned, by function."""
     open: Open | None = None
 
-    def work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
+    def work(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> ChunkOutcome:
         outcome = self._work(number, chunk, mirror)
         if versions.news:
             outcome.codec, outcome.blob = runner.remarked(outcome.codec, outcome.blob)
         return outcome
 
-    def _work(self, number: int, chunk: Chunk, mirror: Mirror) -> Outcome:
+    def _work(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> ChunkOutcome:
         if versions.met:
             versions.begin()
         try:
@@ -277,14 +277,14 @@ class Desk:
         watch = (begins, self.listener.ends)
         return runner.run(chunk, function, combine, items, again, watch)
 
-    def explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
+    def explore(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> Iterator[Step]:
         for step in self._explore(number, chunk, mirror):
             if versions.news and step.partial:
                 codec, blob = runner.remarked(step.partial[0], step.partial[1:])
                 step.partial = bytes([codec]) + blob
             yield step
 
-    def _explore(self, number: int, chunk: Chunk, mirror: Mirror) -> Iterator[Step]:
+    def _explore(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> Iterator[Step]:
         if versions.met:
             versions.begin()
         try:
@@ -302,7 +302,7 @@ class Desk:
             lacking = runner.is_lacking_for_an_item(error)
             yield runner.bag_failed(error, self.where, lacking=lacking)
             return
-        pace = runner.Pace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
+        pace = runner.VisitPace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
         flags = Flags(self.line, number)
         yield from runner.explore(visit, combine, bag, chunk.retries, flags, pace)
         self.limits[chunk.function] = pace.limit
@@ -341,7 +341,7 @@ class Desk:
             versions.add(known[2])
         return known[0]
 
-    def _items(self, chunk: Chunk, mirror: Mirror) -> runner.Items:
+    def _items(self, chunk: ChunkOrder, mirror: Mirror) -> runner.Items:
         if chunk.step:
             first = chunk.start + chunk.lo * chunk.step
             return range(first, first + (chunk.hi - chunk.lo) * chunk.step, chunk.step)
@@ -353,7 +353,7 @@ class Desk:
                 sealed |= block[2] == ITEMS
         return runner.sealed(items, self.where) if sealed else items
 
-    def _cut(self, chunk: Chunk, block: list[Any], mirror: Mirror) -> list[Any]:
+    def _cut(self, chunk: ChunkOrder, block: list[Any], mirror: Mirror) -> list[Any]:
         low, high, codec, key, blob = block
         lo, hi = max(chunk.lo, low) - low, min(chunk.hi, high) - low
         if not key:
@@ -364,7 +364,7 @@ class Desk:
         self.open.upto = hi
         return items
 
-    def _again(self, chunk: Chunk, mirror: Mirror, lo: int, hi: int) -> runner.Items:
+    def _again(self, chunk: ChunkOrder, mirror: Mirror, lo: int, hi: int) -> runner.Items:
         """Items [lo, hi) of the chunk as they were sent, for another attempt.
 
         They were handed out before, so `_cut` opens their block anew.

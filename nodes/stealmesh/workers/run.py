@@ -29,9 +29,9 @@ from typing import Any, Protocol
 
 from stealmesh.shipping import opening, versions
 from stealmesh.workers import wire
-from stealmesh.workers.division import Failed, Run, moved
+from stealmesh.workers.division import ChunkRun, Failed, moved
 from stealmesh.workers.forked import end_if_forked
-from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, Sealed
+from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, SealedItems
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 from stealmesh_protocol.raised import bases_of, packed_exception
@@ -66,19 +66,19 @@ _SIZE_REMEDY = "write it to a file or a store that the program sees and return i
 WHERE = "this node"
 """How people call it, once the worker has been told."""
 
-Items = list[Any] | range | Sealed
+Items = list[Any] | range | SealedItems
 Again = Callable[[int, int], Items]
 """Items [lo, hi) of the chunk once more, as they were sent."""
 
 Clock = Callable[[], float]
 
-Begins = Callable[[int, list[Any], Failed, float], Run]
-Ends = Callable[[Run], None]
+Begins = Callable[[int, list[Any], Failed, float], ChunkRun]
+Ends = Callable[[ChunkRun], None]
 """For whoever answers questions about the chunk while it runs (division.py)."""
 
 
 @dataclass(slots=True)
-class Chunk:
+class ChunkOrder:
     """An order without its number: what RunChunk and its JobSpec say, as far as a worker cares."""
 
     kind: int
@@ -97,7 +97,7 @@ class Chunk:
 
 
 @dataclass(slots=True)
-class Outcome:
+class ChunkOutcome:
     codec: int
     blob: bytes
     seconds: float
@@ -123,13 +123,13 @@ class Step:
 
 
 def run(
-    chunk: Chunk,
+    chunk: ChunkOrder,
     function: Any,
     combine: Any,
     items: Items,
     again: Again,
     watch: tuple[Begins, Ends] | None = None,
-) -> Outcome:
+) -> ChunkOutcome:
     """All items of the chunk, in order; of one that is divided meanwhile, those that stay here.
 
     What takes its items one by one can be divided, what takes them at once cannot.
@@ -165,14 +165,14 @@ def run(
 
 
 def _fold_on(
-    chunk: Chunk,
+    chunk: ChunkOrder,
     function: Any,
     combine: Any,
     items: Items,
     results: list[Any],
     again: Again,
     failures: Failures,
-    going: Run,
+    going: ChunkRun,
 ) -> list[Any]:
     """The partial, in a list. Folded on the way, so that whoever is divided ends soon, and that what
     is folded already can go. The list of results stays as long as it is: it counts them."""
@@ -193,12 +193,12 @@ def _fold_on(
 
 
 def _told(
-    chunk: Chunk, results: Sequence[Any], failures: Failures, since: float, done: int
-) -> Outcome:
+    chunk: ChunkOrder, results: Sequence[Any], failures: Failures, since: float, done: int
+) -> ChunkOutcome:
     """What there is to say, up to the item `done`, that has not been said. It may be nothing."""
     seconds = perf_counter() - since
     if len(results) == 0 and not failures.records:
-        return Outcome(values.PLAIN, b"", seconds, done=done)
+        return ChunkOutcome(values.PLAIN, b"", seconds, done=done)
     send = _send_partial if chunk.kind == wire.REDUCE else _send_results
     outcome = send(results, failures, seconds)
     outcome.done = done
@@ -206,7 +206,7 @@ def _told(
 
 
 def _one_by_one(
-    chunk: Chunk,
+    chunk: ChunkOrder,
     function: Any,
     source: Iterator[Any],
     results: list[Any],
@@ -276,13 +276,13 @@ def _as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | Non
 
 
 def _at_once(
-    chunk: Chunk, function: Any, items: Items, again: Again, failures: Failures
+    chunk: ChunkOrder, function: Any, items: Items, again: Again, failures: Failures
 ) -> Sequence[Any]:
     """One call for the whole chunk, or for those of its items that can be opened: as many results as
     items, or (reduce) one partial."""
     count, folds = len(items), chunk.kind == wire.REDUCE
     faults: dict[int, CannotOpenItem] = {}
-    if isinstance(items, Sealed):
+    if isinstance(items, SealedItems):
         items, faults = items.open_all()
     for offset, fault in faults.items():
         failures.add(0 if folds else offset, fault, kind=UNLOADABLE)
@@ -301,7 +301,7 @@ def _at_once(
             break
         fresh, error = _as_sent(again, 0, count)
         if error is None:
-            whole = fresh.open_all()[0] if isinstance(fresh, Sealed) else fresh
+            whole = fresh.open_all()[0] if isinstance(fresh, SealedItems) else fresh
             results, error = _call_whole(function, whole, expected)
     if error is None and not faults:
         return results  # an array stays one
@@ -359,13 +359,13 @@ def _fold(combine: Any, results: Sequence[Any], failures: Failures) -> list[Any]
         return []
 
 
-def _send_results(results: Sequence[Any], failures: Failures, seconds: float) -> Outcome:
+def _send_results(results: Sequence[Any], failures: Failures, seconds: float) -> ChunkOutcome:
     if failures.records:
         return _send_failures(results, failures, seconds)
     try:
         codec, blob = values.pack_list(results)
         if len(blob) <= limits.BLOB_OCTETS_MAX:
-            return Outcome(codec, blob, seconds)
+            return ChunkOutcome(codec, blob, seconds)
         fault: BaseException = OverflowError(f"the chunk's results together: {_TOO_LARGE}")
     except BaseException as error:
         fault = error
@@ -403,12 +403,12 @@ def _without_unsendable(
     return []
 
 
-def _send_partial(results: Sequence[Any], failures: Failures, seconds: float) -> Outcome:
+def _send_partial(results: Sequence[Any], failures: Failures, seconds: float) -> ChunkOutcome:
     if not failures.records:
         try:
             codec, blob = values.pack(results[0])
             _check_size(blob)
-            return Outcome(codec, blob, seconds)
+            return ChunkOutcome(codec, blob, seconds)
         except BaseException as error:
             failures.add(0, _unsendable(results[0], error), kind=UNSENDABLE)
     return _send_failures((), failures, seconds)
@@ -421,7 +421,7 @@ def _check_size(blob: bytes) -> None:
         )
 
 
-def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -> Outcome:
+def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -> ChunkOutcome:
     assert failures.records
     try:
         codec, blob = values.pack_outcomes(results, failures.records)
@@ -434,18 +434,18 @@ def _send_failures(results: Sequence[Any], failures: Failures, seconds: float) -
         codec, blob = values.pack_outcomes(good, failures.records)
     if failures.lacking:
         codec = LACKING
-    return Outcome(codec, blob, seconds, len(failures.records))
+    return ChunkOutcome(codec, blob, seconds, len(failures.records))
 
 
 def open_block(codec: int, blob: bytes) -> list[Any]:
-    """Its items; those that were packed one by one as they are, for `Sealed`."""
+    """Its items; those that were packed one by one as they are, for `SealedItems`."""
     if codec == values.ITEMS:
         return list(values.entries_of(blob))
     return values.unpack_list(codec, blob)
 
 
-def sealed(items: list[Any], where: str) -> Sealed:
-    return Sealed(items, lambda fault: _unopened(fault, where))
+def sealed(items: list[Any], where: str) -> SealedItems:
+    return SealedItems(items, lambda fault: _unopened(fault, where))
 
 
 def _unopened(fault: MeshError, where: str) -> str:
@@ -466,7 +466,7 @@ class BagFlags(Protocol):
 
 
 @dataclass(slots=True)
-class Pace:
+class VisitPace:
     """How many items to visit at once, learned from visit to visit."""
 
     limit: int = LIMIT_FIRST
@@ -524,7 +524,7 @@ def explore(
     bag: list[Any],
     retries: int,
     flags: BagFlags,
-    pace: Pace,
+    pace: VisitPace,
     clock: Clock = perf_counter,
 ) -> Iterator[Step]:
     """Visit a bag until it is empty, giving half away whenever that is wanted.
@@ -714,12 +714,14 @@ def is_lacking_for_an_item(error: BaseException) -> bool:
     return isinstance(error, ImportError | AttributeError)
 
 
-def all_failed(chunk: Chunk, error: BaseException, where: str, *, lacking: bool = False) -> Outcome:
+def all_failed(
+    chunk: ChunkOrder, error: BaseException, where: str, *, lacking: bool = False
+) -> ChunkOutcome:
     """The function or the items could not be loaded here: no item was executed."""
     return _all_failed(chunk, _unloadable(error, where), lacking=lacking)
 
 
-def all_unopened(chunk: Chunk, error: BaseException, where: str) -> Outcome:
+def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOutcome:
     """The same where it is the items: those that were packed together, or a single one."""
     lacking = is_lacking_for_an_item(error)
     if not isinstance(error, MeshError):
@@ -728,7 +730,7 @@ def all_unopened(chunk: Chunk, error: BaseException, where: str) -> Outcome:
     return _all_failed(chunk, told, lacking=lacking)
 
 
-def _all_failed(chunk: Chunk, told: BaseException, *, lacking: bool) -> Outcome:
+def _all_failed(chunk: ChunkOrder, told: BaseException, *, lacking: bool) -> ChunkOutcome:
     failures = Failures()
     failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo

@@ -26,7 +26,7 @@ class CannotOpenCarried(CannotOpenItem):
 Explain = Callable[[MeshError], str]
 
 
-class Sealed:
+class SealedItems:
     """A list of items; some (Entries) are still packed."""
 
     __slots__ = ("_explain", "_items")
@@ -38,8 +38,8 @@ class Sealed:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, part: slice) -> Sealed:
-        return Sealed(self._items[part], self._explain)
+    def __getitem__(self, part: slice) -> SealedItems:
+        return SealedItems(self._items[part], self._explain)
 
     def __iter__(self) -> Opening:
         return Opening(iter(self._items), self._explain)

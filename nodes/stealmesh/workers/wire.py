@@ -40,7 +40,7 @@ from typing import Any
 import msgspec
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """The kind octet of a stream frame."""
 
     SETUP = 1
@@ -112,7 +112,7 @@ unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder().decode
 """Raises ValueError for what is no msgpack."""
 
 
-def frame(kind: Kind, *pieces: bytes) -> list[bytes]:
+def frame(kind: FrameKind, *pieces: bytes) -> list[bytes]:
     """Head and body, in as few pieces as is cheap."""
     octets = sum(map(len, pieces))
     assert octets <= FRAME_OCTETS_MAX, octets
@@ -122,7 +122,7 @@ def frame(kind: Kind, *pieces: bytes) -> list[bytes]:
     return [head, *filter(None, pieces)]
 
 
-class Ended(Exception):
+class StreamEnded(Exception):
     """The other side of a stream is gone."""
 
 
@@ -141,15 +141,15 @@ class FrameReader:
         self._filled = 0
 
     def read(self) -> list[tuple[int, memoryview]]:
-        """One system call's worth of whole frames, perhaps none. Raises Ended, BlockingIOError."""
+        """One system call's worth of whole frames, perhaps none. Raises StreamEnded, BlockingIOError."""
         if self._large is not None:
             return self._fill_large()
         try:
             data = self._sock.recv(READ_OCTETS)
         except ConnectionError as error:
-            raise Ended from error
+            raise StreamEnded from error
         if not data:
-            raise Ended
+            raise StreamEnded
         return self._cut(self._rest + data if self._rest else data)
 
     def _cut(self, data: bytes) -> list[tuple[int, memoryview]]:
@@ -170,7 +170,7 @@ class FrameReader:
         return frames
 
     def _start_large(self, kind: int, octets: int, first: memoryview) -> None:
-        Kind(kind)  # or ValueError: garbage must not make us reserve up to 4 GiB for it
+        FrameKind(kind)  # or ValueError: garbage must not make us reserve up to 4 GiB for it
         self._large = bytearray(octets)
         self._large_kind = kind
         self._large[: len(first)] = first
@@ -182,9 +182,9 @@ class FrameReader:
             try:
                 octets = self._sock.recv_into(room)
             except ConnectionError as error:
-                raise Ended from error
+                raise StreamEnded from error
         if not octets:
-            raise Ended
+            raise StreamEnded
         self._filled += octets
         if self._filled < len(self._large):
             return []
@@ -201,7 +201,7 @@ class FrameWriter:
         self.frames = 0
         """How many frames were put so far: what an order names as coming before it."""
 
-    def put(self, kind: Kind, *pieces: bytes) -> None:
+    def put(self, kind: FrameKind, *pieces: bytes) -> None:
         self._waiting.extend(map(memoryview, frame(kind, *pieces)))
         self.frames += 1
 
@@ -210,7 +210,7 @@ class FrameWriter:
         return bool(self._waiting)
 
     def flush(self) -> None:
-        """Write what can be written now. Raises Ended when nobody will ever read it."""
+        """Write what can be written now. Raises StreamEnded when nobody will ever read it."""
         while self._waiting:
             try:
                 octets = self._sock.sendmsg(list(_first(self._waiting, 64)))
@@ -218,7 +218,7 @@ class FrameWriter:
                 return
             except ConnectionError as error:
                 self._waiting.clear()
-                raise Ended from error
+                raise StreamEnded from error
             self._drop(octets)
 
     def _drop(self, octets: int) -> None:
