@@ -13,9 +13,8 @@ import pytest
 import zmq
 
 from stealmesh.host.security import MeshKey
-from stealmesh.transport import curve_keys
-from stealmesh.transport import links as ports
-from stealmesh.transport import transport as hub
+from stealmesh.transport import curve_keys, links
+from stealmesh.transport import transport as transport_module
 from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkUp
 from stealmesh_protocol.messages import FnPut, Refused, Status, Steal
 
@@ -269,12 +268,12 @@ def test_a_flood_does_not_keep_the_driver_from_its_other_work(
             events = b.transport.ready(fd)
             most = max(most, len(events))
             b.events += events
-            if len(events) == hub.MESSAGES_AT_ONCE:
+            if len(events) == transport_module.MESSAGES_AT_ONCE:
                 assert b.transport.wait_seconds() == 0.0, "more is waiting and it must say so"
         events = b.transport.settle()
         most = max(most, len(events))
         b.events += events
-    assert most <= hub.MESSAGES_AT_ONCE
+    assert most <= transport_module.MESSAGES_AT_ONCE
 
 
 # ---------------------------------------------------------------- bulk and sleepers
@@ -349,7 +348,7 @@ def test_a_peer_that_does_not_read_holds_up_nobody_else(
 def test_control_messages_for_a_sleeper_are_bounded(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CONTROL_QUEUE_MAX", 100)
+    monkeypatch.setattr(transport_module, "CONTROL_QUEUE_MAX", 100)
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     link = link_between(a, b)
     # b is not pumped: libzmq and the kernel fill up, then the queue does.
@@ -367,15 +366,15 @@ def test_control_messages_for_a_sleeper_are_bounded(
 
 
 def test_the_bound_on_frames_is_the_documented_one() -> None:
-    assert ports.FRAMES_MAX == 34
+    assert links.FRAMES_MAX == 34
     assert isinstance(Heard(1, Steal(1, 1)), Heard)
 
 
 def test_views_and_answers_for_a_sleeper_are_bounded_in_octets(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CONTROL_OCTETS_MAX", MIB)
-    monkeypatch.setattr(hub, "ANSWERS_OCTETS_MAX", 8 * MIB)
+    monkeypatch.setattr(transport_module, "CONTROL_OCTETS_MAX", MIB)
+    monkeypatch.setattr(transport_module, "ANSWERS_OCTETS_MAX", 8 * MIB)
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     link = link_between(a, b)
     # b is not pumped: it asks and asks and never reads what it is told.

@@ -1,10 +1,10 @@
-"""One ZeroMQ socket with the links that run through it.
+"""A link, and the ZeroMQ socket that it runs through.
 
-Does: takes what a link has to say while the socket takes it, control before custody, and reads
-whole messages off the socket with a bound on their frames. Knows neither events nor time nor why
-a message is sent; the hub tells it and asks it.
-
-A dialled link has a port (a DEALER) to itself; all accepted links share the inbox (a ROUTER).
+A link is one connection as the core knows it, with what waits to be said on it. A port is one socket.
+A dialled link has a port (a DEALER) to itself; all accepted links share the inbox (a ROUTER). A port
+sends what a link has to say while the socket takes it, control before custody, and bounds the frames
+of what it reads. This file knows neither events nor time, nor why a message is sent; the transport
+tells it and asks it.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Link:
             self.control_octets -= octets
 
     def shed(self) -> None:
-        """Drop the oldest control message; but not the last word on how much was taken, for which the
-        other side would wait for ever."""
+        """Drop the oldest control message, but never the last TAKEN: the other side would wait for it
+        for ever."""
         if _is_taken(self.control[0]) and not any(map(_is_taken, islice(self.control, 1, None))):
             self.control.rotate(-1)
         self.unqueue(self.control)
@@ -145,7 +145,7 @@ class Port:
         self.downs: list[tuple[Link, str]] = []
         """Links that broke; said only when everything that came before has been read."""
         self.deaf: set[bytes] = set()
-        """Routing ids to which nobody listens any more."""
+        """Routing ids that we ignore from now on."""
         self.skipping = False
 
     def is_readable(self) -> bool:
