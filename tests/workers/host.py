@@ -34,7 +34,7 @@ class Host:
             self.pool.start(time.monotonic())
             for _ in range(workers):
                 self.take(WorkerReady)
-            # A worker speaks for itself; its process id comes from the nursery, perhaps later.
+            # A worker speaks for itself; its process id comes from the fork server, perhaps later.
             self.until(lambda: len(self.pool.worker_pids()) == workers)
 
     # ------------------------------------------------------------ events

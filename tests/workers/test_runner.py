@@ -9,9 +9,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 
+from stealmesh.workers import explore as exploring
+from stealmesh.workers import outcome, wire
 from stealmesh.workers import run as runner
-from stealmesh.workers import wire
-from stealmesh.workers.run import ChunkOrder, ChunkOutcome, Step, VisitPace
+from stealmesh.workers.explore import Step, VisitPace
+from stealmesh.workers.failures import TRACEBACK_CHARS_A_CHUNK_MAX
+from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh_protocol import values
 
 
@@ -338,13 +341,13 @@ def test_many_equal_failures_do_not_grow_without_bound() -> None:
 
     _, failures = opened(run(task, range(5000)))
     assert len(failures) == 5000
-    assert sum(len(f.traceback) for f in failures) < 2 * runner.TRACEBACK_CHARS_A_CHUNK_MAX
+    assert sum(len(f.traceback) for f in failures) < 2 * TRACEBACK_CHARS_A_CHUNK_MAX
 
 
 def test_what_cannot_be_loaded_names_the_module_and_the_remedy() -> None:
     error = ModuleNotFoundError("No module named 'lights'", name="lights")
     told = ChunkOrder(wire.MAP, b"f", b"", 0, 1, False, 0, 10, 13, [])
-    _, failures = opened(runner.all_failed(told, error, "n1 (h1)"))
+    _, failures = opened(outcome.all_failed(told, error, "n1 (h1)"))
     assert [f.offset for f in failures] == [0, 1, 2]
     assert failures[0].kind == values.UNLOADABLE
     assert "'lights'" in failures[0].text
@@ -387,7 +390,7 @@ def burst(bag: list[int], limit: int) -> tuple[int, list[int]]:
 def explore(visit: Any, bag: list[Any], flags: Flags, **options: Any) -> list[Step]:
     retries = options.pop("retries", 0)
     pace = options.pop("pace", VisitPace(limit=4))
-    return list(runner.explore(visit, operator.add, bag, retries, flags, pace, **options))
+    return list(exploring.explore(visit, operator.add, bag, retries, flags, pace, **options))
 
 
 def total(steps: list[Step]) -> int:
@@ -395,7 +398,7 @@ def total(steps: list[Step]) -> int:
     gained: int = sum(values.unpack(s.partial[0], s.partial[1:]) for s in steps if s.partial)
     for step in steps:
         for items, blob in step.spares:
-            spare = runner.open_bag(blob)
+            spare = exploring.open_bag(blob)
             assert len(spare) == items
             gained += total(explore(burst, spare, Flags()))
     return gained
@@ -404,7 +407,7 @@ def total(steps: list[Step]) -> int:
 def steady() -> Callable[[], float]:
     """Every visit takes what it should, so that the pace stays as it is."""
     ticks = count()
-    return lambda: next(ticks) * runner.VISIT_SECONDS
+    return lambda: next(ticks) * exploring.VISIT_SECONDS
 
 
 WHOLE = burst([15], 10**9)[0]
@@ -427,7 +430,7 @@ def test_shared_bags_count_every_item_once() -> None:
 def test_a_step_tells_the_rest_exactly() -> None:
     steps = explore(burst, [15], Flags([True] * 3), pace=VisitPace(limit=1), clock=lambda: 0.0)
     first = steps[0]
-    rest = runner.open_bag(first.rest)
+    rest = exploring.open_bag(first.rest)
     assert len(rest) == first.remaining > 0
     assert total([first]) + total(explore(burst, rest, Flags())) == WHOLE
 
@@ -451,11 +454,11 @@ def test_the_pace_finds_visits_of_five_milliseconds() -> None:
     pace = VisitPace()
     for _ in range(20):
         pace.learn(pace.limit * 1e-5)
-    assert pace.limit * 1e-5 == pytest.approx(runner.VISIT_SECONDS, rel=0.1)
+    assert pace.limit * 1e-5 == pytest.approx(exploring.VISIT_SECONDS, rel=0.1)
     pace.learn(pace.limit * 1.0)
     assert pace.limit == 1
     pace.learn(0.0)
-    assert pace.limit == runner.LIMIT_GROWTH_MAX
+    assert pace.limit == exploring.LIMIT_GROWTH_MAX
 
 
 def test_a_failing_visit_ends_the_bag_with_its_story() -> None:

@@ -72,20 +72,20 @@ def main(control: int, flags: int, restored: Mapping[str, str | None]) -> NoRetu
     from stealmesh.workers import process
 
     os.set_inheritable(control, False)
-    nursery = Nursery(socket.socket(fileno=control), mmap.mmap(flags, 0), process.live)
+    server = ForkServer(socket.socket(fileno=control), mmap.mmap(flags, 0), process.live)
     os.close(flags)
     gc.collect()
     gc.freeze()
     try:
-        nursery.serve()
+        server.serve()
     except NodeGone:
         pass
     finally:
-        nursery.kill_all()
+        server.kill_all()
     os._exit(0)
 
 
-class Nursery:
+class ForkServer:
     def __init__(
         self,
         control: socket.socket,
@@ -142,7 +142,7 @@ class Nursery:
     # ------------------------------------------------------------ birth
 
     def _spawn(self, number: int, life: int, orders: int, stream: int, questions: int) -> None:
-        nursery = os.getpid()
+        server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no process or no memory to be had
@@ -152,7 +152,7 @@ class Nursery:
             self._tell(Word.DIED, number, life, f"could not be forked: {error}")
             return
         if pid == 0:
-            self._be_worker(nursery, number, orders, stream, questions)
+            self._be_worker(server, number, orders, stream, questions)
         _make_group(pid)
         os.close(orders)
         os.close(stream)
@@ -161,14 +161,14 @@ class Nursery:
         self._tell(Word.BORN, number, life, pid)
 
     def _be_worker(
-        self, nursery: int, number: int, orders: int, stream: int, questions: int
+        self, server: int, number: int, orders: int, stream: int, questions: int
     ) -> NoReturn:
         """In the child: nothing may ever return or raise from here into the nursery's frames."""
         try:
             _make_group(0)
             if self._prctl is not None:
                 self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != nursery:
+            if os.getppid() != server:
                 os._exit(0)  # it died before we could ask to die with it
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

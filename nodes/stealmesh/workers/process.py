@@ -27,10 +27,10 @@ from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, opening, packing, versions
 from stealmesh.shipping.opening import Piece
-from stealmesh.workers import forked, wire
-from stealmesh.workers import run as runner
+from stealmesh.workers import explore, failures, forked, run, wire
 from stealmesh.workers.division import Listener
-from stealmesh.workers.run import ChunkOrder, ChunkOutcome, Step
+from stealmesh.workers.explore import Step
+from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, all_failed, all_unopened, remarked
 from stealmesh.workers.wire import FrameKind
 from stealmesh_protocol import whole
 from stealmesh_protocol.values import ITEMS
@@ -249,7 +249,7 @@ class Desk:
     def work(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> ChunkOutcome:
         outcome = self._work(number, chunk, mirror)
         if versions.news:
-            outcome.codec, outcome.blob = runner.remarked(outcome.codec, outcome.blob)
+            outcome.codec, outcome.blob = remarked(outcome.codec, outcome.blob)
         return outcome
 
     def _work(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> ChunkOutcome:
@@ -263,24 +263,24 @@ class Desk:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             forked.end_if_forked(error)
             # Whatever keeps a function from being loaded here, it may be otherwise elsewhere.
-            return runner.all_failed(chunk, error, self.where, lacking=True)
+            return all_failed(chunk, error, self.where, lacking=True)
         try:
             items = self._items(chunk, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
             forked.end_if_forked(error)
-            return runner.all_unopened(chunk, error, self.where)
+            return all_unopened(chunk, error, self.where)
         again = partial(self._again, chunk, mirror)
         if len(items) == 1:
-            return runner.run(chunk, function, combine, items, again)
+            return run.run(chunk, function, combine, items, again)
         in_parts = chunk.kind != wire.REDUCE
         begins = partial(self.listener.begins, number, chunk.lo, in_parts)
         watch = (begins, self.listener.ends)
-        return runner.run(chunk, function, combine, items, again, watch)
+        return run.run(chunk, function, combine, items, again, watch)
 
     def explore(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> Iterator[Step]:
         for step in self._explore(number, chunk, mirror):
             if versions.news and step.partial:
-                codec, blob = runner.remarked(step.partial[0], step.partial[1:])
+                codec, blob = remarked(step.partial[0], step.partial[1:])
                 step.partial = bytes([codec]) + blob
             yield step
 
@@ -293,18 +293,18 @@ class Desk:
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
         except BaseException as error:  # noqa: BLE001 - likewise
-            yield runner.bag_failed(error, self.where, lacking=True)
+            yield explore.bag_failed(error, self.where, lacking=True)
             return
         try:
             _, _, _, key, blob = chunk.blocks[0]
-            bag = runner.open_bag(mirror.take(key) if key else blob)
+            bag = explore.open_bag(mirror.take(key) if key else blob)
         except BaseException as error:  # noqa: BLE001 - likewise
-            lacking = runner.is_lacking_for_an_item(error)
-            yield runner.bag_failed(error, self.where, lacking=lacking)
+            lacking = failures.is_lacking_for_an_item(error)
+            yield explore.bag_failed(error, self.where, lacking=lacking)
             return
-        pace = runner.VisitPace(self.limits.get(chunk.function, runner.LIMIT_FIRST))
+        pace = explore.VisitPace(self.limits.get(chunk.function, explore.LIMIT_FIRST))
         flags = Flags(self.line, number)
-        yield from runner.explore(visit, combine, bag, chunk.retries, flags, pace)
+        yield from explore.explore(visit, combine, bag, chunk.retries, flags, pace)
         self.limits[chunk.function] = pace.limit
 
     def tidy(self, mirror: Mirror) -> None:
@@ -341,7 +341,7 @@ class Desk:
             versions.add(known[2])
         return known[0]
 
-    def _items(self, chunk: ChunkOrder, mirror: Mirror) -> runner.Items:
+    def _items(self, chunk: ChunkOrder, mirror: Mirror) -> run.Items:
         if chunk.step:
             first = chunk.start + chunk.lo * chunk.step
             return range(first, first + (chunk.hi - chunk.lo) * chunk.step, chunk.step)
@@ -351,20 +351,20 @@ class Desk:
             if block[0] < chunk.hi and chunk.lo < block[1]:
                 items += self._cut(chunk, block, mirror)
                 sealed |= block[2] == ITEMS
-        return runner.sealed(items, self.where) if sealed else items
+        return run.sealed(items, self.where) if sealed else items
 
     def _cut(self, chunk: ChunkOrder, block: list[Any], mirror: Mirror) -> list[Any]:
         low, high, codec, key, blob = block
         lo, hi = max(chunk.lo, low) - low, min(chunk.hi, high) - low
         if not key:
-            return runner.open_block(codec, blob)[lo:hi]
+            return run.open_block(codec, blob)[lo:hi]
         if self.open is None or self.open.key != key or self.open.upto > lo:
-            self.open = Open(key, runner.open_block(codec, mirror.get(key)), 0)
+            self.open = Open(key, run.open_block(codec, mirror.get(key)), 0)
         items = self.open.items[lo:hi]
         self.open.upto = hi
         return items
 
-    def _again(self, chunk: ChunkOrder, mirror: Mirror, lo: int, hi: int) -> runner.Items:
+    def _again(self, chunk: ChunkOrder, mirror: Mirror, lo: int, hi: int) -> run.Items:
         """Items [lo, hi) of the chunk as they were sent, for another attempt.
 
         They were handed out before, so `_cut` opens their block anew.
@@ -414,8 +414,8 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
         limit_memory(memory_limit)
     if authkey:
         multiprocessing.process.current_process().authkey = authkey
-    runner.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
-    desk = Desk(line, runner.WHERE, listener, tasks_max)
+    failures.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
+    desk = Desk(line, failures.WHERE, listener, tasks_max)
     if bundle:
         desk.code, blob = bundle
         importer.settle_in(blob)
