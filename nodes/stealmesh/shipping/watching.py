@@ -177,10 +177,10 @@ def _only(name: str) -> Look:
 
 
 def _of_cells(cells: Any) -> tuple[Any, ...]:
-    return tuple(map(_content, cells))
+    return tuple(map(content, cells))
 
 
-def _content(cell: Any) -> Any:
+def content(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not bound yet

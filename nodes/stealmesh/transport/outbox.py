@@ -64,8 +64,8 @@ class Outbox:
         self._table.touched.update((link.port, None) for link in links if link.port.blocked)
 
     def flush_all(self, seconds: float, look: Callable[[], None]) -> None:
-        """Send all that waits, for so many seconds at most. `look` reads every socket in between: that
-        makes libzmq notice room, and tells which peers have gone."""
+        """Send all that waits, for at most `seconds`. `look` reads every socket in between: that makes
+        libzmq notice room, and tells which peers have gone."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             waiting = [link for link in self._table.links.values() if _has_last_words(link)]

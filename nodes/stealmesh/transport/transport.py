@@ -161,7 +161,7 @@ class Transport:
     # ------------------------------------------------------------ the driver's loop
 
     def ready(self, fd: int) -> list[Event]:
-        """Look at what fired; an fd that has gone since is no mistake."""
+        """Look at what fired. An fd that has gone since is no error."""
         self._check_fork()
         events: list[Event] = []
         handler = self.fds.get(fd)
@@ -194,8 +194,8 @@ class Transport:
         return events
 
     def look_again(self) -> None:
-        """Have the next settle() look at every socket. The descriptors speak up once, and whether
-        every way of missing that is closed cannot be proven; a look costs a microsecond."""
+        """Have the next settle() look at every socket. A descriptor signals once, and we cannot prove that
+        no path misses the signal; a look costs a microsecond."""
         for link in self._links.values():
             self._touched[link.port] = None
         if self._inbox is not None:
@@ -237,7 +237,7 @@ class Transport:
         self._timers.after(HANDSHAKE_SECONDS, lambda: self._give_up_dialling(dialled))
 
     def hangup(self, link: LinkId) -> None:
-        """What was sent still goes out, for a second at most; what comes in is dropped and counted."""
+        """Send what is queued, for a second at most; drop and count what comes in."""
         self._check_fork()
         known = self._links.get(link)
         if known is None or known.state is LinkPhase.ENDING:
@@ -379,7 +379,7 @@ class Transport:
         """Read the port until nothing is left, then tell which of its links broke."""
         self._touched[port] = None  # settle() asks once more, and gives blocked links their turn
         while self._allowance > 0:
-            # Asking first: a receive in vain raises, which costs five times as much.
+            # Asking first: receiving from an empty socket raises, which costs five times as much.
             received = port.receive() if port.is_readable() or port.skipping else None
             if received is None:
                 if port.skipping:
@@ -431,7 +431,7 @@ class Transport:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
 
     def _hear_taken(self, link: Link, frames: Frames) -> None:
-        """At the end nothing matters any more but how much of ours has been read."""
+        """On a link that ends we only want to know how much of ours the peer has read."""
         message = None
         with contextlib.suppress(Unreadable):
             heard = link.reader.read(frames) if frames else None
@@ -444,7 +444,7 @@ class Transport:
             self.counts["dropped:closing" if self._closed else "dropped:ending"] += 1
 
     def _has_gone(self, link: Link, events: list[Event]) -> bool:
-        """Is the connection known to have ended, now that all that has been told of it is read?"""
+        """Has the connection ended? Reads all that the monitor has told."""
         if link.routing_id:
             self._read_inbox_monitor(events)
         return link.state is LinkPhase.BROKEN

@@ -62,7 +62,7 @@ class Codec(Protocol):
 
 
 class WireReader:
-    """One link's Assembler, whose complaints are put in the transport's terms."""
+    """One link's Assembler, with its errors in the transport's terms."""
 
     __slots__ = ("_hear",)
 
@@ -78,7 +78,7 @@ class WireReader:
 
 
 class WireCodec:
-    """What goes over the wire in earnest (tests of the sockets alone bring one of their own)."""
+    """The real codec (tests of the sockets alone bring one of their own)."""
 
     def encode(
         self, message: Message, seq: int, ack: int, compress_bulk: bool

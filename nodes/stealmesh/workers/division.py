@@ -1,9 +1,9 @@
 """What a worker answers while it is busy: how far its chunk is, and what it gives back of it.
 
-A chunk is cut by what items have cost so far, and may turn out dear: then its node asks. The loop
+A chunk is cut by what items have cost before, and it may turn out dear: then its node asks. The loop
 over the items cannot look up for that. Between two cheap items a look at one shared word takes a
-third of their time, and inside a dear one there is no loop to look. So a second thread listens,
-asleep in the kernel until there is a question, and answers it beside the task that runs.
+third of their time, and inside a dear one there is no loop to look. So a second thread listens. It
+sleeps in the kernel until there is a question, and answers it beside the task that runs.
 
 What it gives back was never begun and never will be. Both threads share the iterator that the loop
 takes its items from. The listener first empties that iterator, in one C call, and only then counts
@@ -12,16 +12,16 @@ An item behind k was not begun before the count, or there would be more than k r
 begun after it, because the iterator is empty. (A loop that takes its items in several goes shows the
 next iterator before it asks whether it may go on; the listener forbids that before it looks at the
 iterator. So either the loop stops, or the listener empties what it goes on with.) The loop's own last
-word says how far it came, so that even an item that was kept and not begun is with somebody.
+word says how far it came, so that the node also learns of an item that was kept and not begun.
 
-What has been told is told once: the listener speaks only while it holds the lock and the loop has not
+Each result is told once. The listener speaks only while it holds the lock and the loop has not
 ended, and the loop ends under the same lock. User values are packed outside of it, so that a task
 and the packing of its neighbours' results never wait for each other.
 
 It refuses to know why the node asks, and runs no task. Partials of a reduction need the user's
-`combine`, so they are left to the loop: of a reduction only what is not begun is told.
+`combine`, so they are left to the loop: of a reduction the listener tells only what is not begun.
 
-Whose idea: the order "first lower the end, then look" is Dijkstra's; the private end of a deque that
+Ideas: the order "first lower the end, then look" is Dijkstra's; the private end of a deque that
 a thief may lower comes from the THE protocol of Cilk-5 (Frigo, Leiserson, Randall).
 """
 
@@ -44,7 +44,7 @@ from stealmesh_protocol.values import Failure
 
 
 class Failed(Protocol):
-    """What has failed of a chunk so far (runner.Failures)."""
+    """What has failed of a chunk so far (failures.Failures)."""
 
     records: list[Failure]
     lacking: bool
@@ -73,22 +73,23 @@ class ChunkRun:
     over: bool = False
 
     def goes_on(self, source: Iterator[Any]) -> bool:
-        """The loop is about to take items from here: may it?"""
+        """The loop is about to take items from `source`. True: it may."""
         self.source = source
         return not self.closed
 
     def give_back(self) -> int:
-        """Begin no other item than the one that may be running; returns where the rest starts."""
+        """Begin no item but the one that may be running. Returns where the rest starts."""
         if len(self.results) + 1 >= self.kept:
             return self.kept  # there is no rest
         self.closed = True
         if not _emptied(self.source):
-            return self.kept  # nobody could say that it was not begun
+            return self.kept  # we could not say that it was not begun
         return min(len(self.results) + 1, self.kept)
 
 
 def _emptied(source: Iterator[Any]) -> bool:
-    """Lists and ranges, whose iterators are told where to go on as they are when they are unpickled."""
+    """Empties the iterators of lists and ranges: `__setstate__`, which unpickling uses, moves them to the
+    end. False for any other iterator."""
     try:
         source.__setstate__(sys.maxsize)  # type: ignore[attr-defined]
     except (AttributeError, TypeError, OverflowError):
@@ -143,7 +144,7 @@ class Listener:
         try:
             _thread.start_new_thread(self._listen, ())
         except RuntimeError:
-            pass  # no thread is to be had here: chunks are not divided, that is all
+            pass  # no thread to be had: chunks are not divided here
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -184,8 +185,8 @@ class Listener:
 
 
 def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
-    """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or nothing
-    that is easily packed; then the loop will sort it out at the chunk's end."""
+    """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or it cannot
+    be packed; the loop sorts that out at the chunk's end."""
     lo, hi = run.told, len(run.results)
     if lo == hi:
         return None

@@ -121,7 +121,7 @@ def explore(
     """Visit a bag until it is empty, giving half away whenever that is wanted.
 
     Every step tells what was gained since the one before, exactly once. An abandoned bag ends
-    with all that is left of it as a spare: no item is lost, whatever the listener makes of it.
+    with all that is left of it as a spare, so no item is lost.
     """
     gains = _Gains(combine)
     spare: list[Any] = []
@@ -181,7 +181,7 @@ def _checked(result: Any) -> tuple[Any, list[Any]]:
 
 
 def _share(bag: list[Any], flags: BagFlags) -> tuple[list[Any], list[Any]]:
-    """What is kept and what is given away: every other item, as neighbours tend to be alike."""
+    """Returns what is kept and what is given away: every other item, as neighbours tend to be alike."""
     if flags.is_abandoned():
         return [], bag
     if len(bag) >= 2 and flags.is_share_wanted():

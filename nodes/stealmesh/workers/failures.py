@@ -54,8 +54,8 @@ class Failures:
         attempts: Sequence[str] = (),
         kind: str = RAISED,
     ) -> None:
-        """What kept the program from loading or sending something is told in its own words: it is
-        not the task's exception, and becomes one of ours on arrival."""
+        """`kind` other than RAISED: the error is not the task's. Its words travel, and the program makes one
+        of our exceptions of them."""
         story = _story(error) if self._room > 0 else "(as for the items before it)"
         if kind == RAISED and versions.met and self._room > 0:
             story = f"{story.rstrip()}\n\n{other_versions()}\n"
@@ -70,7 +70,7 @@ class Failures:
         self.records.append(Failure(offset, kind, blob, words, story, told, bases))
 
     def behind(self, told: int) -> Failures:
-        """Those of the items that have not been told of, counted from the first of these."""
+        """The failures of the items from `told` on, counted from there."""
         rest = Failures()
         rest.records = moved(self.records, told, sys.maxsize)
         rest.lacking = self.lacking
@@ -98,9 +98,8 @@ def _story(error: BaseException) -> str:
 def is_lacking(error: BaseException) -> bool:
     """Did a task fail because something cannot be imported on this machine?
 
-    An import statement says what it looked for (`name`); libraries that import what they need only
-    when it is needed (pandas its file formats) wrap that in an ImportError of their own. Anything
-    else that a task makes of it is the task's own exception.
+    An import statement says what it looked for (`name`). Libraries that import late (pandas its file
+    formats) wrap that in an ImportError of their own. Any other exception is the task's own.
     """
     for _ in range(CAUSES_MAX):
         if not isinstance(error, ImportError):

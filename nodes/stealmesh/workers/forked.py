@@ -35,7 +35,7 @@ def end_if_forked(error: BaseException | None = None) -> None:
 
 
 def flush() -> None:
-    """What a task printed must be out before its result is: a kill may come at any time."""
+    """Print what a task has written before its result goes out: a kill may come at any time."""
     for file in (sys.stdout, sys.stderr):
         try:
             file.flush()
@@ -44,7 +44,7 @@ def flush() -> None:
 
 
 def _status(error: BaseException | None) -> int:
-    """As an interpreter ends that has nobody left to catch this."""
+    """The exit status of an interpreter that ends with this error."""
     if error is None:
         return 0
     if isinstance(error, SystemExit):

@@ -34,7 +34,7 @@ SIZE_REMEDY = "write it to a file or a store that the program sees and return it
 
 @dataclass(slots=True)
 class ChunkOrder:
-    """An order without its number: what RunChunk and its JobSpec say, as far as a worker cares."""
+    """An order without its number: the parts of RunChunk and its JobSpec that a worker needs."""
 
     kind: int
     function: bytes
@@ -58,7 +58,7 @@ class ChunkOutcome:
     seconds: float
     failed: int = 0
     done: int = 0
-    """It covers the chunk's items up to this one, counted from its first."""
+    """It covers this number of the chunk's items."""
 
 
 def pack_results(results: Sequence[Any], failures: Failures, seconds: float) -> ChunkOutcome:
@@ -167,7 +167,7 @@ def _all_failed(chunk: ChunkOrder, told: BaseException, *, lacking: bool) -> Chu
 def remarked(codec: int, blob: bytes) -> tuple[int, bytes]:
     """The same results, with what the program has not been told yet of this machine's packages.
 
-    What is not taken for a result may reach nobody, and says it in its failures' own words."""
+    Blobs that are no results are left as they are: their failures say it in their own words."""
     if not blob or codec == LACKING or len(blob) > limits.BLOB_OCTETS_MAX - REMARKS_OCTETS:
         return codec, blob
     told = [values.OtherVersion(failures.WHERE, *other) for other in versions.news.values()]

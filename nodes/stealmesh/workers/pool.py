@@ -123,7 +123,7 @@ class WorkerPool:
         self._closed = False
         self.misfits = Misfits(node_name)
         self.orders_dropped = 0
-        """Orders for a worker whose end the core had not heard of yet; WorkerLost covers them."""
+        """Orders for a worker that had ended before the core heard of it; WorkerLost covers them."""
         self._look_at = 0.0
 
     # ------------------------------------------------------------ for the host's loop

@@ -5,8 +5,8 @@ stream only when an order says that something there comes first, and it looks fo
 order for a few microseconds before it goes to sleep, because waking a sleeping processor takes
 longer than most round trips (about 40 µs in a virtual machine).
 
-It refuses to know about other workers, other nodes, leases and ledgers. It never decides to
-live on: any doubt about its connection to the node ends it.
+It refuses to know about other workers, other nodes, leases and ledgers. Any doubt
+about its connection to the node ends it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from stealmesh_protocol import whole
 from stealmesh_protocol.values import ITEMS
 
 SPIN_SECONDS = 60e-6
-"""How long to look for an order before sleeping. Longer burns what others could use: a node's
-answer to a result takes about 30 µs, and whoever has nothing by then will not have it soon."""
+"""How long to look for an order before sleeping. A node answers a result in about 30 µs; an order that
+has not come by then will not come soon, and looking on burns time that others could use."""
 
 TEXT_OCTETS_MAX = 64 * 1024
 
@@ -77,7 +77,7 @@ def live(
 
 
 def _log_as_pools_do() -> None:
-    """Whoever listens for what the standard pools say of a failed initializer hears it of ours, too."""
+    """Log a failed initializer where the standard pools log it, for programs that listen there."""
     logging = sys.modules.get("logging")
     if logging is not None and logging.getLogger("concurrent.futures").hasHandlers():
         logging.getLogger("concurrent.futures").critical("Exception in initializer:", exc_info=True)
@@ -108,7 +108,7 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
             if versions.fresh:
                 _tell_node(stream)
             head = _result_head(number, chunk.lo + outcome.done, outcome)
-            done += outcome.done  # what was given back has been somebody else's task
+            done += outcome.done  # what was given back is another worker's task
             _send(stream, FrameKind.RESULT, head, outcome.blob)
             del outcome
             if desk.tasks_max and done >= desk.tasks_max:
@@ -160,7 +160,7 @@ def _step_record(number: int, step: Step) -> list[object]:
 
 
 def _check_still_me() -> None:
-    """A task that forked and came back twice must answer once: the copy goes, without a word."""
+    """A task that forked comes back twice and must answer once: the copy ends without a word."""
     forked.end_if_forked()
     forked.flush()
 
@@ -217,8 +217,8 @@ class Mirror:
 class Open:
     """The block that chunks are being cut from, unpacked once. Items before `upto` were handed out.
 
-    A task may have changed an item that it was given, so none is handed out twice: whoever
-    needs one again gets it from the blob.
+    A task may change an item that it was given, so none is handed out twice: another attempt
+    gets it from the blob.
     """
 
     key: bytes
@@ -228,18 +228,18 @@ class Open:
 
 @dataclass(slots=True)
 class Desk:
-    """Turns an order into arguments for the runner: functions loaded, blocks opened."""
+    """Turns an order into arguments for `run` and `explore`: functions loaded, blocks opened."""
 
     line: memoryview
     where: str
     listener: Listener
     tasks_max: int = 0
-    """After so many this process makes room for a fresh one; 0: never."""
+    """After this number of tasks the process makes room for a fresh one; 0: never."""
     functions: dict[bytes, tuple[Any, tuple[Piece, ...], tuple[versions.Other, ...]]] = field(
         default_factory=dict
     )
-    """Each with what it reaches, which has to be in place whenever it is called, and with what it uses
-    that is here in another version."""
+    """By digest: the function, the pieces that must be in place when it is called, and the packages that
+    are here in another version."""
     code: bytes = b""
     """The bundle that modules are imported from."""
     limits: dict[bytes, int] = field(default_factory=dict)
@@ -262,11 +262,11 @@ class Desk:
             combine = self._load(chunk.combine, mirror) if chunk.combine else None
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             forked.end_if_forked(error)
-            # Whatever keeps a function from being loaded here, it may be otherwise elsewhere.
+            # A function that cannot be loaded here may be loaded elsewhere.
             return all_failed(chunk, error, self.where, lacking=True)
         try:
             items = self._items(chunk, mirror)
-        except BaseException as error:  # noqa: BLE001 - likewise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             forked.end_if_forked(error)
             return all_unopened(chunk, error, self.where)
         again = partial(self._again, chunk, mirror)
@@ -292,13 +292,13 @@ class Desk:
                 self._settle_in(chunk.code, mirror)
             visit = self._load(chunk.function, mirror)
             combine = self._load(chunk.combine, mirror)
-        except BaseException as error:  # noqa: BLE001 - likewise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             yield explore.bag_failed(error, self.where, lacking=True)
             return
         try:
             _, _, _, key, blob = chunk.blocks[0]
             bag = explore.open_bag(mirror.take(key) if key else blob)
-        except BaseException as error:  # noqa: BLE001 - likewise
+        except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             lacking = failures.is_lacking_for_an_item(error)
             yield explore.bag_failed(error, self.where, lacking=lacking)
             return
@@ -308,7 +308,7 @@ class Desk:
         self.limits[chunk.function] = pace.limit
 
     def tidy(self, mirror: Mirror) -> None:
-        """Let go of what was made of blobs that are forgotten."""
+        """Drop what was made of forgotten blobs."""
         if not mirror.forgotten:
             return
         for key in mirror.forgotten:
@@ -391,7 +391,7 @@ class Flags:
 
 def load_patiently(blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
     """A function, and the pieces of the program that it reaches. When a module is missing, look again:
-    its file may be younger than our start. Raises whatever a module raises when it is imported."""
+    its file may be younger than our start. Raises what a module raises when it is imported."""
     try:
         return _load(blob)
     except ImportError:
@@ -426,7 +426,7 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> Desk:
 
 
 def limit_memory(octets: int) -> None:
-    """From here on an allocation past the limit raises MemoryError in whatever asked for it."""
+    """From here on an allocation past the limit raises MemoryError where it was asked for."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         octets = min(octets, hard)

@@ -5,7 +5,7 @@ program, its process is set aside, and one of the other program takes its place.
 starts, how long one stays aside, and when a worker that cannot start is given up. Refuses to know what
 orders and results say (pool.py), and how a process is forked (fork_client.py).
 
-Whose idea: crash-loop back-off from process supervisors (daemontools, Erlang/OTP); names that
+Ideas: crash-loop back-off from process supervisors (daemontools, Erlang/OTP); names that
 outlive processes from the same.
 """
 
@@ -32,7 +32,7 @@ from stealmesh_protocol.ids import digest_of
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 ASIDE_MAX = 2
-"""Processes that each worker keeps for programs whose turn it is not."""
+"""Processes that each worker keeps for other programs."""
 ASIDE_SECONDS_MAX = 60.0
 """How long it keeps them."""
 
@@ -153,7 +153,7 @@ class Processes:
         return changed
 
     def start_due(self, now: float) -> None:
-        """Start the workers whose pause after a failed start is over."""
+        """Start each worker that has waited long enough after a failed start."""
         for worker in self.workers:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self.start(worker)

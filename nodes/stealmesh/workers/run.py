@@ -60,9 +60,9 @@ def run(
     again: Again,
     watch: tuple[Begins, Ends] | None = None,
 ) -> ChunkOutcome:
-    """All items of the chunk, in order; of one that is divided meanwhile, those that stay here.
+    """Run all items of the chunk in order, or those that stay here if it is divided meanwhile.
 
-    What takes its items one by one can be divided, what takes them at once cannot.
+    A chunk that takes its items one by one can be divided; a vectorized one cannot.
     """
     failures, count = Failures(), len(items)
     begun = perf_counter()
@@ -104,8 +104,8 @@ def _fold_on(
     failures: Failures,
     going: ChunkRun,
 ) -> list[Any]:
-    """The partial, in a list. Folded on the way, so that whoever is divided ends soon, and that what
-    is folded already can go. The list of results stays as long as it is: it counts them."""
+    """The partial, in a list. It folds on the way, so that a divided chunk ends soon and folded results
+    can go. The list of results keeps its length, which counts them."""
     partial: list[Any] = []
     for first in range(0, len(items), FOLD_ITEMS):
         source = iter(items[first : first + FOLD_ITEMS])
@@ -125,7 +125,7 @@ def _fold_on(
 def _told(
     chunk: ChunkOrder, results: Sequence[Any], failures: Failures, since: float, done: int
 ) -> ChunkOutcome:
-    """What there is to say, up to the item `done`, that has not been said. It may be nothing."""
+    """Pack what is not told yet, up to the item `done`. It may be nothing."""
     seconds = perf_counter() - since
     if len(results) == 0 and not failures.records:
         return ChunkOutcome(values.PLAIN, b"", seconds, done=done)
@@ -151,7 +151,7 @@ def _one_by_one(
             return
         offset = len(results)
         attempts = [headline(error)]
-        # What this machine lacks it lacks at the next attempt, too: others are asked instead.
+        # What this machine lacks it lacks at the next attempt, too: another machine gets the item.
         while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
             fresh, error = _as_sent(again, offset, offset + 1)
             if error is None:
@@ -249,7 +249,7 @@ def _at_once(
 
 
 def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
-    """A call of a function that is used once: it comes with its arguments (client/streams.py)."""
+    """Call a function that is used once and comes with its arguments (client/streams.py)."""
     versions.begin()
     try:
         function = loads(blob)

@@ -1,9 +1,9 @@
 """Items that are opened one by one, when the loop over them comes to each.
 
-Decides nothing: it hands items over, or raises `CannotOpenItem` in the place of one whose own code
-refuses to be opened, and goes on behind it. Refuses to know what runs and what becomes of failures.
-An item is never opened before its turn, so a neighbour neither fails nor waits for it, and what is
-not begun can still be taken away (`__setstate__`, as list iterators have it).
+Decides nothing: it hands items over, or raises `CannotOpenItem` in place of an item that refuses to be
+opened, and goes on behind it. Refuses to know what runs, and what becomes of failures. It opens no item
+before its turn, so a neighbour neither fails nor waits for it, and what is not begun can still be taken
+away (`__setstate__`, as list iterators have it).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""What a node, its nursery and its worker processes say to each other.
+"""What a node, its fork server and its worker processes say to each other.
 
-Three conversations, all on one machine and between processes that trust each other's framing
+The conversations, all on one machine and between processes that trust each other's framing
 but not each other's life::
 
-    node    → nursery   packets    SPAWN number life [3 descriptors] / KILL number life
-    nursery → node      packets    BORN number life pid / DIED number life reason /
+    node    → forks     packets    SPAWN number life [3 descriptors] / KILL number life
+    forks   → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
@@ -13,7 +13,7 @@ but not each other's life::
                                    [package, the one here, the program's]
 
 Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
-the node, who keeps the receiving end too, can read it itself. So either the worker has an order
+the node keeps the receiving end, too, and can read it itself. So either the worker has an order
 or the node has it back, never both and never neither. Bulk goes by the stream, where neither
 side ever has to wait for the other to read first: the node never blocks.
 
@@ -24,7 +24,7 @@ single acknowledgement.
 This file refuses to know what a chunk means. Importing it is cheap on purpose: it is on the
 way of every worker's start.
 
-Whose idea: SEQPACKET as a queue whose reader is a race between two processes comes from
+Ideas: SEQPACKET as a queue that two processes race to read comes from
 pre-forking servers that share one accept queue; the frame count from version vectors.
 """
 
@@ -55,7 +55,7 @@ class FrameKind(IntEnum):
 
 
 class Word(IntEnum):
-    """First element of a packet between node and nursery."""
+    """First element of a packet between node and fork server."""
 
     SPAWN = 1
     KILL = 2
@@ -210,7 +210,7 @@ class FrameWriter:
         return bool(self._waiting)
 
     def flush(self) -> None:
-        """Write what can be written now. Raises StreamEnded when nobody will ever read it."""
+        """Write what can be written now. Raises StreamEnded when the other side is gone."""
         while self._waiting:
             try:
                 octets = self._sock.sendmsg(list(_first(self._waiting, 64)))
