@@ -1,7 +1,7 @@
 """Which address of this host others should use, and which seeds are ourselves.
 
 Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the
-address from which a seed is reached is the one that the seed's side can reach. Where the table has no
+address from which we reach a seed is an address that the seed's side can reach. Where the table has no
 answer, or the answer is loopback because /etc/hosts says so of this host's own name, an interface's
 address is taken (interfaces.py).
 """
@@ -37,7 +37,7 @@ def listen_at(host: str, port: int) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Is it written as an address of this very host, for nobody else?"""
+    """Is it written as an address that only this host can reach?"""
     host, _ = _split(address)
     return host.startswith("127.") or host in ("localhost", "::1")
 
@@ -71,7 +71,7 @@ def _addresses(host: str) -> set[str]:
 
 
 def _is_local(address: str) -> bool:
-    """Is it one of this host's? Whoever can bind it owns it."""
+    """Is it one of this host's? A host can bind only its own."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

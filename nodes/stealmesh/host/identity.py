@@ -62,7 +62,7 @@ def new_member(
 
 
 def submitter() -> str:
-    """Whose process this is, for people who look at its jobs: user@host:process."""
+    """The owner of this process, for people who look at its jobs: user@host:process."""
     return f"{_user()}@{socket.gethostname()}:{os.getpid()}"[:NAME_CHARS_MAX]
 
 

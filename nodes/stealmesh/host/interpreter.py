@@ -1,8 +1,8 @@
 """How our own processes are started: which interpreter, with which flags, path and environment.
 
-A node and its nursery must come up whatever lies in the working directory, and what tasks start
-must see nothing of ours. So nothing is handed over in the environment that is not taken back
-(`Surroundings`), and a process of ours is told its `sys.path` before it imports anything:
+A node and its fork server must come up in any working directory, and the processes that tasks start
+must see nothing of ours. So we take back all that we hand over in the environment (`Surroundings`), and
+a process of ours gets its `sys.path` before it imports anything:
 
 * the standard library comes first, so that no random.py beside the program and no `pathlib` from
   PyPI can stand in its place;
@@ -176,7 +176,7 @@ def hash_seed(derive: Callable[[str, int], bytes]) -> int:
 
 
 def fresh_signals() -> None:
-    """As in a process that a shell starts, whatever was blocked or ignored where this one comes from."""
+    """Signals as in a process that a shell starts, with none of our parent's blocked or ignored."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - IGNORED_BY_PYTHON:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -185,7 +185,7 @@ def fresh_signals() -> None:
 
 
 def fill_standard_files() -> None:
-    """Descriptors 0 to 2 are open: else the next socket gets such a number, and prints go into it."""
+    """Open descriptors 0 to 2: otherwise the next socket gets such a number, and prints go into it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < FIRST_DESCRIPTOR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)

@@ -207,7 +207,7 @@ class LocalMesh:
 
 
 def _has_died(node: LocalNode, restarts: Restarts, now: float) -> bool:
-    """True: there is no use in starting another one."""
+    """True: do not start another one."""
     killed = node.process.returncode == -signal.SIGKILL
     if node.endpoints and (killed or now - node.started >= QUICK_DEATH_SECONDS):
         restarts.well(now)
@@ -215,7 +215,7 @@ def _has_died(node: LocalNode, restarts: Restarts, now: float) -> bool:
 
 
 def _end(node: LocalNode) -> int:
-    """Of a node that has hung up it is awaited what it says of itself; one that has not is killed."""
+    """Wait for a node that has hung up, and kill one that has not. Returns its exit status."""
     try:
         return node.process.wait(HUNG_UP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -233,7 +233,7 @@ def _authkey() -> bytes:
 
 
 def _last_words(wire: socket.socket) -> str:
-    """Why the node ended itself, if it said so."""
+    """Why the node ended, if it said so."""
     try:
         wire.settimeout(0)
         line = wire.recv(1 << 20)

@@ -1,9 +1,9 @@
 """Which nodes of this user run on this host, and where they listen: so that commands need no --seed.
 
-One small file a node in the user's state directory, locked as long as the node lives: the lock ends
-with the process, however that ends, so a file that nobody holds is an old one. Holds no secret: the
-fingerprint of the key and the path of the key file. Whoever writes a false one leads a command to an
-address where nobody can prove the mesh key.
+Each node has one small file in the user's state directory, and locks it as long as it lives. The lock
+ends with the process, so a file without a lock is an old one. The file holds no secret: the fingerprint
+of the key and the path of the key file. A forged file leads a command to an address that cannot prove
+the mesh key.
 
 Decides nothing about joining (cli/joining.py).
 """
@@ -79,7 +79,7 @@ def _read(path: Path) -> RunningNode | None:
 
 
 def _write(path: Path, node: RunningNode) -> int:
-    """The descriptor that holds the lock. Nobody sees the file before it is locked."""
+    """Returns the descriptor that holds the lock. The file gets its name after it is locked."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -50,7 +50,7 @@ class TokenRefused(MeshError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MeshKey:
-    """The secret that all peers of one mesh share. Whoever holds it is a full member."""
+    """The secret that all peers of one mesh share. Each holder is a full member."""
 
     secret: bytes = field(repr=False)
 
@@ -66,7 +66,7 @@ class MeshKey:
         return cls(secrets.token_bytes(KEY_OCTETS))
 
     def derive(self, label: str, octets: int = 32) -> bytes:
-        """HKDF-SHA256 of the key under `label`; nobody learns the key from what this returns."""
+        """HKDF-SHA256 of the key under `label`; what this returns does not reveal the key."""
         assert 0 < octets <= 255 * 32
         pseudo_random = hmac.digest(_SALT, self.secret, "sha256")
         info, block, output = label.encode(), b"", b""
@@ -116,13 +116,13 @@ class MeshKey:
     def load_or_create(cls, path: str | os.PathLike[str]) -> MeshKey:
         """The key at `path`; a new one if there is none. Two starters at once agree on one key."""
         if not os.path.lexists(path):
-            with contextlib.suppress(KeyRefused):  # somebody else was first: theirs is the key
+            with contextlib.suppress(KeyRefused):  # another process was first: its key counts
                 cls.generate().save(path)
         return cls.load(path)
 
 
 def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """STEALMESH_KEY_FILE, else a file in the user's config directory."""
+    """STEALMESH_KEY_FILE, otherwise a file in the user's config directory."""
     if named := environment.get("STEALMESH_KEY_FILE"):
         return Path(named)
     config = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -146,8 +146,8 @@ class JoinToken:
 
     @classmethod
     def decode(cls, text: str) -> JoinToken:
-        """Understand a pasted token, whatever the terminal, a shell or a chat put into or around it:
-        white space, line ends, quotes, `stealmesh join`, `stealmesh.Mesh("…")`."""
+        """Read a pasted token, with all that a terminal, a shell or a chat puts into or around it: white
+        space, line ends, quotes, `stealmesh join`, `stealmesh.Mesh("…")`. Raises TokenRefused."""
         pasted = _NOISE.sub("", text).lower()
         found = _PASTED.search(pasted)
         if found is None:

@@ -11,7 +11,7 @@ A seed is one of
 Does no dialling and keeps nothing between two looks, so looking again is how a file or a name
 that changes is followed. ValueError: it can never mean anything. SeedsUnknown: not now.
 
-Whose idea: the schemes of hashicorp/go-discover and dask's scheduler file.
+Idea: the schemes of hashicorp/go-discover and dask's scheduler file.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def checked(seed: str) -> str:
 
 
 def _guess(seed: str) -> str:
-    """What somebody meant who wrote no scheme."""
+    """What an address without a scheme probably means."""
     host, _, port = seed.rpartition(":")
     if _HOST.fullmatch(host) and port.isdecimal():
         return f"tcp://{seed}"

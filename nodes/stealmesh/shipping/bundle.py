@@ -189,7 +189,7 @@ class _Files:
         self._searched: set[str] = set()
 
     def add_packages(self) -> None:
-        """The rest of the packages of which something is loaded."""
+        """The rest of each package that is partly loaded."""
         for name, entry in list(self.found.items()):
             if entry.is_package and entry.source is not None and "." not in name:
                 self._add_tree(name, os.path.dirname(entry.path))
@@ -301,7 +301,7 @@ def is_own(name: str, module: ModuleType) -> bool:
 
 
 def _is_made_by_hand(name: str, module: ModuleType) -> bool:
-    """types.ModuleType(...) put into sys.modules: nobody else can import it."""
+    """types.ModuleType(...) put into sys.modules: no other process can import it."""
     top = sys.modules.get(name.partition(".")[0])
     return (
         name == module.__name__

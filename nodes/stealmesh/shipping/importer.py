@@ -94,7 +94,7 @@ class Loader(InspectLoader):
         return self._entry.path
 
     def get_data(self, path: str) -> bytes:
-        """`pkgutil.get_data`: what travelled beside the modules, else what is on this machine."""
+        """`pkgutil.get_data`: what travelled beside the modules, otherwise what is on this machine."""
         if path in self._data:
             return self._data[path]
         with open(path, "rb") as file:

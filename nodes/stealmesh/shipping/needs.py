@@ -62,7 +62,7 @@ def _distribution_at(top: str, file: str) -> Need | None:
 
 
 def _owner_of(top: str, directory: str) -> str:
-    """sklearn is scikit-learn's. Empty: nobody says that it is his, or several do."""
+    """The distribution with this module (sklearn is scikit-learn's). Empty: none claims it, or several do."""
     installed = re.compile(rf"^{re.escape(top)}(/__init__)?\.[^/,]*,", re.MULTILINE)
     owners = set()
     try:

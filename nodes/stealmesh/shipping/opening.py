@@ -1,7 +1,7 @@
 """What pickles of the program's code call when they are opened.
 
-In a worker, one module stands in for the program's `__main__`. Pieces come with whatever needs them,
-each with a version, and are put in place when another version is there: what has not changed in
+In a worker, one module stands in for the program's `__main__`. Pieces come with the code that needs
+them, each with a version, and are put in place when another version is there: what has not changed in
 the program keeps the state that it has in this worker (a class's counters, a cache, what an
 initializer set), as in a child process. What no piece brought is made from the program's text.
 
@@ -72,7 +72,7 @@ class Living:
     pending: dict[tuple[str, str], Piece] = field(default_factory=dict)
     """Pieces that have come and are not in place yet: those that refer to each other."""
     placed: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """Functions whose pieces are being opened: they exist, and are filled later."""
+    """Functions while their pieces are opened: they exist, and are filled later."""
     left: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
@@ -143,7 +143,7 @@ class Living:
                 setattr(place[name], attribute, value)
         elif kind == PieceKind.MODULE:
             found = importlib.import_module(payload.decode())
-            if "." not in name:  # else a part of a package that is only to be there
+            if "." not in name:  # with a dot: a part of a package that only has to be there
                 place[name] = found
         elif kind == PieceKind.ABSENT:
             place.pop(name, None)
@@ -170,7 +170,7 @@ _living: Living | None = None
 
 
 def be_worker(main: Source | None, package: str | None, left: Iterable[str] = ()) -> Living:
-    """From now on this process is a child of the program whose file this is."""
+    """From now on this process is a child of the program with this file."""
     global _living
     _living = Living(left=tuple(left))
     stand_in("__main__")
@@ -207,7 +207,7 @@ def is_defining() -> bool:
 
 
 def show(path: str, text: str) -> None:
-    """Let tracebacks find this text, whether or not a file is there, and whatever is in it."""
+    """Let tracebacks find this text, even if a file with other text is there."""
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
 
 
@@ -236,8 +236,8 @@ def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
 
 
 def meant_for(needs: tuple[versions.Need, ...], blob: bytes) -> Any:
-    """A function, and what is installed where it was written: first of all, or nobody would know why it
-    cannot be opened."""
+    """A function, and what is installed where it was written. The comparison comes first, so that an
+    error in opening the function can name it."""
     versions.compare(needs)
     return pickle.loads(blob)
 
@@ -260,7 +260,8 @@ def find(module: str, qualname: str) -> Any:
 def function(
     module: str | None, qualname: str, code: bytes, cells: int, placed: bool, source: str
 ) -> FunctionType:
-    """A function that is still empty. `module`: whose variables it sees; None: its own, for it sees none."""
+    """A function that is still empty. `module`: its variables are the function's globals; None: it
+    uses none."""
     body = marshal.loads(code)
     names = {"__builtins__": __builtins__} if module is None else place_of(module)
     closure = tuple(CellType() for _ in range(cells))

@@ -51,7 +51,7 @@ class Packed:
     blob: bytes
     watch: ChangeWatch
     reached: Reached
-    """Of what is not the program's: for whose versions it is meant."""
+    """Modules and types that are not the program's: it is meant for their versions."""
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ _first_seen: dict[tuple[str, str, str], Any] = {}
 
 
 def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
-    """`left`: modules that are not to travel. Raises whatever pickling raises."""
+    """`left`: modules that are not to travel. Raises what pickling raises."""
     reach = Reach(left=left)
     if isinstance(value, FunctionType):
         reach.watch.root(value)

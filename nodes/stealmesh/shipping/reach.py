@@ -40,9 +40,9 @@ class Reach:
     needs: dict[Key, None] = field(default_factory=dict)
     walked: set[int] = field(default_factory=set)
     reached: set[str | type] | None = field(default_factory=set)
-    """Names of modules, and types of values. None: nobody asks for them."""
+    """Names of modules, and types of values. None: they are not collected."""
     left: tuple[str, ...] = ()
-    """Modules that are not to travel (`no_ship`): whoever has them has them by name."""
+    """Modules that are not to travel (`no_ship`): workers have their own, by name."""
 
     def watches(self, module: str) -> bool:
         return _is_watched(module) and not (self.left and is_under(module, self.left))
@@ -177,7 +177,7 @@ def _rebound_by(code: CodeType) -> frozenset[str]:
 
 
 def module_of(names: dict[str, Any]) -> str | None:
-    """The module whose variables these are."""
+    """The name of the module with these variables; None: no module has them."""
     name = names.get("__name__")
     module = sys.modules.get(name) if isinstance(name, str) else None
     if module is not None and module.__dict__ is names:
@@ -215,7 +215,7 @@ _watched: dict[str, tuple[Any, bool]] = {}
 
 
 def _is_watched(name: str) -> bool:
-    """Is this a module of the program, whose variables are worth a look?"""
+    """Is this a module of the program? Then its variables are watched."""
     if name == "__main__":
         return True
     module = sys.modules.get(name)
@@ -227,7 +227,7 @@ def _is_watched(name: str) -> bool:
 
 
 def _is_by_value(name: str) -> bool:
-    """Can nobody import this module? Its functions and classes travel whole."""
+    """Is this a module that no other process can import? Its functions and classes travel whole."""
     if name == "__main__":
         return True
     module = sys.modules.get(name)

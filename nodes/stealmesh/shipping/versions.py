@@ -20,7 +20,7 @@ from collections.abc import Iterable
 Need = tuple[str, str]
 """A distribution, by its plain name, and the version that the program has."""
 Other = tuple[str, str, str]
-"""A distribution, the version here, and the one that the program has."""
+"""A distribution, its version here, and its version in the program."""
 
 KINDS = ("dist-info", "egg-info")
 

@@ -25,10 +25,10 @@ class Files(Protocol):
         """An empty file, in place of any that is there."""
 
     def write(self, name: str, at: int, octets: bytes) -> None:
-        """Put these octets there: all, or raise (and nobody knows then what is there)."""
+        """Put these octets there: all, or raise (then it is unknown what is there)."""
 
     def sync(self, name: str) -> None:
-        """What was written is on the disk; if it raises, nobody knows what is."""
+        """What was written is on the disk; if it raises, it is unknown what is."""
 
     def rename(self, name: str, to: str) -> None:
         """Make sure of it with `sync_names`."""

@@ -1,11 +1,12 @@
 """One log in one directory: opened, appended to, written anew; and whether it is what it was.
 
-Decides what a log is worth when it is opened. Two marks say up to where it was on the disk: one in
-the log's own opening, written with each batch and as sure as that batch, about what was before it;
-and one in a file beside it, written after each batch, which nobody makes sure of. A log that has
-damage below its marks, or ends below them, or is an older file than they speak of, has lost what was
-acknowledged. It goes on under a new seat, so that nobody counts this keeper among those who have
-everything (succession.py); what it still has is joined as ever, and the rest comes from the others.
+Decides what a log is worth when it is opened. Two marks say up to where it was on the disk. One is in
+the log's own opening: it is written with each batch, is as sure as that batch, and speaks of what was
+before it. The other is in a file beside the log, written after each batch without an fsync. A log that
+has damage below its marks, or ends below them, or is an older file than they speak of, has lost what
+was acknowledged. It goes on under a new store id, so that no election counts this replica among the
+complete ones (durable/election.py); what it still has is joined as ever, and the rest comes from the
+others.
 
 A log that is not exactly as its marks say is written anew when it is opened: what a failed fsync
 left behind looks as if it were on the disk, and is not ("fsyncgate", Rebello et al., ATC '20).

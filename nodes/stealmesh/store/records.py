@@ -9,10 +9,10 @@
     body       a KEEP message as msgpack
 
 Decides which octets are records. A record counts only where it was written: the CRC of its head
-covers the salt of this file and the record's own place in it. So a damaged length sends nobody
-astray, and neither the sign inside of a result, nor a whole copy of this log that somebody keeps as
-a result, nor a tail that is there twice is taken for a record. After damage the reader goes on at the
-next sign at which a head is right.
+covers the salt of this file and the record's own place in it. So a damaged length does not mislead the
+reader, and none of these passes for a record: the sign inside a result, a whole copy of this log kept
+as a result, a tail that is there twice. After damage the reader goes on at the next sign with a right
+head.
 
 Decides also how much of the log was sure: the mark says so, and each record that begins a batch,
 for a batch begins when everything before it is on the disk. What is damaged below that was acknowledged once; what
@@ -67,7 +67,7 @@ class NotALog(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose log a file is, and which of the files that took each other's place."""
+    """The owner of a log, and which of the files that replaced each other it is."""
 
     seat: bytes
     mesh: bytes = NOBODY
@@ -169,7 +169,7 @@ def opening_begun(octets: bytes) -> bool:
 
 
 def _identity(octets: bytes) -> Identity | None:
-    """What a header that is whole says; the first one, or else the second."""
+    """What a whole header says: the first one, otherwise the second."""
     for at in (0, SECTOR_OCTETS):
         header = octets[at : at + _HEADER.size]
         if len(header) < _HEADER.size:
@@ -202,7 +202,7 @@ def _read_2(octets: bytes, identity: Identity) -> LogReading:
         else:
             reading.records.append(record)
             reading.places.append((at, end))
-        # The head is right, so what it says is true, whatever became of the body.
+        # The head is right, so what it says is true, even if the body is damaged.
         if flags & BEGINS:
             reading.sure = max(reading.sure, at)
         at = end
@@ -262,7 +262,7 @@ def _read_1(octets: bytes) -> LogReading:
                 record = _decoded(body)
         if record is None:
             reading.damage.append((at, len(octets)))
-            reading.sure = len(octets)  # nobody can say whether a crash tore it: believe the worse
+            reading.sure = len(octets)  # we cannot tell whether a crash tore it: believe the worse
             return reading
         reading.records.append(record)
         reading.places.append((at, end))
