@@ -17,7 +17,7 @@ from stealmesh.host.interfaces import WILDCARDS, best_address
 def address_towards(seed: str | None = None) -> str:
     """This host's address as seen from a seed (tcp://host:port), or from the network at large.
 
-    Loopback only towards a seed that is written as loopback, and on a host without a network.
+    It is loopback only towards a seed that is written as loopback, and on a host without a network.
     """
     if seed is None:
         return best_address()

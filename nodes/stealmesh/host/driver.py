@@ -61,7 +61,7 @@ class EmbeddingProgram(Protocol):
         """Would `pull` return anything?"""
 
     def pull(self) -> list[Event]:
-        """What the program wants by now; called once a round by the driver's thread."""
+        """What the program wants by now. The driver's thread calls it once a round."""
 
     def ready(self, fd: int) -> None:
         """A descriptor that the program registered itself is readable."""
@@ -91,7 +91,7 @@ class Driver:
         self._posted: deque[Event] = deque()
         """From other threads, which do not hold the turn."""
         self._unheard: list[Event] = []
-        """Read, and not told to the core yet: in this order. Only for the thread that holds the turn."""
+        """Events read and not told to the core yet, in order. Only for the thread that holds the turn."""
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._awake = False
         """True while the loop will look at what was posted without being woken."""
@@ -226,7 +226,7 @@ class Driver:
         return restart_at is not None and restart_at <= now
 
     def _step(self) -> None:
-        """Tell the core all that is known by now, and do as it says (holding the turn)."""
+        """Tell the core all events by now, and perform its effects (holding the turn)."""
         if self._torn is not None:
             raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
         events, self._unheard = self._unheard + self._wishes(), []
@@ -322,7 +322,7 @@ class Driver:
             )
 
     def _facts(self) -> dict[str, Any]:
-        """What only the host knows and `status` shows."""
+        """Facts for `status` that only the host knows."""
         facts: dict[str, Any] = {
             "counters": self.transport.counters,
             "traffic": self.transport.traffic.facts(),

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
 ADVERTISED_MAX = 4
-"""More interfaces with more different networks than this are a router's."""
+"""A host with more networks than this is a router."""
 WILDCARDS = {"0.0.0.0": (4,), "[::]": (4, 6), "*": (4, 6)}
-"""What stands for every address → the versions of IP that it stands for."""
+"""Wildcard addresses, each with the versions of IP that it stands for."""
 _ANYWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
-"""Of the blocks reserved for documentation: routed like the rest of the world, and never sent to."""
+"""Addresses reserved for documentation: routed like the rest of the world, and never sent to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def choose(
 
 
 def _faults(address: Address) -> tuple[bool, bool, bool]:
-    """The fewer, the better; only the best that there are get advertised."""
+    """What speaks against an address. Only addresses with the fewest faults are advertised."""
     return (
         not address.is_up,
         address.is_bridge,

@@ -60,7 +60,7 @@ def command(
 
 
 def cannot_start(what: str, error: OSError) -> CannotStart:
-    """What the system refuses, with its remedy."""
+    """The error for a process that the system refuses to start, with the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "see that this user may start processes here")
     return CannotStart(f"cannot start {what} ({error.strerror or error}): {remedy}")
 
@@ -155,7 +155,7 @@ class Surroundings:
 
 
 def restore_environment(restored: Mapping[str, str | None]) -> None:
-    """Take back what only the start of this interpreter was to see."""
+    """Undo the changes of the environment that only the start of this interpreter needed."""
     for name, value in restored.items():
         if value is None:
             os.environ.pop(name, None)

@@ -90,7 +90,7 @@ class Lifetime:
     # ------------------------------------------------------------ beginning
 
     def start_nodes(self, count: int, options: NodeOptions, *, respawn: bool) -> list[str]:
-        """Node processes of the program's own; returns where they are."""
+        """Start the program's own node processes. Returns their endpoints."""
         self.local = LocalMesh(count, options, self._new_node, self._broken, respawn=respawn)
         return [endpoints[0] for endpoints in self.local.endpoints()]
 
@@ -192,7 +192,7 @@ class Lifetime:
         self.link.close(error)
 
     def _forget(self) -> None:
-        """It is over."""
+        """Take it off all lists: it is over."""
         self._forgotten.detach()
         self.closed.set()
         _living.discard(self)

@@ -30,7 +30,7 @@ START_SECONDS_MAX = 30.0
 QUICK_DEATH_SECONDS = 1.0
 STOP_SECONDS = 3.0
 HUNG_UP_SECONDS = 1.0
-"""How long a node may take to end after it has closed its line to us."""
+"""How long a node may take to end after it has closed its socket to us."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class LocalNode:
     started: float
     endpoints: list[str]
     too_slow: bool = False
-    """We have killed it, because it did not come up."""
+    """We killed it because it did not come up."""
 
 
 class LocalMesh:
@@ -225,8 +225,8 @@ def _end(node: LocalNode) -> int:
 
 
 def _authkey() -> bytes:
-    """With which this program's managers (`multiprocessing.Manager`) know their clients. Asked for while
-    the node boots: the import takes 7 ms."""
+    """The key by which this program's managers (`multiprocessing.Manager`) know their clients. Called while
+    the node boots, as the import takes 7 ms."""
     from multiprocessing.process import current_process
 
     return bytes(current_process().authkey)

@@ -87,7 +87,7 @@ class NodeOptions:
 
 
 class NodeProgram:
-    """What a node needs of the world besides sockets and workers: its parent, and an exit status."""
+    """What surrounds a node besides sockets and workers: its parent, and its exit status."""
 
     def __init__(self, options: NodeOptions) -> None:
         self._options = options
@@ -109,7 +109,7 @@ class NodeProgram:
         self.orphan()
 
     def orphan(self) -> None:
-        """From any thread."""
+        """The parent is gone: end (from any thread)."""
         self.orphaned = True
         self.exit_status = 0
         self.stop()
@@ -151,7 +151,7 @@ class NodeProgram:
         # A node owns no jobs, so the effects of owners do not concern it.
 
     def log_failed(self, error: OSError) -> None:
-        """Nothing more can be kept safely here, so others must (called by the log's thread)."""
+        """The log has failed: end, so that other nodes keep the jobs (called by the log's thread)."""
         del error
         self.exit_status = EXIT_LOG_FAILED
         self.stop()
@@ -258,7 +258,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
 
 @contextlib.contextmanager
 def _log(options: NodeOptions) -> Iterator[Log | None]:
-    """The log of durable jobs, if there is to be one."""
+    """The log of durable jobs, if this node keeps one."""
     if not options.state:
         yield None
         return
@@ -320,7 +320,7 @@ def _join_deadline(program: NodeProgram, options: NodeOptions) -> Iterator[None]
 
 @contextlib.contextmanager
 def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
-    """What an earlier life knew; and see to it that the next one will know what we do."""
+    """Yields the peers that an earlier life knew, and remembers ours for the next life."""
     if options.peer_cache is None:
         yield []
         return
@@ -368,7 +368,7 @@ def _parent(
 
 
 def _hash_seed(options: NodeOptions) -> int:
-    """Without a key nothing is secret, and the seed need not be."""
+    """The workers' hash seed. Without a key nothing is secret, so it is 0."""
     from stealmesh.host.security import MeshKey
 
     return 0 if options.key is None else hash_seed(MeshKey(options.key).derive)

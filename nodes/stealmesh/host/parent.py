@@ -22,7 +22,7 @@ POLL_SECONDS = 0.5
 
 
 def tell(fd: int, **what: object) -> None:
-    """One line of JSON to the program. It may be gone: that is found out elsewhere."""
+    """Write one line of JSON to the program. If it is gone, the watch finds out."""
     with contextlib.suppress(OSError):
         os.write(fd, (json.dumps(what) + "\n").encode())
 

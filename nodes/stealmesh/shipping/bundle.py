@@ -34,7 +34,7 @@ from stealmesh_protocol.ids import Digest, digest_of
 OCTETS_MAX = 8 << 20
 FILES_MAX = 2000
 DATA_OCTETS_MAX = 256 << 10
-"""A data file of a package that is larger does not travel: pass its path, or what is in it."""
+"""A larger data file of a package does not travel: pass its path or its content instead."""
 
 OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
 _STARTED = time.time()
@@ -65,16 +65,16 @@ class Main(msgspec.Struct, array_like=True):
 
 
 class BundleContents(msgspec.Struct, array_like=True):
-    """What workers are sent."""
+    """The content of a bundle, as workers decode it."""
 
     main: Main | None
     modules: list[ModuleEntry]
     data: dict[str, bytes] = {}
     """Files beside the modules of packages, by path."""
     program: str = ""
-    """Where there is no file: which program this is. Two notebooks share no worker."""
+    """Identifies a program without a file, so that two notebooks share no worker."""
     left: list[str] = []
-    """Modules that do not travel (`no_ship`), nor what the program has made of them."""
+    """Modules that do not travel (`no_ship`): workers use their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,13 @@ def _packed(parcel: BundleContents) -> bytes:
 
 
 def _as_text(path: str) -> str:
-    """Where it travels to, a path only needs to be told from others."""
+    """A path as text. A worker only needs to tell it from other paths."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(slots=True)
 class Read:
-    """A module as it was read, once for each time that it is imported."""
+    """A module as it was read; read again after each import of it."""
 
     spec: Any
     entry: ModuleEntry
@@ -112,11 +112,11 @@ class Read:
 
 @dataclass(slots=True)
 class Bundler:
-    """What one program sends of its modules."""
+    """Makes the bundles of one program."""
 
     _read: dict[str, Read] = field(default_factory=dict)
     _foreign: dict[str, Any] = field(default_factory=dict)
-    """Modules that were found not to be the program's own, with their specs."""
+    """Modules that are not the program's own, with their specs."""
     _made: dict[tuple[tuple[str, ...], tuple[str, ...]], Bundle] = field(default_factory=dict)
     _looked: tuple[int, int] = (0, 0)
     _main: Main | None = None
@@ -179,7 +179,7 @@ class Bundler:
 
 
 class _Files:
-    """Modules that are not loaded and might be, later, in a worker."""
+    """Files of modules that are not loaded here, and that a worker may load later."""
 
     def __init__(self, loaded: dict[str, ModuleEntry], no_ship: tuple[str, ...]) -> None:
         self.found = dict(loaded)
@@ -195,7 +195,7 @@ class _Files:
                 self._add_tree(name, os.path.dirname(entry.path))
 
     def add_named(self, main: Main | None) -> None:
-        """Neighbours that are only named, in a function perhaps: `import helper`."""
+        """Add neighbouring files that the text only names, for example `import helper` in a function."""
         beside = set()
         for name, entry in self.found.items():
             if "." not in name and entry.source is not None:

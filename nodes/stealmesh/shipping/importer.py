@@ -115,7 +115,7 @@ class BundleReader(TraversableResources):
 
 
 class Resource(Traversable):
-    """A file, or a directory, of those that travelled."""
+    """A file or directory that came with the bundle."""
 
     def __init__(self, path: str, data: dict[str, bytes]) -> None:
         self._path = path

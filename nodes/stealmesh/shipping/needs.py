@@ -22,7 +22,7 @@ _NEVER = sys.stdlib_module_names | OURS | {"__main__", "__mp_main__", ""}
 
 
 def needs_of(reached: Iterable[str | type], ship: tuple[str, ...] = ()) -> tuple[Need, ...]:
-    """The versions of what was reached: names of modules, and types of values."""
+    """The installed versions of what was reached (names of modules, and types of values)."""
     names = {each if isinstance(each, str) else each.__module__ for each in reached}
     tops = {name.partition(".")[0] for name in names if isinstance(name, str)}
     found = [_distribution_of(top) for top in tops if top not in _NEVER and top not in ship]
@@ -38,7 +38,7 @@ def _distribution_of(top: str) -> Need | None:
 
 @functools.lru_cache(1024)
 def _file_of(top: str) -> str | None:
-    """Of a module that only a function imports."""
+    """The file of a module that is not imported yet."""
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError, AttributeError):
@@ -88,7 +88,7 @@ def _text_of(path: str) -> str:
 
 
 def imports_in(code: CodeType) -> frozenset[str]:
-    """What a function, and those inside of it, import by name."""
+    """The modules that a function and its inner functions import by name."""
     from opcode import EXTENDED_ARG, opmap
 
     names: set[str] = set()

@@ -55,7 +55,7 @@ class StandIn(ModuleType):
     """The program's `__main__` in a worker, or a module that the program made by hand."""
 
     def __getattr__(self, name: str) -> Any:
-        """What nothing has brought yet: a class that a task unpickles, say."""
+        """Make what no piece has brought yet, for example a class that a task unpickles."""
         if not (name.startswith("__") and name.endswith("__")):
             living = _living
             if living is not None and living.make(self.__name__, name):
@@ -65,19 +65,19 @@ class StandIn(ModuleType):
 
 @dataclass(slots=True)
 class Living:
-    """The program, as far as this worker has it."""
+    """The part of the program that this worker has."""
 
     sources: dict[str, Source] = field(default_factory=dict)
     versions: dict[tuple[str, str], bytes] = field(default_factory=dict)
     pending: dict[tuple[str, str], Piece] = field(default_factory=dict)
-    """Pieces that have come and are not in place yet: those that refer to each other."""
+    """Pieces that have come and are not in place yet, as they refer to each other."""
     placed: dict[tuple[str, str], Any] = field(default_factory=dict)
     """Functions while their pieces are opened: they exist, and are filled later."""
     left: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
     current: tuple[Piece, ...] | None = None
-    """What was applied last, if it is still all in place."""
+    """The pieces applied last, while all of them are still in place."""
     collected: tuple[Piece, ...] | None = None
 
     def load(self, blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
@@ -121,7 +121,7 @@ class Living:
         return place[name]
 
     def make(self, module: str, name: str) -> bool:
-        """From the program's text, if it is there."""
+        """Make the name from the program's text. False: the text does not bind it."""
         source = self.sources.get(module)
         if source is None:
             return False
@@ -227,7 +227,7 @@ def module_of(name: str) -> ModuleType:
 
 
 def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
-    """What a pickle with pieces is."""
+    """Open a pickle that comes with pieces: put them in place first."""
     if _living is not None:
         if _living.collected is None:
             _living.collected = pieces
@@ -243,7 +243,7 @@ def meant_for(needs: tuple[versions.Need, ...], blob: bytes) -> Any:
 
 
 def find(module: str, qualname: str) -> Any:
-    """What has this name in the program's module."""
+    """Look up a name in the program's module."""
     first, *rest = qualname.split(".")
     if _living is not None and (module, first) in _living.pending:
         found = _living.get(module, first)
@@ -306,7 +306,7 @@ _known: WeakSet[type] = WeakSet()
 
 
 def make_class(make: Callable[..., type], *args: Any) -> type:
-    """A class that has no name to be found by."""
+    """Make a class that cannot be found by name, or find the same class from an earlier pickle."""
     tracker = args[-2]
     known = by_value._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
     if known is None:

@@ -41,7 +41,7 @@ _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 KEPT_OCTETS_MAX = 1 << 20
 """A larger global is packed anew for each function that reaches it, rather than kept twice."""
 OWN_VALUE_OCTETS_MAX = 1 << 20
-"""Of the program's other modules larger variables are what their import makes of them."""
+"""A larger variable of the program's other modules does not travel: workers have what the import makes."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Unit:
 # entry in its place, and packing something twice does no harm.
 _units: dict[tuple[Key, tuple[str, ...]], Unit] = {}
 _first_seen: dict[tuple[str, str, str], Any] = {}
-"""Attributes of classes that cannot be compared with the text: as they were at first."""
+"""Values that cannot be compared with the text, as they were when first seen."""
 
 
 def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
@@ -87,7 +87,7 @@ def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
 
 
 def meant_for(needs: tuple[tuple[str, str], ...], blob: bytes) -> bytes:
-    """The same, to be opened where these versions are installed; elsewhere the program is told."""
+    """The same blob with the versions that it needs. A worker with other versions tells the program."""
     return pickle.dumps(Call(opening.meant_for, (needs, blob)), 5)
 
 
@@ -107,7 +107,7 @@ def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
 
 
 def _pieces(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
-    """All that is reached, over any number of steps."""
+    """The pieces for all globals that are reached, over any number of steps."""
     pieces: dict[Key, Piece] = {}
     wanted: dict[str, list[str]] = {}
     needs: list[dict[Key, None]] = []
@@ -134,7 +134,7 @@ def _pieces(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
         found = sys.modules.get(module)
         if found is not None:
             mine = found.__dict__
-            # What a function itself is bound to matters only to those that call it by this name.
+            # The name of the function itself matters only to functions that call it by this name.
             reach.watch.names(
                 mine,
                 [n for n in names if mine.get(n) is not root or (module, n) in reached],
@@ -143,7 +143,7 @@ def _pieces(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
 
 
 def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
-    """None: there is no such global (yet)."""
+    """The global, packed. None: it does not exist (yet)."""
     module, name = key
     names = vars(sys.modules[module]) if module in sys.modules else {}
     if "." in name:
@@ -221,7 +221,7 @@ def _packed_elsewhere(
 
 
 def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | None:
-    """What of the class is not as its text says. None: it is another class than that of the text."""
+    """The attributes of the class that differ from its text. None: it is not the class in the text."""
     changes: dict[str, Any] = {}
     for base in (*cls.__mro__[1:], type(cls)):
         reach.reaches(base)
@@ -298,6 +298,6 @@ def source_of(module: str) -> Source | None:
 
 
 def _is_home_of(value: Any, module: str, qualname: str) -> bool:
-    """Is it found there by its own name?"""
+    """Does the module have this value under the value's own name?"""
     named = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     return named == qualname and getattr(value, "__module__", None) == module

@@ -42,7 +42,8 @@ def dump(value: Any, reach: Reach, root: Any = None, name: str = "") -> bytes:
 
 
 def on_the_way_back() -> Reach:
-    """From a worker to its program, unless this is the program; in any case, nothing is watched."""
+    """For values outside of a submit (results, arguments): nothing is watched. In a worker the program has
+    all names already."""
     return Reach(ChangeWatch(room=0), by_name=opening.living() is not None, reached=None)
 
 
@@ -68,12 +69,12 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         super().__init__(file, protocol)
         self._reach = on_the_way_back() if reach is None else reach
         self._root = root
-        """This one is sent whole although it has a name: it is the piece of that name."""
+        """Send this object whole although it has a name: it becomes the piece of that name."""
         self._root_name = name
 
     @property
     def needs(self) -> Sized:
-        """What was named so far, and has to be in place before it is opened."""
+        """The names met so far. They have to be in place before the pickle is opened."""
         return self._reach.needs
 
     def reducer_override(self, value: Any) -> Any:
@@ -99,7 +100,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         return super().reducer_override(value)
 
     def _named(self, value: Any) -> Any:
-        """As a piece, where it is a global of a module that travels piece by piece."""
+        """Reduce it to its name, if it is a global of a module that travels piece by piece. None: it is not."""
         module = getattr(value, "__module__", None)
         qualname = getattr(value, "__qualname__", None)
         if not isinstance(module, str) or not qualname or "<locals>" in qualname:
@@ -177,7 +178,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         return opening.function, given, state, None, None, opening.fill
 
     def _alias(self, value: Any) -> Any:
-        """A container that is a global, too, must be one and the same there."""
+        """A container that is also a global must be the same object there: reduce it to its name."""
         if type(value) in _ALIASED and value is not self._root:
             named = self._global_of(value)
             if named is not None:
@@ -185,7 +186,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         return value
 
     def _global_of(self, value: Any) -> Key | None:
-        """The global of the program's file that this very object is."""
+        """The name of this object, if it is a global of the program's file."""
         if self._reach.by_name:
             return None
         main = sys.modules["__main__"].__dict__
@@ -246,7 +247,7 @@ def _boxed(cell: Any) -> tuple[Any, ...]:
 
 
 def _text_behind(code: CodeType) -> str:
-    """The text of what has no file (a notebook's cell, a doctest), for tracebacks."""
+    """The text of code without a file (a notebook's cell, a doctest), for tracebacks."""
     path = code.co_filename
     if (not path.startswith("<") or path == "<string>") and not _is_cell(path):
         return ""

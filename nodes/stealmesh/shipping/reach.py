@@ -32,11 +32,11 @@ _FUNC_HOLDERS = (
 
 @dataclass(slots=True)
 class Reach:
-    """What one pickle has met."""
+    """What one pickle has met: names it needs, objects to watch, versions it relies on."""
 
     watch: ChangeWatch = field(default_factory=ChangeWatch)
     by_name: bool = False
-    """In a worker, on the way back: the program has all that has a name there."""
+    """True in a worker: the program has everything that has a name there."""
     needs: dict[Key, None] = field(default_factory=dict)
     walked: set[int] = field(default_factory=set)
     reached: set[str | type] | None = field(default_factory=set)
@@ -65,7 +65,7 @@ class Reach:
 
 
 def walk(value: Any, reach: Reach) -> None:
-    """What something that travels as a name reaches in the program's own modules."""
+    """Collect what a function or class that travels as a name reaches in the program's own modules."""
     if id(value) in reach.walked:
         return
     reach.walked.add(id(value))
@@ -116,7 +116,7 @@ def walk_code(code: CodeType, names: dict[str, Any], reach: Reach) -> None:
 
 
 def reach_into(module: ModuleType, attributes: tuple[str, ...], reach: Reach) -> None:
-    """What is used of another module of the program's, as far as names can tell."""
+    """Collect what is used of another of the program's modules, as far as names can tell."""
     if not reach.watches(module.__name__):
         return
     inside = vars(module)

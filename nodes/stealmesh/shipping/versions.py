@@ -25,28 +25,28 @@ Other = tuple[str, str, str]
 KINDS = ("dist-info", "egg-info")
 
 met: tuple[Other, ...] = ()
-"""What is different for the code that runs now."""
+"""Packages in other versions than the code that runs now was written for."""
 news: dict[str, Other] = {}
-"""What the program has not been told yet, by distribution. A worker is one program's for life."""
+"""By distribution: differences that the program has not heard of. A worker belongs to one program."""
 fresh: list[Other] = []
-"""What the node has not been told yet."""
+"""Differences that the node has not heard of."""
 _known: set[str] = set()
 
 
 def begin() -> None:
-    """Other code is about to run."""
+    """Start a list for other code that is about to run."""
     global met
     met = ()
 
 
 def add(others: Iterable[Other]) -> None:
-    """And it is meant for other versions of these."""
+    """Add to that list."""
     global met
     met += tuple(other for other in others if other not in met)
 
 
 def compare(needs: tuple[Need, ...]) -> None:
-    """Code that is about to be loaded was written for these."""
+    """Compare the versions that code was written for with those here."""
     found = []
     for name, there in needs:
         here = _version_of(name)
@@ -65,7 +65,7 @@ def in_words(others: Iterable[Other]) -> str:
 
 
 def _version_of(name: str) -> str:
-    """What would be imported here; empty: not known."""
+    """The version that would be imported here; empty if unknown."""
     for directory in sys.path:
         version = versions_in(directory).get(name)
         if version is not None:

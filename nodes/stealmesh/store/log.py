@@ -72,7 +72,7 @@ class Log:
         self.on_written: Callable[[Written], None] = lambda event: None
         """Called in the log's thread; set before the first write."""
         self.on_failure: Callable[[OSError], None] = lambda error: None
-        """The disk is full or broken: nothing more is written (and so nothing acknowledged)."""
+        """Called when the disk is full or broken. The log writes, and so acknowledges, nothing more."""
         self._queue: deque[Write | Rewrite] = deque()
         self._wanted = threading.Condition()
         self._closing = False
@@ -132,7 +132,7 @@ class Log:
             self.on_written(Written(batch[-1].ticket))
 
     def _write(self, batch: list[Write | Rewrite]) -> None:
-        """All of it is on the disk when this returns."""
+        """Write the batch. It is on the disk when this returns. Raises OSError."""
         try:
             self._log.write(batch)
         except OSError as error:

@@ -52,7 +52,7 @@ class OtherMesh(Exception):
 
 
 class Damaged(OSError):
-    """What was on the disk a moment ago cannot be read any more."""
+    """Records that were on the disk a moment ago cannot be read any more."""
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ class LogFile:
         return self._identity.seat
 
     def open(self) -> OpenedLog:
-        """Read it, take it as it is or write it anew, and be ready to append."""
+        """Read the log, keep it or write it anew, and be ready to append."""
         octets = self._files.read(FILE)
         beside = read_mark(self._files.read(SURE) or b"")
         reading = LogReading(None) if octets is None else read(octets)
@@ -106,7 +106,7 @@ class LogFile:
     # ------------------------------------------------------------ writing
 
     def put(self, records: list[Keep]) -> None:
-        """Write them behind what is there; they count once `settle` has returned."""
+        """Append records. They count once `settle` has returned."""
         parts = []
         at, begins = self._end, True
         for record in records:
@@ -117,7 +117,7 @@ class LogFile:
         self._end = at
 
     def settle(self) -> None:
-        """What was put is on the disk, and the next life will know."""
+        """Sync what was put, and mark it as sure for the next life."""
         self._is_doubtful = True
         self._files.sync(FILE)
         self._is_doubtful = False
@@ -125,7 +125,7 @@ class LogFile:
         self._files.write(SURE, 0, mark(self._identity, self._sure))
 
     def write(self, batch: list[Write | Rewrite]) -> None:
-        """All of it in order; on the disk when this returns."""
+        """Write a batch in order. It is on the disk when this returns."""
         anew, pending = _as_records(batch)
         if anew is not None:
             self.replace(anew + pending)
@@ -134,8 +134,8 @@ class LogFile:
             self.settle()
 
     def again(self, batch: list[Write | Rewrite]) -> None:
-        """After a failure. What a write left half-done is written over; once an fsync has failed, only
-        another file is to be trusted."""
+        """Write the batch again after a failure. A half-done write is written over. After a failed fsync
+        only another file can be trusted."""
         anew, pending = _as_records(batch)
         if anew is None and self._is_doubtful:
             self.replace(self._sure_records() + pending)
@@ -144,7 +144,7 @@ class LogFile:
             self.write(batch)
 
     def replace(self, records: list[Keep]) -> None:
-        """A log of these records takes the place of the one that is there, whole or not at all."""
+        """Replace the log by one of these records, whole or not at all."""
         identity = _renewed(self._identity, self._identity.generation, self._random(SALT_OCTETS))
         try:
             end = self._write_fresh(identity, records)
@@ -205,7 +205,7 @@ def _renewed(identity: Identity, generation: int, salt: bytes) -> Identity:
 def _what_is_lost(
     reading: LogReading, size: int, beside: tuple[int, bytes, int] | None
 ) -> tuple[int, str]:
-    """At how many places something is missing that was acknowledged, and in what words."""
+    """How many acknowledged places are missing, and the reason in words."""
     sure, identity = reading.sure, reading.identity
     if identity is None:
         was = max(size, 0 if beside is None else beside[2])

@@ -93,7 +93,7 @@ class LogReading:
     version: int = 2
 
     def lost_below(self, sure: int) -> list[tuple[int, int]]:
-        """Of the damage, what begins below this place: it was acknowledged once."""
+        """The damaged places that begin below `sure`: they were acknowledged once."""
         return [place for place in self.damage if place[0] < sure]
 
 
@@ -111,7 +111,7 @@ def _header(identity: Identity) -> bytes:
 
 
 def mark(identity: Identity, sure: int) -> bytes:
-    """Of this log everything below is on the disk."""
+    """The mark that says: this log is on the disk up to `sure`."""
     head = _SURE.pack(_SURE_MAGIC, identity.generation, identity.salt, sure, 0)[:-4]
     return head + struct.pack(">I", zlib.crc32(head))
 
@@ -127,7 +127,7 @@ def read_mark(octets: bytes) -> tuple[int, bytes, int] | None:
 
 
 def framed(record: Keep, at: int, salt: bytes, *, begins: bool = False) -> bytes:
-    """A record as it lies at this place of the file with this salt."""
+    """A record as octets, for this place in the file with this salt."""
     body = _encode(record)
     flags, checksum = BEGINS if begins else 0, zlib.crc32(body)
     right = _head_checksum(at, flags, len(body), checksum, salt)
@@ -139,7 +139,7 @@ def _head_checksum(at: int, flags: int, length: int, checksum: int, salt: bytes)
 
 
 def written(identity: Identity, records: list[Keep]) -> bytes:
-    """A whole log of these records."""
+    """A whole log of these records, as octets."""
     parts = [opening(identity)]
     at = len(parts[0])
     for record in records:
@@ -149,7 +149,7 @@ def written(identity: Identity, records: list[Keep]) -> bytes:
 
 
 def read(octets: bytes) -> LogReading:
-    """Everything that is right in it. Raises NotALog."""
+    """Read every right record. Raises NotALog."""
     if octets.startswith(MAGIC_1) and _identity(octets) is None:
         return _read_1(octets)
     identity = _identity(octets)
@@ -161,7 +161,7 @@ def read(octets: bytes) -> LogReading:
 
 
 def opening_begun(octets: bytes) -> bool:
-    """Is this what a crash left of a file that was just made?"""
+    """Is this the torn beginning of a new log, left by a crash?"""
     return len(octets) < _HEADER.size and octets[: len(MAGIC)] in (
         MAGIC[: len(octets)],
         MAGIC_1[: len(octets)],
@@ -245,7 +245,7 @@ def _next_head(octets: bytes, at: int, salt: bytes) -> int:
 
 
 def _read_1(octets: bytes) -> LogReading:
-    """A log of the version before: up to the first record that is not right."""
+    """Read a log of version 1, up to the first damaged record."""
     if len(octets) < OPENING_OCTETS_1:
         return LogReading(None, version=1)
     at = OPENING_OCTETS_1

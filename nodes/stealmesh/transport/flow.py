@@ -47,7 +47,7 @@ class SendFlow:
         return self.is_read() or self.sent - self.taken + octets <= self.octets_max
 
     def is_read(self) -> bool:
-        """Has the other side read everything that it reports?"""
+        """True if less than TAKEN_OCTETS are unreported: the other side owes no report."""
         return self.sent - self.taken < TAKEN_OCTETS
 
     def open(self) -> None:

@@ -46,7 +46,7 @@ class LinkPhase(Enum):
     ENDING = "ending"
     """Hung up: what was sent still goes out, what comes in is dropped."""
     QUARANTINED = "quarantined"
-    """It sent what is no message: what comes in is dropped, unread."""
+    """It sent something that is no message: what comes in is dropped, unread."""
     BROKEN = "broken"
     """The connection is gone, but not all that came by it has been read."""
     GONE = "gone"
@@ -88,7 +88,7 @@ class Link:
         self.custody: deque[Frames | SplitMessage] = deque()
         self.queued_octets = 0
         self.control_octets = 0
-        """Of them, in the lane of control messages."""
+        """The part of them in the lane of control messages."""
         self.send_flow = SendFlow()
         self.receive_flow = ReceiveFlow()
 
@@ -143,7 +143,7 @@ class Port:
         """The one link of a dialled port; None: this is the inbox."""
         self.blocked: dict[int, Link] = {}
         self.downs: list[tuple[Link, str]] = []
-        """Links that broke; said only when everything that came before has been read."""
+        """Links that broke. Told only when everything that came before has been read."""
         self.deaf: set[bytes] = set()
         """Routing ids that we ignore from now on."""
         self.skipping = False

@@ -99,7 +99,7 @@ def parse_host(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def is_same_host(endpoint: str) -> bool:
-    """Bulk between processes of one machine is never worth compressing."""
+    """Is the endpoint on this machine? Bulk between its processes is not worth compressing."""
     if endpoint.startswith("ipc://"):
         return True
     address = parse_host(endpoint.removeprefix("tcp://").rpartition(":")[0])

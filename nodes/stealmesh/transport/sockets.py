@@ -97,7 +97,7 @@ def curve_keys(key: MeshKey) -> CurveKeys:
 
 
 def zmq_versions() -> tuple[str, str]:
-    """Of pyzmq and of libzmq, for `stealmesh doctor`."""
+    """The versions of pyzmq and of libzmq, for `stealmesh doctor`."""
     return zmq.pyzmq_version(), zmq.zmq_version()
 
 
@@ -260,7 +260,7 @@ def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], linge
 
 
 def bind(inbox: zmq.Socket[bytes], endpoint: str) -> str:
-    """Bind and return the address that it became (port 0 is a real port then)."""
+    """Bind, and return the address (with the real port in place of 0). Raises TransportError."""
     if endpoint.startswith("ipc://"):
         _clear_ipc_path(endpoint)
     everywhere = endpoint.startswith("tcp://*")

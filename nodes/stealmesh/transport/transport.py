@@ -70,15 +70,15 @@ from stealmesh_protocol.messages import Bye, Message, Taken
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
 CONTROL_OCTETS_MAX = 16 << 20
-"""What a link that takes nothing may keep waiting of what may be lost; the oldest go first."""
+"""Bounds of the control messages that wait on one link. Beyond them the oldest are dropped."""
 ANSWERS_OCTETS_MAX = 64 << 20
 """A link with more than this in its queue drops large answers: the peer asks again."""
 FLUSH_SECONDS = 1.0
 
-_MUTE = (LinkPhase.ENDING, LinkPhase.BROKEN, LinkPhase.GONE)
+_CLOSED_TO_SENDS = (LinkPhase.ENDING, LinkPhase.BROKEN, LinkPhase.GONE)
 _LISTENING = (LinkPhase.OPEN, LinkPhase.BROKEN)
 _pid = os.getpid()
-"""Kept, because it is asked with every message."""
+"""Kept in a variable, because every message asks for it."""
 
 
 def _forked() -> None:
@@ -154,7 +154,7 @@ class Transport:
         return 0 if known is None else known.queued_octets
 
     def peer_address(self, link: LinkId) -> str:
-        """Where an accepted peer comes from, as seen from here; empty when not known."""
+        """The address that an accepted peer comes from; empty when unknown."""
         known = self._links.get(link)
         return "" if known is None else known.peer_address
 
@@ -248,7 +248,7 @@ class Transport:
             # An inbox cannot cut one peer off, only ignore it.
             known.port.deaf.add(known.routing_id)
         if was is LinkPhase.BROKEN:
-            return  # about to be forgotten, now without a word
+            return  # about to be forgotten, now without a LinkDown
         if was is LinkPhase.DIALLING:
             self._table.drop_queue(known)
         self._outbox.flush(known)
@@ -258,7 +258,7 @@ class Transport:
     def send(self, link: LinkId, message: Message, seq: int = 0, ack: int = 0) -> None:
         self._check_fork()
         known = self._links.get(link)
-        if known is None or known.state in _MUTE:
+        if known is None or known.state in _CLOSED_TO_SENDS:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)

@@ -52,7 +52,7 @@ class Failed(Protocol):
 
 @dataclass(slots=True)
 class ChunkRun:
-    """A chunk on its way through the loop."""
+    """A chunk that runs in the loop now."""
 
     number: int
     first: int
@@ -63,7 +63,7 @@ class ChunkRun:
     failures: Failed
     """Complete for all items that have a result."""
     since: float
-    """What has been told of ends here."""
+    """The clock when the last part was told."""
     kept: int
     """Items from here on were given back."""
     told: int = 0
@@ -138,7 +138,8 @@ class Listener:
         self._listens = True
 
     def _start(self) -> None:
-        """A worker that only ever has single items needs none. Signals are for the loop's thread."""
+        """Start the thread late: a worker with single items only never needs it. Signals are for the loop's
+        thread."""
         self._listens = True
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -191,7 +192,7 @@ def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
     if lo == hi:
         return None
     if run.failures.lacking:
-        return None  # the loop's last word says that, of all that has not been told
+        return None  # the loop's last word says so for all that is not told
     results = run.results[lo:hi]
     failed = moved(run.failures.records, lo, hi)
     try:

@@ -25,7 +25,7 @@ LIMIT_FIRST = 64
 LIMIT_MAX = 1 << 30
 LIMIT_GROWTH_MAX = 4
 VISIT_SECONDS = 0.005
-"""How long a visit should take. A thief waits as long for a bag to be shared."""
+"""How long a visit should take. A thief waits up to this time for a share of the bag."""
 STEP_SECONDS = 0.5
 STEP_COST_MAX = 0.1
 """Share of the time that taking stock may cost: the longer packing takes, the rarer it is."""
@@ -37,7 +37,7 @@ hide_frames_of(__file__)
 
 @dataclass(slots=True)
 class Step:
-    """What an explore bag has to say between two visits; remaining 0 is its last word."""
+    """What a bag reports between two visits. The last step has `remaining` 0."""
 
     partial: bytes = b""
     rest: bytes = b""
@@ -49,7 +49,7 @@ class Step:
 
 
 class BagFlags(Protocol):
-    """What others want from a running bag."""
+    """What the node wants from a running bag."""
 
     def is_share_wanted(self) -> bool: ...
     def shared(self) -> None: ...
@@ -101,7 +101,7 @@ class _Gains:
             spares=[(len(spare), pack_bag(spare))] if spare else [],
         )
         octets = len(step.partial) + len(step.rest) + sum(len(blob) for _, blob in step.spares)
-        if octets > limits.BLOB_OCTETS_MAX:  # they travel together, so that they count together
+        if octets > limits.BLOB_OCTETS_MAX:  # they travel in one message
             raise OverflowError(
                 f"the partial result and the bag together have {octets:,} octets: {TOO_LARGE}"
             )
@@ -138,7 +138,7 @@ def explore(
             return
         now = clock()
         gains.spend(now - begun)
-        if bag:  # an empty one says nothing about how long `limit` items take
+        if bag:  # an empty bag says nothing about how long `limit` items take
             pace.learn(now - begun)
         bag, spare = _share(bag, flags)
         if bag and (spare or now - told >= pause):

@@ -21,7 +21,7 @@ from stealmesh_protocol.raised import bases_of, headline, packed_exception
 from stealmesh_protocol.values import RAISED, Failure
 
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
-"""Fifty thousand items that fail alike need not tell the same story fifty thousand times."""
+"""Bounds the tracebacks of a chunk: fifty thousand items may fail alike."""
 
 CAUSES_MAX = 8
 """An exception may be among its own causes."""
@@ -43,7 +43,7 @@ class Failures:
     def __init__(self) -> None:
         self.records: list[Failure] = []
         self.lacking = False
-        """One of them failed because this machine lacks what another may have."""
+        """An item failed because this machine lacks something that another may have."""
         self._room = TRACEBACK_CHARS_A_CHUNK_MAX
         self._last: tuple[BaseException, bytes] | None = None
 
@@ -78,7 +78,7 @@ class Failures:
         return rest
 
     def _pickled(self, error: BaseException) -> bytes:
-        """A whole chunk may fail with one and the same exception: pickle it once."""
+        """Pickle it once: a whole chunk may fail with the same exception object."""
         if self._last is None or self._last[0] is not error:
             self._last = (error, packed_exception(error))
         return self._last[1]
@@ -113,14 +113,15 @@ def is_lacking(error: BaseException) -> bool:
 
 
 def is_lacking_for_an_item(error: BaseException) -> bool:
-    """The same of an item that cannot be opened: its class may be missing, too."""
+    """Can an item not be opened because something is missing here, its class for example?"""
     if isinstance(error, CannotLoad) and error.__cause__ is not None:
         error = error.__cause__
     return isinstance(error, ImportError | AttributeError)
 
 
 def unloadable(error: BaseException, where: str = "") -> BaseException:
-    """Which machine lacks what, and what to do about it. `where`: its name, if it is not `WHERE`."""
+    """The error for what cannot be loaded here: which node lacks what, and the remedy. `where` is the
+    node's name, by default `WHERE`."""
     where = where or WHERE
     if isinstance(error, CannotLoad) and error.__cause__ is not None:
         error = error.__cause__

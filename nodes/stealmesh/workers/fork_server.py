@@ -68,7 +68,7 @@ def main(control: int, flags: int, restored: Mapping[str, str | None]) -> NoRetu
     fresh_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Not at the top: the node imports this file's neighbours too, and must stay without these.
+    # Not at the top: tests and the node import this file, and must stay without these.
     from stealmesh.workers import process
 
     os.set_inheritable(control, False)

@@ -13,7 +13,7 @@ import signal
 import sys
 
 _worker = 0
-"""The process that is a worker; 0 where there is none (the runner is also tested by itself)."""
+"""The pid of the worker; 0 where there is none (tests of `run` have no worker)."""
 
 
 def this_process_is_the_worker() -> None:
@@ -22,7 +22,7 @@ def this_process_is_the_worker() -> None:
 
 
 def end_if_forked(error: BaseException | None = None) -> None:
-    """In a copy of the worker: end, and do not come back. `error` is what the task raised."""
+    """In a forked copy of the worker: end the process. `error` is what the task raised."""
     if _worker == 0 or os.getpid() == _worker:
         return
     try:

@@ -26,7 +26,7 @@ class Misfit:
 
 
 class Misfits:
-    """By the code of the program."""
+    """Programs that cannot run here, by the digest of their code."""
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name or "this node"

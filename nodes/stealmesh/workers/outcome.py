@@ -77,10 +77,10 @@ def pack_results(results: Sequence[Any], failures: Failures, seconds: float) -> 
 def _without_unsendable(
     results: Sequence[Any], failures: Failures, fault: BaseException
 ) -> list[Any]:
-    """The results with None where one cannot travel, and a failure for each of those.
+    """The results, with None and a failure for each that cannot travel.
 
-    `fault` is what sending them together met with: if each can travel alone (there was no memory
-    for all, say), it is the failure of all.
+    `fault` is the error of packing them together. If each can travel alone (there was no memory
+    for all, for example), all fail with it.
     """
     known = len(failures.records)
     room = limits.BLOB_OCTETS_MAX
@@ -145,7 +145,7 @@ def all_failed(
 
 
 def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOutcome:
-    """The same where it is the items: those that were packed together, or a single one."""
+    """The items could not be opened: they were packed together, or it is a single one."""
     lacking = is_lacking_for_an_item(error)
     if not isinstance(error, MeshError):
         return all_failed(chunk, error, where, lacking=lacking)
@@ -165,7 +165,7 @@ def _all_failed(chunk: ChunkOrder, told: BaseException, *, lacking: bool) -> Chu
 
 
 def remarked(codec: int, blob: bytes) -> tuple[int, bytes]:
-    """The same results, with what the program has not been told yet of this machine's packages.
+    """The same results, with remarks on this machine's packages that the program has not had yet.
 
     Blobs that are no results are left as they are: their failures say it in their own words."""
     if not blob or codec == LACKING or len(blob) > limits.BLOB_OCTETS_MAX - REMARKS_OCTETS:

@@ -68,7 +68,7 @@ the only variables of ours that tasks and their children see, and only where the
 a library reads them when it is loaded, perhaps in a task's own child."""
 
 GARBAGE = (ValueError, TypeError, struct.error)
-"""What reading raises when a task wrote into descriptors that were not its own."""
+"""What reading raises when a task has written into the worker's own descriptors."""
 
 
 class WorkerPool:
@@ -139,7 +139,9 @@ class WorkerPool:
         return self._epoll.fileno()
 
     def next_deadline(self) -> float | None:
-        return 0.0 if self._events else self._processes.next_restart  # declining is an event, too
+        return (
+            0.0 if self._events else self._processes.next_restart
+        )  # events wait: an order was declined
 
     @property
     def broken(self) -> str:
@@ -270,7 +272,7 @@ class WorkerPool:
         self._processes.kill(self._workers[worker_number], handle)
 
     def forget(self, job: JobId) -> None:
-        """Blocks of the job go, and its large functions; small ones may be used again."""
+        """Forget the job's blocks and its large functions. Small ones stay, as they may be used again."""
         for worker in self._workers:
             for idle in worker.aside.values():
                 forget_job(idle, job)  # it hears of it when its turn comes
@@ -407,7 +409,7 @@ class WorkerPool:
 
 
 def _suits(handle: ProcessHandle, effect: RunChunk) -> bool:
-    """May this process run it? What needs no bundle runs anywhere."""
+    """May this process run it? Work without a bundle runs anywhere."""
     return not effect.spec.code or handle.code in (b"", effect.spec.code)
 
 

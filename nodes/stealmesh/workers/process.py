@@ -1,12 +1,12 @@
 """A worker's life: take an order, do it, send what came of it, until killed.
 
-The loop is the product's speed, so it is short: one packet in, one frame out. It reads the
-stream only when an order says that something there comes first, and it looks for the next
-order for a few microseconds before it goes to sleep, because waking a sleeping processor takes
-longer than most round trips (about 40 µs in a virtual machine).
+The loop is the product's speed, so it is short: one packet in, one frame out. It reads the stream only
+when an order says that something there comes first. It looks for the next order for a few microseconds
+before it goes to sleep, because waking a sleeping processor takes longer than most round trips (about
+40 µs in a virtual machine).
 
-It refuses to know about other workers, other nodes, leases and ledgers. Any doubt
-about its connection to the node ends it.
+It refuses to know about other workers, other nodes, leases and ledgers. Any doubt about its connection
+to the node ends it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _serve(orders: socket.socket, stream: socket.socket, mirror: Mirror, desk: D
         mirror.catch_up(after)
         desk.tidy(mirror)
         if number is None:
-            continue  # only told to catch up
+            continue  # an order to catch up, and nothing to run
         if len(order) == 2:
             order = wire.unpack(mirror.take(wire.pack(number)))
         chunk = ChunkOrder(*order[2:])
@@ -177,7 +177,7 @@ class Mirror:
         self._read = 0
         self._blobs: dict[bytes, bytes] = {}
         self.forgotten: list[bytes] = []
-        """Keys that went since the desk last looked."""
+        """Keys forgotten since the loader last looked."""
 
     def setup(self) -> list[Any]:
         kind, payload = self._next()
@@ -186,7 +186,7 @@ class Mirror:
         return record
 
     def catch_up(self, after: int) -> None:
-        """Read exactly as far as the order that is about to run was told to rely on."""
+        """Read the first `after` frames of the stream: the order that is about to run relies on them."""
         while self._read < after:
             kind, payload = self._next()
             if kind == FrameKind.PUT:
@@ -215,7 +215,7 @@ class Mirror:
 
 @dataclass(slots=True)
 class Open:
-    """The block that chunks are being cut from, unpacked once. Items before `upto` were handed out.
+    """The block that chunks are cut from, unpacked once. Items before `upto` were handed out.
 
     A task may change an item that it was given, so none is handed out twice: another attempt
     gets it from the blob.
@@ -243,7 +243,7 @@ class Desk:
     code: bytes = b""
     """The bundle that modules are imported from."""
     limits: dict[bytes, int] = field(default_factory=dict)
-    """How many items of an explore bag to visit at once, as last learned, by function."""
+    """By function: how many items of an explore bag to visit at once, as last learned."""
     open: Open | None = None
 
     def work(self, number: int, chunk: ChunkOrder, mirror: Mirror) -> ChunkOutcome:
@@ -434,14 +434,14 @@ def limit_memory(octets: int) -> None:
 
 
 def _tidy_standard_files() -> None:
-    """Tasks print whole lines, so that those of several workers do not mix."""
+    """Print whole lines, so that lines of several workers do not mix."""
     for file in (sys.stdout, sys.stderr):
         if hasattr(file, "reconfigure"):
             file.reconfigure(line_buffering=True)
 
 
 def _close_in_children(listener: Listener, *ends: socket.socket) -> None:
-    """A process that a task forks must not keep our side of the conversation open."""
+    """Close our ends in each process that a task forks: they must not keep the conversation open."""
 
     def close() -> None:
         listener.forget()

@@ -89,7 +89,7 @@ def run(
         return _told(chunk, results, failures, going.since, done)
     partial = _fold_on(chunk, function, combine, items, results, again, failures, going)
     ends(going)
-    # One that has failed counts whole, and ends where the part that was given back starts.
+    # A failed reduction counts whole, and ends where the part that was given back starts.
     done = going.kept if failures.records else len(results)
     return _told(chunk, partial, failures, going.since, done)
 
@@ -143,7 +143,7 @@ def _one_by_one(
     again: Again,
     failures: Failures,
 ) -> None:
-    """Results in the order of the items; None stands where one failed."""
+    """Append results in the order of the items, with None where an item failed."""
     go = _call_each if chunk.kind == wire.SUBMIT else _apply_each
     while True:
         error = go(function, source, results)
@@ -197,7 +197,7 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
 
 
 def _as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | None]:
-    """Items for another attempt. Opening a value once more runs its own code once more."""
+    """Items for another attempt. Opening a value again runs its own code again, which may raise."""
     try:
         return again(lo, hi), None
     except BaseException as error:
@@ -208,8 +208,8 @@ def _as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | Non
 def _at_once(
     chunk: ChunkOrder, function: Any, items: Items, again: Again, failures: Failures
 ) -> Sequence[Any]:
-    """One call for the whole chunk, or for those of its items that can be opened: as many results as
-    items, or (reduce) one partial."""
+    """Call the function once for the whole chunk, or for those items that can be opened. Returns as many
+    results as items, or (reduce) one partial."""
     count, folds = len(items), chunk.kind == wire.REDUCE
     faults: dict[int, CannotOpenItem] = {}
     if isinstance(items, SealedItems):
@@ -234,7 +234,7 @@ def _at_once(
             whole = fresh.open_all()[0] if isinstance(fresh, SealedItems) else fresh
             results, error = _call_whole(function, whole, expected)
     if error is None and not faults:
-        return results  # an array stays one
+        return results  # an array stays an array
     spread: list[Any] = [None] * count
     found = iter(results)
     for offset in range(1 if folds else count):
@@ -290,7 +290,7 @@ def _fold(combine: Any, results: Sequence[Any], failures: Failures) -> list[Any]
 
 
 def open_block(codec: int, blob: bytes) -> list[Any]:
-    """Its items; those that were packed one by one as they are, for `SealedItems`."""
+    """The items of a block. Items that were packed one by one stay packed, for `SealedItems`."""
     if codec == values.ITEMS:
         return list(values.entries_of(blob))
     return values.unpack_list(codec, blob)

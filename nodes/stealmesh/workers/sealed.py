@@ -20,7 +20,7 @@ class CannotOpenItem(CannotLoad):
 
 
 class CannotOpenCarried(CannotOpenItem):
-    """The item carries its function, and that could not be opened: another machine may have what it needs."""
+    """The item carries its function, which could not be opened: another machine may have what it needs."""
 
 
 Explain = Callable[[MeshError], str]
@@ -57,7 +57,7 @@ class SealedItems:
 
 
 class Opening(Iterator[Any]):
-    """Goes on after it has raised, as a generator would not."""
+    """An iterator, not a generator: it goes on after it has raised."""
 
     __slots__ = ("_explain", "_items")
 

@@ -77,7 +77,7 @@ The blob covers the chunk's items from where the PART before it ended to `upto`.
 its chunk, so its `kept` is its `upto`; behind a PART the worker goes on, and keeps one item at least.
 """
 QUESTION = struct.Struct("<Q?")
-"""Of a question: chunk; is what has not been begun to be given back?"""
+"""Of a question: chunk; true if the worker is to give back what it has not begun."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 
@@ -85,17 +85,17 @@ FRAME_OCTETS_MAX = 2**32 - 1
 BLOB_OCTETS_MAX = FRAME_OCTETS_MAX - 64
 PACKET_OCTETS_MAX = 64 * 1024
 READ_OCTETS = 32 * 1024
-"""A larger buffer would be mapped and unmapped anew for every read; what is larger has its own path."""
+"""A larger buffer would be mapped and unmapped for every read; larger frames have a path of their own."""
 COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
 WORDS_A_WORKER = 8
-"""Shared 8-octet words a worker: one cache line, so that workers do not slow each other down."""
+"""8-octet words for each worker: one cache line, so that workers do not slow each other down."""
 SHARE, ABANDON = 0, 1
 """Places in a worker's line. SHARE: not 0 = give up part of the bag. ABANDON: a chunk's number + 1.
 
 Each word is written whole and has one meaning, so that a worker clearing one can never undo
-what the node wrote into the other. ABANDON names its chunk: a late one hits nothing.
+what the node wrote into the other. ABANDON names its chunk, so a late one does no harm.
 """
 
 
@@ -109,7 +109,7 @@ def streams() -> tuple[socket.socket, socket.socket]:
 
 pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder().decode
-"""Raises ValueError for what is no msgpack."""
+"""Raises ValueError if it is not msgpack."""
 
 
 def frame(kind: FrameKind, *pieces: bytes) -> list[bytes]:
@@ -170,7 +170,7 @@ class FrameReader:
         return frames
 
     def _start_large(self, kind: int, octets: int, first: memoryview) -> None:
-        FrameKind(kind)  # or ValueError: garbage must not make us reserve up to 4 GiB for it
+        FrameKind(kind)  # raises ValueError: garbage must not make us reserve up to 4 GiB
         self._large = bytearray(octets)
         self._large_kind = kind
         self._large[: len(first)] = first
@@ -199,7 +199,7 @@ class FrameWriter:
         self._sock = sock
         self._waiting: deque[memoryview] = deque()
         self.frames = 0
-        """How many frames were put so far: what an order names as coming before it."""
+        """Frames put so far. An order names this number as what comes before it."""
 
     def put(self, kind: FrameKind, *pieces: bytes) -> None:
         self._waiting.extend(map(memoryview, frame(kind, *pieces)))
