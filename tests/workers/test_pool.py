@@ -361,19 +361,6 @@ def test_a_bag_larger_than_a_packet(host: Host) -> None:
     assert values.unpack(step.partial[0], step.partial[1:]) == 200_001
 
 
-def test_an_abandoned_bag_comes_back_whole(host: Host) -> None:
-    blob = exploring.pack_bag([1, 2, 3])
-    other = host.explore(linger, operator.add, blob, 3)
-    host.take(BagStep)  # it has been at it for half a second
-    host.pool.abandon(0, other + 1)  # means another bag: has no effect
-    assert host.take(BagStep).remaining == 3
-    host.pool.abandon(0, other)
-    step = host.wait(lambda e: isinstance(e, BagStep) and not e.remaining)
-    assert isinstance(step, BagStep)
-    ((items, spare),) = step.spares
-    assert (items, exploring.open_bag(spare)) == (3, [1, 2, 3])
-
-
 def test_a_large_function_that_made_room_for_others_is_forgotten_once(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -361,9 +361,8 @@ def test_what_cannot_be_loaded_names_the_module_and_the_remedy() -> None:
 class Flags:
     """Wants shares as told, one answer a question."""
 
-    def __init__(self, wanted: Iterable[bool] = (), abandon_after: int = 10**9) -> None:
+    def __init__(self, wanted: Iterable[bool] = ()) -> None:
         self._wanted = iter(wanted)
-        self._left = abandon_after
         self.cleared = 0
 
     def is_share_wanted(self) -> bool:
@@ -371,10 +370,6 @@ class Flags:
 
     def shared(self) -> None:
         self.cleared += 1
-
-    def is_abandoned(self) -> bool:
-        self._left -= 1
-        return self._left < 0
 
 
 def burst(bag: list[int], limit: int) -> tuple[int, list[int]]:
@@ -433,13 +428,6 @@ def test_a_step_tells_the_rest_exactly() -> None:
     rest = exploring.open_bag(first.rest)
     assert len(rest) == first.remaining > 0
     assert total([first]) + total(explore(burst, rest, Flags())) == WHOLE
-
-
-def test_an_abandoned_bag_gives_everything_back() -> None:
-    steps = explore(burst, [15], Flags(abandon_after=3), clock=lambda: 0.0)
-    assert steps[-1].remaining == 0
-    assert steps[-1].spares
-    assert total(steps) == WHOLE
 
 
 def test_stock_is_taken_every_half_second() -> None:

@@ -53,7 +53,6 @@ class BagFlags(Protocol):
 
     def is_share_wanted(self) -> bool: ...
     def shared(self) -> None: ...
-    def is_abandoned(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -120,8 +119,7 @@ def explore(
 ) -> Iterator[Step]:
     """Visit a bag until it is empty, giving half away whenever that is wanted.
 
-    Every step tells what was gained since the one before, exactly once. An abandoned bag ends
-    with all that is left of it as a spare, so no item is lost.
+    Every step tells what was gained since the one before, exactly once.
     """
     gains = _Gains(combine)
     spare: list[Any] = []
@@ -182,8 +180,6 @@ def _checked(result: Any) -> tuple[Any, list[Any]]:
 
 def _share(bag: list[Any], flags: BagFlags) -> tuple[list[Any], list[Any]]:
     """Returns what is kept and what is given away: every other item, as neighbours tend to be alike."""
-    if flags.is_abandoned():
-        return [], bag
     if len(bag) >= 2 and flags.is_share_wanted():
         flags.shared()
         return bag[0::2], bag[1::2]

@@ -258,11 +258,6 @@ class WorkerPool:
     def share(self, worker_number: int, wanted: bool) -> None:
         self._words.share(worker_number, wanted)
 
-    def abandon(self, worker_number: int, chunk: int) -> None:
-        """The worker stops exploring that bag, if it still is: its next BagStep is the last, and
-        has all that is left of the bag as a spare."""
-        self._words.abandon(worker_number, chunk)
-
     def stop(self, worker_number: int, reason: str, blame: bool) -> None:
         """Kill the process. Only the chunk that runs now is blamed, not one begun since."""
         handle = self._workers[worker_number].handle

@@ -132,7 +132,7 @@ class Processes:
         handle.code = digest
         worker.handle = handle
         worker.state = State.STARTING
-        self._words.clear(worker.number)
+        self._words.share(worker.number, False)
         self._register(worker, handle)
         self.forks.spawn(worker.number, worker.lives, (orders_back, stream_far, questions_far))
         setup = [*self._setup, [digest, code] if initializer and code else []]
@@ -231,7 +231,7 @@ class Processes:
 
     def take_up(self, worker: Worker, handle: ProcessHandle) -> None:
         worker.handle = handle
-        self._words.clear(worker.number)
+        self._words.share(worker.number, False)
         self._register(worker, handle)
         self._watch(handle)
 

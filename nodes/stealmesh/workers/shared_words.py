@@ -1,20 +1,19 @@
-"""Words of memory that a node shares with its workers: it writes, and a running bag reads.
+"""Words of memory that a node shares with its workers: the node asks a running bag for a share.
 
-Each worker has one line of words (`wire.SHARE`, `wire.ABANDON`). A message would wait until the worker
-is free; a word is seen between two visits. Decides nothing.
+Each worker has one line of words (`wire.SHARE`). A message would wait until the worker is free; a word is
+seen between two visits. Decides nothing.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
 from stealmesh.workers import wire
 
 
 class SharedWords:
-    """One line of words for each of `workers` workers."""
+    """The node's side: one line of words for each of `workers` workers."""
 
     def __init__(self, workers: int) -> None:
         self.fd = _shared_file(max(1, workers) * wire.WORDS_A_WORKER * 8)
@@ -24,18 +23,23 @@ class SharedWords:
     def share(self, worker: int, wanted: bool) -> None:
         self._words[worker * wire.WORDS_A_WORKER + wire.SHARE] = int(wanted)
 
-    def abandon(self, worker: int, chunk: int) -> None:
-        self._words[worker * wire.WORDS_A_WORKER + wire.ABANDON] = chunk + 1
-
-    def clear(self, worker: int) -> None:
-        place = worker * wire.WORDS_A_WORKER
-        self._words[place + wire.SHARE] = 0
-        self._words[place + wire.ABANDON] = 0
-
     def close(self) -> None:
         self._words.release()
         self._memory.close()
         os.close(self.fd)
+
+
+class WorkerWords:
+    """The worker's side: its own line."""
+
+    def __init__(self, line: memoryview) -> None:
+        self._line = line
+
+    def is_share_wanted(self) -> bool:
+        return self._line[wire.SHARE] != 0
+
+    def shared(self) -> None:
+        self._line[wire.SHARE] = 0
 
 
 def _shared_file(octets: int) -> int:
@@ -43,6 +47,8 @@ def _shared_file(octets: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("stealmesh-workers")
     else:
+        import tempfile
+
         fd, path = tempfile.mkstemp()
         os.unlink(path)
     os.truncate(fd, octets)

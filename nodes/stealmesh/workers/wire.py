@@ -91,12 +91,8 @@ COPY_OCTETS_MAX = 24 * 1024
 
 WORDS_A_WORKER = 8
 """8-octet words for each worker: one cache line, so that workers do not slow each other down."""
-SHARE, ABANDON = 0, 1
-"""Places in a worker's line. SHARE: not 0 = give up part of the bag. ABANDON: a chunk's number + 1.
-
-Each word is written whole and has one meaning, so that a worker clearing one can never undo
-what the node wrote into the other. ABANDON names its chunk, so a late one does no harm.
-"""
+SHARE = 0
+"""Place in a worker's line. Not 0: give up part of the bag. The other words are free."""
 
 
 def packets() -> tuple[socket.socket, socket.socket]:
