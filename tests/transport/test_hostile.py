@@ -1,4 +1,4 @@
-"""Strangers, liars, gluttons and sleepers: nobody but the guilty link notices them."""
+"""Strangers, liars, gluttons and sleepers: only the guilty link notices them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def stranger() -> Iterator[zmq.Socket[bytes]]:
-    """A bare DEALER that may say whatever it likes; it has no key yet."""
+    """A bare DEALER that may send anything; it has no key yet."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.setsockopt(zmq.ROUTING_ID, b"\x01stranger")
@@ -85,7 +85,7 @@ def test_a_wrong_key_is_named_refused_and_costs_nothing(make_side: MakeSide, add
 def test_the_right_server_key_is_not_enough(
     make_side: MakeSide, stranger: zmq.Socket[bytes]
 ) -> None:
-    """Without the doorman libzmq would let in whoever knows the inbox's public key."""
+    """Without the ZAP handler libzmq would let in each client that knows the inbox's public key."""
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     give_key(stranger, KEY, client=OTHER_KEY)
     stranger.connect(b.endpoint)
@@ -94,7 +94,7 @@ def test_the_right_server_key_is_not_enough(
     assert not b.told(Garbled)
 
 
-def test_no_doorman_nobody_comes_in(make_side: MakeSide) -> None:
+def test_without_the_zap_handler_no_client_comes_in(make_side: MakeSide) -> None:
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     assert b.transport._zap is not None
     b.transport._zap.close()
@@ -111,7 +111,7 @@ def test_encrypted_and_insecure_do_not_mix(make_side: MakeSide, direction: str) 
     link = a.dial(b.endpoint)
     a.transport.send(link, Steal(1, 1))
     until(lambda: a.down_reason(link), a, b)
-    # Whoever sees the mismatch first hangs up; the other one only sees the hanging up.
+    # The side that sees the mismatch first hangs up; the other one only sees the hanging up.
     assert "--insecure" in str(a.down_reason(link)) or "this mesh key" in str(a.down_reason(link))
     until(lambda: was_refused(b), a, b)
     assert not a.is_up(link)
@@ -157,7 +157,7 @@ def test_something_else_listens_there(make_side: MakeSide) -> None:
 
 def test_claimed_automatic_routing_ids_hurt_nobody(make_side: MakeSide) -> None:
     """libzmq's automatic ids are the same in every process and count up; it aborts when the next one
-    is taken. Key holders can take them, but nobody of ours ever needs one."""
+    is taken. Key holders can take them, but none of ours ever needs one."""
     a = make_side()
     hello = [HEADER.pack(MAGIC, 0, 9, 0, 0), b"\x90"]
     with contextlib.ExitStack() as stack:

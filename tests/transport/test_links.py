@@ -173,8 +173,8 @@ def who_ends(closer: str, a: Side, b: Side) -> tuple[Side, int, Side, int]:
 def test_last_words_are_heard_before_the_end(
     make_side: MakeSide, address: str, closer: str, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if the listener looks only when all is over, and at the end first: as much as nobody
-    waits for (see window.py)."""
+    """Even if the listener looks only when all is over, and at the end first: with as much unread
+    as a hang-up does not wait for (see flow.py)."""
     # How busy the machine is must not decide it.
     monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))

@@ -72,7 +72,7 @@ class Host:
         return event
 
     def done(self, chunk: int) -> ChunkDone:
-        """The end of that chunk, whatever else happens meanwhile."""
+        """The end of that chunk, with other events before it."""
         seen = [e for e in self.log if isinstance(e, ChunkDone) and e.chunk == chunk]
         event = seen[0] if seen else self.wait(lambda e: getattr(e, "chunk", None) == chunk)
         assert isinstance(event, ChunkDone), event

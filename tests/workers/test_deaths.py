@@ -152,7 +152,7 @@ def test_results_sent_before_the_death_are_not_lost(host: Host) -> None:
 
 
 def test_a_death_amid_a_large_result_is_of_that_chunk(host: Host) -> None:
-    """Nobody reads the stream while the worker is killed, so its result is never whole."""
+    """The stream is not read while the worker is killed, so its result is never whole."""
     victim = pid(host)
     chunk = host.run(lambda n: bytes(n), [32 << 20])
     assert select.select([host.pool.fileno()], [], [], PATIENCE_SECONDS)[0]
@@ -286,7 +286,7 @@ def test_a_worker_that_cannot_start_is_given_up_with_a_reason(hosts: Hosts) -> N
         raise ValueError("no lamp oil")
 
     host = hosts(1, start=False, initializer=cloudpickle.dumps((fail, ())))
-    now = 1000.0  # of the test's own making: nobody waits for the back-off
+    now = 1000.0  # the test's own clock, so it need not wait for the back-off
     host.pool.start(now)
     pauses = []
     for attempt in range(1, FAILED_STARTS_MAX + 1):
@@ -353,7 +353,7 @@ def test_a_stopped_worker_goes_on(host: Host, gate: Gate, tmp_path: Path) -> Non
 
 
 def test_a_stopped_fork_server_goes_on(host: Host) -> None:
-    """Without it nobody would hear of its workers' ends."""
+    """Otherwise the node would never hear of its workers' ends."""
     victim = pid(host)
     stop(fork_server_of(victim))
     os.kill(victim, signal.SIGKILL)

@@ -71,7 +71,7 @@ def test_another_attempt_in_a_worker_gets_a_fresh_item(host: Host) -> None:
 
 
 def test_an_order_longer_than_a_packet(host: Host) -> None:
-    """Thousands of one-item blocks: cached, because they are used in part by nobody, or inline."""
+    """Thousands of one-item blocks: cached, because each is used whole, or inline."""
     spec = host.spec(len)
     blocks = [block(n, ["x" * (n % 50)]) for n in range(4000)]
     expected = [n % 50 for n in range(4000)]

@@ -106,7 +106,7 @@ def test_one_that_is_set_aside_may_die_unnoticed(host: Host) -> None:
 
 
 def test_a_second_process_of_a_program_takes_the_place_of_the_first(host: Host) -> None:
-    """The one that was set aside first was forgotten: it lived on, and nobody knew it."""
+    """The one that was set aside first was forgotten: it lived on, unknown."""
     ((_, first, _),) = host.results(order(host, "a"))
     ((_, other, _),) = host.results(order(host, "b"))
     os.kill(other, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Which deaths say that a process cannot live, and which only that somebody kills it."""
+"""Which deaths show that a process cannot live, and which only that it was killed."""
 
 from __future__ import annotations
 

@@ -389,7 +389,7 @@ def explore(visit: Any, bag: list[Any], flags: Flags, **options: Any) -> list[St
 
 
 def total(steps: list[Step]) -> int:
-    """What these steps gained, and whatever their spares and no rest come to."""
+    """What these steps gained, and what their spares come to."""
     gained: int = sum(values.unpack(s.partial[0], s.partial[1:]) for s in steps if s.partial)
     for step in steps:
         for items, blob in step.spares:

@@ -310,8 +310,7 @@ class Driver:
     def _unsayable(self, effect: fx.Send, error: LocalProtocolError) -> None:
         """A defect of ours must not end the loop, nor come again. Say something else under the same number,
         here and in the core's memory; the work that the message was about fails."""
-        counters = self.core.counters
-        counters["unsayable"] = counters.get("unsayable", 0) + 1
+        self.core.counters.count("unsayable")
         print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
         if effect.seq:
             by_client = self.core.me.role is Role.CLIENT

@@ -5,11 +5,11 @@ processes) is a `Lifetime`, and knows no `Mesh`: so a `Mesh` that the program ha
 and its lifetime finishes what was submitted and ends. Every way to the end comes through here:
 
 * `shutdown()`, or the end of a `with` block, in the thread that calls it;
-* `shutdown(wait=False)` and the forgotten `Mesh`: in a thread that was started with the life, because
-  a finalizer may run between any two instructions, and Python 3.12 and later start no thread when
-  they end;
-* the end of the program: `atexit`, or in a child of multiprocessing, which does not run that, its
-  finalizers. What was submitted is finished, unless the program ends by Ctrl-C;
+* `shutdown(wait=False)` and the forgotten `Mesh`: in a thread that starts with the lifetime, because a
+  finalizer may run between any two instructions, and Python 3.12 and later start no thread while they
+  end;
+* the end of the program: `atexit`, or the finalizers of multiprocessing in a child of it, which does
+  not run `atexit`. It finishes what was submitted, unless the program ends by Ctrl-C;
 * a fork: the child is not the program. There every lifetime is disowned: nothing in it reaches the
   parent's nodes, its end means nothing to them, and using it raises an error that says so.
 

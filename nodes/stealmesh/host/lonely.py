@@ -53,6 +53,6 @@ def _waits(remembered: list[str]) -> str:
     others = f" and {more} more" if more > 0 else ""
     return (
         f"alone: none of the peers of an earlier life answers ({named}{others}). This node serves "
-        "whoever comes and goes on looking. If the mesh runs elsewhere, name one of its nodes with "
+        "all that come, and goes on looking. If the mesh runs elsewhere, name one of its nodes with "
         "--seed; if this is to be a new mesh, --no-peer-cache starts it without them"
     )

@@ -62,7 +62,7 @@ def checked(seed: str) -> str:
     full = with_port(address)
     if full.endswith(":0"):
         raise ValueError(
-            f"{seed!r}: nobody can dial port 0; write the port at which the node listens"
+            f"{seed!r}: port 0 cannot be dialled; write the port at which the node listens"
         )
     return full
 

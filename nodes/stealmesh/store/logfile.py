@@ -4,7 +4,7 @@ Decides what a log is worth when it is opened. Two marks say up to where it was 
 the log's own opening: it is written with each batch, is as sure as that batch, and speaks of what was
 before it. The other is in a file beside the log, written after each batch without an fsync. A log that
 has damage below its marks, or ends below them, or is an older file than they speak of, has lost what
-was acknowledged. It goes on under a new store id, so that no election counts this replica among the
+was acknowledged. It goes on under a new seat (store id), so that no election counts this replica among the
 complete ones (durable/election.py); what it still has is joined as ever, and the rest comes from the
 others.
 

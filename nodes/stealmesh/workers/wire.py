@@ -1,7 +1,6 @@
-"""What a node, its fork server and its worker processes say to each other.
+"""What a node, its fork server ("forks") and its worker processes say to each other.
 
-The conversations, all on one machine and between processes that trust each other's framing
-but not each other's life::
+All on one machine, between processes that trust each other's framing but not each other's life::
 
     node    → forks     packets    SPAWN number life [3 descriptors] / KILL number life
     forks   → node      packets    BORN number life pid / DIED number life reason /
@@ -10,22 +9,21 @@ but not each other's life::
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / OTHER_VERSION
-                                   [package, the one here, the program's]
+                                   [package, its version here, its version in the program]
 
-Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
-the node keeps the receiving end, too, and can read it itself. So either the worker has an order
-or the node has it back, never both and never neither. Bulk goes by the stream, where neither
-side ever has to wait for the other to read first: the node never blocks.
+Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
+node keeps the receiving end, too, and can read the packet itself. So either the worker has an order or
+the node has it back, never both and never neither. Bulk goes by the stream, where neither side waits
+for the other to read first: the node never blocks.
 
-The two are tied together by counting: an order says how many stream frames come before it.
-The worker's cache is therefore an exact mirror of what the node believes it to be, without a
-single acknowledgement.
+Counting ties the two together: an order says how many stream frames come before it. So the worker's
+cache is an exact mirror of what the node believes it to be, without a single acknowledgement.
 
-This file refuses to know what a chunk means. Importing it is cheap on purpose: it is on the
-way of every worker's start.
+This file refuses to know what a chunk means. Importing it is cheap on purpose: every worker's start
+imports it.
 
-Ideas: SEQPACKET as a queue that two processes race to read comes from
-pre-forking servers that share one accept queue; the frame count from version vectors.
+Ideas: SEQPACKET as a queue that two processes race to read comes from pre-forking servers that share
+one accept queue; the frame count from version vectors.
 """
 
 from __future__ import annotations
