@@ -1,9 +1,9 @@
 """Which address of this host others should use, and which seeds are ourselves.
 
-Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the
-address from which we reach a seed is an address that the seed's side can reach. Where the table has no
-answer, or the answer is loopback because /etc/hosts says so of this host's own name, an interface's
-address is taken (interfaces.py).
+Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the address
+from which we reach a seed is an address that the seed's side can reach. The table may have no answer, or
+loopback because /etc/hosts says so of this host's name: then it takes an interface's address
+(interfaces.py).
 """
 
 from __future__ import annotations

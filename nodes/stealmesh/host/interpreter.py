@@ -93,7 +93,7 @@ def program_path() -> list[str]:
 
 
 def start_path(paths: Iterable[str]) -> list[str]:
-    """The same with the standard library first; what finds our own packages is certain to be in it."""
+    """The same with the standard library first, and with the places of our own packages."""
     own = [*paths, *_own_places()]
     return sorted(dict.fromkeys(own), key=lambda path: not _is_standard(path))
 
@@ -116,16 +116,17 @@ def _is_standard(path: str) -> bool:
 
 
 def _flags() -> list[str]:
-    """This interpreter's own. Private, and what `multiprocessing` starts its own children with."""
+    """This interpreter's flags, by the private function that `multiprocessing` uses for its children."""
     return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of a new process, and what of it is put right once its interpreter runs.
+    """The environment of a new process, and what it restores once its interpreter runs.
 
-    The seed of hashes can only be given by a variable, so an interpreter of ours cannot be told to
-    ignore them (-E, -I): it gets none that Python listens to, and the other things that -I means.
+    Only a variable can set the seed of hashes, so we cannot tell an interpreter of ours to ignore
+    variables (-E, -I). Where the program ignores them, we leave out those that Python reads, and give
+    the other flags that -I stands for.
     """
 
     flags: list[str]
@@ -137,7 +138,7 @@ class Surroundings:
     def of_this_process(
         cls, extra: Mapping[str, str] | None = None, hash_seed: int | None = None
     ) -> Surroundings:
-        """`extra` stays (tasks see it); the seed goes again, unless the user has chosen one."""
+        """`extra` stays, and tasks see it. The hash seed is taken back, unless the user has chosen one."""
         ours, flags = dict(os.environ), _flags()
         if sys.flags.isolated:
             flags += ["-s", "-P"]
@@ -192,7 +193,7 @@ def fill_standard_files() -> None:
 
 
 def above_standard_files(sock: socket.socket) -> socket.socket:
-    """The same socket under a number that is no standard file's (the program may have closed those)."""
+    """The same socket under a number above the standard files' (the program may have closed those)."""
     if sock.fileno() >= FIRST_DESCRIPTOR:
         return sock
     with sock:

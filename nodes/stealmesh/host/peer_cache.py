@@ -41,7 +41,7 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 def cache_path(
     mesh: str, host: str, listen: str, environment: Mapping[str, str] = os.environ
 ) -> Path:
-    """Of the node that listens there. `mesh` is the key's fingerprint."""
+    """The cache of the node that listens there. `mesh` is the key's fingerprint."""
     where = re.sub(r"[^A-Za-z0-9.]+", "_", f"{host} {listen.removeprefix('tcp://')}")
     return state_directory(environment) / "peers" / f"{mesh}-{where}.json"
 
@@ -77,7 +77,7 @@ def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str
 
 
 class PeerCache:
-    """The file. `refused` counts, by reason, what was wrong with it."""
+    """One cache file. `refused` counts its defects by reason."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class PeerCache:
         self._written_at = 0.0
 
     def load(self) -> list[str]:
-        """The addresses that an earlier life left; none if there is no file or no sense in it."""
+        """The addresses that an earlier life left; none if there is no readable file."""
         self._seen = dict(self.entries())
         return list(self._seen)
 
@@ -112,7 +112,7 @@ class PeerCache:
         return list(self._entries(text))
 
     def save(self, living: list[str]) -> None:
-        """Remember these, and behind them those of before as far as there is room."""
+        """Remember these addresses first, then earlier ones as far as there is room."""
         if not living:
             return  # alone: the peers of before are better than none
         now = self._now()
@@ -181,7 +181,7 @@ def kept(
     living: Callable[[], list[str]],
     looked: Callable[[list[str]], None] = lambda found: None,
 ) -> Iterator[None]:
-    """Write what `living` returns now and then, and at the end; `looked` is told of each look."""
+    """While this lasts, save what `living` returns now and then, and at the end. `looked` gets each look."""
     over = threading.Event()
 
     def keep() -> None:

@@ -16,7 +16,7 @@ KILLED_SECONDS_MAX = 300.0
 
 
 class Restarts:
-    """One process after another in the same place."""
+    """The processes that replace each other in one place."""
 
     def __init__(self, now: float) -> None:
         self._well_at = now

@@ -35,7 +35,7 @@ class RunningNode:
 def known_to_commands(
     node: RunningNode, environment: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
-    """As long as this lasts, `running_nodes` lists the node. Works without, if nothing can be written."""
+    """While this lasts, `running_nodes` lists the node. Without a writable file it prints a warning."""
     path = _directory(environment) / f"{node.mesh}-{os.getpid()}.json"
     try:
         descriptor = _write(path, node)
@@ -96,7 +96,7 @@ def _write(path: Path, node: RunningNode) -> int:
 
 
 def _directory(environment: Mapping[str, str]) -> Path:
-    """Of this host: a home directory may be shared by many, and a lock may not reach that far."""
+    """The directory of this host: hosts may share a home directory, and a lock may not reach that far."""
     from stealmesh.host.identity import host_id
 
     return state_directory(environment) / "nodes" / host_id().replace("/", "_")

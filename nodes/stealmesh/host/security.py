@@ -1,8 +1,8 @@
 """The mesh key: 32 random octets that make strangers into peers.
 
-Does: makes, stores and reads the key, writes it into a join token that a person can paste, and
-derives from it everything that is needed to prove it. Refuses to know how the proof is carried
-out: no socket and no CURVE arithmetic here (see transport/).
+Makes, stores and reads the key, writes it into a join token that a person can paste, and derives from
+it everything that a proof needs. Refuses to know how the proof is carried out: no socket and no CURVE
+arithmetic here (see transport/).
 
 One secret, many derived ones (HKDF, RFC 5869), so that a user has one thing to copy: HyperQueue's
 "always encrypted, nothing to set up" and k3s' "one pasted token" are the models. The fixed prefixes
@@ -36,7 +36,7 @@ FILE_OCTETS_MAX = 4096
 
 _SALT = b"stealmesh mesh key v1"
 _NOISE = re.compile(r"[^\x21-\x7e]|[\"'`\\>]")
-"""What people's tools put into a token: white space, what cannot be seen, quotes, marks of quoting."""
+"""What tools put into a pasted token: white space, invisible characters, quotes, quoting marks."""
 _PASTED = re.compile(rf"{TOKEN_PREFIX}([a-z0-9]*)")
 
 
@@ -134,7 +134,7 @@ def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """What one pastes on the second machine: the key and where to find the mesh."""
+    """What a person pastes on the second machine: the key, and where to find the mesh."""
 
     key: MeshKey
     seeds: tuple[str, ...] = ()

@@ -1,11 +1,11 @@
 """The program's own modules as one blob, named by its digest.
 
 Decides which modules are the program's own: those that lie neither with the standard library nor
-where packages are installed. What it has imported goes, and with it what it could import later:
-the rest of its packages, and neighbouring files that its text names.
+where packages are installed. A bundle has the modules that the program has imported, and those that it
+could import later: the rest of its packages, and neighbouring files that its text names.
 
-What it sends is what the program runs: a file that was edited after it was imported is an error
-until it is imported again. Refuses to know about nodes, workers and functions.
+A bundle has what the program runs. A file that was edited after its import is an error until it is
+imported again. Refuses to know about nodes, workers and functions.
 """
 
 from __future__ import annotations

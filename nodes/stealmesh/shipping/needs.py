@@ -1,8 +1,8 @@
-"""Which installed packages a function of the program's uses, and in which versions the program has them.
+"""Which installed packages a function of the program uses, and in which versions the program has them.
 
-Decides what is worth comparing: the distributions of the top-level modules that the function reaches, or
-imports by name; neither the standard library nor what travels. Of namespace packages no
-distribution is known, and nothing is said. Refuses to know how versions are found (versions.py).
+Decides what is worth comparing: the distributions of the top-level modules that the function reaches
+or imports by name, but neither the standard library nor modules that travel. Namespace packages have no
+known distribution, so we say nothing of them. Refuses to know how versions are found (versions.py).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Versions of installed packages: what is installed here, and where that is not what the program has.
+"""Versions of installed packages: what is installed here, and where the program has another version.
 
 Decides how a version is found: by the names of what installers leave beside a package
-(`numpy-2.1.0.dist-info`). That costs a look into one directory, where importlib.metadata costs
-20 ms and runs files that the user's own may shadow (`email.py`). What is installed in other ways has no
-version that we know, and nothing is said of it.
+(`numpy-2.1.0.dist-info`). That costs a look into one directory; importlib.metadata costs 20 ms and
+runs files that the user's own may shadow (`email.py`). Packages installed in other ways have no known
+version, and we say nothing of them.
 
-Keeps, in a worker, what is different for the code that runs. Refuses to know which packages
-matter (needs.py) and how it is told (run.py, program/remarks.py).
+A worker keeps here what differs for the code that runs. Refuses to know which packages matter
+(needs.py) and how the program hears of it (workers/outcome.py, client/remarks.py).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The thread that writes the log: one fsync for all that waits, and never one in the node's loop.
 
-A disk takes milliseconds, sometimes seconds; the node's heart must not wait for it. So `perform`
-only queues, the thread appends everything that has gathered while it slept in fsync, makes sure
-of all of it at once (group commit) and reports the last ticket through a descriptor that the loop
-watches.
+A disk takes milliseconds, sometimes seconds, and the node's loop must not wait for it. So `perform`
+only queues. The thread appends everything that has gathered during its last fsync, syncs all of it at
+once (group commit), and reports the last ticket with `on_written`.
 
 A full disk may have room again in a moment, and a failed fsync leaves it open what is on the disk. So
 the thread writes what failed once more, as another file, for a few seconds. Until then it acknowledges

@@ -14,11 +14,11 @@ reader, and none of these passes for a record: the sign inside a result, a whole
 as a result, a tail that is there twice. After damage the reader goes on at the next sign with a right
 head.
 
-Decides also how much of the log was sure: the mark says so, and each record that begins a batch,
-for a batch begins when everything before it is on the disk. What is damaged below that was acknowledged once; what
-is damaged above may be what a crash left half-written. Refuses to know files and what records mean.
+Decides also how much of the log was sure. The mark says so, and each record that begins a batch, because
+a batch begins when everything before it is on the disk. Damage below that place was acknowledged once;
+damage above it may be what a crash left half-written. Refuses to know files and what records mean.
 
-Version 1 (length, CRC, body; no sign) is still read. It cannot be read past damage.
+Version 1 (length, CRC, body; no sign) can still be read, but not past damage.
 
 Ideas: the heads of LevelDB's log and of TigerBeetle's journal; damage told from a torn write after
 "Protocol-aware recovery" (Alagappan et al., FAST '18).
