@@ -23,7 +23,7 @@ from stealmesh_protocol.ids import Digest, digest_of
 
 if TYPE_CHECKING:
     from stealmesh.shipping.bundle import Bundle, Bundler
-    from stealmesh.shipping.watching import Watch
+    from stealmesh.shipping.watching import ChangeWatch
 
 # `shipping` is imported with the first function, so that importing stealmesh stays quick.
 
@@ -52,7 +52,7 @@ class Shipped:
 
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
-    seen: Watch
+    seen: ChangeWatch
     """What the function reached when it was packed; tells if that has changed."""
     digest: Digest
     blob: bytes

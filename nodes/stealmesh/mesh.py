@@ -20,14 +20,14 @@ from stealmesh.functions import Shipper, module_names, must_be_no_import, packed
 from stealmesh.host.entrance import (
     UNSAID,
     Address,
-    Unsaid,
+    UnsaidAddress,
     address_from_environment,
     entrance,
     the_key,
     whole_number,
 )
 from stealmesh.host.interpreter import program_path
-from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Life
+from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Lifetime
 from stealmesh.host.node import NodeOptions
 from stealmesh.host.security import MeshKey
 from stealmesh.host.settings import load_config
@@ -68,7 +68,7 @@ class Mesh(Submitter):
 
     def __init__(
         self,
-        address: Address | Unsaid | None = UNSAID,
+        address: Address | UnsaidAddress | None = UNSAID,
         *,
         nodes: SupportsIndex | None = None,
         workers: SupportsIndex | None = None,
@@ -109,7 +109,7 @@ class Mesh(Submitter):
             way = entrance(address, key)
             self._key, self._key_path = way.key, way.key_path
             all_workers = cores if workers is None else workers
-        self._life = Life(self, self._key, self.config)
+        self._life = Lifetime(self, self._key, self.config)
         shipper = Shipper()
         # These two hold no mesh: what was submitted outlives it.
         submitted = Submitted(self._life.link, shipper)

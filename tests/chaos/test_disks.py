@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stealmesh.store import LogFile, records
-from stealmesh.store.records import Reading
+from stealmesh.store.records import LogReading
 from stealmesh_bench.chaos import main
 from stealmesh_engine.durable.wal import WriteAheadLog
 from stealmesh_engine.events import Written
@@ -46,11 +46,11 @@ def test_what_was_safe_stays_safe(
 def yesterdays_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """As it was: the first record that is wrong ends the log, and nobody is told."""
 
-    def read(octets: bytes) -> Reading:
+    def read(octets: bytes) -> LogReading:
         reading = records.read(octets)
         end = reading.damage[0][0] if reading.damage else len(octets)
         pairs = zip(reading.records, reading.places, strict=True)
-        return Reading(reading.identity, [each for each, (at, _) in pairs if at < end])
+        return LogReading(reading.identity, [each for each, (at, _) in pairs if at < end])
 
     monkeypatch.setattr("stealmesh.store.logfile.read", read)
     _nothing_is_ever_lost(monkeypatch)

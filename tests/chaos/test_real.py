@@ -277,7 +277,7 @@ def is_stopped(pid: int) -> bool:
 
 def test_ctrl_c_takes_everybody_down(short: Path) -> None:
     with running(short, "--scenario", "pauses", "--seed", "24") as process:
-        # Ourselves, the proxy or none, three nodes, three nurseries, three workers; one stands still.
+        # Ourselves, the proxy or none, three nodes, three fork servers, three workers; one stands still.
         until(lambda: any(map(is_stopped, all_below(process.pid))))
         everybody = all_below(process.pid)
         assert len(everybody) >= 10

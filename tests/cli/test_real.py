@@ -347,7 +347,7 @@ def test_ctrl_c_leaves_no_process_behind(shell: Shell) -> None:
     mark = shell.directory / "runs"
     command = shell.start("run", "functions:hold", "--items", f"[{str(mark)!r}]", "--nworkers", "1")
     await_file(command, mark)
-    assert len(shell.processes()) >= 4, "the command, a node, a nursery, a worker"
+    assert len(shell.processes()) >= 4, "the command, a node, a fork server, a worker"
     command.process.send_signal(signal.SIGINT)
     assert command.end() == 130
     assert no_process_is_left(shell)

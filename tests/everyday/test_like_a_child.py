@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 
 
 def test_a_worker_that_dies_is_noticed_though_the_program_blocks_signals(tmp_path: Path) -> None:
-    """Row 17: a blocked SIGCHLD is inherited, and the nursery would never hear of a death."""
+    """Row 17: a blocked SIGCHLD is inherited, and the fork server would never hear of a death."""
     done = run(
         """
         import os, signal
@@ -39,7 +39,7 @@ def test_a_worker_that_dies_is_noticed_though_the_program_blocks_signals(tmp_pat
 
 @pytest.mark.parametrize("ignored", [False, True])
 def test_a_task_stops_its_child_by_any_signal(tmp_path: Path, ignored: bool) -> None:
-    """Row 31: the nursery ignores SIGINT, and what a process ignores its children ignore as well; so
+    """Row 31: the fork server ignores SIGINT, and what a process ignores its children ignore as well; so
     do the children of a program that ignores something."""
     done = run(
         f"""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from stealmesh.store import LogFile, logfile, records
-from stealmesh.store.logfile import Found
-from stealmesh.store.records import Reading
+from stealmesh.store.logfile import OpenedLog
+from stealmesh.store.records import LogReading
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable.backup import Backup
 from stealmesh_engine.durable.client import DurableClient
@@ -66,7 +66,7 @@ def lease_ids_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_check_of_torn_tails(monkeypatch: pytest.MonkeyPatch) -> None:
     """What follows a torn tail is appended behind it, and the next reader ends there."""
 
-    def read(octets: bytes) -> Reading:
+    def read(octets: bytes) -> LogReading:
         reading = records.read(octets)
         end = reading.damage[0][0] if reading.damage else len(octets)
         whole = [
@@ -74,16 +74,16 @@ def no_check_of_torn_tails(monkeypatch: pytest.MonkeyPatch) -> None:
             for record, (at, _) in zip(reading.records, reading.places, strict=True)
             if at < end
         ]
-        return Reading(reading.identity, whole)
+        return LogReading(reading.identity, whole)
 
-    def open_as_it_is(self: LogFile) -> Found:
+    def open_as_it_is(self: LogFile) -> OpenedLog:
         octets = self._files.read(logfile.FILE)
         if octets is None:
             return right_open(self)
         reading = read(octets)
         assert reading.identity is not None
         self._identity, self._end = reading.identity, len(octets)
-        return Found(self.seat, reading.records)
+        return OpenedLog(self.seat, reading.records)
 
     right_open = LogFile.open
     monkeypatch.setattr(LogFile, "open", open_as_it_is)

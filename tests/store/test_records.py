@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh.store import LogFile
-from stealmesh.store.logfile import FILE, SURE, Found, OtherMesh
+from stealmesh.store.logfile import FILE, SURE, OpenedLog, OtherMesh
 from stealmesh.store.records import (
     MAGIC_1,
     OPENING_OCTETS,
@@ -67,7 +67,7 @@ def disk_with(records: list[Keep], *, batch: int = 3) -> tuple[Platter, bytes]:
     return platter, log.seat
 
 
-def opened(platter: Platter) -> Found:
+def opened(platter: Platter) -> OpenedLog:
     return LogFile(platter, Random(6).randbytes).open()
 
 

@@ -39,7 +39,7 @@ def main() -> None:
         events: list[Event] = []
         for fd, _ in transport.epoll.poll(wait):
             if fd == 0:
-                return  # whoever started us is gone, however that came about
+                return  # the process that started us is gone
             events += transport.ready(fd)
         events += transport.settle()
         for event in events:

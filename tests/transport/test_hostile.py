@@ -1,4 +1,4 @@
-"""Strangers, liars, gluttons and sleepers: nobody but the guilty link notices them."""
+"""Strangers, liars, gluttons and sleepers: only the guilty link notices them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import pytest
 import zmq
 
 from stealmesh.host.security import MeshKey
-from stealmesh.transport import curve_keys
-from stealmesh.transport import links as ports
-from stealmesh.transport import transport as hub
+from stealmesh.transport import curve_keys, links
+from stealmesh.transport import transport as transport_module
 from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkUp
 from stealmesh_protocol.messages import FnPut, Refused, Status, Steal
 
@@ -31,7 +30,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def stranger() -> Iterator[zmq.Socket[bytes]]:
-    """A bare DEALER that may say whatever it likes; it has no key yet."""
+    """A bare DEALER that may send anything; it has no key yet."""
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.setsockopt(zmq.ROUTING_ID, b"\x01stranger")
@@ -86,7 +85,7 @@ def test_a_wrong_key_is_named_refused_and_costs_nothing(make_side: MakeSide, add
 def test_the_right_server_key_is_not_enough(
     make_side: MakeSide, stranger: zmq.Socket[bytes]
 ) -> None:
-    """Without the doorman libzmq would let in whoever knows the inbox's public key."""
+    """Without the ZAP handler libzmq would let in each client that knows the inbox's public key."""
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     give_key(stranger, KEY, client=OTHER_KEY)
     stranger.connect(b.endpoint)
@@ -95,11 +94,11 @@ def test_the_right_server_key_is_not_enough(
     assert not b.told(Garbled)
 
 
-def test_no_doorman_nobody_comes_in(make_side: MakeSide) -> None:
+def test_without_the_zap_handler_no_client_comes_in(make_side: MakeSide) -> None:
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
-    assert b.transport._doorman is not None
-    b.transport._doorman.close()
-    b.transport._doorman = None
+    assert b.transport._zap is not None
+    b.transport._zap.close()
+    b.transport._zap = None
     link = a.dial(b.endpoint)
     until(lambda: a.down_reason(link), a, b)
     assert not a.is_up(link)
@@ -112,7 +111,7 @@ def test_encrypted_and_insecure_do_not_mix(make_side: MakeSide, direction: str) 
     link = a.dial(b.endpoint)
     a.transport.send(link, Steal(1, 1))
     until(lambda: a.down_reason(link), a, b)
-    # Whoever sees the mismatch first hangs up; the other one only sees the hanging up.
+    # The side that sees the mismatch first hangs up; the other one only sees the hanging up.
     assert "--insecure" in str(a.down_reason(link)) or "this mesh key" in str(a.down_reason(link))
     until(lambda: was_refused(b), a, b)
     assert not a.is_up(link)
@@ -158,7 +157,7 @@ def test_something_else_listens_there(make_side: MakeSide) -> None:
 
 def test_claimed_automatic_routing_ids_hurt_nobody(make_side: MakeSide) -> None:
     """libzmq's automatic ids are the same in every process and count up; it aborts when the next one
-    is taken. Key holders can take them, but nobody of ours ever needs one."""
+    is taken. Key holders can take them, but none of ours ever needs one."""
     a = make_side()
     hello = [HEADER.pack(MAGIC, 0, 9, 0, 0), b"\x90"]
     with contextlib.ExitStack() as stack:
@@ -269,12 +268,12 @@ def test_a_flood_does_not_keep_the_driver_from_its_other_work(
             events = b.transport.ready(fd)
             most = max(most, len(events))
             b.events += events
-            if len(events) == hub.MESSAGES_AT_ONCE:
+            if len(events) == transport_module.MESSAGES_AT_ONCE:
                 assert b.transport.wait_seconds() == 0.0, "more is waiting and it must say so"
         events = b.transport.settle()
         most = max(most, len(events))
         b.events += events
-    assert most <= hub.MESSAGES_AT_ONCE
+    assert most <= transport_module.MESSAGES_AT_ONCE
 
 
 # ---------------------------------------------------------------- bulk and sleepers
@@ -349,7 +348,7 @@ def test_a_peer_that_does_not_read_holds_up_nobody_else(
 def test_control_messages_for_a_sleeper_are_bounded(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CONTROL_QUEUE_MAX", 100)
+    monkeypatch.setattr(transport_module, "CONTROL_QUEUE_MAX", 100)
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     link = link_between(a, b)
     # b is not pumped: libzmq and the kernel fill up, then the queue does.
@@ -367,15 +366,15 @@ def test_control_messages_for_a_sleeper_are_bounded(
 
 
 def test_the_bound_on_frames_is_the_documented_one() -> None:
-    assert ports.FRAMES_MAX == 34
+    assert links.FRAMES_MAX == 34
     assert isinstance(Heard(1, Steal(1, 1)), Heard)
 
 
 def test_views_and_answers_for_a_sleeper_are_bounded_in_octets(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "CONTROL_OCTETS_MAX", MIB)
-    monkeypatch.setattr(hub, "ANSWERS_OCTETS_MAX", 8 * MIB)
+    monkeypatch.setattr(transport_module, "CONTROL_OCTETS_MAX", MIB)
+    monkeypatch.setattr(transport_module, "ANSWERS_OCTETS_MAX", 8 * MIB)
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
     link = link_between(a, b)
     # b is not pumped: it asks and asks and never reads what it is told.

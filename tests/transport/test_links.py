@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from stealmesh.host.security import MeshKey
-from stealmesh.transport import Transport, TransportError
-from stealmesh.transport import transport as hub
+from stealmesh.transport import Transport, TransportError, link_table
+from stealmesh.transport import transport as transport_module
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, TAKEN_OCTETS
@@ -121,8 +121,8 @@ def test_hangup_says_what_was_sent_and_both_sides_forget(
     make_side: MakeSide, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The time that last words are given must not decide a test on a busy machine.
-    monkeypatch.setattr(hub, "FLUSH_SECONDS", 60.0)
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     a, b = make_side(), make_side(address)
     link = link_between(a, b)
     for number in range(300):  # more than libzmq takes at once
@@ -173,10 +173,10 @@ def who_ends(closer: str, a: Side, b: Side) -> tuple[Side, int, Side, int]:
 def test_last_words_are_heard_before_the_end(
     make_side: MakeSide, address: str, closer: str, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Even if the listener looks only when all is over, and at the end first: as much as nobody
-    waits for (see window.py)."""
+    """Even if the listener looks only when all is over, and at the end first: with as much unread
+    as a hang-up does not wait for (see flow.py)."""
     # How busy the machine is must not decide it.
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))
     before = len(listener.heard())
     for number in range(50):
@@ -196,9 +196,9 @@ def test_small_last_words_that_nobody_waits_for_are_not_lost(
     make_side: MakeSide, address: str, closer: str, read: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They must all find room in the listener's queue, wherever it stands: see UNREAD_MESSAGES_MAX."""
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     talker, via, listener, _ = who_ends(closer, make_side(), make_side(address))
-    window = talker.transport._links[via].window
+    window = talker.transport._links[via].send_flow
     del listener.events[:]
     for number in range(read):
         talker.transport.send(via, Steal(number, 1))
@@ -221,8 +221,8 @@ def test_many_last_words_are_waited_for(
 ) -> None:
     """More than all buffers hold. The listener says TAKEN while it reads, and the kernel answers what is
     said to a closed socket by throwing away what it has not delivered: so it is not closed yet."""
-    monkeypatch.setattr(hub, "FLUSH_SECONDS", 60.0)
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    monkeypatch.setattr(transport_module, "FLUSH_SECONDS", 60.0)
+    monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     talker, via, listener, answer = who_ends(closer, make_side(), make_side(address))
     before = len(listener.heard())
     for number in range(100):
@@ -251,7 +251,7 @@ def test_many_last_words_are_waited_for(
 def test_last_words_to_the_dead_are_waited_for_by_nobody(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hub, "LINGER_MILLISECONDS", 60_000)
+    monkeypatch.setattr(link_table, "LINGER_MILLISECONDS", 60_000)
     a = make_side()
     with process("listen", "tcp://127.0.0.1:0") as peer:
         link = a.dial(peer.endpoint)
@@ -415,7 +415,7 @@ def test_out_of_descriptors_is_a_link_that_goes_down(
     make_side: MakeSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = make_side(), make_side("tcp://127.0.0.1:0")
-    monkeypatch.setattr(hub, "raise_descriptor_limit", lambda: 0)
+    monkeypatch.setattr(transport_module, "raise_descriptor_limit", lambda: 0)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     hoard: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
@@ -543,8 +543,8 @@ def test_who_has_gone_while_its_request_lay_unread_is_not_served(
     if not stays:
         a.transport.hangup(link)
         # b sleeps; in its inbox lie the messages, in its monitor the end of their connection.
-        assert b.transport._callers is not None
-        b.transport._callers._monitor.poll(int(LIMIT_SECONDS * 1000))
+        assert b.transport._table.accepted is not None
+        b.transport._table.accepted._monitor.poll(int(LIMIT_SECONDS * 1000))
     until(lambda: len(nonces(b.heard())) == 2, a, b)
     kinds = [type(event.message) for event in b.heard()][1:]
     assert kinds == ([StatusGet, Steal] if stays else [Steal]), "what else it said still counts"

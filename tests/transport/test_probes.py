@@ -1,4 +1,4 @@
-"""Probes of somebody who is dying: he still answers, and is gone before we look."""
+"""Probes of a process that is dying: it still answers, and is gone before we look."""
 
 from __future__ import annotations
 

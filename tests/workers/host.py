@@ -34,7 +34,7 @@ class Host:
             self.pool.start(time.monotonic())
             for _ in range(workers):
                 self.take(WorkerReady)
-            # A worker speaks for itself; its process id comes from the nursery, perhaps later.
+            # A worker speaks for itself; its process id comes from the fork server, perhaps later.
             self.until(lambda: len(self.pool.worker_pids()) == workers)
 
     # ------------------------------------------------------------ events
@@ -72,7 +72,7 @@ class Host:
         return event
 
     def done(self, chunk: int) -> ChunkDone:
-        """The end of that chunk, whatever else happens meanwhile."""
+        """The end of that chunk, with other events before it."""
         seen = [e for e in self.log if isinstance(e, ChunkDone) and e.chunk == chunk]
         event = seen[0] if seen else self.wait(lambda e: getattr(e, "chunk", None) == chunk)
         assert isinstance(event, ChunkDone), event

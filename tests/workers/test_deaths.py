@@ -18,7 +18,7 @@ import pytest
 from stealmesh.host.restarts import FAILED_STARTS_MAX
 from stealmesh.workers import wire
 from stealmesh.workers.fork_server import cause_of_death
-from stealmesh.workers.wire import Kind
+from stealmesh.workers.wire import FrameKind
 from stealmesh_engine.events import ChunkDone, WorkerLost, WorkerReady
 
 from .conftest import Gate
@@ -64,7 +64,7 @@ def stop(number: int) -> None:
         assert time.monotonic() < deadline
 
 
-def nursery_of(worker: int) -> int:
+def fork_server_of(worker: int) -> int:
     return int(stat_of(worker)[1])
 
 
@@ -126,7 +126,7 @@ def test_orders_left_by_the_dead_do_not_run(host: Host, gate: Gate, tmp_path: Pa
 def test_an_idle_workers_orders_are_nobodys_fault(host: Host) -> None:
     """It is dead before it has read any."""
     victim = pid(host)
-    stop(nursery_of(victim))  # which would have it go on
+    stop(fork_server_of(victim))  # which would have it go on
     stop(victim)
     host.run(str, [1])
     host.run(str, [2])
@@ -142,7 +142,9 @@ def test_results_sent_before_the_death_are_not_lost(host: Host) -> None:
     deadly = host.run(leave, [3])
     while not gone(victim, patience_seconds=0.05):
         host.log += host.pool.collect(time.monotonic())
-    control = host.pool._control  # which has the news of the death by now, or is about to
+    control = (
+        host.pool._processes.forks._control
+    )  # which has the news of the death by now, or is about to
     assert control is not None
     assert select.select([control], [], [], PATIENCE_SECONDS)[0]
     assert host.take(WorkerLost).running == deadly
@@ -150,7 +152,7 @@ def test_results_sent_before_the_death_are_not_lost(host: Host) -> None:
 
 
 def test_a_death_amid_a_large_result_is_of_that_chunk(host: Host) -> None:
-    """Nobody reads the stream while the worker is killed, so its result is never whole."""
+    """The stream is not read while the worker is killed, so its result is never whole."""
     victim = pid(host)
     chunk = host.run(lambda n: bytes(n), [32 << 20])
     assert select.select([host.pool.fileno()], [], [], PATIENCE_SECONDS)[0]
@@ -200,11 +202,11 @@ def test_a_task_that_closes_everything_costs_its_worker(host: Host) -> None:
     [
         b"\x05\x00\x00\x00\xffhello",
         b"\xff\xff\xff\xff\xff" + bytes(100),
-        wire.frame(Kind.RESULT, b"short")[0],
-        wire.frame(Kind.RESULT, wire.RESULT_HEAD.pack(77, 0, 0, 0.0, 1, 1))[0],
-        wire.frame(Kind.PART, wire.RESULT_HEAD.pack(1, 0, 0, 0.0, 0, 9))[0],
-        wire.frame(Kind.STEP, wire.pack([1, 2]))[0],
-        wire.frame(Kind.STEP, b"\xc1")[0],
+        wire.frame(FrameKind.RESULT, b"short")[0],
+        wire.frame(FrameKind.RESULT, wire.RESULT_HEAD.pack(77, 0, 0, 0.0, 1, 1))[0],
+        wire.frame(FrameKind.PART, wire.RESULT_HEAD.pack(1, 0, 0, 0.0, 0, 9))[0],
+        wire.frame(FrameKind.STEP, wire.pack([1, 2]))[0],
+        wire.frame(FrameKind.STEP, b"\xc1")[0],
     ],
 )
 def test_a_task_that_writes_into_our_stream_costs_its_worker(host: Host, garbage: bytes) -> None:
@@ -284,7 +286,7 @@ def test_a_worker_that_cannot_start_is_given_up_with_a_reason(hosts: Hosts) -> N
         raise ValueError("no lamp oil")
 
     host = hosts(1, start=False, initializer=cloudpickle.dumps((fail, ())))
-    now = 1000.0  # of the test's own making: nobody waits for the back-off
+    now = 1000.0  # the test's own clock, so it need not wait for the back-off
     host.pool.start(now)
     pauses = []
     for attempt in range(1, FAILED_STARTS_MAX + 1):
@@ -344,33 +346,33 @@ def test_a_stopped_worker_goes_on(host: Host, gate: Gate, tmp_path: Path) -> Non
     os.killpg(victim, signal.SIGSTOP)
     gate.let_go()
     assert host.results(running) == [1]
-    host.until(lambda: host.pool.counters)  # the worker may be quicker than the nursery's word
+    host.until(lambda: host.pool.counters)  # the worker may be quicker than the fork server's word
     assert host.pool.counters == {"roused:stopped": 1}
     assert pid(host) == victim
     assert stat_of(child)[0] != "T"
 
 
-def test_a_stopped_nursery_goes_on(host: Host) -> None:
-    """Without it nobody would hear of its workers' ends."""
+def test_a_stopped_fork_server_goes_on(host: Host) -> None:
+    """Otherwise the node would never hear of its workers' ends."""
     victim = pid(host)
-    stop(nursery_of(victim))
+    stop(fork_server_of(victim))
     os.kill(victim, signal.SIGKILL)
     assert host.take(WorkerLost) == WorkerLost(0, None, "signal 9 (SIGKILL)", blame=False)
     host.take(WorkerReady)
     assert host.pool.counters == {"roused:stopped": 1}
 
 
-# ---------------------------------------------------------------- of the nursery and the node
+# ---------------------------------------------------------------- of the fork server and the node
 
 
-def test_a_dead_nursery_is_replaced(hosts: Hosts, gate: Gate) -> None:
+def test_a_dead_fork_server_is_replaced(hosts: Hosts, gate: Gate) -> None:
     host = hosts(2)
     (found,) = host.results(host.run(with_grandchild, range(1)))
     running = host.run(gate.task(), [1], worker=1)
     gate.wait_until_entered()
     host.run(str, [2], worker=1)
     victims = host.pool.worker_pids()
-    os.kill(nursery_of(victims[0]), signal.SIGKILL)
+    os.kill(fork_server_of(victims[0]), signal.SIGKILL)
     assert all(gone(process) for process in victims)  # the busy one too, without a word from us
     losses = [host.take(WorkerLost) for _ in victims]
     assert [(lost.worker, lost.running, lost.blame) for lost in losses] == [
@@ -388,7 +390,7 @@ def test_closing_leaves_nobody(hosts: Hosts, gate: Gate) -> None:
     (found,) = host.results(host.run(with_grandchild, range(1)))
     host.run(gate.task(), [1], worker=1)
     gate.wait_until_entered()
-    everyone = [*host.pool.worker_pids(), nursery_of(found[0]), found[1]]
+    everyone = [*host.pool.worker_pids(), fork_server_of(found[0]), found[1]]
     host.close()
     assert all(gone(process) for process in everyone)
     assert host.pool.collect(0.0) == []

@@ -16,7 +16,9 @@ import pytest
 
 from stealmesh.workers import run as runner
 from stealmesh.workers import wire
-from stealmesh.workers.division import Failed, Listener, Run
+from stealmesh.workers.division import ChunkRun, Failed, Listener
+from stealmesh.workers.failures import Failures
+from stealmesh.workers.outcome import ChunkOrder
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import ChunkDone, ChunkPart, Event, WorkerLost, WorkerReady
 from stealmesh_protocol import values
@@ -319,8 +321,8 @@ def tile(
 # ---------------------------------------------------------------- the loop and the listener
 
 
-def a_run(count: int, results: list[Any], kept: int | None = None) -> Run:
-    return Run(1, 0, True, results, runner.Failures(), 0.0, count if kept is None else kept)
+def a_run(count: int, results: list[Any], kept: int | None = None) -> ChunkRun:
+    return ChunkRun(1, 0, True, results, Failures(), 0.0, count if kept is None else kept)
 
 
 def test_a_loop_in_several_goes_stops_before_the_next() -> None:
@@ -360,10 +362,10 @@ def test_a_listener_that_comes_too_late_says_nothing() -> None:
 
 def test_a_divided_loop_that_ends_at_once_gives_the_next_item_back_as_well() -> None:
     """It was kept because it might have been begun, and was not: the last word says so."""
-    stopped: list[Run] = []
+    stopped: list[ChunkRun] = []
 
-    def begins(count: int, results: list[Any], failures: Failed, now: float) -> Run:
-        run = Run(1, 0, True, results, failures, now, count)
+    def begins(count: int, results: list[Any], failures: Failed, now: float) -> ChunkRun:
+        run = ChunkRun(1, 0, True, results, failures, now, count)
         stopped.append(run)
         return run
 
@@ -372,7 +374,7 @@ def test_a_divided_loop_that_ends_at_once_gives_the_next_item_back_as_well() -> 
             stopped[0].give_back()
         return x
 
-    chunk = runner.Chunk(wire.MAP, b"f", b"", 0, 1, False, 0, 0, 10, [])
+    chunk = ChunkOrder(wire.MAP, b"f", b"", 0, 1, False, 0, 0, 10, [])
     watch = (begins, lambda run: None)
     outcome = runner.run(chunk, task, None, range(10), lambda lo, hi: range(lo, hi), watch)
     assert outcome.done == 4

@@ -89,7 +89,7 @@ def test_other_threads_have_nothing_to_fear() -> None:
 
 
 def test_the_shared_condition_is_entered_in_c_and_is_a_condition_all_the_same() -> None:
-    """A Python `__enter__` is where a handler can raise after the lock was taken: nobody releases it."""
+    """A Python `__enter__` is where a handler can raise after the lock was taken, which then stays locked."""
     condition = shared_condition()
     assert not hasattr(type(condition).__enter__, "__code__")
     assert not hasattr(type(condition).__exit__, "__code__")

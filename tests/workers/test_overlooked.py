@@ -16,7 +16,7 @@ from stealmesh_protocol.messages import Role
 
 
 class MutePool:
-    """Workers whose descriptor never becomes readable."""
+    """Workers with a descriptor that never becomes readable."""
 
     broken = ""
 

@@ -12,8 +12,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from stealmesh.workers import life as life_module
-from stealmesh.workers import run as runner
+from stealmesh.workers import explore as exploring
+from stealmesh.workers import orders
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import BagStep, ChunkDone, ChunkPart, WorkerLost, WorkerReady
 from stealmesh_protocol import values
@@ -71,7 +71,7 @@ def test_another_attempt_in_a_worker_gets_a_fresh_item(host: Host) -> None:
 
 
 def test_an_order_longer_than_a_packet(host: Host) -> None:
-    """Thousands of one-item blocks: cached, because they are used in part by nobody, or inline."""
+    """Thousands of one-item blocks: cached, because each is used whole, or inline."""
     spec = host.spec(len)
     blocks = [block(n, ["x" * (n % 50)]) for n in range(4000)]
     expected = [n % 50 for n in range(4000)]
@@ -80,7 +80,7 @@ def test_an_order_longer_than_a_packet(host: Host) -> None:
 
 
 def test_a_worker_forgets_and_is_told_again(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(life_module, "CACHE_OCTETS_MAX", 300_000)
+    monkeypatch.setattr(orders, "CACHE_OCTETS_MAX", 300_000)
     host = hosts()
     rng = random.Random(7)
     spec = host.spec(len)
@@ -315,7 +315,7 @@ def test_bags_are_shared_at_random_and_the_total_is_exact(hosts: Hosts) -> None:
     host = hosts(2)
     rng = random.Random(3)
     idle = [0, 1]
-    bags = [(1, runner.pack_bag([24]))]
+    bags = [(1, exploring.pack_bag([24]))]
     running = 0
     total = shared = 0
     while bags or running:
@@ -342,41 +342,30 @@ def linger(bag: list[int], limit: int) -> tuple[int, list[int]]:
 
 
 def test_one_wish_is_granted_once(host: Host) -> None:
-    chunk = host.explore(linger, operator.add, runner.pack_bag(list(range(8))), 8)
+    chunk = host.explore(linger, operator.add, exploring.pack_bag(list(range(8))), 8)
     host.pool.share(0, True)
     first = host.take(BagStep)
     assert (first.chunk, first.remaining) == (chunk, 4)
-    assert [(items, runner.open_bag(blob)) for items, blob in first.spares] == [(4, [1, 3, 5, 7])]
+    assert [(items, exploring.open_bag(blob)) for items, blob in first.spares] == [
+        (4, [1, 3, 5, 7])
+    ]
     second = host.take(BagStep)
     assert (second.remaining, second.spares) == (4, [])
 
 
 def test_a_bag_larger_than_a_packet(host: Host) -> None:
-    bag = runner.pack_bag([0] * 200_000 + [2**40])
+    bag = exploring.pack_bag([0] * 200_000 + [2**40])
     visit = host.explore(lambda bag, limit: (len(bag), []), operator.add, bag, 200_001)
     step = host.take(BagStep)
     assert (step.chunk, step.remaining) == (visit, 0)
     assert values.unpack(step.partial[0], step.partial[1:]) == 200_001
 
 
-def test_an_abandoned_bag_comes_back_whole(host: Host) -> None:
-    blob = runner.pack_bag([1, 2, 3])
-    other = host.explore(linger, operator.add, blob, 3)
-    host.take(BagStep)  # it has been at it for half a second
-    host.pool.abandon(0, other + 1)  # means another bag: has no effect
-    assert host.take(BagStep).remaining == 3
-    host.pool.abandon(0, other)
-    step = host.wait(lambda e: isinstance(e, BagStep) and not e.remaining)
-    assert isinstance(step, BagStep)
-    ((items, spare),) = step.spares
-    assert (items, runner.open_bag(spare)) == (3, [1, 2, 3])
-
-
 def test_a_large_function_that_made_room_for_others_is_forgotten_once(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of its job forgot it a second time, and that ended the node."""
-    monkeypatch.setattr("stealmesh.workers.life.CACHE_OCTETS_MAX", 300_000)
+    monkeypatch.setattr("stealmesh.workers.orders.CACHE_OCTETS_MAX", 300_000)
     specs = []
     for number in range(4):
         function = partial(operator.add, bytes([number]) * 100_000)

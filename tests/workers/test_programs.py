@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from stealmesh.shipping.bundle import Entry, Parcel
-from stealmesh.workers import misfits
-from stealmesh.workers import pool as pool_module
-from stealmesh.workers import run as runner
+from stealmesh.shipping.bundle import BundleContents, ModuleEntry
+from stealmesh.workers import explore as exploring
+from stealmesh.workers import misfits, processes
 from stealmesh_engine.events import BagStep, ChunkDone, Retracted, WorkerLost, WorkerReady
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import Block, JobKind
@@ -32,7 +31,7 @@ Hosts = Callable[..., Host]
 def bundle(version: str) -> bytes:
     text = f"NAME = {version!r}\nseen = []\n".encode()
     return msgspec.msgpack.encode(
-        Parcel(None, [Entry("lib", "/nowhere/lib.py", is_package=False, source=text)])
+        BundleContents(None, [ModuleEntry("lib", "/nowhere/lib.py", is_package=False, source=text)])
     )
 
 
@@ -107,7 +106,7 @@ def test_one_that_is_set_aside_may_die_unnoticed(host: Host) -> None:
 
 
 def test_a_second_process_of_a_program_takes_the_place_of_the_first(host: Host) -> None:
-    """The one that was set aside first was forgotten: it lived on, and nobody knew it."""
+    """The one that was set aside first was forgotten: it lived on, unknown."""
     ((_, first, _),) = host.results(order(host, "a"))
     ((_, other, _),) = host.results(order(host, "b"))
     os.kill(other, signal.SIGKILL)
@@ -126,8 +125,8 @@ def test_a_second_process_of_a_program_takes_the_place_of_the_first(host: Host) 
 def test_few_are_set_aside_and_not_for_long(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     for version in "abcdef":
         host.results(order(host, version))
-    assert len(host.pool.worker_pids()) <= 1 + pool_module.ASIDE_MAX
-    monkeypatch.setattr(pool_module, "ASIDE_SECONDS_MAX", 0.0)
+    assert len(host.pool.worker_pids()) <= 1 + processes.ASIDE_MAX
+    monkeypatch.setattr(processes, "ASIDE_SECONDS_MAX", 0.0)
     host.until(lambda: len(host.pool.worker_pids()) == 1)
 
 
@@ -165,13 +164,13 @@ def test_an_initializer_runs_in_the_processes_of_each_program(hosts: Hosts) -> N
     assert host.results(order(host, "b", look)) == [("b", "yes")]
 
 
-def test_the_nursery_dies_with_all_of_them(host: Host) -> None:
+def test_the_fork_server_dies_with_all_of_them(host: Host) -> None:
     host.results(order(host, "a"))
     host.results(order(host, "b"))
     pids = host.pool.worker_pids()
-    nursery = host.pool._nursery
-    assert nursery is not None
-    nursery.kill()
+    server = host.pool._processes.forks._process
+    assert server is not None
+    server.kill()
     host.take(WorkerLost)
     host.take(WorkerReady)
     assert host.results(order(host, "a"))[0][0] == "a"
@@ -227,7 +226,7 @@ def test_a_bag_is_declined_likewise_and_what_waits_behind_it_is_run(
     spec = host.spec(
         who, JobKind.EXPLORE, combine=digest_of(shipped(combine)), code=digest_of(code)
     )
-    bag = (Block(0, 2, 0), runner.pack_bag([1, 2]))
+    bag = (Block(0, 2, 0), exploring.pack_bag([1, 2]))
     explored = host.order(spec, 0, 2, [bag], who, combine, code=code)
     last = order(host, "a")
     gate.let_go()

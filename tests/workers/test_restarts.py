@@ -1,4 +1,4 @@
-"""Which deaths say that a process cannot live, and which only that somebody kills it."""
+"""Which deaths show that a process cannot live, and which only that it was killed."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_a_local_node_that_we_end_was_too_slow() -> None:
 
 
 @pytest.mark.real
-def test_a_nursery_that_is_killed_before_its_workers_are_up_is_started_again() -> None:
+def test_a_fork_server_that_is_killed_before_its_workers_are_up_is_started_again() -> None:
     pool = WorkerPool(2)
     try:
         pool.start(time.monotonic())
         for _ in range(2 * FAILED_STARTS_MAX):
-            _kill_nursery(pool)
+            _kill_fork_server(pool)
             pool.collect(time.monotonic())
             assert not pool.broken
         ready: set[int] = set()
@@ -91,29 +91,29 @@ def test_a_nursery_that_is_killed_before_its_workers_are_up_is_started_again() -
 
 
 @pytest.mark.real
-def test_a_nursery_that_dies_with_letters_unsent_takes_no_sockets_of_ours_along() -> None:
-    """Seen with nurseries killed on a busy machine: EBADF, and the node died of it."""
+def test_a_fork_server_that_dies_with_letters_unsent_takes_no_sockets_of_ours_along() -> None:
+    """Seen with fork servers killed on a busy machine: EBADF, and the node died of it."""
     pool = WorkerPool(1)
     try:
         pool.start(time.monotonic())
-        _kill_nursery(pool)
+        _kill_fork_server(pool)
         (worker,) = pool._workers
-        life = worker.life
-        assert life is not None
-        with life.orders.dup(), contextlib.closing(socket.socket()) as far:
+        handle = worker.handle
+        assert handle is not None
+        with handle.orders.dup(), contextlib.closing(socket.socket()) as far:
             # What was to go with the worker's birth had not gone yet.
-            pool._letters = deque([(b"spawn", (life.orders_back, far))])
+            pool._processes.forks._letters = deque([(b"spawn", (handle.orders_back, far))])
             pool.collect(time.monotonic())
         assert not pool.broken
     finally:
         pool.close()
 
 
-def _kill_nursery(pool: WorkerPool) -> None:
-    nursery = pool._nursery
-    assert nursery is not None
-    os.kill(nursery.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, nursery.pid, os.WEXITED | os.WNOWAIT)
+def _kill_fork_server(pool: WorkerPool) -> None:
+    server = pool._processes.forks._process
+    assert server is not None
+    os.kill(server.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
 
 
 def _closed() -> socket.socket:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh.workers import wire
-from stealmesh.workers.wire import Ended, FrameReader, FrameWriter, Kind
+from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, StreamEnded
 from stealmesh_protocol.messages import JobKind
 
 LARGE = 3 * wire.READ_OCTETS
@@ -27,7 +27,7 @@ def test_job_kinds_are_those_of_the_messages() -> None:
 def test_frames_arrive_whole_however_the_bytes_are_cut(
     payloads: list[bytes], cuts: list[int]
 ) -> None:
-    data = b"".join(piece for payload in payloads for piece in wire.frame(Kind.PUT, payload))
+    data = b"".join(piece for payload in payloads for piece in wire.frame(FrameKind.PUT, payload))
     near, far = wire.streams()
     got: list[bytes] = []
     with near, far:
@@ -55,7 +55,7 @@ def test_the_writer_sends_everything_in_order_through_a_narrow_socket() -> None:
         near.setblocking(False)
         writer, reader = FrameWriter(near), FrameReader(far)
         for payload in payloads:
-            writer.put(Kind.PUT, payload[:3], payload[3:])
+            writer.put(FrameKind.PUT, payload[:3], payload[3:])
         got: list[bytes] = []
         while len(got) < len(payloads):
             writer.flush()
@@ -71,8 +71,8 @@ def test_a_writer_nobody_reads_from_says_so() -> None:
         near.setblocking(False)
         writer = FrameWriter(near)
         far.close()
-        writer.put(Kind.PUT, b"x" * LARGE)
-        with pytest.raises(Ended):
+        writer.put(FrameKind.PUT, b"x" * LARGE)
+        with pytest.raises(StreamEnded):
             writer.flush()
         assert not writer.is_waiting
 
@@ -82,9 +82,9 @@ def test_a_reader_tells_the_end_in_the_middle_of_a_large_frame() -> None:
     with far:
         reader = FrameReader(far)
         with near:
-            near.sendall(wire.HEAD.pack(LARGE, Kind.RESULT) + b"part")
+            near.sendall(wire.HEAD.pack(LARGE, FrameKind.RESULT) + b"part")
             assert reader.read() == []
-        with pytest.raises(Ended):
+        with pytest.raises(StreamEnded):
             reader.read()
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from stealmesh.store import read
-from stealmesh.store.records import Reading
+from stealmesh.store.records import LogReading
 from stealmesh_protocol.messages import Keep
 from stealmesh_sim.platters import spoilt
 
@@ -70,7 +70,7 @@ _Record = tuple[set[int], tuple[int, int]]
 
 
 def _records(
-    reading: Reading, *, among: set[int] | None = None, without: set[int] | None = None
+    reading: LogReading, *, among: set[int] | None = None, without: set[int] | None = None
 ) -> list[_Record]:
     """Records with results: with some of these, with none of those."""
     pairs = zip(reading.records, reading.places, strict=True)
@@ -92,7 +92,7 @@ def _spoil_one(octets: bytes, how: str, rng: Random, some: list[_Record], gone: 
     return octets[:at] + bytes([octets[at] ^ 1 << rng.randrange(8)]) + octets[at + 1 :]
 
 
-def untouched(reading: Reading, before: bytes, after: bytes) -> set[int]:
+def untouched(reading: LogReading, before: bytes, after: bytes) -> set[int]:
     """Items of records that lie where they lay."""
     records = [
         record

@@ -1,9 +1,9 @@
 """Which address of this host others should use, and which seeds are ourselves.
 
-Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the
-address from which a seed is reached is the one that the seed's side can reach. Where the table has no
-answer, or the answer is loopback because /etc/hosts says so of this host's own name, an interface's
-address is taken (interfaces.py).
+Asks the kernel's routing table (a datagram socket that is connected and sends nothing): the address
+from which we reach a seed is an address that the seed's side can reach. The table may have no answer, or
+loopback because /etc/hosts says so of this host's name: then it takes an interface's address
+(interfaces.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stealmesh.host.interfaces import WILDCARDS, best_address
 def address_towards(seed: str | None = None) -> str:
     """This host's address as seen from a seed (tcp://host:port), or from the network at large.
 
-    Loopback only towards a seed that is written as loopback, and on a host without a network.
+    It is loopback only towards a seed that is written as loopback, and on a host without a network.
     """
     if seed is None:
         return best_address()
@@ -37,7 +37,7 @@ def listen_at(host: str, port: int) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Is it written as an address of this very host, for nobody else?"""
+    """Is it written as an address that only this host can reach?"""
     host, _ = _split(address)
     return host.startswith("127.") or host in ("localhost", "::1")
 
@@ -71,7 +71,7 @@ def _addresses(host: str) -> set[str]:
 
 
 def _is_local(address: str) -> bool:
-    """Is it one of this host's? Whoever can bind it owns it."""
+    """Is it one of this host's? A host can bind only its own."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

@@ -10,16 +10,16 @@
 
 One thread runs `run()`. Only the thread that holds the turn (a lock) touches core, transport and
 pool: the loop whenever it is awake, or a thread of the program for a moment while the loop sleeps
-(`act`), which spares a lone task two thread switches. Everybody else uses `post()`. No user
+(`act`), which spares a lone task two thread switches. All other threads use `post()`. No user
 code runs here.
 
-What is read is told in the order in which it was read. So it has one place, `_unheard`: it goes there
-in the turn that reads it, and the next step tells all of it, in whichever thread that step runs.
-(Two threads with a list each told custody messages of one peer out of order; the later one passed
-for a repeat and was dropped, and with it everything that this peer said from then on.)
+The core hears events in the order in which they were read. So they have one place, `_unheard`: they go
+there in the turn that reads them, and the next step tells all of them, in the thread that runs it.
+(Two threads with a list each told custody messages of one peer out of order. The later one passed
+for a repeat and was dropped, and with it all that this peer said from then on.)
 
-Inbox first, timers second: all that has arrived is told before time is allowed to pass, so
-nobody is found silent while its beat lies unread.
+Inbox first, timers second: the core hears all that has arrived before time passes, so it finds no
+peer silent while its beat lies unread.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ GATHERS_MAX = 16
 """Rounds of reading before time may pass: an endless stream must not stop the clock."""
 
 
-class Program(Protocol):
-    """What the embedding program owes the driver."""
+class EmbeddingProgram(Protocol):
+    """The program around the driver: the driver asks it and tells it."""
 
     def has_wishes(self) -> bool:
         """Would `pull` return anything?"""
 
     def pull(self) -> list[Event]:
-        """What the program wants by now; called once a round by the driver's thread."""
+        """What the program wants by now. The driver's thread calls it once a round."""
 
     def ready(self, fd: int) -> None:
         """A descriptor that the program registered itself is readable."""
 
     def workers_broken(self, why: str) -> None:
-        """Some worker cannot be started, whatever is tried; told again and again."""
+        """Some worker cannot be started; told at every tick."""
 
     def perform(self, effect: Any) -> None:
         """Deliver, ItemsRunning, JobDone, StatusReady, Joined, JoinFailed, Left."""
@@ -79,7 +79,7 @@ class Driver:
         core: NodeCore,
         transport: Transport,
         epoll: select.epoll,
-        program: Program,
+        program: EmbeddingProgram,
         pool: WorkerPool | None = None,
         log: Log | None = None,
     ) -> None:
@@ -91,17 +91,17 @@ class Driver:
         self._posted: deque[Event] = deque()
         """From other threads, which do not hold the turn."""
         self._unheard: list[Event] = []
-        """Read, and not told to the core yet: in this order. Only for the thread that holds the turn."""
+        """Events read and not told to the core yet, in order. Only for the thread that holds the turn."""
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._awake = False
-        """True while the loop is sure to look at what was posted without being woken."""
+        """True while the loop will look at what was posted without being woken."""
         self._stopped = False
         self._ended = False
-        """The loop is over: there is nobody to wake, and the descriptor may be somebody else's."""
+        """The loop is over: there is no thread to wake, and the descriptor may be another file's."""
         self._waking = threading.RLock()  # a signal's handler wakes the loop from inside of `wake`
         self._torn: BaseException | None = None
-        """What broke into a decision half-way: its core can no longer be trusted with anybody's work, so
-        the loop ends, loudly."""
+        """What broke into a decision half-way. The core can no longer be trusted with work, so the loop ends
+        with an error."""
         self._turn = threading.Lock()
         self._sleeps_until = 0.0
         self._look_again_at = 0.0
@@ -146,7 +146,7 @@ class Driver:
                 os.eventfd_write(self._wake_fd, 1)
 
     def act(self) -> None:
-        """Carry out the program's wishes here and now if the loop sleeps; else leave it to the loop."""
+        """Carry out the program's wishes here and now if the loop sleeps; otherwise the loop does it."""
         with no_interrupts() as allowed:
             if not allowed or self._awake or not self._turn.acquire(blocking=False):
                 self.wake()
@@ -174,9 +174,9 @@ class Driver:
         self.wake()
 
     def disown(self) -> None:
-        """In a forked child: let go of our descriptors, which are copies, and wake nobody. The sets
-        that they stand for are the parent's: nothing is taken out of them."""
-        if not self._ended:  # else it is closed already, and its number may be somebody else's
+        """In a forked child: let go of our descriptors, which are copies, and wake no thread. The sets
+        that they stand for are the parent's, so we take nothing out of them."""
+        if not self._ended:  # otherwise it is closed already, and its number may be another file's
             os.close(self._wake_fd)
         self._ended = self._stopped = self._awake = True
         self._epoll.close()
@@ -213,7 +213,7 @@ class Driver:
 
     def _look_again(self, now: float) -> None:
         """Now and then, look at sockets and workers that have not asked for it: one that was overlooked
-        once may have nothing else to say, and its item would be with nobody for ever."""
+        may have nothing else to say, and its item would be lost."""
         if now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_SECONDS
             self.transport.look_again()
@@ -226,7 +226,7 @@ class Driver:
         return restart_at is not None and restart_at <= now
 
     def _step(self) -> None:
-        """Tell the core all that is known by now, and do as it says (holding the turn)."""
+        """Tell the core all events by now, and perform its effects (holding the turn)."""
         if self._torn is not None:
             raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
         events, self._unheard = self._unheard + self._wishes(), []
@@ -247,7 +247,7 @@ class Driver:
             self.program.perform(effect)
 
     def _read_all(self) -> None:
-        """Inbox first: whatever has arrived is told before time passes."""
+        """Inbox first: read all that has arrived before time passes."""
         for _ in range(GATHERS_MAX):
             before = len(self._unheard)
             self._take(self._epoll.poll(0))
@@ -268,11 +268,11 @@ class Driver:
         return wait
 
     def _sleep(self) -> list[tuple[int, int]]:
-        """Until somebody has something to say, or time has. Who it is that spoke."""
+        """Sleep until a descriptor fires or a deadline comes. Returns what fired."""
         timeout = self._patience()
         if timeout > 0:
             self._sleeps_until = time.monotonic() + timeout
-            # From here on whoever posts must wake us; what was posted before is seen right here.
+            # From here on a thread that posts must wake us; what was posted before is seen right here.
             self._awake = False
             if self._unheard or self._posted or self.program.has_wishes():
                 timeout = 0.0
@@ -281,7 +281,7 @@ class Driver:
         return fired
 
     def _take(self, fired: list[tuple[int, int]]) -> None:
-        """Hear those who have something to say."""
+        """Read every descriptor that fired."""
         transport, pool = self.transport, self.pool
         for fd, _ in fired:
             if fd in transport.fds:
@@ -308,10 +308,9 @@ class Driver:
             self._unsayable(effect, error)
 
     def _unsayable(self, effect: fx.Send, error: LocalProtocolError) -> None:
-        """A defect of ours must not end the loop, nor come again: something else is said under the same
-        number, here and in the core's memory, and what it was about fails."""
-        counters = self.core.counters
-        counters["unsayable"] = counters.get("unsayable", 0) + 1
+        """A defect of ours must not end the loop, nor come again. Say something else under the same number,
+        here and in the core's memory; the work that the message was about fails."""
+        self.core.counters.count("unsayable")
         print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
         if effect.seq:
             by_client = self.core.me.role is Role.CLIENT
@@ -322,7 +321,7 @@ class Driver:
             )
 
     def _facts(self) -> dict[str, Any]:
-        """What only the host knows and `status` shows."""
+        """Facts for `status` that only the host knows."""
         facts: dict[str, Any] = {
             "counters": self.transport.counters,
             "traffic": self.transport.traffic.facts(),

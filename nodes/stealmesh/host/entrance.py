@@ -1,13 +1,13 @@
-"""Where a mesh is and with which key one is let in: what `Mesh(address, key=…)` and commands were given.
+"""Where a mesh is and which key opens it: what `Mesh(address, key=…)` and commands were given.
 
-Decides what people's spellings mean, and refuses at once, in one line with the remedy, whatever can
-never mean anything. Dials nothing; looks a host's name up once, because a name that nobody knows is
-better said now than after all attempts to dial it.
+Decides what people's spellings mean. What can never mean anything it refuses at once, in one line with
+the remedy. Dials nothing. It looks a host's name up once: an unknown name is better reported now than
+after all attempts to dial it.
 
 From the environment: STEALMESH_TOKEN holds a token (or a pasted join line), which is addresses and
-their key. It is what `Mesh()` joins when it is given nothing that is for a local mesh only; it is the
-key of `Mesh("tcp://…")` without `key=`; and it is what commands take without --seed and --key-file.
-`Mesh(None)` is a local mesh whatever the environment says.
+their key. `Mesh()` joins it when it is given nothing that is for a local mesh only; `Mesh("tcp://…")`
+without `key=` takes its key; commands take it without --seed and --key-file. `Mesh(None)` is a local
+mesh in any environment.
 
 A token is a secret: no error shows one.
 """
@@ -38,10 +38,10 @@ from stealmesh_protocol.errors import JoinRefused
 
 TOKEN_VARIABLE = "STEALMESH_TOKEN"
 _SECRET = re.compile(r"[a-z2-7]{40}")
-"""No host has so long a name without a dot or a dash that people type."""
+"""No host that people type has a name of this length without a dot or a dash."""
 
 
-class Unsaid(Enum):
+class UnsaidAddress(Enum):
     """The address of `Mesh()`: nothing was said, not even None."""
 
     ADDRESS = "address"
@@ -50,7 +50,7 @@ class Unsaid(Enum):
         return "None"
 
 
-UNSAID: Final = Unsaid.ADDRESS
+UNSAID: Final = UnsaidAddress.ADDRESS
 
 Address = str | os.PathLike[str] | Iterable[str]
 GivenKey = str | os.PathLike[str] | MeshKey | None
@@ -78,7 +78,7 @@ def address_from_environment(
 def entrance(
     address: Address, key: GivenKey = None, environment: Mapping[str, str] = os.environ
 ) -> Entrance:
-    """The way into a running mesh. Raises TypeError, ValueError (TokenRefused is one) or JoinRefused."""
+    """The way into a running mesh. Raises TypeError, ValueError (TokenRefused is one), JoinRefused."""
     token, rest = _sorted_out(address)
     if token is not None and key is not None:
         raise ValueError("a token brings its own key: leave out key=, or give a plain address")
@@ -94,7 +94,7 @@ def entrance(
 
 
 def the_key(key: GivenKey, environment: Mapping[str, str] = os.environ) -> tuple[MeshKey, str]:
-    """The key that was given, or else the user's, and the file that it came from."""
+    """The given key, otherwise the user's, and the file that it came from."""
     if isinstance(key, MeshKey):
         return key, ""
     if key is None and (token := token_from(environment)) is not None:
@@ -120,7 +120,7 @@ def whole_number(name: str, value: object) -> int:
 
 
 def unknown_hosts(addresses: Iterable[str]) -> dict[str, str]:
-    """Addresses whose host's name means nothing to this host, and why. Dialling one just meets silence."""
+    """Addresses with a host name that is unknown here, each with the reason. Dialling one meets silence."""
     unknown: dict[str, str] = {}
     for address in addresses:
         if address.startswith("tcp://"):
@@ -184,8 +184,8 @@ def _texts(address: Address) -> list[str]:
 
 
 def looks_like_token(text: str) -> bool:
-    """Is it a token, or means to be one, and no address? A spoiled one must not be shown as an address
-    that nobody understands."""
+    """Is it a token, or meant as one, and no address? An error must not show a spoiled token as an
+    unknown address."""
     joined = "".join(text.split()).lower()
     if "://" in joined:
         return False
@@ -201,7 +201,7 @@ def _looked_up(addresses: list[str], environment: Mapping[str, str]) -> list[str
 
 
 def _reachable_by_name(addresses: list[str]) -> list[str]:
-    """Without those whose host's name nobody knows. Raises JoinRefused if none is left."""
+    """The addresses with a known host name. Raises JoinRefused if there is none."""
     unknown = unknown_hosts(addresses)
     known = [address for address in addresses if address not in unknown]
     if not known:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PATH_OCTETS_MAX = 107
-"""Of a socket in the file system, as the kernel has it."""
+"""The kernel's bound on the path of a socket."""
 INBOX = "inbox"
 
 
@@ -49,7 +49,7 @@ def _bases() -> list[str]:
 
 
 def _sweep(base: str) -> None:
-    """Remove what nodes of this user left behind that were killed."""
+    """Remove what killed nodes of this user left behind."""
     with contextlib.suppress(OSError):
         for left in Path(base).glob("stealmesh-*-*"):
             with contextlib.suppress(OSError, ValueError):
@@ -64,5 +64,5 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass  # it runs, as somebody else
+        pass  # it runs, as another user
     return True

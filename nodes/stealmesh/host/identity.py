@@ -20,14 +20,14 @@ VERSION = "0.1.0"
 
 @functools.cache
 def host_id() -> str:
-    """Equal for all processes of one running machine and no other: name and boot."""
+    """Identifies one running machine: its name and its boot."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     mark = boot.read_text().strip()[:8] if boot.exists() else ""
     return f"{socket.gethostname()}/{mark}" if mark else socket.gethostname()
 
 
 def runtime() -> str:
-    """What cloudpickle demands to be equal on both sides."""
+    """The Python version, which cloudpickle needs to be equal on both sides."""
     return f"{sys.implementation.name}-{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -62,7 +62,7 @@ def new_member(
 
 
 def submitter() -> str:
-    """Whose process this is, for people who look at its jobs: user@host:process."""
+    """The owner of this process, for people who look at its jobs: user@host:process."""
     return f"{_user()}@{socket.gethostname()}:{os.getpid()}"[:NAME_CHARS_MAX]
 
 
@@ -75,10 +75,10 @@ def _user() -> str:
 
 
 def wall_offset() -> float:
-    """The time of day less the time that cores are told."""
+    """The time of day minus the monotonic time that cores get, in seconds."""
     return time.time() - time.monotonic()
 
 
 def new_rng() -> Random:
-    """Chance for one core: drawn once, from the system."""
+    """The random source of one core, seeded from the system."""
     return Random(os.urandom(16))

@@ -1,13 +1,13 @@
 """Which addresses of this host others can reach: read from the kernel's own list of interfaces.
 
 Decides which of them a node that listens everywhere (0.0.0.0, [::], *) tells others to dial. Needs
-no name and no route: a host's name is often 127.0.1.1 in /etc/hosts or unknown to everybody, and a
+no name and no route: a host's name is often 127.0.1.1 in /etc/hosts or unknown everywhere, and a
 cluster on a switch of its own has no default route. Refuses to know who will dial (links.py picks
-the nearest of several addresses) and whether a firewall lets anybody through.
+the nearest of several addresses) and whether a firewall lets them through.
 
 Left out: loopback (as long as there is anything else); IPv6 link-local addresses, which mean
 nothing without the name of the *dialler's* interface; addresses that IPv6 will soon take back;
-bridges of containers and virtual machines, whose address is the same on every host that has them
+bridges of containers and virtual machines, which have the same address on every host
 (172.17.0.1), unless the default route leads there or there is nothing else.
 
 The list comes by netlink (rtnetlink(7)), which `ip address` reads as well: the older SIOCGIFCONF
@@ -24,11 +24,11 @@ from dataclasses import dataclass
 
 LOOPBACK = "127.0.0.1"
 ADVERTISED_MAX = 4
-"""More interfaces with more different networks than this are a router's."""
+"""A host with more networks than this is a router."""
 WILDCARDS = {"0.0.0.0": (4,), "[::]": (4, 6), "*": (4, 6)}
-"""What stands for every address → the versions of IP that it stands for."""
+"""Wildcard addresses, each with the versions of IP that it stands for."""
 _ANYWHERE = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
-"""Of the blocks reserved for documentation: routed like the rest of the world, and never sent to."""
+"""Addresses reserved for documentation: routed like the rest of the world, and never sent to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def choose(
 
 
 def _faults(address: Address) -> tuple[bool, bool, bool]:
-    """The fewer, the better; only the best that there are get advertised."""
+    """What speaks against an address. Only addresses with the fewest faults are advertised."""
     return (
         not address.is_up,
         address.is_bridge,

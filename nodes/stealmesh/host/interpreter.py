@@ -1,8 +1,8 @@
 """How our own processes are started: which interpreter, with which flags, path and environment.
 
-A node and its nursery must come up whatever lies in the working directory, and what tasks start
-must see nothing of ours. So nothing is handed over in the environment that is not taken back
-(`Surroundings`), and a process of ours is told its `sys.path` before it imports anything:
+A node and its fork server must come up in any working directory, and the processes that tasks start
+must see nothing of ours. So we take back all that we hand over in the environment (`Surroundings`), and
+a process of ours gets its `sys.path` before it imports anything:
 
 * the standard library comes first, so that no random.py beside the program and no `pathlib` from
   PyPI can stand in its place;
@@ -60,7 +60,7 @@ def command(
 
 
 def cannot_start(what: str, error: OSError) -> CannotStart:
-    """What the system refuses, with its remedy."""
+    """The error for a process that the system refuses to start, with the remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "see that this user may start processes here")
     return CannotStart(f"cannot start {what} ({error.strerror or error}): {remedy}")
 
@@ -93,7 +93,7 @@ def program_path() -> list[str]:
 
 
 def start_path(paths: Iterable[str]) -> list[str]:
-    """The same with the standard library first; what finds our own packages is certain to be in it."""
+    """The same with the standard library first, and with the places of our own packages."""
     own = [*paths, *_own_places()]
     return sorted(dict.fromkeys(own), key=lambda path: not _is_standard(path))
 
@@ -116,16 +116,17 @@ def _is_standard(path: str) -> bool:
 
 
 def _flags() -> list[str]:
-    """This interpreter's own. Private, and what `multiprocessing` starts its own children with."""
+    """This interpreter's flags, by the private function that `multiprocessing` uses for its children."""
     return list(subprocess._args_from_interpreter_flags())  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The environment of a new process, and what of it is put right once its interpreter runs.
+    """The environment of a new process, and what it restores once its interpreter runs.
 
-    The seed of hashes can only be given by a variable, so an interpreter of ours cannot be told to
-    ignore them (-E, -I): it gets none that Python listens to, and the other things that -I means.
+    Only a variable can set the seed of hashes, so we cannot tell an interpreter of ours to ignore
+    variables (-E, -I). Where the program ignores them, we leave out those that Python reads, and give
+    the other flags that -I stands for.
     """
 
     flags: list[str]
@@ -137,7 +138,7 @@ class Surroundings:
     def of_this_process(
         cls, extra: Mapping[str, str] | None = None, hash_seed: int | None = None
     ) -> Surroundings:
-        """`extra` stays (tasks see it); the seed goes again, unless the user has chosen one."""
+        """`extra` stays, and tasks see it. The hash seed is taken back, unless the user has chosen one."""
         ours, flags = dict(os.environ), _flags()
         if sys.flags.isolated:
             flags += ["-s", "-P"]
@@ -155,7 +156,7 @@ class Surroundings:
 
 
 def restore_environment(restored: Mapping[str, str | None]) -> None:
-    """Take back what only the start of this interpreter was to see."""
+    """Undo the changes of the environment that only the start of this interpreter needed."""
     for name, value in restored.items():
         if value is None:
             os.environ.pop(name, None)
@@ -176,7 +177,7 @@ def hash_seed(derive: Callable[[str, int], bytes]) -> int:
 
 
 def fresh_signals() -> None:
-    """As in a process that a shell starts, whatever was blocked or ignored where this one comes from."""
+    """Signals as in a process that a shell starts, with none of our parent's blocked or ignored."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - IGNORED_BY_PYTHON:
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -185,14 +186,14 @@ def fresh_signals() -> None:
 
 
 def fill_standard_files() -> None:
-    """Descriptors 0 to 2 are open: else the next socket gets such a number, and prints go into it."""
+    """Open descriptors 0 to 2: otherwise the next socket gets such a number, and prints go into it."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) < FIRST_DESCRIPTOR:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 
 def above_standard_files(sock: socket.socket) -> socket.socket:
-    """The same socket under a number that is no standard file's (the program may have closed those)."""
+    """The same socket under a number above the standard files' (the program may have closed those)."""
     if sock.fileno() >= FIRST_DESCRIPTOR:
         return sock
     with sock:

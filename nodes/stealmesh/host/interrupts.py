@@ -1,15 +1,15 @@
-"""Ctrl-C, kept out of what must not end half-way.
+"""Ctrl-C, kept out of code that must not end half-way.
 
 A signal's handler runs in the main thread, between any two instructions, and Ctrl-C's raises. In the
-middle of a decision of the core, or between a lock and its release, that would end the mesh with
-everybody's work. Decides how such moments are passed: SIGINT is noted and given to the program's own
-handler right after. Refuses to know what is protected.
+middle of a decision of the core, or between a lock and its release, that would end the mesh with all
+its work. So SIGINT is noted there, and given to the program's own handler right after. Refuses to know
+what is protected.
 
-Two tools. `no_interrupts` for a stretch of code: it replaces the handler, which costs about a
-microsecond. `shared_condition` for the lock of all futures: a condition is entered by Python code, and
-a handler that raises there leaves a lock that nobody releases; this one is entered in C, where no
-handler runs. Handlers of other signals may raise, too: where a program has some, `no_interrupts`
-answers that the main thread should leave such work to another one.
+Two tools. `no_interrupts` protects a stretch of code: it replaces the handler, which costs about a
+microsecond. `shared_condition` is for the lock of all futures. Python code enters an ordinary
+condition, and a handler that raises there leaves it locked for ever; this one is entered in C, where
+no handler runs. Handlers of other signals may raise, too: where a program has some, `no_interrupts`
+tells the main thread to leave such work to another one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OTHERS = (
 """Signals for which programs have handlers that may raise."""
 
 _main_thread = threading.main_thread().ident
-"""Asking `threading` each time would cost as much as half of the rest."""
+"""Kept here, as asking `threading` each time would cost half as much as the rest."""
 
 
 def _forked() -> None:

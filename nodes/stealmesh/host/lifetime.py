@@ -1,17 +1,17 @@
 """How long a mesh lives: what goes on when its `Mesh` is gone, and what ends it.
 
 A `Mesh` is what the program holds. What works for it (the driver's thread, the link, the node
-processes) is a `Life`, and knows no `Mesh`: so one that nobody holds any more is collected, and its
-life finishes what was submitted and goes. Every way to the end comes through here:
+processes) is a `Lifetime`, and knows no `Mesh`: so a `Mesh` that the program has dropped is collected,
+and its lifetime finishes what was submitted and ends. Every way to the end comes through here:
 
 * `shutdown()`, or the end of a `with` block, in the thread that calls it;
-* `shutdown(wait=False)` and the forgotten `Mesh`: in a thread that was started with the life, because
-  a finalizer may run between any two instructions, and Python 3.12 and later start no thread when
-  they end;
-* the end of the program: `atexit`, or in a child of multiprocessing, which does not run that, its
-  finalizers. What was submitted is finished, unless the program ends by Ctrl-C;
-* a fork: the child is not the program. There every life is disowned: nothing in it reaches the
-  parent's nodes, its end means nothing to them, and whoever uses it is told so.
+* `shutdown(wait=False)` and the forgotten `Mesh`: in a thread that starts with the lifetime, because a
+  finalizer may run between any two instructions, and Python 3.12 and later start no thread while they
+  end;
+* the end of the program: `atexit`, or the finalizers of multiprocessing in a child of it, which does
+  not run `atexit`. It finishes what was submitted, unless the program ends by Ctrl-C;
+* a fork: the child is not the program. There every lifetime is disowned: nothing in it reaches the
+  parent's nodes, its end means nothing to them, and using it raises an error that says so.
 
 Refuses to know what is submitted and what comes of it.
 """
@@ -50,7 +50,7 @@ JOIN_SECONDS_MAX = 15.0
 LEAVE_SECONDS_MAX = 3.0
 
 
-class Holder(Protocol):
+class MeshHolder(Protocol):
     """What the program holds: a `Mesh`."""
 
     def end_with_program(self) -> None:
@@ -60,10 +60,10 @@ class Holder(Protocol):
         """In a forked child: refuse everything with this error from now on."""
 
 
-class Life:
+class Lifetime:
     """The part of a mesh that its threads know."""
 
-    def __init__(self, holder: Holder, key: MeshKey, config: Config) -> None:
+    def __init__(self, holder: MeshHolder, key: MeshKey, config: Config) -> None:
         self._pid = os.getpid()
         self._key = key
         self._config = config
@@ -74,8 +74,8 @@ class Life:
         self.transport: Transport | None = None
         self.thread: threading.Thread | None = None
         self.accepted: Callable[..., None] = lambda hurried: None
-        """Waits until everything that was submitted has ended; in a hurry, not for what somebody has begun
-        to read. Set by the mesh; must not hold it."""
+        """Waits until everything that was submitted has ended; `hurried`: not for streams that the program has
+        begun to read. Set by the mesh; must not hold it."""
         self.closed = threading.Event()
         self._closing = threading.Lock()
         self._directory: str | None = None
@@ -90,7 +90,7 @@ class Life:
     # ------------------------------------------------------------ beginning
 
     def start_nodes(self, count: int, options: NodeOptions, *, respawn: bool) -> list[str]:
-        """Node processes of the program's own; returns where they are."""
+        """Start the program's own node processes. Returns their endpoints."""
         self.local = LocalMesh(count, options, self._new_node, self._broken, respawn=respawn)
         return [endpoints[0] for endpoints in self.local.endpoints()]
 
@@ -149,8 +149,8 @@ class Life:
     # ------------------------------------------------------------ ending
 
     def finish(self, *, hurried: bool = False) -> None:
-        """Let everything that was accepted end, then go. Several threads may ask for it, and one whose
-        wait was broken off (Ctrl-C) may ask again."""
+        """Let everything that was accepted end, then close. Several threads may ask for it, and a thread
+        may ask again after its wait was broken off (Ctrl-C)."""
         if self.closed.is_set():
             return
         self.accepted(hurried=hurried)
@@ -162,7 +162,7 @@ class Life:
         self._ends.put(None)
 
     def _await_end(self) -> None:
-        """The thread for ends that nobody waits for."""
+        """The thread for ends in the background."""
         self._ends.get()
         try:
             self.finish()
@@ -170,7 +170,7 @@ class Life:
             self.close(MeshClosed("this mesh could not be finished"))
 
     def close(self, error: MeshClosed) -> None:
-        """Go now: whatever is still pending ends with `error`."""
+        """Close now: what is still pending ends with `error`."""
         with self._closing:
             if self.closed.is_set():
                 return
@@ -192,7 +192,7 @@ class Life:
         self.link.close(error)
 
     def _forget(self) -> None:
-        """It is over."""
+        """Take it off all lists: it is over."""
         self._forgotten.detach()
         self.closed.set()
         _living.discard(self)
@@ -210,8 +210,8 @@ class Life:
     # ------------------------------------------------------------ in a forked child
 
     def disown(self) -> None:
-        """This process is not the program. Its other threads do not exist here, and whatever they held
-        locked stays locked: nothing of theirs is touched, and what is waited for ends."""
+        """This process is not the program. The program's other threads do not exist here, and their locks stay
+        locked: we touch nothing of theirs, and end what is waited for."""
         error = MeshClosed(
             f"this mesh belongs to process {self._pid}, and this one (process {os.getpid()}) was "
             "forked from it: create a Mesh here, after the fork, or hand the work to the parent"
@@ -230,14 +230,14 @@ class Life:
         self._forget()
 
 
-_living: set[Life] = set()
+_living: set[Lifetime] = set()
 """Those that have not ended yet, in this process."""
 
 _callbacks: weakref.WeakSet[UserThreads] = weakref.WeakSet()
-"""Who may be in the middle of some: also of meshes that have ended in the background."""
+"""Threads that may run callbacks now, also of meshes that have ended in the background."""
 
 _told_in = 0
-"""The child of multiprocessing whose end we hear of."""
+"""The child of multiprocessing that tells us of its end."""
 
 
 def _be_told_of_the_end() -> None:

@@ -30,7 +30,7 @@ START_SECONDS_MAX = 30.0
 QUICK_DEATH_SECONDS = 1.0
 STOP_SECONDS = 3.0
 HUNG_UP_SECONDS = 1.0
-"""How long a node may take to end after it has closed its line to us."""
+"""How long a node may take to end after it has closed its socket to us."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class LocalNode:
     started: float
     endpoints: list[str]
     too_slow: bool = False
-    """We have killed it, because it did not come up."""
+    """We killed it because it did not come up."""
 
 
 class LocalMesh:
@@ -207,7 +207,7 @@ class LocalMesh:
 
 
 def _has_died(node: LocalNode, restarts: Restarts, now: float) -> bool:
-    """True: there is no use in starting another one."""
+    """True: do not start another one."""
     killed = node.process.returncode == -signal.SIGKILL
     if node.endpoints and (killed or now - node.started >= QUICK_DEATH_SECONDS):
         restarts.well(now)
@@ -215,7 +215,7 @@ def _has_died(node: LocalNode, restarts: Restarts, now: float) -> bool:
 
 
 def _end(node: LocalNode) -> int:
-    """Of a node that has hung up it is awaited what it says of itself; one that has not is killed."""
+    """Wait for a node that has hung up, and kill one that has not. Returns its exit status."""
     try:
         return node.process.wait(HUNG_UP_SECONDS)
     except subprocess.TimeoutExpired:
@@ -225,15 +225,15 @@ def _end(node: LocalNode) -> int:
 
 
 def _authkey() -> bytes:
-    """With which this program's managers (`multiprocessing.Manager`) know their clients. Asked for while
-    the node boots: the import takes 7 ms."""
+    """The key by which this program's managers (`multiprocessing.Manager`) know their clients. Called while
+    the node boots, as the import takes 7 ms."""
     from multiprocessing.process import current_process
 
     return bytes(current_process().authkey)
 
 
 def _last_words(wire: socket.socket) -> str:
-    """Why the node ended itself, if it said so."""
+    """Why the node ended, if it said so."""
     try:
         wire.settimeout(0)
         line = wire.recv(1 << 20)

@@ -1,7 +1,7 @@
 """A node process: workers first, then sockets, then the loop until it is told to leave.
 
-The order matters. The worker pool's nursery is started before libzmq and its threads exist,
-and boots while this process is still importing them.
+The order matters. The worker pool starts its fork server before libzmq and its threads exist; it
+boots while this process is still importing them.
 
 First SIGTERM or SIGINT: drain (hand queued work back, finish what runs, say goodbye, exit
 status 0). Second: at once. A node started by a program for itself (`parent_fd`) also ends
@@ -68,7 +68,7 @@ class NodeOptions:
     authkey: bytes | None = None
     """The program's key of multiprocessing: workers talk to its managers with it."""
     max_tasks_per_child: int = 0
-    """A worker process is replaced after so many tasks; 0: never."""
+    """A worker process is replaced after this number of tasks; 0: never."""
     parent_fd: int | None = None
     """Write one line of JSON here when listening; end when the other side closes it."""
     parent_pid: int | None = None
@@ -76,18 +76,18 @@ class NodeOptions:
     join_or_exit: bool = False
     """Give up (exit status 3) when no seed lets us in, instead of trying for ever."""
     join_seconds_max: float | None = None
-    """Likewise, but keep trying for so long; None: for ever."""
+    """The same after this time of trying; None: try for ever."""
     peer_cache: Path | None = None
     """Where peers are remembered for the next life; None: nowhere."""
     config: Config = field(default_factory=Config)
     runtime: str = ""
-    """For tests: the Python that this node says it runs; empty: the one that it does."""
+    """For tests: the Python that this node claims to run; empty: its own."""
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
 
 
 class NodeProgram:
-    """What a node needs of the world besides sockets and workers: its parent, and an exit status."""
+    """What surrounds a node besides sockets and workers: its parent, and its exit status."""
 
     def __init__(self, options: NodeOptions) -> None:
         self._options = options
@@ -109,13 +109,13 @@ class NodeProgram:
         self.orphan()
 
     def orphan(self) -> None:
-        """From any thread."""
+        """The parent is gone: end (from any thread)."""
         self.orphaned = True
         self.exit_status = 0
         self.stop()
 
     def workers_broken(self, why: str) -> None:
-        """A node whose workers cannot start is of no use, and its parent should hear why."""
+        """Without workers this node is of no use: end it, and tell the parent why."""
         if self.exit_status is not None:
             return
         print(f"stealmesh: the workers cannot start: {why}", file=sys.stderr)
@@ -148,10 +148,10 @@ class NodeProgram:
                 file=sys.stderr,
                 flush=True,
             )
-        # The effects of owners concern nobody here: a node owns no jobs.
+        # A node owns no jobs, so the effects of owners do not concern it.
 
     def log_failed(self, error: OSError) -> None:
-        """Nothing more can be kept safely here, so others must (called by the log's thread)."""
+        """The log has failed: end, so that other nodes keep the jobs (called by the log's thread)."""
         del error
         self.exit_status = EXIT_LOG_FAILED
         self.stop()
@@ -201,7 +201,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
 
 
 def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log: Log | None) -> int:
-    # Late on purpose: the nursery exists before libzmq's threads do.
+    # Late on purpose: the fork server exists before libzmq's threads do.
     from stealmesh.host.driver import Driver
     from stealmesh.host.identity import new_member, new_rng, runtime, wall_offset
     from stealmesh.host.security import MeshKey
@@ -258,7 +258,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
 
 @contextlib.contextmanager
 def _log(options: NodeOptions) -> Iterator[Log | None]:
-    """The log of durable jobs, if there is to be one."""
+    """The log of durable jobs, if this node keeps one."""
     if not options.state:
         yield None
         return
@@ -320,7 +320,7 @@ def _join_deadline(program: NodeProgram, options: NodeOptions) -> Iterator[None]
 
 @contextlib.contextmanager
 def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
-    """What an earlier life knew; and see to it that the next one will know what we do."""
+    """Yields the peers that an earlier life knew, and remembers ours for the next life."""
     if options.peer_cache is None:
         yield []
         return
@@ -368,7 +368,7 @@ def _parent(
 
 
 def _hash_seed(options: NodeOptions) -> int:
-    """Without a key nothing is secret, and the seed need not be."""
+    """The workers' hash seed. Without a key nothing is secret, so it is 0."""
     from stealmesh.host.security import MeshKey
 
     return 0 if options.key is None else hash_seed(MeshKey(options.key).derive)

@@ -2,7 +2,7 @@
 
 Two signs say that the program is gone, and either is enough:
 
-* its end of the socket is closed. That is also how it says that it wants us gone. But whatever the
+* its end of the socket is closed. That is also how it asks us to end. But each process that the
   program has forked holds a copy of that end, and may live for hours;
 * its process has ended. The kernel tells it (a pidfd), and no fork copies that.
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.5
 
 
 def tell(fd: int, **what: object) -> None:
-    """One line of JSON to the program. It may be gone: that is found out elsewhere."""
+    """Write one line of JSON to the program. If it is gone, the watch finds out."""
     with contextlib.suppress(OSError):
         os.write(fd, (json.dumps(what) + "\n").encode())
 
@@ -43,7 +43,7 @@ def watched(
     elif program is not None:
         args = (program, ended, gone)
         threading.Thread(target=_look, args=args, name="stealmesh-parent", daemon=True).start()
-    # Asked after the watch is set up: it ended before, and its number may be somebody else's now.
+    # Asked after the watch is set up: if it ended before, its number may be another process's now.
     if program is not None and os.getppid() != program:
         gone()
     try:

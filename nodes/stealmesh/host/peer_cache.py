@@ -1,12 +1,11 @@
-"""Where our peers live, kept in a small file for the next life of this node.
+"""The peer cache: a small file that remembers where our peers live, for the next life of this node.
 
-One file for each mesh, host and listening address, in the user's state directory. Written
-whole or not at all, by a thread of its own (a slow disk must not stop the loop), now and then
-and at the end. Nothing in it is trusted: whatever is not an address is passed over and counted,
-and whoever answers at one still has to prove the mesh key. Addresses that were seen last stay;
-who has not been seen for a week is forgotten.
+One file for each mesh, host and listening address, in the user's state directory. A thread of its own
+writes it, whole or not at all, now and then and at the end (a slow disk must not stop the loop). It
+trusts nothing in the file: what is no address is skipped and counted, and a peer at a remembered
+address still has to prove the mesh key. It keeps the addresses seen last, and forgets after a week.
 
-Decides nothing about dialling: that is the engine's (remembered.py).
+Decides nothing about dialling: that is the engine's (links/known_addresses.py).
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ PEERS_MAX = 64
 FIRST_LOOK_SECONDS = 1.0
 LOOK_SECONDS = 10.0
 REFRESH_SECONDS = 3600.0
-"""So old may the file grow while nothing changes."""
+"""Write the file again after this time, even if nothing changes."""
 FORGET_SECONDS = 7 * 86400.0
 CLOCK_SECONDS = 3600.0
-"""So far may the clock be set back between two lives."""
+"""How far the clock may be set back between two lives."""
 FILE_OCTETS_MAX = 64 * 1024
 ADDRESS_CHARS_MAX = 256
 _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
@@ -42,7 +41,7 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 def cache_path(
     mesh: str, host: str, listen: str, environment: Mapping[str, str] = os.environ
 ) -> Path:
-    """Of the node that listens there. `mesh` is the key's fingerprint."""
+    """The cache of the node that listens there. `mesh` is the key's fingerprint."""
     where = re.sub(r"[^A-Za-z0-9.]+", "_", f"{host} {listen.removeprefix('tcp://')}")
     return state_directory(environment) / "peers" / f"{mesh}-{where}.json"
 
@@ -58,8 +57,8 @@ def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def all_addresses(mesh: str, environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Everywhere that anybody of this mesh was ever seen by this user, the latest first: by a node
-    that listened elsewhere, in another life, however long ago."""
+    """All addresses at which this user's nodes ever saw this mesh, the latest first, of any age and from
+    any listening address."""
     seen: dict[str, float] = {}
     for path in sorted((state_directory(environment) / "peers").glob(f"{mesh}-*.json")):
         for address, when in PeerCache(path, forget_seconds=inf).entries():
@@ -68,8 +67,8 @@ def all_addresses(mesh: str, environment: Mapping[str, str] = os.environ) -> lis
 
 
 def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str]:
-    """Where others can be found: supernodes first, the rest in any order, so that not everybody
-    remembers the same ones."""
+    """Where others can be found: supernodes first, the rest in random order, so that nodes remember
+    different ones."""
     others = [m for m in members if m.id != me.id and m.role is not Role.CLIENT]
     rng.shuffle(others)
     others.sort(key=lambda member: member.role is not Role.SUPER)
@@ -78,7 +77,7 @@ def addresses_of(members: Iterable[Member], me: Member, rng: Random) -> list[str
 
 
 class PeerCache:
-    """The file. `refused` counts, by reason, what was wrong with it."""
+    """One cache file. `refused` counts its defects by reason."""
 
     def __init__(
         self,
@@ -91,17 +90,17 @@ class PeerCache:
         self.refused: dict[str, int] = {}
         self._now = now
         self._seen: dict[str, float] = {}
-        """Address → when somebody lived there, the latest first."""
+        """Address → when a peer was last seen there, the latest first."""
         self._written: set[str] = set()
         self._written_at = 0.0
 
     def load(self) -> list[str]:
-        """The addresses that an earlier life left; none if there is no file or no sense in it."""
+        """The addresses that an earlier life left; none if there is no readable file."""
         self._seen = dict(self.entries())
         return list(self._seen)
 
     def entries(self) -> list[tuple[str, float]]:
-        """Address and when somebody was last seen there."""
+        """Each address with the time when a peer was last seen there."""
         try:
             with self.path.open("rb") as file:
                 text = file.read(FILE_OCTETS_MAX + 1)
@@ -113,9 +112,9 @@ class PeerCache:
         return list(self._entries(text))
 
     def save(self, living: list[str]) -> None:
-        """Remember these, and behind them those of before as far as there is room."""
+        """Remember these addresses first, then earlier ones as far as there is room."""
         if not living:
-            return  # alone: whoever was there before is worth more than nobody
+            return  # alone: the peers of before are better than none
         now = self._now()
         merged = dict.fromkeys(living, now) | {
             address: seen
@@ -182,7 +181,7 @@ def kept(
     living: Callable[[], list[str]],
     looked: Callable[[list[str]], None] = lambda found: None,
 ) -> Iterator[None]:
-    """Write what `living` returns now and then, and at the end; `looked` is told of each look."""
+    """While this lasts, save what `living` returns now and then, and at the end. `looked` gets each look."""
     over = threading.Event()
 
     def keep() -> None:

@@ -1,9 +1,9 @@
-"""Whether a process that has died is worth starting again: a local node, the nursery of a node.
+"""Whether a process that has died is worth starting again: a local node, the fork server of a node.
 
-Decides from how it ended. One that ends by itself before it has been of use, several times in a row,
-cannot live, and somebody must be told. One that somebody kills says nothing about itself: on a busy
-machine it may be killed again before it is up, so it is started again for minutes. Refuses to know how
-a process is started and what it does.
+Decides from how it ended. A process that ends by itself several times in a row, before it has been of
+use, cannot live, and its owner must be told. A process that was killed says nothing about itself: on a
+busy machine it may be killed again before it is up, so it is started again for minutes. Refuses to know
+how a process is started and what it does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import signal
 
 FAILED_STARTS_MAX = 5
 KILLED_SECONDS_MAX = 300.0
-"""For so long what is killed each time before it is up is started again."""
+"""How long a process is started again that is killed each time before it is up."""
 
 
 class Restarts:
-    """One process after another in the same place."""
+    """The processes that replace each other in one place."""
 
     def __init__(self, now: float) -> None:
         self._well_at = now
@@ -30,7 +30,7 @@ class Restarts:
 
     def died(self, status: int | None, now: float) -> bool:
         """One has died; `status` as subprocess has it, None if it was too slow and we have ended it.
-        True: there is no use in starting another one."""
+        True: do not start another one."""
         if status == -signal.SIGKILL:
             return now - self._well_at > KILLED_SECONDS_MAX
         self._failed += 1

@@ -1,9 +1,9 @@
 """Which nodes of this user run on this host, and where they listen: so that commands need no --seed.
 
-One small file a node in the user's state directory, locked as long as the node lives: the lock ends
-with the process, however that ends, so a file that nobody holds is an old one. Holds no secret: the
-fingerprint of the key and the path of the key file. Whoever writes a false one leads a command to an
-address where nobody can prove the mesh key.
+Each node has one small file in the user's state directory, and locks it as long as it lives. The lock
+ends with the process, so a file without a lock is an old one. The file holds no secret: the fingerprint
+of the key and the path of the key file. A forged file leads a command to an address that cannot prove
+the mesh key.
 
 Decides nothing about joining (cli/joining.py).
 """
@@ -35,7 +35,7 @@ class RunningNode:
 def known_to_commands(
     node: RunningNode, environment: Mapping[str, str] = os.environ
 ) -> Iterator[None]:
-    """As long as this lasts, `running_nodes` lists the node. Works without, if nothing can be written."""
+    """While this lasts, `running_nodes` lists the node. Without a writable file it prints a warning."""
     path = _directory(environment) / f"{node.mesh}-{os.getpid()}.json"
     try:
         descriptor = _write(path, node)
@@ -79,7 +79,7 @@ def _read(path: Path) -> RunningNode | None:
 
 
 def _write(path: Path, node: RunningNode) -> int:
-    """The descriptor that holds the lock. Nobody sees the file before it is locked."""
+    """Returns the descriptor that holds the lock. The file gets its name after it is locked."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -96,7 +96,7 @@ def _write(path: Path, node: RunningNode) -> int:
 
 
 def _directory(environment: Mapping[str, str]) -> Path:
-    """Of this host: a home directory may be shared by many, and a lock may not reach that far."""
+    """The directory of this host: hosts may share a home directory, and a lock may not reach that far."""
     from stealmesh.host.identity import host_id
 
     return state_directory(environment) / "nodes" / host_id().replace("/", "_")

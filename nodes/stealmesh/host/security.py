@@ -1,8 +1,8 @@
 """The mesh key: 32 random octets that make strangers into peers.
 
-Does: makes, stores and reads the key, writes it into a join token that a person can paste, and
-derives from it everything that is needed to prove it. Refuses to know how the proof is carried
-out: no socket and no CURVE arithmetic here (see transport/).
+Makes, stores and reads the key, writes it into a join token that a person can paste, and derives from
+it everything that a proof needs. Refuses to know how the proof is carried out: no socket and no CURVE
+arithmetic here (see transport/).
 
 One secret, many derived ones (HKDF, RFC 5869), so that a user has one thing to copy: HyperQueue's
 "always encrypted, nothing to set up" and k3s' "one pasted token" are the models. The fixed prefixes
@@ -36,7 +36,7 @@ FILE_OCTETS_MAX = 4096
 
 _SALT = b"stealmesh mesh key v1"
 _NOISE = re.compile(r"[^\x21-\x7e]|[\"'`\\>]")
-"""What people's tools put into a token: white space, what cannot be seen, quotes, marks of quoting."""
+"""What tools put into a pasted token: white space, invisible characters, quotes, quoting marks."""
 _PASTED = re.compile(rf"{TOKEN_PREFIX}([a-z0-9]*)")
 
 
@@ -50,7 +50,7 @@ class TokenRefused(MeshError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MeshKey:
-    """The secret that all peers of one mesh share. Whoever holds it is a full member."""
+    """The secret that all peers of one mesh share. Each holder is a full member."""
 
     secret: bytes = field(repr=False)
 
@@ -66,7 +66,7 @@ class MeshKey:
         return cls(secrets.token_bytes(KEY_OCTETS))
 
     def derive(self, label: str, octets: int = 32) -> bytes:
-        """HKDF-SHA256 of the key under `label`; nobody learns the key from what this returns."""
+        """HKDF-SHA256 of the key under `label`; what this returns does not reveal the key."""
         assert 0 < octets <= 255 * 32
         pseudo_random = hmac.digest(_SALT, self.secret, "sha256")
         info, block, output = label.encode(), b"", b""
@@ -116,13 +116,13 @@ class MeshKey:
     def load_or_create(cls, path: str | os.PathLike[str]) -> MeshKey:
         """The key at `path`; a new one if there is none. Two starters at once agree on one key."""
         if not os.path.lexists(path):
-            with contextlib.suppress(KeyRefused):  # somebody else was first: theirs is the key
+            with contextlib.suppress(KeyRefused):  # another process was first: its key counts
                 cls.generate().save(path)
         return cls.load(path)
 
 
 def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
-    """STEALMESH_KEY_FILE, else a file in the user's config directory."""
+    """STEALMESH_KEY_FILE, otherwise a file in the user's config directory."""
     if named := environment.get("STEALMESH_KEY_FILE"):
         return Path(named)
     config = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
@@ -134,7 +134,7 @@ def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class JoinToken:
-    """What one pastes on the second machine: the key and where to find the mesh."""
+    """What a person pastes on the second machine: the key, and where to find the mesh."""
 
     key: MeshKey
     seeds: tuple[str, ...] = ()
@@ -146,8 +146,8 @@ class JoinToken:
 
     @classmethod
     def decode(cls, text: str) -> JoinToken:
-        """Understand a pasted token, whatever the terminal, a shell or a chat put into or around it:
-        white space, line ends, quotes, `stealmesh join`, `stealmesh.Mesh("…")`."""
+        """Read a pasted token, with all that a terminal, a shell or a chat puts into or around it: white
+        space, line ends, quotes, `stealmesh join`, `stealmesh.Mesh("…")`. Raises TokenRefused."""
         pasted = _NOISE.sub("", text).lower()
         found = _PASTED.search(pasted)
         if found is None:

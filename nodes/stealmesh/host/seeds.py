@@ -8,10 +8,10 @@ A seed is one of
 * ``slurm://:port``: every host of this Slurm job (SLURM_JOB_NODELIST),
 * ``env://NAME``: the seeds in an environment variable, separated by commas or blanks.
 
-Does no dialling and keeps nothing between two looks, so looking again is how a file or a name
-that changes is followed. ValueError: it can never mean anything. SeedsUnknown: not now.
+Does no dialling, and keeps nothing between two looks: to follow a file or a name that changes, look
+again. ValueError: the seed can never mean anything. SeedsUnknown: it means nothing now.
 
-Whose idea: the schemes of hashicorp/go-discover and dask's scheduler file.
+Idea: the schemes of hashicorp/go-discover and dask's scheduler file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any
 PORT = 7077
 SCHEMES = ("tcp", "ipc", "file", "dns", "slurm", "env")
 HOSTS_MAX = 10_000
-"""Of one Slurm list: a typing error like [1-999999999] must not eat the memory."""
+"""Bounds one Slurm list: a typing error like [1-999999999] must not eat the memory."""
 
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+(%[^\s\]]+)?\]|[^\s/\[\]@:?#%]+|\*")
 
@@ -62,13 +62,13 @@ def checked(seed: str) -> str:
     full = with_port(address)
     if full.endswith(":0"):
         raise ValueError(
-            f"{seed!r}: nobody can dial port 0; write the port at which the node listens"
+            f"{seed!r}: port 0 cannot be dialled; write the port at which the node listens"
         )
     return full
 
 
 def _guess(seed: str) -> str:
-    """What somebody meant who wrote no scheme."""
+    """What an address without a scheme probably means."""
     host, _, port = seed.rpartition(":")
     if _HOST.fullmatch(host) and port.isdecimal():
         return f"tcp://{seed}"
@@ -76,7 +76,7 @@ def _guess(seed: str) -> str:
 
 
 def with_port(address: str) -> str:
-    """The address with a port that makes sense."""
+    """The address with a valid port (the default where it has none). Raises ValueError."""
     scheme, _, rest = address.partition("://")
     host, colon, port = rest.rpartition(":")
     if not colon or (rest.startswith("[") and rest.endswith("]")):
@@ -101,8 +101,7 @@ def resolve(
 ) -> list[str]:
     """The addresses behind the seeds by now, each once, in order.
 
-    Seeds that mean nothing at the moment are passed over as long as any other means something;
-    SeedsUnknown is raised when none does.
+    Skips seeds that mean nothing at the moment. Raises SeedsUnknown if no seed means anything.
     """
     addresses: dict[str, None] = {}
     unknown: list[str] = []
@@ -137,7 +136,7 @@ def _look(seed: str, environment: Mapping[str, str], lookup: Lookup) -> list[str
 def _plain(
     found: list[str], where: str, environment: Mapping[str, str], lookup: Lookup
 ) -> list[str]:
-    """Seeds that were found in a file or a variable: these may not refer to yet another one."""
+    """Addresses of seeds found in a file or a variable. These may not refer to another file or variable."""
     addresses: list[str] = []
     for seed in found:
         if seed.startswith(("file://", "env://")):

@@ -58,7 +58,7 @@ def _from_file(environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _is_there(path: Path) -> bool:
-    """A home that cannot be looked into has no settings for us."""
+    """Does the file exist? A home that we may not read counts as empty."""
     try:
         os.lstat(path)
     except OSError:

@@ -5,7 +5,9 @@
     program                                      worker
     bundle    which modules are its own ── blob → importer   they are imported from it
     packing   functions, classes, values ─ blob → opening    and are what the program has now
-    watching  has any of it changed since?
+      reach     what a function reaches
+      pickler   what travels as a name
+      watching  has any of it changed since?
                      source    the text of the program's own file, on both sides
 
 Modules travel whole, as text, in one bundle. What is in `__main__` travels piece by piece, each

@@ -1,11 +1,11 @@
 """The program's own modules as one blob, named by its digest.
 
 Decides which modules are the program's own: those that lie neither with the standard library nor
-where packages are installed. What it has imported goes, and with it what it could import later:
-the rest of its packages, and neighbouring files that its text names.
+where packages are installed. A bundle has the modules that the program has imported, and those that it
+could import later: the rest of its packages, and neighbouring files that its text names.
 
-What it sends is what the program runs: a file that was edited after it was imported is an error
-until it is imported again. Refuses to know about nodes, workers and functions.
+A bundle has what the program runs. A file that was edited after its import is an error until it is
+imported again. Refuses to know about nodes, workers and functions.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from stealmesh_protocol.ids import Digest, digest_of
 OCTETS_MAX = 8 << 20
 FILES_MAX = 2000
 DATA_OCTETS_MAX = 256 << 10
-"""A data file of a package that is larger does not travel: pass its path, or what is in it."""
+"""A larger data file of a package does not travel: pass its path or its content instead."""
 
 OURS = frozenset({"stealmesh", "stealmesh_engine", "stealmesh_protocol"})
 _STARTED = time.time()
@@ -44,7 +44,7 @@ _IMPORTS = re.compile(
 _SKIPPED = frozenset({"__pycache__", "node_modules", "build", "dist"})
 
 
-class Entry(msgspec.Struct, array_like=True):
+class ModuleEntry(msgspec.Struct, array_like=True):
     """One module."""
 
     name: str
@@ -64,17 +64,17 @@ class Main(msgspec.Struct, array_like=True):
     argv0: str = ""
 
 
-class Parcel(msgspec.Struct, array_like=True):
-    """What workers are sent."""
+class BundleContents(msgspec.Struct, array_like=True):
+    """The content of a bundle, as workers decode it."""
 
     main: Main | None
-    modules: list[Entry]
+    modules: list[ModuleEntry]
     data: dict[str, bytes] = {}
     """Files beside the modules of packages, by path."""
     program: str = ""
-    """Where there is no file: which program this is. Two notebooks share no worker."""
+    """Identifies a program without a file, so that two notebooks share no worker."""
     left: list[str] = []
-    """Modules that do not travel (`no_ship`), nor what the program has made of them."""
+    """Modules that do not travel (`no_ship`): workers use their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Bundle:
     blob: bytes
 
 
-def _packed(parcel: Parcel) -> bytes:
+def _packed(parcel: BundleContents) -> bytes:
     try:
         return msgspec.msgpack.encode(parcel)
     except UnicodeEncodeError:  # a path with octets that are no text
@@ -92,29 +92,31 @@ def _packed(parcel: Parcel) -> bytes:
             main = replace(main, path=_as_text(main.path), argv0=_as_text(main.argv0))
         modules = [replace(entry, path=_as_text(entry.path)) for entry in parcel.modules]
         data = {_as_text(path): octets for path, octets in parcel.data.items()}
-        return msgspec.msgpack.encode(Parcel(main, modules, data, parcel.program, parcel.left))
+        return msgspec.msgpack.encode(
+            BundleContents(main, modules, data, parcel.program, parcel.left)
+        )
 
 
 def _as_text(path: str) -> str:
-    """Where it travels to, a path only needs to be told from others."""
+    """A path as text. A worker only needs to tell it from other paths."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 @dataclass(slots=True)
 class Read:
-    """A module as it was read, once for each time that it is imported."""
+    """A module as it was read; read again after each import of it."""
 
     spec: Any
-    entry: Entry
+    entry: ModuleEntry
 
 
 @dataclass(slots=True)
 class Bundler:
-    """What one program sends of its modules."""
+    """Makes the bundles of one program."""
 
     _read: dict[str, Read] = field(default_factory=dict)
     _foreign: dict[str, Any] = field(default_factory=dict)
-    """Modules that were found not to be the program's own, with their specs."""
+    """Modules that are not the program's own, with their specs."""
     _made: dict[tuple[tuple[str, ...], tuple[str, ...]], Bundle] = field(default_factory=dict)
     _looked: tuple[int, int] = (0, 0)
     _main: Main | None = None
@@ -141,7 +143,7 @@ class Bundler:
 
     # ------------------------------------------------------------ gathering
 
-    def _gather(self, ship: tuple[str, ...], no_ship: tuple[str, ...]) -> Parcel:
+    def _gather(self, ship: tuple[str, ...], no_ship: tuple[str, ...]) -> BundleContents:
         if not self._main_read:
             self._main_read = True
             self._main = _main()
@@ -157,9 +159,9 @@ class Bundler:
         files.add_named(self._main)
         modules = [files.found[name] for name in sorted(files.found)]
         program = "" if self._main else self._program
-        return Parcel(self._main, modules, files.data, program, list(no_ship))
+        return BundleContents(self._main, modules, files.data, program, list(no_ship))
 
-    def _entry(self, name: str, module: ModuleType, *, wanted: bool) -> Entry | None:
+    def _entry(self, name: str, module: ModuleType, *, wanted: bool) -> ModuleEntry | None:
         spec = _spec_of(module)
         known = self._read.get(name)
         if known is not None and known.spec is spec:
@@ -177,9 +179,9 @@ class Bundler:
 
 
 class _Files:
-    """Modules that are not loaded and might be, later, in a worker."""
+    """Files of modules that are not loaded here, and that a worker may load later."""
 
-    def __init__(self, loaded: dict[str, Entry], no_ship: tuple[str, ...]) -> None:
+    def __init__(self, loaded: dict[str, ModuleEntry], no_ship: tuple[str, ...]) -> None:
         self.found = dict(loaded)
         self.data: dict[str, bytes] = {}
         self._no_ship = no_ship
@@ -187,13 +189,13 @@ class _Files:
         self._searched: set[str] = set()
 
     def add_packages(self) -> None:
-        """The rest of the packages of which something is loaded."""
+        """The rest of each package that is partly loaded."""
         for name, entry in list(self.found.items()):
             if entry.is_package and entry.source is not None and "." not in name:
                 self._add_tree(name, os.path.dirname(entry.path))
 
     def add_named(self, main: Main | None) -> None:
-        """Neighbours that are only named, in a function perhaps: `import helper`."""
+        """Add neighbouring files that the text only names, for example `import helper` in a function."""
         beside = set()
         for name, entry in self.found.items():
             if "." not in name and entry.source is not None:
@@ -257,7 +259,7 @@ class _Files:
         except OSError:
             return  # the program could not import it either
         self._octets += len(source)
-        self.found[name] = Entry(name, path, is_package, source)
+        self.found[name] = ModuleEntry(name, path, is_package, source)
 
     def _add_data(self, path: str) -> None:
         try:
@@ -299,7 +301,7 @@ def is_own(name: str, module: ModuleType) -> bool:
 
 
 def _is_made_by_hand(name: str, module: ModuleType) -> bool:
-    """types.ModuleType(...) put into sys.modules: nobody else can import it."""
+    """types.ModuleType(...) put into sys.modules: no other process can import it."""
     top = sys.modules.get(name.partition(".")[0])
     return (
         name == module.__name__
@@ -339,13 +341,13 @@ def _spec_of(module: Any) -> Any:
 # ---------------------------------------------------------------- reading
 
 
-def _read_loaded(name: str, module: ModuleType) -> Entry | None:
+def _read_loaded(name: str, module: ModuleType) -> ModuleEntry | None:
     """A module as the program has it. None: it has no text (an extension)."""
     file = getattr(module, "__file__", None)
     is_package = hasattr(module, "__path__")
     if file is None:
         path = next(iter(module.__path__), "") if is_package else ""
-        return Entry(name, os.path.join(path, "__init__.py") if path else "", is_package)
+        return ModuleEntry(name, os.path.join(path, "__init__.py") if path else "", is_package)
     path = os.path.abspath(file)
     source: bytes | None = None
     if path.endswith(".py"):
@@ -357,7 +359,7 @@ def _read_loaded(name: str, module: ModuleType) -> Entry | None:
             source = None
     if source is None:
         source = _text_from_loader(name, module)
-    return None if source is None else Entry(name, path, is_package, source)
+    return None if source is None else ModuleEntry(name, path, is_package, source)
 
 
 def _text_from_loader(name: str, module: ModuleType) -> bytes | None:

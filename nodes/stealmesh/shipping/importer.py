@@ -21,13 +21,13 @@ from typing import Any
 import msgspec
 
 from stealmesh.shipping import opening
-from stealmesh.shipping.bundle import Entry, Parcel
+from stealmesh.shipping.bundle import BundleContents, ModuleEntry
 from stealmesh.shipping.source import Source
 
 
 def settle_in(blob: bytes) -> None:
     """This worker imports from this bundle from now on."""
-    parcel = msgspec.msgpack.decode(blob, type=Parcel)
+    parcel = msgspec.msgpack.decode(blob, type=BundleContents)
     main = parcel.main
     source = None if main is None else Source(main.source, main.path or "<string>")
     opening.be_worker(source, None if main is None else main.package, parcel.left)
@@ -37,7 +37,7 @@ def settle_in(blob: bytes) -> None:
 
 
 class Importer(MetaPathFinder):
-    def __init__(self, parcel: Parcel) -> None:
+    def __init__(self, parcel: BundleContents) -> None:
         self._entries = {entry.name: entry for entry in parcel.modules}
         self._data = parcel.data
 
@@ -62,7 +62,7 @@ class Importer(MetaPathFinder):
 
 
 class Loader(InspectLoader):
-    def __init__(self, entry: Entry, data: dict[str, bytes]) -> None:
+    def __init__(self, entry: ModuleEntry, data: dict[str, bytes]) -> None:
         self._entry = entry
         self._data = data
 
@@ -94,7 +94,7 @@ class Loader(InspectLoader):
         return self._entry.path
 
     def get_data(self, path: str) -> bytes:
-        """`pkgutil.get_data`: what travelled beside the modules, else what is on this machine."""
+        """`pkgutil.get_data`: what travelled beside the modules, otherwise what is on this machine."""
         if path in self._data:
             return self._data[path]
         with open(path, "rb") as file:
@@ -102,10 +102,10 @@ class Loader(InspectLoader):
 
     def get_resource_reader(self, fullname: str) -> Any:
         del fullname
-        return Reader(os.path.dirname(self._entry.path), self._data)
+        return BundleReader(os.path.dirname(self._entry.path), self._data)
 
 
-class Reader(TraversableResources):
+class BundleReader(TraversableResources):
     def __init__(self, top: str, data: dict[str, bytes]) -> None:
         self._top = top
         self._data = data
@@ -115,7 +115,7 @@ class Reader(TraversableResources):
 
 
 class Resource(Traversable):
-    """A file, or a directory, of those that travelled."""
+    """A file or directory that came with the bundle."""
 
     def __init__(self, path: str, data: dict[str, bytes]) -> None:
         self._path = path

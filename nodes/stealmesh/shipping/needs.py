@@ -1,8 +1,8 @@
-"""Which installed packages a function of the program's uses, and in which versions the program has them.
+"""Which installed packages a function of the program uses, and in which versions the program has them.
 
-Decides what is worth comparing: the distributions of the top-level modules that the function reaches, or
-imports by name; neither the standard library nor what travels. Of namespace packages no
-distribution is known, and nothing is said. Refuses to know how versions are found (versions.py).
+Decides what is worth comparing: the distributions of the top-level modules that the function reaches
+or imports by name, but neither the standard library nor modules that travel. Namespace packages have no
+known distribution, so we say nothing of them. Refuses to know how versions are found (versions.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NEVER = sys.stdlib_module_names | OURS | {"__main__", "__mp_main__", ""}
 
 
 def needs_of(reached: Iterable[str | type], ship: tuple[str, ...] = ()) -> tuple[Need, ...]:
-    """The versions of what was reached: names of modules, and types of values."""
+    """The installed versions of what was reached (names of modules, and types of values)."""
     names = {each if isinstance(each, str) else each.__module__ for each in reached}
     tops = {name.partition(".")[0] for name in names if isinstance(name, str)}
     found = [_distribution_of(top) for top in tops if top not in _NEVER and top not in ship]
@@ -38,7 +38,7 @@ def _distribution_of(top: str) -> Need | None:
 
 @functools.lru_cache(1024)
 def _file_of(top: str) -> str | None:
-    """Of a module that only a function imports."""
+    """The file of a module that is not imported yet."""
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError, AttributeError):
@@ -62,7 +62,7 @@ def _distribution_at(top: str, file: str) -> Need | None:
 
 
 def _owner_of(top: str, directory: str) -> str:
-    """sklearn is scikit-learn's. Empty: nobody says that it is his, or several do."""
+    """The distribution with this module (sklearn is scikit-learn's). Empty: none claims it, or several do."""
     installed = re.compile(rf"^{re.escape(top)}(/__init__)?\.[^/,]*,", re.MULTILINE)
     owners = set()
     try:
@@ -88,7 +88,7 @@ def _text_of(path: str) -> str:
 
 
 def imports_in(code: CodeType) -> frozenset[str]:
-    """What a function, and those inside of it, import by name."""
+    """The modules that a function and its inner functions import by name."""
     from opcode import EXTENDED_ARG, opmap
 
     names: set[str] = set()

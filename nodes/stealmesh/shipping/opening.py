@@ -1,7 +1,7 @@
 """What pickles of the program's code call when they are opened.
 
-In a worker, one module stands in for the program's `__main__`. Pieces come with whatever needs them,
-each with a version, and are put in place when another version is there: what has not changed in
+In a worker, one module stands in for the program's `__main__`. Pieces come with the code that needs
+them, each with a version, and are put in place when another version is there: what has not changed in
 the program keeps the state that it has in this worker (a class's counters, a cache, what an
 initializer set), as in a child process. What no piece brought is made from the program's text.
 
@@ -31,7 +31,7 @@ from stealmesh.shipping.source import Source
 from stealmesh_protocol.errors import CannotLoad
 
 
-class Kind(IntEnum):
+class PieceKind(IntEnum):
     """What a piece's bytes are."""
 
     VALUE = 0
@@ -55,7 +55,7 @@ class StandIn(ModuleType):
     """The program's `__main__` in a worker, or a module that the program made by hand."""
 
     def __getattr__(self, name: str) -> Any:
-        """What nothing has brought yet: a class that a task unpickles, say."""
+        """Make what no piece has brought yet, for example a class that a task unpickles."""
         if not (name.startswith("__") and name.endswith("__")):
             living = _living
             if living is not None and living.make(self.__name__, name):
@@ -65,19 +65,19 @@ class StandIn(ModuleType):
 
 @dataclass(slots=True)
 class Living:
-    """The program, as far as this worker has it."""
+    """The part of the program that this worker has."""
 
     sources: dict[str, Source] = field(default_factory=dict)
     versions: dict[tuple[str, str], bytes] = field(default_factory=dict)
     pending: dict[tuple[str, str], Piece] = field(default_factory=dict)
-    """Pieces that have come and are not in place yet: those that refer to each other."""
+    """Pieces that have come and are not in place yet, as they refer to each other."""
     placed: dict[tuple[str, str], Any] = field(default_factory=dict)
-    """Functions whose pieces are being opened: they exist, and are filled later."""
+    """Functions while their pieces are opened: they exist, and are filled later."""
     left: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
     current: tuple[Piece, ...] | None = None
-    """What was applied last, if it is still all in place."""
+    """The pieces applied last, while all of them are still in place."""
     collected: tuple[Piece, ...] | None = None
 
     def load(self, blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
@@ -121,7 +121,7 @@ class Living:
         return place[name]
 
     def make(self, module: str, name: str) -> bool:
-        """From the program's text, if it is there."""
+        """Make the name from the program's text. False: the text does not bind it."""
         source = self.sources.get(module)
         if source is None:
             return False
@@ -136,18 +136,18 @@ class Living:
         key = (module, name)
         del self.pending[key]
         place = place_of(module)
-        if kind == Kind.SOURCE:
+        if kind == PieceKind.SOURCE:
             if name not in place and not self.make(module, name):
                 raise CannotLoad(f"{name} is not in the text of {module}")
             for attribute, value in (pickle.loads(payload) if payload else {}).items():
                 setattr(place[name], attribute, value)
-        elif kind == Kind.MODULE:
+        elif kind == PieceKind.MODULE:
             found = importlib.import_module(payload.decode())
-            if "." not in name:  # else a part of a package that is only to be there
+            if "." not in name:  # with a dot: a part of a package that only has to be there
                 place[name] = found
-        elif kind == Kind.ABSENT:
+        elif kind == PieceKind.ABSENT:
             place.pop(name, None)
-        elif kind == Kind.PLAIN:
+        elif kind == PieceKind.PLAIN:
             place[name] = _in_place_of(place.get(name), pickle.loads(payload))
         else:
             place[name] = pickle.loads(payload)
@@ -170,7 +170,7 @@ _living: Living | None = None
 
 
 def be_worker(main: Source | None, package: str | None, left: Iterable[str] = ()) -> Living:
-    """From now on this process is a child of the program whose file this is."""
+    """From now on this process is a child of the program with this file."""
     global _living
     _living = Living(left=tuple(left))
     stand_in("__main__")
@@ -207,7 +207,7 @@ def is_defining() -> bool:
 
 
 def show(path: str, text: str) -> None:
-    """Let tracebacks find this text, whether or not a file is there, and whatever is in it."""
+    """Let tracebacks find this text, even if a file with other text is there."""
     linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
 
 
@@ -227,7 +227,7 @@ def module_of(name: str) -> ModuleType:
 
 
 def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
-    """What a pickle with pieces is."""
+    """Open a pickle that comes with pieces: put them in place first."""
     if _living is not None:
         if _living.collected is None:
             _living.collected = pieces
@@ -236,14 +236,14 @@ def opened(pieces: tuple[Piece, ...], blob: bytes) -> Any:
 
 
 def meant_for(needs: tuple[versions.Need, ...], blob: bytes) -> Any:
-    """A function, and what is installed where it was written: first of all, or nobody would know why it
-    cannot be opened."""
+    """A function, and what is installed where it was written. The comparison comes first, so that an
+    error in opening the function can name it."""
     versions.compare(needs)
     return pickle.loads(blob)
 
 
 def find(module: str, qualname: str) -> Any:
-    """What has this name in the program's module."""
+    """Look up a name in the program's module."""
     first, *rest = qualname.split(".")
     if _living is not None and (module, first) in _living.pending:
         found = _living.get(module, first)
@@ -260,7 +260,8 @@ def find(module: str, qualname: str) -> Any:
 def function(
     module: str | None, qualname: str, code: bytes, cells: int, placed: bool, source: str
 ) -> FunctionType:
-    """A function that is still empty. `module`: whose variables it sees; None: its own, for it sees none."""
+    """A function that is still empty. `module`: its variables are the function's globals; None: it
+    uses none."""
     body = marshal.loads(code)
     names = {"__builtins__": __builtins__} if module is None else place_of(module)
     closure = tuple(CellType() for _ in range(cells))
@@ -305,7 +306,7 @@ _known: WeakSet[type] = WeakSet()
 
 
 def make_class(make: Callable[..., type], *args: Any) -> type:
-    """A class that has no name to be found by."""
+    """Make a class that cannot be found by name, or find the same class from an earlier pickle."""
     tracker = args[-2]
     known = by_value._DYNAMIC_CLASS_TRACKER_BY_ID.get(tracker)
     if known is None:

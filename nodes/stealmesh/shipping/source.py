@@ -5,7 +5,7 @@ are the program's business (it starts a mesh, it opens its output). It executes 
 that bind the names it needs, in their order, and what these statements need in turn. So a lock, a
 class with `__slots__` or a decorated function is made in the worker as it was made in the program.
 
-Refuses to know what is to be made so (packing.py) and where it goes (opening.py).
+Refuses to know which names a worker makes this way (packing.py) and where it puts them (opening.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RETRIES_MAX = 64
 
 
 def text_of_main(module: ModuleType) -> str | None:
-    """What the program is made of; None where that cannot be known (a notebook, standard input)."""
+    """The text of the program's file; None where there is none (a notebook, standard input)."""
     path = getattr(module, "__file__", None)
     if path is None:
         return _text_of_dash_c()
@@ -114,7 +114,7 @@ class Source:
 
     @cached_property
     def restless(self) -> set[str]:
-        """Names that a function of the file rebinds, or that only the guarded part binds."""
+        """Names that a function of the file rebinds, or that only code under a guard binds."""
         names: set[str] = set()
         for statement in self.statements:
             for node in ast.walk(statement):
@@ -136,7 +136,7 @@ class Source:
         )
 
     def methods_of(self, name: str) -> set[str]:
-        """What the class statement of this name defines by `def`."""
+        """The methods that the class statement of this name defines by `def`."""
         return {
             inner.name
             for at in self._binders.get(name, ())
@@ -149,7 +149,7 @@ class Source:
     # ------------------------------------------------------------ in a worker
 
     def make(self, name: str, names: dict[str, Any]) -> bool:
-        """Execute what binds this name, and what that needs. False: nothing does."""
+        """Execute the statements that bind this name, and those that they need. False: there is none."""
         places = self._binders.get(name)
         if not places:
             return False
@@ -177,7 +177,7 @@ class Source:
             raise
 
     def _run(self, code: CodeType, names: dict[str, Any]) -> None:
-        """A function that is called while something is defined may need more than is there yet."""
+        """Run the statement. It may call a function that needs a name not made yet: make it, and run again."""
         for _ in range(RETRIES_MAX):
             try:
                 exec(code, names)
@@ -190,7 +190,7 @@ class Source:
 
 
 def _is_quiet(statement: ast.stmt) -> bool:
-    """Does it define something, rather than do something? Guards and what they guard do not."""
+    """Does the statement only define names? False for guards (`if __name__ ...`) and their bodies."""
     if isinstance(statement, _QUIET):
         return True
     if isinstance(statement, ast.Expr):
@@ -236,7 +236,7 @@ def _bound_by(statement: ast.stmt) -> set[str]:
 
 
 def _needed_at_once(statement: ast.stmt) -> set[str]:
-    """What is looked up while the statement runs, not when what it defines is called."""
+    """Names that the statement looks up while it runs, not later when its definitions are called."""
     return {
         node.id
         for node in _outside_of_functions(statement)

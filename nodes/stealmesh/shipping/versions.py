@@ -1,12 +1,12 @@
-"""Versions of installed packages: what is installed here, and where that is not what the program has.
+"""Versions of installed packages: what is installed here, and where the program has another version.
 
 Decides how a version is found: by the names of what installers leave beside a package
-(`numpy-2.1.0.dist-info`). That costs a look into one directory, where importlib.metadata costs
-20 ms and runs files that the user's own may shadow (`email.py`). What is installed in other ways has no
-version that we know, and nothing is said of it.
+(`numpy-2.1.0.dist-info`). That costs a look into one directory; importlib.metadata costs 20 ms and
+runs files that the user's own may shadow (`email.py`). Packages installed in other ways have no known
+version, and we say nothing of them.
 
-Keeps, in a worker, what is different for the code that runs. Refuses to know which packages
-matter (needs.py) and how it is told (run.py, program/remarks.py).
+A worker keeps here what differs for the code that runs. Refuses to know which packages matter
+(needs.py) and how the program hears of it (workers/outcome.py, client/remarks.py).
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from collections.abc import Iterable
 Need = tuple[str, str]
 """A distribution, by its plain name, and the version that the program has."""
 Other = tuple[str, str, str]
-"""A distribution, the version here, and the one that the program has."""
+"""A distribution, its version here, and its version in the program."""
 
 KINDS = ("dist-info", "egg-info")
 
 met: tuple[Other, ...] = ()
-"""What is different for the code that runs now."""
+"""Packages in other versions than the code that runs now was written for."""
 news: dict[str, Other] = {}
-"""What the program has not been told yet, by distribution. A worker is one program's for life."""
+"""By distribution: differences that the program has not heard of. A worker belongs to one program."""
 fresh: list[Other] = []
-"""What the node has not been told yet."""
+"""Differences that the node has not heard of."""
 _known: set[str] = set()
 
 
 def begin() -> None:
-    """Other code is about to run."""
+    """Start a list for other code that is about to run."""
     global met
     met = ()
 
 
 def add(others: Iterable[Other]) -> None:
-    """And it is meant for other versions of these."""
+    """Add to that list."""
     global met
     met += tuple(other for other in others if other not in met)
 
 
 def compare(needs: tuple[Need, ...]) -> None:
-    """Code that is about to be loaded was written for these."""
+    """Compare the versions that code was written for with those here."""
     found = []
     for name, there in needs:
         here = _version_of(name)
@@ -65,7 +65,7 @@ def in_words(others: Iterable[Other]) -> str:
 
 
 def _version_of(name: str) -> str:
-    """What would be imported here; empty: not known."""
+    """The version that would be imported here; empty if unknown."""
     for directory in sys.path:
         version = versions_in(directory).get(name)
         if version is not None:

@@ -1,9 +1,9 @@
-"""Has anything changed of what a function reaches? Asked at every submit, so it is asked quickly.
+"""Has anything changed that a function reaches? Every submit asks, so the answer must be quick.
 
-What was seen is kept as tuples of objects, and compared by identity, at the speed of C: 20 variables
-take about a microsecond. A container is looked into as far as it is small. What cannot be noticed
-so is a change inside a large container, or in an object without `__dict__`: then rebind the
-variable, or pass the value as an argument.
+We keep what we saw as tuples of objects and compare them by identity, at the speed of C: 20 variables
+take about a microsecond. We look into small containers only. So we cannot notice a change inside a
+large container, or in an object without `__dict__`: then rebind the variable, or pass the value as an
+argument.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 ENTRIES_MAX = 64
-"""Of one value: containers within containers are looked into so far."""
+"""Entries for one value: bounds how deep we look into nested containers."""
 TOGETHER_MAX = 512
-"""Of all that one function reaches."""
+"""Entries for all that one function reaches."""
 SMALL = 32
-"""Items of a container that are looked at; of a larger one it is known how many there are."""
+"""A container of at most this many items is compared item by item; of a larger one only its length."""
 
 _ATOMS = frozenset(
     {int, float, complex, bool, str, bytes, type(None), range, type(...), BuiltinFunctionType}
@@ -28,15 +28,15 @@ _ATOMS = frozenset(
 Look = Callable[[Any], tuple[Any, ...]]
 
 
-class Watch:
-    """What was seen of a number of objects."""
+class ChangeWatch:
+    """What a number of objects looked like when they were packed."""
 
     __slots__ = ("_code", "_defaults", "_entries", "_known", "_more", "_room", "_root")
 
     def __init__(self, room: int = TOGETHER_MAX) -> None:
         self._entries: list[tuple[Look, Any, tuple[Any, ...]]] = []
         self._known: set[tuple[Look, int]] = set()
-        """What has an entry, as long as entries are added."""
+        """What has an entry; emptied when no more are added."""
         self._room = room
         self._root: Any = None
         self._code: Any = None
@@ -44,18 +44,18 @@ class Watch:
         self._more: Any = None
 
     def root(self, function: FunctionType) -> None:
-        """The function that all this is for: nothing is asked as often, so it has no entry."""
+        """The function that is submitted. It is checked most often, so it has attributes and no entry."""
         self._root, self._code = function, function.__code__
         self._defaults, self._more = function.__defaults__, function.__kwdefaults__
         self._known.add((_of_function, id(function)))
         self._parts_of(function)
 
     def close(self) -> None:
-        """Nothing is added any more."""
+        """No more entries will be added."""
         self._known = set()
 
     def holds(self) -> bool:
-        """Is it all as it was?"""
+        """Is everything as it was?"""
         root = self._root
         if root is not None and not (
             root.__code__ is self._code
@@ -72,14 +72,14 @@ class Watch:
             return False
         return True
 
-    def join(self, other: Watch) -> None:
+    def join(self, other: ChangeWatch) -> None:
         for look, what, seen in other._entries:
             if (look, id(what)) not in self._known and len(self._entries) < self._room:
                 self._known.add((look, id(what)))
                 self._entries.append((look, what, seen))
 
     def names(self, names: dict[str, Any], wanted: list[str]) -> None:
-        """These variables of a module: bound to the same objects, or still not bound."""
+        """Watch these variables of a module: they stay bound to the same objects, or stay unbound."""
         there = tuple(name for name in wanted if name in names)
         missing = frozenset(wanted).difference(there)
         if there:
@@ -108,7 +108,7 @@ class Watch:
         self._add(_of_class, cls)
 
     def module(self, module: ModuleType) -> None:
-        """Has it been imported anew?"""
+        """Watch whether the module is imported anew."""
         self._add(_spec_of, module)
 
     def values(self, *values: Any) -> None:
@@ -116,7 +116,7 @@ class Watch:
             self.value(value)
 
     def value(self, value: Any) -> None:
-        """What can be changed in it, as far as it is small."""
+        """Watch the parts of a value that can change, as far as it is small."""
         waiting, seen = [value], set[int]()
         while waiting and len(seen) < ENTRIES_MAX and len(self._entries) < self._room:
             one = waiting.pop()
@@ -177,10 +177,10 @@ def _only(name: str) -> Look:
 
 
 def _of_cells(cells: Any) -> tuple[Any, ...]:
-    return tuple(map(_content, cells))
+    return tuple(map(content, cells))
 
 
-def _content(cell: Any) -> Any:
+def content(cell: Any) -> Any:
     try:
         return cell.cell_contents
     except ValueError:  # not bound yet

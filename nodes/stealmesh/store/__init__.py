@@ -1,4 +1,4 @@
-"""The log of a keeper of durable jobs: what is on the disk after a crash, and nothing else.
+"""The log of a replica of durable jobs: what is on the disk after a crash, and nothing else.
 
 Does what the engine's Write and Rewrite say and tells when it is sure (Written); refuses to know
 what the records mean. `records` says how a record lies in the file and reads what is damaged,

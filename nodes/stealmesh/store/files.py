@@ -16,7 +16,7 @@ SECTOR_OCTETS = 4096
 
 
 class Files(Protocol):
-    """Files of one directory, by name. What is not made sure of may be gone after a power failure."""
+    """Files of one directory, by name. What was not synced may be gone after a power failure."""
 
     def read(self, name: str) -> bytes | None:
         """Everything in it; None: there is no such file. What the disk cannot read is zeros."""
@@ -25,19 +25,19 @@ class Files(Protocol):
         """An empty file, in place of any that is there."""
 
     def write(self, name: str, at: int, octets: bytes) -> None:
-        """Put these octets there: all, or raise (and nobody knows then what is there)."""
+        """Put these octets there: all, or raise (then it is unknown what is there)."""
 
     def sync(self, name: str) -> None:
-        """What was written is on the disk; if it raises, nobody knows what is."""
+        """What was written is on the disk; if it raises, it is unknown what is."""
 
     def rename(self, name: str, to: str) -> None:
-        """Make sure of it with `sync_names`."""
+        """Rename a file. `sync_names` makes it durable."""
 
     def sync_names(self) -> None:
         """The names are on the disk."""
 
     def remove(self, name: str) -> None:
-        """If it is there."""
+        """Remove the file, if it exists."""
 
 
 class SystemFiles:
@@ -113,7 +113,7 @@ class SystemFiles:
 
 
 def _read_some(file: int, at: int, octets: int, step: int) -> bytes:
-    """Of a stretch that the disk cannot read as a whole, what it can read sector by sector."""
+    """Read octets; where the disk cannot read them as a whole, what it can read sector by sector."""
     try:
         found = os.pread(file, octets, at)
     except OSError as error:

@@ -1,13 +1,12 @@
 """The thread that writes the log: one fsync for all that waits, and never one in the node's loop.
 
-A disk takes milliseconds, sometimes seconds; the node's heart must not wait for it. So `perform`
-only queues, the thread appends everything that has gathered while it slept in fsync, makes sure
-of all of it at once (group commit) and reports the last ticket through a descriptor that the loop
-watches.
+A disk takes milliseconds, sometimes seconds, and the node's loop must not wait for it. So `perform`
+only queues. The thread appends everything that has gathered during its last fsync, syncs all of it at
+once (group commit), and reports the last ticket with `on_written`.
 
-A full disk may have room again in a moment, and after a failed fsync nobody knows what is on the
-disk. So what failed is written once more as another file, and again for a few seconds. Until then
-nothing is acknowledged, and if it does not come to pass the node ends: others keep its jobs then.
+A full disk may have room again in a moment, and a failed fsync leaves it open what is on the disk. So
+the thread writes what failed once more, as another file, for a few seconds. Until then it acknowledges
+nothing; if it does not succeed the node ends, and others keep its jobs.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from stealmesh_engine.effects import Rewrite, Write
 from stealmesh_engine.events import Recall, Written
 
 PATIENCE_SECONDS = 3.0
-"""Less than what a home waits for a keeper that acknowledges nothing (home.KEEPER_PATIENCE)."""
+"""Less than a primary waits for a silent replica."""
 AGAIN_SECONDS = 0.2
 
 
@@ -66,13 +65,13 @@ class Log:
         if found.lost:
             print(
                 f"stealmesh: the log in {directory} was damaged: {found.why}. Everything else in it "
-                "is there; what it lost comes from the other keepers",
+                "is there; what it lost comes from the other replicas",
                 file=sys.stderr,
             )
         self.on_written: Callable[[Written], None] = lambda event: None
         """Called in the log's thread; set before the first write."""
         self.on_failure: Callable[[OSError], None] = lambda error: None
-        """The disk is full or broken: nothing more is written (and so nothing acknowledged)."""
+        """Called when the disk is full or broken. The log writes, and so acknowledges, nothing more."""
         self._queue: deque[Write | Rewrite] = deque()
         self._wanted = threading.Condition()
         self._closing = False
@@ -111,7 +110,7 @@ class Log:
         if isinstance(error, OSError):
             return LogUnusable(f"{why}; let this user read and write there")
         return LogUnusable(
-            f"{why}; move {FILE} away (what this node kept comes from the other keepers)"
+            f"{why}; move {FILE} away (what this node kept comes from the other replicas)"
         )
 
     def _run(self) -> None:
@@ -132,7 +131,7 @@ class Log:
             self.on_written(Written(batch[-1].ticket))
 
     def _write(self, batch: list[Write | Rewrite]) -> None:
-        """All of it is on the disk when this returns."""
+        """Write the batch. It is on the disk when this returns. Raises OSError."""
         try:
             self._log.write(batch)
         except OSError as error:

@@ -1,11 +1,12 @@
 """One log in one directory: opened, appended to, written anew; and whether it is what it was.
 
-Decides what a log is worth when it is opened. Two marks say up to where it was on the disk: one in
-the log's own opening, written with each batch and as sure as that batch, about what was before it;
-and one in a file beside it, written after each batch, which nobody makes sure of. A log that has
-damage below its marks, or ends below them, or is an older file than they speak of, has lost what was
-acknowledged. It goes on under a new seat, so that nobody counts this keeper among those who have
-everything (succession.py); what it still has is joined as ever, and the rest comes from the others.
+Decides what a log is worth when it is opened. Two marks say up to where it was on the disk. One is in
+the log's own opening: it is written with each batch, is as sure as that batch, and speaks of what was
+before it. The other is in a file beside the log, written after each batch without an fsync. A log that
+has damage below its marks, or ends below them, or is an older file than they speak of, has lost what
+was acknowledged. It goes on under a new seat (store id), so that no election counts this replica among the
+complete ones (durable/election.py); what it still has is joined as ever, and the rest comes from the
+others.
 
 A log that is not exactly as its marks say is written anew when it is opened: what a failed fsync
 left behind looks as if it were on the disk, and is not ("fsyncgate", Rebello et al., ATC '20).
@@ -29,8 +30,8 @@ from stealmesh.store.records import (
     SALT_OCTETS,
     SEAT_OCTETS,
     Identity,
+    LogReading,
     NotALog,
-    Reading,
     framed,
     mark,
     opening,
@@ -51,11 +52,11 @@ class OtherMesh(Exception):
 
 
 class Damaged(OSError):
-    """What was on the disk a moment ago cannot be read any more."""
+    """Records that were on the disk a moment ago cannot be read any more."""
 
 
 @dataclass(slots=True)
-class Found:
+class OpenedLog:
     """What was in the directory."""
 
     seat: bytes
@@ -82,11 +83,11 @@ class LogFile:
     def seat(self) -> bytes:
         return self._identity.seat
 
-    def open(self) -> Found:
-        """Read it, take it as it is or write it anew, and be ready to append."""
+    def open(self) -> OpenedLog:
+        """Read the log, keep it or write it anew, and be ready to append."""
         octets = self._files.read(FILE)
         beside = read_mark(self._files.read(SURE) or b"")
-        reading = Reading(None) if octets is None else read(octets)
+        reading = LogReading(None) if octets is None else read(octets)
         identity = reading.identity
         if identity is not None and identity.mesh != self._mesh and reading.version > 1:
             raise OtherMesh("this log belongs to a node of another mesh")
@@ -100,12 +101,12 @@ class LogFile:
         known = identity is not None and beside == (identity.generation, identity.salt, self._end)
         if not known or lost or reading.damage or reading.opening_is_damaged:
             self.replace(reading.records)
-        return Found(self.seat, reading.records, lost, why)
+        return OpenedLog(self.seat, reading.records, lost, why)
 
     # ------------------------------------------------------------ writing
 
     def put(self, records: list[Keep]) -> None:
-        """Write them behind what is there; they count once `settle` has returned."""
+        """Append records. They count once `settle` has returned."""
         parts = []
         at, begins = self._end, True
         for record in records:
@@ -116,7 +117,7 @@ class LogFile:
         self._end = at
 
     def settle(self) -> None:
-        """What was put is on the disk, and the next life will know."""
+        """Sync what was put, and mark it as sure for the next life."""
         self._is_doubtful = True
         self._files.sync(FILE)
         self._is_doubtful = False
@@ -124,7 +125,7 @@ class LogFile:
         self._files.write(SURE, 0, mark(self._identity, self._sure))
 
     def write(self, batch: list[Write | Rewrite]) -> None:
-        """All of it in order; on the disk when this returns."""
+        """Write a batch in order. It is on the disk when this returns."""
         anew, pending = _as_records(batch)
         if anew is not None:
             self.replace(anew + pending)
@@ -133,8 +134,8 @@ class LogFile:
             self.settle()
 
     def again(self, batch: list[Write | Rewrite]) -> None:
-        """After a failure. What a write left half-done is written over; once an fsync has failed, only
-        another file is to be trusted."""
+        """Write the batch again after a failure. A half-done write is written over. After a failed fsync
+        only another file can be trusted."""
         anew, pending = _as_records(batch)
         if anew is None and self._is_doubtful:
             self.replace(self._sure_records() + pending)
@@ -143,7 +144,7 @@ class LogFile:
             self.write(batch)
 
     def replace(self, records: list[Keep]) -> None:
-        """A log of these records takes the place of the one that is there, whole or not at all."""
+        """Replace the log by one of these records, whole or not at all."""
         identity = _renewed(self._identity, self._identity.generation, self._random(SALT_OCTETS))
         try:
             end = self._write_fresh(identity, records)
@@ -202,9 +203,9 @@ def _renewed(identity: Identity, generation: int, salt: bytes) -> Identity:
 
 
 def _what_is_lost(
-    reading: Reading, size: int, beside: tuple[int, bytes, int] | None
+    reading: LogReading, size: int, beside: tuple[int, bytes, int] | None
 ) -> tuple[int, str]:
-    """At how many places something is missing that was acknowledged, and in what words."""
+    """How many acknowledged places are missing, and the reason in words."""
     sure, identity = reading.sure, reading.identity
     if identity is None:
         was = max(size, 0 if beside is None else beside[2])

@@ -9,16 +9,16 @@
     body       a KEEP message as msgpack
 
 Decides which octets are records. A record counts only where it was written: the CRC of its head
-covers the salt of this file and the record's own place in it. So a damaged length sends nobody
-astray, and neither the sign inside of a result, nor a whole copy of this log that somebody keeps as
-a result, nor a tail that is there twice is taken for a record. After damage the reader goes on at the
-next sign at which a head is right.
+covers the salt of this file and the record's own place in it. So a damaged length does not mislead the
+reader, and none of these passes for a record: the sign inside a result, a whole copy of this log kept
+as a result, a tail that is there twice. After damage the reader goes on at the next sign with a right
+head.
 
-Decides also how much of the log was sure: the mark says so, and each record that begins a batch,
-for a batch begins when everything before it is on the disk. What is damaged below that was acknowledged once; what
-is damaged above may be what a crash left half-written. Refuses to know files and what records mean.
+Decides also how much of the log was sure. The mark says so, and each record that begins a batch, because
+a batch begins when everything before it is on the disk. Damage below that place was acknowledged once;
+damage above it may be what a crash left half-written. Refuses to know files and what records mean.
 
-Version 1 (length, CRC, body; no sign) is still read. It cannot be read past damage.
+Version 1 (length, CRC, body; no sign) can still be read, but not past damage.
 
 Ideas: the heads of LevelDB's log and of TigerBeetle's journal; damage told from a torn write after
 "Protocol-aware recovery" (Alagappan et al., FAST '18).
@@ -67,7 +67,7 @@ class NotALog(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose log a file is, and which of the files that took each other's place."""
+    """The owner of a log, and which of the files that replaced each other it is."""
 
     seat: bytes
     mesh: bytes = NOBODY
@@ -76,7 +76,7 @@ class Identity:
 
 
 @dataclass(slots=True)
-class Reading:
+class LogReading:
     """What was found in a log."""
 
     identity: Identity | None
@@ -93,7 +93,7 @@ class Reading:
     version: int = 2
 
     def lost_below(self, sure: int) -> list[tuple[int, int]]:
-        """Of the damage, what begins below this place: it was acknowledged once."""
+        """The damaged places that begin below `sure`: they were acknowledged once."""
         return [place for place in self.damage if place[0] < sure]
 
 
@@ -111,7 +111,7 @@ def _header(identity: Identity) -> bytes:
 
 
 def mark(identity: Identity, sure: int) -> bytes:
-    """Of this log everything below is on the disk."""
+    """The mark that says: this log is on the disk up to `sure`."""
     head = _SURE.pack(_SURE_MAGIC, identity.generation, identity.salt, sure, 0)[:-4]
     return head + struct.pack(">I", zlib.crc32(head))
 
@@ -127,7 +127,7 @@ def read_mark(octets: bytes) -> tuple[int, bytes, int] | None:
 
 
 def framed(record: Keep, at: int, salt: bytes, *, begins: bool = False) -> bytes:
-    """A record as it lies at this place of the file with this salt."""
+    """A record as octets, for this place in the file with this salt."""
     body = _encode(record)
     flags, checksum = BEGINS if begins else 0, zlib.crc32(body)
     right = _head_checksum(at, flags, len(body), checksum, salt)
@@ -139,7 +139,7 @@ def _head_checksum(at: int, flags: int, length: int, checksum: int, salt: bytes)
 
 
 def written(identity: Identity, records: list[Keep]) -> bytes:
-    """A whole log of these records."""
+    """A whole log of these records, as octets."""
     parts = [opening(identity)]
     at = len(parts[0])
     for record in records:
@@ -148,20 +148,20 @@ def written(identity: Identity, records: list[Keep]) -> bytes:
     return b"".join(parts)
 
 
-def read(octets: bytes) -> Reading:
-    """Everything that is right in it. Raises NotALog."""
+def read(octets: bytes) -> LogReading:
+    """Read every right record. Raises NotALog."""
     if octets.startswith(MAGIC_1) and _identity(octets) is None:
         return _read_1(octets)
     identity = _identity(octets)
     if identity is not None:
         return _read_2(octets, identity)
     if not octets.strip(b"\0") or opening_begun(octets):
-        return Reading(None)
+        return LogReading(None)
     raise NotALog("this file does not begin like a log of durable jobs")
 
 
 def opening_begun(octets: bytes) -> bool:
-    """Is this what a crash left of a file that was just made?"""
+    """Is this the torn beginning of a new log, left by a crash?"""
     return len(octets) < _HEADER.size and octets[: len(MAGIC)] in (
         MAGIC[: len(octets)],
         MAGIC_1[: len(octets)],
@@ -169,7 +169,7 @@ def opening_begun(octets: bytes) -> bool:
 
 
 def _identity(octets: bytes) -> Identity | None:
-    """What a header that is whole says; the first one, or else the second."""
+    """What a whole header says: the first one, otherwise the second."""
     for at in (0, SECTOR_OCTETS):
         header = octets[at : at + _HEADER.size]
         if len(header) < _HEADER.size:
@@ -180,8 +180,8 @@ def _identity(octets: bytes) -> Identity | None:
     return None
 
 
-def _read_2(octets: bytes, identity: Identity) -> Reading:
-    reading = Reading(identity, sure=OPENING_OCTETS)
+def _read_2(octets: bytes, identity: Identity) -> LogReading:
+    reading = LogReading(identity, sure=OPENING_OCTETS)
     header = _header(identity)
     both = octets[: len(header)] == header == octets[SECTOR_OCTETS : SECTOR_OCTETS + len(header)]
     reading.opening_is_damaged = not both
@@ -202,7 +202,7 @@ def _read_2(octets: bytes, identity: Identity) -> Reading:
         else:
             reading.records.append(record)
             reading.places.append((at, end))
-        # The head is right, so what it says is true, whatever became of the body.
+        # The head is right, so what it says is true, even if the body is damaged.
         if flags & BEGINS:
             reading.sure = max(reading.sure, at)
         at = end
@@ -244,12 +244,12 @@ def _next_head(octets: bytes, at: int, salt: bytes) -> int:
     return len(octets)
 
 
-def _read_1(octets: bytes) -> Reading:
-    """A log of the version before: up to the first record that is not right."""
+def _read_1(octets: bytes) -> LogReading:
+    """Read a log of version 1, up to the first damaged record."""
     if len(octets) < OPENING_OCTETS_1:
-        return Reading(None, version=1)
+        return LogReading(None, version=1)
     at = OPENING_OCTETS_1
-    reading = Reading(Identity(octets[len(MAGIC_1) : at]), version=1, sure=at)
+    reading = LogReading(Identity(octets[len(MAGIC_1) : at]), version=1, sure=at)
     view = memoryview(octets)
     while at < len(octets):
         record = None
@@ -262,7 +262,7 @@ def _read_1(octets: bytes) -> Reading:
                 record = _decoded(body)
         if record is None:
             reading.damage.append((at, len(octets)))
-            reading.sure = len(octets)  # nobody can say whether a crash tore it: believe the worse
+            reading.sure = len(octets)  # we cannot tell whether a crash tore it: believe the worse
             return reading
         reading.records.append(record)
         reading.places.append((at, end))

@@ -1,8 +1,10 @@
 """The ZeroMQ transport: the only package that imports zmq.
 
-Read `hub` first: it has the whole of the public face. `ports` is one socket and its links,
-`sockets` is how each kind of socket is set up and why, `doorman` lets key holders in, `callers` knows who they are, `probes`
-asks whether anything listens, `wire` is where messages become frames.
+Start reading at `transport`, which has the whole public face. `links` is one socket and its links,
+`link_table` all of them and how they end, `outbox` what waits to be sent. `sockets` sets up each kind
+of socket and says why, `zap` lets key holders in, `accepted` knows which connection a peer came by,
+`flow` bounds what is under way, `probes` asks whether anything listens, `reasons` has words for people,
+`wire` is where messages become frames.
 """
 
 from stealmesh.transport.sockets import (
@@ -13,13 +15,13 @@ from stealmesh.transport.sockets import (
     zmq_versions,
 )
 from stealmesh.transport.transport import Transport
-from stealmesh.transport.wire import Codec, Decoded, Reader, Unreadable, WireCodec
+from stealmesh.transport.wire import Codec, IncomingMessage, MessageReader, Unreadable, WireCodec
 
 __all__ = [
     "Codec",
     "CurveKeys",
-    "Decoded",
-    "Reader",
+    "IncomingMessage",
+    "MessageReader",
     "Transport",
     "TransportError",
     "Unreadable",

@@ -1,11 +1,11 @@
-"""Who is behind which accepted connection.
+"""Which peer is behind which accepted connection.
 
-Decides which link a routing id and a descriptor stand for, and why a caller was turned away. It
-reads the inbox's monitor; what follows from a connection's end is the hub's business.
+Decides which link a routing id and a descriptor stand for, and why a connection was turned away. It
+reads the inbox's monitor; the transport decides what follows from a connection's end.
 
 Each message names the descriptor that it came by (SRCFD), and so does the monitor when that
-connection ends. Descriptors are used again, so a new routing id first makes us read the monitor
-to its end: the end of the connection that had the number before is in it.
+connection ends. The system uses descriptors again. So at each new routing id we first read the monitor
+to its end, which has the end of the connection that had this number before.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _REFUSALS = {
     MECHANISM_MISMATCH: "refused:other-security",
 }
 _NOTHING_SAID = "refused:ended-before-a-message"
-"""A stranger that is no ZeroMQ, a probe, or a peer that came and left without a word."""
+"""A stranger that is no ZeroMQ, a probe, or a peer that left without a word."""
 
 
-class Callers:
+class AcceptedLinks:
     def __init__(self, monitor: zmq.Socket[bytes], counts: Counter[str]) -> None:
         self.by_routing_id: dict[bytes, Link] = {}
         self._monitor = monitor
@@ -34,10 +34,10 @@ class Callers:
         self._by_fd: dict[int, Link] = {}
         self._live_fds: set[int] = set()
         self._refusal = _NOTHING_SAID
-        """Why the connection failed whose end comes next: the failure itself names no descriptor."""
+        """Why the next connection that ends has failed: the failure itself names no descriptor."""
 
     def read_monitor(self) -> list[Link]:
-        """Take in all that has happened; the links whose connections ended."""
+        """Take in all that has happened. Returns the links with ended connections."""
         ended = []
         while event := read_monitor(self._monitor):
             if event.kind == zmq.EVENT_ACCEPTED:
@@ -55,7 +55,7 @@ class Callers:
         return ended
 
     def introduce(self, link: Link, first: zmq.Frame) -> list[Link]:
-        """A first message from `link.routing_id`; the links of which this tells that they are gone."""
+        """A first message from `link.routing_id` has come. Returns the links that have ended meanwhile."""
         ended = self.read_monitor()
         link.fd, link.peer_address = _facts_of(first)
         link.same_host = link.peer_address.startswith("localhost") or is_same_host(
@@ -67,7 +67,7 @@ class Callers:
             ended.append(before)
         if link.fd in self._live_fds:
             self._by_fd[link.fd] = link
-        elif link.fd >= 0:  # else only a failing send will tell
+        elif link.fd >= 0:  # otherwise only a failing send will tell
             ended.append(link)  # gone before its first message was read
         return ended
 
@@ -80,7 +80,7 @@ class Callers:
 
 
 def _facts_of(first: zmq.Frame) -> tuple[int, str]:
-    """By which descriptor and from where a frame came; (-1, "") if libzmq does not say."""
+    """The descriptor that a frame came by, and the peer's address; (-1, "") if libzmq does not say."""
     try:
         return int(first.get(SOURCE_FD)), str(first.get("Peer-Address"))
     except zmq.ZMQError:

@@ -1,10 +1,10 @@
-"""One ZeroMQ socket with the links that run through it.
+"""A link, and the ZeroMQ socket that it runs through.
 
-Does: takes what a link has to say while the socket takes it, control before custody, and reads
-whole messages off the socket with a bound on their frames. Knows neither events nor time nor why
-a message is sent; the hub tells it and asks it.
-
-A dialled link has a port (a DEALER) to itself; all accepted links share the inbox (a ROUTER).
+A link is one connection as the core knows it, with what waits to be said on it. A port is one socket.
+A dialled link has a port (a DEALER) to itself; all accepted links share the inbox (a ROUTER). A port
+sends what a link has to say while the socket takes it, control before custody, and bounds the frames
+of what it reads. This file knows neither events nor time, nor why a message is sent; the transport
+tells it and asks it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import islice
 
 import zmq
 
-from stealmesh.transport.flow import Intake, Window
+from stealmesh.transport.flow import ReceiveFlow, SendFlow
 from stealmesh.transport.sockets import (
     DONT_WAIT,
     EVENTS,
@@ -27,7 +27,7 @@ from stealmesh.transport.sockets import (
     close_monitored,
     fd_of,
 )
-from stealmesh.transport.wire import Frames, Reader
+from stealmesh.transport.wire import Frames, MessageReader
 from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
 from stealmesh_protocol.messages import Taken
@@ -40,13 +40,13 @@ BIG_FRAME_OCTETS = 64 * 1024
 for 256 KiB); below, the bookkeeping of a shared frame costs more than the copy."""
 
 
-class LinkState(Enum):
+class LinkPhase(Enum):
     DIALLING = "dialling"
     OPEN = "open"
     ENDING = "ending"
     """Hung up: what was sent still goes out, what comes in is dropped."""
     QUARANTINED = "quarantined"
-    """It sent what is no message: what comes in is dropped, unread."""
+    """It sent something that is no message: what comes in is dropped, unread."""
     BROKEN = "broken"
     """The connection is gone, but not all that came by it has been read."""
     GONE = "gone"
@@ -66,18 +66,18 @@ class Link:
     """One connection as the core knows it."""
 
     __slots__ = (
-        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "intake", "number",
-        "peer_address", "port", "queued_octets", "reader", "routing_id", "same_host", "sent", "state",
-        "window",
+        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "number",
+        "peer_address", "port", "queued_octets", "reader", "receive_flow", "routing_id", "same_host",
+        "send_flow", "sent", "state",
     )  # fmt: skip
 
-    def __init__(self, number: int, port: Port, reader: Reader, endpoint: str) -> None:
+    def __init__(self, number: int, port: Port, reader: MessageReader, endpoint: str) -> None:
         self.number = number
         self.port = port
         self.reader = reader
         self.endpoint = endpoint
         self.routing_id = b""
-        self.state = LinkState.OPEN
+        self.state = LinkPhase.OPEN
         self.same_host = False
         self.peer_address = ""
         self.fd = -1
@@ -88,9 +88,9 @@ class Link:
         self.custody: deque[Frames | SplitMessage] = deque()
         self.queued_octets = 0
         self.control_octets = 0
-        """Of them, in the lane of control messages."""
-        self.window = Window()
-        self.intake = Intake()
+        """The part of them in the lane of control messages."""
+        self.send_flow = SendFlow()
+        self.receive_flow = ReceiveFlow()
 
     def queue(self, lane: deque[Frames | SplitMessage], item: Frames | SplitMessage) -> None:
         lane.append(item)
@@ -107,8 +107,8 @@ class Link:
             self.control_octets -= octets
 
     def shed(self) -> None:
-        """Drop the oldest control message; but not the last word on how much was taken, for which the
-        other side would wait for ever."""
+        """Drop the oldest control message, but never the last TAKEN: the other side would wait for it
+        for ever."""
         if _is_taken(self.control[0]) and not any(map(_is_taken, islice(self.control, 1, None))):
             self.control.rotate(-1)
         self.unqueue(self.control)
@@ -143,9 +143,9 @@ class Port:
         """The one link of a dialled port; None: this is the inbox."""
         self.blocked: dict[int, Link] = {}
         self.downs: list[tuple[Link, str]] = []
-        """Links that broke; said only when everything that came before has been read."""
+        """Links that broke. Told only when everything that came before has been read."""
         self.deaf: set[bytes] = set()
-        """Routing ids to which nobody listens any more."""
+        """Routing ids that we ignore from now on."""
         self.skipping = False
 
     def is_readable(self) -> bool:
@@ -171,9 +171,9 @@ class Port:
             return False
         link.sent = True
         if octets >= BULK_OCTETS_MIN:
-            link.window.put(octets, time.monotonic())
+            link.send_flow.put(octets, time.monotonic())
         else:
-            link.window.put_small(octets)
+            link.send_flow.put_small(octets)
         return True
 
     def flush(self, link: Link) -> bool:
@@ -193,7 +193,7 @@ class Port:
             if (
                 lane is link.custody
                 and octets >= BULK_OCTETS_MIN
-                and not link.window.has_room(octets)
+                and not link.send_flow.has_room(octets)
             ):
                 self.blocked.pop(link.number, None)
                 return True

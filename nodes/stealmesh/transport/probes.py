@@ -1,7 +1,7 @@
-"""Does anything listen there? A bare connect() that is given up as soon as it is answered.
+"""Does anything listen there? A bare connect() that we give up as soon as it is answered.
 
-"Refused" is the only proof of absence that a network gives; everything else says nothing. No
-name is looked up: that could take seconds, in which nothing else would move.
+"Refused" is the only proof of absence that a network gives; any other answer proves nothing. It looks
+up no name: that could take seconds, and the loop would stand still for them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class ProbeCall:
 
 
 def call(endpoint: str) -> ProbeCall | bool | None:
-    """Start a probe. An answer that is known at once comes back as itself."""
+    """Start a probe, or return the answer if it is known at once."""
     parsed = _address_of(endpoint)
     if parsed is None:
         return None
@@ -58,14 +58,14 @@ def _verdict(socket: sockets.socket, code: int) -> bool | None:
     if code in _ABSENT:
         return False
     if code == errno.EAGAIN and socket.family == sockets.AF_UNIX:
-        return True  # its queue of callers is full: somebody owns that queue
+        return True  # its queue of callers is full, so a process owns that queue
     if code != 0:
         return None
     # A free port on this very machine can be answered by our own call (TCP simultaneous open).
     try:
         itself = socket.family != sockets.AF_UNIX and socket.getsockname() == socket.getpeername()
     except OSError:
-        return None  # it was answered, and reset before we looked: somebody is just dying there
+        return None  # it was answered, and reset before we looked: a process is just dying there
     return not itself
 
 
@@ -86,7 +86,7 @@ def _address_of(endpoint: str) -> tuple[int, str | tuple[str, int]] | None:
 
 
 def parse_host(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """A numeric host, in brackets or not; None for a name (except the one that everybody knows)."""
+    """A numeric host, in brackets or not; None for a name other than localhost."""
     if host == "localhost":
         host = "127.0.0.1"
     try:
@@ -99,7 +99,7 @@ def parse_host(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def is_same_host(endpoint: str) -> bool:
-    """Bulk between processes of one machine is never worth compressing."""
+    """Is the endpoint on this machine? Bulk between its processes is not worth compressing."""
     if endpoint.startswith("ipc://"):
         return True
     address = parse_host(endpoint.removeprefix("tcp://").rpartition(":")[0])

@@ -40,12 +40,12 @@ MECHANISM_MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
 HANDSHAKE_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
 NEVER_MILLISECONDS = 24 * 3600 * 1000
-"""libzmq's next attempt on a socket that we close as soon as the first one is over."""
+"""Until libzmq's second attempt; we close the socket as soon as the first one is over."""
 IPC_PATH_OCTETS_MAX = 107
 UNREAD_MESSAGES_MAX = 2 * TAKEN_OCTETS // COUNTED_OCTETS_MIN
-"""Of one connection. With a full queue libzmq leaves the rest to the kernel, and throws it away if an
-ipc connection ends then. So there is always room for what may be unread when a peer hangs up (see
-flow.py); twice that, for libzmq reckons with what was read only half a queue later."""
+"""The receive queue of one connection. When it is full libzmq leaves the rest to the kernel, and throws
+it away if an ipc connection ends then. So the queue has room for all that may be unread when a peer
+hangs up (flow.py), times two, because libzmq notices only half a queue later what was read."""
 DOMAIN = b"stealmesh"
 START_DESCRIPTORS = 40
 START_THREADS = 8
@@ -97,7 +97,7 @@ def curve_keys(key: MeshKey) -> CurveKeys:
 
 
 def zmq_versions() -> tuple[str, str]:
-    """Of pyzmq and of libzmq, for `stealmesh doctor`."""
+    """The versions of pyzmq and of libzmq, for `stealmesh doctor`."""
     return zmq.pyzmq_version(), zmq.zmq_version()
 
 
@@ -116,10 +116,10 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
 
 
 def _start_sharing() -> None:
-    """pyzmq learns in a thread of its own when libzmq is done with a large frame that it was lent. It
-    starts that thread at the first such frame, and while a program ends that is too late: Python 3.12
-    and later start none then. Its end is registered when its module is first imported. That has to be
-    before ours, for the last one registered runs first, and we still send what was submitted."""
+    """Start pyzmq's thread that learns when libzmq is done with a large frame. pyzmq starts it at the
+    first such frame; while a program ends that is too late, as Python 3.12 and later start no thread
+    then. pyzmq registers its end with `atexit` when its module is imported. That has to be before ours:
+    the last one registered runs first, and we still send what was submitted."""
     zmq.Frame(b" ", copy=False)
 
 
@@ -135,7 +135,7 @@ def _require_descriptors() -> None:
 
 
 def _require_threads() -> None:
-    """libzmq ends the process when it cannot start one."""
+    """Try whether threads can be started: libzmq ends the process when it cannot start one."""
     done = threading.Event()
     started: list[threading.Thread] = []
     try:
@@ -172,13 +172,13 @@ def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None) -
     """The ROUTER that accepts connections; the caller binds it after its monitor is open."""
     inbox = context.socket(zmq.ROUTER)
     _set_common(inbox)
-    inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else: to a gone peer = silently dropped
-    inbox.setsockopt(zmq.ROUTER_HANDOVER, 1)  # else: a peer behind a dead path stays locked out
+    inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)  # without: to a gone peer = silently dropped
+    inbox.setsockopt(zmq.ROUTER_HANDOVER, 1)  # without: a peer behind a dead path stays locked out
     inbox.setsockopt(zmq.BACKLOG, 1024)
     if keys is not None:
         inbox.setsockopt(zmq.CURVE_SERVER, 1)
         inbox.setsockopt(zmq.CURVE_SECRETKEY, keys.server_secret)
-        # Both are needed: without ENFORCE a missing doorman lets everybody in.
+        # Both are needed: without ENFORCE a missing ZAP handler lets all clients in.
         inbox.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
         inbox.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return inbox
@@ -234,7 +234,7 @@ def open_monitor(socket: zmq.Socket[bytes], *, inbox: bool) -> zmq.Socket[bytes]
         socket.monitor(None, 0)
         monitor.close()
         raise
-    # Nothing is there yet, and libzmq signals only to a reader that has looked in vain once.
+    # Nothing is there yet, and libzmq signals only to a reader that has found it empty once.
     monitor.getsockopt(EVENTS)
     return monitor
 
@@ -250,7 +250,7 @@ def read_monitor(monitor: zmq.Socket[bytes]) -> MonitorEvent | None:
 
 
 def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], linger: int) -> None:
-    """In this order: libzmq must not find itself sending an event that nobody takes."""
+    """In this order: libzmq must not block on an event that has no reader."""
     socket.monitor(None, 0)
     monitor.close()
     socket.close(linger)
@@ -260,7 +260,7 @@ def close_monitored(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], linge
 
 
 def bind(inbox: zmq.Socket[bytes], endpoint: str) -> str:
-    """Bind and return the address that it became (port 0 is a real port then)."""
+    """Bind, and return the address (with the real port in place of 0). Raises TransportError."""
     if endpoint.startswith("ipc://"):
         _clear_ipc_path(endpoint)
     everywhere = endpoint.startswith("tcp://*")

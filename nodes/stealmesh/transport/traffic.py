@@ -29,7 +29,8 @@ CLASSES = {
     "acks": (Ack,),
     "looks": (StatusGet, Status),
 }
-"""What a mesh says that does nothing (an ACK answers a BEAT, or work), and what looking at it costs."""
+"""The messages of an idle mesh, and of looking at it; all others are work. (An ACK answers a BEAT, or
+work.)"""
 _NAMED = frozenset(message.TAG for messages in CLASSES.values() for message in messages)
 _TAGS = {name: tuple(message.TAG for message in messages) for name, messages in CLASSES.items()} | {
     "work": tuple(tag for tag in range(KINDS) if tag not in _NAMED)

@@ -1,61 +1,52 @@
-"""The hub: all sockets of one process, between the effects of the core and the events it hears.
+"""All sockets of one process, between the effects of the core and the events that it hears.
 
 Does: Dial, Hangup, Send and Probe become socket operations; what happens on the sockets becomes
-LinkUp, LinkDown, Heard, Garbled and Probed. Decides nothing else: whom to dial, what to answer and
-when to give up a peer is the core's business.
+LinkUp, LinkDown, Heard, Garbled and Probed. Decides nothing else: the core decides which peers to dial,
+what to answer and when to give up a peer.
 
-How a driver uses it (one thread owns the hub; there is no asyncio and no thread but the doorman)::
+How a driver uses it (one thread owns the transport; there is no asyncio and no thread but the ZAP
+handler's)::
 
-    for fd, _ in hub.epoll.poll(min(hub.wait_seconds(), …)):
-        events += hub.ready(fd)          # fds in hub.fds
-    …  core.step(events) → effects → hub.dial / hangup / send / probe  …
-    events += hub.settle()               # always, before the next poll
+    for fd, _ in transport.epoll.poll(min(transport.wait_seconds(), …)):
+        events += transport.ready(fd)          # fds in transport.fds
+    …  core.step(events) → effects → transport.dial / hangup / send / probe  …
+    events += transport.settle()               # always, before the next poll
 
-settle() is not a nicety. A ZeroMQ descriptor says "look at me" once, and any send or receive can
-swallow that; so each socket touched since it was last looked at is looked at again. A second thread
+settle() is not optional. A ZeroMQ descriptor says "look at me" once, and any send or receive can
+swallow that; so the transport looks again at each socket touched since its last look. A second thread
 may call send() and settle() while the owner sleeps in poll(), if a lock keeps the two apart; it
 wakes the owner if settle() returned events or wait_seconds() fell.
 
-Link numbers: the core numbers what it dials (even), the hub what it accepts (odd).
+Link numbers: the core numbers what it dials (even), the transport what it accepts (odd).
 
-What a peer said before its connection ended is read before the end is told (LinkDown). And the
-other way round: who hangs up waits a little until its last words are read (see flow.py), because
-anything the other side says to a closed socket makes the kernel throw away what it has not
-delivered yet, and libzmq does so with the rest of an ipc connection if its queue is full. What fits
+The transport reads all that a peer said before its connection ended, and tells the end after that
+(LinkDown). In the other direction it waits a little after a hang-up until the peer has read the last
+words (see flow.py): when the peer says anything to a closed socket, the kernel throws away what it has
+not delivered yet, and libzmq does so with the rest of an ipc connection if its queue is full. What fits
 into the buffers is not waited for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import select
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
+from collections.abc import Iterable
 from itertools import count
 from math import inf
 
 import zmq
 
 from stealmesh.host.security import MeshKey
-from stealmesh.transport import probes
-from stealmesh.transport.accepted import Callers
-from stealmesh.transport.links import (
-    FRAMES_MAX,
-    Link,
-    LinkState,
-    Port,
-    SplitMessage,
-    is_unreachable,
-)
+from stealmesh.transport import link_table, probes
+from stealmesh.transport.accepted import AcceptedLinks
+from stealmesh.transport.link_table import LinkTable
+from stealmesh.transport.links import FRAMES_MAX, Link, LinkPhase, Port, SplitMessage
+from stealmesh.transport.outbox import Outbox
+from stealmesh.transport.reasons import refuse_open_doors, why_down, why_undialled
 from stealmesh.transport.sockets import (
-    CONNECT_SECONDS,
-    FILES_REMEDY,
     HANDSHAKE_SECONDS,
-    MECHANISM_MISMATCH,
     TransportError,
     bind,
     curve_keys,
@@ -67,9 +58,10 @@ from stealmesh.transport.sockets import (
     raise_descriptor_limit,
     read_monitor,
 )
+from stealmesh.transport.timers import Timers
 from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
-from stealmesh.transport.zap import Doorman
+from stealmesh.transport.zap import ZapHandler
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
@@ -78,19 +70,15 @@ from stealmesh_protocol.messages import Bye, Message, Taken
 MESSAGES_AT_ONCE = 200
 CONTROL_QUEUE_MAX = 4096
 CONTROL_OCTETS_MAX = 16 << 20
-"""What a link that takes nothing may keep waiting of what may be lost; the oldest go first."""
+"""Bounds of the control messages that wait on one link. Beyond them the oldest are dropped."""
 ANSWERS_OCTETS_MAX = 64 << 20
-"""Large answers are not even queued behind so much."""
+"""A link with more than this in its queue drops large answers: the peer asks again."""
 FLUSH_SECONDS = 1.0
-LINGER_MILLISECONDS = 500
-RETRY_SECONDS_MIN = 0.005
-RETRY_SECONDS_MAX = 0.1
 
-_MUTE = (LinkState.ENDING, LinkState.BROKEN, LinkState.GONE)
-_LISTENING = (LinkState.OPEN, LinkState.BROKEN)
-_OUT_OF_FILES = f"out of file descriptors: {FILES_REMEDY}"
+_CLOSED_TO_SENDS = (LinkPhase.ENDING, LinkPhase.BROKEN, LinkPhase.GONE)
+_LISTENING = (LinkPhase.OPEN, LinkPhase.BROKEN)
 _pid = os.getpid()
-"""Kept, because it is asked with every message."""
+"""Kept in a variable, because every message asks for it."""
 
 
 def _forked() -> None:
@@ -99,14 +87,6 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-_DIAL_REFUSALS = {
-    errno.EMFILE: _OUT_OF_FILES,
-    errno.ENFILE: _OUT_OF_FILES,
-    errno.EINVAL: "not an address: use tcp://host:port or ipc:///path",
-    errno.EPROTONOSUPPORT: "not an address: use tcp://host:port or ipc:///path",
-    errno.ENAMETOOLONG: "the path of the ipc address is too long",
-}
 
 
 class Transport:
@@ -121,17 +101,22 @@ class Transport:
         epoll: select.epoll | None = None,
         insecure_public: bool = False,
     ) -> None:
-        """Without a key nothing is encrypted and nobody proven (`--insecure`): loopback only, unless
-        `insecure_public` says that the network itself is trusted."""
+        """Without a key nothing is encrypted and no peer proves itself (`--insecure`): loopback only,
+        unless `insecure_public` says that the network itself is trusted. Raises TransportError."""
         addresses = list(listen)
         if key is None and not insecure_public:
-            _refuse_open_doors(addresses)
+            refuse_open_doors(addresses)
         raise_descriptor_limit()
-        self.counts: Counter[str] = Counter()
         self.traffic = Traffic()
         self.endpoints: list[str] = []
-        self.fds: dict[int, Callable[[list[Event]], None]] = {}
         self.epoll = select.epoll() if epoll is None else epoll
+        self._table = LinkTable(self.epoll)
+        self.counts = self._table.counts
+        self.fds = self._table.fds
+        self._links = self._table.links
+        self._touched = self._table.touched
+        self._timers = Timers()
+        self._outbox = Outbox(self._table, self._timers)
         self._owns_epoll = epoll is None
         self._codec = WireCodec() if codec is None else codec
         self._pid = _pid
@@ -139,26 +124,19 @@ class Transport:
             "none, this side is --insecure" if key is None else f"ours: {key.fingerprint()}"
         )
         self._keys = None if key is None else curve_keys(key)
-        self._links: dict[LinkId, Link] = {}
         self._by_routing_id: dict[bytes, Link] = {}
         self._accepted_numbers = count(1, 2)
-        self._touched: dict[Port, None] = {}
         self._told: list[Event] = []
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._timer_numbers = count()
-        self._retry_armed = False
-        self._retry_seconds = RETRY_SECONDS_MIN
         self._allowance = MESSAGES_AT_ONCE
         self._calls: set[probes.ProbeCall] = set()
         self._inbox: Port | None = None
-        self._callers: Callers | None = None
         self._closed = False
         self._context = new_context()
-        self._doorman = None
+        self._zap = None
         try:
             if addresses:
                 if self._keys is not None:
-                    self._doorman = Doorman(self._context, self._keys)
+                    self._zap = ZapHandler(self._context, self._keys)
                 self._listen(addresses)
         except BaseException:
             self.close(flush_seconds=0.0)
@@ -167,23 +145,23 @@ class Transport:
     @property
     def counters(self) -> dict[str, int]:
         """What was refused or dropped, by reason."""
-        refused = 0 if self._doorman is None else self._doorman.refused
+        refused = 0 if self._zap is None else self._zap.refused
         return dict(self.counts) | ({"refused:unknown-client-key": refused} if refused else {})
 
     def queued_octets(self, link: LinkId) -> int:
-        """What waits for room on the wire; nobody drops custody, so watch it and send less."""
+        """Octets that wait for room on the wire. Custody is never dropped: watch this and send less."""
         known = self._links.get(link)
         return 0 if known is None else known.queued_octets
 
     def peer_address(self, link: LinkId) -> str:
-        """Where an accepted peer comes from, as seen from here; empty when not known."""
+        """The address that an accepted peer comes from; empty when unknown."""
         known = self._links.get(link)
         return "" if known is None else known.peer_address
 
     # ------------------------------------------------------------ the driver's loop
 
     def ready(self, fd: int) -> list[Event]:
-        """Look at what fired; an fd that has gone since is no mistake."""
+        """Look at what fired. An fd that has gone since is no error."""
         self._check_fork()
         events: list[Event] = []
         handler = self.fds.get(fd)
@@ -197,8 +175,8 @@ class Transport:
         self._check_fork()
         events, self._told = self._told, []
         self._allowance = MESSAGES_AT_ONCE
-        if self._timers:
-            self._fire_timers()
+        if self._timers.heap:
+            self._timers.fire()
         for _ in range(len(self._touched) + MESSAGES_AT_ONCE):
             if not self._touched or self._allowance <= 0:
                 break
@@ -207,17 +185,17 @@ class Transport:
             if port.is_readable() or port.skipping:
                 self._drain(port, events)
             elif port.downs:
-                self._tell_downs(port, events)
+                self._table.tell_downs(port, events)
             if port.blocked:
-                self._flush_blocked(port)
+                self._outbox.flush_blocked(port)
         if self._told:
             events += self._told
             self._told = []
         return events
 
     def look_again(self) -> None:
-        """Have the next settle() look at every socket. The descriptors speak up once, and whether
-        every way of missing that is closed cannot be proven; a look costs a microsecond."""
+        """Have the next settle() look at every socket. A descriptor signals once, and we cannot prove that
+        no path misses the signal; a look costs a microsecond."""
         for link in self._links.values():
             self._touched[link.port] = None
         if self._inbox is not None:
@@ -227,7 +205,8 @@ class Transport:
         """How long the driver may sleep: 0 while more is waiting, infinity when nothing is due."""
         if self._touched or self._told:
             return 0.0
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else inf
+        timers = self._timers.heap
+        return max(0.0, timers[0][0] - time.monotonic()) if timers else inf
 
     # ------------------------------------------------------------ effects
 
@@ -244,41 +223,42 @@ class Transport:
         except zmq.ZMQError as error:
             if port is not None:
                 port.close(0)
-            reason = _DIAL_REFUSALS.get(error.errno or 0, f"cannot be dialled: {error}")
-            self._told.append(LinkDown(link, reason))
+            self._told.append(LinkDown(link, why_undialled(error)))
             return
         dialled = port.link = Link(link, port, self._codec.reader(), endpoint)
-        dialled.state = LinkState.DIALLING
+        dialled.state = LinkPhase.DIALLING
         dialled.dialled_at = time.monotonic()
         dialled.same_host = probes.is_same_host(endpoint)
         self._links[link] = dialled
-        self._watch(port.fd, lambda events: self._drain(port, events))
-        self._watch(fd_of(port.monitor), lambda events: self._read_link_monitor(dialled, events))
-        self._after(HANDSHAKE_SECONDS, lambda: self._give_up_dialling(dialled))
+        self._table.watch(port.fd, lambda events: self._drain(port, events))
+        self._table.watch(
+            fd_of(port.monitor), lambda events: self._read_link_monitor(dialled, events)
+        )
+        self._timers.after(HANDSHAKE_SECONDS, lambda: self._give_up_dialling(dialled))
 
     def hangup(self, link: LinkId) -> None:
-        """What was sent still goes out, for a second at most; what comes in is dropped and counted."""
+        """Send what is queued, for a second at most; drop and count what comes in."""
         self._check_fork()
         known = self._links.get(link)
-        if known is None or known.state is LinkState.ENDING:
+        if known is None or known.state is LinkPhase.ENDING:
             return
-        was, known.state = known.state, LinkState.ENDING
-        known.window.open()
+        was, known.state = known.state, LinkPhase.ENDING
+        known.send_flow.open()
         if known.routing_id:
             # An inbox cannot cut one peer off, only ignore it.
             known.port.deaf.add(known.routing_id)
-        if was is LinkState.BROKEN:
-            return  # about to be forgotten, now without a word
-        if was is LinkState.DIALLING:
-            self._drop_queue(known)
-        self._flush(known)
+        if was is LinkPhase.BROKEN:
+            return  # about to be forgotten, now without a LinkDown
+        if was is LinkPhase.DIALLING:
+            self._table.drop_queue(known)
+        self._outbox.flush(known)
         if known.number in self._links:
-            self._after(FLUSH_SECONDS, lambda: self._give_up_flushing(known))
+            self._timers.after(FLUSH_SECONDS, lambda: self._outbox.give_up(known))
 
     def send(self, link: LinkId, message: Message, seq: int = 0, ack: int = 0) -> None:
         self._check_fork()
         known = self._links.get(link)
-        if known is None or known.state in _MUTE:
+        if known is None or known.state in _CLOSED_TO_SENDS:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)
@@ -290,16 +270,14 @@ class Transport:
         large = bool(blobs) and octets >= BULK_OCTETS_MIN
         overtakes = not (seq or large or type(message) is Bye)
         if large and not seq and known.queued_octets > ANSWERS_OCTETS_MAX:
-            self.counts["dropped:answer-too-much"] += (
-                1  # it may be lost, and will be asked for again
-            )
+            self.counts["dropped:answer-too-much"] += 1
             return
         if not isinstance(frames, list):
             known.queue(known.custody, SplitMessage(frames, octets))
         elif (
             known.queued_octets
-            or known.state is LinkState.DIALLING
-            or not (overtakes or octets < BULK_OCTETS_MIN or known.window.has_room(octets))
+            or known.state is LinkPhase.DIALLING
+            or not (overtakes or octets < BULK_OCTETS_MIN or known.send_flow.has_room(octets))
         ):
             known.queue(known.control if overtakes else known.custody, frames)
             while (
@@ -313,11 +291,11 @@ class Transport:
                 if known.port.put(known, frames, octets):
                     return
             except zmq.ZMQError as error:
-                self._unreachable(known, error)
+                self._table.failed(known, error)
                 return
             known.queue(known.control if overtakes else known.custody, frames)
-        if known.state is not LinkState.DIALLING and known.number not in known.port.blocked:
-            self._flush(known)
+        if known.state is not LinkPhase.DIALLING and known.number not in known.port.blocked:
+            self._outbox.flush(known)
 
     def probe(self, endpoint: str) -> None:
         self._check_fork()
@@ -328,24 +306,24 @@ class Transport:
         self._calls.add(answer)
         self.epoll.register(answer.fd, select.EPOLLOUT)
         self.fds[answer.fd] = lambda events: self._end_probe(answer, answer.outcome(), events)
-        self._after(probes.PROBE_SECONDS, lambda: self._end_probe(answer, None, self._told))
+        self._timers.after(probes.PROBE_SECONDS, lambda: self._end_probe(answer, None, self._told))
 
     def close(self, flush_seconds: float = FLUSH_SECONDS) -> None:
-        """Say what was promised, within about a second, and leave no descriptor behind."""
+        """Send what is queued, for about a second, and leave no descriptor behind."""
         if self._closed or self._pid != _pid:
             return  # in a forked child the sockets belong to the parent
         self._closed = True
-        self._flush_all(flush_seconds)
+        self._outbox.flush_all(flush_seconds, self._look_everywhere)
         for call in self._calls:
-            self._unwatch(call.fd)
+            self._table.unwatch(call.fd)
             call.close()
-        linger = LINGER_MILLISECONDS if flush_seconds else 0
+        linger = link_table.LINGER_MILLISECONDS if flush_seconds else 0
         ports = {link.port for link in self._links.values()}
         for port in ports | ({self._inbox} if self._inbox else set()):
-            self._close_port(port, linger)
+            self._table.close_port(port, linger)
         self._links.clear()
-        if self._doorman is not None:
-            self._doorman.close()
+        if self._zap is not None:
+            self._zap.close()
         self._context.destroy(0)  # waits for what lingers; after a failed start it also tidies up
         if self._owns_epoll:
             self.epoll.close()
@@ -356,59 +334,44 @@ class Transport:
         socket = new_inbox(self._context, self._keys)
         monitor = open_monitor(socket, inbox=True)
         inbox = self._inbox = Port(socket, monitor)
-        self._callers = Callers(monitor, self.counts)
-        self._by_routing_id = self._callers.by_routing_id
-        self._watch(inbox.fd, lambda events: self._drain(inbox, events))
-        self._watch(fd_of(monitor), self._read_inbox_monitor)
+        self._table.accepted = AcceptedLinks(monitor, self.counts)
+        self._by_routing_id = self._table.accepted.by_routing_id
+        self._table.watch(inbox.fd, lambda events: self._drain(inbox, events))
+        self._table.watch(fd_of(monitor), self._read_inbox_monitor)
         self.endpoints = [bind(socket, address) for address in addresses]
 
     def _accept(self, routing_id: bytes, first: zmq.Frame) -> Link:
         assert self._inbox is not None
-        assert self._callers is not None
+        assert self._table.accepted is not None
         link = Link(next(self._accepted_numbers), self._inbox, self._codec.reader(), "")
         link.routing_id = routing_id
         self._links[link.number] = link
-        for ended in self._callers.introduce(link, first):
-            self._break(ended, "connection closed")
+        for ended in self._table.accepted.introduce(link, first):
+            self._table.break_link(ended, "connection closed")
         return link
 
     def _read_inbox_monitor(self, events: list[Event]) -> None:
-        assert self._callers is not None
-        for link in self._callers.read_monitor():
-            self._break(link, "connection closed")
+        assert self._table.accepted is not None
+        for link in self._table.accepted.read_monitor():
+            self._table.break_link(link, "connection closed")
 
     # ------------------------------------------------------------ dialled links
 
     def _read_link_monitor(self, link: Link, events: list[Event]) -> None:
         assert link.port.monitor is not None
-        while link.state is not LinkState.GONE and (event := read_monitor(link.port.monitor)):
+        while link.state is not LinkPhase.GONE and (event := read_monitor(link.port.monitor)):
             if event.kind == zmq.EVENT_CONNECTED:
                 link.connected = True
             elif event.kind != zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._break(link, self._why_down(link, event.kind, event.value))
-            elif link.state is LinkState.DIALLING:
-                link.state = LinkState.OPEN
+                self._table.break_link(link, why_down(link, event.kind, event.value, self._ours))
+            elif link.state is LinkPhase.DIALLING:
+                link.state = LinkPhase.OPEN
                 events.append(LinkUp(link.number))
-                self._flush(link)
-
-    def _why_down(self, link: Link, kind: int, value: int) -> str:
-        """What a person should read: the wire itself is silent about a wrong key, on purpose."""
-        if link.state is not LinkState.DIALLING:
-            return "connection closed"
-        if not link.connected:
-            late = time.monotonic() - link.dialled_at >= CONNECT_SECONDS
-            return "no answer" if late else "connection refused"
-        if kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MECHANISM_MISMATCH:
-            return f"is a mesh with other security: one side is --insecure ({self._ours})"
-        if kind == zmq.EVENT_DISCONNECTED:
-            return "something else than a Stealmesh node listens there"
-        if value in (errno.ETIMEDOUT, errno.EAGAIN):
-            return "no answer"
-        return f"did not accept this mesh key ({self._ours})"
+                self._outbox.flush(link)
 
     def _give_up_dialling(self, link: Link) -> None:
-        if link.state is LinkState.DIALLING:
-            self._break(link, "no answer")
+        if link.state is LinkPhase.DIALLING:
+            self._table.break_link(link, "no answer")
 
     # ------------------------------------------------------------ hearing
 
@@ -416,13 +379,13 @@ class Transport:
         """Read the port until nothing is left, then tell which of its links broke."""
         self._touched[port] = None  # settle() asks once more, and gives blocked links their turn
         while self._allowance > 0:
-            # Asking first: a receive in vain raises, which costs five times as much.
+            # Asking first: receiving from an empty socket raises, which costs five times as much.
             received = port.receive() if port.is_readable() or port.skipping else None
             if received is None:
                 if port.skipping:
                     self._allowance = 0
                 elif port.downs:
-                    self._tell_downs(port, events)
+                    self._table.tell_downs(port, events)
                 elif not port.blocked:
                     # What comes after this look fires: settle() need not look, unless we send.
                     self._touched.pop(port, None)
@@ -432,7 +395,7 @@ class Transport:
             link = port.link or self._by_routing_id.get(routing_id)
             if link is None:
                 link = self._accept(routing_id, first)
-            if self._closed or link.state is LinkState.ENDING:
+            if self._closed or link.state is LinkPhase.ENDING:
                 self._hear_taken(link, frames)
             elif link.state in _LISTENING:
                 self._hear(link, frames, events)
@@ -441,8 +404,8 @@ class Transport:
 
     def _hear(self, link: Link, frames: Frames, events: list[Event]) -> None:
         octets = sum(map(len, frames))
-        if link.intake.take(octets) and link.state is LinkState.OPEN:
-            self.send(link.number, Taken(link.intake.octets))
+        if link.receive_flow.take(octets) and link.state is LinkPhase.OPEN:
+            self.send(link.number, Taken(link.receive_flow.octets))
         try:
             if len(frames) > FRAMES_MAX:
                 raise Unreadable("too-many-frames")
@@ -450,8 +413,8 @@ class Transport:
         except Unreadable as error:
             self.counts[f"garbled:{error.reason}"] += 1
             events.append(Garbled(link.number, error.reason))
-            if error.quarantine and link.state is LinkState.OPEN:
-                link.state = LinkState.QUARANTINED
+            if error.quarantine and link.state is LinkPhase.OPEN:
+                link.state = LinkPhase.QUARANTINED
                 if link.routing_id:
                     link.port.deaf.add(link.routing_id)
             return
@@ -462,151 +425,37 @@ class Transport:
         if heard.message.TAG in ON_THE_SPOT and self._has_gone(link, events):
             self.counts["dropped:asked-and-gone"] += 1
         elif type(heard.message) is Taken:
-            link.window.heard(heard.message.octets, time.monotonic())
-            self._flush(link)
+            link.send_flow.heard(heard.message.octets, time.monotonic())
+            self._outbox.flush(link)
         else:
             events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
 
     def _hear_taken(self, link: Link, frames: Frames) -> None:
-        """At the end nothing matters any more but how much of ours has been read."""
+        """On a link that ends we only want to know how much of ours the peer has read."""
         message = None
         with contextlib.suppress(Unreadable):
             heard = link.reader.read(frames) if frames else None
             message = None if heard is None else heard.message
         if type(message) is Taken:
-            link.window.heard(message.octets, time.monotonic())
+            link.send_flow.heard(message.octets, time.monotonic())
             # Later: it may be the end of the port that is being read.
-            self._after(0.0, lambda: self._flush(link))
+            self._timers.after(0.0, lambda: self._outbox.flush(link))
         else:
             self.counts["dropped:closing" if self._closed else "dropped:ending"] += 1
 
     def _has_gone(self, link: Link, events: list[Event]) -> bool:
-        """Is the connection known to have ended, now that all that has been told of it is read?"""
+        """Has the connection ended? Reads all that the monitor has told."""
         if link.routing_id:
             self._read_inbox_monitor(events)
-        return link.state is LinkState.BROKEN
+        return link.state is LinkPhase.BROKEN
 
-    # ------------------------------------------------------------ saying
+    # ------------------------------------------------------------ probes, the end, processes
 
-    def _flush(self, link: Link) -> None:
-        """Send what waits while there is room, and look at the port again if anything went out."""
-        before = link.queued_octets
-        try:
-            done = link.port.flush(link)
-        except zmq.ZMQError as error:
-            self._unreachable(link, error)
-            return
-        if link.queued_octets != before:
-            self._touched[link.port] = None
-            self._retry_seconds = RETRY_SECONDS_MIN
-        if not done:
-            self._arm_retry()
-        elif link.state is LinkState.ENDING and (link.routing_id or link.window.is_read()):
-            self._end(link)
-
-    def _flush_blocked(self, port: Port) -> None:
-        for link in list(port.blocked.values()):
-            self._flush(link)
-
-    def _arm_retry(self) -> None:
-        """libzmq signals room on the descriptor; should another call have swallowed that, we try again."""
-        if not self._retry_armed:
-            self._retry_armed = True
-            self._after(self._retry_seconds, self._retry)
-
-    def _retry(self) -> None:
-        self._retry_armed = False
-        self._retry_seconds = min(2 * self._retry_seconds, RETRY_SECONDS_MAX)
-        self._touched.update(
-            (link.port, None) for link in self._links.values() if link.port.blocked
-        )
-
-    def _give_up_flushing(self, link: Link) -> None:
-        if link.state is LinkState.ENDING:
-            self._end(link)
-
-    def _drop_queue(self, link: Link) -> None:
-        unsent = len(link.control) + len(link.custody)
-        if unsent:
-            self.counts["dropped:unsent"] += unsent
-        link.clear()
-        link.port.blocked.pop(link.number, None)
-
-    def _flush_all(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            waiting = [link for link in self._links.values() if _has_last_words(link)]
-            if not waiting:
-                return
-            for link in waiting:
-                link.window.open()
-                self._flush(link)
-            # Also what did not fire: a look makes libzmq notice room, and who has gone.
-            for fd in list(self.fds):
-                self.ready(fd)
-            self.settle()
-            time.sleep(0.002)
-
-    # ------------------------------------------------------------ endings
-
-    def _unreachable(self, link: Link, error: zmq.ZMQError) -> None:
-        if not is_unreachable(error):
-            raise error
-        self._break(link, "connection closed")
-
-    def _break(self, link: Link, reason: str) -> None:
-        """The connection is gone. Said by settle() when everything that came before has been read."""
-        if link.state in (LinkState.BROKEN, LinkState.GONE):
-            return
-        if link.state is not LinkState.ENDING:
-            link.state = LinkState.BROKEN
-        self._drop_queue(link)
-        link.port.downs.append((link, reason))
-        self._touched[link.port] = None
-
-    def _tell_downs(self, port: Port, events: list[Event]) -> None:
-        downs, port.downs = port.downs, []
-        for link, reason in downs:
-            if link.state is LinkState.BROKEN:
-                events.append(LinkDown(link.number, reason))
-            if link.state is not LinkState.GONE:
-                self._forget(link, linger=0)
-
-    def _end(self, link: Link) -> None:
-        """A hung-up link has said everything, or had its time to."""
-        self._drop_queue(link)
-        if link.port.link is link:
-            self._forget(link, linger=LINGER_MILLISECONDS if link.sent else 0)
-        else:
-            self._links.pop(link.number, None)  # stays known by its routing id, as one to ignore
-
-    def _forget(self, link: Link, linger: int) -> None:
-        link.state = LinkState.GONE
-        self._drop_queue(link)
-        self._links.pop(link.number, None)
-        if link.port.link is link:
-            self._close_port(link.port, linger)
-            return
-        if self._callers is not None:
-            self._callers.forget(link)
-
-    def _close_port(self, port: Port, linger: int) -> None:
-        self._touched.pop(port, None)
-        self._unwatch(port.fd)
-        if port.monitor is not None:
-            self._unwatch(fd_of(port.monitor))
-        port.close(linger)
-
-    # ------------------------------------------------------------ descriptors, timers, processes
-
-    def _watch(self, fd: int, handler: Callable[[list[Event]], None]) -> None:
-        self.fds[fd] = handler
-        self.epoll.register(fd, select.EPOLLIN)
-
-    def _unwatch(self, fd: int) -> None:
-        """Before the descriptor is closed: libzmq closes its own later, when the number may be another's."""
-        if self.fds.pop(fd, None) is not None:
-            self.epoll.unregister(fd)
+    def _look_everywhere(self) -> None:
+        """Also at what did not fire. What is heard now is dropped."""
+        for fd in list(self.fds):
+            self.ready(fd)
+        self.settle()
 
     def _end_probe(
         self, call: probes.ProbeCall, listening: bool | None, events: list[Event]
@@ -614,36 +463,13 @@ class Transport:
         if call not in self._calls:
             return
         self._calls.discard(call)
-        self._unwatch(call.fd)
+        self._table.unwatch(call.fd)
         call.close()
         events.append(Probed(call.endpoint, listening))
-
-    def _after(self, seconds: float, action: Callable[[], None]) -> None:
-        due = time.monotonic() + seconds
-        heappush(self._timers, (due, next(self._timer_numbers), action))
-
-    def _fire_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            heappop(self._timers)[2]()
 
     def _check_fork(self) -> None:
         if self._pid != _pid:
             raise TransportError(
                 "this transport was made before a fork and belongs to the parent process: start "
                 "processes with the 'spawn' method, or open a mesh of its own in the child"
-            )
-
-
-def _has_last_words(link: Link) -> bool:
-    """Is there anything still to go out, or too much out that nobody has read?"""
-    return bool(link.queued_octets) or not link.window.is_read()
-
-
-def _refuse_open_doors(addresses: list[str]) -> None:
-    for address in addresses:
-        if not probes.is_same_host(address):
-            raise TransportError(
-                f"without a key anyone who reaches {address} could run code here: use a mesh key, "
-                "or listen on 127.0.0.1"
             )

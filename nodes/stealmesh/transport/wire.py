@@ -14,7 +14,15 @@ from stealmesh_protocol.codec import Frames
 from stealmesh_protocol.errors import RemoteProtocolError, Severity
 from stealmesh_protocol.messages import Message
 
-__all__ = ["Codec", "Decoded", "Frames", "Reader", "Unreadable", "WireCodec", "WireReader"]
+__all__ = [
+    "Codec",
+    "IncomingMessage",
+    "Frames",
+    "MessageReader",
+    "Unreadable",
+    "WireCodec",
+    "WireReader",
+]
 
 
 class Unreadable(Exception):
@@ -26,7 +34,7 @@ class Unreadable(Exception):
         self.quarantine = quarantine
 
 
-class Decoded(Protocol):
+class IncomingMessage(Protocol):
     @property
     def message(self) -> Message: ...
     @property
@@ -37,10 +45,10 @@ class Decoded(Protocol):
     def octets(self) -> int: ...
 
 
-class Reader(Protocol):
+class MessageReader(Protocol):
     """The receiving end of one link: it keeps the parts of a split message until the last is there."""
 
-    def read(self, frames: Frames) -> Decoded | None:
+    def read(self, frames: Frames) -> IncomingMessage | None:
         """The message that these frames are or complete; None: more parts to come. Raises Unreadable."""
 
 
@@ -50,18 +58,18 @@ class Codec(Protocol):
     ) -> Frames | Iterator[Frames]:
         """A message that travels in one piece as a list; a big one as an iterator of its parts."""
 
-    def reader(self) -> Reader: ...
+    def reader(self) -> MessageReader: ...
 
 
 class WireReader:
-    """One link's Assembler, whose complaints are put in the transport's terms."""
+    """One link's Assembler, with its errors in the transport's terms."""
 
     __slots__ = ("_hear",)
 
     def __init__(self) -> None:
         self._hear = codec.Assembler().hear
 
-    def read(self, frames: Frames) -> Decoded | None:
+    def read(self, frames: Frames) -> IncomingMessage | None:
         try:
             return self._hear(frames)
         except RemoteProtocolError as error:
@@ -70,7 +78,7 @@ class WireReader:
 
 
 class WireCodec:
-    """What goes over the wire in earnest (tests of the sockets alone bring one of their own)."""
+    """The real codec (tests of the sockets alone bring one of their own)."""
 
     def encode(
         self, message: Message, seq: int, ack: int, compress_bulk: bool

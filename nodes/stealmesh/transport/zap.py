@@ -1,10 +1,10 @@
-"""The doorman: a tiny thread that says to libzmq which CURVE clients may come in (RFC 27, ZAP).
+"""The ZAP handler: a tiny thread that tells libzmq which CURVE clients may come in (RFC 27).
 
-Does: answers "200" for our domain and our one client key, "400" for everything else, and counts.
-It fails closed: should this thread end, ZAP_ENFORCE_DOMAIN makes libzmq refuse everybody.
+It answers "200" for our domain and our one client key, "400" for everything else, and counts. It fails
+closed: if this thread ends, ZAP_ENFORCE_DOMAIN makes libzmq refuse all clients.
 
-A thread of its own and not pyzmq's authenticator: that one lives in the event loop, where every
-handshake waits for whatever the loop is busy with and one exception ends all admissions.
+It has a thread of its own. pyzmq's authenticator lives in the event loop instead: there every handshake
+waits while the loop is busy, and one exception ends all admissions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _ADDRESS = "inproc://zeromq.zap.01"
 _POISON = b"close"
 
 
-class Doorman:
+class ZapHandler:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> None:
         self.refused = 0
         self._context = context
         self._client_key = z85.decode(keys.peer_public)
         self._door = context.socket(zmq.REP)
         self._door.setsockopt(zmq.LINGER, 0)
-        self._door.bind(_ADDRESS)  # before any inbox is bound: nobody comes in unasked
-        self._thread = threading.Thread(target=self._stand, name="stealmesh-doorman", daemon=True)
+        self._door.bind(_ADDRESS)  # before any inbox is bound, so that no client comes in unchecked
+        self._thread = threading.Thread(target=self._stand, name="stealmesh-zap", daemon=True)
         self._thread.start()
 
     def _stand(self) -> None:

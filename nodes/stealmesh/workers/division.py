@@ -1,9 +1,9 @@
 """What a worker answers while it is busy: how far its chunk is, and what it gives back of it.
 
-A chunk is cut by what items have cost so far, and may turn out dear: then its node asks. The loop
+A chunk is cut by what items have cost before, and it may turn out dear: then its node asks. The loop
 over the items cannot look up for that. Between two cheap items a look at one shared word takes a
-third of their time, and inside a dear one there is no loop to look. So a second thread listens,
-asleep in the kernel until there is a question, and answers it beside the task that runs.
+third of their time, and inside a dear one there is no loop to look. So a second thread listens. It
+sleeps in the kernel until there is a question, and answers it beside the task that runs.
 
 What it gives back was never begun and never will be. Both threads share the iterator that the loop
 takes its items from. The listener first empties that iterator, in one C call, and only then counts
@@ -12,16 +12,16 @@ An item behind k was not begun before the count, or there would be more than k r
 begun after it, because the iterator is empty. (A loop that takes its items in several goes shows the
 next iterator before it asks whether it may go on; the listener forbids that before it looks at the
 iterator. So either the loop stops, or the listener empties what it goes on with.) The loop's own last
-word says how far it came, so that even an item that was kept and not begun is with somebody.
+word says how far it came, so that the node also learns of an item that was kept and not begun.
 
-What has been told is told once: the listener speaks only while it holds the lock and the loop has not
+Each result is told once. The listener speaks only while it holds the lock and the loop has not
 ended, and the loop ends under the same lock. User values are packed outside of it, so that a task
 and the packing of its neighbours' results never wait for each other.
 
 It refuses to know why the node asks, and runs no task. Partials of a reduction need the user's
-`combine`, so they are left to the loop: of a reduction only what is not begun is told.
+`combine`, so they are left to the loop: of a reduction the listener tells only what is not begun.
 
-Whose idea: the order "first lower the end, then look" is Dijkstra's; the private end of a deque that
+Ideas: the order "first lower the end, then look" is Dijkstra's; the private end of a deque that
 a thief may lower comes from the THE protocol of Cilk-5 (Frigo, Leiserson, Randall).
 """
 
@@ -44,15 +44,15 @@ from stealmesh_protocol.values import Failure
 
 
 class Failed(Protocol):
-    """What has failed of a chunk so far (runner.Failures)."""
+    """What has failed of a chunk so far (failures.Failures)."""
 
     records: list[Failure]
     lacking: bool
 
 
 @dataclass(slots=True)
-class Run:
-    """A chunk on its way through the loop."""
+class ChunkRun:
+    """A chunk that runs in the loop now."""
 
     number: int
     first: int
@@ -63,7 +63,7 @@ class Run:
     failures: Failed
     """Complete for all items that have a result."""
     since: float
-    """What has been told of ends here."""
+    """The clock when the last part was told."""
     kept: int
     """Items from here on were given back."""
     told: int = 0
@@ -73,22 +73,23 @@ class Run:
     over: bool = False
 
     def goes_on(self, source: Iterator[Any]) -> bool:
-        """The loop is about to take items from here: may it?"""
+        """The loop is about to take items from `source`. True: it may."""
         self.source = source
         return not self.closed
 
     def give_back(self) -> int:
-        """Begin no other item than the one that may be running; returns where the rest starts."""
+        """Begin no item but the one that may be running. Returns where the rest starts."""
         if len(self.results) + 1 >= self.kept:
             return self.kept  # there is no rest
         self.closed = True
         if not _emptied(self.source):
-            return self.kept  # nobody could say that it was not begun
+            return self.kept  # we could not say that it was not begun
         return min(len(self.results) + 1, self.kept)
 
 
 def _emptied(source: Iterator[Any]) -> bool:
-    """Lists and ranges, whose iterators are told where to go on as they are when they are unpickled."""
+    """Empties the iterators of lists and ranges: `__setstate__`, which unpickling uses, moves them to the
+    end. False for any other iterator."""
     try:
         source.__setstate__(sys.maxsize)  # type: ignore[attr-defined]
     except (AttributeError, TypeError, OverflowError):
@@ -103,7 +104,7 @@ class Listener:
         self._questions = questions
         self._send = send
         self._lock = _thread.allocate_lock()
-        self._run: Run | None = None
+        self._run: ChunkRun | None = None
         self._listens = False
 
     # ------------------------------------------------------------ the loop's thread
@@ -117,14 +118,14 @@ class Listener:
         results: list[Any],
         failures: Failed,
         now: float,
-    ) -> Run:
-        run = Run(number, first, in_parts, results, failures, now, count)
+    ) -> ChunkRun:
+        run = ChunkRun(number, first, in_parts, results, failures, now, count)
         if not self._listens:
             self._start()
         self._run = run
         return run
 
-    def ends(self, run: Run) -> None:
+    def ends(self, run: ChunkRun) -> None:
         """From here on only the loop speaks of this chunk."""
         with self._lock:
             run.over = True
@@ -137,13 +138,14 @@ class Listener:
         self._listens = True
 
     def _start(self) -> None:
-        """A worker that only ever has single items needs none. Signals are for the loop's thread."""
+        """Start the thread late: a worker with single items only never needs it. Signals are for the loop's
+        thread."""
         self._listens = True
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             _thread.start_new_thread(self._listen, ())
         except RuntimeError:
-            pass  # no thread is to be had here: chunks are not divided, that is all
+            pass  # no thread to be had: chunks are not divided here
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -165,7 +167,7 @@ class Listener:
                 except OSError:
                     return
 
-    def _answer(self, run: Run, *, give: bool) -> None:
+    def _answer(self, run: ChunkRun, *, give: bool) -> None:
         kept = run.give_back() if give else run.kept
         part = _packed(run) if run.in_parts else None
         upto, codec, blob, failed = part or (run.told, values.PLAIN, b"", 0)
@@ -180,17 +182,17 @@ class Listener:
                 run.number, codec, failed, seconds, run.first + upto, run.first + kept
             )
             run.told, run.kept = upto, kept
-            self._send(wire.Kind.PART, head, blob)
+            self._send(wire.FrameKind.PART, head, blob)
 
 
-def _packed(run: Run) -> tuple[int, int, bytes, int] | None:
-    """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or nothing
-    that is easily packed; then the loop will sort it out at the chunk's end."""
+def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
+    """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or it cannot
+    be packed; the loop sorts that out at the chunk's end."""
     lo, hi = run.told, len(run.results)
     if lo == hi:
         return None
     if run.failures.lacking:
-        return None  # the loop's last word says that, of all that has not been told
+        return None  # the loop's last word says so for all that is not told
     results = run.results[lo:hi]
     failed = moved(run.failures.records, lo, hi)
     try:

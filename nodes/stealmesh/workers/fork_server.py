@@ -1,31 +1,31 @@
-"""The nursery: a small single-threaded process that forks workers, and buries them.
+"""The fork server: a small single-threaded process that forks workers, and reaps them.
 
-A node has threads (ZeroMQ's), so forking it would copy locks that nobody will ever release.
-The nursery has none and has already imported what every worker needs: a fork from it is safe
-and takes about a millisecond, at the start and for every replacement later. It is itself
-started by exec, not by fork: so it inherits nothing from the node (no descriptor, no lock, no
-half-used heap), and can be replaced when it dies although the node has threads by then.
+A node has threads (ZeroMQ's), so a fork of it would copy locks that no thread will ever release.
+The fork server has none, and has already imported what every worker needs: a fork from it is safe
+and takes about a millisecond, at the start and for every replacement later. The node starts it by
+exec, not by fork: so it inherits nothing from the node (no descriptor, no lock, no half-used heap),
+and the node can replace it when it dies.
 
-What it does: SPAWN forks a worker around two given sockets, KILL kills one, and the end of
-every worker is told to the node with its reason. When the node is gone (end of file), it kills
-every worker with all that they started, and goes too.
+SPAWN forks a worker around the given sockets, KILL kills one, and the server tells the node the end
+of every worker with its reason. When the node is gone (end of file), it kills every worker with all
+that they started, and ends.
 
-What it refuses to know: what workers do, why one is to be killed, whether one should be
-replaced. It runs no user code and unpickles nothing.
+It refuses to know what workers do, why one is to be killed, and whether one should be replaced. It
+runs no user code and unpickles nothing.
 
-A worker that somebody stops (SIGSTOP) is made to go on at once: nothing else would ever notice that
-its task stands still, and to kill it would run that task twice. Whoever wants a machine's work to
-stop stops its node. A debugger is left alone.
+When a worker is stopped (SIGSTOP), the server makes it go on at once: nothing else would notice that
+its task stands still, and killing it would run that task twice. To stop a machine's work, stop its
+node. A debugger is left alone.
 
-Every worker leads its own process group, so that what a task started goes with it. A dead
-worker is looked at with WNOWAIT and reaped only after its group was killed: until then its
-number cannot belong to anybody else.
+Every worker leads its own process group, so that what a task started goes with it. The server looks
+at a dead worker with WNOWAIT and reaps it only after it has killed the group: until then the system
+cannot give its number to another process.
 
 A worker is like a child process of the program: it has no signal blocked or ignored but those that
 Python ignores itself, and the environment that the program has. What the program had blocked, and
-what the nursery ignores for itself, ends here.
+what the server ignores for itself, ends here.
 
-Whose idea: CPython's forkserver and Android's zygote.
+Idea: CPython's forkserver and Android's zygote.
 """
 
 from __future__ import annotations
@@ -59,33 +59,33 @@ class Child:
 
 
 class NodeGone(Exception):
-    """Nobody is left to work for."""
+    """The node has closed its end: there is nothing left to do."""
 
 
 def main(control: int, flags: int, restored: Mapping[str, str | None]) -> NoReturn:
-    """The whole life of a nursery, on the descriptors that the node gave it."""
+    """The whole life of a fork server, on the descriptors that the node gave it."""
     restore_environment(restored)
     fresh_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Not at the top: the node imports this file's neighbours too, and must stay without these.
+    # Not at the top: tests and the node import this file, and must stay without these.
     from stealmesh.workers import process
 
     os.set_inheritable(control, False)
-    nursery = Nursery(socket.socket(fileno=control), mmap.mmap(flags, 0), process.live)
+    server = ForkServer(socket.socket(fileno=control), mmap.mmap(flags, 0), process.live)
     os.close(flags)
     gc.collect()
     gc.freeze()
     try:
-        nursery.serve()
+        server.serve()
     except NodeGone:
         pass
     finally:
-        nursery.kill_all()
+        server.kill_all()
     os._exit(0)
 
 
-class Nursery:
+class ForkServer:
     def __init__(
         self,
         control: socket.socket,
@@ -142,7 +142,7 @@ class Nursery:
     # ------------------------------------------------------------ birth
 
     def _spawn(self, number: int, life: int, orders: int, stream: int, questions: int) -> None:
-        nursery = os.getpid()
+        server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no process or no memory to be had
@@ -152,7 +152,7 @@ class Nursery:
             self._tell(Word.DIED, number, life, f"could not be forked: {error}")
             return
         if pid == 0:
-            self._be_worker(nursery, number, orders, stream, questions)
+            self._be_worker(server, number, orders, stream, questions)
         _make_group(pid)
         os.close(orders)
         os.close(stream)
@@ -161,14 +161,14 @@ class Nursery:
         self._tell(Word.BORN, number, life, pid)
 
     def _be_worker(
-        self, nursery: int, number: int, orders: int, stream: int, questions: int
+        self, server: int, number: int, orders: int, stream: int, questions: int
     ) -> NoReturn:
-        """In the child: nothing may ever return or raise from here into the nursery's frames."""
+        """In the child. It never returns or raises into the server's frames."""
         try:
             _make_group(0)
             if self._prctl is not None:
                 self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != nursery:
+            if os.getppid() != server:
                 os._exit(0)  # it died before we could ask to die with it
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -185,7 +185,7 @@ class Nursery:
                 socket.socket(fileno=questions),
                 line,
             )
-        except BaseException:  # noqa: BLE001 - it ends here, whatever it is
+        except BaseException:  # noqa: BLE001 - any error ends here
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(1)
@@ -226,7 +226,7 @@ class Nursery:
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:
-    # Refused when all are gone, or only such are left as changed their user: those are not ours.
+    # Refused when all are gone, or when those that are left have changed their user: they are not ours.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
 
@@ -243,7 +243,7 @@ def cause_of_death(status: int) -> str:
 
 
 def _make_group(pid: int) -> None:
-    """Called by parent and child, as both must not go on before it is done (a shell's trick)."""
+    """Parent and child both call it, so that neither goes on before it is done (a shell's trick)."""
     with contextlib.suppress(PermissionError, ProcessLookupError):  # it exec'd or died already
         os.setpgid(pid, pid)
 

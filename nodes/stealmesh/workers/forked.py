@@ -13,7 +13,7 @@ import signal
 import sys
 
 _worker = 0
-"""The process that is a worker; 0 where there is none (the runner is also tested by itself)."""
+"""The pid of the worker; 0 where there is none (tests of `run` have no worker)."""
 
 
 def this_process_is_the_worker() -> None:
@@ -22,7 +22,7 @@ def this_process_is_the_worker() -> None:
 
 
 def end_if_forked(error: BaseException | None = None) -> None:
-    """In a copy of the worker: end, and do not come back. `error` is what the task raised."""
+    """In a forked copy of the worker: end the process. `error` is what the task raised."""
     if _worker == 0 or os.getpid() == _worker:
         return
     try:
@@ -35,7 +35,7 @@ def end_if_forked(error: BaseException | None = None) -> None:
 
 
 def flush() -> None:
-    """What a task printed must be out before its result is: a kill may come at any time."""
+    """Print what a task has written before its result goes out: a kill may come at any time."""
     for file in (sys.stdout, sys.stderr):
         try:
             file.flush()
@@ -44,7 +44,7 @@ def flush() -> None:
 
 
 def _status(error: BaseException | None) -> int:
-    """As an interpreter ends that has nobody left to catch this."""
+    """The exit status of an interpreter that ends with this error."""
     if error is None:
         return 0
     if isinstance(error, SystemExit):

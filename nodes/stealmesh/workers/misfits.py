@@ -13,9 +13,9 @@ from stealmesh_engine.events import BagStep, ChunkDone
 from stealmesh_protocol.messages import JobKind
 
 TRIES_MAX = 3
-"""So many processes may fail before the program's orders are declined."""
+"""Processes that may fail before the pool declines the program's orders."""
 SECONDS = 30.0
-"""After so long it is tried again."""
+"""The pool tries the program again after this time."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Misfit:
 
 
 class Misfits:
-    """By the code of the program."""
+    """Programs that cannot run here, by the digest of their code."""
 
     def __init__(self, node_name: str) -> None:
         self._node_name = node_name or "this node"
@@ -52,9 +52,9 @@ class Misfits:
         return misfit is not None and misfit.tries >= TRIES_MAX
 
     def answer(self, effect: RunChunk) -> ChunkDone | BagStep:
-        """What the worker would say that has this order, and cannot run it: another node may."""
+        """The answer to an order that cannot run here: another node may run it."""
         from stealmesh_engine.ledger.declined import (
-            cannot_load,  # here: the nursery is to start soon
+            cannot_load,  # here, so that the fork server starts soon
         )
         from stealmesh_protocol.values import LACKING
 

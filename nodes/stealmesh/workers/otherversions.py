@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 OTHERS_MAX = 256
-"""Pairs of a program's version and ours that are remembered."""
+"""How many pairs of versions (ours, a program's) are remembered."""
 
 
 class OtherVersions:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.counters: dict[str, int] = {}
-        """In how many of the workers' lives it was met."""
+        """How many worker processes have met each of them."""
 
     def met(self, package: str, here: str, there: str) -> None:
         name = f"other-version:{package} {here}, a program has {there}"

@@ -1,9 +1,9 @@
 """Items that are opened one by one, when the loop over them comes to each.
 
-Decides nothing: it hands items over, or raises `CannotOpenItem` in the place of one whose own code
-refuses to be opened, and goes on behind it. Refuses to know what runs and what becomes of failures.
-An item is never opened before its turn, so a neighbour neither fails nor waits for it, and what is
-not begun can still be taken away (`__setstate__`, as list iterators have it).
+Decides nothing: it hands items over, or raises `CannotOpenItem` in place of an item that refuses to be
+opened, and goes on behind it. Refuses to know what runs, and what becomes of failures. It opens no item
+before its turn, so a neighbour neither fails nor waits for it, and what is not begun can still be taken
+away (`__setstate__`, as list iterators have it).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ class CannotOpenItem(CannotLoad):
 
 
 class CannotOpenCarried(CannotOpenItem):
-    """The item carries its function, and that could not be opened: another machine may have what it needs."""
+    """The item carries its function, which could not be opened: another machine may have what it needs."""
 
 
 Explain = Callable[[MeshError], str]
 
 
-class Sealed:
+class SealedItems:
     """A list of items; some (Entries) are still packed."""
 
     __slots__ = ("_explain", "_items")
@@ -38,8 +38,8 @@ class Sealed:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, part: slice) -> Sealed:
-        return Sealed(self._items[part], self._explain)
+    def __getitem__(self, part: slice) -> SealedItems:
+        return SealedItems(self._items[part], self._explain)
 
     def __iter__(self) -> Opening:
         return Opening(iter(self._items), self._explain)
@@ -57,7 +57,7 @@ class Sealed:
 
 
 class Opening(Iterator[Any]):
-    """Goes on after it has raised, as a generator would not."""
+    """An iterator, not a generator: it goes on after it has raised."""
 
     __slots__ = ("_explain", "_items")
 

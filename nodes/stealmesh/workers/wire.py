@@ -1,31 +1,29 @@
-"""What a node, its nursery and its worker processes say to each other.
+"""What a node, its fork server ("forks") and its worker processes say to each other.
 
-Three conversations, all on one machine and between processes that trust each other's framing
-but not each other's life::
+All on one machine, between processes that trust each other's framing but not each other's life::
 
-    node    → nursery   packets    SPAWN number life [3 descriptors] / KILL number life
-    nursery → node      packets    BORN number life pid / DIED number life reason /
+    node    → forks     packets    SPAWN number life [3 descriptors] / KILL number life
+    forks   → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / OTHER_VERSION
-                                   [package, the one here, the program's]
+                                   [package, its version here, its version in the program]
 
-Why two channels to a worker: a packet that the worker has not read is still in the kernel, and
-the node, who keeps the receiving end too, can read it itself. So either the worker has an order
-or the node has it back, never both and never neither. Bulk goes by the stream, where neither
-side ever has to wait for the other to read first: the node never blocks.
+Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
+node keeps the receiving end, too, and can read the packet itself. So either the worker has an order or
+the node has it back, never both and never neither. Bulk goes by the stream, where neither side waits
+for the other to read first: the node never blocks.
 
-The two are tied together by counting: an order says how many stream frames come before it.
-The worker's cache is therefore an exact mirror of what the node believes it to be, without a
-single acknowledgement.
+Counting ties the two together: an order says how many stream frames come before it. So the worker's
+cache is an exact mirror of what the node believes it to be, without a single acknowledgement.
 
-This file refuses to know what a chunk means. Importing it is cheap on purpose: it is on the
-way of every worker's start.
+This file refuses to know what a chunk means. Importing it is cheap on purpose: every worker's start
+imports it.
 
-Whose idea: SEQPACKET as a queue whose reader is a race between two processes comes from
-pre-forking servers that share one accept queue; the frame count from version vectors.
+Ideas: SEQPACKET as a queue that two processes race to read comes from pre-forking servers that share
+one accept queue; the frame count from version vectors.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from typing import Any
 import msgspec
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """The kind octet of a stream frame."""
 
     SETUP = 1
@@ -55,7 +53,7 @@ class Kind(IntEnum):
 
 
 class Word(IntEnum):
-    """First element of a packet between node and nursery."""
+    """First element of a packet between node and fork server."""
 
     SPAWN = 1
     KILL = 2
@@ -77,7 +75,7 @@ The blob covers the chunk's items from where the PART before it ended to `upto`.
 its chunk, so its `kept` is its `upto`; behind a PART the worker goes on, and keeps one item at least.
 """
 QUESTION = struct.Struct("<Q?")
-"""Of a question: chunk; is what has not been begun to be given back?"""
+"""Of a question: chunk; true if the worker is to give back what it has not begun."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 
@@ -85,18 +83,14 @@ FRAME_OCTETS_MAX = 2**32 - 1
 BLOB_OCTETS_MAX = FRAME_OCTETS_MAX - 64
 PACKET_OCTETS_MAX = 64 * 1024
 READ_OCTETS = 32 * 1024
-"""A larger buffer would be mapped and unmapped anew for every read; what is larger has its own path."""
+"""A larger buffer would be mapped and unmapped for every read; larger frames have a path of their own."""
 COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
 WORDS_A_WORKER = 8
-"""Shared 8-octet words a worker: one cache line, so that workers do not slow each other down."""
-SHARE, ABANDON = 0, 1
-"""Places in a worker's line. SHARE: not 0 = give up part of the bag. ABANDON: a chunk's number + 1.
-
-Each word is written whole and has one meaning, so that a worker clearing one can never undo
-what the node wrote into the other. ABANDON names its chunk: a late one hits nothing.
-"""
+"""8-octet words for each worker: one cache line, so that workers do not slow each other down."""
+SHARE = 0
+"""Place in a worker's line. Not 0: give up part of the bag. The other words are free."""
 
 
 def packets() -> tuple[socket.socket, socket.socket]:
@@ -109,10 +103,10 @@ def streams() -> tuple[socket.socket, socket.socket]:
 
 pack: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
 unpack: Callable[[bytes | memoryview], Any] = msgspec.msgpack.Decoder().decode
-"""Raises ValueError for what is no msgpack."""
+"""Raises ValueError if it is not msgpack."""
 
 
-def frame(kind: Kind, *pieces: bytes) -> list[bytes]:
+def frame(kind: FrameKind, *pieces: bytes) -> list[bytes]:
     """Head and body, in as few pieces as is cheap."""
     octets = sum(map(len, pieces))
     assert octets <= FRAME_OCTETS_MAX, octets
@@ -122,7 +116,7 @@ def frame(kind: Kind, *pieces: bytes) -> list[bytes]:
     return [head, *filter(None, pieces)]
 
 
-class Ended(Exception):
+class StreamEnded(Exception):
     """The other side of a stream is gone."""
 
 
@@ -141,15 +135,15 @@ class FrameReader:
         self._filled = 0
 
     def read(self) -> list[tuple[int, memoryview]]:
-        """One system call's worth of whole frames, perhaps none. Raises Ended, BlockingIOError."""
+        """One system call's worth of whole frames, perhaps none. Raises StreamEnded, BlockingIOError."""
         if self._large is not None:
             return self._fill_large()
         try:
             data = self._sock.recv(READ_OCTETS)
         except ConnectionError as error:
-            raise Ended from error
+            raise StreamEnded from error
         if not data:
-            raise Ended
+            raise StreamEnded
         return self._cut(self._rest + data if self._rest else data)
 
     def _cut(self, data: bytes) -> list[tuple[int, memoryview]]:
@@ -170,7 +164,7 @@ class FrameReader:
         return frames
 
     def _start_large(self, kind: int, octets: int, first: memoryview) -> None:
-        Kind(kind)  # or ValueError: garbage must not make us reserve up to 4 GiB for it
+        FrameKind(kind)  # raises ValueError: garbage must not make us reserve up to 4 GiB
         self._large = bytearray(octets)
         self._large_kind = kind
         self._large[: len(first)] = first
@@ -182,9 +176,9 @@ class FrameReader:
             try:
                 octets = self._sock.recv_into(room)
             except ConnectionError as error:
-                raise Ended from error
+                raise StreamEnded from error
         if not octets:
-            raise Ended
+            raise StreamEnded
         self._filled += octets
         if self._filled < len(self._large):
             return []
@@ -199,9 +193,9 @@ class FrameWriter:
         self._sock = sock
         self._waiting: deque[memoryview] = deque()
         self.frames = 0
-        """How many frames were put so far: what an order names as coming before it."""
+        """Frames put so far. An order names this number as what comes before it."""
 
-    def put(self, kind: Kind, *pieces: bytes) -> None:
+    def put(self, kind: FrameKind, *pieces: bytes) -> None:
         self._waiting.extend(map(memoryview, frame(kind, *pieces)))
         self.frames += 1
 
@@ -210,7 +204,7 @@ class FrameWriter:
         return bool(self._waiting)
 
     def flush(self) -> None:
-        """Write what can be written now. Raises Ended when nobody will ever read it."""
+        """Write what can be written now. Raises StreamEnded when the other side is gone."""
         while self._waiting:
             try:
                 octets = self._sock.sendmsg(list(_first(self._waiting, 64)))
@@ -218,7 +212,7 @@ class FrameWriter:
                 return
             except ConnectionError as error:
                 self._waiting.clear()
-                raise Ended from error
+                raise StreamEnded from error
             self._drop(octets)
 
     def _drop(self, octets: int) -> None:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from stealmesh.transport import WireCodec
-from stealmesh.transport.flow import OCTETS_FIRST, OCTETS_MAX, OCTETS_MIN, Intake, Window
+from stealmesh.transport.flow import OCTETS_FIRST, OCTETS_MAX, OCTETS_MIN, ReceiveFlow, SendFlow
 from stealmesh_engine.events import Heard
 from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import MESSAGE_BUFFER_OCTETS, PIECE_OCTETS, TAKEN_OCTETS
@@ -23,7 +23,7 @@ MIB = 1 << 20
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_the_sizes_all_of_it_gets_through(seed: int) -> None:
     chance = Random(seed)
-    window, intake = Window(), Intake()
+    window, intake = SendFlow(), ReceiveFlow()
     window.octets_max = OCTETS_MIN
     for _ in range(200):
         octets = chance.choice([4096, 50_000, PIECE_OCTETS, MESSAGE_BUFFER_OCTETS])
@@ -50,7 +50,7 @@ def test_the_last_word_on_what_was_taken_is_not_shed(make_side: MakeSide) -> Non
     link.clear()
 
 
-def under_way(window: Window, octets: int, now: float) -> int:
+def under_way(window: SendFlow, octets: int, now: float) -> int:
     """Fill it up."""
     count = 0
     while window.has_room(octets):
@@ -60,7 +60,7 @@ def under_way(window: Window, octets: int, now: float) -> int:
 
 
 def test_a_quick_line_gets_more_and_a_full_one_less() -> None:
-    window = Window()
+    window = SendFlow()
     now = 0.0
     for _ in range(100):
         under_way(window, PIECE_OCTETS, now)
@@ -76,7 +76,7 @@ def test_a_quick_line_gets_more_and_a_full_one_less() -> None:
 
 
 def test_a_long_way_is_not_a_full_line() -> None:
-    window = Window()
+    window = SendFlow()
     now = 0.0
     for _ in range(100):
         under_way(window, PIECE_OCTETS, now)
@@ -87,7 +87,7 @@ def test_a_long_way_is_not_a_full_line() -> None:
 
 @pytest.mark.parametrize("claim", [-1, 0, 10**15])
 def test_claims_that_cannot_be_change_nothing(claim: int) -> None:
-    window = Window()
+    window = SendFlow()
     window.put(5000, 0.0)
     window.heard(claim, 1.0)
     assert (window.taken, window.octets_max) == (0, OCTETS_FIRST)

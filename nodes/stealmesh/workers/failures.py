@@ -1,0 +1,164 @@
+"""What went wrong with items, in words and as records that travel.
+
+Decides what the program reads of a failure: its kind, its traceback from the task's own frames on, what
+this machine lacks and what to do about it. Refuses to know how items run (run.py, explore.py) and
+how results are packed (outcome.py).
+"""
+
+# ruff: noqa: BLE001 - user code may raise anything, and each of its errors is one item's failure.
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from stealmesh.shipping import opening, versions
+from stealmesh.workers.division import moved
+from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
+from stealmesh_protocol.raised import bases_of, headline, packed_exception
+from stealmesh_protocol.values import RAISED, Failure
+
+TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
+"""Bounds the tracebacks of a chunk: fifty thousand items may fail alike."""
+
+CAUSES_MAX = 8
+"""An exception may be among its own causes."""
+
+WHERE = "this node"
+"""The node's name for people; the worker sets it when it is told."""
+
+_hidden = {__file__}
+
+
+def hide_frames_of(file: str) -> None:
+    """Leave the frames of this file out at the head of tracebacks: they are ours, above the task's."""
+    _hidden.add(file)
+
+
+class Failures:
+    """The failed items of one chunk, within bounds."""
+
+    def __init__(self) -> None:
+        self.records: list[Failure] = []
+        self.lacking = False
+        """An item failed because this machine lacks something that another may have."""
+        self._room = TRACEBACK_CHARS_A_CHUNK_MAX
+        self._last: tuple[BaseException, bytes] | None = None
+
+    def add(
+        self,
+        offset: int,
+        error: BaseException,
+        attempts: Sequence[str] = (),
+        kind: str = RAISED,
+    ) -> None:
+        """`kind` other than RAISED: the error is not the task's. Its words travel, and the program makes one
+        of our exceptions of them."""
+        story = _story(error) if self._room > 0 else "(as for the items before it)"
+        if kind == RAISED and versions.met and self._room > 0:
+            story = f"{story.rstrip()}\n\n{other_versions()}\n"
+        self._room -= len(story)
+        if kind == RAISED:
+            self.lacking = self.lacking or is_lacking(error)
+            words, blob = headline(error), self._pickled(error)
+        else:
+            words, blob = str(error), b""
+        told = list(attempts or [words])
+        bases = bases_of(type(error)) if kind == RAISED else []
+        self.records.append(Failure(offset, kind, blob, words, story, told, bases))
+
+    def behind(self, told: int) -> Failures:
+        """The failures of the items from `told` on, counted from there."""
+        rest = Failures()
+        rest.records = moved(self.records, told, sys.maxsize)
+        rest.lacking = self.lacking
+        rest._room = self._room
+        return rest
+
+    def _pickled(self, error: BaseException) -> bytes:
+        """Pickle it once: a whole chunk may fail with the same exception object."""
+        if self._last is None or self._last[0] is not error:
+            self._last = (error, packed_exception(error))
+        return self._last[1]
+
+
+def _story(error: BaseException) -> str:
+    """The traceback from the task's first frame on, without ours above it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in _hidden:
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:  # a task's own __repr__ or a broken source file
+        return headline(error)
+
+
+def is_lacking(error: BaseException) -> bool:
+    """Did a task fail because something cannot be imported on this machine?
+
+    An import statement says what it looked for (`name`). Libraries that import late (pandas its file
+    formats) wrap that in an ImportError of their own. Any other exception is the task's own.
+    """
+    for _ in range(CAUSES_MAX):
+        if not isinstance(error, ImportError):
+            return False
+        if error.name:
+            return True
+        if error.__cause__ is None:
+            return False
+        error = error.__cause__
+    return False
+
+
+def is_lacking_for_an_item(error: BaseException) -> bool:
+    """Can an item not be opened because something is missing here, its class for example?"""
+    if isinstance(error, CannotLoad) and error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, ImportError | AttributeError)
+
+
+def unloadable(error: BaseException, where: str = "") -> BaseException:
+    """The error for what cannot be loaded here: which node lacks what, and the remedy. `where` is the
+    node's name, by default `WHERE`."""
+    where = where or WHERE
+    if isinstance(error, CannotLoad) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        told = CannotLoad(
+            f"module {error.name!r} is not importable on node {where}: install it there, or put "
+            f"its directory on that node's PYTHONPATH{_or_send_it(error.name)}"
+        )
+    else:
+        told = CannotLoad(
+            f"the task could not be loaded on node {where}: {headline(error)}; the node needs "
+            "the same code and the same versions as the program that submitted it"
+        )
+    if versions.met:
+        told = CannotLoad(f"{told}; {other_versions()}")
+    return told.with_traceback(error.__traceback__)
+
+
+def unopened(fault: MeshError, where: str) -> str:
+    if isinstance(fault.__cause__, ImportError):
+        return str(unloadable(fault, where))
+    return f"an argument could not be opened on node {where}: {fault}"
+
+
+def _or_send_it(name: str) -> str:
+    living = opening.living()
+    left = living is not None and opening.is_under(name, living.left)
+    return ", or take it out of no_ship" if left else ""
+
+
+def other_versions() -> str:
+    return f"on node {WHERE} there are other versions: {versions.in_words(versions.met)}"
+
+
+def unsendable(result: Any, error: BaseException) -> BaseException:
+    told = CannotShip(
+        f"the task's result, of type {type(result).__module__}.{type(result).__qualname__}, "
+        f"cannot be sent: {headline(error)}; return plain data, or something that can be pickled"
+    )
+    return told.with_traceback(error.__traceback__)

@@ -1,0 +1,113 @@
+"""The node's handle on one worker process: its sockets, and what it has to do.
+
+A worker's number outlives its processes (`processes.Worker`); a handle belongs to one of them.
+It knows which chunks the process has not answered, which orders it has not read and what its cache
+holds. It refuses to know when a process starts or ends (processes.py), and what an order says
+(orders.py).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+
+from stealmesh.workers import wire
+from stealmesh.workers.wire import FrameReader, FrameWriter
+from stealmesh_protocol.ids import JobId
+
+
+@dataclass(slots=True)
+class Sentence:
+    """Why we kill a process. `suspect` is the chunk that ran when we decided it."""
+
+    reason: str
+    blame: bool
+    suspect: int | None
+
+
+@dataclass(slots=True)
+class ProcessHandle:
+    """One worker process, as its node sees it."""
+
+    orders: socket.socket
+    orders_back: socket.socket
+    """The worker's own receiving end. Either side may read an order; the first reader has it."""
+    stream: socket.socket
+    questions: socket.socket
+    reader: FrameReader
+    writer: FrameWriter
+    pid: int = 0
+    unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
+    outstanding: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Chunks ordered and not yet answered, oldest first, with the part of each that is still open."""
+    cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    """Key → octets, least recently used first: what the worker's cache will be."""
+    cached_octets: int = 0
+    functions: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
+    """The keys of those that are functions, least recently used first."""
+    large: dict[JobId, set[bytes]] = field(default_factory=dict)
+    """By job: functions too large to keep once no job needs them."""
+    behind: bool = False
+    """We have not yet told the worker to forget what was for its last order alone."""
+    sentence: Sentence | None = None
+    answered: int = 0
+    """Tasks that it has finished, as it counts them itself (process.py); tasks of bags do not count."""
+    unfit: str = ""
+    """Its own words on why it could not start."""
+    watched: int = 0
+    """1: the stream waits to be written, 2: so do orders."""
+    condemned: bool = False
+    """Its stream is useless; we wait for the fork server to report its end."""
+    number: int = 0
+    """Counts the processes of one worker, from 1."""
+    code: bytes = b""
+    """The digest of the bundle that it imports from; empty: it has not imported from any yet."""
+    aside_since: float = 0.0
+
+    def running(self) -> int | None:
+        """The oldest unanswered chunk: the one that runs, unless the worker is just between two."""
+        return next(iter(self.outstanding), None)
+
+    def narrow(self, chunk: int, upto: int, kept: int) -> None:
+        """The chunk is answered up to `upto`, and given back from `kept` on. Raises ValueError."""
+        lo, hi = self.outstanding.get(chunk, (1, 0))
+        if not lo <= upto <= kept <= hi:
+            raise ValueError(
+                f"an answer for {upto} and {kept} of chunk {chunk}, not of [{lo}, {hi})"
+            )
+        self.answered += upto - lo
+        self.outstanding[chunk] = (upto, kept)
+
+    def settle(self, chunk: int) -> None:
+        """The chunk has its last answer. Raises ValueError if it was not ordered."""
+        if chunk not in self.outstanding:
+            raise ValueError(f"an answer for chunk {chunk}, which it was not given")
+        del self.outstanding[chunk]
+
+    def take_back(self) -> int | None:
+        """Take back one chunk that the worker has not read, the newest where we can choose."""
+        for index in range(len(self.unsent) - 1, -1, -1):
+            chunk = self.unsent[index][0]
+            if chunk is not None:
+                del self.unsent[index]
+                return chunk
+        while True:
+            try:
+                packet = self.orders_back.recv(wire.PACKET_OCTETS_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return None
+            chunk = wire.unpack(packet)[0]
+            if chunk is not None:
+                assert isinstance(chunk, int)
+                return chunk
+            # An order to catch up: it goes behind the others, which ask for as much.
+            self.order_to_catch_up()
+
+    def order_to_catch_up(self) -> None:
+        """Have the worker read the stream as far as we have written it."""
+        self.unsent.append((None, wire.pack([None, self.writer.frames])))
+
+    def close(self) -> None:
+        for sock in (self.orders, self.orders_back, self.stream, self.questions):
+            sock.close()

@@ -1,0 +1,130 @@
+"""Orders on their way to a worker process, and the blobs that they rely on.
+
+Decides how blobs get there: inside the order, ahead of it on the stream, or not at all because the
+process has them already. Decides also what a process may forget. Refuses to know when a process
+starts or ends (processes.py).
+"""
+
+from __future__ import annotations
+
+import struct
+
+from stealmesh.workers import wire
+from stealmesh.workers.handle import ProcessHandle
+from stealmesh.workers.wire import FrameKind
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Block
+
+INLINE_OCTETS_MAX = 32 * 1024
+"""Items up to this size travel inside the order: one message, and nothing to forget later."""
+ORDER_OCTETS_MAX = 48 * 1024
+"""A longer order goes by the stream, and only its number by packet."""
+CACHE_OCTETS_MAX = 64 * 1024 * 1024
+"""What a worker may keep of functions and blocks; the least recently used go first."""
+
+SPARE_FUNCTION_OCTETS_MAX = 64 * 1024
+"""A larger function goes with its last job; a smaller one stays, as it may come again."""
+SPARE_FUNCTIONS_MAX = 256
+"""Functions that a worker keeps in case they come again."""
+
+_BLOCK_KEY = struct.Struct(">QQ")
+
+
+def forget_job(handle: ProcessHandle, job: JobId) -> bool:
+    """Forget what only this job needs. True: the worker has something to hear."""
+    large = handle.large.pop(job, set())
+    gone = [key for key in handle.cached if key.startswith(job) and len(key) > len(job)]
+    large &= handle.cached.keys()  # some may have gone meanwhile, for lack of room
+    gone += [key for key in large if not any(key in used for used in handle.large.values())]
+    if not gone and not handle.behind:
+        return False
+    packer = OrderPacker(handle)
+    for key in gone:
+        packer.forget(key)
+    handle.behind = False
+    handle.order_to_catch_up()
+    return True
+
+
+class OrderPacker:
+    """Packs one order, and puts what it relies on on the stream unless the worker has it."""
+
+    def __init__(self, handle: ProcessHandle) -> None:
+        self._handle = handle
+        self._inline_room = INLINE_OCTETS_MAX
+        self._used: set[bytes] = set()
+        self._once_only: list[bytes] = []
+
+    def functions(self, job: JobId, *needed: tuple[bytes, bytes]) -> None:
+        """Pairs of digest and blob; an empty digest stands for no function."""
+        handle = self._handle
+        for digest, blob in needed:
+            if not digest:
+                continue
+            self._cached(digest, blob)
+            if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
+                handle.large.setdefault(job, set()).add(digest)
+                continue
+            handle.functions[digest] = None
+            handle.functions.move_to_end(digest)
+
+    def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
+        key = job + _BLOCK_KEY.pack(block.lo, block.hi)
+        whole = lo <= block.lo and block.hi <= hi
+        if whole and key not in self._handle.cached:
+            if len(blob) <= self._inline_room:
+                self._inline_room -= len(blob)
+                return [block.lo, block.hi, block.codec, b"", blob]
+            self._once(key, blob)  # no other order needs it: it goes when the next one comes
+        else:
+            self._cached(key, blob)
+        return [block.lo, block.hi, block.codec, key, b""]
+
+    def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
+        if len(blob) <= self._inline_room:
+            return [block.lo, block.hi, block.codec, b"", blob]
+        return [block.lo, block.hi, block.codec, self._once(b"bag" + wire.pack(chunk), blob), b""]
+
+    def order(self, chunk: int, record: list[object]) -> bytes:
+        """The packet. Ask for it last: it says how many frames come before it."""
+        packet = wire.pack([chunk, self._handle.writer.frames, *record])
+        if len(packet) <= ORDER_OCTETS_MAX:
+            return packet
+        self._once(wire.pack(chunk), packet)
+        return wire.pack([chunk, self._handle.writer.frames])
+
+    def trim(self) -> None:
+        """After the order: forget what was for it alone, and what has no room."""
+        for key in self._once_only:
+            self._handle.writer.put(FrameKind.FORGET, key)
+        self._handle.behind = bool(self._once_only)
+        cached, functions = self._handle.cached, self._handle.functions
+        while (
+            self._handle.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used
+        ):
+            self.forget(next(iter(cached)))
+        while len(functions) > SPARE_FUNCTIONS_MAX and next(iter(functions)) not in self._used:
+            self.forget(next(iter(functions)))
+
+    def forget(self, key: bytes) -> None:
+        self._handle.cached_octets -= self._handle.cached.pop(key)
+        self._handle.functions.pop(key, None)
+        self._handle.writer.put(FrameKind.FORGET, key)
+
+    def _once(self, key: bytes, blob: bytes) -> bytes:
+        self._put(key, blob)
+        self._once_only.append(key)
+        return key
+
+    def _cached(self, key: bytes, blob: bytes) -> None:
+        cached = self._handle.cached
+        self._used.add(key)
+        if key in cached:
+            cached.move_to_end(key)
+            return
+        self._put(key, blob)
+        cached[key] = len(blob)
+        self._handle.cached_octets += len(blob)
+
+    def _put(self, key: bytes, blob: bytes) -> None:
+        self._handle.writer.put(FrameKind.PUT, wire.PUT_HEAD.pack(len(key)), key, blob)

@@ -1,0 +1,315 @@
+"""All worker processes of a node: their births, their deaths, and the program that each belongs to.
+
+A process belongs to the program whose modules it has imported. When a worker gets an order of another
+program, its process is set aside, and one of the other program takes its place. Decides when a process
+starts, how long one stays aside, and when a worker that cannot start is given up. Refuses to know what
+orders and results say (pool.py), and how a process is forked (fork_client.py).
+
+Ideas: crash-loop back-off from process supervisors (daemontools, Erlang/OTP); names that
+outlive processes from the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from stealmesh.host.restarts import FAILED_STARTS_MAX
+from stealmesh.workers import wire
+from stealmesh.workers.fork_client import ForkClient
+from stealmesh.workers.handle import ProcessHandle
+from stealmesh.workers.shared_words import SharedWords
+from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, Word
+from stealmesh_engine.effects import RunChunk
+from stealmesh_protocol.ids import digest_of
+
+BACKOFF_SECONDS_FIRST = 0.1
+BACKOFF_SECONDS_MAX = 5.0
+ASIDE_MAX = 2
+"""Processes that each worker keeps for other programs."""
+ASIDE_SECONDS_MAX = 60.0
+"""How long it keeps them."""
+
+
+class State(Enum):
+    DOWN = "down"
+    """Waits for its next start, or for ever (see `Processes.broken`)."""
+    STARTING = "starting"
+    READY = "ready"
+
+
+@dataclass(slots=True)
+class Worker:
+    """A number that outlives its processes."""
+
+    number: int
+    state: State = State.DOWN
+    lives: int = 0
+    """How many processes it has had."""
+    handle: ProcessHandle | None = None
+    failed_starts: int = 0
+    restart_at: float | None = None
+    waiting: list[RunChunk] = field(default_factory=list)
+    """Orders of another program than that of the present process."""
+    changing: bool = False
+    """A process of another program starts. The core takes the worker for ready, and soon it is."""
+    aside: dict[bytes, ProcessHandle] = field(default_factory=dict)
+    """Its processes of other programs, by their code; the one used last at the end."""
+
+    def handles(self) -> list[ProcessHandle]:
+        """Of all its processes, the present one first."""
+        return [each for each in (self.handle, *self.aside.values()) if each is not None]
+
+
+class Processes:
+    """The processes of `count` workers. `setup` is what each is told first (`wire.FrameKind.SETUP`)."""
+
+    def __init__(
+        self,
+        count: int,
+        epoll: select.epoll,
+        forks: ForkClient,
+        words: SharedWords,
+        setup: list[Any],
+        code: bytes,
+    ) -> None:
+        self.workers = [Worker(number) for number in range(count)]
+        self.by_fd: dict[int, Worker] = {}
+        self.next_restart: float | None = None
+        """The soonest of the workers' `restart_at`."""
+        self.broken = ""
+        """Why some worker is not started any more; empty while all is well."""
+        self.roused = 0
+        """How often a worker, or the fork server, had been stopped (SIGSTOP) and was made to go on."""
+        self.forks = forks
+        self._epoll = epoll
+        self._words = words
+        self._setup = setup
+        self._code = code
+
+    def start_all(self) -> None:
+        self.forks.start()
+        for worker in self.workers:
+            self.start(worker)
+
+    def pids(self) -> list[int]:
+        return [each.pid for worker in self.workers for each in worker.handles() if each.pid]
+
+    def close(self) -> None:
+        """Kill every worker with all it started, and wait until they are gone."""
+        for worker in self.workers:
+            self._plan_restart(worker, None)
+            self.drop(worker)
+            self._drop_aside(worker)
+        self.forks.stop()
+
+    # ------------------------------------------------------------ births
+
+    def start(self, worker: Worker, digest: bytes = b"", code: bytes = b"") -> None:
+        """Start a process of the program with this code; without code it takes up the first that comes."""
+        assert worker.handle is None
+        self._plan_restart(worker, None)
+        if self.forks.fd < 0:
+            return  # there is no fork server, and `broken` says why
+        orders, orders_back = wire.packets()
+        stream, stream_far = wire.streams()
+        questions, questions_far = wire.packets()
+        for sock in (orders, stream, questions):
+            sock.setblocking(False)
+        reader, writer = FrameReader(stream), FrameWriter(stream)
+        handle = ProcessHandle(orders, orders_back, stream, questions, reader, writer)
+        worker.lives += 1
+        handle.number = worker.lives
+        initializer = self._setup[2]
+        if initializer and not code and self._code:
+            digest, code = digest_of(self._code), self._code
+        handle.code = digest
+        worker.handle = handle
+        worker.state = State.STARTING
+        self._words.share(worker.number, False)
+        self._register(worker, handle)
+        self.forks.spawn(worker.number, worker.lives, (orders_back, stream_far, questions_far))
+        setup = [*self._setup, [digest, code] if initializer and code else []]
+        handle.writer.put(FrameKind.SETUP, wire.pack(setup))
+        self.push(worker, handle)
+
+    def change(self, worker: Worker, digest: bytes, code: bytes) -> None:
+        """The same, while the core takes the worker for ready."""
+        worker.changing = True
+        self.start(worker, digest, code)
+
+    def came_up(self, worker: Worker, now: float) -> bool:
+        """Its process is ready. True: it changed to this program, and the core need not hear of it."""
+        worker.state = State.READY
+        worker.failed_starts = 0
+        self.forks.restarts.well(now)
+        changed, worker.changing = worker.changing, False
+        return changed
+
+    def start_due(self, now: float) -> None:
+        """Start each worker that has waited long enough after a failed start."""
+        for worker in self.workers:
+            if worker.restart_at is not None and worker.restart_at <= now:
+                self.start(worker)
+
+    def start_later(self, worker: Worker, reason: str, now: float) -> None:
+        """It did not come up: start it again after a pause, or give it up after a few failures."""
+        worker.failed_starts += 1
+        if worker.failed_starts < FAILED_STARTS_MAX:
+            pause = BACKOFF_SECONDS_FIRST * 2 ** (worker.failed_starts - 1)
+            self._plan_restart(worker, now + min(pause, BACKOFF_SECONDS_MAX))
+            return
+        self.broken = (
+            f"worker {worker.number} failed to start {worker.failed_starts} times in a row and is "
+            f"not started again; the last time: {reason}"
+        )
+
+    def _plan_restart(self, worker: Worker, at: float | None) -> None:
+        worker.restart_at = at
+        times = [each.restart_at for each in self.workers if each.restart_at is not None]
+        self.next_restart = min(times, default=None)
+
+    # ------------------------------------------------------------ their sockets
+
+    def push(self, worker: Worker, handle: ProcessHandle) -> None:
+        """Send what can be sent now, and watch for the rest."""
+        if handle.condemned:
+            return
+        try:
+            handle.writer.flush()
+            while handle.unsent:
+                handle.orders.send(handle.unsent[0][1])
+                handle.unsent.popleft()
+        except BlockingIOError:
+            pass
+        except (wire.StreamEnded, ConnectionError):
+            self.condemn(worker)
+            return
+        self._watch(handle)
+
+    def _watch(self, handle: ProcessHandle) -> None:
+        wanted = int(handle.writer.is_waiting) | int(bool(handle.unsent)) << 1
+        if wanted == handle.watched:
+            return
+        if (wanted ^ handle.watched) & 1:
+            mask = select.EPOLLIN | (select.EPOLLOUT if wanted & 1 else 0)
+            self._epoll.modify(handle.stream, mask)
+        if (wanted ^ handle.watched) & 2:
+            self._epoll.modify(handle.orders, select.EPOLLOUT if wanted & 2 else 0)
+        handle.watched = wanted
+
+    def _register(self, worker: Worker, handle: ProcessHandle) -> None:
+        for sock in (handle.orders, handle.stream):
+            self.by_fd[sock.fileno()] = worker
+        self._epoll.register(handle.stream, select.EPOLLIN)
+        self._epoll.register(handle.orders, 0)
+
+    def _unregister(self, handle: ProcessHandle) -> None:
+        for sock in (handle.orders, handle.stream):
+            if self.by_fd.pop(sock.fileno(), None) is not None:
+                self._epoll.unregister(sock)
+        handle.watched = 0
+
+    # ------------------------------------------------------------ one program after another
+
+    def set_aside(self, worker: Worker, handle: ProcessHandle) -> None:
+        self._unregister(handle)
+        worker.handle = None
+        handle.aside_since = time.monotonic()
+        older = worker.aside.get(handle.code)
+        if older is not None:  # a process died in between, and a new one took up this code
+            self._end_aside(worker, older)
+        worker.aside[handle.code] = handle
+        if len(worker.aside) > ASIDE_MAX:
+            self._end_aside(worker, next(iter(worker.aside.values())))
+
+    def take_up(self, worker: Worker, handle: ProcessHandle) -> None:
+        worker.handle = handle
+        self._words.share(worker.number, False)
+        self._register(worker, handle)
+        self._watch(handle)
+
+    def end_the_unused(self, now: float) -> None:
+        for worker in self.workers:
+            for handle in list(worker.aside.values()):
+                if now - handle.aside_since > ASIDE_SECONDS_MAX:
+                    self._end_aside(worker, handle)
+
+    def _end_aside(self, worker: Worker, handle: ProcessHandle) -> None:
+        self.kill(worker, handle)
+        self._forget_aside(worker, handle)
+
+    def _forget_aside(self, worker: Worker, handle: ProcessHandle) -> None:
+        del worker.aside[handle.code]
+        handle.close()
+
+    def _drop_aside(self, worker: Worker) -> None:
+        for handle in list(worker.aside.values()):
+            self._forget_aside(worker, handle)
+
+    # ------------------------------------------------------------ deaths
+
+    def kill(self, worker: Worker, handle: ProcessHandle) -> None:
+        self.forks.kill(worker.number, handle.number)
+
+    def condemn(self, worker: Worker) -> None:
+        """The stream has ended: the process is dead or useless. The fork server will say what it was."""
+        handle = worker.handle
+        assert handle is not None
+        handle.condemned = True
+        self._unregister(handle)
+        if handle.sentence is None:
+            self.kill(worker, handle)
+
+    def drop(self, worker: Worker) -> None:
+        """Let go of the present process."""
+        handle, worker.handle = worker.handle, None
+        worker.state, worker.changing = State.DOWN, False
+        if handle is None:
+            return
+        self._unregister(handle)
+        handle.close()
+
+    def next_death(self) -> tuple[Worker, str] | None:
+        """Hear the fork server up to the next death of a present process: the worker, and the cause.
+        None: it has nothing more to say. Raises StreamEnded when it is gone."""
+        while (message := self.forks.read()) is not None:
+            word, number, life, text = message
+            worker = self.workers[number]
+            handle = next((each for each in worker.handles() if each.number == life), None)
+            if handle is None:
+                continue
+            if word == Word.BORN:
+                handle.pid = text
+            elif word == Word.ROUSED:
+                self.roused += 1
+            elif handle is worker.handle:
+                return worker, text
+            else:
+                self._forget_aside(worker, handle)
+        self.forks.post()
+        return None
+
+    def look_after_fork_server(self) -> None:
+        self.roused += self.forks.rouse()
+
+    def replace_fork_server(self, now: float) -> list[Worker]:
+        """It is gone, and its workers died with it: kill what they had started, and start another server.
+        Returns the workers that had a process."""
+        lost = [worker for worker in self.workers if worker.handle is not None]
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        for worker in self.workers:
+            self._drop_aside(worker)
+        if self.forks.restarts.died(self.forks.stop(), now):
+            self.broken = "the fork server, which starts workers, ended again and again"
+        else:
+            self.forks.start()
+        return lost

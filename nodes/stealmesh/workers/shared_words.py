@@ -1,0 +1,55 @@
+"""Words of memory that a node shares with its workers: the node asks a running bag for a share.
+
+Each worker has one line of words (`wire.SHARE`). A message would wait until the worker is free; a word is
+seen between two visits. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from stealmesh.workers import wire
+
+
+class SharedWords:
+    """The node's side: one line of words for each of `workers` workers."""
+
+    def __init__(self, workers: int) -> None:
+        self.fd = _shared_file(max(1, workers) * wire.WORDS_A_WORKER * 8)
+        self._memory = mmap.mmap(self.fd, 0)
+        self._words = memoryview(self._memory).cast("Q")
+
+    def share(self, worker: int, wanted: bool) -> None:
+        self._words[worker * wire.WORDS_A_WORKER + wire.SHARE] = int(wanted)
+
+    def close(self) -> None:
+        self._words.release()
+        self._memory.close()
+        os.close(self.fd)
+
+
+class WorkerWords:
+    """The worker's side: its own line."""
+
+    def __init__(self, line: memoryview) -> None:
+        self._line = line
+
+    def is_share_wanted(self) -> bool:
+        return self._line[wire.SHARE] != 0
+
+    def shared(self) -> None:
+        self._line[wire.SHARE] = 0
+
+
+def _shared_file(octets: int) -> int:
+    """Memory without a name that other processes can map."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("stealmesh-workers")
+    else:
+        import tempfile
+
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+    os.truncate(fd, octets)
+    return fd
