@@ -18,9 +18,9 @@ deliver, at who holds what, at who is believed to be alive, and at how much is s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import msgpack
 
@@ -34,11 +34,10 @@ from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES
+from stealmesh_sim.kernel import Breach
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import PRIME, Work
 from stealmesh_sim.workers import CODEC
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
 
 LOAD_WINDOW_SECONDS = 1.0
 AUDIT_INTERVALS = 12
@@ -46,16 +45,23 @@ RICH_SECONDS = 1.0
 STARVING_SECONDS = 2.5
 
 
-class Breach(AssertionError):
-    """A promise was broken. `kind` is the checker's name."""
+class WatchedWorld(Protocol):
+    """What the checkers see of their world."""
 
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
+    processes: list[Process]
+
+    @property
+    def now(self) -> float: ...
+
+    def living(self) -> Iterator[Process]: ...
+
+    def work_behind(self, job: JobId) -> tuple[Work, int]: ...
+
+    def is_unlike(self, process: Process) -> bool: ...
 
 
 @dataclass(slots=True)
-class Account:
+class DeliveredJob:
     """What a program was given of one job."""
 
     work: Work
@@ -69,7 +75,7 @@ class Account:
 
 
 @dataclass(slots=True)
-class Load:
+class ProcessLoad:
     """How much one process says."""
 
     window: int = 0
@@ -87,9 +93,9 @@ def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
 
 
 class Checkers:
-    def __init__(self, world: World, *, messages_a_second_max: float | None = None) -> None:
+    def __init__(self, world: WatchedWorld, *, messages_a_second_max: float | None = None) -> None:
         self.world = world
-        self.accounts: dict[JobId, Account] = {}
+        self.accounts: dict[JobId, DeliveredJob] = {}
         self.messages_a_second_max = messages_a_second_max
         """Of control messages, each second and each link; None: not checked."""
         self.rate_max = 0
@@ -98,7 +104,7 @@ class Checkers:
         """Items of durable jobs that are credited for good: who runs one again repeats it."""
         self.repeated: dict[JobId, int] = {}
         """Of these, how many were handed to a worker once more."""
-        self._loads: dict[int, Load] = {}
+        self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
 
@@ -109,7 +115,7 @@ class Checkers:
     # ------------------------------------------------------------ delivery
 
     def opened(self, work: Work) -> None:
-        self.accounts[work.spec.job] = Account(work)
+        self.accounts[work.spec.job] = DeliveredJob(work)
 
     def cancelled(self, event: CancelItems) -> None:
         """The program does not want these items; what it already has it keeps."""
@@ -161,7 +167,7 @@ class Checkers:
         nodes = [p for p in self.world.living() if p.workers]
         return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
 
-    def _delivered_step(self, account: Account, effect: Deliver) -> None:
+    def _delivered_step(self, account: DeliveredJob, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
         self.that(step not in account.steps, "delivery", f"step {step} came twice")
         account.steps[step] = None
@@ -442,7 +448,7 @@ class Checkers:
         window = int(self.world.now / LOAD_WINDOW_SECONDS)
         load = self._loads.get(process.number)
         if load is None or load.window != window:
-            load = self._loads[process.number] = Load(window)
+            load = self._loads[process.number] = ProcessLoad(window)
         load.links = max(load.links, len(process.ends))
         for seq in messages:
             load.messages += 1

@@ -5,7 +5,7 @@ Decides nothing about the work itself; every result that a reader is given is ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,11 +14,10 @@ from stealmesh_engine.effects import Accepted, JobGone, Results
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish, watch, work_of
 from stealmesh_sim.work import Work, block_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 
 class Reader:

@@ -19,14 +19,15 @@ from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable.replica import Copy
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.checkers import Breach
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher, Reader
 from stealmesh_sim.faults import Faults, Mixture, Seat
+from stealmesh_sim.kernel import Breach
 from stealmesh_sim.platters import SPOILS
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
-from stealmesh_sim.world import Process, World, told
+from stealmesh_sim.world import World
 
 PATIENCE_SECONDS = 60.0
 LEFTOVER_SECONDS = 45.0
@@ -224,7 +225,7 @@ class DurableWorld:
         plan = self.plan = drawn.plan
         self.world = World(
             plan.seed,
-            network=plan.network,
+            latency=plan.latency,
             config=plan.config,
             carry=plan.carry,
             loop_seconds=plan.loop_seconds,
@@ -375,7 +376,7 @@ class DurableWorld:
         return ""
 
     def story(self) -> list[str]:
-        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        lines = ["last events:", *self.world.trace.last_lines(60)]
         for process in self.world.living():
             lines += [f"story of {process.name}:", *process.core.journal.of()[-80:]]
         return [*lines, f"plan: {self.drawn}", "faults:", *self.faults.told]
@@ -394,7 +395,7 @@ def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = 
     begun = time.perf_counter()
     durable = DurableWorld(drawn)
     if watch:
-        durable.world.on_event = print
+        durable.world.trace.on_event = print
     try:
         durable.run(outcome)
     except Breach as breach:
@@ -407,14 +408,14 @@ def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = 
     world = durable.world
     outcome.wall_seconds = time.perf_counter() - begun
     outcome.virtual_seconds = world.now
-    outcome.events = world.happened
-    outcome.messages = world.links.messages
+    outcome.events = world.trace.events
+    outcome.messages = world.network.messages
     outcome.crashes = durable.faults.crashes
     outcome.faults = len(durable.faults.told)
     for process in world.processes:
         for name, count in process.core.counters.items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count
-    outcome.trace = world.trace_hash()
+    outcome.trace = world.trace.hash()
     return outcome
 
 

@@ -16,8 +16,9 @@ from random import Random
 
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_sim.process import Process
 from stealmesh_sim.workers import VirtualWorker
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 KINDS = (
     "crash", "silent-crash", "pause", "cut", "one-way", "isolate", "reset", "blip", "stall", "worker",
@@ -100,7 +101,7 @@ class Faults:
         """From now on everything works; at least one node lives, and the first seat's does."""
         self.mended = True
         for a, b in self._cuts:
-            self.world.links.mend(a, b)
+            self.world.network.mend(a, b)
         self._cuts.clear()
         for process in list(self.world.living()):
             self.world.resume(process)
@@ -181,7 +182,7 @@ class Faults:
             seconds = self.rng.choice((0.2, 1.0, 3.0, 6.0, 25.0)) * self.rng.uniform(0.8, 1.2)
         self._tell(f"cut {pairs} for {seconds:.2f} s")
         for a, b in pairs:
-            self.world.links.cut(a, b)
+            self.world.network.cut(a, b)
         self._cuts.extend(pairs)
         self.world.after(seconds, self._mend, pairs)
 
@@ -190,18 +191,18 @@ class Faults:
             return
         for pair in pairs:
             self._cuts.remove(pair)
-            self.world.links.mend(*pair)
+            self.world.network.mend(*pair)
 
     def _reset(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             self._tell(f"the connection {connection.pipes[0].name} breaks")
-            self.world.links.reset(connection)
+            self.world.network.reset(connection)
 
     def _blip(self) -> None:
         """A connection breaks and cannot be opened again for a moment, mostly too short for an alarm."""
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections and self.world.now - self._blip_at > BLIPS_APART_SECONDS:
             self._blip_at = self.world.now
             connection = self.rng.choice(connections)
@@ -212,15 +213,15 @@ class Faults:
             # One side may have fallen silent a beat before, and find out only with its next.
             self.alarms += seconds + 2 * BEAT_MAX * config.beat_seconds > config.silence_seconds
             self._cut([(a, b), (b, a)], seconds)
-            self.world.links.reset(connection)
+            self.world.network.reset(connection)
 
     def _stall(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             seconds = self.rng.uniform(0.2, 3.0)
             self._tell(f"the connection {connection.pipes[0].name} stalls for {seconds:.2f} s")
-            self.world.links.stall(connection, seconds)
+            self.world.network.stall(connection, seconds)
 
     def _lose_worker(self) -> None:
         seat = self._a_seat()
@@ -240,11 +241,11 @@ class Faults:
         seat.process.hear(Drain())
 
     def _disorder(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             self._tell(f"{connection.pipes[0].name}: the next message is told too late")
-            self.world.links.disorder(connection, 1)
+            self.world.network.disorder(connection, 1)
 
     def _forget(self) -> None:
         """A holder forgets one of its leases, and what it is doing for it."""

@@ -17,7 +17,9 @@ from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Role
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.network import Station
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 SETTLE_SECONDS = 4.0
 LOOK_SECONDS = 0.02
@@ -164,9 +166,9 @@ def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) 
     said = [0] * len(members)
     heard = [0] * len(members)
     octets = [0] * len(members)
-    send = world.links.send
+    send = world.network.send
 
-    def counting(process: Process, effect: Send) -> None:
+    def counting(process: Station, effect: Send) -> None:
         size = sum(map(len, codec.write(effect.message, effect.seq, effect.ack)))
         said[process.number] += 1
         octets[process.number] += size
@@ -180,7 +182,7 @@ def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) 
     begun = time.process_time()
     world.run(world.now + 2.0)
     cost = (time.process_time() - begun) / 2.0
-    world.links.send = counting  # type: ignore[method-assign]
+    world.network.send = counting  # type: ignore[method-assign]
     world.run(world.now + seconds)
     leaves = [p.number for p in members if not is_super(p)]
     supers = [p.number for p in members if is_super(p)]

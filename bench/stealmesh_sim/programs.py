@@ -7,7 +7,7 @@ some, and collects what is delivered. Decides nothing about the work itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from msgspec import msgpack
 
@@ -15,10 +15,9 @@ from stealmesh_engine.effects import Deliver, JobDone
 from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Release
 from stealmesh_protocol.ids import JobId, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw, Tree, Work, block_blob, function_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 
 class Watcher(Protocol):

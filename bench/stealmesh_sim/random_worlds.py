@@ -14,12 +14,13 @@ from random import Random
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind, Role
-from stealmesh_sim.checkers import Breach
 from stealmesh_sim.faults import DEFECTS, KINDS, Faults, Mixture, Seat
-from stealmesh_sim.links import Network
+from stealmesh_sim.kernel import Breach
+from stealmesh_sim.network import Latency
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import ITEM_SECONDS_MAX, CostLaw, Tree
-from stealmesh_sim.world import Process, World, told
+from stealmesh_sim.world import World
 
 SWEEP_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
@@ -52,7 +53,7 @@ class Plan:
     workers: list[int]
     starts: list[float]
     seeds: list[list[int]]
-    network: Network
+    latency: Latency
     config: Config
     loop_seconds: float
     preset: bool
@@ -112,7 +113,7 @@ def draw(seed: int) -> Plan:
         workers,
         [0.0] + [rng.choice((0.0, 0.0, rng.uniform(0, until))) for _ in range(nodes - 1)],
         [_seeds(rng, number) for number in range(nodes)],
-        Network(latency, rng.choice((0.0, 0.3, 2.0))),
+        Latency(latency, rng.choice((0.0, 0.3, 2.0))),
         _draw_config(rng),
         rng.choice((0.0, 0.0, 0.0002, 0.003)),
         rng.random() < 0.1,
@@ -273,7 +274,7 @@ class RandomWorld:
         self.plan = plan
         self.world = World(
             plan.seed,
-            network=plan.network,
+            latency=plan.latency,
             config=plan.config,
             carry=plan.carry,
             loop_seconds=plan.loop_seconds,
@@ -441,7 +442,7 @@ class RandomWorld:
 
     def story(self) -> list[str]:
         """What a person needs to see of a failing world, what matters most at the end."""
-        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        lines = ["last events:", *self.world.trace.last_lines(60)]
         for process in self.world.living():
             if process.member.role is Role.CLIENT:
                 lines += [f"story of {process.name}:", *process.core.journal.of()[-40:]]
@@ -473,7 +474,7 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     begun = time.perf_counter()
     drawn = RandomWorld(plan)
     if watch:
-        drawn.world.on_event = print
+        drawn.world.trace.on_event = print
     try:
         drawn.run(outcome)
     except Breach as breach:
@@ -486,8 +487,8 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     world = drawn.world
     outcome.wall_seconds = time.perf_counter() - begun
     outcome.virtual_seconds = world.now
-    outcome.events = world.happened
-    outcome.messages = world.links.messages
+    outcome.events = world.trace.events
+    outcome.messages = world.network.messages
     outcome.crashes = drawn.faults.crashes
     outcome.faults = len(drawn.faults.told)
     outcome.steals = sum(p.core.trade.given for p in world.processes)
@@ -497,7 +498,7 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
     outcome.counters = dict(drawn.counters())
-    outcome.trace = world.trace_hash()
+    outcome.trace = world.trace.hash()
     return outcome
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.links import Network
+from stealmesh_sim.network import Latency
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 WARM_UP_SECONDS = 3.0
 ITEM_SECONDS = 0.001
@@ -54,8 +55,8 @@ def run(
     config = config or replace(
         Config(), chunk_seconds_max=grain_seconds, fold_seconds_max=grain_seconds
     )
-    network = Network(latency_seconds, 0.3)
-    world = World(seed, network=network, config=config, audit=False, hashing=False)
+    latency = Latency(latency_seconds, 0.3)
+    world = World(seed, latency=latency, config=config, audit=False, hashing=False)
     first = "tcp://n0:7077"
     members = [world.node(f"n{number}", seeds=None) for number in range(nodes)]
     world.preset_views()
@@ -111,7 +112,7 @@ class _Counts:
     @classmethod
     def of(cls, members: list[Process], client: Process) -> _Counts:
         return cls(
-            client.world.links.steals,
+            client.world.network.steals,
             sum(p.core.trade.given for p in members),
             sum(p.sent for p in (*members, client)),
             client.heard,

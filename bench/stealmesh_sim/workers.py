@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import msgpack
 
@@ -23,17 +23,16 @@ from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
     ChunkPart,
+    Event,
     Retracted,
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import digest_of
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.ids import JobId, digest_of
+from stealmesh_protocol.messages import JobKind, Member
 from stealmesh_protocol.values import LACKING
+from stealmesh_sim.kernel import Clock
 from stealmesh_sim.work import PRIME, Work, lacking_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process
 
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
@@ -42,6 +41,39 @@ LOAD_SECONDS = 0.001
 """How long it takes to find out that a module is missing."""
 CODEC = 200
 """Nobody else writes blobs under this number."""
+
+
+class Judge(Protocol):
+    """Raises Breach, or notes it, when something does not hold."""
+
+    def that(self, holds: bool, kind: str, text: str) -> None: ...
+
+
+class WorkerWorld(Clock, Protocol):
+    """What a worker needs of its world."""
+
+    respawn_seconds: float
+    """From a worker's death to its successor's start."""
+
+    @property
+    def checkers(self) -> Judge: ...
+
+    def work_behind(self, job: JobId) -> tuple[Work, int]: ...
+
+
+class WorkerHost(Protocol):
+    """A process as its workers see it."""
+
+    member: Member
+    lacks: frozenset[str]
+    alive: bool
+    items: int
+    busy_seconds: float
+
+    @property
+    def world(self) -> WorkerWorld: ...
+
+    def hear(self, event: Event) -> None: ...
 
 
 class Bag:
@@ -77,7 +109,7 @@ class VirtualWorker:
         "told",
     )
 
-    def __init__(self, process: Process, number: int) -> None:
+    def __init__(self, process: WorkerHost, number: int) -> None:
         self.process = process
         self.number = number
         self.ready = False

@@ -10,9 +10,10 @@ from stealmesh_engine.durable.primary import Lead
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
 from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, SWEEP_SECONDS, Scene
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from stealmesh_engine.config import Config
 from stealmesh_engine.ledger.owner import OwnedJob
 from stealmesh_protocol.messages import JobKind, PeerState
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import CostLaw, Tree
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 SEED_ADDRESS = "tcp://n0:7077"
 FINE = CostLaw("const", 0.01)

@@ -53,7 +53,7 @@ def test_what_is_sent_is_not_changed_afterwards(seed: int) -> None:
         plan.carry = carry
         drawn = RandomWorld(plan)
         drawn.world.run(plan.faults_until)
-        traces.append(drawn.world.trace_hash())
+        traces.append(drawn.world.trace.hash())
     assert traces[0] == traces[1]
 
 
@@ -64,7 +64,7 @@ def test_another_seed_gives_another_trace() -> None:
 def test_the_trace_says_when_who_and_what() -> None:
     told = scene(2)
     lines: list[str] = []
-    told.world.on_event = lines.append
+    told.world.trace.on_event = lines.append
     told.map(3)
     told.finish()
     assert any("Report" in line and "client" in line for line in lines)

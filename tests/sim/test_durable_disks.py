@@ -7,8 +7,8 @@ from collections.abc import Callable
 from stealmesh.store import read
 from stealmesh_protocol.messages import JobKind, Keep
 from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 

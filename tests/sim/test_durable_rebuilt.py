@@ -12,8 +12,8 @@ from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 
@@ -155,7 +155,7 @@ def test_a_partition_makes_two_homes_whose_copies_are_joined() -> None:
     scene.until(lambda: scene.safe_items(job) >= 100)
     seats = _seats(scene, job)
     others = [node for node in scene.nodes if node not in seats] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for a in seats:
         for b in others:
             links.cut(a.place, b.place)
@@ -202,7 +202,7 @@ def test_a_holder_that_was_not_told_of_the_end_asks() -> None:
     seats = _seats(scene, job)
     holder = next(node for node in scene.nodes if node not in seats)
     others = [node for node in scene.nodes if node is not holder] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for other in others:
         links.cut(holder.place, other.place)
         links.cut(other.place, holder.place)

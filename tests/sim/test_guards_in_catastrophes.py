@@ -15,7 +15,8 @@ from stealmesh_engine.view import observers as homes
 from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh, until
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.process import Process
+from stealmesh_sim.world import World
 
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 

@@ -15,7 +15,8 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.links import links
 from stealmesh_engine.links.links import Links
 from stealmesh_sim.membership_scale import is_super, mesh, until
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 

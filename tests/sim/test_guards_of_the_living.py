@@ -19,7 +19,8 @@ from stealmesh_engine.membership.life import Life
 from stealmesh_engine.view import view as membership
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 from .scenes import scene
 
@@ -40,14 +41,14 @@ def a_leaf(members: list[Process]) -> Process:
 
 def part(world: World, one: Process, others: list[Process]) -> None:
     here, there = [one.place], [other.place for other in others]
-    world.links.wall_off(here, there)
-    world.links.wall_off(there, here)
+    world.network.wall_off(here, there)
+    world.network.wall_off(there, here)
 
 
 def join(world: World, one: Process, others: list[Process]) -> None:
     here, there = [one.place], [other.place for other in others]
-    world.links.tear_down(here, there)
-    world.links.tear_down(there, here)
+    world.network.tear_down(here, there)
+    world.network.tear_down(there, here)
 
 
 # ---------------------------------------------------------------- inbox first
@@ -101,9 +102,9 @@ def test_a_link_that_falters_is_no_death(guarded: bool, monkeypatch: pytest.Monk
         suspects_are_dead_at_once(monkeypatch)
     world, members = mesh(24)
     leaf = a_leaf(members)
-    for connection in world.links.open_connections():
+    for connection in world.network.open_connections():
         if leaf in {pipe.source for pipe in connection.pipes}:
-            world.links.stall(connection, 1.8)
+            world.network.stall(connection, 1.8)
     world.run(world.now + 6.0)
     assert (counted(world, "peers-declared-dead") == 0) is guarded
 

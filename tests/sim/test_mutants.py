@@ -24,7 +24,7 @@ from stealmesh_engine.stealing.trade import Trade
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
-from stealmesh_sim.checkers import Breach
+from stealmesh_sim.kernel import Breach
 from stealmesh_sim.random_worlds import Outcome, run
 from stealmesh_sim.workers import VirtualWorker
 

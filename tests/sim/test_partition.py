@@ -10,8 +10,8 @@ from stealmesh_engine.events import Drain
 from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_engine.ledger.partition_guard import CALM_SECONDS
 from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 from .scenes import SEED_ADDRESS, Scene, scene
@@ -32,15 +32,15 @@ def _scene(partition: str, nodes: int = NODES) -> Scene:
 def _cut(told: Scene | DurableScene, side: list[Process]) -> None:
     ours = [each.place for each in side]
     theirs = [each.place for each in [*told.nodes, told.client] if each not in side]
-    told.world.links.wall_off(ours, theirs)
-    told.world.links.wall_off(theirs, ours)
+    told.world.network.wall_off(ours, theirs)
+    told.world.network.wall_off(theirs, ours)
 
 
 def _heal(told: Scene | DurableScene, side: list[Process]) -> None:
     ours = [each.place for each in side]
     theirs = [each.place for each in [*told.nodes, told.client] if each not in side]
-    told.world.links.tear_down(ours, theirs)
-    told.world.links.tear_down(theirs, ours)
+    told.world.network.tear_down(ours, theirs)
+    told.world.network.tear_down(theirs, ours)
 
 
 def _grants(told: Scene) -> int:

@@ -14,9 +14,10 @@ from stealmesh_protocol.messages import JobKind
 from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import Tree
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, Scene
 
@@ -220,7 +221,7 @@ def test_and_in_the_end_it_fails(kind: JobKind) -> None:
 def test_a_durable_job_waits_for_its_python() -> None:
     told = mesh(ALL, ALL, runtimes=(OTHER, OTHER))
     for node in told.nodes:
-        node.disk = VirtualDisk(told.world.links.rng)
+        node.disk = VirtualDisk(told.world.network.rng)
         node.hear(node.disk.attach(node))
     launcher = Launcher(
         told.world, told.client, Wish(JobKind.MAP, 100, FINE, told.world.now, runtime=OURS)

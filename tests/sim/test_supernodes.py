@@ -27,9 +27,11 @@ from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role
 from stealmesh_protocol.messages import View as ViewMessage
 from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
+from stealmesh_sim.network import Station
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Program, Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import scene
 
@@ -54,15 +56,15 @@ def by_id(members: list[Process], peer: bytes) -> Process:
 
 def part(world: World, one: Process, others: list[Process], *, both: bool = True) -> None:
     for other in others:
-        world.links.cut(one.place, other.place)
+        world.network.cut(one.place, other.place)
         if both:
-            world.links.cut(other.place, one.place)
+            world.network.cut(other.place, one.place)
 
 
 def join(world: World, one: Process, others: list[Process]) -> None:
     for other in others:
-        world.links.mend(one.place, other.place)
-        world.links.mend(other.place, one.place)
+        world.network.mend(one.place, other.place)
+        world.network.mend(other.place, one.place)
 
 
 # ---------------------------------------------------------------- deaths are found
@@ -479,16 +481,16 @@ def test_lost_news_are_made_up_for(rule: bool, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(News, "compare", lambda self, peer_id, digest, now: None)
     world, members = mesh(60)
     world.crash(a_leaf(members), silent=True)
-    send = world.links.send
+    send = world.network.send
 
-    def losing(process: Process, effect: Send) -> None:
+    def losing(process: Station, effect: Send) -> None:
         if not isinstance(effect.message, ViewMessage | Digests):
             send(process, effect)
 
-    world.links.send = losing  # type: ignore[method-assign]
+    world.network.send = losing  # type: ignore[method-assign]
     world.run(world.now + 4.0)
     assert world.checkers.disagreement(), "two of five supernodes have not heard of it"
-    world.links.send = send  # type: ignore[method-assign]
+    world.network.send = send  # type: ignore[method-assign]
     took = until(world, lambda: not world.checkers.disagreement(), 5.0)
     assert (took < 5.0) is rule
 
@@ -555,14 +557,14 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
     leaf = max((p for p in members if not is_super(p)), key=links_of)
     assert links_of(leaf) > 10
     beats: list[Send] = []
-    send = world.links.send
+    send = world.network.send
 
-    def listening(process: Process, effect: Send) -> None:
+    def listening(process: Station, effect: Send) -> None:
         if process is leaf and isinstance(effect.message, Beat):
             beats.append(effect)
         send(process, effect)
 
-    world.links.send = listening  # type: ignore[method-assign]
+    world.network.send = listening  # type: ignore[method-assign]
     world.run(world.now + 2.0)
     assert leaf.core.dispatcher.queued_seconds() > HINT_SECONDS, (
         "or else there is nothing to hint at"

@@ -16,14 +16,15 @@ from stealmesh_bench.chaos import disks
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.report import Report
 from stealmesh_bench.chaos.scenario import CannotPlay, Fault, Scenario
-from stealmesh_bench.chaos.simulated import LenientCheckers, Seat, Stage
+from stealmesh_bench.chaos.simulated_stage import LenientCheckers, SimulatedSeat, SimulatedStage
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Results, RunChunk
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
 from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 ITEMS_MAX = 12_000
 """Larger worlds have longer items instead of more: each is a record in three copies."""
@@ -49,7 +50,7 @@ class DurableCheckers(LenientCheckers):
         self._began(self.begun.size - before)
 
 
-class DurableStage(Stage):
+class SimulatedDurableStage(SimulatedStage):
     """A world with disks, a durable job, and nobody who must live."""
 
     def __init__(self, scenario: Scenario, report: Report) -> None:
@@ -60,6 +61,7 @@ class DurableStage(Stage):
         self.world.checkers = self.checkers = self.durable = DurableCheckers(
             self.world, self._began
         )
+        self.world.on_disk_failure = self._disk_failed
         self.launcher: Launcher | None = None
         self.reader: Reader | None = None
         self.slow: int | None = None
@@ -105,7 +107,7 @@ class DurableStage(Stage):
             "spoil": self._spoil,
         }[fault.kind](fault)
 
-    def _keepers(self) -> list[Seat]:
+    def _keepers(self) -> list[SimulatedSeat]:
         """Who keeps the job; its home first."""
         homes = [(s, s.process.core.durable.homes) for s in self.seats if s.process.alive]
         keepers = [(seat, home) for seat, home in homes if home.copies]
@@ -127,7 +129,6 @@ class DurableStage(Stage):
     def _full_disk(self, fault: Fault) -> None:
         for disk in self._hit(fault):
             disk.platter.full = True
-            disk.on_failure = self._disk_failed
             self.world.after(fault.seconds, setattr, disk.platter, "full", False)
 
     def _disk_failed(self, process: Process) -> None:

@@ -26,7 +26,7 @@ from stealmesh_bench.chaos import disks, jobs
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.node import FULL, SLOW
-from stealmesh_bench.chaos.real import FOR_EVER, PATIENCE_SECONDS, Stage
+from stealmesh_bench.chaos.real_stage import FOR_EVER, PATIENCE_SECONDS, RealStage
 from stealmesh_bench.chaos.scenario import Fault
 from stealmesh_bench.chaos.seats import NodeFailed
 from stealmesh_bench.paths import python_path
@@ -87,7 +87,7 @@ class Submitter:
             self.collected += 1
 
 
-class DurableStage(Stage):
+class RealDurableStage(RealStage):
     """A mesh whose nodes have disks, a durable job, and nobody who must live."""
 
     submitter: Submitter | None = None
