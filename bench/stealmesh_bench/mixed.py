@@ -70,7 +70,7 @@ class Record:
         return [f"{what} for {age:.1f} s" for what, age in old if age > STUCK_SECONDS]
 
 
-class Mixture:
+class WorkMixture:
     """The kinds of work: each is one call that checks its own answer."""
 
     def __init__(self, mesh: stealmesh.Mesh, rng: Random) -> None:
@@ -138,7 +138,7 @@ def mix(
     kill: str = "none",
     every: float = 0.5,
     seed: int = 1,
-    mixture: type[Mixture] = Mixture,
+    mixture: type[WorkMixture] = WorkMixture,
     watch: Callable[[stealmesh.Mesh], None] = lambda mesh: None,
 ) -> Record:
     """Run the mixture for so long; returns once every call has ended, or stands still. `watch` is shown
@@ -167,7 +167,7 @@ def mix(
     return record
 
 
-def _work(mixture: Mixture, record: Record, end: float) -> None:
+def _work(mixture: WorkMixture, record: Record, end: float) -> None:
     me = threading.get_ident()
     while time.monotonic() < end:
         kind = mixture.rng.choice(list(mixture.kinds))

@@ -139,7 +139,7 @@ def raised_by(work: Callable[[], Any]) -> Any:
 
 
 @dataclass
-class Run:
+class ModelRun:
     """One run of a program on one executor."""
 
     executor: Executor
@@ -274,9 +274,9 @@ class Run:
         return how, after, raised_by(lambda: self.executor.map(square, [1]))[:2]
 
 
-STEPS: list[Callable[[Run], Any]] = [
-    Run.submit, Run.submit, Run.submit, Run.map, Run.map, Run.nothing, Run.result, Run.exception, Run.cancel,
-    Run.cancel_what_is_over, Run.wait_for_all, Run.wait_for_first, Run.as_completed, Run.callback,
+STEPS: list[Callable[[ModelRun], Any]] = [
+    ModelRun.submit, ModelRun.submit, ModelRun.submit, ModelRun.map, ModelRun.map, ModelRun.nothing, ModelRun.result, ModelRun.exception, ModelRun.cancel,
+    ModelRun.cancel_what_is_over, ModelRun.wait_for_all, ModelRun.wait_for_first, ModelRun.as_completed, ModelRun.callback,
 ]  # fmt: skip
 
 
@@ -286,11 +286,11 @@ STEPS: list[Callable[[Run], Any]] = [
 def compare(seed: int, mesh: Mesh | None) -> tuple[list[Any], list[Any]]:
     """What the program of this seed observes on a mesh, and on threads. Without `mesh`: on its own."""
     with ThreadPoolExecutor(2) as threads:
-        expected = Run(threads, Random(seed)).steps(may_end=mesh is None)
+        expected = ModelRun(threads, Random(seed)).steps(may_end=mesh is None)
     if mesh is not None:
-        return Run(mesh, Random(seed)).steps(may_end=False), expected
+        return ModelRun(mesh, Random(seed)).steps(may_end=False), expected
     with Mesh(workers=2) as own:
-        return Run(own, Random(seed)).steps(may_end=True), expected
+        return ModelRun(own, Random(seed)).steps(may_end=True), expected
 
 
 def differences(seed: int, mesh: Mesh | None) -> list[str]:

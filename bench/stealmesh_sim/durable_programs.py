@@ -20,7 +20,7 @@ from stealmesh_sim.work import Work, block_blob
 from stealmesh_sim.world import World
 
 
-class Reader:
+class DurableReader:
     """Collects the results of one durable job, in order, as a client attached to it."""
 
     def __init__(self, world: World, client: Process, work: Work, *, attach: bool = True) -> None:
@@ -71,7 +71,7 @@ class Reader:
             self.owner.hear(FetchResults(self.job, self.position, not self.done))
 
 
-class Launcher(Reader):
+class Launcher(DurableReader):
     """Submits a durable job and collects it, if it lives long enough."""
 
     def __init__(

@@ -20,13 +20,13 @@ from stealmesh_engine.durable.replica import Copy
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.disks import VirtualDisk
-from stealmesh_sim.durable_programs import Launcher, Reader
-from stealmesh_sim.faults import Faults, Mixture, Seat
+from stealmesh_sim.durable_programs import DurableReader, Launcher
+from stealmesh_sim.faults import FaultMixture, Faults, VirtualSeat
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.platters import SPOILS
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
-from stealmesh_sim.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
+from stealmesh_sim.random_worlds import SWEEP_SECONDS, WorldOutcome, WorldPlan, draw, make_unlike
 from stealmesh_sim.world import World
 
 PATIENCE_SECONDS = 60.0
@@ -48,14 +48,14 @@ class Commission:
     """One job, who launched it and who reads it now."""
 
     launcher: Launcher
-    reader: Reader
+    reader: DurableReader
     excused: bool = False
     """Its submitter died before it was accepted whole: it may never end."""
 
 
 @dataclass(slots=True)
 class DurablePlan:
-    plan: Plan
+    plan: WorldPlan
     disks: bool
     repeats: bool
     """May something be run again that was credited for good?"""
@@ -86,7 +86,7 @@ def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
         counts = {kind: count for kind, count in counts.items() if kind in STOPS}
         counts["full-stop"] = 1
         disks = True
-    plan.mixture = Mixture(counts)
+    plan.mixture = FaultMixture(counts)
     plan.config = replace(
         plan.config,
         keepers=rng.choice((2, 3, 3, 3, 5)),
@@ -117,18 +117,18 @@ class DurableFaults(Faults):
         super().__init__(*args)  # type: ignore[arg-type]
         self._all_return = all_return
         self._ailing = ailing
-        self._victim: Seat | None = None
+        self._victim: VirtualSeat | None = None
         """Of one: the first that something happens to."""
         self._disk_rng = Random(self.rng.random()) if ailing else self.rng
         if ailing:
             self.world.after(self._disk_rng.uniform(0, FULL_APART_SECONDS), self._fill)
 
-    def _ails(self, seat: Seat) -> bool:
+    def _ails(self, seat: VirtualSeat) -> bool:
         if self._ailing == "one" and self._victim is None:
             self._victim = seat
         return self._ailing == "all" or seat is self._victim
 
-    def _restart(self, seat: Seat) -> None:
+    def _restart(self, seat: VirtualSeat) -> None:
         disk = seat.process.disk
         if disk is not None and not (self.mended or seat.process.alive) and self._ails(seat):
             self._spoil(seat.process.name, disk)
@@ -233,7 +233,7 @@ class DurableWorld:
         self.rng = Random(f"{plan.seed}/durable-world")
         self.commissions: list[Commission] = []
         self.clients: list[Process] = []
-        self.seats: list[Seat] = []
+        self.seats: list[VirtualSeat] = []
         for number in range(plan.nodes):
             seeds = [_address(each) for each in plan.seeds[number]]
             if number:
@@ -270,7 +270,7 @@ class DurableWorld:
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
-        self.seats.append(Seat(process, seeds))
+        self.seats.append(VirtualSeat(process, seeds))
 
     def _sweep(self) -> None:
         self.world.checkers.sweep()
@@ -289,11 +289,11 @@ class DurableWorld:
         client = self.world.client(
             f"heir{len(self.world.processes)}", seeds=[_address(s) for s in range(self.plan.nodes)]
         )
-        each.reader = Reader(self.world, client, launcher.work)
+        each.reader = DurableReader(self.world, client, launcher.work)
 
     # ------------------------------------------------------------ the two phases
 
-    def run(self, outcome: Outcome) -> None:
+    def run(self, outcome: WorldOutcome) -> None:
         world = self.world
         world.run(self.plan.faults_until)
         self.faults.mend_all()
@@ -386,12 +386,14 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False) -> Outcome:
+def run(
+    seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False
+) -> WorldOutcome:
     """Draw, run and judge one world with durable jobs."""
     drawn = draw_durable(seed, sliced=sliced)
     if unlike:
         make_unlike(drawn.plan)
-    outcome = Outcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
+    outcome = WorldOutcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
     begun = time.perf_counter()
     durable = DurableWorld(drawn)
     if watch:

@@ -35,7 +35,7 @@ BEAT_MAX = 1.1
 
 
 @dataclass(slots=True)
-class Seat:
+class VirtualSeat:
     """A place for a node: lives come and go, the address stays."""
 
     process: Process
@@ -43,7 +43,7 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Mixture:
+class FaultMixture:
     """Which faults a world has, and how many of each."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Faults:
     """Breaks a world at random, in a way that can be mended."""
 
     def __init__(
-        self, world: World, rng: Random, seats: list[Seat], clients: list[Process]
+        self, world: World, rng: Random, seats: list[VirtualSeat], clients: list[Process]
     ) -> None:
         self.world = world
         self.rng = rng
@@ -92,7 +92,7 @@ class Faults:
             "forget": self._forget,
         }
 
-    def plan(self, mixture: Mixture, start: float, end: float) -> None:
+    def plan(self, mixture: FaultMixture, start: float, end: float) -> None:
         for kind, count in mixture.counts.items():
             for _ in range(count):
                 self.world.at(self.rng.uniform(start, end), self._strike, kind)
@@ -124,10 +124,10 @@ class Faults:
     def _tell(self, text: str) -> None:
         self.told.append(f"{self.world.now:10.5f} {text}")
 
-    def _living(self) -> list[Seat]:
+    def _living(self) -> list[VirtualSeat]:
         return [seat for seat in self.seats if seat.process.alive]
 
-    def _a_seat(self) -> Seat | None:
+    def _a_seat(self) -> VirtualSeat | None:
         living = self._living()
         return self.rng.choice(living) if living else None
 
@@ -141,7 +141,7 @@ class Faults:
         if self.rng.random() < 0.7:
             self.world.after(self.rng.choice((0.02, 0.3, 1.0, 4.0)), self._restart, seat)
 
-    def _restart(self, seat: Seat) -> None:
+    def _restart(self, seat: VirtualSeat) -> None:
         if not seat.process.alive:
             seat.process = self.world.restart(seat.process, seeds=seat.seeds)
             self._tell(f"{seat.process.name} starts")

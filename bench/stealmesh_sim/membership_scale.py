@@ -42,7 +42,7 @@ class Detection:
 
 
 @dataclass(slots=True)
-class Load:
+class LeafLoad:
     """What a leaf says and hears while nothing happens."""
 
     messages_a_second: float
@@ -161,7 +161,7 @@ def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
 # ---------------------------------------------------------------- cost
 
 
-def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) -> Load:
+def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) -> LeafLoad:
     world, members = mesh(nodes, seed=seed, workers=workers)
     said = [0] * len(members)
     heard = [0] * len(members)
@@ -187,7 +187,7 @@ def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) 
     leaves = [p.number for p in members if not is_super(p)]
     supers = [p.number for p in members if is_super(p)]
     share = 1.0 / (len(leaves) * seconds)
-    return Load(
+    return LeafLoad(
         sum(said[n] + heard[n] for n in leaves) * share,
         sum(octets[n] for n in leaves) * share,
         sum(len(members[n].ends) for n in leaves) / len(leaves),

@@ -16,7 +16,7 @@ from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Rele
 from stealmesh_protocol.ids import JobId, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 from stealmesh_sim.process import Process
-from stealmesh_sim.work import CostLaw, Tree, Work, block_blob, function_blob
+from stealmesh_sim.work import CostLaw, VirtualTree, Work, block_blob, function_blob
 from stealmesh_sim.world import World
 
 
@@ -51,7 +51,7 @@ class Wish:
     priority: int = 0
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
-    tree: Tree | None = None
+    tree: VirtualTree | None = None
     chunk_items: int = 0
     runtime: str = ""
     """The Python that the functions are made for; empty: any."""
@@ -62,7 +62,7 @@ class Wish:
     """Jobs may share one; empty: a function of its own."""
 
 
-class Program:
+class VirtualProgram:
     """One job of a client, from its submission to its end."""
 
     def __init__(self, world: World, owner: Process, wish: Wish) -> None:

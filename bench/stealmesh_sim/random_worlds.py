@@ -14,12 +14,12 @@ from random import Random
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind, Role
-from stealmesh_sim.faults import DEFECTS, KINDS, Faults, Mixture, Seat
+from stealmesh_sim.faults import DEFECTS, KINDS, FaultMixture, Faults, VirtualSeat
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.network import Latency
 from stealmesh_sim.process import Process
-from stealmesh_sim.programs import Program, Wish
-from stealmesh_sim.work import ITEM_SECONDS_MAX, CostLaw, Tree
+from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.work import ITEM_SECONDS_MAX, CostLaw, VirtualTree
 from stealmesh_sim.world import World
 
 SWEEP_SECONDS = 0.2
@@ -45,7 +45,7 @@ HARMLESS = frozenset({"worker", "drain", "reset", "blip", "late-owner"})
 
 
 @dataclass(slots=True)
-class Plan:
+class WorldPlan:
     """What was drawn."""
 
     seed: int
@@ -59,7 +59,7 @@ class Plan:
     preset: bool
     clients: int
     wishes: list[tuple[int, Wish]]
-    mixture: Mixture
+    mixture: FaultMixture
     faults_until: float
     carry: bool
     runtimes: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Outcome:
+class WorldOutcome:
     """What became of a world."""
 
     seed: int
@@ -100,14 +100,14 @@ class Outcome:
 # ---------------------------------------------------------------- drawing
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> WorldPlan:
     rng = Random(f"{seed}/plan")
     nodes = rng.randint(1, 7) if rng.random() < 0.8 else rng.randint(8, 40)
     until = rng.uniform(2.0, 14.0) if nodes <= 7 else rng.uniform(2.0, 5.0)
     clients = 1 if rng.random() < 0.8 else 2
     workers = [rng.randint(1, 4) for _ in range(nodes)]
     latency = rng.uniform(0.00005, 0.001) if rng.random() < 0.75 else rng.uniform(0.001, 0.02)
-    plan = Plan(
+    plan = WorldPlan(
         seed,
         nodes,
         workers,
@@ -134,14 +134,14 @@ def draw(seed: int) -> Plan:
     return plan
 
 
-def _draw_defects(plan: Plan) -> None:
+def _draw_defects(plan: WorldPlan) -> None:
     """From a generator of its own, so that all else stays what it was before there were defects."""
     rng = Random(f"{plan.seed}/defects")
     if rng.random() < 0.1:
         plan.mixture.counts |= {kind: rng.randint(1, 4) for kind in DEFECTS if rng.random() < 0.6}
 
 
-def _draw_turns(plan: Plan) -> None:
+def _draw_turns(plan: WorldPlan) -> None:
     """Some jobs turn out dear towards their end. (A generator of its own, for the same reason.)"""
     rng = Random(f"{plan.seed}/turns")
     for _, wish in plan.wishes:
@@ -150,7 +150,7 @@ def _draw_turns(plan: Plan) -> None:
             wish.law = CostLaw("turning", wish.law.mean_seconds, turn=turn)
 
 
-def make_unlike(plan: Plan) -> None:
+def make_unlike(plan: WorldPlan) -> None:
     """Some nodes have another Python, or lack modules that jobs need. The first, which is always
     there in the end, can run everything but what nobody can."""
     rng = Random(f"{plan.seed}/unlike")
@@ -196,16 +196,16 @@ def _draw_config(rng: Random) -> Config:
     return config
 
 
-def _draw_mixture(rng: Random) -> Mixture:
+def _draw_mixture(rng: Random) -> FaultMixture:
     if rng.random() < 0.1:
-        return Mixture()
+        return FaultMixture()
     kinds = [kind for kind in KINDS if rng.random() < 0.25]
     rare = {"full-stop": 0.4, "lost-owner": 0.3, "late-owner": 0.7}
     counts = {}
     for kind in kinds:
         if rng.random() < rare.get(kind, 1.0):
             counts[kind] = 1 if kind in rare else rng.choice((1, 1, 2, 3, 6))
-    return Mixture(counts)
+    return FaultMixture(counts)
 
 
 def _draw_wish(rng: Random, seconds: float, until: float, chunk: float, jobs: int) -> Wish:
@@ -254,9 +254,9 @@ def _draw_search(rng: Random, seconds: float, at: float) -> Wish:
     """A tree of a size that is worth the search and not too much for us."""
     mean = rng.choice((0.001, 0.005, 0.02))
     wanted = max(30, min(4000, int(seconds / mean)))
-    best = Tree(rng.getrandbits(32), 4, 3)
+    best = VirtualTree(rng.getrandbits(32), 4, 3)
     for _ in range(6):
-        tree = Tree(rng.getrandbits(32), rng.randint(4, 12), rng.randint(3, 5))
+        tree = VirtualTree(rng.getrandbits(32), rng.randint(4, 12), rng.randint(3, 5))
         size = tree.totals(wanted + 1)[0]
         if best.totals(wanted + 1)[0] < size <= wanted:
             best = tree
@@ -270,7 +270,7 @@ def _draw_search(rng: Random, seconds: float, at: float) -> Wish:
 class RandomWorld:
     """A drawn world, set up and ready to run."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: WorldPlan) -> None:
         self.plan = plan
         self.world = World(
             plan.seed,
@@ -280,9 +280,9 @@ class RandomWorld:
             loop_seconds=plan.loop_seconds,
             messages_a_second_max=CONTROL_A_SECOND_AND_LINK,
         )
-        self.seats: list[Seat] = []
+        self.seats: list[VirtualSeat] = []
         self.clients: list[Process] = []
-        self.programs: list[Program] = []
+        self.programs: list[VirtualProgram] = []
         rng = Random(f"{plan.seed}/faults")
         for number in range(plan.nodes):
             seeds = [_address(each) for each in plan.seeds[number]]
@@ -298,7 +298,7 @@ class RandomWorld:
         self.faults = Faults(self.world, rng, self.seats, self.clients)
         self.faults.plan(plan.mixture, 0.0, plan.faults_until)
         for client, wish in plan.wishes:
-            self.programs.append(Program(self.world, self.clients[client], wish))
+            self.programs.append(VirtualProgram(self.world, self.clients[client], wish))
         self.world.after(SWEEP_SECONDS, self._sweep)
 
     def _start_node(self, number: int, seeds: list[str]) -> None:
@@ -311,7 +311,7 @@ class RandomWorld:
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
-        self.seats.append(Seat(process, seeds))
+        self.seats.append(VirtualSeat(process, seeds))
 
     def _sweep(self) -> None:
         self.world.checkers.sweep()
@@ -321,7 +321,7 @@ class RandomWorld:
 
     # ------------------------------------------------------------ the two phases
 
-    def run(self, outcome: Outcome) -> None:
+    def run(self, outcome: WorldOutcome) -> None:
         """Raises Breach, or whatever a core raises, when something is wrong."""
         world = self.world
         world.run(self.plan.faults_until)
@@ -465,12 +465,12 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
+def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
     plan = draw(seed)
     if unlike:
         make_unlike(plan)
-    outcome = Outcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
+    outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     begun = time.perf_counter()
     drawn = RandomWorld(plan)
     if watch:
@@ -502,4 +502,4 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     return outcome
 
 
-__all__ = ["Outcome", "Plan", "RandomWorld", "draw", "make_unlike", "run"]
+__all__ = ["RandomWorld", "WorldOutcome", "WorldPlan", "draw", "make_unlike", "run"]

@@ -13,7 +13,7 @@ from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.network import Latency
 from stealmesh_sim.process import Process
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 from stealmesh_sim.world import World
 
@@ -67,7 +67,7 @@ def run(
     before = _Counts.of(members, client)
     items = int(nodes * seconds_a_node / ITEM_SECONDS)
     wish = Wish(JobKind.REDUCE, items, CostLaw(law, ITEM_SECONDS, seed), world.now)
-    program = Program(world, client, wish)
+    program = VirtualProgram(world, client, wish)
     work_seconds = program.work.ideal_seconds
     leases_max = _run(world, program, WARM_UP_SECONDS + 20 * seconds_a_node)
     assert program.done_at is not None
@@ -91,7 +91,7 @@ def run(
     )
 
 
-def _run(world: World, program: Program, until: float) -> int:
+def _run(world: World, program: VirtualProgram, until: float) -> int:
     """Until the job is done; returns how many leases were out at most."""
     most = 0
     while not program.done and world.now < until:

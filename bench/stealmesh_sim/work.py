@@ -67,7 +67,7 @@ class CostLaw:
 
 
 @dataclass(slots=True)
-class Tree:
+class VirtualTree:
     """A tree that grows while it is searched; a node is (name, depth)."""
 
     seed: int
@@ -103,7 +103,7 @@ class Work:
     spec: JobSpec
     total: int = 0
     law: CostLaw = field(default_factory=CostLaw)
-    tree: Tree | None = None
+    tree: VirtualTree | None = None
     expected: tuple[int, int] = (0, 0)
     """What an explore job must come to."""
     function: bytes = b""

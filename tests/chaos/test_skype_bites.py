@@ -28,7 +28,7 @@ import pytest
 
 from stealmesh_bench.chaos import simulated
 from stealmesh_bench.chaos.named import Wanted, draw
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_protocol.messages import Role
@@ -38,7 +38,7 @@ SECONDS = 8.0
 TOO_MANY_GUESTS = int(1.3 * HOMES * NODES / supers_wanted(NODES))
 
 
-def play(name: str, *, silent: bool = False) -> Report:
+def play(name: str, *, silent: bool = False) -> ChaosReport:
     wanted = Wanted(name, 1, NODES, SECONDS, silent=silent)
     return simulated.play(draw(wanted), "")
 

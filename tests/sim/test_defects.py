@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_sim.faults import forget
-from stealmesh_sim.random_worlds import Outcome, RandomWorld, draw
+from stealmesh_sim.random_worlds import RandomWorld, WorldOutcome, draw
 
 from .scenes import scene
 
@@ -62,4 +62,4 @@ def test_a_forgotten_lease_is_given_to_somebody_else() -> None:
 def test_worlds_with_defects(seed: int) -> None:
     plan = draw(seed)
     plan.mixture.counts |= {"disorder": 4, "forget": 2}
-    RandomWorld(plan).run(Outcome(seed))
+    RandomWorld(plan).run(WorldOutcome(seed))

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from stealmesh_sim.random_worlds import RandomWorld, draw, run
-from stealmesh_sim.work import CostLaw, Tree, mix
+from stealmesh_sim.work import CostLaw, VirtualTree, mix
 
 from .scenes import scene
 
@@ -72,6 +72,6 @@ def test_the_trace_says_when_who_and_what() -> None:
 
 def test_costs_and_trees_are_the_same_everywhere() -> None:
     assert mix(1, 2) == 1376828615835101238
-    assert Tree(5, 8, 4).totals() == (2492, 1926028669974021319)
+    assert VirtualTree(5, 8, 4).totals() == (2492, 1926028669974021319)
     laws = [CostLaw(name, 0.01, 3) for name in ("const", "exponential", "pareto", "skewed")]
     assert [round(law.seconds(7), 9) for law in laws] == LAWS_OF_ITEM_7

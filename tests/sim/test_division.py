@@ -12,7 +12,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 
 from .scenes import FINE, Scene, scene
@@ -24,14 +24,14 @@ def dear_tail(cheap: int, seconds: float) -> CostLaw:
     return CostLaw("turning", seconds / 5, turn=cheap)
 
 
-def took(told: Scene, program: Program) -> float:
+def took(told: Scene, program: VirtualProgram) -> float:
     told.finish()
     assert program.done_at is not None
     assert program.opened_at is not None
     return program.done_at - program.opened_at
 
 
-def first_delivery(told: Scene, program: Program, item: int) -> float:
+def first_delivery(told: Scene, program: VirtualProgram, item: int) -> float:
     """When the item came, from the opening of its job."""
     account = told.world.checkers.accounts[program.job]
     told.until(lambda: bool(account.delivered.overlap(item, item + 1)))

@@ -11,7 +11,7 @@ import pytest
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.durable_programs import DurableReader
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
 
@@ -28,13 +28,13 @@ def _scene(seed: int, **knobs: float) -> DurableScene:
     return durable_scene(NODES, seed=seed, disks=False, **(calm | knobs))  # type: ignore[arg-type]
 
 
-def _seats(scene: DurableScene, job: Reader) -> list[Process]:
+def _seats(scene: DurableScene, job: DurableReader) -> list[Process]:
     """Whoever has a seat, as the home says."""
     seats = {peer for _, peer in scene.lead(scene.at_home(job), job).copy.reign.seats}
     return [node for node in scene.nodes if node.member.id in seats]
 
 
-def _kill_all_keepers(scene: DurableScene, job: Reader) -> list[Process]:
+def _kill_all_keepers(scene: DurableScene, job: DurableReader) -> list[Process]:
     victims = _seats(scene, job)
     assert len(victims) == 3
     assert {node.name for node in victims} == {node.name for node in scene.keepers(job)}
@@ -43,7 +43,7 @@ def _kill_all_keepers(scene: DurableScene, job: Reader) -> list[Process]:
     return [node for node in scene.nodes if node.alive]
 
 
-def _results_at(nodes: list[Process], job: Reader) -> IntervalSet:
+def _results_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     """What these nodes hold results of, said to be safe or not."""
     found = IntervalSet()
     for node in nodes:
@@ -55,7 +55,7 @@ def _results_at(nodes: list[Process], job: Reader) -> IntervalSet:
     return found
 
 
-def _inputs_at(nodes: list[Process], job: Reader) -> IntervalSet:
+def _inputs_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     found = IntervalSet()
     for node in nodes:
         bags = node.core.holder.jobs[job.job].bags

@@ -25,7 +25,7 @@ from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
 from stealmesh_sim.kernel import Breach
-from stealmesh_sim.random_worlds import Outcome, run
+from stealmesh_sim.random_worlds import WorldOutcome, run
 from stealmesh_sim.workers import VirtualWorker
 
 from .scenes import scene
@@ -42,7 +42,7 @@ FIRST = 1
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
-def first_breach(seeds: Iterable[int]) -> Outcome | None:
+def first_breach(seeds: Iterable[int]) -> WorldOutcome | None:
     outcomes = (run(seed) for seed in seeds)
     return next((outcome for outcome in outcomes if outcome.breach), None)
 

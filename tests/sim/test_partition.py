@@ -9,7 +9,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain
 from stealmesh_engine.holding.bags import IndexedBags
 from stealmesh_engine.ledger.partition_guard import CALM_SECONDS
-from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.durable_programs import DurableReader
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
 
@@ -47,7 +47,7 @@ def _grants(told: Scene) -> int:
     return sum("granted" in line for line in told.client.core.journal.of())
 
 
-def _held(node: Process, job: Reader) -> int:
+def _held(node: Process, job: DurableReader) -> int:
     """Items that it has leases of."""
     bags = node.core.holder.jobs[job.job].bags
     assert isinstance(bags, IndexedBags)

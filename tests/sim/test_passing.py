@@ -15,8 +15,8 @@ from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
 from stealmesh_sim.process import Process
-from stealmesh_sim.programs import Program, Wish
-from stealmesh_sim.work import Tree
+from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.work import VirtualTree
 from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, Scene
@@ -49,15 +49,17 @@ def mesh(*lacks: frozenset[str], runtimes: tuple[str, ...] = ()) -> Scene:
     return told
 
 
-def wish(told: Scene, kind: JobKind = JobKind.MAP, items: int = 300, **more: object) -> Program:
-    tree = Tree(5, 7, 4) if kind is JobKind.EXPLORE else None
+def wish(
+    told: Scene, kind: JobKind = JobKind.MAP, items: int = 300, **more: object
+) -> VirtualProgram:
+    tree = VirtualTree(5, 7, 4) if kind is JobKind.EXPLORE else None
     made = Wish(
         kind, items, FINE, told.world.now, block_items=7, runtime=OURS, tree=tree, **more  # type: ignore[arg-type]
     )  # fmt: skip
     return told.submit(made)
 
 
-def failed(told: Scene, program: Program) -> int:
+def failed(told: Scene, program: VirtualProgram) -> int:
     return told.world.checkers.accounts[program.job].failed
 
 

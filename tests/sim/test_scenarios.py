@@ -10,13 +10,13 @@ import pytest
 
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.messages import JobKind, PeerState
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 
 from .scenes import FINE, SEED_ADDRESS, Scene, scene
 
 
-def stolen_by(told: Scene, program: Program) -> list[int]:
+def stolen_by(told: Scene, program: VirtualProgram) -> list[int]:
     """Numbers of the nodes that hold a lease of the job."""
     return [n for n, node in enumerate(told.nodes) if told.holds(node, program)]
 

@@ -29,7 +29,7 @@ from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
 from stealmesh_sim.network import Station
 from stealmesh_sim.process import Process
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 from stealmesh_sim.world import World
 
@@ -552,7 +552,7 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
     world, members = mesh(24, workers=1)
     client = world.client("client", seeds=["tcp://n0:7077"])
     world.run(world.now + 1.0)
-    Program(world, client, Wish(JobKind.REDUCE, 20_000, CostLaw("const", 0.01), world.now))
+    VirtualProgram(world, client, Wish(JobKind.REDUCE, 20_000, CostLaw("const", 0.01), world.now))
     world.run(world.now + 3.0)
     leaf = max((p for p in members if not is_super(p)), key=links_of)
     assert links_of(leaf) > 10

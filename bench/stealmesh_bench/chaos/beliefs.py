@@ -19,7 +19,7 @@ ONE_ALARM_SECONDS = 2.0
 
 
 @dataclass(slots=True)
-class Life:
+class KnownLife:
     """One process life as its killer knows it."""
 
     began: float
@@ -40,7 +40,7 @@ class Life:
 
 class Beliefs:
     def __init__(self) -> None:
-        self.lives: dict[int, Life] = {}
+        self.lives: dict[int, KnownLife] = {}
         self.detections = Durations()
         """For every death and every survivor: from the death until this survivor knew."""
         self.false: list[Glimpse] = []
@@ -48,7 +48,7 @@ class Beliefs:
         self._alarms: dict[int, float] = {}
 
     def born(self, pid: int, at: float) -> None:
-        self.lives[pid] = Life(at)
+        self.lives[pid] = KnownLife(at)
 
     def died(self, pid: int, at: float) -> None:
         life = self.lives.get(pid)
@@ -67,7 +67,7 @@ class Beliefs:
         if glimpse.what == DEAD:
             self._buried(glimpse, subject, observer)
 
-    def _buried(self, glimpse: Glimpse, subject: Life, observer: Life) -> None:
+    def _buried(self, glimpse: Glimpse, subject: KnownLife, observer: KnownLife) -> None:
         at = glimpse.at
         if subject.ended is not None and subject.ended <= at:
             if observer.all_ears(subject.ended, at):

@@ -17,7 +17,7 @@ from random import SystemRandom
 
 from stealmesh_bench.chaos import jobs, plot
 from stealmesh_bench.chaos.named import DISKS, SCENARIOS, Wanted, draw
-from stealmesh_bench.chaos.report import Report, together
+from stealmesh_bench.chaos.report import ChaosReport, together
 from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
 
 DEFAULT = "kill-one"
@@ -132,7 +132,7 @@ def _check_target(target: str, names: set[str]) -> None:
 def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
     begun = time.perf_counter()
     reports = []
-    by_name: dict[str, list[Report]] = {}
+    by_name: dict[str, list[ChaosReport]] = {}
     for number, order in enumerate(orders, 1):
         if not told.json:
             _say(f"[{number}/{len(orders)}] {order.replay}")
@@ -160,7 +160,7 @@ def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
     return EXIT_BREACH if any(report.breaches for report in reports) else EXIT_PASS
 
 
-def _play(order: Order, watch: Callable[[str], None] | None) -> Report:
+def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
     if order.sim and not order.wanted.nodes:
         from stealmesh_bench.chaos.worlds import play as play_world
 
@@ -196,7 +196,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _draw_table(reports: list[Report], seconds: float) -> None:
+def _draw_table(reports: list[ChaosReport], seconds: float) -> None:
     from stealmesh_bench.chaos.table import show
 
     show(reports, seconds)

@@ -41,7 +41,7 @@ class Stuck(BaseException):
 
 
 @dataclass
-class Account:
+class RunAccount:
     """What a workload has seen so far."""
 
     ledger: Ledger | None = field(default_factory=Ledger)
@@ -64,12 +64,12 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class WorkloadRun:
     """One run of a workload."""
 
     mesh: Mesh
     nodes: int
-    account: Account
+    account: RunAccount
     seconds: float
     """For how long work is to flow."""
     patience_seconds: float
@@ -81,7 +81,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Workload:
     name: str
-    perform: Callable[[Run], None]
+    perform: Callable[[WorkloadRun], None]
     prepare: Callable[[Mesh], None] = lambda mesh: None
     """Before anything is broken."""
 
@@ -100,7 +100,7 @@ def find(job: str) -> Workload:
     return Workload(job, lambda run: _again_and_again(run, function, function.expected), reference)
 
 
-def _stream(run: Run) -> None:
+def _stream(run: WorkloadRun) -> None:
     """Tasks of 10 ms, as many as the mesh can do in this time."""
     account = run.account
     assert account.ledger is not None
@@ -112,14 +112,14 @@ def _stream(run: Run) -> None:
     _collect(run, items, ahead, 2 * run.seconds + run.patience_seconds)
 
 
-def _tasks(run: Run) -> None:
+def _tasks(run: WorkloadRun) -> None:
     assert run.account.ledger is not None
     run.account.ledger.accept(TASKS)
     until = TASKS * ITEM_SECONDS + run.patience_seconds
     _collect(run, range(TASKS), None, until)
 
 
-def _collect(run: Run, items: Iterable[int], ahead: int | None, until: float) -> None:
+def _collect(run: WorkloadRun, items: Iterable[int], ahead: int | None, until: float) -> None:
     ledger, account = run.account.ledger, run.account
     assert ledger is not None
     task = partial(noted_sleep, run.log, ITEM_SECONDS)
@@ -143,7 +143,7 @@ def _counting(a: uts.Partial, b: uts.Partial) -> uts.Partial:
     return uts.combine_counts(a, b)
 
 
-def _search(run: Run) -> None:
+def _search(run: WorkloadRun) -> None:
     """The tree T1, again and again; every count must be the published one.
 
     Two searches at a time, half a tree apart: while one runs out of work, the other is in full swing.
@@ -175,7 +175,7 @@ def _search(run: Run) -> None:
         _on_visited = None
 
 
-def _count(run: Run, search: Future[Any], expected: uts.Counts) -> None:
+def _count(run: WorkloadRun, search: Future[Any], expected: uts.Counts) -> None:
     """Compare what a search comes to with what there is."""
     account = run.account
     try:
@@ -201,7 +201,7 @@ def _load(path: str) -> Any:
     return function
 
 
-def _again_and_again(run: Run, function: Callable[[Mesh], Any], expected: Any) -> None:
+def _again_and_again(run: WorkloadRun, function: Callable[[Mesh], Any], expected: Any) -> None:
     """A whole job as often as the time allows, at least once; every answer is compared."""
     account = run.account
     account.ledger = None

@@ -14,16 +14,16 @@ from stealmesh.host.security import MeshKey
 from stealmesh_bench.chaos import jobs
 from stealmesh_bench.chaos.real_durable import RealDurableStage
 from stealmesh_bench.chaos.real_stage import RealStage
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
 from stealmesh_bench.chaos.seats import NodeFailed, Seats
 from stealmesh_protocol.errors import MeshError
 
 
-def play(scenario: Scenario, replay: str, *, job: str = "stream") -> Report:
+def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport:
     """Run it, measure it, judge it. Raises CannotPlay when it cannot be played at all."""
     task = jobs.find(job)
-    report = Report(scenario.name, scenario.seed, scenario.nodes, False, replay, task.name)
+    report = ChaosReport(scenario.name, scenario.seed, scenario.nodes, False, replay, task.name)
     begun = time.perf_counter()
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="stealmesh-chaos-"))

@@ -27,7 +27,7 @@ from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.node import FULL, SLOW
 from stealmesh_bench.chaos.real_stage import FOR_EVER, PATIENCE_SECONDS, RealStage
-from stealmesh_bench.chaos.scenario import Fault
+from stealmesh_bench.chaos.scenario import ChaosFault
 from stealmesh_bench.chaos.seats import NodeFailed
 from stealmesh_bench.paths import python_path
 
@@ -183,12 +183,12 @@ class RealDurableStage(RealStage):
         assert self.scenario.recovery_from is not None
         return self.scenario.recovery_from + self.account.lag_seconds
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         assert self.submitter is not None
         self.submitter.kill()
         self.report.killed += 1
 
-    def _kill(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         super()._kill(fault, nodes)
         if not self.seats.living():
             self.logs = self.seats.disks()
@@ -197,7 +197,7 @@ class RealDurableStage(RealStage):
 
     # ------------------------------------------------------------ disks
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         {
             "slow-disk": self._slow_disk,
             "full-disk": self._full_disk,
@@ -212,17 +212,17 @@ class RealDurableStage(RealStage):
             raise NodeFailed("nobody keeps the job yet: let it last longer (--seconds)")
         return found
 
-    def _hit(self, fault: Fault) -> list[int]:
+    def _hit(self, fault: ChaosFault) -> list[int]:
         if fault.target == disks.ALL:
             return list(range(self.scenario.nodes))
         keepers = self._keepers()
         return [self.rng.choice([n for n in keepers if n != self.slow] or keepers)]
 
-    def _slow_disk(self, fault: Fault) -> None:
+    def _slow_disk(self, fault: ChaosFault) -> None:
         self.slow = self.rng.choice(self._keepers())
         (self.seats.state(self.slow) / SLOW).touch()
 
-    def _full_disk(self, fault: Fault) -> None:
+    def _full_disk(self, fault: ChaosFault) -> None:
         hit = self._hit(fault)
         for number in hit:
             (self.seats.state(number) / FULL).touch()
@@ -231,7 +231,7 @@ class RealDurableStage(RealStage):
             self._silence(life, FOR_EVER)  # nobody knows when it ends
             self._later(fault.seconds, (self.seats.state(number) / FULL).unlink)
 
-    def _power(self, fault: Fault) -> None:
+    def _power(self, fault: ChaosFault) -> None:
         self.powerless = tuple(self._hit(fault))
 
     def _lose_unsynced(self, state: Path) -> None:
@@ -239,7 +239,7 @@ class RealDurableStage(RealStage):
         if marked is not None:
             os.truncate(state / LOG_FILE, marked[2])
 
-    def _spoil(self, fault: Fault) -> None:
+    def _spoil(self, fault: ChaosFault) -> None:
         logs = self.seats.logs()
         damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
         for number, octets in damage.logs.items():
@@ -248,7 +248,7 @@ class RealDurableStage(RealStage):
         hit, late = sorted(damage.logs), sorted(damage.late)
         self.report.notes.append(f"{fault.how} in the logs of {hit}; {late} come back late")
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         if self.slow is not None:
             (self.seats.state(self.slow) / SLOW).unlink(missing_ok=True)
         late = tuple(number for number in nodes if number in self.late)

@@ -27,15 +27,15 @@ from stealmesh_bench.chaos import eyes, jobs, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.figures import Lack
 from stealmesh_bench.chaos.ledger import executions
-from stealmesh_bench.chaos.report import Measured, Report
+from stealmesh_bench.chaos.report import ChaosReport, Measured
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
     ENTRY,
     CannotPlay,
-    Fault,
+    ChaosFault,
     Scenario,
 )
-from stealmesh_bench.chaos.seats import Life, NodeFailed, Seats
+from stealmesh_bench.chaos.seats import NodeFailed, NodeLife, Seats
 from stealmesh_bench.paths import python_path
 from stealmesh_engine.view.observers import supers_wanted
 
@@ -66,7 +66,7 @@ class RealStage:
     """One mesh with a program on it and a timetable for it."""
 
     def __init__(
-        self, scenario: Scenario, report: Report, seats: Seats, key: MeshKey, directory: str
+        self, scenario: Scenario, report: ChaosReport, seats: Seats, key: MeshKey, directory: str
     ) -> None:
         self.scenario = scenario
         self.report = report
@@ -74,7 +74,7 @@ class RealStage:
         self.key = key
         self.directory = directory
         self.log = os.path.join(directory, "executions")
-        self.account = jobs.Account()
+        self.account = jobs.RunAccount()
         self.beliefs = Beliefs()
         self.rng = Random(f"{scenario.seed}/targets")
         self.ups: list[tuple[float, int]] = []
@@ -116,7 +116,7 @@ class RealStage:
                 thread.start()
             try:
                 task.perform(
-                    jobs.Run(
+                    jobs.WorkloadRun(
                         mesh, scenario.nodes, self.account, scenario.seconds, PATIENCE_SECONDS,
                         self.log,
                     )
@@ -189,9 +189,9 @@ class RealStage:
 
     def _warm_up(self, mesh: Mesh) -> None:
         """Everybody learns the function and what it costs."""
-        account = jobs.Account(flow=time.monotonic())
+        account = jobs.RunAccount(flow=time.monotonic())
         jobs.find("stream").perform(
-            jobs.Run(
+            jobs.WorkloadRun(
                 mesh, self.scenario.nodes, account, SETTLE_SECONDS, PATIENCE_SECONDS, os.devnull
             )
         )
@@ -233,7 +233,7 @@ class RealStage:
         except Exception as error:  # noqa: BLE001 - raised again by the thread that can be seen
             self.problem = error
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: ChaosFault) -> None:
         nodes = fault.nodes or self._resolve(fault.target)
         self.report.marks.append(
             (self.account.now(), f"{fault.kind} {fault.target or _few(nodes)}")
@@ -260,14 +260,14 @@ class RealStage:
             raise CannotPlay("no node of this mesh is a supernode: there is nobody to kill")
         return found if self.scenario.name == "skype-super" else (self.rng.choice(found),)
 
-    def _kill(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             if self.seats.kill(number, silent=fault.kind == "silence") is not None:
                 self.report.killed += 1
                 if fault.kind == "silence":
                     self.silent.add(number)
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             life = self.seats.seats[number]
             if life is not None and life.draining and life.ended_at is None:
@@ -287,20 +287,20 @@ class RealStage:
         known = [] if forgetful else self.rng.sample(others, min(3, len(others)))
         return list(dict.fromkeys([*known, *([0] if number else [])]))
 
-    def _pause(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _pause(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             life = self.seats.signal(number, signal.SIGSTOP)
             if life is not None:
                 self._silence(life, fault.seconds)
                 self._later(fault.seconds, partial(_resume, life))
 
-    def _drain(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _drain(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             life = self.seats.drain(number)
             if life is not None:
                 self._silence(life, FOR_EVER)
 
-    def _cut(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _cut(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         proxy = self.seats.proxy
         assert proxy is not None
         pair = {"nodes": list(nodes), "others": list(fault.others)}
@@ -308,19 +308,19 @@ class RealStage:
         self._later(fault.seconds, lambda: proxy.tell("mend", **pair))
         self._touched({*nodes, *fault.others}, fault.seconds)
 
-    def _delay(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _delay(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         proxy = self.seats.proxy
         assert proxy is not None
         proxy.tell("delay", nodes=list(nodes), seconds=fault.delay_seconds)
         self._later(fault.seconds, lambda: proxy.tell("delay", nodes=list(nodes), seconds=0.0))
 
-    def _break(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _break(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         assert self.seats.proxy is not None
         self.seats.proxy.tell(fault.kind.replace("-", "_"), nodes=list(nodes))
         if fault.kind == "half-open":
             self._touched(set(nodes), fault.seconds)
 
-    def _begin_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _begin_rival(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         path = os.path.join(self.directory, "mesh.key")
         self.key.save(path)
         self.rival = subprocess.Popen(
@@ -335,13 +335,13 @@ class RealStage:
             if not said.readline():
                 raise NodeFailed("the rival program did not come to work")
 
-    def _kill_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_rival(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         if self.rival is None or self.rival.poll() is not None:
             raise NodeFailed("the rival program ended before it was killed")
         self.rival.kill()
         self.report.killed += 1
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         raise AssertionError("only a durable job has a submitter of its own")
 
     def _later(self, seconds: float, action: Callable[[], object]) -> None:
@@ -357,7 +357,7 @@ class RealStage:
         self.timers.append(timer)
         timer.start()
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         raise AssertionError("only a durable job has keepers with disks")
 
     def _touched(self, numbers: set[int], seconds: float) -> None:
@@ -366,7 +366,7 @@ class RealStage:
             if life is not None:
                 self._silence(life, seconds)
 
-    def _silence(self, life: Life, seconds: float) -> None:
+    def _silence(self, life: NodeLife, seconds: float) -> None:
         """It cannot be blamed on anybody that this one is taken for dead in this time."""
         now = time.monotonic()
         self.silences.append((life.pid, now, now + seconds))
@@ -500,7 +500,7 @@ class RealStage:
         return Measured(True, True, not scenario.together, self.had_supers)
 
 
-_STRIKES: dict[str, Callable[[RealStage, Fault, tuple[int, ...]], None]] = {
+_STRIKES: dict[str, Callable[[RealStage, ChaosFault, tuple[int, ...]], None]] = {
     "kill": lambda stage, fault, nodes: stage._kill(fault, nodes),
     "silence": lambda stage, fault, nodes: stage._kill(fault, nodes),
     "start": lambda stage, fault, nodes: stage._start(fault, nodes),
@@ -521,7 +521,7 @@ _STRIKES: dict[str, Callable[[RealStage, Fault, tuple[int, ...]], None]] = {
 }
 
 
-def _resume(life: Life) -> None:
+def _resume(life: NodeLife) -> None:
     if life.ended_at is None and life.process.poll() is None:
         life.process.send_signal(signal.SIGCONT)
 

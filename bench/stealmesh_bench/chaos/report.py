@@ -13,7 +13,7 @@ from stealmesh_bench.chaos.scenario import Bounds
 
 
 @dataclass(slots=True)
-class Report:
+class ChaosReport:
     """One run. None: this run has no such figure."""
 
     scenario: str
@@ -121,7 +121,7 @@ class Measured:
     supernodes: bool = False
 
 
-def together(reports: list[Report], replay: str) -> dict[str, Any]:
+def together(reports: list[ChaosReport], replay: str) -> dict[str, Any]:
     """Several runs as one object: sums of what must not happen, the worst of what takes time."""
     said: dict[str, Any] = reports[0].as_object()
     for name in ("killed", "accepted", "lost", "duplicated", "wrong", "run_twice", "in_flight",

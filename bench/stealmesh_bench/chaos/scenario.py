@@ -44,7 +44,7 @@ class CannotPlay(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChaosFault:
     """One thing that goes wrong, or is put right again."""
 
     at_seconds: float
@@ -88,7 +88,7 @@ class Scenario:
     name: str
     seed: int
     nodes: int
-    faults: tuple[Fault, ...]
+    faults: tuple[ChaosFault, ...]
     seconds: float
     """For how long work is kept flowing."""
     bounds: Bounds

@@ -42,7 +42,7 @@ class NodeFailed(Exception):
 
 
 @dataclass
-class Life:
+class NodeLife:
     """One process life."""
 
     number: int
@@ -65,9 +65,9 @@ class Seats:
     def __init__(
         self, count: int, key: bytes, directory: str, *, proxied: bool, disks: bool = False
     ) -> None:
-        self.lives: list[Life] = []
+        self.lives: list[NodeLife] = []
         """Every life there ever was, in the order of their starts."""
-        self.seats: list[Life | None] = [None] * count
+        self.seats: list[NodeLife | None] = [None] * count
         self.glimpses = os.path.join(directory, "glimpses")
         self.words = os.path.join(directory, "words")
         """What nodes say on standard error."""
@@ -102,7 +102,7 @@ class Seats:
 
     # ------------------------------------------------------------ lives
 
-    def start(self, number: int, seeds: list[int]) -> Life:
+    def start(self, number: int, seeds: list[int]) -> NodeLife:
         """A new life; it is ready a little later (`wait_ready`)."""
         ours, theirs = socket.socketpair()
         host = f"chaos-{number}"
@@ -120,7 +120,7 @@ class Seats:
                 process_group=0,
                 env={**os.environ, "PYTHONPATH": python_path()},
             )  # fmt: skip
-            life = Life(number, process, ours)
+            life = NodeLife(number, process, ours)
             self.lives.append(life)
             self.seats[number] = life
         if self.proxy is not None:
@@ -145,7 +145,7 @@ class Seats:
         told["key"] = self._key.hex()
         return told
 
-    def _await_ready(self, life: Life) -> None:
+    def _await_ready(self, life: NodeLife) -> None:
         """Wait for the node's one line (in a thread of its own)."""
         life.wire.settimeout(READY_SECONDS_MAX)
         line = b""
@@ -162,7 +162,7 @@ class Seats:
             status = life.process.wait() if life.process.poll() is not None else "still running"
             self.failures.append(f"node {life.number} did not start (status {status})")
 
-    def wait_ready(self, lives: list[Life]) -> None:
+    def wait_ready(self, lives: list[NodeLife]) -> None:
         """Until these lives are listening; raises NodeFailed."""
         until = time.monotonic() + READY_SECONDS_MAX
         while any(life.ready_at is None and life.ended_at is None for life in lives):
@@ -174,7 +174,7 @@ class Seats:
 
     # ------------------------------------------------------------ what is done to them
 
-    def kill(self, number: int, *, silent: bool = False) -> Life | None:
+    def kill(self, number: int, *, silent: bool = False) -> NodeLife | None:
         """SIGKILL, at once; `silent`: the proxy swallows everything first, as if the machine were off."""
         life = self.seats[number]
         if life is None or life.ended_at is not None:
@@ -212,7 +212,7 @@ class Seats:
         paths = {number: self.state(number) / LOG_FILE for number in range(len(self.seats))}
         return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
 
-    def may_end(self, number: int) -> Life | None:
+    def may_end(self, number: int) -> NodeLife | None:
         """Its disk fails, so it is no accident if this life ends by itself."""
         life = self.seats[number]
         if life is not None:
@@ -227,20 +227,20 @@ class Seats:
         self.proxy.tell("mend", nodes=[number], others=everybody)
         self.proxy.tell("mend", nodes=everybody, others=[number])
 
-    def signal(self, number: int, what: signal.Signals) -> Life | None:
+    def signal(self, number: int, what: signal.Signals) -> NodeLife | None:
         life = self.seats[number]
         if life is None or life.ended_at is not None or life.process.poll() is not None:
             return None
         life.process.send_signal(what)
         return life
 
-    def drain(self, number: int) -> Life | None:
+    def drain(self, number: int) -> NodeLife | None:
         life = self.signal(number, signal.SIGTERM)
         if life is not None:
             life.draining = True
         return life
 
-    def living(self) -> list[Life]:
+    def living(self) -> list[NodeLife]:
         """Who is there for all we know."""
         return [
             life
@@ -290,7 +290,7 @@ class Seats:
                 shutil.rmtree(left, ignore_errors=True)  # of those that had no time to tidy up
 
 
-def _ended(life: Life) -> str:
+def _ended(life: NodeLife) -> str:
     status = life.process.poll()
     return f"node {life.number} (process {life.pid}) ended by itself with status {status}"
 

@@ -11,16 +11,18 @@ import time
 from collections.abc import Callable
 
 from stealmesh_bench.chaos import eyes
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
 from stealmesh_bench.chaos.simulated_durable import SimulatedDurableStage
 from stealmesh_bench.chaos.simulated_stage import SimulatedStage
 from stealmesh_sim.kernel import Breach
 
 
-def play(scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None = None) -> Report:
+def play(
+    scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None = None
+) -> ChaosReport:
     """Run it, measure it, judge it."""
-    report = Report(
+    report = ChaosReport(
         scenario.name, scenario.seed, scenario.nodes, True, replay, workload="map (virtual)"
     )
     begun = time.perf_counter()

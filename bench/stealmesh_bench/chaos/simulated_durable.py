@@ -14,13 +14,13 @@ from typing import Any
 
 from stealmesh_bench.chaos import disks
 from stealmesh_bench.chaos.named import LATE_SECONDS
-from stealmesh_bench.chaos.report import Report
-from stealmesh_bench.chaos.scenario import CannotPlay, Fault, Scenario
+from stealmesh_bench.chaos.report import ChaosReport
+from stealmesh_bench.chaos.scenario import CannotPlay, ChaosFault, Scenario
 from stealmesh_bench.chaos.simulated_stage import LenientCheckers, SimulatedSeat, SimulatedStage
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Results, RunChunk
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
-from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.durable_programs import DurableReader, Launcher
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
@@ -53,7 +53,7 @@ class DurableCheckers(LenientCheckers):
 class SimulatedDurableStage(SimulatedStage):
     """A world with disks, a durable job, and nobody who must live."""
 
-    def __init__(self, scenario: Scenario, report: Report) -> None:
+    def __init__(self, scenario: Scenario, report: ChaosReport) -> None:
         super().__init__(scenario, report)
         assert scenario.work_seconds is not None
         work_seconds = scenario.nodes * scenario.work_seconds
@@ -63,7 +63,7 @@ class SimulatedDurableStage(SimulatedStage):
         )
         self.world.on_disk_failure = self._disk_failed
         self.launcher: Launcher | None = None
-        self.reader: Reader | None = None
+        self.reader: DurableReader | None = None
         self.slow: int | None = None
         """Whose disk lagged behind at the full stop."""
         self.late: set[int] = set()
@@ -85,7 +85,7 @@ class SimulatedDurableStage(SimulatedStage):
         late = self.rng.uniform(ATTACH_SECONDS, ATTACH_SECONDS_MAX) if scenario.stops else 0.0
         world.after(last + max(late, ATTACH_SECONDS), self._attach)
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         assert self.client is not None
         self.report.killed += 1
         self.world.crash(self.client)
@@ -99,7 +99,7 @@ class SimulatedDurableStage(SimulatedStage):
 
     # ------------------------------------------------------------ disks
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         {
             "slow-disk": self._slow_disk,
             "full-disk": self._full_disk,
@@ -115,18 +115,18 @@ class SimulatedDurableStage(SimulatedStage):
             raise CannotPlay("nobody keeps the job yet: let it last longer (--seconds)")
         return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].leads)]
 
-    def _hit(self, fault: Fault) -> list[VirtualDisk]:
+    def _hit(self, fault: ChaosFault) -> list[VirtualDisk]:
         seats = self.seats if fault.target == disks.ALL else self._keepers()[:1]
         return [seat.process.disk for seat in seats if seat.process.disk is not None]
 
-    def _slow_disk(self, fault: Fault) -> None:
+    def _slow_disk(self, fault: ChaosFault) -> None:
         """A keeper that is not the home, which would slow everybody down."""
         seat = self._keepers()[-1]
         assert seat.process.disk is not None
         seat.process.disk.commit_seconds = SLOW_COMMIT_SECONDS
         self.slow = seat.number
 
-    def _full_disk(self, fault: Fault) -> None:
+    def _full_disk(self, fault: ChaosFault) -> None:
         for disk in self._hit(fault):
             disk.platter.full = True
             self.world.after(fault.seconds, setattr, disk.platter, "full", False)
@@ -138,12 +138,12 @@ class SimulatedDurableStage(SimulatedStage):
         self.world.crash(process)
         self._count()
 
-    def _power(self, fault: Fault) -> None:
+    def _power(self, fault: ChaosFault) -> None:
         for disk in self._hit(fault):
             disk.harsh = True
             disk.commit_seconds = max(disk.commit_seconds, SLOW_COMMIT_SECONDS / 10)
 
-    def _spoil(self, fault: Fault) -> None:
+    def _spoil(self, fault: ChaosFault) -> None:
         found = {s.number: s.process.disk for s in self.seats if s.process.disk is not None}
         logs = {number: disk.octets for number, disk in found.items()}
         damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
@@ -161,7 +161,7 @@ class SimulatedDurableStage(SimulatedStage):
             self.durable.safe[job] = kept
         self._note_in_flight()
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         late = tuple(number for number in nodes if number in self.late)
         super()._start(fault, tuple(number for number in nodes if number not in self.late))
         self.late -= {*late}
@@ -173,7 +173,7 @@ class SimulatedDurableStage(SimulatedStage):
         assert self.launcher is not None
         gate = self.rng.choice([seat for seat in self.seats if seat.process.alive])
         client = self.world.client("heir", seeds=[gate.process.member.endpoints[0]])
-        self.reader = Reader(self.world, client, self.launcher.work)
+        self.reader = DurableReader(self.world, client, self.launcher.work)
         reader_is_shown = client.listener
         assert reader_is_shown is not None
 

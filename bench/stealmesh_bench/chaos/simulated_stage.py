@@ -14,12 +14,12 @@ from typing import Any
 from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.beliefs import Beliefs
 from stealmesh_bench.chaos.figures import WINDOW_SECONDS, Goodput, Lack
-from stealmesh_bench.chaos.report import Measured, Report
+from stealmesh_bench.chaos.report import ChaosReport, Measured
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
     ENTRY,
     CannotPlay,
-    Fault,
+    ChaosFault,
     Scenario,
 )
 from stealmesh_engine.config import Config
@@ -39,6 +39,7 @@ from stealmesh_protocol.messages import (
     Message,
     Nothing,
     Piece,
+    Report,
     Returned,
     Revoked,
     Role,
@@ -47,20 +48,17 @@ from stealmesh_protocol.messages import (
     Steal,
     Withdraw,
 )  # fmt: skip
-from stealmesh_protocol.messages import (
-    Report as ReportMessage,
-)
 from stealmesh_sim.checkers import Checkers
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.network import Latency, Network, Station
 from stealmesh_sim.process import Process, Toil
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 from stealmesh_sim.world import World
 
 WORK_MESSAGES = frozenset(
-    {Ack, Closed, Commit, FnGet, FnPut, Grant, Nothing, Piece, ReportMessage, Returned, Revoked,
+    {Ack, Closed, Commit, FnGet, FnPut, Grant, Nothing, Piece, Report, Returned, Revoked,
      Sated, Split, Steal, Withdraw}
 )  # fmt: skip
 """What is said because there is work; all else is what a mesh costs that does nothing."""
@@ -138,7 +136,7 @@ class SimulatedSeat:
 class SimulatedStage:
     """One world with a program in it and a timetable for it."""
 
-    def __init__(self, scenario: Scenario, report: Report) -> None:
+    def __init__(self, scenario: Scenario, report: ChaosReport) -> None:
         self.scenario = scenario
         self.report = report
         large = scenario.nodes > JOINED_ONE_BY_ONE_MAX
@@ -177,7 +175,7 @@ class SimulatedStage:
         self.ups: list[tuple[float, int]] = []
         """How many nodes were up, from when on."""
         self.rng = Random(f"{seed}/targets")
-        self.program: Program | None = None
+        self.program: VirtualProgram | None = None
         self.client: Process | None = None
         self.rival: Process | None = None
         self.lack_of_supers = Lack(scenario.recovery_from or 0.0)
@@ -263,10 +261,10 @@ class SimulatedStage:
             self.report.stuck = 1
             self.report.breaches.append(f"progress: the job is stuck: {self._how_far()}")
 
-    def _submit(self, owner: Process, items: int, priority: int = 0) -> Program:
+    def _submit(self, owner: Process, items: int, priority: int = 0) -> VirtualProgram:
         law = CostLaw("const", self.item_seconds, self.scenario.seed)
         wish = Wish(items=items, law=law, at=self.world.now, priority=priority)
-        return Program(self.world, owner, wish)
+        return VirtualProgram(self.world, owner, wish)
 
     def _listen_to(self, client: Process) -> None:
         """See what is delivered, and hand it on to the program."""
@@ -328,7 +326,7 @@ class SimulatedStage:
 
     # ------------------------------------------------------------ faults
 
-    def _strike(self, fault: Fault) -> None:
+    def _strike(self, fault: ChaosFault) -> None:
         nodes = fault.nodes or self._resolve(fault.target)
         at = self.world.now - self.flow
         self.report.marks.append((at, f"{fault.kind} {fault.target or _few(nodes)}"))
@@ -351,7 +349,7 @@ class SimulatedStage:
             return found if self.scenario.name == "skype-super" else (self.rng.choice(found),)
         return ()
 
-    def _kill(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             process = self.seats[number].process
             if process.alive:
@@ -359,7 +357,7 @@ class SimulatedStage:
                 self.beliefs.died(process.number, self.world.now)
                 self.world.crash(process, silent=fault.kind == "silence")
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             seat = self.seats[number]
             if seat.process.alive:
@@ -374,40 +372,40 @@ class SimulatedStage:
         others = [n for n in range(self.scenario.nodes) if n != number]
         return [_address(n) for n in self.rng.sample(others, min(3, len(others)))]
 
-    def _pause(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _pause(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             process = self.seats[number].process
             self.world.pause(process)
             self._silent(process, fault.seconds)
             self.world.after(fault.seconds, self.world.resume, process)
 
-    def _drain(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _drain(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
             process = self.seats[number].process
             if process.alive:
                 self._silent(process, FOR_EVER)
                 process.hear(Drain())
 
-    def _cut(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _cut(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         wall = [self._place(a) for a in nodes], [self._place(b) for b in fault.others]
         self.network.wall_off(*wall)
         self.world.after(fault.seconds, self.network.tear_down, *wall)
         for number in {*nodes, *fault.others} - {CLIENT}:
             self._silent(self.seats[number].process, fault.seconds)
 
-    def _reset(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _reset(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         places = {self._place(number) for number in nodes}
         for connection in self.network.open_connections():
             if {pipe.source.place for pipe in connection.pipes} & places:
                 self.network.reset(connection)
 
-    def _delay(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _delay(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         places = {self._place(number) for number in nodes}
         for connection in self.network.open_connections():
             if {pipe.source.place for pipe in connection.pipes} & places:
                 self.network.stall(connection, fault.delay_seconds)
 
-    def _begin_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _begin_rival(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         self.rival = self.world.client("rival", seeds=[_address(0)])
         self.world.after(0.1, self._rival_submits)
 
@@ -415,15 +413,15 @@ class SimulatedStage:
         assert self.rival is not None
         self._submit(self.rival, int(self.scenario.nodes * 60 / self.item_seconds), priority=1)
 
-    def _kill_rival(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_rival(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         if self.rival is not None:
             self.report.killed += 1
             self.world.crash(self.rival)
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         raise AssertionError("only a durable job has a submitter of its own")
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         raise AssertionError("only a durable job has keepers with disks")
 
     def _place(self, number: int) -> int:
@@ -510,7 +508,7 @@ class SimulatedStage:
         return (life.ended if life.ended is not None else self.world.now) - life.began
 
 
-_STRIKES: dict[str, Callable[[SimulatedStage, Fault, tuple[int, ...]], None]] = {
+_STRIKES: dict[str, Callable[[SimulatedStage, ChaosFault, tuple[int, ...]], None]] = {
     "kill": SimulatedStage._kill,
     "silence": SimulatedStage._kill,
     "start": lambda stage, fault, nodes: stage._start(fault, nodes),
