@@ -54,7 +54,7 @@ def crossing(points: Sequence[Point]) -> float | None:
 
 
 def curve(efficiency: Callable[[float], float], start: float) -> list[Point]:
-    """Points on both sides of the line: up from `start` while it is below, else down until it is."""
+    """Points on both sides of the line: up from `start` while it is below, otherwise down until it is."""
     points = [(start, efficiency(start))]
     below = points[0][1] < HALF
     while below and points[-1][0] < SECONDS_MAX:

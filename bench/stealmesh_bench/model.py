@@ -41,7 +41,7 @@ from stealmesh import Mesh
 PATIENCE_SECONDS = 60.0
 STEPS_MAX = 12
 REST_SECONDS = 2.0
-"""After so long without use a function's stream is closed."""
+"""A function's stream is closed after this time without use."""
 OWN_MESH_SHARE = 0.04
 """How many of the programs have a mesh of their own, and may shut it down."""
 
@@ -125,7 +125,7 @@ def told(future: Future[Any], patience: float = PATIENCE_SECONDS) -> Any:
         return ("cancelled",)
     except TimeoutError:
         return ("hangs",)
-    except Exception as error:  # noqa: BLE001  whatever a task raised
+    except Exception as error:  # noqa: BLE001  a task may raise anything
         return "error", type(error).__name__, error.args
 
 
@@ -134,7 +134,7 @@ def raised_by(work: Callable[[], Any]) -> Any:
         return "value", work()
     except CancelledError:
         return ("cancelled",)
-    except Exception as error:  # noqa: BLE001  likewise
+    except Exception as error:  # noqa: BLE001  a task may raise anything
         return "error", type(error).__name__, error.args
 
 

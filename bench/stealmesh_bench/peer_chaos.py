@@ -4,7 +4,7 @@
 
 2,000 tasks of 20 ms, submitted one by one, on four workers (10 s at best; 17 s where two do not come
 back at 30 %). Every run is a process of its own and has 60 s; what it has not said by then never
-came. Executions are counted in a file beside, whoever sees the results. Nothing is left out
+came. Executions are counted in a file, apart from the results. Nothing is left out
 because it looks bad for anybody; what a peer has no counterpart for is "–".
 """
 
@@ -74,7 +74,7 @@ class PeerOutcome:
 def measure(
     peer: str, fault: str, *, items: int, seconds: float, limit: float, seed: int
 ) -> PeerOutcome:
-    """One run in a process of its own, of which nothing is left afterwards."""
+    """One run in a process of its own. Nothing of it is left afterwards."""
     plan = {"items": items, "seconds": seconds, "limit": limit, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="peer-chaos-") as name:
         directory = Path(name)
@@ -103,7 +103,7 @@ def _wait(caller: subprocess.Popen[bytes], directory: Path, patience: float) -> 
     until = time.monotonic() + patience
     while caller.poll() is None and time.monotonic() < until:
         if (directory / "said.json").exists():
-            # All is said; closing a broken peer may take for ever, which is nobody's figure.
+            # All is said; closing a broken peer may take for ever, and is not measured.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 caller.wait(GRACE_SECONDS)
             return ""
@@ -115,7 +115,7 @@ def _wait(caller: subprocess.Popen[bytes], directory: Path, patience: float) -> 
 
 
 def end_all(run: str, caller: subprocess.Popen[bytes]) -> None:
-    """Whoever bears this run's mark, by its id."""
+    """Processes that bear this run's mark, by id."""
     caller.kill()
     caller.wait()
     until = time.monotonic() + GRACE_SECONDS
@@ -129,7 +129,7 @@ def end_all(run: str, caller: subprocess.Popen[bytes]) -> None:
 
 
 def judged(peer: str, fault: str, items: int, directory: Path, ended: str) -> PeerOutcome:
-    """What the files of a run say, whose process `ended` so (empty: well)."""
+    """What the files of a run say; its process `ended` like this (empty: well)."""
     outcome = PeerOutcome(peer, fault, items)
     told = [directory / name for name in ("job.json", "said.json")]
     for each in told:

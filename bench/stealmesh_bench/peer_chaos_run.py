@@ -150,7 +150,7 @@ def still_works(peer: ChaosPeer) -> str:
             range(AFTER_TASKS),
             AFTER_SECONDS_MAX,
         )
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+    except Exception as error:  # noqa: BLE001  # any exception is the answer
         return type(error).__name__
     failures = {type(each).__name__ for each in outcomes if isinstance(each, BaseException)}
     if failures:

@@ -45,7 +45,7 @@ PROGRAMS = {
 
 
 class Peculiar(Exception):
-    """An exception whose constructor takes other arguments than it keeps."""
+    """An exception with a constructor that takes other arguments than it keeps."""
 
     def __init__(self, where: str, number: int) -> None:
         super().__init__(f"{where}: {number}")

@@ -1,19 +1,19 @@
-"""The watchers of a virtual world: they never sleep, and they believe nobody.
+"""The watchers of a virtual world. They never sleep, and they believe no process.
 
 Decides whether a world kept its promises. Refuses to know how; it looks at what owners hear and
 deliver, at who holds what, at who is believed to be alive, and at how much is said.
 
 1. conservation   every account adds up after every step (the cores audit themselves)
 2. delivery       every item once, with the right value, and nothing that was not asked for
-3. custody        a lease (its id and the home that gave it) has one living holder, and it is the one
+3. custody        a lease (its id and the primary that gave it) has one living holder, the holder
                   in the ledger; nothing is credited under a lease that the ledger had ended
 4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
 5. membership     when everything is mended all living nodes agree on who lives
 6. load           messages a second and queues stay within bounds
-7. idleness       nobody stays idle beside somebody who has much to do
+7. idleness       no node stays idle beside one that has much to do
 8. workers        are handed the right function, the right items, never a third chunk
 9. runtime        no worker is handed byte code of another Python
-10. passing       an item fails for want of a module only if nobody is there who has it
+10. passing       an item fails because a module is missing only if no node has the module
 """
 
 from __future__ import annotations
@@ -83,11 +83,11 @@ class ProcessLoad:
     control: int = 0
     links: int = 0
     heard: int = 0
-    """Of custody messages: for every so many an acknowledgement is due."""
+    """Custody messages; for every ACKS_OWED_MAX of them an acknowledgement is due."""
 
 
 def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
-    """Which home leased a holder what it has, or had, under this id."""
+    """The primary that leased a holder what it has, or had, under this id."""
     held = holder.core.holder.jobs.get(job)
     return None if held is None else held.granters.get(term_of(lid))
 
@@ -101,7 +101,7 @@ class Checkers:
         self.rate_max = 0
         self.queue_max = 0
         self.safe: dict[JobId, IntervalSet] = {}
-        """Items of durable jobs that are credited for good: who runs one again repeats it."""
+        """Items of durable jobs that are credited for good: to run one again would repeat it."""
         self.repeated: dict[JobId, int] = {}
         """Of these, how many were handed to a worker once more."""
         self._loads: dict[int, ProcessLoad] = {}
@@ -145,7 +145,7 @@ class Checkers:
         part = effect.part
         lacked = work.lacked(frozenset([work.module]), part.lo, part.hi) if work.module else 0
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
-            # Whether nobody was there who could do better is asked when its owner decides.
+            # `gave_up` checks, when the owner decides, whether another node could do better.
             return
         if part.codec == OUTCOMES and self._nobody_has_python_for(work):
             return
@@ -235,10 +235,10 @@ class Checkers:
         return message.job, *told[0], isinstance(job.ledger, IndexedLedger)
 
     def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None:
-        """If an owner let these items fail, nobody was there to whom it could have leased them."""
+        """If an owner let these items fail, it had no node to lease them to."""
         owned = owner.core.owner.jobs.get(job)
         if owned is None:
-            failed = job in self.accounts  # else a durable job that is led elsewhere by now
+            failed = job in self.accounts  # otherwise a durable job that has another primary by now
         elif isinstance(owned.ledger, IndexedLedger):
             failed = owned.ledger.credited.covers(lo, hi)
         else:
@@ -344,7 +344,7 @@ class Checkers:
     # ------------------------------------------------------------ durable jobs
 
     def note_safe(self) -> None:
-        """Remember what the homes of durable jobs hold safely at this moment."""
+        """Remember what the primaries of durable jobs hold safely at this moment."""
         for process in self.world.living():
             for job, lead in process.core.durable.homes.leads.items():
                 safe = self.safe.setdefault(job, IntervalSet())
@@ -352,8 +352,8 @@ class Checkers:
                     safe.add(lo, hi)
 
     def kept_twice(self) -> None:
-        """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
-        homes whose keepers all live and lag behind in nothing)."""
+        """What a primary calls safe is on two of its replicas (checked at every sweep, for
+        primaries that have all their replicas alive and up to date)."""
         living = {p.member.id: p for p in self.world.living()}
         for process in living.values():
             for job, lead in process.core.durable.homes.leads.items():

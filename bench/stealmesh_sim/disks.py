@@ -42,7 +42,7 @@ class VirtualDisk:
         self.commit_seconds = commit_seconds
         self.commits = 0
         self.lost = 0
-        """At so many places, in all lives, records were missing that had been acknowledged."""
+        """Places, in all lives, where acknowledged records were missing."""
         self.harsh = False
         """At the next crash nothing is there that was not made sure of."""
         self._log = LogFile(self.platter, self.rng.randbytes)
@@ -57,7 +57,7 @@ class VirtualDisk:
 
     def attach(self, process: DiskUser) -> Recall:
         """A new life uses this disk; what was torn off is not there any more."""
-        self.platter.full = False  # else it could not start
+        self.platter.full = False  # otherwise it could not start
         self._log = LogFile(self.platter, self.rng.randbytes)
         found = self._log.open()
         self.lost += found.lost

@@ -1,4 +1,4 @@
-"""Random worlds whose jobs are durable: keepers, homes, submitters and whole meshes die.
+"""Random worlds with durable jobs: replicas, primaries, submitters and whole meshes die.
 
 Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs
 and lets clients be replaced by others that attach. The verdict: everything that was accepted is
@@ -40,7 +40,7 @@ FULL_APART_SECONDS = 4.0
 FULL_SECONDS = (0.1, 1.0, 2.5, 6.0)
 """Longer than the log's patience, too: then the node ends."""
 STOPS = frozenset({"full-stop", "lost-owner", "worker", "reset", "blip"})
-"""Kinds after which nobody who kept something is missing for long."""
+"""Kinds after which no replica is missing for long."""
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class DurablePlan:
     repeats: bool
     """May something be run again that was credited for good?"""
     slices: int = 0
-    """Into about so many slices each job is cut; 0: not at all."""
+    """Each job is cut into about this many slices; 0: not at all."""
     ailing: str = ""
-    """Whose disks fail: nobody's, those of "one" seat, or "all"."""
+    """Disks that fail: none (empty), that of "one" seat, or "all"."""
 
     @property
     def excused(self) -> bool:
@@ -329,7 +329,7 @@ class DurableWorld:
                 raise Breach("lost", f"durable job {reader.work.number}: {why}")
         if reader.done:
             return True
-        # A job that nobody feeds any more never ends; what it has must be there all the same.
+        # Without its feeder a job never ends; what it has must be there all the same.
         return each.excused and reader.owner.alive and reader.state in ("waiting", "running")
 
     def _stuck(self) -> list[str]:
@@ -402,7 +402,7 @@ def run(
         durable.run(outcome)
     except Breach as breach:
         outcome.breach = str(breach)
-    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
         outcome.breach = f"{type(error).__name__}: {error}"
         outcome.story = traceback.format_exc().splitlines()
     if outcome.breach:

@@ -27,7 +27,7 @@ KINDS = (
 DEFECTS = ("disorder", "forget")
 """What no network does, but a host or a core that has a defect."""
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
-"""Kinds that give nobody a reason to take a living node for dead."""
+"""Kinds that give no node a reason to take a living one for dead."""
 KEEP_SECONDS = 0.5
 BLIPS_APART_SECONDS = 4.0
 BEAT_MAX = 1.1
@@ -109,7 +109,7 @@ class Faults:
         self._keep_first()
 
     def _keep_first(self) -> None:
-        """The first seat is taken, also when whoever sits there is just leaving."""
+        """Keep the first seat taken, even while the node there is leaving."""
         first = self.seats[0]
         if not first.process.alive:
             self._restart(first)

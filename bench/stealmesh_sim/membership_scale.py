@@ -124,7 +124,7 @@ def detection(
 def false_verdicts(
     nodes: int, *, node_hours: float = 10.0, seed: int = 1, config: Config | None = None
 ) -> tuple[int, int, float]:
-    """Every 40 s each node stands still once, with a chance of 10 %, for 3 to 10 s; nobody dies.
+    """Every 40 s each node stands still once, with a chance of 10 %, for 3 to 10 s; none dies.
     Returns how many were declared dead though they were running, how many while they stood still,
     and in how many node-hours."""
     world, members = mesh(nodes, seed=seed, config=config)

@@ -5,7 +5,7 @@ something breaks. Refuses to know what is said.
 
 A connection is two pipes. Inside a pipe everything arrives once and in order (unless a defective
 host is wanted, which tells its core the messages of a pipe in another order: `disorder`). A pipe may be cut
-(nothing gets through and nobody is told) or stall; then what is sent waits in two lanes, and the
+(nothing gets through and neither end is told) or stall; then what is sent waits in two lanes, and the
 control messages of one overtake the custody of the other, as in the real transport. When a
 connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
 each side is told. A cut that lasts is found out by the kernel's time-out.
@@ -66,7 +66,7 @@ class Station(Protocol):
     def hear(self, event: Event) -> None: ...
 
     def next_accepted(self) -> LinkId:
-        """A number for a link that somebody else dialled."""
+        """A number for a link that another process dialled."""
 
 
 class Pipe:
@@ -93,7 +93,7 @@ class Pipe:
         self.unsent = False
         """What is put in now goes nowhere."""
         self.disorder = 0
-        """So many messages with a number are told behind the one that follows them."""
+        """Numbered messages still to be swapped with their successor."""
         self.held_back: Parcel | None = None
 
     @property

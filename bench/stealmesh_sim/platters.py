@@ -26,7 +26,7 @@ class Content:
 
     octets: bytearray = field(default_factory=bytearray)
     sure: int = 0
-    """So much of it is on the disk."""
+    """Octets that are on the disk for certain."""
     overwritten: list[tuple[int, bytes]] = field(default_factory=list)
     """What is on the disk of what was written over."""
 

@@ -21,7 +21,7 @@ from stealmesh_sim.world import World
 
 
 class Watcher(Protocol):
-    """Whoever is shown what a core delivers of one job."""
+    """A part of a program that is shown what a core delivers of one job."""
 
     @property
     def job(self) -> JobId: ...

@@ -135,7 +135,7 @@ def draw(seed: int) -> WorldPlan:
 
 
 def _draw_defects(plan: WorldPlan) -> None:
-    """From a generator of its own, so that all else stays what it was before there were defects."""
+    """From a generator of its own, so that the rest stays what it was before there were defects."""
     rng = Random(f"{plan.seed}/defects")
     if rng.random() < 0.1:
         plan.mixture.counts |= {kind: rng.randint(1, 4) for kind in DEFECTS if rng.random() < 0.6}
@@ -152,7 +152,7 @@ def _draw_turns(plan: WorldPlan) -> None:
 
 def make_unlike(plan: WorldPlan) -> None:
     """Some nodes have another Python, or lack modules that jobs need. The first, which is always
-    there in the end, can run everything but what nobody can."""
+    there in the end, can run all that any node can."""
     rng = Random(f"{plan.seed}/unlike")
     has_pythons, has_modules = rng.random() < 0.6, rng.random() < 0.8
     share = rng.choice((0.2, 0.5, 0.9))
@@ -209,7 +209,7 @@ def _draw_mixture(rng: Random) -> FaultMixture:
 
 
 def _draw_wish(rng: Random, seconds: float, until: float, chunk: float, jobs: int) -> Wish:
-    """One job of about so many seconds of work."""
+    """One job of about `seconds` of work."""
     kind = rng.choice((JobKind.MAP, JobKind.MAP, JobKind.SUBMIT, JobKind.REDUCE, JobKind.EXPLORE))
     at = rng.uniform(0.0, until * 0.5)
     if kind is JobKind.EXPLORE:
@@ -322,7 +322,7 @@ class RandomWorld:
     # ------------------------------------------------------------ the two phases
 
     def run(self, outcome: WorldOutcome) -> None:
-        """Raises Breach, or whatever a core raises, when something is wrong."""
+        """Raises Breach, or anything that a core raises, when something is wrong."""
         world = self.world
         world.run(self.plan.faults_until)
         self.faults.mend_all()
@@ -337,7 +337,7 @@ class RandomWorld:
                 agreed_last = world.now
             else:
                 agreed_at = None
-                # Whoever begins to serve says so a moment later (world 400694).
+                # A new supernode says so a moment later (world 400694).
                 since = max(mended, world.changed_at, agreed_last)
                 self._within(since + AGREEMENT_SECONDS, "membership")
             if not self._all_done():
@@ -400,7 +400,7 @@ class RandomWorld:
                 since, silent = self.faults.owners_lost[owner.number]
                 bound = ORPHAN_SILENT_SECONDS if silent else ORPHAN_SECONDS
                 if not self.world.checkers.still_leased(program.job):
-                    # The name alone costs nothing, and goes as at any other end that nobody told.
+                    # The name alone costs nothing; it goes as after any end that was not told.
                     bound = max(bound, self.plan.config.lease_seconds + SWEEP_SECONDS + 1.0)
                 if self.world.now > max(since, mended) + bound:
                     text = f"{holding} hold job {program.work.number}, whose owner is dead"
@@ -451,7 +451,7 @@ class RandomWorld:
         return lines
 
     def _line(self, process: Process) -> str:
-        """What a process holds and with whom it talks."""
+        """What a process holds, and its links."""
         held = {
             self.world.work_behind(job)[0].number: list(job_held.bags.leases)[:4]
             for job, job_held in process.core.holder.jobs.items()
@@ -479,7 +479,7 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome
         drawn.run(outcome)
     except Breach as breach:
         outcome.breach = str(breach)
-    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
         outcome.breach = f"{type(error).__name__}: {error}"
         outcome.story = traceback.format_exc().splitlines()
     if outcome.breach:

@@ -109,7 +109,7 @@ class Work:
     function: bytes = b""
     combine: bytes = b""
     killers: dict[int, int] = field(default_factory=dict)
-    """Items (explore: the how-manieth visit) that kill their worker, and how often they will."""
+    """Item (explore: number of the visit, from 1) → how often it will kill its worker."""
     failing: frozenset[int] = frozenset()
     endless: frozenset[int] = frozenset()
     visits: int = 0
@@ -153,7 +153,7 @@ class Work:
 
 
 def lacking_blob(module: str, count: int) -> bytes:
-    """What a worker says that lacks a module, of so many items."""
+    """The outcomes of `count` items on a worker that lacks the module."""
     text = f"module {module!r} is not importable"
     failures = [Failure(offset, UNLOADABLE, text=text) for offset in range(count)]
     return pack_outcomes(None, failures)[1]

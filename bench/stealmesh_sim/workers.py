@@ -40,7 +40,7 @@ VISIT_SECONDS = 0.01
 LOAD_SECONDS = 0.001
 """How long it takes to find out that a module is missing."""
 CODEC = 200
-"""Nobody else writes blobs under this number."""
+"""The codec number of virtual results; no real codec has it."""
 
 
 class Judge(Protocol):

@@ -1,4 +1,4 @@
-"""The harness that breaks peers: what it counts, whom it hits, and that it leaves nobody behind.
+"""The harness that breaks peers: what it counts, what it hits, and that it leaves no process behind.
 
 No dask and no Ray here: a peer made of paper plays every part.
 """

@@ -1,4 +1,4 @@
-"""Chaos on real processes, small: it passes, it bites, and it leaves nobody behind."""
+"""Chaos on real processes, small: it passes, it bites, and it leaves no process behind."""
 
 from __future__ import annotations
 
@@ -221,12 +221,12 @@ def test_a_search_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.lost == report.wrong
 
 
-# ---------------------------------------------------------------- nobody is left behind
+# ---------------------------------------------------------------- no process is left behind
 
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A directory whose name leaves room for local sockets in it."""
+    """A directory with a name short enough for local sockets in it."""
     with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as made:
         yield Path(made)
 

@@ -19,7 +19,7 @@ from .scenes import FINE, SEED_ADDRESS, SWEEP_SECONDS, Scene
 
 
 class DurableScene(Scene):
-    """A scene whose nodes keep durable jobs."""
+    """A scene with nodes that keep durable jobs."""
 
     def launch(
         self,

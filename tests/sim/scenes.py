@@ -53,7 +53,7 @@ class Scene:
                 raise AssertionError("nothing is going to happen any more")
 
     def finish(self, *, within: float = 30.0) -> None:
-        """All jobs end, nobody keeps anything of them, and everybody agrees on who lives."""
+        """All jobs end, no node keeps anything of them, and all agree on who lives."""
         self.until(lambda: all(program.done for program in self.programs), within=within)
         jobs = [program.job for program in self.programs]
         check = self.world.checkers

@@ -1,5 +1,5 @@
 """Same seed, same trace: under any hash seed, twice in one process, and whether or not messages
-are encoded on their way (so nobody keeps and changes what he has sent)."""
+are encoded on their way (so no core keeps and changes what it has sent)."""
 
 from __future__ import annotations
 

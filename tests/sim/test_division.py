@@ -1,4 +1,4 @@
-"""Work is divided while it runs: in virtual time, where late means late and nothing else is busy.
+"""Work is divided while it runs: in virtual time, where late means late, as the machine is not busy with other things.
 
 The items are told apart by what they cost: next to nothing, and from a certain one on a lot. So a
 node that goes by what items have cost so far hands the dear ones to one worker, and has to notice.
@@ -45,7 +45,7 @@ def first_delivery(told: Scene, program: VirtualProgram, item: int) -> float:
 def test_dear_items_behind_cheap_ones_are_shared(
     kind: JobKind, nodes: int, workers: int, cheap: int, dear: int, seconds: float
 ) -> None:
-    """Row 40 of the everyday cases, for each kind of job. Nobody can be quicker than 0.5 s."""
+    """Row 40 of the everyday cases, for each kind of job. No schedule is quicker than 0.5 s."""
     told = scene(nodes, workers=workers)
     law = dear_tail(cheap, seconds)
     wish = Wish(kind, cheap + dear, law, told.world.now, block_items=4000)
@@ -62,7 +62,7 @@ def test_one_huge_item_in_the_middle_holds_up_nobody() -> None:
 
 
 def test_what_is_finished_is_reported_while_the_next_item_runs() -> None:
-    """Row 41: one worker, so there is nobody to take anything over."""
+    """Row 41: one worker, so no other can take anything over."""
     told = scene(1, workers=1)
     program = told.map(9, law=CostLaw("turning", 0.4, turn=8))
     assert first_delivery(told, program, 7) < 0.1
@@ -195,7 +195,7 @@ def test_a_node_that_leaves_returns_what_it_gets_back() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_worker_that_dies_after_a_part_loses_only_what_it_had_not_reported(seed: int) -> None:
-    """The suspects are those that nobody has a result of: here that is the culprit alone."""
+    """The suspects are the items without a result: here the culprit alone."""
     told = scene(1, workers=2, seed=seed)
     killers = {20_000: 1}
     wish = Wish(JobKind.MAP, 20_003, dear_tail(20_000, 0.2), told.world.now, killers=killers)

@@ -1,4 +1,4 @@
-"""Stories of durable jobs: whoever dies, the job goes on, and what was credited is not run again."""
+"""Stories of durable jobs: any process may die, the job goes on, and what was credited is not run again."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_everything_stops_and_starts_twice() -> None:
 
 
 def test_what_is_safe_is_on_the_disks() -> None:
-    """Disks that take their time: what was not made sure of is gone, and nobody relied on it."""
+    """Disks that take their time: what was not made sure of is gone, and no one relied on it."""
     scene = durable_scene(3, commit_seconds=0.2)
     job = scene.launch(1000)
     scene.half_done(job)
@@ -424,7 +424,7 @@ def test_results_expire() -> None:
 
 
 def test_a_job_that_everybody_lost_is_lost_loudly() -> None:
-    """Its submitter, its keepers and all holders: there is nobody to rebuild it from."""
+    """Its submitter, its keepers and all holders: there is no one to rebuild it from."""
     scene = durable_scene(3, disks=False, home_patience_seconds=8.0)
     job = scene.launch(2000, law=SLOW)
     scene.until(lambda: scene.safe_items(job) > 20)
@@ -442,7 +442,7 @@ def test_an_unknown_job_is_not_waited_for_forever() -> None:
     scene = durable_scene(2, home_patience_seconds=5.0)
     job = scene.launch(10)
     scene.collected(job)
-    job.work.spec = type(job.work.spec)(  # a job of nobody's
+    job.work.spec = type(job.work.spec)(  # a job without an owner
         bytes(20), job.work.spec.kind, bytes(16), "ghost", bytes(16)
     )
     ghost = scene.attach(job)

@@ -1,6 +1,6 @@
-"""Stories of jobs all of whose keepers die at one instant, for good, and without disks.
+"""Stories of jobs that lose all replicas at one instant, for good, and without disks.
 
-What holders and submitters still have makes a new ledger; what nobody has is run again if that is
+What holders and submitters still have makes a new ledger; what neither has is run again if that is
 possible, and is named if it is not.
 """
 
@@ -29,7 +29,7 @@ def _scene(seed: int, **knobs: float) -> DurableScene:
 
 
 def _seats(scene: DurableScene, job: DurableReader) -> list[Process]:
-    """Whoever has a seat, as the home says."""
+    """The nodes that have a seat, as the home says."""
     seats = {peer for _, peer in scene.lead(scene.at_home(job), job).copy.reign.seats}
     return [node for node in scene.nodes if node.member.id in seats]
 
@@ -120,7 +120,7 @@ def test_inputs_that_nobody_has_are_named(seed: int) -> None:
     scene.half_done(job)
     scene.world.crash(scene.client)
     living = _kill_all_keepers(scene, job)
-    scene.run(4.0)  # what was on its way has arrived, and nobody is asked to rebuild it yet
+    scene.run(4.0)  # what was on its way has arrived, and no node is asked to rebuild it yet
     lost = IntervalSet([(0, 600)])
     for lo, hi in (*_results_at(living, job), *_inputs_at(living, job)):
         lost.remove(lo, hi)

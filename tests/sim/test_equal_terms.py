@@ -1,6 +1,6 @@
 """Two homes that cannot hear each other count to the same term; nothing is lost.
 
-Worlds draw homes whose terms mostly differ. Here none do: every peer takes the next number.
+In random worlds the terms of primaries mostly differ. Here none do: every peer takes the next number.
 """
 
 from __future__ import annotations

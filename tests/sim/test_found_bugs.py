@@ -56,7 +56,7 @@ def test_what_the_node_says_of_a_lost_item_is_a_blob() -> None:
 
 
 def test_a_node_that_was_fenced_hears_of_the_end_or_forgets_the_job() -> None:
-    """Whoever was held for dead was struck off the list of those to be told, and kept the job
+    """A node held for dead was struck off the list of those to be told, and kept the job
     for ever after it had refuted."""
     told = scene(3)
     program = told.map(1500)
@@ -115,7 +115,7 @@ def test_a_forgotten_peer_may_still_talk() -> None:
 
 
 def test_a_dialler_that_was_forgotten_learns_of_it() -> None:
-    """An inbox cannot close what others dialled: whoever was forgotten went on talking to
+    """An inbox cannot close what others dialled: a forgotten peer went on talking to
     somebody who did not listen any more, until silence was taken for death."""
     told = scene(2)
     first, second = told.nodes
@@ -133,8 +133,8 @@ def test_a_dialler_that_was_forgotten_learns_of_it() -> None:
 
 
 def test_a_new_life_buries_the_one_before_it() -> None:
-    """Nobody had a link with the old life, everybody was refused at its address by the new one,
-    and so nobody ever judged it."""
+    """No peer had a link with the old life, all were refused at its address by the new one,
+    and so the old life was never judged."""
     told = scene(3)
     world = told.world
     ghost = world.node("ghost", seeds=[SEED_ADDRESS])
@@ -147,7 +147,7 @@ def test_a_new_life_buries_the_one_before_it() -> None:
 
 def test_a_client_without_any_node_looks_for_all_it_ever_knew() -> None:
     """All nodes died, and one came back at an address that was no seed: a seed that had once
-    answered was never dialled again, and nobody else was looked for."""
+    answered was never dialled again, and no other was looked for."""
     told = scene(4)
     program = told.map(300)
     told.run(0.05)
@@ -192,7 +192,7 @@ def test_a_function_that_two_jobs_share_is_not_given_up_with_one() -> None:
 
 
 def test_busy_nodes_do_not_rob_each_other() -> None:
-    """Nodes whose workers were busy for seconds had no stock and so felt hungry: the last queued
+    """Nodes with workers busy for seconds had no stock and so felt hungry: the last queued
     items went round among them, hundreds of steals a second."""
     told = scene(4, workers=1)
     told.map(30, law=CostLaw("const", 0.5))
@@ -269,7 +269,7 @@ def test_an_introduction_that_is_not_answered_is_given_up() -> None:
 
 
 def test_idle_neighbours_of_a_rich_node_find_it() -> None:
-    """Long items, a short queue at a node that nobody's name stood with: idle nodes were silent
+    """Long items, a short queue at a node where no name stood: idle nodes were silent
     for two seconds at a time, though its beats said what it had."""
     told = scene(2, workers=1)
     for node in told.nodes:
@@ -331,7 +331,7 @@ def test_two_links_dialled_by_one_side_may_be_chosen_differently() -> None:
 
 def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     """A job that a node had never run, having better to do, went first and one item at a time;
-    long queued items of known cost were given to nobody."""
+    long queued items of known cost were not given away."""
     told = scene(1, workers=1)
     long = told.map(60, law=CostLaw("const", 0.1))
     told.run(0.5)
@@ -405,7 +405,7 @@ def test_who_speaks_but_does_not_hear_gets_no_work() -> None:
 
 @pytest.mark.parametrize("number", [0, 1], ids=["seed", "member"])
 def test_a_program_looks_again_where_it_hears_nobody(number: int) -> None:
-    """A machine had gone off without a word, nobody was left to say so, and the link with it looked
+    """A machine had gone off without a word, no one was left to say so, and the link with it looked
     well for ever: the program never dialled the new life at that address."""
     told = scene(2)
     node, here = told.nodes[number], told.client.place

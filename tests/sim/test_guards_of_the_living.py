@@ -55,7 +55,7 @@ def join(world: World, one: Process, others: list[Process]) -> None:
 
 
 def timers_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time passes on the dot, whatever lies unread."""
+    """Time passes on the dot, even if messages lie unread."""
     step, take = Process._step, Process._take
 
     def time_before_events(self: Process, events: list[Event]) -> None:
@@ -120,7 +120,7 @@ def the_late_blame_others(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_program_whose_machine_slept_takes_no_work_back(
     guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its network wakes up a second after it: until then nobody can be heard, and nobody is to blame."""
+    """Its network wakes up a second after it: until then no one can be heard, and no one is to blame."""
     if not guarded:
         the_late_blame_others(monkeypatch)
     play = scene(3)
@@ -147,7 +147,7 @@ def who_flaps_may_serve(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_and_without
 def test_who_comes_and_goes_serves_nobody(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first candidate has a loose cable. If it may serve, everybody whose home it is looks for
+    """The first candidate has a loose cable. If it may serve, every leaf that has it as an observer looks for
     another one each time, and comes back each time."""
     if not guarded:
         who_flaps_may_serve(monkeypatch)
@@ -186,7 +186,7 @@ def the_dead_are_forgotten_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @with_and_without
 def test_an_old_rumour_wakes_nobody(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program was out of reach while a machine went off, and still believes in it: of two views that
-    differ, the one that remembers a death is right."""
+    differ, the view that remembers a death is right."""
     if not guarded:
         the_dead_are_forgotten_at_once(monkeypatch)
     world, members = mesh(24)

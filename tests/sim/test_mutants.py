@@ -51,7 +51,7 @@ def first_breach(seeds: Iterable[int]) -> WorldOutcome | None:
 
 
 def stale_leases_are_credited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names an item gets it credited, whatever became of his lease."""
+    """A holder that names an item gets it credited, even without a lease."""
     right = IndexedLedger.credit
 
     def credit(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
@@ -199,7 +199,7 @@ def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timers before the inbox, and nobody forgives: the verdict of one who was asleep."""
+    """Timers before the inbox, and no one forgives: the verdict of a node that was asleep."""
     monkeypatch.setattr(NodeCore, "_forgive_lateness", lambda self, now: None)
     monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
 
@@ -237,7 +237,7 @@ CHECKERS = {
     "verdict", "waste",
     "AssertionError",
 }  # fmt: skip
-"""Kinds of breaches; the last is an account that does not add up. Anything else is a broken mutant."""
+"""Kinds of breaches; the last is an account that does not add up. Any other is a broken mutant."""
 
 
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)

@@ -19,7 +19,7 @@ A, B = "tcp://a:1", "tcp://b:1"
 
 @dataclass
 class Ends:
-    """Two processes whose cores are asleep: the test speaks for them and hears for them."""
+    """Two processes with sleeping cores: the test speaks and hears for them."""
 
     world: World
     a: Process
@@ -27,7 +27,7 @@ class Ends:
     told: dict[str, list[Event]] = field(default_factory=lambda: {"a": [], "b": []})
 
     def send(self, process: Process, link: int, number: int) -> None:
-        """Custody when there is a number, else control."""
+        """Custody when there is a number, otherwise control."""
         message = Closed(JOB) if number else Ack()
         self.world.network.send(process, Send(link, message, number, 0))
 

@@ -20,7 +20,7 @@ NODES = 6
 SLOW = CostLaw("const", 0.05)
 CUT_SECONDS = 30.0
 LOSS_SECONDS = 10.0
-"""By then everybody has stopped doubting himself, and knows whom he has lost."""
+"""By then everybody has stopped doubting himself, and knows which peers he has lost."""
 
 
 def _scene(partition: str, nodes: int = NODES) -> Scene:
@@ -100,7 +100,7 @@ def test_of_two_halves_one_goes_on(first: int) -> None:
     theirs = [node for node in serving if node not in side]
     _cut(told, side)
     told.until(lambda: any(map(_lesser, serving)))
-    for seconds in (1.0, CUT_SECONDS):  # time makes nobody larger
+    for seconds in (1.0, CUT_SECONDS):  # time does not make a side larger
         told.run(seconds)
         assert {_lesser(node) for node in ours} == {_lesser(ours[0])}
         assert {_lesser(node) for node in theirs} == {not _lesser(ours[0])}
@@ -136,7 +136,7 @@ def test_who_leaves_on_purpose_is_not_waited_for() -> None:
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("partition", ["progress", "majority"])
 def test_a_durable_job_whose_home_is_on_the_lesser_side(partition: str, seed: int) -> None:
-    """The other keepers go on with it; in the end each result counts once, whoever worked on it."""
+    """The other keepers go on with it; in the end each result counts once."""
     told = durable_scene(NODES, seed=seed, workers=1, partition=partition)
     told.run(CALM_SECONDS + 1.0)
     job = told.launch(900, law=SLOW)

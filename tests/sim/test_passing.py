@@ -1,5 +1,5 @@
 """Nodes that cannot: with another Python, or without a module. What they cannot run others run, and it
-is said; an item fails only when nobody is left to be asked."""
+is said; an item fails only when no node is left to be asked."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_only_one_who_could_dies() -> None:
 def test_a_late_comer_who_can_saves_the_rest() -> None:
     """Long items: the only node that can is busy with one each when it dies, and another joins."""
     told = mesh(WITHOUT, ALL)
-    told.world.crash(told.nodes[1], silent=True)  # nobody has noticed yet
+    told.world.crash(told.nodes[1], silent=True)  # no one has noticed yet
     program = wish(told, items=50, module="pandas")
     told.run(0.2)
     told.nodes.append(add(told.world, 2))
@@ -267,7 +267,7 @@ def test_random_durable_worlds_in_which_not_everybody_can() -> None:
 
 
 def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else is asked, as before."""
+    """No other node is asked, as before."""
     monkeypatch.setattr(Owner, "_passed_over", lambda *args: False)
 
 

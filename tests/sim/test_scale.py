@@ -29,7 +29,7 @@ def test_uneven_work_is_evened_out() -> None:
 def test_long_items_are_spread_before_the_first_has_ended(
     guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand items of ten seconds for a hundred nodes. As long as nobody knew what an item costs,
+    """A thousand items of ten seconds for a hundred nodes. As long as no one knew what an item costs,
     one after the other gave a two-hundredth of what it had: 25 nodes were busy, and the others waited
     until the first item had ended."""
     if not guarded:

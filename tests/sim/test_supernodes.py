@@ -1,6 +1,6 @@
 """Membership with supernodes: each rule as a story, told once with the rule and once without.
 
-A rule whose absence changes nothing would be none: so most stories run twice, and the second time
+A rule that can be left out would be none: so most stories run twice, and the second time
 the rule is taken out and the promise must break.
 """
 
@@ -200,7 +200,7 @@ def test_all_the_others_may_really_be_dead() -> None:
 
 @with_and_without
 def test_the_late_judge_nobody(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A supernode that stood still itself has heard nobody for as long."""
+    """A supernode that stood still itself has heard no one for as long."""
     if not rule:
         monkeypatch.setattr("stealmesh_engine.core.LATE_SECONDS", 1e9)
         monkeypatch.setattr(Life, "_doubts_itself", lambda self, now: False)
@@ -267,7 +267,7 @@ def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:
 def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
     rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else each of them learns of all others at once, and ranks them all with every word."""
+    """Without it each of them learns of all others at once, and ranks them all with every word."""
     if not rule:
         monkeypatch.setattr(View, "_knows_a_part", lambda self: False)
     world, members = mesh(200)
@@ -445,7 +445,7 @@ def test_too_many_stop_one_at_a_time_and_not_soon() -> None:
 
 @with_and_without
 def test_a_herd_is_let_in_bit_by_bit(rule: bool) -> None:
-    """Nobody has to introduce himself to more than so many in a second, and all get in."""
+    """No node introduces itself to more than a fixed number in a second, and all get in."""
     config = replace(Config(), attach_a_second=40.0 if rule else 1e9)
     world = World(1, config=config, audit=False, hashing=False)
     first = world.node("n0", seeds=[], workers=0)
@@ -472,7 +472,7 @@ def test_a_leaf_that_has_homes_leaves_the_seed_alone() -> None:
     assert all(p.core.me.incarnation == 1 for p in [*members, *late])
 
 
-# ---------------------------------------------------------------- what is told to whom
+# ---------------------------------------------------------------- what is told to which peer
 
 
 @with_and_without

@@ -260,7 +260,7 @@ class Narrator:
             case m.FnPut():
                 return "sends {to} the function"
             case m.Bye(reason="idle"):
-                return ""  # a link that nobody uses is closed
+                return ""  # an unused link is closed
             case m.Bye():
                 return f"says goodbye to {{to}}{': ' * bool(said.reason)}{said.reason}"
             case m.Vote():
@@ -335,7 +335,7 @@ class _Eavesdropper(Checkers):
 
 
 class _TappedNetwork(Network):
-    """A network that shows the narrator who sends what to whom."""
+    """A network that shows the narrator each message."""
 
     def __init__(self, world: World, narrator: Narrator) -> None:
         super().__init__(world, Latency(), world.network.rng)

@@ -1,4 +1,4 @@
-"""The stories: each a function whose docstring is its heading. `test_transcripts` writes them down."""
+"""The stories: functions with the heading as their docstring. `test_transcripts` writes them down."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from stealmesh_bench.chaos.figures import Durations
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 
 AWAKE_SECONDS = 0.5
-"""Who has been running for so long should be taken for alive by everybody."""
+"""A process that has run for this long should be believed alive by all others."""
 ONE_ALARM_SECONDS = 2.0
 """Verdicts on one process so close to each other are one mistake that travels."""
 

@@ -122,7 +122,7 @@ def _check(told: argparse.Namespace) -> None:
 
 
 def _check_target(target: str, names: set[str]) -> None:
-    """Whom a scenario can hit."""
+    """The targets that a scenario can hit."""
     if target in ("minority", "all") and not names <= DISKS:
         raise CannotPlay(f"--target {target} is for {', '.join(sorted(DISKS))}")
     if target not in ("minority", "all", "any") and names & DISKS:

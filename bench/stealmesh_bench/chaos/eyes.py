@@ -33,7 +33,7 @@ class Glimpse:
 
 
 Sink = Callable[[float, Member, str, Member], None]
-"""When (the core's own clock), whose mind, what, about whom."""
+"""When (by the core's clock), which core, what it believes, about which peer."""
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class Lack:
 
     @property
     def seconds(self) -> float | None:
-        """None while it lasts, or if nobody looked."""
+        """None while it lasts, or if `look` was never called."""
         return self._longest if self._lacking_since is None else None
 
 

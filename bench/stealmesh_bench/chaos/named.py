@@ -1,4 +1,4 @@
-"""The named scenarios: what happens in each, to whom and when, drawn from a seed.
+"""The named scenarios: what happens in each, when and to which nodes, drawn from a seed.
 
 Pure: the same name, seed and size give the same timetable. The Skype suite is after the great
 outage of December 2010 (half of all clients on one build, two fifths of them crashed, and with them
@@ -16,9 +16,9 @@ from stealmesh_bench.chaos.scenario import CLIENT, Bounds, ChaosFault, Scenario
 BURDENED = frozenset({"bootstrap", "mass-restart", "skype-actual", "skype-card", "skype-herd",
                       "skype-build", "skype-super"})  # fmt: skip
 CALM_SECONDS = 3.0
-"""Work flows undisturbed for so long: what comes later is compared with it."""
+"""Seconds of undisturbed work; what comes later is compared with it."""
 SPREAD_SECONDS = 4.0
-"""One node dies at any moment of so many seconds after that."""
+"""One node dies at any moment of this many seconds after that."""
 AFTERWARDS_SECONDS = 7.0
 MEAN_LIFE_SECONDS = 4.0
 KILLERS_RESTART_SECONDS = 0.3
@@ -27,9 +27,9 @@ HEALED_SECONDS = 16.0
 FULL_STOP_WORK_SECONDS = 15.0
 DISK_WORK_SECONDS = 14.0
 LAG_SECONDS = 2.0
-"""So long before the full stop one disk becomes slow."""
+"""From the moment when one disk becomes slow to the full stop."""
 LATE_SECONDS = 7.5
-"""A keeper that has everything comes so much later than the others: sooner than they give it up."""
+"""A replica that has everything comes this much later than the others: before they give it up."""
 FULL_SECONDS = 1.5
 """Less than the log's patience."""
 FULL_FOR_GOOD_SECONDS = 6.0
@@ -76,7 +76,7 @@ def draw(wanted: Wanted) -> Scenario:
 
 
 def _kill_one(wanted: Wanted, rng: Random) -> Scenario:
-    """One node dies at a random moment: of any role, or of the one that you name."""
+    """One node dies at a random moment: of any role, or of the role that you name."""
     anybody = rng.randrange(wanted.nodes)
     at = wanted.calm_seconds + rng.uniform(0.0, _spread(wanted))
     bounds = Bounds(recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0)
@@ -170,7 +170,7 @@ def _partition(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _one_way(wanted: Wanted, rng: Random) -> Scenario:
-    """An eighth of all nodes is heard by everybody and hears nobody."""
+    """An eighth of all nodes is heard by all others and hears none of them."""
     deaf = tuple(sorted(rng.sample(range(wanted.nodes), max(1, wanted.nodes // 8))))
     others = (CLIENT, *(n for n in range(wanted.nodes) if n not in deaf))
     fault = ChaosFault(wanted.calm_seconds, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
@@ -270,7 +270,7 @@ def _damaged(wanted: Wanted, rng: Random, name: str, how: str) -> Scenario:
 
 
 def whom(wanted: Wanted) -> str:
-    """Whose disks: a minority's, if nothing else is said."""
+    """The disks to hit; by default those of a minority."""
     return "minority" if wanted.target == "any" else wanted.target
 
 
@@ -332,7 +332,7 @@ def _card(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _herd(wanted: Wanted, rng: Random) -> Scenario:
-    """The same, and all of them come back at once; half of them have forgotten whom they knew."""
+    """The same, and all of them come back at once; half of them have forgotten the others' addresses."""
     doomed = _doomed(wanted, rng)
     back = wanted.calm_seconds + 1.0
     faults = [ChaosFault(wanted.calm_seconds, _end(wanted), doomed)]
@@ -411,7 +411,7 @@ def _sorted(faults: list[ChaosFault]) -> tuple[ChaosFault, ...]:
 
 
 DISKS = frozenset({"disk-bitflip", "disk-truncated", "disk-unsynced", "disk-full"})
-"""Scenarios whose target is a minority of the keepers, or all."""
+"""Scenarios that hit a minority of the replicas, or all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A night of chaos: `python -m stealmesh_bench.chaos.nightly` (also `make chaos-nightly`).
 
 Every scenario in virtual time and on real processes, among them five minutes of killers, then
-20,000 random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, whatever became of those before it; exit
+20,000 random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, even if one before it failed; exit
 status 1 if any of them broke a promise. What failed prints the command that repeats it.
 """
 

@@ -88,18 +88,18 @@ class Submitter:
 
 
 class RealDurableStage(RealStage):
-    """A mesh whose nodes have disks, a durable job, and nobody who must live."""
+    """A mesh with disks and a durable job, in which any process may die."""
 
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
     """What was on the disks when everybody was dead."""
     slow: int | None = None
-    """Whose disk lagged behind."""
+    """The node with the disk that lagged behind."""
     powerless: tuple[int, ...] = ()
-    """Whose disks forget at the full stop what was not made sure of."""
+    """Nodes that lose at the full stop what was not synced to disk."""
     late: frozenset[int] = frozenset()
     left: set[int] | None = None
-    """Items whose results lie unharmed on some disk, once disks were damaged."""
+    """Once disks were damaged: items with an unharmed result on some disk."""
 
     def run(self, task: jobs.Workload) -> None:
         scenario = self.scenario
@@ -107,7 +107,7 @@ class RealDurableStage(RealStage):
         with Mesh(self._entry(), key=self.key) as mesh:
             self._meet(mesh)
             self._warm_up(mesh)
-        # From here on no program of ours is in the mesh but the one that launches.
+        # From here on no program of ours is in the mesh but the submitter.
         items = scenario.items(jobs.ITEM_SECONDS)
         assert self.account.ledger is not None
         self.account.ledger.accept(items)
@@ -228,7 +228,7 @@ class RealDurableStage(RealStage):
             (self.seats.state(number) / FULL).touch()
             life = self.seats.may_end(number)
             assert life is not None
-            self._silence(life, FOR_EVER)  # nobody knows when it ends
+            self._silence(life, FOR_EVER)  # it may end at any moment
             self._later(fault.seconds, (self.seats.state(number) / FULL).unlink)
 
     def _power(self, fault: ChaosFault) -> None:
@@ -267,7 +267,7 @@ class RealDurableStage(RealStage):
         super().measure()
 
     def _judge_repeats(self, ran: dict[int, list[float]], submitter: Submitter) -> None:
-        """What was safe is not run again, whatever happens."""
+        """No item that was safe may run again."""
         failed = self.account.failed
         if submitter.wrong:
             failed.append(f"the program that launched: {submitter.wrong}")
@@ -296,7 +296,7 @@ class RealDurableStage(RealStage):
 
 
 def _on_two(logs: tuple[bytes, ...]) -> set[int]:
-    """Items whose results at least two disks have."""
+    """Items with results on at least two disks."""
     once: set[int] = set()
     twice: set[int] = set()
     for log in logs:

@@ -79,7 +79,7 @@ class RealStage:
         self.rng = Random(f"{scenario.seed}/targets")
         self.ups: list[tuple[float, int]] = []
         self.silent: set[int] = set()
-        """Nodes whose machine is off."""
+        """Nodes with their machine off."""
         self.had_supers = False
         self.mesh: Mesh | None = None
         self.rival: subprocess.Popen[bytes] | None = None
@@ -282,7 +282,7 @@ class RealStage:
             self.seats.start(number, self._remembered(number, fault.forgetful))
 
     def _remembered(self, number: int, forgetful: bool) -> list[int]:
-        """Whom a restarted node dials: three that it knew in its last life, and the seed."""
+        """Nodes that a restarted node dials: three that it knew in its last life, and the seed."""
         others = [n for n in range(self.scenario.nodes) if n != number]
         known = [] if forgetful else self.rng.sample(others, min(3, len(others)))
         return list(dict.fromkeys([*known, *([0] if number else [])]))
@@ -440,7 +440,7 @@ class RealStage:
                 if life.ended_at is not None:
                     beliefs.died(life.pid, life.ended_at)
         for pid in self.seats.accidents:
-            beliefs.silent(pid, 0.0, FOR_EVER)  # a breach of its own; nobody knows when it began
+            beliefs.silent(pid, 0.0, FOR_EVER)  # a breach of its own; when it began is unknown
         for pid, begin, end in self.silences:
             beliefs.silent(pid, begin, end)
         glimpses = eyes.read(self.seats.glimpses)

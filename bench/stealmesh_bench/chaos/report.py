@@ -38,7 +38,7 @@ class ChaosReport:
     """Of a full stop: items that had begun and were not known to be safe; no others may run twice."""
     flowing_again_s: float | None = None
     """From the fault (or, after a full stop, the last start) until the program that collects was given
-    a result that nobody had been given before."""
+    a result that no program had before."""
     detection_p50_s: float | None = None
     detection_p99_s: float | None = None
     false_verdicts: int | None = None

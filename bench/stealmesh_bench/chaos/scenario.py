@@ -51,7 +51,7 @@ class ChaosFault:
     kind: str
     nodes: tuple[int, ...] = ()
     target: str = ""
-    """Instead of `nodes`: whoever plays this part when the time has come."""
+    """Instead of `nodes`: the node that plays this part when the time has come."""
     seconds: float = 0.0
     """For how long, where a fault passes by itself."""
     others: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class ChaosFault:
     how: str = ""
     """Of a damaged log: one of `platters.SPOILS`."""
     forgetful: bool = False
-    """Of a start: it remembers nobody but the seed."""
+    """Of a start: the node remembers the seed's address alone."""
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
@@ -104,7 +104,7 @@ class Scenario:
     """Nodes that nothing happens to."""
     work_seconds: float | None = None
     """The work is one durable job, launched by a program that dies and collected by another; it would
-    keep all nodes busy for so long. None: work of the submitting program, as long as it is to flow."""
+    keep all nodes busy for this time. None: work of the submitting program, as long as it is to flow."""
 
     @property
     def durable(self) -> bool:
@@ -136,7 +136,7 @@ class Scenario:
                 break
             ends = fault.kind in ("kill", "silence", "drain")
             if fault.target:
-                # Whoever it will be: one fewer. The submitter of the scenario itself goes on.
+                # One fewer, in any case. The submitter of the scenario itself goes on.
                 count -= ends
             for number in fault.nodes:
                 if ends and up[number]:

@@ -1,7 +1,7 @@
-"""Seats for node processes: lives come and go, the address stays, and nobody is left behind.
+"""Seats for node processes: lives come and go, the address stays, and no process is left behind.
 
 Starts, kills, pauses and drains node processes; knows which of their ends it has caused. Every
-process is ended by its id in `close`, whatever state it is in. Should its owner be killed too,
+process is ended by its id in `close`, in any state. Should its owner be killed too,
 nodes see the end of their socket; those that stand still are woken and hung up by the kernel,
 because their process group is then an orphan.
 """
@@ -249,7 +249,7 @@ class Seats:
         ]
 
     def self_ended(self) -> list[str]:
-        """Who ended though nobody ended it."""
+        """Nodes that ended although we did not end them."""
         for life in self.lives:
             status = life.process.poll()
             if status is None or life.ended_at is not None or (life.draining and status == 0):
@@ -296,7 +296,7 @@ def _ended(life: NodeLife) -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; a node's address stays through all its lives, so they are fixed."""
+    """Free ports; a node's address stays through all its lives, so they are fixed."""
     found: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

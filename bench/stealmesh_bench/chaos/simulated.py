@@ -36,7 +36,7 @@ def play(
         report.breaches.append(str(breach))
     except CannotPlay:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
         report.breaches.append(f"{type(error).__name__}: {error}")
     finally:
         gc.enable()

@@ -30,7 +30,7 @@ ITEMS_MAX = 12_000
 """Larger worlds have longer items instead of more: each is a record in three copies."""
 SLOW_COMMIT_SECONDS = 1.0
 ATTACH_SECONDS = 0.1
-"""A program attaches so long after the submitter's death."""
+"""From the submitter's death until another program attaches."""
 ATTACH_SECONDS_MAX = 4.0
 """After a full stop at any moment until then: before a new home is found, or when all is settled."""
 
@@ -51,7 +51,7 @@ class DurableCheckers(LenientCheckers):
 
 
 class SimulatedDurableStage(SimulatedStage):
-    """A world with disks, a durable job, and nobody who must live."""
+    """A world with disks and a durable job, in which any process may die."""
 
     def __init__(self, scenario: Scenario, report: ChaosReport) -> None:
         super().__init__(scenario, report)
@@ -65,7 +65,7 @@ class SimulatedDurableStage(SimulatedStage):
         self.launcher: Launcher | None = None
         self.reader: DurableReader | None = None
         self.slow: int | None = None
-        """Whose disk lagged behind at the full stop."""
+        """The node with the disk that lagged behind at the full stop."""
         self.late: set[int] = set()
         """Who comes back later than the others."""
 
@@ -73,7 +73,7 @@ class SimulatedDurableStage(SimulatedStage):
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
 
     def _began(self, items: int) -> None:
-        """So many items were handed to a worker for the first time."""
+        """`items` more were handed to a worker for the first time."""
         self.goodput.add(self.world.now - self.flow, items)
 
     def _begin_work(self, client: Process) -> None:
@@ -112,7 +112,7 @@ class SimulatedDurableStage(SimulatedStage):
         homes = [(s, s.process.core.durable.homes) for s in self.seats if s.process.alive]
         keepers = [(seat, home) for seat, home in homes if home.copies]
         if not keepers:
-            raise CannotPlay("nobody keeps the job yet: let it last longer (--seconds)")
+            raise CannotPlay("no node has a replica of the job yet: let it last longer (--seconds)")
         return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].leads)]
 
     def _hit(self, fault: ChaosFault) -> list[VirtualDisk]:
@@ -132,7 +132,7 @@ class SimulatedDurableStage(SimulatedStage):
             self.world.after(fault.seconds, setattr, disk.platter, "full", False)
 
     def _disk_failed(self, process: Process) -> None:
-        """What a node does whose log fails for too long: it ends."""
+        """The log of this node failed for too long, so the node ends."""
         self.beliefs.died(process.number, self.world.now)
         self.report.killed += 1
         self.world.crash(process)
@@ -197,7 +197,7 @@ class SimulatedDurableStage(SimulatedStage):
 
     def _how_far(self) -> str:
         if self.reader is None:
-            return "nobody has attached"
+            return "no program has attached"
         return (
             f"{self.reader.position} of {self.reader.work.total} items came ({self.reader.state})"
         )

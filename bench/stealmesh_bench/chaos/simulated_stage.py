@@ -61,10 +61,10 @@ WORK_MESSAGES = frozenset(
     {Ack, Closed, Commit, FnGet, FnPut, Grant, Nothing, Piece, Report, Returned, Revoked,
      Sated, Split, Steal, Withdraw}
 )  # fmt: skip
-"""What is said because there is work; all else is what a mesh costs that does nothing."""
+"""Messages sent because there is work. All others are the cost of an idle mesh."""
 CONTROL_WEIGHED_EVERY = 64
 JOINED_ONE_BY_ONE_MAX = 64
-"""Larger meshes begin with everybody knowing everybody; else the joining takes longer than the run."""
+"""In larger meshes all know each other from the start: joining would take longer than the run."""
 AUDITED_NODES_MAX = 64
 TOIL = Toil()
 HASHED_NODES_MAX = 2000
@@ -72,14 +72,14 @@ HASHED_NODES_MAX = 2000
 STORY_LINES_OF_MANY = 64
 CHUNK_SECONDS_MAX = 1.0
 ITEMS_A_SECOND_MAX = 4000
-"""One owner keeps up with eight thousand: were it what everybody waits for, nobody would notice what
+"""One owner keeps up with eight thousand. If all waited for the owner, we would not notice what
 dead nodes cost. So the larger the mesh, the longer the items."""
 SETTLE_SECONDS = 3.0
 JOIN_SECONDS_MAX = 60.0
 PATIENCE_SECONDS = 60.0
 BREACHES_TOLD_MAX = 10
 CALM_SECONDS_MAX = 4.0
-"""So much of the time before the first fault is compared with."""
+"""Seconds before the first fault that the rest is compared with."""
 LOOK_SECONDS = 0.1
 TIMELINE_SECONDS = 0.25
 FOR_EVER = 1e9
