@@ -213,9 +213,9 @@ def bootstrap(nodes: int, *, seed: int = 1, within: float = 30.0) -> float:
 def herd(
     nodes: int, newcomers: int, *, seed: int = 1, within: float = 60.0, config: Config | None = None
 ) -> tuple[float, float, int]:
-    """So many start at one instant and know one supernode each, where introductions cost HERD_TIMES
-    as much as usual: seconds until all agree; for how long something lay unread at a supernode of
-    the mesh to which they come; how many supernodes there are in the end."""
+    """`newcomers` start at one instant and know one supernode each; introductions cost HERD_TIMES as
+    much as usual. Returns the seconds until all agree, the longest time for which a message lay unread
+    at a supernode of the old mesh, and the number of supernodes in the end."""
     world, members = mesh(nodes, seed=seed, config=config)
     world.toil = Toil().dearer(hello=HERD_TIMES)
     doors = [p for p in members if is_super(p)]

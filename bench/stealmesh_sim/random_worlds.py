@@ -25,8 +25,8 @@ from stealmesh_sim.world import World
 SWEEP_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 AGREEMENT_SECONDS = 15.0
-"""What is asked of a mesh in which everybody has started at once. It can take so long: whoever is left
-alone is found after up to five seconds, and doubts itself for five (worlds 120888, 200455)."""
+"""After the last start or end all must agree within this time. A node left alone is found after up to
+five seconds, and then doubts itself for five more (seeds 120888 and 200455 need it)."""
 LEFTOVER_SECONDS = 20.0
 ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0
@@ -337,7 +337,7 @@ class RandomWorld:
                 agreed_last = world.now
             else:
                 agreed_at = None
-                # A new supernode says so a moment later (world 400694).
+                # A new supernode says so a moment later (seed 400694).
                 since = max(mended, world.changed_at, agreed_last)
                 self._within(since + AGREEMENT_SECONDS, "membership")
             if not self._all_done():

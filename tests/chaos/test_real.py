@@ -20,7 +20,7 @@ import pytest
 from stealmesh.examples import uts
 from stealmesh.store.logfile import SURE
 from stealmesh.store.records import OPENING_OCTETS
-from stealmesh_bench.chaos import jobs, real, real_stage, seats
+from stealmesh_bench.chaos import jobs, postmortem, real, seats
 from stealmesh_bench.chaos.scenario import Bounds, ChaosFault, Scenario
 
 pytestmark = pytest.mark.real
@@ -130,9 +130,9 @@ def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_worker_is_at_can_be_told() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert "State:" in real_stage.doing(child.pid)
+    assert "State:" in postmortem.doing(child.pid)
     child.communicate(b"\n")
-    assert "is not there" in real_stage.doing(child.pid)
+    assert "is not there" in postmortem.doing(child.pid)
 
 
 def test_what_cannot_be_played_is_wrong_usage() -> None:

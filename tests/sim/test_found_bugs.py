@@ -99,8 +99,8 @@ def test_a_thief_that_was_fed_by_a_lifeline_asks_again() -> None:
 
 
 def test_a_forgotten_peer_may_still_talk() -> None:
-    """Two links with one peer, and the peer forgotten: what came over the second one found
-    nobody it belonged to and raised KeyError."""
+    """Two links with one peer, and the peer forgotten: what came over the second one belonged
+    to no peer and raised KeyError."""
     told = scene(3)
     world, node = told.world, told.nodes[1]
     other = told.nodes[2]

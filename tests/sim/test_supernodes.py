@@ -363,7 +363,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
     nodes: int, owner: type, guard: str, rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a word: some never heard who served now, some believed in whom nobody named."""
+    """Without a word: some never heard who served now, some believed in one that no view named."""
     if not rule:
         monkeypatch.setattr(owner, guard, lambda self, now: None)
     world, members = mesh(nodes)

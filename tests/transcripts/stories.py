@@ -62,8 +62,8 @@ def accusation(story: Story) -> None:
 def death(story: Story) -> None:
     """A death, and what becomes of its leases.
 
-    Bob's process is killed. The kernel closes his connections, so the others look at once: nobody
-    reaches him. Then the owner fences his leases (a late report under them would not count) and
+    Bob's process is killed. The kernel closes his connections, so the others look at once: he
+    cannot be reached. Then the owner fences his leases (a late report under them would not count) and
     grants the items again.
     """
     _, bob, _ = story.start("alice", "bob", "carol")

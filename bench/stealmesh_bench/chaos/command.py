@@ -30,7 +30,7 @@ EXIT_PASS, EXIT_BREACH, EXIT_USAGE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One run that was asked for."""
+    """One run to play."""
 
     wanted: Wanted
     sim: bool
@@ -105,7 +105,7 @@ def _lasts(told: argparse.Namespace, nodes: int | None) -> float | None:
 
 
 def _check(told: argparse.Namespace) -> None:
-    """What the options together must not say."""
+    """Refuse options that contradict each other."""
     for name in told.scenario or []:
         if name == "all":
             continue
@@ -236,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--target", choices=TARGETS, default="any",
-        help="whom kill-one kills (default: any node). submitter: another program, whose work goes "
+        help="the node that kill-one kills (default: any node). submitter: another program, whose work goes "
         "first; durable-submitter: the program that launched the job, which another one then collects. "
         "Of disk-…: the disks of a minority of the keepers (the default), or of all",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which disks of a durable job's keepers are damaged, where, and what must be left all the same.
+"""Which disks of a durable job's replicas are damaged, where, and what must survive.
 
 Pure: the logs of all nodes, a seed and a target give the damaged logs. What is left is found by
 comparing octets, not by the reader that is on trial: a record that lies where it lay, unchanged,
@@ -6,8 +6,8 @@ on any disk, is there.
 
 minority: one of three. The others have everything, but not in time: one lags behind (its disk was
 slow), one comes back late. A primary that takes the damaged log for whole goes on without the third.
-all: every keeper, so that nothing is lost only if each gives what it still has: one bit is
-flipped in each log, in other items everywhere; of a cut log what is cut everywhere is gone.
+all: every replica is damaged. Nothing is lost only if each gives what it still has: in each log one
+bit is flipped, each time in other items. What is cut from all logs is gone.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ MINORITY, ALL = "minority", "all"
 
 @dataclass(slots=True)
 class Damage:
-    """What is to be done to the logs."""
+    """What happens to the logs."""
 
     logs: dict[int, bytes] = field(default_factory=dict)
     """Node → its log from now on."""
     late: set[int] = field(default_factory=set)
-    """Who is to come back later than the others."""
+    """Nodes that come back later than the others."""
     left: set[int] = field(default_factory=set)
     """Items with an unharmed result on some disk."""
 
 
 def damage(
-    logs: dict[int, bytes], how: str, whom: str, rng: Random, slow: int | None = None
+    logs: dict[int, bytes], how: str, target: str, rng: Random, slow: int | None = None
 ) -> Damage:
     """Draw it. `slow`: the node with the disk that lagged behind."""
     before = {number: read(octets) for number, octets in logs.items()}
     has = {number: _items_of(reading.records) for number, reading in before.items()}
     keepers = [number for number in sorted(logs) if has[number]]
     drawn = Damage()
-    if whom == ALL:
+    if target == ALL:
         gone: set[int] = set()
         for number in keepers:
             spared = _records(before[number], without=gone)

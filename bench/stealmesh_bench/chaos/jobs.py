@@ -27,7 +27,7 @@ from stealmesh_bench.chaos.scenario import CannotPlay
 ITEM_SECONDS = 0.01
 TASKS = 20_000
 AHEAD_SECONDS = 0.5
-"""A stream is so far ahead of its results: enough to keep every worker busy."""
+"""How far a stream is ahead of its results: enough to keep every worker busy."""
 TREE = "T1"
 JOBS = {
     "stream": "tasks of 10 ms for as long as the scenario lasts",
@@ -37,7 +37,7 @@ JOBS = {
 
 
 class Stuck(BaseException):
-    """The job does not end. Not an Exception, so that the mesh is left without waiting for it."""
+    """The job does not end. Not an Exception, so that leaving the mesh does not wait for it."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class RunAccount:
     flow: float = 0.0
     """When work began to flow (time.monotonic)."""
     lag_seconds: float = 0.0
-    """How much later than its time the last fault was done with: the work lasts as much longer."""
+    """By how much the last fault was late; the work lasts as much longer."""
     runs: int = 0
     wrong: int = 0
     failed: list[str] = field(default_factory=list)
@@ -71,9 +71,9 @@ class WorkloadRun:
     nodes: int
     account: RunAccount
     seconds: float
-    """For how long work is to flow."""
+    """For how long work flows."""
     patience_seconds: float
-    """How much later it must have ended."""
+    """By how much later it must have ended."""
     log: str
     """Where executions are noted."""
 
@@ -101,7 +101,7 @@ def find(job: str) -> Workload:
 
 
 def _stream(run: WorkloadRun) -> None:
-    """Tasks of 10 ms, as many as the mesh can do in this time."""
+    """A stream of tasks of 10 ms, as many as the mesh can run in `seconds`."""
     account = run.account
     assert account.ledger is not None
     capacity = run.nodes / ITEM_SECONDS

@@ -248,7 +248,7 @@ def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
     work, at = _stop_at(wanted, rng)
     faults = [
         ChaosFault(at - LAG_SECONDS, "slow-disk"),
-        ChaosFault(at - LAG_SECONDS, "power", target=whom(wanted)),
+        ChaosFault(at - LAG_SECONDS, "power", target=hit_by(wanted)),
     ]
     return _stopped(wanted, rng, "disk-unsynced", faults, at, work)
 
@@ -256,20 +256,20 @@ def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
 def _disk_full(wanted: Wanted, rng: Random) -> Scenario:
     """A keeper's disk is full until its node ends (--target all: all are full for a moment); full stop."""
     work, at = _stop_at(wanted, rng)
-    seconds = FULL_SECONDS if whom(wanted) == "all" else FULL_FOR_GOOD_SECONDS
-    faults = [ChaosFault(at - seconds - 0.5, "full-disk", target=whom(wanted), seconds=seconds)]
+    seconds = FULL_SECONDS if hit_by(wanted) == "all" else FULL_FOR_GOOD_SECONDS
+    faults = [ChaosFault(at - seconds - 0.5, "full-disk", target=hit_by(wanted), seconds=seconds)]
     return _stopped(wanted, rng, "disk-full", faults, at, work)
 
 
 def _damaged(wanted: Wanted, rng: Random, name: str, how: str) -> Scenario:
     work, at = _stop_at(wanted, rng)
-    faults = [ChaosFault(at + 0.5, "spoil", target=whom(wanted), how=how)]
-    if whom(wanted) == "minority":
+    faults = [ChaosFault(at + 0.5, "spoil", target=hit_by(wanted), how=how)]
+    if hit_by(wanted) == "minority":
         faults.append(ChaosFault(at - LAG_SECONDS, "slow-disk"))
     return _stopped(wanted, rng, name, faults, at, work)
 
 
-def whom(wanted: Wanted) -> str:
+def hit_by(wanted: Wanted) -> str:
     """The disks to hit; by default those of a minority."""
     return "minority" if wanted.target == "any" else wanted.target
 

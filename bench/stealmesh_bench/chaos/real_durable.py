@@ -1,9 +1,8 @@
-"""Plays what befalls a durable job on real processes: its submitter is killed, or everybody is.
+"""A scenario with a durable job on real processes: its submitter is killed, or all processes are.
 
-Does: lets a program of its own launch the job and collect for as long as it lives; once the faults
-are over, attaches through a node that lives and collects everything from the start. After a full
-stop, before anybody is back, reads what is on the disks: what two of them have is safe, none of
-it may run again, and so no more may run twice than was in flight.
+Does: lets a program launch the job and collect as long as it lives. Once the faults are over, another
+program attaches through a living node and collects everything from the start. After a full stop,
+before a node is back, this file reads the disks: what two of them have is safe, and may not run again.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from stealmesh.store import read
 from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh.store.logfile import SURE as SURE_FILE
 from stealmesh.store.records import read_mark
-from stealmesh_bench.chaos import disks, jobs
+from stealmesh_bench.chaos import disks, jobs, postmortem
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.node import FULL, SLOW
@@ -49,7 +48,7 @@ class Submitter:
         )
         assert self.process.stdout is not None
         self.collected = 0
-        """It was given all items below this."""
+        """All items below this have arrived."""
         self.wrong = ""
         self._reader = threading.Thread(target=self._read, name="chaos-submitter")
         self.job = ""
@@ -68,7 +67,7 @@ class Submitter:
         self.process.kill()
 
     def close(self) -> None:
-        """It is gone, and all that it said is read."""
+        """End the process and read all that it has said."""
         self.process.kill()
         self.process.wait()
         if self._reader.ident is not None:
@@ -92,7 +91,7 @@ class RealDurableStage(RealStage):
 
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
-    """What was on the disks when everybody was dead."""
+    """The logs when all nodes were dead."""
     slow: int | None = None
     """The node with the disk that lagged behind."""
     powerless: tuple[int, ...] = ()
@@ -130,7 +129,7 @@ class RealDurableStage(RealStage):
             raise self.problem
 
     def _all_listen(self) -> None:
-        """Until the mesh is back: how long this machine takes to start processes is not the mesh's."""
+        """Wait until all listen. The time that this machine takes to start processes does not count."""
         living, account = self.seats.living(), self.account
         self.seats.wait_ready(living)
         if self.scenario.stops:
@@ -142,7 +141,7 @@ class RealDurableStage(RealStage):
             )
 
     def _collect(self) -> None:
-        """Another program, through any node."""
+        """Another program attaches through any node."""
         account, submitter = self.account, self.submitter
         assert submitter is not None
         assert account.ledger is not None
@@ -161,12 +160,12 @@ class RealDurableStage(RealStage):
                 self._explain_loss(mesh)
                 raise
             except TimeoutError:
-                self._explain(mesh)
+                postmortem.explain(mesh, self.account, self.log, self.report.notes)
                 raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
 
     def _explain_loss(self, mesh: Mesh) -> None:
-        """Who is there, and what is on the disks."""
+        """Note which nodes are there, and what is on the disks."""
         for node in mesh.status()["nodes"]:
             told = {name: node.get(name) for name in ("name", "pid", "role", "state")}
             self.report.notes.append(str(told))

@@ -1,15 +1,14 @@
 """A scenario on real node processes: a mesh, a program on it, and a timetable of faults.
 
 Does: starts the nodes (behind a proxy where the network is to fail), submits as a client through one
-of them, performs the timetable at its times, and reads afterwards what the nodes' eyes saw. It tests
-the program that everybody runs, and watches by signals, files and the kernel. Refuses to know which
+of them, performs the timetable at its times, and reads afterwards what the nodes' eyes saw. It runs
+the program as users do, and acts and watches through signals, files and the kernel. Refuses to know which
 stage a scenario needs (`real` does).
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -17,16 +16,15 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 
 from stealmesh import Mesh
 from stealmesh.host.security import MeshKey
-from stealmesh_bench.chaos import eyes, jobs, upkeep
+from stealmesh_bench.chaos import eyes, jobs, postmortem, upkeep
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.figures import Lack
-from stealmesh_bench.chaos.ledger import executions
+from stealmesh_bench.chaos.memory import MemoryWatch
 from stealmesh_bench.chaos.report import ChaosReport, Measured
 from stealmesh_bench.chaos.scenario import (
     CLIENT,
@@ -48,18 +46,6 @@ TIMELINE_SECONDS = 0.25
 FOR_EVER = 1e12
 MISSING_TOLD_MAX = 5
 STORY_LINES_MAX = 20
-
-
-def doing(pid: int) -> str:
-    """What a process is at, as the kernel knows it: is a worker asleep in a task, waiting for an order,
-    or dead?"""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-        waits_in = Path(f"/proc/{pid}/wchan").read_text(encoding="ascii")
-    except OSError as error:
-        return f"is not there ({error.strerror})"
-    state = next(line for line in status.splitlines() if line.startswith("State:"))
-    return f"{state}, waits in {waits_in or 'nothing'}"
 
 
 class RealStage:
@@ -85,7 +71,7 @@ class RealStage:
         self.rival: subprocess.Popen[bytes] | None = None
         self.over = threading.Event()
         self.problem: BaseException | None = None
-        self.memory: dict[str, list[tuple[float, float]]] = {}
+        self.memory = MemoryWatch()
         self.settled_at = 0.0
         self.timers: list[threading.Timer] = []
         self.silences: list[tuple[int, float, float]] = []
@@ -108,7 +94,7 @@ class RealStage:
             self._count()
             threads = [
                 threading.Thread(target=self._play, name="chaos-player"),
-                threading.Thread(target=self._sample, name="chaos-sampler"),
+                threading.Thread(target=self._watch_memory, name="chaos-sampler"),
             ]
             if self.had_supers:
                 threads.append(threading.Thread(target=self._look_for_supernodes))
@@ -125,7 +111,7 @@ class RealStage:
                 self._upkeep(before, mesh.status()["nodes"])
                 self._agree()
             except jobs.Stuck:
-                self._explain(mesh)
+                postmortem.explain(mesh, self.account, self.log, self.report.notes)
                 raise
             finally:
                 self.over.set()
@@ -140,7 +126,7 @@ class RealStage:
                 raise self.problem
 
     def _start_all(self) -> float:
-        """Every node for the first time; returns when the last of them listened."""
+        """Start every node for the first time; returns when the last of them listened."""
         seats = self.seats
         began = [seats.start(n, [0] if n else []) for n in range(self.scenario.nodes)]
         seats.wait_ready(began)
@@ -152,31 +138,8 @@ class RealStage:
         """Where the program joins."""
         return self.seats.address(min(ENTRY, self.scenario.nodes - 1))
 
-    def _explain(self, mesh: Mesh) -> None:
-        """What a person needs to see of a job that does not end."""
-        notes, ledger = self.report.notes, self.account.ledger
-        status = mesh.status()
-        notes += [f"job {job}" for job in status["jobs"]]
-        keep = ("id", "name", "role", "state", "queued_seconds", "executed", "workers")
-        for node in status["nodes"]:
-            notes.append(str({name: node.get(name) for name in keep}))
-            notes += [f"its worker {pid} {doing(pid)}" for pid in node.get("worker_pids", [])]
-        if ledger is not None:
-            missing = ledger.missing()
-            began = executions(self.log)
-            for item in missing[:MISSING_TOLD_MAX]:
-                notes.append(f"item {item} is missing; it began {len(began.get(item, ()))} times")
-        # The owner's own account, read as it stands: nothing moves any more.
-        core = mesh._driver.core
-        for owned in list(core.owner.jobs.values()):
-            for lid, lease in list(owned.ledger.leases.items())[:MISSING_TOLD_MAX]:
-                notes.append(f"lease {lid >> 32}.{lid & 0xFFFFFFFF} is out: {lease}")
-                notes += core.journal.of(lid=lid)[-STORY_LINES_MAX:]
-                holder = core.view.members.get(getattr(lease, "holder", b""))
-                notes.append(f"its holder: {holder}")
-
     def _meet(self, mesh: Mesh) -> float:
-        """Until all nodes agree that all are there; returns when that was."""
+        """Wait until all nodes agree that all are there; returns when that was."""
         until = time.monotonic() + MEET_SECONDS_MAX
         living = {life.pid for life in self.seats.living()}
         while time.monotonic() < until:
@@ -188,7 +151,7 @@ class RealStage:
         raise NodeFailed(f"membership: still not met after {MEET_SECONDS_MAX:g} s: {difference}")
 
     def _warm_up(self, mesh: Mesh) -> None:
-        """Everybody learns the function and what it costs."""
+        """All nodes learn the function and what it costs."""
         account = jobs.RunAccount(flow=time.monotonic())
         jobs.find("stream").perform(
             jobs.WorkloadRun(
@@ -367,7 +330,7 @@ class RealStage:
                 self._silence(life, seconds)
 
     def _silence(self, life: NodeLife, seconds: float) -> None:
-        """It cannot be blamed on anybody that this one is taken for dead in this time."""
+        """Within this time it is no mistake to declare this process dead."""
         now = time.monotonic()
         self.silences.append((life.pid, now, now + seconds))
 
@@ -393,16 +356,15 @@ class RealStage:
             lacked = lack.seconds
             self.report.supernodes_restored_s = None if lacked is None else round(lacked, 2)
 
-    def _sample(self) -> None:
-        """The memory of who is left alone."""
+    def _watch_memory(self) -> None:
+        """Of the processes that nothing happens to."""
         watched = {"the program": os.getpid()}
         for number in self.scenario.spared:
             life = self.seats.seats[number]
             if life is not None:
                 watched[f"node {number}"] = life.pid
         while not self.over.wait(LOOK_SECONDS):
-            for name, pid in watched.items():
-                self.memory.setdefault(name, []).append((self.account.now(), _rss_mib(pid)))
+            self.memory.look(watched)
 
     # ------------------------------------------------------------ figures
 
@@ -426,7 +388,7 @@ class RealStage:
             report.lost = account.lost + len(account.failed)
         self._believed()
         if scenario.spared:
-            self._grown()
+            report.rss_mib, report.growth_mib = self.memory.growth()
         flowed = ledger is not None or account.accepted
         measured = self._recovery() if flowed else Measured()
         report.timeline = account.goodput.bins(max(account.goodput.last(), 1.0), TIMELINE_SECONDS)
@@ -462,18 +424,6 @@ class RealStage:
                 f"at {at:.3f} s node {who} took node {of} (process {each.of}) for dead, "
                 f"which had been up for {each.at - began:.3f} s; {'; '.join(why)}"
             )
-
-    def _grown(self) -> None:
-        """Between a third of the run and its end."""
-        for name, seen in self.memory.items():
-            if len(seen) < 6:
-                continue
-            third = sorted(rss for _, rss in seen[len(seen) // 3 : len(seen) // 2])
-            last = sorted(rss for _, rss in seen[-max(1, len(seen) // 6) :])
-            pair = [third[len(third) // 2], last[len(last) // 2]]
-            self.report.rss_mib[name] = [round(mib, 1) for mib in pair]
-            growth = round(pair[1] - pair[0], 1)
-            self.report.growth_mib = max(self.report.growth_mib or 0.0, growth)
 
     def _upkeep(self, before: list[dict[str, Any]], after: list[dict[str, Any]]) -> None:
         found = upkeep.of_leaves(before, after, self.account.now())
@@ -524,14 +474,6 @@ _STRIKES: dict[str, Callable[[RealStage, ChaosFault, tuple[int, ...]], None]] = 
 def _resume(life: NodeLife) -> None:
     if life.ended_at is None and life.process.poll() is None:
         life.process.send_signal(signal.SIGCONT)
-
-
-def _rss_mib(pid: int) -> float:
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except OSError:
-        return 0.0
-    return pages * resource.getpagesize() / (1 << 20)
 
 
 def _few(nodes: tuple[int, ...]) -> str:

@@ -31,7 +31,7 @@ class ChaosReport:
     """Items, or answers of a user's own job, with a value that is not right."""
     run_twice: int | None = None
     resigned: int | None = None
-    """Supernodes that gave their role up."""
+    """Living supernodes that gave the role up."""
     stuck: int = 0
     """Jobs that did not end."""
     in_flight: int | None = None
@@ -50,16 +50,16 @@ class ChaosReport:
     control_bytes_per_leaf_s: float | None = None
     growth_mib: float | None = None
     rss_mib: dict[str, list[float]] = field(default_factory=dict)
-    """Of who was left alone: at a third of the run, and at its end."""
+    """Spared process → MiB at a third of the run, and at its end."""
     goodput_before: float | None = None
     goodput_wanted: float | None = None
-    """What those who survived are able to do, by what all did before."""
+    """The rate that the survivors should reach, from what all did before."""
     wall_s: float = 0.0
     simulated_s: float | None = None
     trace: str | None = None
     """Of a simulated run: one number for all that happened."""
     notes: list[str] = field(default_factory=list)
-    """What helps to understand a breach."""
+    """Notes that help to understand a breach."""
     breaches: list[str] = field(default_factory=list)
     timeline: list[tuple[float, float]] = field(default_factory=list)
     """(seconds, items a second), for the picture."""
@@ -113,7 +113,7 @@ class ChaosReport:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Which figures a run was long enough, and in the state, to have."""
+    """The figures that this run could measure."""
 
     recovery: bool = False
     recovery_97: bool = False

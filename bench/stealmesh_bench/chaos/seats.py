@@ -1,7 +1,7 @@
 """Seats for node processes: lives come and go, the address stays, and no process is left behind.
 
-Starts, kills, pauses and drains node processes; knows which of their ends it has caused. Every
-process is ended by its id in `close`, in any state. Should its owner be killed too,
+Starts, kills, pauses and drains node processes, and knows which ends it has caused. Every
+process is ended by its id in `close`, in any state. If its owner is killed, too,
 nodes see the end of their socket; those that stand still are woken and hung up by the kernel,
 because their process group is then an orphan.
 """
@@ -31,7 +31,7 @@ from stealmesh_bench.paths import python_path
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(18000, 32000)
-"""Below those that the kernel gives to callers."""
+"""Below the ports that the kernel gives to callers."""
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS = 4.0
 WORDS_MAX = 4000
@@ -59,8 +59,8 @@ class NodeLife:
 
 
 class Seats:
-    """As many seats as the mesh has nodes. `directory` takes their logs and local sockets, and, if they
-    have `disks`, what each keeps for its next life."""
+    """One seat for each node of the mesh. `directory` takes logs and local sockets and, with `disks`, what
+    each node keeps for its next life."""
 
     def __init__(
         self, count: int, key: bytes, directory: str, *, proxied: bool, disks: bool = False
@@ -79,9 +79,9 @@ class Seats:
         self._inboxes = _free_ports(count)
         self._readers: list[threading.Thread] = []
         self.failures: list[str] = []
-        """Who did not start."""
+        """Lives that did not start."""
         self.accidents: dict[int, str] = {}
-        """Process → how it ended before anybody ended it."""
+        """Process id → how it ended before we ended it."""
         self._may_end: set[int] = set()
         self._closing = False
         self.proxy: ProxyProcess | None = None
@@ -197,7 +197,7 @@ class Seats:
         return life
 
     def disks(self) -> tuple[bytes, ...]:
-        """What the logs of durable jobs have, once everybody is dead."""
+        """The contents of all logs, once all nodes are dead."""
         for life in self.lives:
             life.process.wait()
         return tuple(self.logs().values())
@@ -213,7 +213,7 @@ class Seats:
         return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
 
     def may_end(self, number: int) -> NodeLife | None:
-        """Its disk fails, so it is no accident if this life ends by itself."""
+        """This life may end by itself, because its disk fails."""
         life = self.seats[number]
         if life is not None:
             self._may_end.add(life.pid)
@@ -241,7 +241,7 @@ class Seats:
         return life
 
     def living(self) -> list[NodeLife]:
-        """Who is there for all we know."""
+        """Lives that we started and did not end."""
         return [
             life
             for life in self.seats
@@ -265,7 +265,7 @@ class Seats:
             return words.read()[-WORDS_MAX:]
 
     def close(self) -> None:
-        """End everybody, kindly at first, and wait until they are gone."""
+        """End all processes, first with SIGTERM, and wait until they are gone."""
         with self._lock:
             self._closing = True
         for life in self.lives:

@@ -1,8 +1,8 @@
-"""Plays in virtual time what befalls a durable job: its submitter is killed, or everybody is.
+"""A scenario with a durable job in virtual time: its submitter is killed, or all processes are.
 
-Does: gives every node a disk, lets a program launch and collect until it is killed, and another one
-attach through any node and collect everything from the start. Here it is known to the item what was
-safe when the fault struck: none of it may be handed to a worker again.
+Does: gives every node a disk, and lets a program launch and collect until it is killed. Then another
+program attaches through any node and collects everything from the start. The checkers know to the
+item what was safe when the fault struck: none of it may be handed to a worker again.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from stealmesh_sim.work import CostLaw
 from stealmesh_sim.world import World
 
 ITEMS_MAX = 12_000
-"""Larger worlds have longer items instead of more: each is a record in three copies."""
+"""Larger worlds have longer items, not more: each item is a record in three replicas."""
 SLOW_COMMIT_SECONDS = 1.0
 ATTACH_SECONDS = 0.1
 """From the submitter's death until another program attaches."""
 ATTACH_SECONDS_MAX = 4.0
-"""After a full stop at any moment until then: before a new home is found, or when all is settled."""
+"""After a full stop the program attaches within this time: before or after the election of a primary."""
 
 
 class DurableCheckers(LenientCheckers):
-    """Also notes what has begun."""
+    """Also notes which items have begun."""
 
     def __init__(self, world: World, began: Callable[[int], None]) -> None:
         super().__init__(world)
@@ -67,7 +67,7 @@ class SimulatedDurableStage(SimulatedStage):
         self.slow: int | None = None
         """The node with the disk that lagged behind at the full stop."""
         self.late: set[int] = set()
-        """Who comes back later than the others."""
+        """Nodes that come back later than the others."""
 
     def _disk(self, number: int) -> VirtualDisk:
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
@@ -108,7 +108,7 @@ class SimulatedDurableStage(SimulatedStage):
         }[fault.kind](fault)
 
     def _keepers(self) -> list[SimulatedSeat]:
-        """Who keeps the job; its home first."""
+        """Seats with a replica of the job; the primary comes first."""
         homes = [(s, s.process.core.durable.homes) for s in self.seats if s.process.alive]
         keepers = [(seat, home) for seat, home in homes if home.copies]
         if not keepers:
@@ -120,7 +120,7 @@ class SimulatedDurableStage(SimulatedStage):
         return [seat.process.disk for seat in seats if seat.process.disk is not None]
 
     def _slow_disk(self, fault: ChaosFault) -> None:
-        """A keeper that is not the home, which would slow everybody down."""
+        """A replica that is not the primary: a slow primary would slow the whole job down."""
         seat = self._keepers()[-1]
         assert seat.process.disk is not None
         seat.process.disk.commit_seconds = SLOW_COMMIT_SECONDS
@@ -169,7 +169,7 @@ class SimulatedDurableStage(SimulatedStage):
             self.world.after(LATE_SECONDS, self._strike, replace(fault, nodes=late))
 
     def _attach(self) -> None:
-        """Another program, through any node."""
+        """Another program attaches through any node."""
         assert self.launcher is not None
         gate = self.rng.choice([seat for seat in self.seats if seat.process.alive])
         client = self.world.client("heir", seeds=[gate.process.member.endpoints[0]])

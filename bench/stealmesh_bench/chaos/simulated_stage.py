@@ -68,7 +68,7 @@ JOINED_ONE_BY_ONE_MAX = 64
 AUDITED_NODES_MAX = 64
 TOIL = Toil()
 HASHED_NODES_MAX = 2000
-"""To write every event down takes a tenth of the time of a large world."""
+"""Hashing every event takes a tenth of the time of a large world."""
 STORY_LINES_OF_MANY = 64
 CHUNK_SECONDS_MAX = 1.0
 ITEMS_A_SECOND_MAX = 4000
@@ -87,7 +87,7 @@ MOMENT_SECONDS = 1e-6
 
 
 class LenientCheckers(Checkers):
-    """The world's own checkers, but a breach is noted and the world goes on: all are to be counted."""
+    """The world's checkers, except that they note a breach and go on, so that all are counted."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -105,7 +105,7 @@ class LenientCheckers(Checkers):
 
 
 class WeighedNetwork(Network):
-    """A network that counts what the mesh says about itself."""
+    """A network that counts the control messages of nodes."""
 
     def __init__(self, world: World, latency: Latency, rng: Random) -> None:
         super().__init__(world, latency, rng)
@@ -171,9 +171,9 @@ class SimulatedStage:
         self.goodput = Goodput()
         self.seats: list[SimulatedSeat] = []
         self.flow = 0.0
-        """When work began to flow: the timetable's zero."""
+        """When work began to flow: zero of the timetable."""
         self.ups: list[tuple[float, int]] = []
-        """How many nodes were up, from when on."""
+        """(since when, how many nodes were up)."""
         self.rng = Random(f"{seed}/targets")
         self.program: VirtualProgram | None = None
         self.client: Process | None = None
@@ -181,7 +181,7 @@ class SimulatedStage:
         self.lack_of_supers = Lack(scenario.recovery_from or 0.0)
         self.had_supers = False
         self.serving: dict[int, None] = {}
-        """Who was a supernode when we last looked."""
+        """Numbers of the processes that were supernodes at the last look."""
 
     # ------------------------------------------------------------ the run
 
@@ -199,7 +199,7 @@ class SimulatedStage:
         self._play_to_the_end()
 
     def _begin_work(self, client: Process) -> None:
-        """From here on work flows."""
+        """Submit; from here on work flows."""
         scenario = self.scenario
         seconds = scenario.node_seconds()
         self.program = self._submit(client, max(scenario.nodes, int(seconds / self.item_seconds)))
@@ -234,7 +234,7 @@ class SimulatedStage:
         raise Breach("membership", f"still not met after {until:g} s: {self._disagreement()}")
 
     def _play_to_the_end(self) -> None:
-        """Until the job is over, the timetable is, and all agree; or patience is."""
+        """Run until job and timetable are over and all agree, or until patience ends."""
         world, scenario = self.world, self.scenario
         settled = self.flow + max(
             [scenario.agreement_from] + [f.at_seconds for f in scenario.faults]
@@ -302,7 +302,7 @@ class SimulatedStage:
         )
 
     def _look_for_resigned(self) -> None:
-        """A supernode that lives and serves no longer: nothing that happens here is a reason."""
+        """Count living supernodes that gave the role up; no fault here is a reason to."""
         living = (seat.process for seat in self.seats if seat.process.alive)
         serving = {p.number: None for p in living if p.core.me.role is Role.SUPER}
         gone = [n for n in self.serving if n not in serving and self.world.processes[n].alive]
@@ -492,7 +492,7 @@ class SimulatedStage:
         return Measured(recovery=True, recovery_97=True, agreement=True)
 
     def _control(self) -> None:
-        """What each node says about the mesh itself, a second."""
+        """Control messages and octets of a node, a second."""
         seconds = sum(self._lived(process) for process in self.world.processes if process.workers)
         if seconds > 0:
             report, network = self.report, self.network

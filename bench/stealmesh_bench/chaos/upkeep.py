@@ -1,4 +1,4 @@
-"""What a real mesh says about itself, read from the nodes' own counts.
+"""The control traffic of a real mesh, read from the nodes' own counts.
 
 Decides what counts: introductions, beats, views and verdicts, said and heard, and of the
 acknowledgements as many as answer beats (the others are there because there is work). Pure: who
