@@ -1,7 +1,7 @@
 """The watchers of a virtual world. They never sleep, and they believe no process.
 
-Decides whether a world kept its promises. Refuses to know how; it looks at what owners hear and
-deliver, at who holds what, at who is believed to be alive, and at how much is said.
+Decides whether a world kept its promises. Refuses to know how a core works: it looks at what owners
+hear and deliver, at which node holds what and believes what, and at how much is said.
 
 1. conservation   every account adds up after every step (the cores audit themselves)
 2. delivery       every item once, with the right value, and nothing that was not asked for
@@ -62,7 +62,7 @@ class WatchedWorld(Protocol):
 
 @dataclass(slots=True)
 class DeliveredJob:
-    """What a program was given of one job."""
+    """What was delivered to a program of one job."""
 
     work: Work
     delivered: IntervalSet = field(default_factory=IntervalSet)
@@ -118,7 +118,7 @@ class Checkers:
         self.accounts[work.spec.job] = DeliveredJob(work)
 
     def cancelled(self, event: CancelItems) -> None:
-        """The program does not want these items; what it already has it keeps."""
+        """The program cancels these items, and keeps those that it has."""
         for lo, hi in event.intervals:
             self.accounts[event.job].unwanted.add(lo, hi)
 
@@ -150,7 +150,7 @@ class Checkers:
         if part.codec == OUTCOMES and self._nobody_has_python_for(work):
             return
         if part.codec != CODEC:
-            # The node itself says how an item ended that no worker lived to report.
+            # No worker lived to report this item, so the node says how it ended.
             troubled = part.lo in work.endless or part.lo in work.killers
             alone = part.hi - part.lo == 1 and part.failed == 1
             self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
@@ -198,8 +198,8 @@ class Checkers:
     # ------------------------------------------------------------ conservation
 
     def audit(self, process: Process) -> None:
-        """Every account adds up. That of a large job is checked less often: with N intervals in
-        it at one step in N / 16, so that the check costs as much as the step itself."""
+        """Every account adds up. One with N intervals is checked at one step in N / 16, so that the
+        check costs no more than the step itself."""
         self._steps += 1
         core = process.core
         for owned in core.owner.jobs.values():
@@ -219,7 +219,8 @@ class Checkers:
     # ------------------------------------------------------------ passing over
 
     def lacking(self, owner: Process, event: Event) -> tuple[JobId, int, int, bool] | None:
-        """What a holder says here that it cannot run, if it is its to say."""
+        """The first items that a holder says here it cannot run: (job, lo, hi, is indexed). None if it
+        says nothing of the kind, or under a lease that is not its own."""
         if type(event) is not Heard or not isinstance(event.message, Report | Commit):
             return None
         message = event.message
@@ -265,7 +266,7 @@ class Checkers:
     # ------------------------------------------------------------ custody
 
     def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]:
-        """Which of the leases that a report speaks of are the speaker's at this moment?"""
+        """Lease of this report → does the ledger name the speaker as its holder now?"""
         message = event.message
         if not isinstance(message, Report | Commit):
             return {}
@@ -283,7 +284,7 @@ class Checkers:
         self.that(valid.get(lid, False), "custody", text)
 
     def sweep(self) -> None:
-        """Who holds what, all over the world?"""
+        """No lease has two living holders, and the ledgers agree (asked now and then)."""
         holders: dict[tuple[JobId, PeerId | None, LeaseId], Process] = {}
         self.kept_twice()
         owners = {p.member.id: p for p in self.world.living()}
@@ -301,7 +302,7 @@ class Checkers:
                     text = f"{name} is held by {other.name} and {process.name}"
                     self.that(other is process, "custody", text)
                     if lid in lent and lent[lid].holder != process.member.id:
-                        # Two homes that did not know of each other may have used the same number.
+                        # Two primaries that did not know of each other may have used the same number.
                         theirs = owners.get(lent[lid].holder)
                         text = f"{name} is held by {process.name}, the ledger says otherwise"
                         unlike = theirs is not None and _granter(theirs, job, lid) not in (
@@ -365,7 +366,7 @@ class Checkers:
                 if not others or not lead.settled:
                     continue
                 if any(stream.acked < lead.settled for stream in lead.streams.values()):
-                    continue  # who had it besides the home may just have gone
+                    continue  # the replica that had it, too, may just have gone
                 for lo, hi in lead.safe:
                     alone = IntervalSet([(lo, hi)])
                     for copy in others:
@@ -406,8 +407,8 @@ class Checkers:
         return [name for name, each in held if each is not None and each.bags.leases]
 
     def disagreement(self) -> str:
-        """What the living nodes think of each other; empty when they agree. Who serves must know
-        everybody, others those around them; all must have homes that live."""
+        """How living nodes differ about who lives; empty when they agree. Supernodes must know all
+        others, leaves those around them, and all must have living observers."""
         nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left]
         alive = {p.member.id: p.name for p in nodes}
         opinions: dict[tuple[bytes, ...], str] = {}
@@ -416,7 +417,7 @@ class Checkers:
             seen = set(view.nodes())
             whole = view.knows_all() or len(alive) <= EVERYBODY_MAX
             missing = sorted(alive[i] for i in alive.keys() - seen) if whole else []
-            # Not `seen - alive.keys()`, which looks at everybody alive for each node.
+            # Not `seen - alive.keys()`, which walks over all that live, for each node.
             ghosts = sorted(view.members[i].name for i in seen.difference(alive))
             if missing or ghosts:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
@@ -432,7 +433,7 @@ class Checkers:
         return ""
 
     def account_of(self, job: JobId, process: Process) -> str:
-        """One line on how far a job has come, for the story of one that is stuck."""
+        """One line on how far a job has come, for the story of a stuck job."""
         owned = process.core.owner.jobs.get(job)
         if owned is None:
             return "its owner has forgotten it"

@@ -1,7 +1,7 @@
-"""Virtual disks: what is on them after a crash is what was made sure of, and some of the rest.
+"""Virtual disks: after a crash they have all that was synced, and perhaps some of the rest.
 
 Does what the real log's thread does, with the real log (`stealmesh.store.logfile`) on a virtual
-directory (`platters`): records wait for a group commit; a crash is a power failure. A disk may be
+directory (`platters`). Records wait for a group commit; a crash is a power failure. A disk may be
 full for a while, and may be damaged between two lives. Decides nothing.
 """
 
@@ -44,7 +44,7 @@ class VirtualDisk:
         self.lost = 0
         """Places, in all lives, where acknowledged records were missing."""
         self.harsh = False
-        """At the next crash nothing is there that was not made sure of."""
+        """At the next crash all that was not synced is lost."""
         self._log = LogFile(self.platter, self.rng.randbytes)
         self._process: DiskUser | None = None
         self._waiting: list[Write | Rewrite] = []
@@ -56,7 +56,7 @@ class VirtualDisk:
         return self.platter.read(FILE) or b""
 
     def attach(self, process: DiskUser) -> Recall:
-        """A new life uses this disk; what was torn off is not there any more."""
+        """A new life uses this disk; torn records are gone. Returns what the log recalls."""
         self.platter.full = False  # otherwise it could not start
         self._log = LogFile(self.platter, self.rng.randbytes)
         found = self._log.open()

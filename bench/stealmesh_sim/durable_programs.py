@@ -1,6 +1,6 @@
-"""Programs with durable virtual jobs: they launch, they end or are killed, others attach and collect.
+"""Programs with durable virtual jobs: they launch, end or are killed; others attach and collect.
 
-Decides nothing about the work itself; every result that a reader is given is checked on the spot.
+Decides nothing about the work itself. The checkers look at every result that a reader gets.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Random worlds with durable jobs: replicas, primaries, submitters and whole meshes die.
 
-Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs
-and lets clients be replaced by others that attach. The verdict: everything that was accepted is
-collected by a program that lives, every item once and right, soon after all is mended; what
-cannot be is said loudly, and only where no disk could have helped. In some worlds the disk of one seat
-fails, in some all do: cut, flipped, full; one is to cost nothing.
+Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs,
+and replaces dead clients by others that attach. The verdict: soon after all is mended, a living
+program has collected everything that was accepted, every item once and right. A loss is reported,
+and happens only where no disk could have helped. In some worlds the disk of one seat fails (cut,
+flipped or full), which must cost nothing; in some all do.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ AGREEMENT_SECONDS = 10.0
 SUCCESSOR_SECONDS = (0.05, 1.0, 4.0)
 AILING = ("", "", "", "one", "one", "all")
 SPOILT_SHARE = 0.6
-"""A disk that ails is damaged between two lives so often."""
+"""How often an ailing disk is damaged between two lives."""
 FULL_APART_SECONDS = 4.0
 FULL_SECONDS = (0.1, 1.0, 2.5, 6.0)
-"""Longer than the log's patience, too: then the node ends."""
+"""Some are longer than the log's patience: then the node ends."""
 STOPS = frozenset({"full-stop", "lost-owner", "worker", "reset", "blip"})
 """Kinds after which no replica is missing for long."""
 
 
 @dataclass(slots=True)
 class Commission:
-    """One job, who launched it and who reads it now."""
+    """One job, its launcher and its present reader."""
 
     launcher: Launcher
     reader: DurableReader
     excused: bool = False
-    """Its submitter died before it was accepted whole: it may never end."""
+    """Its submitter died before the whole job was accepted: it may never end."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class DurablePlan:
 
     @property
     def excused(self) -> bool:
-        """May something be lost that was accepted, if it is said?"""
+        """May accepted items be lost, if that is reported?"""
         return not self.disks or self.ailing == "all"
 
 
@@ -82,7 +82,7 @@ def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
     if rng.random() < 0.4:
         counts["lost-owner"] = 1
     if rng.random() < 0.15:
-        # A world in which everybody comes back: then nothing is to be done twice.
+        # A world in which all nodes come back: then nothing is to be done twice.
         counts = {kind: count for kind, count in counts.items() if kind in STOPS}
         counts["full-stop"] = 1
         disks = True
@@ -111,14 +111,14 @@ def _durable_wish(rng: Random, wish: Wish) -> Wish:
 
 
 class DurableFaults(Faults):
-    """In a world where everybody returns, all nodes are started again after a full stop."""
+    """Faults with disks that ail. With `all_return` all nodes start again after a full stop."""
 
     def __init__(self, *args: object, all_return: bool, ailing: str = "") -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._all_return = all_return
         self._ailing = ailing
         self._victim: VirtualSeat | None = None
-        """Of one: the first that something happens to."""
+        """With "one": the first seat that something happens to."""
         self._disk_rng = Random(self.rng.random()) if ailing else self.rng
         if ailing:
             self.world.after(self._disk_rng.uniform(0, FULL_APART_SECONDS), self._fill)
@@ -135,7 +135,7 @@ class DurableFaults(Faults):
         super()._restart(seat)
 
     def _has_alone(self, disk: VirtualDisk) -> bool:
-        """Is there something on it that no living node has, and no other disk?"""
+        """Has this disk something that no living node and no other disk has?"""
         others: dict[JobId, list[Copy]] = {}
         for process in self.world.living():
             for job, copy in process.core.durable.homes.copies.items():
@@ -192,7 +192,7 @@ class DurableFaults(Faults):
 
 
 def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Copy]:
-    """What a keeper would recall of this disk."""
+    """The replicas that a node would recall from this disk."""
     copies: dict[JobId, Copy] = {}
     for keep in read(disk.octets).records if disk is not None else []:
         copies.setdefault(keep.spec.job, Copy(keep.spec, keep.reign)).join(keep)

@@ -1,11 +1,11 @@
 """What goes wrong in a virtual world, and how it is mended.
 
 Does: crashes, restarts, pauses, cuts, resets, stalls, lost workers, drains and full stops, at
-moments drawn from a seed. Decides nothing about what should follow. Everything is undone by
-`mend_all`, after which a world has no excuse.
+moments drawn from a seed. Decides nothing about what should follow. `mend_all` undoes everything;
+after it a world has no excuse.
 
-Every world has another mixture (swarm testing): a mixture of everything hides what needs many
-faults of one kind.
+Every world has another mixture of faults (swarm testing): a mixture of all kinds would hide bugs that
+need many faults of one kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS = (
     "drain", "full-stop", "late-owner", "lost-owner",
 )  # fmt: skip
 DEFECTS = ("disorder", "forget")
-"""What no network does, but a host or a core that has a defect."""
+"""What no network does, but a defective host or core."""
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
 """Kinds that give no node a reason to take a living one for dead."""
 KEEP_SECONDS = 0.5
@@ -65,12 +65,12 @@ class Faults:
         self.clients = clients
         self.mended = False
         self.told: list[str] = []
-        """What was done when, for the story of a failing world."""
+        """Line by line what was done and when, for the story of a failing world."""
         self.crashes = 0
         self.owners_lost: dict[int, tuple[float, bool]] = {}
-        """Number of a client → when it was lost, and whether its machine went with it."""
+        """Number of a client → (when it was lost, did its machine go off?)."""
         self.alarms = 0
-        """Blips that may have been long enough for somebody to be thought silent."""
+        """Blips that may have made a peer seem silent."""
         self._blip_at = -1e9
         self._cuts: list[tuple[int, int]] = []
         self._does: dict[str, Callable[[], None]] = {
@@ -284,7 +284,7 @@ class Faults:
 
 
 def forget(process: Process, job: JobId, lid: LeaseId) -> None:
-    """The holder does not know the lease any more; what its workers make of it is void."""
+    """Make a holder forget a lease; results of its workers for this lease are void."""
     holder = process.core.holder
     held = holder.jobs[job]
     for chunk in holder.dispatcher.slots.chunks():

@@ -61,7 +61,7 @@ class Kernel:
         heappush(self._heap, (self.now + seconds, ARRIVALS, self._planned, action, args))
 
     def run(self, until: float, *, unless: Callable[[], bool] | None = None) -> bool:
-        """Let time pass until then; ends early, with True, once `unless` holds (asked now and then)."""
+        """Let time pass until then. Returns True, early, once `unless` holds (asked now and then)."""
         heap = self._heap
         asked = 0
         while heap and heap[0][0] <= until:
@@ -75,7 +75,7 @@ class Kernel:
         return False
 
     def step(self) -> bool:
-        """Let the next thing happen; False when nothing will."""
+        """Perform the next action; False if there is none."""
         if not self._heap:
             return False
         when, _, _, action, args = heappop(self._heap)

@@ -1,7 +1,7 @@
-"""Large worlds without work: how soon the dead are missed, how rarely the living are, and what it costs.
+"""Large worlds without work: how soon the dead are noticed, how rarely the living are accused, at what cost.
 
-Does: builds meshes of any size, kills, pauses and restarts their nodes, and measures. Decides
-nothing; nothing fails here (tests/sim has the bounds).
+Does: builds meshes of any size, kills, pauses and restarts their nodes, and measures. Refuses to
+judge: tests/sim has the bounds.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ HERD_TIMES = 20
 
 @dataclass(slots=True)
 class Detection:
-    """How long after their death nodes were held for dead, in seconds."""
+    """From deaths to verdicts, in seconds."""
 
     kills: int
     first_p50: float
-    """By the first."""
+    """Until the first observer knew."""
     first_p99: float
     everybody_p99: float
-    """By all supernodes."""
+    """Until all supernodes knew."""
     missed: int
     """Not found within the time allowed."""
 
@@ -57,7 +57,7 @@ class LeafLoad:
 def mesh(
     nodes: int, *, seed: int = 1, workers: int = 0, config: Config | None = None
 ) -> tuple[World, list[Process]]:
-    """A mesh that knows itself already, all beats out of step."""
+    """A mesh of nodes that know each other already; all beats are out of step."""
     world = World(seed, config=config, audit=False, hashing=False)
     rng = Random(f"{seed}/mesh")
     members = [world.node(f"n{number}", seeds=None, workers=workers) for number in range(nodes)]
@@ -73,7 +73,7 @@ def is_super(process: Process) -> bool:
 
 
 def until(world: World, holds: Callable[[], bool], within: float, every: float = 0.1) -> float:
-    """Seconds until it is so, or infinity."""
+    """Seconds until `holds`, or infinity."""
     begun = world.now
     while not holds():
         if world.now - begun >= within:
@@ -147,7 +147,7 @@ def false_verdicts(
 
 
 def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
-    """Be told of every verdict of this process."""
+    """Call `told` with every peer that this process declares dead."""
     life = process.core.life
     dead = life.dead
 

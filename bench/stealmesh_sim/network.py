@@ -3,14 +3,13 @@
 Does: Dial, Hangup, Send and Probe. Decides how long a message travels and what is left of it when
 something breaks. Refuses to know what is said.
 
-A connection is two pipes. Inside a pipe everything arrives once and in order (unless a defective
-host is wanted, which tells its core the messages of a pipe in another order: `disorder`). A pipe may be cut
-(nothing gets through and neither end is told) or stall; then what is sent waits in two lanes, and the
-control messages of one overtake the custody of the other, as in the real transport. When a
-connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
-each side is told. A cut that lasts is found out by the kernel's time-out.
+A connection is two pipes. Inside a pipe everything arrives once and in order. (`disorder` plays a
+defective host, which tells its core the messages in another order.) A pipe may be cut: nothing gets
+through, and neither end is told. It may stall. Then messages wait in two lanes, and control overtakes
+custody, as in the real transport. When a connection breaks, a prefix of what was under way may still
+arrive; the rest is gone, and then each side is told. The kernel's time-out ends a cut that lasts.
 
-An acceptor cannot close one connection of its inbox: after its hang-up it is deaf, no more.
+An acceptor cannot close one connection of its inbox: after its hang-up it is merely deaf.
 """
 
 from __future__ import annotations
@@ -82,16 +81,16 @@ class Pipe:
         self.source = source
         self.target = target
         self.link: LinkId = -1
-        """The connection's number at the target; -1: it has not heard of it yet."""
+        """The connection's number at the target; -1: the target has not heard of it yet."""
         self.wire: deque[Parcel] = deque()
         self.control: list[Parcel] = []
         self.custody: list[Parcel] = []
         self.cuts = 0
         self.not_before = 0.0
         self.deaf = False
-        """The target does not listen any more."""
+        """The target has stopped listening."""
         self.unsent = False
-        """What is put in now goes nowhere."""
+        """What is sent now goes nowhere."""
         self.disorder = 0
         """Numbered messages still to be swapped with their successor."""
         self.held_back: Parcel | None = None
@@ -125,13 +124,13 @@ class Network:
         self._of: dict[int, dict[int, Connection]] = {}
         """The same for each process by its number."""
         self.walls: list[tuple[frozenset[int], frozenset[int]]] = []
-        """Nothing gets from the first places to the second; a fault may have set up the same twice."""
+        """Nothing gets from the first places to the second. Two faults may set up the same wall."""
         self.silent: dict[str, None] = {}
         """Endpoints of machines that are off: not even a refusal comes back."""
         self.messages = 0
         self.lost = 0
         self.steals = 0
-        """How often somebody asked somebody for work."""
+        """How often a node asked another one for work."""
         self._numbers = 0
         self._places: dict[str, int] = {}
 
@@ -227,7 +226,7 @@ class Network:
             self.clock.at(pipe.not_before, self._pump, pipe)
 
     def disorder(self, connection: Connection, messages: int) -> None:
-        """The hosts of both ends have a defect: they tell their cores what was read in another order."""
+        """The next messages of both pipes are told in another order, as by a defective host."""
         for pipe in connection.pipes:
             pipe.disorder += messages
 
@@ -261,7 +260,7 @@ class Network:
         process.ends.clear()
 
     def listen(self, process: Station) -> None:
-        """A process starts listening; what was left of an earlier life there is refused at last."""
+        """A process starts listening; connections with an earlier life there break at last."""
         for endpoint in process.member.endpoints:
             self.listening[endpoint] = process
             if endpoint in self.silent:
@@ -383,7 +382,7 @@ class Network:
         return decoded.message
 
     def _tell_down(self, pipe: Pipe, reason: str) -> None:
-        """The target learns that the connection is gone; what it says from now on goes nowhere."""
+        """Tell the target that the connection is gone; what it sends from now on goes nowhere."""
         ours, theirs = pipe.connection.pipes
         (theirs if pipe is ours else ours).unsent = True
         self._deafen(pipe)
@@ -397,7 +396,7 @@ class Network:
             self._drop(pipe.connection)
 
     def _flush(self, pipe: Pipe) -> None:
-        """The lanes go onto the wire: control first, then custody."""
+        """Put the lanes onto the wire: control first, then custody."""
         if pipe.cuts or pipe.not_before > self.clock.now:
             return
         waiting = pipe.control + pipe.custody

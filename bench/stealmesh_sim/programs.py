@@ -1,4 +1,4 @@
-"""The programs that submit virtual jobs: they feed, they wait, they change their minds.
+"""The programs that submit virtual jobs: they feed, wait, and change their minds.
 
 Does what a user's program does to a core: opens jobs, feeds and releases their items, cancels
 some, and collects what is delivered. Decides nothing about the work itself.
@@ -112,7 +112,7 @@ class VirtualProgram:
             self.world.after(after, self._cancel, lo, hi)
 
     def _feed(self) -> None:
-        """One block, and the next after a while."""
+        """Feed one block, and the next after a while."""
         if not self.owner.alive:
             return
         lo, hi = self._fed, min(self._fed + self.wish.block_items, self.wish.items)
@@ -132,7 +132,7 @@ class VirtualProgram:
         if lo < hi:
             self.owner.hear(CancelItems(self.job, [(lo, hi)]))
             if self.wish.window is not None:
-                # What is cancelled never comes, so there is no counting on it.
+                # Cancelled items never come, so the window cannot wait for them.
                 self.wish.window = self.wish.items
                 self.owner.hear(Release(self.job, self.wish.items))
 

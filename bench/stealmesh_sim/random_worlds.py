@@ -1,7 +1,7 @@
 """A whole world drawn from one number: nodes, links, jobs, faults; and the verdict on it.
 
-Does: draws, runs and judges random worlds. Two phases after VOPR: first anything may go wrong
-and nothing false may happen; then all is mended and everything must come to its end, soon.
+Does: draws, runs and judges random worlds, in two phases after TigerBeetle's VOPR. First anything may
+go wrong, and nothing false may happen. Then all is mended, and everything must soon come to its end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ five seconds, and then doubts itself for five more (seeds 120888 and 200455 need
 LEFTOVER_SECONDS = 20.0
 ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0
-"""When the owner's machine is off, the kernel takes up to 25 s to say so."""
+"""When the owner's machine is off, the kernel needs up to 25 s to report it."""
 CHUNKS_A_WORLD = 900
 OURS, OTHER = "cpython-3.11", "cpython-3.12"
 MODULES = ("pandas", "torch")
@@ -41,7 +41,7 @@ CUTS = frozenset({"cut", "one-way", "isolate"})
 """Kinds that may keep a grant from its holder for longer than its lease lasts."""
 LEASE_SECONDS_ENOUGH = 15.0
 HARMLESS = frozenset({"worker", "drain", "reset", "blip", "late-owner"})
-"""Kinds after which nothing needs to be done twice, beyond what a lost worker was busy with."""
+"""Kinds after which only the work of a lost worker is done twice."""
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ def _draw_defects(plan: WorldPlan) -> None:
 
 
 def _draw_turns(plan: WorldPlan) -> None:
-    """Some jobs turn out dear towards their end. (A generator of its own, for the same reason.)"""
+    """Some jobs become expensive towards their end. (From a generator of its own, for the same reason.)"""
     rng = Random(f"{plan.seed}/turns")
     for _, wish in plan.wishes:
         if wish.kind is not JobKind.EXPLORE and wish.items >= 10 and rng.random() < 0.2:
@@ -176,7 +176,7 @@ def make_unlike(plan: WorldPlan) -> None:
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
-    """Everybody knows the first node; some know others too."""
+    """All know the first node; some know another one, too."""
     if number == 0:
         return rng.choice(([], [0]))
     return sorted({0, rng.randrange(number + 1)})
@@ -251,7 +251,7 @@ def _trouble(rng: Random, wish: Wish, until: float) -> None:
 
 
 def _draw_search(rng: Random, seconds: float, at: float) -> Wish:
-    """A tree of a size that is worth the search and not too much for us."""
+    """A tree that is worth searching, and not too large to simulate."""
     mean = rng.choice((0.001, 0.005, 0.02))
     wanted = max(30, min(4000, int(seconds / mean)))
     best = VirtualTree(rng.getrandbits(32), 4, 3)
@@ -357,7 +357,9 @@ class RandomWorld:
         self._no_needless_work()
 
     def _ideal_seconds(self) -> float:
-        able = self.seats[:1] if self.plan.lacks else self.seats  # others may be able to do nothing
+        able = (
+            self.seats[:1] if self.plan.lacks else self.seats
+        )  # others may be unable to do anything
         workers = sum(len(s.process.workers) for s in able if s.process.alive)
         return sum(p.work.ideal_seconds for p in self.programs) / max(1, workers)
 
@@ -382,7 +384,7 @@ class RandomWorld:
         return "; ".join(said)
 
     def _leftovers(self) -> str:
-        """Who holds work of jobs that are over (or of living owners that have ended them)?"""
+        """Nodes that hold work of jobs that are over; empty: none."""
         for program in self.programs:
             if program.owner.alive and program.done:
                 holding = self.world.checkers.still_holding(program.job)
@@ -416,8 +418,7 @@ class RandomWorld:
                 raise Breach("verdict", f"{process.name} was accused, though it never was silent")
 
     def _no_needless_work(self) -> None:
-        """A lease runs out only when its holder could not name it; nothing is done twice for
-        nothing."""
+        """A lease expires only if its holder could not name it; no work is repeated without a reason."""
         kinds = self.plan.mixture.counts.keys()
         counters = self.counters()
         excused = CUTS | {"forget"}
@@ -441,7 +442,7 @@ class RandomWorld:
     # ------------------------------------------------------------ telling
 
     def story(self) -> list[str]:
-        """What a person needs to see of a failing world, what matters most at the end."""
+        """What a person needs to see of a failing world; the most important comes last."""
         lines = ["last events:", *self.world.trace.last_lines(60)]
         for process in self.world.living():
             if process.member.role is Role.CLIENT:

@@ -1,7 +1,7 @@
 """One large world: P nodes, one map_reduce, one client that knows one node.
 
-Does: measures how fast work spreads from the node that got it all and how little of the machine
-is wasted until the last result is in. Decides nothing; nothing fails here.
+Does: measures how fast work spreads from the node that got it all, and how little of the machine
+is wasted until the last result is in. Refuses to judge: tests/sim has the bounds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Scale:
     steals_a_node: float
     asked_a_node: float
     success: float
-    """Steals granted, of all that were asked for, names left with lifelines included."""
+    """The share of requests that were granted, lifelines included."""
     messages_a_node: float
     leases_max: int
     owner_events_a_second: float
@@ -92,7 +92,7 @@ def run(
 
 
 def _run(world: World, program: VirtualProgram, until: float) -> int:
-    """Until the job is done; returns how many leases were out at most."""
+    """Run until the job is done; returns the largest number of leases that were out."""
     most = 0
     while not program.done and world.now < until:
         world.run(world.now + 0.01, unless=lambda: program.done)

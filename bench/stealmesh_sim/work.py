@@ -1,7 +1,7 @@
-"""What virtual jobs consist of: what an item costs, what becomes of it, and what must come out.
+"""What virtual jobs consist of: what an item costs, how it ends, and what must come out.
 
-Decides nothing. Items are plain numbers: their cost, their results and the trees of explore jobs
-are pure functions of a seed, so that a checker can say of every blob whether it is right.
+Decides nothing. Items are plain numbers. Their cost, their results and the trees of explore jobs are
+pure functions of a seed, so that a checker knows of every blob whether it is right.
 
 A result blob names exactly the items that it covers, with a fingerprint of them; an explore
 partial is a count and a sum over the visited tree nodes.
@@ -24,7 +24,7 @@ ITEM_SECONDS_MAX = 3.0
 
 
 def mix(seed: int, number: int) -> int:
-    """64 well-stirred bits (splitmix64): the same on every machine and under every hash seed."""
+    """64 random bits (splitmix64), the same on every machine and under every hash seed."""
     z = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x8CB92BA72F3D8DD7) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -114,10 +114,10 @@ class Work:
     endless: frozenset[int] = frozenset()
     visits: int = 0
     module: str = ""
-    """What a node must have to run it; empty: nothing."""
+    """The module that a node must have to run it; empty: none."""
     needy: frozenset[int] | None = None
-    """Only these items need the module, and find out while they run; None: the function itself does,
-    and cannot even be loaded without. (Explore: any set means that a visit finds out.)"""
+    """Only these items need the module, and fail while they run. None: the function cannot even be
+    loaded without it. (Explore: any set means that a visit fails.)"""
 
     def seconds(self, lo: int, hi: int) -> float:
         if self.endless and any(lo <= item < hi for item in self.endless):
@@ -126,7 +126,7 @@ class Work:
 
     @property
     def ideal_seconds(self) -> float:
-        """All of it on one worker."""
+        """Seconds for all of it on one worker."""
         if self.tree is not None:
             return self.expected[0] * self.law.mean_seconds
         patience = self.spec.timeout * len(self.endless)

@@ -122,7 +122,7 @@ def _check(told: argparse.Namespace) -> None:
 
 
 def _check_target(target: str, names: set[str]) -> None:
-    """The targets that a scenario can hit."""
+    """Refuse a target that these scenarios cannot hit."""
     if target in ("minority", "all") and not names <= DISKS:
         raise CannotPlay(f"--target {target} is for {', '.join(sorted(DISKS))}")
     if target not in ("minority", "all", "any") and names & DISKS:
