@@ -34,7 +34,7 @@ from stealmesh_bench.table import as_table
 REPEATS = 5
 QUICK_REPEATS = 1
 PAPER_COLUMNS = 140
-"""Wide enough for every table, where nobody says how wide the paper is."""
+"""Wide enough for every table, where the terminal does not say how wide it is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,7 +82,7 @@ def _one(name: str, plan: Plan, screen: Console, as_json: bool, record: Path | N
 
 
 def _peers(named: str) -> tuple[str, ...]:
-    """Stealmesh first: it is measured beside the others, whoever they are."""
+    """Stealmesh first: it is measured beside all the others."""
     others = [name.strip() for name in named.split(",") if name.strip()]
     return tuple(dict.fromkeys([STEALMESH, *others]))
 

@@ -246,7 +246,7 @@ NEEDS = {"stealmesh": "stealmesh", "dask": "distributed", "ray": "ray"}
 # ---------------------------------------------------------------- processes
 
 MARK = "PEER_CHAOS_RUN"
-"""In the environment of every process of a run, whoever its parent is by now."""
+"""In the environment of every process of a run; its parent may have died."""
 
 
 def marked(run: str) -> list[int]:
@@ -260,7 +260,7 @@ def marked(run: str) -> list[int]:
 
 
 def pick(groups: list[list[int]], count: int, seed: int) -> list[int]:
-    """So many groups of processes by chance, flattened."""
+    """The processes of `count` randomly chosen groups, flattened."""
     if len(groups) < count:
         raise BenchError(f"only {len(groups)} of {count} are there")
     return [pid for group in Random(seed).sample(groups, count) for pid in group]
@@ -299,7 +299,7 @@ def _until(holds: Callable[[], bool], what: str) -> None:
 
 
 def _outcome(result: Callable[[], Any]) -> Any:
-    """The result, or whatever was raised instead."""
+    """The result, or the exception raised instead."""
     try:
         return result()
     except BaseException as error:  # dask's CancelledError is no Exception

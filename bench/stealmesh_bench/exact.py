@@ -2,7 +2,7 @@
 
 Two trees (dynamic work) and the primes below 10⁷ (an indexed reduction), on four nodes. Either
 one node is killed and replaced, as a local mesh does; or three are killed one after the
-other and nobody comes in their place. The moments are drawn from the time that the job takes
+other and not replaced. The moments are drawn from the time that the job takes
 undisturbed, so that nearly all deaths hit it; those that did are counted. No answer at all
 counts as a wrong one.
 """

@@ -6,7 +6,7 @@ from statistics import median, quantiles
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, beside, pick, rows
-from stealmesh_bench.peers import STEALMESH, Peer
+from stealmesh_bench.peers import STEALMESH, BenchPeer
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import check
 from stealmesh_bench.workloads.noop import increment
@@ -14,13 +14,13 @@ from stealmesh_bench.workloads.noop import increment
 SERIES = 3
 
 
-def round_trips(peer: Peer, series: int, trips: int) -> dict[str, float]:
+def round_trips(peer: BenchPeer, series: int, trips: int) -> dict[str, float]:
     """p50 and p99 in µs: the median over the series of each one's own."""
     each = [_one_series(peer, trips) for _ in range(series)]
     return {name: median(one[name] for one in each) for name in ("p50", "p99")}
 
 
-def _one_series(peer: Peer, trips: int) -> dict[str, float]:
+def _one_series(peer: BenchPeer, trips: int) -> dict[str, float]:
     micros = []
     for i in range(trips):
         start = perf_counter()

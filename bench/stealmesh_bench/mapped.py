@@ -11,13 +11,13 @@ from time import perf_counter
 
 from stealmesh_bench.compare import Plan, alternate, beside, pick, rows
 from stealmesh_bench.memory import peak_mib
-from stealmesh_bench.peers import Peer
+from stealmesh_bench.peers import BenchPeer
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import Stand, check
 from stealmesh_bench.workloads.noop import increment
 
 
-def summed(peer: Peer, items: int) -> dict[str, float]:
+def summed(peer: BenchPeer, items: int) -> dict[str, float]:
     """Items/s, and the most memory that this process has held so far."""
     start = perf_counter()
     total = sum(peer.stream(increment, range(items)))

@@ -22,7 +22,7 @@ from itertools import repeat
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, beside, pick, rows
-from stealmesh_bench.peers import WORKERS, Peer
+from stealmesh_bench.peers import WORKERS, BenchPeer
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import check
 from stealmesh_bench.workloads.spin import spin
@@ -54,7 +54,7 @@ def crossing(points: Sequence[Point]) -> float | None:
 
 
 def curve(efficiency: Callable[[float], float], start: float) -> list[Point]:
-    """Points on both sides of the line: up from `start` while it is below, else down until it is."""
+    """Points on both sides of the line: up from `start` while it is below, otherwise down until it is."""
     points = [(start, efficiency(start))]
     below = points[0][1] < HALF
     while below and points[-1][0] < SECONDS_MAX:
@@ -76,7 +76,7 @@ def _point(efficiency: Callable[[float], float], seconds: float) -> Point:
 # ---------------------------------------------------------------- what runs at the stands
 
 
-def singly(peer: Peer, start: float, work_seconds: float) -> dict[str, object]:
+def singly(peer: BenchPeer, start: float, work_seconds: float) -> dict[str, object]:
     """METG with a submit for each task."""
 
     def run(seconds: float, tasks: int) -> float:
@@ -88,7 +88,7 @@ def singly(peer: Peer, start: float, work_seconds: float) -> dict[str, object]:
     return _metg(run, start, work_seconds)
 
 
-def by_map(peer: Peer, start: float, work_seconds: float) -> dict[str, object]:
+def by_map(peer: BenchPeer, start: float, work_seconds: float) -> dict[str, object]:
     """METG with the peer's own map."""
 
     def run(seconds: float, tasks: int) -> float:

@@ -4,7 +4,7 @@ Does: threads that mix submits, maps, reductions, searches, large values and can
 mesh, undisturbed or with processes killed under them; checks every value; says how long each kind
 took at most and what is stuck. Exit status 1 if a value was wrong or something stood still.
 
-The first of its kind found a program that stood still for ever with nobody killed: two threads
+The first of its kind found a program that stood still for ever although no process was killed: two threads
 had told one core what they had read, in the wrong order.
 """
 
@@ -32,7 +32,7 @@ import stealmesh
 
 VICTIMS = ("none", "workers", "nurseries", "nodes", "all")
 STUCK_SECONDS = 60.0
-"""Nothing here takes a second undisturbed: what takes so long stands still."""
+"""Undisturbed, nothing here takes a second: a call that takes this long stands still."""
 LARGE_OCTETS = 3 << 20
 
 
@@ -70,7 +70,7 @@ class Record:
         return [f"{what} for {age:.1f} s" for what, age in old if age > STUCK_SECONDS]
 
 
-class Mixture:
+class WorkMixture:
     """The kinds of work: each is one call that checks its own answer."""
 
     def __init__(self, mesh: stealmesh.Mesh, rng: Random) -> None:
@@ -138,10 +138,10 @@ def mix(
     kill: str = "none",
     every: float = 0.5,
     seed: int = 1,
-    mixture: type[Mixture] = Mixture,
+    mixture: type[WorkMixture] = WorkMixture,
     watch: Callable[[stealmesh.Mesh], None] = lambda mesh: None,
 ) -> Record:
-    """Run the mixture for so long; returns once every call has ended, or stands still. `watch` is shown
+    """Run the mixture for `seconds`; returns once every call has ended, or stands still. `watch` is shown
     the mesh with every kill."""
     record = Record()
     with stealmesh.Mesh(nodes=nodes, workers=workers) as mesh:
@@ -167,7 +167,7 @@ def mix(
     return record
 
 
-def _work(mixture: Mixture, record: Record, end: float) -> None:
+def _work(mixture: WorkMixture, record: Record, end: float) -> None:
     me = threading.get_ident()
     while time.monotonic() < end:
         kind = mixture.rng.choice(list(mixture.kinds))
@@ -175,7 +175,7 @@ def _work(mixture: Mixture, record: Record, end: float) -> None:
         record.at_work[me] = kind, begun
         try:
             mixture.kinds[kind]()
-        except (Exception, CancelledError) as error:  # noqa: BLE001  whatever it is, it is a finding
+        except (Exception, CancelledError) as error:  # noqa: BLE001  any exception is a finding
             record.wrong.append(f"{kind}: {error!r}\n{traceback.format_exc()}")
         record.done[kind] += 1
         record.slowest[kind] = max(record.slowest.get(kind, 0.0), time.monotonic() - begun)

@@ -41,7 +41,7 @@ from stealmesh import Mesh
 PATIENCE_SECONDS = 60.0
 STEPS_MAX = 12
 REST_SECONDS = 2.0
-"""After so long without use a function's stream is closed."""
+"""A function's stream is closed after this time without use."""
 OWN_MESH_SHARE = 0.04
 """How many of the programs have a mesh of their own, and may shut it down."""
 
@@ -125,7 +125,7 @@ def told(future: Future[Any], patience: float = PATIENCE_SECONDS) -> Any:
         return ("cancelled",)
     except TimeoutError:
         return ("hangs",)
-    except Exception as error:  # noqa: BLE001  whatever a task raised
+    except Exception as error:  # noqa: BLE001  a task may raise anything
         return "error", type(error).__name__, error.args
 
 
@@ -134,12 +134,12 @@ def raised_by(work: Callable[[], Any]) -> Any:
         return "value", work()
     except CancelledError:
         return ("cancelled",)
-    except Exception as error:  # noqa: BLE001  likewise
+    except Exception as error:  # noqa: BLE001  a task may raise anything
         return "error", type(error).__name__, error.args
 
 
 @dataclass
-class Run:
+class ModelRun:
     """One run of a program on one executor."""
 
     executor: Executor
@@ -274,9 +274,9 @@ class Run:
         return how, after, raised_by(lambda: self.executor.map(square, [1]))[:2]
 
 
-STEPS: list[Callable[[Run], Any]] = [
-    Run.submit, Run.submit, Run.submit, Run.map, Run.map, Run.nothing, Run.result, Run.exception, Run.cancel,
-    Run.cancel_what_is_over, Run.wait_for_all, Run.wait_for_first, Run.as_completed, Run.callback,
+STEPS: list[Callable[[ModelRun], Any]] = [
+    ModelRun.submit, ModelRun.submit, ModelRun.submit, ModelRun.map, ModelRun.map, ModelRun.nothing, ModelRun.result, ModelRun.exception, ModelRun.cancel,
+    ModelRun.cancel_what_is_over, ModelRun.wait_for_all, ModelRun.wait_for_first, ModelRun.as_completed, ModelRun.callback,
 ]  # fmt: skip
 
 
@@ -286,11 +286,11 @@ STEPS: list[Callable[[Run], Any]] = [
 def compare(seed: int, mesh: Mesh | None) -> tuple[list[Any], list[Any]]:
     """What the program of this seed observes on a mesh, and on threads. Without `mesh`: on its own."""
     with ThreadPoolExecutor(2) as threads:
-        expected = Run(threads, Random(seed)).steps(may_end=mesh is None)
+        expected = ModelRun(threads, Random(seed)).steps(may_end=mesh is None)
     if mesh is not None:
-        return Run(mesh, Random(seed)).steps(may_end=False), expected
+        return ModelRun(mesh, Random(seed)).steps(may_end=False), expected
     with Mesh(workers=2) as own:
-        return Run(own, Random(seed)).steps(may_end=True), expected
+        return ModelRun(own, Random(seed)).steps(may_end=True), expected
 
 
 def differences(seed: int, mesh: Mesh | None) -> list[str]:

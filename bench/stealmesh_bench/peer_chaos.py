@@ -4,7 +4,7 @@
 
 2,000 tasks of 20 ms, submitted one by one, on four workers (10 s at best; 17 s where two do not come
 back at 30 %). Every run is a process of its own and has 60 s; what it has not said by then never
-came. Executions are counted in a file beside, whoever sees the results. Nothing is left out
+came. Executions are counted in a file, apart from the results. Nothing is left out
 because it looks bad for anybody; what a peer has no counterpart for is "–".
 """
 
@@ -40,7 +40,7 @@ PAPER_COLUMNS = 150
 
 
 @dataclass
-class Outcome:
+class PeerOutcome:
     """One run, as it is shown."""
 
     peer: str
@@ -73,8 +73,8 @@ class Outcome:
 
 def measure(
     peer: str, fault: str, *, items: int, seconds: float, limit: float, seed: int
-) -> Outcome:
-    """One run in a process of its own, of which nothing is left afterwards."""
+) -> PeerOutcome:
+    """One run in a process of its own. Nothing of it is left afterwards."""
     plan = {"items": items, "seconds": seconds, "limit": limit, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="peer-chaos-") as name:
         directory = Path(name)
@@ -103,7 +103,7 @@ def _wait(caller: subprocess.Popen[bytes], directory: Path, patience: float) -> 
     until = time.monotonic() + patience
     while caller.poll() is None and time.monotonic() < until:
         if (directory / "said.json").exists():
-            # All is said; closing a broken peer may take for ever, which is nobody's figure.
+            # All is said; closing a broken peer may take for ever, and is not measured.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 caller.wait(GRACE_SECONDS)
             return ""
@@ -115,7 +115,7 @@ def _wait(caller: subprocess.Popen[bytes], directory: Path, patience: float) -> 
 
 
 def end_all(run: str, caller: subprocess.Popen[bytes]) -> None:
-    """Whoever bears this run's mark, by its id."""
+    """Processes that bear this run's mark, by id."""
     caller.kill()
     caller.wait()
     until = time.monotonic() + GRACE_SECONDS
@@ -128,9 +128,9 @@ def end_all(run: str, caller: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def judged(peer: str, fault: str, items: int, directory: Path, ended: str) -> Outcome:
-    """What the files of a run say, whose process `ended` so (empty: well)."""
-    outcome = Outcome(peer, fault, items)
+def judged(peer: str, fault: str, items: int, directory: Path, ended: str) -> PeerOutcome:
+    """What the files of a run say; its process `ended` like this (empty: well)."""
+    outcome = PeerOutcome(peer, fault, items)
     told = [directory / name for name in ("job.json", "said.json")]
     for each in told:
         if each.exists():
@@ -151,7 +151,7 @@ def judged(peer: str, fault: str, items: int, directory: Path, ended: str) -> Ou
     return outcome
 
 
-def compared(outcomes: Iterable[Outcome]) -> list[Outcome]:
+def compared(outcomes: Iterable[PeerOutcome]) -> list[PeerOutcome]:
     """With the seconds beyond the undisturbed run of the same peer."""
     outcomes = list(outcomes)
     undisturbed = {each.peer: each.seconds for each in outcomes if each.fault == "nothing"}
@@ -161,7 +161,7 @@ def compared(outcomes: Iterable[Outcome]) -> list[Outcome]:
     return outcomes
 
 
-def as_table(outcomes: Iterable[Outcome]) -> Table:
+def as_table(outcomes: Iterable[PeerOutcome]) -> Table:
     table = Table(title="the same job, the same faults", title_justify="left")
     for column in ("fault", "peer", "right", "lost", "errors", "never answered", "run twice"):
         table.add_column(column, justify="left" if column in ("fault", "peer", "errors") else "right")  # fmt: skip
@@ -185,7 +185,7 @@ def as_table(outcomes: Iterable[Outcome]) -> Table:
     return table
 
 
-def as_object(outcome: Outcome) -> dict[str, Any]:
+def as_object(outcome: PeerOutcome) -> dict[str, Any]:
     return {**asdict(outcome), "lost": outcome.lost}
 
 
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen = Console(stderr=told.json)
     if not screen.is_terminal:
         screen.width = PAPER_COLUMNS
-    outcomes: list[Outcome] = []
+    outcomes: list[PeerOutcome] = []
     status = 0
     for fault in told.faults or FAULTS:
         for peer in peers:

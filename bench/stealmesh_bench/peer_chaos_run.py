@@ -29,7 +29,7 @@ AFTER_SECONDS_MAX = 20.0
 
 
 @dataclass(frozen=True)
-class Fault:
+class PeerFault:
     """Which processes are hit, and with what."""
 
     part: str
@@ -37,14 +37,14 @@ class Fault:
     pause: bool = False
 
 
-FAULTS: dict[str, Fault | None] = {
+FAULTS: dict[str, PeerFault | None] = {
     "nothing": None,
-    "1 worker killed": Fault("worker", 1),
-    "2 of 4 workers killed": Fault("worker", 2),
-    "2 of 4 paused for 5 s": Fault("node", 2, pause=True),
-    "1 supervisor killed": Fault("supervisor", 1),
-    "2 of 4 nodes killed": Fault("node", 2),
-    "centre killed": Fault("centre", 1),
+    "1 worker killed": PeerFault("worker", 1),
+    "2 of 4 workers killed": PeerFault("worker", 2),
+    "2 of 4 paused for 5 s": PeerFault("node", 2, pause=True),
+    "1 supervisor killed": PeerFault("supervisor", 1),
+    "2 of 4 nodes killed": PeerFault("node", 2),
+    "centre killed": PeerFault("centre", 1),
 }
 """A supervisor commands the workers of one machine (our node, dask's nanny, Ray's raylet); a node is
 a supervisor and its worker; the centre is what everybody was told to ask (our entry node, dask's
@@ -150,7 +150,7 @@ def still_works(peer: ChaosPeer) -> str:
             range(AFTER_TASKS),
             AFTER_SECONDS_MAX,
         )
-    except Exception as error:  # noqa: BLE001  # whatever it is, it is the answer
+    except Exception as error:  # noqa: BLE001  # any exception is the answer
         return type(error).__name__
     failures = {type(each).__name__ for each in outcomes if isinstance(each, BaseException)}
     if failures:

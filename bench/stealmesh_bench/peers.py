@@ -24,7 +24,7 @@ def chunk_items(items: int) -> int:
     return max(1, min(CHUNK_ITEMS_MAX, items // (CHUNKS_A_WORKER_MIN * WORKERS)))
 
 
-class Peer(Protocol):
+class BenchPeer(Protocol):
     """A pool, open and ready."""
 
     def call(self, function: Callable[[Any], Any], item: Any) -> Any:
@@ -107,7 +107,7 @@ STEALMESH = "stealmesh"
 PPE = "ProcessPoolExecutor"
 POOL = "multiprocessing.Pool"
 
-PEERS: dict[str, Callable[..., Peer]] = {
+PEERS: dict[str, Callable[..., BenchPeer]] = {
     STEALMESH: Stealmesh,
     PPE: StandardExecutor,
     POOL: StandardPool,

@@ -59,7 +59,7 @@ class Row:
     """What the runs amount to: one wrong answer in twenty runs must not vanish in a median."""
     target: Target | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
-    """What else belongs to this figure: seeds, curves, parameters."""
+    """More that belongs to this figure: seeds, curves, parameters."""
 
     @property
     def value(self) -> float:

@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import asdict
 
 from stealmesh_sim import durable_worlds, random_worlds
-from stealmesh_sim.random_worlds import Outcome
+from stealmesh_sim.random_worlds import WorldOutcome
 
 STORY_LINES_MAX = 200
 UNLIKE = "unlike"
@@ -69,7 +69,7 @@ def replay(seed: int, family: str = "") -> str:
     return f"python -m stealmesh_bench.seeds {told}--one {seed}"
 
 
-def _run(seed: int, family: str, *, watch: bool = False) -> Outcome:
+def _run(seed: int, family: str, *, watch: bool = False) -> WorldOutcome:
     unlike = UNLIKE in family.split()
     if family in ("", UNLIKE):
         return random_worlds.run(seed, watch=watch, unlike=unlike)
@@ -93,7 +93,7 @@ def _many(options: argparse.Namespace) -> int:
     begun = time.perf_counter()
     totals: Counter[str] = Counter()
     counters: Counter[str] = Counter()
-    bad: list[Outcome] = []
+    bad: list[WorldOutcome] = []
     slowest = busiest = longest_queue = (0.0, 0)
     for done, seed in enumerate(range(first, first + count), 1):
         outcome = _run(seed, family)
@@ -132,7 +132,7 @@ def _many(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _line(outcome: Outcome) -> str:
+def _line(outcome: WorldOutcome) -> str:
     verdict = f"BREACH {outcome.breach}" if outcome.breach else "fine"
     return (
         f"world {outcome.seed}: {verdict}; {outcome.nodes} nodes, {outcome.jobs} jobs, "
@@ -141,7 +141,7 @@ def _line(outcome: Outcome) -> str:
     )
 
 
-def _as_json(outcome: Outcome, family: str) -> str:
+def _as_json(outcome: WorldOutcome, family: str) -> str:
     fields = asdict(outcome)
     del fields["story"]
     fields["verdict"] = outcome.breach or "pass"

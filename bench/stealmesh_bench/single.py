@@ -10,13 +10,13 @@ import gc
 from time import perf_counter
 
 from stealmesh_bench.compare import Plan, beside, rows
-from stealmesh_bench.peers import Peer
+from stealmesh_bench.peers import BenchPeer
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import check
 from stealmesh_bench.workloads.noop import increment
 
 
-def tasks_per_second(peer: Peer, tasks: int) -> float:
+def tasks_per_second(peer: BenchPeer, tasks: int) -> float:
     gc.collect()
     start = perf_counter()
     results = peer.gather(increment, range(tasks))

@@ -25,7 +25,7 @@ from statistics import median
 from typing import Any
 
 import stealmesh
-from stealmesh_bench.mixed import VICTIMS, Mixture, Record, check, children, mix, square
+from stealmesh_bench.mixed import VICTIMS, Record, WorkMixture, check, children, mix, square
 
 GROWTH_MAX = 1.25
 GROWTH_MIB_MIN = 24.0
@@ -45,14 +45,14 @@ PROGRAMS = {
 
 
 class Peculiar(Exception):
-    """An exception whose constructor takes other arguments than it keeps."""
+    """An exception with a constructor that takes other arguments than it keeps."""
 
     def __init__(self, where: str, number: int) -> None:
         super().__init__(f"{where}: {number}")
         self.number = number
 
 
-class Sealed:
+class SealedValue:
     """A value that can be packed and not opened."""
 
     def __setstate__(self, state: object) -> None:
@@ -67,7 +67,7 @@ def fail(number: int) -> None:
 
 
 def give_sealed(number: int) -> Any:
-    return Sealed() if number == 3 else number
+    return SealedValue() if number == 3 else number
 
 
 def first(pair: Any, *rest: Any) -> Any:
@@ -78,7 +78,7 @@ def length(octets: bytes) -> int:
     return len(octets)
 
 
-class Everyday(Mixture):
+class Everyday(WorkMixture):
     """What ordinary programs do beside the work itself."""
 
     def __init__(self, mesh: stealmesh.Mesh, rng: Random) -> None:
@@ -100,7 +100,7 @@ class Everyday(Mixture):
 
     def sealed(self) -> None:
         """One argument that cannot be opened: its neighbours are well."""
-        futures = [self.mesh.submit(first, Sealed() if i == 3 else i) for i in range(8)]
+        futures = [self.mesh.submit(first, SealedValue() if i == 3 else i) for i in range(8)]
         self._all_but_the_third(futures)
 
     def unopened(self) -> None:

@@ -134,7 +134,7 @@ class Stand:
 
 
 def serve(peer_name: str, arguments: dict[str, Any], asked: IO[str], answers: IO[str]) -> None:
-    """Open the peer, say so, and run what is asked until nobody asks any more."""
+    """Open the peer, say so, and run what is asked until there are no more requests."""
     from stealmesh_bench.peers import PEERS
 
     def say(**answer: Any) -> None:
@@ -149,7 +149,7 @@ def serve(peer_name: str, arguments: dict[str, Any], asked: IO[str], answers: IO
         try:
             function = getattr(importlib.import_module(module), name)
             say(value=function(peer, **told["with"]))
-        except Exception:  # noqa: BLE001  # whatever it was, the other side reports it
+        except Exception:  # noqa: BLE001  # the other side reports any exception
             say(error=traceback.format_exc())
     if peer is not None:
         peer.close()

@@ -1,7 +1,7 @@
 """Does a change leave behaviour as it was? ``python -m stealmesh_bench.traces > before``, then ``--same before``.
 
 Does: runs the same worlds and scenarios in virtual time and prints one line each with the hash of its
-trace. `--same FILE` runs what the file lists and names each whose trace has changed. Exit status 1 if
+trace. `--same FILE` runs what the file lists and names each line with another trace. Exit status 1 if
 one has.
 
 The trace holds every event of every process, in order, with its time. A change that only moves code

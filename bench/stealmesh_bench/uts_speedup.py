@@ -58,7 +58,7 @@ def explored(peer: Stealmesh, tree: str) -> float:
 
 
 def driven(peer: StandardExecutor, tree: str, limit: int) -> float:
-    """Seconds for a pool whose client holds the frontier and deals it out."""
+    """Seconds for a pool; its client holds the frontier and deals it out."""
     the_tree = uts.TREES[tree]
     visit = uts.visitor(the_tree)
     start = perf_counter()

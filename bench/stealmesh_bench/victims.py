@@ -1,4 +1,4 @@
-"""Four one-worker nodes of which some will be killed, with replacements or without.
+"""Four one-worker nodes; some will be killed, with replacements or without.
 
 With: the local mesh that a program gets by default. Without: nodes of their own, which the
 program joins as a client through any of them, as it would nodes on other machines.
@@ -25,7 +25,7 @@ MEETING_SECONDS_MAX = 15.0
 
 @contextmanager
 def four_nodes(respawn: bool) -> Iterator[tuple[Mesh, list[int]]]:
-    """A mesh whose nodes have all met its client, and the process ids of these nodes."""
+    """A mesh with all nodes connected to its client, and the process ids of the nodes."""
     if respawn:
         with Mesh(nodes=NODES, workers=1) as mesh:
             yield mesh, _met(mesh)

@@ -1,10 +1,20 @@
 """The virtual host: any number of cores on one heap, one clock and one seed.
 
-Does in virtual time what ``driver``, ``transport`` and ``workers`` do for real: ``world`` has the
-clock and the processes, ``links`` behaves as ZeroMQ does, ``workers`` pretend to run chunks,
-``work`` says what the jobs consist of, ``programs`` plays the programs that submit them, ``faults``
-breaks things, ``checkers`` watch, and ``random_worlds`` draws a whole world from a number.
+Does in virtual time what ``driver``, ``transport`` and ``workers`` do for real. From the bottom:
+
+kernel          the clock, and the heap of what is going to happen
+trace           what happened, line by line, and its hash
+work            what jobs consist of: costs, results, and what must come out
+network         connections that behave, and misbehave, as ZeroMQ's do
+platters, disks files, and what is left of them after a crash
+workers         pretend to run chunks
+process         a core with its workers, inbox and disk
+checkers        watch everything, and raise a Breach
+world           all of these together
+programs        submit jobs and collect results; durable_programs: durable ones
+faults          break things, and mend them
+random_worlds   draw a whole world from a number; durable_worlds: with durable jobs
 
 Nothing here depends on hash order, on identities of objects or on a real clock: the same seed
-gives the same trace, event by event.
+gives the same trace, event by event. Start reading at ``world``.
 """

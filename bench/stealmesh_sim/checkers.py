@@ -1,26 +1,26 @@
-"""The watchers of a virtual world: they never sleep, and they believe nobody.
+"""The watchers of a virtual world. They never sleep, and they believe no process.
 
-Decides whether a world kept its promises. Refuses to know how; it looks at what owners hear and
-deliver, at who holds what, at who is believed to be alive, and at how much is said.
+Decides whether a world kept its promises. Refuses to know how a core works: it looks at what owners
+hear and deliver, at which node holds what and believes what, and at how much is said.
 
 1. conservation   every account adds up after every step (the cores audit themselves)
 2. delivery       every item once, with the right value, and nothing that was not asked for
-3. custody        a lease (its id and the home that gave it) has one living holder, and it is the one
+3. custody        a lease (its id and the primary that gave it) has one living holder, the holder
                   in the ledger; nothing is credited under a lease that the ledger had ended
 4. progress       when everything is mended a job ends soon (`programs` and `random_worlds` ask)
 5. membership     when everything is mended all living nodes agree on who lives
 6. load           messages a second and queues stay within bounds
-7. idleness       nobody stays idle beside somebody who has much to do
+7. idleness       no node stays idle beside one that has much to do
 8. workers        are handed the right function, the right items, never a third chunk
 9. runtime        no worker is handed byte code of another Python
-10. passing       an item fails for want of a module only if nobody is there who has it
+10. passing       an item fails because a module is missing only if no node has the module
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import msgpack
 
@@ -34,11 +34,10 @@ from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES
+from stealmesh_sim.kernel import Breach
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import PRIME, Work
 from stealmesh_sim.workers import CODEC
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
 
 LOAD_WINDOW_SECONDS = 1.0
 AUDIT_INTERVALS = 12
@@ -46,17 +45,24 @@ RICH_SECONDS = 1.0
 STARVING_SECONDS = 2.5
 
 
-class Breach(AssertionError):
-    """A promise was broken. `kind` is the checker's name."""
+class WatchedWorld(Protocol):
+    """What the checkers see of their world."""
 
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
+    processes: list[Process]
+
+    @property
+    def now(self) -> float: ...
+
+    def living(self) -> Iterator[Process]: ...
+
+    def work_behind(self, job: JobId) -> tuple[Work, int]: ...
+
+    def is_unlike(self, process: Process) -> bool: ...
 
 
 @dataclass(slots=True)
-class Account:
-    """What a program was given of one job."""
+class DeliveredJob:
+    """What was delivered to a program of one job."""
 
     work: Work
     delivered: IntervalSet = field(default_factory=IntervalSet)
@@ -69,7 +75,7 @@ class Account:
 
 
 @dataclass(slots=True)
-class Load:
+class ProcessLoad:
     """How much one process says."""
 
     window: int = 0
@@ -77,28 +83,28 @@ class Load:
     control: int = 0
     links: int = 0
     heard: int = 0
-    """Of custody messages: for every so many an acknowledgement is due."""
+    """Custody messages; for every ACKS_OWED_MAX of them an acknowledgement is due."""
 
 
 def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
-    """Which home leased a holder what it has, or had, under this id."""
+    """The primary that leased a holder what it has, or had, under this id."""
     held = holder.core.holder.jobs.get(job)
     return None if held is None else held.granters.get(term_of(lid))
 
 
 class Checkers:
-    def __init__(self, world: World, *, messages_a_second_max: float | None = None) -> None:
+    def __init__(self, world: WatchedWorld, *, messages_a_second_max: float | None = None) -> None:
         self.world = world
-        self.accounts: dict[JobId, Account] = {}
+        self.accounts: dict[JobId, DeliveredJob] = {}
         self.messages_a_second_max = messages_a_second_max
         """Of control messages, each second and each link; None: not checked."""
         self.rate_max = 0
         self.queue_max = 0
         self.safe: dict[JobId, IntervalSet] = {}
-        """Items of durable jobs that are credited for good: who runs one again repeats it."""
+        """Items of durable jobs that are credited for good: to run one again would repeat it."""
         self.repeated: dict[JobId, int] = {}
         """Of these, how many were handed to a worker once more."""
-        self._loads: dict[int, Load] = {}
+        self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
 
@@ -109,10 +115,10 @@ class Checkers:
     # ------------------------------------------------------------ delivery
 
     def opened(self, work: Work) -> None:
-        self.accounts[work.spec.job] = Account(work)
+        self.accounts[work.spec.job] = DeliveredJob(work)
 
     def cancelled(self, event: CancelItems) -> None:
-        """The program does not want these items; what it already has it keeps."""
+        """The program cancels these items, and keeps those that it has."""
         for lo, hi in event.intervals:
             self.accounts[event.job].unwanted.add(lo, hi)
 
@@ -139,12 +145,12 @@ class Checkers:
         part = effect.part
         lacked = work.lacked(frozenset([work.module]), part.lo, part.hi) if work.module else 0
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
-            # Whether nobody was there who could do better is asked when its owner decides.
+            # `gave_up` checks, when the owner decides, whether another node could do better.
             return
         if part.codec == OUTCOMES and self._nobody_has_python_for(work):
             return
         if part.codec != CODEC:
-            # The node itself says how an item ended that no worker lived to report.
+            # No worker lived to report this item, so the node says how it ended.
             troubled = part.lo in work.endless or part.lo in work.killers
             alone = part.hi - part.lo == 1 and part.failed == 1
             self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
@@ -161,7 +167,7 @@ class Checkers:
         nodes = [p for p in self.world.living() if p.workers]
         return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
 
-    def _delivered_step(self, account: Account, effect: Deliver) -> None:
+    def _delivered_step(self, account: DeliveredJob, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
         self.that(step not in account.steps, "delivery", f"step {step} came twice")
         account.steps[step] = None
@@ -189,8 +195,8 @@ class Checkers:
     # ------------------------------------------------------------ conservation
 
     def audit(self, process: Process) -> None:
-        """Every account adds up. That of a large job is checked less often: with N intervals in
-        it at one step in N / 16, so that the check costs as much as the step itself."""
+        """Every account adds up. One with N intervals is checked at one step in N / 16, so that the
+        check costs no more than the step itself."""
         self._steps += 1
         core = process.core
         for owned in core.owner.jobs.values():
@@ -210,7 +216,8 @@ class Checkers:
     # ------------------------------------------------------------ passing over
 
     def lacking(self, owner: Process, event: Event) -> tuple[JobId, int, int, bool] | None:
-        """What a holder says here that it cannot run, if it is its to say."""
+        """The first items that a holder says here it cannot run: (job, lo, hi, is indexed). None if it
+        says nothing of the kind, or under a lease that is not its own."""
         if type(event) is not Heard or not isinstance(event.message, Report | Commit):
             return None
         message = event.message
@@ -226,10 +233,10 @@ class Checkers:
         return message.job, *told[0], isinstance(job.ledger, IndexedLedger)
 
     def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None:
-        """If an owner let these items fail, nobody was there to whom it could have leased them."""
+        """If an owner let these items fail, it had no node to lease them to."""
         owned = owner.core.owner.jobs.get(job)
         if owned is None:
-            failed = job in self.accounts  # else a durable job that is led elsewhere by now
+            failed = job in self.accounts  # otherwise a durable job that has another primary by now
         elif isinstance(owned.ledger, IndexedLedger):
             failed = owned.ledger.credited.covers(lo, hi)
         else:
@@ -261,7 +268,7 @@ class Checkers:
     # ------------------------------------------------------------ custody
 
     def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]:
-        """Which of the leases that a report speaks of are the speaker's at this moment?"""
+        """Lease of this report → does the ledger name the speaker as its holder now?"""
         message = event.message
         if not isinstance(message, Report | Commit):
             return {}
@@ -279,7 +286,7 @@ class Checkers:
         self.that(valid.get(lid, False), "custody", text)
 
     def sweep(self) -> None:
-        """Who holds what, all over the world?"""
+        """No lease has two living holders, and the ledgers agree (asked now and then)."""
         holders: dict[tuple[JobId, PeerId | None, LeaseId], Process] = {}
         self.kept_twice()
         owners = {p.member.id: p for p in self.world.living()}
@@ -297,7 +304,7 @@ class Checkers:
                     text = f"{name} is held by {other.name} and {process.name}"
                     self.that(other is process, "custody", text)
                     if lid in lent and lent[lid].holder != process.member.id:
-                        # Two homes that did not know of each other may have used the same number.
+                        # Two primaries that did not know of each other may have used the same number.
                         theirs = owners.get(lent[lid].holder)
                         text = f"{name} is held by {process.name}, the ledger says otherwise"
                         unlike = theirs is not None and _granter(theirs, job, lid) not in (
@@ -340,7 +347,7 @@ class Checkers:
     # ------------------------------------------------------------ durable jobs
 
     def note_safe(self) -> None:
-        """Remember what the homes of durable jobs hold safely at this moment."""
+        """Remember what the primaries of durable jobs hold safely at this moment."""
         for process in self.world.living():
             for job, lead in process.core.durable.state.primaries.items():
                 safe = self.safe.setdefault(job, IntervalSet())
@@ -348,8 +355,8 @@ class Checkers:
                     safe.add(lo, hi)
 
     def kept_twice(self) -> None:
-        """What a home calls safe is in the copies of two of its keepers (asked at every sweep, of
-        homes whose keepers all live and lag behind in nothing)."""
+        """What a primary calls safe is on two of its replicas (checked at every sweep, for
+        primaries that have all their replicas alive and up to date)."""
         living = {p.member.id: p for p in self.world.living()}
         for process in living.values():
             for job, lead in process.core.durable.state.primaries.items():
@@ -364,7 +371,7 @@ class Checkers:
                     stream.acked < lead.replication.settled
                     for stream in lead.replication.streams.values()
                 ):
-                    continue  # who had it besides the home may just have gone
+                    continue  # the replica that had it, too, may just have gone
                 for lo, hi in lead.replication.safe:
                     alone = IntervalSet([(lo, hi)]).minus(
                         *(copy.covered.overlap(lo, hi) for copy in others)
@@ -404,8 +411,8 @@ class Checkers:
         return [name for name, each in held if each is not None and each.bags.leases]
 
     def disagreement(self) -> str:
-        """What the living nodes think of each other; empty when they agree. Who serves must know
-        everybody, others those around them; all must have homes that live."""
+        """How living nodes differ about who lives; empty when they agree. Supernodes must know all
+        others, leaves those around them, and all must have living observers."""
         nodes = [p for p in self.world.living() if p.member.role is not Role.CLIENT and not p.left]
         alive = {p.member.id: p.name for p in nodes}
         opinions: dict[tuple[bytes, ...], str] = {}
@@ -414,7 +421,7 @@ class Checkers:
             seen = set(view.nodes())
             whole = view.knows_all() or len(alive) <= EVERYBODY_MAX
             missing = sorted(alive[i] for i in alive.keys() - seen) if whole else []
-            # Not `seen - alive.keys()`, which looks at everybody alive for each node.
+            # Not `seen - alive.keys()`, which walks over all that live, for each node.
             ghosts = sorted(view.members[i].name for i in seen.difference(alive))
             if missing or ghosts:
                 return f"{node.name} misses {missing} and believes in {ghosts}"
@@ -430,7 +437,7 @@ class Checkers:
         return ""
 
     def account_of(self, job: JobId, process: Process) -> str:
-        """One line on how far a job has come, for the story of one that is stuck."""
+        """One line on how far a job has come, for the story of a stuck job."""
         owned = process.core.owner.jobs.get(job)
         if owned is None:
             return "its owner has forgotten it"
@@ -446,7 +453,7 @@ class Checkers:
         window = int(self.world.now / LOAD_WINDOW_SECONDS)
         load = self._loads.get(process.number)
         if load is None or load.window != window:
-            load = self._loads[process.number] = Load(window)
+            load = self._loads[process.number] = ProcessLoad(window)
         load.links = max(load.links, len(process.ends))
         for seq in messages:
             load.messages += 1

@@ -1,27 +1,36 @@
-"""Virtual disks: what is on them after a crash is what was made sure of, and some of the rest.
+"""Virtual disks: after a crash they have all that was synced, and perhaps some of the rest.
 
 Does what the real log's thread does, with the real log (`stealmesh.store.logfile`) on a virtual
-directory (`platters`): records wait for a group commit; a crash is a power failure. A disk may be
+directory (`platters`). Records wait for a group commit; a crash is a power failure. A disk may be
 full for a while, and may be damaged between two lives. Decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from stealmesh.store import LogFile
 from stealmesh.store.log import AGAIN_SECONDS, PATIENCE_SECONDS
 from stealmesh.store.logfile import FILE
 from stealmesh_engine.effects import Rewrite, Write
-from stealmesh_engine.events import Recall, Written
+from stealmesh_engine.events import Event, Recall, Written
+from stealmesh_sim.kernel import Clock
 from stealmesh_sim.platters import Platter
 
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process
-
 COMMIT_SECONDS = 0.003
+
+
+class DiskUser(Protocol):
+    """A process as its disk sees it."""
+
+    @property
+    def world(self) -> Clock: ...
+
+    def hear(self, event: Event) -> None: ...
+
+    def disk_failed(self) -> None:
+        """The disk has failed for longer than the log is patient."""
 
 
 class VirtualDisk:
@@ -33,13 +42,11 @@ class VirtualDisk:
         self.commit_seconds = commit_seconds
         self.commits = 0
         self.lost = 0
-        """At so many places, in all lives, records were missing that had been acknowledged."""
+        """Places, in all lives, where acknowledged records were missing."""
         self.harsh = False
-        """At the next crash nothing is there that was not made sure of."""
-        self.on_failure: Callable[[Process], None] = lambda process: process.world.crash(process)
-        """The node whose log fails for too long ends."""
+        """At the next crash all that was not synced is lost."""
         self._log = LogFile(self.platter, self.rng.randbytes)
-        self._process: Process | None = None
+        self._process: DiskUser | None = None
         self._waiting: list[Write | Rewrite] = []
         self._under_way: list[Write | Rewrite] = []
 
@@ -48,9 +55,9 @@ class VirtualDisk:
         """The log as it is."""
         return self.platter.read(FILE) or b""
 
-    def attach(self, process: Process) -> Recall:
-        """A new life uses this disk; what was torn off is not there any more."""
-        self.platter.full = False  # else it could not start
+    def attach(self, process: DiskUser) -> Recall:
+        """A new life uses this disk; torn records are gone. Returns what the log recalls."""
+        self.platter.full = False  # otherwise it could not start
         self._log = LogFile(self.platter, self.rng.randbytes)
         found = self._log.open()
         self.lost += found.lost
@@ -84,7 +91,7 @@ class VirtualDisk:
             return
         world.after(self.commit_seconds, self._committed, process, whole)
 
-    def _committed(self, process: Process, whole: bool) -> None:
+    def _committed(self, process: DiskUser, whole: bool) -> None:
         if process is not self._process:
             return  # that life is over
         try:
@@ -98,7 +105,7 @@ class VirtualDisk:
             return
         self._done(process)
 
-    def _again(self, process: Process, until: float) -> None:
+    def _again(self, process: DiskUser, until: float) -> None:
         """What the log's thread does when a disk fails: another file, or the node ends."""
         if process is not self._process:
             return
@@ -106,13 +113,13 @@ class VirtualDisk:
             self._log.again(self._under_way)
         except OSError:
             if process.world.now > until:
-                self.on_failure(process)
+                process.disk_failed()
             else:
                 process.world.after(AGAIN_SECONDS, self._again, process, until)
             return
         self._done(process)
 
-    def _done(self, process: Process) -> None:
+    def _done(self, process: DiskUser) -> None:
         self.commits += 1
         ticket = self._under_way[-1].ticket
         self._under_way.clear()

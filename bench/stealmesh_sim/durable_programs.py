@@ -1,11 +1,11 @@
-"""Programs with durable virtual jobs: they launch, they end or are killed, others attach and collect.
+"""Programs with durable virtual jobs: they launch, end or are killed; others attach and collect.
 
-Decides nothing about the work itself; every result that a reader is given is checked on the spot.
+Decides nothing about the work itself. The checkers look at every result that a reader gets.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -14,14 +14,13 @@ from stealmesh_engine.effects import Accepted, JobGone, Results
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import Block
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish, watch, work_of
 from stealmesh_sim.work import Work, block_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 
-class Reader:
+class DurableReader:
     """Collects the results of one durable job, in order, as a client attached to it."""
 
     def __init__(self, world: World, client: Process, work: Work, *, attach: bool = True) -> None:
@@ -72,7 +71,7 @@ class Reader:
             self.owner.hear(FetchResults(self.job, self.position, not self.done))
 
 
-class Launcher(Reader):
+class Launcher(DurableReader):
     """Submits a durable job and collects it, if it lives long enough."""
 
     def __init__(

@@ -1,10 +1,10 @@
-"""Random worlds whose jobs are durable: keepers, homes, submitters and whole meshes die.
+"""Random worlds with durable jobs: replicas, primaries, submitters and whole meshes die.
 
-Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs
-and lets clients be replaced by others that attach. The verdict: everything that was accepted is
-collected by a program that lives, every item once and right, soon after all is mended; what
-cannot be is said loudly, and only where no disk could have helped. In some worlds the disk of one seat
-fails, in some all do: cut, flipped, full; one is to cost nothing.
+Does: draws a world as `random_worlds` does, gives its nodes disks (mostly), launches durable jobs,
+and replaces dead clients by others that attach. The verdict: soon after all is mended, a living
+program has collected everything that was accepted, every item once and right. A loss is reported,
+and happens only where no disk could have helped. In some worlds the disk of one seat fails (cut,
+flipped or full), which must cost nothing; in some all do.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from stealmesh.store import read
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.checkers import Breach
 from stealmesh_sim.disks import VirtualDisk
-from stealmesh_sim.durable_programs import Launcher, Reader
-from stealmesh_sim.faults import Faults, Mixture, Seat
+from stealmesh_sim.durable_programs import DurableReader, Launcher
+from stealmesh_sim.faults import FaultMixture, Faults, VirtualSeat
+from stealmesh_sim.kernel import Breach
 from stealmesh_sim.platters import SPOILS
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
-from stealmesh_sim.random_worlds import SWEEP_SECONDS, Outcome, Plan, draw, make_unlike
-from stealmesh_sim.world import Process, World, told
+from stealmesh_sim.random_worlds import SWEEP_SECONDS, WorldOutcome, WorldPlan, draw, make_unlike
+from stealmesh_sim.world import World
 
 PATIENCE_SECONDS = 60.0
 LEFTOVER_SECONDS = 45.0
@@ -33,38 +34,38 @@ AGREEMENT_SECONDS = 10.0
 SUCCESSOR_SECONDS = (0.05, 1.0, 4.0)
 AILING = ("", "", "", "one", "one", "all")
 SPOILT_SHARE = 0.6
-"""A disk that ails is damaged between two lives so often."""
+"""How often an ailing disk is damaged between two lives."""
 FULL_APART_SECONDS = 4.0
 FULL_SECONDS = (0.1, 1.0, 2.5, 6.0)
-"""Longer than the log's patience, too: then the node ends."""
+"""Some are longer than the log's patience: then the node ends."""
 STOPS = frozenset({"full-stop", "lost-owner", "worker", "reset", "blip"})
-"""Kinds after which nobody who kept something is missing for long."""
+"""Kinds after which no replica is missing for long."""
 
 
 @dataclass(slots=True)
 class Commission:
-    """One job, who launched it and who reads it now."""
+    """One job, its launcher and its present reader."""
 
     launcher: Launcher
-    reader: Reader
+    reader: DurableReader
     excused: bool = False
-    """Its submitter died before it was accepted whole: it may never end."""
+    """Its submitter died before the whole job was accepted: it may never end."""
 
 
 @dataclass(slots=True)
 class DurablePlan:
-    plan: Plan
+    plan: WorldPlan
     disks: bool
     repeats: bool
     """May something be run again that was credited for good?"""
     slices: int = 0
-    """Into about so many slices each job is cut; 0: not at all."""
+    """Each job is cut into about this many slices; 0: not at all."""
     ailing: str = ""
-    """Whose disks fail: nobody's, those of "one" seat, or "all"."""
+    """Disks that fail: none (empty), that of "one" seat, or "all"."""
 
     @property
     def excused(self) -> bool:
-        """May something be lost that was accepted, if it is said?"""
+        """May accepted items be lost, if that is reported?"""
         return not self.disks or self.ailing == "all"
 
 
@@ -80,11 +81,11 @@ def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
     if rng.random() < 0.4:
         counts["lost-owner"] = 1
     if rng.random() < 0.15:
-        # A world in which everybody comes back: then nothing is to be done twice.
+        # A world in which all nodes come back: then nothing is to be done twice.
         counts = {kind: count for kind, count in counts.items() if kind in STOPS}
         counts["full-stop"] = 1
         disks = True
-    plan.mixture = Mixture(counts)
+    plan.mixture = FaultMixture(counts)
     plan.config = replace(
         plan.config,
         keepers=rng.choice((2, 3, 3, 3, 5)),
@@ -109,31 +110,31 @@ def _durable_wish(rng: Random, wish: Wish) -> Wish:
 
 
 class DurableFaults(Faults):
-    """In a world where everybody returns, all nodes are started again after a full stop."""
+    """Faults with disks that ail. With `all_return` all nodes start again after a full stop."""
 
     def __init__(self, *args: object, all_return: bool, ailing: str = "") -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._all_return = all_return
         self._ailing = ailing
-        self._victim: Seat | None = None
-        """Of one: the first that something happens to."""
+        self._victim: VirtualSeat | None = None
+        """With "one": the first seat that something happens to."""
         self._disk_rng = Random(self.rng.random()) if ailing else self.rng
         if ailing:
             self.world.after(self._disk_rng.uniform(0, FULL_APART_SECONDS), self._fill)
 
-    def _ails(self, seat: Seat) -> bool:
+    def _ails(self, seat: VirtualSeat) -> bool:
         if self._ailing == "one" and self._victim is None:
             self._victim = seat
         return self._ailing == "all" or seat is self._victim
 
-    def _restart(self, seat: Seat) -> None:
+    def _restart(self, seat: VirtualSeat) -> None:
         disk = seat.process.disk
         if disk is not None and not (self.mended or seat.process.alive) and self._ails(seat):
             self._spoil(seat.process.name, disk)
         super()._restart(seat)
 
     def _has_alone(self, disk: VirtualDisk) -> bool:
-        """Is there something on it that no living node has, and no other disk?"""
+        """Has this disk something that no living node and no other disk has?"""
         others: dict[JobId, list[Replica]] = {}
         for process in self.world.living():
             for job, copy in process.core.durable.state.replicas.items():
@@ -190,7 +191,7 @@ class DurableFaults(Faults):
 
 
 def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Replica]:
-    """What a keeper would recall of this disk."""
+    """The replicas that a node would recall from this disk."""
     copies: dict[JobId, Replica] = {}
     for keep in read(disk.octets).records if disk is not None else []:
         copies.setdefault(keep.spec.job, Replica(keep.spec, keep.reign)).join(keep)
@@ -220,7 +221,7 @@ class DurableWorld:
         plan = self.plan = drawn.plan
         self.world = World(
             plan.seed,
-            network=plan.network,
+            latency=plan.latency,
             config=plan.config,
             carry=plan.carry,
             loop_seconds=plan.loop_seconds,
@@ -228,7 +229,7 @@ class DurableWorld:
         self.rng = Random(f"{plan.seed}/durable-world")
         self.commissions: list[Commission] = []
         self.clients: list[Process] = []
-        self.seats: list[Seat] = []
+        self.seats: list[VirtualSeat] = []
         for number in range(plan.nodes):
             seeds = [_address(each) for each in plan.seeds[number]]
             if number:
@@ -265,7 +266,7 @@ class DurableWorld:
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
-        self.seats.append(Seat(process, seeds))
+        self.seats.append(VirtualSeat(process, seeds))
 
     def _sweep(self) -> None:
         self.world.checkers.sweep()
@@ -284,11 +285,11 @@ class DurableWorld:
         client = self.world.client(
             f"heir{len(self.world.processes)}", seeds=[_address(s) for s in range(self.plan.nodes)]
         )
-        each.reader = Reader(self.world, client, launcher.work)
+        each.reader = DurableReader(self.world, client, launcher.work)
 
     # ------------------------------------------------------------ the two phases
 
-    def run(self, outcome: Outcome) -> None:
+    def run(self, outcome: WorldOutcome) -> None:
         world = self.world
         world.run(self.plan.faults_until)
         self.faults.mend_all()
@@ -324,7 +325,7 @@ class DurableWorld:
                 raise Breach("lost", f"durable job {reader.work.number}: {why}")
         if reader.done:
             return True
-        # A job that nobody feeds any more never ends; what it has must be there all the same.
+        # Without its feeder a job never ends; what it has must be there all the same.
         return each.excused and reader.owner.alive and reader.state in ("waiting", "running")
 
     def _stuck(self) -> list[str]:
@@ -371,7 +372,7 @@ class DurableWorld:
         return ""
 
     def story(self) -> list[str]:
-        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        lines = ["last events:", *self.world.trace.last_lines(60)]
         for process in self.world.living():
             lines += [f"story of {process.name}:", *process.core.journal.of()[-80:]]
         return [*lines, f"plan: {self.drawn}", "faults:", *self.faults.told]
@@ -381,21 +382,23 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False) -> Outcome:
+def run(
+    seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False
+) -> WorldOutcome:
     """Draw, run and judge one world with durable jobs."""
     drawn = draw_durable(seed, sliced=sliced)
     if unlike:
         make_unlike(drawn.plan)
-    outcome = Outcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
+    outcome = WorldOutcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
     begun = time.perf_counter()
     durable = DurableWorld(drawn)
     if watch:
-        durable.world.on_event = print
+        durable.world.trace.on_event = print
     try:
         durable.run(outcome)
     except Breach as breach:
         outcome.breach = str(breach)
-    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
         outcome.breach = f"{type(error).__name__}: {error}"
         outcome.story = traceback.format_exc().splitlines()
     if outcome.breach:
@@ -403,14 +406,14 @@ def run(seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = 
     world = durable.world
     outcome.wall_seconds = time.perf_counter() - begun
     outcome.virtual_seconds = world.now
-    outcome.events = world.happened
-    outcome.messages = world.links.messages
+    outcome.events = world.trace.events
+    outcome.messages = world.network.messages
     outcome.crashes = durable.faults.crashes
     outcome.faults = len(durable.faults.told)
     for process in world.processes:
         for name, count in process.core.counters.items():
             outcome.counters[name] = outcome.counters.get(name, 0) + count
-    outcome.trace = world.trace_hash()
+    outcome.trace = world.trace.hash()
     return outcome
 
 

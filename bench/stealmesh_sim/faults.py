@@ -1,11 +1,11 @@
 """What goes wrong in a virtual world, and how it is mended.
 
 Does: crashes, restarts, pauses, cuts, resets, stalls, lost workers, drains and full stops, at
-moments drawn from a seed. Decides nothing about what should follow. Everything is undone by
-`mend_all`, after which a world has no excuse.
+moments drawn from a seed. Decides nothing about what should follow. `mend_all` undoes everything;
+after it a world has no excuse.
 
-Every world has another mixture (swarm testing): a mixture of everything hides what needs many
-faults of one kind.
+Every world has another mixture of faults (swarm testing): a mixture of all kinds would hide bugs that
+need many faults of one kind.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from random import Random
 
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_sim.process import Process
 from stealmesh_sim.workers import VirtualWorker
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 KINDS = (
     "crash", "silent-crash", "pause", "cut", "one-way", "isolate", "reset", "blip", "stall", "worker",
     "drain", "full-stop", "late-owner", "lost-owner",
 )  # fmt: skip
 DEFECTS = ("disorder", "forget")
-"""What no network does, but a host or a core that has a defect."""
+"""What no network does, but a defective host or core."""
 GENTLE = frozenset({"crash", "worker", "drain", "full-stop", "lost-owner"})
-"""Kinds that give nobody a reason to take a living node for dead."""
+"""Kinds that give no node a reason to take a living one for dead."""
 KEEP_SECONDS = 0.5
 BLIPS_APART_SECONDS = 4.0
 BEAT_MAX = 1.1
@@ -34,7 +35,7 @@ BEAT_MAX = 1.1
 
 
 @dataclass(slots=True)
-class Seat:
+class VirtualSeat:
     """A place for a node: lives come and go, the address stays."""
 
     process: Process
@@ -42,7 +43,7 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Mixture:
+class FaultMixture:
     """Which faults a world has, and how many of each."""
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -56,7 +57,7 @@ class Faults:
     """Breaks a world at random, in a way that can be mended."""
 
     def __init__(
-        self, world: World, rng: Random, seats: list[Seat], clients: list[Process]
+        self, world: World, rng: Random, seats: list[VirtualSeat], clients: list[Process]
     ) -> None:
         self.world = world
         self.rng = rng
@@ -64,12 +65,12 @@ class Faults:
         self.clients = clients
         self.mended = False
         self.told: list[str] = []
-        """What was done when, for the story of a failing world."""
+        """Line by line what was done and when, for the story of a failing world."""
         self.crashes = 0
         self.owners_lost: dict[int, tuple[float, bool]] = {}
-        """Number of a client → when it was lost, and whether its machine went with it."""
+        """Number of a client → (when it was lost, did its machine go off?)."""
         self.alarms = 0
-        """Blips that may have been long enough for somebody to be thought silent."""
+        """Blips that may have made a peer seem silent."""
         self._blip_at = -1e9
         self._cuts: list[tuple[int, int]] = []
         self._does: dict[str, Callable[[], None]] = {
@@ -91,7 +92,7 @@ class Faults:
             "forget": self._forget,
         }
 
-    def plan(self, mixture: Mixture, start: float, end: float) -> None:
+    def plan(self, mixture: FaultMixture, start: float, end: float) -> None:
         for kind, count in mixture.counts.items():
             for _ in range(count):
                 self.world.at(self.rng.uniform(start, end), self._strike, kind)
@@ -100,7 +101,7 @@ class Faults:
         """From now on everything works; at least one node lives, and the first seat's does."""
         self.mended = True
         for a, b in self._cuts:
-            self.world.links.mend(a, b)
+            self.world.network.mend(a, b)
         self._cuts.clear()
         for process in list(self.world.living()):
             self.world.resume(process)
@@ -108,7 +109,7 @@ class Faults:
         self._keep_first()
 
     def _keep_first(self) -> None:
-        """The first seat is taken, also when whoever sits there is just leaving."""
+        """Keep the first seat taken, even while the node there is leaving."""
         first = self.seats[0]
         if not first.process.alive:
             self._restart(first)
@@ -123,10 +124,10 @@ class Faults:
     def _tell(self, text: str) -> None:
         self.told.append(f"{self.world.now:10.5f} {text}")
 
-    def _living(self) -> list[Seat]:
+    def _living(self) -> list[VirtualSeat]:
         return [seat for seat in self.seats if seat.process.alive]
 
-    def _a_seat(self) -> Seat | None:
+    def _a_seat(self) -> VirtualSeat | None:
         living = self._living()
         return self.rng.choice(living) if living else None
 
@@ -140,7 +141,7 @@ class Faults:
         if self.rng.random() < 0.7:
             self.world.after(self.rng.choice((0.02, 0.3, 1.0, 4.0)), self._restart, seat)
 
-    def _restart(self, seat: Seat) -> None:
+    def _restart(self, seat: VirtualSeat) -> None:
         if not seat.process.alive:
             seat.process = self.world.restart(seat.process, seeds=seat.seeds)
             self._tell(f"{seat.process.name} starts")
@@ -181,7 +182,7 @@ class Faults:
             seconds = self.rng.choice((0.2, 1.0, 3.0, 6.0, 25.0)) * self.rng.uniform(0.8, 1.2)
         self._tell(f"cut {pairs} for {seconds:.2f} s")
         for a, b in pairs:
-            self.world.links.cut(a, b)
+            self.world.network.cut(a, b)
         self._cuts.extend(pairs)
         self.world.after(seconds, self._mend, pairs)
 
@@ -190,18 +191,18 @@ class Faults:
             return
         for pair in pairs:
             self._cuts.remove(pair)
-            self.world.links.mend(*pair)
+            self.world.network.mend(*pair)
 
     def _reset(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             self._tell(f"the connection {connection.pipes[0].name} breaks")
-            self.world.links.reset(connection)
+            self.world.network.reset(connection)
 
     def _blip(self) -> None:
         """A connection breaks and cannot be opened again for a moment, mostly too short for an alarm."""
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections and self.world.now - self._blip_at > BLIPS_APART_SECONDS:
             self._blip_at = self.world.now
             connection = self.rng.choice(connections)
@@ -212,15 +213,15 @@ class Faults:
             # One side may have fallen silent a beat before, and find out only with its next.
             self.alarms += seconds + 2 * BEAT_MAX * config.beat_seconds > config.silence_seconds
             self._cut([(a, b), (b, a)], seconds)
-            self.world.links.reset(connection)
+            self.world.network.reset(connection)
 
     def _stall(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             seconds = self.rng.uniform(0.2, 3.0)
             self._tell(f"the connection {connection.pipes[0].name} stalls for {seconds:.2f} s")
-            self.world.links.stall(connection, seconds)
+            self.world.network.stall(connection, seconds)
 
     def _lose_worker(self) -> None:
         seat = self._a_seat()
@@ -240,11 +241,11 @@ class Faults:
         seat.process.hear(Drain())
 
     def _disorder(self) -> None:
-        connections = self.world.links.open_connections()
+        connections = self.world.network.open_connections()
         if connections:
             connection = self.rng.choice(connections)
             self._tell(f"{connection.pipes[0].name}: the next message is told too late")
-            self.world.links.disorder(connection, 1)
+            self.world.network.disorder(connection, 1)
 
     def _forget(self) -> None:
         """A holder forgets one of its leases, and what it is doing for it."""
@@ -283,7 +284,7 @@ class Faults:
 
 
 def forget(process: Process, job: JobId, lid: LeaseId) -> None:
-    """The holder does not know the lease any more; what its workers make of it is void."""
+    """Make a holder forget a lease; results of its workers for this lease are void."""
     holder = process.core.holder
     held = holder.jobs[job]
     for chunk in holder.dispatcher.slots.chunks():

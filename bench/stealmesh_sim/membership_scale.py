@@ -1,7 +1,7 @@
-"""Large worlds without work: how soon the dead are missed, how rarely the living are, and what it costs.
+"""Large worlds without work: how soon the dead are noticed, how rarely the living are accused, at what cost.
 
-Does: builds meshes of any size, kills, pauses and restarts their nodes, and measures. Decides
-nothing; nothing fails here (tests/sim has the bounds).
+Does: builds meshes of any size, kills, pauses and restarts their nodes, and measures. Refuses to
+judge: tests/sim has the bounds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol import codec
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Role
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.network import Station
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 SETTLE_SECONDS = 4.0
 LOOK_SECONDS = 0.02
@@ -28,20 +30,20 @@ HERD_TIMES = 20
 
 @dataclass(slots=True)
 class Detection:
-    """How long after their death nodes were held for dead, in seconds."""
+    """From deaths to verdicts, in seconds."""
 
     kills: int
     first_p50: float
-    """By the first."""
+    """Until the first observer knew."""
     first_p99: float
     everybody_p99: float
-    """By all supernodes."""
+    """Until all supernodes knew."""
     missed: int
     """Not found within the time allowed."""
 
 
 @dataclass(slots=True)
-class Load:
+class LeafLoad:
     """What a leaf says and hears while nothing happens."""
 
     messages_a_second: float
@@ -56,7 +58,7 @@ class Load:
 def mesh(
     nodes: int, *, seed: int = 1, workers: int = 0, config: Config | None = None
 ) -> tuple[World, list[Process]]:
-    """A mesh that knows itself already, all beats out of step."""
+    """A mesh of nodes that know each other already; all beats are out of step."""
     world = World(seed, config=config, audit=False, hashing=False)
     rng = Random(f"{seed}/mesh")
     members = [world.node(f"n{number}", seeds=None, workers=workers) for number in range(nodes)]
@@ -72,7 +74,7 @@ def is_super(process: Process) -> bool:
 
 
 def until(world: World, holds: Callable[[], bool], within: float, every: float = 0.1) -> float:
-    """Seconds until it is so, or infinity."""
+    """Seconds until `holds`, or infinity."""
     begun = world.now
     while not holds():
         if world.now - begun >= within:
@@ -123,7 +125,7 @@ def detection(
 def false_verdicts(
     nodes: int, *, node_hours: float = 10.0, seed: int = 1, config: Config | None = None
 ) -> tuple[int, int, float]:
-    """Every 40 s each node stands still once, with a chance of 10 %, for 3 to 10 s; nobody dies.
+    """Every 40 s each node stands still once, with a chance of 10 %, for 3 to 10 s; none dies.
     Returns how many were declared dead though they were running, how many while they stood still,
     and in how many node-hours."""
     world, members = mesh(nodes, seed=seed, config=config)
@@ -146,7 +148,7 @@ def false_verdicts(
 
 
 def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
-    """Be told of every verdict of this process."""
+    """Call `told` with every peer that this process declares dead."""
     verdicts = process.core.membership.verdicts
     dead = verdicts.dead
 
@@ -160,14 +162,14 @@ def _overhear(process: Process, told: Callable[[PeerId], None]) -> None:
 # ---------------------------------------------------------------- cost
 
 
-def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) -> Load:
+def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) -> LeafLoad:
     world, members = mesh(nodes, seed=seed, workers=workers)
     said = [0] * len(members)
     heard = [0] * len(members)
     octets = [0] * len(members)
-    send = world.links.send
+    send = world.network.send
 
-    def counting(process: Process, effect: Send) -> None:
+    def counting(process: Station, effect: Send) -> None:
         size = sum(map(len, codec.write(effect.message, effect.seq, effect.ack)))
         said[process.number] += 1
         octets[process.number] += size
@@ -181,12 +183,12 @@ def load(nodes: int, *, seconds: float = 10.0, workers: int = 0, seed: int = 1) 
     begun = time.process_time()
     world.run(world.now + 2.0)
     cost = (time.process_time() - begun) / 2.0
-    world.links.send = counting  # type: ignore[method-assign]
+    world.network.send = counting  # type: ignore[method-assign]
     world.run(world.now + seconds)
     leaves = [p.number for p in members if not is_super(p)]
     supers = [p.number for p in members if is_super(p)]
     share = 1.0 / (len(leaves) * seconds)
-    return Load(
+    return LeafLoad(
         sum(said[n] + heard[n] for n in leaves) * share,
         sum(octets[n] for n in leaves) * share,
         sum(len(members[n].ends) for n in leaves) / len(leaves),
@@ -212,9 +214,9 @@ def bootstrap(nodes: int, *, seed: int = 1, within: float = 30.0) -> float:
 def herd(
     nodes: int, newcomers: int, *, seed: int = 1, within: float = 60.0, config: Config | None = None
 ) -> tuple[float, float, int]:
-    """So many start at one instant and know one supernode each, where introductions cost HERD_TIMES
-    as much as usual: seconds until all agree; for how long something lay unread at a supernode of
-    the mesh to which they come; how many supernodes there are in the end."""
+    """`newcomers` start at one instant and know one supernode each; introductions cost HERD_TIMES as
+    much as usual. Returns the seconds until all agree, the longest time for which a message lay unread
+    at a supernode of the old mesh, and the number of supernodes in the end."""
     world, members = mesh(nodes, seed=seed, config=config)
     world.toil = Toil().dearer(hello=HERD_TIMES)
     doors = [p for p in members if is_super(p)]

@@ -1,9 +1,8 @@
-"""What is on a virtual disk, and what may become of it.
+"""The files of a virtual disk, and what a power failure or a defect makes of them.
 
-Does what a directory does (`stealmesh.store.files`), and keeps apart what was made sure of and what was
-not: at a power failure the rest may be there, in part, as zeros, or not at all, and a new name only
-if the names were made sure of. `spoilt` does to a file what disks do to files: a flipped bit, a
-lost sector, a cut end. Decides nothing.
+Does what a directory does (`stealmesh.store.files`), and knows which octets and names were synced. At
+a power failure the others may be there, in part, as zeros, or not at all. `spoilt` does to a file
+what disks do to files: a flipped bit, a lost sector, a cut end. Decides nothing.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ class Content:
 
     octets: bytearray = field(default_factory=bytearray)
     sure: int = 0
-    """So much of it is on the disk."""
+    """Octets that are on the disk for certain."""
     overwritten: list[tuple[int, bytes]] = field(default_factory=list)
-    """What is on the disk of what was written over."""
+    """(offset, octets) of what the disk still has under octets written over it."""
 
 
 class Platter:
@@ -39,7 +38,7 @@ class Platter:
         self.full = False
         """Nothing more can be written."""
         self._replaced: dict[str, Content | None] = {}
-        """Names that are not made sure of, and what they meant before."""
+        """Names that are not synced, and what they meant before."""
 
     # ------------------------------------------------------------ what the log does
 
@@ -83,7 +82,7 @@ class Platter:
     # ------------------------------------------------------------ what befalls it
 
     def power_off(self, rng: Random, *, harsh: bool = False) -> None:
-        """Of what was not made sure of, anything may have arrived; `harsh`: nothing has."""
+        """Any part of what was not synced may be on the disk; `harsh`: nothing of it is."""
         for name, meant in self._replaced.items():
             if harsh or rng.random() < 0.5:
                 self.files.pop(name, None)
@@ -105,7 +104,7 @@ class Platter:
         if late > 0:
             del content.octets[content.sure + rng.randint(0, late) :]
             for at in range(content.sure, len(content.octets), SECTOR_OCTETS):
-                if rng.random() < 0.1:  # the file has grown, but this never came
+                if rng.random() < 0.1:  # the file has grown, but this sector was never written
                     hole = min(SECTOR_OCTETS, len(content.octets) - at)
                     content.octets[at : at + hole] = bytes(hole)
             if rng.random() < 0.3:

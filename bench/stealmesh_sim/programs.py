@@ -1,4 +1,4 @@
-"""The programs that submit virtual jobs: they feed, they wait, they change their minds.
+"""The programs that submit virtual jobs: they feed, wait, and change their minds.
 
 Does what a user's program does to a core: opens jobs, feeds and releases their items, cancels
 some, and collects what is delivered. Decides nothing about the work itself.
@@ -7,7 +7,7 @@ some, and collects what is delivered. Decides nothing about the work itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from msgspec import msgpack
 
@@ -15,14 +15,13 @@ from stealmesh_engine.effects import Deliver, JobDone
 from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Release
 from stealmesh_protocol.ids import JobId, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
-from stealmesh_sim.work import CostLaw, Tree, Work, block_blob, function_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
+from stealmesh_sim.process import Process
+from stealmesh_sim.work import CostLaw, VirtualTree, Work, block_blob, function_blob
+from stealmesh_sim.world import World
 
 
 class Watcher(Protocol):
-    """Whoever is shown what a core delivers of one job."""
+    """A part of a program that is shown what a core delivers of one job."""
 
     @property
     def job(self) -> JobId: ...
@@ -52,7 +51,7 @@ class Wish:
     priority: int = 0
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
-    tree: Tree | None = None
+    tree: VirtualTree | None = None
     chunk_items: int = 0
     runtime: str = ""
     """The Python that the functions are made for; empty: any."""
@@ -63,7 +62,7 @@ class Wish:
     """Jobs may share one; empty: a function of its own."""
 
 
-class Program:
+class VirtualProgram:
     """One job of a client, from its submission to its end."""
 
     def __init__(self, world: World, owner: Process, wish: Wish) -> None:
@@ -113,7 +112,7 @@ class Program:
             self.world.after(after, self._cancel, lo, hi)
 
     def _feed(self) -> None:
-        """One block, and the next after a while."""
+        """Feed one block, and the next after a while."""
         if not self.owner.alive:
             return
         lo, hi = self._fed, min(self._fed + self.wish.block_items, self.wish.items)
@@ -133,7 +132,7 @@ class Program:
         if lo < hi:
             self.owner.hear(CancelItems(self.job, [(lo, hi)]))
             if self.wish.window is not None:
-                # What is cancelled never comes, so there is no counting on it.
+                # Cancelled items never come, so the window cannot wait for them.
                 self.wish.window = self.wish.items
                 self.owner.hear(Release(self.job, self.wish.items))
 

@@ -1,7 +1,7 @@
 """A whole world drawn from one number: nodes, links, jobs, faults; and the verdict on it.
 
-Does: draws, runs and judges random worlds. Two phases after VOPR: first anything may go wrong
-and nothing false may happen; then all is mended and everything must come to its end, soon.
+Does: draws, runs and judges random worlds, in two phases after TigerBeetle's VOPR. First anything may
+go wrong, and nothing false may happen. Then all is mended, and everything must soon come to its end.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from random import Random
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind, Role
-from stealmesh_sim.checkers import Breach
-from stealmesh_sim.faults import DEFECTS, KINDS, Faults, Mixture, Seat
-from stealmesh_sim.links import Network
-from stealmesh_sim.programs import Program, Wish
-from stealmesh_sim.work import ITEM_SECONDS_MAX, CostLaw, Tree
-from stealmesh_sim.world import Process, World, told
+from stealmesh_sim.faults import DEFECTS, KINDS, FaultMixture, Faults, VirtualSeat
+from stealmesh_sim.kernel import Breach
+from stealmesh_sim.network import Latency
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.work import ITEM_SECONDS_MAX, CostLaw, VirtualTree
+from stealmesh_sim.world import World
 
 SWEEP_SECONDS = 0.2
 PATIENCE_SECONDS = 60.0
 AGREEMENT_SECONDS = 15.0
-"""What is asked of a mesh in which everybody has started at once. It can take so long: whoever is left
-alone is found after up to five seconds, and doubts itself for five (worlds 120888, 200455)."""
+"""After the last start or end all must agree within this time. A node left alone is found after up to
+five seconds, and then doubts itself for five more (seeds 120888 and 200455 need it)."""
 LEFTOVER_SECONDS = 20.0
 ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0
-"""When the owner's machine is off, the kernel takes up to 25 s to say so."""
+"""When the owner's machine is off, the kernel needs up to 25 s to report it."""
 CHUNKS_A_WORLD = 900
 OURS, OTHER = "cpython-3.11", "cpython-3.12"
 MODULES = ("pandas", "torch")
@@ -40,11 +41,11 @@ CUTS = frozenset({"cut", "one-way", "isolate"})
 """Kinds that may keep a grant from its holder for longer than its lease lasts."""
 LEASE_SECONDS_ENOUGH = 15.0
 HARMLESS = frozenset({"worker", "drain", "reset", "blip", "late-owner"})
-"""Kinds after which nothing needs to be done twice, beyond what a lost worker was busy with."""
+"""Kinds after which only the work of a lost worker is done twice."""
 
 
 @dataclass(slots=True)
-class Plan:
+class WorldPlan:
     """What was drawn."""
 
     seed: int
@@ -52,13 +53,13 @@ class Plan:
     workers: list[int]
     starts: list[float]
     seeds: list[list[int]]
-    network: Network
+    latency: Latency
     config: Config
     loop_seconds: float
     preset: bool
     clients: int
     wishes: list[tuple[int, Wish]]
-    mixture: Mixture
+    mixture: FaultMixture
     faults_until: float
     carry: bool
     runtimes: list[str] = field(default_factory=list)
@@ -68,7 +69,7 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Outcome:
+class WorldOutcome:
     """What became of a world."""
 
     seed: int
@@ -99,20 +100,20 @@ class Outcome:
 # ---------------------------------------------------------------- drawing
 
 
-def draw(seed: int) -> Plan:
+def draw(seed: int) -> WorldPlan:
     rng = Random(f"{seed}/plan")
     nodes = rng.randint(1, 7) if rng.random() < 0.8 else rng.randint(8, 40)
     until = rng.uniform(2.0, 14.0) if nodes <= 7 else rng.uniform(2.0, 5.0)
     clients = 1 if rng.random() < 0.8 else 2
     workers = [rng.randint(1, 4) for _ in range(nodes)]
     latency = rng.uniform(0.00005, 0.001) if rng.random() < 0.75 else rng.uniform(0.001, 0.02)
-    plan = Plan(
+    plan = WorldPlan(
         seed,
         nodes,
         workers,
         [0.0] + [rng.choice((0.0, 0.0, rng.uniform(0, until))) for _ in range(nodes - 1)],
         [_seeds(rng, number) for number in range(nodes)],
-        Network(latency, rng.choice((0.0, 0.3, 2.0))),
+        Latency(latency, rng.choice((0.0, 0.3, 2.0))),
         _draw_config(rng),
         rng.choice((0.0, 0.0, 0.0002, 0.003)),
         rng.random() < 0.1,
@@ -133,15 +134,15 @@ def draw(seed: int) -> Plan:
     return plan
 
 
-def _draw_defects(plan: Plan) -> None:
-    """From a generator of its own, so that all else stays what it was before there were defects."""
+def _draw_defects(plan: WorldPlan) -> None:
+    """From a generator of its own, so that the rest stays what it was before there were defects."""
     rng = Random(f"{plan.seed}/defects")
     if rng.random() < 0.1:
         plan.mixture.counts |= {kind: rng.randint(1, 4) for kind in DEFECTS if rng.random() < 0.6}
 
 
-def _draw_turns(plan: Plan) -> None:
-    """Some jobs turn out dear towards their end. (A generator of its own, for the same reason.)"""
+def _draw_turns(plan: WorldPlan) -> None:
+    """Some jobs become expensive towards their end. (From a generator of its own, for the same reason.)"""
     rng = Random(f"{plan.seed}/turns")
     for _, wish in plan.wishes:
         if wish.kind is not JobKind.EXPLORE and wish.items >= 10 and rng.random() < 0.2:
@@ -149,9 +150,9 @@ def _draw_turns(plan: Plan) -> None:
             wish.law = CostLaw("turning", wish.law.mean_seconds, turn=turn)
 
 
-def make_unlike(plan: Plan) -> None:
+def make_unlike(plan: WorldPlan) -> None:
     """Some nodes have another Python, or lack modules that jobs need. The first, which is always
-    there in the end, can run everything but what nobody can."""
+    there in the end, can run all that any node can."""
     rng = Random(f"{plan.seed}/unlike")
     has_pythons, has_modules = rng.random() < 0.6, rng.random() < 0.8
     share = rng.choice((0.2, 0.5, 0.9))
@@ -175,7 +176,7 @@ def make_unlike(plan: Plan) -> None:
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
-    """Everybody knows the first node; some know others too."""
+    """All know the first node; some know another one, too."""
     if number == 0:
         return rng.choice(([], [0]))
     return sorted({0, rng.randrange(number + 1)})
@@ -195,20 +196,20 @@ def _draw_config(rng: Random) -> Config:
     return config
 
 
-def _draw_mixture(rng: Random) -> Mixture:
+def _draw_mixture(rng: Random) -> FaultMixture:
     if rng.random() < 0.1:
-        return Mixture()
+        return FaultMixture()
     kinds = [kind for kind in KINDS if rng.random() < 0.25]
     rare = {"full-stop": 0.4, "lost-owner": 0.3, "late-owner": 0.7}
     counts = {}
     for kind in kinds:
         if rng.random() < rare.get(kind, 1.0):
             counts[kind] = 1 if kind in rare else rng.choice((1, 1, 2, 3, 6))
-    return Mixture(counts)
+    return FaultMixture(counts)
 
 
 def _draw_wish(rng: Random, seconds: float, until: float, chunk: float, jobs: int) -> Wish:
-    """One job of about so many seconds of work."""
+    """One job of about `seconds` of work."""
     kind = rng.choice((JobKind.MAP, JobKind.MAP, JobKind.SUBMIT, JobKind.REDUCE, JobKind.EXPLORE))
     at = rng.uniform(0.0, until * 0.5)
     if kind is JobKind.EXPLORE:
@@ -250,12 +251,12 @@ def _trouble(rng: Random, wish: Wish, until: float) -> None:
 
 
 def _draw_search(rng: Random, seconds: float, at: float) -> Wish:
-    """A tree of a size that is worth the search and not too much for us."""
+    """A tree that is worth searching, and not too large to simulate."""
     mean = rng.choice((0.001, 0.005, 0.02))
     wanted = max(30, min(4000, int(seconds / mean)))
-    best = Tree(rng.getrandbits(32), 4, 3)
+    best = VirtualTree(rng.getrandbits(32), 4, 3)
     for _ in range(6):
-        tree = Tree(rng.getrandbits(32), rng.randint(4, 12), rng.randint(3, 5))
+        tree = VirtualTree(rng.getrandbits(32), rng.randint(4, 12), rng.randint(3, 5))
         size = tree.totals(wanted + 1)[0]
         if best.totals(wanted + 1)[0] < size <= wanted:
             best = tree
@@ -269,19 +270,19 @@ def _draw_search(rng: Random, seconds: float, at: float) -> Wish:
 class RandomWorld:
     """A drawn world, set up and ready to run."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: WorldPlan) -> None:
         self.plan = plan
         self.world = World(
             plan.seed,
-            network=plan.network,
+            latency=plan.latency,
             config=plan.config,
             carry=plan.carry,
             loop_seconds=plan.loop_seconds,
             messages_a_second_max=CONTROL_A_SECOND_AND_LINK,
         )
-        self.seats: list[Seat] = []
+        self.seats: list[VirtualSeat] = []
         self.clients: list[Process] = []
-        self.programs: list[Program] = []
+        self.programs: list[VirtualProgram] = []
         rng = Random(f"{plan.seed}/faults")
         for number in range(plan.nodes):
             seeds = [_address(each) for each in plan.seeds[number]]
@@ -297,7 +298,7 @@ class RandomWorld:
         self.faults = Faults(self.world, rng, self.seats, self.clients)
         self.faults.plan(plan.mixture, 0.0, plan.faults_until)
         for client, wish in plan.wishes:
-            self.programs.append(Program(self.world, self.clients[client], wish))
+            self.programs.append(VirtualProgram(self.world, self.clients[client], wish))
         self.world.after(SWEEP_SECONDS, self._sweep)
 
     def _start_node(self, number: int, seeds: list[str]) -> None:
@@ -310,7 +311,7 @@ class RandomWorld:
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
         )
-        self.seats.append(Seat(process, seeds))
+        self.seats.append(VirtualSeat(process, seeds))
 
     def _sweep(self) -> None:
         self.world.checkers.sweep()
@@ -320,8 +321,8 @@ class RandomWorld:
 
     # ------------------------------------------------------------ the two phases
 
-    def run(self, outcome: Outcome) -> None:
-        """Raises Breach, or whatever a core raises, when something is wrong."""
+    def run(self, outcome: WorldOutcome) -> None:
+        """Raises Breach, or anything that a core raises, when something is wrong."""
         world = self.world
         world.run(self.plan.faults_until)
         self.faults.mend_all()
@@ -336,7 +337,7 @@ class RandomWorld:
                 agreed_last = world.now
             else:
                 agreed_at = None
-                # Whoever begins to serve says so a moment later (world 400694).
+                # A new supernode says so a moment later (seed 400694).
                 since = max(mended, world.changed_at, agreed_last)
                 self._within(since + AGREEMENT_SECONDS, "membership")
             if not self._all_done():
@@ -356,7 +357,9 @@ class RandomWorld:
         self._no_needless_work()
 
     def _ideal_seconds(self) -> float:
-        able = self.seats[:1] if self.plan.lacks else self.seats  # others may be able to do nothing
+        able = (
+            self.seats[:1] if self.plan.lacks else self.seats
+        )  # others may be unable to do anything
         workers = sum(len(s.process.workers) for s in able if s.process.alive)
         return sum(p.work.ideal_seconds for p in self.programs) / max(1, workers)
 
@@ -381,7 +384,7 @@ class RandomWorld:
         return "; ".join(said)
 
     def _leftovers(self) -> str:
-        """Who holds work of jobs that are over (or of living owners that have ended them)?"""
+        """Nodes that hold work of jobs that are over; empty: none."""
         for program in self.programs:
             if program.owner.alive and program.done:
                 holding = self.world.checkers.still_holding(program.job)
@@ -399,7 +402,7 @@ class RandomWorld:
                 since, silent = self.faults.owners_lost[owner.number]
                 bound = ORPHAN_SILENT_SECONDS if silent else ORPHAN_SECONDS
                 if not self.world.checkers.still_leased(program.job):
-                    # The name alone costs nothing, and goes as at any other end that nobody told.
+                    # The name alone costs nothing; it goes as after any end that was not told.
                     bound = max(bound, self.plan.config.lease_seconds + SWEEP_SECONDS + 1.0)
                 if self.world.now > max(since, mended) + bound:
                     text = f"{holding} hold job {program.work.number}, whose owner is dead"
@@ -415,8 +418,7 @@ class RandomWorld:
                 raise Breach("verdict", f"{process.name} was accused, though it never was silent")
 
     def _no_needless_work(self) -> None:
-        """A lease runs out only when its holder could not name it; nothing is done twice for
-        nothing."""
+        """A lease expires only if its holder could not name it; no work is repeated without a reason."""
         kinds = self.plan.mixture.counts.keys()
         counters = self.counters()
         excused = CUTS | {"forget"}
@@ -440,8 +442,8 @@ class RandomWorld:
     # ------------------------------------------------------------ telling
 
     def story(self) -> list[str]:
-        """What a person needs to see of a failing world, what matters most at the end."""
-        lines = ["last events:", *(told(*each) for each in list(self.world.recent)[-60:])]
+        """What a person needs to see of a failing world; the most important comes last."""
+        lines = ["last events:", *self.world.trace.last_lines(60)]
         for process in self.world.living():
             if process.member.role is Role.CLIENT:
                 lines += [f"story of {process.name}:", *process.core.journal.of()[-40:]]
@@ -450,7 +452,7 @@ class RandomWorld:
         return lines
 
     def _line(self, process: Process) -> str:
-        """What a process holds and with whom it talks."""
+        """What a process holds, and its links."""
         held = {
             self.world.work_behind(job)[0].number: list(job_held.bags.leases)[:4]
             for job, job_held in process.core.holder.jobs.items()
@@ -464,21 +466,21 @@ def _address(number: int) -> str:
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
+def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
     plan = draw(seed)
     if unlike:
         make_unlike(plan)
-    outcome = Outcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
+    outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     begun = time.perf_counter()
     drawn = RandomWorld(plan)
     if watch:
-        drawn.world.on_event = print
+        drawn.world.trace.on_event = print
     try:
         drawn.run(outcome)
     except Breach as breach:
         outcome.breach = str(breach)
-    except Exception as error:  # noqa: BLE001 - whatever a core raises is a finding, not our end
+    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
         outcome.breach = f"{type(error).__name__}: {error}"
         outcome.story = traceback.format_exc().splitlines()
     if outcome.breach:
@@ -486,8 +488,8 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     world = drawn.world
     outcome.wall_seconds = time.perf_counter() - begun
     outcome.virtual_seconds = world.now
-    outcome.events = world.happened
-    outcome.messages = world.links.messages
+    outcome.events = world.trace.events
+    outcome.messages = world.network.messages
     outcome.crashes = drawn.faults.crashes
     outcome.faults = len(drawn.faults.told)
     outcome.steals = sum(p.core.victim.given for p in world.processes)
@@ -497,8 +499,8 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> Outcome:
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
     outcome.counters = dict(drawn.counters())
-    outcome.trace = world.trace_hash()
+    outcome.trace = world.trace.hash()
     return outcome
 
 
-__all__ = ["Outcome", "Plan", "RandomWorld", "draw", "make_unlike", "run"]
+__all__ = ["RandomWorld", "WorldOutcome", "WorldPlan", "draw", "make_unlike", "run"]

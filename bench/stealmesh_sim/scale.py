@@ -1,7 +1,7 @@
 """One large world: P nodes, one map_reduce, one client that knows one node.
 
-Does: measures how fast work spreads from the node that got it all and how little of the machine
-is wasted until the last result is in. Decides nothing; nothing fails here.
+Does: measures how fast work spreads from the node that got it all, and how little of the machine
+is wasted until the last result is in. Refuses to judge: tests/sim has the bounds.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.links import Network
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.network import Latency
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 WARM_UP_SECONDS = 3.0
 ITEM_SECONDS = 0.001
@@ -32,7 +33,7 @@ class Scale:
     steals_a_node: float
     asked_a_node: float
     success: float
-    """Steals granted, of all that were asked for, names left with lifelines included."""
+    """The share of requests that were granted, lifelines included."""
     messages_a_node: float
     leases_max: int
     owner_events_a_second: float
@@ -54,8 +55,8 @@ def run(
     config = config or replace(
         Config(), chunk_seconds_max=grain_seconds, fold_seconds_max=grain_seconds
     )
-    network = Network(latency_seconds, 0.3)
-    world = World(seed, network=network, config=config, audit=False, hashing=False)
+    latency = Latency(latency_seconds, 0.3)
+    world = World(seed, latency=latency, config=config, audit=False, hashing=False)
     first = "tcp://n0:7077"
     members = [world.node(f"n{number}", seeds=None) for number in range(nodes)]
     world.preset_views()
@@ -66,7 +67,7 @@ def run(
     before = _Counts.of(members, client)
     items = int(nodes * seconds_a_node / ITEM_SECONDS)
     wish = Wish(JobKind.REDUCE, items, CostLaw(law, ITEM_SECONDS, seed), world.now)
-    program = Program(world, client, wish)
+    program = VirtualProgram(world, client, wish)
     work_seconds = program.work.ideal_seconds
     leases_max = _run(world, program, WARM_UP_SECONDS + 20 * seconds_a_node)
     assert program.done_at is not None
@@ -90,8 +91,8 @@ def run(
     )
 
 
-def _run(world: World, program: Program, until: float) -> int:
-    """Until the job is done; returns how many leases were out at most."""
+def _run(world: World, program: VirtualProgram, until: float) -> int:
+    """Run until the job is done; returns the largest number of leases that were out."""
     most = 0
     while not program.done and world.now < until:
         world.run(world.now + 0.01, unless=lambda: program.done)
@@ -111,7 +112,7 @@ class _Counts:
     @classmethod
     def of(cls, members: list[Process], client: Process) -> _Counts:
         return cls(
-            client.world.links.steals,
+            client.world.network.steals,
             sum(p.core.victim.given for p in members),
             sum(p.sent for p in (*members, client)),
             client.heard,

@@ -1,7 +1,7 @@
-"""What virtual jobs consist of: what an item costs, what becomes of it, and what must come out.
+"""What virtual jobs consist of: what an item costs, how it ends, and what must come out.
 
-Decides nothing. Items are plain numbers: their cost, their results and the trees of explore jobs
-are pure functions of a seed, so that a checker can say of every blob whether it is right.
+Decides nothing. Items are plain numbers. Their cost, their results and the trees of explore jobs are
+pure functions of a seed, so that a checker knows of every blob whether it is right.
 
 A result blob names exactly the items that it covers, with a fingerprint of them; an explore
 partial is a count and a sum over the visited tree nodes.
@@ -24,7 +24,7 @@ ITEM_SECONDS_MAX = 3.0
 
 
 def mix(seed: int, number: int) -> int:
-    """64 well-stirred bits (splitmix64): the same on every machine and under every hash seed."""
+    """64 random bits (splitmix64), the same on every machine and under every hash seed."""
     z = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x8CB92BA72F3D8DD7) & _MASK
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -67,7 +67,7 @@ class CostLaw:
 
 
 @dataclass(slots=True)
-class Tree:
+class VirtualTree:
     """A tree that grows while it is searched; a node is (name, depth)."""
 
     seed: int
@@ -103,21 +103,21 @@ class Work:
     spec: JobSpec
     total: int = 0
     law: CostLaw = field(default_factory=CostLaw)
-    tree: Tree | None = None
+    tree: VirtualTree | None = None
     expected: tuple[int, int] = (0, 0)
     """What an explore job must come to."""
     function: bytes = b""
     combine: bytes = b""
     killers: dict[int, int] = field(default_factory=dict)
-    """Items (explore: the how-manieth visit) that kill their worker, and how often they will."""
+    """Item (explore: number of the visit, from 1) → how often it will kill its worker."""
     failing: frozenset[int] = frozenset()
     endless: frozenset[int] = frozenset()
     visits: int = 0
     module: str = ""
-    """What a node must have to run it; empty: nothing."""
+    """The module that a node must have to run it; empty: none."""
     needy: frozenset[int] | None = None
-    """Only these items need the module, and find out while they run; None: the function itself does,
-    and cannot even be loaded without. (Explore: any set means that a visit finds out.)"""
+    """Only these items need the module, and fail while they run. None: the function cannot even be
+    loaded without it. (Explore: any set means that a visit fails.)"""
 
     def seconds(self, lo: int, hi: int) -> float:
         if self.endless and any(lo <= item < hi for item in self.endless):
@@ -126,7 +126,7 @@ class Work:
 
     @property
     def ideal_seconds(self) -> float:
-        """All of it on one worker."""
+        """Seconds for all of it on one worker."""
         if self.tree is not None:
             return self.expected[0] * self.law.mean_seconds
         patience = self.spec.timeout * len(self.endless)
@@ -153,7 +153,7 @@ class Work:
 
 
 def lacking_blob(module: str, count: int) -> bytes:
-    """What a worker says that lacks a module, of so many items."""
+    """The outcomes of `count` items on a worker that lacks the module."""
     text = f"module {module!r} is not importable"
     failures = [Failure(offset, UNLOADABLE, text=text) for offset in range(count)]
     return pack_outcomes(None, failures)[1]

@@ -1,20 +1,19 @@
-"""Virtual workers: they take as long as the work says, and answer what a real one would.
+"""Virtual workers: they take as long as the work says, and answer as real ones would.
 
-Does: RunChunk, Retract, Divide, Share, StopWorker. Decides nothing about work; checks that what it is
-handed is what it should be (the right function, the right blocks, never a third chunk).
+Does: RunChunk, Retract, Divide, Share, StopWorker. Decides nothing about work. Checks its orders: the
+right function, the right blocks, never a third chunk.
 
-A worker reads what its node sends after a moment (`PIPE_SECONDS`), runs one chunk at a time and
-lets one more wait. An item may kill it, fail, or never end. Asked while it runs, it tells what is
-finished and gives back what it has not begun, as a real one does. An explore bag is visited a few
-milliseconds at a time; between two visits the worker looks at its share flag and, every half
-second, takes stock.
+A worker reads a message of its node after `PIPE_SECONDS`, runs one chunk at a time and lets one more
+wait. An item may kill it, fail, or never end. If asked while it runs, it reports what is finished and
+gives back what it has not begun. It visits an explore bag for a few milliseconds at a time; between
+two visits it looks at its share flag and, every half second, takes stock.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from msgspec import msgpack
 
@@ -23,17 +22,16 @@ from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
     ChunkPart,
+    Event,
     Retracted,
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import digest_of
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.ids import JobId, digest_of
+from stealmesh_protocol.messages import JobKind, Member
 from stealmesh_protocol.values import LACKING
+from stealmesh_sim.kernel import Clock
 from stealmesh_sim.work import PRIME, Work, lacking_blob
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process
 
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
@@ -41,7 +39,40 @@ VISIT_SECONDS = 0.01
 LOAD_SECONDS = 0.001
 """How long it takes to find out that a module is missing."""
 CODEC = 200
-"""Nobody else writes blobs under this number."""
+"""The codec number of virtual results; no real codec has it."""
+
+
+class Judge(Protocol):
+    """Raises Breach, or notes it, when something does not hold."""
+
+    def that(self, holds: bool, kind: str, text: str) -> None: ...
+
+
+class WorkerWorld(Clock, Protocol):
+    """What a worker needs of its world."""
+
+    respawn_seconds: float
+    """From a worker's death to its successor's start."""
+
+    @property
+    def checkers(self) -> Judge: ...
+
+    def work_behind(self, job: JobId) -> tuple[Work, int]: ...
+
+
+class WorkerHost(Protocol):
+    """A process as its workers see it."""
+
+    member: Member
+    lacks: frozenset[str]
+    alive: bool
+    items: int
+    busy_seconds: float
+
+    @property
+    def world(self) -> WorkerWorld: ...
+
+    def hear(self, event: Event) -> None: ...
 
 
 class Bag:
@@ -77,7 +108,7 @@ class VirtualWorker:
         "told",
     )
 
-    def __init__(self, process: Process, number: int) -> None:
+    def __init__(self, process: WorkerHost, number: int) -> None:
         self.process = process
         self.number = number
         self.ready = False
@@ -86,9 +117,9 @@ class VirtualWorker:
         self.running: RunChunk | None = None
         self.since = 0.0
         self.lo = self.hi = 0
-        """What of the running chunk is not answered for yet."""
+        """The items of the running chunk that are not reported yet."""
         self.told = 0.0
-        """How many seconds of it are."""
+        """Seconds of the running chunk that are reported."""
         self.plans = 0
         """Raised when the chunk turns out shorter: what was planned for the longer one does not happen."""
         self.queue: deque[RunChunk] = deque()
@@ -126,7 +157,7 @@ class VirtualWorker:
         self.process.world.after(PIPE_SECONDS, self._end, self.life, effect.reason, effect.blame)
 
     def kill(self) -> None:
-        """Somebody kills the worker process; no item is to blame, but who could know that?"""
+        """The worker process is killed from outside. No item is to blame, but the node cannot know that."""
         chunk = self.running
         if chunk is not None:
             work, base = self.process.world.work_behind(chunk.spec.job)
@@ -183,7 +214,7 @@ class VirtualWorker:
         self._plan(work, base)
 
     def _plan(self, work: Work, base: int) -> None:
-        """When and how the running chunk is going to end, as it is now."""
+        """Plan when and how the running chunk ends, as it is now."""
         chunk, world = self.running, self.process.world
         assert chunk is not None
         self.plans += 1
@@ -216,20 +247,20 @@ class VirtualWorker:
         self._read(life)
 
     def _finish(self, work: Work, base: int, upto: int) -> tuple[bytes, int]:
-        """The result of what has not been answered for up to there."""
+        """The result and the number of failures of the items not yet reported, below `upto`."""
         self.process.items += upto - self.lo
         lo, hi = base + self.lo, base + upto
         return work.result(lo, hi), work.failures(lo, hi)
 
     def _answer(self, life: int, number: int, give: bool) -> None:
-        """What is finished of the running chunk, and what is not begun."""
+        """Report what is finished of the running chunk, and give back what is not begun."""
         chunk = self.running
         if life != self.life or chunk is None or chunk.chunk != number:
             return
         world = self.process.world
         work, base = world.work_behind(chunk.spec.job)
         if work.lacked(self.process.lacks, base + chunk.lo, base + chunk.hi):
-            return  # it fails as a whole, and says so itself
+            return  # the whole chunk is going to fail, and to report that
         check = world.checkers
         check.that(chunk.spec.kind is not JobKind.EXPLORE, "worker", "a bag cannot be divided")
         check.that(not chunk.spec.vectorized, "worker", "was asked in the middle of a call")
@@ -257,7 +288,7 @@ class VirtualWorker:
         process.hear(ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept))
 
     def _lack(self, life: int, work: Work, failed: int) -> None:
-        """The chunk ends, and not well: this machine lacks a module that some of its items need."""
+        """The chunk fails: this machine lacks a module that some of its items need."""
         chunk = self.running
         if life == self.life and chunk is not None:
             self.running = None

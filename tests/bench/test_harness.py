@@ -74,7 +74,7 @@ def test_a_stand_that_dies_is_noticed() -> None:
 
 def test_a_stand_that_says_nothing_is_ended() -> None:
     with Stand() as plain:
-        plain.ask(input)  # waits for a line that nobody writes
+        plain.ask(input)  # waits for a line that never comes
         with pytest.raises(BenchError, match="no answer"):
             plain.answer(seconds_max=0.2)
 

@@ -1,4 +1,4 @@
-"""The harness that breaks peers: what it counts, whom it hits, and that it leaves nobody behind.
+"""The harness that breaks peers: what it counts, what it hits, and that it leaves no process behind.
 
 No dask and no Ray here: a peer made of paper plays every part.
 """
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from stealmesh_bench import chaos_peers, peer_chaos, peer_chaos_run
 from stealmesh_bench.chaos_peers import MARK, Finished, Task, marked, pick
-from stealmesh_bench.peer_chaos import Outcome, as_object, as_table, compared, judged
+from stealmesh_bench.peer_chaos import PeerOutcome, as_object, as_table, compared, judged
 from stealmesh_bench.peer_chaos_run import FAULTS, Said
 from stealmesh_bench.stand import BenchError
 
@@ -56,10 +56,10 @@ def victim() -> Iterator[subprocess.Popen[bytes]]:
 @pytest.fixture
 def break_paper(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, victim: subprocess.Popen[bytes]
-) -> Callable[..., Outcome]:
+) -> Callable[..., PeerOutcome]:
     def broken(
         bend: Callable[[list[Finished]], list[Finished]] = list, fault: str = "nothing"
-    ) -> Outcome:
+    ) -> PeerOutcome:
         monkeypatch.setitem(
             chaos_peers.PEERS,
             "paper",
@@ -72,14 +72,14 @@ def break_paper(
     return broken
 
 
-def test_a_run_without_a_flaw(break_paper: Callable[..., Outcome]) -> None:
+def test_a_run_without_a_flaw(break_paper: Callable[..., PeerOutcome]) -> None:
     outcome = break_paper()
     assert outcome.is_perfect
     assert (outcome.right, outcome.lost, outcome.run_twice, outcome.after) == (10, 0, 0, "yes")
 
 
 def test_an_error_instead_of_a_result_is_a_loss_with_a_name(
-    break_paper: Callable[..., Outcome],
+    break_paper: Callable[..., PeerOutcome],
 ) -> None:
     outcome = break_paper(lambda done: [*done[:8], (8, KeyError("x")), (9, OSError())])
     assert (outcome.right, outcome.lost, outcome.unresolved) == (8, 2, 0)
@@ -87,25 +87,27 @@ def test_an_error_instead_of_a_result_is_a_loss_with_a_name(
     assert not outcome.is_perfect
 
 
-def test_what_never_comes_is_not_waited_for_for_ever(break_paper: Callable[..., Outcome]) -> None:
+def test_what_never_comes_is_not_waited_for_for_ever(
+    break_paper: Callable[..., PeerOutcome],
+) -> None:
     outcome = break_paper(lambda done: done[:7])
     assert (outcome.right, outcome.lost, outcome.unresolved) == (7, 3, 3)
 
 
-def test_a_wrong_result_is_none(break_paper: Callable[..., Outcome]) -> None:
+def test_a_wrong_result_is_none(break_paper: Callable[..., PeerOutcome]) -> None:
     outcome = break_paper(lambda done: [*done[:9], (9, 7)])
     assert (outcome.right, outcome.wrong) == (9, 1)
     assert not outcome.is_perfect
 
 
-def test_a_result_that_comes_twice_is_seen(break_paper: Callable[..., Outcome]) -> None:
+def test_a_result_that_comes_twice_is_seen(break_paper: Callable[..., PeerOutcome]) -> None:
     outcome = break_paper(lambda done: [done[0], *done])
     assert outcome.repeated == 1
     assert not outcome.is_perfect
 
 
 def test_the_victim_is_hit(
-    break_paper: Callable[..., Outcome], victim: subprocess.Popen[bytes]
+    break_paper: Callable[..., PeerOutcome], victim: subprocess.Popen[bytes]
 ) -> None:
     assert break_paper(fault="centre killed").is_perfect
     assert victim.wait(30) == -9
@@ -113,7 +115,7 @@ def test_the_victim_is_hit(
 
 @pytest.mark.parametrize("fault", ["2 of 4 workers killed", "2 of 4 nodes killed"])
 def test_a_fault_without_a_counterpart_does_not_apply(
-    break_paper: Callable[..., Outcome], fault: str
+    break_paper: Callable[..., PeerOutcome], fault: str
 ) -> None:
     outcome = break_paper(fault=fault)
     assert not outcome.applies
@@ -142,10 +144,10 @@ def test_a_peer_that_does_not_come_up_is_no_figure() -> None:
 def test_overhead_is_beside_the_same_peer() -> None:
     fine, slow, lossy, other = compared(
         [
-            Outcome("a", "nothing", 1, right=1, seconds=10.0),
-            Outcome("a", "centre killed", 1, right=1, seconds=12.5),
-            Outcome("a", "1 worker killed", 2, right=1, seconds=3.0),
-            Outcome("b", "centre killed", 1, right=1, seconds=9.0),
+            PeerOutcome("a", "nothing", 1, right=1, seconds=10.0),
+            PeerOutcome("a", "centre killed", 1, right=1, seconds=12.5),
+            PeerOutcome("a", "1 worker killed", 2, right=1, seconds=3.0),
+            PeerOutcome("b", "centre killed", 1, right=1, seconds=9.0),
         ]
     )
     assert (fine.overhead_seconds, slow.overhead_seconds) == (0.0, 2.5)
@@ -156,10 +158,10 @@ def test_overhead_is_beside_the_same_peer() -> None:
 
 def test_a_table_shows_what_looks_bad() -> None:
     screen = Console(width=250, record=True, file=io.StringIO())
-    bad = Outcome(
+    bad = PeerOutcome(
         "ray", "centre killed", 9, right=7, errors={"OhNo": 2}, caller="hangs", repeated=3
     )
-    screen.print(as_table([bad, Outcome("ray", "2 of 4 nodes killed", 9, applies=False)]))
+    screen.print(as_table([bad, PeerOutcome("ray", "2 of 4 nodes killed", 9, applies=False)]))
     text = screen.export_text()
     assert all(word in text for word in ("OhNo × 2", "program itself hangs", "REPEATED × 3", "–"))
 

@@ -44,7 +44,7 @@ def test_what_was_safe_stays_safe(
 
 
 def yesterdays_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it was: the first record that is wrong ends the log, and nobody is told."""
+    """As it was: the first record that is wrong ends the log, silently."""
 
     def read(octets: bytes) -> LogReading:
         reading = records.read(octets)

@@ -13,7 +13,7 @@ from stealmesh_bench.chaos.eyes import BORN, DEAD, LEFT, Glimpse
 from stealmesh_bench.chaos.figures import Durations, Goodput, Lack
 from stealmesh_bench.chaos.ledger import Ledger, answer, executions
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
-from stealmesh_bench.chaos.report import Measured, Report, together
+from stealmesh_bench.chaos.report import ChaosReport, Measured, together
 from stealmesh_bench.chaos.scenario import CLIENT, Bounds
 
 
@@ -160,8 +160,8 @@ def test_agreement_is_the_last_change_of_mind() -> None:
 # ---------------------------------------------------------------- verdicts
 
 
-def report(**figures: object) -> Report:
-    made = Report("kill-one", 1, 4, True, "stealmesh chaos --seed 1")
+def report(**figures: object) -> ChaosReport:
+    made = ChaosReport("kill-one", 1, 4, True, "stealmesh chaos --seed 1")
     for name, value in figures.items():
         setattr(made, name, value)
     return made

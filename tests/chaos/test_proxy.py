@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 20.0
 QUIET_SECONDS = 0.3
-"""For so long nothing must come through. Only a proxy that leaks could fail by it."""
+"""In these seconds nothing must come through. Only a proxy that leaks could fail by it."""
 
 DIALLER = """
 import socket, sys
@@ -258,7 +258,7 @@ def test_a_machine_that_is_off_does_not_even_refuse(
 
 def test_nobody_at_home_is_a_reset(proxy: ProxyProcess) -> None:
     with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # and does not listen; so nobody else can, either
+        silent.bind(("127.0.0.1", 0))  # and does not listen; so no other process can, either
         door = proxy.tell("door", node=0, inbox=silent.getsockname()[1])
         # It may come before the dialler has noticed that it was let in.
         with contextlib.suppress(ConnectionResetError), dial(door) as ours:

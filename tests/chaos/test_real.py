@@ -1,4 +1,4 @@
-"""Chaos on real processes, small: it passes, it bites, and it leaves nobody behind."""
+"""Chaos on real processes, small: it passes, it bites, and it leaves no process behind."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import pytest
 from stealmesh.examples import uts
 from stealmesh.store.logfile import SURE
 from stealmesh.store.records import OPENING_OCTETS
-from stealmesh_bench.chaos import jobs, real, seats
-from stealmesh_bench.chaos.scenario import Bounds, Fault, Scenario
+from stealmesh_bench.chaos import jobs, postmortem, real, seats
+from stealmesh_bench.chaos.scenario import Bounds, ChaosFault, Scenario
 
 pytestmark = pytest.mark.real
 
@@ -120,7 +120,7 @@ def test_a_users_own_job_is_compared_with_its_answer(
 def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     """All nodes die and none comes back: the run notices, says so, and does not wait for ever."""
     monkeypatch.setattr(real, "PATIENCE_SECONDS", 3.0)
-    fault = Fault(1.0, "kill", (0, 1))
+    fault = ChaosFault(1.0, "kill", (0, 1))
     scenario = Scenario("kill-one", 1, 2, (fault,), 3.0, Bounds(), agreement_from=1.0)
     report = real.play(scenario, "again")
     assert report.stuck == 1
@@ -130,9 +130,9 @@ def test_a_job_that_cannot_end_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_a_worker_is_at_can_be_told() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    assert "State:" in real.doing(child.pid)
+    assert "State:" in postmortem.doing(child.pid)
     child.communicate(b"\n")
-    assert "is not there" in real.doing(child.pid)
+    assert "is not there" in postmortem.doing(child.pid)
 
 
 def test_what_cannot_be_played_is_wrong_usage() -> None:
@@ -157,8 +157,8 @@ def test_what_cannot_be_played_is_wrong_usage() -> None:
 def stopped(work_seconds: float = 3.0) -> Scenario:
     """Three nodes and the submitter are killed at a third of the work and started half a second later."""
     everybody = (0, 1, 2)
-    faults = [Fault(1.0, "kill-submitter"), Fault(1.0, "kill", everybody)]
-    faults += [Fault(1.5, "start", (number,)) for number in everybody]
+    faults = [ChaosFault(1.0, "kill-submitter"), ChaosFault(1.0, "kill", everybody)]
+    faults += [ChaosFault(1.5, "start", (number,)) for number in everybody]
     return Scenario(
         "full-stop", 1, 3, tuple(faults), 10.0, Bounds(), 1.5, 1.5, work_seconds=work_seconds
     )
@@ -195,7 +195,7 @@ def test_a_full_stop_that_forgets_is_a_breach(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_submitter_of_a_durable_job_is_killed() -> None:
-    faults = (Fault(1.0, "kill-submitter"),)
+    faults = (ChaosFault(1.0, "kill-submitter"),)
     scenario = Scenario("kill-one", 1, 2, faults, 10.0, Bounds(), 1.0, 1.0, work_seconds=2.5)
     report = real.play(scenario, "again", job="tasks")
     assert (report.verdict, report.killed, report.accepted) == ("pass", 1, 500)
@@ -221,12 +221,12 @@ def test_a_search_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.lost == report.wrong
 
 
-# ---------------------------------------------------------------- nobody is left behind
+# ---------------------------------------------------------------- no process is left behind
 
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A directory whose name leaves room for local sockets in it."""
+    """A directory with a name short enough for local sockets in it."""
     with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as made:
         yield Path(made)
 

@@ -152,7 +152,7 @@ def a_credit_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def everything_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A report counts, whatever was counted before."""
+    """A report counts, even if it was counted before."""
     right = IndexedLedger.credit
     calls = [0]
 
@@ -176,7 +176,7 @@ def nobody_is_ever_suspected(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def a_suspect_is_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's beats are heard, and nobody gets the chance to answer."""
+    """No beats are heard, and no peer gets the chance to answer."""
     monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
     right = Membership.suspect
 
@@ -189,7 +189,7 @@ def a_suspect_is_dead_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first three serve; after them nobody does."""
+    """The first three serve; after them none does."""
     right = Supernodes._serve
     calls = [0]
 
@@ -202,7 +202,7 @@ def nobody_takes_their_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _only(disk: VirtualDisk, share: float) -> None:
-    """A disk on which so much of the log is, and nothing says that there was more."""
+    """A disk with only this much of the log; nothing says that there was more."""
     reading = read(disk.octets)
     assert reading.identity is not None
     kept = reading.records[: int(len(reading.records) * share)]

@@ -14,7 +14,7 @@ The other guards are missed in worlds that are built for them:
   supernode (cut off, or late), stalled is not dead, the rate at which newcomers are let in;
 * in tests/sim/test_mutants.py: refuting, incarnations (of two records the newer one holds);
 * in tests/engine/links/test_introductions.py: another life at the same address is named and refused;
-* in tests/transport/test_window.py and test_hostile.py, on sockets: beats pass bulk.
+* in tests/transport/test_flow.py and test_hostile.py, on sockets: beats pass bulk.
 
 One is not missed in any herd or catastrophe that we have tried: asking for supernodes in waves.
 ARCHITECTURE.md has the figures.
@@ -28,7 +28,7 @@ import pytest
 
 from stealmesh_bench.chaos import simulated
 from stealmesh_bench.chaos.named import Wanted, draw
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.view.observers import HOMES, supers_wanted
 from stealmesh_protocol.messages import Role
@@ -38,7 +38,7 @@ SECONDS = 8.0
 TOO_MANY_GUESTS = int(1.3 * HOMES * NODES / supers_wanted(NODES))
 
 
-def play(name: str, *, silent: bool = False) -> Report:
+def play(name: str, *, silent: bool = False) -> ChaosReport:
     wanted = Wanted(name, 1, NODES, SECONDS, silent=silent)
     return simulated.play(draw(wanted), "")
 

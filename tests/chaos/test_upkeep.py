@@ -14,7 +14,7 @@ FIGURES = ("said", "said_octets", "heard", "heard_octets")
 
 
 def node(name: str, control: int, acks: int = 0, role: str = "plain") -> dict[str, Any]:
-    """One that said and heard so many messages of each kind, a hundred octets each."""
+    """A node that said and heard `count` messages of each kind, a hundred octets each."""
 
     def figures(count: int) -> dict[str, int]:
         return dict(zip(FIGURES, (count, 100 * count, count, 100 * count), strict=True))

@@ -9,16 +9,17 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
-from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.durable_programs import DurableReader, Launcher
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, SWEEP_SECONDS, Scene
 
 
 class DurableScene(Scene):
-    """A scene whose nodes keep durable jobs."""
+    """A scene with nodes that keep durable jobs."""
 
     def launch(
         self,
@@ -41,10 +42,10 @@ class DurableScene(Scene):
         node = node or next(n for n in self.nodes if n.alive)
         return self.world.client(name, seeds=node.member.endpoints)
 
-    def attach(self, launcher: Launcher, node: Process | None = None) -> Reader:
-        return Reader(self.world, self.newcomer("other", node), launcher.work)
+    def attach(self, launcher: Launcher, node: Process | None = None) -> DurableReader:
+        return DurableReader(self.world, self.newcomer("other", node), launcher.work)
 
-    def home(self, reader: Reader) -> Process | None:
+    def home(self, reader: DurableReader) -> Process | None:
         """Who leads the job, as far as the home itself knows; the highest reign if there are two."""
         leading = [
             n for n in self.nodes if n.alive and reader.job in n.core.durable.state.primaries
@@ -53,19 +54,19 @@ class DurableScene(Scene):
             leading, key=lambda n: self.lead(n, reader).replica.configuration.term, default=None
         )
 
-    def at_home(self, reader: Reader) -> Process:
+    def at_home(self, reader: DurableReader) -> Process:
         home = self.home(reader)
         assert home is not None
         return home
 
-    def lead(self, node: Process, reader: Reader) -> Primary:
+    def lead(self, node: Process, reader: DurableReader) -> Primary:
         return node.core.durable.state.primaries[reader.job]
 
-    def safe_items(self, reader: Reader) -> int:
+    def safe_items(self, reader: DurableReader) -> int:
         home = self.home(reader)
         return 0 if home is None else self.lead(home, reader).replication.safe.size
 
-    def half_done(self, reader: Reader) -> None:
+    def half_done(self, reader: DurableReader) -> None:
         self.until(lambda: self.safe_items(reader) >= reader.work.total // 2)
 
     def crash(self, node: Process) -> None:
@@ -77,14 +78,14 @@ class DurableScene(Scene):
         self.nodes[self.nodes.index(node)] = fresh
         return fresh
 
-    def keepers(self, reader: Reader) -> list[Process]:
+    def keepers(self, reader: DurableReader) -> list[Process]:
         return [n for n in self.nodes if n.alive and reader.job in n.core.durable.state.replicas]
 
-    def repeated(self, reader: Reader) -> int:
+    def repeated(self, reader: DurableReader) -> int:
         """Items that were handed to a worker after they had been credited for good."""
         return self.world.checkers.repeated.get(reader.job, 0)
 
-    def collected(self, reader: Reader, *, within: float = 30.0) -> None:
+    def collected(self, reader: DurableReader, *, within: float = 30.0) -> None:
         """Everything came, once and right, and no node holds anything of the job."""
         self.until(lambda: reader.done, within=within)
         assert not reader.gone, reader.gone

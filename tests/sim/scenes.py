@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from stealmesh_engine.config import Config
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_protocol.messages import JobKind, PeerState
-from stealmesh_sim.programs import Program, Wish
-from stealmesh_sim.work import CostLaw, Tree
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.work import CostLaw, VirtualTree
+from stealmesh_sim.world import World
 
 SEED_ADDRESS = "tcp://n0:7077"
 FINE = CostLaw("const", 0.01)
@@ -24,19 +25,19 @@ class Scene:
     world: World
     nodes: list[Process]
     client: Process
-    programs: list[Program] = field(default_factory=list)
+    programs: list[VirtualProgram] = field(default_factory=list)
 
-    def submit(self, wish: Wish) -> Program:
-        program = Program(self.world, self.client, wish)
+    def submit(self, wish: Wish) -> VirtualProgram:
+        program = VirtualProgram(self.world, self.client, wish)
         self.programs.append(program)
         self.until(lambda: program.opened_at is not None)
         return program
 
-    def map(self, items: int, *, law: CostLaw = FINE, **wishes: object) -> Program:
+    def map(self, items: int, *, law: CostLaw = FINE, **wishes: object) -> VirtualProgram:
         return self.submit(Wish(JobKind.MAP, items, law, self.world.now, **wishes))  # type: ignore[arg-type]
 
-    def explore(self, *, depth: int = 8, seed: int = 5, seconds: float = 0.005) -> Program:
-        tree = Tree(seed, depth, 4)
+    def explore(self, *, depth: int = 8, seed: int = 5, seconds: float = 0.005) -> VirtualProgram:
+        tree = VirtualTree(seed, depth, 4)
         law = CostLaw("const", seconds)
         return self.submit(Wish(JobKind.EXPLORE, 1, law, self.world.now, tree=tree))
 
@@ -52,17 +53,17 @@ class Scene:
                 raise AssertionError("nothing is going to happen any more")
 
     def finish(self, *, within: float = 30.0) -> None:
-        """All jobs end, nobody keeps anything of them, and everybody agrees on who lives."""
+        """All jobs end, no node keeps anything of them, and all agree on who lives."""
         self.until(lambda: all(program.done for program in self.programs), within=within)
         jobs = [program.job for program in self.programs]
         check = self.world.checkers
         self.until(lambda: not any(check.still_holding(job) for job in jobs), within=20.0)
         self.until(lambda: not check.disagreement(), within=10.0)
 
-    def owned(self, program: Program) -> OwnedJob:
+    def owned(self, program: VirtualProgram) -> OwnedJob:
         return self.client.core.owner.jobs[program.job]
 
-    def holds(self, node: Process, program: Program) -> bool:
+    def holds(self, node: Process, program: VirtualProgram) -> bool:
         """Has this node a lease of the job?"""
         held = node.core.holder.jobs.get(program.job)
         return held is not None and bool(held.bags.leases)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_sim.faults import forget
-from stealmesh_sim.random_worlds import Outcome, RandomWorld, draw
+from stealmesh_sim.random_worlds import RandomWorld, WorldOutcome, draw
 
 from .scenes import scene
 
@@ -16,8 +16,8 @@ def test_what_is_told_out_of_order_is_said_again(messages: int) -> None:
     reports were dropped for ever, with both sides alive and linked."""
     told = scene(3)
     program = told.map(4000)
-    for connection in told.world.links.open_connections():
-        told.world.links.disorder(connection, messages)
+    for connection in told.world.network.open_connections():
+        told.world.network.disorder(connection, messages)
     told.until(lambda: program.done, within=12.0)  # shorter than a lease
     told.finish()
     gaps = [told.counted("custody-gaps", each) for each in (told.client, *told.nodes)]
@@ -62,4 +62,4 @@ def test_a_forgotten_lease_is_given_to_somebody_else() -> None:
 def test_worlds_with_defects(seed: int) -> None:
     plan = draw(seed)
     plan.mixture.counts |= {"disorder": 4, "forget": 2}
-    RandomWorld(plan).run(Outcome(seed))
+    RandomWorld(plan).run(WorldOutcome(seed))

@@ -1,5 +1,5 @@
 """Same seed, same trace: under any hash seed, twice in one process, and whether or not messages
-are encoded on their way (so nobody keeps and changes what he has sent)."""
+are encoded on their way (so no core keeps and changes what it has sent)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from stealmesh_sim.random_worlds import RandomWorld, draw, run
-from stealmesh_sim.work import CostLaw, Tree, mix
+from stealmesh_sim.work import CostLaw, VirtualTree, mix
 
 from .scenes import scene
 
@@ -53,7 +53,7 @@ def test_what_is_sent_is_not_changed_afterwards(seed: int) -> None:
         plan.carry = carry
         drawn = RandomWorld(plan)
         drawn.world.run(plan.faults_until)
-        traces.append(drawn.world.trace_hash())
+        traces.append(drawn.world.trace.hash())
     assert traces[0] == traces[1]
 
 
@@ -64,7 +64,7 @@ def test_another_seed_gives_another_trace() -> None:
 def test_the_trace_says_when_who_and_what() -> None:
     told = scene(2)
     lines: list[str] = []
-    told.world.on_event = lines.append
+    told.world.trace.on_event = lines.append
     told.map(3)
     told.finish()
     assert any("Report" in line and "client" in line for line in lines)
@@ -72,6 +72,6 @@ def test_the_trace_says_when_who_and_what() -> None:
 
 def test_costs_and_trees_are_the_same_everywhere() -> None:
     assert mix(1, 2) == 1376828615835101238
-    assert Tree(5, 8, 4).totals() == (2492, 1926028669974021319)
+    assert VirtualTree(5, 8, 4).totals() == (2492, 1926028669974021319)
     laws = [CostLaw(name, 0.01, 3) for name in ("const", "exponential", "pareto", "skewed")]
     assert [round(law.seconds(7), 9) for law in laws] == LAWS_OF_ITEM_7

@@ -1,4 +1,4 @@
-"""Work is divided while it runs: in virtual time, where late means late and nothing else is busy.
+"""Work is divided while it runs: in virtual time, where late means late, as the machine is not busy with other things.
 
 The items are told apart by what they cost: next to nothing, and from a certain one on a lot. So a
 node that goes by what items have cost so far hands the dear ones to one worker, and has to notice.
@@ -12,7 +12,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 
 from .scenes import FINE, Scene, scene
@@ -24,14 +24,14 @@ def dear_tail(cheap: int, seconds: float) -> CostLaw:
     return CostLaw("turning", seconds / 5, turn=cheap)
 
 
-def took(told: Scene, program: Program) -> float:
+def took(told: Scene, program: VirtualProgram) -> float:
     told.finish()
     assert program.done_at is not None
     assert program.opened_at is not None
     return program.done_at - program.opened_at
 
 
-def first_delivery(told: Scene, program: Program, item: int) -> float:
+def first_delivery(told: Scene, program: VirtualProgram, item: int) -> float:
     """When the item came, from the opening of its job."""
     account = told.world.checkers.accounts[program.job]
     told.until(lambda: bool(account.delivered.overlap(item, item + 1)))
@@ -45,7 +45,7 @@ def first_delivery(told: Scene, program: Program, item: int) -> float:
 def test_dear_items_behind_cheap_ones_are_shared(
     kind: JobKind, nodes: int, workers: int, cheap: int, dear: int, seconds: float
 ) -> None:
-    """Row 40 of the everyday cases, for each kind of job. Nobody can be quicker than 0.5 s."""
+    """Row 40 of the everyday cases, for each kind of job. No schedule is quicker than 0.5 s."""
     told = scene(nodes, workers=workers)
     law = dear_tail(cheap, seconds)
     wish = Wish(kind, cheap + dear, law, told.world.now, block_items=4000)
@@ -62,7 +62,7 @@ def test_one_huge_item_in_the_middle_holds_up_nobody() -> None:
 
 
 def test_what_is_finished_is_reported_while_the_next_item_runs() -> None:
-    """Row 41: one worker, so there is nobody to take anything over."""
+    """Row 41: one worker, so no other can take anything over."""
     told = scene(1, workers=1)
     program = told.map(9, law=CostLaw("turning", 0.4, turn=8))
     assert first_delivery(told, program, 7) < 0.1
@@ -195,7 +195,7 @@ def test_a_node_that_leaves_returns_what_it_gets_back() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_worker_that_dies_after_a_part_loses_only_what_it_had_not_reported(seed: int) -> None:
-    """The suspects are those that nobody has a result of: here that is the culprit alone."""
+    """The suspects are the items without a result: here the culprit alone."""
     told = scene(1, workers=2, seed=seed)
     killers = {20_000: 1}
     wish = Wish(JobKind.MAP, 20_003, dear_tail(20_000, 0.2), told.world.now, killers=killers)

@@ -1,4 +1,4 @@
-"""Stories of durable jobs: whoever dies, the job goes on, and what was credited is not run again."""
+"""Stories of durable jobs: any process may die, the job goes on, and what was credited is not run again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from stealmesh.store.records import OPENING_OCTETS
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable import locate as asking
 from stealmesh_protocol.messages import JobKind, Role
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 from .scenes import SEED_ADDRESS
@@ -74,7 +74,7 @@ def test_what_holders_have_survives_their_home_though_nothing_of_it_is_safe() ->
     scene.until(lambda: scene.safe_items(job) >= 12)
     home = scene.at_home(job)
     (keeper,) = (n for n in scene.keepers(job) if n is not home)
-    scene.world.links.cut(home.place, keeper.place)
+    scene.world.network.cut(home.place, keeper.place)
     scene.run(1.2)  # too short for an alarm
     lead = scene.lead(home, job)
     kept = [
@@ -87,7 +87,7 @@ def test_what_holders_have_survives_their_home_though_nothing_of_it_is_safe() ->
     for lo, hi in kept:
         scene.world.checkers.safe.setdefault(job.job, IntervalSet()).add(lo, hi)
     scene.world.crash(home)
-    scene.world.links.mend(home.place, keeper.place)
+    scene.world.network.mend(home.place, keeper.place)
     scene.collected(job, within=60.0)
     assert scene.repeated(job) == 0
 
@@ -117,13 +117,13 @@ def test_nothing_is_safe_while_no_keeper_hears_the_home() -> None:
     others = [n for n in scene.nodes if n is not home]
     scene.run(0.02)
     for other in others:
-        scene.world.links.cut(home.place, other.place)
+        scene.world.network.cut(home.place, other.place)
     before, have = scene.safe_items(job), scene.lead(home, job).replica.covered.size
     scene.run(0.8)  # too short for an alarm
     assert scene.lead(home, job).replica.covered.size > have + 30
     assert scene.safe_items(job) <= before + 20
     for other in others:
-        scene.world.links.mend(home.place, other.place)
+        scene.world.network.mend(home.place, other.place)
     scene.collected(job)
 
 
@@ -215,7 +215,7 @@ def test_everything_stops_and_starts_twice() -> None:
 
 
 def test_what_is_safe_is_on_the_disks() -> None:
-    """Disks that take their time: what was not made sure of is gone, and nobody relied on it."""
+    """Disks that take their time: what was not made sure of is gone, and no one relied on it."""
     scene = durable_scene(3, commit_seconds=0.2)
     job = scene.launch(1000)
     scene.half_done(job)
@@ -235,13 +235,13 @@ def test_a_copy_that_lags_behind_does_not_lead_before_it_has_caught_up() -> None
     scene.until(lambda: scene.safe_items(job) >= 100)
     home = scene.at_home(job)
     late, other = (n for n in scene.nodes if n is not home)
-    scene.world.links.cut(home.place, late.place)
+    scene.world.network.cut(home.place, late.place)
     scene.run(0.8)  # too short for an alarm
     scene.world.checkers.note_safe()
     assert scene.safe_items(job) > late.core.durable.state.replicas[job.job].covered.size + 50
     for node in scene.nodes:
         scene.world.crash(node)
-    scene.world.links.mend(home.place, late.place)
+    scene.world.network.mend(home.place, late.place)
     scene.restart(late)
     scene.run(3.0)
     assert scene.home(job) is None
@@ -264,7 +264,7 @@ def test_a_holder_was_away_when_the_home_changed() -> None:
     holder = max((n for n in scene.nodes if n not in keepers), key=has)
     assert has(holder) >= 10
     others = [n for n in scene.nodes if n is not holder] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for other in others:
         links.cut(holder.place, other.place)
         links.cut(other.place, holder.place)
@@ -329,7 +329,7 @@ def test_the_home_is_cut_off_and_comes_back() -> None:
     scene.half_done(job)
     home = scene.at_home(job)
     others = [n for n in scene.nodes if n is not home] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for other in others:
         links.cut(home.place, other.place)
         links.cut(other.place, home.place)
@@ -430,7 +430,7 @@ def test_results_expire() -> None:
 
 
 def test_a_job_that_everybody_lost_is_lost_loudly() -> None:
-    """Its submitter, its keepers and all holders: there is nobody to rebuild it from."""
+    """Its submitter, its keepers and all holders: there is no one to rebuild it from."""
     scene = durable_scene(3, disks=False, home_patience_seconds=8.0)
     job = scene.launch(2000, law=SLOW)
     scene.until(lambda: scene.safe_items(job) > 20)
@@ -448,7 +448,7 @@ def test_an_unknown_job_is_not_waited_for_forever() -> None:
     scene = durable_scene(2, home_patience_seconds=5.0)
     job = scene.launch(10)
     scene.collected(job)
-    job.work.spec = type(job.work.spec)(  # a job of nobody's
+    job.work.spec = type(job.work.spec)(  # a job without an owner
         bytes(20), job.work.spec.kind, bytes(16), "ghost", bytes(16)
     )
     ghost = scene.attach(job)

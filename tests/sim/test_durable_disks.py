@@ -1,4 +1,4 @@
-"""Stories of keepers whose disks fail: what one loses the others give back, and what all lose is named."""
+"""Stories of replicas with failing disks: what one loses the others give back, and what all lose is named."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable
 from stealmesh.store import read
 from stealmesh_protocol.messages import JobKind, Keep
 from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 
@@ -21,7 +21,7 @@ def disk_of(node: Process) -> VirtualDisk:
 
 
 def harm(node: Process, wanted: Callable[[Keep], object]) -> int:
-    """A bit is flipped in each record that is wanted; so many were."""
+    """Flips a bit in each record that `wanted` picks; returns how many."""
     disk = disk_of(node)
     octets, hit = bytearray(disk.octets), 0
     reading = read(bytes(octets))
@@ -112,7 +112,7 @@ def test_inputs_that_all_disks_have_lost_come_from_the_program_if_it_lives() -> 
 
 
 def test_a_job_whose_end_all_disks_have_lost_says_so() -> None:
-    """Nobody knows how many items there were: what is there can be had, the next one is called lost."""
+    """No one knows how many items there were: what is there can be had, the next one is called lost."""
     scene = durable_scene(3, home_patience_seconds=10.0)
     job = scene.launch(100, law=SLOW, collects=False, fed=True, block_items=50)
     scene.until(lambda: scene.safe_items(job) == 100, within=30.0)

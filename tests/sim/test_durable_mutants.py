@@ -48,14 +48,14 @@ def written_before_it_is_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_fencing_by_term(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home that hears of a higher reign goes on, and holders obey whoever speaks."""
+    """A home that hears of a higher reign goes on, and holders obey anyone who speaks."""
     monkeypatch.setattr(Backup, "follow", lambda self, replica, configuration, now: None)
     monkeypatch.setattr(HeldJobs, "obeys", lambda self, job, peer: True)
     monkeypatch.setattr(HeldJobs, "outranks", lambda self, job, term, primary: None)
 
 
 def lease_ids_begin_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every home counts its grants from 1, whatever its term."""
+    """Every home counts its grants from 1, in every term."""
 
     def reign_lease(term: int, number: int) -> LeaseId:
         return number
@@ -100,7 +100,7 @@ def nobody_asks_the_holders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_keeper_is_asked_for_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new home begins with its own copy, whatever others have more."""
+    """A new home begins with its own copy, even if others have more."""
     monkeypatch.setattr("stealmesh_engine.durable.election.quorum", lambda seats: 0)
     monkeypatch.setattr(Takeover, "offered", lambda self, peer, message, now: None)
 
@@ -174,5 +174,5 @@ def test_a_broken_rule_is_noticed(
     mutate: Mutate, found_by: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mutate(monkeypatch)
-    with pytest.raises(Exception):  # noqa: B017 - whoever notices, in whatever words
+    with pytest.raises(Exception):  # noqa: B017 - any checker may notice, in its own words
         found_by()

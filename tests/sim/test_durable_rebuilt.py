@@ -1,6 +1,6 @@
-"""Stories of jobs all of whose keepers die at one instant, for good, and without disks.
+"""Stories of jobs that lose all replicas at one instant, for good, and without disks.
 
-What holders and submitters still have makes a new ledger; what nobody has is run again if that is
+What holders and submitters still have makes a new ledger; what neither has is run again if that is
 possible, and is named if it is not.
 """
 
@@ -11,9 +11,9 @@ import pytest
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_protocol.messages import JobKind
-from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.durable_programs import DurableReader
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 
@@ -28,13 +28,13 @@ def _scene(seed: int, **knobs: float) -> DurableScene:
     return durable_scene(NODES, seed=seed, disks=False, **(calm | knobs))  # type: ignore[arg-type]
 
 
-def _seats(scene: DurableScene, job: Reader) -> list[Process]:
-    """Whoever has a seat, as the home says."""
+def _seats(scene: DurableScene, job: DurableReader) -> list[Process]:
+    """The nodes that have a seat, as the home says."""
     seats = {peer for _, peer in scene.lead(scene.at_home(job), job).replica.configuration.seats}
     return [node for node in scene.nodes if node.member.id in seats]
 
 
-def _kill_all_keepers(scene: DurableScene, job: Reader) -> list[Process]:
+def _kill_all_keepers(scene: DurableScene, job: DurableReader) -> list[Process]:
     victims = _seats(scene, job)
     assert len(victims) == 3
     assert {node.name for node in victims} == {node.name for node in scene.keepers(job)}
@@ -43,7 +43,7 @@ def _kill_all_keepers(scene: DurableScene, job: Reader) -> list[Process]:
     return [node for node in scene.nodes if node.alive]
 
 
-def _results_at(nodes: list[Process], job: Reader) -> IntervalSet:
+def _results_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     """What these nodes hold results of, said to be safe or not."""
     found = IntervalSet()
     for node in nodes:
@@ -55,7 +55,7 @@ def _results_at(nodes: list[Process], job: Reader) -> IntervalSet:
     return found
 
 
-def _inputs_at(nodes: list[Process], job: Reader) -> IntervalSet:
+def _inputs_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     found = IntervalSet()
     for node in nodes:
         bags = node.core.holder.jobs[job.job].bags
@@ -120,7 +120,7 @@ def test_inputs_that_nobody_has_are_named(seed: int) -> None:
     scene.half_done(job)
     scene.world.crash(scene.client)
     living = _kill_all_keepers(scene, job)
-    scene.run(4.0)  # what was on its way has arrived, and nobody is asked to rebuild it yet
+    scene.run(4.0)  # what was on its way has arrived, and no node is asked to rebuild it yet
     lost = IntervalSet([(0, 600)])
     for lo, hi in (*_results_at(living, job), *_inputs_at(living, job)):
         lost.remove(lo, hi)
@@ -155,7 +155,7 @@ def test_a_partition_makes_two_homes_whose_copies_are_joined() -> None:
     scene.until(lambda: scene.safe_items(job) >= 100)
     seats = _seats(scene, job)
     others = [node for node in scene.nodes if node not in seats] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for a in seats:
         for b in others:
             links.cut(a.place, b.place)
@@ -203,7 +203,7 @@ def test_a_holder_that_was_not_told_of_the_end_asks() -> None:
     seats = _seats(scene, job)
     holder = next(node for node in scene.nodes if node not in seats)
     others = [node for node in scene.nodes if node is not holder] + [scene.client]
-    links = scene.world.links
+    links = scene.world.network
     for other in others:
         links.cut(holder.place, other.place)
         links.cut(other.place, holder.place)

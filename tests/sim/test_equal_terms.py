@@ -1,6 +1,6 @@
 """Two homes that cannot hear each other count to the same term; nothing is lost.
 
-Worlds draw homes whose terms mostly differ. Here none do: every peer takes the next number.
+In random worlds the terms of primaries mostly differ. Here none do: every peer takes the next number.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_sim.durable_worlds import run
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 
@@ -41,7 +41,7 @@ def two_homes_meet(seed: int) -> DurableScene:
     one, other = (n for n in scene.keepers(job) if n is not home)
     rest = [n for n in scene.nodes if n not in (home, one, other)]
     here, there = [one, *rest[:2]], [other, *rest[2:], scene.client]
-    links = scene.world.links
+    links = scene.world.network
     places = [p.place for p in here], [p.place for p in there]
     links.wall_off(*places)
     links.wall_off(places[1], places[0])

@@ -8,9 +8,10 @@ from stealmesh_engine.effects import Dial
 from stealmesh_engine.holding.poison import timed_out, worker_died
 from stealmesh_protocol.messages import JobKind, PeerState, Sated, Steal
 from stealmesh_protocol.values import unpack_outcomes
+from stealmesh_sim.network import Station
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, Scene, scene
 
@@ -18,14 +19,14 @@ from .scenes import FINE, SEED_ADDRESS, Scene, scene
 def count_said(world: World, *kinds: type) -> dict[int, int]:
     """From now on, count how often each process says something of these kinds."""
     said: dict[int, int] = {}
-    send = world.links.send
+    send = world.network.send
 
-    def counting(process: Process, effect) -> None:  # type: ignore[no-untyped-def]
+    def counting(process: Station, effect) -> None:  # type: ignore[no-untyped-def]
         if isinstance(effect.message, kinds):
             said[process.number] = said.get(process.number, 0) + 1
         send(process, effect)
 
-    world.links.send = counting  # type: ignore[method-assign]
+    world.network.send = counting  # type: ignore[method-assign]
     return said
 
 
@@ -55,7 +56,7 @@ def test_what_the_node_says_of_a_lost_item_is_a_blob() -> None:
 
 
 def test_a_node_that_was_fenced_hears_of_the_end_or_forgets_the_job() -> None:
-    """Whoever was held for dead was struck off the list of those to be told, and kept the job
+    """A node held for dead was struck off the list of those to be told, and kept the job
     for ever after it had refuted."""
     told = scene(3)
     program = told.map(1500)
@@ -98,8 +99,8 @@ def test_a_thief_that_was_fed_by_a_lifeline_asks_again() -> None:
 
 
 def test_a_forgotten_peer_may_still_talk() -> None:
-    """Two links with one peer, and the peer forgotten: what came over the second one found
-    nobody it belonged to and raised KeyError."""
+    """Two links with one peer, and the peer forgotten: what came over the second one belonged
+    to no peer and raised KeyError."""
     told = scene(3)
     world, node = told.world, told.nodes[1]
     other = told.nodes[2]
@@ -114,7 +115,7 @@ def test_a_forgotten_peer_may_still_talk() -> None:
 
 
 def test_a_dialler_that_was_forgotten_learns_of_it() -> None:
-    """An inbox cannot close what others dialled: whoever was forgotten went on talking to
+    """An inbox cannot close what others dialled: a forgotten peer went on talking to
     somebody who did not listen any more, until silence was taken for death."""
     told = scene(2)
     first, second = told.nodes
@@ -132,8 +133,8 @@ def test_a_dialler_that_was_forgotten_learns_of_it() -> None:
 
 
 def test_a_new_life_buries_the_one_before_it() -> None:
-    """Nobody had a link with the old life, everybody was refused at its address by the new one,
-    and so nobody ever judged it."""
+    """No peer had a link with the old life, all were refused at its address by the new one,
+    and so the old life was never judged."""
     told = scene(3)
     world = told.world
     ghost = world.node("ghost", seeds=[SEED_ADDRESS])
@@ -146,7 +147,7 @@ def test_a_new_life_buries_the_one_before_it() -> None:
 
 def test_a_client_without_any_node_looks_for_all_it_ever_knew() -> None:
     """All nodes died, and one came back at an address that was no seed: a seed that had once
-    answered was never dialled again, and nobody else was looked for."""
+    answered was never dialled again, and no other was looked for."""
     told = scene(4)
     program = told.map(300)
     told.run(0.05)
@@ -164,13 +165,13 @@ def test_a_node_that_waits_for_a_function_does_not_beg() -> None:
     asked everybody for more, got it, and asked again."""
     told = scene(4)
     late = told.nodes[3]
-    told.world.links.cut(late.place, told.client.place)
+    told.world.network.cut(late.place, told.client.place)
     program = told.map(2000, law=CostLaw("const", 0.005))
     told.until(lambda: told.holds(late, program), within=1.5)
     said = count_said(told.world, Steal, Sated)
     told.run(0.2)
     assert said.get(late.number, 0) == 0
-    told.world.links.mend(late.place, told.client.place)
+    told.world.network.mend(late.place, told.client.place)
     told.finish()
 
 
@@ -178,7 +179,7 @@ def test_a_function_that_two_jobs_share_is_not_given_up_with_one() -> None:
     """The end of one job took the function off the list of those to wait for, and the other job
     was started without it."""
     told = scene(1)
-    told.world.links.cut(told.nodes[0].place, told.client.place)
+    told.world.network.cut(told.nodes[0].place, told.client.place)
     for _ in range(2):
         told.submit(Wish(JobKind.MAP, 50, FINE, told.world.now, function="shared"))
     first, second = told.programs
@@ -186,12 +187,12 @@ def test_a_function_that_two_jobs_share_is_not_given_up_with_one() -> None:
     told.nodes[0].core.holder.closed(first.job, told.world.now, stop=False)
     told.nodes[0].wake()
     told.run(0.1)
-    told.world.links.mend(told.nodes[0].place, told.client.place)
+    told.world.network.mend(told.nodes[0].place, told.client.place)
     told.until(lambda: second.done, within=5.0)
 
 
 def test_busy_nodes_do_not_rob_each_other() -> None:
-    """Nodes whose workers were busy for seconds had no stock and so felt hungry: the last queued
+    """Nodes with workers busy for seconds had no stock and so felt hungry: the last queued
     items went round among them, hundreds of steals a second."""
     told = scene(4, workers=1)
     told.map(30, law=CostLaw("const", 0.5))
@@ -268,7 +269,7 @@ def test_an_introduction_that_is_not_answered_is_given_up() -> None:
 
 
 def test_idle_neighbours_of_a_rich_node_find_it() -> None:
-    """Long items, a short queue at a node that nobody's name stood with: idle nodes were silent
+    """Long items, a short queue at a node where no name stood: idle nodes were silent
     for two seconds at a time, though its beats said what it had."""
     told = scene(2, workers=1)
     for node in told.nodes:
@@ -295,10 +296,10 @@ def test_a_node_that_was_alone_asks_whom_it_meets() -> None:
     told.run(0.1)
     alone = world.node("alone", seeds=["tcp://nobody:7077", SEED_ADDRESS], workers=1)
     for node in told.nodes:
-        world.links.cut(alone.place, node.place)
+        world.network.cut(alone.place, node.place)
     told.run(2.5)
     for node in told.nodes:
-        world.links.mend(alone.place, node.place)
+        world.network.mend(alone.place, node.place)
     asked = alone.core.thief.asked
     told.until(lambda: alone.core.links.joined, within=10.0)
     assert alone.core.thief.asked == asked + 1
@@ -320,7 +321,7 @@ def test_two_links_dialled_by_one_side_may_be_chosen_differently() -> None:
     told.until(lambda: len(them.lines) == 2)
     told.run(0.01)
     them.peers[client.member.id].link = them_first  # as if it had been ready last over there
-    told.world.links.reset(client.ends[first][0])
+    told.world.network.reset(client.ends[first][0])
     told.run(0.2)
     assert them.is_ready(client.member.id)
     assert us.is_ready(node.member.id)
@@ -330,7 +331,7 @@ def test_two_links_dialled_by_one_side_may_be_chosen_differently() -> None:
 
 def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     """A job that a node had never run, having better to do, went first and one item at a time;
-    long queued items of known cost were given to nobody."""
+    long queued items of known cost were not given away."""
     told = scene(1, workers=1)
     long = told.map(60, law=CostLaw("const", 0.1))
     told.run(0.5)
@@ -366,8 +367,8 @@ def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
     start, here = told.world.now, told.client.place
     deaf = told.nodes[2:]
     for node in deaf:
-        told.world.links.cut(node.place, here)
-        told.world.links.cut(here, node.place)
+        told.world.network.cut(node.place, here)
+        told.world.network.cut(here, node.place)
     while not program.done:
         told.run(0.05)
         assert not told.world.checkers.disagreement(), "all nodes hear each other all the time"
@@ -375,8 +376,8 @@ def test_a_program_out_of_reach_of_half_the_nodes_is_alone_in_that() -> None:
     assert told.counted("leases-expired") == 0
     assert all(node.core.me.incarnation == 1 for node in told.nodes), "nobody had to refute"
     for node in deaf:
-        told.world.links.mend(node.place, here)
-        told.world.links.mend(here, node.place)
+        told.world.network.mend(node.place, here)
+        told.world.network.mend(here, node.place)
     program = told.map(400)
     told.until(lambda: all(told.holds(node, program) for node in deaf))
     told.finish()
@@ -391,12 +392,12 @@ def test_who_speaks_but_does_not_hear_gets_no_work() -> None:
     start, here = told.world.now, told.client.place
     deaf = told.nodes[2:]
     for node in deaf:
-        told.world.links.cut(here, node.place)
+        told.world.network.cut(here, node.place)
     told.until(lambda: program.done)
     assert told.world.now < start + 12.0, "two workers need 7 s for what is left"
     assert told.counted("leases-expired") == 0
     for node in deaf:
-        told.world.links.mend(here, node.place)
+        told.world.network.mend(here, node.place)
     program = told.map(400)
     told.until(lambda: all(told.holds(node, program) for node in deaf))
     told.finish()
@@ -404,23 +405,23 @@ def test_who_speaks_but_does_not_hear_gets_no_work() -> None:
 
 @pytest.mark.parametrize("number", [0, 1], ids=["seed", "member"])
 def test_a_program_looks_again_where_it_hears_nobody(number: int) -> None:
-    """A machine had gone off without a word, nobody was left to say so, and the link with it looked
+    """A machine had gone off without a word, no one was left to say so, and the link with it looked
     well for ever: the program never dialled the new life at that address."""
     told = scene(2)
     node, here = told.nodes[number], told.client.place
     dialled: list[str] = []
-    dial = told.world.links.dial
+    dial = told.world.network.dial
 
-    def noting(dialler: Process, effect: Dial) -> None:
+    def noting(dialler: Station, effect: Dial) -> None:
         if dialler is told.client:
             dialled.append(effect.endpoint)
         dial(dialler, effect)
 
-    told.world.links.dial = noting  # type: ignore[method-assign]
-    told.world.links.cut(node.place, here)
+    told.world.network.dial = noting  # type: ignore[method-assign]
+    told.world.network.cut(node.place, here)
     told.run(15.0)
     assert set(dialled) == set(node.member.endpoints)
-    told.world.links.mend(node.place, here)
+    told.world.network.mend(node.place, here)
     told.map(400)
     told.finish()
 
@@ -431,10 +432,10 @@ def test_what_a_node_holds_that_only_its_program_cannot_hear_is_freed_at_once() 
     told = scene(3, workers=1)
     program = told.map(900)
     told.until(lambda: told.holds(told.nodes[1], program))
-    told.world.links.cut(told.nodes[1].place, told.client.place)
+    told.world.network.cut(told.nodes[1].place, told.client.place)
     start = told.world.now
     told.until(lambda: program.done, within=12.0)
     assert told.counted("leases-expired") == 0
     assert told.world.now > start + 3.0, "it was to be missed while the job ran"
-    told.world.links.mend(told.nodes[1].place, told.client.place)
+    told.world.network.mend(told.nodes[1].place, told.client.place)
     told.finish()

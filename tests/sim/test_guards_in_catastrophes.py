@@ -15,7 +15,8 @@ from stealmesh_engine.view import observers as homes
 from stealmesh_engine.view.observers import supers_wanted
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh, until
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.process import Process
+from stealmesh_sim.world import World
 
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 
@@ -25,7 +26,7 @@ RESTORED_SECONDS_MAX = 10.0
 def lose_supernodes(
     monkeypatch: pytest.MonkeyPatch, nodes: int, *, leaves_each: int, lost: int
 ) -> tuple[World, list[Process], list[Process]]:
-    """So many of the supernodes go off. Returns those that are left, and those that are gone."""
+    """This many of the supernodes go off. Returns those that are left, and those that are gone."""
     monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", leaves_each)
     world, members = mesh(nodes)
     supers = [p for p in members if is_super(p)]
@@ -51,7 +52,7 @@ def the_word_of_the_dead_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @with_and_without
 def test_the_dead_are_no_witnesses(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the ten who observe a supernode eight are as dead; who waits for a majority of those that have not
-    been declared dead yet buries nobody."""
+    been declared dead yet buries no one."""
     if not guarded:
         the_word_of_the_dead_is_waited_for(monkeypatch)
     world, left, gone = lose_supernodes(monkeypatch, 160, leaves_each=4, lost=33)

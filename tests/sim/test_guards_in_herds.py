@@ -1,7 +1,7 @@
 """Guards against herds: with each of them taken away, the herd does what it did to Skype.
 
 Every newcomer knows one address, as after a mass restart with all caches wiped. An introduction costs
-the one who is asked more than it does on an idle machine (`Toil.hello_seconds`), and he reads as many
+the node that is asked more than it does on an idle machine (`Toil.hello_seconds`), and he reads as many
 fewer at once: so a herd that a test can afford weighs as much as one of twenty thousand.
 """
 
@@ -15,7 +15,8 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.links import dialling
 from stealmesh_engine.links.dialling import Dialling
 from stealmesh_sim.membership_scale import is_super, mesh, until
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 
@@ -24,7 +25,7 @@ BASE = 16
 
 
 def burdened(times: int) -> Toil:
-    """Introductions cost so many times as much."""
+    """Introductions cost this many times as much."""
     usual = Toil()
     return replace(
         usual.dearer(hello=times), taken_at_once=max(1, 2 * usual.taken_at_once // times)
@@ -32,7 +33,7 @@ def burdened(times: int) -> Toil:
 
 
 def herd(world: World, size: int, door: Process) -> list[Process]:
-    """So many start at one instant, and all knock at one door."""
+    """`newcomers` start at one instant, and all knock at one door."""
     at = door.member.endpoints[0]
     return [world.node(f"late{number}", seeds=[at], workers=0) for number in range(size)]
 
@@ -50,8 +51,8 @@ def who_has_gone_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_and_without
 def test_who_has_given_up_is_not_served(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the door is so busy with those who have gone that those who wait go, too, and come back, as
-    long as one looks: a service that was in vain is what keeps the herd out."""
+    """Without the guard the door is so busy with those who have gone that those who wait go, too, and come back, as
+    long as one looks: wasted service is what keeps the herd out."""
     if not guarded:
         who_has_gone_is_served(monkeypatch)
     world, members = mesh(BASE)
@@ -112,7 +113,7 @@ def test_a_door_that_opens_again_is_not_run_over(
 def test_the_supernodes_that_are_left_are_not_run_over(guarded: bool) -> None:
     """Two of five go off, and their leaves come to the others, where all that is heard costs forty times as
     much: as if ten thousand came to three. Let in all at once they keep their new homes so busy that
-    these hear nobody for seconds; let in bit by bit (200 a second, forty times less), some wait, and
+    these hear no one for seconds; let in bit by bit (200 a second, forty times less), some wait, and
     others begin to serve."""
     weary, config = Toil().dearer(hello=40, message=40), Config()
     rate = config.attach_a_second / 40 if guarded else 1e9

@@ -20,7 +20,8 @@ from stealmesh_engine.membership.membership import Membership
 from stealmesh_engine.view import view as membership
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh
-from stealmesh_sim.world import Process, Toil, World
+from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.world import World
 
 from .scenes import scene
 
@@ -41,21 +42,21 @@ def a_leaf(members: list[Process]) -> Process:
 
 def part(world: World, one: Process, others: list[Process]) -> None:
     here, there = [one.place], [other.place for other in others]
-    world.links.wall_off(here, there)
-    world.links.wall_off(there, here)
+    world.network.wall_off(here, there)
+    world.network.wall_off(there, here)
 
 
 def join(world: World, one: Process, others: list[Process]) -> None:
     here, there = [one.place], [other.place for other in others]
-    world.links.tear_down(here, there)
-    world.links.tear_down(there, here)
+    world.network.tear_down(here, there)
+    world.network.tear_down(there, here)
 
 
 # ---------------------------------------------------------------- inbox first
 
 
 def timers_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time passes on the dot, whatever lies unread."""
+    """Time passes on the dot, even if messages lie unread."""
     step, take = Process._step, Process._take
 
     def time_before_events(self: Process, events: list[Event]) -> None:
@@ -106,9 +107,9 @@ def test_a_link_that_falters_is_no_death(guarded: bool, monkeypatch: pytest.Monk
         suspects_are_dead_at_once(monkeypatch)
     world, members = mesh(24)
     leaf = a_leaf(members)
-    for connection in world.links.open_connections():
+    for connection in world.network.open_connections():
         if leaf in {pipe.source for pipe in connection.pipes}:
-            world.links.stall(connection, 1.8)
+            world.network.stall(connection, 1.8)
     world.run(world.now + 6.0)
     assert (counted(world, "peers-declared-dead") == 0) is guarded
 
@@ -124,7 +125,7 @@ def the_late_blame_others(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_program_whose_machine_slept_takes_no_work_back(
     guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its network wakes up a second after it: until then nobody can be heard, and nobody is to blame."""
+    """Its network wakes up a second after it: until then no one can be heard, and no one is to blame."""
     if not guarded:
         the_late_blame_others(monkeypatch)
     play = scene(3)
@@ -151,7 +152,7 @@ def who_flaps_may_serve(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_and_without
 def test_who_comes_and_goes_serves_nobody(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first candidate has a loose cable. If it may serve, everybody whose home it is looks for
+    """The first candidate has a loose cable. If it may serve, every leaf that has it as an observer looks for
     another one each time, and comes back each time."""
     if not guarded:
         who_flaps_may_serve(monkeypatch)
@@ -190,7 +191,7 @@ def the_dead_are_forgotten_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @with_and_without
 def test_an_old_rumour_wakes_nobody(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program was out of reach while a machine went off, and still believes in it: of two views that
-    differ, the one that remembers a death is right."""
+    differ, the view that remembers a death is right."""
     if not guarded:
         the_dead_are_forgotten_at_once(monkeypatch)
     world, members = mesh(24)

@@ -28,8 +28,8 @@ from stealmesh_engine.stealing.victim import Victim
 from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
-from stealmesh_sim.checkers import Breach
-from stealmesh_sim.random_worlds import Outcome, run
+from stealmesh_sim.kernel import Breach
+from stealmesh_sim.random_worlds import WorldOutcome, run
 from stealmesh_sim.workers import VirtualWorker
 
 from .scenes import scene
@@ -46,7 +46,7 @@ FIRST = 1
 Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
-def first_breach(seeds: Iterable[int]) -> Outcome | None:
+def first_breach(seeds: Iterable[int]) -> WorldOutcome | None:
     outcomes = (run(seed) for seed in seeds)
     return next((outcome for outcome in outcomes if outcome.breach), None)
 
@@ -55,7 +55,7 @@ def first_breach(seeds: Iterable[int]) -> Outcome | None:
 
 
 def stale_leases_are_credited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever names an item gets it credited, whatever became of his lease."""
+    """A holder that names an item gets it credited, even without a lease."""
     right = IndexedLedger.credit
 
     def credit(self: IndexedLedger, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
@@ -199,7 +199,7 @@ def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Timers before the inbox, and nobody forgives: the verdict of one who was asleep."""
+    """Timers before the inbox, and no one forgives: the verdict of a node that was asleep."""
     monkeypatch.setattr(NodeCore, "_forgive_lateness", lambda self, now: None)
     monkeypatch.setattr(Detector, "heard", lambda self, peer, now: False)
 
@@ -237,7 +237,7 @@ CHECKERS = {
     "verdict", "waste",
     "AssertionError",
 }  # fmt: skip
-"""Kinds of breaches; the last is an account that does not add up. Anything else is a broken mutant."""
+"""Kinds of breaches; the last is an account that does not add up. Any other is a broken mutant."""
 
 
 @pytest.mark.parametrize("mutate", MUTANTS, ids=lambda mutate: mutate.__name__)

@@ -9,9 +9,9 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain
 from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.ledger.partition_guard import CALM_SECONDS
-from stealmesh_sim.durable_programs import Reader
+from stealmesh_sim.durable_programs import DurableReader
+from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process
 
 from .durable_scenes import DurableScene, durable_scene
 from .scenes import SEED_ADDRESS, Scene, scene
@@ -20,7 +20,7 @@ NODES = 6
 SLOW = CostLaw("const", 0.05)
 CUT_SECONDS = 30.0
 LOSS_SECONDS = 10.0
-"""By then everybody has stopped doubting himself, and knows whom he has lost."""
+"""By then everybody has stopped doubting himself, and knows which peers he has lost."""
 
 
 def _scene(partition: str, nodes: int = NODES) -> Scene:
@@ -32,22 +32,22 @@ def _scene(partition: str, nodes: int = NODES) -> Scene:
 def _cut(told: Scene | DurableScene, side: list[Process]) -> None:
     ours = [each.place for each in side]
     theirs = [each.place for each in [*told.nodes, told.client] if each not in side]
-    told.world.links.wall_off(ours, theirs)
-    told.world.links.wall_off(theirs, ours)
+    told.world.network.wall_off(ours, theirs)
+    told.world.network.wall_off(theirs, ours)
 
 
 def _heal(told: Scene | DurableScene, side: list[Process]) -> None:
     ours = [each.place for each in side]
     theirs = [each.place for each in [*told.nodes, told.client] if each not in side]
-    told.world.links.tear_down(ours, theirs)
-    told.world.links.tear_down(theirs, ours)
+    told.world.network.tear_down(ours, theirs)
+    told.world.network.tear_down(theirs, ours)
 
 
 def _grants(told: Scene) -> int:
     return sum("granted" in line for line in told.client.core.journal.of())
 
 
-def _held(node: Process, job: Reader) -> int:
+def _held(node: Process, job: DurableReader) -> int:
     """Items that it has leases of."""
     bags = node.core.holder.jobs[job.job].bags
     assert isinstance(bags, IndexedBags)
@@ -100,7 +100,7 @@ def test_of_two_halves_one_goes_on(first: int) -> None:
     theirs = [node for node in serving if node not in side]
     _cut(told, side)
     told.until(lambda: any(map(_lesser, serving)))
-    for seconds in (1.0, CUT_SECONDS):  # time makes nobody larger
+    for seconds in (1.0, CUT_SECONDS):  # time does not make a side larger
         told.run(seconds)
         assert {_lesser(node) for node in ours} == {_lesser(ours[0])}
         assert {_lesser(node) for node in theirs} == {not _lesser(ours[0])}
@@ -136,7 +136,7 @@ def test_who_leaves_on_purpose_is_not_waited_for() -> None:
 @pytest.mark.parametrize("seed", range(1, 5))
 @pytest.mark.parametrize("partition", ["progress", "majority"])
 def test_a_durable_job_whose_home_is_on_the_lesser_side(partition: str, seed: int) -> None:
-    """The other keepers go on with it; in the end each result counts once, whoever worked on it."""
+    """The other keepers go on with it; in the end each result counts once."""
     told = durable_scene(NODES, seed=seed, workers=1, partition=partition)
     told.run(CALM_SECONDS + 1.0)
     job = told.launch(900, law=SLOW)

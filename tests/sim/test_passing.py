@@ -1,5 +1,5 @@
 """Nodes that cannot: with another Python, or without a module. What they cannot run others run, and it
-is said; an item fails only when nobody is left to be asked."""
+is said; an item fails only when no node is left to be asked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from stealmesh_protocol.messages import JobKind
 from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
-from stealmesh_sim.programs import Program, Wish
-from stealmesh_sim.work import Tree
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.work import VirtualTree
+from stealmesh_sim.world import World
 
 from .scenes import FINE, SEED_ADDRESS, Scene
 
@@ -47,15 +48,17 @@ def mesh(*lacks: frozenset[str], runtimes: tuple[str, ...] = ()) -> Scene:
     return told
 
 
-def wish(told: Scene, kind: JobKind = JobKind.MAP, items: int = 300, **more: object) -> Program:
-    tree = Tree(5, 7, 4) if kind is JobKind.EXPLORE else None
+def wish(
+    told: Scene, kind: JobKind = JobKind.MAP, items: int = 300, **more: object
+) -> VirtualProgram:
+    tree = VirtualTree(5, 7, 4) if kind is JobKind.EXPLORE else None
     made = Wish(
         kind, items, FINE, told.world.now, block_items=7, runtime=OURS, tree=tree, **more  # type: ignore[arg-type]
     )  # fmt: skip
     return told.submit(made)
 
 
-def failed(told: Scene, program: Program) -> int:
+def failed(told: Scene, program: VirtualProgram) -> int:
     return told.world.checkers.accounts[program.job].failed
 
 
@@ -137,7 +140,7 @@ def test_the_only_one_who_could_dies() -> None:
 def test_a_late_comer_who_can_saves_the_rest() -> None:
     """Long items: the only node that can is busy with one each when it dies, and another joins."""
     told = mesh(WITHOUT, ALL)
-    told.world.crash(told.nodes[1], silent=True)  # nobody has noticed yet
+    told.world.crash(told.nodes[1], silent=True)  # no one has noticed yet
     program = wish(told, items=50, module="pandas")
     told.run(0.2)
     told.nodes.append(add(told.world, 2))
@@ -219,7 +222,7 @@ def test_and_in_the_end_it_fails(kind: JobKind) -> None:
 def test_a_durable_job_waits_for_its_python() -> None:
     told = mesh(ALL, ALL, runtimes=(OTHER, OTHER))
     for node in told.nodes:
-        node.disk = VirtualDisk(told.world.links.rng)
+        node.disk = VirtualDisk(told.world.network.rng)
         node.hear(node.disk.attach(node))
     launcher = Launcher(
         told.world, told.client, Wish(JobKind.MAP, 100, FINE, told.world.now, runtime=OURS)
@@ -263,7 +266,7 @@ def test_random_durable_worlds_in_which_not_everybody_can() -> None:
 
 
 def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else is asked, as before."""
+    """No other node is asked, as before."""
     monkeypatch.setattr(Crediting, "_passed_over", lambda *args: False)
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from stealmesh_engine.effects import Dial
 from stealmesh_engine.events import Join
-from stealmesh_sim.world import Process
+from stealmesh_sim.network import Station
+from stealmesh_sim.process import Process
 
 from .scenes import SEED_ADDRESS, Scene, scene
 
@@ -32,13 +33,13 @@ def reborn(told: Scene, node: Process, remembered: list[str]) -> Process:
 def dials_of(told: Scene) -> Dials:
     """From now on: who dials what, by number and address."""
     dials: Dials = []
-    dial = told.world.links.dial
+    dial = told.world.network.dial
 
-    def noting(dialler: Process, effect: Dial) -> None:
+    def noting(dialler: Station, effect: Dial) -> None:
         dials.append((dialler.number, effect.endpoint))
         dial(dialler, effect)
 
-    told.world.links.dial = noting  # type: ignore[method-assign]
+    told.world.network.dial = noting  # type: ignore[method-assign]
     return dials
 
 

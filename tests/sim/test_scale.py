@@ -6,7 +6,7 @@ import pytest
 
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_sim.membership_scale import mesh, until
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.scale import run
 from stealmesh_sim.work import CostLaw
 
@@ -29,7 +29,7 @@ def test_uneven_work_is_evened_out() -> None:
 def test_long_items_are_spread_before_the_first_has_ended(
     guarded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thousand items of ten seconds for a hundred nodes. As long as nobody knew what an item costs,
+    """A thousand items of ten seconds for a hundred nodes. As long as no one knew what an item costs,
     one after the other gave a two-hundredth of what it had: 25 nodes were busy, and the others waited
     until the first item had ended."""
     if not guarded:
@@ -38,7 +38,7 @@ def test_long_items_are_spread_before_the_first_has_ended(
     client = world.client("client", seeds=[members[0].member.endpoints[0]])
     world.run(world.now + 3.0)
     law = CostLaw("const", 10.0, 1)
-    program = Program(world, client, Wish(items=1000, law=law, at=world.now))
+    program = VirtualProgram(world, client, Wish(items=1000, law=law, at=world.now))
 
     def busy() -> int:
         return sum(any(worker.running for worker in process.workers) for process in members)

@@ -10,13 +10,13 @@ import pytest
 
 from stealmesh_engine.events import Drain
 from stealmesh_protocol.messages import JobKind, PeerState
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
 
 from .scenes import FINE, SEED_ADDRESS, Scene, scene
 
 
-def stolen_by(told: Scene, program: Program) -> list[int]:
+def stolen_by(told: Scene, program: VirtualProgram) -> list[int]:
     """Numbers of the nodes that hold a lease of the job."""
     return [n for n, node in enumerate(told.nodes) if told.holds(node, program)]
 
@@ -77,11 +77,11 @@ def test_the_victim_dies_before_its_split_is_heard_of() -> None:
     program = told.map(600)
     told.until(lambda: told.nodes[0].busy_seconds > 0.1)
     victim = max(told.nodes, key=lambda node: node.core.dispatcher.queued_seconds())
-    told.world.links.cut(victim.place, told.client.place)
+    told.world.network.cut(victim.place, told.client.place)
     given = victim.core.victim.given
     told.until(lambda: victim.core.victim.given > given)
     told.world.crash(victim)
-    told.world.links.mend(victim.place, told.client.place)
+    told.world.network.mend(victim.place, told.client.place)
     told.finish()
     assert told.state_of(told.client, victim) is PeerState.DEAD
     assert program.done
@@ -221,7 +221,7 @@ def test_a_machine_is_missed_though_nobody_ever_had_a_link_with_it() -> None:
 def test_links_that_break_all_the_time_lose_and_double_nothing() -> None:
     told = scene(3)
     program = told.map(3000)
-    world, links, here = told.world, told.world.links, told.client.place
+    world, links, here = told.world, told.world.network, told.client.place
     while not program.done:
         for node in told.nodes:
             links.cut(node.place, here)
@@ -246,11 +246,11 @@ def test_reports_that_were_not_acknowledged_are_said_again() -> None:
     told.map(400)
     world, node = told.world, told.nodes[0]
     told.run(0.1)
-    world.links.cut(node.place, told.client.place)
+    world.network.cut(node.place, told.client.place)
     told.until(lambda: len(node.core.links.peers[told.client.member.id].channel.unacked) > 5)
-    for connection in world.links.open_connections():
-        world.links.reset(connection)
-    world.links.mend(node.place, told.client.place)
+    for connection in world.network.open_connections():
+        world.network.reset(connection)
+    world.network.mend(node.place, told.client.place)
     told.finish()
     assert node.busy_seconds == pytest.approx(4.0), "nothing had to be run again"
 
@@ -259,15 +259,15 @@ def test_a_cut_in_one_direction_stops_nothing_for_good() -> None:
     told = scene(3)
     told.map(1500)
     told.run(0.3)
-    told.world.links.cut(told.nodes[1].place, told.client.place)
+    told.world.network.cut(told.nodes[1].place, told.client.place)
     told.run(6.0)
-    told.world.links.mend(told.nodes[1].place, told.client.place)
+    told.world.network.mend(told.nodes[1].place, told.client.place)
     told.finish()
 
 
 def test_two_islands_find_each_other_again() -> None:
     told = scene(4)
-    links = told.world.links
+    links = told.world.network
     left = [told.nodes[0].place, told.nodes[1].place, told.client.place]
     right = [told.nodes[2].place, told.nodes[3].place]
     pairs = [(a, b) for a in left for b in right] + [(b, a) for a in left for b in right]
@@ -288,8 +288,8 @@ def test_control_overtakes_custody_on_a_slow_link_and_nothing_else_does() -> Non
     told = scene(3)
     told.explore(depth=9)
     for _ in range(20):
-        for connection in told.world.links.open_connections():
-            told.world.links.stall(connection, 0.2)
+        for connection in told.world.network.open_connections():
+            told.world.network.stall(connection, 0.2)
         told.run(0.4)
     told.finish(within=60.0)
 

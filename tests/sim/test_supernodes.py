@@ -1,6 +1,6 @@
 """Membership with supernodes: each rule as a story, told once with the rule and once without.
 
-A rule whose absence changes nothing would be none: so most stories run twice, and the second time
+A rule that can be left out would be none: so most stories run twice, and the second time
 the rule is taken out and the promise must break.
 """
 
@@ -28,9 +28,11 @@ from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role
 from stealmesh_protocol.messages import View as ViewMessage
 from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
-from stealmesh_sim.programs import Program, Wish
+from stealmesh_sim.network import Station
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 from .scenes import scene
 
@@ -55,15 +57,15 @@ def by_id(members: list[Process], peer: bytes) -> Process:
 
 def part(world: World, one: Process, others: list[Process], *, both: bool = True) -> None:
     for other in others:
-        world.links.cut(one.place, other.place)
+        world.network.cut(one.place, other.place)
         if both:
-            world.links.cut(other.place, one.place)
+            world.network.cut(other.place, one.place)
 
 
 def join(world: World, one: Process, others: list[Process]) -> None:
     for other in others:
-        world.links.mend(one.place, other.place)
-        world.links.mend(other.place, one.place)
+        world.network.mend(one.place, other.place)
+        world.network.mend(other.place, one.place)
 
 
 # ---------------------------------------------------------------- deaths are found
@@ -199,7 +201,7 @@ def test_all_the_others_may_really_be_dead() -> None:
 
 @with_and_without
 def test_the_late_judge_nobody(rule: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A supernode that stood still itself has heard nobody for as long."""
+    """A supernode that stood still itself has heard no one for as long."""
     if not rule:
         monkeypatch.setattr("stealmesh_engine.core.LATE_SECONDS", 1e9)
         monkeypatch.setattr(Verdicts, "_doubts_itself", lambda self, now: False)
@@ -266,7 +268,7 @@ def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:
 def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
     rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else each of them learns of all others at once, and ranks them all with every word."""
+    """Without it each of them learns of all others at once, and ranks them all with every word."""
     if not rule:
         monkeypatch.setattr(View, "_knows_a_part", lambda self: False)
     world, members = mesh(200)
@@ -362,7 +364,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
 def test_all_supernodes_go_off_and_nobody_believes_in_them_for_long(
     nodes: int, owner: type, guard: str, rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a word: some never heard who served now, some believed in whom nobody named."""
+    """Without a word: some never heard who served now, some believed in one that no view named."""
     if not rule:
         monkeypatch.setattr(owner, guard, lambda self, now: None)
     world, members = mesh(nodes)
@@ -448,7 +450,7 @@ def test_too_many_stop_one_at_a_time_and_not_soon() -> None:
 
 @with_and_without
 def test_a_herd_is_let_in_bit_by_bit(rule: bool) -> None:
-    """Nobody has to introduce himself to more than so many in a second, and all get in."""
+    """No node introduces itself to more than a fixed number in a second, and all get in."""
     config = replace(Config(), attach_a_second=40.0 if rule else 1e9)
     world = World(1, config=config, audit=False, hashing=False)
     first = world.node("n0", seeds=[], workers=0)
@@ -475,7 +477,7 @@ def test_a_leaf_that_has_homes_leaves_the_seed_alone() -> None:
     assert all(p.core.me.incarnation == 1 for p in [*members, *late])
 
 
-# ---------------------------------------------------------------- what is told to whom
+# ---------------------------------------------------------------- what is told to which peer
 
 
 @with_and_without
@@ -484,16 +486,16 @@ def test_lost_news_are_made_up_for(rule: bool, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(Dissemination, "compare", lambda self, peer_id, digest, now: None)
     world, members = mesh(60)
     world.crash(a_leaf(members), silent=True)
-    send = world.links.send
+    send = world.network.send
 
-    def losing(process: Process, effect: Send) -> None:
+    def losing(process: Station, effect: Send) -> None:
         if not isinstance(effect.message, ViewMessage | Digests):
             send(process, effect)
 
-    world.links.send = losing  # type: ignore[method-assign]
+    world.network.send = losing  # type: ignore[method-assign]
     world.run(world.now + 4.0)
     assert world.checkers.disagreement(), "two of five supernodes have not heard of it"
-    world.links.send = send  # type: ignore[method-assign]
+    world.network.send = send  # type: ignore[method-assign]
     took = until(world, lambda: not world.checkers.disagreement(), 5.0)
     assert (took < 5.0) is rule
 
@@ -555,19 +557,19 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
     world, members = mesh(24, workers=1)
     client = world.client("client", seeds=["tcp://n0:7077"])
     world.run(world.now + 1.0)
-    Program(world, client, Wish(JobKind.REDUCE, 20_000, CostLaw("const", 0.01), world.now))
+    VirtualProgram(world, client, Wish(JobKind.REDUCE, 20_000, CostLaw("const", 0.01), world.now))
     world.run(world.now + 3.0)
     leaf = max((p for p in members if not is_super(p)), key=links_of)
     assert links_of(leaf) > 10
     beats: list[Send] = []
-    send = world.links.send
+    send = world.network.send
 
-    def listening(process: Process, effect: Send) -> None:
+    def listening(process: Station, effect: Send) -> None:
         if process is leaf and isinstance(effect.message, Beat):
             beats.append(effect)
         send(process, effect)
 
-    world.links.send = listening  # type: ignore[method-assign]
+    world.network.send = listening  # type: ignore[method-assign]
     world.run(world.now + 2.0)
     assert leaf.core.dispatcher.queued_seconds() > HINT_SECONDS, (
         "or else there is nothing to hint at"

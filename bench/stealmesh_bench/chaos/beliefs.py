@@ -1,7 +1,7 @@
-"""Judging what nodes believed: how soon the dead were known, and who was buried alive.
+"""What nodes believed about each other: how soon they knew of a death, and who was declared dead alive.
 
-Pure. It is told of lives (who began, died, stood still and when) and of glimpses (`eyes`), and
-answers with detection times, false verdicts and the moment from which all agreed.
+Pure. Takes lives (when each began, died or stood still) and glimpses (`eyes`). Gives detection times,
+false verdicts and the moment from which all agreed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from stealmesh_bench.chaos.figures import Durations
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 
 AWAKE_SECONDS = 0.5
-"""Who has been running for so long should be taken for alive by everybody."""
+"""A process that has run for this long should be believed alive by all others."""
 ONE_ALARM_SECONDS = 2.0
 """Verdicts on one process so close to each other are one mistake that travels."""
 
 
 @dataclass(slots=True)
-class Life:
-    """One process life as its killer knows it."""
+class KnownLife:
+    """One life of a process, as the harness knows it."""
 
     began: float
     ended: float | None = None
@@ -28,27 +28,27 @@ class Life:
     """When it stood still, or could not hear or be heard: from, to."""
 
     def runs_at(self, at: float) -> bool:
-        """Up, and not only just awake."""
+        """Is it up, and awake for AWAKE_SECONDS?"""
         if self.ended is not None and at >= self.ended:
             return False
         return not any(begin <= at <= end + AWAKE_SECONDS for begin, end in self.silent)
 
     def all_ears(self, begin: float, end: float) -> bool:
-        """Nothing kept it from hearing between these moments."""
+        """Could it hear all the time between these moments?"""
         return self.began <= begin and not any(b < end and e > begin for b, e in self.silent)
 
 
 class Beliefs:
     def __init__(self) -> None:
-        self.lives: dict[int, Life] = {}
+        self.lives: dict[int, KnownLife] = {}
         self.detections = Durations()
         """For every death and every survivor: from the death until this survivor knew."""
         self.false: list[Glimpse] = []
-        """The first glimpse of each verdict on somebody who ran."""
+        """The first glimpse of each verdict on a process that ran."""
         self._alarms: dict[int, float] = {}
 
     def born(self, pid: int, at: float) -> None:
-        self.lives[pid] = Life(at)
+        self.lives[pid] = KnownLife(at)
 
     def died(self, pid: int, at: float) -> None:
         life = self.lives.get(pid)
@@ -67,7 +67,7 @@ class Beliefs:
         if glimpse.what == DEAD:
             self._buried(glimpse, subject, observer)
 
-    def _buried(self, glimpse: Glimpse, subject: Life, observer: Life) -> None:
+    def _buried(self, glimpse: Glimpse, subject: KnownLife, observer: KnownLife) -> None:
         at = glimpse.at
         if subject.ended is not None and subject.ended <= at:
             if observer.all_ears(subject.ended, at):

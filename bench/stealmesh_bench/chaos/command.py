@@ -17,7 +17,7 @@ from random import SystemRandom
 
 from stealmesh_bench.chaos import jobs, plot
 from stealmesh_bench.chaos.named import DISKS, SCENARIOS, Wanted, draw
-from stealmesh_bench.chaos.report import Report, together
+from stealmesh_bench.chaos.report import ChaosReport, together
 from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
 
 DEFAULT = "kill-one"
@@ -30,7 +30,7 @@ EXIT_PASS, EXIT_BREACH, EXIT_USAGE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One run that was asked for."""
+    """One run to play."""
 
     wanted: Wanted
     sim: bool
@@ -105,7 +105,7 @@ def _lasts(told: argparse.Namespace, nodes: int | None) -> float | None:
 
 
 def _check(told: argparse.Namespace) -> None:
-    """What the options together must not say."""
+    """Refuse options that contradict each other."""
     for name in told.scenario or []:
         if name == "all":
             continue
@@ -122,7 +122,7 @@ def _check(told: argparse.Namespace) -> None:
 
 
 def _check_target(target: str, names: set[str]) -> None:
-    """Whom a scenario can hit."""
+    """Refuse a target that these scenarios cannot hit."""
     if target in ("minority", "all") and not names <= DISKS:
         raise CannotPlay(f"--target {target} is for {', '.join(sorted(DISKS))}")
     if target not in ("minority", "all", "any") and names & DISKS:
@@ -132,7 +132,7 @@ def _check_target(target: str, names: set[str]) -> None:
 def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
     begun = time.perf_counter()
     reports = []
-    by_name: dict[str, list[Report]] = {}
+    by_name: dict[str, list[ChaosReport]] = {}
     for number, order in enumerate(orders, 1):
         if not told.json:
             _say(f"[{number}/{len(orders)}] {order.replay}")
@@ -160,7 +160,7 @@ def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
     return EXIT_BREACH if any(report.breaches for report in reports) else EXIT_PASS
 
 
-def _play(order: Order, watch: Callable[[str], None] | None) -> Report:
+def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
     if order.sim and not order.wanted.nodes:
         from stealmesh_bench.chaos.worlds import play as play_world
 
@@ -196,7 +196,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _draw_table(reports: list[Report], seconds: float) -> None:
+def _draw_table(reports: list[ChaosReport], seconds: float) -> None:
     from stealmesh_bench.chaos.table import show
 
     show(reports, seconds)
@@ -236,7 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--target", choices=TARGETS, default="any",
-        help="whom kill-one kills (default: any node). submitter: another program, whose work goes "
+        help="the node that kill-one kills (default: any node). submitter: another program, whose work goes "
         "first; durable-submitter: the program that launched the job, which another one then collects. "
         "Of disk-…: the disks of a minority of the keepers (the default), or of all",
     )  # fmt: skip

@@ -1,13 +1,13 @@
-"""Which disks of a durable job's keepers are damaged, where, and what must be left all the same.
+"""Which disks of a durable job's replicas are damaged, where, and what must survive.
 
-Pure: the logs of all nodes, a seed and whom to hit give the damaged logs. What is left is found by
+Pure: the logs of all nodes, a seed and a target give the damaged logs. What is left is found by
 comparing octets, not by the reader that is on trial: a record that lies where it lay, unchanged,
 on any disk, is there.
 
 minority: one of three. The others have everything, but not in time: one lags behind (its disk was
-slow), one comes back late. Whoever takes the damaged log for whole goes on without the third.
-all: every keeper, so that nothing is lost only if each gives what it still has: one bit is
-flipped in each log, in other items everywhere; of a cut log what is cut everywhere is gone.
+slow), one comes back late. A primary that takes the damaged log for whole goes on without the third.
+all: every replica is damaged. Nothing is lost only if each gives what it still has: in each log one
+bit is flipped, each time in other items. What is cut from all logs is gone.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ MINORITY, ALL = "minority", "all"
 
 @dataclass(slots=True)
 class Damage:
-    """What is to be done to the logs."""
+    """What happens to the logs."""
 
     logs: dict[int, bytes] = field(default_factory=dict)
     """Node → its log from now on."""
     late: set[int] = field(default_factory=set)
-    """Who is to come back later than the others."""
+    """Nodes that come back later than the others."""
     left: set[int] = field(default_factory=set)
-    """Items whose results lie unharmed on some disk."""
+    """Items with an unharmed result on some disk."""
 
 
 def damage(
-    logs: dict[int, bytes], how: str, whom: str, rng: Random, slow: int | None = None
+    logs: dict[int, bytes], how: str, target: str, rng: Random, slow: int | None = None
 ) -> Damage:
-    """Draw it. `slow`: the node whose disk lagged behind."""
+    """Draw it. `slow`: the node with the disk that lagged behind."""
     before = {number: read(octets) for number, octets in logs.items()}
     has = {number: _items_of(reading.records) for number, reading in before.items()}
     keepers = [number for number in sorted(logs) if has[number]]
     drawn = Damage()
-    if whom == ALL:
+    if target == ALL:
         gone: set[int] = set()
         for number in keepers:
             spared = _records(before[number], without=gone)
@@ -54,7 +54,7 @@ def damage(
         candidates = [number for number in keepers if number != slow] or keepers
         victim = rng.choice(candidates)
         drawn.late = {number for number in candidates if number != victim}
-        # What only the victim and those who are late have: nobody else can tell that it is missing.
+        # Only the victim and the late nodes have these: no other node can tell that they are missing.
         lacked = has[victim].intersection(*(has[number] for number in drawn.late))
         lacked -= has.get(slow, set()) if slow is not None else set()
         some = _records(before[victim], among=lacked) or _records(before[victim])
@@ -81,7 +81,7 @@ def _records(
 
 
 def _spoil_one(octets: bytes, how: str, rng: Random, some: list[_Record], gone: set[int]) -> bytes:
-    """One log; a bit is flipped in one of these records, whose items are gone then."""
+    """One log; a bit is flipped in one of these records, so its items are gone."""
     if how != "bitflip":
         return spoilt(octets, how, rng)
     if not some:

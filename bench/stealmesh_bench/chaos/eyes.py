@@ -1,8 +1,8 @@
 """Eyes inside cores: what each comes to believe about the others, as it happens.
 
-Does: shows a sink every change of mind (alive → dead, somebody new, a refutation) of every view in
-this process while it looks. Changes nothing of what a core decides. In virtual time the sink
-is the judge itself; a real node's eyes write lines to a file that the judge reads afterwards.
+Does: shows a sink every change of mind (alive → dead, a new peer, a refutation) of every view in
+this process while it looks. Changes nothing that a core decides. In virtual time the sink
+is the stage; a real node writes lines to a file, and the stage reads them afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Glimpse:
 
 
 Sink = Callable[[float, Member, str, Member], None]
-"""When (the core's own clock), whose mind, what, about whom."""
+"""When (by the core's clock), which core, what it believes, about which peer."""
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def watching(sink: Sink) -> Iterator[None]:
 
 @contextmanager
 def _hearing_verdicts(say: Callable[[Member, str, Member], None]) -> Iterator[None]:
-    """Also why a core itself declares somebody dead."""
+    """Also see why a core declares a peer dead."""
     right = Verdicts.dead
 
     def dead(self: Verdicts, peer: PeerId, now: float, why: str) -> Gone:

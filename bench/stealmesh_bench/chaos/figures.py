@@ -1,4 +1,4 @@
-"""Figures from observations: percentiles, goodput over time, when it was back.
+"""Figures from observations: percentiles, goodput over time, and the time to recover.
 
 Pure. Times are seconds since work began to flow.
 """
@@ -17,7 +17,7 @@ STEP_SECONDS = 0.05
 
 
 class Durations:
-    """How long something took, many times: a histogram, because there may be millions."""
+    """Durations, in seconds. A histogram, because there may be millions."""
 
     def __init__(self) -> None:
         self._bins: Counter[int] = Counter()
@@ -29,7 +29,7 @@ class Durations:
         return self._bins.total()
 
     def percentile(self, share: float) -> float | None:
-        """The upper edge of the bin in which that share is reached."""
+        """The upper edge, in seconds, of the bin in which this share (0 to 1) is reached."""
         wanted = share * len(self)
         for place, so_far in _running(self._bins):
             if so_far >= wanted > 0:
@@ -71,7 +71,7 @@ class Goodput:
     def recovered(
         self, since: float, until: float, wanted: float, window: float = WINDOW_SECONDS
     ) -> float | None:
-        """After how long the rate was `wanted` for a whole window; None: not within this time."""
+        """Seconds until the rate was `wanted` for a whole window; None: not before `until`."""
         begin = since
         while begin + window <= until:
             if self.rate(begin, begin + window) >= wanted:
@@ -89,9 +89,9 @@ def median(values: Sequence[float]) -> float:
 
 
 class Lack:
-    """The longest time for which there was too little of something, looked at again and again.
+    """The longest time for which there was too little of something.
 
-    Who is back a second time may make it too little once more: each lack counts from its own beginning.
+    A lack that ends and begins again counts anew from its own beginning.
     """
 
     def __init__(self, since: float) -> None:
@@ -109,7 +109,7 @@ class Lack:
 
     @property
     def seconds(self) -> float | None:
-        """None while it lasts, or if nobody looked."""
+        """None while it lasts, or if `look` was never called."""
         return self._longest if self._lacking_since is None else None
 
 

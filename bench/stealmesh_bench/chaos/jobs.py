@@ -27,7 +27,7 @@ from stealmesh_bench.chaos.scenario import CannotPlay
 ITEM_SECONDS = 0.01
 TASKS = 20_000
 AHEAD_SECONDS = 0.5
-"""A stream is so far ahead of its results: enough to keep every worker busy."""
+"""How far a stream is ahead of its results: enough to keep every worker busy."""
 TREE = "T1"
 JOBS = {
     "stream": "tasks of 10 ms for as long as the scenario lasts",
@@ -37,11 +37,11 @@ JOBS = {
 
 
 class Stuck(BaseException):
-    """The job does not end. Not an Exception, so that the mesh is left without waiting for it."""
+    """The job does not end. Not an Exception, so that leaving the mesh does not wait for it."""
 
 
 @dataclass
-class Account:
+class RunAccount:
     """What a workload has seen so far."""
 
     ledger: Ledger | None = field(default_factory=Ledger)
@@ -50,7 +50,7 @@ class Account:
     flow: float = 0.0
     """When work began to flow (time.monotonic)."""
     lag_seconds: float = 0.0
-    """How much later than its time the last fault was done with: the work lasts as much longer."""
+    """By how much the last fault was late; the work lasts as much longer."""
     runs: int = 0
     wrong: int = 0
     failed: list[str] = field(default_factory=list)
@@ -64,16 +64,16 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class WorkloadRun:
     """One run of a workload."""
 
     mesh: Mesh
     nodes: int
-    account: Account
+    account: RunAccount
     seconds: float
-    """For how long work is to flow."""
+    """For how long work flows."""
     patience_seconds: float
-    """How much later it must have ended."""
+    """By how much later it must have ended."""
     log: str
     """Where executions are noted."""
 
@@ -81,7 +81,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Workload:
     name: str
-    perform: Callable[[Run], None]
+    perform: Callable[[WorkloadRun], None]
     prepare: Callable[[Mesh], None] = lambda mesh: None
     """Before anything is broken."""
 
@@ -100,8 +100,8 @@ def find(job: str) -> Workload:
     return Workload(job, lambda run: _again_and_again(run, function, function.expected), reference)
 
 
-def _stream(run: Run) -> None:
-    """Tasks of 10 ms, as many as the mesh can do in this time."""
+def _stream(run: WorkloadRun) -> None:
+    """A stream of tasks of 10 ms, as many as the mesh can run in `seconds`."""
     account = run.account
     assert account.ledger is not None
     capacity = run.nodes / ITEM_SECONDS
@@ -112,14 +112,14 @@ def _stream(run: Run) -> None:
     _collect(run, items, ahead, 2 * run.seconds + run.patience_seconds)
 
 
-def _tasks(run: Run) -> None:
+def _tasks(run: WorkloadRun) -> None:
     assert run.account.ledger is not None
     run.account.ledger.accept(TASKS)
     until = TASKS * ITEM_SECONDS + run.patience_seconds
     _collect(run, range(TASKS), None, until)
 
 
-def _collect(run: Run, items: Iterable[int], ahead: int | None, until: float) -> None:
+def _collect(run: WorkloadRun, items: Iterable[int], ahead: int | None, until: float) -> None:
     ledger, account = run.account.ledger, run.account
     assert ledger is not None
     task = partial(noted_sleep, run.log, ITEM_SECONDS)
@@ -143,7 +143,7 @@ def _counting(a: uts.Partial, b: uts.Partial) -> uts.Partial:
     return uts.combine_counts(a, b)
 
 
-def _search(run: Run) -> None:
+def _search(run: WorkloadRun) -> None:
     """The tree T1, again and again; every count must be the published one.
 
     Two searches at a time, half a tree apart: while one runs out of work, the other is in full swing.
@@ -175,7 +175,7 @@ def _search(run: Run) -> None:
         _on_visited = None
 
 
-def _count(run: Run, search: Future[Any], expected: uts.Counts) -> None:
+def _count(run: WorkloadRun, search: Future[Any], expected: uts.Counts) -> None:
     """Compare what a search comes to with what there is."""
     account = run.account
     try:
@@ -201,7 +201,7 @@ def _load(path: str) -> Any:
     return function
 
 
-def _again_and_again(run: Run, function: Callable[[Mesh], Any], expected: Any) -> None:
+def _again_and_again(run: WorkloadRun, function: Callable[[Mesh], Any], expected: Any) -> None:
     """A whole job as often as the time allows, at least once; every answer is compared."""
     account = run.account
     account.ledger = None

@@ -1,8 +1,8 @@
 """A program that launches a durable job, to be killed: `… chaos.launcher ADDRESS ITEMS LOG`.
 
-Says the job's id once the mesh has accepted it (the key is at STEALMESH_KEY_FILE), then collects, and says
-the number of each item that it was given; -1 for a value that is not right. Ends with its standard
-input, whatever it is doing: whoever started it may be killed as well.
+Prints the job's id once the mesh has accepted the job (the key is at STEALMESH_KEY_FILE). Then it
+collects, and prints the number of each item that arrives, or -1 for a wrong value. It ends when its
+standard input ends, because the process that started it may be killed too.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The account on the caller's side: what was accepted, what came back, how often it ran.
 
-Believes nobody: items are counted where the mesh takes them and where it hands their results over,
+Believes no report: items are counted where the mesh takes them and where it hands their results over,
 values are checked, and executions are counted from a file to which the tasks themselves write.
 """
 
@@ -29,7 +29,7 @@ def noted_sleep(log: str, seconds: float, item: int) -> tuple[int, int]:
     global _log
     if _log is None or _log[0] != log:
         _log = log, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    # One short write to a file opened for appending is one line, whoever else writes.
+    # One short write to a file opened for appending stays one line, even if others write too.
     os.write(_log[1], b"%d %.4f\n" % (item, time.monotonic()))
     time.sleep(seconds)
     return item, answer(item)

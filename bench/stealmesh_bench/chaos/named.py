@@ -1,4 +1,4 @@
-"""The named scenarios: what happens in each, to whom and when, drawn from a seed.
+"""The named scenarios: what happens in each, when and to which nodes, drawn from a seed.
 
 Pure: the same name, seed and size give the same timetable. The Skype suite is after the great
 outage of December 2010 (half of all clients on one build, two fifths of them crashed, and with them
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from stealmesh_bench.chaos.scenario import CLIENT, Bounds, Fault, Scenario
+from stealmesh_bench.chaos.scenario import CLIENT, Bounds, ChaosFault, Scenario
 
 BURDENED = frozenset({"bootstrap", "mass-restart", "skype-actual", "skype-card", "skype-herd",
                       "skype-build", "skype-super"})  # fmt: skip
 CALM_SECONDS = 3.0
-"""Work flows undisturbed for so long: what comes later is compared with it."""
+"""Seconds of undisturbed work; what comes later is compared with it."""
 SPREAD_SECONDS = 4.0
-"""One node dies at any moment of so many seconds after that."""
+"""One node dies at any moment of this many seconds after that."""
 AFTERWARDS_SECONDS = 7.0
 MEAN_LIFE_SECONDS = 4.0
 KILLERS_RESTART_SECONDS = 0.3
@@ -27,9 +27,9 @@ HEALED_SECONDS = 16.0
 FULL_STOP_WORK_SECONDS = 15.0
 DISK_WORK_SECONDS = 14.0
 LAG_SECONDS = 2.0
-"""So long before the full stop one disk becomes slow."""
+"""From the moment when one disk becomes slow to the full stop."""
 LATE_SECONDS = 7.5
-"""A keeper that has everything comes so much later than the others: sooner than they give it up."""
+"""A replica that has everything comes this much later than the others: before they give it up."""
 FULL_SECONDS = 1.5
 """Less than the log's patience."""
 FULL_FOR_GOOD_SECONDS = 6.0
@@ -76,21 +76,21 @@ def draw(wanted: Wanted) -> Scenario:
 
 
 def _kill_one(wanted: Wanted, rng: Random) -> Scenario:
-    """One node dies at a random moment: of any role, or of the one that you name."""
+    """One node dies at a random moment: of any role, or of the role that you name."""
     anybody = rng.randrange(wanted.nodes)
     at = wanted.calm_seconds + rng.uniform(0.0, _spread(wanted))
     bounds = Bounds(recovered_90_seconds=3.0, detection_p99_seconds=2.5, agreed_seconds=10.0)
     work: float | None = None
     if wanted.target == "submitter":
-        faults = [Fault(wanted.calm_seconds, "rival"), Fault(at + 2.0, "kill-rival")]
+        faults = [ChaosFault(wanted.calm_seconds, "rival"), ChaosFault(at + 2.0, "kill-rival")]
         at += 2.0
     elif wanted.target == "durable-submitter":
-        faults = [Fault(at, "kill-submitter")]
+        faults = [ChaosFault(at, "kill-submitter")]
         bounds = replace(bounds, flowing_again_seconds=3.0)
         work = wanted.lasts_seconds or at + AFTERWARDS_SECONDS
     else:
         named = {"seed": (0,), "any": (anybody,)}.get(wanted.target, ())
-        faults = [Fault(at, _end(wanted), named, "" if named else wanted.target)]
+        faults = [ChaosFault(at, _end(wanted), named, "" if named else wanted.target)]
     return Scenario(
         "kill-one", wanted.seed, wanted.nodes, tuple(faults),
         wanted.seconds or at + AFTERWARDS_SECONDS, bounds, at, at, work_seconds=work,
@@ -113,8 +113,8 @@ def _killers(wanted: Wanted, rng: Random) -> Scenario:
     for number in victims:
         at = 1.0 + rng.expovariate(1 / MEAN_LIFE_SECONDS)
         while at < seconds:
-            faults.append(Fault(at, _end(wanted), (number,)))
-            faults.append(Fault(at + KILLERS_RESTART_SECONDS, "start", (number,)))
+            faults.append(ChaosFault(at, _end(wanted), (number,)))
+            faults.append(ChaosFault(at + KILLERS_RESTART_SECONDS, "start", (number,)))
             at += KILLERS_RESTART_SECONDS + rng.expovariate(1 / MEAN_LIFE_SECONDS)
     bounds = Bounds(
         detection_p99_seconds=2.5, agreed_seconds=15.0, run_twice_share=0.25, growth_mib=16.0
@@ -132,7 +132,7 @@ def _pauses(wanted: Wanted, rng: Random) -> Scenario:
     """A tenth of all nodes stands still for 3 to 10 s, once each."""
     count = max(1, round(wanted.nodes * 0.1))
     faults = [
-        Fault(
+        ChaosFault(
             wanted.calm_seconds + rng.uniform(0, 8.0),
             "pause",
             (number,),
@@ -158,8 +158,8 @@ def _partition(wanted: Wanted, rng: Random) -> Scenario:
     between = (wanted.seconds or 0.0) - wanted.calm_seconds - HEALED_SECONDS
     lasts = max(PARTITION_SECONDS, between)
     faults = (
-        Fault(wanted.calm_seconds, "cut", left, seconds=lasts, others=right),
-        Fault(wanted.calm_seconds, "cut", right, seconds=lasts, others=left),
+        ChaosFault(wanted.calm_seconds, "cut", left, seconds=lasts, others=right),
+        ChaosFault(wanted.calm_seconds, "cut", right, seconds=lasts, others=left),
     )
     healed = wanted.calm_seconds + lasts
     bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
@@ -170,10 +170,10 @@ def _partition(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _one_way(wanted: Wanted, rng: Random) -> Scenario:
-    """An eighth of all nodes is heard by everybody and hears nobody."""
+    """An eighth of all nodes is heard by all others and hears none of them."""
     deaf = tuple(sorted(rng.sample(range(wanted.nodes), max(1, wanted.nodes // 8))))
     others = (CLIENT, *(n for n in range(wanted.nodes) if n not in deaf))
-    fault = Fault(wanted.calm_seconds, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
+    fault = ChaosFault(wanted.calm_seconds, "cut", others, seconds=PARTITION_SECONDS, others=deaf)
     healed = wanted.calm_seconds + PARTITION_SECONDS
     bounds = Bounds(recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=10.0)
     return Scenario(
@@ -198,8 +198,8 @@ def _mass_restart(wanted: Wanted, rng: Random) -> Scenario:
     """Every node is killed; every node comes back within two seconds and dials those it knew."""
     everybody = tuple(range(wanted.nodes))
     down = wanted.calm_seconds + 1.0
-    faults = [Fault(wanted.calm_seconds, _end(wanted), everybody)]
-    faults += [Fault(down + rng.uniform(0, 2.0), "start", (number,)) for number in everybody]
+    faults = [ChaosFault(wanted.calm_seconds, _end(wanted), everybody)]
+    faults += [ChaosFault(down + rng.uniform(0, 2.0), "start", (number,)) for number in everybody]
     back = max(fault.at_seconds for fault in faults)
     bounds = Bounds(
         recovered_90_seconds=10.0, recovered_97_seconds=15.0, agreed_seconds=15.0,
@@ -215,9 +215,9 @@ def _full_stop(wanted: Wanted, rng: Random) -> Scenario:
     work = wanted.seconds or wanted.lasts_seconds or FULL_STOP_WORK_SECONDS
     at = work * rng.uniform(0.3, 0.6)
     everybody = tuple(range(wanted.nodes))
-    faults = [Fault(at, "kill-submitter"), Fault(at, _end(wanted), everybody)]
+    faults = [ChaosFault(at, "kill-submitter"), ChaosFault(at, _end(wanted), everybody)]
     faults += [
-        Fault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
+        ChaosFault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
         for number in rng.sample(everybody, wanted.nodes)
     ]
     back = max(fault.at_seconds for fault in faults)
@@ -247,8 +247,8 @@ def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
     """The power fails on one keeper of a slow disk (--target all: on all): nothing unsynced is there."""
     work, at = _stop_at(wanted, rng)
     faults = [
-        Fault(at - LAG_SECONDS, "slow-disk"),
-        Fault(at - LAG_SECONDS, "power", target=whom(wanted)),
+        ChaosFault(at - LAG_SECONDS, "slow-disk"),
+        ChaosFault(at - LAG_SECONDS, "power", target=hit_by(wanted)),
     ]
     return _stopped(wanted, rng, "disk-unsynced", faults, at, work)
 
@@ -256,21 +256,21 @@ def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
 def _disk_full(wanted: Wanted, rng: Random) -> Scenario:
     """A keeper's disk is full until its node ends (--target all: all are full for a moment); full stop."""
     work, at = _stop_at(wanted, rng)
-    seconds = FULL_SECONDS if whom(wanted) == "all" else FULL_FOR_GOOD_SECONDS
-    faults = [Fault(at - seconds - 0.5, "full-disk", target=whom(wanted), seconds=seconds)]
+    seconds = FULL_SECONDS if hit_by(wanted) == "all" else FULL_FOR_GOOD_SECONDS
+    faults = [ChaosFault(at - seconds - 0.5, "full-disk", target=hit_by(wanted), seconds=seconds)]
     return _stopped(wanted, rng, "disk-full", faults, at, work)
 
 
 def _damaged(wanted: Wanted, rng: Random, name: str, how: str) -> Scenario:
     work, at = _stop_at(wanted, rng)
-    faults = [Fault(at + 0.5, "spoil", target=whom(wanted), how=how)]
-    if whom(wanted) == "minority":
-        faults.append(Fault(at - LAG_SECONDS, "slow-disk"))
+    faults = [ChaosFault(at + 0.5, "spoil", target=hit_by(wanted), how=how)]
+    if hit_by(wanted) == "minority":
+        faults.append(ChaosFault(at - LAG_SECONDS, "slow-disk"))
     return _stopped(wanted, rng, name, faults, at, work)
 
 
-def whom(wanted: Wanted) -> str:
-    """Whose disks: a minority's, if nothing else is said."""
+def hit_by(wanted: Wanted) -> str:
+    """The disks to hit; by default those of a minority."""
     return "minority" if wanted.target == "any" else wanted.target
 
 
@@ -281,13 +281,13 @@ def _stop_at(wanted: Wanted, rng: Random) -> tuple[float, float]:
 
 
 def _stopped(
-    wanted: Wanted, rng: Random, name: str, faults: list[Fault], at: float, work: float
+    wanted: Wanted, rng: Random, name: str, faults: list[ChaosFault], at: float, work: float
 ) -> Scenario:
     """A full stop among these faults."""
     everybody = tuple(range(wanted.nodes))
-    faults = [*faults, Fault(at, "kill-submitter"), Fault(at, "kill", everybody)]
+    faults = [*faults, ChaosFault(at, "kill-submitter"), ChaosFault(at, "kill", everybody)]
     faults += [
-        Fault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
+        ChaosFault(at + 1.0 + rng.uniform(0, 1.0), "start", (number,))
         for number in rng.sample(everybody, wanted.nodes)
     ]
     back = max(fault.at_seconds for fault in faults)
@@ -305,10 +305,12 @@ def _actual(wanted: Wanted, rng: Random) -> Scenario:
     """Half of all nodes run one build; two fifths of them die within 10 s; all come back by 30 s."""
     build = rng.sample(range(wanted.nodes), wanted.nodes // 2)
     doomed = rng.sample(build, max(1, round(len(build) * 0.4)))
-    faults = [Fault(wanted.calm_seconds + rng.uniform(0, 10.0), _end(wanted), (n,)) for n in doomed]
+    faults = [
+        ChaosFault(wanted.calm_seconds + rng.uniform(0, 10.0), _end(wanted), (n,)) for n in doomed
+    ]
     over = max(fault.at_seconds for fault in faults)
     back = wanted.calm_seconds + 28.0
-    faults += [Fault(back + rng.uniform(0, 2.0), "start", (number,)) for number in doomed]
+    faults += [ChaosFault(back + rng.uniform(0, 2.0), "start", (number,)) for number in doomed]
     return Scenario(
         "skype-actual", wanted.seed, wanted.nodes, _sorted(faults), wanted.seconds or back + 8.0,
         SKYPE_BOUNDS, over, back + 2.0,
@@ -322,7 +324,7 @@ def _doomed(wanted: Wanted, rng: Random) -> tuple[int, ...]:
 
 def _card(wanted: Wanted, rng: Random) -> Scenario:
     """Two fifths of all nodes die in one instant and stay dead."""
-    fault = Fault(wanted.calm_seconds, _end(wanted), _doomed(wanted, rng))
+    fault = ChaosFault(wanted.calm_seconds, _end(wanted), _doomed(wanted, rng))
     return Scenario(
         "skype-card", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
         SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
@@ -330,12 +332,12 @@ def _card(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _herd(wanted: Wanted, rng: Random) -> Scenario:
-    """The same, and all of them come back at once; half of them have forgotten whom they knew."""
+    """The same, and all of them come back at once; half of them have forgotten the others' addresses."""
     doomed = _doomed(wanted, rng)
     back = wanted.calm_seconds + 1.0
-    faults = [Fault(wanted.calm_seconds, _end(wanted), doomed)]
+    faults = [ChaosFault(wanted.calm_seconds, _end(wanted), doomed)]
     faults += [
-        Fault(back, "start", (number,), forgetful=place % 2 == 0)
+        ChaosFault(back, "start", (number,), forgetful=place % 2 == 0)
         for place, number in enumerate(doomed)
     ]
     return Scenario(
@@ -347,7 +349,7 @@ def _herd(wanted: Wanted, rng: Random) -> Scenario:
 def _build(wanted: Wanted, rng: Random) -> Scenario:
     """Every node of one build dies: half of the mesh."""
     doomed = tuple(sorted(rng.sample(range(wanted.nodes), wanted.nodes // 2)))
-    fault = Fault(wanted.calm_seconds, _end(wanted), doomed)
+    fault = ChaosFault(wanted.calm_seconds, _end(wanted), doomed)
     return Scenario(
         "skype-build", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
         SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
@@ -357,7 +359,7 @@ def _build(wanted: Wanted, rng: Random) -> Scenario:
 def _super(wanted: Wanted, rng: Random) -> Scenario:
     """Every supernode dies."""
     del rng
-    fault = Fault(wanted.calm_seconds, _end(wanted), target="supernode")
+    fault = ChaosFault(wanted.calm_seconds, _end(wanted), target="supernode")
     return Scenario(
         "skype-super", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
         SUPER_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
@@ -369,7 +371,7 @@ def _super(wanted: Wanted, rng: Random) -> Scenario:
 
 def _random(wanted: Wanted, rng: Random) -> Scenario:
     """A dozen faults of every kind within ten seconds, all of them over soon."""
-    faults: list[Fault] = []
+    faults: list[ChaosFault] = []
     over = 0.0
     for _ in range(12):
         at = wanted.calm_seconds + rng.uniform(0, 10.0)
@@ -380,14 +382,14 @@ def _random(wanted: Wanted, rng: Random) -> Scenario:
         seconds = rng.uniform(0.3, 5.0)
         if kind in ("kill", "drain"):
             back = at + (seconds if kind == "kill" else 8.0)
-            faults += [Fault(at, kind, some), Fault(back, "start", some)]
+            faults += [ChaosFault(at, kind, some), ChaosFault(back, "start", some)]
             over = max(over, back)
             continue
         others = tuple(n for n in (CLIENT, *range(wanted.nodes)) if n not in some)
         if kind == "cut" and rng.random() < 0.7:
-            faults.append(Fault(at, kind, others, seconds=seconds, others=some))
+            faults.append(ChaosFault(at, kind, others, seconds=seconds, others=some))
         faults.append(
-            Fault(
+            ChaosFault(
                 at, kind, some, seconds=seconds, others=others if kind == "cut" else (),
                 delay_seconds=rng.uniform(0.01, 0.3) if kind == "delay" else 0.0,
             )
@@ -404,12 +406,12 @@ def _end(wanted: Wanted) -> str:
     return "silence" if wanted.silent else "kill"
 
 
-def _sorted(faults: list[Fault]) -> tuple[Fault, ...]:
+def _sorted(faults: list[ChaosFault]) -> tuple[ChaosFault, ...]:
     return tuple(sorted(faults, key=lambda fault: fault.at_seconds))
 
 
 DISKS = frozenset({"disk-bitflip", "disk-truncated", "disk-unsynced", "disk-full"})
-"""Scenarios whose target is a minority of the keepers, or all."""
+"""Scenarios that hit a minority of the replicas, or all."""
 
 
 @dataclass(frozen=True, slots=True)

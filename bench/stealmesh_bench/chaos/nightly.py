@@ -1,7 +1,7 @@
 """A night of chaos: `python -m stealmesh_bench.chaos.nightly` (also `make chaos-nightly`).
 
-Every scenario in virtual time and on real processes, among them five minutes of killers, then
-20,000 random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, whatever became of those before it; exit
+Every scenario in virtual time and on real processes, among them five minutes of killers; then 20,000
+random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, even if one before it failed; exit
 status 1 if any of them broke a promise. What failed prints the command that repeats it.
 """
 
@@ -49,7 +49,7 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
 
 
 def _disks(target: str) -> list[str]:
-    """All scenarios of failing disks, for these keepers."""
+    """All scenarios of failing disks, for these targets."""
     return [word for name in sorted(DISKS) for word in ("--scenario", name)] + ["--target", target]
 
 

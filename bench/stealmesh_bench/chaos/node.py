@@ -1,9 +1,8 @@
 """A node of a chaos mesh: `python -m stealmesh_bench.chaos.node FD HOST LOG`.
 
-The node that everybody runs, with three differences: it takes itself for a machine of its own, so
-that it talks to its neighbours over TCP, where a proxy can stand between; it writes to LOG what it
-comes to believe about the others; and its disk fails when it is told to, by files in its state
-directory (FULL, SLOW).
+The usual node, with three differences. It takes itself for a machine of its own, so it talks to its
+neighbours over TCP, and a proxy can stand between. It writes to LOG what it comes to believe about
+the others. Its disk fails when files in its state directory (FULL, SLOW) say so.
 """
 
 from __future__ import annotations

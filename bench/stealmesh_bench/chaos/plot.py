@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 
 WIDTH, HEIGHT = 960, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 50, 60
@@ -30,11 +30,11 @@ def check(path: str) -> None:
         raise CannotDraw(f"cannot draw {path}: there is no such directory")
 
 
-def draw(report: Report, path: str) -> None:
+def draw(report: ChaosReport, path: str) -> None:
     Path(path).write_text(svg(report), encoding="utf-8")
 
 
-def svg(report: Report) -> str:
+def svg(report: ChaosReport) -> str:
     end = max((at for at, _ in report.timeline), default=1.0) or 1.0
     top = max([rate for _, rate in report.timeline] + [report.goodput_wanted or 0.0, 1.0]) * 1.1
 

@@ -37,7 +37,7 @@ class Pair:
     """One connection through the proxy: the dialler's side and the node's."""
 
     source: int | None
-    """None: dialled by nobody whom we know."""
+    """None: dialled by a stranger."""
     target: int
     front: asyncio.StreamWriter
     back: asyncio.StreamWriter | None = None
@@ -66,7 +66,7 @@ class Door:
     inbox: int
     server: asyncio.Server | None = None
     deaf: list[socket.socket] = field(default_factory=list)
-    """While the machine is off: a listener that nobody serves, and the callers that fill its queue."""
+    """While the machine is off: a listener that is not served, and the callers that fill its queue."""
 
 
 class Proxy:
@@ -96,7 +96,7 @@ class Proxy:
         return port
 
     async def open(self, node: int) -> None:
-        """The node lives: whoever knocks is let in."""
+        """The node lives: every caller is let in."""
         door = self.doors[node]
         if door.server is None:
             door.server = await asyncio.start_server(self._caller(node), LOOPBACK, door.port)
@@ -109,8 +109,8 @@ class Proxy:
         await asyncio.sleep(0)
 
     async def deafen(self, node: int) -> None:
-        """The machine is off: whoever calls gets no answer at all. (The kernel drops calls to a
-        listener whose queue is full.)"""
+        """The machine is off: a caller gets no answer at all. (The kernel drops calls to a
+        listener with a full queue.)"""
         door = self.doors[node]
         self._leave(door)
         await asyncio.sleep(0)
@@ -157,7 +157,7 @@ class Proxy:
             self._mended.notify_all()
 
     def delay(self, nodes: list[int], seconds: float) -> None:
-        """All that these nodes say and hear is so much later from now on; 0: no more."""
+        """Delay all that these nodes say and hear by this many seconds; 0: no more delay."""
         for node in nodes:
             if seconds:
                 self.late[node] = seconds
@@ -209,7 +209,7 @@ class Proxy:
                 inbox = self.doors[pair.target].inbox
                 answers, pair.back = await asyncio.open_connection(LOOPBACK, inbox)
             except OSError:
-                _reset(pair.front)  # nobody is at home: what the node's own kernel would say
+                _reset(pair.front)  # no node is there: answer as its kernel would
                 return
             there = asyncio.create_task(
                 self._carry(pair, reader, pair.back, pair.source, pair.target)

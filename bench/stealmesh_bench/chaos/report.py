@@ -13,7 +13,7 @@ from stealmesh_bench.chaos.scenario import Bounds
 
 
 @dataclass(slots=True)
-class Report:
+class ChaosReport:
     """One run. None: this run has no such figure."""
 
     scenario: str
@@ -31,14 +31,14 @@ class Report:
     """Items, or answers of a user's own job, with a value that is not right."""
     run_twice: int | None = None
     resigned: int | None = None
-    """Supernodes that gave their role up."""
+    """Living supernodes that gave the role up."""
     stuck: int = 0
     """Jobs that did not end."""
     in_flight: int | None = None
     """Of a full stop: items that had begun and were not known to be safe; no others may run twice."""
     flowing_again_s: float | None = None
     """From the fault (or, after a full stop, the last start) until the program that collects was given
-    a result that nobody had been given before."""
+    a result that no program had before."""
     detection_p50_s: float | None = None
     detection_p99_s: float | None = None
     false_verdicts: int | None = None
@@ -50,16 +50,16 @@ class Report:
     control_bytes_per_leaf_s: float | None = None
     growth_mib: float | None = None
     rss_mib: dict[str, list[float]] = field(default_factory=dict)
-    """Of who was left alone: at a third of the run, and at its end."""
+    """Spared process → MiB at a third of the run, and at its end."""
     goodput_before: float | None = None
     goodput_wanted: float | None = None
-    """What those who survived are able to do, by what all did before."""
+    """The rate that the survivors should reach, from what all did before."""
     wall_s: float = 0.0
     simulated_s: float | None = None
     trace: str | None = None
     """Of a simulated run: one number for all that happened."""
     notes: list[str] = field(default_factory=list)
-    """What helps to understand a breach."""
+    """Notes that help to understand a breach."""
     breaches: list[str] = field(default_factory=list)
     timeline: list[tuple[float, float]] = field(default_factory=list)
     """(seconds, items a second), for the picture."""
@@ -113,7 +113,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Which figures a run was long enough, and in the state, to have."""
+    """The figures that this run could measure."""
 
     recovery: bool = False
     recovery_97: bool = False
@@ -121,7 +121,7 @@ class Measured:
     supernodes: bool = False
 
 
-def together(reports: list[Report], replay: str) -> dict[str, Any]:
+def together(reports: list[ChaosReport], replay: str) -> dict[str, Any]:
     """Several runs as one object: sums of what must not happen, the worst of what takes time."""
     said: dict[str, Any] = reports[0].as_object()
     for name in ("killed", "accepted", "lost", "duplicated", "wrong", "run_twice", "in_flight",

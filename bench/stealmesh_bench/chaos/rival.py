@@ -1,7 +1,7 @@
 """A second program on the same mesh, to be killed: `python -m stealmesh_bench.chaos.rival ADDRESS`.
 
-Submits work without end, with the key at STEALMESH_KEY_FILE; says so once results come in.
-Its work goes first: what is killed with it is all that the mesh was busy with.
+Submits work without end (the key is at STEALMESH_KEY_FILE), and says so once results come in. Its
+work has priority, so the mesh is busy with it alone when it is killed.
 """
 
 from __future__ import annotations

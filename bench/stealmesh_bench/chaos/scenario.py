@@ -1,7 +1,7 @@
 """What a scenario is: a timetable of faults as plain data, and what must come out of it.
 
-Decides nothing and does nothing: whoever plays a scenario (`simulated`, `real`) performs its faults
-at their times, counted from the moment at which work flows. Nodes are numbered from 0; number 0 is
+Decides nothing and does nothing: `simulated` or `real` plays a scenario, and performs its faults at
+their times, counted from the moment at which work flows. Nodes are numbered from 0; number 0 is
 the seed of all others. The program that submits is CLIENT.
 """
 
@@ -32,7 +32,7 @@ KINDS = {
     "kill-submitter": "the program that launched the durable job is killed",
 }
 PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})
-"""Kinds that real processes suffer only with a proxy in front of each."""
+"""Kinds that need a proxy in front of each real process."""
 TARGETS = ("supernode", "seed", "entry", "victim", "submitter", "durable-submitter",
            "minority", "all", "any")  # fmt: skip
 ENTRY = 1
@@ -40,18 +40,18 @@ ENTRY = 1
 
 
 class CannotPlay(Exception):
-    """This scenario cannot be played as it was asked for."""
+    """The scenario cannot be played with these options."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChaosFault:
     """One thing that goes wrong, or is put right again."""
 
     at_seconds: float
     kind: str
     nodes: tuple[int, ...] = ()
     target: str = ""
-    """Instead of `nodes`: whoever plays this part when the time has come."""
+    """Instead of `nodes`: the node that plays this part when the time has come."""
     seconds: float = 0.0
     """For how long, where a fault passes by itself."""
     others: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Fault:
     how: str = ""
     """Of a damaged log: one of `platters.SPOILS`."""
     forgetful: bool = False
-    """Of a start: it remembers nobody but the seed."""
+    """Of a start: the node remembers the seed's address alone."""
 
     def __post_init__(self) -> None:
         assert self.kind in KINDS, self.kind
@@ -67,7 +67,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a figure must not exceed; None: it is only reported."""
+    """Upper bounds of figures; None: the figure is only reported."""
 
     recovered_90_seconds: float | None = None
     recovered_97_seconds: float | None = None
@@ -78,7 +78,7 @@ class Bounds:
     false_verdicts: int | None = 0
     run_twice_share: float | None = None
     growth_mib: float | None = None
-    """Memory of the submitter and of nodes that are left alone."""
+    """Of the memory of the submitter and of spared nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +88,23 @@ class Scenario:
     name: str
     seed: int
     nodes: int
-    faults: tuple[Fault, ...]
+    faults: tuple[ChaosFault, ...]
     seconds: float
-    """For how long work is kept flowing."""
+    """Seconds for which work flows."""
     bounds: Bounds
     recovery_from: float | None = None
     """When the clock of the recovery begins to run; None: there is nothing to recover from."""
     agreement_from: float = 0.0
-    """When nothing is wrong any more with the membership."""
+    """From then on all nodes should agree on the members."""
     together: bool = False
     """All nodes start at the same moment, knowing only the seed."""
     toil: bool = False
-    """Where they are simulated, processes take their time to hear, so that a herd is a burden."""
+    """In virtual time: hearing takes time, so that a herd is a burden."""
     spared: tuple[int, ...] = ()
     """Nodes that nothing happens to."""
     work_seconds: float | None = None
     """The work is one durable job, launched by a program that dies and collected by another; it would
-    keep all nodes busy for so long. None: work of the submitting program, as long as it is to flow."""
+    keep all nodes busy for this time. None: work of the submitting program, as long as it is to flow."""
 
     @property
     def durable(self) -> bool:
@@ -128,7 +128,7 @@ class Scenario:
         return any(fault.kind in PROXIED for fault in self.faults)
 
     def up_at(self, seconds: float) -> float:
-        """How many nodes are to be at work then, as far as the timetable can say."""
+        """Nodes at work at this moment, according to the timetable."""
         up = [True] * self.nodes
         count = float(self.nodes)
         for fault in sorted(self.faults, key=lambda each: each.at_seconds):
@@ -136,7 +136,7 @@ class Scenario:
                 break
             ends = fault.kind in ("kill", "silence", "drain")
             if fault.target:
-                # Whoever it will be: one fewer. The submitter of the scenario itself goes on.
+                # One fewer, in any case. The submitter of the scenario itself goes on.
                 count -= ends
             for number in fault.nodes:
                 if ends and up[number]:
@@ -146,7 +146,7 @@ class Scenario:
         return max(0.0, count)
 
     def node_seconds(self) -> float:
-        """Node time at work until the end: how much work it takes to keep everybody busy."""
+        """Seconds of work, of all nodes together, that keep all nodes busy until the end."""
         edges = sorted({0.0, self.seconds, *(fault.at_seconds for fault in self.faults)})
         inside = [edge for edge in edges if edge <= self.seconds]
         return sum((end - begin) * self.up_at(begin) for begin, end in pairwise(inside))

@@ -1,7 +1,7 @@
-"""Seats for node processes: lives come and go, the address stays, and nobody is left behind.
+"""Seats for node processes: lives come and go, the address stays, and no process is left behind.
 
-Starts, kills, pauses and drains node processes; knows which of their ends it has caused. Every
-process is ended by its id in `close`, whatever state it is in. Should its owner be killed too,
+Starts, kills, pauses and drains node processes, and knows which ends it has caused. Every
+process is ended by its id in `close`, in any state. If its owner is killed, too,
 nodes see the end of their socket; those that stand still are woken and hung up by the kernel,
 because their process group is then an orphan.
 """
@@ -31,7 +31,7 @@ from stealmesh_bench.paths import python_path
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(18000, 32000)
-"""Below those that the kernel gives to callers."""
+"""Below the ports that the kernel gives to callers."""
 READY_SECONDS_MAX = 60.0
 STOP_SECONDS = 4.0
 WORDS_MAX = 4000
@@ -42,7 +42,7 @@ class NodeFailed(Exception):
 
 
 @dataclass
-class Life:
+class NodeLife:
     """One process life."""
 
     number: int
@@ -59,15 +59,15 @@ class Life:
 
 
 class Seats:
-    """As many seats as the mesh has nodes. `directory` takes their logs and local sockets, and, if they
-    have `disks`, what each keeps for its next life."""
+    """One seat for each node of the mesh. `directory` takes logs and local sockets and, with `disks`, what
+    each node keeps for its next life."""
 
     def __init__(
         self, count: int, key: bytes, directory: str, *, proxied: bool, disks: bool = False
     ) -> None:
-        self.lives: list[Life] = []
+        self.lives: list[NodeLife] = []
         """Every life there ever was, in the order of their starts."""
-        self.seats: list[Life | None] = [None] * count
+        self.seats: list[NodeLife | None] = [None] * count
         self.glimpses = os.path.join(directory, "glimpses")
         self.words = os.path.join(directory, "words")
         """What nodes say on standard error."""
@@ -79,9 +79,9 @@ class Seats:
         self._inboxes = _free_ports(count)
         self._readers: list[threading.Thread] = []
         self.failures: list[str] = []
-        """Who did not start."""
+        """Lives that did not start."""
         self.accidents: dict[int, str] = {}
-        """Process → how it ended before anybody ended it."""
+        """Process id → how it ended before we ended it."""
         self._may_end: set[int] = set()
         self._closing = False
         self.proxy: ProxyProcess | None = None
@@ -102,7 +102,7 @@ class Seats:
 
     # ------------------------------------------------------------ lives
 
-    def start(self, number: int, seeds: list[int]) -> Life:
+    def start(self, number: int, seeds: list[int]) -> NodeLife:
         """A new life; it is ready a little later (`wait_ready`)."""
         ours, theirs = socket.socketpair()
         host = f"chaos-{number}"
@@ -120,7 +120,7 @@ class Seats:
                 process_group=0,
                 env={**os.environ, "PYTHONPATH": python_path()},
             )  # fmt: skip
-            life = Life(number, process, ours)
+            life = NodeLife(number, process, ours)
             self.lives.append(life)
             self.seats[number] = life
         if self.proxy is not None:
@@ -145,7 +145,7 @@ class Seats:
         told["key"] = self._key.hex()
         return told
 
-    def _await_ready(self, life: Life) -> None:
+    def _await_ready(self, life: NodeLife) -> None:
         """Wait for the node's one line (in a thread of its own)."""
         life.wire.settimeout(READY_SECONDS_MAX)
         line = b""
@@ -162,7 +162,7 @@ class Seats:
             status = life.process.wait() if life.process.poll() is not None else "still running"
             self.failures.append(f"node {life.number} did not start (status {status})")
 
-    def wait_ready(self, lives: list[Life]) -> None:
+    def wait_ready(self, lives: list[NodeLife]) -> None:
         """Until these lives are listening; raises NodeFailed."""
         until = time.monotonic() + READY_SECONDS_MAX
         while any(life.ready_at is None and life.ended_at is None for life in lives):
@@ -174,7 +174,7 @@ class Seats:
 
     # ------------------------------------------------------------ what is done to them
 
-    def kill(self, number: int, *, silent: bool = False) -> Life | None:
+    def kill(self, number: int, *, silent: bool = False) -> NodeLife | None:
         """SIGKILL, at once; `silent`: the proxy swallows everything first, as if the machine were off."""
         life = self.seats[number]
         if life is None or life.ended_at is not None:
@@ -197,7 +197,7 @@ class Seats:
         return life
 
     def disks(self) -> tuple[bytes, ...]:
-        """What the logs of durable jobs have, once everybody is dead."""
+        """The contents of all logs, once all nodes are dead."""
         for life in self.lives:
             life.process.wait()
         return tuple(self.logs().values())
@@ -212,8 +212,8 @@ class Seats:
         paths = {number: self.state(number) / LOG_FILE for number in range(len(self.seats))}
         return {number: path.read_bytes() for number, path in paths.items() if path.exists()}
 
-    def may_end(self, number: int) -> Life | None:
-        """Its disk fails, so it is no accident if this life ends by itself."""
+    def may_end(self, number: int) -> NodeLife | None:
+        """This life may end by itself, because its disk fails."""
         life = self.seats[number]
         if life is not None:
             self._may_end.add(life.pid)
@@ -227,21 +227,21 @@ class Seats:
         self.proxy.tell("mend", nodes=[number], others=everybody)
         self.proxy.tell("mend", nodes=everybody, others=[number])
 
-    def signal(self, number: int, what: signal.Signals) -> Life | None:
+    def signal(self, number: int, what: signal.Signals) -> NodeLife | None:
         life = self.seats[number]
         if life is None or life.ended_at is not None or life.process.poll() is not None:
             return None
         life.process.send_signal(what)
         return life
 
-    def drain(self, number: int) -> Life | None:
+    def drain(self, number: int) -> NodeLife | None:
         life = self.signal(number, signal.SIGTERM)
         if life is not None:
             life.draining = True
         return life
 
-    def living(self) -> list[Life]:
-        """Who is there for all we know."""
+    def living(self) -> list[NodeLife]:
+        """Lives that we started and did not end."""
         return [
             life
             for life in self.seats
@@ -249,7 +249,7 @@ class Seats:
         ]
 
     def self_ended(self) -> list[str]:
-        """Who ended though nobody ended it."""
+        """Nodes that ended although we did not end them."""
         for life in self.lives:
             status = life.process.poll()
             if status is None or life.ended_at is not None or (life.draining and status == 0):
@@ -265,7 +265,7 @@ class Seats:
             return words.read()[-WORDS_MAX:]
 
     def close(self) -> None:
-        """End everybody, kindly at first, and wait until they are gone."""
+        """End all processes, first with SIGTERM, and wait until they are gone."""
         with self._lock:
             self._closing = True
         for life in self.lives:
@@ -290,13 +290,13 @@ class Seats:
                 shutil.rmtree(left, ignore_errors=True)  # of those that had no time to tidy up
 
 
-def _ended(life: Life) -> str:
+def _ended(life: NodeLife) -> str:
     status = life.process.poll()
     return f"node {life.number} (process {life.pid}) ended by itself with status {status}"
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has now; a node's address stays through all its lives, so they are fixed."""
+    """Free ports; a node's address stays through all its lives, so they are fixed."""
     found: list[int] = []
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -1,8 +1,8 @@
-"""Plays in virtual time what befalls a durable job: its submitter is killed, or everybody is.
+"""A scenario with a durable job in virtual time: its submitter is killed, or all processes are.
 
-Does: gives every node a disk, lets a program launch and collect until it is killed, and another one
-attach through any node and collect everything from the start. Here it is known to the item what was
-safe when the fault struck: none of it may be handed to a worker again.
+Does: gives every node a disk, and lets a program launch and collect until it is killed. Then another
+program attaches through any node and collects everything from the start. The checkers know to the
+item what was safe when the fault struck: none of it may be handed to a worker again.
 """
 
 from __future__ import annotations
@@ -14,28 +14,29 @@ from typing import Any
 
 from stealmesh_bench.chaos import disks
 from stealmesh_bench.chaos.named import LATE_SECONDS
-from stealmesh_bench.chaos.report import Report
-from stealmesh_bench.chaos.scenario import CannotPlay, Fault, Scenario
-from stealmesh_bench.chaos.simulated import LenientCheckers, Seat, Stage
+from stealmesh_bench.chaos.report import ChaosReport
+from stealmesh_bench.chaos.scenario import CannotPlay, ChaosFault, Scenario
+from stealmesh_bench.chaos.simulated_stage import LenientCheckers, SimulatedSeat, SimulatedStage
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Results, RunChunk
 from stealmesh_sim.disks import COMMIT_SECONDS, VirtualDisk
-from stealmesh_sim.durable_programs import Launcher, Reader
+from stealmesh_sim.durable_programs import DurableReader, Launcher
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
-from stealmesh_sim.world import Process, World
+from stealmesh_sim.world import World
 
 ITEMS_MAX = 12_000
-"""Larger worlds have longer items instead of more: each is a record in three copies."""
+"""Larger worlds have longer items, not more: each item is a record in three replicas."""
 SLOW_COMMIT_SECONDS = 1.0
 ATTACH_SECONDS = 0.1
-"""A program attaches so long after the submitter's death."""
+"""From the submitter's death until another program attaches."""
 ATTACH_SECONDS_MAX = 4.0
-"""After a full stop at any moment until then: before a new home is found, or when all is settled."""
+"""After a full stop the program attaches within this time: before or after the election of a primary."""
 
 
 class DurableCheckers(LenientCheckers):
-    """Also notes what has begun."""
+    """Also notes which items have begun."""
 
     def __init__(self, world: World, began: Callable[[int], None]) -> None:
         super().__init__(world)
@@ -49,10 +50,10 @@ class DurableCheckers(LenientCheckers):
         self._began(self.begun.size - before)
 
 
-class DurableStage(Stage):
-    """A world with disks, a durable job, and nobody who must live."""
+class SimulatedDurableStage(SimulatedStage):
+    """A world with disks and a durable job, in which any process may die."""
 
-    def __init__(self, scenario: Scenario, report: Report) -> None:
+    def __init__(self, scenario: Scenario, report: ChaosReport) -> None:
         super().__init__(scenario, report)
         assert scenario.work_seconds is not None
         work_seconds = scenario.nodes * scenario.work_seconds
@@ -60,18 +61,19 @@ class DurableStage(Stage):
         self.world.checkers = self.checkers = self.durable = DurableCheckers(
             self.world, self._began
         )
+        self.world.on_disk_failure = self._disk_failed
         self.launcher: Launcher | None = None
-        self.reader: Reader | None = None
+        self.reader: DurableReader | None = None
         self.slow: int | None = None
-        """Whose disk lagged behind at the full stop."""
+        """The node with the disk that lagged behind at the full stop."""
         self.late: set[int] = set()
-        """Who comes back later than the others."""
+        """Nodes that come back later than the others."""
 
     def _disk(self, number: int) -> VirtualDisk:
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
 
     def _began(self, items: int) -> None:
-        """So many items were handed to a worker for the first time."""
+        """`items` more were handed to a worker for the first time."""
         self.goodput.add(self.world.now - self.flow, items)
 
     def _begin_work(self, client: Process) -> None:
@@ -83,7 +85,7 @@ class DurableStage(Stage):
         late = self.rng.uniform(ATTACH_SECONDS, ATTACH_SECONDS_MAX) if scenario.stops else 0.0
         world.after(last + max(late, ATTACH_SECONDS), self._attach)
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         assert self.client is not None
         self.report.killed += 1
         self.world.crash(self.client)
@@ -97,7 +99,7 @@ class DurableStage(Stage):
 
     # ------------------------------------------------------------ disks
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         {
             "slow-disk": self._slow_disk,
             "full-disk": self._full_disk,
@@ -105,44 +107,43 @@ class DurableStage(Stage):
             "spoil": self._spoil,
         }[fault.kind](fault)
 
-    def _keepers(self) -> list[Seat]:
-        """Who keeps the job; its home first."""
+    def _keepers(self) -> list[SimulatedSeat]:
+        """Seats with a replica of the job; the primary comes first."""
         homes = [(s, s.process.core.durable.state) for s in self.seats if s.process.alive]
         keepers = [(seat, home) for seat, home in homes if home.replicas]
         if not keepers:
-            raise CannotPlay("nobody keeps the job yet: let it last longer (--seconds)")
+            raise CannotPlay("no node has a replica of the job yet: let it last longer (--seconds)")
         return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].primaries)]
 
-    def _hit(self, fault: Fault) -> list[VirtualDisk]:
+    def _hit(self, fault: ChaosFault) -> list[VirtualDisk]:
         seats = self.seats if fault.target == disks.ALL else self._keepers()[:1]
         return [seat.process.disk for seat in seats if seat.process.disk is not None]
 
-    def _slow_disk(self, fault: Fault) -> None:
-        """A keeper that is not the home, which would slow everybody down."""
+    def _slow_disk(self, fault: ChaosFault) -> None:
+        """A replica that is not the primary: a slow primary would slow the whole job down."""
         seat = self._keepers()[-1]
         assert seat.process.disk is not None
         seat.process.disk.commit_seconds = SLOW_COMMIT_SECONDS
         self.slow = seat.number
 
-    def _full_disk(self, fault: Fault) -> None:
+    def _full_disk(self, fault: ChaosFault) -> None:
         for disk in self._hit(fault):
             disk.platter.full = True
-            disk.on_failure = self._disk_failed
             self.world.after(fault.seconds, setattr, disk.platter, "full", False)
 
     def _disk_failed(self, process: Process) -> None:
-        """What a node does whose log fails for too long: it ends."""
+        """The log of this node failed for too long, so the node ends."""
         self.beliefs.died(process.number, self.world.now)
         self.report.killed += 1
         self.world.crash(process)
         self._count()
 
-    def _power(self, fault: Fault) -> None:
+    def _power(self, fault: ChaosFault) -> None:
         for disk in self._hit(fault):
             disk.harsh = True
             disk.commit_seconds = max(disk.commit_seconds, SLOW_COMMIT_SECONDS / 10)
 
-    def _spoil(self, fault: Fault) -> None:
+    def _spoil(self, fault: ChaosFault) -> None:
         found = {s.number: s.process.disk for s in self.seats if s.process.disk is not None}
         logs = {number: disk.octets for number, disk in found.items()}
         damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
@@ -160,7 +161,7 @@ class DurableStage(Stage):
             self.durable.safe[job] = kept
         self._note_in_flight()
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         late = tuple(number for number in nodes if number in self.late)
         super()._start(fault, tuple(number for number in nodes if number not in self.late))
         self.late -= {*late}
@@ -168,11 +169,11 @@ class DurableStage(Stage):
             self.world.after(LATE_SECONDS, self._strike, replace(fault, nodes=late))
 
     def _attach(self) -> None:
-        """Another program, through any node."""
+        """Another program attaches through any node."""
         assert self.launcher is not None
         gate = self.rng.choice([seat for seat in self.seats if seat.process.alive])
         client = self.world.client("heir", seeds=[gate.process.member.endpoints[0]])
-        self.reader = Reader(self.world, client, self.launcher.work)
+        self.reader = DurableReader(self.world, client, self.launcher.work)
         reader_is_shown = client.listener
         assert reader_is_shown is not None
 
@@ -196,7 +197,7 @@ class DurableStage(Stage):
 
     def _how_far(self) -> str:
         if self.reader is None:
-            return "nobody has attached"
+            return "no program has attached"
         return (
             f"{self.reader.position} of {self.reader.work.total} items came ({self.reader.state})"
         )

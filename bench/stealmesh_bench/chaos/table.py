@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from stealmesh_bench.chaos.report import Report, together
+from stealmesh_bench.chaos.report import ChaosReport, together
 
 PAPER_COLUMNS = 150
 
 
-def show(reports: list[Report], seconds: float) -> None:
+def show(reports: list[ChaosReport], seconds: float) -> None:
     screen = Console()
     if not screen.is_terminal:
         screen.width = PAPER_COLUMNS
@@ -47,7 +47,7 @@ COLUMNS = (
 )
 
 
-def as_table(reports: list[Report]) -> Table:
+def as_table(reports: list[ChaosReport]) -> Table:
     """A line a run; below several, the sums of what is counted and the worst of what takes time."""
     table = Table(title="chaos", title_justify="left", show_footer=len(reports) > 1)
     whole = together(reports, "") if reports else {}

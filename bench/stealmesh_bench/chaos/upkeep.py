@@ -1,7 +1,7 @@
-"""What a real mesh says about itself, read from the nodes' own counts.
+"""The control traffic of a real mesh, read from the nodes' own counts.
 
 Decides what counts: introductions, beats, views and verdicts, said and heard, and of the
-acknowledgements so many as answer beats (the others are there because there is work). Pure: who
+acknowledgements as many as answer beats (the others are there because there is work). Pure: who
 looks at the nodes, and when, is the caller's business.
 """
 

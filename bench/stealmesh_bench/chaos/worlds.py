@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from stealmesh_bench.chaos.report import Report
+from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_sim import random_worlds
 
 
-def play(seed: int, replay: str) -> Report:
+def play(seed: int, replay: str) -> ChaosReport:
     """World number `seed`, the same that `python -m stealmesh_bench.seeds --one` runs."""
     outcome = random_worlds.run(seed)
-    report = Report("random", seed, outcome.nodes, True, replay, workload=f"{outcome.jobs} jobs")
+    report = ChaosReport(
+        "random", seed, outcome.nodes, True, replay, workload=f"{outcome.jobs} jobs"
+    )
     report.killed = outcome.crashes
     report.lost, report.duplicated, report.wrong = 0, 0, 0
     wasted = ("results-dropped", "items-run-for-nothing")

@@ -10,7 +10,7 @@ from time import sleep
 
 def logged_sleep(path: str, index: int, seconds: float) -> int:
     """Note in the file at `path` that item `index` begins, sleep, and return the index."""
-    # One short write to a file opened for appending is one line, whoever else writes.
+    # One short write to a file opened for appending stays one line, even if others write too.
     log = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(log, b"%d\n" % index)

@@ -1,7 +1,7 @@
-"""Counting numbers with a property, a whole range at once: the job whose engine should cost nothing.
+"""Counting numbers with a property, a whole range at once: the job for which the engine should cost nothing.
 
 The property: n² leaves the same remainder by both MODULI. Its cost an item is the same
-everywhere, it needs a megabyte whatever the range, and the right answer follows from the
+everywhere, it needs a megabyte for any range, and the right answer follows from the
 Chinese remainder theorem, so that no second run is needed to check the first.
 """
 

@@ -3,14 +3,13 @@
 Does: Dial, Hangup, Send and Probe. Decides how long a message travels and what is left of it when
 something breaks. Refuses to know what is said.
 
-A connection is two pipes. Inside a pipe everything arrives once and in order (unless a defective
-host is wanted, which tells its core the messages of a pipe in another order: `disorder`). A pipe may be cut
-(nothing gets through and nobody is told) or stall; then what is sent waits in two lanes, and the
-control messages of one overtake the custody of the other, as in the real transport. When a
-connection breaks, a prefix of what was under way may still arrive, the rest is gone, and then
-each side is told. A cut that lasts is found out by the kernel's time-out.
+A connection is two pipes. Inside a pipe everything arrives once and in order. (`disorder` plays a
+defective host, which tells its core the messages in another order.) A pipe may be cut: nothing gets
+through, and neither end is told. It may stall. Then messages wait in two lanes, and control overtakes
+custody, as in the real transport. When a connection breaks, a prefix of what was under way may still
+arrive; the rest is gone, and then each side is told. The kernel's time-out ends a cut that lasts.
 
-An acceptor cannot close one connection of its inbox: after its hang-up it is deaf, no more.
+An acceptor cannot close one connection of its inbox: after its hang-up it is merely deaf.
 """
 
 from __future__ import annotations
@@ -19,14 +18,13 @@ from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from stealmesh_engine.effects import Dial, Hangup, Probe, Send
-from stealmesh_engine.events import Heard, LinkDown, LinkId, LinkUp, Probed
-from stealmesh_protocol.messages import Bye, Message, Steal
-
-if TYPE_CHECKING:
-    from stealmesh_sim.world import Process, World
+from stealmesh_engine.events import Event, Heard, LinkDown, LinkId, LinkUp, Probed
+from stealmesh_protocol import codec
+from stealmesh_protocol.messages import Bye, Member, Message, Steal
+from stealmesh_sim.kernel import Clock
 
 CONNECT_SECONDS = 3.0
 HANDSHAKE_SECONDS = 5.0
@@ -41,13 +39,33 @@ Parcel = tuple[float, Message | None, int, int]
 
 
 @dataclass(slots=True)
-class Network:
-    """How links behave while nothing is wrong."""
+class Latency:
+    """How long messages travel while nothing is wrong."""
 
-    latency_seconds: float = 0.00025
+    seconds: float = 0.00025
     """One way."""
     jitter: float = 0.3
     """Up to this share of the latency is added, message by message."""
+
+
+class Station(Protocol):
+    """A process as the network sees it."""
+
+    number: int
+    name: str
+    place: int
+    """The number of its machine."""
+    member: Member
+    alive: bool
+    paused: bool
+    ends: dict[LinkId, tuple[Connection, int]]
+    """Link → its connection, and which pipe of it (0 or 1) is ours to write into."""
+    dialling: dict[LinkId, None]
+
+    def hear(self, event: Event) -> None: ...
+
+    def next_accepted(self) -> LinkId:
+        """A number for a link that another process dialled."""
 
 
 class Pipe:
@@ -58,23 +76,23 @@ class Pipe:
         "source", "target", "unsent", "wire",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, source: Process, target: Process) -> None:
+    def __init__(self, connection: Connection, source: Station, target: Station) -> None:
         self.connection = connection
         self.source = source
         self.target = target
         self.link: LinkId = -1
-        """The connection's number at the target; -1: it has not heard of it yet."""
+        """The connection's number at the target; -1: the target has not heard of it yet."""
         self.wire: deque[Parcel] = deque()
         self.control: list[Parcel] = []
         self.custody: list[Parcel] = []
         self.cuts = 0
         self.not_before = 0.0
         self.deaf = False
-        """The target does not listen any more."""
+        """The target has stopped listening."""
         self.unsent = False
-        """What is put in now goes nowhere."""
+        """What is sent now goes nowhere."""
         self.disorder = 0
-        """So many messages with a number are told behind the one that follows them."""
+        """Numbered messages still to be swapped with their successor."""
         self.held_back: Parcel | None = None
 
     @property
@@ -87,39 +105,41 @@ class Connection:
 
     __slots__ = ("broken", "number", "pipes")
 
-    def __init__(self, number: int, dialler: Process, acceptor: Process) -> None:
+    def __init__(self, number: int, dialler: Station, acceptor: Station) -> None:
         self.number = number
         self.pipes = (Pipe(self, dialler, acceptor), Pipe(self, acceptor, dialler))
         self.broken = False
 
 
-class VirtualLinks:
-    """All connections of a world."""
+class Network:
+    """All connections of a world. With `carry` each message is encoded and decoded on its way."""
 
-    def __init__(self, world: World, network: Network, rng: Random) -> None:
-        self.world = world
-        self.network = network
+    def __init__(self, clock: Clock, latency: Latency, rng: Random, *, carry: bool = False) -> None:
+        self.clock = clock
+        self.latency = latency
         self.rng = rng
-        self.listening: dict[str, Process] = {}
+        self.carry = carry
+        self.listening: dict[str, Station] = {}
         self.connections: dict[int, Connection] = {}
         self._of: dict[int, dict[int, Connection]] = {}
         """The same for each process by its number."""
         self.walls: list[tuple[frozenset[int], frozenset[int]]] = []
-        """Nothing gets from the first places to the second; a fault may have set up the same twice."""
+        """Nothing gets from the first places to the second. Two faults may set up the same wall."""
         self.silent: dict[str, None] = {}
         """Endpoints of machines that are off: not even a refusal comes back."""
         self.messages = 0
         self.lost = 0
         self.steals = 0
-        """How often somebody asked somebody for work."""
+        """How often a node asked another one for work."""
         self._numbers = 0
+        self._places: dict[str, int] = {}
 
     # ------------------------------------------------------------ effects
 
-    def dial(self, dialler: Process, effect: Dial) -> None:
-        self._try_dial(dialler, effect, self.world.now + HANDSHAKE_SECONDS)
+    def dial(self, dialler: Station, effect: Dial) -> None:
+        self._try_dial(dialler, effect, self.clock.now + HANDSHAKE_SECONDS)
 
-    def hangup(self, process: Process, effect: Hangup) -> None:
+    def hangup(self, process: Station, effect: Hangup) -> None:
         end = process.ends.pop(effect.link, None)
         if end is None:
             process.dialling.pop(effect.link, None)
@@ -132,7 +152,7 @@ class VirtualLinks:
             self._flush(ours)
         ours.unsent = True
 
-    def send(self, process: Process, effect: Send) -> None:
+    def send(self, process: Station, effect: Send) -> None:
         end = process.ends.get(effect.link)
         self.messages += 1
         if end is None:
@@ -142,32 +162,32 @@ class VirtualLinks:
         if pipe.unsent:
             self.lost += 1
             return
-        world = self.world
+        clock = self.clock
         message = effect.message
         if type(message) is Steal:
             self.steals += 1
-        if pipe.cuts or pipe.not_before > world.now or pipe.control or pipe.custody:
+        if pipe.cuts or pipe.not_before > clock.now or pipe.control or pipe.custody:
             overtakes = effect.seq == 0 and type(message) is not Bye
             lane = pipe.control if overtakes else pipe.custody
             lane.append((0.0, message, effect.seq, effect.ack))
             return
-        network = self.network
-        at = world.now + network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+        latency = self.latency
+        at = clock.now + latency.seconds * (1.0 + latency.jitter * self.rng.random())
         wire = pipe.wire
         if wire and wire[-1][0] > at:
             at = wire[-1][0]
         wire.append((at, message, effect.seq, effect.ack))
-        world.at(at, self._pump, pipe)
+        clock.at(at, self._pump, pipe)
 
-    def probe(self, process: Process, effect: Probe) -> None:
+    def probe(self, process: Station, effect: Probe) -> None:
         endpoint = effect.endpoint
         target = self.listening.get(endpoint)
         answer: bool | None = target is not None
-        place = self.world.place_of(endpoint)
+        place = self.place_of(endpoint)
         if endpoint in self.silent or self._is_cut(process.place, place):
             answer = None
-        delay = PROBE_SECONDS if answer is None else 2 * self.latency()
-        self.world.after(delay, process.hear, Probed(endpoint, answer))
+        delay = PROBE_SECONDS if answer is None else 2 * self._travel_seconds()
+        self.clock.after(delay, process.hear, Probed(endpoint, answer))
 
     # ------------------------------------------------------------ what faults do
 
@@ -202,11 +222,11 @@ class VirtualLinks:
     def stall(self, connection: Connection, seconds: float) -> None:
         """Both directions stand still for a while."""
         for pipe in connection.pipes:
-            pipe.not_before = max(pipe.not_before, self.world.now + seconds)
-            self.world.at(pipe.not_before, self._pump, pipe)
+            pipe.not_before = max(pipe.not_before, self.clock.now + seconds)
+            self.clock.at(pipe.not_before, self._pump, pipe)
 
     def disorder(self, connection: Connection, messages: int) -> None:
-        """The hosts of both ends have a defect: they tell their cores what was read in another order."""
+        """The next messages of both pipes are told in another order, as by a defective host."""
         for pipe in connection.pipes:
             pipe.disorder += messages
 
@@ -218,7 +238,7 @@ class VirtualLinks:
         for pipe in connection.pipes:
             self._sever(pipe)
 
-    def process_gone(self, process: Process, *, silent: bool) -> None:
+    def process_gone(self, process: Station, *, silent: bool) -> None:
         """A process ended. Its kernel closes its connections, unless the machine is off."""
         for endpoint in process.member.endpoints:
             if self.listening.get(endpoint) is process:
@@ -239,8 +259,8 @@ class VirtualLinks:
                 self._shut(ours)
         process.ends.clear()
 
-    def listen(self, process: Process) -> None:
-        """A process starts listening; what was left of an earlier life there is refused at last."""
+    def listen(self, process: Station) -> None:
+        """A process starts listening; connections with an earlier life there break at last."""
         for endpoint in process.member.endpoints:
             self.listening[endpoint] = process
             if endpoint in self.silent:
@@ -255,36 +275,43 @@ class VirtualLinks:
         """Connections that are up, in the order in which they were dialled."""
         return [c for c in self.connections.values() if not c.broken]
 
-    def latency(self) -> float:
-        network = self.network
-        return network.latency_seconds * (1.0 + network.jitter * self.rng.random())
+    def place_of(self, endpoint: str) -> int:
+        """The number of the machine behind an address."""
+        return self._places.setdefault(endpoint, len(self._places))
+
+    def _travel_seconds(self) -> float:
+        """How long the next message travels."""
+        latency = self.latency
+        return latency.seconds * (1.0 + latency.jitter * self.rng.random())
 
     # ------------------------------------------------------------ dialling
 
-    def _try_dial(self, dialler: Process, effect: Dial, until: float) -> None:
+    def _try_dial(self, dialler: Station, effect: Dial, until: float) -> None:
         dialler.dialling[effect.link] = None
-        self.world.after(self.latency(), self._knock, dialler, effect, until)
+        self.clock.after(self._travel_seconds(), self._knock, dialler, effect, until)
 
-    def _knock(self, dialler: Process, effect: Dial, until: float) -> None:
+    def _knock(self, dialler: Station, effect: Dial, until: float) -> None:
         """The first packet arrives: who is there?"""
         if not dialler.alive or effect.link not in dialler.dialling:
             return
-        world, endpoint = self.world, effect.endpoint
+        clock, endpoint = self.clock, effect.endpoint
         target = self.listening.get(endpoint)
-        there = world.place_of(endpoint)
+        there = self.place_of(endpoint)
         unreachable = endpoint in self.silent or self._is_cut(dialler.place, there)
         if unreachable or (target is not None and target.paused):
-            if world.now >= until - (HANDSHAKE_SECONDS - CONNECT_SECONDS if unreachable else 0):
+            if clock.now >= until - (HANDSHAKE_SECONDS - CONNECT_SECONDS if unreachable else 0):
                 self._not_up(dialler, effect.link, "no answer")
             else:
-                world.after(RETRY_SECONDS, self._knock, dialler, effect, until)
+                clock.after(RETRY_SECONDS, self._knock, dialler, effect, until)
         elif target is None:
-            world.after(self.latency(), self._not_up, dialler, effect.link, "connection refused")
+            clock.after(
+                self._travel_seconds(), self._not_up, dialler, effect.link, "connection refused"
+            )
         else:
-            delay = sum(self.latency() for _ in range(2 * HANDSHAKE_ROUND_TRIPS - 1))
-            world.after(delay, self._shake_hands, dialler, target, effect, until)
+            delay = sum(self._travel_seconds() for _ in range(2 * HANDSHAKE_ROUND_TRIPS - 1))
+            clock.after(delay, self._shake_hands, dialler, target, effect, until)
 
-    def _shake_hands(self, dialler: Process, target: Process, effect: Dial, until: float) -> None:
+    def _shake_hands(self, dialler: Station, target: Station, effect: Dial, until: float) -> None:
         if not dialler.alive or effect.link not in dialler.dialling:
             return
         if not target.alive or target.paused or self._is_cut(dialler.place, target.place):
@@ -300,7 +327,7 @@ class VirtualLinks:
         dialler.ends[effect.link] = (connection, 0)
         dialler.hear(LinkUp(effect.link))
 
-    def _not_up(self, dialler: Process, link: LinkId, reason: str) -> None:
+    def _not_up(self, dialler: Station, link: LinkId, reason: str) -> None:
         if link in dialler.dialling:
             del dialler.dialling[link]
             dialler.hear(LinkDown(link, reason))
@@ -312,7 +339,7 @@ class VirtualLinks:
 
     def _pump(self, pipe: Pipe) -> None:
         """Deliver what has arrived."""
-        now = self.world.now
+        now = self.clock.now
         if pipe.cuts or pipe.not_before > now:
             return
         if pipe.control or pipe.custody:
@@ -342,10 +369,20 @@ class VirtualLinks:
             pipe.link = target.next_accepted()
             target.ends[pipe.link] = (pipe.connection, 1)
         octets = 64 + sum(map(len, getattr(message, "blobs", ()))) if seq else 64
-        target.hear(Heard(pipe.link, self.world.carried(message, seq, ack), seq, ack, octets))
+        target.hear(Heard(pipe.link, self._carried(message, seq, ack), seq, ack, octets))
+
+    def _carried(self, message: Message, seq: int, ack: int) -> Message:
+        """The message as it comes out at the other end."""
+        if not self.carry:
+            return message
+        frames = codec.write(message, seq, ack)
+        assert isinstance(frames, list), "virtual messages are small"
+        decoded = codec.decode(frames)
+        assert (decoded.seq, decoded.ack) == (seq, ack)
+        return decoded.message
 
     def _tell_down(self, pipe: Pipe, reason: str) -> None:
-        """The target learns that the connection is gone; what it says from now on goes nowhere."""
+        """Tell the target that the connection is gone; what it sends from now on goes nowhere."""
         ours, theirs = pipe.connection.pipes
         (theirs if pipe is ours else ours).unsent = True
         self._deafen(pipe)
@@ -359,30 +396,30 @@ class VirtualLinks:
             self._drop(pipe.connection)
 
     def _flush(self, pipe: Pipe) -> None:
-        """The lanes go onto the wire: control first, then custody."""
-        if pipe.cuts or pipe.not_before > self.world.now:
+        """Put the lanes onto the wire: control first, then custody."""
+        if pipe.cuts or pipe.not_before > self.clock.now:
             return
         waiting = pipe.control + pipe.custody
         pipe.control, pipe.custody = [], []
-        at = self.world.now + self.latency()
+        at = self.clock.now + self._travel_seconds()
         if pipe.wire:
             at = max(at, pipe.wire[-1][0])
         pipe.wire.extend((at, message, seq, ack) for _, message, seq, ack in waiting)
-        self.world.at(at, self._pump, pipe)
+        self.clock.at(at, self._pump, pipe)
 
     def _shut(self, pipe: Pipe) -> None:
         pipe.cuts += 1
         patience = self.rng.uniform(*KERNEL_PATIENCE_SECONDS)
-        self.world.after(patience, self._time_out, pipe)
+        self.clock.after(patience, self._time_out, pipe)
 
     def _open(self, pipe: Pipe) -> None:
         if not pipe.cuts:
             return
         pipe.cuts -= 1
         if not pipe.cuts:
-            again = self.world.now + self.rng.uniform(0.0, RETRANSMIT_SECONDS_MAX)
+            again = self.clock.now + self.rng.uniform(0.0, RETRANSMIT_SECONDS_MAX)
             pipe.not_before = max(pipe.not_before, again)
-            self.world.at(pipe.not_before, self._pump, pipe)
+            self.clock.at(pipe.not_before, self._pump, pipe)
 
     def _time_out(self, pipe: Pipe) -> None:
         """The kernel gives a connection up that has been cut for long: both ends are told."""
@@ -408,11 +445,11 @@ class VirtualLinks:
         """Some of what is under way arrives, the rest is gone, then the target is told."""
         self._truncate(pipe)
         pipe.unsent = True
-        at = self.world.now + self.latency()
+        at = self.clock.now + self._travel_seconds()
         if pipe.wire:
             at = max(at, pipe.wire[-1][0])
         pipe.wire.append((at, None, 0, 0))
-        self.world.at(at, self._pump, pipe)
+        self.clock.at(at, self._pump, pipe)
 
     def _truncate(self, pipe: Pipe) -> None:
         pipe.control.clear()

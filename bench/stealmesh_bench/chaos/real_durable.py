@@ -1,9 +1,8 @@
-"""Plays what befalls a durable job on real processes: its submitter is killed, or everybody is.
+"""A scenario with a durable job on real processes: its submitter is killed, or all processes are.
 
-Does: lets a program of its own launch the job and collect for as long as it lives; once the faults
-are over, attaches through a node that lives and collects everything from the start. After a full
-stop, before anybody is back, reads what is on the disks: what two of them have is safe, none of
-it may run again, and so no more may run twice than was in flight.
+Does: lets a program launch the job and collect as long as it lives. Once the faults are over, another
+program attaches through a living node and collects everything from the start. After a full stop,
+before a node is back, this file reads the disks: what two of them have is safe, and may not run again.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from stealmesh.store import read
 from stealmesh.store.logfile import FILE as LOG_FILE
 from stealmesh.store.logfile import SURE as SURE_FILE
 from stealmesh.store.records import read_mark
-from stealmesh_bench.chaos import disks, jobs
+from stealmesh_bench.chaos import disks, jobs, postmortem
 from stealmesh_bench.chaos.ledger import executions
 from stealmesh_bench.chaos.named import LATE_SECONDS
 from stealmesh_bench.chaos.node import FULL, SLOW
-from stealmesh_bench.chaos.real import FOR_EVER, PATIENCE_SECONDS, Stage
-from stealmesh_bench.chaos.scenario import Fault
+from stealmesh_bench.chaos.real_stage import FOR_EVER, PATIENCE_SECONDS, RealStage
+from stealmesh_bench.chaos.scenario import ChaosFault
 from stealmesh_bench.chaos.seats import NodeFailed
 from stealmesh_bench.paths import python_path
 
@@ -49,7 +48,7 @@ class Submitter:
         )
         assert self.process.stdout is not None
         self.collected = 0
-        """It was given all items below this."""
+        """All items below this have arrived."""
         self.wrong = ""
         self._reader = threading.Thread(target=self._read, name="chaos-submitter")
         self.job = ""
@@ -68,7 +67,7 @@ class Submitter:
         self.process.kill()
 
     def close(self) -> None:
-        """It is gone, and all that it said is read."""
+        """End the process and read all that it has said."""
         self.process.kill()
         self.process.wait()
         if self._reader.ident is not None:
@@ -87,19 +86,19 @@ class Submitter:
             self.collected += 1
 
 
-class DurableStage(Stage):
-    """A mesh whose nodes have disks, a durable job, and nobody who must live."""
+class RealDurableStage(RealStage):
+    """A mesh with disks and a durable job, in which any process may die."""
 
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
-    """What was on the disks when everybody was dead."""
+    """The logs when all nodes were dead."""
     slow: int | None = None
-    """Whose disk lagged behind."""
+    """The node with the disk that lagged behind."""
     powerless: tuple[int, ...] = ()
-    """Whose disks forget at the full stop what was not made sure of."""
+    """Nodes that lose at the full stop what was not synced to disk."""
     late: frozenset[int] = frozenset()
     left: set[int] | None = None
-    """Items whose results lie unharmed on some disk, once disks were damaged."""
+    """Once disks were damaged: items with an unharmed result on some disk."""
 
     def run(self, task: jobs.Workload) -> None:
         scenario = self.scenario
@@ -107,7 +106,7 @@ class DurableStage(Stage):
         with Mesh(self._entry(), key=self.key) as mesh:
             self._meet(mesh)
             self._warm_up(mesh)
-        # From here on no program of ours is in the mesh but the one that launches.
+        # From here on no program of ours is in the mesh but the submitter.
         items = scenario.items(jobs.ITEM_SECONDS)
         assert self.account.ledger is not None
         self.account.ledger.accept(items)
@@ -130,7 +129,7 @@ class DurableStage(Stage):
             raise self.problem
 
     def _all_listen(self) -> None:
-        """Until the mesh is back: how long this machine takes to start processes is not the mesh's."""
+        """Wait until all listen. The time that this machine takes to start processes does not count."""
         living, account = self.seats.living(), self.account
         self.seats.wait_ready(living)
         if self.scenario.stops:
@@ -142,7 +141,7 @@ class DurableStage(Stage):
             )
 
     def _collect(self) -> None:
-        """Another program, through any node."""
+        """Another program attaches through any node."""
         account, submitter = self.account, self.submitter
         assert submitter is not None
         assert account.ledger is not None
@@ -161,12 +160,12 @@ class DurableStage(Stage):
                 self._explain_loss(mesh)
                 raise
             except TimeoutError:
-                self._explain(mesh)
+                postmortem.explain(mesh, self.account, self.log, self.report.notes)
                 raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
 
     def _explain_loss(self, mesh: Mesh) -> None:
-        """Who is there, and what is on the disks."""
+        """Note which nodes are there, and what is on the disks."""
         for node in mesh.status()["nodes"]:
             told = {name: node.get(name) for name in ("name", "pid", "role", "state")}
             self.report.notes.append(str(told))
@@ -183,12 +182,12 @@ class DurableStage(Stage):
         assert self.scenario.recovery_from is not None
         return self.scenario.recovery_from + self.account.lag_seconds
 
-    def _kill_submitter(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill_submitter(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         assert self.submitter is not None
         self.submitter.kill()
         self.report.killed += 1
 
-    def _kill(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _kill(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         super()._kill(fault, nodes)
         if not self.seats.living():
             self.logs = self.seats.disks()
@@ -197,7 +196,7 @@ class DurableStage(Stage):
 
     # ------------------------------------------------------------ disks
 
-    def _disk_fault(self, fault: Fault) -> None:
+    def _disk_fault(self, fault: ChaosFault) -> None:
         {
             "slow-disk": self._slow_disk,
             "full-disk": self._full_disk,
@@ -212,26 +211,26 @@ class DurableStage(Stage):
             raise NodeFailed("nobody keeps the job yet: let it last longer (--seconds)")
         return found
 
-    def _hit(self, fault: Fault) -> list[int]:
+    def _hit(self, fault: ChaosFault) -> list[int]:
         if fault.target == disks.ALL:
             return list(range(self.scenario.nodes))
         keepers = self._keepers()
         return [self.rng.choice([n for n in keepers if n != self.slow] or keepers)]
 
-    def _slow_disk(self, fault: Fault) -> None:
+    def _slow_disk(self, fault: ChaosFault) -> None:
         self.slow = self.rng.choice(self._keepers())
         (self.seats.state(self.slow) / SLOW).touch()
 
-    def _full_disk(self, fault: Fault) -> None:
+    def _full_disk(self, fault: ChaosFault) -> None:
         hit = self._hit(fault)
         for number in hit:
             (self.seats.state(number) / FULL).touch()
             life = self.seats.may_end(number)
             assert life is not None
-            self._silence(life, FOR_EVER)  # nobody knows when it ends
+            self._silence(life, FOR_EVER)  # it may end at any moment
             self._later(fault.seconds, (self.seats.state(number) / FULL).unlink)
 
-    def _power(self, fault: Fault) -> None:
+    def _power(self, fault: ChaosFault) -> None:
         self.powerless = tuple(self._hit(fault))
 
     def _lose_unsynced(self, state: Path) -> None:
@@ -239,7 +238,7 @@ class DurableStage(Stage):
         if marked is not None:
             os.truncate(state / LOG_FILE, marked[2])
 
-    def _spoil(self, fault: Fault) -> None:
+    def _spoil(self, fault: ChaosFault) -> None:
         logs = self.seats.logs()
         damage = disks.damage(logs, fault.how, fault.target, self.rng, self.slow)
         for number, octets in damage.logs.items():
@@ -248,7 +247,7 @@ class DurableStage(Stage):
         hit, late = sorted(damage.logs), sorted(damage.late)
         self.report.notes.append(f"{fault.how} in the logs of {hit}; {late} come back late")
 
-    def _start(self, fault: Fault, nodes: tuple[int, ...]) -> None:
+    def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         if self.slow is not None:
             (self.seats.state(self.slow) / SLOW).unlink(missing_ok=True)
         late = tuple(number for number in nodes if number in self.late)
@@ -267,7 +266,7 @@ class DurableStage(Stage):
         super().measure()
 
     def _judge_repeats(self, ran: dict[int, list[float]], submitter: Submitter) -> None:
-        """What was safe is not run again, whatever happens."""
+        """No item that was safe may run again."""
         failed = self.account.failed
         if submitter.wrong:
             failed.append(f"the program that launched: {submitter.wrong}")
@@ -296,7 +295,7 @@ class DurableStage(Stage):
 
 
 def _on_two(logs: tuple[bytes, ...]) -> set[int]:
-    """Items whose results at least two disks have."""
+    """Items with results on at least two disks."""
     once: set[int] = set()
     twice: set[int] = set()
     for log in logs:
