@@ -12,8 +12,8 @@ from random import Random
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import Event, Join
 from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import supers_wanted, table_of
-from stealmesh_engine.view.view import View
 from stealmesh_protocol.ids import JobId, slice_of, whole_of
 from stealmesh_protocol.messages import Member, Role
 from stealmesh_sim.checkers import Checkers
@@ -187,7 +187,7 @@ class World(Kernel):
         supers = [m for m in members if m.role is Role.SUPER]
         by_id = {m.id: m for m in members}
         table = table_of(sorted(m.id for m in supers))
-        everybody = View(Member(b"\xff" * 16, "", "", Role.CLIENT, [], 1))
+        everybody = MembershipView(Member(b"\xff" * 16, "", "", Role.CLIENT, [], 1))
         for member in members:
             everybody.join(member, self.now)
         for process in self.living():

@@ -59,7 +59,7 @@ from stealmesh_engine.status import Inquiries, snapshot
 from stealmesh_engine.stealing import thief, victim
 from stealmesh_engine.stealing.thief import HINT_SECONDS, Thief
 from stealmesh_engine.stealing.victim import Victim
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
@@ -73,9 +73,7 @@ from stealmesh_protocol.messages import (
     Role,
     Status,
     StatusGet,
-)
-from stealmesh_protocol.messages import (
-    View as ViewMessage,
+    View,
 )
 
 ACK_DELAY_SECONDS = 0.02
@@ -118,7 +116,7 @@ class NodeCore:
         """Everything refused, dropped or wasted, by reason."""
         self.effects: list[Effect] = []
         self.journal = Journal(config.story_lines_max)
-        self.view = View(me)
+        self.view = MembershipView(me)
         self.detector = Detector(config.refute_seconds)
         effects, counters, journal = self.effects, self.counters, self.journal
         context = Context(config, effects, counters, journal, rng)
@@ -563,7 +561,7 @@ class NodeCore:
         self.dispatcher.draining = True
         self.membership.supernodes.leave()
         self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
-        self.links.broadcast(ViewMessage([self.me]))
+        self.links.broadcast(View([self.me]))
         self.owner.cancel_ordinary(now)
         self.holder.handover.return_untouched(now)
 
@@ -617,7 +615,7 @@ _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
 _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
     Beat: NodeCore._on_beat,
     **_of("links", links.MESSAGES),
-    ViewMessage: lambda core, peer, view, now: core.learn(view.members, now, peer),
+    View: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
     Bye: NodeCore._on_bye,
     StatusGet: NodeCore._on_status_get,

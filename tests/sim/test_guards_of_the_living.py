@@ -17,7 +17,7 @@ from stealmesh_engine.events import Event, Tick
 from stealmesh_engine.membership import supernodes
 from stealmesh_engine.membership.changes import Change
 from stealmesh_engine.membership.membership import Membership
-from stealmesh_engine.view import view as membership
+from stealmesh_engine.view import membership_view as membership
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh
 from stealmesh_sim.process import Process, Toil

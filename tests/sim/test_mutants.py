@@ -25,7 +25,7 @@ from stealmesh_engine.links.custody import Channel, Hearing
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector, Overdue
 from stealmesh_engine.stealing.victim import Victim
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Member, Message, Part, Report
 from stealmesh_sim.kernel import Breach
@@ -191,7 +191,7 @@ def repeats_are_acted_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_refutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(View, "refute", lambda self, accusation: None)
+    monkeypatch.setattr(MembershipView, "refute", lambda self, accusation: None)
 
 
 def silence_is_no_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,13 +205,13 @@ def the_late_judge_others(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_older_record_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    def join(self: View, record: Member, now: float) -> bool:
+    def join(self: MembershipView, record: Member, now: float) -> bool:
         if record.id in self.members:
             return False
         self._set(record)
         return True
 
-    monkeypatch.setattr(View, "join", join)
+    monkeypatch.setattr(MembershipView, "join", join)
 
 
 MUTANTS: list[Mutate] = [

@@ -22,10 +22,9 @@ from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.stealing.thief import HINT_SECONDS
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import HOMES, supers_wanted
-from stealmesh_engine.view.view import View
-from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role, View
 from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
 from stealmesh_sim.network import Station
@@ -270,7 +269,7 @@ def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
 ) -> None:
     """Without it each of them learns of all others at once, and ranks them all with every word."""
     if not rule:
-        monkeypatch.setattr(View, "_knows_a_part", lambda self: False)
+        monkeypatch.setattr(MembershipView, "_knows_a_part", lambda self: False)
     world, members = mesh(200)
     world.run(world.now + 6.0)
     for process in supers_of(members):
@@ -291,7 +290,7 @@ def test_leaves_that_may_not_serve_alone_serve_together(
 ) -> None:
     """When the last of those who may is gone."""
     if not rule:
-        monkeypatch.setattr(View, "untell", lambda self: None)
+        monkeypatch.setattr(MembershipView, "untell", lambda self: None)
     world, members = mesh(12)
     supers = supers_of(members)
     for process in members:
@@ -489,7 +488,7 @@ def test_lost_news_are_made_up_for(rule: bool, monkeypatch: pytest.MonkeyPatch) 
     send = world.network.send
 
     def losing(process: Station, effect: Send) -> None:
-        if not isinstance(effect.message, ViewMessage | Digests):
+        if not isinstance(effect.message, View | Digests):
             send(process, effect)
 
     world.network.send = losing  # type: ignore[method-assign]
@@ -540,7 +539,7 @@ def _backwards(edges: dict[bytes, list[bytes]]) -> dict[bytes, list[bytes]]:
 
 def test_a_join_or_a_death_changes_the_lifelines_of_few() -> None:
     world, members = mesh(200)
-    view: View = supers_of(members)[0].core.view
+    view: MembershipView = supers_of(members)[0].core.view
     peers = view.nodes()[:]
     before = {peer: view.neighbours(peer, 6) for peer in peers}
     view.judge(a_leaf(members).member.id, PeerState.DEAD, world.now)

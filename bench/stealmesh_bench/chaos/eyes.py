@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.membership.verdicts import Verdicts
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, PeerState
 
@@ -40,9 +40,13 @@ Sink = Callable[[float, Member, str, Member], None]
 @contextmanager
 def watching(sink: Sink) -> Iterator[None]:
     """Look into every view of this process."""
-    right_join, right_refute, right_drop = View.join, View.refute, View.drop
+    right_join, right_refute, right_drop = (
+        MembershipView.join,
+        MembershipView.refute,
+        MembershipView.drop,
+    )
 
-    def join(self: View, record: Member, now: float) -> bool:
+    def join(self: MembershipView, record: Member, now: float) -> bool:
         known = self.members.get(record.id)
         changed = right_join(self, record, now)
         if changed and record.id != self.me.id:
@@ -54,24 +58,24 @@ def watching(sink: Sink) -> Iterator[None]:
                 sink(now, self.me, BORN, record)
         return changed
 
-    def refute(self: View, accusation: Member) -> Member | None:
+    def refute(self: MembershipView, accusation: Member) -> Member | None:
         answer = right_refute(self, accusation)
         if answer is not None and accusation.state is PeerState.DEAD:
             sink(-1.0, self.me, REFUTED, self.me)
         return answer
 
-    def drop(self: View, peer: PeerId) -> None:
+    def drop(self: MembershipView, peer: PeerId) -> None:
         known = self.members.get(peer)
         if known is not None and known.state < PeerState.DEAD:
             sink(-1.0, self.me, DROPPED, known)
         right_drop(self, peer)
 
-    View.join, View.refute, View.drop = join, refute, drop  # type: ignore[method-assign]
+    MembershipView.join, MembershipView.refute, MembershipView.drop = join, refute, drop  # type: ignore[method-assign]
     try:
         yield
     finally:
-        View.join, View.refute = right_join, right_refute  # type: ignore[method-assign]
-        View.drop = right_drop  # type: ignore[method-assign]
+        MembershipView.join, MembershipView.refute = right_join, right_refute  # type: ignore[method-assign]
+        MembershipView.drop = right_drop  # type: ignore[method-assign]
 
 
 @contextmanager

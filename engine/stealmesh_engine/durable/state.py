@@ -21,8 +21,7 @@ from stealmesh_engine.durable.wal import FORGOTTEN, RECORD_OCTETS, WriteAheadLog
 from stealmesh_engine.events import Recall
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_protocol.ids import JobId, PeerId
-from stealmesh_protocol.messages import Here, JobLine, Reign, Standing
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Here, JobLine, Reign, Standing, View
 
 GONE_REMEMBERED = 1024
 
@@ -205,7 +204,7 @@ class DurableState:
         (test_random_worlds_with_durable_jobs, world 1066)."""
         view = self.links.view
         if primary not in (peer, self.me) and view.is_alive(primary):
-            self.links.send(peer, ViewMessage([view.members[primary]]), now)
+            self.links.send(peer, View([view.members[primary]]), now)
 
     def lines(self) -> list[JobLine]:
         """The jobs that are led here and that the owner does not run."""

@@ -20,7 +20,7 @@ from stealmesh_engine.links.dialling import Dialling
 from stealmesh_engine.links.introductions import Introductions
 from stealmesh_engine.links.sending import Sending
 from stealmesh_engine.links.state import Happened, LinkTable
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Ack, Bye, Message, Role
 
@@ -36,7 +36,7 @@ class Links(LinkTable):
     introductions.
     """
 
-    def __init__(self, context: Context, view: View, mesh: bytes, runtime: str) -> None:
+    def __init__(self, context: Context, view: MembershipView, mesh: bytes, runtime: str) -> None:
         super().__init__(view)
         self._context = context
         self.dialling = dialling = Dialling(context, self)

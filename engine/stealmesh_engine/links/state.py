@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from stealmesh_engine.events import LinkId
 from stealmesh_engine.links.addresses import ways_to
 from stealmesh_engine.links.custody import Channel
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, Message, Role
@@ -116,7 +116,7 @@ class Happened:
 class LinkTable:
     """All links and peers of this node, and what can be asked about them."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: MembershipView) -> None:
         self.view = view
         self.lines: dict[LinkId, Line] = {}
         self.peers: dict[PeerId, Peer] = {}

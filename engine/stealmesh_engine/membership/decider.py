@@ -10,7 +10,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.dissemination import Dissemination
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class Shared:
 
     config: Config
     links: Links
-    view: View
+    view: MembershipView
     detector: Detector
     news: Dissemination
     journal: Journal

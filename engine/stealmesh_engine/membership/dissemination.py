@@ -29,11 +29,10 @@ from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.membership.detector import NEVER
+from stealmesh_engine.view.membership_view import BUCKETS, MembershipView, folded, mark_of
 from stealmesh_engine.view.observers import Table, table_of
-from stealmesh_engine.view.view import BUCKETS, View, folded, mark_of
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role, View
 
 EVERYBODY_MAX = 32
 SUPERS_AROUND = 16
@@ -62,7 +61,7 @@ class Guest:
 
 
 class Dissemination:
-    def __init__(self, config: Config, links: Links, view: View) -> None:
+    def __init__(self, config: Config, links: Links, view: MembershipView) -> None:
         self.config = config
         self.links = links
         self.view = view
@@ -141,7 +140,7 @@ class Dissemination:
         near = self.view.supers_near(peer_id, SUPERS_IN_WELCOME)
         if near and now - peer.shown_at >= COMPARE_SECONDS:
             peer.shown_at = now
-            self.links.send(peer_id, ViewMessage([self.view.members[each] for each in near]), now)
+            self.links.send(peer_id, View([self.view.members[each] for each in near]), now)
 
     def differs(self, peer_id: PeerId, message: Digests, now: float) -> None:
         """Send what we have where the other one's digests are not ours."""
@@ -250,4 +249,4 @@ class Dissemination:
     def _send(self, peer_id: PeerId, records: list[Member], now: float) -> None:
         for start in range(0, len(records), MEMBERS_IN_VIEW_MAX):
             page = records[start : start + MEMBERS_IN_VIEW_MAX]
-            self.links.send(peer_id, ViewMessage(page), now)
+            self.links.send(peer_id, View(page), now)

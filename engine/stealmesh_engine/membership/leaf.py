@@ -21,8 +21,7 @@ from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.dissemination import UNTOLD
 from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Around, Member, PeerState, Role
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Around, Member, PeerState, Role, View
 
 SKIP_SECONDS = 5.0
 
@@ -114,7 +113,7 @@ class Leaf(Decider):
             if record.state < PeerState.DEAD and view.is_dead(record.id)
         ]
         if dead:
-            self.links.send(home, ViewMessage(dead), now)
+            self.links.send(home, View(dead), now)
 
     # ------------------------------------------------------------ silent homes
 

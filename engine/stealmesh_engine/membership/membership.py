@@ -33,7 +33,7 @@ from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import (
     Ack,
@@ -57,7 +57,7 @@ class Membership(Decider):
         self,
         config: Config,
         links: Links,
-        view: View,
+        view: MembershipView,
         detector: Detector,
         rng: Random,
         journal: Journal,

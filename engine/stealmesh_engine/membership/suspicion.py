@@ -17,8 +17,7 @@ from msgspec.structs import replace
 from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Finding, PeerState, Vote
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Finding, PeerState, View, Vote
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class Suspicions(Decider):
         """It is silent: tell it first (a beat or anything else from it clears it), then ask."""
         self.journal.tell(now, "suspects", detail=peer)
         known = self.view.members[peer]
-        self.links.send(peer, ViewMessage([replace(known, state=PeerState.SUSPECT)]), now)
+        self.links.send(peer, View([replace(known, state=PeerState.SUSPECT)]), now)
         self.links.connect(peer, now)
         self.probe(peer, now).asked_at = now
         self.ask_others(peer, Finding.SILENT, now)

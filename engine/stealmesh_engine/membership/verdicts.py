@@ -28,8 +28,7 @@ from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.reach import Reach
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Finding, Member, PeerState
-from stealmesh_protocol.messages import View as ViewMessage
+from stealmesh_protocol.messages import Finding, Member, PeerState, View
 
 DOUBT_SHARE = 0.5
 VOTE_SECONDS = 2.0
@@ -185,7 +184,7 @@ class Verdicts(Decider):
         record = self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
             self.news.tell(record, now)
-            self.links.send(peer, ViewMessage([record]), now)
+            self.links.send(peer, View([record]), now)
         close = why == "gone" or not self.links.is_ready(peer)
         return self.over(peer, close=close, settle=True)
 
@@ -202,7 +201,7 @@ class Verdicts(Decider):
             if now - peer.heard_at < self.config.silence_seconds:
                 self.detector.watch(peer_id, peer.heard_at, self.config.silence_seconds)
                 return None
-            self.links.send(peer_id, ViewMessage([self.view.members[peer_id]]), now)
+            self.links.send(peer_id, View([self.view.members[peer_id]]), now)
         return self.over(peer_id)
 
     def over(self, peer: PeerId, *, close: bool = True, settle: bool = False) -> Gone:
@@ -219,4 +218,4 @@ class Verdicts(Decider):
         """A peer that we hold for dead or stalled speaks: tell it so, once a beat, until it refutes."""
         if now - self._accused.get(record.id, NEVER) >= self.config.beat_seconds:
             self._accused[record.id] = now
-            self.links.send(record.id, ViewMessage([record]), now)
+            self.links.send(record.id, View([record]), now)

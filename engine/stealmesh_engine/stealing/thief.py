@@ -21,7 +21,7 @@ from typing import Any
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Message, Nothing, Sated, Steal
 
@@ -46,7 +46,12 @@ class Thief:
     """A node that looks for work, and what it remembers while it does."""
 
     def __init__(
-        self, config: Config, links: Links, view: View, dispatcher: Dispatcher, rng: Random
+        self,
+        config: Config,
+        links: Links,
+        view: MembershipView,
+        dispatcher: Dispatcher,
+        rng: Random,
     ) -> None:
         self.config = config
         self.links = links

@@ -22,7 +22,7 @@ from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.stealing.shares import share_of, worth_of
 from stealmesh_engine.stealing.thief import Thief
-from stealmesh_engine.view.view import View
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import CAME_BACK, Grant, Message, Nothing, Sated, Split, Steal
 
@@ -42,7 +42,7 @@ class Victim:
         self,
         config: Config,
         links: Links,
-        view: View,
+        view: MembershipView,
         detector: Detector,
         holder: Holder,
         thief: Thief,

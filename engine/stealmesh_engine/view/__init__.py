@@ -6,5 +6,5 @@ a node. Refuses to know how a record arrived, and which nodes are reachable or d
 Invariant: merging is commutative, associative and idempotent, so all nodes that have heard the same
 records, in any order and any number of times, have the same view.
 
-Start reading at `view.py`.
+Start reading at `membership_view.py`.
 """

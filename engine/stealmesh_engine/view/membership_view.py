@@ -51,7 +51,7 @@ def mark_of(member: Member) -> int:
     return _mark(member.id, member.incarnation, member.state, member.role)
 
 
-class View:
+class MembershipView:
     """The nodes known to `me`, itself included. Clients are not in it: only their links know them."""
 
     def __init__(self, me: Member) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stealmesh_engine.view.view import TOMBSTONE_SECONDS, View, newer
+from stealmesh_engine.view.membership_view import TOMBSTONE_SECONDS, MembershipView, newer
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, PeerState, Role
 
@@ -18,14 +18,14 @@ def member(number: int, incarnation: int = 0, state: PeerState = PeerState.ALIVE
     return Member(number.to_bytes(16, "big"), name, "host", Role.PLAIN, [], incarnation, state)
 
 
-def view(me: int = 0) -> View:
-    return View(member(me))
+def view(me: int = 0) -> MembershipView:
+    return MembershipView(member(me))
 
 
 records = st.builds(member, st.integers(1, 6), st.integers(0, 3), st.sampled_from(list(PeerState)))
 
 
-def facts(of: View) -> list[tuple[PeerId, int, PeerState]]:
+def facts(of: MembershipView) -> list[tuple[PeerId, int, PeerState]]:
     return sorted((m.id, m.incarnation, m.state) for m in of.members.values())
 
 
@@ -92,8 +92,8 @@ def test_clients_are_not_members() -> None:
     client = Member(b"c" * 16, "client", "host", Role.CLIENT, [], 0)
     known = view()
     assert not known.join(client, 0.0)
-    assert View(client).members == {}
-    assert View(client).lifelines(6) == []
+    assert MembershipView(client).members == {}
+    assert MembershipView(client).lifelines(6) == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_clients_are_not_members() -> None:
     ],
 )
 def test_refuting(accused_of: tuple[int, PeerState], mine: int, answer: int | None) -> None:
-    known = View(member(0, mine))
+    known = MembershipView(member(0, mine))
     refuted = known.refute(member(0, *accused_of))
     assert (None if refuted is None else refuted.incarnation) == answer
     assert known.me.state is PeerState.ALIVE
@@ -164,7 +164,7 @@ def strongly_connected(edges: dict[PeerId, list[PeerId]]) -> bool:
 
 def lifelines_of_all(members: list[Member], degree: int) -> dict[PeerId, list[PeerId]]:
     edges = {}
-    shared = View(members[0])
+    shared = MembershipView(members[0])
     for record in members:
         shared.join(record, 0.0)
     for record in members:
@@ -188,7 +188,7 @@ def test_lifelines_connect_every_mesh_from_1_to_200(degree: int) -> None:
 def test_lifelines_connect_the_nodes_that_are_left(seed: int) -> None:
     rng = Random(seed)
     members = [member(rng.getrandbits(64)) for _ in range(rng.randint(2, 200))]
-    shared = View(members[0])
+    shared = MembershipView(members[0])
     for record in members:
         shared.join(record, 0.0)
     for gone in rng.sample(members, rng.randint(1, len(members) - 1)):
