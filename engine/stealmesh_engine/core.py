@@ -1,25 +1,26 @@
 """NodeCore: a plain object that is told what happened and when, and answers with what should be done.
 
 Decides the order in which the parts of a peer act on an event, and nothing that one of
-them can decide alone: links.py knows connections, view.py and detector.py who lives,
-owner.py the jobs that this peer owns, holder.py the work that it holds, thief.py and victim.py
-how work moves. Knows no socket, no clock and no source of chance but the generator it was given: the
+them can decide alone: links.py knows connections, membership.py the living, owner.py the jobs that
+this peer owns, holder.py the work that it holds, thief.py and victim.py how work moves, upkeep.py
+what every heartbeat says. Knows no socket, no clock and no source of chance but the generator it was given: the
 same seed and the same events give the same effects, so the core that runs over ZeroMQ is
 the one that the simulator runs ten thousand times on one heap.
 
-Nodes and clients are the same core; a client has no workers, so it holds nothing and is
-nobody's victim.
+Nodes and clients are the same core; a client has no workers, so it holds nothing and is never a
+victim.
 
 Every step ends the same way: reports go out together, idle workers are fed, then the
-hungry, then we look for work ourselves; last, what nobody else carries is acknowledged.
+hungry, then we look for work ourselves; last, what no other message acknowledges is acknowledged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from stealmesh_engine import leaving, status
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
@@ -28,14 +29,10 @@ from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import (
     Effect,
     Joined,
-    Left,
     OtherRuntime,
-    StatusReady,
 )
 from stealmesh_engine.events import (
-    AskStatus,
     CannotSay,
-    Drain,
     Event,
     Heard,
     Join,
@@ -44,6 +41,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding import answers, holder
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.leaving import Leaving
 from stealmesh_engine.ledger import owner as owned
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links import links
@@ -53,12 +51,12 @@ from stealmesh_engine.links.state import Happened, Peer
 from stealmesh_engine.membership import membership
 from stealmesh_engine.membership.changes import Arrived, Change
 from stealmesh_engine.membership.detector import Detector
-from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
-from stealmesh_engine.membership.rates import Rates, report_patience
-from stealmesh_engine.status import Inquiries, snapshot
+from stealmesh_engine.membership.rates import report_patience
+from stealmesh_engine.status import Inquiries, Shown
 from stealmesh_engine.stealing import thief, victim
-from stealmesh_engine.stealing.thief import HINT_SECONDS, Thief
+from stealmesh_engine.stealing.thief import Thief
 from stealmesh_engine.stealing.victim import Victim
+from stealmesh_engine.upkeep import Upkeep
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
@@ -71,20 +69,11 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Role,
-    Status,
-    StatusGet,
     View,
 )
 
 ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
-JOB_LINES_IN_BEAT_MAX = 256
-HINTS_A_BEAT = 1
-"""Others than those to whom we beat anyway. To all of them it was two beats a second and link (80
-messages a second and leaf in a busy mesh of 24, more in a larger one), and no work was found sooner."""
-HINTS_OF_LONG_WORK = 8
-"""Once for each job and holder, when its first item is long in coming."""
-DRAIN_PATIENCE_SECONDS = 5.0
 
 
 class NodeCore:
@@ -92,8 +81,8 @@ class NodeCore:
 
     `me` is this peer's own record (a fresh id for every process life), `mesh` the public
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
-    `wall_offset` is what has to be added to our times to have the time of day, `submitter` whose
-    program this is: both for people to read.
+    `wall_offset` is what has to be added to our times to have the time of day, `submitter` the
+    user of this program: both are for people to read.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -136,18 +125,25 @@ class NodeCore:
             config, self.links, self.view, self.detector, rng, journal, counters
         )
         self.waiting = Waiting(self.links, self.owner, self.durable.client, effects)
-        self.inquiries = Inquiries()
-        self.rates = Rates(config)
+        self.upkeep = Upkeep(
+            config, self.view, self.links, self.owner, self.holder, self.membership, rng
+        )
+        self.leaving = Leaving(
+            self.view, self.links, self.owner, self.holder, self.membership.supernodes, effects
+        )
         self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
         """What clients around us last said of their jobs."""
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
+        shown = Shown(
+            self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
+            counters, self.neighbours_jobs, lambda: self.host_facts(),
+        )  # fmt: skip
+        self.inquiries = Inquiries(shown, self.links, effects)
         self._joined = False
         self._runtimes_told: set[str] = set()
         self._beat_at: float | None = None
         self._ack_at: float | None = None
-        self._drain_until: float | None = None
-        self._left = False
         self._due: float | None = None
         self._ran_at = -1e9
 
@@ -163,7 +159,7 @@ class NodeCore:
 
     def steps(self, now: float, events: list[Event]) -> list[Effect]:
         """Tell the core several things that happened at once (in this order)."""
-        if self._left:
+        if self.leaving.has_left:
             return []  # we have said goodbye: nothing that comes now may bring us back
         self._forgive_lateness(now)
         for event in events:
@@ -175,12 +171,12 @@ class NodeCore:
 
     def next_deadline(self) -> float | None:
         """When to call again with a Tick if nothing else happens; None: only when something does."""
-        return None if self._left else self._due
+        return None if self.leaving.has_left else self._due
 
     # ------------------------------------------------------------ time
 
     def _forgive_lateness(self, now: float) -> None:
-        """If our own host was asleep, nobody else is to blame for that time."""
+        """If our own host was asleep, no other peer is to blame for that time."""
         since = self._due if self._due is None else max(self._due, self._ran_at)
         self._ran_at = now  # what is forgiven once is not forgiven again by the next event
         if since is not None and now - since > LATE_SECONDS:
@@ -204,8 +200,7 @@ class NodeCore:
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
             self.reports.tell_running(self.dispatcher.patrol(now), now)
         self.durable.tick(now)
-        if self.inquiries.overdue(now):
-            self._answer_inquiries(now)
+        self.inquiries.tick(now)
 
     def _conclude(self, now: float) -> None:
         """What every step ends with."""
@@ -217,8 +212,7 @@ class NodeCore:
                 _MESSAGES[type(message)](self, self.me.id, message, now)
             self.durable.conclude(now)
             self._work(now)
-        if self._drain_until is not None and not self._left:
-            self._leave_when_done(now)
+        self.leaving.go_when_done(now)
         self.links.acknowledge(all_owed=False)
         if not self.links.owing:
             self._ack_at = None
@@ -242,7 +236,8 @@ class NodeCore:
             dispatcher.dispatch(now)
             self.victim.feed_hungry(now)
             if dispatcher.turned_long:
-                self._tell_of_long_work(now)
+                dispatcher.turned_long = False
+                self.upkeep.hint_at_long_work(now)
             self.victim.keep_spare()
             self.thief.seek(now)
         else:
@@ -262,7 +257,7 @@ class NodeCore:
             self.thief.seek_at,
             self.durable.due,
             self.inquiries.until,
-            self._drain_until,
+            self.leaving.until,
         ):
             if at is not None and at < soonest:
                 soonest = at
@@ -271,13 +266,13 @@ class NodeCore:
     # ------------------------------------------------------------ members
 
     def _beat(self, now: float) -> None:
-        """Say that we live, what we hold and what we know; keep house while we are at it."""
-        self.rates.beats(now)
+        """Say that we live, what we hold and what we know, and look after what is due."""
+        self.upkeep.rates.beats(now)
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         for gone in self.membership.tend(now):
             self._act(gone, now)
         self.membership.supernodes.tend(now)
-        self._say_beats(now)
+        self.upkeep.say_beats(now)
         self.durable.beat(now)
         self.owner.placement.watch_side(now)
         if self.owner.jobs:
@@ -298,75 +293,7 @@ class NodeCore:
             self.links.mute.pop(peer_id, None)
         self.membership.reconnect.tend(now)
         self.waiting.beat(now)
-        self._seek_links(now)
-
-    def _say_beats(self, now: float) -> None:
-        """To our observers, to the owners of what we hold, and, if we have work to spare, to a few
-        of the nodes that we have a link with: that is a hint for those who have none."""
-        holder, leaf, links = self.holder, self.membership.leaf, self.links
-        queued = self.dispatcher.queued_seconds() if holder.jobs else 0.0
-        whom = dict.fromkeys(leaf.observers)
-        if holder.jobs:
-            if self.rates.owners_wait(self.view.size, now):
-                whom.update(dict.fromkeys(self._owners(now)))
-            if queued >= HINT_SECONDS:
-                whom.update(dict.fromkeys(self._hinted(HINTS_A_BEAT, whom)))
-        # One node around a client knows its jobs, for those who ask that node; nodes are asked themselves.
-        tells = self.owner.jobs and self.me.role is Role.CLIENT
-        lines = self.owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
-        incarnation = self.me.incarnation
-        for peer_id in whom:
-            view = leaf.digest_for(peer_id)
-            pages = self.reports.loads_for(peer_id, now) if holder.jobs else []
-            for loads in pages or [[]]:
-                links.send(peer_id, Beat(incarnation, view, queued, loads, lines), now)
-            lines = []
-
-    def _tell_of_long_work(self, now: float) -> None:
-        """What seemed not worth the journey is: whoever had asked in vain and is silent may come. Of ten
-        thousand nodes only a few know us, but each of these will tell as many."""
-        self.dispatcher.turned_long = False
-        queued = self.dispatcher.queued_seconds()
-        if queued >= HINT_SECONDS:
-            hint = Beat(self.me.incarnation, 0, queued, [], [])
-            for peer_id in self._hinted(HINTS_OF_LONG_WORK):
-                self.links.send(peer_id, hint, now)
-
-    def _hinted(self, count: int, known: Container[PeerId] = ()) -> list[PeerId]:
-        """Who else is to hear that there is work here."""
-        others = [
-            peer_id
-            for peer_id, peer in self.links.ready()
-            if peer_id not in known and peer.member.role is not Role.CLIENT
-        ]
-        return self.rng.sample(others, min(count, len(others)))
-
-    def _owners(self, now: float) -> list[PeerId]:
-        """Those whose work we hold. They answer our beats; one that does not is waited for, but
-        not for ever."""
-        held = (each for each in self.holder.jobs.values() if each.primary_gone_since is None)
-        owners = list(dict.fromkeys(each.spec.owner for each in held))
-        if self.me.id in owners:
-            owners.remove(self.me.id)  # our own ledger is told without a beat
-        for owner in owners:
-            if owner not in self.detector.watches and self.links.is_ready(owner):
-                self.detector.watch(owner, now, self.config.owner_patience_seconds)
-        return owners
-
-    def _seek_links(self, now: float) -> None:
-        """A client knows all nodes (up to its limit), a node its lifelines; both keep few idle links."""
-        if self.me.role is Role.CLIENT:
-            wanted = self.view.nodes()[: self.config.links_max]
-        else:
-            wanted = self.view.lifelines(self.config.lifelines_max)
-        for peer in wanted:
-            self.links.connect(peer, now)
-        self.links.retire(self.config.links_max, now)
-        if self.view.told is not None:
-            self.membership.news.tidy(now)
-        if self.view.told is not None and self.view.size > EVERYBODY_MAX:
-            observers = self.membership.leaf.observers
-            self.links.release({*wanted, *observers, *self._owners(now)}, now)
+        self.upkeep.seek_links(now)
 
     def _look(self, now: float) -> None:
         """Judge the silent one by one: what follows from one verdict may change the next."""
@@ -459,9 +386,8 @@ class NodeCore:
         if peer.member.role is Role.CLIENT:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
         self._announce_joined()
-        for nonce in self.inquiries.waiting_for(peer.member.id):
-            self.links.send(peer.member.id, StatusGet(nonce), now)
-        greeting_at = self.rates.greeting_at(now)
+        self.inquiries.met(peer.member.id, now)
+        greeting_at = self.upkeep.rates.greeting_at(now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
@@ -514,7 +440,7 @@ class NodeCore:
         if leaf.listens_to(peer_id):
             self.learn(message.members, now, peer_id)
             leaf.heard_around(peer_id, message, now)
-        self._seek_links(now)
+        self.upkeep.seek_links(now)
 
     def _on_bye(self, peer_id: PeerId, message: Bye, now: float) -> None:
         if message.reason == "idle":
@@ -527,59 +453,6 @@ class NodeCore:
             return
         self.journal.tell(now, "says goodbye", detail=peer_id)
         self._act(self.membership.verdicts.left(peer_id, now), now)
-
-    def _on_status_get(self, peer_id: PeerId, message: StatusGet, now: float) -> None:
-        self.reports.tell_all_running(peer_id, now)
-        self.links.send(peer_id, Status(message.nonce, [snapshot(self)]), now)
-
-    def _on_status(self, peer_id: PeerId, message: Status, now: float) -> None:
-        if self.inquiries.answered(peer_id, message):
-            self._answer_inquiries(now)
-
-    # ------------------------------------------------------------ what the program wants
-
-    def _ask_status(self, event: AskStatus, now: float) -> None:
-        asked = [peer_id for peer_id in self.view.nodes() if peer_id != self.me.id]
-        self.inquiries.open(event.nonce, asked, now)
-        for peer_id in asked:
-            # Without a link it is lost, but a link is sought, and asked again once it is up.
-            self.links.send(peer_id, StatusGet(event.nonce), now)
-        if not asked:
-            self._answer_inquiries(now)
-
-    def _answer_inquiries(self, now: float) -> None:
-        own = snapshot(self)
-        for nonce, snapshots in self.inquiries.close(now):
-            self.effects.append(StatusReady(nonce, [own, *snapshots]))
-
-    # ------------------------------------------------------------ leaving
-
-    def _drain(self, event: Drain, now: float) -> None:
-        if self._drain_until is not None:
-            return
-        self._drain_until = now + DRAIN_PATIENCE_SECONDS
-        self.dispatcher.draining = True
-        self.membership.supernodes.leave()
-        self.view.renew(incarnation=self.me.incarnation + 1, workers=0)
-        self.links.broadcast(View([self.me]))
-        self.owner.cancel_ordinary(now)
-        self.holder.handover.return_untouched(now)
-
-    def _leave_when_done(self, now: float) -> None:
-        """Say goodbye once nothing runs and all that we said is acknowledged (or time is up)."""
-        self.holder.handover.return_explore(now)
-        busy = any(not chunk.void for chunk in self.dispatcher.slots.chunks())
-        unheard = any(peer.channel.unacked for _, peer in self.links.ready())
-        assert self._drain_until is not None
-        if busy and now >= self._drain_until:
-            self._drain_until = now + DRAIN_PATIENCE_SECONDS  # a task may take as long as it takes
-        if busy or (unheard and now < self._drain_until):
-            return
-        self._left = True
-        for peer_id, _ in list(self.links.ready()):
-            self.links.hang_up(peer_id, "leaving")
-        self.effects.append(Left())
-        self._drain_until = None
 
 
 def _told_to_links(
@@ -600,12 +473,12 @@ def _of(part: str, table: dict[Any, Callable[..., None]]) -> dict[Any, Callable[
 _EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
     Tick: NodeCore._tick,
     Join: NodeCore._join,
-    Drain: NodeCore._drain,
+    **_of("leaving", leaving.EVENTS),
     **{kind: _told_to_links(handler) for kind, handler in links.EVENTS.items()},
     Heard: NodeCore._heard,
     CannotSay: NodeCore._cannot_say,
     Probed: NodeCore._probed,
-    AskStatus: NodeCore._ask_status,
+    **_of("inquiries", status.EVENTS),
     **_of("answers", answers.EVENTS),
     **dict.fromkeys(owned.EVENTS, lambda core, event, now: core.owner.told(event, now)),
     **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
@@ -618,8 +491,7 @@ _MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] =
     View: lambda core, peer, view, now: core.learn(view.members, now, peer),
     Around: NodeCore._on_around,
     Bye: NodeCore._on_bye,
-    StatusGet: NodeCore._on_status_get,
-    Status: NodeCore._on_status,
+    **_of("inquiries", status.MESSAGES),
     **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
     **_of("holder", holder.MESSAGES),
     **_of("thief", thief.MESSAGES),

@@ -7,17 +7,25 @@ the transport).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.durable.slices import sum_of
+from stealmesh_engine.durable.state import DurableState
+from stealmesh_engine.effects import Effect, StatusReady
+from stealmesh_engine.events import AskStatus
+from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.stealing.thief import Thief
+from stealmesh_engine.stealing.victim import Victim
+from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, PeerId, whole_of
-from stealmesh_protocol.messages import JobKind, JobLine, Status
-
-if TYPE_CHECKING:
-    from stealmesh_engine.core import NodeCore
+from stealmesh_protocol.messages import JobKind, JobLine, Status, StatusGet
 
 PATIENCE_SECONDS = 1.0
 
@@ -42,13 +50,28 @@ def job_dict(line: JobLine) -> dict[str, Any]:
     }
 
 
-def snapshot(core: NodeCore) -> bytes:
+@dataclass(slots=True)
+class Shown:
+    """The parts of a peer that `status` shows."""
+
+    view: MembershipView
+    owner: Owner
+    holder: Holder
+    thief: Thief
+    victim: Victim
+    durable: DurableState
+    counters: Counters
+    neighbours_jobs: dict[PeerId, list[JobLine]]
+    host_facts: Callable[[], dict[str, Any]]
+
+
+def snapshot(peer: Shown) -> bytes:
     """This peer as it is now, as msgpack."""
-    me = core.me
-    lines = [*core.owner.lines(), *core.durable.state.lines()]
-    lines += [line for told in core.neighbours_jobs.values() for line in told]
-    facts = core.host_facts()
-    counters = {**core.counters, **facts.pop("counters", {})}
+    me, dispatcher = peer.view.me, peer.holder.dispatcher
+    lines = [*peer.owner.lines(), *peer.durable.lines()]
+    lines += [line for told in peer.neighbours_jobs.values() for line in told]
+    facts = peer.host_facts()
+    counters = {**peer.counters, **facts.pop("counters", {})}
     return msgspec.msgpack.encode(
         {
             "id": me.id.hex(),
@@ -57,17 +80,17 @@ def snapshot(core: NodeCore) -> bytes:
             "host": me.host,
             "address": next((e for e in me.endpoints if e.startswith("tcp://")), ""),
             "role": me.role.name.lower(),
-            "state": "leaving" if core.dispatcher.draining else me.state.name.lower(),
-            "workers": len(core.dispatcher.slots),
+            "state": "leaving" if dispatcher.draining else me.state.name.lower(),
+            "workers": len(dispatcher.slots),
             "worker_pids": [],
-            "queued_seconds": core.dispatcher.queued_seconds(),
-            "steals_in": core.thief.fed,
-            "steals_out": core.victim.given,
-            "executed": core.answers.executed,
-            "sees": len(core.view.nodes()),
+            "queued_seconds": dispatcher.queued_seconds(),
+            "steals_in": peer.thief.fed,
+            "steals_out": peer.victim.given,
+            "executed": peer.holder.answers.executed,
+            "sees": len(peer.view.nodes()),
             "build": me.build,
             "runtime": me.runtime,
-            "leads": [job.hex() for job in core.durable.state.primaries],
+            "leads": [job.hex() for job in peer.durable.primaries],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,
@@ -108,38 +131,61 @@ class Inquiry:
     snapshots: list[bytes] = field(default_factory=list)
 
 
-@dataclass(slots=True)
 class Inquiries:
-    """Status requests of the program that peers are still to answer."""
+    """Status requests: those of our program that peers have still to answer, and those of peers."""
 
-    by_nonce: dict[int, Inquiry] = field(default_factory=dict)
+    def __init__(self, shown: Shown, links: Links, effects: list[Effect]) -> None:
+        self._shown = shown
+        self._links = links
+        self._effects = effects
+        self._open: dict[int, Inquiry] = {}
 
     @property
     def until(self) -> float | None:
-        if not self.by_nonce:
-            return None
-        return min(each.until for each in self.by_nonce.values())
+        """When the first one is answered with what has come."""
+        return min((each.until for each in self._open.values()), default=None)
 
-    def open(self, nonce: int, asked: list[PeerId], now: float) -> None:
-        self.by_nonce[nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
+    def ask(self, event: AskStatus, now: float) -> None:
+        """Our program asks for the status of the mesh."""
+        view = self._shown.view
+        asked = [peer for peer in view.nodes() if peer != view.me.id]
+        self._open[event.nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
+        for peer in asked:
+            # Without a link it is lost, but a link is sought, and asked again once it is up.
+            self._links.send(peer, StatusGet(event.nonce), now)
+        if not asked:
+            self._answer(now)
 
-    def waiting_for(self, peer: PeerId) -> list[int]:
-        """The open inquiries that this peer has not answered."""
-        return [nonce for nonce, each in self.by_nonce.items() if peer in each.waiting]
+    def met(self, peer: PeerId, now: float) -> None:
+        """There is a link with this peer: ask it what it has not answered."""
+        for nonce, each in self._open.items():
+            if peer in each.waiting:
+                self._links.send(peer, StatusGet(nonce), now)
 
-    def answered(self, peer: PeerId, message: Status) -> bool:
-        """One more answer; True when it was the last that was waited for."""
-        inquiry = self.by_nonce.get(message.nonce)
+    def asked(self, peer: PeerId, message: StatusGet, now: float) -> None:
+        self._shown.holder.reports.tell_all_running(peer, now)
+        self._links.send(peer, Status(message.nonce, [snapshot(self._shown)]), now)
+
+    def answered(self, peer: PeerId, message: Status, now: float) -> None:
+        inquiry = self._open.get(message.nonce)
         if inquiry is None or peer not in inquiry.waiting:
-            return False
+            return
         del inquiry.waiting[peer]
         inquiry.snapshots.extend(message.blobs)
-        return not inquiry.waiting
+        if not inquiry.waiting:
+            self._answer(now)
 
-    def overdue(self, now: float) -> bool:
-        return any(each.until <= now for each in self.by_nonce.values())
+    def tick(self, now: float) -> None:
+        if any(each.until <= now for each in self._open.values()):
+            self._answer(now)
 
-    def close(self, now: float) -> list[tuple[int, list[bytes]]]:
-        """The inquiries that are answered, or have waited long enough."""
-        done = [n for n, each in self.by_nonce.items() if not each.waiting or each.until <= now]
-        return [(nonce, self.by_nonce.pop(nonce).snapshots) for nonce in done]
+    def _answer(self, now: float) -> None:
+        """Give our program those that all peers have answered, or that have waited long enough."""
+        own = snapshot(self._shown)
+        done = [n for n, each in self._open.items() if not each.waiting or each.until <= now]
+        for nonce in done:
+            self._effects.append(StatusReady(nonce, [own, *self._open.pop(nonce).snapshots]))
+
+
+EVENTS: dict[Any, Callable[..., None]] = {AskStatus: Inquiries.ask}
+MESSAGES: dict[Any, Callable[..., None]] = {StatusGet: Inquiries.asked, Status: Inquiries.answered}
