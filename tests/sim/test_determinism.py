@@ -22,9 +22,15 @@ ONE_LINE = (
 )
 
 
-def traces_under(hash_seed: str) -> str:
+CUT_IN_TWO = (
+    "from stealmesh_bench.chaos import simulated; from stealmesh_bench.chaos.named import Wanted, draw; "
+    "print(simulated.play(draw(Wanted('partition', 1, 20)), '').trace)"
+)
+
+
+def traces_under(hash_seed: str, program: str = ONE_LINE) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", ONE_LINE],
+        [sys.executable, "-c", program],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,
         text=True,
@@ -38,6 +44,11 @@ def test_the_trace_does_not_depend_on_the_hash_seed() -> None:
     traces = traces_under("0")
     assert traces == traces_under("4242")
     assert len(set(traces.split(","))) == len(SEEDS)
+
+
+def test_nor_does_it_when_leaves_forget_many_peers_at_once() -> None:
+    """What a home no longer names was told to its leaves in the order of hashes."""
+    assert traces_under("0", CUT_IN_TWO) == traces_under("1", CUT_IN_TWO)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

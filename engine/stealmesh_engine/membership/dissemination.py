@@ -223,7 +223,7 @@ class Dissemination:
             around = dict.fromkeys([*homes, *supers, *lifelines, *followers])
         members = [view.members[peer] for peer in around if view.is_alive(peer)]
         ids = frozenset(around)
-        gone = [view.members[peer] for peer in guest.ids - ids if peer in view.members]
+        gone = [view.members[peer] for peer in sorted(guest.ids - ids) if peer in view.members]
         text = b"".join([*homes, *lifelines, bytes([view.size.bit_length()])])
         digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         for member in members:
