@@ -236,7 +236,7 @@ class NodeCore:
             dispatcher.dispatch(now)
             self.victim.feed_hungry(now)
             if dispatcher.turned_long:
-                dispatcher.turned_long = False
+                dispatcher.long_work_told()
                 self.upkeep.hint_at_long_work(now)
             self.victim.keep_spare()
             self.thief.seek(now)

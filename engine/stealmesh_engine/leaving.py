@@ -47,7 +47,7 @@ class Leaving:
         if self.until is not None:
             return
         self.until = now + DRAIN_PATIENCE_SECONDS
-        self._holder.dispatcher.draining = True
+        self._holder.dispatcher.drain()
         self._supernodes.leave()
         self._view.renew(incarnation=self._view.me.incarnation + 1, workers=0)
         self._links.broadcast(View([self._view.me]))

@@ -17,7 +17,7 @@ the receiver's cumulative acknowledgement covers it, and sent again on the next 
 to the same process life; the receiver drops numbers that it has already acted on. A control
 message has the number 0 and may vanish with its connection.
 
-Shape of the work (DESIGN.md section 3): the owner's ledger GRANTs leases; a thief STEALs;
+Shape of the work: the owner's ledger GRANTs leases; a thief STEALs;
 the victim first lowers its own end and then asks the ledger to SPLIT, and the ledger GRANTs
 the part to the thief under a new lease id. So a steal is written down before anyone can act
 on it, and the deaths of victim and thief are one case: a lease that has lost its holder.

@@ -41,6 +41,9 @@ MEANINGS = {
     "workers-lost": "worker processes that ended before they were told to",
 }
 FAMILIES = {
+    "garbled": "messages that could not be read, by reason",
+    "other-version": "packages that are here in another version than a program has",
+    "roused": "processes that were stopped and made to go on",
     "dropped": "frames that the transport or the pool dropped, by reason",
     "refused": "connections that were refused, by reason",
     "rude": "messages that were against the protocol, by reason",

@@ -191,6 +191,14 @@ class Dispatcher:
         self._plan_patrol(now, wanted=wanted)
         return untold
 
+    def long_work_told(self) -> None:
+        """Others have been told that items of a job turned out long."""
+        self.turned_long = False
+
+    def drain(self) -> None:
+        """Finish what runs, and begin nothing."""
+        self.draining = True
+
     def stop(self, worker: int, reason: str, *, blame: bool) -> None:
         self.effects.append(StopWorker(worker, reason, blame))
 
