@@ -12,7 +12,7 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from stealmesh_engine import core
+from stealmesh_engine import upkeep
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
 from stealmesh_engine.membership import verdicts
@@ -552,7 +552,7 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
     monkeypatch: pytest.MonkeyPatch, rule: bool
 ) -> None:
     if not rule:
-        monkeypatch.setattr(core, "HINTS_A_BEAT", 1000)
+        monkeypatch.setattr(upkeep, "HINTS_A_BEAT", 1000)
     world, members = mesh(24, workers=1)
     client = world.client("client", seeds=["tcp://n0:7077"])
     world.run(world.now + 1.0)
