@@ -68,6 +68,8 @@ def test_signals_of_a_worker_are_those_of_a_fresh_interpreter(tmp_path: Path) ->
         def handlers():
             return {int(n): str(signal.getsignal(n)).split(" at ")[0] for n in signal.valid_signals()}
         if __name__ == "__main__":
+            for number in (signal.SIGHUP, signal.SIGQUIT):  # a shell's background job ignores these
+                signal.signal(number, signal.SIG_DFL)
             here = handlers()
             with stealmesh.Mesh(workers=1) as mesh:
                 there = mesh.submit(handlers).result(timeout=60)
