@@ -83,7 +83,7 @@ class Config:
     """Copies of a durable job, its home's included. Results count once two are held, so 3 survive
     any two deaths that are some seconds apart; more copies cost traffic, fewer safety."""
     slice_items: int = 1 << 20
-    """A durable job of more items than this is cut into slices of so many (or the next power of two; a
+    """A durable job of more items than this is cut into slices of this size (or the next power of two; a
     range into at most 17), each with a home of its own. Smaller: the results of one job are spread over
     more supernodes; more homes that each holder speaks with."""
     keep_octets_max: int = 1024 * MIB

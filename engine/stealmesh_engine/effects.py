@@ -52,7 +52,7 @@ class RunChunk(msgspec.Struct):
     """Queue a chunk for a worker. Owes ChunkDone, perhaps after some ChunkParts (explore: BagSteps, the
     last with remaining 0), or WorkerLost.
 
-    Items come from the job's range, or from `blocks` (each with its blob), of which the worker
+    Items come from the job's range, or from `blocks` (each with its blob); of these the worker
     takes those in [lo, hi); for an explore job `blocks` has the bag's one blob.
     """
 
@@ -162,7 +162,7 @@ class JobGone(msgspec.Struct):
 class Deliver(msgspec.Struct):
     """The items [lo, hi) were credited, for the first and only time. Owes nothing.
 
-    The blob covers all of [part.lo, part.hi), of which these items are a part (usually all).
+    The blob covers all of [part.lo, part.hi); these items are a part of it (usually all).
     For an explore job the blob is one step's partial, and [lo, hi) the step's number.
     """
 
@@ -230,7 +230,7 @@ class WaitsForNodes(msgspec.Struct):
 
 
 class WorksAgain(msgspec.Struct):
-    """A node is back, so many seconds after the last one went. Follows a WaitsForNodes."""
+    """A node is back, this many seconds after the last one went. Follows a WaitsForNodes."""
 
     seconds: float
 

@@ -153,7 +153,7 @@ class WorkerLost(msgspec.Struct):
     reason: str
     blame: bool = True
     retired: bool = False
-    """It ended itself after so many tasks as it was meant to do."""
+    """It ended itself after the number of tasks that it was meant to do."""
 
 
 class Retracted(msgspec.Struct):
@@ -169,7 +169,7 @@ class Retracted(msgspec.Struct):
 class Recall(msgspec.Struct):
     """There is a log, under this name; it has these records. Comes before Join, if at all.
 
-    `lost`: at so many places it is damaged, and had records that others count on. Its name is a new
+    `lost`: the number of places where it is damaged, and had records that others count on. Its name is a new
     one then, which is in nobody's list of seats."""
 
     seat: bytes

@@ -2,10 +2,10 @@
 
 Decides when to tell the program, once when it begins and once when it is over; with every beat, and for
 next to nothing as long as there is a node to talk to. Refuses to know how it is told: the work waits, and
-goes on by itself, whether anybody reads the word or not.
+goes on by itself, even if no one reads the word.
 
 Two seconds: a node that is started again, or a link that is dialled again, is back before that, and
-whoever has waited for longer wonders.
+a person who has waited for longer wonders.
 """
 
 from __future__ import annotations

@@ -605,7 +605,7 @@ def test_who_reports_what_is_not_his_is_told_so() -> None:
 
 
 def test_work_for_a_client_is_refused() -> None:
-    """And whoever insists does not keep both sides busy with nothing else."""
+    """And a peer that insists does not keep both sides busy with nothing else."""
     wire, client, node = pair()
     job = job_id(node.id, 1)
     spec = JobSpec(job, JobKind.MAP, node.id, "wrong", FUNCTION, step=1)

@@ -79,7 +79,7 @@ class Host:
     far: dict[LinkId, tuple[Host, LinkId]] = field(default_factory=dict)
     """Our end of a connection → the other peer and its end."""
     work: dict[int, deque[RunChunk]] = field(default_factory=dict)
-    """Worker → its chunks, the first of which it runs."""
+    """Worker → its chunks; it runs the first."""
     sharing: set[int] = field(default_factory=set)
     told: list[Effect] = field(default_factory=list)
     """Effects that are for the program."""
@@ -105,7 +105,7 @@ class Host:
     def open(
         self, items: int, kind: JobKind = JobKind.MAP, *, number: int = 1, **more: object
     ) -> JobId:
-        """Open a job over a range (of an explore job: with one root bag of so many items)."""
+        """Open a job over a range (of an explore job: with one root bag of that many items)."""
         job = job_id(self.id, number)
         spec = JobSpec(
             job, kind, self.id, f"job-{number}", FUNCTION, step=1, **more,  # type: ignore[arg-type]
@@ -422,7 +422,7 @@ def pair(**more: object) -> tuple[Wire, Host, Host]:
 
 
 def ring(count: int, *, workers: int = 1, **more: object) -> tuple[Wire, Host, list[Host]]:
-    """A client and so many nodes that have all found each other."""
+    """A client and that many nodes that have all found each other."""
     wire = Wire(**more)  # type: ignore[arg-type]
     nodes = [wire.add("node-0", workers=workers)]
     for number in range(1, count):

@@ -51,7 +51,7 @@ def four_nodes() -> Iterator[stealmesh.Mesh]:
 
 
 def meeting(directory: Path, company: int) -> Callable[[int], int]:
-    """A dear item is one above 0: it ends when so many workers have come to one. Once one has waited
+    """A dear item is one above 0: it ends when that many workers have come to one. Once one has waited
     for too long, none waits any more."""
     place, late, patience = str(directory), f"{directory}.late", PATIENCE_SECONDS
 
@@ -304,7 +304,7 @@ def test_a_chunk_has_the_size_that_was_asked_for(two: stealmesh.Mesh, size: int,
 
 
 def test_no_item_shares_a_chunk_of_one(two: stealmesh.Mesh, tmp_path: Path) -> None:
-    """Whoever knows that items are dear need not wait until it is found out."""
+    """A caller who knows that items are dear need not wait until it is found out."""
     items: list[Any] = [*range(50), "slow", *range(50)]
     results = two.map(held(tmp_path), items, chunksize=1, ordered=False, timeout=PATIENCE_SECONDS)
     assert "slow" not in [next(results) for _ in range(100)]

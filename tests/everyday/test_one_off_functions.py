@@ -120,7 +120,7 @@ def test_large_partials_leave_nothing_in_client_node_and_worker(mesh: stealmesh.
 
 
 def test_a_function_that_comes_back_has_a_stream_of_its_own(mesh: stealmesh.Mesh) -> None:
-    """And its calls are as good as the first one, which another stream has carried."""
+    """And its calls work like the first one, which another stream has carried."""
 
     def adds(number: int) -> Callable[[int], int]:
         return lambda value: value + number

@@ -167,7 +167,9 @@ def test_every_way_to_a_result_says_it(others: Mesh, tmp_path: Path, kind: str) 
 
             got = asyncio.run(go())
         else:
-            made = [lambda x, n=n: x + n for n in range(40)]  # so many have no streams of their own
+            made = [
+                lambda x, n=n: x + n for n in range(40)
+            ]  # that many have no streams of their own
             assert [mesh.submit(each, 1).result() for each in made] == list(range(1, 41))
             got = mesh.submit(lambda: count(1) + count(2)).result(PATIENCE_SECONDS)
     assert (got, len(told)) == (10, 1)

@@ -91,7 +91,7 @@ class Mesh:
         return node
 
     def program(self, nodes: int = 0) -> stealmesh.Mesh:
-        """Joined, and it knows so many nodes."""
+        """Joined, and it knows this many nodes."""
         if self._program is None:
             self._program = stealmesh.Mesh(self.seeds, key=self.key)
         wait_until(lambda: len(self.status()) >= (nodes or len(self.nodes)))
@@ -189,7 +189,7 @@ def test_two_nodes_with_a_module_and_one_without_join_in_the_middle(others: Mesh
 
 @pytest.mark.parametrize("first", ["with", "without"])
 def test_lone_submits_beside_a_node_without_it(others: Mesh, first: str) -> None:
-    """Whoever is asked first; also with nothing else to show what the node can do."""
+    """Either node may be asked first, and nothing else shows what it can do."""
     for name in (first, "without" if first == "with" else "with"):
         others.node(name, has=name == "with")
     mesh = others.program()

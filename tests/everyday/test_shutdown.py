@@ -89,7 +89,7 @@ def test_a_block_left_by_an_exception_ends_although_an_endless_map_is_half_read(
 
 
 def test_leaving_a_block_waits_for_no_more_than_buffersize_allows() -> None:
-    """And whoever reads on has what was computed, and is told that it is not all."""
+    """And a reader that goes on has what was computed, and is told that it is not all."""
     kept: list[Any] = []
 
     def program() -> None:

@@ -15,7 +15,7 @@ _reason = functools.cache(why_not)
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Callable[[int, int], Scene]]:
-    """`stage(hosts, nodes)`: a network of so many hosts, with a node on each of the first ones."""
+    """`stage(hosts, nodes)`: a network of that many hosts, with a node on each of the first ones."""
     if _reason():
         pytest.skip(f"no network of our own: {_reason()}")
     nets: list[Net] = []

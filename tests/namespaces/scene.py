@@ -35,7 +35,7 @@ class Program:
         self.process.tell(f"map {items} {seconds} {octets} {log}")
 
     def has_done(self, count: int) -> None:
-        """Wait until so many results have come."""
+        """Wait until this many results have come."""
         self.process.wait_for(
             lambda line: line.startswith('{"done"') and json.loads(line)["done"] >= count,
             self._from,

@@ -1,4 +1,4 @@
-"""Durable jobs over real processes, sockets and disks, all of which are killed with SIGKILL."""
+"""Durable jobs over real processes, sockets and disks; every process is killed with SIGKILL."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_cancelled_job_ends(nodes: Nodes) -> None:
             job.result()
 
 
-def test_a_task_s_own_exception_reaches_whoever_collects(nodes: Nodes) -> None:
+def test_a_task_s_own_exception_reaches_the_collector(nodes: Nodes) -> None:
     with nodes.mesh() as mesh:
         nodes.complete(mesh)
         job = mesh.launch(tasks.raise_on_five, range(10))

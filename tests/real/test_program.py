@@ -269,7 +269,7 @@ def _submit_until_it_raises(mesh: stealmesh.Mesh) -> None:
         mesh.submit(operator.add, number, 1).result(timeout=30)
 
 
-def test_whoever_stops_a_loop_that_is_just_ending_is_not_blamed() -> None:
+def test_stopping_a_loop_that_is_just_ending_is_not_blamed() -> None:
     """The loop sees that it is to stop before the one who says so has woken it."""
     mesh = stealmesh.Mesh(workers=1)
     driver = mesh._driver

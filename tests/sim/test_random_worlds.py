@@ -23,7 +23,7 @@ def test_random_worlds(first: int) -> None:
     ("seed", "lesson"),
     [
         (100650, "who takes a leaf for one who serves is told who does"),
-        (101075, "a program that hears no supernode any more beats to whoever comes"),
+        (101075, "a program that hears no supernode any more beats to any that comes"),
         (101880, "and tells it of those that it misses"),
         (120201, "a leaf that holds somebody for dead tells a home that does not"),
         (150596, "an owner that only hung up, and died before it was back, is dead"),

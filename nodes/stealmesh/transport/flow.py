@@ -42,7 +42,7 @@ class SendFlow:
         self._shrunk_at = 0
 
     def has_room(self, octets: int) -> bool:
-        """True if so many octets may go now. A receiver reports only every TAKEN_OCTETS, so less than that
+        """True if this many octets may go now. A receiver reports only every TAKEN_OCTETS, so less than that
         never blocks."""
         return self.is_read() or self.sent - self.taken + octets <= self.octets_max
 

@@ -308,7 +308,7 @@ def test_a_job_with_nothing_at_a_worker_has_its_turn_soon() -> None:
     chunk = node.learn()
     node.grant(OTHER, 0, 1, 0.001)
     node.dispatch(0.001)
-    assert not node.asked, "whoever has just begun has a moment himself"
+    assert not node.asked, "a chunk that has just begun gets a moment"
     assert node.holder.dispatcher.patrol_at == TURN_SECONDS
     node.dispatch(TURN_SECONDS)
     assert node.asked == [Divide(0, chunk.chunk, True)]

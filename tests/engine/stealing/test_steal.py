@@ -104,7 +104,7 @@ def test_a_thief_that_finds_nothing_leaves_its_name_and_falls_silent() -> None:
     assert all(node.core.victim.hungry for node in nodes)
 
 
-def test_whoever_gets_work_feeds_the_hungry() -> None:
+def test_a_thief_that_gets_work_feeds_the_hungry() -> None:
     """Nobody needs to ask again: the names that were left do it."""
     wire, client, nodes = ring(5)
     wire.advance(20.0)
