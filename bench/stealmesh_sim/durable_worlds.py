@@ -9,8 +9,6 @@ flipped or full), which must cost nothing; in some all do.
 
 from __future__ import annotations
 
-import time
-import traceback
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -25,7 +23,15 @@ from stealmesh_sim.kernel import Breach
 from stealmesh_sim.platters import SPOILS
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
-from stealmesh_sim.random_worlds import SWEEP_SECONDS, WorldOutcome, WorldPlan, draw, make_unlike
+from stealmesh_sim.random_worlds import (
+    SWEEP_SECONDS,
+    WorldOutcome,
+    WorldPlan,
+    address,
+    draw,
+    make_unlike,
+    play,
+)
 from stealmesh_sim.world import World
 
 PATIENCE_SECONDS = 60.0
@@ -231,13 +237,13 @@ class DurableWorld:
         self.clients: list[Process] = []
         self.seats: list[VirtualSeat] = []
         for number in range(plan.nodes):
-            seeds = [_address(each) for each in plan.seeds[number]]
+            seeds = [address(each) for each in plan.seeds[number]]
             if number:
                 self.world.at(plan.starts[number], self._start_node, number, seeds)
             else:
                 self._start_node(number, seeds)
         for number in range(plan.clients):
-            seeds = sorted({_address(0), _address(self.rng.randrange(plan.nodes))})
+            seeds = sorted({address(0), address(self.rng.randrange(plan.nodes))})
             self.clients.append(self.world.client(f"client{number}", seeds=seeds))
         self.faults = DurableFaults(
             self.world,
@@ -260,7 +266,7 @@ class DurableWorld:
             f"n{number}",
             seeds=seeds,
             workers=self.plan.workers[number],
-            endpoint=_address(number),
+            endpoint=address(number),
             ready_seconds=0.05,
             disk=VirtualDisk(self.rng) if self.drawn.disks else None,
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
@@ -283,7 +289,7 @@ class DurableWorld:
             return
         each.excused = each.excused or not launcher.accepted_whole
         client = self.world.client(
-            f"heir{len(self.world.processes)}", seeds=[_address(s) for s in range(self.plan.nodes)]
+            f"heir{len(self.world.processes)}", seeds=[address(s) for s in range(self.plan.nodes)]
         )
         each.reader = DurableReader(self.world, client, launcher.work)
 
@@ -378,10 +384,6 @@ class DurableWorld:
         return [*lines, f"plan: {self.drawn}", "faults:", *self.faults.told]
 
 
-def _address(number: int) -> str:
-    return f"tcp://n{number}:7077"
-
-
 def run(
     seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False
 ) -> WorldOutcome:
@@ -390,30 +392,7 @@ def run(
     if unlike:
         make_unlike(drawn.plan)
     outcome = WorldOutcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))
-    begun = time.perf_counter()
-    durable = DurableWorld(drawn)
-    if watch:
-        durable.world.trace.on_event = print
-    try:
-        durable.run(outcome)
-    except Breach as breach:
-        outcome.breach = str(breach)
-    except Exception as error:  # noqa: BLE001 - anything that a core raises is a finding, not our end
-        outcome.breach = f"{type(error).__name__}: {error}"
-        outcome.story = traceback.format_exc().splitlines()
-    if outcome.breach:
-        outcome.story = durable.story() + outcome.story
-    world = durable.world
-    outcome.wall_seconds = time.perf_counter() - begun
-    outcome.virtual_seconds = world.now
-    outcome.events = world.trace.events
-    outcome.messages = world.network.messages
-    outcome.crashes = durable.faults.crashes
-    outcome.faults = len(durable.faults.told)
-    for process in world.processes:
-        for name, count in process.core.counters.items():
-            outcome.counters[name] = outcome.counters.get(name, 0) + count
-    outcome.trace = world.trace.hash()
+    play(DurableWorld(drawn), outcome, watch=watch)
     return outcome
 
 

@@ -11,6 +11,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Protocol
 
 from stealmesh_engine.config import Config
 from stealmesh_protocol.messages import JobKind, Role
@@ -285,13 +286,13 @@ class RandomWorld:
         self.programs: list[VirtualProgram] = []
         rng = Random(f"{plan.seed}/faults")
         for number in range(plan.nodes):
-            seeds = [_address(each) for each in plan.seeds[number]]
+            seeds = [address(each) for each in plan.seeds[number]]
             if not number or plan.preset:
                 self._start_node(number, seeds)
             else:
                 self.world.at(plan.starts[number], self._start_node, number, seeds)
         for number in range(plan.clients):
-            seeds = sorted({_address(0), _address(rng.randrange(plan.nodes))})
+            seeds = sorted({address(0), address(rng.randrange(plan.nodes))})
             self.clients.append(self.world.client(f"client{number}", seeds=seeds))
         if plan.preset:
             self.world.preset_views()
@@ -306,7 +307,7 @@ class RandomWorld:
             f"n{number}",
             seeds=seeds,
             workers=self.plan.workers[number],
-            endpoint=_address(number),
+            endpoint=address(number),
             ready_seconds=0.05,
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
@@ -420,7 +421,7 @@ class RandomWorld:
     def _no_needless_work(self) -> None:
         """A lease expires only if its holder could not name it; no work is repeated without a reason."""
         kinds = self.plan.mixture.counts.keys()
-        counters = self.counters()
+        counters = counters_of(self.world)
         excused = CUTS | {"forget"}
         enough = self.plan.config.lease_seconds >= LEASE_SECONDS_ENOUGH and not kinds & excused
         if enough and counters["leases-expired"]:
@@ -430,14 +431,6 @@ class RandomWorld:
             waste = counters["results-dropped"] + counters["items-run-for-nothing"]
             if waste:
                 raise Breach("waste", f"{waste} items were run twice for no reason")
-
-    def counters(self) -> Counter[str]:
-        """What all cores of all lives counted."""
-        total: Counter[str] = Counter()
-        for process in self.world.processes:
-            total.update(process.core.counters)
-            total["refuted"] += process.core.me.incarnation - 1
-        return total
 
     # ------------------------------------------------------------ telling
 
@@ -462,20 +455,31 @@ class RandomWorld:
         return f"{process.name} holds {held}, talks to {linked}, counted {process.core.counters}"
 
 
-def _address(number: int) -> str:
+def address(number: int) -> str:
+    """Where node `number` of a world listens."""
     return f"tcp://n{number}:7077"
 
 
-def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome:
-    """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
-    plan = draw(seed)
-    if unlike:
-        make_unlike(plan)
-    outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
+class Drawn(Protocol):
+    """A world that is ready to run, of any kind."""
+
+    @property
+    def world(self) -> World: ...
+
+    @property
+    def faults(self) -> Faults: ...
+
+    def run(self, outcome: WorldOutcome) -> None: ...
+
+    def story(self) -> list[str]: ...
+
+
+def play(drawn: Drawn, outcome: WorldOutcome, *, watch: bool) -> None:
+    """Run a world and write down what became of it; `watch` prints every event."""
+    world = drawn.world
     begun = time.perf_counter()
-    drawn = RandomWorld(plan)
     if watch:
-        drawn.world.trace.on_event = print
+        world.trace.on_event = print
     try:
         drawn.run(outcome)
     except Breach as breach:
@@ -485,22 +489,38 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome
         outcome.story = traceback.format_exc().splitlines()
     if outcome.breach:
         outcome.story = drawn.story() + outcome.story
-    world = drawn.world
     outcome.wall_seconds = time.perf_counter() - begun
     outcome.virtual_seconds = world.now
     outcome.events = world.trace.events
     outcome.messages = world.network.messages
     outcome.crashes = drawn.faults.crashes
     outcome.faults = len(drawn.faults.told)
+    outcome.counters = dict(counters_of(world))
+    outcome.trace = world.trace.hash()
+
+
+def counters_of(world: World) -> Counter[str]:
+    """What all cores of all lives counted, and how often they refuted a verdict."""
+    total: Counter[str] = Counter()
+    for process in world.processes:
+        total.update(process.core.counters)
+        total["refuted"] += process.core.me.incarnation - 1
+    return total
+
+
+def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome:
+    """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
+    plan = draw(seed)
+    if unlike:
+        make_unlike(plan)
+    outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
+    drawn = RandomWorld(plan)
+    play(drawn, outcome, watch=watch)
+    world = drawn.world
     outcome.steals = sum(p.core.victim.given for p in world.processes)
     outcome.false_verdicts = sum(
         1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
-    outcome.counters = dict(drawn.counters())
-    outcome.trace = world.trace.hash()
     return outcome
-
-
-__all__ = ["RandomWorld", "WorldOutcome", "WorldPlan", "draw", "make_unlike", "run"]
