@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from stealmesh.host.local import LocalNode, _end, _has_died
 from stealmesh.host.restarts import FAILED_STARTS_MAX, KILLED_SECONDS_MAX, Restarts
 from stealmesh.workers.pool import WorkerPool
+from stealmesh.workers.processes import State
 from stealmesh_engine.events import WorkerReady
 
 
@@ -120,3 +122,48 @@ def _closed() -> socket.socket:
     wire = socket.socket()
     wire.close()
     return wire
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("parent", [False, True])
+def test_workers_killed_before_they_are_up_are_started_again(parent: bool) -> None:
+    """Seen with workers and fork servers killed every 20 ms: 'worker 0 failed to start 5 times'."""
+    slowly = pickle.dumps((time.sleep, (0.3,)))
+    pool = WorkerPool(1, initializer=slowly)
+    try:
+        pool.start(time.monotonic())
+        (worker,) = pool._processes.workers
+        killed: set[int] = set()
+        deadline = time.monotonic() + 60.0
+        while len(killed) <= FAILED_STARTS_MAX and time.monotonic() < deadline:
+            pool.collect(time.monotonic())
+            handle = worker.handle
+            if handle is not None and handle.pid not in {0, *killed}:
+                killed.add(handle.pid)
+                if parent:
+                    _kill_fork_server(pool)
+                else:
+                    os.kill(handle.pid, signal.SIGKILL)
+            assert not pool.broken
+            time.sleep(0.001)
+        assert len(killed) > FAILED_STARTS_MAX
+        while worker.state is not State.READY and time.monotonic() < deadline:
+            pool.collect(time.monotonic())
+            time.sleep(0.01)
+        assert worker.state is State.READY
+    finally:
+        pool.close()
+
+
+@pytest.mark.real
+def test_a_worker_that_cannot_start_is_given_up_all_the_same() -> None:
+    pool = WorkerPool(1, initializer=pickle.dumps((sys.exit, (3,))))
+    try:
+        pool.start(time.monotonic())
+        deadline = time.monotonic() + 60.0
+        while not pool.broken and time.monotonic() < deadline:
+            pool.collect(time.monotonic())
+            time.sleep(0.01)
+        assert f"failed to start {FAILED_STARTS_MAX} times" in pool.broken
+    finally:
+        pool.close()

@@ -21,17 +21,18 @@ class Restarts:
     def __init__(self, now: float) -> None:
         self._well_at = now
         """When one of them was last of use, or the first was started."""
-        self._failed = 0
+        self.failed = 0
+        """How many in a row ended by themselves."""
 
     def well(self, now: float) -> None:
         """It is up, and does its work."""
         self._well_at = now
-        self._failed = 0
+        self.failed = 0
 
     def died(self, status: int | None, now: float) -> bool:
         """One has died; `status` as subprocess has it, None if it was too slow and we have ended it.
         True: do not start another one."""
         if status == -signal.SIGKILL:
             return now - self._well_at > KILLED_SECONDS_MAX
-        self._failed += 1
-        return self._failed >= FAILED_STARTS_MAX
+        self.failed += 1
+        return self.failed >= FAILED_STARTS_MAX

@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -32,6 +33,7 @@ from collections.abc import Callable, Iterable, Mapping
 from stealmesh.host import interpreter
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
+from stealmesh.workers.fork_server import cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.orders import OrderPacker, forget_job
@@ -69,6 +71,7 @@ a library reads them when it is loaded, perhaps in a task's own child."""
 
 GARBAGE = (ValueError, TypeError, struct.error)
 """What reading raises when a task has written into the worker's own descriptors."""
+KILLED = cause_of_death(signal.SIGKILL)
 
 
 class WorkerPool:
@@ -368,10 +371,11 @@ class WorkerPool:
                 if worker.handle.sentence is None:
                     reason = "the fork server, its parent, died"
                     worker.handle.sentence = Sentence(reason, False, None)
-                self._lose(worker, "", now)
+                self._lose(worker, "", now, innocent=True)
 
-    def _lose(self, worker: Worker, cause: str, now: float) -> None:
-        """A worker is dead: settle what it had, say so, and see to a successor."""
+    def _lose(self, worker: Worker, cause: str, now: float, *, innocent: bool = False) -> None:
+        """A worker is dead: settle what it had, say so, and see to a successor. `innocent`: it died
+        because its parent did."""
         handle = worker.handle
         assert handle is not None
         untouched = set()
@@ -393,7 +397,8 @@ class WorkerPool:
         if was_ready or (changing and handle.sentence is not None):
             self._processes.start(worker)
         else:
-            self._processes.start_later(worker, loss.reason, now)
+            killed = cause == KILLED and handle.sentence is None and not handle.unfit
+            self._processes.start_later(worker, loss.reason, now, killed=killed or innocent)
 
     def _read_to_the_end(self, worker: Worker, handle: ProcessHandle) -> None:
         try:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from stealmesh.host.restarts import FAILED_STARTS_MAX
+from stealmesh.host.restarts import Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.handle import ProcessHandle
@@ -53,7 +53,7 @@ class Worker:
     lives: int = 0
     """How many processes it has had."""
     handle: ProcessHandle | None = None
-    failed_starts: int = 0
+    restarts: Restarts = field(default_factory=lambda: Restarts(time.monotonic()))
     restart_at: float | None = None
     waiting: list[RunChunk] = field(default_factory=list)
     """Orders of another program than that of the present process."""
@@ -147,7 +147,7 @@ class Processes:
     def came_up(self, worker: Worker, now: float) -> bool:
         """Its process is ready. True: it changed to this program, and the core need not hear of it."""
         worker.state = State.READY
-        worker.failed_starts = 0
+        worker.restarts.well(now)
         self.forks.restarts.well(now)
         changed, worker.changing = worker.changing, False
         return changed
@@ -158,15 +158,16 @@ class Processes:
             if worker.restart_at is not None and worker.restart_at <= now:
                 self.start(worker)
 
-    def start_later(self, worker: Worker, reason: str, now: float) -> None:
-        """It did not come up: start it again after a pause, or give it up after a few failures."""
-        worker.failed_starts += 1
-        if worker.failed_starts < FAILED_STARTS_MAX:
-            pause = BACKOFF_SECONDS_FIRST * 2 ** (worker.failed_starts - 1)
+    def start_later(self, worker: Worker, reason: str, now: float, *, killed: bool) -> None:
+        """It did not come up: start it again after a pause, or give it up after a few failures of its
+        own. `killed`: it has no part in its end."""
+        restarts = worker.restarts
+        if not restarts.died(-signal.SIGKILL if killed else None, now):
+            pause = BACKOFF_SECONDS_FIRST * 2 ** max(0, restarts.failed - 1)
             self._plan_restart(worker, now + min(pause, BACKOFF_SECONDS_MAX))
             return
         self.broken = (
-            f"worker {worker.number} failed to start {worker.failed_starts} times in a row and is "
+            f"worker {worker.number} failed to start {restarts.failed} times in a row and is "
             f"not started again; the last time: {reason}"
         )
 

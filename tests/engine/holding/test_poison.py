@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stealmesh_engine.holding.indexed_bags import IndexedBags
@@ -27,6 +27,7 @@ def bags_of(count: int) -> IndexedBags:
 
 
 @given(st.lists(st.tuples(st.booleans(), ends, ends)))
+@example([(True, 0, 17), (False, 1, 1)])  # an empty interval clears nothing
 def test_pieces_stay_apart_and_never_overlap(changes: list[tuple[bool, int, int]]) -> None:
     fragile = FragileItems()
     model: list[int | None] = [None] * SPAN
