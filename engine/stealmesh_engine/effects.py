@@ -181,7 +181,8 @@ class ItemsRunning(msgspec.Struct):
 
 
 class JobDone(msgspec.Struct):
-    """Every item of the job is accounted for, exactly once. Owes nothing."""
+    """Every item of the job is accounted for, exactly once, or the program has cancelled it. A job that
+    this peer gives up when it leaves has none. Owes nothing."""
 
     job: JobId
 

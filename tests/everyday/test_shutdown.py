@@ -196,3 +196,71 @@ def test_calls_that_wait_behind_one_that_runs_do_not_run_and_can_be_cancelled() 
         assert not any(other.running() for other in others)
         assert all(other.cancel() for other in others)
         assert first.result() == 1.0
+
+
+# ---------------------------------------------------------------- left in a hurry
+
+
+def doubled(n: int) -> tuple[int, list[int]]:
+    time.sleep(0.001)
+    return 1, [n - 1, n - 1] if n else []
+
+
+def slowly(x: int) -> int:
+    time.sleep(0.001)
+    return x
+
+
+PENDING: dict[str, Any] = {
+    "reduction": lambda mesh: mesh.map_reduce(slowly, range(10**6), max).result(PATIENCE),
+    "reduction of a list": lambda mesh: mesh.map_reduce(slowly, list(range(10**6)), max).result(
+        PATIENCE
+    ),
+    "with initial": lambda mesh: mesh.map_reduce(slowly, range(10**6), max, initial=0).result(
+        PATIENCE
+    ),
+    "search": lambda mesh: mesh.explore(stealmesh.each(doubled), [40], max).result(PATIENCE),
+    "map": lambda mesh: list(mesh.map(slowly, range(10**6))),
+    "unordered map": lambda mesh: list(mesh.map(slowly, range(10**6), ordered=False)),
+}
+
+
+@pytest.mark.parametrize("kind", PENDING)
+def test_what_is_pending_when_ctrl_c_ends_the_block_has_no_value(kind: str) -> None:
+    """A reduction gave what it had for the whole: leaving cancels its job, and the cancelled job
+    was told to be done."""
+    found: list[Any] = []
+
+    def wait(mesh: stealmesh.Mesh) -> None:
+        try:
+            found.append(PENDING[kind](mesh))
+        except BaseException as error:  # noqa: BLE001  it is what the test is about
+            found.append(error)
+
+    def interrupted() -> None:
+        with stealmesh.Mesh(workers=2) as mesh:
+            waiting = threading.Thread(target=wait, args=(mesh,), daemon=True)
+            waiting.start()
+            assert mesh.submit(same, 1).result(PATIENCE) == 1
+            wait_for_progress(mesh)
+            threads.append(waiting)
+            raise KeyboardInterrupt
+
+    threads: list[threading.Thread] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    threads[0].join(PATIENCE)
+    assert [type(each) for each in found] == [MeshClosed]
+
+
+def wait_for_progress(mesh: stealmesh.Mesh) -> None:
+    """Until a job that is not done has results."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if any(
+            0 < job["done"] < job["total"] or job["kind"] == "explore"
+            for job in mesh.status()["jobs"]
+        ):
+            return
+        time.sleep(0.05)
+    raise AssertionError("nothing gets on")

@@ -173,10 +173,12 @@ class Owner:
             self.abandon(job, now)
 
     def cancel_ordinary(self, now: float) -> None:
-        """This peer leaves: only durable jobs outlive it."""
+        """This peer leaves: only durable jobs outlive it. The program is not told that the others are
+        done: they are not, and a fold would take what it has for the whole."""
         for job in list(self.jobs.values()):
             if job.keeping is None:
-                self.abandon(job, now)
+                self.journal.tell(now, "cancelled", job.spec.job)
+                self._drop(job, now)
 
     # ------------------------------------------------------------ durable jobs
 
@@ -386,6 +388,12 @@ class Owner:
             self._end(job, now)
 
     def _end(self, job: OwnedJob, now: float) -> None:
+        """The job is complete, or the program has cancelled it."""
+        self._drop(job, now)
+        if job.keeping is None:
+            self.effects.append(JobDone(job.spec.job))
+
+    def _drop(self, job: OwnedJob, now: float) -> None:
         job.done = True
         job.ended = now + self.wall_offset
         if job.keeping is None:
@@ -396,8 +404,6 @@ class Owner:
                 self.links.send(peer, Closed(job.spec.job), now)
         del self.jobs[job.spec.job]
         self._trim_functions(job.spec)
-        if job.keeping is None:
-            self.effects.append(JobDone(job.spec.job))
 
     def _trim_functions(self, spec: JobSpec) -> None:
         for digest in needed(spec):
