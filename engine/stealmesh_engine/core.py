@@ -16,7 +16,7 @@ hungry, then we look for work ourselves; last, what no other message acknowledge
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -163,7 +163,8 @@ class NodeCore:
             return []  # we have said goodbye: nothing that comes now may bring us back
         self._forgive_lateness(now)
         for event in events:
-            _EVENTS[type(event)](self, event, now)
+            part, handler = _EVENTS[type(event)]
+            handler(getattr(self, part) if part else self, event, now)
         self._conclude(now)
         done = self.effects[:]
         self.effects.clear()
@@ -209,10 +210,11 @@ class NodeCore:
         while self.links.own_mail or self.durable.has_news:
             for _ in range(len(self.links.own_mail)):
                 message = self.links.own_mail.popleft()
-                _MESSAGES[type(message)](self, self.me.id, message, now)
+                self._said(self.me.id, message, now)
             self.durable.conclude(now)
             self._work(now)
-        self.leaving.go_when_done(now)
+        if self.leaving.until is not None:
+            self.leaving.go_when_done(now)
         self.links.acknowledge(all_owed=False)
         if not self.links.owing:
             self._ack_at = None
@@ -240,7 +242,7 @@ class NodeCore:
                 self.upkeep.hint_at_long_work(now)
             self.victim.keep_spare()
             self.thief.seek(now)
-        else:
+        elif self.thief.seek_at is not None:
             self.thief.rest()  # no worker to feed: no reason to wake up either
 
     def _soonest(self) -> float:
@@ -251,11 +253,11 @@ class NodeCore:
             self.detector.look_at,
             self._ack_at,
             self.membership.news.flush_at,
-            self.links.dial_at,
+            self.links.dialling.dial_at,
             self.dispatcher.patrol_at,
             self.reports.due,
             self.thief.seek_at,
-            self.durable.due,
+            self.durable.state.due,
             self.inquiries.until,
             self.leaving.until,
         ):
@@ -422,9 +424,13 @@ class NodeCore:
         self.membership.heard(peer_id, peer, now)
         hearing = self.links.hear(peer_id, event)
         if hearing is Hearing.NEW:
-            _MESSAGES[type(message)](self, peer_id, message, now)
+            self._said(peer_id, message, now)
         elif hearing is Hearing.GAP:
             self._happened(self.links.begin_again(event.link, now), now)
+
+    def _said(self, peer_id: PeerId, message: Message, now: float) -> None:
+        part, handler = _MESSAGES[type(message)]
+        handler(getattr(self, part) if part else self, peer_id, message, now)
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
@@ -455,47 +461,55 @@ class NodeCore:
         self._act(self.membership.verdicts.left(peer_id, now), now)
 
 
-def _told_to_links(
-    handler: Callable[[Links, Any, float], Happened],
-) -> Callable[[NodeCore, Any, float], None]:
+Handler = Callable[..., None]
+Table = dict[Any, tuple[str, Handler]]
+"""What is told → which part of the core hears it ("": the core itself), and with which method."""
+
+
+def _of(part: str, table: Mapping[Any, Handler]) -> Table:
+    """A part's own table, for the core that has the part under this name."""
+    return {kind: (part, handler) for kind, handler in table.items()}
+
+
+def _told_to_links(handler: Callable[[Links, Any, float], Happened]) -> Handler:
     return lambda core, event, now: core._happened(handler(core.links, event, now), now)
 
 
-def _of(part: str, table: dict[Any, Callable[..., None]]) -> dict[Any, Callable[..., None]]:
-    """A part's table, for the core that has the part under this name."""
-
-    def of_core(handler: Callable[..., None]) -> Callable[..., None]:
-        return lambda core, *told: handler(getattr(core, part), *told)
-
-    return {kind: of_core(handler) for kind, handler in table.items()}
-
-
-_EVENTS: dict[type, Callable[[NodeCore, Any, float], None]] = {
-    Tick: NodeCore._tick,
-    Join: NodeCore._join,
+_EVENTS: Table = {
+    **_of(
+        "",
+        {
+            Tick: NodeCore._tick,
+            Join: NodeCore._join,
+            Heard: NodeCore._heard,
+            CannotSay: NodeCore._cannot_say,
+            Probed: NodeCore._probed,
+            **{kind: _told_to_links(handler) for kind, handler in links.EVENTS.items()},
+        },
+    ),
     **_of("leaving", leaving.EVENTS),
-    **{kind: _told_to_links(handler) for kind, handler in links.EVENTS.items()},
-    Heard: NodeCore._heard,
-    CannotSay: NodeCore._cannot_say,
-    Probed: NodeCore._probed,
     **_of("inquiries", status.EVENTS),
     **_of("answers", answers.EVENTS),
-    **dict.fromkeys(owned.EVENTS, lambda core, event, now: core.owner.told(event, now)),
-    **dict.fromkeys(durable.EVENTS, lambda core, event, now: core.durable.told(event, now)),
+    **_of("owner", owned.EVENTS),
+    **_of("durable", durable.EVENTS),
 }
 
-
-_MESSAGES: dict[type[Message], Callable[[NodeCore, PeerId, Any, float], None]] = {
-    Beat: NodeCore._on_beat,
+_MESSAGES: Table = {
+    **_of(
+        "",
+        {
+            Beat: NodeCore._on_beat,
+            View: lambda core, peer, view, now: core.learn(view.members, now, peer),
+            Around: NodeCore._on_around,
+            Bye: NodeCore._on_bye,
+        },
+    ),
     **_of("links", links.MESSAGES),
-    View: lambda core, peer, view, now: core.learn(view.members, now, peer),
-    Around: NodeCore._on_around,
-    Bye: NodeCore._on_bye,
     **_of("inquiries", status.MESSAGES),
-    **dict.fromkeys(membership.MESSAGES, lambda core, *heard: core.membership.said(*heard)),
+    **_of("membership", membership.MESSAGES),
     **_of("holder", holder.MESSAGES),
     **_of("thief", thief.MESSAGES),
     **_of("victim", victim.MESSAGES),
-    **dict.fromkeys(owned.MESSAGES, lambda core, *heard: core.owner.heard(*heard)),
-    **dict.fromkeys(durable.MESSAGES, lambda core, *heard: core.durable.heard(*heard)),
+    **_of("owner", owned.MESSAGES),
+    **_of("durable", durable.MESSAGES),
 }

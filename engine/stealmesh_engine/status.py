@@ -143,7 +143,9 @@ class Inquiries:
     @property
     def until(self) -> float | None:
         """When the first one is answered with what has come."""
-        return min((each.until for each in self._open.values()), default=None)
+        if not self._open:
+            return None
+        return min(each.until for each in self._open.values())
 
     def ask(self, event: AskStatus, now: float) -> None:
         """Our program asks for the status of the mesh."""

@@ -24,7 +24,6 @@ from stealmesh_engine.durable.takeover import Takeover
 from stealmesh_engine.events import (
     AbolishJob,
     AttachJob,
-    Event,
     FetchResults,
     LaunchJob,
     Recall,
@@ -77,14 +76,6 @@ class DurableDoor:
 
     # ------------------------------------------------------------ events and messages
 
-    def told(self, event: Event, now: float) -> None:
-        """What the program wants of durable jobs, and what becomes of the log."""
-        EVENTS[type(event)](self, event, now)
-
-    def heard(self, peer: PeerId, message: Message, now: float) -> None:
-        """What peers say about durable jobs."""
-        MESSAGES[type(message)](self, peer, message, now)
-
     def unsayable(self, message: Message, why: str, now: float) -> None:
         """This message can never be sent."""
         self.slices.tell(self.client.unsayable(message, why), now)
@@ -120,11 +111,6 @@ class DurableDoor:
             primary.recruit(now)
         self.retention.beat(now)
         self.election.look(now)
-
-    @property
-    def due(self) -> float | None:
-        """When `tick` has something to do."""
-        return self.state.due
 
     def tick(self, now: float) -> None:
         if self.state.due is not None and now >= self.state.due:

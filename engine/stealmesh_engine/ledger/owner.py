@@ -23,7 +23,6 @@ from stealmesh_engine.events import (
     CancelItems,
     CancelJob,
     CloseInput,
-    Event,
     Feed,
     OpenJob,
     Release,
@@ -115,14 +114,6 @@ class Owner:
     def ask_replicas(self, replicas: Replicas) -> None:
         """From now on, ask these about a job that has no ledger here."""
         self._replicas = replicas
-
-    def told(self, event: Event, now: float) -> None:
-        """What the program wants."""
-        EVENTS[type(event)](self, event, now)
-
-    def heard(self, peer: PeerId, message: Message, now: float) -> None:
-        """What holders say."""
-        MESSAGES[type(message)](self, peer, message, now)
 
     # ------------------------------------------------------------ the program's wishes
 
@@ -308,7 +299,7 @@ class Owner:
             return
         self.journal.tell(now, "cannot be said", job_id, lid, peer)
         for message in job.ledger.failing(job_id, lid, lambda count: failed(count, why)):
-            self.heard(peer, message, now)
+            MESSAGES[type(message)](self, peer, message, now)
         self.crediting.revoke(peer, job_id, [lid], now)
 
     # ------------------------------------------------------------ what happens to holders

@@ -52,11 +52,6 @@ class Links(LinkTable):
         self.asks_the_way, self.introduction = said.asks_the_way, said.heard
         self.confused, self.begin_again = said.confused, said.begin_again
 
-    @property
-    def dial_at(self) -> float | None:
-        """No dial is due before this moment; None: none is planned."""
-        return self.dialling.dial_at
-
     def send(self, peer_id: PeerId, message: Message, now: float) -> bool:
         """Say something to a peer. Custody messages are kept until acknowledged and may wait for
         a link; control messages are lost without one (False)."""

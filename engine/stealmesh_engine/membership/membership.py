@@ -170,9 +170,6 @@ class Membership(Decider):
         if peer_id not in self.leaf.observers:
             self.links.send(peer_id, ACK, now)
 
-    def said(self, peer_id: PeerId, message: Message, now: float) -> None:
-        MESSAGES[type(message)](self, peer_id, message, now)
-
     def cut(self, peer_id: PeerId, now: float) -> Change:
         """The last link with this peer broke. That proves nothing; it is a reason to look at once."""
         peer = self.links.peers.get(peer_id)
