@@ -207,7 +207,7 @@ class NodeCore:
         """What every step ends with."""
         self.links.dial_due(now)
         self._work(now)
-        while self.links.own_mail or self.durable.has_news:
+        while self.links.own_mail or (self.durable.state.primaries and self.durable.has_news):
             for _ in range(len(self.links.own_mail)):
                 message = self.links.own_mail.popleft()
                 self._said(self.me.id, message, now)

@@ -139,19 +139,15 @@ class Inquiries:
         self._links = links
         self._effects = effects
         self._open: dict[int, Inquiry] = {}
-
-    @property
-    def until(self) -> float | None:
+        self.until: float | None = None
         """When the first one is answered with what has come."""
-        if not self._open:
-            return None
-        return min(each.until for each in self._open.values())
 
     def ask(self, event: AskStatus, now: float) -> None:
         """Our program asks for the status of the mesh."""
         view = self._shown.view
         asked = [peer for peer in view.nodes() if peer != view.me.id]
         self._open[event.nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
+        self._plan()
         for peer in asked:
             # Without a link it is lost, but a link is sought, and asked again once it is up.
             self._links.send(peer, StatusGet(event.nonce), now)
@@ -178,8 +174,11 @@ class Inquiries:
             self._answer(now)
 
     def tick(self, now: float) -> None:
-        if any(each.until <= now for each in self._open.values()):
+        if self.until is not None and self.until <= now:
             self._answer(now)
+
+    def _plan(self) -> None:
+        self.until = min((each.until for each in self._open.values()), default=None)
 
     def _answer(self, now: float) -> None:
         """Give our program those that all peers have answered, or that have waited long enough."""
@@ -187,6 +186,7 @@ class Inquiries:
         done = [n for n, each in self._open.items() if not each.waiting or each.until <= now]
         for nonce in done:
             self._effects.append(StatusReady(nonce, [own, *self._open.pop(nonce).snapshots]))
+        self._plan()
 
 
 EVENTS: dict[Any, Callable[..., None]] = {AskStatus: Inquiries.ask}

@@ -59,7 +59,7 @@ class Placement:
             else:
                 self._grant(job, node, 0, now)
         if placed:
-            self.forget(job.spec.job)
+            self.unplaced.pop(job.spec.job, None)
         else:
             self.unplaced[job.spec.job] = None
         return placed
