@@ -56,8 +56,11 @@ class Blocks:
 
     def at(self, item: int) -> Input | None:
         """The block that holds this item."""
-        found = self.within(item, item + 1)
-        return found[0] if found else None
+        at = bisect_right(self._lows, item) - 1
+        if at < 0:
+            return None
+        found = self._at[self._lows[at]]
+        return found if found[0].hi > item else None
 
     def within(self, lo: int, hi: int) -> list[Input]:
         """The blocks that hold any of [lo, hi)."""
@@ -73,11 +76,16 @@ class Blocks:
     def drop_covered(self, parts: Iterable[tuple[int, int]], done: IntervalSet) -> int:
         """Drop the blocks around these parts that lie in `done` as a whole. Returns their octets."""
         octets = 0
+        lows = self._lows
         for lo, hi in parts:
-            for block, blob in self.within(lo, hi):
-                if done.covers(block.lo, block.hi):
-                    self._drop(block.lo)
+            at = max(0, bisect_right(lows, lo) - 1)
+            while at < len(lows) and lows[at] < hi:
+                block, blob = self._at[lows[at]]
+                if block.hi > lo and done.covers(block.lo, block.hi):
+                    del self._at[lows[at]], lows[at]
                     octets += len(blob)
+                else:
+                    at += 1
         return octets
 
     def keep_only(self, items: IntervalSet) -> None:
