@@ -178,10 +178,11 @@ class NodeCore:
 
     def _forgive_lateness(self, now: float) -> None:
         """If our own host was asleep, no other peer is to blame for that time."""
-        since = self._due if self._due is None else max(self._due, self._ran_at)
-        self._ran_at = now  # what is forgiven once is not forgiven again by the next event
-        if since is not None and now - since > LATE_SECONDS:
-            late = now - since
+        ran_at, self._ran_at = self._ran_at, now
+        if now - ran_at <= LATE_SECONDS or self._due is None:
+            return
+        late = now - max(self._due, ran_at)  # what is forgiven once is not forgiven again
+        if late > LATE_SECONDS:
             self.membership.forgive(late, now)
             self.owner.forgive(late)
             self.journal.tell(now, "was late", detail=f"{late:.3f} s")

@@ -94,6 +94,10 @@ class IntervalSet:
             highs.append(hi)
             self.size += hi - lo
             return
+        if lo == highs[-1]:
+            highs[-1] = hi
+            self.size += hi - lo
+            return
         left = bisect_left(highs, lo)
         right = bisect_right(lows, hi)
         if left < right:
@@ -111,6 +115,14 @@ class IntervalSet:
         left = bisect_right(highs, lo)
         right = bisect_left(lows, hi)
         if left >= right:
+            return
+        # The common case by far: the rest of one interval, or the beginning of it.
+        if left + 1 == right and lo <= lows[left]:
+            self.size -= min(hi, highs[left]) - lows[left]
+            if hi < highs[left]:
+                lows[left] = hi
+            else:
+                del lows[left], highs[left]
             return
         kept_lows: list[int] = []
         kept_highs: list[int] = []
