@@ -31,6 +31,8 @@ from concurrent.futures._base import (
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from stealmesh_protocol import apart
+
 T = TypeVar("T")
 
 _OVER = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
@@ -54,6 +56,16 @@ class ResultSource(Protocol):
         """Drop an item's result: its future has it now."""
 
 
+class Submission(Protocol):
+    """What a future belongs to: a stream of calls, a reduction or an exploration."""
+
+    def cancelled(self, future: Future[Any]) -> None:
+        """The program has cancelled it."""
+
+    def name_of(self, future: Future[Any]) -> str:
+        """What to call its task in a sentence."""
+
+
 class Future(StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`.
 
@@ -66,7 +78,7 @@ class Future(StandardFuture[T]):
     def __init__(
         self,
         condition: threading.Condition | None = None,
-        on_cancel: Callable[[Future[T]], None] | None = None,
+        submission: Submission | None = None,
     ) -> None:
         # Deliberately not super().__init__(): it would make a condition for this future alone.
         self._condition = threading.Condition() if condition is None else condition
@@ -75,7 +87,7 @@ class Future(StandardFuture[T]):
         self._exception: BaseException | None = None
         self._waiters: list[Any] = []
         self._done_callbacks: list[Callable[[StandardFuture[T]], object]] = []
-        self._on_cancel = on_cancel
+        self._submission = submission
         self.index = -1
         """Its item's index in the job; -1 until it is on its way."""
 
@@ -83,6 +95,16 @@ class Future(StandardFuture[T]):
         import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
 
         return asyncio.wrap_future(self).__await__()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """As an argument of another task it is an input: its result takes its place (`client/inputs.py`)."""
+        number = apart.leave_out(self)
+        if number is None:
+            raise TypeError(
+                "a future of a mesh can be pickled only as an argument of submit() or an item of map(); "
+                "elsewhere, take its result()"
+            )
+        return apart.put_in, (number,)
 
     def __repr__(self) -> str:
         """Opens no result, and runs no code of an exception's."""
@@ -97,6 +119,11 @@ class Future(StandardFuture[T]):
             else:
                 told = f" returned {type(self._result).__name__}"
             return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
+
+    @property
+    def task_name(self) -> str:
+        """What to call its task in a sentence."""
+        return "a task" if self._submission is None else self._submission.name_of(self)
 
     def result(self, timeout: float | None = None) -> T:
         """The task's result. Raises its exception, CancelledError, or TimeoutError after `timeout` s."""
@@ -133,10 +160,10 @@ class Future(StandardFuture[T]):
             return False
         with self._condition:
             first = self._state == CANCELLED
-            if first and self._on_cancel is not None:
+            if first and self._submission is not None:
                 self.set_running_or_notify_cancel()
-        if first and self._on_cancel is not None:
-            self._on_cancel(self)
+        if first and self._submission is not None:
+            self._submission.cancelled(self)
         return True
 
     def add_done_callback(self, fn: Callable[[StandardFuture[T]], object]) -> None:

@@ -18,6 +18,7 @@ from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.job_ids import job_named
 from stealmesh.client.launching import launch, value_later
 from stealmesh.client.map import MapJob, MapResults, size_of
+from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.reduce import MISSING, FoldJob
 from stealmesh.client.results import pack_tagged
 from stealmesh.client.spec_maker import SpecMaker
@@ -109,6 +110,10 @@ class Submitter(Executor):
         self._submitted.must_be_open()
         until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         options = self._options
+        if is_over_futures(iterables) and not options.durable:
+            return map_futures(
+                self.submit, fn, iterables, ahead=buffersize, until=until, ordered=ordered
+            )
         if chunksize is not None:
             options = dataclasses.replace(options, chunksize=chunksize)
         single = len(iterables) == 1

@@ -15,6 +15,7 @@ codec     blob
 5 ITEMS   msgpack array of blobs, one for each item, the codec in front as one octet
 6 COMMON  only as the first of ITEMS: a pickle of what the items have in common
 7 LACKING as 2, and some failed because this machine lacks what another may have
+8 GIVEN   only in ITEMS: msgpack [codec, blob, values]: a value and what goes into it (`apart.py`)
 ========  ===========================================================================
 
 Four facts shape the choice.
@@ -55,14 +56,14 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import limits, pickles
+from stealmesh_protocol import apart, limits, pickles
 from stealmesh_protocol.errors import (
     CannotShip,
     RemoteProtocolError,
 )
 from stealmesh_protocol.raised import exception_for
 
-PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING = 0, 1, 2, 5, 6, 7
+PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN = 0, 1, 2, 5, 6, 7, 8
 """Numbers are forever. 3 and 4 were considered for arrays of int64 and float64: never used."""
 
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
@@ -128,6 +129,13 @@ class _Outcomes(msgspec.Struct, array_like=True):
 
 class _Remarked(_Outcomes, array_like=True):
     remarks: list[OtherVersion] = []
+
+
+class _Given(msgspec.Struct, array_like=True):
+    codec: int
+    blob: bytes
+    values: list[bytes]
+    """One octet for the codec, and the blob."""
 
 
 class _NdarrayHead(msgspec.Struct, array_like=True):
@@ -247,6 +255,8 @@ class Entry:
     def open(self, *, plain_only: bool = False) -> Any:
         """Raises CannotLoad, RemoteProtocolError."""
         packed = self._packed
+        if packed[0] == GIVEN:
+            return _opened_given(packed[1:], plain_only=plain_only)
         if packed[0] not in (PLAIN, PICKLE):
             raise RemoteProtocolError("codec", f"no single value has the codec {packed[0]}")
         if packed[0] == PLAIN or self._common is None or plain_only:
@@ -255,6 +265,20 @@ class Entry:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a packed value is opened, not packed again")
+
+
+def pack_given(packed: tuple[int, bytes], values: Iterable[tuple[int, bytes]]) -> tuple[int, bytes]:
+    """A value that was packed without these (`apart.packed_apart`), together with them."""
+    codec, blob = packed
+    return GIVEN, _encode(_Given(codec, blob, [bytes([one]) + other for one, other in values]))
+
+
+def _opened_given(blob: bytes | memoryview, *, plain_only: bool) -> Any:
+    given = _guarded(_decode_given, blob)
+    if not all(given.values) or given.codec not in (PLAIN, PICKLE):
+        raise RemoteProtocolError("value", "a value, or what goes into it, without a known codec")
+    values = [unpack(each[0], each[1:], plain_only=plain_only) for each in given.values]
+    return apart.opened_with(values, lambda: unpack(given.codec, given.blob, plain_only=plain_only))
 
 
 def _one_by_one(values: list[Any]) -> bytes:
@@ -532,5 +556,6 @@ _decode = msgspec.msgpack.Decoder(ext_hook=_opened_extension).decode
 _decode_head = msgspec.msgpack.Decoder(_NdarrayHead).decode
 _decode_outcomes = msgspec.msgpack.Decoder(_Remarked).decode
 _decode_entries = msgspec.msgpack.Decoder(list[memoryview]).decode
+_decode_given = msgspec.msgpack.Decoder(_Given).decode
 _ENTRY_HEAD = struct.Struct(">BIB")
 """bin 32, its octets, and the codec as the first of them."""

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from stealmesh.client.inputs import packed_with_inputs, with_results
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
 from stealmesh.client.session import ProgramLink
 from stealmesh_engine.events import CloseInput, Feed
@@ -105,10 +106,15 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     if not items:
         return
     try:
-        codec, blob = pack_items(items, first, name)
+        (codec, blob), inputs = packed_with_inputs(
+            lambda items: pack_items(items, first, name), items
+        )
     except Unshippable as culprit:
         yield from packed_blocks(items[: culprit.offset], first, name)
         raise
+    if inputs:
+        yield from _blocks_with_inputs(items, first, name)
+        return
     if len(blob) > BLOCK_OCTETS_LARGE and len(items) > 1:
         del blob
         middle = len(items) // 2
@@ -119,6 +125,18 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     if too_large is not None:
         raise too_large
     yield Block(first, first + len(items), codec), blob
+
+
+def _blocks_with_inputs(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
+    """The same for items that hold futures: each is a block of its own, once its inputs are over."""
+    for at, item in enumerate(items, first):
+        packed, inputs = packed_with_inputs(vx.pack, item)
+        entry = with_results(packed, inputs) if inputs else packed
+        blob = vx.join_entries([entry])
+        too_large = fault_of_size(len(blob), f"item {at} of {name}")
+        if too_large is not None:
+            raise too_large
+        yield Block(at, at + 1, vx.ITEMS), blob
 
 
 def _gather(source: Iterator[Any], size: int) -> tuple[list[Any], bool, BaseException | None]:

@@ -50,7 +50,7 @@ class FoldJob:
     ) -> None:
         self.link = link
         self.spec = spec
-        self.future: Future[Any] = Future(link.condition, self._cancelled)
+        self.future: Future[Any] = Future(link.condition, self)
         self._combine = combine
         self._initial = initial
         self._total = total
@@ -97,8 +97,11 @@ class FoldJob:
         self.future.drop_callbacks()
         self.broken(error)
 
-    def _cancelled(self, future: Future[Any]) -> None:
+    def cancelled(self, future: Future[Any]) -> None:
         self._stop()
+
+    def name_of(self, future: Future[Any]) -> str:
+        return self.spec.name
 
     def cancel(self) -> None:
         """Give the value up, also when the job runs already."""

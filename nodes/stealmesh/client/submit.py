@@ -16,6 +16,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from stealmesh.client.inputs import Packed, WaitingCall, packed_with_inputs, with_results
 from stealmesh.client.results import ChunkResults, fault_of_size
 from stealmesh.client.session import ProgramLink
 from stealmesh.futures import Future, arrive, settle
@@ -40,7 +41,6 @@ _NUMBERS = frozenset({int, float, bool, type(None)})
 _TEXTS = frozenset({str, bytes})
 
 Args = tuple[tuple[Any, ...], dict[str, Any]]
-Packed = tuple[int, bytes]
 Call = tuple[Future[Any], int, "Args | Packed"]
 """Future, octets of plain arguments (or NOT_PLAIN), and the arguments (packed if they are not plain)."""
 NOT_PLAIN = -1
@@ -72,6 +72,8 @@ class SubmitStream:
         """Kept while the stream lives, so that the function is not pickled again."""
         self._waiting: deque[Call] = deque()
         self._live: dict[int, Future[Any]] = {}
+        self._held_back: dict[Future[Any], WaitingCall] = {}
+        """Calls that wait for the results of others."""
         self._next = 0
         self._next_seen = 0
         self._with_workers: list[tuple[int, int]] = []
@@ -82,22 +84,22 @@ class SubmitStream:
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
         """The call's future. None: the stream has just been closed; take another. Raises MeshClosed."""
-        future: Future[Any] = Future(self.link.condition, self._cancelled)
+        future: Future[Any] = Future(self.link.condition, self)
         octets = plain_octets(args, kwargs)
         call: Call
         if octets >= 0:
             call = (future, octets, (args, kwargs))
         else:
             try:
-                call = (future, NOT_PLAIN, self._packed((args, kwargs)))
+                packed, inputs = packed_with_inputs(self._packed, (args, kwargs))
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
                 return future
+            if inputs:
+                return self._hold_back(WaitingCall(self, future, packed, inputs))
+            call = (future, NOT_PLAIN, packed)
         self._waiting.append(call)
-        if self.link.failure is not None:
-            # Asked after appending: the link sets `failure` before it clears the streams.
-            self.broken(self.link.failure)
-            raise self.link.failure
+        self._must_work()
         if self.closed and self._take_back(call):
             return None
         if self not in self.link.hungry:
@@ -106,6 +108,13 @@ class SubmitStream:
             else:
                 self.link.feed_now(self)
         return future
+
+    def _must_work(self) -> None:
+        """Raises what the mesh failed with. Asked after a call was entered: the link sets `failure` before
+        it clears the streams."""
+        if self.link.failure is not None:
+            self.broken(self.link.failure)
+            raise self.link.failure
 
     def _packed(self, args: Args) -> Packed:
         """Raises CannotShip."""
@@ -116,10 +125,13 @@ class SubmitStream:
             raise CannotShip(
                 f"{what} cannot be sent to the mesh: {error}", error.culprit
             ) from error
-        too_large = fault_of_size(len(packed[1]), what)
+        self._must_fit(packed)
+        return packed
+
+    def _must_fit(self, packed: Packed) -> None:
+        too_large = fault_of_size(len(packed[1]), f"the arguments of {self.spec.name}")
         if too_large is not None:
             raise too_large
-        return packed
 
     def _take_back(self, call: Call) -> bool:
         """`rest` looks at what waits once more after it has set `closed`: it saw this call, or we do."""
@@ -129,9 +141,51 @@ class SubmitStream:
             return False  # on its way
         return True
 
+    # ------------------------------------------------------------ calls that wait for others
+
+    def _hold_back(self, call: WaitingCall) -> Future[Any] | None:
+        """Until its inputs are there. None: the stream has just been closed; take another."""
+        self._held_back[call.future] = call
+        self._must_work()
+        if self.closed and self._release(call):
+            return None
+        call.begin()
+        return call.future
+
+    def _release(self, call: WaitingCall) -> bool:
+        """The call does not wait any more. False: it has been released before."""
+        if self._held_back.pop(call.future, None) is None:
+            return False
+        call.drop()
+        return True
+
+    def complete(self, call: WaitingCall) -> None:
+        try:
+            packed = with_results(call.packed, call.inputs)
+            self._must_fit(packed)
+        except CannotShip as error:
+            self.fail(call, error)
+            return
+        # It waits in one of the two at every moment, so the stream is not idle in between.
+        self._waiting.append((call.future, NOT_PLAIN, packed))
+        if not self._release(call):
+            return  # it was cancelled meanwhile: `_block` passes it over
+        if self.link.failure is not None:
+            self.broken(self.link.failure)
+            return
+        self.link.feed_later(self)
+
+    def fail(self, call: WaitingCall, error: BaseException) -> None:
+        if self._release(call):
+            settle(self.link.condition, self.link.tell, [(call.future, None, error)])
+
+    def abandon(self, call: WaitingCall) -> None:
+        # Not here: what waits for this one is cancelled by it, and so on, as deep as the graph is.
+        self.link.user_threads.run(call.future.cancel)
+
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._live
+        return not self._waiting and not self._live and not self._held_back
 
     def ask_what_runs(self) -> None:
         """Forget which calls run: the nodes are asked again."""
@@ -153,9 +207,16 @@ class SubmitStream:
                 future.cancel()
         for future, _, _ in list(self._waiting):
             future.cancel()
+        for future in list(self._held_back):
+            future.cancel()
 
-    def _cancelled(self, future: Future[Any]) -> None:
-        self.link.call_later(lambda: self._withdraw(future))
+    def cancelled(self, future: Future[Any]) -> None:
+        call = self._held_back.get(future)
+        if call is None or not self._release(call):
+            self.link.call_later(lambda: self._withdraw(future))
+
+    def name_of(self, future: Future[Any]) -> str:
+        return self.spec.name if future.index < 0 else f"item {future.index} of {self.spec.name}"
 
     # ------------------------------------------------------------ the driver's thread
 
@@ -185,13 +246,13 @@ class SubmitStream:
 
     def rest(self) -> bool:
         """Close the stream, and return True, if no call came since the last time and none is open."""
-        if self._waiting or self._live or self._next != self._next_seen:
+        if not self.idle or self._next != self._next_seen:
             self._next_seen = self._next
             if self._waiting:
                 self.link.hungry.setdefault(self)  # Ctrl-C may have kept it from doing so itself
             return False
         self.closed = True
-        if self._waiting:  # a call came at this very moment
+        if self._waiting or self._held_back:  # a call came at this very moment
             self.closed = False
             return False
         return True
@@ -202,15 +263,21 @@ class SubmitStream:
         return shipped
 
     def broken(self, error: BaseException) -> None:
-        left = [*self._live.values(), *(future for future, _, _ in self._waiting)]
+        left = self._open_futures()
         self._live.clear()
         self._waiting.clear()
+        for call in list(self._held_back.values()):
+            self._release(call)
         settle(self.link.condition, self.link.tell, [(future, None, error) for future in left])
 
     def disown(self, error: BaseException) -> None:
-        for future in [*self._live.values(), *(future for future, _, _ in self._waiting)]:
+        for future in self._open_futures():
             future.drop_callbacks()
         self.broken(error)
+
+    def _open_futures(self) -> list[Future[Any]]:
+        waiting = (future for future, _, _ in self._waiting)
+        return [*self._live.values(), *waiting, *self._held_back]
 
     def feed(self) -> list[Event]:
         """Pack what has gathered, a few blocks at a time, so that the driver's loop stays responsive."""

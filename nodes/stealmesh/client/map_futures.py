@@ -1,0 +1,73 @@
+"""`map` over the futures of other tasks: each item waits for its own inputs and for nothing else.
+
+The items of a map travel in blocks, in order, and a block with one item that is not there yet would hold up
+its neighbours. So a map over a list of futures is a submit for each item. Decides which maps are such. A
+future that lies elsewhere in the input of a map is found when its block is packed (`feeding.py`), which
+then waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from itertools import islice
+from typing import Any
+
+from stealmesh.futures import Future
+
+
+def is_over_futures(iterables: tuple[Iterable[Any], ...]) -> bool:
+    """Is one of them a list or a tuple that begins with a future?"""
+    return any(
+        isinstance(each, list | tuple) and len(each) > 0 and isinstance(each[0], Future)
+        for each in iterables
+    )
+
+
+def map_futures(
+    submit: Callable[..., Future[Any]],
+    fn: Callable[..., Any],
+    iterables: tuple[Iterable[Any], ...],
+    *,
+    ahead: int | None,
+    until: float | None,
+    ordered: bool,
+) -> Iterator[Any]:
+    """The results, in order unless `ordered` is False. Submits at once as many as may be `ahead`."""
+    calls = zip(*iterables, strict=False)
+    pending = deque(submit(fn, *arguments) for arguments in islice(calls, ahead))
+    return _results(pending, (submit(fn, *arguments) for arguments in calls), until, ordered)
+
+
+def _results(
+    pending: deque[Future[Any]],
+    further: Iterator[Future[Any]],
+    until: float | None,
+    ordered: bool,
+) -> Iterator[Any]:
+    try:
+        while pending:
+            if not ordered:
+                _bring_forward(pending, _left(until))
+            value = pending[0].result(_left(until))
+            pending.popleft()
+            pending.extend(islice(further, 1))
+            yield value
+            del value
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def _bring_forward(pending: deque[Future[Any]], left: float | None) -> None:
+    """Put one that is over in front, if any is within `left` seconds."""
+    for over in wait(pending, left, FIRST_COMPLETED).done:
+        pending.remove(over)  # type: ignore[arg-type]
+        pending.appendleft(over)  # type: ignore[arg-type]
+        return
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else until - time.monotonic()

@@ -1,0 +1,60 @@
+"""What is left out of a pickle, and put in where the pickle is opened.
+
+A value may hold results that do not exist yet: futures in the arguments of a call. While such a value is
+packed, each future leaves itself out, and a number stands in its place. The results travel beside the
+pickle and are put in when it is opened. Pickle itself finds the futures, so they may lie anywhere in the
+value, and a value without any costs nothing.
+
+Decides the numbers. Refuses to know what is left out, when it exists and how it travels (`values.py`: the
+codec GIVEN).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+_left_out: ContextVar[dict[int, tuple[int, Any]] | None] = ContextVar("left_out", default=None)
+"""By `id`: number and object. None: nothing is packed here that objects may leave."""
+_put_in: ContextVar[Sequence[Any] | None] = ContextVar("put_in", default=None)
+"""What the pickle that is being opened was packed without, by number."""
+
+
+def packed_apart(pack: Callable[[Any], T], value: Any) -> tuple[T, list[Any]]:
+    """`pack(value)`, and the objects that left themselves out of it, by number."""
+    left_out: dict[int, tuple[int, Any]] = {}
+    before = _left_out.set(left_out)
+    try:
+        packed = pack(value)
+    finally:
+        _left_out.reset(before)
+    return packed, [one for _, one in left_out.values()]
+
+
+def leave_out(one: Any) -> int | None:
+    """For `__reduce_ex__`: the number that stands for this object. None: it cannot be left out here."""
+    left_out = _left_out.get()
+    if left_out is None:
+        return None
+    return left_out.setdefault(id(one), (len(left_out), one))[0]
+
+
+def opened_with(given: Sequence[Any], unpack: Callable[[], T]) -> T:
+    """`unpack()`, which puts these values in by their numbers."""
+    before = _put_in.set(given)
+    try:
+        return unpack()
+    finally:
+        _put_in.reset(before)
+
+
+def put_in(number: int) -> Any:
+    """Stands in pickles in the place of what was left out."""
+    given = _put_in.get()
+    if given is None or not 0 <= number < len(given):
+        raise LookupError("a value was opened without what it was packed without")
+    return given[number]
