@@ -35,6 +35,15 @@ def packed_apart(pack: Callable[[Any], T], value: Any) -> tuple[T, list[Any]]:
     return packed, [one for _, one in left_out.values()]
 
 
+def packed_whole(pack: Callable[[], T]) -> T:
+    """`pack()`, in which nothing can be left out: it is packed once for several values."""
+    before = _left_out.set(None)
+    try:
+        return pack()
+    finally:
+        _left_out.reset(before)
+
+
 def leave_out(one: Any) -> int | None:
     """For `__reduce_ex__`: the number that stands for this object. None: it cannot be left out here."""
     left_out = _left_out.get()

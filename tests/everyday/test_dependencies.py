@@ -6,6 +6,8 @@ import operator
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -228,6 +230,37 @@ def test_a_future_elsewhere_says_what_to_do(mesh: stealmesh.Mesh) -> None:
         pickle.dumps(future)
     captured = mesh.submit(lambda: future)
     assert isinstance(captured.exception(PATIENCE), CannotShip)
+
+
+def test_a_future_in_a_global_of_the_program_is_refused(tmp_path: Path) -> None:
+    """A global goes once to each worker: a later task would get the result of an earlier future."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    said = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert said.stdout.split() == ["CannotShip", "CannotShip", "5", "6"], said.stderr
+
+
+PROGRAM = """
+import stealmesh
+
+def call(f): return f()
+def number(n): return n
+def enclosed(f): return lambda: f
+
+if __name__ == "__main__":
+    with stealmesh.Mesh(workers=1) as mesh:
+        for n in (1, 2):
+            held = mesh.submit(number, n)
+            print(type(mesh.submit(call, lambda: held).exception()).__name__)
+        for n in (5, 6):
+            print(mesh.submit(call, enclosed(mesh.submit(number, n))).result())
+"""
 
 
 def test_after_all_of_it_nothing_waits(mesh: stealmesh.Mesh) -> None:

@@ -30,6 +30,7 @@ from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
 from stealmesh.shipping.source import Source, text_of_main
 from stealmesh.shipping.watching import ChangeWatch
+from stealmesh_protocol import apart
 from stealmesh_protocol.ids import digest_of
 
 __all__ = ["Packed", "Pickler", "dumps", "meant_for", "pack", "source_of"]
@@ -158,7 +159,8 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
     if known is not None and known.value is value and known.watch.holds():
         return known
     reach = Reach(left=left)
-    kind, payload = _packed_global(module, name, value, reach)
+    # A global goes once to each worker, so no result of one task may be a part of it.
+    kind, payload = apart.packed_whole(lambda: _packed_global(module, name, value, reach))
     version = b"" if kind is None else digest_of(bytes([kind]) + payload)[:12]
     piece = (module, name, version, int(kind or 0), payload)
     unit = Unit(value, piece, reach.needs, reach.watch, reach.reached or frozenset())
