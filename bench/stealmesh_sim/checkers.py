@@ -25,7 +25,7 @@ from typing import Protocol
 from msgspec import msgpack
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.effects import Deliver, RunChunk
+from stealmesh_engine.effects import Deliver, ItemsProgress, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
@@ -104,6 +104,8 @@ class Checkers:
         """Items of durable jobs that are credited for good: to run one again would repeat it."""
         self.repeated: dict[JobId, int] = {}
         """Of these, how many were handed to a worker once more."""
+        self.words = 0
+        """How often programs heard how far an item is."""
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -140,6 +142,14 @@ class Checkers:
         account.delivered.add(lo, hi)
         account.failed += part.failed
         self._check_value(work, effect)
+
+    def progress(self, effect: ItemsProgress) -> None:
+        """A program hears how far items are: of none that it has, or does not want."""
+        account = self.accounts[effect.job]
+        for item, done, total in effect.words:
+            over = account.delivered.covers(item, item + 1) or account.unwanted.covers(item, item + 1)
+            self.that(not over, "progress", f"item {item} is over, and still {done} of {total}")
+            self.words += 1
 
     def _check_value(self, work: Work, effect: Deliver) -> None:
         part = effect.part

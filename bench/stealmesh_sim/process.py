@@ -50,6 +50,8 @@ class Observer(Judge, Protocol):
 
     def delivered(self, effect: fx.Deliver) -> None: ...
 
+    def progress(self, effect: fx.ItemsProgress) -> None: ...
+
     def ended(self, job: JobId) -> None: ...
 
     def stepped(
@@ -353,6 +355,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.JobGone: Process._durable,
     fx.JobDone: Process._job_done,
     fx.ItemsRunning: Process._ignore,
+    fx.ItemsProgress: lambda process, effect: process.world.checkers.progress(effect),
     fx.NobodyCan: Process._nobody_can,
     fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from msgspec import msgpack
 
@@ -23,6 +23,7 @@ from stealmesh_engine.events import (
     ChunkDone,
     ChunkPart,
     Event,
+    ItemTold,
     Retracted,
     WorkerLost,
     WorkerReady,
@@ -91,6 +92,9 @@ class Bag:
 
 class VirtualWorker:
     """One worker process."""
+
+    tells: ClassVar[bool] = False
+    """Tasks say how far they are: when they begin and, late, of the last item, when they end."""
 
     __slots__ = (
         "bag",
@@ -211,7 +215,12 @@ class VirtualWorker:
             seconds = LOAD_SECONDS if work.needy is None else min(work.seconds(lo, hi), 1.0)
             world.after(seconds, self._lack, self.life, work, lacked)
             return
+        if self.tells:
+            self._tell(chunk.chunk, chunk.lo, 0.0)
         self._plan(work, base)
+
+    def _tell(self, chunk: int, item: int, done: float) -> None:
+        self.process.hear(ItemTold(self.number, chunk, item, done, 1.0))
 
     def _plan(self, work: Work, base: int) -> None:
         """Plan when and how the running chunk ends, as it is now."""
@@ -243,7 +252,11 @@ class VirtualWorker:
         took = seconds - self.told
         self.process.busy_seconds += took
         blob, failed = self._finish(work, base, self.hi)
+        if self.tells:
+            self._tell(chunk.chunk, self.hi - 1, 1.0)
         self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi))
+        if self.tells:
+            self._tell(chunk.chunk, self.hi - 1, 1.0)
         self._read(life)
 
     def _finish(self, work: Work, base: int, upto: int) -> tuple[bytes, int]:

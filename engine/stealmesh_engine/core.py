@@ -436,6 +436,10 @@ class NodeCore:
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
             self.owner.renew(peer_id, message.loads, now)
+        if message.told:
+            self.owner.hear_progress(peer_id, message)
+            if peer_id == self.me.id:
+                return  # of a durable job that we lead: we do not watch ourselves
         if message.queued_seconds:
             self.thief.hinted(peer_id, message.queued_seconds, now)
         if message.jobs or peer_id in self.neighbours_jobs:

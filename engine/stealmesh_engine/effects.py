@@ -180,6 +180,13 @@ class ItemsRunning(msgspec.Struct):
     intervals: list[tuple[int, int]]
 
 
+class ItemsProgress(msgspec.Struct):
+    """Running items of this job say how far they are: item, done, total (-1: not known). Owes nothing."""
+
+    job: JobId
+    words: list[tuple[int, float, float]]
+
+
 class JobDone(msgspec.Struct):
     """Every item of the job is accounted for, exactly once, or the program has cancelled it. A job that
     this peer gives up when it leaves has none. Owes nothing."""
@@ -245,6 +252,6 @@ Effect = (
     | RunChunk | Retract | Divide | Share | StopWorker | ForgetJob
     | Write | Rewrite
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
+    | Deliver | ItemsRunning | ItemsProgress | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

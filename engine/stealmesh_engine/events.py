@@ -156,6 +156,18 @@ class WorkerLost(msgspec.Struct):
     """It ended itself after the number of tasks that it was meant to do."""
 
 
+class ItemTold(msgspec.Struct):
+    """A task says how far it is with an item of the chunk (`total` -1: of how much it does not know).
+
+    A hint: it may be about an item that is over."""
+
+    worker: int
+    chunk: int
+    item: int
+    done: float
+    total: float
+
+
 class Retracted(msgspec.Struct):
     """The answer to a Retract effect: this chunk was still unread and is ours again (None: too late)."""
 
@@ -283,7 +295,7 @@ class AskStatus(msgspec.Struct):
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
-    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | Retracted
+    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | Retracted | ItemTold
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus

@@ -47,6 +47,7 @@ def job_dict(line: JobLine) -> dict[str, Any]:
         "owner": line.owner,
         "started": line.started or None,
         "ended": line.ended or None,
+        "told": line.told,
     }
 
 

@@ -261,6 +261,14 @@ def _job_load(load: JobLoad) -> None:
     _pairs(load.running)
 
 
+def _progress(index: int, done: float, total: float) -> None:
+    """What a task has said of an item."""
+    _interval(index, limits.INDEX_MAX)
+    _seconds(done)
+    if total != -1:
+        _seconds(total)
+
+
 def _job_line(line: JobLine) -> None:
     _job_id(line.job)
     _text(line.name)
@@ -271,6 +279,9 @@ def _job_line(line: JobLine) -> None:
     _text(line.owner)
     _seconds(line.started)
     _seconds(line.ended)
+    _list(line.told)
+    for word in line.told:
+        _progress(*word)
 
 
 # ---------------------------------------------------------------- messages
@@ -320,6 +331,12 @@ def _beat(message: Beat) -> None:
         _list(message.jobs, limits.JOBS_MAX)
         for line in message.jobs:
             _job_line(line)
+    if message.told:
+        _list(message.told)
+        for job, lid, *word in message.told:
+            _job_id(job)
+            _count(lid)
+            _progress(*word)
 
 
 def _view(message: View) -> None:

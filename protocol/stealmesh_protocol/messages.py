@@ -210,6 +210,8 @@ class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """When it was submitted, in seconds since 1970; 0: not known."""
     ended: float = 0.0
     """When it ended, by the clock of the peer that says so; 0: it has not, or no peer saw it."""
+    told: tuple[tuple[int, float, float], ...] = ()
+    """How far some of its running items say they are: item, done, total (-1: not known)."""
 
 
 class Reign(msgspec.Struct, array_like=True, frozen=True):
@@ -294,6 +296,9 @@ class Beat(Message):
     """Only jobs owned by the receiver."""
     jobs: list[JobLine] = []
     """Only from an owner: what its open jobs look like."""
+    told: list[tuple[JobId, LeaseId, int, float, float]] = []
+    """How far running items of the receiver's jobs say they are: job, lease, item, done, total (-1: the
+    task does not know)."""
 
 
 class Ack(Message):

@@ -111,9 +111,10 @@ specs = st.builds(
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
     st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index, texts, seconds,
 )  # fmt: skip
-loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3))
+loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3),)
 job_lines = st.builds(
-    JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds
+    JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds,
+    st.lists(st.tuples(index, seconds, seconds | st.just(-1.0)), max_size=3).map(tuple),
 )  # fmt: skip
 
 
@@ -187,7 +188,8 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Refused: st.builds(Refused, names, texts, seconds),
     Bye: st.builds(Bye, texts),
     Beat: st.builds(
-        Beat, u64, u64, seconds, st.lists(loads, max_size=4), st.lists(job_lines, max_size=3)
+        Beat, u64, u64, seconds, st.lists(loads, max_size=4), st.lists(job_lines, max_size=3),
+        st.lists(st.tuples(jobs, u64, index, seconds, seconds | st.just(-1.0)), max_size=3),
     ),
     Ack: st.just(Ack()),
     View: st.builds(View, st.lists(members, max_size=5)),

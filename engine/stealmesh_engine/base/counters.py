@@ -30,6 +30,7 @@ MEANINGS = {
     "log-damage": "1 if the write-ahead log had lost something when it was opened",
     "peers-declared-dead": "verdicts of death that this node has spoken or accepted",
     "peers-found-stalled": "peers that answer and whose work does not get on",
+    "progress-dropped": "words of tasks about items that were over, or had another holder by then",
     "promotions-declined": "times at which this node was asked to be a supernode and was not",
     "repeats-dropped": "messages that had come before",
     "results-dropped": "results that came a second time, or under a lease that is over",

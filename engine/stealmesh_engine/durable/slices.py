@@ -22,6 +22,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.durable.client import DurableClient, Word
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
+from stealmesh_engine.ledger.item_progress import WORDS_IN_LINE_MAX
 from stealmesh_protocol.ids import JobId, slice_id, slice_of, whole_of
 from stealmesh_protocol.messages import Block, JobLine, Kept
 
@@ -62,8 +63,15 @@ def sum_of(lines: list[JobLine]) -> JobLine:
         free=sum(line.free for line in lines),
         rerun=sum(line.rerun for line in lines),
         duplicates_dropped=sum(line.duplicates_dropped for line in lines),
+        told=tuple(word for line in lines for word in _told(line))[:WORDS_IN_LINE_MAX],
         ended=max(line.ended for line in lines) if all(line.ended for line in lines) else 0.0,
     )
+
+
+def _told(line: JobLine) -> list[tuple[int, float, float]]:
+    """What it says of running items, by the whole job's numbers of them."""
+    size, number = slice_of(line.job) or (0, 0)
+    return [(size * number + item, done, total) for item, done, total in line.told]
 
 
 @dataclass(slots=True)

@@ -20,6 +20,7 @@ from stealmesh_engine.events import (
     ChunkDone,
     ChunkPart,
     Event,
+    ItemTold,
     Retracted,
     WorkerLost,
     WorkerReady,
@@ -223,4 +224,5 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     BagStep: lambda answers, event, now: answers.bag_step(event, now),
     WorkerLost: lambda answers, event, now: answers.worker_lost(event, now),
     Retracted: lambda answers, event, now: answers.retracted(event),
+    ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),
 }

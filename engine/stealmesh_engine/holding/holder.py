@@ -22,6 +22,7 @@ from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.retained import Retained
 from stealmesh_engine.holding.slots import Slots
@@ -69,7 +70,9 @@ class Holder:
         self.retained = Retained(config, counters)
         self.functions = ShippedFunctions(config, counters)
         self.dispatcher = Dispatcher(config, links, effects, self.jobs, self.slots, self.functions)
-        self.reports = Reports(links, self.jobs, self.slots)
+        self.reports = Reports(
+            links, self.jobs, self.slots, Progress(links, self.jobs, self.slots, counters)
+        )
         self.handover = Handover(links, journal, self.jobs, self.dispatcher)
         self.answers = Answers(
             links, journal, counters, self.dispatcher, self.reports, self.handover

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.slots import Chunk, Slots
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
@@ -62,8 +63,9 @@ class UnsaidParts:
 class Reports:
     """What is still to be said to the owners of the jobs that a node holds."""
 
-    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots) -> None:
+    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots, progress: Progress) -> None:
         self.links = links
+        self.progress = progress
         self.jobs = jobs
         self.slots = slots
         self.due: float | None = None
@@ -83,7 +85,7 @@ class Reports:
         An owner has as many reporters as there are nodes, so in a large mesh each collects for
         `patience` seconds while it still has work of the job. The last word never waits.
         """
-        self.due = None
+        self.due = self.progress.flush(now, patience) if self.progress.waits else None
         for job, unsaid in list(self._unsaid.items()):
             held = self.jobs[job]
             until = unsaid.since + patience

@@ -235,6 +235,10 @@ class IndexedLedger(JobLedger[Lent]):
         self._balanced()
         return freed
 
+    def is_open(self, holder: PeerId, lid: LeaseId, item: int) -> bool:
+        lent = self.lent(holder, lid)
+        return lent is not None and lent.open.covers(item, item + 1)
+
     @property
     def complete(self) -> bool:
         return self.credited.size == self.total

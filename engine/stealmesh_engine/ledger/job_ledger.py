@@ -118,6 +118,10 @@ class JobLedger(ABC, Generic[L]):
         lent = self.leases.get(lid)
         return lent if lent is not None and lent.holder == holder else None
 
+    def is_open(self, holder: PeerId, lid: LeaseId, item: int) -> bool:
+        """Has this holder the item under this lease? Explore: items have no numbers."""
+        return False
+
     def renew(self, holder: PeerId, lids: list[LeaseId], deadline: float) -> list[LeaseId]:
         """The holder names the leases that it believes to have. Returns those that it does not have."""
         stale = []

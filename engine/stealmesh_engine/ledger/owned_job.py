@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
 
@@ -62,6 +63,8 @@ class OwnedJob:
     """Since when there are nodes, and none that has its Python."""
     why_stuck: str = ""
     said_stuck: bool = False
+    progress: ItemProgress | None = None
+    """What its tasks say of how far they are; None until one has."""
 
     def passing(self) -> PassedOver:
         """The memory of nodes that declined, from now on at the latest."""
@@ -76,6 +79,14 @@ class OwnedJob:
             and not self.open_ended
             and (self.keeping is None or self.keeping.may_end())
         )
+
+    def hear_progress(
+        self, holder: PeerId, lid: LeaseId, item: int, done: float, total: float
+    ) -> bool:
+        """A holder passes on what a task says. Does it count?"""
+        if self.progress is None:
+            self.progress = ItemProgress()
+        return self.progress.hear(self.ledger, holder, lid, item, done, total)
 
     def line(self) -> JobLine:
         """The job in figures."""
@@ -102,6 +113,7 @@ class OwnedJob:
             self.submitter or spec.submitter,
             self.submitted or spec.submitted,
             self.ended,
+            () if self.progress is None else self.progress.line(ledger),
         )
 
 

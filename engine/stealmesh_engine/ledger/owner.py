@@ -18,7 +18,7 @@ from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect, JobDone
+from stealmesh_engine.effects import Effect, ItemsProgress, JobDone
 from stealmesh_engine.events import (
     CancelItems,
     CancelJob,
@@ -36,6 +36,7 @@ from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.unsayable import failed
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import (
+    Beat,
     Closed,
     Commit,
     Declined,
@@ -261,6 +262,17 @@ class Owner:
                 self.crediting.renew(job, holder, load, now)
             elif not self._replicas.named(holder, load.job, now) and load.lids:
                 self.crediting.revoke(holder, load.job, load.lids, now)
+
+    def hear_progress(self, holder: PeerId, message: Beat) -> None:
+        """Tasks say how far they are. The program of a durable job hears of it when it asks."""
+        words: dict[JobId, list[tuple[int, float, float]]] = {}
+        for job_id, lid, item, done, total in message.told:
+            job = self.jobs.get(job_id)
+            if job is None or not job.hear_progress(holder, lid, item, done, total):
+                self.counters.count("progress-dropped")
+            elif job.keeping is None:
+                words.setdefault(job_id, []).append((item, done, total))
+        self.effects += [ItemsProgress(*each) for each in words.items()]
 
     def function_wanted(self, peer: PeerId, message: FnGet, now: float) -> None:
         digest = message.digest
