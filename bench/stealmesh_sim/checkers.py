@@ -147,7 +147,9 @@ class Checkers:
         """A program hears how far items are: of none that it has, or does not want."""
         account = self.accounts[effect.job]
         for item, done, total in effect.words:
-            over = account.delivered.covers(item, item + 1) or account.unwanted.covers(item, item + 1)
+            over = account.delivered.covers(item, item + 1) or account.unwanted.covers(
+                item, item + 1
+            )
             self.that(not over, "progress", f"item {item} is over, and still {done} of {total}")
             self.words += 1
 

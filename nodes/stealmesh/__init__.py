@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stealmesh.host.security import MeshKey as Key
     from stealmesh.mesh import Mesh
     from stealmesh.tasks import each, vectorized
+    from stealmesh.workers.reporting import report
     from stealmesh_engine.config import Config
     from stealmesh_protocol.errors import (
         CannotLoad,
@@ -49,6 +50,7 @@ _PLACES = {
     "Config": ("stealmesh_engine.config", "Config"),
     "Key": ("stealmesh.host.security", "MeshKey"),
     "each": ("stealmesh.tasks", "each"),
+    "report": ("stealmesh.workers.reporting", "report"),
     "vectorized": ("stealmesh.tasks", "vectorized"),
     "__version__": ("stealmesh.host.identity", "VERSION"),
 }
@@ -79,6 +81,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "each",
+    "report",
     "vectorized",
 ]
 

@@ -156,6 +156,7 @@ class Mesh(Submitter):
         chunksize: int | None = None,
         ship: Iterable[str | ModuleType] = (),
         no_ship: Iterable[str | ModuleType] = (),
+        report: Callable[[int, float, float | None], object] | None = None,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -169,12 +170,15 @@ class Mesh(Submitter):
             chunksize: how many items a worker gets at once, at most (see `map`).
             ship: modules or packages that travel with the program's own although they are installed.
             no_ship: modules of the program that do not travel, because nodes have them.
+            report: called as `report(index, done, total)`, in a thread of this program, when a task
+                says `stealmesh.report(done, total)`. `index` is the item's place in the input; of
+                `submit`, the call's number among those of this function through views like this one.
 
         Raises TypeError and ValueError for settings without sense.
         """
         options = Options(
             name, priority, retries, timeout, progress, durable, chunksize,
-            module_names(ship), module_names(no_ship),
+            module_names(ship), module_names(no_ship), report,
         )  # fmt: skip
         return MeshView(self, options)
 

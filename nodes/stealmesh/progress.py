@@ -33,9 +33,25 @@ class Bar:
         self._task: Any = self._progress.add_task(name, total=None)
         self._progress.start()
         self._open = True
+        self._done = 0
+        self._total: int | None = None
+        self._running = 0.0
+
+    def running(self, items: float) -> None:
+        """So many items' worth is done of items that are not finished."""
+        self._running = items
+        if self._open:
+            self._show()
+
+    def _show(self) -> None:
+        shown = self._done + self._running
+        if self._total is not None:
+            shown = min(shown, self._total)
+        self._progress.update(self._task, completed=shown, total=self._total)
 
     def __call__(self, done: int, total: int | None) -> None:
-        self._progress.update(self._task, completed=done, total=total)
+        self._done, self._total = done, total
+        self._show()
         if total is not None and done >= total:
             self.close()
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from stealmesh.client.arguments import Options, as_range, checked_sizes, seconds
 from stealmesh.client.durable_job import Job, attached
+from stealmesh.client.item_words import words_for
 from stealmesh.client.job_ids import job_named
 from stealmesh.client.launching import launch, value_later
 from stealmesh.client.map import MapJob, MapResults, size_of
@@ -84,7 +85,7 @@ class Submitter(Executor):
         chunksize: int | None = None,
         buffersize: int | None = None,
         ordered: bool = True,
-        progress: bool | None = None,
+        progress: bool = False,
     ) -> Iterator[T]:
         """A lazy iterator over the results, in order unless `ordered` is False.
 
@@ -95,7 +96,7 @@ class Submitter(Executor):
                 the size that you set is never divided; its results still come while it runs.
             buffersize: how many items the mesh may be ahead of the reader. Default: as many as keep
                 the unread results within a few megabytes.
-            progress: draw a bar. Default: what `options` says, and no bar without it.
+            progress: draw a bar; a view made by `options(progress=True)` draws one in any case.
 
         Leaving the iterator early (or its `close()`) cancels the rest. A `range` is never
         materialised. A thread of the mesh reads other iterables as they are needed, so pass a list
@@ -123,6 +124,7 @@ class Submitter(Executor):
             return self._launch(options, function, source, None, MISSING).results(timeout)
         shipped = self._maker.ship(options, function)
         on_progress = _bar(options, fn, progress)
+        words = words_for(self._link.user_threads, options.report, on_progress)
         a_range = as_range(source)
         spec = self._maker.spec(
             JobKind.MAP, options, shipped, function, a_range, vectorized=is_vectorized(fn)
@@ -136,6 +138,7 @@ class Submitter(Executor):
             buffersize=buffersize,
             until=until,
             on_progress=on_progress,
+            words=words,
         )
         self._submitted.maps.add(job)
         functions = {shipped.digest: shipped.blob}
@@ -299,7 +302,9 @@ class Submitter(Executor):
         total: int | None,
         fn: Callable[..., Any],
     ) -> FoldJob:
-        job = FoldJob(self._link, spec, combine, initial, total, _bar(self._options, fn))
+        bar = _bar(self._options, fn)
+        words = words_for(self._link.user_threads, self._options.report, bar)
+        job = FoldJob(self._link, spec, combine, initial, total, bar, words)
         self._submitted.folds.add(job)
         return job
 
@@ -312,6 +317,8 @@ class Submitter(Executor):
         initial: Any,
     ) -> Job:
         self._submitted.must_be_open()
+        if options.report is not None:
+            raise ValueError("report: a durable job calls no program; ask Job.progress()")
         return launch(
             self._link, self._maker, options, fn, items, combine, initial, self._slice_items
         )
@@ -336,9 +343,9 @@ class MeshView(Submitter):
         self._mesh.shutdown(wait, cancel_futures=cancel_futures)
 
 
-def _bar(options: Options, fn: Callable[..., Any], wanted: bool | None = None) -> Any:
-    """A progress bar; None if the call, or the view for a call that does not say, wants none."""
-    if not (options.progress if wanted is None else wanted):
+def _bar(options: Options, fn: Callable[..., Any], wanted: bool = False) -> Any:
+    """A progress bar; None if neither the call nor its view wants one."""
+    if not (options.progress or wanted):
         return None
     from stealmesh.progress import Bar
 

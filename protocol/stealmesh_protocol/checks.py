@@ -333,10 +333,10 @@ def _beat(message: Beat) -> None:
             _job_line(line)
     if message.told:
         _list(message.told)
-        for job, lid, *word in message.told:
+        for job, lid, item, done, total in message.told:
             _job_id(job)
             _count(lid)
-            _progress(*word)
+            _progress(item, done, total)
 
 
 def _view(message: View) -> None:

@@ -111,7 +111,12 @@ specs = st.builds(
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
     st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index, texts, seconds,
 )  # fmt: skip
-loads = st.builds(JobLoad, jobs, st.lists(u64, max_size=5), st.lists(intervals, max_size=3),)
+loads = st.builds(
+    JobLoad,
+    jobs,
+    st.lists(u64, max_size=5),
+    st.lists(intervals, max_size=3),
+)
 job_lines = st.builds(
     JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds,
     st.lists(st.tuples(index, seconds, seconds | st.just(-1.0)), max_size=3).map(tuple),

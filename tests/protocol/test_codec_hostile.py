@@ -285,7 +285,7 @@ def test_what_is_numbered_cannot_be_left_out() -> None:
 
 
 def test_a_later_version_may_append_fields() -> None:
-    body = [1, 2, 0.5, [], [], "new", {"and": [1, 2, 3]}]
+    body = [1, 2, 0.5, [], [], [], "new", {"and": [1, 2, 3]}]
     assert decode([said(Beat, *body)]).message == Beat(1, 2, 0.5)
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from stealmesh_protocol import limits
@@ -32,6 +32,8 @@ class Options:
     chunksize: int | None = None
     ship: tuple[str, ...] = ()
     no_ship: tuple[str, ...] = ()
+    report: Callable[[int, float, float | None], object] | None = field(default=None, hash=False)
+    """Not part of the hash: a callable need not have one."""
 
     def __post_init__(self) -> None:
         checked = {
@@ -43,6 +45,8 @@ class Options:
         }
         if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
+        if self.report is not None and not callable(self.report):
+            raise TypeError(f"report must be a callable or None, not {_shown(self.report)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -22,6 +22,9 @@ class ClientJob(Protocol):
     def running(self, intervals: list[tuple[int, int]]) -> None:
         """Workers have begun these items, given as half-open intervals of indices."""
 
+    def progress(self, words: list[tuple[int, float, float]]) -> None:
+        """Running items say how far they are: item, done, total (-1: not known)."""
+
     def done(self) -> None:
         """The job is over; nothing comes after this."""
 

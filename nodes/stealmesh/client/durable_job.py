@@ -14,11 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
 from stealmesh.client.feeding import blocks_of
+from stealmesh.client.item_words import plain
 from stealmesh.client.reduce import MISSING
 from stealmesh.client.results import open_chunk, open_partial
 from stealmesh.client.session import ProgramLink
@@ -53,6 +54,9 @@ class Progress:
     """Items a second, lately."""
     eta_seconds: float | None
     """None while the rate is not known."""
+    items: dict[int, tuple[float, float | None]] = field(default_factory=dict)
+    """Index → (done, total) of running items that say how far they are (`stealmesh.report`), the first
+    of them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +139,7 @@ class Job:
         """The mesh no longer has what the present reader wants."""
         self._errors: dict[int, BaseException] = {}
         """By index: the errors that readers have met."""
-        self._marks: deque[tuple[float, int]] = deque()
+        self._marks: deque[tuple[float, float]] = deque()
 
     # ------------------------------------------------------------ the program's threads
 
@@ -187,9 +191,11 @@ class Job:
             return Progress(0, 0, 0, 0, 0.0, None)
         with self._changed:
             rate = self._rate()
-            left = line.total - line.done
+            left = line.total - _done(line)
             eta = 0.0 if not left else left / rate if rate else None
-            return Progress(line.done, line.total, line.failed, line.leased, rate, eta)
+            return Progress(
+                line.done, line.total, line.failed, line.leased, rate, eta, _items(line)
+            )
 
     def results(
         self, timeout: float | None = None, *, return_exceptions: bool = False
@@ -310,7 +316,7 @@ class Job:
         self._line, self._closed = effect.line, effect.closed or effect.line.state == "cancelled"
         self._cancelled = effect.line.state == "cancelled"
         now = time.monotonic()
-        self._marks.append((now, effect.line.done))
+        self._marks.append((now, _done(effect.line)))
         while len(self._marks) > 2 and now - self._marks[0][0] > RATE_SECONDS:
             self._marks.popleft()
         if effect.lo != self._next:
@@ -453,3 +459,14 @@ def supply(handle: Job, link: ProgramLink, name: str, items: Iterable[Any], job:
             octets_behind -= octets
     link.post(SupplyJob(job, closed=True))
     handle.await_accepted(0, whole=True)
+
+
+def _done(line: JobLine) -> float:
+    """Items done, with the shares that running ones say they have done."""
+    return line.done + sum(min(1.0, done / total) for _, done, total in line.told if total > 0)
+
+
+def _items(line: JobLine) -> dict[int, tuple[float, float | None]]:
+    return {
+        item: (plain(done), None if total < 0 else plain(total)) for item, done, total in line.told
+    }

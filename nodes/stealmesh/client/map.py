@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError
 from typing import Any, NoReturn, TypeVar
 
 from stealmesh.client.feeding import Feeder
+from stealmesh.client.item_words import ItemWords
 from stealmesh.client.results import open_chunk
 from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
@@ -78,6 +79,7 @@ class MapJob:
         buffersize: int | None,
         until: float | None,
         on_progress: Callable[[int, int | None], None] | None,
+        words: ItemWords | None = None,
     ) -> None:
         self.link = link
         self.spec = spec
@@ -89,6 +91,7 @@ class MapJob:
         self._buffersize = buffersize
         self._until = until
         self._on_progress = on_progress
+        self._words = words
         self._changed = threading.Condition()
         self._early: dict[int, fx.Deliver] = {}
         self._arrived: deque[fx.Deliver] = deque()
@@ -292,6 +295,8 @@ class MapJob:
     # ------------------------------------------------------------ the driver's thread
 
     def deliver(self, effect: fx.Deliver) -> None:
+        if self._words is not None:
+            self._words.over(effect.lo, effect.hi)
         with self._changed:
             self._delivered += effect.hi - effect.lo
             if self._over:
@@ -307,6 +312,10 @@ class MapJob:
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         """The program cannot ask which items of a map run."""
+
+    def progress(self, words: list[tuple[int, float, float]]) -> None:
+        if self._words is not None:
+            self._words.hear(words)
 
     def done(self) -> None:
         """Comes after the last results, unless the mesh was shut down."""

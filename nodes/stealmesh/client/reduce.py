@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from stealmesh.client.feeding import Feeder
+from stealmesh.client.item_words import ItemWords
 from stealmesh.client.results import open_partial, open_tagged
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import Strand
@@ -47,6 +48,7 @@ class FoldJob:
         initial: Any,
         total: int | None,
         on_progress: Callable[[int, int | None], None] | None,
+        words: ItemWords | None = None,
     ) -> None:
         self.link = link
         self.spec = spec
@@ -55,6 +57,7 @@ class FoldJob:
         self._initial = initial
         self._total = total
         self._on_progress = on_progress
+        self._words = words
         self._done_items = 0
         self._by_lo: dict[int, tuple[int, Any]] = {}
         self._by_hi: dict[int, int] = {}
@@ -78,6 +81,8 @@ class FoldJob:
     # ------------------------------------------------------------ the driver's thread
 
     def deliver(self, effect: fx.Deliver) -> None:
+        if self._words is not None:
+            self._words.over(effect.lo, effect.hi)
         with self._changed:
             self._credited += effect.hi - effect.lo
             self._changed.notify_all()
@@ -85,6 +90,10 @@ class FoldJob:
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         self.future._mark_running()
+
+    def progress(self, words: list[tuple[int, float, float]]) -> None:
+        if self._words is not None:
+            self._words.hear(words)
 
     def done(self) -> None:
         self._strand.put(self._finish)

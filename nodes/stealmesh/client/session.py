@@ -226,6 +226,10 @@ class ProgramLink:
             handler = self.jobs.get(effect.job)
             if handler is not None:
                 handler.running(effect.intervals)
+        elif isinstance(effect, fx.ItemsProgress):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.progress(effect.words)
         elif isinstance(effect, fx.Accepted | fx.Results | fx.JobGone):
             durable = self.durable.get(effect.job)
             if durable is not None:

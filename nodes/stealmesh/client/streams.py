@@ -19,6 +19,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from stealmesh.client.item_words import ItemWords, words_for
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.submit import SubmitStream
 from stealmesh.functions import Shipped, Shipper
@@ -65,7 +66,9 @@ class Streams:
             return stream
         if len(self._own) >= OWN_STREAMS and not self._comes_back(shipped.digest):
             return None
-        stream = self._own[key] = SubmitStream(self._link, make_spec(), shipped)
+        stream = self._own[key] = SubmitStream(
+            self._link, make_spec(), shipped, self._words(options)
+        )
         self._open(stream, {shipped.digest: shipped.blob})
         return stream
 
@@ -78,7 +81,7 @@ class Streams:
             spec = replace(
                 spec, function=_CARRIED_DIGEST, name=options.name or "functions used once"
             )
-            stream = self._shared[key] = SubmitStream(self._link, spec)
+            stream = self._shared[key] = SubmitStream(self._link, spec, words=self._words(options))
             self._open(stream, {spec.function: CARRIED})
         return stream
 
@@ -103,6 +106,9 @@ class Streams:
     def _rest(self, streams: dict[tuple[Any, ...], SubmitStream]) -> list[SubmitStream]:
         closed = [key for key, stream in streams.items() if stream.rest()]
         return [streams.pop(key) for key in closed]
+
+    def _words(self, options: Any) -> ItemWords | None:
+        return words_for(self._link.user_threads, options.report)
 
     def _open(self, stream: SubmitStream, functions: dict[Digest, bytes]) -> None:
         spec = stream.spec

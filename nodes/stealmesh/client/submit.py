@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.client.inputs import Packed, WaitingCall, packed_with_inputs, with_results
+from stealmesh.client.item_words import ItemWords
 from stealmesh.client.results import ChunkResults, fault_of_size
 from stealmesh.client.session import ProgramLink
 from stealmesh.futures import Future, arrive, settle
@@ -64,7 +65,13 @@ def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 class SubmitStream:
     """The tasks of one function, and their futures."""
 
-    def __init__(self, link: ProgramLink, spec: JobSpec, shipped: Shipped | None = None) -> None:
+    def __init__(
+        self,
+        link: ProgramLink,
+        spec: JobSpec,
+        shipped: Shipped | None = None,
+        words: ItemWords | None = None,
+    ) -> None:
         """Without `shipped` each call carries its function, pickled, as its first argument."""
         self.link = link
         self.spec = spec
@@ -79,6 +86,7 @@ class SubmitStream:
         self._with_workers: list[tuple[int, int]] = []
         """Calls that workers have, as nodes said since `ask_what_runs`."""
         self.closed = False
+        self._words = words
 
     # ------------------------------------------------------------ the program's threads
 
@@ -238,6 +246,10 @@ class SubmitStream:
         for lo, hi in intervals:
             if hi - lo == 1 and lo in self._live:
                 self._live[lo]._mark_running()
+
+    def progress(self, words: list[tuple[int, float, float]]) -> None:
+        if self._words is not None:
+            self._words.hear(words)
 
     def done(self) -> None:
         """The job is over: we closed it when it was idle, or the mesh was shut down."""

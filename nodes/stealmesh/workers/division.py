@@ -131,6 +131,11 @@ class Listener:
             run.over = True
             self._run = None
 
+    @property
+    def lock(self) -> Any:
+        """Held while anything but the loop writes on the stream."""
+        return self._lock
+
     def forget(self) -> None:
         """In a forked child: the listener is not here, and may have held the lock."""
         self._lock = _thread.allocate_lock()

@@ -47,6 +47,7 @@ from stealmesh_engine.events import (
     ChunkDone,
     ChunkPart,
     Event,
+    ItemTold,
     Retracted,
     WorkerLost,
     WorkerReady,
@@ -322,6 +323,8 @@ class WorkerPool:
                 )
             elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, handle, payload))
+            elif kind == FrameKind.TOLD:
+                self._events.append(ItemTold(worker.number, *wire.WORD.unpack(payload)))
             elif kind == FrameKind.READY:
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)

@@ -22,7 +22,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, packing, versions
-from stealmesh.workers import failures, forked, wire
+from stealmesh.workers import failures, forked, reporting, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
@@ -51,6 +51,7 @@ def live(
     forked.this_process_is_the_worker()
     _tidy_standard_files()
     listener = Listener(questions, partial(_flush_and_send, stream))
+    reporting.HERE.settle_in(listener.lock, partial(_send, stream))
     _close_in_children(listener, orders, stream, questions)
     mirror = BlobMirror(stream)
     try:
@@ -83,7 +84,7 @@ def _serve(
     orders: socket.socket, stream: socket.socket, mirror: BlobMirror, loader: ChunkLoader
 ) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
-    done = 0
+    done, here = 0, reporting.HERE
     while True:
         order = wire.unpack(room[: _next_order(orders, room)])
         number, after = order[0], order[1]
@@ -101,8 +102,12 @@ def _serve(
                     _tell_node(stream)
                 _send(stream, FrameKind.STEP, wire.pack(_step_record(number, step)))
         else:
+            here.number, here.lo, here.results = number, chunk.lo, ()
             outcome = loader.work(number, chunk, mirror)
             _check_still_me()
+            here.number = None
+            if here.spoke:
+                here.close()
             if versions.fresh:
                 _tell_node(stream)
             head = _result_head(number, chunk.lo + outcome.done, outcome)
@@ -204,6 +209,7 @@ def _close_in_children(listener: Listener, *ends: socket.socket) -> None:
 
     def close() -> None:
         listener.forget()
+        reporting.HERE.forget()
         for end in ends:
             end.close()
 

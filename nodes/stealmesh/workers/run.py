@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from stealmesh.shipping import versions
-from stealmesh.workers import wire
+from stealmesh.workers import reporting, wire
 from stealmesh.workers.division import ChunkRun, Failed
 from stealmesh.workers.failures import (
     Failures,
@@ -71,6 +71,7 @@ def run(
             chunk, _at_once(chunk, function, items, again, failures), failures, begun, count
         )
     results: list[Any] = []
+    reporting.HERE.results = results
     if watch is None or count == 1:
         _one_by_one(chunk, function, iter(items), results, again, failures)
         if chunk.kind == wire.REDUCE and not failures.records:

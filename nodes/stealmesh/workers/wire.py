@@ -8,7 +8,7 @@ All on one machine, between processes that trust each other's framing but not ea
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
-    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / OTHER_VERSION
+    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / OTHER_VERSION
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -50,6 +50,7 @@ class FrameKind(IntEnum):
     STEP = 19
     PART = 20
     OTHER_VERSION = 21
+    TOLD = 22
 
 
 class Word(IntEnum):
@@ -74,6 +75,8 @@ The blob covers the chunk's items from where the PART before it ended to `upto`.
 `kept` on has not been begun, and will not be: it is the node's again. A RESULT is the last word on
 its chunk, so its `kept` is its `upto`; behind a PART the worker goes on, and keeps one item at least.
 """
+WORD = struct.Struct("<QQdd")
+"""Of a TOLD: chunk, item, done, total (-1: the task does not know)."""
 QUESTION = struct.Struct("<Q?")
 """Of a question: chunk; true if the worker is to give back what it has not begun."""
 PUT_HEAD = struct.Struct("<H")
