@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, SupportsIndex
 
 from stealmesh.client.arguments import Options, check_workers
+from stealmesh.client.arguments import memory_limit as memory_limit_of
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
 from stealmesh.functions import Shipper, module_names, must_be_no_import, packed_call
@@ -55,6 +56,9 @@ class Mesh(Submitter):
         initializer, initargs: called once in every new worker (local only).
         max_tasks_per_child: after this number of tasks a fresh process replaces a worker (local only;
             default: never). For libraries that leak memory; tasks then go to workers one by one.
+        memory_limit: memory that each worker process may have, as octets or as in "4GiB" (local only;
+            default: no limit). A task that needs more fails with TaskOutOfMemory; a worker that keeps
+            more than three quarters of it between two tasks is replaced.
         key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, then
             STEALMESH_KEY_FILE, then the user's key file. A local mesh makes one for itself.
         config: a `stealmesh.Config`, or a mapping with some of its fields.
@@ -77,13 +81,16 @@ class Mesh(Submitter):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
+        memory_limit: int | str | None = None,
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
         must_be_no_import()
         if address is UNSAID:
             # A key alone is that of a local mesh; the other arguments make no sense elsewhere.
-            only_local = (nodes, workers, max_workers, initializer, max_tasks_per_child, key)
+            only_local = (
+                nodes, workers, max_workers, initializer, max_tasks_per_child, memory_limit, key
+            )  # fmt: skip
             local = any(each is not None for each in only_local)
             address = address_from_environment(local=local)
         if address is not None and nodes is not None:
@@ -96,6 +103,7 @@ class Mesh(Submitter):
         if threads != 1:
             raise ValueError("threads: this version runs one task at a time in a worker process")
         check_workers(initializer, max_tasks_per_child, local=address is None)
+        octets = memory_limit_of(memory_limit, local=address is None)
         self.config = load_config(config)
         self._key_path = ""
         cores = os.cpu_count() or 1
@@ -132,6 +140,7 @@ class Mesh(Submitter):
                     import_paths=program_path(),
                     config=self.config,
                     max_tasks_per_child=max_tasks_per_child or 0,
+                    memory_limit_bytes=octets,
                     initializer=None if initializer is None else packed_call(initializer, initargs),
                     code=None if initializer is None else shipper.bundle().blob,
                 )

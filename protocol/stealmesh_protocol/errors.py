@@ -52,6 +52,10 @@ class TaskTimeout(MeshError, TimeoutError):
     """The task ran longer than it was allowed to, and was stopped."""
 
 
+class TaskOutOfMemory(MeshError, MemoryError):
+    """The task needed more memory than its worker may have. The text says the limit and the item."""
+
+
 class TaskStopped(MeshError):
     """The task was stopped because its future was."""
 

@@ -30,6 +30,7 @@ from stealmesh_protocol.errors import (
     CannotShip,
     RemoteTraceback,
     TaskFailed,
+    TaskOutOfMemory,
     TaskStopped,
     TaskTimeout,
     WorkerDied,
@@ -315,6 +316,8 @@ def _our_exception(
             return WorkerDied(text, attempts)
         case "timeout":
             return TaskTimeout(text)
+        case "out-of-memory":
+            return TaskOutOfMemory(text)
         case "stopped":
             return TaskStopped(text)
         case "unsendable":

@@ -164,7 +164,7 @@ def test_status_shows_running_items_only(mesh: stealmesh.Mesh, seen: Path) -> No
     until = time.monotonic() + PATIENCE
     told: list[Any] = []
     while not told and time.monotonic() < until:
-        told = [job["told"] for job in mesh.status()["jobs"] if job["name"] == "told-of"][0]
+        told = next(job["told"] for job in mesh.status()["jobs"] if job["name"] == "told-of")
     seen.touch()
     assert [list(word) for word in told] == [[0, 3.0, 4.0]]
     future.result(PATIENCE)
@@ -226,7 +226,7 @@ def test_a_view_with_a_bar_draws_it_for_a_map_that_does_not_say(
 
 
 def test_outside_of_a_task_it_does_nothing() -> None:
-    assert stealmesh.report(1, 2) is None
+    stealmesh.report(1, 2)
     assert not reporting.HERE.spoke
 
 

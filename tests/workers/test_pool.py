@@ -211,7 +211,9 @@ def test_memory_past_the_limit_is_the_tasks_error(hosts: Hosts) -> None:
     host = hosts(memory_limit_bytes=256 << 20)
     results = host.run(lambda mib: len(bytearray(mib << 20)), [1, 1024, 2])
     (failure,) = host.failures(results)
-    assert (failure.offset, failure.text) == (1, "MemoryError")
+    assert (failure.offset, failure.kind) == (1, "out-of-memory")
+    assert "256 MiB" in failure.text
+    assert "in <lambda>" in failure.traceback
     assert host.results(host.run(lambda x: x, range(1))) == [0]
 
 

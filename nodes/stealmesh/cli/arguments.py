@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 
+from stealmesh.client.arguments import MEMORY_LIMIT_MIN, octets_of
 from stealmesh.host import interfaces, seeds
-
-_OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
-MEMORY_LIMIT_MIN = 1 << 20
 
 SEED_HELP = (
     "address of any node: tcp://host:port; also file:///path (one address a line), "
@@ -122,11 +119,9 @@ def not_negative(text: str) -> float:
 
 def octets(text: str) -> int:
     """512M, 4GiB, 1.5g, 800000000. K, M, G and T are powers of 1024, with or without an i."""
-    match = _OCTETS.fullmatch(text.strip())
-    if match is None:
+    size = octets_of(text)
+    if size is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 512M or 4GiB")
-    number, unit, _ = match.groups()
-    size = int(float(number) * 1024 ** (" kmgt".index(unit.lower()) if unit else 0))
     if size < MEMORY_LIMIT_MIN:
         raise argparse.ArgumentTypeError(
             f"{text!r} is less than a worker needs to start; write 512M or 4GiB"

@@ -8,6 +8,7 @@ to know what the values are used for.
 from __future__ import annotations
 
 import operator
+import re
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Any
 
 from stealmesh_protocol import limits
 
+_OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
+MEMORY_LIMIT_MIN = 1 << 20
 PRIORITY_MAX = 2**63 - 1
 _WORD = range(-(2**63), 2**63)
 
@@ -104,6 +107,29 @@ def check_workers(initializer: object, max_tasks: object, *, local: bool) -> Non
             raise ValueError("max_tasks_per_child: only a local mesh starts workers of its own")
     if initializer is not None and not local:
         raise ValueError("initializer: only a local mesh starts workers of its own")
+
+
+def octets_of(text: str) -> int | None:
+    """512M, 4GiB, 1.5g, 800000000. K, M, G and T are powers of 1024, with or without an i. None: no size."""
+    match = _OCTETS.fullmatch(text.strip())
+    if match is None:
+        return None
+    number, unit, _ = match.groups()
+    return int(float(number) * 1024 ** (" kmgt".index(unit.lower()) if unit else 0))
+
+
+def memory_limit(value: Any, *, local: bool) -> int | None:
+    """Octets that each worker may have. Raises TypeError and ValueError."""
+    if value is None:
+        return None
+    if not local:
+        raise ValueError("memory_limit: only a local mesh starts workers of its own")
+    size = octets_of(value) if isinstance(value, str) else whole_number("memory_limit", value, 0)
+    if size is None:
+        raise ValueError(f"memory_limit is not a size: {_shown(value)}; write '512M' or '4GiB'")
+    if size < MEMORY_LIMIT_MIN:
+        raise ValueError(f"memory_limit: {_shown(value)} is less than a worker needs to start")
+    return size
 
 
 def _is_below_one(text: str, value: Any) -> bool:

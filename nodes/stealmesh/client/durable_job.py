@@ -353,7 +353,9 @@ class Job:
                 reader.position = kept.hi
                 yield self._noted(kept.lo, *_partial(part.codec, blob))
                 continue
-            values, errors = open_chunk(part.codec, blob, part.hi - part.lo)
+            values, errors = open_chunk(
+                part.codec, blob, part.hi - part.lo, part.lo, self._line.name if self._line else ""
+            )
             begin, end = max(kept.lo, reader.position), kept.hi
             reader.position = end
             for at in range(begin, end):

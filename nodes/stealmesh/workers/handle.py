@@ -53,6 +53,8 @@ class ProcessHandle:
     sentence: Sentence | None = None
     answered: int = 0
     """Tasks that it has finished, as it counts them itself (process.py); tasks of bags do not count."""
+    retires: bool = False
+    """It said that it keeps too much memory, and ends between two tasks."""
     unfit: str = ""
     """Its own words on why it could not start."""
     watched: int = 0

@@ -325,6 +325,8 @@ class WorkerPool:
                 self._events.append(_bag_step(worker.number, handle, payload))
             elif kind == FrameKind.TOLD:
                 self._events.append(ItemTold(worker.number, *wire.WORD.unpack(payload)))
+            elif kind == FrameKind.RETIRES:
+                handle.retires = True
             elif kind == FrameKind.READY:
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)
@@ -394,7 +396,8 @@ class WorkerPool:
         loss = _loss(worker.number, handle, running, cause, was_ready)
         if changing and handle.pid and handle.sentence is None:
             self.misfits.failed(handle.code, headline(handle.unfit) or cause, now)
-        if self._tasks_max and handle.answered >= self._tasks_max and not running:
+        done_its_share = self._tasks_max and handle.answered >= self._tasks_max
+        if (done_its_share or handle.retires) and not running:
             loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
         self._events.append(loss)
         if was_ready or (changing and handle.sentence is not None):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import multiprocessing.process
 import os
-import resource
 import socket
 import sys
 import traceback
@@ -27,6 +26,7 @@ from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
+from stealmesh.workers.memory import LIMIT, end_here
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.wire import FrameKind
 from stealmesh_protocol import whole
@@ -117,6 +117,9 @@ def _serve(
             if loader.tasks_max and done >= loader.tasks_max:
                 forked.flush()
                 os._exit(0)
+        if LIMIT.octets and LIMIT.is_near():
+            _flush_and_send(stream, FrameKind.RETIRES)
+            end_here()
 
 
 def _tell_node(stream: socket.socket) -> None:
@@ -175,7 +178,7 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoa
     paths, memory_limit, initializer, node_name, authkey, tasks_max, bundle = setup
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
-        limit_memory(memory_limit)
+        LIMIT.set(memory_limit)
     if authkey:
         multiprocessing.process.current_process().authkey = authkey
     failures.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
@@ -187,14 +190,6 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoa
         (function, arguments), _ = load_function(initializer)
         function(*arguments)
     return loader
-
-
-def limit_memory(octets: int) -> None:
-    """From here on an allocation past the limit raises MemoryError where it was asked for."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY:
-        octets = min(octets, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (octets, hard))
 
 
 def _tidy_standard_files() -> None:

@@ -31,11 +31,12 @@ from stealmesh.workers.failures import (
     unopened,
 )
 from stealmesh.workers.forked import end_if_forked
+from stealmesh.workers.memory import LIMIT, named, out_of_memory
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, pack_partial, pack_results
 from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, SealedItems
 from stealmesh_protocol import values
 from stealmesh_protocol.raised import headline
-from stealmesh_protocol.values import RAISED, UNLOADABLE
+from stealmesh_protocol.values import OUT_OF_MEMORY, RAISED, UNLOADABLE
 
 FOLD_ITEMS = 1 << 14
 """Results that a reduction folds together. It bounds what a divided chunk still has to do, and cheap
@@ -161,6 +162,14 @@ def _one_by_one(
                 attempts.append(headline(error))
         if error is not None:
             unopened = isinstance(error, CannotOpenItem)
+            if LIMIT.passed_by(error):
+                where = named(function, chunk.lo + offset) if chunk.kind == wire.REDUCE else ""
+                failures.add(offset, out_of_memory(error, where), attempts, OUT_OF_MEMORY)
+                error = None  # its frames hold what the next item needs
+                if chunk.kind == wire.REDUCE:
+                    return
+                results.append(None)
+                continue
             failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
             failures.lacking |= type(error) is CannotOpenCarried
             failures.lacking |= unopened and is_lacking_for_an_item(error)
@@ -236,6 +245,12 @@ def _at_once(
             results, error = _call_whole(function, whole, expected)
     if error is None and not faults:
         return results  # an array stays an array
+    kind = RAISED
+    if error is not None and LIMIT.passed_by(error):
+        error, kind = (
+            out_of_memory(error, named(function, chunk.lo) if folds else ""),
+            OUT_OF_MEMORY,
+        )
     spread: list[Any] = [None] * count
     found = iter(results)
     for offset in range(1 if folds else count):
@@ -244,7 +259,7 @@ def _at_once(
         if error is None:
             spread[offset] = next(found)
         else:
-            failures.add(offset, error, attempts)
+            failures.add(offset, error, attempts, kind)
     failures.records.sort(key=lambda record: record.offset)
     return spread
 

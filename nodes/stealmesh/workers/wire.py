@@ -8,7 +8,7 @@ All on one machine, between processes that trust each other's framing but not ea
     node    → worker    packets    orders: one chunk each, read only when the worker is free
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
-    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / OTHER_VERSION
+    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / RETIRES / OTHER_VERSION
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -51,6 +51,7 @@ class FrameKind(IntEnum):
     PART = 20
     OTHER_VERSION = 21
     TOLD = 22
+    RETIRES = 23
 
 
 class Word(IntEnum):
