@@ -241,7 +241,7 @@ class NodeCore:
             if dispatcher.turned_long:
                 dispatcher.long_work_told()
                 self.upkeep.hint_at_long_work(now)
-            self.victim.keep_spare()
+            self.victim.keep_spare(now)
             self.thief.seek(now)
         elif self.thief.seek_at is not None:
             self.thief.rest()  # no worker to feed: no reason to wake up either
@@ -316,7 +316,7 @@ class NodeCore:
     def _act(self, change: Change, now: float) -> None:
         """Move the work of a peer that is gone, or lease work to one that has come."""
         if isinstance(change, Arrived):
-            self.owner.place(now)
+            self.owner.arrived(now)
         elif change is not None:
             self._no_trade(change.peer)
             self.neighbours_jobs.pop(change.peer, None)

@@ -91,6 +91,10 @@ def snapshot(peer: Shown) -> bytes:
             "sees": len(peer.view.nodes()),
             "build": me.build,
             "runtime": me.runtime,
+            "resources": dict(me.resources),
+            "resources_taken": {
+                name: taken for name, _ in me.resources if (taken := peer.holder.slots.taken(name))
+            },
             "leads": [job.hex() for job in peer.durable.primaries],
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, SupportsIndex
 
-from stealmesh.client.arguments import Options, check_workers
+from stealmesh.client.arguments import Options, check_workers, checked_resources
 from stealmesh.client.arguments import memory_limit as memory_limit_of
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
@@ -59,6 +59,7 @@ class Mesh(Submitter):
         memory_limit: memory that each worker process may have, as octets or as in "4GiB" (local only;
             default: no limit). A task that needs more fails with TaskOutOfMemory; a worker that keeps
             more than three quarters of it between two tasks is replaced.
+        resources: what each node has beside its workers, `{"GPU": 2}` (local only); see `options`.
         key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, then
             STEALMESH_KEY_FILE, then the user's key file. A local mesh makes one for itself.
         config: a `stealmesh.Config`, or a mapping with some of its fields.
@@ -82,6 +83,7 @@ class Mesh(Submitter):
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
         memory_limit: int | str | None = None,
+        resources: Mapping[str, int] | None = None,
         key: str | os.PathLike[str] | MeshKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
@@ -89,12 +91,15 @@ class Mesh(Submitter):
         if address is UNSAID:
             # A key alone is that of a local mesh; the other arguments make no sense elsewhere.
             only_local = (
-                nodes, workers, max_workers, initializer, max_tasks_per_child, memory_limit, key
+                nodes, workers, max_workers, initializer, max_tasks_per_child, memory_limit,
+                resources, key
             )  # fmt: skip
             local = any(each is not None for each in only_local)
             address = address_from_environment(local=local)
         if address is not None and nodes is not None:
             raise ValueError("nodes: only a local mesh starts nodes; leave it out, or the address")
+        if address is not None and resources is not None:
+            raise ValueError("resources: a running mesh has its own; nodes declare them")
         if max_workers is not None:
             workers = whole_number("max_workers", max_workers)
         elif workers is not None:
@@ -141,6 +146,7 @@ class Mesh(Submitter):
                     config=self.config,
                     max_tasks_per_child=max_tasks_per_child or 0,
                     memory_limit_bytes=octets,
+                    resources=dict(checked_resources(resources)),
                     initializer=None if initializer is None else packed_call(initializer, initargs),
                     code=None if initializer is None else shipper.bundle().blob,
                 )
@@ -166,12 +172,15 @@ class Mesh(Submitter):
         ship: Iterable[str | ModuleType] = (),
         no_ship: Iterable[str | ModuleType] = (),
         report: Callable[[int, float, float | None], object] | None = None,
+        max_parallel: int | None = None,
+        resources: Mapping[str, int] | None = None,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
         Arguments:
             name: what `status` and progress bars call it.
-            priority: higher first, within a node.
+            priority: higher first, at every node, and when work is placed or stolen. It stops nothing
+                that runs.
             retries: how often an item that raises is run again before its exception counts.
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
@@ -182,12 +191,17 @@ class Mesh(Submitter):
             report: called as `report(index, done, total)`, in a thread of this program, when a task
                 says `stealmesh.report(done, total)`. `index` is the item's place in the input; of
                 `submit`, the call's number among those of this function through views like this one.
+            max_parallel: how many items of one job, or calls of one function, may run at once in the
+                whole mesh.
+            resources: what an item takes up of its node while it runs, `{"GPU": 1}`; see
+                `stealmesh node --resources`. If no node has it, items fail with ResourcesMissing.
 
         Raises TypeError and ValueError for settings without sense.
         """
         options = Options(
             name, priority, retries, timeout, progress, durable, chunksize,
             module_names(ship), module_names(no_ship), report,
+            max_parallel, checked_resources(resources),
         )  # fmt: skip
         return MeshView(self, options)
 

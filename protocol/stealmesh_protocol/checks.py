@@ -67,6 +67,7 @@ from stealmesh_protocol.messages import (
     Refused,
     Reign,
     Report,
+    Resources,
     Returned,
     Revoked,
     Sated,
@@ -181,6 +182,21 @@ def _member(member: Member) -> None:
     _count(member.pid)
     if not 0 <= member.workers <= limits.WORKERS_MAX:
         raise Fault("range", f"{member.workers} workers")
+    if member.resources:
+        _resources(member.resources)
+
+
+def _resources(resources: Resources) -> None:
+    """Sorted, so that two equal ones look alike."""
+    _list(resources, limits.RESOURCES_MAX)
+    before = ""
+    for name, count in resources:
+        _names(name)
+        if not before < name:
+            raise Fault("text", f"the resource {name[:40]!r} has no name, or not its place")
+        if not 1 <= count <= limits.RESOURCE_COUNT_MAX:
+            raise Fault("range", f"{count} of a resource")
+        before = name
 
 
 def _members(members: list[Member]) -> None:
@@ -213,6 +229,9 @@ def _job_spec(spec: JobSpec) -> None:
     if spec.submitted or spec.submitter:
         _text(spec.submitter)
         _seconds(spec.submitted)
+    _interval(0, spec.max_parallel)
+    if spec.resources:
+        _resources(spec.resources)
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -369,6 +388,9 @@ def _around(message: Around) -> None:
 def _steal(message: Steal) -> None:
     _count(message.nonce)
     _count(message.room)
+    if message.taken:
+        _list(message.taken, limits.RESOURCES_MAX)
+        _names(*message.taken)
 
 
 def _nonce(message: Nothing | StatusGet) -> None:

@@ -72,6 +72,10 @@ class CannotLoad(MeshError):
     """A value or function arrived, but opening it failed here (the cause says how)."""
 
 
+class ResourcesMissing(MeshError):
+    """No node of the mesh declares the resources that the item asks for. It says which node has what."""
+
+
 class NotRegistered(MeshError):
     """Data-only mode: nothing is unpickled, and no function is registered under this name."""
 

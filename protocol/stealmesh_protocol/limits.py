@@ -130,6 +130,12 @@ FINGERPRINT_OCTETS_MAX = 64
 WORKERS_MAX = 65_535
 """Of one node."""
 
+RESOURCES_MAX = 32
+"""Kinds of resources that one node declares, or one job asks for."""
+
+RESOURCE_COUNT_MAX = 2**31 - 1
+"""Of each of them."""
+
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""
 

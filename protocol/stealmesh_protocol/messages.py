@@ -85,6 +85,10 @@ class Standing(IntEnum):
     """Knows that it is over and that nothing is left of it."""
 
 
+Resources = tuple[tuple[str, int], ...]
+"""Names with counts, in the order of their names: what a node has, or what an item takes up."""
+
+
 class Message(msgspec.Struct, array_like=True, gc=False):
     """Base of everything on the wire. `TAG` is the kind octet of the header."""
 
@@ -114,6 +118,8 @@ class Member(msgspec.Struct, array_like=True, frozen=True):
     """It may be asked to serve as a supernode, and to stop; false for one whose role was given to it."""
     runtime: str = ""
     """The Python that runs its workers ("cpython-3.11"); empty: not known."""
+    resources: Resources = ()
+    """What it declares beside its workers: GPUs, licences. Each counts for itself alone."""
 
 
 class JobSpec(msgspec.Struct, array_like=True, frozen=True):
@@ -149,6 +155,10 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Durable jobs: who gave it to the mesh, for people: user@host and the process."""
     submitted: float = 0.0
     """When, in seconds since 1970 by the submitter's clock; 0: not said. Nothing is decided by it."""
+    max_parallel: int = 0
+    """How many of its items may run at once in the whole mesh; 0: any number."""
+    resources: Resources = ()
+    """What an item takes up of its node's resources while it runs."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -364,6 +374,8 @@ class Steal(Message):
     room: int
     """Workers that are idle or about to be."""
     standing: bool = False
+    taken: list[str] = []
+    """Resources of the thief that are all in use: it can begin nothing that needs them."""
 
 
 class Nothing(Message):

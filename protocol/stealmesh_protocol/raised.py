@@ -29,6 +29,7 @@ from stealmesh_protocol.errors import (
     CannotLoad,
     CannotShip,
     RemoteTraceback,
+    ResourcesMissing,
     TaskFailed,
     TaskOutOfMemory,
     TaskStopped,
@@ -324,6 +325,8 @@ def _our_exception(
             return CannotShip(text)
         case "unloadable":
             return CannotLoad(text)
+        case "unplaceable":
+            return ResourcesMissing(text)
         case _:
             return stand_in(text, tuple(bases))
 

@@ -69,6 +69,7 @@ PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN = 0, 1, 2, 5, 6, 7, 8
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
 UNSENDABLE, STOPPED, UNLOADABLE = "unsendable", "stopped", "unloadable"
 OUT_OF_MEMORY = "out-of-memory"
+UNPLACEABLE = "unplaceable"
 
 _T = TypeVar("_T")
 
@@ -100,7 +101,7 @@ class Failure(msgspec.Struct, array_like=True):
     offset: int
     """Which item, counted from the chunk's first."""
     kind: str
-    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE or OUT_OF_MEMORY."""
+    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY or UNPLACEABLE."""
     exception: bytes = b""
     """The exception, pickled; empty if it could not be, or if there was none."""
     text: str = ""

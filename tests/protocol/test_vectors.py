@@ -84,7 +84,10 @@ JOB = ADA + bytes.fromhex("00000007")
 DIGEST = bytes(range(16))
 LEASE = 5 << 32
 ada = Member(ADA, "ada", "h1", Role.CLIENT, [], 0, build="0.1.0")
-bob = Member(BOB, "bob", "h2", Role.SUPER, ["tcp://10.0.0.2:7077"], 3, PeerState.ALIVE, 4, 4711)
+bob = Member(
+    BOB, "bob", "h2", Role.SUPER, ["tcp://10.0.0.2:7077"], 3, PeerState.ALIVE, 4, 4711,
+    resources=(("GPU", 2),),
+)  # fmt: skip
 spec = JobSpec(
     JOB,
     JobKind.MAP,
@@ -96,6 +99,8 @@ spec = JobSpec(
     runtime="cpython-3.11",
     code=DIGEST,
     chunk_items=1,
+    max_parallel=3,
+    resources=(("GPU", 1), ("licence", 2)),
 )
 kept_spec = JobSpec(
     JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host:7", submitted=1.5e9,
@@ -146,7 +151,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("DIGESTS", Digests([0, 1, 2, 3, 2**64 - 1, 5, 6, 7], True), 0, 0),
     ("AROUND", Around(7, 1000, [BOB], [BOB], [bob]), 0, 0),
     ("PROMOTE", Promote(), 0, 0),
-    ("STEAL", Steal(77, 2, True), 0, 0),
+    ("STEAL", Steal(77, 2, True, ["GPU"]), 0, 0),
     ("NOTHING", Nothing(77, True), 0, 0),
     ("SATED", Sated(), 0, 0),
     ("GRANT of a range", Grant(spec, [Lease(LEASE, 0, 1000)], nonce=77), 1, 0),

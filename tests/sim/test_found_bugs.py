@@ -339,8 +339,7 @@ def test_known_work_is_given_before_crumbs_of_unknown_cost() -> None:
     told.run(0.01)
     victim = told.nodes[0].core.victim
     assert len(victim.dispatcher.stock) == 2
-    richest = victim._richest(b"", told.world.now)
-    assert richest is not None
+    (richest,) = victim._richest(b"", told.world.now)
     assert richest.spec.job == long.job
 
 

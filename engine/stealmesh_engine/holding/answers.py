@@ -115,6 +115,9 @@ class Answers:
             self._wasted(event.items)
             return
         children = bags.spawn(chunk.lid, event.spares)
+        if chunk.in_lane:
+            for child in children:
+                bags.drop(child.lid)  # their ledger says when they run, and where
         blobs = [event.partial, event.rest, *(items for _, items in event.spares)]
         commit = Commit(
             chunk.job, chunk.lid, seq, event.remaining, children,
@@ -162,6 +165,8 @@ class Answers:
         if kept < chunk.hi:
             self.journal.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
             held.bags.put_back(chunk.lid, kept, chunk.hi)
+            if chunk.in_lane:
+                self.handover.return_rest(held, chunk.lid, now)
             self.handover.restock(held, now)
         if items:
             part = Part(chunk.lid, chunk.lo, upto, event.codec, event.seconds, event.failed)
@@ -174,6 +179,8 @@ class Answers:
             self.reports.add(held.spec.job, part, blob, now)
         else:
             self._wasted(part.hi - part.lo)
+        if held.spec.max_parallel:
+            self.handover.restock(held, now)  # the rest of its lane may run
 
     def _put_back(self, chunk: Chunk) -> None:
         """No worker has started this chunk: it is untouched again."""

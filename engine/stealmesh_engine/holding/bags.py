@@ -86,6 +86,11 @@ class Bags(ABC):
     def give(self, items: int) -> list[Lease]:
         """Cut up to `items` untouched items off the back, as parts of their leases."""
 
+    def give_rest(self, lid: LeaseId) -> list[Lease]:
+        """Cut off what no worker has of this lease. (Lanes only: of others the next worker gets it.)"""
+        del lid
+        return []
+
     @abstractmethod
     def drop(self, lid: LeaseId) -> bool:
         """The lease is not ours any more. False: it was not ours before."""

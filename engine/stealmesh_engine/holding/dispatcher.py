@@ -30,6 +30,8 @@ FUNCTION_PATIENCE_SECONDS = 0.25
 TURN_SECONDS = 0.004
 """For this long a job that has nothing at a worker waits for chunks of others to end. Shorter: more chunks
 are divided, and each division costs about half a millisecond."""
+LANE_SHARE_SECONDS = 0.25
+"""A bag of a job with `max_parallel` is asked to share once in this time."""
 FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
 """Bound of the results of one chunk if the program has fixed its number of items."""
 
@@ -74,11 +76,12 @@ class Dispatcher:
                 self.stop(chunk.worker, "its job is over", blame=False)
 
     def lease_over(self, job: JobId, lid: LeaseId) -> None:
-        """What workers make of this lease is void. Explore bags are stopped."""
+        """What workers make of this lease is void. Explore bags are stopped, and what must not run beside
+        the next holder's."""
         for chunk in self.slots.chunks_of(job):
             if chunk.lid == lid and not chunk.void:
                 chunk.void = True
-                if chunk.explore:
+                if chunk.explore or chunk.in_lane:
                     self.stop(chunk.worker, "its lease was revoked", blame=False)
 
     def abandon(self, chunk: Chunk, reason: str) -> None:
@@ -209,12 +212,14 @@ class Dispatcher:
         if self.patrol_at is not None and not self._wanted:
             self._plan_patrol(now, wanted=True)
 
-    def ask_workers_to_share(self) -> bool:
+    def ask_workers_to_share(self, now: float) -> bool:
         """Raise the flag of the explore workers that have not been asked yet. True: one may share."""
         asked = False
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None or not chunk.explore or chunk.void:
+                continue
+            if chunk.in_lane and not self._may_share(chunk, now):
                 continue
             asked = True
             if not slot.sharing:
@@ -223,6 +228,14 @@ class Dispatcher:
         return asked
 
     # ------------------------------------------------------------ inside
+
+    def _may_share(self, chunk: Chunk, now: float) -> bool:
+        """What a bag in a lane gives up lies at its owner until there is room, so not all the time."""
+        held = self.jobs.get(chunk.job)
+        if held is None or held.spec.max_parallel == 1 or now < chunk.asked_at + LANE_SHARE_SECONDS:
+            return False
+        chunk.asked_at = now
+        return True
 
     def _make_room(self, now: float) -> None:
         """A small job may have nothing at a worker while all workers are busy with others. If that would
@@ -309,6 +322,8 @@ class Dispatcher:
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
             awaited=spec.kind is JobKind.SUBMIT,
+            in_lane=spec.max_parallel > 0,
+            resources=spec.resources,
         )
         if queue:
             slot.queued = chunk
@@ -357,6 +372,7 @@ class Dispatcher:
         return (
             held.bags.may_queue
             and not held.spec.timeout
+            and not held.spec.resources  # it would take them up while it waits
             and held.bags.cost.seconds(held.spec.chunk_items or 1)
             <= self.config.prefetch_seconds_max
         )

@@ -12,6 +12,7 @@ from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Chunk
 from stealmesh_engine.ledger.declined import reason_in
 from stealmesh_engine.links.links import Links
+from stealmesh_protocol.ids import LeaseId
 from stealmesh_protocol.messages import Declined, Lease, Returned
 
 
@@ -51,6 +52,26 @@ class Handover:
         if self.dispatcher.draining:
             self.return_untouched(now)
 
+    def return_rest(self, held: HeldJob, lid: LeaseId, now: float) -> None:
+        """A lane is held up: its ledger is to have what no worker has of it."""
+        if held.primary_gone_since is None:
+            parts = held.bags.give_rest(lid)
+            self._return(held, parts, now)
+
+    def drop_cancelled(self, held: HeldJob, lo: int, hi: int, now: float) -> None:
+        """[lo, hi) is not wanted. Of lanes the ledger must hear what will not run, to use them again."""
+        parts = [
+            Lease(part.lid, max(part.lo, lo), min(part.hi, hi))
+            for part in (held.bags.untouched_parts() if held.spec.max_parallel else ())
+            if part.lo < hi and lo < part.hi
+        ]
+        held.bags.withdraw(lo, hi)
+        self._return(held, parts, now)
+
+    def _return(self, held: HeldJob, parts: list[Lease], now: float) -> None:
+        if parts:
+            self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)
+
     def took_stock(self, chunk: Chunk) -> None:
         """This explore bag goes on; if we leave, its rest goes back."""
         if self.dispatcher.draining:
@@ -59,9 +80,7 @@ class Handover:
     def return_untouched(self, now: float) -> None:
         """Hand everything that no worker has back to its ledger (we are leaving)."""
         for held in self.dispatcher.stock.jobs():
-            parts = self.give(held, held.bags.queued_items)
-            if parts:
-                self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)
+            self._return(held, self.give(held, held.bags.queued_items), now)
 
     def return_explore(self, now: float) -> None:
         """Running explore bags go back when they take stock, not before: what their workers are at is

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.explore_bags import ExploreBags
 from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.lane_bags import LaneBags
 from stealmesh_engine.holding.poison import Attempts
 from stealmesh_engine.holding.retained import Retained
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of, term_of
@@ -58,7 +59,9 @@ class HeldJob:
 
     @classmethod
     def of(cls, spec: JobSpec) -> HeldJob:
-        return cls(spec, (ExploreBags if spec.kind is JobKind.EXPLORE else IndexedBags)(spec))
+        if spec.kind is JobKind.EXPLORE:
+            return cls(spec, ExploreBags(spec))
+        return cls(spec, (LaneBags if spec.max_parallel else IndexedBags)(spec))
 
     # ------------------------------------------------------------ how long it has been idle or cut off
 
@@ -174,6 +177,15 @@ class HeldJob:
 
 class HeldJobs(dict[JobId, HeldJob]):
     """All jobs of others that a node holds."""
+
+    some_take_resources = False
+    """Has a job been here whose items take up resources?"""
+
+    def begin(self, spec: JobSpec) -> HeldJob:
+        """Something of a job comes of which nothing is here."""
+        self.some_take_resources |= bool(spec.resources)
+        held = self[spec.job] = HeldJob.of(spec)
+        return held
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:
         """Has this peer a say in what we hold of the job? Former primaries of a durable one have none."""

@@ -26,7 +26,7 @@ from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.retained import Retained
 from stealmesh_engine.holding.slots import Slots
-from stealmesh_engine.ledger.declined import has_runtime
+from stealmesh_engine.ledger.requirements import lacked, suits
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import (
@@ -90,14 +90,14 @@ class Holder:
         if self.corrects(peer, spec.job, spec.term, now):
             self.counters.count("grants-refused")
             return
-        if spec.runtime and not has_runtime(spec, self.links.view.me):
-            reason = f"it runs {self.links.view.me.runtime}, the job needs {spec.runtime}"
+        if (spec.runtime or spec.resources) and not suits(spec, self.links.view.me):
+            reason = lacked(spec, self.links.view.me)
             declined = Declined(spec.job, _parts_of(message), reason)
             self.links.send(spec.owner, declined, now)
             return
         held = self.jobs.get(spec.job)
         if held is None:
-            held = self.jobs[spec.job] = HeldJob.of(spec)
+            held = self.jobs.begin(spec)
             for digest in self.functions.want(spec, now):
                 self.links.send(spec.owner, FnGet(digest), now)
         elif spec.term:
@@ -137,11 +137,11 @@ class Holder:
                 self.journal.tell(now, "let go", job, lid)
             self.dispatcher.lease_over(job, lid)
 
-    def withdrawn(self, message: Withdraw) -> None:
+    def withdrawn(self, message: Withdraw, now: float) -> None:
         held = self.jobs.get(message.job)
         if held is not None:
             for lo, hi in message.intervals:
-                held.bags.withdraw(lo, hi)
+                self.handover.drop_cancelled(held, lo, hi, now)
             self.dispatcher.stock.restock(held)
 
     def closed(self, job: JobId, now: float, *, stop: bool) -> None:
@@ -291,7 +291,7 @@ def _if_obeyed(act: Callable[[Holder, Any, float], None]) -> Handler:
 
 MESSAGES: dict[type[Message], Handler] = {
     Revoked: _if_obeyed(lambda holder, message, now: holder.revoked(message, now)),
-    Withdraw: _if_obeyed(lambda holder, message, now: holder.withdrawn(message)),
+    Withdraw: _if_obeyed(lambda holder, message, now: holder.withdrawn(message, now)),
     Closed: _if_obeyed(lambda holder, message, now: holder.closed(message.job, now, stop=False)),
     Settled: _if_obeyed(lambda holder, message, now: holder.settled(message)),
     FnPut: lambda holder, peer, message, now: holder.function_came(message),

@@ -79,16 +79,18 @@ class IndexedBags(Bags):
         """The first ones of the first lease that has any. Fewer, if some of them may have killed a
         worker and the others have not."""
         for lid, held in self.leases.items():
-            if not held.untouched:
-                continue
-            if self.fragile:
-                items = self.fragile.together(held.untouched.first, items)
-            taken = held.untouched.take_first(items)
-            assert taken is not None, "the lease has untouched items"
-            held.busy += taken[1] - taken[0]
-            self.untouched -= taken[1] - taken[0]
-            return Cut(lid, *taken, [] if self.spec.step else self.inputs.within(*taken))
+            if held.untouched:
+                return self._cut_off(lid, held, items)
         return None
+
+    def _cut_off(self, lid: LeaseId, held: HeldLease, items: int) -> Cut:
+        if self.fragile:
+            items = self.fragile.together(held.untouched.first, items)
+        taken = held.untouched.take_first(items)
+        assert taken is not None, "the lease has untouched items"
+        held.busy += taken[1] - taken[0]
+        self.untouched -= taken[1] - taken[0]
+        return Cut(lid, *taken, [] if self.spec.step else self.inputs.within(*taken))
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
         held = self.leases.get(lid)

@@ -93,6 +93,7 @@ class Reports:
                 now < until
                 and held.bags.leases
                 and held.spec.kind is not JobKind.SUBMIT
+                and not held.spec.max_parallel  # others wait for its lane
                 and unsaid.octets < REPORT_OCTETS_MAX
             ):
                 self.due = until if self.due is None else min(self.due, until)

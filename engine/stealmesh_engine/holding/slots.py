@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.messages import Resources
 
 PATROL_SECONDS = 0.05
 """For this long a worker may be busy before what is behind it counts as waiting."""
@@ -57,6 +58,10 @@ class Chunk:
     """About what the item that was running then had taken already."""
     awaited: bool = False
     """Its owner wants to hear that it runs if it takes long, and has not heard it yet."""
+    in_lane: bool = False
+    """Its job has a bound on what runs at once: without its lease it must not go on."""
+    resources: Resources = ()
+    """What it takes up of the node's."""
 
     @property
     def tell_at(self) -> float:
@@ -140,6 +145,12 @@ class Slots:
 
     def busy_jobs(self) -> set[JobId]:
         return {chunk.job for chunk in self.chunks()}
+
+    def taken(self, name: str) -> int:
+        """How many of this resource the chunks at workers take up."""
+        return sum(
+            count for chunk in self.chunks() for each, count in chunk.resources if each == name
+        )
 
     def running(self) -> list[Chunk]:
         return [slot.running for slot in self.by_worker.values() if slot.running is not None]

@@ -12,6 +12,7 @@ from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Chunk, Slots
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Resources
 
 
 class Stock(dict[JobId, None]):
@@ -91,13 +92,25 @@ class Stock(dict[JobId, None]):
             and not self.is_held_up(held)
         ]
 
+    def taken_up(self) -> list[str]:
+        """The resources of this node that are all in use."""
+        resources = self._links.view.me.resources
+        return [name for name, count in resources if self._slots.taken(name) >= count]
+
     def rank(self, chunk: Chunk) -> int:
         """The priority of its job."""
         held = self._jobs.get(chunk.job)
         return 0 if held is None else held.spec.priority
 
     def is_held_up(self, held: HeldJob) -> bool:
-        """Its owner or its replicas must take some of its results before more of it begins."""
+        """Its owner or its replicas must take some of its results before more of it begins, or chunks at
+        workers must give back what it needs of the node's resources."""
+        if held.spec.resources and self._lacks(held.spec.resources):
+            return True
         most = self._config.unacked_octets_max
         unacked = self._links.unacked_octets(held.spec.owner)
         return unacked > most or held.unsettled_octets > most
+
+    def _lacks(self, wanted: Resources) -> bool:
+        there = dict(self._links.view.me.resources)
+        return any(self._slots.taken(name) + count > there.get(name, 0) for name, count in wanted)

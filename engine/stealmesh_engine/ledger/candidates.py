@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections.abc import Container
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.ledger.declined import (
-    UNTRIED_SECONDS,
-    has_runtime,
-    is_worker,
-    told_by_all,
-)
+from stealmesh_engine.ledger.declined import UNTRIED_SECONDS, is_worker, told_by_all
 from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, Part, Role
@@ -83,12 +79,12 @@ class Candidates:
         return peers[self._looked_at :] + peers[: self._looked_at]
 
     def may_run(self, job: OwnedJob, peer_id: PeerId) -> bool:
-        """May it be given anything, and does it have the Python of this job?"""
+        """May it be given anything, and does it have what this job needs?"""
         view = self.links.view
         if peer_id in self.away:
             return False
         if peer_id == view.me.id:
-            return view.me.workers > 0 and has_runtime(job.spec, view.me)
+            return view.me.workers > 0 and suits(job.spec, view.me)
         peer = self.links.peers.get(peer_id)
         return (
             peer is not None
@@ -97,13 +93,19 @@ class Candidates:
             and peer.member.workers > 0
             and peer_id not in self.links.mute
             and view.is_well(peer_id)
-            and has_runtime(job.spec, peer.member)
+            and suits(job.spec, peer.member)
         )
 
-    def has_runtime(self, job: OwnedJob, peer_id: PeerId) -> bool:
-        """Does it have the Python of this job, as far as we know?"""
+    def suits(self, job: OwnedJob, peer_id: PeerId) -> bool:
+        """Does it have what this job needs, as far as we know?"""
         member = self.links.view.members.get(peer_id)
-        return member is None or has_runtime(job.spec, member)
+        return member is None or suits(job.spec, member)
+
+    def count(self, job: OwnedJob) -> int:
+        """How many nodes may be given something of this job (at most LOOKED_AT_MAX)."""
+        me = self.links.view.me.id
+        able = sum(1 for peer in self._peers_in_turn()[:LOOKED_AT_MAX] if self.may_run(job, peer))
+        return able + (job.keeping is not None and self.may_run(job, me))
 
     def is_open(self, job: OwnedJob, at: int, now: float) -> bool:
         """Is there a node that has not declined item `at`, and may yet run it?"""
@@ -119,7 +121,7 @@ class Candidates:
             peer not in barred
             and peer not in self.away
             and is_worker(view.members[peer])
-            and has_runtime(job.spec, view.members[peer])
+            and suits(job.spec, view.members[peer])
             for peer in view.nodes()[: self.config.links_max]
         )
         if not hopeful:
@@ -141,8 +143,8 @@ class Candidates:
         return told_by_all(blob, [(names[peer], reason) for peer, reason in reasons.items()])
 
     def strangers(self, job: OwnedJob) -> list[Member]:
-        """The nodes, if there are any and all of them have another Python than this job."""
+        """The nodes, if there are any and none of them has what this job needs."""
         view = self.links.view
         nodes = [view.members[peer] for peer in view.nodes()]
         nodes = [member for member in nodes if is_worker(member) and member.id not in self.away]
-        return [] if any(has_runtime(job.spec, member) for member in nodes) else nodes
+        return [] if any(suits(job.spec, member) for member in nodes) else nodes

@@ -88,6 +88,7 @@ class Crediting:
             rest=message.blobs[1],
             children=list(zip(message.children, message.blobs[2:], strict=False)),
             deadline=now + self.config.lease_seconds,
+            kept=job.lanes is None,
         )
         if self._counts(job, holder, verdict, 1, now) and partial:
             lo, hi = message.seq, message.seq + 1
@@ -126,7 +127,11 @@ class Crediting:
 
     def renew(self, job: OwnedJob, holder: PeerId, load: JobLoad, now: float) -> None:
         """A holder names its leases of a job: renew what is its own, revoke what is not."""
-        stale = job.ledger.renew(holder, load.lids, now + self.config.lease_seconds)
+        until = now + self.config.lease_seconds
+        stale = job.ledger.renew(holder, load.lids, until)
+        if job.lanes is not None:
+            job.lanes.named(holder, load.lids, until)
+            stale = [lid for lid in stale if not job.lanes.lingers(holder, lid)]
         if load.running:
             self.effects.append(ItemsRunning(load.job, load.running))
         if stale:
@@ -164,11 +169,11 @@ class Crediting:
         self.counters.count("bags-passed-over", 1)
         return True
 
-    def give_up(self, job: OwnedJob, why: str) -> None:
+    def give_up(self, job: OwnedJob, why: str, kind: str) -> None:
         """What is free fails: no node is left to run it."""
         ledger = job.ledger
         while ledger.has_free:
             part = ledger.give_up(self.links.view.me.id)
-            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed))
+            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind))
             job.failed += part.failed
             self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))

@@ -209,9 +209,9 @@ NOBODY_REMEDY = (
 )
 
 
-def cannot_load(text: str, count: int) -> tuple[int, bytes]:
+def cannot_load(text: str, count: int, kind: str = UNLOADABLE) -> tuple[int, bytes]:
     """Codec and blob of `count` items that no node is left to run."""
-    failure = Failure(0, UNLOADABLE, text=text, attempts=[text])
+    failure = Failure(0, kind, text=text, attempts=[text])
     return pack_outcomes(None, [replace(failure, offset=each) for each in range(count)])
 
 

@@ -61,6 +61,10 @@ class ExploreLedger(JobLedger[LentBag]):
     def first_free(self) -> int:
         return 0
 
+    @property
+    def free_items(self) -> int:
+        return len(self.free)
+
     def lease(self, holder: PeerId, deadline: float) -> tuple[Lease, bytes] | None:
         """Lease the first free bag; None when there is none."""
         if not self.free:
@@ -96,12 +100,15 @@ class ExploreLedger(JobLedger[LentBag]):
         rest: bytes,
         children: list[tuple[Lease, bytes]],
         deadline: float,
+        kept: bool = True,
     ) -> Verdict:
         """One atomic step: `gained` items are done, `rest` remains, the children are bags of their own.
 
         A holder's steps arrive in order and without gaps. A step that skips a number, or names a child
         by an id that is taken or not its own to choose, is confused or rude: its holder is told to let
         go, like any other that speaks for a lease which it does not have.
+
+        `kept`: the holder keeps the children. Otherwise they are free.
         """
         bag = self.lent(holder, lid)
         if bag is not None and seq <= bag.seq:
@@ -120,7 +127,10 @@ class ExploreLedger(JobLedger[LentBag]):
         if not remaining:
             self._leave(lid)
         for child, items in children:
-            self._enter(child.lid, LentBag(holder, child.hi, items, 0, deadline))
+            if kept:
+                self._enter(child.lid, LentBag(holder, child.hi, items, 0, deadline))
+            else:
+                self.put(child.hi, items)
         return Credited()
 
     def failing(

@@ -90,6 +90,10 @@ class IndexedLedger(JobLedger[Lent]):
     def first_free(self) -> int:
         return self.free.first
 
+    @property
+    def free_items(self) -> int:
+        return self.free.size
+
     def lease(
         self, holder: PeerId, deadline: float, *, items_max: int | None = None
     ) -> Lease | None:

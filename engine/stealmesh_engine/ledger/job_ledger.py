@@ -72,6 +72,11 @@ class JobLedger(ABC, Generic[L]):
 
     @property
     @abstractmethod
+    def free_items(self) -> int:
+        """How much is free."""
+
+    @property
+    @abstractmethod
     def first_free(self) -> int:
         """Which item is leased next. Explore: always 0, since a node that cannot run one bag cannot run any."""
 

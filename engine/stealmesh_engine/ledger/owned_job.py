@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
@@ -60,11 +61,17 @@ class OwnedJob:
     passed: PassedOver | None = None
     """Nodes that cannot run it; None until one has declined."""
     stuck_since: float | None = None
-    """Since when there are nodes, and none that has its Python."""
+    """Since when there are nodes, and none that has its Python and its resources."""
     why_stuck: str = ""
     said_stuck: bool = False
     progress: ItemProgress | None = None
     """What its tasks say of how far they are; None until one has."""
+    lanes: Lanes | None = None
+    """Of a job with a bound on what runs at once."""
+
+    def __post_init__(self) -> None:
+        if self.spec.max_parallel:
+            self.lanes = Lanes(self.spec.max_parallel)
 
     def passing(self) -> PassedOver:
         """The memory of nodes that declined, from now on at the latest."""

@@ -30,7 +30,7 @@ from stealmesh_engine.events import (
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob, opened
-from stealmesh_engine.ledger.placement import Placement
+from stealmesh_engine.ledger.placement import Placement, kind_of_lack
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.unsayable import failed
@@ -124,6 +124,7 @@ class Owner:
         job = opened(spec, event.total, event.released, open_ended=event.open_ended)
         job.submitter, job.submitted = self.submitter, now + self.wall_offset
         self.jobs[spec.job] = job
+        self.placement.priorities.opened(spec.priority)
         self.journal.tell(now, "opened", spec.job, 0, spec.kind.name)
         self._work_changed(job, now)
 
@@ -151,6 +152,7 @@ class Owner:
             return
         told: dict[PeerId, list[tuple[int, int]]] = {}
         for lo, hi in event.intervals:
+            self._linger(job, lo, hi, now)
             for peer, intervals in job.ledger.cancel(lo, hi).items():
                 told.setdefault(peer, []).extend(intervals)
             if job.passed is not None:
@@ -178,6 +180,7 @@ class Owner:
         """This peer is the primary of a durable job from now on."""
         self.functions.update(functions)
         self.jobs[job.spec.job] = job
+        self.placement.priorities.opened(job.spec.priority)
         self.journal.tell(now, "leads", job.spec.job, job.spec.term)
         self._work_changed(job, now)
 
@@ -187,6 +190,7 @@ class Owner:
         if job is not None:
             job.done = True
             self.placement.forget(job_id)
+            self.placement.priorities.closed(job.spec.priority)
             self._trim_functions(job.spec)
 
     def abandon(self, job: OwnedJob, now: float) -> None:
@@ -196,6 +200,7 @@ class Owner:
 
     def take_note(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
         """[lo, hi) was done under another primary: a holder that is at it can stop."""
+        self._linger(job, lo, hi, now)
         for peer, intervals in job.ledger.settle(lo, hi).items():
             self.links.send(peer, Withdraw(job.spec.job, intervals), now)
 
@@ -214,13 +219,19 @@ class Owner:
             if not self._replicas.took(victim, message, now):
                 lids = [part.lid for part in message.parts]
                 self.crediting.revoke(victim, message.job, lids, now)
-        elif self.crediting.hand_back(job, victim, message.parts, now, thief):
-            self.placement.grant_stolen(job, victim, thief, message.nonce, now)
+            return
+        parts = message.parts
+        if job.lanes is not None:
+            parts = job.lanes.returned(victim, parts, job.ledger.leases)
+        if self.crediting.hand_back(job, victim, parts, now, thief):
+            self.placement.grant_stolen(job, victim, thief, message.nonce, parts, now)
             self._work_changed(job, now)
 
     def report(self, holder: PeerId, message: Report, now: float) -> None:
         job = self.job(message.job, IndexedJob)
         if job is not None:
+            if job.lanes is not None:
+                job.lanes.reported(holder, message.parts)
             self.crediting.report(job, holder, message, now)
             self._work_changed(job, now)
         elif not self._replicas.took(holder, message, now):
@@ -242,7 +253,10 @@ class Owner:
         if job is None:
             self._replicas.took(holder, message, now)
         else:
-            self.crediting.hand_back(job, holder, message.parts, now)
+            parts = message.parts
+            if job.lanes is not None:
+                parts = job.lanes.returned(holder, parts, job.ledger.leases)
+            self.crediting.hand_back(job, holder, parts, now)
             self._work_changed(job, now)
 
     def declined(self, holder: PeerId, message: Declined, now: float) -> None:
@@ -319,8 +333,10 @@ class Owner:
     def fence(self, holder: PeerId, now: float) -> None:
         """The holder is dead, gone or has forgotten us: what it held is free."""
         self.placement.side.lost(now)
+        self.placement.nodes_changed(now)
         for job in list(self.jobs.values()):
-            if job.ledger.fence(holder):
+            makes_room = job.lanes is not None and job.lanes.gone(holder)
+            if job.ledger.fence(holder) or makes_room:
                 self.journal.tell(now, "fenced", job.spec.job, 0, holder)
                 self._work_changed(job, now)
 
@@ -333,6 +349,8 @@ class Owner:
     def expire(self, now: float) -> None:
         """Leases that their holder did not name for too long are over."""
         for job in list(self.jobs.values()):
+            if job.lanes is not None and job.lanes.expire(now):
+                self._work_changed(job, now)
             for lid, holder in job.ledger.expired(now):
                 if self.deliveries.get_on(holder, now):
                     job.ledger.postpone(lid, now + self.config.lease_seconds / 2)
@@ -351,9 +369,17 @@ class Owner:
 
     # ------------------------------------------------------------ jobs that wait
 
+    def arrived(self, now: float) -> None:
+        """A node has come."""
+        self.placement.nodes_changed(now)
+        self.place(now)
+
     def place(self, now: float) -> None:
         """Lease out what could not be leased before (a node came within reach, a cut has healed)."""
-        for job_id in list(self.placement.unplaced):
+        waiting = list(self.placement.unplaced)
+        if self.placement.priorities.differ:
+            waiting.sort(key=self._priority, reverse=True)
+        for job_id in waiting:
             job = self.jobs.get(job_id)
             if job is None:
                 self.placement.forget(job_id)
@@ -363,11 +389,14 @@ class Owner:
     def watch_stuck(self, now: float) -> None:
         """Give up what no node can run."""
         for job_id in list(self.placement.unplaced):
-            job = self.jobs[job_id]
-            why = self.placement.watch_stuck(job, now)
-            if why:
-                self.crediting.give_up(job, why)
-                self._work_changed(job, now)
+            self._watch_stuck(self.jobs[job_id], now)
+
+    def _watch_stuck(self, job: OwnedJob, now: float) -> None:
+        why = self.placement.watch_stuck(job, now)
+        if why:
+            kind = kind_of_lack(job.spec, self.candidates.strangers(job))
+            self.crediting.give_up(job, why, kind)
+            self._work_changed(job, now)
 
     # ------------------------------------------------------------ looks and ends
 
@@ -386,9 +415,26 @@ class Owner:
 
     def _work_changed(self, job: OwnedJob, now: float) -> None:
         """After every transition: lease out what is free, and notice the end."""
-        if self.placement.lease_out(job, now) and job.may_end():
+        if not self.placement.lease_out(job, now):
+            if job.spec.resources and job.ledger.has_free:
+                self._watch_stuck(job, now)
+        elif job.may_end():
             self.journal.tell(now, "complete", job.spec.job)
             self._end(job, now)
+
+    def _priority(self, job_id: JobId) -> int:
+        job = self.jobs.get(job_id)
+        return 0 if job is None else job.spec.priority
+
+    def _linger(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
+        """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""
+        if job.lanes is None:
+            return
+        until = now + self.config.lease_seconds
+        for lid, lent in job.ledger.leases.items():
+            parts = lent.open.overlap(lo, hi)
+            if parts:
+                job.lanes.linger(lent.holder, lid, parts, until)
 
     def _end(self, job: OwnedJob, now: float) -> None:
         """The job is complete, or the program has cancelled it."""
@@ -402,6 +448,7 @@ class Owner:
         if job.keeping is None:
             self.ended.append(job.line())
         self.placement.forget(job.spec.job)
+        self.placement.priorities.closed(job.spec.priority)
         for peer in job.told:
             if self.links.view.is_alive(peer):
                 self.links.send(peer, Closed(job.spec.job), now)

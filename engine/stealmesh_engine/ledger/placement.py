@@ -2,10 +2,10 @@
 
 Decides how much one lease covers, whether a thief gets what its victim gave up, and when a job that no
 node can run is given up. Refuses to know which node is best (candidates.py) and what results are worth
-(crediting.py). Free work is not held back: it goes to the reachable node that holds least of the job, and
-the mesh's stealing does the rest.
+(crediting.py). Free work is not held back (dealing.py says of which jobs it is): it goes to the reachable
+node that holds least of the job, and the mesh's stealing does the rest.
 
-Invariant: a job with free work is in `unplaced` after every step.
+Invariant: a job with free work that it may lease is in `unplaced` after every step.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, NobodyCan
 from stealmesh_engine.ledger.candidates import Candidates
+from stealmesh_engine.ledger.dealing import Priorities, Round, Turn
 from stealmesh_engine.ledger.declined import (
     NOBODY_REMEDY,
     NOBODY_SAID_SECONDS,
     NOBODY_SECONDS,
+    has_runtime,
     nobody_can,
 )
-from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.partition_guard import PartitionGuard
+from stealmesh_engine.ledger.requirements import RESOURCES_REMEDY, nobody_has
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId
-from stealmesh_protocol.messages import CAME_BACK, Grant
+from stealmesh_protocol.messages import CAME_BACK, Grant, JobSpec, Lease, Member
+from stealmesh_protocol.values import UNLOADABLE, UNPLACEABLE
+
+SETTLED_SECONDS = 2.0
+"""A job whose resources no node has is given up once no node has come or gone for this long."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +50,8 @@ class Placement:
     side: PartitionGuard = field(init=False)
     unplaced: dict[JobId, None] = field(default_factory=dict)
     """Jobs with free work that no reachable node could be given yet."""
+    priorities: Priorities = field(default_factory=Priorities)
+    _nodes_changed_at: float = -1e9
 
     def __post_init__(self) -> None:
         self.side = PartitionGuard(self.config, self.links)
@@ -51,41 +60,70 @@ class Placement:
 
     def lease_out(self, job: OwnedJob, now: float) -> bool:
         """Lease out what is free. False if something waits for a node, or for the primary's leave."""
-        placed = job.keeping is None or job.keeping.may_lease()
-        while placed and job.ledger.has_free:
+        placed, ledger = job.keeping is None or job.keeping.may_lease(), job.ledger
+        turn = self._turn(job) if placed else None
+        while placed and ledger.has_free and (turn is None or turn.has_room(ledger.leases)):
             node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
             if node is None:
                 placed = False
             else:
-                self._grant(job, node, 0, now)
+                items = None if turn is None else turn.items(ledger.free_items)
+                self._grant(job, node, 0, now, items)
         if placed:
             self.unplaced.pop(job.spec.job, None)
         else:
             self.unplaced[job.spec.job] = None
         return placed
 
+    def _turn(self, job: OwnedJob) -> Turn | None:
+        """How it is leased out in rounds; None: all of it at once."""
+        if job.lanes is not None:
+            return job.lanes
+        ranks, spec = self.priorities, job.spec
+        if ranks.differ and isinstance(job, IndexedJob) and ranks.is_urgent(spec.priority):
+            return Round(max(1, self.candidates.count(job)))
+        return None
+
     def grant_stolen(
-        self, job: OwnedJob, victim: PeerId, thief: PeerId, nonce: int, now: float
+        self,
+        job: OwnedJob,
+        victim: PeerId,
+        thief: PeerId,
+        nonce: int,
+        parts: list[Lease],
+        now: float,
     ) -> None:
-        """All that is free goes to the thief, since the victim has just given it up for it. What the
-        thief cannot run stays where it was."""
+        """All that is free goes to the thief, since the victim has just given it up for it; of a job that
+        is leased out in rounds, as much as the victim has given up. What the thief cannot run stays
+        where it was."""
         alive = thief not in self.links.mute and self.links.view.is_alive(thief)
         if not alive or self.side.withholds(now):
             return
-        alike = self.candidates.has_runtime(job, thief)
+        alike = self.candidates.suits(job, thief)
+        turn = self._turn(job)
+        given = [part.hi - part.lo for part in parts]
         while job.ledger.has_free:
+            if turn is not None and not (given and turn.has_room(job.ledger.leases)):
+                return
+            items = None if turn is None else given.pop()
             passed = job.passed
             barred = {} if passed is None else passed.barred(job.ledger.first_free, now)
             if alike and thief not in barred:
-                self._grant(job, thief, nonce, now)
+                self._grant(job, thief, nonce, now, items)
             elif victim not in barred and self.candidates.may_run(job, victim):
                 useless = not alike or (passed is not None and thief in passed.nodes)
-                self._grant(job, victim, CAME_BACK if useless else 0, now)
+                self._grant(job, victim, CAME_BACK if useless else 0, now, items)
             else:
                 return
 
-    def _grant(self, job: OwnedJob, holder: PeerId, nonce: int, now: float) -> None:
+    def _grant(
+        self, job: OwnedJob, holder: PeerId, nonce: int, now: float, items: int | None
+    ) -> None:
+        """Lease it what is free first, or `items` of it at most."""
         reach = None if job.passed is None else job.passed.reach(job.ledger.first_free)
+        if items is not None:
+            end = job.ledger.first_free + items
+            reach = end if reach is None else min(end, reach)
         deadline = now + self.config.lease_seconds
         lease, blocks, blobs = job.ledger.grant(holder, deadline, reach)
         job.told[holder] = None
@@ -93,6 +131,10 @@ class Placement:
         self.links.send(holder, Grant(job.spec, [lease], blocks, nonce, blobs), now)
 
     # ------------------------------------------------------------ jobs that wait
+
+    def nodes_changed(self, now: float) -> None:
+        """A node has come or gone."""
+        self._nodes_changed_at = now
 
     def forget(self, job_id: JobId) -> None:
         """Nothing of this job waits any more."""
@@ -106,22 +148,35 @@ class Placement:
             self.counters.count("beats-on-the-lesser-side")
 
     def watch_stuck(self, job: OwnedJob, now: float) -> str:
-        """There may be nodes, and none with the Python of this job: tell the program after a while.
+        """There may be nodes, and none with what this job needs: tell the program after a while.
 
         Returns why the job is to be given up, if it is. A durable job waits: its program may be gone, and
-        nodes with its Python may come.
+        nodes that can run it may come.
         """
         nodes = [] if self.side.withholds(now) else self.candidates.strangers(job)
         if not nodes:
             job.stuck_since, job.why_stuck = None, ""
             return ""
-        job.why_stuck = nobody_can(job.spec, nodes)
+        lacks_python = needs_another_python(job.spec, nodes)
+        job.why_stuck = (nobody_can if lacks_python else nobody_has)(job.spec, nodes)
+        why = f"{job.why_stuck}: {NOBODY_REMEDY if lacks_python else RESOURCES_REMEDY}"
         if job.stuck_since is None:
             job.stuck_since = now
-            return ""
         stuck_seconds = now - job.stuck_since
-        why = f"{job.why_stuck}: {NOBODY_REMEDY}"
+        never_could = not (lacks_python or job.told or job.keeping is not None)
+        if never_could and now - self._nodes_changed_at >= SETTLED_SECONDS:
+            return why  # at once, unless we do not know the mesh well yet
         if stuck_seconds >= NOBODY_SAID_SECONDS and not job.said_stuck:
             job.said_stuck = True
             self.effects.append(NobodyCan(job.spec.job, why))
         return why if stuck_seconds >= NOBODY_SECONDS and job.keeping is None else ""
+
+
+def needs_another_python(spec: JobSpec, nodes: list[Member]) -> bool:
+    """Is it the Python that all of these nodes lack?"""
+    return not any(has_runtime(spec, node) for node in nodes)
+
+
+def kind_of_lack(spec: JobSpec, nodes: list[Member]) -> str:
+    """As what kind of failure the job's items end if none of these nodes can run them."""
+    return UNLOADABLE if needs_another_python(spec, nodes) else UNPLACEABLE

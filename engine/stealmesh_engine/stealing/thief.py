@@ -75,10 +75,14 @@ class Thief:
         self.fed = 0
         """Grants so far, asked for or not."""
         self.fed_at = -1e9
+        self._taken: list[str] = []
+        """Our resources that were all in use when we last looked for work."""
 
     def seek(self, now: float) -> None:
         """Look for work if a worker is about to have none."""
         self.seek_at = None
+        if self.view.me.resources:
+            self._look_at_resources()
         starves_at = self.dispatcher.starves_at(now)
         ask_at = None if starves_at is None else starves_at - 2 * self.round_trip_seconds
         if ask_at is None or ask_at > now:
@@ -101,7 +105,8 @@ class Thief:
         victim = self._victim(now) if self.tries < tries else None
         if victim is not None:
             asking = self.ask(victim, now)
-            self.links.send(victim, Steal(asking.nonce, max(1, self.dispatcher.room())), now)
+            room = max(1, self.dispatcher.room())
+            self.links.send(victim, Steal(asking.nonce, room, taken=self._taken), now)
             self.seek_at = now + patience
             return
         self._leave_name(now)
@@ -187,6 +192,14 @@ class Thief:
 
     # ------------------------------------------------------------ inside
 
+    def _look_at_resources(self) -> None:
+        """What others know of us decides what they give us: if it has changed, ask and register again."""
+        taken = self.dispatcher.stock.taken_up()
+        if taken != self._taken:
+            self._taken = taken
+            self.standing.clear()
+            self.break_silence()
+
     def _victim(self, now: float) -> PeerId | None:
         """A random node that we can talk to and that is not known to be empty."""
         linked = [
@@ -206,7 +219,7 @@ class Thief:
             fresh_seconds = NAME_SECONDS if self.fed_at >= left else NAME_SECONDS_MAX
             if now - left >= fresh_seconds:
                 room = max(1, self.dispatcher.room())
-                if self.links.send(peer, Steal(0, room, True), now):
+                if self.links.send(peer, Steal(0, room, True, self._taken), now):
                     self.standing[peer] = now
 
     def _take_back_name(self, now: float) -> None:

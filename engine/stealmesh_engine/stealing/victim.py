@@ -17,7 +17,7 @@ from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.holder import Holder
-from stealmesh_engine.ledger.declined import has_runtime
+from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.stealing.shares import share_of, worth_of
@@ -58,6 +58,8 @@ class Victim:
         self.journal = journal
         self.hungry: dict[PeerId, int] = {}
         """Thieves that wait for us to have something: peer → nonce of their request."""
+        self.taken: dict[PeerId, list[str]] = {}
+        """Thieves that have some of their resources all in use, as they last said."""
         self.given = 0
         """Steals that we granted."""
         self.returned: dict[PeerId, float] = {}
@@ -77,11 +79,17 @@ class Victim:
         self.holder.granted(peer, message, now)
 
     def asked(self, thief: PeerId, message: Steal, now: float) -> None:
+        if message.taken:
+            self.taken[thief] = message.taken
+        elif self.taken:
+            self.taken.pop(thief, None)
         if self._feed(thief, message.nonce, 1, now):
             self.hungry.pop(thief, None)
             return
         self.dispatcher.thieves_wait(now)
-        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share()
+        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share(
+            now
+        )
         if soon or message.standing:
             self.hungry[thief] = message.nonce
         if not message.standing:
@@ -92,6 +100,7 @@ class Victim:
 
     def forget(self, peer: PeerId) -> None:
         self.hungry.pop(peer, None)
+        self.taken.pop(peer, None)
         self.returned.pop(peer, None)
         self.unheard.pop(peer, None)
 
@@ -118,14 +127,14 @@ class Victim:
         if any(self._helps(peer, self.holder.jobs, now) for peer in self.hungry):
             self.dispatcher.thieves_wait(now)
             if not stock:
-                self.dispatcher.ask_workers_to_share()
+                self.dispatcher.ask_workers_to_share(now)
 
-    def keep_spare(self) -> None:
+    def keep_spare(self, now: float) -> None:
         """If its own workers starve, or others may rob it, a node keeps one explore bag in stock."""
         if not any(chunk.explore for chunk in self.holder.slots.running()):
             return
         if not self.dispatcher.stock and (self.dispatcher.room() or self.view.size > 1):
-            self.dispatcher.ask_workers_to_share()
+            self.dispatcher.ask_workers_to_share(now)
 
     # ------------------------------------------------------------ inside
 
@@ -140,10 +149,13 @@ class Victim:
             self.returned.update(dict.fromkeys(held.came_back(marks, until), until))
 
     def _feed(self, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
-        """Give this thief its share of our richest job. False: nothing worth the journey."""
-        held = self._richest(thief, now)
-        if held is None:
-            return False
+        """Give this thief its share of our most urgent job, of equals of our richest. False: nothing worth
+        the journey."""
+        return any(
+            self._give(held, thief, nonce, sharers, now) for held in self._richest(thief, now)
+        )
+
+    def _give(self, held: HeldJob, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
         bags, job, owner = held.bags, held.spec.job, held.spec.owner
         items = share_of(
             bags,
@@ -181,13 +193,20 @@ class Victim:
 
     def _can_run_all(self, thief: PeerId, now: float) -> bool:
         """No job is known that this thief cannot run. (The question before any job is looked at.)"""
+        if self.holder.jobs.some_take_resources:
+            return False
         member = self.view.members.get(thief)
         alike = member is None or not member.runtime or member.runtime == self.view.me.runtime
         return alike and now >= self.returned.get(thief, -1e9)
 
     def _can_run(self, held: HeldJob, thief: PeerId, now: float) -> bool:
         member = self.view.members.get(thief)
-        return (member is None or has_runtime(held.spec, member)) and held.may_go_to(thief, now)
+        if member is not None and not suits(held.spec, member):
+            return False
+        taken = self.taken.get(thief, ()) if held.spec.resources else ()
+        return held.may_go_to(thief, now) and not any(
+            name in taken for name, _ in held.spec.resources
+        )
 
     def _helps(self, thief: PeerId, jobs: Iterable[JobId], now: float) -> bool:
         """Could it run any of these?"""
@@ -195,15 +214,15 @@ class Victim:
             self._can_run(self.holder.jobs[job], thief, now) for job in jobs
         )
 
-    def _richest(self, thief: PeerId, now: float) -> HeldJob | None:
-        """The job in stock that is worth most to this thief, if it can run it.
+    def _richest(self, thief: PeerId, now: float) -> list[HeldJob]:
+        """Of each priority, highest first, the job in stock that is worth most to this thief and that it
+        can run. (All jobs usually have the same priority.)
 
         A job with a late owner is not shared: what we gave would lie between us and the thief until the
         owner writes it down, and no worker could start it.
         """
         self.dispatcher.learn_from_waiting(now)
-        best: HeldJob | None = None
-        best_worth = (0, 0.0)
+        best: dict[int, tuple[tuple[int, float], HeldJob]] = {}
         picky = not self._can_run_all(thief, now)
         for held in self.dispatcher.stock.jobs():
             if picky and not self._can_run(held, thief, now):
@@ -211,9 +230,10 @@ class Victim:
             if self._is_late(held.spec.owner, now):
                 continue
             worth = worth_of(held.bags, self.config)
-            if worth > best_worth:
-                best, best_worth = held, worth
-        return best
+            priority = held.spec.priority
+            if worth > (best[priority][0] if priority in best else (0, 0.0)):
+                best[priority] = worth, held
+        return [best[priority][1] for priority in sorted(best, reverse=True)]
 
 
 MESSAGES: dict[type[Message], Callable[[Victim, PeerId, Any, float], None]] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 from stealmesh.client.arguments import MEMORY_LIMIT_MIN, octets_of
 from stealmesh.host import interfaces, seeds
@@ -60,6 +61,11 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--nthreads", metavar="1", type=just_one, default=1, help="tasks side by side in one worker; only 1 in this version"
     )  # fmt: skip
     parser.add_argument(
+        "--resources", metavar="NAME=COUNT", type=resource_counts, action=_Together, default={},
+        help="what this node has beside its workers, as in GPU=2; tasks ask for it by options(resources=...); "
+        "repeatable, or separated by commas",
+    )  # fmt: skip
+    parser.add_argument(
         "--role", choices=("auto", "super", "plain"), default="auto",
         help="auto: serve as a supernode when the mesh wants one (the default); super: always; plain: never",
     )  # fmt: skip
@@ -105,6 +111,31 @@ def just_one(text: str) -> int:
             "this version runs one task at a time in a worker; use --nworkers"
         )
     return 1
+
+
+class _Together(argparse.Action):
+    """Every use of the option adds to what those before it said."""
+
+    def __call__(
+        self, parser: object, namespace: argparse.Namespace, values: Any, option: object = None
+    ) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), **values})
+
+
+def resource_counts(text: str) -> dict[str, int]:
+    """GPU=2,licence=1"""
+    from stealmesh.client.arguments import checked_resources
+
+    counts: dict[str, int] = {}
+    for each in text.split(","):
+        name, _, count = each.partition("=")
+        if not count.isdecimal():
+            raise argparse.ArgumentTypeError(f"{each!r} is not NAME=COUNT, with a whole number")
+        counts[name] = int(count)
+    try:
+        return dict(checked_resources(counts))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def not_negative(text: str) -> float:

@@ -89,6 +89,9 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("node", "address", "role", "state", "runs"):
         table.add_column(name, overflow="fold", no_wrap=name == "address")
+    declare = any(node.get("resources") for node in nodes)
+    if declare:
+        table.add_column("resources in use", overflow="fold")
     for name in ("pid", "workers", "queued", "steals in", "out"):
         table.add_column(name, justify="right")
     for node in sorted(nodes, key=lambda node: str(node["name"])):
@@ -98,6 +101,7 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
             node["role"],
             node["state"],
             node.get("runtime", ""),
+            *([_resources(node)] if declare else []),
             str(node["pid"]),
             str(node["workers"]),
             f"{node['queued_seconds']:.2f} s",
@@ -105,6 +109,13 @@ def _nodes_table(nodes: list[dict[str, Any]]) -> Any:
             f"{node['steals_out']:,}",
         )
     return table
+
+
+def _resources(node: dict[str, Any]) -> str:
+    """GPU 1 of 2, licence 0 of 1"""
+    taken = node.get("resources_taken", {})
+    has = node.get("resources", {})
+    return ", ".join(f"{name} {taken.get(name, 0)} of {count}" for name, count in has.items())
 
 
 def jobs_table(jobs: list[dict[str, Any]]) -> Any:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import operator
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from stealmesh_protocol import limits
+from stealmesh_protocol.messages import Resources
 
 _OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 MEMORY_LIMIT_MIN = 1 << 20
@@ -37,6 +38,8 @@ class Options:
     no_ship: tuple[str, ...] = ()
     report: Callable[[int, float, float | None], object] | None = field(default=None, hash=False)
     """Not part of the hash: a callable need not have one."""
+    max_parallel: int | None = None
+    resources: Resources = ()
 
     def __post_init__(self) -> None:
         checked = {
@@ -45,6 +48,9 @@ class Options:
             "retries": whole_number("retries", self.retries, 0),
             "timeout": None if self.timeout is None else seconds("timeout", self.timeout),
             "chunksize": checked_sizes(self.chunksize, None)[0],
+            "max_parallel": None
+            if self.max_parallel is None
+            else whole_number("max_parallel", self.max_parallel, 1),
         }
         if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
@@ -52,6 +58,35 @@ class Options:
             raise TypeError(f"report must be a callable or None, not {_shown(self.report)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def checked_resources(resources: Any) -> Resources:
+    """`{name: count}` as it travels. A count of 0 says nothing. Raises TypeError, ValueError."""
+    if resources is None:
+        return ()
+    if not isinstance(resources, Mapping):
+        raise TypeError(
+            f'resources must be a mapping like {{"GPU": 1}} or None, not {_shown(resources)}'
+        )
+    checked: dict[str, int] = {}
+    for name, count in resources.items():
+        if not isinstance(name, str):
+            raise TypeError(f"resources: a name must be a string, not {_shown(name)}")
+        if not (0 < len(name) <= limits.NAME_CHARS_MAX and name.isprintable()) or set(name) & set(
+            "=,"
+        ):
+            raise ValueError(
+                f"resources: {_shown(name)} is no name: up to {limits.NAME_CHARS_MAX} printable "
+                'characters, without "=" and ","'
+            )
+        if isinstance(count, bool):
+            raise TypeError(f"resources: {name} must be a whole number, not {count!r}")
+        number = whole_number(f"resources: {name}", count, 0, limits.RESOURCE_COUNT_MAX)
+        if number:
+            checked[name] = number
+    if len(checked) > limits.RESOURCES_MAX:
+        raise ValueError(f"resources: at most {limits.RESOURCES_MAX} kinds, not {len(checked)}")
+    return tuple(sorted(checked.items()))
 
 
 def whole_number(name: str, value: Any, least: int, most: int = limits.INDEX_MAX) -> int:

@@ -49,7 +49,8 @@ def launch(
     size = size_of((items,))
     spec = replace(
         spec,
-        job=cut(spec.job, size, slice_items),
+        # Slices have ledgers of their own, and only one ledger can count what runs at once.
+        job=spec.job if spec.max_parallel else cut(spec.job, size, slice_items),
         submitter=submitter(),
         submitted=time.time(),
     )

@@ -64,4 +64,6 @@ class SpecMaker:
             # A function that travels by its name may also be other code in another Python.
             runtime=self._runtime,
             code=self._link.carries(shipped.code if combiner is None else combiner.code),
+            max_parallel=options.max_parallel or 0,
+            resources=options.resources,
         )

@@ -64,7 +64,9 @@ class Streams:
         stream = self._own.get(key)
         if stream is not None:
             return stream
-        if len(self._own) >= OWN_STREAMS and not self._comes_back(shipped.digest):
+        # What calls of one function must not do at once, calls of others may do beside it.
+        may_share = len(self._own) >= OWN_STREAMS and not options.max_parallel
+        if may_share and not self._comes_back(shipped.digest):
             return None
         stream = self._own[key] = SubmitStream(
             self._link, make_spec(), shipped, self._words(options)

@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 from stealmesh_protocol.limits import NAME_CHARS_MAX
-from stealmesh_protocol.messages import Member, Role
+from stealmesh_protocol.messages import Member, Resources, Role
 
 VERSION = "0.1.0"
 
@@ -43,6 +43,7 @@ def new_member(
     *,
     eligible: bool = False,
     runs: str = "",
+    resources: Resources = (),
 ) -> Member:
     """The record of this process life, under an id that no other life ever has. `runs` is for tests:
     the Python that it claims to be."""
@@ -58,6 +59,7 @@ def new_member(
         build=build(),
         eligible=eligible,
         runtime=runs or runtime(),
+        resources=resources,
     )
 
 

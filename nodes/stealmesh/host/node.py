@@ -82,6 +82,8 @@ class NodeOptions:
     config: Config = field(default_factory=Config)
     runtime: str = ""
     """For tests: the Python that this node claims to run; empty: its own."""
+    resources: dict[str, int] = field(default_factory=dict)
+    """What it has beside its workers, as it declares it."""
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
 
@@ -227,6 +229,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             options.workers,
             eligible=options.role == "auto",
             runs=options.runtime,
+            resources=tuple(sorted(options.resources.items())),
         )
         core = NodeCore(
             member,
