@@ -19,6 +19,7 @@ from stealmesh_sim.random_worlds import WorldOutcome
 
 STORY_LINES_MAX = 200
 UNLIKE = "unlike"
+PLACED = "placed"
 WORLDS_BETWEEN_CLEANINGS = 10
 
 
@@ -54,12 +55,18 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--unlike", action="store_true",
         help="some nodes have another Python, or lack modules that jobs need",
     )  # fmt: skip
+    parser.add_argument(
+        "--placed", action="store_true",
+        help="jobs have bounds on what runs at once, resources and priorities",
+    )  # fmt: skip
     parser.add_argument("--one", type=int, metavar="N", help="run world N alone and tell its story")
     parser.add_argument("--watch", action="store_true", help="with --one: print every event")
     parser.add_argument("--json", action="store_true", help="one object a world, one a line")
     options = parser.parse_args(arguments)
     if options.unlike:
         options.family = f"{options.family} {UNLIKE}".strip()
+    if options.placed:
+        options.family = f"{options.family} {PLACED}".strip()
     return options
 
 
@@ -70,11 +77,12 @@ def replay(seed: int, family: str = "") -> str:
 
 
 def _run(seed: int, family: str, *, watch: bool = False) -> WorldOutcome:
-    unlike = UNLIKE in family.split()
-    if family in ("", UNLIKE):
-        return random_worlds.run(seed, watch=watch, unlike=unlike)
-    sliced = "sliced" in family.split()
-    return durable_worlds.run(seed, watch=watch, sliced=sliced, unlike=unlike)
+    told = family.split()
+    unlike, placed = UNLIKE in told, PLACED in told
+    if "durable" not in told and "sliced" not in told:
+        return random_worlds.run(seed, watch=watch, unlike=unlike, placed=placed)
+    sliced = "sliced" in told
+    return durable_worlds.run(seed, watch=watch, sliced=sliced, unlike=unlike, placed=placed)
 
 
 def _one(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ hear and deliver, at which node holds what and believes what, and at how much is
 8. workers        are handed the right function, the right items, never a third chunk
 9. runtime        no worker is handed byte code of another Python
 10. passing       an item fails because a module is missing only if no node has the module
+11. placing       bounds of what runs at once, and what is more urgent first (`placing.py`)
 """
 
 from __future__ import annotations
@@ -25,16 +26,18 @@ from typing import Protocol
 from msgspec import msgpack
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.effects import Deliver, ItemsProgress, RunChunk
+from stealmesh_engine.effects import Deliver, Effect, ItemsProgress, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
 from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
-from stealmesh_protocol.messages import Commit, JobKind, Kept, Report, Role
+from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES
 from stealmesh_sim.kernel import Breach
+from stealmesh_sim.placing import PlacingChecks
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import PRIME, Work
 from stealmesh_sim.workers import CODEC
@@ -106,6 +109,7 @@ class Checkers:
         """Of these, how many were handed to a worker once more."""
         self.words = 0
         """How often programs heard how far an item is."""
+        self.placing = PlacingChecks(world)
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -159,7 +163,7 @@ class Checkers:
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
             # `gave_up` checks, when the owner decides, whether another node could do better.
             return
-        if part.codec == OUTCOMES and self._nobody_has_python_for(work):
+        if part.codec == OUTCOMES and self._nobody_could_run(work):
             return
         if part.codec != CODEC:
             # No worker lived to report this item, so the node says how it ended.
@@ -174,10 +178,9 @@ class Checkers:
             part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
         )
 
-    def _nobody_has_python_for(self, work: Work) -> bool:
-        wanted = work.spec.runtime
+    def _nobody_could_run(self, work: Work) -> bool:
         nodes = [p for p in self.world.living() if p.workers]
-        return bool(wanted) and all(p.member.runtime not in ("", wanted) for p in nodes)
+        return not any(suits(work.spec, p.member) for p in nodes)
 
     def _delivered_step(self, account: DeliveredJob, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
@@ -391,6 +394,9 @@ class Checkers:
                     text = f"{alone!r} of a durable job is with {process.name} alone"
                     self.that(not alone, "custody", text)
 
+    def began(self, process: Process, spec: JobSpec) -> None:
+        self.placing.began(process, spec)
+
     def runs(self, effect: RunChunk) -> None:
         """A worker is handed a chunk."""
         safe = self.safe.get(effect.spec.job)
@@ -460,8 +466,11 @@ class Checkers:
 
     # ------------------------------------------------------------ load
 
-    def stepped(self, process: Process, events: Iterable[Event], messages: Iterable[int]) -> None:
-        """A process heard this, and sent messages with these numbers (0: control)."""
+    def stepped(
+        self, process: Process, events: list[Event], effects: list[Effect], messages: Iterable[int]
+    ) -> None:
+        """A process heard this, decided that, and sent messages with these numbers (0: control)."""
+        self.placing.stepped(process, events, effects)
         window = int(self.world.now / LOAD_WINDOW_SECONDS)
         load = self._loads.get(process.number)
         if load is None or load.window != window:

@@ -29,6 +29,7 @@ from stealmesh_sim.random_worlds import (
     WorldPlan,
     address,
     draw,
+    make_placed,
     make_unlike,
     play,
 )
@@ -271,6 +272,7 @@ class DurableWorld:
             disk=VirtualDisk(self.rng) if self.drawn.disks else None,
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
+            resources=self.plan.resources[number] if self.plan.resources else (),
         )
         self.seats.append(VirtualSeat(process, seeds))
 
@@ -320,6 +322,8 @@ class DurableWorld:
     def _ideal_seconds(self) -> float:
         able = self.seats[:1] if self.plan.lacks else self.seats
         workers = sum(len(s.process.workers) for s in able if s.process.alive)
+        if self.plan.resources:
+            workers = 1  # one may be all that is allowed
         return sum(c.launcher.work.ideal_seconds for c in self.commissions) / max(1, workers)
 
     def _over(self, each: Commission) -> bool:
@@ -385,10 +389,17 @@ class DurableWorld:
 
 
 def run(
-    seed: int, *, watch: bool = False, sliced: bool = False, unlike: bool = False
+    seed: int,
+    *,
+    watch: bool = False,
+    sliced: bool = False,
+    unlike: bool = False,
+    placed: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world with durable jobs."""
     drawn = draw_durable(seed, sliced=sliced)
+    if placed:
+        make_placed(drawn.plan)
     if unlike:
         make_unlike(drawn.plan)
     outcome = WorldOutcome(seed, nodes=drawn.plan.nodes, jobs=len(drawn.plan.wishes))

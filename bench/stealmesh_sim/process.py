@@ -55,7 +55,11 @@ class Observer(Judge, Protocol):
     def ended(self, job: JobId) -> None: ...
 
     def stepped(
-        self, process: Process, events: Iterable[Event], messages: Iterable[int]
+        self,
+        process: Process,
+        events: list[Event],
+        effects: list[fx.Effect],
+        messages: Iterable[int],
     ) -> None: ...
 
 
@@ -281,7 +285,7 @@ class Process:
             else:
                 _PERFORMERS[type(effect)](self, effect)
         self.sent += len(sent)
-        world.checkers.stepped(self, events, sent)
+        world.checkers.stepped(self, events, effects, sent)
 
     # ------------------------------------------------------------ effects
 

@@ -14,7 +14,7 @@ from msgspec import msgpack
 from stealmesh_engine.effects import Deliver, JobDone
 from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Release
 from stealmesh_protocol.ids import JobId, job_id
-from stealmesh_protocol.messages import Block, JobKind, JobSpec
+from stealmesh_protocol.messages import Block, JobKind, JobSpec, Resources
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw, VirtualTree, Work, block_blob, function_blob
 from stealmesh_sim.world import World
@@ -49,6 +49,8 @@ class Wish:
     endless: frozenset[int] = frozenset()
     timeout: float = 0.0
     priority: int = 0
+    max_parallel: int = 0
+    resources: Resources = ()
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
     tree: VirtualTree | None = None
@@ -182,6 +184,8 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         timeout=wish.timeout,
         chunk_items=wish.chunk_items,
         runtime=wish.runtime,
+        max_parallel=wish.max_parallel,
+        resources=wish.resources,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(

@@ -10,11 +10,12 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from math import ceil
 from random import Random
 from typing import Protocol
 
 from stealmesh_engine.config import Config
-from stealmesh_protocol.messages import JobKind, Role
+from stealmesh_protocol.messages import JobKind, Resources, Role
 from stealmesh_sim.faults import DEFECTS, KINDS, FaultMixture, Faults, VirtualSeat
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.network import Latency
@@ -33,6 +34,8 @@ ORPHAN_SECONDS = 20.0
 ORPHAN_SILENT_SECONDS = 40.0
 """When the owner's machine is off, the kernel needs up to 25 s to report it."""
 CHUNKS_A_WORLD = 900
+SLOWEST_SECONDS = 30.0
+"""A job with a bound on what runs at once needs no longer than this if nothing goes wrong."""
 OURS, OTHER = "cpython-3.11", "cpython-3.12"
 MODULES = ("pandas", "torch")
 NOWHERE = "nowhere"
@@ -67,6 +70,8 @@ class WorldPlan:
     """Of the nodes; empty: all are alike."""
     lacks: list[frozenset[str]] = field(default_factory=list)
     """Which modules the workers of each node cannot import."""
+    resources: list[Resources] = field(default_factory=list)
+    """What each node declares; empty: none declares anything."""
 
 
 @dataclass(slots=True)
@@ -88,6 +93,8 @@ class WorldOutcome:
     false_verdicts: int = 0
     rate_max: int = 0
     queue_max: int = 0
+    placed: int = 0
+    """Chunks that began under a bound."""
     done_after_mending_seconds: float = 0.0
     agreed_after_mending_seconds: float = 0.0
     trace: str = ""
@@ -174,6 +181,25 @@ def make_unlike(plan: WorldPlan) -> None:
         if wish.module and rng.random() < 0.5:
             items = range(wish.items)
             wish.needy = frozenset(rng.sample(items, min(wish.items, rng.choice((1, 5, 50)))))
+
+
+def make_placed(plan: WorldPlan) -> None:
+    """Jobs ask for bounds, resources and turns. The first node, which is always there in the end, has
+    all that any job takes."""
+    rng = Random(f"{plan.seed}/placed")
+    plan.resources = [(("GPU", 2), ("licence", 1))] + [
+        rng.choice(((), (("GPU", 1),), (("GPU", 3),), (("licence", 1),)))
+        for _ in range(plan.nodes - 1)
+    ]
+    for _, wish in plan.wishes:
+        wish.priority = rng.choice((-1, 0, 0, 3))
+        seconds = 40.0 if wish.tree is not None else wish.items * wish.law.mean_seconds
+        if rng.random() < 0.6:
+            wish.max_parallel = max(rng.choice((1, 2, 3, 5)), ceil(seconds / SLOWEST_SECONDS))
+        if rng.random() < 0.4:
+            wish.resources = rng.choice(
+                ((("GPU", 1),), (("GPU", 2),), (("licence", 1),), (("GPU", 1), ("licence", 1)))
+            )
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
@@ -298,6 +324,7 @@ class RandomWorld:
             self.world.preset_views()
         self.faults = Faults(self.world, rng, self.seats, self.clients)
         self.faults.plan(plan.mixture, 0.0, plan.faults_until)
+        self.world.checkers.placing.strict = plan.mixture.gentle
         for client, wish in plan.wishes:
             self.programs.append(VirtualProgram(self.world, self.clients[client], wish))
         self.world.after(SWEEP_SECONDS, self._sweep)
@@ -311,6 +338,7 @@ class RandomWorld:
             ready_seconds=0.05,
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
+            resources=self.plan.resources[number] if self.plan.resources else (),
         )
         self.seats.append(VirtualSeat(process, seeds))
 
@@ -362,6 +390,8 @@ class RandomWorld:
             self.seats[:1] if self.plan.lacks else self.seats
         )  # others may be unable to do anything
         workers = sum(len(s.process.workers) for s in able if s.process.alive)
+        if self.plan.resources:
+            workers = 1  # one may be all that is allowed
         return sum(p.work.ideal_seconds for p in self.programs) / max(1, workers)
 
     def _all_done(self) -> bool:
@@ -508,9 +538,14 @@ def counters_of(world: World) -> Counter[str]:
     return total
 
 
-def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome:
-    """Draw, run and judge one world; in an `unlike` one not every node can run every job."""
+def run(
+    seed: int, *, watch: bool = False, unlike: bool = False, placed: bool = False
+) -> WorldOutcome:
+    """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
+    jobs ask for bounds, resources and turns."""
     plan = draw(seed)
+    if placed:
+        make_placed(plan)
     if unlike:
         make_unlike(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
@@ -521,6 +556,7 @@ def run(seed: int, *, watch: bool = False, unlike: bool = False) -> WorldOutcome
     outcome.false_verdicts = sum(
         1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )
+    outcome.placed = world.checkers.placing.begun
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max
     return outcome

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from math import inf
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from msgspec import msgpack
 
@@ -29,7 +29,7 @@ from stealmesh_engine.events import (
     WorkerReady,
 )
 from stealmesh_protocol.ids import JobId, digest_of
-from stealmesh_protocol.messages import JobKind, Member
+from stealmesh_protocol.messages import JobKind, JobSpec, Member
 from stealmesh_protocol.values import LACKING
 from stealmesh_sim.kernel import Clock
 from stealmesh_sim.work import PRIME, Work, lacking_blob
@@ -47,6 +47,9 @@ class Judge(Protocol):
     """Raises Breach, or notes it, when something does not hold."""
 
     def that(self, holds: bool, kind: str, text: str) -> None: ...
+
+    def began(self, process: Any, spec: JobSpec) -> None:
+        """A worker of this process begins a chunk of this job."""
 
 
 class WorkerWorld(Clock, Protocol):
@@ -199,6 +202,8 @@ class VirtualWorker:
         work, base = world.work_behind(chunk.spec.job)
         self.lo, self.hi = chunk.lo, chunk.hi
         self.running, self.since, self.told, self.sharing = chunk, world.now, 0.0, False
+        if chunk.spec.max_parallel or chunk.spec.resources:
+            world.checkers.began(self.process, chunk.spec)
         if chunk.spec.kind is JobKind.EXPLORE:
             items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]
             right = len(items) == chunk.hi

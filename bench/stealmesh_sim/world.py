@@ -15,7 +15,7 @@ from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import supers_wanted, table_of
 from stealmesh_protocol.ids import JobId, slice_of, whole_of
-from stealmesh_protocol.messages import Member, Role
+from stealmesh_protocol.messages import Member, Resources, Role
 from stealmesh_sim.checkers import Checkers
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import Kernel
@@ -75,7 +75,10 @@ class World(Kernel):
     def is_unlike(self, process: Process) -> bool:
         """Is there work in this world that this process cannot do?"""
         return any(
-            work.module in process.lacks or work.spec.runtime not in ("", process.member.runtime)
+            work.module in process.lacks
+            or work.spec.runtime not in ("", process.member.runtime)
+            or work.spec.max_parallel
+            or work.spec.resources
             for work in self.works.values()
         )
 
@@ -94,13 +97,21 @@ class World(Kernel):
         role: str = "auto",
         runtime: str = "",
         lacks: frozenset[str] = frozenset(),
+        resources: Resources = (),
     ) -> Process:
         """A node starts and joins. Its `role`: auto, super or plain, as for `stealmesh node`."""
         endpoint = endpoint or f"tcp://{name}:7077"
         kind = Role.SUPER if role == "super" else Role.PLAIN
         eligible = role == "auto"
         process = self._start(
-            name, kind, [endpoint], workers, config, eligible=eligible, runtime=runtime
+            name,
+            kind,
+            [endpoint],
+            workers,
+            config,
+            eligible=eligible,
+            runtime=runtime,
+            resources=resources,
         )
         process.lacks = lacks
         self.network.listen(process)
@@ -154,6 +165,7 @@ class World(Kernel):
             role=role,
             runtime=process.member.runtime,
             lacks=process.lacks,
+            resources=process.member.resources,
         )
 
     def pause(self, process: Process) -> None:
@@ -210,12 +222,14 @@ class World(Kernel):
         *,
         eligible: bool = True,
         runtime: str = "",
+        resources: Resources = (),
     ) -> Process:
         number = len(self.processes)
         place = self.network.place_of(endpoints[0] if endpoints else f"client {number}")
         member = Member(
             self._ids.randbytes(16), name, f"host{place}", role, endpoints, 1,
             workers=workers, pid=number, eligible=eligible, runtime=runtime,
+            resources=resources,
         )  # fmt: skip
         process = Process(self, number, member, place, config or self.config, workers)
         self.processes.append(process)

@@ -334,7 +334,7 @@ class Owner:
         """The holder is dead, gone or has forgotten us: what it held is free."""
         self.placement.side.lost(now)
         self.placement.nodes_changed(now)
-        for job in list(self.jobs.values()):
+        for job in self._in_order():
             makes_room = job.lanes is not None and job.lanes.gone(holder)
             if job.ledger.fence(holder) or makes_room:
                 self.journal.tell(now, "fenced", job.spec.job, 0, holder)
@@ -348,7 +348,7 @@ class Owner:
 
     def expire(self, now: float) -> None:
         """Leases that their holder did not name for too long are over."""
-        for job in list(self.jobs.values()):
+        for job in self._in_order():
             if job.lanes is not None and job.lanes.expire(now):
                 self._work_changed(job, now)
             for lid, holder in job.ledger.expired(now):
@@ -376,14 +376,10 @@ class Owner:
 
     def place(self, now: float) -> None:
         """Lease out what could not be leased before (a node came within reach, a cut has healed)."""
-        waiting = list(self.placement.unplaced)
-        if self.placement.priorities.differ:
-            waiting.sort(key=self._priority, reverse=True)
-        for job_id in waiting:
-            job = self.jobs.get(job_id)
-            if job is None:
-                self.placement.forget(job_id)
-            else:
+        if not self.placement.unplaced:
+            return
+        for job in self._in_order():
+            if job.spec.job in self.placement.unplaced:
                 self._work_changed(job, now)
 
     def watch_stuck(self, now: float) -> None:
@@ -422,9 +418,12 @@ class Owner:
             self.journal.tell(now, "complete", job.spec.job)
             self._end(job, now)
 
-    def _priority(self, job_id: JobId) -> int:
-        job = self.jobs.get(job_id)
-        return 0 if job is None else job.spec.priority
+    def _in_order(self) -> list[OwnedJob]:
+        """All jobs, the most urgent first."""
+        jobs = list(self.jobs.values())
+        if self.placement.priorities.differ:
+            jobs.sort(key=lambda job: -job.spec.priority)
+        return jobs
 
     def _linger(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
         """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""

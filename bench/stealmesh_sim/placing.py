@@ -1,0 +1,143 @@
+"""What a job may ask of the mesh: is it kept, at every moment and at every node?
+
+Decides whether bounds hold, whatever is stolen, killed or cancelled: how many items of a job run at once in
+the whole mesh, how much of its resources a node uses, and whether the most urgent job comes first. Refuses
+to know how a core keeps them: it counts what virtual workers really run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from stealmesh_engine.effects import Effect, RunChunk, Send
+from stealmesh_engine.events import Event, Heard
+from stealmesh_engine.ledger.requirements import suits
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Split, Steal
+from stealmesh_sim.kernel import Breach
+
+if TYPE_CHECKING:
+    from stealmesh_sim.process import Process
+    from stealmesh_sim.workers import VirtualWorker
+
+
+class PlacedWorld(Protocol):
+    @property
+    def now(self) -> float: ...
+
+    def living(self) -> Iterator[Process]: ...
+
+
+class PlacingChecks:
+    """The bounds of all jobs of a world."""
+
+    def __init__(self, world: PlacedWorld) -> None:
+        self.world = world
+        self.strict = False
+        """Nobody is ever taken for dead who lives, so what an owner has fenced does not run."""
+        self.begun = 0
+        """Chunks of jobs with `max_parallel`, or with resources, that began."""
+        self.at_once: dict[JobId, int] = {}
+        """The most workers that a job with `max_parallel` ever had at once."""
+        self.urgent = 0
+        """Chunks that were handed out while less urgent work waited."""
+
+    # ------------------------------------------------------------ what runs
+
+    def began(self, process: Process, spec: JobSpec) -> None:
+        """A worker of this process begins a chunk."""
+        if spec.max_parallel:
+            self.begun += 1
+            self._within_bound(spec)
+        if spec.resources:
+            self.begun += 1
+            self._within_resources(process, spec)
+
+    def _within_bound(self, spec: JobSpec) -> None:
+        running = [
+            (process, worker)
+            for process in self.world.living()
+            for worker in process.workers
+            if worker.running is not None and worker.running.spec.job == spec.job
+        ]
+        counted = [each for each in running if self.strict or self._is_counted(*each)]
+        self.at_once[spec.job] = max(self.at_once.get(spec.job, 0), len(counted))
+        if len(counted) > spec.max_parallel:
+            where = sorted(f"{process.name}/{worker.number}" for process, worker in counted)
+            text = f"{len(counted)} items of {spec.name} run at once, at most {spec.max_parallel} may: {where}"
+            raise Breach("parallel", text)
+
+    def _is_counted(self, process: Process, worker: VirtualWorker) -> bool:
+        """Does the job's owner know that this runs? What it has fenced, or never heard of, it does not."""
+        assert worker.running is not None
+        slot = process.core.dispatcher.slots.by_worker.get(worker.number)
+        chunk = None if slot is None else slot.running
+        if chunk is None or chunk.number != worker.running.chunk or chunk.void:
+            return False
+        me = process.member.id
+        for owner in self.world.living():
+            owned = owner.core.owner.jobs.get(chunk.job)
+            if owned is not None and (
+                owned.ledger.lent(me, chunk.lid) is not None
+                or (owned.lanes is not None and owned.lanes.lingers(me, chunk.lid))
+            ):
+                return True
+        return False
+
+    def _within_resources(self, process: Process, spec: JobSpec) -> None:
+        taken: dict[str, int] = {}
+        for worker in process.workers:
+            if worker.running is not None:
+                for name, count in worker.running.spec.resources:
+                    taken[name] = taken.get(name, 0) + count
+        declared = dict(process.member.resources)
+        for name, count in taken.items():
+            if count > declared.get(name, 0):
+                text = f"{process.name} uses {count} of {name} for {spec.name}, it has {declared.get(name, 0)}"
+                raise Breach("resources", text)
+
+    # ------------------------------------------------------------ what comes first
+
+    def stepped(self, process: Process, events: Iterable[Event], effects: Iterable[Effect]) -> None:
+        """A process has decided this in one step."""
+        granted: int | None = None
+        only_asked = all(type(e) is Heard and type(e.message) is Steal for e in events)
+        for effect in effects:
+            if isinstance(effect, RunChunk):
+                self._handed_out(process, effect)
+            elif isinstance(effect, Send) and isinstance(effect.message, Grant):
+                priority = effect.message.spec.priority
+                if granted is not None and priority > granted and not effect.message.nonce:
+                    text = f"{process.name} leased priority {granted} before {priority}"
+                    raise Breach("priority", text)
+                granted = priority if not effect.message.nonce else granted
+            elif isinstance(effect, Send) and isinstance(effect.message, Split) and only_asked:
+                self._gave(process, effect.message)
+
+    def _handed_out(self, process: Process, effect: RunChunk) -> None:
+        if process.core.owner.jobs:
+            return  # it may have leased itself something since, in the same step
+        stock, priority = process.core.dispatcher.stock, effect.spec.priority
+        for held in stock.jobs():
+            if held.spec.priority > priority and not stock.is_held_up(held):
+                text = f"{process.name} runs {effect.spec.name} before {held.spec.name}, which is more urgent"
+                raise Breach("priority", text)
+            self.urgent += held.spec.priority < priority
+
+    def _gave(self, process: Process, split: Split) -> None:
+        """Nothing more urgent with long items stays where it is when a thief comes that could run it."""
+        jobs, core = process.core.holder.jobs, process.core
+        given = jobs.get(split.job)
+        thief = core.view.members.get(split.thief)
+        if given is None or thief is None:
+            return
+        for held in core.dispatcher.stock.jobs():
+            urgent = held.spec.priority > given.spec.priority
+            worth_it = held.bags.queued_seconds >= 2 * core.config.steal_seconds_min
+            plain = held.spec.kind is not JobKind.EXPLORE and not held.spec.resources
+            if urgent and worth_it and plain and suits(held.spec, thief):
+                late = core.victim._is_late(held.spec.owner, self.world.now)
+                if not late and held.may_go_to(split.thief, self.world.now):
+                    text = f"{process.name} gave away {given.spec.name} and kept {held.spec.name}, which is more urgent"
+                    raise Breach("priority", text)
