@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from stealmesh_engine.effects import Effect, RunChunk, Send
 from stealmesh_engine.events import Event, Heard
 from stealmesh_engine.ledger.requirements import suits
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Split, Steal
 from stealmesh_sim.kernel import Breach
 
@@ -40,6 +40,9 @@ class PlacingChecks:
         """Chunks of jobs with `max_parallel`, or with resources, that began."""
         self.at_once: dict[JobId, int] = {}
         """The most workers that a job with `max_parallel` ever had at once."""
+        self._nodes: dict[int, frozenset[PeerId]] = {}
+        self._changes: dict[int, int] = {}
+        self._granted: set[tuple[JobId, LeaseId]] = set()
         self.urgent = 0
         """Chunks that were handed out while less urgent work waited."""
 
@@ -102,18 +105,35 @@ class PlacingChecks:
     def stepped(self, process: Process, events: Iterable[Event], effects: Iterable[Effect]) -> None:
         """A process has decided this in one step."""
         granted: int | None = None
+        if process.core.owner.placement.priorities.differ:
+            self._look(process)
         only_asked = all(type(e) is Heard and type(e.message) is Steal for e in events)
         for effect in effects:
             if isinstance(effect, RunChunk):
                 self._handed_out(process, effect)
             elif isinstance(effect, Send) and isinstance(effect.message, Grant):
-                priority = effect.message.spec.priority
-                if granted is not None and priority > granted and not effect.message.nonce:
-                    text = f"{process.name} leased priority {granted} before {priority}"
-                    raise Breach("priority", text)
-                granted = priority if not effect.message.nonce else granted
+                granted = self._leased(process, effect.message, granted)
             elif isinstance(effect, Send) and isinstance(effect.message, Split) and only_asked:
                 self._gave(process, effect.message)
+
+    def _look(self, process: Process) -> None:
+        """How many nodes have come or gone since the step before? Each leads to a round of leases."""
+        nodes = frozenset(process.core.view.nodes())
+        before = self._nodes.get(process.number, nodes)
+        self._nodes[process.number] = nodes
+        self._changes[process.number] = len(before ^ nodes)
+
+    def _leased(self, process: Process, grant: Grant, before: int | None) -> int | None:
+        """Returns the priority of the last new lease of this step. A thief gets what it was promised, and
+        a new link repeats what was said before."""
+        new = [lease for lease in grant.leases if (grant.spec.job, lease.lid) not in self._granted]
+        self._granted.update((grant.spec.job, lease.lid) for lease in new)
+        priority = grant.spec.priority
+        if grant.nonce or not new:
+            return before
+        if before is not None and priority > before and self._changes.get(process.number, 0) <= 1:
+            raise Breach("priority", f"{process.name} leased priority {before} before {priority}")
+        return priority
 
     def _handed_out(self, process: Process, effect: RunChunk) -> None:
         if process.core.owner.jobs:

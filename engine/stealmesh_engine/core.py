@@ -201,6 +201,7 @@ class NodeCore:
             self.links.acknowledge(all_owed=True)
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
             self.reports.tell_running(self.dispatcher.patrol(now), now)
+            self.holder.handover.return_held_up(now)
         self.durable.tick(now)
         self.inquiries.tick(now)
 

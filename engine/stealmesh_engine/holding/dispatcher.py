@@ -400,6 +400,8 @@ class Dispatcher:
         soonest = min(long_at if now < long_at else inf, chunk.tell_at)
         if chunk.timeout_at is not None and not chunk.timed_out:
             soonest = min(soonest, chunk.timeout_at)
+        if chunk.in_lane and not chunk.is_overdue(now):
+            soonest = min(soonest, chunk.overdue_at())
         if slot.queued is not None or chunk.can_be_asked:
             again = now + PATROL_SECONDS
             overdue_at = chunk.overdue_at(wanted=self._wanted)

@@ -52,6 +52,13 @@ class Handover:
         if self.dispatcher.draining:
             self.return_untouched(now)
 
+    def return_held_up(self, now: float) -> None:
+        """What waits in a lane behind something dear goes back to its ledger."""
+        for chunk in self.dispatcher.slots.running():
+            held = self.jobs.get(chunk.job) if chunk.in_lane and not chunk.void else None
+            if held is not None and chunk.is_overdue(now):
+                self.return_rest(held, chunk.lid, now)
+
     def return_rest(self, held: HeldJob, lid: LeaseId, now: float) -> None:
         """A lane is held up: its ledger is to have what no worker has of it."""
         if held.primary_gone_since is None:

@@ -160,14 +160,12 @@ class Priorities:
 
     def opened(self, priority: int) -> None:
         self._jobs[priority] += 1
-        if priority or self.differ:
-            self._look()
+        self._look()
 
     def closed(self, priority: int) -> None:
         self._jobs[priority] -= 1
         if not self._jobs[priority]:
             del self._jobs[priority]
-        if priority or self.differ:
             self._look()
 
     def is_urgent(self, priority: int) -> bool:

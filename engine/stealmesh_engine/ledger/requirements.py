@@ -39,6 +39,7 @@ def in_words(resources: Resources) -> str:
 
 def nobody_has(spec: JobSpec, members: list[Member]) -> str:
     """Who has what, when no node has what an item takes."""
+    members = sorted(members, key=lambda member: (not member.resources, member.name))
     told = [f"{member.name} has {in_words(member.resources)}" for member in members[:SHOWN_MAX]]
     if len(members) > SHOWN_MAX:
         told.append(f"{len(members) - SHOWN_MAX} more nodes have too little as well")
