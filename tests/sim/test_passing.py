@@ -239,7 +239,7 @@ def test_a_node_that_is_granted_byte_code_of_another_python_declines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An owner that cannot know (or does not look)."""
-    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.suits", lambda spec, member: True)
     told = mesh(ALL, ALL, runtimes=(OTHER, OURS))
     program = wish(told)
     told.finish()
@@ -271,8 +271,8 @@ def what_one_lacks_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def byte_code_goes_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stealmesh_engine.ledger.candidates.has_runtime", lambda spec, member: True)
-    monkeypatch.setattr("stealmesh_engine.holding.holder.has_runtime", lambda spec, member: True)
+    monkeypatch.setattr("stealmesh_engine.ledger.candidates.suits", lambda spec, member: True)
+    monkeypatch.setattr("stealmesh_engine.holding.holder.suits", lambda spec, member: True)
 
 
 def who_declined_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
