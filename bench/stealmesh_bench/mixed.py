@@ -33,6 +33,8 @@ import stealmesh
 VICTIMS = ("none", "workers", "nurseries", "nodes", "all")
 STUCK_SECONDS = 60.0
 """Undisturbed, nothing here takes a second: a call that takes this long stands still."""
+LATE_SECONDS = 5.0
+"""A call that takes this long is late, whatever was killed. The state of the mesh is shown while it waits."""
 LARGE_OCTETS = 3 << 20
 
 
@@ -64,10 +66,19 @@ class Record:
     """Thread → what it is at, and since when."""
     kills: Counter[str] = field(default_factory=Counter)
 
+    counters: dict[str, int] = field(default_factory=dict)
+    """Of all peers, as the last `status` had them."""
+    told_at: float = 0.0
+    """When late calls were last shown."""
+
     def stuck(self) -> list[str]:
+        return self.older_than(STUCK_SECONDS)
+
+    def older_than(self, seconds: float) -> list[str]:
+        """The calls that have taken longer by now."""
         now = time.monotonic()
         old = [(what, now - since) for what, since in list(self.at_work.values())]
-        return [f"{what} for {age:.1f} s" for what, age in old if age > STUCK_SECONDS]
+        return [f"{what} for {age:.1f} s" for what, age in old if age > seconds]
 
 
 class WorkMixture:
@@ -158,12 +169,18 @@ def mix(
             if kill != "none" and time.monotonic() < end:
                 _kill_one(mesh, kill, chance, record)
             watch(mesh)
+            if record.older_than(LATE_SECONDS) and time.monotonic() > record.told_at + LATE_SECONDS:
+                record.told_at = time.monotonic()
+                _tell("LATE", record.older_than(LATE_SECONDS), mesh)
             working[0].join(every)
             for thread in working:
                 thread.join(0.0)
         if record.stuck():
-            _tell(mesh, record)
+            faulthandler.dump_traceback(all_threads=True)
+            _tell("STUCK", record.stuck(), mesh)
             mesh._abandon()  # or leaving the block would wait for what stands still
+        else:
+            record.counters = mesh.status()["counters"]
     return record
 
 
@@ -208,13 +225,12 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def _tell(mesh: stealmesh.Mesh, record: Record) -> None:
-    """What a person needs to see of a run that stands still."""
-    print("STUCK:", *record.stuck(), sep="\n  ", file=sys.stderr)
-    faulthandler.dump_traceback(all_threads=True)
+def _tell(word: str, calls: list[str], mesh: stealmesh.Mesh) -> None:
+    """What a person needs to see of a mesh that is late or stands still: accounts, holders, counters."""
     status = mesh.status()
     jobs = [job for job in status["jobs"] if job["state"] != "done"]
-    print(json.dumps({"jobs": jobs, "counters": status["counters"]}, indent=1), file=sys.stderr)
+    shown = {word: calls, "jobs": jobs, "nodes": status["nodes"], "counters": status["counters"]}
+    print(json.dumps(shown, indent=1, default=str), file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,6 +245,7 @@ def main(arguments: list[str] | None = None) -> int:
     record = mix(**vars(parser.parse_args(arguments)))
     print(f"done {dict(record.done)}, killed {dict(record.kills)}")
     print("slowest", {kind: round(seconds, 2) for kind, seconds in record.slowest.items()})
+    print("counters", record.counters)
     for wrong in record.wrong[:5]:
         print(wrong)
     print(f"{len(record.wrong)} wrong, {len(record.stuck())} stuck")
