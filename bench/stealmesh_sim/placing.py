@@ -40,7 +40,8 @@ class PlacingChecks:
         """Chunks of jobs with `max_parallel`, or with resources, that began."""
         self.at_once: dict[JobId, int] = {}
         """The most workers that a job with `max_parallel` ever had at once."""
-        self._nodes: dict[int, frozenset[PeerId]] = {}
+        self._nodes: dict[int, tuple[frozenset[PeerId], frozenset[PeerId]]] = {}
+        """By process, as of the step before: the nodes that it knows, and those that hold work of it."""
         self._changes: dict[int, int] = {}
         self._granted: set[tuple[JobId, LeaseId]] = set()
         self.urgent = 0
@@ -117,11 +118,14 @@ class PlacingChecks:
                 self._gave(process, effect.message)
 
     def _look(self, process: Process) -> None:
-        """How many nodes have come or gone since the step before? Each leads to a round of leases."""
-        nodes = frozenset(process.core.view.nodes())
-        before = self._nodes.get(process.number, nodes)
-        self._nodes[process.number] = nodes
-        self._changes[process.number] = len(before ^ nodes)
+        """How many nodes have come or gone since the step before, or cannot be reached any more? Each leads
+        to a round of leases."""
+        core, number = process.core, process.number
+        nodes, holders = frozenset(core.view.nodes()), frozenset(core.owner.holders())
+        before, held = self._nodes.get(number, (nodes, holders))
+        self._nodes[number] = nodes, holders
+        cut_off = {each for each in held - holders if not core.links.is_ready(each)}
+        self._changes[number] = len((before ^ nodes) | cut_off)
 
     def _leased(self, process: Process, grant: Grant, before: int | None) -> int | None:
         """Returns the priority of the last new lease of this step. A thief gets what it was promised, and

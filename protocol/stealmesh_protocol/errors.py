@@ -55,6 +55,10 @@ class TaskTimeout(MeshError, TimeoutError):
 class TaskOutOfMemory(MeshError, MemoryError):
     """The task needed more memory than its worker may have. The text says the limit and the item."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # CPython makes a MemoryError only by calling its type.
+        return type(self), self.args, dict(self.__dict__)
+
 
 class TaskStopped(MeshError):
     """The task was stopped because its future was."""
