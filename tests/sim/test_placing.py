@@ -278,7 +278,9 @@ def test_a_victim_gives_the_most_urgent_first() -> None:
 # ---------------------------------------------------------------- random worlds, and broken rules
 
 
-@pytest.mark.parametrize("first", range(1, 31, 10))
+@pytest.mark.parametrize(
+    "first", [1, *(pytest.param(first, marks=pytest.mark.slow) for first in (11, 21))]
+)
 def test_random_worlds_in_which_jobs_ask_for_bounds(first: int) -> None:
     for seed in range(first, first + 10):
         outcome = random_worlds.run(seed, placed=True)
