@@ -38,7 +38,7 @@ class Bar:
         self._running = 0.0
 
     def running(self, items: float) -> None:
-        """So many items' worth is done of items that are not finished."""
+        """Shares of items that run count as done."""
         self._running = items
         if self._open:
             self._show()

@@ -110,13 +110,10 @@ class Killer:
 # ---------------------------------------------------------------- max_parallel
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["map", "submit", "map_reduce", "explore"])
 def test_max_parallel_holds_while_workers_and_nodes_are_killed(
     kind: str, mesh: stealmesh.Mesh, row: Row
 ) -> None:
-    """Among the slow ones, as it is not sure yet: on a loaded machine a killed node's workers may outlive
-    it by a moment, in which its lanes are leased again (docs/limits.md)."""
     view, items = mesh.options(max_parallel=3), 500
     task = row.task()
     path = str(row.path)

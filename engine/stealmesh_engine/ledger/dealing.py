@@ -6,7 +6,8 @@ which node gets it (candidates.py).
 * `max_parallel=N`: N lanes. A lane is a lease. Its holder runs one chunk of it at a time, so no more than N
   items run at once, wherever thieves carry the lanes. A lane covers the items of about LANE_SECONDS: the
   next one comes when its holder reports, and cheap items must not wait for a journey each. What is cancelled
-  while a holder has it takes up its lane until the holder has let go of it.
+  while a holder has it takes up its lane until the holder has let go of it, and the lanes of a node that is
+  gone stay empty for a moment.
 * A job that is more urgent than others: if all of it went to one node, no other node would ask for it, as
   they all have work, only less urgent work. So each node has up to LEASES_A_NODE leases of it, each of them
   a share of what is left, and gets the next when it has finished one. Idea: guided self-scheduling
@@ -26,6 +27,10 @@ from stealmesh_protocol.messages import Lease, Part
 
 LANE_SECONDS = 0.05
 LANE_ITEMS_MAX = 4096
+OUTLIVES_SECONDS = 0.5
+"""For this long the lanes of a node that is gone are not used again. Its workers are ended by their fork
+server, which on a busy machine comes to it later than we hear of the node's death. Shorter: one item more may
+run in between; longer: a lane is idle after a death."""
 WEIGHT_OF_NEWEST = 0.3
 LEASES_A_NODE = 2
 SHARE = 2
@@ -57,10 +62,12 @@ class Lanes:
     most: int
     _seconds_per_item: float | None = None
     _lingering: dict[tuple[PeerId, LeaseId], Lingering] = field(default_factory=dict)
+    _outlived: dict[LeaseId, float] = field(default_factory=dict)
+    """What a node had that is gone, and until when its workers may still be at it."""
 
     def has_room(self, leases: Collection[LeaseId]) -> bool:
         lingering = sum(1 for _, lid in self._lingering if lid not in leases)
-        return len(leases) + lingering < self.most
+        return len(leases) + lingering + len(self._outlived) < self.most
 
     def items(self, free: int) -> int:
         """At the end less, so that all lanes end together."""
@@ -116,18 +123,22 @@ class Lanes:
             if entry is not None:
                 entry.until = until
 
-    def gone(self, holder: PeerId) -> bool:
-        """What the holder had does not run any more. Returns whether that makes room."""
-        return self._forget([each for each in self._lingering if each[0] == holder])
+    def gone(self, holder: PeerId, lids: Iterable[LeaseId], now: float) -> None:
+        """The holder is gone, with these leases. Its workers may outlive it by a moment."""
+        cancelled = [lid for peer, lid in self._lingering if peer == holder]
+        for lid in cancelled:
+            del self._lingering[holder, lid]
+        self._outlived.update(dict.fromkeys([*lids, *cancelled], now + OUTLIVES_SECONDS))
 
     def expire(self, now: float) -> bool:
         """What no holder has named for too long is over. Returns whether that makes room."""
-        return self._forget([each for each, e in self._lingering.items() if e.until <= now])
-
-    def _forget(self, over: list[tuple[PeerId, LeaseId]]) -> bool:
+        over = [each for each, entry in self._lingering.items() if entry.until <= now]
         for each in over:
             del self._lingering[each]
-        return bool(over)
+        outlived = [lid for lid, until in self._outlived.items() if until <= now]
+        for lid in outlived:
+            del self._outlived[lid]
+        return bool(over or outlived)
 
     def _heard(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> None:
         entry = self._lingering.get((holder, lid))

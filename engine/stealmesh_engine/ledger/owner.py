@@ -335,8 +335,9 @@ class Owner:
         self.placement.side.lost(now)
         self.placement.nodes_changed(now)
         for job in self._in_order():
-            makes_room = job.lanes is not None and job.lanes.gone(holder)
-            if job.ledger.fence(holder) or makes_room:
+            if job.lanes is not None:
+                job.lanes.gone(holder, job.ledger.held_by(holder), now)
+            if job.ledger.fence(holder):
                 self.journal.tell(now, "fenced", job.spec.job, 0, holder)
                 self._work_changed(job, now)
 

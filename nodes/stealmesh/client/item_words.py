@@ -20,7 +20,7 @@ class PartBar(Protocol):
     """A progress bar."""
 
     def running(self, items: float) -> None:
-        """So many items' worth is done of items that are not finished."""
+        """Shares of items that run count as done."""
 
 
 class ItemWords:

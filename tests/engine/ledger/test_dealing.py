@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from stealmesh_engine.ledger.dealing import LANE_ITEMS_MAX, Lanes, Priorities, Round
+from stealmesh_engine.ledger.dealing import (
+    LANE_ITEMS_MAX,
+    OUTLIVES_SECONDS,
+    Lanes,
+    Priorities,
+    Round,
+)
 from stealmesh_engine.ledger.requirements import has_resources, nobody_has, suits
 from stealmesh_protocol.ids import digest_of, job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease, Member, Part, Resources, Role
@@ -90,10 +96,21 @@ def test_a_dead_holder_and_one_that_says_nothing_for_too_long_give_up_their_lane
     lanes.linger(BOB, 7, [(0, 4)], until=15.0)
     lanes.linger(ADA, 8, [(4, 8)], until=15.0)
     lanes.named(ADA, [8, 9], until=20.0)
-    assert lanes.gone(BOB)
-    assert not lanes.gone(BOB)
+    assert not lanes.expire(14.9)
+    assert lanes.expire(16.0)
     assert not lanes.expire(16.0)
     assert lanes.expire(20.0)
+    assert lanes.has_room([1])
+
+
+def test_the_lanes_of_a_node_that_is_gone_stay_empty_for_a_moment() -> None:
+    """Its workers may outlive it: what they run still counts."""
+    lanes = Lanes(2)
+    lanes.linger(BOB, 7, [(0, 4)], until=15.0)
+    lanes.gone(BOB, [8], now=1.0)
+    assert not lanes.has_room([])
+    assert not lanes.expire(1.0 + OUTLIVES_SECONDS / 2)
+    assert lanes.expire(1.0 + OUTLIVES_SECONDS)
     assert lanes.has_room([1])
 
 
