@@ -31,7 +31,7 @@ from concurrent.futures._base import (
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
-from stealmesh_protocol import apart
+from stealmesh_protocol.apart import LeavesItselfOut
 
 T = TypeVar("T")
 
@@ -66,10 +66,11 @@ class Submission(Protocol):
         """What to call its task in a sentence."""
 
 
-class Future(StandardFuture[T]):
+class Future(LeavesItselfOut, StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`.
 
-    `cancel()` has the standard meaning. A task that a worker has begun is not cancelled.
+    `cancel()` has the standard meaning. A task that a worker has begun is not cancelled. As an argument of
+    another task it is an input: its result takes its place (`client/inputs.py`).
     """
 
     _parcel: ResultSource | None = None
@@ -95,16 +96,6 @@ class Future(StandardFuture[T]):
         import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
 
         return asyncio.wrap_future(self).__await__()
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """As an argument of another task it is an input: its result takes its place (`client/inputs.py`)."""
-        number = apart.leave_out(self)
-        if number is None:
-            raise TypeError(
-                "a future of a mesh can be pickled only as an argument of submit() or an item of map(); "
-                "elsewhere, take its result()"
-            )
-        return apart.put_in, (number,)
 
     def __repr__(self) -> str:
         """Opens no result, and runs no code of an exception's."""

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+DEPTH_MAX = 4
+
 
 _left_out: ContextVar[dict[int, tuple[int, Any]] | None] = ContextVar("left_out", default=None)
 """By `id`: number and object. None: nothing is packed here that objects may leave."""
@@ -44,12 +46,31 @@ def packed_whole(pack: Callable[[], T]) -> T:
         _left_out.reset(before)
 
 
-def leave_out(one: Any) -> int | None:
-    """For `__reduce_ex__`: the number that stands for this object. None: it cannot be left out here."""
-    left_out = _left_out.get()
-    if left_out is None:
-        return None
-    return left_out.setdefault(id(one), (len(left_out), one))[0]
+class CannotBeLeftOut(TypeError):
+    """An object that always leaves itself out is packed where nothing can be."""
+
+
+class LeavesItselfOut:
+    """An object that is never packed: a number takes its place, and later what the number stands for."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        left_out = _left_out.get()
+        if left_out is None:
+            raise CannotBeLeftOut(
+                "a future of a mesh can be pickled only as an argument of submit() or an item of map(); "
+                "elsewhere, take its result()"
+            )
+        return put_in, (left_out.setdefault(id(self), (len(left_out), self))[0],)
+
+
+def holds_one(value: Any, depth: int = 0) -> bool:
+    """Is it such an object, or a container with one in it?"""
+    if isinstance(value, LeavesItselfOut):
+        return True
+    if type(value) not in (list, tuple, set, frozenset, dict) or depth > DEPTH_MAX:
+        return False
+    parts = [*value, *value.values()] if type(value) is dict else value
+    return any(holds_one(part, depth + 1) for part in parts)
 
 
 def opened_with(given: Sequence[Any], unpack: Callable[[], T]) -> T:

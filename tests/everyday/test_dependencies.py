@@ -243,8 +243,9 @@ def test_a_future_elsewhere_says_what_to_do(mesh: stealmesh.Mesh) -> None:
     assert isinstance(captured.exception(PATIENCE), CannotShip)
 
 
-def test_a_future_in_a_global_of_the_program_is_refused(tmp_path: Path) -> None:
-    """A global goes once to each worker: a later task would get the result of an earlier future."""
+def test_a_future_that_is_no_argument_is_refused(tmp_path: Path) -> None:
+    """A global goes once to each worker: a later task would get the result of an earlier future, or what
+    the program's text says in its place."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     said = subprocess.run(
@@ -254,23 +255,75 @@ def test_a_future_in_a_global_of_the_program_is_refused(tmp_path: Path) -> None:
         timeout=PATIENCE,
         check=False,
     )
-    assert said.stdout.split() == ["CannotShip", "CannotShip", "5", "6"], said.stderr
+    told = dict(line.split(": ") for line in said.stdout.splitlines())
+    refused = {"global", "class attribute", "dictionary", "object", "function"}
+    assert {name for name, what in told.items() if what == "CannotShip CannotShip"} == refused, told
+    given = {"closure", "default", "partial", "method", "keyword", "set"}
+    assert {name for name, what in told.items() if what == "1 2"} == given, said.stderr
 
 
 PROGRAM = """
+from functools import partial
+from types import SimpleNamespace
 import stealmesh
 
-def call(f): return f()
 def number(n): return n
-def enclosed(f): return lambda: f
+def call(f): return f()
+class Box:
+    held = None
+    def look(self): return self.held
+    @classmethod
+    def look_at_class(cls): return Box.held
+table = {}
+thing = SimpleNamespace(held=None)
+held = None
+
+def in_global(future):
+    global held
+    held = future
+    return mesh.submit(call, lambda: held)
+
+def in_class(future):
+    Box.held = future
+    return mesh.submit(call, Box.look_at_class)
+
+def in_table(future):
+    table["x"] = future
+    return mesh.submit(call, lambda: table["x"])
+
+def in_object(future):
+    thing.held = future
+    return mesh.submit(call, lambda: thing.held)
+
+def in_box(future):
+    Box.held = None
+    box = Box()
+    box.held = future
+    return mesh.submit(call, box.look)
+
+WAYS = {
+    "global": in_global,
+    "class attribute": in_class,
+    "dictionary": in_table,
+    "object": in_object,
+    "function": lambda future: mesh.submit(lambda: future),
+    "method": in_box,
+    "closure": lambda future: mesh.submit(call, lambda: future),
+    "default": lambda future: mesh.submit(call, lambda f=future: f),
+    "partial": lambda future: mesh.submit(call, partial(number, future)),
+    "keyword": lambda future: mesh.submit(number, n=future),
+    "set": lambda future: mesh.submit(sum, {future}),
+}
 
 if __name__ == "__main__":
     with stealmesh.Mesh(workers=1) as mesh:
-        for n in (1, 2):
-            held = mesh.submit(number, n)
-            print(type(mesh.submit(call, lambda: held).exception()).__name__)
-        for n in (5, 6):
-            print(mesh.submit(call, enclosed(mesh.submit(number, n))).result())
+        for name, way in WAYS.items():
+            told = []
+            for n in (1, 2):
+                made = way(mesh.submit(number, n))
+                error = made.exception()
+                told.append(made.result() if error is None else type(error).__name__)
+            print(f"{name}: {told[0]} {told[1]}")
 """
 
 
@@ -371,9 +424,8 @@ def test_random_graphs_under_kills_equal_a_sequential_evaluation(seed: int) -> N
 # ---------------------------------------------------------------- the pickle apart
 
 
-class Slot:
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return apart.put_in, (apart.leave_out(self),)
+class Slot(apart.LeavesItselfOut):
+    pass
 
 
 def test_numbers_are_given_by_object_and_in_order() -> None:

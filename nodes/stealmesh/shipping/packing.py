@@ -192,8 +192,11 @@ def _packed_global(
         reach.watch.function(value)
     else:
         reach.watch.value(value)
+    _refuse_futures(name, value)
     try:
         return PieceKind.VALUE, dump(value, reach, root=value, name=name)
+    except apart.CannotBeLeftOut:
+        raise  # the program's file has not what the future will be
     except BaseException as error:
         if source is None or not source.binds(name):
             raise
@@ -217,6 +220,7 @@ def _packed_elsewhere(
         reach.watch.value(value)
         payload = dump(value, reach)
         return (PieceKind.PLAIN, payload) if len(payload) <= OWN_VALUE_OCTETS_MAX else (None, b"")
+    _refuse_futures(f"{module}.{name}", value)
     if _first_seen.setdefault((module, name, ""), value) is value:
         return None, b""
     return PieceKind.VALUE, dump(value, reach)
@@ -234,6 +238,7 @@ def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | Non
     methods = source.methods_of(cls.__name__)
     kept = 0
     for attribute, value in list(vars(cls).items()):
+        _refuse_futures(f"{cls.__qualname__}.{attribute}", value)
         found = functions_in(value)
         if found:
             walk_all(found, reach)
@@ -257,6 +262,14 @@ def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | Non
     if hasattr(cls, "__members__"):
         changes = {name: value for name, value in changes.items() if functions_in(value)}
     return None if methods and not kept else changes
+
+
+def _refuse_futures(name: str, value: Any) -> None:
+    """Workers would make it from the program's text, where no future is."""
+    if apart.holds_one(value):
+        raise apart.CannotBeLeftOut(
+            f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"
+        )
 
 
 def _is_as_written(
