@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from stealmesh.client.inputs import packed_with_inputs, with_results
+from stealmesh.client.inputs import with_results
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
 from stealmesh.client.session import ProgramLink
 from stealmesh_engine.events import CloseInput, Feed
 from stealmesh_protocol import values as vx
+from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
 
@@ -106,9 +107,7 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     if not items:
         return
     try:
-        (codec, blob), inputs = packed_with_inputs(
-            lambda items: pack_items(items, first, name), items
-        )
+        (codec, blob), inputs = packed_apart(lambda items: pack_items(items, first, name), items)
     except Unshippable as culprit:
         yield from packed_blocks(items[: culprit.offset], first, name)
         raise
@@ -130,7 +129,7 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
 def _blocks_with_inputs(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
     """The same for items that hold futures: each is a block of its own, once its inputs are over."""
     for at, item in enumerate(items, first):
-        packed, inputs = packed_with_inputs(vx.pack, item)
+        packed, inputs = packed_apart(vx.pack, item)
         entry = with_results(packed, inputs) if inputs else packed
         blob = vx.join_entries([entry])
         too_large = fault_of_size(len(blob), f"item {at} of {name}")

@@ -12,11 +12,9 @@ the inputs come in the program's own threads, which open their results.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from stealmesh.futures import Future
-from stealmesh_protocol import apart
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.raised import Refused, interruptible
@@ -35,13 +33,6 @@ class Receiver(Protocol):
 
     def abandon(self, call: WaitingCall) -> None:
         """It will never run: an input was cancelled."""
-
-
-def packed_with_inputs(
-    pack: Callable[[Any], Packed], value: Any
-) -> tuple[Packed, list[Future[Any]]]:
-    """The value, and the futures that it waits for, each once. Raises what `pack` raises."""
-    return apart.packed_apart(pack, value)
 
 
 def with_results(packed: Packed, inputs: list[Future[Any]]) -> Packed:

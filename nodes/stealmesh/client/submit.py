@@ -16,7 +16,7 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.client.inputs import Packed, WaitingCall, packed_with_inputs, with_results
+from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.results import ChunkResults, fault_of_size
 from stealmesh.client.session import ProgramLink
@@ -25,6 +25,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
 from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import values as vx
+from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.errors import CannotShip, MeshClosed
 from stealmesh_protocol.messages import Block, JobSpec
 
@@ -99,7 +100,7 @@ class SubmitStream:
             call = (future, octets, (args, kwargs))
         else:
             try:
-                packed, inputs = packed_with_inputs(self._packed, (args, kwargs))
+                packed, inputs = packed_apart(self._packed, (args, kwargs))
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
                 return future
