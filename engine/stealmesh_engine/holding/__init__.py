@@ -5,6 +5,6 @@ Refuses to know where the work came from (`stealing`) and what the ledger makes 
 
 Invariant: an item that is here is untouched, with one worker, or finished and waiting to be reported.
 
-State: `held_job.py`, `bags.py` (indexed and explore), `slots.py` (workers), `stock.py`. Deciders above it:
+State: `held_job.py`, `bags.py` (indexed, explore, and lanes of bounded jobs), `slots.py` (workers), `stock.py`. Deciders above it:
 `dispatcher.py`, `reports.py`, `handover.py`, `answers.py`, and `holder.py` on top, where to start reading.
 """

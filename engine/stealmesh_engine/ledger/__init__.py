@@ -6,5 +6,6 @@ an item computes and how a holder runs it.
 Invariant: every item is in exactly one place (unleased, in one lease, or credited), and is credited once.
 
 Start reading at `job_ledger.py` (what both ledgers answer), then `owner.py`. A report goes through
-`crediting.py`, a grant through `placement.py`, which asks `candidates.py` for the node.
+`crediting.py`, a grant through `placement.py`, which asks `candidates.py` for the node, `requirements.py`
+whether it has what the job needs, and `dealing.py` how many leases a bounded or an urgent job may have.
 """
