@@ -152,6 +152,42 @@ def test_a_thread_that_outlives_its_task_harms_no_result(mesh: stealmesh.Mesh) -
     assert not status["counters"].get("workers-lost")
 
 
+def test_a_thread_that_outlives_its_task_does_not_speak_for_the_next(seen: Path) -> None:
+    """Whoever looks at the next task would see how far the last one is."""
+    file = str(seen)
+
+    def leaves_a_thread(x: int) -> int:
+        spoke = threading.Event()
+
+        def goes_on() -> None:
+            while not Path(file).exists():
+                stealmesh.report(100 + x, 1000)
+                spoke.set()
+
+        threading.Thread(target=goes_on, daemon=True).start()
+        spoke.wait(PATIENCE)
+        return x
+
+    def speaks_twice(x: int) -> int:
+        stealmesh.report(1, 4)
+        time.sleep(0.6)  # the other thread has its turn, if it has any
+        stealmesh.report(2, 4)
+        stays_until(file)
+        return x
+
+    heard: list[tuple[int, float, float | None]] = []
+    with stealmesh.Mesh(workers=1) as mesh:
+        assert list(mesh.map(leaves_a_thread, range(3))) == [0, 1, 2]
+        view = mesh.options(report=lambda *word: heard.append(word))
+        future = view.submit(speaks_twice, 7)
+        until = time.monotonic() + PATIENCE
+        while (0, 2, 4) not in heard and time.monotonic() < until:
+            time.sleep(0.01)
+        seen.touch()
+        assert future.result(PATIENCE) == 7
+    assert set(heard) == {(0, 1, 4), (0, 2, 4)}
+
+
 def test_status_shows_running_items_only(mesh: stealmesh.Mesh, seen: Path) -> None:
     file = str(seen)
 

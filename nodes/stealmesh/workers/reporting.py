@@ -34,7 +34,7 @@ Send = Callable[..., None]
 class Here:
     """What this worker runs now, and what its task says of it."""
 
-    __slots__ = ("_lock", "_pending", "_room", "_said", "_send", "_told", "_wake",
+    __slots__ = ("_lock", "_loop", "_pending", "_room", "_said", "_send", "_threads", "_told", "_wake",
                  "lo", "number", "results", "spoke")  # fmt: skip
 
     def __init__(self) -> None:
@@ -47,6 +47,10 @@ class Here:
         """Something has been said since the chunk began."""
         self._lock: Any = _thread.allocate_lock()
         self._send: Send | None = None
+        self._loop = 0
+        """The thread that runs tasks."""
+        self._threads: Any = _thread._local()
+        """Of every other thread that has spoken: the chunk and the item for which it first did."""
         self._pending: tuple[int, int, float, float] | None = None
         self._told: tuple[int, int] | None = None
         """The chunk and the item of the last word that went out."""
@@ -57,7 +61,7 @@ class Here:
 
     def settle_in(self, lock: Any, send: Send) -> None:
         """Words go out by `send`, under this lock."""
-        self._lock, self._send = lock, send
+        self._lock, self._send, self._loop = lock, send, _thread.get_ident()
 
     def forget(self) -> None:
         """In a forked child: it is not the task, and says nothing."""
@@ -73,6 +77,8 @@ class Here:
             if self.number != number:
                 return  # the task is over, and this thread is still there
             word = (number, self.lo + len(self.results), done, total)
+            if not self._is_of_item(word[:2]):
+                return
             now = perf_counter()
             if self._pending is not None and self._pending[1] != word[1]:
                 self._say_pending(now)
@@ -90,6 +96,14 @@ class Here:
             self.spoke = False
 
     # ------------------------------------------------------------ with the lock held
+
+    def _is_of_item(self, item: tuple[int, int]) -> bool:
+        """Does this thread belong to the item that runs? A thread that a task has started belongs to the
+        item for which it first spoke, and may outlive it."""
+        if _thread.get_ident() == self._loop:
+            return True
+        first: tuple[int, int] = self._threads.__dict__.setdefault("item", item)
+        return first == item
 
     def _has_room(self, word: tuple[int, int, float, float], now: float) -> bool:
         if word[:2] == self._told and now - self._said < PAUSE_SECONDS:
