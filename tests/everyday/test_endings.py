@@ -7,6 +7,8 @@ import contextlib
 import gc
 import os
 import random
+import subprocess
+import sys
 import textwrap
 import time
 import weakref
@@ -373,3 +375,17 @@ def test_the_end_of_the_program_waits_for_callbacks_of_a_mesh_that_has_ended(
         tmp_path,
     )
     assert (done.stdout, done.returncode) == ("told\n", 0), done.stderr
+
+
+def test_the_key_of_a_killed_program_goes_with_the_next_mesh(tmp_path: Path) -> None:
+    """A program that is killed cannot take its key file away."""
+    code = "import os, stealmesh\nprint(stealmesh.Mesh(workers=1).key_file, flush=True)\nos.kill(os.getpid(), 9)\n"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    key_file = Path(told.stdout.strip())
+    assert key_file.name == "mesh.key", told.stderr
+    assert key_file.exists()
+    with stealmesh.Mesh(workers=1) as mesh:
+        assert mesh.submit(pow, 2, 10).result() == 1024
+    assert not key_file.parent.exists()

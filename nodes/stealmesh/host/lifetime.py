@@ -142,7 +142,7 @@ class Lifetime:
     def key_file(self) -> str:
         """The key of this mesh in a private file that goes with it."""
         if self._directory is None:
-            self._directory = tempfile.mkdtemp(prefix="stealmesh-key-")
+            self._directory = tempfile.mkdtemp(prefix=f"stealmesh-{os.getpid()}-key-")
             self._key.save(os.path.join(self._directory, "mesh.key"))
         return os.path.join(self._directory, "mesh.key")
 
