@@ -22,6 +22,7 @@ import pytest
 
 import stealmesh
 
+SLOW = pytest.mark.slow
 pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 120.0
@@ -110,7 +111,10 @@ class Killer:
 # ---------------------------------------------------------------- max_parallel
 
 
-@pytest.mark.parametrize("kind", ["map", "submit", "map_reduce", "explore"])
+@pytest.mark.parametrize(
+    "kind",
+    ["map", "explore", *(pytest.param(kind, marks=SLOW) for kind in ("submit", "map_reduce"))],
+)
 def test_max_parallel_holds_while_workers_and_nodes_are_killed(
     kind: str, mesh: stealmesh.Mesh, row: Row
 ) -> None:

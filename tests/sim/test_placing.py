@@ -347,12 +347,14 @@ MUTANTS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (nodes_do_not_count, "resources"),
     (resources_are_anywhere, "resources"),
     (workers_get_what_came_first, "priority"),
-    (owners_lease_in_the_order_of_submission, "priority"),
 ]
+SLOW_MUTANT = pytest.param(
+    owners_lease_in_the_order_of_submission, "priority", marks=pytest.mark.slow
+)
 
 
 @pytest.mark.parametrize(
-    ("mutate", "kind"), MUTANTS, ids=lambda value: getattr(value, "__name__", "")
+    ("mutate", "kind"), [*MUTANTS, SLOW_MUTANT], ids=lambda value: getattr(value, "__name__", "")
 )
 def test_a_broken_rule_is_found(
     mutate: Callable[[pytest.MonkeyPatch], None], kind: str, monkeypatch: pytest.MonkeyPatch
