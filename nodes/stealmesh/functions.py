@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -28,19 +28,27 @@ if TYPE_CHECKING:
 # `shipping` is imported with the first function, so that importing stealmesh stays quick.
 
 
-def _dumps(value: Any) -> bytes:
-    from stealmesh.shipping.packing import dumps
+class _SenderToCome(whole.Sender):
+    """Makes way for the real one with the first value that needs it."""
 
-    return dumps(value)
+    def dumps(self, value: Any) -> bytes:
+        return self._shipping().dumps(value)
+
+    def pickler(self) -> Any:
+        return self._shipping().pickler()
+
+    def beside(self, named: Any) -> Sequence[Any] | None:
+        return self._shipping().beside(named)
+
+    @staticmethod
+    def _shipping() -> whole.Sender:
+        from stealmesh.shipping.named import ProgramsSender
+
+        whole.send_with(ProgramsSender())
+        return whole.sender()
 
 
-def _pickler() -> type[Any]:
-    from stealmesh.shipping.packing import Pickler
-
-    return Pickler
-
-
-whole.send_with(_dumps, _pickler)
+whole.send_with(_SenderToCome())
 
 LATELY = 8
 """How many of the latest functions are kept, so that maps in a loop do not pickle theirs each time."""

@@ -150,17 +150,57 @@ def pickled(value: Any) -> bytes:
     return by_value(value) if blob is None else blob
 
 
+_NAMED = (type, FunctionType, type(lru_cache(int)))
+
+
+class NamingPickler(pickle.Pickler):
+    """pickle's own, one value after the other, until it meets a function or class whose name will not do."""
+
+    def __init__(self) -> None:
+        self._buffer = io.BytesIO()
+        super().__init__(self._buffer, 5)
+        self._known: dict[int, Any] = {}
+        """Functions and classes that we have asked about."""
+        self.named: list[Any] = []
+        """Those of them whose names alone will not do."""
+        self.beside: list[Any] = []
+        """What has to be in place with them."""
+
+    def pickled(self, value: Any) -> bytes | None:
+        """What `named` needs does not come with it. None: cloudpickle is to have the last word."""
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        self.clear_memo()
+        try:
+            self.dump(value)
+        except KeyboardInterrupt:
+            # Ctrl-C, or the value's own code? What comes again is the value's.
+            by_value(value)
+            raise
+        except BaseException:  # noqa: BLE001 - all that pickle dislikes
+            return None
+        blob = self._buffer.getvalue()
+        return None if b"__main__" in blob else blob
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, _NAMED) and id(value) not in self._known:
+            beside = whole.sender().beside(value)
+            if beside is None:
+                raise _InDoubtError
+            self._known[id(value)] = value
+            if beside:
+                self.named.append(value)
+                self.beside += beside
+        return NotImplemented
+
+
 def quickly_pickled(value: Any) -> bytes | None:
     """None: cloudpickle is to have the last word."""
-    try:
-        blob = pickle.dumps(value, 5)
-    except KeyboardInterrupt:
-        # Ctrl-C, or the value's own code? What comes again is the value's.
-        by_value(value)
-        raise
-    except BaseException:  # noqa: BLE001 - all that pickle dislikes
-        return None
-    return None if b"__main__" in blob else blob
+    pickler = NamingPickler()
+    blob = pickler.pickled(value)
+    if blob is None or not pickler.beside:
+        return blob
+    return whole.sender().joined(pickler.beside, blob)
 
 
 def _common_part(number: int) -> NoReturn:

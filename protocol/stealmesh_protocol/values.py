@@ -286,19 +286,20 @@ def _opened_given(blob: bytes | memoryview, *, plain_only: bool) -> Any:
 def _one_by_one(values: list[Any]) -> bytes:
     """Each a pickle of its own, but for the classes and functions that travel whole."""
     entries: list[tuple[int, bytes]] = []
-    pickler: Any = None
+    quick, pickler = pickles.NamingPickler(), None
     for value in values:
         kind = type(value)
         if kind in _SCALARS or _is_ndarray(value):
             entries.append(pack(value))
             continue
-        blob = None if pickler is not None else pickles.quickly_pickled(value)
+        blob = None if pickler is not None else quick.pickled(value)
         if blob is None:
             pickler = pickler or pickles.common_pickler()
             blob = pickler.pickled(value)
         entries.append((PICKLE, blob))
-    common = b"" if pickler is None or not pickler.parts else pickles.by_value(pickler.parts)
-    return join_entries(entries, common)
+    # The items say numbers of parts. Opening what is behind those puts in place what names need.
+    parts = [*(() if pickler is None else pickler.parts), *quick.named]
+    return join_entries(entries, pickles.by_value(parts) if parts else b"")
 
 
 def unpack_list(codec: int, blob: bytes, *, plain_only: bool = False) -> list[Any]:

@@ -6,42 +6,56 @@ other side has by name, and says so here. `pickle.loads` opens either.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-Dumps = Callable[[Any], bytes]
+
+class Sender:
+    """How values travel: cloudpickle's way, unless a subclass knows a better one."""
+
+    def dumps(self, value: Any) -> bytes:
+        """Raises what pickling raises."""
+        import cloudpickle  # 20 ms that a client who sends numbers does not need
+
+        blob: bytes = cloudpickle.dumps(value, 5)
+        return blob
+
+    def pickler(self) -> Any:
+        """A subclass of pickle's Pickler, made with (file, protocol)."""
+        import cloudpickle
+
+        return cloudpickle.Pickler
+
+    def beside(self, named: Any) -> Sequence[Any] | None:
+        """What has to be in place elsewhere before the name of this function or class will do.
+
+        None: its name will not do. It is asked for each value, so it must be quick.
+        """
+        return None if named.__module__ == "__main__" else ()
+
+    def joined(self, beside: Sequence[Any], blob: bytes) -> bytes:
+        """A pickle that puts this in place and then opens the blob."""
+        raise AssertionError("nothing was asked to be in place")
 
 
-def _cloudpickle() -> Any:
-    import cloudpickle  # 20 ms that a client who sends numbers does not need
-
-    return cloudpickle
+_sender = Sender()
 
 
-def _dumps(value: Any) -> bytes:
-    blob: bytes = _cloudpickle().dumps(value, 5)
-    return blob
+def sender() -> Sender:
+    return _sender
 
 
-def _pickler() -> type[Any]:
-    found: type[Any] = _cloudpickle().Pickler
-    return found
-
-
-_chosen: tuple[Dumps, Callable[[], type[Any]]] = (_dumps, _pickler)
-
-
-def send_with(dumps: Dumps, pickler: Callable[[], type[Any]]) -> None:
-    """From now on `dumps` is used, and what `pickler` returns where a class is needed."""
-    global _chosen
-    _chosen = (dumps, pickler)
+def send_with(sender: Sender) -> None:
+    """From now on values travel as this one says."""
+    global _sender
+    _sender = sender
 
 
 def dumps(value: Any) -> bytes:
     """Raises what pickling raises."""
-    return _chosen[0](value)
+    return _sender.dumps(value)
 
 
 def pickler() -> Any:
     """A subclass of pickle's Pickler, made with (file, protocol)."""
-    return _chosen[1]()
+    return _sender.pickler()

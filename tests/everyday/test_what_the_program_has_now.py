@@ -207,3 +207,183 @@ def test_what_cannot_be_sent_and_was_rebound_is_an_error(tmp_path: Path) -> None
                     raise AssertionError("an old value")
         """,
     )
+
+
+HELPER = """
+    import argparse, functools, types
+    from math import sqrt
+    args = None
+    settings = types.SimpleNamespace(rate="old")
+    connection = None
+    class Config:
+        rate = "old"
+        names = ["old"]
+    class Settings:
+        def __init__(self): self.rate = "old"
+    conf = Settings()
+    class Box:
+        def get(self): return "old"
+        @property
+        def prop(self): return "old" if Config.rate == "old" else "new"
+        @classmethod
+        def rated(cls): return Config.rate
+    class Sub(Box): pass
+    the_box = Box()
+    def look(): return "old"
+    alias = look
+    @functools.singledispatch
+    def single(x=1): return Config.rate
+    @functools.lru_cache
+    def cached(): return Config.rate
+    def decorate(f):
+        @functools.wraps(f)
+        def g(): return f()
+        return g
+    @decorate
+    def decorated(): return Config.rate
+    def of_args(): return "old" if args is None else args.x
+    def of_settings(): return settings.rate
+    def of_conf(): return conf.rate
+    def of_config(): return Config.rate
+    def of_names(): return Config.names[-1]
+    def of_box(): return Box().get()
+    def of_sub(): return Sub().get()
+    def of_look(): return look()
+    def of_alias(): return alias()
+    def of_sqrt(): return "old" if sqrt(4.0) == 2.0 else "new"
+    def of_added(): return globals().get("added", "old")
+    def of_fresh(): return getattr(Config, "fresh", "old")
+    def own_connection(): return connection
+    """
+CHANGES = """
+    import argparse, contextlib, helper
+    @contextlib.contextmanager
+    def all_new():
+        "Everything in the module is new, and then as it was."
+        def get(*_): return "new"
+        new = get
+        changes = [
+            (helper, "args", argparse.Namespace(x="new")), (helper, "look", new), (helper, "alias", new),
+            (helper, "sqrt", new), (helper.Config, "rate", "new"), (helper.settings, "rate", "new"),
+            (helper.conf, "rate", "new"), (helper.Box, "get", new), (helper, "added", "new"),
+            (helper.Config, "fresh", "new"), (helper.Config, "names", ["new"]),
+        ]
+        old = [(where, name, vars(where).get(name, all_new)) for where, name, _ in changes]
+        for where, name, value in changes:
+            setattr(where, name, value)
+        yield
+        for where, name, value in old:
+            delattr(where, name) if value is all_new else setattr(where, name, value)
+    """
+DIRECT = [
+    "of_args", "of_settings", "of_conf", "of_config", "of_names", "of_box", "of_sub", "of_look", "of_alias",
+    "of_sqrt", "of_fresh", "decorated", "Box.rated", "the_box.get",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_what_differs_from_the_import_of_a_module_goes_along(tmp_path: Path, first: str) -> None:
+    """A program sets variables, functions, classes, attributes and objects of its own modules, also before
+    the first submit, and sets them back. Seen by a function that is submitted itself, and by one that
+    is an argument."""
+    from tests.everyday.running import write
+
+    write(tmp_path, helper=HELPER, changes=CHANGES)
+    run(
+        tmp_path,
+        f"""
+        import operator, contextlib
+        import stealmesh, helper, changes
+        def call(f): return f()
+        def check(mesh, right):
+            for name in {DIRECT}:
+                task = operator.attrgetter(name)(helper)
+                assert mesh.submit(task).result() == right, (name, right)
+                assert mesh.submit(call, task).result() == right, ("as an argument", name, right)
+        if __name__ == "__main__":
+            with stealmesh.Mesh(workers=1) as mesh:
+                for now in ("old", "new", "old", "new")[{first == "new":d}:]:
+                    with changes.all_new() if now == "new" else contextlib.nullcontext():
+                        check(mesh, now)
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    "way", ["argument", "map", "reduce", "deep", "partial", "single", "object"]
+)
+def test_an_argument_brings_along_what_it_reaches(tmp_path: Path, way: str) -> None:
+    """A function of one of the program's modules, an object of its classes: the variables that they
+    reach are the program's, although no submitted function names them. Each way on a mesh of its own:
+    what another task brought would hide the fault."""
+    from tests.everyday.running import write
+
+    write(
+        tmp_path,
+        helper="""
+            import functools
+            held = None
+            def look(): return held
+            @functools.singledispatch
+            def single(x): return held
+            class Box:
+                def __init__(self, n=0): self.n = n
+                def get(self): return held
+                @property
+                def prop(self): return held
+            class Sub(Box): pass
+            """,
+    )
+    run(
+        tmp_path,
+        f"""
+        import functools
+        import stealmesh, helper
+        def call(f): return f()
+        def one(f): return f(1)
+        def deep(*, f): return f["x"][0]()
+        def get(box): return (box.get(), box.prop)[0]
+        ways = dict(
+            argument=lambda mesh: mesh.submit(call, helper.look).result(),
+            map=lambda mesh: [*mesh.map(get, map(helper.Sub, range(3))), *mesh.map(call, [helper.look])][-2],
+            reduce=lambda mesh: mesh.map_reduce(get, [helper.Box(n) for n in range(3)], max).result(),
+            deep=lambda mesh: mesh.submit(deep, f={{"x": [helper.look]}}).result(),
+            partial=lambda mesh: mesh.submit(call, functools.partial(helper.look)).result(),
+            single=lambda mesh: mesh.submit(one, helper.single).result(),
+            object=lambda mesh: mesh.submit(call, helper.Box(1).get).result(),
+        )
+        if __name__ == "__main__":
+            with stealmesh.Mesh(workers=1) as mesh:
+                for now in (1, 2):
+                    helper.held = now
+                    assert ways["{way}"](mesh) == now, now
+        """,
+    )
+
+
+def test_a_replaced_function_that_cannot_be_sent_is_an_error(tmp_path: Path) -> None:
+    """What takes the place of a function must not be passed over in silence. A connection that program and
+    workers open for themselves is left alone."""
+    from tests.everyday.running import write
+
+    write(tmp_path, helper=HELPER)
+    run(
+        tmp_path,
+        """
+        import functools, stealmesh, helper, threading
+        from unittest import mock
+        def begin(): helper.connection = "a worker's"
+        if __name__ == "__main__":
+            helper.connection = threading.Lock()
+            with stealmesh.Mesh(workers=1, initializer=begin) as mesh:
+                assert mesh.submit(helper.own_connection).result() == "a worker's"
+                with mock.patch("helper.look", functools.partial(print, threading.Lock())):
+                    try:
+                        mesh.submit(helper.of_look).result()
+                    except stealmesh.CannotShip as error:
+                        assert "helper.look" in str(error), error
+                    else:
+                        raise AssertionError("the function that was there before")
+                assert mesh.submit(helper.of_look).result() == "old"
+        """,
+    )

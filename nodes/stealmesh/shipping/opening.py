@@ -19,7 +19,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 from weakref import WeakSet
@@ -37,7 +37,7 @@ class PieceKind(IntEnum):
     VALUE = 0
     """A pickle of it."""
     SOURCE = 1
-    """It is made from the program's text; then these attributes are set, if there are any."""
+    """It is made from the program's text, or by an import; then these attributes are set, if there are any."""
     MODULE = 2
     """The name of a module."""
     ABSENT = 4
@@ -63,6 +63,15 @@ class StandIn(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
+class _Original(Enum):
+    ORIGINAL = auto()
+
+
+ORIGINAL = _Original.ORIGINAL
+"""In a piece: what the import has made of this attribute, or under an empty name of the global itself."""
+_MISSING = object()
+
+
 @dataclass(slots=True)
 class Living:
     """The part of the program that this worker has."""
@@ -73,6 +82,8 @@ class Living:
     """Pieces that have come and are not in place yet, as they refer to each other."""
     placed: dict[tuple[str, str], Any] = field(default_factory=dict)
     """Functions while their pieces are opened: they exist, and are filled later."""
+    originals: dict[tuple[str, str, str], Any] = field(default_factory=dict)
+    """What was in the place of a global (module, name, empty) or of an attribute before the first piece."""
     left: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
@@ -139,19 +150,49 @@ class Living:
         if kind == PieceKind.SOURCE:
             if name not in place and not self.make(module, name):
                 raise CannotLoad(f"{name} is not in the text of {module}")
-            for attribute, value in (pickle.loads(payload) if payload else {}).items():
-                setattr(place[name], attribute, value)
+            self._set_attributes(place, module, name, pickle.loads(payload) if payload else {})
         elif kind == PieceKind.MODULE:
             found = importlib.import_module(payload.decode())
             if "." not in name:  # with a dot: a part of a package that only has to be there
                 place[name] = found
-        elif kind == PieceKind.ABSENT:
-            place.pop(name, None)
-        elif kind == PieceKind.PLAIN:
-            place[name] = _in_place_of(place.get(name), pickle.loads(payload))
         else:
-            place[name] = pickle.loads(payload)
+            self.originals.setdefault((module, name, ""), place.get(name, _MISSING))
+            if kind == PieceKind.ABSENT:
+                place.pop(name, None)
+            elif kind == PieceKind.PLAIN:
+                place[name] = _in_place_of(place.get(name), pickle.loads(payload))
+            else:
+                place[name] = pickle.loads(payload)
         self.versions[key] = version
+
+    def _set_attributes(
+        self, place: dict[str, Any], module: str, name: str, attributes: dict[str, Any]
+    ) -> None:
+        if attributes.pop("", None) is ORIGINAL:
+            original = self.originals.get((module, name, ""), _MISSING)
+            if original is not _MISSING:
+                place[name] = original
+        target = place[name]
+        for attribute, value in attributes.items():
+            key = (module, name, attribute)
+            if value is ORIGINAL:
+                value = self.originals.get(key, _MISSING)
+            else:
+                self.originals.setdefault(key, vars(target).get(attribute, _MISSING))
+            _set_attribute(target, attribute, value)
+
+
+def _set_attribute(target: Any, attribute: str, value: Any) -> None:
+    """Without properties and `__setattr__` of an object: its state is what pickle would set."""
+    if isinstance(target, type):
+        if value is not _MISSING:
+            setattr(target, attribute, value)
+        elif attribute in vars(target):
+            delattr(target, attribute)
+    elif value is not _MISSING:
+        vars(target)[attribute] = value
+    else:
+        vars(target).pop(attribute, None)
 
 
 def _in_place_of(old: Any, new: Any) -> Any:

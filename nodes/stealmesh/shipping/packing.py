@@ -8,8 +8,9 @@ Decides what travels as a name, what as a value, and what is made from the progr
 * A class of the program's file is made there from its text, with the methods and plain attributes
   that have been changed since; a class of a notebook travels whole.
 * A value that cannot be pickled (a lock, a connection) is made from the text as well.
-* Of the program's other modules those variables go along that functions reach, as they are now,
-  unless the module itself rebinds them (`global`): that is its own business in each process.
+* Of the program's other modules those variables go along that functions reach, if they are not what
+  the import makes (elsewhere.py), unless the module itself rebinds them (`global`): that is its own
+  business in each process.
 
 Every global that a function reaches is watched (watching.py): what has changed is packed again.
 """
@@ -25,10 +26,12 @@ from typing import Any
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed
+from stealmesh.shipping.elsewhere import packed_elsewhere
 from stealmesh.shipping.opening import Piece, PieceKind
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
 from stealmesh.shipping.source import Source, text_of_main
+from stealmesh.shipping.variables import is_as_first_seen, is_home_of, is_plain, refuse_futures
 from stealmesh.shipping.watching import ChangeWatch
 from stealmesh_protocol import apart
 from stealmesh_protocol.ids import digest_of
@@ -37,12 +40,8 @@ __all__ = ["Packed", "Pickler", "dumps", "meant_for", "pack", "source_of"]
 
 Reached = set[str | type] | frozenset[str | type]
 
-_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
-_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 KEPT_OCTETS_MAX = 1 << 20
 """A larger global is packed anew for each function that reaches it, rather than kept twice."""
-OWN_VALUE_OCTETS_MAX = 1 << 20
-"""A larger variable of the program's other modules does not travel: workers have what the import makes."""
 
 
 @dataclass(slots=True)
@@ -69,8 +68,6 @@ class Unit:
 # Used from all threads without a lock, as pickling runs the user's code. Each step below leaves a whole
 # entry in its place, and packing something twice does no harm.
 _units: dict[tuple[Key, tuple[str, ...]], Unit] = {}
-_first_seen: dict[tuple[str, str, str], Any] = {}
-"""Values that cannot be compared with the text, as they were when first seen."""
 
 
 def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
@@ -81,9 +78,9 @@ def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
     else:
         reach.watch.value(value)
     blob = dump(value, reach)
-    pieces = _pieces(reach, value)
+    pieces = pieces_for(reach, value)
     reach.watch.close()
-    whole = _with_pieces(pieces, blob) if pieces else blob
+    whole = with_pieces(pieces, blob) if pieces else blob
     return Packed(whole, reach.watch, reach.reached or frozenset())
 
 
@@ -96,18 +93,18 @@ def dumps(value: Any) -> bytes:
     """A value that refers to the program's classes or functions: an argument, or a result."""
     reach = on_the_way_back()
     blob = dump(value, reach)
-    pieces = () if reach.by_name else _pieces(reach)
-    return _with_pieces(pieces, blob) if pieces else blob
+    pieces = () if reach.by_name else pieces_for(reach)
+    return with_pieces(pieces, blob) if pieces else blob
 
 
-def _with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
+def with_pieces(pieces: tuple[Piece, ...], blob: bytes) -> bytes:
     return pickle.dumps(Call(opening.opened, (pieces, blob)), 5)
 
 
 # ---------------------------------------------------------------- globals
 
 
-def _pieces(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
+def pieces_for(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
     """The pieces for all globals that are reached, over any number of steps."""
     pieces: dict[Key, Piece] = {}
     wanted: dict[str, list[str]] = {}
@@ -180,9 +177,9 @@ def _packed_global(
         reach.watch.module(value)
         return (PieceKind.MODULE, value.__name__.encode()) if reach.sends(module) else (None, b"")
     if not reach.sends(module):
-        return _packed_elsewhere(module, name, value, reach)
+        return packed_elsewhere(module, name, value, reach)
     source = source_of(module)
-    if isinstance(value, type) and _is_home_of(value, module, name):
+    if isinstance(value, type) and is_home_of(value, module, name):
         reach.watch.klass(value)
         if source is not None and source.defines_class(name):
             changed = _changes_of(value, source, reach)
@@ -192,7 +189,7 @@ def _packed_global(
         reach.watch.function(value)
     else:
         reach.watch.value(value)
-    _refuse_futures(name, value)
+    refuse_futures(name, value)
     try:
         return PieceKind.VALUE, dump(value, reach, root=value, name=name)
     except apart.CannotBeLeftOut:
@@ -209,23 +206,6 @@ def _packed_global(
         return PieceKind.SOURCE, b""
 
 
-def _packed_elsewhere(
-    module: str, name: str, value: Any, reach: Reach
-) -> tuple[PieceKind | None, bytes]:
-    """A variable of one of the program's other modules."""
-    if isinstance(value, FunctionType | type):
-        walk(value, reach)
-        return None, b""
-    if _is_plain(value):
-        reach.watch.value(value)
-        payload = dump(value, reach)
-        return (PieceKind.PLAIN, payload) if len(payload) <= OWN_VALUE_OCTETS_MAX else (None, b"")
-    _refuse_futures(f"{module}.{name}", value)
-    if _first_seen.setdefault((module, name, ""), value) is value:
-        return None, b""
-    return PieceKind.VALUE, dump(value, reach)
-
-
 def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | None:
     """The attributes of the class that differ from its text. None: it is not the class in the text."""
     changes: dict[str, Any] = {}
@@ -238,7 +218,7 @@ def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | Non
     methods = source.methods_of(cls.__name__)
     kept = 0
     for attribute, value in list(vars(cls).items()):
-        _refuse_futures(f"{cls.__qualname__}.{attribute}", value)
+        refuse_futures(f"{cls.__qualname__}.{attribute}", value)
         found = functions_in(value)
         if found:
             walk_all(found, reach)
@@ -251,25 +231,14 @@ def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | Non
                 changes[attribute] = value
         elif isinstance(value, type):
             walk(value, reach)
-        elif _is_plain(value) or attribute in methods:
+        elif is_plain(value) or attribute in methods:
             changes[attribute] = value
             reach.watch.value(value)
-        elif (
-            _first_seen.setdefault((cls.__module__, cls.__qualname__, attribute), value)
-            is not value
-        ):
+        elif not is_as_first_seen(cls.__module__, cls.__qualname__, attribute, value):
             changes[attribute] = value
     if hasattr(cls, "__members__"):
         changes = {name: value for name, value in changes.items() if functions_in(value)}
     return None if methods and not kept else changes
-
-
-def _refuse_futures(name: str, value: Any) -> None:
-    """Workers would make it from the program's text, where no future is."""
-    if apart.holds_one(value):
-        raise apart.CannotBeLeftOut(
-            f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"
-        )
 
 
 def _is_as_written(
@@ -284,15 +253,6 @@ def _is_as_written(
         )
     # A dataclass's `__init__`, what a decorator of some library adds: made with the class.
     return attribute.startswith("__") or all(is_installed(code.co_filename) for code in codes)
-
-
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    if type(value) in _PLAIN:
-        return True
-    if type(value) not in _CONTAINERS or depth > 4 or len(value) > 1000:
-        return False
-    parts = [*value, *value.values()] if type(value) is dict else value
-    return all(_is_plain(part, depth + 1) for part in parts)
 
 
 _main_source: tuple[Any, Source | None] = (None, None)
@@ -310,9 +270,3 @@ def source_of(module: str) -> Source | None:
         path = os.path.abspath(path) if path else "<string>"
         _main_source = (main, None if text is None else Source(text, path))
     return _main_source[1]
-
-
-def _is_home_of(value: Any, module: str, qualname: str) -> bool:
-    """Does the module have this value under the value's own name?"""
-    named = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return named == qualname and getattr(value, "__module__", None) == module

@@ -23,10 +23,12 @@ from stealmesh.shipping import opening
 from stealmesh.shipping.reach import (
     Key,
     Reach,
+    functions_in,
     module_of,
     names_in,
     reach_into,
     walk,
+    walk_all,
     walk_code,
 )
 from stealmesh.shipping.watching import ChangeWatch, content
@@ -221,6 +223,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
 
     def _cache(self, cache: Any) -> Any:
         if not self._reach.sends(cache.__module__ or ""):
+            walk_all(functions_in(cache), self._reach)
             return NotImplemented
         parameters = cache.cache_parameters()
         self._reach.watch.function(cache.__wrapped__)

@@ -45,7 +45,7 @@ class Reach:
     """Modules that are not to travel (`no_ship`): workers have their own, by name."""
 
     def watches(self, module: str) -> bool:
-        return _is_watched(module) and not (self.left and is_under(module, self.left))
+        return is_watched(module) and not (self.left and is_under(module, self.left))
 
     def sends(self, module: str) -> bool:
         """Do its functions and classes travel whole?"""
@@ -69,6 +69,7 @@ def walk(value: Any, reach: Reach) -> None:
     if id(value) in reach.walked:
         return
     reach.walked.add(id(value))
+    _need_itself(value, reach)
     if isinstance(value, type):
         reach.watch.klass(value)
         for attribute in list(vars(value).values()):
@@ -78,9 +79,21 @@ def walk(value: Any, reach: Reach) -> None:
                 walk(base, reach)
     elif isinstance(value, FunctionType):
         walk_code(value.__code__, value.__globals__, reach)
+        walk_all(functions_in(value.__dict__.get("__wrapped__")), reach)
+        for implementation in getattr(value, "registry", {}).values():  # functools.singledispatch
+            walk_all(functions_in(implementation), reach)
         for cell in value.__closure__ or ():
             for function in functions_in(content(cell)):
                 walk(function, reach)
+
+
+def _need_itself(value: type | FunctionType, reach: Reach) -> None:
+    """What the program has changed of a class, or put in a function's place, has to be in place, too."""
+    module, name = value.__module__, value.__qualname__
+    if "." not in name and isinstance(module, str) and reach.watches(module):
+        found = sys.modules.get(module)
+        if found is not None and vars(found).get(name) is value and not reach.sends(module):
+            reach.needs[module, name] = None
 
 
 def walk_all(functions: Iterable[FunctionType], reach: Reach) -> None:
@@ -214,7 +227,7 @@ def functions_in(value: Any, depth: int = 0) -> list[FunctionType]:
 _watched: dict[str, tuple[Any, bool]] = {}
 
 
-def _is_watched(name: str) -> bool:
+def is_watched(name: str) -> bool:
     """Is this a module of the program? Then its variables are watched."""
     if name == "__main__":
         return True
@@ -235,5 +248,5 @@ def _is_by_value(name: str) -> bool:
         module is not None
         and getattr(module, "__spec__", None) is None
         and getattr(module, "__file__", None) is None
-        and _is_watched(name)
+        and is_watched(name)
     )

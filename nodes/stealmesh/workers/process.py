@@ -20,7 +20,8 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn
 
-from stealmesh.shipping import importer, packing, versions
+from stealmesh.shipping import importer, versions
+from stealmesh.shipping.named import WorkersSender
 from stealmesh.workers import failures, forked, reporting, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
@@ -38,7 +39,7 @@ has not come by then will not come soon, and looking on burns time that others c
 TEXT_OCTETS_MAX = 64 * 1024
 
 
-whole.send_with(packing.dumps, lambda: packing.Pickler)
+whole.send_with(WorkersSender())
 
 
 def live(

@@ -1,0 +1,250 @@
+"""What the text of one of the program's modules binds to its names, as far as that shows without running it.
+
+Decides whether a variable, or an attribute of a class, is what importing the module makes of it: then
+workers have it. Refuses to know how the others travel (elsewhere.py). It says YES or NO only where it is
+sure. A name with several statements is what any of them makes.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+from types import FunctionType, ModuleType
+from typing import Any
+
+from stealmesh.shipping.source import ast_text
+
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_BLOCKS = (ast.If, ast.Try, ast.With, ast.For, ast.While)
+_BINDS_UNSEEN = frozenset({"globals", "vars", "setattr", "exec", "locals", "modules"})
+"""A module that mentions one of these may bind more than its text says."""
+
+
+class Imported(Enum):
+    """Is it what an import makes?"""
+
+    YES = auto()
+    NO = auto()
+    UNKNOWN = auto()
+
+
+class ModuleText:
+    """The statements of one module."""
+
+    def __init__(self, module: ModuleType, text: str | None) -> None:
+        self.module = module
+        self.path = str(getattr(module, "__file__", "") or "")
+        self._bound: dict[str, list[ast.AST]] = {}
+        self._classes: dict[str, dict[str, list[ast.AST]]] = {}
+        self._opaque = text is None
+        """It may bind names that we do not see."""
+        if text is not None:
+            self._read(text)
+
+    def _read(self, text: str) -> None:
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:  # it was edited since
+            self._opaque = True
+            return
+        for node in ast.walk(tree):
+            named = getattr(node, "id", None) or getattr(node, "attr", None)
+            self._opaque |= named in _BINDS_UNSEEN
+        for name, binder in _bound_in(tree.body):
+            self._opaque |= name == "*"
+            self._bound.setdefault(name, []).append(binder)
+            if isinstance(binder, ast.ClassDef):
+                attributes = self._classes.setdefault(name, {})
+                for attribute, inner in _bound_in(binder.body):
+                    attributes.setdefault(attribute, []).append(inner)
+
+    # ------------------------------------------------------------ variables
+
+    def makes(self, name: str, value: Any) -> Imported:
+        """Does importing the module bind this value to the name?"""
+        binders = self._bound.get(name)
+        if binders is not None:
+            made = _any_of(self._binds(name, binder, value) for binder in binders)
+        else:
+            made = Imported.UNKNOWN if self._opaque else Imported.NO
+        if made is Imported.UNKNOWN and (_is_of_main(value) or _is_of_main(type(value))):
+            return Imported.NO  # no import in a worker meets the program's own file
+        return made
+
+    def defines(self, name: str) -> bool:
+        """Is it bound by `def`, `class` or an import, and by nothing else?"""
+        kinds = (*_DEFINITIONS, ast.ImportFrom, ast.Import)
+        binders = self._bound.get(name, [])
+        return bool(binders) and all(isinstance(each, kinds) for each in binders)
+
+    def _binds(self, name: str, binder: ast.AST, value: Any) -> Imported:
+        if isinstance(binder, _DEFINITIONS):
+            if _is_home(self.module, name, value):
+                return Imported.YES
+            return self._decorated(name, value) if binder.decorator_list else Imported.NO
+        if isinstance(binder, ast.ImportFrom):
+            return self._imports(binder, name, value)
+        if isinstance(binder, ast.Import):
+            return Imported.YES if isinstance(value, ModuleType) else Imported.NO
+        of = getattr(binder, "value", None)
+        if isinstance(of, ast.Name) and of.id != name and of.id in self._bound:
+            return self.makes(of.id, value)  # another name for it
+        return _literal(binder, value)
+
+    def _decorated(self, name: str, value: Any) -> Imported:
+        """A decorator may make anything of a definition. It mostly keeps its name."""
+        inner = getattr(value, "__wrapped__", None)
+        if inner is not None and _is_home_name(self.module, name, inner):
+            return Imported.YES
+        return Imported.UNKNOWN
+
+    def _imports(self, binder: ast.ImportFrom, name: str, value: Any) -> Imported:
+        if isinstance(value, ModuleType):
+            return Imported.YES
+        original = next(
+            (each.name for each in binder.names if (each.asname or each.name) == name), name
+        )
+        where = "." * binder.level + (binder.module or "")
+        try:
+            found = importlib.util.resolve_name(where, self.module.__package__ or "")
+        except ImportError:
+            return Imported.UNKNOWN
+        there = sys.modules.get(found)
+        if there is None or not hasattr(there, original):
+            return Imported.UNKNOWN
+        return Imported.YES if getattr(there, original) is value else Imported.NO
+
+    # ------------------------------------------------------------ attributes of classes
+
+    def makes_attribute(
+        self, cls: type, attribute: str, value: Any, functions: list[FunctionType]
+    ) -> Imported:
+        """Does the class statement give the class this attribute? `functions`: those behind the value."""
+        body = self._classes.get(cls.__name__)
+        if body is None or cls.__qualname__ != cls.__name__:
+            return Imported.UNKNOWN
+        binders = body.get(attribute)
+        if binders is None:
+            if functions:
+                return Imported.NO if any(map(_is_of_main, functions)) else Imported.UNKNOWN
+            return Imported.UNKNOWN
+        if any(isinstance(each, _DEFINITIONS) for each in binders) and functions:
+            inside = cls.__qualname__ + "."
+            written = any(
+                each.__code__.co_filename == self.path
+                and each.__code__.co_qualname.startswith(inside)
+                for each in functions
+            )
+            return Imported.YES if written else Imported.NO
+        return _any_of(_literal(each, value) for each in binders)
+
+
+def _any_of(found: Iterable[Imported]) -> Imported:
+    each = set(found)
+    return next((one for one in (Imported.UNKNOWN, Imported.YES) if one in each), Imported.NO)
+
+
+def _literal(binder: ast.AST, value: Any) -> Imported:
+    """Is the value that of a literal in the text?"""
+    if not isinstance(binder, ast.Assign | ast.AnnAssign) or binder.value is None:
+        return Imported.UNKNOWN
+    try:
+        written = ast.literal_eval(binder.value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return Imported.UNKNOWN
+    if type(written) is not type(value):
+        return Imported.NO
+    return Imported.YES if _same(written, value) else Imported.NO
+
+
+def _same(written: Any, value: Any) -> bool:
+    """Compares plain values by what they show, so that 1 and True differ, and no user code runs."""
+    if isinstance(written, list | tuple):
+        return len(written) == len(value) and all(
+            type(a) is type(b) and _same(a, b) for a, b in zip(written, value, strict=True)
+        )
+    if isinstance(written, dict):
+        ours, theirs = list(written.items()), list(value.items())
+        return _same([list(pair) for pair in ours], [list(pair) for pair in theirs])
+    if isinstance(written, set):
+        return written == value if all(type(each) in (int, str) for each in value) else False
+    return repr(written) == repr(value)
+
+
+def _bound_in(statements: list[ast.stmt]) -> Iterator[tuple[str, ast.AST]]:
+    """(name, statement) for all that a body binds, also in branches; a star import binds `*`."""
+    for statement in statements:
+        if isinstance(statement, _DEFINITIONS):
+            yield statement.name, statement
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            for alias in statement.names:
+                yield alias.asname or alias.name.partition(".")[0], statement
+        elif isinstance(statement, _BLOCKS):
+            yield from _bound_in_block(statement)
+        else:
+            yield from _stored_by(statement)
+
+
+def _bound_in_block(statement: ast.stmt) -> Iterator[tuple[str, ast.AST]]:
+    for field in ("target", "items"):
+        inner = getattr(statement, field, None)
+        for node in inner if isinstance(inner, list) else [inner]:
+            if isinstance(node, ast.AST):
+                yield from _stored_by(node)
+    for field in ("body", "orelse", "finalbody"):
+        yield from _bound_in(getattr(statement, field, []))
+    for handler in getattr(statement, "handlers", []):
+        yield from _bound_in(handler.body)
+
+
+def _stored_by(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """A single `name = value` is told apart from all else that stores names."""
+    single = isinstance(node, ast.AnnAssign) or (
+        isinstance(node, ast.Assign)
+        and len(node.targets) == 1
+        and isinstance(node.targets[0], ast.Name)
+    )
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            yield inner.id, node if single else inner
+
+
+def _is_home(module: ModuleType, name: str, value: Any) -> bool:
+    """Does the value say of itself that it is this global of the module?"""
+    return isinstance(value, type | FunctionType) and _is_home_name(module, name, value)
+
+
+def _is_home_name(module: ModuleType, name: str, value: Any) -> bool:
+    return (
+        getattr(value, "__qualname__", None) == name
+        and getattr(value, "__module__", None) == module.__name__
+    )
+
+
+def _is_of_main(value: Any) -> bool:
+    return isinstance(value, type | FunctionType) and value.__module__ == "__main__"
+
+
+_texts: dict[str, ModuleText] = {}
+
+
+def text_of(module: ModuleType) -> ModuleText:
+    """The statements of a module, read once."""
+    known = _texts.get(module.__name__)
+    if known is None or known.module is not module:
+        known = _texts[module.__name__] = ModuleText(module, _read_source(module))
+    return known
+
+
+def _read_source(module: ModuleType) -> str | None:
+    path = getattr(module, "__file__", None)
+    if not isinstance(path, str) or not path.endswith((".py", ".pyw")):
+        return None
+    try:
+        with open(path, "rb") as file:
+            return ast_text(file.read())
+    except (OSError, SyntaxError, UnicodeDecodeError, ValueError):
+        return None

@@ -1,0 +1,143 @@
+"""How a global of the program's other modules travels, if a worker's own import makes another one.
+
+Decides what differs: a variable that is set, a function or class that is replaced, attributes of classes,
+the state of an object in a global. What differed once and is again as the import makes it goes as
+ORIGINAL. Refuses to know what imports make (bindings.py) and which globals are reached (reach.py).
+
+What cannot be pickled stays as the worker's import makes it, for workers often have their own (a
+connection). A function or class that was replaced is never left behind: that is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+import sys
+import types
+from types import FunctionType, ModuleType
+from typing import Any
+
+from stealmesh.shipping.bindings import Imported, ModuleText, text_of
+from stealmesh.shipping.opening import ORIGINAL, PieceKind
+from stealmesh.shipping.pickler import dump
+from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
+from stealmesh.shipping.variables import is_as_first_seen, is_home_of, is_plain, refuse_futures
+from stealmesh_protocol import apart
+
+OWN_VALUE_OCTETS_MAX = 1 << 20
+"""A larger variable of the program's other modules does not travel: workers have what the import makes."""
+
+_NAMESPACES = (argparse.Namespace, types.SimpleNamespace)
+
+_have_differed: dict[Key, set[str]] = {}
+"""Globals that some worker may have another value of, and attributes of theirs. Empty name: itself."""
+
+Payload = tuple[PieceKind | None, bytes]
+
+
+def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payload:
+    """A global of a module that workers import. Kind None: they have it."""
+    refuse_futures(f"{module}.{name}", value)
+    if is_plain(value):
+        is_as_first_seen(module, name, "", value)
+        reach.watch.value(value)
+        payload = dump(value, reach)
+        if len(payload) > OWN_VALUE_OCTETS_MAX:
+            return None, b""
+        _have_differed.setdefault((module, name), set()).add("")
+        return PieceKind.PLAIN, payload
+    text = text_of(sys.modules[module])
+    if _is_replaced(text, module, name, value):
+        return _replacement(text, (module, name), value, reach)
+    attributes: dict[str, Any] = {}
+    if isinstance(value, FunctionType):
+        walk(value, reach)
+    elif isinstance(value, type):
+        walk(value, reach)
+        if is_home_of(value, module, name):
+            attributes = _changes_of_class(text, value, reach)
+    else:
+        attributes = _state_of(value, reach)
+    return _with_attributes((module, name), attributes, reach)
+
+
+def _with_attributes(key: Key, attributes: dict[str, Any], reach: Reach) -> Payload:
+    """The global is the import's, but for these attributes."""
+    differed = _have_differed.get(key)
+    if differed is None:
+        if not attributes:
+            return None, b""
+        differed = _have_differed[key] = set()
+    if "" in differed:
+        # The object is made the import's first; its attributes are set with the next word of it.
+        attributes = {"": ORIGINAL, **attributes}
+    attributes = {**dict.fromkeys(sorted(differed - {""}), ORIGINAL), **attributes}
+    differed.update(attributes)
+    return PieceKind.SOURCE, dump(attributes, reach)
+
+
+def _is_replaced(text: ModuleText, module: str, name: str, value: Any) -> bool:
+    made = text.makes(name, value)
+    if made is Imported.UNKNOWN:
+        return not is_as_first_seen(module, name, "", value)
+    return made is Imported.NO
+
+
+def _replacement(text: ModuleText, key: Key, value: Any, reach: Reach) -> Payload:
+    reach.watch.value(value)
+    try:
+        payload = dump(value, reach)
+    except apart.CannotBeLeftOut:
+        raise
+    except Exception as error:  # pickling runs the object's own code
+        if text.defines(key[1]):
+            raise pickle.PicklingError(
+                f"{key[0]}.{key[1]} was replaced by something that cannot be pickled "
+                f"({type(error).__name__}: {error}), and workers must not use what it was before"
+            ) from error
+        return None, b""
+    _have_differed.setdefault(key, set()).add("")
+    return PieceKind.VALUE, payload
+
+
+def _changes_of_class(text: ModuleText, cls: type, reach: Reach) -> dict[str, Any]:
+    """Its attributes that the class statement does not make."""
+    if hasattr(cls, "__members__"):
+        return {}  # an enumeration
+    changes: dict[str, Any] = {}
+    for attribute, value in list(vars(cls).items()):
+        functions = functions_in(value)
+        if attribute.startswith("__") and not functions:
+            continue
+        made = text.makes_attribute(cls, attribute, value, functions)
+        if made is Imported.YES:
+            reach.watch.value(value)  # a container may change without being another
+            continue
+        refuse_futures(f"{cls.__qualname__}.{attribute}", value)
+        if made is Imported.NO or (
+            is_plain(value)
+            or not (
+                functions
+                or hasattr(type(value), "__get__")
+                or is_as_first_seen(cls.__module__, cls.__qualname__, attribute, value)
+            )
+        ):
+            walk_all(functions, reach)
+            changes[attribute] = value
+            reach.watch.value(value)
+    return changes
+
+
+def _state_of(value: Any, reach: Reach) -> dict[str, Any]:
+    """The attributes of an object whose state is plain data throughout."""
+    kind = type(value)
+    ours = isinstance(value, _NAMESPACES) or reach.watches(kind.__module__)
+    inside = getattr(value, "__dict__", None) if ours else None
+    if isinstance(value, ModuleType) or type(inside) is not dict or not inside:
+        return {}
+    reach.watch.value(value)
+    if ours and not isinstance(value, _NAMESPACES):
+        walk(kind, reach)
+    if not all(type(name) is str and is_plain(each) for name, each in inside.items()):
+        return {}
+    return dict(inside)

@@ -1,0 +1,44 @@
+"""What can be told of a variable's value without running code of the user's.
+
+Decides what is plain data, what is as it was when it was first seen, and that a variable may hold no
+future. Refuses to know how it travels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stealmesh_protocol import apart
+
+_PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+
+_first_seen: dict[tuple[str, str, str], Any] = {}
+"""Values that cannot be compared with the text, as they were when first seen."""
+
+
+def is_plain(value: Any, depth: int = 0) -> bool:
+    if type(value) in _PLAIN:
+        return True
+    if type(value) not in _CONTAINERS or depth > 4 or len(value) > 1000:
+        return False
+    parts = [*value, *value.values()] if type(value) is dict else value
+    return all(is_plain(part, depth + 1) for part in parts)
+
+
+def is_as_first_seen(module: str, name: str, attribute: str, value: Any) -> bool:
+    return _first_seen.setdefault((module, name, attribute), value) is value
+
+
+def refuse_futures(name: str, value: Any) -> None:
+    """Workers would make it from the program's text, where no future is."""
+    if apart.holds_one(value):
+        raise apart.CannotBeLeftOut(
+            f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"
+        )
+
+
+def is_home_of(value: Any, module: str, qualname: str) -> bool:
+    """Does the module have this value under the value's own name?"""
+    named = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    return named == qualname and getattr(value, "__module__", None) == module
