@@ -18,6 +18,7 @@ def share_of(
     config: Config,
     tried: bool = True,
     busy: bool = False,
+    workers: bool = True,
 ) -> int:
     """Untouched items for one of `sharers` hungry thieves in a mesh of `nodes`; 0: not worth it.
 
@@ -25,10 +26,13 @@ def share_of(
     whole if it would wait for workers that are `busy` with something long.
     Unknown cost: 1/(2 nodes), as the first report will soon tell. But an equal share if the report is long in
     coming, or if our own workers have not even `tried` these items, having better things to do.
+    A victim without `workers` (they died, and others are not up yet) has no share itself.
     """
     queued = bags.queued_items
     if not queued:
         return 0
+    if not workers:
+        return -(-queued // sharers)
     if bags.opaque:
         return max(1, queued // 2)
     worth_it = bags.queued_seconds >= config.steal_seconds_min

@@ -164,6 +164,7 @@ class Victim:
             config=self.config,
             tried=self.holder.slots.is_running(job),
             busy=not self.holder.slots.soon_free(now),
+            workers=bool(self.holder.slots),
         )
         if not items:
             return False
@@ -216,7 +217,8 @@ class Victim:
 
     def _richest(self, thief: PeerId, now: float) -> list[HeldJob]:
         """Of each priority, highest first, the job in stock that is worth most to this thief and that it
-        can run. (All jobs usually have the same priority.)
+        can run. (All jobs usually have the same priority.) Without a worker here it is the one that has
+        waited longest: new ones that are worth more would come again and again.
 
         A job with a late owner is not shared: what we gave would lie between us and the thief until the
         owner writes it down, and no worker could start it.
@@ -224,12 +226,12 @@ class Victim:
         self.dispatcher.learn_from_waiting(now)
         best: dict[int, tuple[tuple[int, float], HeldJob]] = {}
         picky = not self._can_run_all(thief, now)
-        for held in self.dispatcher.stock.jobs():
+        for place, held in enumerate(self.dispatcher.stock.jobs()):
             if picky and not self._can_run(held, thief, now):
                 continue
             if self._is_late(held.spec.owner, now):
                 continue
-            worth = worth_of(held.bags, self.config)
+            worth = worth_of(held.bags, self.config) if self.holder.slots else (3, -place)
             priority = held.spec.priority
             if worth > (best[priority][0] if priority in best else (0, 0.0)):
                 best[priority] = worth, held

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 from tests.engine.wire import Host, Wire, ring
 
 from stealmesh_engine.config import Config
+from stealmesh_engine.events import WorkerLost
 from stealmesh_engine.stealing.thief import SILENCE_SECONDS_MAX, Thief
 from stealmesh_protocol.ids import granted_lease
 from stealmesh_protocol.messages import (
@@ -92,6 +93,27 @@ def test_work_that_is_not_worth_the_journey_stays() -> None:
     wire.until(lambda: thief.running() is not None)
     (split,) = wire.take(Split)
     assert sum(part.hi - part.lo for part in split.parts) == waiting
+
+
+def test_a_node_without_workers_gives_away_what_has_waited_longest() -> None:
+    """A single quick call lay there for as long as new jobs came that were worth more. Seen in 10 minutes of
+    everything at once with 8 nodes, whose nurseries were killed every half second."""
+    wire, client, (node,) = ring(1)
+    quick = client.open(120)
+    node.finish(seconds=0.00001)
+    chunks = node.work.pop(0)
+    node.step(WorkerLost(0, chunks[0].chunk, "killed by signal 9", False))
+    for number in (2, 3, 4):
+        client.open(1000, number=number)
+    assert node.core.holder.jobs[quick].bags.queued_items
+    wire.losing.append(lambda said: isinstance(said.message, Steal))
+    thief = wire.add("thief", seeds=[node.endpoint])
+    wire.advance(2.0)  # the owner meets it, too
+    wire.losing.clear()
+    wire.hush()
+    wire.until(lambda: thief.running() is not None)
+    assert wire.take(Split)[0].job == quick
+    assert not node.core.holder.jobs[quick].bags.queued_items, "all of it, although it is quick"
 
 
 def test_a_thief_that_finds_nothing_leaves_its_name_and_falls_silent() -> None:
