@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stealmesh.host.identity import VERSION as __version__  # noqa: N811  the name is Python's
     from stealmesh.host.security import MeshKey as Key
     from stealmesh.mesh import Mesh
+    from stealmesh.nested.mesh import here
     from stealmesh.tasks import each, vectorized
     from stealmesh.workers.reporting import report
     from stealmesh_engine.config import Config
@@ -52,6 +53,7 @@ _PLACES = {
     "Config": ("stealmesh_engine.config", "Config"),
     "Key": ("stealmesh.host.security", "MeshKey"),
     "each": ("stealmesh.tasks", "each"),
+    "here": ("stealmesh.nested.mesh", "here"),
     "report": ("stealmesh.workers.reporting", "report"),
     "vectorized": ("stealmesh.tasks", "vectorized"),
     "__version__": ("stealmesh.host.identity", "VERSION"),
@@ -85,6 +87,7 @@ __all__ = [
     "WorkerDied",
     "__version__",
     "each",
+    "here",
     "report",
     "vectorized",
 ]

@@ -83,7 +83,7 @@ class WaitingCall:
             return
         error = one.exception()
         if error is not None:
-            _name_the_culprit(error, one)
+            name_the_culprit(error, one)
             self._receiver.fail(self, error)
             return
         with self._lock:
@@ -93,7 +93,7 @@ class WaitingCall:
             self._receiver.complete(self)
 
 
-def _name_the_culprit(error: BaseException, culprit: Future[Any]) -> None:
+def name_the_culprit(error: BaseException, culprit: Future[Any]) -> None:
     """Say once, in the error that all dependents share, which task had it."""
     try:
         interruptible(lambda: _note(error, culprit))

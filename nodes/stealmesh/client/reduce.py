@@ -16,6 +16,7 @@ from typing import Any
 
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.item_words import ItemWords
+from stealmesh.client.missing import MISSING as MISSING
 from stealmesh.client.results import open_partial, open_tagged
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import Strand
@@ -23,15 +24,6 @@ from stealmesh.futures import Future, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob
 from stealmesh_protocol.messages import JobKind, JobSpec
-
-
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Any = _Missing()
-"""No initial value: an empty job is a TypeError, as with `functools.reduce`."""
 
 WINDOW_ITEMS = 1 << 18
 """How far the input of a reduction is read ahead of what is credited."""

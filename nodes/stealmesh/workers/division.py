@@ -68,6 +68,8 @@ class ChunkRun:
     """Items from here on were given back."""
     told: int = 0
     """Items before this one have been reported."""
+    held: int | None = None
+    """The item with this number has submitted tasks (nested/family.py): they are over when it is None again."""
     source: Iterator[Any] = field(default_factory=lambda: iter(()))
     closed: bool = False
     over: bool = False
@@ -194,7 +196,10 @@ def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
     """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or it cannot
     be packed; the loop sorts that out at the chunk's end."""
     lo, hi = run.told, len(run.results)
-    if lo == hi:
+    held = run.held  # looked at after the results, as it is set before an item has one
+    if held is not None:
+        hi = min(hi, held)
+    if lo >= hi:
         return None
     if run.failures.lacking:
         return None  # the loop's last word says so for all that is not told

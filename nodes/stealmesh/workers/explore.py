@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 
+from stealmesh.workers import present
 from stealmesh.workers.failures import Failures, hide_frames_of, unloadable, unsendable
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import TOO_LARGE
@@ -124,14 +125,18 @@ def explore(
     gains = _Gains(combine)
     spare: list[Any] = []
     told, pause = clock(), STEP_SECONDS
+    here = present.begins(())
     while bag:
         begun, limit, before = clock(), pace.limit, len(bag)
         attempts: list[str] = []
         try:
             gained, bag = _visit(visit, bag, limit, retries, attempts)
+            here.item_over()
             gains.add(gained, limit if bag else min(limit, before))
         except BaseException as error:
             end_if_forked(error)
+            present.item_failed()
+            here.ends()
             yield _failed_step(error, RAISED, [*attempts, headline(error)])
             return
         now = clock()
@@ -143,11 +148,13 @@ def explore(
             try:
                 step = gains.take_stock(bag, spare)
             except BaseException as error:
+                here.ends()
                 yield _failed_step(unsendable(bag, error), UNSENDABLE)
                 return
             told = clock()
             pause = max(STEP_SECONDS, (told - now) / STEP_COST_MAX)
             yield step
+    here.ends()
     try:
         step = gains.take_stock(bag, spare)
     except BaseException as error:
@@ -164,6 +171,7 @@ def _visit(
             return _checked(visit(list(bag), limit))
         except BaseException as error:
             end_if_forked(error)
+            present.item_failed()
             attempts.append(headline(error))
     return _checked(visit(bag, limit))
 

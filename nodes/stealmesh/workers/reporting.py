@@ -21,6 +21,7 @@ from time import perf_counter
 from typing import Any
 
 from stealmesh.workers import wire
+from stealmesh.workers.present import PRESENT
 
 PAUSE_SECONDS = 0.25
 """Between two words about one item."""
@@ -162,7 +163,9 @@ def report(done: float, total: float | None = None) -> None:
     runs without a mesh. Raises TypeError and ValueError for what is not a number from 0 on.
     """
     word = _number("done", done), -1.0 if total is None else _number("total", total)
-    HERE.tell(*word)
+    one = PRESENT.get()
+    if one is None or one.mesh is None or not one.mesh.hears(*word):
+        HERE.tell(*word)
 
 
 def _number(name: str, value: Any) -> float:

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from stealmesh.shipping import versions
-from stealmesh.workers import reporting, wire
+from stealmesh.workers import present, reporting, wire
 from stealmesh.workers.division import ChunkRun, Failed
 from stealmesh.workers.failures import (
     Failures,
@@ -67,29 +67,33 @@ def run(
     """
     failures, count = Failures(), len(items)
     begun = perf_counter()
-    if chunk.vectorized:
-        return _told(
-            chunk, _at_once(chunk, function, items, again, failures), failures, begun, count
-        )
     results: list[Any] = []
+    here = present.begins(results)
+    if chunk.vectorized:
+        whole = _at_once(chunk, function, items, again, failures)
+        here.ends()
+        return _told(chunk, whole, failures, begun, count)
     reporting.HERE.results = results
     if watch is None or count == 1:
         _one_by_one(chunk, function, iter(items), results, again, failures)
+        here.ends()
         if chunk.kind == wire.REDUCE and not failures.records:
             results = _fold(combine, results, failures)
         return _told(chunk, results, failures, begun, count)
     begins, ends = watch
-    going = begins(count, results, failures, begun)
+    here.run = going = begins(count, results, failures, begun)
     if chunk.kind != wire.REDUCE:
         source = iter(items)
         if going.goes_on(source):
             _one_by_one(chunk, function, source, results, again, failures)
+        here.ends()
         ends(going)
         done = len(results)
         if going.told:
             results, failures = results[going.told :], failures.behind(going.told)
         return _told(chunk, results, failures, going.since, done)
     partial = _fold_on(chunk, function, combine, items, results, again, failures, going)
+    here.ends()
     ends(going)
     # A failed reduction counts whole, and ends where the part that was given back starts.
     done = going.kept if failures.records else len(results)
@@ -190,6 +194,7 @@ def _apply_each(function: Any, items: Iterable[Any], results: list[Any]) -> Base
             append(function(item))
     except BaseException as error:
         end_if_forked(error)
+        present.item_failed()
         return error
     return None
 
@@ -202,6 +207,7 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
             append(function(*args, **kwargs))
     except BaseException as error:
         end_if_forked(error)
+        present.item_failed()
         return error
     return None
 
@@ -291,6 +297,7 @@ def _call_whole(
             )
     except BaseException as error:
         end_if_forked(error)
+        present.item_failed()
         return [], error
     return results, None
 

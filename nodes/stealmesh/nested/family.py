@@ -1,0 +1,351 @@
+"""Family: the children of the tasks of one chunk, and the threads that run them.
+
+Each thread has a `Pile`: the children that it has submitted, the newest on top. `run` calls a child in the
+present thread; what the child leaves there, above the mark that the pile had when it began, is run or (if the
+child failed) cancelled before the child's own result counts. So a task and all its descendants nest like calls,
+and a thread never runs a child above a frame that the child might wait for.
+
+Stack depth is bounded: after LEVELS_A_THREAD children inside each other the next one runs in a thread with a
+stack of its own, and the present thread waits for it. Decides nothing about other processes.
+
+Ideas: marks on a pile, and that a frame waits for what it has spawned, are Cilk's (Frigo, Leiserson, Randall
+1998); stacks in segments are as old as cactus stacks.
+"""
+
+# ruff: noqa: BLE001 - user code may raise anything, and each of its errors is one child's failure.
+
+from __future__ import annotations
+
+import contextvars
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
+from queue import SimpleQueue
+from threading import get_ident
+from time import monotonic
+from typing import Any
+
+from stealmesh.nested.child import Call, ChildFuture
+from stealmesh.nested.inputs import InputCancelled
+from stealmesh.workers.failures import hide_frames_of
+from stealmesh.workers.forked import end_if_forked
+from stealmesh.workers.present import Present
+from stealmesh_protocol.errors import TaskStopped
+
+LEVELS_A_THREAD = 100
+"""So deep do children run inside each other on one stack."""
+FRAMES_A_LEVEL = 50
+"""Frames that the recursion limit leaves for each of them; more are a RecursionError, as ever."""
+STACK_OCTETS = 16 << 20
+"""Of a further thread; only what is used of it takes memory."""
+SEGMENTS_MAX = 1000
+TOO_DEEP = (
+    f"tasks inside tasks are {LEVELS_A_THREAD * SEGMENTS_MAX:,} deep, and each waits for the next: does the "
+    "recursion end? If it does, let a task return what is still to be done (see Mesh.explore)"
+)
+
+hide_frames_of(__file__)
+
+
+class Pile:
+    """What one thread has submitted and not waited for yet."""
+
+    __slots__ = ("children", "helper", "level", "mark", "report", "segment")
+
+    def __init__(self, segment: int = 0) -> None:
+        self.children: list[ChildFuture] = []
+        """The newest last. Some have been begun by other threads, or are over."""
+        self.mark = 0
+        """Children from here on are those of the frame that runs now."""
+        self.level = 0
+        """Children that run here inside each other."""
+        self.report: Callable[[float, float | None], object] | None = None
+        """Hears the progress of the child that runs; None: the task itself runs, or no one minds."""
+        self.segment = segment
+        """Stacks below this one."""
+        self.helper: Helper | None = None
+
+
+class Family:
+    """The children of the tasks of one chunk."""
+
+    def __init__(self, present: Present) -> None:
+        self._present = present
+        self._results = present.results
+        self.lock = threading.RLock()
+        self.condition = threading.Condition(self.lock)
+        self._sleepers = 0
+        self._thread = get_ident()
+        self._pile = Pile()
+        self._others: dict[int, Pile] = {}
+        """Of other threads."""
+        self._item = -1
+        """Whose children are on the pile."""
+        self.closed = False
+
+    # ------------------------------------------------------------ any thread of the task
+
+    def pile(self) -> Pile:
+        """This thread's."""
+        thread = get_ident()
+        if thread == self._thread:
+            return self._pile
+        pile = self._others.get(thread)
+        if pile is None:
+            pile = self._others[thread] = Pile()
+        return pile
+
+    def add(self, call: Call) -> ChildFuture:
+        """A new child of the task, or of the child, that runs in this thread."""
+        pile = self.pile()
+        if not pile.level:
+            self._must_go_on()
+        child = ChildFuture(self, call)
+        pile.children.append(child)
+        return child
+
+    def run(self, child: ChildFuture) -> None:
+        """In this thread, unless somebody has begun it."""
+        pile = self.pile()
+        with self.lock:
+            if not child.begins(pile):
+                return
+        children = pile.children
+        if children and children[-1] is child:
+            children.pop()
+        if pile.level >= LEVELS_A_THREAD:
+            self._in_a_new_segment(child, pile)
+        else:
+            self._call(child, pile)
+
+    def have_run(self, child: ChildFuture) -> None:
+        """In a thread beside this one."""
+        pile = self.pile()
+        if pile.helper is None:
+            pile.helper = Helper(self, child)
+        else:
+            pile.helper.asked.put(child)
+
+    def wait_for(self, child: ChildFuture, timeout: float | None) -> None:
+        """Until it is over. Raises RuntimeError if it waits for this very thread."""
+        until = None if timeout is None else monotonic() + timeout
+        if child.pile is self.pile():
+            raise RuntimeError(f"{child.task_name} waits for its own end")
+        with self.condition:
+            self._sleepers += 1
+            try:
+                while child._state in (PENDING, RUNNING):
+                    left = None if until is None else until - monotonic()
+                    if left is not None and left <= 0:
+                        return
+                    self.condition.wait(left)
+            finally:
+                self._sleepers -= 1
+
+    def inline(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """`fn(*args)` as a child that nobody holds: an item of a local map."""
+        pile = self.pile()
+        if pile.level >= LEVELS_A_THREAD:
+            return self.add((fn, args, {})).result()
+        if not pile.level:
+            self._must_go_on()
+        outer, report = pile.mark, pile.report
+        pile.mark = mark = len(pile.children)
+        pile.level += 1
+        try:
+            value = fn(*args)
+            if len(pile.children) > mark:
+                self._finish(pile, mark)
+        except BaseException as error:
+            end_if_forked(error)
+            self._cancel(pile, mark)
+            raise
+        finally:
+            pile.level -= 1
+            pile.mark, pile.report = outer, report
+        return value
+
+    def finish_here(self, *, cancel: bool = False) -> None:
+        """All that the task, or the child, that runs in this thread has submitted."""
+        pile = self.pile()
+        if cancel:
+            for child in pile.children[pile.mark :]:
+                child.cancel()
+        self._finish(pile, pile.mark)
+
+    # ------------------------------------------------------------ the loop's thread
+
+    def settle(self) -> None:
+        """The present item has returned: finish what it has left, in the order newest first."""
+        self._finish(self._pile, 0)
+        for pile in list(self._others.values()):
+            self._finish(pile, 0)
+        if self._present.run is not None:
+            self._present.run.held = None
+
+    def abandon(self) -> None:
+        """The present item has failed: cancel what it has left, and wait for what runs."""
+        self._cancel(self._pile, 0)
+        for pile in list(self._others.values()):
+            self._cancel(pile, 0)
+
+    def close(self) -> None:
+        """The chunk is over."""
+        self.closed = True
+        for pile in (self._pile, *list(self._others.values())):
+            _dismiss(pile)
+
+    # ------------------------------------------------------------ inside
+
+    def _must_go_on(self) -> None:
+        """The task itself submits. Raises RuntimeError if it is over."""
+        if self.closed or self._present.over:
+            raise RuntimeError(
+                "cannot schedule new futures: the task that called here() is over; call here() in each task"
+            )
+        item = len(self._results)
+        if item == self._item:
+            return
+        if self._item >= 0 and get_ident() == self._thread:
+            self.settle()  # the item before this one has left something, or nothing
+        self._item = item
+        if self._present.run is not None:
+            self._present.run.held = item
+
+    def _call(self, child: ChildFuture, pile: Pile) -> None:
+        """It has begun. Returns when it is over, and its descendants are. Raises only TaskStopped."""
+        call = child.call
+        assert call is not None, "it is called once"
+        child.call = None
+        fn, args, kwargs = call
+        del call
+        children, outer, report = pile.children, pile.mark, pile.report
+        pile.mark = mark = len(children)
+        pile.level += 1
+        pile.report = child.report
+        value, failed = None, None
+        try:
+            value = fn(*args, **kwargs)
+            if len(children) > mark:
+                self._finish(pile, mark)
+        except BaseException as error:
+            end_if_forked(error)
+            trace = error.__traceback__
+            failed = error.with_traceback(trace and trace.tb_next)  # without this frame
+            self._cancel(pile, mark)
+        pile.level -= 1
+        pile.mark, pile.report = outer, report
+        del fn, args, kwargs
+        state = FINISHED
+        if failed is not None and isinstance(failed, InputCancelled):
+            state, failed = CANCELLED_AND_NOTIFIED, None
+        with self.lock:
+            child.end(state, value, failed)
+            if self._sleepers:
+                self.condition.notify_all()
+        if child._done_callbacks:
+            child.call_back()
+        try:
+            if failed is not None and isinstance(failed, TaskStopped):
+                raise failed  # the whole task is meant
+        finally:
+            del failed
+
+    def _finish(self, pile: Pile, mark: int) -> None:
+        """Run what is left above the mark, the newest first, and wait for what others run."""
+        children = pile.children
+        while len(children) > mark:
+            child = children.pop()
+            if child._state == PENDING:
+                self.run(child)
+            if child._state == RUNNING:
+                self.wait_for(child, None)
+
+    def _cancel(self, pile: Pile, mark: int) -> None:
+        """The same for a frame that has failed: what has not begun never does."""
+        children = pile.children
+        while len(children) > mark:
+            child = children.pop()
+            if not child.cancel() and child._state == RUNNING:
+                self.wait_for(child, None)
+
+    def _in_a_new_segment(self, child: ChildFuture, below: Pile) -> None:
+        """Run it on a stack of its own."""
+        sys.setrecursionlimit(max(sys.getrecursionlimit(), LEVELS_A_THREAD * FRAMES_A_LEVEL))
+        raised: list[BaseException] = []
+        context = contextvars.copy_context()
+        pile = Pile(below.segment + 1)
+
+        def work() -> None:
+            thread = get_ident()
+            self._others[thread] = pile
+            try:
+                context.run(self._call, child, pile)
+            except BaseException as error:
+                raised.append(error)
+            finally:
+                del self._others[thread]
+                _dismiss(pile)
+                end_if_forked(raised[0] if raised else None)
+
+        try:
+            if pile.segment > SEGMENTS_MAX:
+                raise RuntimeError
+            thread = start_thread(work, STACK_OCTETS)
+        except RuntimeError:
+            with self.lock:
+                child.call = None
+                child.end(FINISHED, None, RecursionError(TOO_DEEP))
+                self.condition.notify_all()
+            child.call_back()
+            return
+        thread.join()
+        if raised:
+            raise raised[0]
+
+
+class Helper:
+    """A thread that runs the children that another thread wants to be run beside it."""
+
+    def __init__(self, family: Family, first: ChildFuture) -> None:
+        self.asked: SimpleQueue[ChildFuture | None] = SimpleQueue()
+        self.asked.put(first)
+        self._family = family
+        context = contextvars.copy_context()
+        self._thread = start_thread(lambda: context.run(self._work), STACK_OCTETS)
+
+    def _work(self) -> None:
+        while (child := self.asked.get()) is not None:
+            try:
+                self._family.run(child)
+            except TaskStopped:
+                continue  # the child has failed with it, and its parent hears that
+            finally:
+                end_if_forked()
+            del child
+
+
+def _dismiss(pile: Pile) -> None:
+    """Its thread asks for nothing any more."""
+    if pile.helper is not None:
+        pile.helper.asked.put(None)
+        pile.helper = None
+
+
+_starting = threading.Lock()
+
+
+def start_thread(work: Callable[[], None], stack: int) -> threading.Thread:
+    """Signals are for the loop's thread. Raises RuntimeError when there is no thread to be had."""
+    thread = threading.Thread(target=work, name="stealmesh-nested", daemon=True)
+    with _starting:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        size = threading.stack_size(stack)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(size)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return thread

@@ -1,0 +1,109 @@
+"""Maps, reductions and explorations of a task, as loops over its own items.
+
+Each item is a task like any other: what it submits and leaves is over before its result counts. An item costs
+a call and some bookkeeping. Decides the order (that of the items, and of the bag), and refuses to know who
+else could run some of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic, perf_counter
+from typing import Any
+
+from stealmesh.client.missing import MISSING
+from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
+from stealmesh.workers.explore import VisitPace
+from stealmesh.workers.failures import hide_frames_of
+
+hide_frames_of(__file__)
+
+Inline = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
+"""Calls a function with these arguments, as a task."""
+
+
+def mapped(
+    inline: Inline, fn: Callable[..., Any], items: Iterator[tuple[Any, ...]], until: float | None
+) -> Iterator[Any]:
+    """The results, in order. An item runs when its result is asked for."""
+    for args in items:
+        if until is not None and monotonic() >= until:
+            raise TimeoutError
+        yield inline(*_with_inputs(fn, args))
+
+
+def mapped_whole(
+    inline: Inline, fn: Callable[..., Any], items: Iterator[Any], chunk: int | None
+) -> Iterator[Any]:
+    """Of a `vectorized` function."""
+    left = list(items)
+    size = chunk or max(1, len(left))
+    for at in range(0, len(left), size):
+        part = left[at : at + size]
+        results = inline(fn, (part,))
+        if len(results) != len(part):
+            raise ValueError(
+                f"the vectorized function returned {len(results)} results for {len(part)} items"
+            )
+        yield from results
+
+
+def reduced(
+    inline: Inline,
+    fn: Callable[..., Any],
+    items: Iterable[Any],
+    combine: Callable[[Any, Any], Any],
+    initial: Any,
+    *,
+    whole: bool,
+    name: str,
+) -> Any:
+    """`combine` over `fn(item)` of all items, in their order."""
+    value = MISSING
+    if whole:
+        items = items if isinstance(items, range) else list(items)
+        if len(items):
+            value = inline(fn, (items,))
+    else:
+        for item in items:
+            one = inline(*_with_inputs(fn, (item,)))
+            value = one if value is MISSING else combine(value, one)
+    return with_initial(value, combine, initial, name)
+
+
+def explored(
+    inline: Inline,
+    visit: Callable[..., Any],
+    bag: list[Any],
+    combine: Callable[[Any, Any], Any],
+    initial: Any,
+    *,
+    name: str,
+) -> Any:
+    """Visit the bag until it is empty."""
+    value, pace = MISSING, VisitPace()
+    while bag:
+        begun = perf_counter()
+        gained, rest = inline(visit, (bag, pace.limit))
+        value = gained if value is MISSING else combine(value, gained)
+        bag = rest if type(rest) is list else list(rest)
+        if bag:
+            pace.learn(perf_counter() - begun)
+    return with_initial(value, combine, initial, name)
+
+
+def with_initial(value: Any, combine: Callable[[Any, Any], Any], initial: Any, name: str) -> Any:
+    if initial is MISSING:
+        if value is MISSING:
+            raise TypeError(f"{name}: nothing to combine and no initial value")
+        return value
+    return initial if value is MISSING else combine(initial, value)
+
+
+def _with_inputs(
+    fn: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    if len(args) == 1 and type(args[0]) in PLAIN:
+        return fn, args
+    found = inputs_of(args, {})
+    return (fn, args) if found is None else (call_with_inputs, (fn, *found))
