@@ -185,6 +185,23 @@ def test_what_a_task_leaves_is_over_before_its_result_counts() -> None:
     assert seen == [3, 2, 1, 0]
 
 
+def test_what_a_child_leaves_is_over_before_its_result_counts() -> None:
+    seen: list[Any] = []
+
+    def child() -> int:
+        stealmesh.here().submit(note, seen, "grandchild")
+        return 1
+
+    def parent() -> None:
+        sibling = stealmesh.here().submit(note, seen, "sibling")
+        assert stealmesh.here().submit(child).result() == 1
+        assert seen == ["grandchild"]
+        sibling.result()
+
+    as_task(parent)
+    assert seen == ["grandchild", "sibling"]
+
+
 def test_what_a_failed_task_leaves_is_cancelled() -> None:
     seen: list[Any] = []
     futures = []
@@ -667,20 +684,34 @@ def test_a_thread_belongs_to_the_task_that_started_it() -> None:
 
 def test_two_threads_that_want_the_same_child_run_it_once() -> None:
     seen: list[Any] = []
+    got: list[Any] = []
+    others = threading.Event()
+
+    def child() -> int:
+        assert others.wait(PATIENCE)
+        seen.append(1)
+        return len(seen)
 
     def parent() -> None:
-        mesh = stealmesh.here()
-        for _ in range(50):
-            future = mesh.submit(note, seen, 1)
-            threads = [threading.Thread(target=future.result) for _ in range(3)]
-            for thread in threads:
-                thread.start()
-            assert future.result() == 1
-            for thread in threads:
-                thread.join(PATIENCE)
+        future = stealmesh.here().submit(child)
 
-    as_task(parent)
-    assert len(seen) == 50
+        def ask() -> None:
+            got.append(future.result())
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        others.set()
+        got.append(future.result())
+        for thread in threads:
+            thread.join(PATIENCE)
+
+    for _ in range(20):
+        seen.clear()
+        got.clear()
+        others.clear()
+        as_task(parent)
+        assert (seen, got) == ([1], [1, 1, 1, 1])
 
 
 def test_a_thread_that_outlives_its_task_is_refused() -> None:
