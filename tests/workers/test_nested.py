@@ -682,6 +682,18 @@ def test_a_thread_belongs_to_the_task_that_started_it() -> None:
     assert as_task(parent) == [1, 2, 2, 4, 4, 8, 8, 16]
 
 
+def test_a_child_is_begun_by_one_pile() -> None:
+    def parent() -> None:
+        future: Any = stealmesh.here().submit(pow, 1, 1)
+        pile = families.Pile()
+        assert future.begins(pile)
+        assert not future.begins(families.Pile())
+        assert future.pile is pile
+        future._state = "PENDING"
+
+    as_task(parent)
+
+
 def test_two_threads_that_want_the_same_child_run_it_once() -> None:
     seen: list[Any] = []
     got: list[Any] = []
