@@ -83,6 +83,7 @@ class NodeCore:
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
     `wall_offset` is what has to be added to our times to have the time of day, `submitter` the
     user of this program: both are for people to read.
+    Its workers run `threads` plain tasks side by side each.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -97,6 +98,7 @@ class NodeCore:
         audit: bool = False,
         wall_offset: float = 0.0,
         submitter: str = "",
+        threads: int = 1,
     ) -> None:
         self.config = config
         self.rng = rng
@@ -113,7 +115,7 @@ class NodeCore:
         self.owner = Owner(
             config, self.links, journal, effects, counters, wall_offset=wall_offset, submitter=submitter
         )  # fmt: skip
-        self.holder = Holder(config, self.links, journal, effects, counters)
+        self.holder = Holder(config, self.links, journal, effects, counters, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
         self.thief = Thief(config, self.links, self.view, self.dispatcher, rng)

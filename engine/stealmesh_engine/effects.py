@@ -68,6 +68,9 @@ class RunChunk(msgspec.Struct):
     """Likewise behind spec.combine; empty when the spec names none."""
     code: bytes = b""
     """Likewise behind spec.code. A worker that has imported from another bundle must not run this."""
+    side: bool = False
+    """It begins at once, beside others, in a process of the worker's for such chunks. Its death owes
+    SideLost."""
 
 
 class Retract(msgspec.Struct):
@@ -98,6 +101,8 @@ class StopWorker(msgspec.Struct):
     worker: int
     reason: str
     blame: bool
+    side: bool = False
+    """The process for chunks that run side by side. Owes SideLost, and no WorkerReady."""
 
 
 class ForgetJob(msgspec.Struct):

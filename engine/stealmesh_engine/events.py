@@ -168,6 +168,20 @@ class ItemTold(msgspec.Struct):
     total: float
 
 
+class SideLost(msgspec.Struct):
+    """The process ended in which a worker runs chunks side by side. It was busy with those in `running`; what
+    else was ordered to run there comes back untouched. The worker itself goes on, with another process.
+
+    `blame` is true when these chunks must be suspected of the death.
+    """
+
+    worker: int
+    running: list[int]
+    reason: str
+    blame: bool = True
+    retired: bool = False
+
+
 class Retracted(msgspec.Struct):
     """The answer to a Retract effect: this chunk was still unread and is ours again (None: too late)."""
 
@@ -295,7 +309,7 @@ class AskStatus(msgspec.Struct):
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
-    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | Retracted | ItemTold
+    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideLost | Retracted | ItemTold
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus

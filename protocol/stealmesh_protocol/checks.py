@@ -232,6 +232,8 @@ def _job_spec(spec: JobSpec) -> None:
     _interval(0, spec.max_parallel)
     if spec.resources:
         _resources(spec.resources)
+    if not 0 <= spec.together <= limits.TOGETHER_MAX:
+        raise Fault("range", f"{spec.together} items side by side")
 
 
 def _blocks(blocks: list[Block]) -> None:

@@ -139,6 +139,9 @@ RESOURCE_COUNT_MAX = 2**31 - 1
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""
 
+TOGETHER_MAX = 10_000
+"""Items of one job that one worker runs side by side."""
+
 SEATS_MAX = 16
 """Keepers of a durable job."""
 

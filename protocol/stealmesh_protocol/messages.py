@@ -159,6 +159,9 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """How many of its items may run at once in the whole mesh; 0: any number."""
     resources: Resources = ()
     """What an item takes up of its node's resources while it runs."""
+    together: int = 0
+    """How many items one worker runs side by side, because they mostly wait (`async def`); 0: they do not,
+    and run in as many threads as the node's workers have."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -22,6 +22,7 @@ from stealmesh_engine.events import (
     Event,
     ItemTold,
     Retracted,
+    SideLost,
     WorkerLost,
     WorkerReady,
 )
@@ -142,6 +143,16 @@ class Answers:
         if ran is not None:
             self._died(ran, event, now)
 
+    def side_lost(self, event: SideLost, now: float) -> None:
+        """Chunks that ran side by side died together. Only one that was alone is blamed for it."""
+        unread, ran = self.slots.lost_beside(event.worker, event.running)
+        if not event.retired:
+            self.counters.count("workers-lost")
+        for chunk in unread:
+            self._put_back(chunk)
+        for chunk in ran:
+            self._died(chunk, event, now, beside=len(ran))
+
     def retracted(self, event: Retracted) -> None:
         chunk = self.slots.retracted(event.worker, event.chunk)
         if chunk is not None:
@@ -189,8 +200,11 @@ class Answers:
             held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
             self.dispatcher.stock.restock(held)
 
-    def _died(self, chunk: Chunk, event: WorkerLost, now: float) -> None:
-        """The worker died while it ran this chunk: run it again, or say how its one item failed."""
+    def _died(
+        self, chunk: Chunk, event: WorkerLost | SideLost, now: float, beside: int = 1
+    ) -> None:
+        """The worker died while it ran this chunk (of `beside` chunks in all): run it again, or say how
+        its one item failed."""
         held = self.jobs.get(chunk.job)
         if held is None or chunk.void or chunk.lo == chunk.hi:
             return  # if it is empty, its worker has answered for all of it
@@ -202,11 +216,11 @@ class Answers:
             return
         else:
             self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
-            if chunk.explore or chunk.hi - chunk.lo == 1:
+            if beside == 1 and (chunk.explore or chunk.hi - chunk.lo == 1):
                 suspect = chunk.lid if chunk.explore else chunk.lo
                 failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
         if failure is None:
-            held.bags.died(chunk.lid, chunk.lo, chunk.hi)
+            held.bags.died(chunk.lid, chunk.lo, chunk.hi, beside)
             self.dispatcher.stock.restock(held)
             return
         codec, blob = failure
@@ -230,6 +244,7 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     ChunkPart: lambda answers, event, now: answers.chunk_part(event, now),
     BagStep: lambda answers, event, now: answers.bag_step(event, now),
     WorkerLost: lambda answers, event, now: answers.worker_lost(event, now),
+    SideLost: lambda answers, event, now: answers.side_lost(event, now),
     Retracted: lambda answers, event, now: answers.retracted(event),
     ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),
 }

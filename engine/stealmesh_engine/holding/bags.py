@@ -42,6 +42,8 @@ class Bags(ABC):
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
         self.cost = Cost()
+        self.together = 0
+        """How many chunks of this job a worker runs side by side; 0: one after the other, like most."""
         self.leases: dict[LeaseId, Any] = {}
 
     # -- receiving
@@ -61,8 +63,10 @@ class Bags(ABC):
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         """A chunk comes back unrun. False: its lease is gone meanwhile."""
 
-    def died(self, lid: LeaseId, lo: int, hi: int) -> bool:
-        """A chunk comes back because its worker died while it ran. False: its lease is gone."""
+    def died(self, lid: LeaseId, lo: int, hi: int, beside: int = 1) -> bool:
+        """A chunk comes back because its worker died while it ran, with `beside` chunks in all. False: its
+        lease is gone."""
+        del beside
         return self.put_back(lid, lo, hi)
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
@@ -109,7 +113,7 @@ class Bags(ABC):
     @property
     def queued_seconds(self) -> float:
         """What these items take one worker; a lower bound while their cost is unknown."""
-        return self.cost.seconds(self.queued_items)
+        return self.cost.seconds(self.queued_items) / (self.together or 1)
 
     @property
     def empty(self) -> bool:
@@ -119,6 +123,11 @@ class Bags(ABC):
     def may_queue(self) -> bool:
         """May a chunk wait behind another at a worker?"""
         return False
+
+    @property
+    def company(self) -> int:
+        """How many suspects may run in one process with the next piece; 0: it is no suspect."""
+        return 0
 
     @property
     def blocks(self) -> list[tuple[Block, bytes]]:

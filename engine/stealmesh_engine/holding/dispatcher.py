@@ -19,6 +19,7 @@ from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, S
 from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.side_by_side import SideBySide
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
@@ -54,6 +55,7 @@ class Dispatcher:
         self.functions = functions
         self.slots = slots
         self.stock = Stock(config, links, jobs, slots, functions)
+        self.side = SideBySide(effects, jobs, slots, self.stock)
         self.draining = False
         """This node wants to leave: what runs is finished, nothing new begins."""
         self.turned_long = False
@@ -73,7 +75,7 @@ class Dispatcher:
         for chunk in self.slots.chunks_of(job):
             chunk.void = True
             if chunk.explore or stop:
-                self.stop(chunk.worker, "its job is over", blame=False)
+                self.stop(chunk, "its job is over")
 
     def lease_over(self, job: JobId, lid: LeaseId) -> None:
         """What workers make of this lease is void. Explore bags are stopped, and what must not run beside
@@ -82,11 +84,11 @@ class Dispatcher:
             if chunk.lid == lid and not chunk.void:
                 chunk.void = True
                 if chunk.explore or chunk.in_lane:
-                    self.stop(chunk.worker, "its lease was revoked", blame=False)
+                    self.stop(chunk, "its lease was revoked")
 
     def abandon(self, chunk: Chunk, reason: str) -> None:
         chunk.void = True
-        self.stop(chunk.worker, reason, blame=False)
+        self.stop(chunk, reason)
 
     def dispatch(self, now: float) -> None:
         """Hand out chunks: first to the idle, then behind what is about to end."""
@@ -95,6 +97,8 @@ class Dispatcher:
             if self.patrol_at is not None and not self._wanted and self.room():
                 self._plan_patrol(now, wanted=True)
             return
+        if self.stock.beside:
+            self._hand_out_beside(now)
         for slot in self.slots.by_worker.values():
             if slot.running is None and not (self.stock and self._hand_out(slot, now, queue=False)):
                 return
@@ -107,7 +111,7 @@ class Dispatcher:
 
     def room(self) -> int:
         """Workers with nothing to do."""
-        return sum(1 for slot in self.slots.by_worker.values() if slot.running is None)
+        return sum(map(self.slots.is_idle, self.slots.by_worker.values()))
 
     def queued_seconds(self) -> float:
         return sum(held.bags.queued_seconds for held in self.stock.jobs())
@@ -122,6 +126,11 @@ class Dispatcher:
             return None
         soonest: float | None = None
         for slot in self.slots.by_worker.values():
+            if slot.running is None and not self.slots.is_idle(slot):
+                ends = self.side.ends_at(slot.worker)
+                if ends >= now and (soonest is None or ends < soonest):
+                    soonest = ends
+                continue
             if slot.running is None:
                 # Work that only waits for its function counts as here, for a moment.
                 since = min(self.functions.awaited.values(), default=-1e9)
@@ -176,13 +185,15 @@ class Dispatcher:
         untold = [chunk for chunk in self.slots.running() if now >= chunk.tell_at]
         for told in untold:
             told.awaited = False
+        if self.slots.beside:
+            self.side.patrol(now, wanted=wanted)
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
                 continue
             if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
                 chunk.timed_out = True
-                self.stop(slot.worker, "the task ran longer than its timeout", blame=False)
+                self.stop(chunk, "the task ran longer than its timeout")
                 continue
             late = chunk.is_overdue(now, wanted=wanted)
             if late:
@@ -202,8 +213,9 @@ class Dispatcher:
         """Finish what runs, and begin nothing."""
         self.draining = True
 
-    def stop(self, worker: int, reason: str, *, blame: bool) -> None:
-        self.effects.append(StopWorker(worker, reason, blame))
+    def stop(self, chunk: Chunk, reason: str) -> None:
+        """End the process that runs it. It is not to blame for that."""
+        self.effects.append(StopWorker(chunk.worker, reason, False, chunk.together > 0))
 
     def thieves_wait(self, now: float) -> None:
         """A thief has nothing to do, and nothing here is worth the journey: from now on we notice sooner
@@ -286,6 +298,8 @@ class Dispatcher:
         return max(queued.started, running.started) + TURN_SECONDS
 
     def _patrol_by(self, at: float) -> None:
+        if at == inf:
+            return
         self.patrol_at = at if self.patrol_at is None else min(at, self.patrol_at)
 
     def _retract(self, slot: Slot) -> None:
@@ -301,11 +315,33 @@ class Dispatcher:
         held = self.stock.next_job()
         if held is None or (queue and not self._may_queue(held)):
             return False
+        chunk = self._order(held, slot.worker, now)
+        if chunk is None:
+            return False
+        if queue:
+            slot.queued = chunk
+        else:
+            slot.running = chunk
+        self._plan_patrol_of(slot, now)
+        return True
+
+    def _hand_out_beside(self, now: float) -> None:
+        """Chunks of jobs that run side by side, to every worker with room for them."""
+        self.side.plan_places()
+        while (found := self.side.next()) is not None:
+            chunk = self._order(*found, now)
+            if chunk is not None:
+                self.slots.begins_beside(chunk)
+                self._patrol_by(chunk.look_at(now, wanted=self._wanted))
+
+    def _order(self, held: HeldJob, worker: int, now: float) -> Chunk | None:
+        """Order a chunk of this job to run there. None: nothing of it is untouched."""
+        spec, bags = held.spec, held.bags
+        company = bags.company if bags.together else 0
         cut = self._cut(held)
         if cut is None:
             self.stock.restock(held)
-            return False
-        spec, bags = held.spec, held.bags
+            return None
         self._chunks += 1
         chunk = Chunk(
             self._chunks,
@@ -313,25 +349,24 @@ class Dispatcher:
             cut.lid,
             cut.lo,
             cut.hi,
-            slot.worker,
+            worker,
             now,
             bags.expected_seconds(cut.hi - cut.lo),
             bags.opaque,
-            now + spec.timeout if spec.timeout and not bags.opaque else None,
+            now + self.side.timeout_seconds(spec) if spec.timeout and not bags.opaque else None,
             one_by_one=not (bags.opaque or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
+            together=bags.together,
+            code=spec.code,
+            company=company,
             awaited=spec.kind is JobKind.SUBMIT,
             in_lane=spec.max_parallel > 0,
             resources=spec.resources,
         )
-        if queue:
-            slot.queued = chunk
-        else:
-            slot.running = chunk
         self.effects.append(
             RunChunk(
-                slot.worker,
+                worker,
                 chunk.number,
                 spec,
                 cut.lo,
@@ -340,11 +375,11 @@ class Dispatcher:
                 self.functions.blobs[spec.function],
                 self.functions.blobs[spec.combine] if spec.combine else b"",
                 self.functions.blobs[spec.code] if spec.code else b"",
+                bags.together > 0,
             )
         )
         self.stock.handed_out(held, chunk.number)
-        self._plan_patrol_of(slot, now)
-        return True
+        return chunk
 
     def _cut(self, held: HeldJob) -> Cut | None:
         bags = held.bags
@@ -357,7 +392,7 @@ class Dispatcher:
         return bags.cut(
             bags.cost.chunk_items(
                 bags.queued_items,
-                len(self.slots),
+                len(self.slots) * (bags.together or 1),
                 chunk_seconds_min=self.config.chunk_seconds_min,
                 chunk_seconds_max=self._chunk_seconds_max(held.spec),
                 chunk_octets_max=self.config.chunk_octets_max,
@@ -391,21 +426,16 @@ class Dispatcher:
         self._wanted = wanted
         for slot in self.slots.by_worker.values():
             self._plan_patrol_of(slot, now)
+        if self.slots.beside:
+            self._patrol_by(self.side.look_at(now, wanted=wanted))
 
     def _plan_patrol_of(self, slot: Slot, now: float) -> None:
         chunk = slot.running
         if chunk is None:
             return
-        long_at = chunk.long_at
-        soonest = min(long_at if now < long_at else inf, chunk.tell_at)
-        if chunk.timeout_at is not None and not chunk.timed_out:
-            soonest = min(soonest, chunk.timeout_at)
-        if chunk.in_lane and not chunk.is_overdue(now):
-            soonest = min(soonest, chunk.overdue_at())
-        if slot.queued is not None or chunk.can_be_asked:
-            again = now + PATROL_SECONDS
-            overdue_at = chunk.overdue_at(wanted=self._wanted)
-            for at in (overdue_at, chunk.results_wait_at, self._turn_at(slot)):
-                soonest = min(soonest, at if at > now else again)
-        if soonest < inf:
-            self._patrol_by(soonest)
+        behind = slot.queued is not None
+        soonest = chunk.look_at(now, wanted=self._wanted, behind=behind)
+        if behind:
+            turn_at = self._turn_at(slot)
+            soonest = min(soonest, turn_at if turn_at > now else now + PATROL_SECONDS)
+        self._patrol_by(soonest)

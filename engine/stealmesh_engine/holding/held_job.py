@@ -58,10 +58,13 @@ class HeldJob:
     """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""
 
     @classmethod
-    def of(cls, spec: JobSpec) -> HeldJob:
+    def of(cls, spec: JobSpec, threads: int = 1) -> HeldJob:
+        """`threads`: what each worker of this node has."""
         if spec.kind is JobKind.EXPLORE:
             return cls(spec, ExploreBags(spec))
-        return cls(spec, (LaneBags if spec.max_parallel else IndexedBags)(spec))
+        held = cls(spec, (LaneBags if spec.max_parallel else IndexedBags)(spec))
+        held.bags.together = spec.together or (threads if threads > 1 else 0)
+        return held
 
     # ------------------------------------------------------------ how long it has been idle or cut off
 
@@ -181,10 +184,10 @@ class HeldJobs(dict[JobId, HeldJob]):
     some_take_resources = False
     """Has a job been here whose items take up resources?"""
 
-    def begin(self, spec: JobSpec) -> HeldJob:
-        """Something of a job comes of which nothing is here."""
+    def begin(self, spec: JobSpec, threads: int = 1) -> HeldJob:
+        """Something of a job comes of which nothing is here. `threads`: of each worker."""
         self.some_take_resources |= bool(spec.resources)
-        held = self[spec.job] = HeldJob.of(spec)
+        held = self[spec.job] = HeldJob.of(spec, threads)
         return held
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:

@@ -59,8 +59,11 @@ class Holder:
         journal: Journal,
         effects: list[Effect],
         counters: Counters,
+        threads: int = 1,
     ) -> None:
         self.config = config
+        self.threads = threads
+        """Tasks that each worker runs side by side."""
         self.links = links
         self.journal = journal
         self.effects = effects
@@ -97,7 +100,7 @@ class Holder:
             return
         held = self.jobs.get(spec.job)
         if held is None:
-            held = self.jobs.begin(spec)
+            held = self.jobs.begin(spec, self.threads)
             for digest in self.functions.want(spec, now):
                 self.links.send(spec.owner, FnGet(digest), now)
         elif spec.term:

@@ -66,11 +66,11 @@ class IndexedBags(Bags):
         self.untouched += hi - lo
         return True
 
-    def died(self, lid: LeaseId, lo: int, hi: int) -> bool:
+    def died(self, lid: LeaseId, lo: int, hi: int, beside: int = 1) -> bool:
         """It died of one of these items, or of something else: run them in smaller pieces from now on."""
         here = self.put_back(lid, lo, hi)
         if here:
-            self.fragile.suspect(lo, hi)
+            self.fragile.suspect(lo, hi, beside)
         return here
 
     # -- giving to workers
@@ -144,6 +144,13 @@ class IndexedBags(Bags):
     @property
     def may_queue(self) -> bool:
         return not self.fragile and self.cost.known
+
+    @property
+    def company(self) -> int:
+        if not self.fragile:
+            return 0
+        firsts = (held.untouched.first for held in self.leases.values() if held.untouched)
+        return next((self.fragile.company_at(first) for first in firsts), 0)
 
     def untouched_parts(self) -> list[Lease]:
         return [

@@ -11,6 +11,10 @@ run in sixteenths, a sixteenth that dies with its worker in sixteenths again, un
 A guilty one among 20,000 is alone after four deaths. When workers are killed at random, a piece is soon
 too short to be hit. Idea: group testing (Dorfman 1943), with a wider split because a death costs more
 than a turn.
+
+Chunks that run side by side in one process die together, a hundred of them perhaps. First they run again
+in smaller company: a sixteenth of their number, and so on until one dies alone. Only what was alone is
+blamed, so a hundred innocent neighbours are not.
 """
 
 from __future__ import annotations
@@ -29,11 +33,13 @@ item is alone, more turns for its neighbours."""
 class FragileItems:
     """Disjoint pieces [lo, hi): each runs apart from its neighbours until it is done."""
 
-    __slots__ = ("_highs", "_lows")
+    __slots__ = ("_company", "_highs", "_lows")
 
     def __init__(self) -> None:
         self._lows: list[int] = []
         self._highs: list[int] = []
+        self._company: list[int] = []
+        """How many suspects may run in one process with this piece, itself included."""
 
     def __bool__(self) -> bool:
         return bool(self._lows)
@@ -41,15 +47,17 @@ class FragileItems:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(zip(self._lows, self._highs, strict=True))
 
-    def suspect(self, lo: int, hi: int) -> None:
-        """A worker died with [lo, hi): each sixteenth of it runs apart from now on."""
+    def suspect(self, lo: int, hi: int, beside: int = 1) -> None:
+        """A worker died with [lo, hi): each sixteenth of it runs apart from now on. If it ran `beside`
+        chunks in all, it stays whole and runs with a sixteenth of these."""
         assert lo < hi, "a chunk has items"
         self.clear(lo, hi)
-        size = -(-(hi - lo) // PIECES)
+        size = -(-(hi - lo) // PIECES) if beside == 1 else hi - lo
         lows = list(range(lo, hi, size))
         at = bisect_left(self._lows, lo)
         self._lows[at:at] = lows
         self._highs[at:at] = [*lows[1:], hi]
+        self._company[at:at] = [-(-beside // PIECES)] * len(lows)
 
     def clear(self, lo: int, hi: int) -> None:
         """[lo, hi) is done, or is divided anew."""
@@ -57,10 +65,15 @@ class FragileItems:
         end = bisect_left(self._lows, hi)
         if lo >= hi or first >= end:
             return
-        ends = [(self._lows[first], lo), (hi, self._highs[end - 1])]
-        kept = [(low, high) for low, high in ends if low < high]
-        self._lows[first:end] = [low for low, _ in kept]
-        self._highs[first:end] = [high for _, high in kept]
+        company = self._company
+        ends = [
+            (self._lows[first], lo, company[first]),
+            (hi, self._highs[end - 1], company[end - 1]),
+        ]
+        kept = [(low, high, most) for low, high, most in ends if low < high]
+        self._lows[first:end] = [low for low, _, _ in kept]
+        self._highs[first:end] = [high for _, high, _ in kept]
+        company[first:end] = [most for _, _, most in kept]
 
     def together(self, lo: int, items: int) -> int:
         """How many of `items` items from `lo` on may run as one chunk."""
@@ -69,6 +82,11 @@ class FragileItems:
             return items
         end = self._highs[at] if self._lows[at] <= lo else self._lows[at]
         return min(items, end - lo)
+
+    def company_at(self, lo: int) -> int:
+        """How many suspects may run in one process with item `lo`; 0: it is no suspect."""
+        at = bisect_right(self._highs, lo)
+        return self._company[at] if at < len(self._lows) and self._lows[at] <= lo else 0
 
 
 class Attempts:

@@ -56,6 +56,12 @@ class Chunk:
     """When a part of it was last reported."""
     carried_seconds: float = 0.0
     """About what the item that was running then had taken already."""
+    together: int = 0
+    """How many chunks of its job its worker runs side by side; 0: it runs alone, then the next."""
+    code: bytes = b""
+    """Of those that run side by side: the bundle that it needs."""
+    company: int = 0
+    """It is a suspect: so many of them may run in its process; 0: it is none."""
     awaited: bool = False
     """Its owner wants to hear that it runs if it takes long, and has not heard it yet."""
     in_lane: bool = False
@@ -100,6 +106,20 @@ class Chunk:
         uncharted = self.expected_seconds is None and not (self.explore or self.void)
         return self.started + PATROL_SECONDS if uncharted else inf
 
+    def look_at(self, now: float, *, wanted: bool, behind: bool = False) -> float:
+        """When a patrol is to look at it next: what is due now is done, or is tried again later. `behind`:
+        another chunk waits for its end."""
+        long_at = self.long_at
+        soonest = min(long_at if now < long_at else inf, self.tell_at)
+        if self.timeout_at is not None and not self.timed_out:
+            soonest = min(soonest, self.timeout_at)
+        if self.in_lane and not self.is_overdue(now):
+            soonest = min(soonest, self.overdue_at())
+        if behind or self.can_be_asked:
+            for at in (self.overdue_at(wanted=wanted), self.results_wait_at):
+                soonest = min(soonest, at if at > now else now + PATROL_SECONDS)
+        return soonest
+
     def shrink(self, lo: int, hi: int, now: float) -> None:
         """What is in front of `lo` is reported, what is behind `hi` is given back."""
         self.lo, self.hi, self.told_at = lo, hi, now
@@ -127,18 +147,21 @@ class Slots:
     """All workers that are ready, by number, and what each answers."""
 
     by_worker: dict[int, Slot] = field(default_factory=dict)
+    beside: dict[int, dict[int, Chunk]] = field(default_factory=dict)
+    """By worker and number: chunks that run side by side, apart from what workers run one by one."""
 
     def __len__(self) -> int:
         return len(self.by_worker)
 
     def chunks(self) -> list[Chunk]:
         """Everything that is with workers."""
-        return [
+        chunks = [
             chunk
             for slot in self.by_worker.values()
             for chunk in (slot.running, slot.queued)
             if chunk is not None
         ]
+        return chunks + self.all_beside() if self.beside else chunks
 
     def chunks_of(self, job: JobId) -> list[Chunk]:
         return [chunk for chunk in self.chunks() if chunk.job == job]
@@ -153,23 +176,41 @@ class Slots:
         )
 
     def running(self) -> list[Chunk]:
-        return [slot.running for slot in self.by_worker.values() if slot.running is not None]
+        chunks = [slot.running for slot in self.by_worker.values() if slot.running is not None]
+        return chunks + self.all_beside() if self.beside else chunks
+
+    def all_beside(self) -> list[Chunk]:
+        """What runs side by side, at all workers."""
+        return [chunk for there in self.beside.values() for chunk in there.values()]
+
+    def is_idle(self, slot: Slot) -> bool:
+        """Could this worker begin something?"""
+        there = self.beside.get(slot.worker)
+        if slot.running is not None or not there:
+            return slot.running is None
+        return len(there) < min(chunk.company or chunk.together for chunk in there.values())
 
     def is_running(self, job: JobId) -> bool:
         slots = self.by_worker.values()
-        return any(slot.running is not None and slot.running.job == job for slot in slots)
+        if any(slot.running is not None and slot.running.job == job for slot in slots):
+            return True
+        return bool(self.beside) and any(chunk.job == job for chunk in self.all_beside())
 
     def running_chunk(self, worker: int, number: int) -> Chunk | None:
         """The chunk with this number, if the worker runs it."""
         slot = self.by_worker.get(worker)
         chunk = None if slot is None else slot.running
-        return chunk if chunk is not None and chunk.number == number else None
+        if chunk is not None and chunk.number == number:
+            return chunk
+        there = self.beside.get(worker)
+        return None if there is None else there.get(number)
 
     def soon_free(self, now: float) -> bool:
         """Is one of them free, or about to be?"""
-        return any(
-            slot.running is None or slot.running.ends_soon(now) for slot in self.by_worker.values()
-        )
+        slots = self.by_worker.values()
+        if not self.beside:
+            return any(slot.running is None or slot.running.ends_soon(now) for slot in slots)
+        return any(map(self.is_idle, slots)) or any(each.ends_soon(now) for each in self.running())
 
     # ------------------------------------------------------------ what workers say
 
@@ -179,13 +220,24 @@ class Slots:
     def finished(self, worker: int, number: int, now: float) -> Chunk | None:
         """The worker is done with its running chunk, and runs the queued one."""
         chunk = self.running_chunk(worker, number)
-        if chunk is not None:
+        if chunk is not None and chunk.together:
+            self._gone_beside(chunk)
+        elif chunk is not None:
             slot = self.by_worker[worker]
             slot.running, slot.queued = slot.queued, None
             if slot.running is not None:
                 slot.running.started = now
             slot.sharing = False
         return chunk
+
+    def begins_beside(self, chunk: Chunk) -> None:
+        self.beside.setdefault(chunk.worker, {})[chunk.number] = chunk
+
+    def _gone_beside(self, chunk: Chunk) -> None:
+        there = self.beside[chunk.worker]
+        del there[chunk.number]
+        if not there:
+            del self.beside[chunk.worker]
 
     def took_stock(self, worker: int, number: int, now: float, *, over: bool) -> Chunk | None:
         """The worker has told of its running bag, and may be asked to share again."""
@@ -220,3 +272,10 @@ class Slots:
         had = [chunk for chunk in (slot.running, slot.queued) if chunk is not None]
         ran = next((chunk for chunk in had if chunk.number == number), None)
         return [chunk for chunk in had if chunk is not ran], ran
+
+    def lost_beside(self, worker: int, running: list[int]) -> tuple[list[Chunk], list[Chunk]]:
+        """The process ended that ran these chunks side by side. Returns those of the worker that it had not
+        begun, and those that it ran."""
+        had = list(self.beside.pop(worker, {}).values())
+        ran = [chunk for chunk in had if chunk.number in running]
+        return [chunk for chunk in had if chunk not in ran], ran

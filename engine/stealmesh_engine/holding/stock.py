@@ -6,6 +6,8 @@ Refuses to know which worker is free and how large a chunk is (`dispatcher.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
@@ -32,6 +34,8 @@ class Stock(dict[JobId, None]):
         self._jobs = jobs
         self._slots = slots
         self._functions = functions
+        self.beside: dict[JobId, None] = {}
+        """Those of them that workers run side by side."""
         self._turns: dict[JobId, int] = {}
         """The number of the last chunk of each job that a worker got."""
 
@@ -40,8 +44,11 @@ class Stock(dict[JobId, None]):
         job = held.spec.job
         if held.bags.queued_items and not self._functions.lacks(held.spec):
             self.setdefault(job, None)
+            if held.bags.together:
+                self.beside[job] = None
         else:
             self.pop(job, None)
+            self.beside.pop(job, None)
 
     def jobs(self) -> list[HeldJob]:
         return [self._jobs[job] for job in self]
@@ -53,11 +60,13 @@ class Stock(dict[JobId, None]):
 
     def job_over(self, job: JobId) -> None:
         self.pop(job, None)
+        self.beside.pop(job, None)
         self._turns.pop(job, None)
 
-    def next_job(self) -> HeldJob | None:
+    def next_job(self, fits: Callable[[HeldJob], bool] | None = None) -> HeldJob | None:
         """By priority, then by the fewest chunks at workers, then by the longest wait. None: all are
-        held up, or there are none."""
+        held up, or there are none. Of the jobs that run side by side, those that `fits` finds room for;
+        without it, of all others."""
         best: HeldJob | None = None
         best_rank = (0, 0, 0)
         at_workers: dict[JobId, int] = {}
@@ -68,6 +77,8 @@ class Stock(dict[JobId, None]):
             job = held.spec.job
             rank = (held.spec.priority, -at_workers.get(job, 0), -self._turns.get(job, 0))
             if best is not None and rank <= best_rank:
+                continue
+            if held.bags.together if fits is None else not fits(held):
                 continue
             if self.is_held_up(held):
                 continue
@@ -87,7 +98,7 @@ class Stock(dict[JobId, None]):
         return [
             held.spec.priority
             for held in waiting
-            if not held.bags.opaque
+            if not (held.bags.opaque or held.bags.together)
             and held.bags.queued_seconds <= small
             and not self.is_held_up(held)
         ]

@@ -1,0 +1,135 @@
+"""Jobs whose chunks a worker runs side by side: which worker begins the next one, and who runs with whom.
+
+`async def` functions wait most of the time, so one worker runs a hundred of them at once (`JobSpec.together`);
+plain functions run side by side at nodes whose workers have several threads. Each of these chunks is small
+and goes its own way like any other, so one that is slow holds up nothing: the place of one that ends goes to
+the next. Decides places, and looks after those that run. Refuses to know how large a chunk is
+(`dispatcher.py`), and what a death means (`answers.py`).
+
+They share a process, and that has three consequences. They die together, and then run again in smaller
+company (`poison.py`): a suspect only beside suspects, and not beside too many. Those of two programs do not
+mix. So that a busy job cannot keep others out for ever, one worker then gets nothing more until they fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import inf
+
+from stealmesh_engine.effects import Divide, Effect, StopWorker
+from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slots
+from stealmesh_engine.holding.stock import Stock
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import JobSpec
+
+COROUTINE_GRACE_SECONDS = 1.0
+"""A worker cancels a coroutine whose time is up by itself. For this long we wait before we end its process,
+and all that runs beside it, because it does not heed that."""
+
+
+class SideBySide:
+    """The places where chunks run side by side."""
+
+    def __init__(self, effects: list[Effect], jobs: HeldJobs, slots: Slots, stock: Stock) -> None:
+        self._effects = effects
+        self._jobs = jobs
+        self._slots = slots
+        self._stock = stock
+        self._kept_free: tuple[int, JobId] | None = None
+        """A worker that begins nothing until this job fits there."""
+        self._places: dict[JobId, int] = {}
+
+    # ------------------------------------------------------------ places
+
+    def plan_places(self) -> None:
+        """Before chunks are handed out: is a job kept out everywhere by what it cannot run beside?"""
+        self._kept_free = None
+        for job in self._stock.beside:
+            held = self._jobs[job]
+            there = self._slots.beside
+            if (
+                len(there) == len(self._slots)
+                and not self._stock.is_held_up(held)
+                and all(self._is_kept_out(held, running.values()) for running in there.values())
+            ):
+                self._kept_free = (min(there, key=lambda worker: len(there[worker])), job)
+                return
+
+    def next(self) -> tuple[HeldJob, int] | None:
+        """The job that is next, and the worker with most room for it. None: no job has room."""
+        self._places.clear()
+        held = self._stock.next_job(self._fits) if self._stock.beside else None
+        return None if held is None else (held, self._places[held.spec.job])
+
+    def _fits(self, held: HeldJob) -> bool:
+        if not held.bags.together:
+            return False
+        best, fewest = None, inf
+        for worker in self._slots.by_worker:
+            running = self._slots.beside.get(worker, {}).values()
+            free = self._kept_free is None or self._kept_free[0] != worker
+            if (
+                len(running) < fewest
+                and (free or self._kept_free == (worker, held.spec.job))
+                and self._has_room(held, running)
+            ):
+                best, fewest = worker, len(running)
+        if best is None:
+            return False
+        self._places[held.spec.job] = best
+        return True
+
+    def _has_room(self, held: HeldJob, running: Collection[Chunk]) -> bool:
+        """May the next chunk of this job run beside these?"""
+        together, company = held.bags.together, held.bags.company
+        if not running:
+            return True
+        if self._is_kept_out(held, running):
+            return False
+        if company:
+            return len(running) < min(company, *(chunk.company for chunk in running))
+        return sum(chunk.together == together for chunk in running) < together
+
+    def _is_kept_out(self, held: HeldJob, running: Collection[Chunk]) -> bool:
+        """Do suspects run there, or is it one; or do chunks of another program run there?"""
+        code, company = held.spec.code, held.bags.company
+        return any(
+            bool(chunk.company) != bool(company)
+            or bool(code and chunk.code and code != chunk.code)
+            or (company and len(running) >= company)
+            for chunk in running
+        )
+
+    # ------------------------------------------------------------ while they run
+
+    @staticmethod
+    def timeout_seconds(spec: JobSpec) -> float:
+        """How long one item may run before its process is ended."""
+        return spec.timeout + (COROUTINE_GRACE_SECONDS if spec.together else 0.0)
+
+    def ends_at(self, worker: int) -> float:
+        """When the first of them is expected to end there; in the past: not known."""
+        ends = (
+            chunk.started + chunk.expected_seconds
+            for chunk in self._slots.beside[worker].values()
+            if chunk.expected_seconds is not None
+        )
+        return min(ends, default=-inf)
+
+    def look_at(self, now: float, *, wanted: bool) -> float:
+        """When to look after them next; inf: never."""
+        return min(chunk.look_at(now, wanted=wanted) for chunk in self._slots.all_beside())
+
+    def patrol(self, now: float, *, wanted: bool) -> None:
+        """Stop what has run too long, take back what is part of a slow chunk, ask for results that wait."""
+        for chunk in self._slots.all_beside():
+            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
+                chunk.timed_out = True
+                reason = "the task ran longer than its timeout"
+                self._effects.append(StopWorker(chunk.worker, reason, False, side=True))
+            elif chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
+                give = chunk.is_overdue(now, wanted=wanted) and not chunk.whole
+                if give or now >= chunk.results_wait_at:
+                    chunk.asked_at = now
+                    self._effects.append(Divide(chunk.worker, chunk.number, give))
