@@ -13,7 +13,12 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any, SupportsIndex
 
-from stealmesh.client.arguments import Options, check_workers, checked_resources
+from stealmesh.client.arguments import (
+    Options,
+    check_workers,
+    checked_resources,
+    checked_side_by_side,
+)
 from stealmesh.client.arguments import memory_limit as memory_limit_of
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
@@ -52,7 +57,9 @@ class Mesh(Submitter):
         nodes: node processes to start (local only; default: 1).
         workers: worker processes a node (local only; default: one a core, divided among the
             nodes). `max_workers` means the same.
-        threads: tasks side by side in one worker; only 1 in this version.
+        threads: plain functions that one worker runs side by side, in threads (local only; default: 1).
+            For functions that release the interpreter's lock.
+        concurrency: `async def` functions that one worker runs side by side, on its event loop.
         initializer, initargs: called once in every new worker (local only).
         max_tasks_per_child: after this number of tasks a fresh process replaces a worker (local only;
             default: never). For libraries that leak memory; tasks then go to workers one by one.
@@ -78,7 +85,8 @@ class Mesh(Submitter):
         nodes: SupportsIndex | None = None,
         workers: SupportsIndex | None = None,
         max_workers: SupportsIndex | None = None,
-        threads: int = 1,
+        threads: SupportsIndex = 1,
+        concurrency: SupportsIndex = 100,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
@@ -105,8 +113,7 @@ class Mesh(Submitter):
         elif workers is not None:
             workers = whole_number("workers", workers)
         count = 1 if nodes is None else whole_number("nodes", nodes)
-        if threads != 1:
-            raise ValueError("threads: this version runs one task at a time in a worker process")
+        side_by_side = checked_side_by_side(threads, concurrency, local=address is None)
         check_workers(initializer, max_tasks_per_child, local=address is None)
         octets = memory_limit_of(memory_limit, local=address is None)
         self.config = load_config(config)
@@ -126,7 +133,12 @@ class Mesh(Submitter):
         shipper = Shipper()
         # These two hold no mesh: what was submitted outlives it.
         submitted = Submitted(self._life.link, shipper)
-        maker = SpecMaker(self._life.link, shipper, one_by_one=max_tasks_per_child is not None)
+        maker = SpecMaker(
+            self._life.link,
+            shipper,
+            one_by_one=max_tasks_per_child is not None,
+            concurrency=side_by_side[1],
+        )
         super().__init__(
             submitted,
             maker,
@@ -141,6 +153,7 @@ class Mesh(Submitter):
             else:
                 options = NodeOptions(
                     workers=per_node,
+                    threads=side_by_side[0],
                     key=self._key.secret,
                     import_paths=program_path(),
                     config=self.config,

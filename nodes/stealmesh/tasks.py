@@ -6,6 +6,8 @@ Workers import this file, so it imports almost nothing. Refuses to know how func
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,6 +44,13 @@ def vectorized(function: F) -> F:
 def is_vectorized(function: Callable[..., Any]) -> bool:
     """Did `vectorized` mark it?"""
     return bool(getattr(function, _MARK, False))
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Is it `async def`? Also a partial of one, and an object with such a `__call__`."""
+    while isinstance(function, partial | Star):
+        function = function.func if isinstance(function, partial) else function.function
+    return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
 
 class Star:

@@ -142,6 +142,9 @@ ATTEMPTS_MAX = 1000
 TOGETHER_MAX = 10_000
 """Items of one job that one worker runs side by side."""
 
+THREADS_MAX = 1000
+"""Of one worker."""
+
 SEATS_MAX = 16
 """Keepers of a durable job."""
 

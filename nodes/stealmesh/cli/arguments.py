@@ -12,6 +12,7 @@ from typing import Any
 
 from stealmesh.client.arguments import MEMORY_LIMIT_MIN, octets_of
 from stealmesh.host import interfaces, seeds
+from stealmesh_protocol import limits
 
 SEED_HELP = (
     "address of any node: tcp://host:port; also file:///path (one address a line), "
@@ -58,7 +59,8 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--nworkers", metavar="N", type=at_least_one, help="worker processes (default: one a core)"
     )
     parser.add_argument(
-        "--nthreads", metavar="1", type=just_one, default=1, help="tasks side by side in one worker; only 1 in this version"
+        "--nthreads", metavar="N", type=thread_count, default=1,
+        help="plain functions side by side in one worker, for those that release the interpreter's lock (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--resources", metavar="NAME=COUNT", type=resource_counts, action=_Together, default={},
@@ -105,12 +107,10 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def just_one(text: str) -> int:
-    if at_least_one(text) != 1:
-        raise argparse.ArgumentTypeError(
-            "this version runs one task at a time in a worker; use --nworkers"
-        )
-    return 1
+def thread_count(text: str) -> int:
+    if at_least_one(text) > limits.THREADS_MAX:
+        raise argparse.ArgumentTypeError(f"at most {limits.THREADS_MAX} threads a worker")
+    return int(text)
 
 
 class _Together(argparse.Action):

@@ -129,6 +129,17 @@ def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | No
     return chunksize, buffersize
 
 
+def checked_side_by_side(threads: Any, concurrency: Any, *, local: bool) -> tuple[int, int]:
+    """The checked `threads` and `concurrency` of `Mesh`."""
+    threads = whole_number("threads", threads, 1, limits.THREADS_MAX)
+    concurrency = whole_number("concurrency", concurrency, 1, limits.TOGETHER_MAX)
+    if threads != 1 and not local:
+        raise ValueError(
+            "threads: only a local mesh starts workers of its own; start nodes with --nthreads"
+        )
+    return threads, concurrency
+
+
 def check_workers(initializer: object, max_tasks: object, *, local: bool) -> None:
     """Of `Mesh`: raises TypeError and ValueError for what workers cannot be started with."""
     if initializer is not None and not callable(initializer):

@@ -13,6 +13,7 @@ from stealmesh.client.arguments import Options, fitting_name
 from stealmesh.client.session import ProgramLink
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.host.identity import runtime
+from stealmesh.tasks import is_coroutine
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 CHUNK_ITEMS_MAX = 1 << 40
@@ -22,11 +23,15 @@ CHUNK_ITEMS_MAX = 1 << 40
 class SpecMaker:
     """Ships functions and makes the specifications of one mesh's jobs."""
 
-    def __init__(self, link: ProgramLink, shipper: Shipper, *, one_by_one: bool) -> None:
-        """`one_by_one`: workers are replaced after a number of tasks, so a chunk is one item."""
+    def __init__(
+        self, link: ProgramLink, shipper: Shipper, *, one_by_one: bool, concurrency: int = 100
+    ) -> None:
+        """`one_by_one`: workers are replaced after a number of tasks, so a chunk is one item.
+        `concurrency`: coroutines that a worker runs side by side."""
         self._link = link
         self._shipper = shipper
         self._one_by_one = one_by_one
+        self._concurrency = concurrency
         self._runtime = runtime()
 
     def ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
@@ -46,7 +51,11 @@ class SpecMaker:
         combiner: Shipped | None = None,
         vectorized: bool = False,
     ) -> JobSpec:
-        """A new job of this kind. `domain`: its items, where they are a range."""
+        """A new job of this kind. `domain`: its items, where they are a range. Raises TypeError."""
+        awaits = is_coroutine(fn)
+        if awaits and (vectorized or kind is JobKind.EXPLORE):
+            kinds = "a vectorized function" if vectorized else "the visit of explore()"
+            raise TypeError(f"{kinds} must be a plain function, not async def: {name_of(fn)}")
         return JobSpec(
             job=self._link.new_job_id(),
             kind=kind,
@@ -66,4 +75,5 @@ class SpecMaker:
             code=self._link.carries(shipped.code if combiner is None else combiner.code),
             max_parallel=options.max_parallel or 0,
             resources=options.resources,
+            together=self._concurrency if awaits else 0,
         )

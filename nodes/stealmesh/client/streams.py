@@ -77,7 +77,7 @@ class Streams:
     def shared(self, options: Any, spec: JobSpec) -> SubmitStream:
         """The stream for functions that are used once and need the same modules as this one. The first
         argument of its calls is the pickled function."""
-        key = (options, spec.runtime, spec.code)
+        key = (options, spec.runtime, spec.code, spec.together)
         stream = self._shared.get(key)
         if stream is None:
             spec = replace(

@@ -125,7 +125,7 @@ class Driver:
                 fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
                 fx.Divide: pool.divide,
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
-                fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame),
+                fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),
                 fx.ForgetJob: lambda e: pool.forget(e.job),
             }
 

@@ -184,6 +184,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
     try:
         pool = WorkerPool(
             options.workers,
+            threads=options.threads,
             memory_limit_bytes=options.memory_limit_bytes,
             initializer=options.initializer,
             import_paths=options.import_paths,
@@ -238,6 +239,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             mesh=key.mesh_id() if key is not None else b"insecure",
             runtime=options.runtime or runtime(),
             wall_offset=wall_offset(),
+            threads=options.threads,
         )
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)

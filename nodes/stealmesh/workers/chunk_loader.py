@@ -37,6 +37,21 @@ class OpenBlock:
 
 
 @dataclass(slots=True)
+class Loaded:
+    """An order that is ready to run."""
+
+    chunk: ChunkOrder
+    function: Any
+    combine: Any
+    items: run.Items
+    again: run.Again
+    watch: tuple[run.Begins, run.Ends] | None = None
+
+    def run(self) -> ChunkOutcome:
+        return run.run(self.chunk, self.function, self.combine, self.items, self.again, self.watch)
+
+
+@dataclass(slots=True)
 class ChunkLoader:
     """Turns an order into arguments for `run` and `explore`: functions loaded, blocks opened."""
 
@@ -45,6 +60,8 @@ class ChunkLoader:
     listener: Listener
     tasks_max: int = 0
     """After this number of tasks the process makes room for a fresh one; 0: never."""
+    threads: int = 0
+    """Orders run side by side, plain functions in so many threads; 0: one by one."""
     functions: dict[bytes, tuple[Any, tuple[Piece, ...], tuple[versions.Other, ...]]] = field(
         default_factory=dict
     )
@@ -63,6 +80,11 @@ class ChunkLoader:
         return outcome
 
     def _work(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> ChunkOutcome:
+        loaded = self.load(number, chunk, mirror)
+        return loaded if isinstance(loaded, ChunkOutcome) else loaded.run()
+
+    def load(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> Loaded | ChunkOutcome:
+        """The order, ready to run; or what came of it, as something could not be loaded."""
         if versions.met:
             versions.begin()
         try:
@@ -79,13 +101,14 @@ class ChunkLoader:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             forked.end_if_forked(error)
             return all_unopened(chunk, error, self.where)
-        again = partial(self._again, chunk, mirror)
+        kept = chunk if not self.threads else self._with_blobs(chunk, mirror)
+        again = partial(self._again, kept, mirror)
         if len(items) == 1:
-            return run.run(chunk, function, combine, items, again)
+            return Loaded(chunk, function, combine, items, again)
         in_parts = chunk.kind != wire.REDUCE
         begins = partial(self.listener.begins, number, chunk.lo, in_parts)
         watch = (begins, self.listener.ends)
-        return run.run(chunk, function, combine, items, again, watch)
+        return Loaded(chunk, function, combine, items, again, watch)
 
     def explore(self, chunk: ChunkOrder, mirror: BlobMirror) -> Iterator[Step]:
         for step in self._explore(chunk, mirror):
@@ -173,6 +196,15 @@ class ChunkLoader:
         items = self.open.items[lo:hi]
         self.open.upto = hi
         return items
+
+    def _with_blobs(self, chunk: ChunkOrder, mirror: BlobMirror) -> ChunkOrder:
+        """The same order, with what the mirror has of it: it may run while other orders are read, which
+        change the mirror."""
+        blocks = [
+            [lo, hi, codec, b"", mirror.get(key) if key else blob]
+            for lo, hi, codec, key, blob in chunk.blocks
+        ]
+        return replace(chunk, blocks=blocks)
 
     def _again(self, chunk: ChunkOrder, mirror: BlobMirror, lo: int, hi: int) -> run.Items:
         """Items [lo, hi) of the chunk as they were sent, for another attempt.

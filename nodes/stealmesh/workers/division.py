@@ -106,7 +106,8 @@ class Listener:
         self._questions = questions
         self._send = send
         self._lock = _thread.allocate_lock()
-        self._run: ChunkRun | None = None
+        self._runs: dict[int, ChunkRun] = {}
+        """By number: one, or those that run side by side."""
         self._listens = False
 
     # ------------------------------------------------------------ the loop's thread
@@ -124,14 +125,14 @@ class Listener:
         run = ChunkRun(number, first, in_parts, results, failures, now, count)
         if not self._listens:
             self._start()
-        self._run = run
+        self._runs[number] = run
         return run
 
     def ends(self, run: ChunkRun) -> None:
         """From here on only the loop speaks of this chunk."""
         with self._lock:
             run.over = True
-            self._run = None
+            self._runs.pop(run.number, None)
 
     @property
     def lock(self) -> Any:
@@ -141,7 +142,7 @@ class Listener:
     def forget(self) -> None:
         """In a forked child: the listener is not here, and may have held the lock."""
         self._lock = _thread.allocate_lock()
-        self._run = None
+        self._runs = {}
         self._listens = True
 
     def _start(self) -> None:
@@ -167,8 +168,8 @@ class Listener:
             if len(packet) != wire.QUESTION.size:
                 return  # the node is gone
             number, give = wire.QUESTION.unpack(packet)
-            run = self._run
-            if run is not None and run.number == number:
+            run = self._runs.get(number)
+            if run is not None:
                 try:
                     self._answer(run, give=give)
                 except OSError:

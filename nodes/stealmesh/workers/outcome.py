@@ -49,6 +49,12 @@ class ChunkOrder:
     """Each: lo, hi, codec, key in the cache (or empty), blob (if there is no key)."""
     code: bytes = b""
     """The bundle of the program's own modules, by its digest."""
+    awaits: bool = False
+    """Its items are coroutines."""
+    timeout: float = 0.0
+    """Of a coroutine, in seconds; 0: none. Others are stopped by the node."""
+    name: str = ""
+    """The job's, if there is a timeout to speak of."""
 
 
 @dataclass(slots=True)

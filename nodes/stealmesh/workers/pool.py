@@ -49,6 +49,7 @@ from stealmesh_engine.events import (
     Event,
     ItemTold,
     Retracted,
+    SideLost,
     WorkerLost,
     WorkerReady,
 )
@@ -82,6 +83,7 @@ class WorkerPool:
         self,
         count: int,
         *,
+        threads: int = 1,
         memory_limit_bytes: int | None = None,
         initializer: bytes | None = None,
         import_paths: Iterable[str] = (),
@@ -96,6 +98,7 @@ class WorkerPool:
         """`initializer` is a pickled pair (function, arguments), run once by every worker process;
         `code` is the bundle of modules that it needs.
 
+        Plain functions run in `threads` threads of a worker.
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A process ends
         itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
@@ -116,11 +119,12 @@ class WorkerPool:
         )
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
-        self._words = SharedWords(count)
+        self._count = count
+        self._words = SharedWords(2 * count)
         forks = ForkClient(
             self._epoll, self._words.fd, interpreter.start_path(own_path), surroundings
         )
-        self._processes = Processes(count, self._epoll, forks, self._words, setup, code)
+        self._processes = Processes(count, threads, self._epoll, forks, self._words, setup, code)
         self._workers = self._processes.workers
         self._other_versions = OtherVersions(say)
         self._events: list[Event] = []
@@ -201,8 +205,15 @@ class WorkerPool:
     # ------------------------------------------------------------ effects
 
     def run(self, effect: RunChunk) -> None:
-        worker = self._workers[effect.worker]
+        worker = self._workers[effect.worker + self._count if effect.side else effect.worker]
+        if worker.state is State.DOWN and worker.on_demand and worker.restart_at is None:
+            self._processes.change(worker, b"", b"")
         handle = worker.handle
+        if (effect.side or worker.on_demand) and worker.state is not State.READY:
+            worker.waiting.append(
+                effect
+            )  # the core counts on this worker, whether it has a process or not
+            return
         ready = worker.state is State.READY or worker.changing
         if handle is None or not ready or handle.sentence is not None:
             self.orders_dropped += 1
@@ -234,6 +245,8 @@ class WorkerPool:
             int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
             spec.retries, effect.lo, effect.hi, blocks, spec.code,
         ]  # fmt: skip
+        if spec.together and effect.side:
+            record += [True, spec.timeout, spec.name]
         handle.outstanding[effect.chunk] = (effect.lo, effect.hi)
         handle.unsent.append((effect.chunk, packer.order(effect.chunk, record)))
         packer.trim()
@@ -253,7 +266,10 @@ class WorkerPool:
 
     def divide(self, effect: Divide) -> None:
         """Ask the worker while it is busy. If it reads none of several questions, one is enough."""
-        handle = self._workers[effect.worker].handle
+        worker = self._workers[effect.worker]
+        if worker.handle is None or effect.chunk not in worker.handle.outstanding:
+            worker = self._workers[self._count + effect.worker]
+        handle = worker.handle
         if handle is not None and effect.chunk in handle.outstanding:
             # A dead worker has no answer, and its death is told elsewhere.
             with contextlib.suppress(BlockingIOError, ConnectionError):
@@ -262,13 +278,14 @@ class WorkerPool:
     def share(self, worker_number: int, wanted: bool) -> None:
         self._words.share(worker_number, wanted)
 
-    def stop(self, worker_number: int, reason: str, blame: bool) -> None:
+    def stop(self, worker_number: int, reason: str, blame: bool, side: bool = False) -> None:
         """Kill the process. Only the chunk that runs now is blamed, not one begun since."""
-        handle = self._workers[worker_number].handle
+        worker = self._workers[worker_number + self._count if side else worker_number]
+        handle = worker.handle
         if handle is None or handle.sentence is not None:
             return
         handle.sentence = Sentence(reason, blame, handle.running())
-        self._processes.kill(self._workers[worker_number], handle)
+        self._processes.kill(worker, handle)
 
     def forget(self, job: JobId) -> None:
         """Forget the job's blocks and its large functions. Small ones stay, as they may be used again."""
@@ -312,14 +329,18 @@ class WorkerPool:
                 del handle.outstanding[chunk]
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
-                    ChunkDone(worker.number, chunk, codec, blob, seconds, failed, upto)
+                    ChunkDone(
+                        worker.number % self._count, chunk, codec, blob, seconds, failed, upto
+                    )
                 )
             elif kind == FrameKind.PART:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 handle.narrow(chunk, upto, kept)
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
-                    ChunkPart(worker.number, chunk, codec, blob, seconds, failed, upto, kept)
+                    ChunkPart(
+                        worker.number % self._count, chunk, codec, blob, seconds, failed, upto, kept
+                    )
                 )
             elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, handle, payload))
@@ -330,8 +351,9 @@ class WorkerPool:
             elif kind == FrameKind.READY:
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)
-                else:
-                    self._events.append(WorkerReady(worker.number))
+                elif not (worker.on_demand or (worker.threads and worker.announced)):
+                    worker.announced = True
+                    self._events.append(WorkerReady(worker.number % self._count))
             elif kind == FrameKind.OTHER_VERSION:
                 self._other_versions.met(*wire.unpack(payload))
             elif kind == FrameKind.UNFIT:
@@ -388,23 +410,34 @@ class WorkerPool:
             untouched.add(chunk)
         self._read_to_the_end(worker, handle)
         running = [chunk for chunk in handle.outstanding if chunk not in untouched]
-        assert len(running) <= 1, running
+        assert len(running) <= 1 or worker.threads, running
         was_ready = worker.state is State.READY
         changing = worker.changing
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._processes.drop(worker)
-        loss = _loss(worker.number, handle, running, cause, was_ready)
+        loss = _loss(worker.number % self._count, handle, running, cause, was_ready)
         if changing and handle.pid and handle.sentence is None:
             self.misfits.failed(handle.code, headline(handle.unfit) or cause, now)
         done_its_share = self._tasks_max and handle.answered >= self._tasks_max
         if (done_its_share or handle.retires) and not running:
-            loss = WorkerLost(worker.number, None, "has done its share", blame=False, retired=True)
-        self._events.append(loss)
+            loss = WorkerLost(loss.worker, None, "has done its share", blame=False, retired=True)
+        self._tell_loss(worker, loss, running)
+        if worker.on_demand and (was_ready or handle.sentence is not None):
+            return  # the next order starts another
         if was_ready or (changing and handle.sentence is not None):
             self._processes.start(worker)
         else:
             killed = cause == KILLED and handle.sentence is None and not handle.unfit
             self._processes.start_later(worker, loss.reason, now, killed=killed or innocent)
+
+    def _tell_loss(self, worker: Worker, loss: WorkerLost, running: list[int]) -> None:
+        if worker.threads:
+            reason, blame = loss.reason, loss.blame
+            self._events.append(SideLost(loss.worker, running, reason, blame, loss.retired))
+            return
+        self._events.append(loss)
+        if worker.on_demand:
+            self._events.append(WorkerReady(loss.worker))
 
     def _read_to_the_end(self, worker: Worker, handle: ProcessHandle) -> None:
         try:

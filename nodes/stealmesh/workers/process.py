@@ -15,6 +15,7 @@ import multiprocessing.process
 import os
 import socket
 import sys
+import threading
 import traceback
 from functools import partial
 from time import perf_counter
@@ -35,6 +36,9 @@ from stealmesh_protocol import whole
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. A node answers a result in about 30 µs; an order that
 has not come by then will not come soon, and looking on burns time that others could use."""
+
+_SENDING = threading.Lock()
+"""One frame after the other: the listener and the tasks that run side by side all send."""
 
 TEXT_OCTETS_MAX = 64 * 1024
 
@@ -69,6 +73,10 @@ def live(
         os._exit(1)
     try:
         _send(stream, FrameKind.READY)
+        if loader.threads:
+            from stealmesh.workers import side_by_side  # most workers never need asyncio
+
+            side_by_side.serve(orders, mirror, loader, partial(_answer, stream))
         _serve(orders, stream, mirror, loader)
     except (wire.StreamEnded, ConnectionError):
         os._exit(0)  # the node is gone, or has no use for us
@@ -109,11 +117,8 @@ def _serve(
             here.number = None
             if here.spoke:
                 here.close()
-            if versions.fresh:
-                _tell_node(stream)
-            head = _result_head(number, chunk.lo + outcome.done, outcome)
             done += outcome.done  # what was given back is another worker's task
-            _send(stream, FrameKind.RESULT, head, outcome.blob)
+            _answer(stream, number, chunk, outcome)
             del outcome
             if loader.tasks_max and done >= loader.tasks_max:
                 forked.flush()
@@ -121,6 +126,14 @@ def _serve(
         if LIMIT.octets and LIMIT.is_near():
             _flush_and_send(stream, FrameKind.RETIRES)
             end_here()
+
+
+def _answer(stream: socket.socket, number: int, chunk: ChunkOrder, outcome: ChunkOutcome) -> None:
+    _check_still_me()
+    if versions.fresh:
+        _tell_node(stream)
+    head = _result_head(number, chunk.lo + outcome.done, outcome)
+    _send(stream, FrameKind.RESULT, head, outcome.blob)
 
 
 def _tell_node(stream: socket.socket) -> None:
@@ -146,8 +159,9 @@ def _next_order(orders: socket.socket, room: memoryview) -> int:
 
 
 def _send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
-    for piece in wire.frame(kind, *pieces):
-        stream.sendall(piece)
+    with _SENDING:
+        for piece in wire.frame(kind, *pieces):
+            stream.sendall(piece)
 
 
 def _flush_and_send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
@@ -176,14 +190,14 @@ def _check_still_me() -> None:
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoader:
-    paths, memory_limit, initializer, node_name, authkey, tasks_max, bundle = setup
+    paths, memory_limit, initializer, node_name, authkey, tasks_max, threads, bundle = setup
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
         LIMIT.set(memory_limit)
     if authkey:
         multiprocessing.process.current_process().authkey = authkey
     failures.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
-    loader = ChunkLoader(line, failures.WHERE, listener, tasks_max)
+    loader = ChunkLoader(line, failures.WHERE, listener, tasks_max, threads)
     if bundle:
         loader.code, blob = bundle
         importer.settle_in(blob)

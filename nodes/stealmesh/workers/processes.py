@@ -49,6 +49,12 @@ class Worker:
     """A number that outlives its processes."""
 
     number: int
+    threads: int = 0
+    """Its process runs orders side by side, plain functions in so many threads; 0: one by one."""
+    on_demand: bool = False
+    """It gets a process when it gets an order."""
+    announced: bool = False
+    """The core knows that it is ready. If it runs orders side by side it stays so when its process dies."""
     state: State = State.DOWN
     lives: int = 0
     """How many processes it has had."""
@@ -73,13 +79,17 @@ class Processes:
     def __init__(
         self,
         count: int,
+        threads: int,
         epoll: select.epoll,
         forks: ForkClient,
         words: SharedWords,
         setup: list[Any],
         code: bytes,
     ) -> None:
-        self.workers = [Worker(number) for number in range(count)]
+        # A worker has a process for what it runs one by one, and one for what it runs side by side. With
+        # threads, nearly all goes to the second. The other one starts when it is needed first.
+        self.workers = [Worker(number, on_demand=threads > 1) for number in range(count)]
+        self.workers += [Worker(count + at, threads, threads == 1) for at in range(count)]
         self.by_fd: dict[int, Worker] = {}
         self.next_restart: float | None = None
         """The soonest of the workers' `restart_at`."""
@@ -96,7 +106,8 @@ class Processes:
     def start_all(self) -> None:
         self.forks.start()
         for worker in self.workers:
-            self.start(worker)
+            if not worker.on_demand:
+                self.start(worker)
 
     def pids(self) -> list[int]:
         return [each.pid for worker in self.workers for each in worker.handles() if each.pid]
@@ -135,7 +146,7 @@ class Processes:
         self._words.share(worker.number, False)
         self._register(worker, handle)
         self.forks.spawn(worker.number, worker.lives, (orders_back, stream_far, questions_far))
-        setup = [*self._setup, [digest, code] if initializer and code else []]
+        setup = [*self._setup, worker.threads, [digest, code] if initializer and code else []]
         handle.writer.put(FrameKind.SETUP, wire.pack(setup))
         self.push(worker, handle)
 

@@ -72,14 +72,14 @@ def run(
     if chunk.vectorized:
         whole = _at_once(chunk, function, items, again, failures)
         here.ends()
-        return _told(chunk, whole, failures, begun, count)
+        return told(chunk, whole, failures, begun, count)
     reporting.HERE.results = results
     if watch is None or count == 1:
         _one_by_one(chunk, function, iter(items), results, again, failures)
         here.ends()
         if chunk.kind == wire.REDUCE and not failures.records:
-            results = _fold(combine, results, failures)
-        return _told(chunk, results, failures, begun, count)
+            results = fold(combine, results, failures)
+        return told(chunk, results, failures, begun, count)
     begins, ends = watch
     here.run = going = begins(count, results, failures, begun)
     if chunk.kind != wire.REDUCE:
@@ -91,13 +91,13 @@ def run(
         done = len(results)
         if going.told:
             results, failures = results[going.told :], failures.behind(going.told)
-        return _told(chunk, results, failures, going.since, done)
+        return told(chunk, results, failures, going.since, done)
     partial = _fold_on(chunk, function, combine, items, results, again, failures, going)
     here.ends()
     ends(going)
     # A failed reduction counts whole, and ends where the part that was given back starts.
     done = going.kept if failures.records else len(results)
-    return _told(chunk, partial, failures, going.since, done)
+    return told(chunk, partial, failures, going.since, done)
 
 
 def _fold_on(
@@ -122,13 +122,13 @@ def _fold_on(
         if failures.records or not fresh:
             break
         results[first:] = [None] * len(fresh)
-        partial = _fold(combine, partial + fresh, failures)
+        partial = fold(combine, partial + fresh, failures)
         if failures.records:
             break
     return partial
 
 
-def _told(
+def told(
     chunk: ChunkOrder, results: Sequence[Any], failures: Failures, since: float, done: int
 ) -> ChunkOutcome:
     """Pack what is not told yet, up to the item `done`. It may be nothing."""
@@ -159,27 +159,36 @@ def _one_by_one(
         attempts = [headline(error)]
         # What this machine lacks it lacks at the next attempt, too: another machine gets the item.
         while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
-            fresh, error = _as_sent(again, offset, offset + 1)
+            fresh, error = as_sent(again, offset, offset + 1)
             if error is None:
                 error = go(function, fresh, results)
             if error is not None:
                 attempts.append(headline(error))
         if error is not None:
-            unopened = isinstance(error, CannotOpenItem)
-            if LIMIT.passed_by(error):
-                where = named(function, chunk.lo + offset) if chunk.kind == wire.REDUCE else ""
-                failures.add(offset, out_of_memory(error, where), attempts, OUT_OF_MEMORY)
-                error = None  # its frames hold what the next item needs
-                if chunk.kind == wire.REDUCE:
-                    return
-                results.append(None)
-                continue
-            failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
-            failures.lacking |= type(error) is CannotOpenCarried
-            failures.lacking |= unopened and is_lacking_for_an_item(error)
+            note_failure(chunk, function, failures, offset, error, attempts)
+            error = None  # its frames hold what the next item needs
             if chunk.kind == wire.REDUCE:
                 return  # one missing item makes the partial worthless
             results.append(None)
+
+
+def note_failure(
+    chunk: ChunkOrder,
+    function: Any,
+    failures: Failures,
+    offset: int,
+    error: BaseException,
+    attempts: list[str],
+) -> None:
+    """This item has failed for good."""
+    if LIMIT.passed_by(error):
+        where = named(function, chunk.lo + offset) if chunk.kind == wire.REDUCE else ""
+        failures.add(offset, out_of_memory(error, where), attempts, OUT_OF_MEMORY)
+        return
+    unopened = isinstance(error, CannotOpenItem)
+    failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
+    failures.lacking |= type(error) is CannotOpenCarried
+    failures.lacking |= unopened and is_lacking_for_an_item(error)
 
 
 def _apply_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseException | None:
@@ -212,7 +221,7 @@ def _call_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseE
     return None
 
 
-def _as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | None]:
+def as_sent(again: Again, lo: int, hi: int) -> tuple[Items, BaseException | None]:
     """Items for another attempt. Opening a value again runs its own code again, which may raise."""
     try:
         return again(lo, hi), None
@@ -245,7 +254,7 @@ def _at_once(
         attempts.append(headline(error))
         if len(attempts) > chunk.retries or is_lacking(error):
             break
-        fresh, error = _as_sent(again, 0, count)
+        fresh, error = as_sent(again, 0, count)
         if error is None:
             whole = fresh.open_all()[0] if isinstance(fresh, SealedItems) else fresh
             results, error = _call_whole(function, whole, expected)
@@ -302,7 +311,7 @@ def _call_whole(
     return results, None
 
 
-def _fold(combine: Any, results: Sequence[Any], failures: Failures) -> list[Any]:
+def fold(combine: Any, results: Sequence[Any], failures: Failures) -> list[Any]:
     """The one partial of a chunk, in a list."""
     try:
         return [functools.reduce(combine, results)]
