@@ -350,7 +350,9 @@ class Checkers:
                 or not process.core.links.joined
                 or not beside
             )
-            working = any(worker.running or not worker.ready for worker in process.workers)
+            working = any(worker.running or not worker.ready for worker in process.workers) or any(
+                side.busy for side in process.sides
+            )
             since = self._idle.get(process.number)
             if excused or working:
                 self._idle.pop(process.number, None)

@@ -232,6 +232,9 @@ class Faults:
             worker: VirtualWorker = self.rng.choice(workers)
             self._tell(f"worker {worker.number} of {seat.process.name} dies")
             worker.kill()
+            side = seat.process.sides[worker.number]
+            if side.busy:
+                side.kill()
 
     def _drain(self) -> None:
         seat = self._a_seat()

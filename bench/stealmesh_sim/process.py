@@ -22,6 +22,7 @@ from stealmesh_protocol.messages import Commit, Hello, Member, Report, Role
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import TIMERS
 from stealmesh_sim.network import Connection, Network
+from stealmesh_sim.side_by_side import VirtualSide
 from stealmesh_sim.trace import Trace
 from stealmesh_sim.workers import Judge, VirtualWorker, WorkerWorld
 
@@ -121,14 +122,18 @@ class Process:
         place: int,
         config: Config,
         workers: int,
+        threads: int = 1,
     ) -> None:
         self.world = world
         self.number = number
         self.member = member
         self.name = member.name
         self.place = place
-        self.core = NodeCore(member, config=config, rng=Random(f"{world.seed}/core/{number}"))
+        self.core = NodeCore(
+            member, config=config, rng=Random(f"{world.seed}/core/{number}"), threads=threads
+        )
         self.workers = [VirtualWorker(self, each) for each in range(workers)]
+        self.sides = [VirtualSide(self, each, threads) for each in range(workers)]
         self.lacks: frozenset[str] = frozenset()
         """Modules that its workers cannot import."""
         self.alive = True
@@ -277,7 +282,7 @@ class Process:
                 if self.first_busy_at is None:
                     self.first_busy_at = world.now
                 world.checkers.runs(effect)
-                self.workers[effect.worker].run(effect)
+                (self.sides if effect.side else self.workers)[effect.worker].run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
                     world.checkers.credited(effect, valid)
@@ -306,13 +311,14 @@ class Process:
         self.workers[effect.worker].retract(effect)
 
     def _divide(self, effect: fx.Divide) -> None:
-        self.workers[effect.worker].divide(effect)
+        side = self.sides[effect.worker]
+        (side if effect.chunk in side.lanes else self.workers[effect.worker]).divide(effect)
 
     def _share(self, effect: fx.Share) -> None:
         self.workers[effect.worker].share(effect)
 
     def _stop_worker(self, effect: fx.StopWorker) -> None:
-        self.workers[effect.worker].stop(effect)
+        (self.sides if effect.side else self.workers)[effect.worker].stop(effect)
 
     def _delivered(self, effect: fx.Deliver) -> None:
         self.world.checkers.delivered(effect)

@@ -55,6 +55,8 @@ class Wish:
     """When (after the start) which items are no longer wanted."""
     tree: VirtualTree | None = None
     chunk_items: int = 0
+    together: int = 0
+    """How many of them a worker runs side by side; 0: as the node has threads."""
     runtime: str = ""
     """The Python that the functions are made for; empty: any."""
     module: str = ""
@@ -186,6 +188,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         runtime=wish.runtime,
         max_parallel=wish.max_parallel,
         resources=wish.resources,
+        together=wish.together,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(

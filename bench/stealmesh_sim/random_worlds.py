@@ -72,6 +72,8 @@ class WorldPlan:
     """Which modules the workers of each node cannot import."""
     resources: list[Resources] = field(default_factory=list)
     """What each node declares; empty: none declares anything."""
+    threads: list[int] = field(default_factory=list)
+    """How many the workers of each node have; empty: one."""
 
 
 @dataclass(slots=True)
@@ -200,6 +202,15 @@ def make_placed(plan: WorldPlan) -> None:
             wish.resources = rng.choice(
                 ((("GPU", 1),), (("GPU", 2),), (("licence", 1),), (("GPU", 1), ("licence", 1)))
             )
+
+
+def make_side_by_side(plan: WorldPlan) -> None:
+    """Most jobs run many items at once in a worker, and some nodes have threads."""
+    rng = Random(f"{plan.seed}/side by side")
+    plan.threads = [rng.choice((1, 1, 2, 4)) for _ in range(plan.nodes)]
+    for _, wish in plan.wishes:
+        if wish.kind is not JobKind.EXPLORE and rng.random() < 0.8:
+            wish.together = rng.choice((1, 3, 20, 100))
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
@@ -339,6 +350,7 @@ class RandomWorld:
             runtime=self.plan.runtimes[number] if self.plan.runtimes else "",
             lacks=self.plan.lacks[number] if self.plan.lacks else frozenset(),
             resources=self.plan.resources[number] if self.plan.resources else (),
+            threads=self.plan.threads[number] if self.plan.threads else 1,
         )
         self.seats.append(VirtualSeat(process, seeds))
 
@@ -539,15 +551,22 @@ def counters_of(world: World) -> Counter[str]:
 
 
 def run(
-    seed: int, *, watch: bool = False, unlike: bool = False, placed: bool = False
+    seed: int,
+    *,
+    watch: bool = False,
+    unlike: bool = False,
+    placed: bool = False,
+    side: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
-    jobs ask for bounds, resources and turns."""
+    jobs ask for bounds, resources and turns. With `side` workers run many items at once."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
     if unlike:
         make_unlike(plan)
+    if side:
+        make_side_by_side(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)

@@ -165,12 +165,16 @@ class VirtualWorker:
 
     def kill(self) -> None:
         """The worker process is killed from outside. No item is to blame, but the node cannot know that."""
+        self.suspect_all()
+        self._end(self.life, "killed by signal 9", True)
+
+    def suspect_all(self) -> None:
+        """What runs here may be blamed for a death from outside."""
         chunk = self.running
         if chunk is not None:
             work, base = self.process.world.work_behind(chunk.spec.job)
             for item in range(base + self.lo, base + self.hi):
                 work.killers.setdefault(item, 0)
-        self._end(self.life, "killed by signal 9", True)
 
     # ------------------------------------------------------------ inside
 

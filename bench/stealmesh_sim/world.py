@@ -98,6 +98,7 @@ class World(Kernel):
         runtime: str = "",
         lacks: frozenset[str] = frozenset(),
         resources: Resources = (),
+        threads: int = 1,
     ) -> Process:
         """A node starts and joins. Its `role`: auto, super or plain, as for `stealmesh node`."""
         endpoint = endpoint or f"tcp://{name}:7077"
@@ -112,6 +113,7 @@ class World(Kernel):
             eligible=eligible,
             runtime=runtime,
             resources=resources,
+            threads=threads,
         )
         process.lacks = lacks
         self.network.listen(process)
@@ -166,6 +168,7 @@ class World(Kernel):
             runtime=process.member.runtime,
             lacks=process.lacks,
             resources=process.member.resources,
+            threads=process.core.holder.threads,
         )
 
     def pause(self, process: Process) -> None:
@@ -223,6 +226,7 @@ class World(Kernel):
         eligible: bool = True,
         runtime: str = "",
         resources: Resources = (),
+        threads: int = 1,
     ) -> Process:
         number = len(self.processes)
         place = self.network.place_of(endpoints[0] if endpoints else f"client {number}")
@@ -231,7 +235,7 @@ class World(Kernel):
             workers=workers, pid=number, eligible=eligible, runtime=runtime,
             resources=resources,
         )  # fmt: skip
-        process = Process(self, number, member, place, config or self.config, workers)
+        process = Process(self, number, member, place, config or self.config, workers, threads)
         self.processes.append(process)
         self.changed_at = self.now
         return process

@@ -158,7 +158,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     (
         "GRANT with a block",
         Grant(
-            JobSpec(JOB, JobKind.SUBMIT, ADA, "pow", DIGEST),
+            JobSpec(JOB, JobKind.SUBMIT, ADA, "pow", DIGEST, together=100),
             [Lease(LEASE, 4, 6)],
             [Block(4, 6, 0)],
             0,

@@ -99,7 +99,7 @@ def test_a_fork_server_that_dies_with_letters_unsent_takes_no_sockets_of_ours_al
     try:
         pool.start(time.monotonic())
         _kill_fork_server(pool)
-        (worker,) = pool._workers
+        worker = pool._workers[0]
         handle = worker.handle
         assert handle is not None
         with handle.orders.dup(), contextlib.closing(socket.socket()) as far:
@@ -132,7 +132,7 @@ def test_workers_killed_before_they_are_up_are_started_again(parent: bool) -> No
     pool = WorkerPool(1, initializer=slowly)
     try:
         pool.start(time.monotonic())
-        (worker,) = pool._processes.workers
+        worker = pool._processes.workers[0]
         killed: set[int] = set()
         deadline = time.monotonic() + 60.0
         while len(killed) <= FAILED_STARTS_MAX and time.monotonic() < deadline:

@@ -1,0 +1,88 @@
+"""A worker's second process, in which chunks run side by side: as many virtual workers as there are chunks.
+
+Decides how they begin, and that they die together. Refuses to know how one chunk runs (`workers.py`). It
+checks what the engine promises: never more side by side than the job allows, suspects only among
+themselves and within their bound, and no two programs.
+"""
+
+from __future__ import annotations
+
+from stealmesh_engine.effects import Divide, RunChunk, StopWorker
+from stealmesh_engine.events import SideLost
+from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
+
+
+class VirtualSide:
+    """The process of one worker for chunks that run side by side. It has no life before the first."""
+
+    def __init__(self, process: WorkerHost, number: int, threads: int) -> None:
+        self.process = process
+        self.number = number
+        self.threads = threads
+        self.lanes: dict[int, Lane] = {}
+        """By chunk."""
+        self.life = 0
+        self.most = 0
+        """How many there ever were."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.lanes)
+
+    def run(self, effect: RunChunk) -> None:
+        self._check(effect)
+        lane = self.lanes[effect.chunk] = Lane(self, effect)
+        self.most = max(self.most, len(self.lanes))
+        lane.run(effect)
+
+    def divide(self, effect: Divide) -> None:
+        self.lanes[effect.chunk].divide(effect)
+
+    def stop(self, effect: StopWorker) -> None:
+        self.process.world.after(PIPE_SECONDS, self.end, self.life, effect.reason, effect.blame)
+
+    def kill(self) -> None:
+        """It is killed from outside. No item is to blame, but the node cannot know that."""
+        for lane in self.lanes.values():
+            lane.suspect_all()
+        self.end(self.life, "killed by signal 9", True)
+
+    def end(self, life: int, reason: str, blame: bool) -> None:
+        if life != self.life or not self.process.alive:
+            return
+        self.life += 1
+        running = [number for number, lane in self.lanes.items() if lane.running is not None]
+        for lane in self.lanes.values():
+            lane.life += 1
+        self.lanes.clear()
+        self.process.hear(SideLost(self.number, running, reason, blame))
+
+    def _check(self, effect: RunChunk) -> None:
+        check = self.process.world.checkers
+        others = [lane.order.spec for lane in self.lanes.values() if lane.running or lane.queue]
+        together = effect.spec.together or self.threads
+        alike = sum((spec.together or self.threads) == together for spec in others)
+        check.that(alike < together, "worker", f"{alike + 1} side by side, not {together}")
+        codes = {spec.code for spec in (effect.spec, *others)} - {b""}
+        check.that(len(codes) <= 1, "worker", "chunks of two programs side by side")
+
+
+class Lane(VirtualWorker):
+    """One chunk among others."""
+
+    __slots__ = ("order", "side")
+
+    def __init__(self, side: VirtualSide, order: RunChunk) -> None:
+        super().__init__(side.process, side.number)
+        self.side = side
+        self.order = order
+        self.ready = True
+
+    def _read(self, life: int) -> None:
+        super()._read(life)
+        if life == self.life and self.running is None:
+            self.side.lanes.pop(self.order.chunk, None)
+
+    def _end(self, life: int, reason: str, blame: bool) -> None:
+        if life == self.life:
+            self.side.end(self.side.life, reason, blame)
