@@ -1,14 +1,14 @@
 """A worker's second process, in which chunks run side by side: as many virtual workers as there are chunks.
 
 Decides how they begin, and that they die together. Refuses to know how one chunk runs (`workers.py`). It
-checks what the engine promises: never more side by side than the job allows, suspects only among
-themselves and within their bound, and no two programs.
+checks what the engine promises: never more side by side than the job allows, and no two programs.
 """
 
 from __future__ import annotations
 
 from stealmesh_engine.effects import Divide, RunChunk, StopWorker
 from stealmesh_engine.events import SideLost
+from stealmesh_protocol.messages import JobSpec
 from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
 
 
@@ -30,9 +30,10 @@ class VirtualSide:
         return bool(self.lanes)
 
     def run(self, effect: RunChunk) -> None:
-        self._check(effect)
+        others = [lane.order.spec for lane in self.lanes.values() if lane.running or lane.queue]
+        self._check(effect, others)
+        self.most = max(self.most, len(others) + 1)
         lane = self.lanes[effect.chunk] = Lane(self, effect)
-        self.most = max(self.most, len(self.lanes))
         lane.run(effect)
 
     def divide(self, effect: Divide) -> None:
@@ -57,9 +58,8 @@ class VirtualSide:
         self.lanes.clear()
         self.process.hear(SideLost(self.number, running, reason, blame))
 
-    def _check(self, effect: RunChunk) -> None:
+    def _check(self, effect: RunChunk, others: list[JobSpec]) -> None:
         check = self.process.world.checkers
-        others = [lane.order.spec for lane in self.lanes.values() if lane.running or lane.queue]
         together = effect.spec.together or self.threads
         alike = sum((spec.together or self.threads) == together for spec in others)
         check.that(alike < together, "worker", f"{alike + 1} side by side, not {together}")
