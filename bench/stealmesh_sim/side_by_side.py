@@ -7,7 +7,7 @@ checks what the engine promises: never more side by side than the job allows, an
 from __future__ import annotations
 
 from stealmesh_engine.effects import Divide, RunChunk, StopWorker
-from stealmesh_engine.events import SideLost
+from stealmesh_engine.events import SideLost, SideReady
 from stealmesh_protocol.messages import JobSpec
 from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
 
@@ -22,6 +22,7 @@ class VirtualSide:
         self.lanes: dict[int, Lane] = {}
         """By chunk."""
         self.life = 0
+        self.up = False
         self.most = 0
         """How many there ever were."""
 
@@ -35,6 +36,13 @@ class VirtualSide:
         self.most = max(self.most, len(others) + 1)
         lane = self.lanes[effect.chunk] = Lane(self, effect)
         lane.run(effect)
+        if not self.up:
+            self.up = True
+            self.process.world.after(PIPE_SECONDS, self._ready, self.life)
+
+    def _ready(self, life: int) -> None:
+        if life == self.life:
+            self.process.hear(SideReady(self.number))
 
     def divide(self, effect: Divide) -> None:
         self.lanes[effect.chunk].divide(effect)
@@ -52,6 +60,7 @@ class VirtualSide:
         if life != self.life or not self.process.alive:
             return
         self.life += 1
+        self.up = False
         running = [number for number, lane in self.lanes.items() if lane.running is not None]
         for lane in self.lanes.values():
             lane.life += 1

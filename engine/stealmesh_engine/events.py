@@ -168,6 +168,13 @@ class ItemTold(msgspec.Struct):
     total: float
 
 
+class SideReady(msgspec.Struct):
+    """The process in which a worker runs chunks side by side is up, with what was ordered before. It starts
+    with the first order, and with the first after a SideLost."""
+
+    worker: int
+
+
 class SideLost(msgspec.Struct):
     """The process ended in which a worker runs chunks side by side. It was busy with those in `running`; what
     else was ordered to run there comes back untouched. The worker itself goes on, with another process.
@@ -309,7 +316,8 @@ class AskStatus(msgspec.Struct):
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
-    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideLost | Retracted | ItemTold
+    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost | Retracted
+    | ItemTold
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus

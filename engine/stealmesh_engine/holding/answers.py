@@ -23,6 +23,7 @@ from stealmesh_engine.events import (
     ItemTold,
     Retracted,
     SideLost,
+    SideReady,
     WorkerLost,
     WorkerReady,
 )
@@ -244,6 +245,7 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     ChunkPart: lambda answers, event, now: answers.chunk_part(event, now),
     BagStep: lambda answers, event, now: answers.bag_step(event, now),
     WorkerLost: lambda answers, event, now: answers.worker_lost(event, now),
+    SideReady: lambda answers, event, now: answers.dispatcher.side_ready(event.worker, now),
     SideLost: lambda answers, event, now: answers.side_lost(event, now),
     Retracted: lambda answers, event, now: answers.retracted(event),
     ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),

@@ -224,6 +224,12 @@ class Dispatcher:
         if self.patrol_at is not None and not self._wanted:
             self._plan_patrol(now, wanted=True)
 
+    def side_ready(self, worker: int, now: float) -> None:
+        """What was ordered to run there side by side begins."""
+        self.side.ready(worker, now)
+        if worker in self.slots.beside:
+            self._patrol_by(self.side.look_at(now, wanted=self._wanted))
+
     def ask_workers_to_share(self, now: float) -> bool:
         """Raise the flag of the explore workers that have not been asked yet. True: one may share."""
         asked = False
@@ -353,7 +359,11 @@ class Dispatcher:
             now,
             bags.expected_seconds(cut.hi - cut.lo),
             bags.opaque,
-            now + self.side.timeout_seconds(spec) if spec.timeout and not bags.opaque else None,
+            self.side.timeout_at(spec, worker, now)
+            if bags.together
+            else now + spec.timeout
+            if spec.timeout and not bags.opaque
+            else None,
             one_by_one=not (bags.opaque or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,

@@ -103,10 +103,20 @@ class SideBySide:
 
     # ------------------------------------------------------------ while they run
 
-    @staticmethod
-    def timeout_seconds(spec: JobSpec) -> float:
-        """How long one item may run before its process is ended."""
-        return spec.timeout + (COROUTINE_GRACE_SECONDS if spec.together else 0.0)
+    def timeout_at(self, spec: JobSpec, worker: int, now: float) -> float | None:
+        """When the process is ended in which an item of this job begins now; None: not as far as we know, as
+        the process is not up yet, and it may take long to prepare itself."""
+        if not spec.timeout or worker not in self._slots.side_ready:
+            return None
+        return now + spec.timeout + (COROUTINE_GRACE_SECONDS if spec.together else 0.0)
+
+    def ready(self, worker: int, now: float) -> None:
+        """The process is up."""
+        for chunk in self._slots.begin_now(worker, now):
+            held = self._jobs.get(chunk.job)
+            at = None if held is None else self.timeout_at(held.spec, worker, now)
+            if at is not None:
+                chunk.ends_at_latest(at)
 
     def ends_at(self, worker: int) -> float:
         """When the first of them is expected to end there; in the past: not known."""

@@ -120,6 +120,10 @@ class Chunk:
                 soonest = min(soonest, at if at > now else now + PATROL_SECONDS)
         return soonest
 
+    def ends_at_latest(self, at: float) -> None:
+        """Its item's time runs from now on."""
+        self.timeout_at = at
+
     def shrink(self, lo: int, hi: int, now: float) -> None:
         """What is in front of `lo` is reported, what is behind `hi` is given back."""
         self.lo, self.hi, self.told_at = lo, hi, now
@@ -149,6 +153,9 @@ class Slots:
     by_worker: dict[int, Slot] = field(default_factory=dict)
     beside: dict[int, dict[int, Chunk]] = field(default_factory=dict)
     """By worker and number: chunks that run side by side, apart from what workers run one by one."""
+
+    side_ready: set[int] = field(default_factory=set)
+    """Workers whose process for these is up. Before that no item's time runs."""
 
     def __len__(self) -> int:
         return len(self.by_worker)
@@ -230,6 +237,14 @@ class Slots:
             slot.sharing = False
         return chunk
 
+    def begin_now(self, worker: int, now: float) -> list[Chunk]:
+        """The process is up: all that was ordered to run there side by side begins."""
+        self.side_ready.add(worker)
+        begun = list(self.beside.get(worker, {}).values())
+        for chunk in begun:
+            chunk.started = now
+        return begun
+
     def begins_beside(self, chunk: Chunk) -> None:
         self.beside.setdefault(chunk.worker, {})[chunk.number] = chunk
 
@@ -276,6 +291,7 @@ class Slots:
     def lost_beside(self, worker: int, running: list[int]) -> tuple[list[Chunk], list[Chunk]]:
         """The process ended that ran these chunks side by side. Returns those of the worker that it had not
         begun, and those that it ran."""
+        self.side_ready.discard(worker)
         had = list(self.beside.pop(worker, {}).values())
         ran = [chunk for chunk in had if chunk.number in running]
         return [chunk for chunk in had if chunk not in ran], ran

@@ -50,6 +50,7 @@ from stealmesh_engine.events import (
     ItemTold,
     Retracted,
     SideLost,
+    SideReady,
     WorkerLost,
     WorkerReady,
 )
@@ -349,6 +350,8 @@ class WorkerPool:
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:
+                if worker.threads:
+                    self._events.append(SideReady(worker.number % self._count))
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)
                 elif not (worker.on_demand or (worker.threads and worker.announced)):

@@ -25,6 +25,10 @@ def running(node: Node, worker: int = 0) -> list[int]:
     return list(node.holder.slots.beside.get(worker, {}))
 
 
+def stopped(node: Node) -> list[StopWorker]:
+    return [effect for effect in node.effects if isinstance(effect, StopWorker)]
+
+
 def lose(node: Node, now: float, worker: int = 0, *, blame: bool = True) -> None:
     event = SideLost(worker, running(node, worker), "signal 9", blame)
     node.holder.answers.side_lost(event, now)
@@ -166,11 +170,12 @@ def test_suspects_and_others_do_not_mix_and_take_turns() -> None:
 
 def test_what_we_stopped_ourselves_is_no_suspect() -> None:
     node = Node(spec=replace(ASYNC, timeout=1.0), items=200)
-    node.dispatch(0.0)
+    node.dispatch(-99.0)
+    node.patrol(-1.0)
+    assert not stopped(node), "its process is not up yet: no time runs"
+    node.holder.dispatcher.side_ready(0, 0.0)
     node.patrol(1.0)
-    assert not [e for e in node.effects if isinstance(e, StopWorker)], (
-        "coroutines are cancelled first"
-    )
+    assert not stopped(node), "coroutines are cancelled first"
     first = ordered(node)[0]
     for chunk in ordered(node)[1:]:
         node.done(chunk, 1.0, seconds=0.2)
