@@ -513,3 +513,22 @@ def test_initializers_run_in_each_process(tmp_path: Path) -> None:
     with Mesh(workers=1, initializer=setattr, initargs=(sys, "prepared", 1)) as mesh:
         assert all(mesh.map(task, range(3)))
         assert all(mesh.map(coroutine, range(3)))
+
+
+async def counted_async(directory: str) -> int:
+    """How many of these ran at once when this one did."""
+    mark = Path(directory) / f"{os.getpid()}-{id(asyncio.current_task())}"
+    mark.touch()
+    await asyncio.sleep(0.02)
+    running = len(list(Path(directory).iterdir()))
+    mark.unlink()
+    return running
+
+
+def test_a_bound_holds_for_coroutines_too(tmp_path: Path) -> None:
+    """`max_parallel` counts items, however many of them one worker runs side by side."""
+    with stealmesh.Mesh(workers=2) as mesh:
+        view = mesh.options(max_parallel=3)
+        most = list(view.map(counted_async, [str(tmp_path)] * 60))
+    assert max(most) <= 3
+    assert len(most) == 60
