@@ -18,6 +18,7 @@ from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Split, Steal
 from stealmesh_sim.kernel import Breach
 
 if TYPE_CHECKING:
+    from stealmesh_engine.holding.held_job import HeldJob
     from stealmesh_sim.process import Process
     from stealmesh_sim.workers import VirtualWorker
 
@@ -62,7 +63,7 @@ class PlacingChecks:
         running = [
             (process, worker)
             for process in self.world.living()
-            for worker in process.workers
+            for worker in process.at_work()
             if worker.running is not None and worker.running.spec.job == spec.job
         ]
         counted = [each for each in running if self.strict or self._is_counted(*each)]
@@ -75,9 +76,9 @@ class PlacingChecks:
     def _is_counted(self, process: Process, worker: VirtualWorker) -> bool:
         """Does the job's owner know that this runs? What it has fenced, or never heard of, it does not."""
         assert worker.running is not None
-        slot = process.core.dispatcher.slots.by_worker.get(worker.number)
-        chunk = None if slot is None else slot.running
-        if chunk is None or chunk.number != worker.running.chunk or chunk.void:
+        slots = process.core.dispatcher.slots
+        chunk = slots.running_chunk(worker.number, worker.running.chunk)
+        if chunk is None or chunk.void:
             return False
         me = process.member.id
         for owner in self.world.living():
@@ -91,7 +92,7 @@ class PlacingChecks:
 
     def _within_resources(self, process: Process, spec: JobSpec) -> None:
         taken: dict[str, int] = {}
-        for worker in process.workers:
+        for worker in process.at_work():
             if worker.running is not None:
                 for name, count in worker.running.spec.resources:
                     taken[name] = taken.get(name, 0) + count
@@ -144,10 +145,20 @@ class PlacingChecks:
             return  # it may have leased itself something since, in the same step
         stock, priority = process.core.dispatcher.stock, effect.spec.priority
         for held in stock.jobs():
-            if held.spec.priority > priority and not stock.is_held_up(held):
+            if held.spec.priority > priority and self._could_begin(process, held, effect):
                 text = f"{process.name} runs {effect.spec.name} before {held.spec.name}, which is more urgent"
                 raise Breach("priority", text)
             self.urgent += held.spec.priority < priority
+
+    def _could_begin(self, process: Process, held: HeldJob, effect: RunChunk) -> bool:
+        """Could something of this job run instead of that chunk? What runs side by side has a process of its
+        own beside each worker, so it takes no place of what runs one by one, nor that of it."""
+        dispatcher = process.core.dispatcher
+        if dispatcher.stock.is_held_up(held) or bool(held.bags.together) != effect.side:
+            return False
+        there = dispatcher.slots.beside.get(effect.worker, {})
+        others = [chunk for chunk in there.values() if chunk.number != effect.chunk]
+        return not effect.side or dispatcher.side.has_room(held, others)
 
     def _gave(self, process: Process, split: Split) -> None:
         """Nothing more urgent with long items stays where it is when a thief comes that could run it."""

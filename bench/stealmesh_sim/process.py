@@ -236,6 +236,10 @@ class Process:
             self.world.at(self._awake_at, self._turn)
         return taken
 
+    def at_work(self) -> list[VirtualWorker]:
+        """All that may run a chunk now."""
+        return [*self.workers, *(lane for side in self.sides for lane in side.lanes.values())]
+
     def unread_seconds(self) -> float:
         """How long it takes until what arrives now is read."""
         toil, busy = self.world.toil, self._busy_until - self.world.now
@@ -310,6 +314,9 @@ class Process:
     def _retract(self, effect: fx.Retract) -> None:
         self.workers[effect.worker].retract(effect)
 
+    def _retract_side(self, effect: fx.RetractSide) -> None:
+        self.sides[effect.worker].retract()
+
     def _divide(self, effect: fx.Divide) -> None:
         side = self.sides[effect.worker]
         (side if effect.chunk in side.lanes else self.workers[effect.worker]).divide(effect)
@@ -354,6 +361,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Hangup: Process._hangup,
     fx.Probe: Process._probe,
     fx.Retract: Process._retract,
+    fx.RetractSide: Process._retract_side,
     fx.Divide: Process._divide,
     fx.Share: Process._share,
     fx.StopWorker: Process._stop_worker,

@@ -7,9 +7,12 @@ checks what the engine promises: never more side by side than the job allows, an
 from __future__ import annotations
 
 from stealmesh_engine.effects import Divide, RunChunk, StopWorker
-from stealmesh_engine.events import SideLost, SideReady
+from stealmesh_engine.events import SideLost, SideReady, SideRetracted
 from stealmesh_protocol.messages import JobSpec
 from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
+
+START_SECONDS = 0.05
+"""From the first order until the process is up. What was ordered until then begins when it is."""
 
 
 class VirtualSide:
@@ -23,6 +26,7 @@ class VirtualSide:
         """By chunk."""
         self.life = 0
         self.up = False
+        self.starts = False
         self.most = 0
         """How many there ever were."""
 
@@ -36,13 +40,30 @@ class VirtualSide:
         self.most = max(self.most, len(others) + 1)
         lane = self.lanes[effect.chunk] = Lane(self, effect)
         lane.run(effect)
-        if not self.up:
-            self.up = True
-            self.process.world.after(PIPE_SECONDS, self._ready, self.life)
+        if not self.up and not self.starts:
+            self.starts = True
+            self.process.world.after(START_SECONDS, self._ready, self.life)
 
     def _ready(self, life: int) -> None:
-        if life == self.life:
-            self.process.hear(SideReady(self.number))
+        if life != self.life:
+            return
+        self.up = True
+        for lane in list(self.lanes.values()):
+            lane.begin()
+        self.process.hear(SideReady(self.number))
+
+    def retract(self) -> None:
+        self.process.world.after(PIPE_SECONDS, self._retract, self.life)
+
+    def _retract(self, life: int) -> None:
+        """What has not begun goes back."""
+        if life != self.life:
+            return
+        chunks = [number for number, lane in self.lanes.items() if lane.queue]
+        for number in chunks:
+            self.lanes.pop(number).life += 1
+        if chunks:
+            self.process.hear(SideRetracted(self.number, chunks))
 
     def divide(self, effect: Divide) -> None:
         self.lanes[effect.chunk].divide(effect)
@@ -60,7 +81,7 @@ class VirtualSide:
         if life != self.life or not self.process.alive:
             return
         self.life += 1
-        self.up = False
+        self.up = self.starts = False
         running = [number for number, lane in self.lanes.items() if lane.running is not None]
         for lane in self.lanes.values():
             lane.life += 1
@@ -87,7 +108,13 @@ class Lane(VirtualWorker):
         self.order = order
         self.ready = True
 
+    def begin(self) -> None:
+        """Its process is up."""
+        self._read(self.life)
+
     def _read(self, life: int) -> None:
+        if not self.side.up:
+            return
         super()._read(life)
         if life == self.life and self.running is None:
             self.side.lanes.pop(self.order.chunk, None)

@@ -79,6 +79,13 @@ class Retract(msgspec.Struct):
     worker: int
 
 
+class RetractSide(msgspec.Struct):
+    """Take back all chunks that have not begun in the worker's process for those that run side by side: it
+    is not up, or its loop is blocked. Owes SideRetracted, if there are any."""
+
+    worker: int
+
+
 class Divide(msgspec.Struct):
     """Ask a busy worker what is finished of its chunk, and, if it is to `give`, for all that it has
     not begun. Owes nothing: it may have nothing to say, or have ended; else ChunkPart."""
@@ -254,7 +261,7 @@ class Left(msgspec.Struct):
 
 Effect = (
     Dial | Hangup | Send | Probe
-    | RunChunk | Retract | Divide | Share | StopWorker | ForgetJob
+    | RunChunk | Retract | RetractSide | Divide | Share | StopWorker | ForgetJob
     | Write | Rewrite
     | Accepted | Results | JobGone
     | Deliver | ItemsRunning | ItemsProgress | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed

@@ -189,6 +189,13 @@ class SideLost(msgspec.Struct):
     retired: bool = False
 
 
+class SideRetracted(msgspec.Struct):
+    """The answer to a RetractSide effect: these had not begun and are ours again."""
+
+    worker: int
+    chunks: list[int]
+
+
 class Retracted(msgspec.Struct):
     """The answer to a Retract effect: this chunk was still unread and is ours again (None: too late)."""
 
@@ -316,8 +323,8 @@ class AskStatus(msgspec.Struct):
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
-    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost | Retracted
-    | ItemTold
+    | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
+    | SideRetracted | Retracted | ItemTold
     | Recall | Written
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus

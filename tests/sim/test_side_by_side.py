@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.side_by_side import SideBySide
+from stealmesh_engine.holding.stock import Stock
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.programs import Wish
@@ -19,10 +23,19 @@ TOGETHER = 10
 WAIT = CostLaw("const", 0.2)
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+@pytest.mark.parametrize(
+    "first",
+    [
+        FIRST,
+        *(
+            pytest.param(first, marks=pytest.mark.slow)
+            for first in range(FIRST + TOGETHER, FIRST + WORLDS, TOGETHER)
+        ),
+    ],
+)
 def test_random_worlds(first: int) -> None:
     for seed in range(first, first + TOGETHER):
-        outcome = run(seed, side=True)
+        outcome = run(seed, side=True, placed=seed % 2 == 0)
         assert not outcome.breach, f"{outcome.breach}, in the world {seed} side by side"
 
 
@@ -79,6 +92,25 @@ def test_processes_that_are_killed_from_outside_lose_nothing() -> None:
     assert told.world.checkers.accounts[program.job].failed == 0
 
 
+def cancelled_before_they_begin() -> int:
+    """How many of 300 items run of which the first 250 are cancelled while their process starts."""
+    told = scene(1)
+    wish = Wish(JobKind.MAP, 300, WAIT, told.world.now, together=100, cancels=[(0.03, 0, 250)])
+    told.submit(wish)
+    told.until(lambda: any(side.lanes for node in told.nodes for side in node.sides))
+    assert not any(side.up for node in told.nodes for side in node.sides)
+    told.finish()
+    return sum(node.items for node in told.nodes)
+
+
+def test_what_is_cancelled_before_its_process_is_up_does_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cancelled_before_they_begin() == 50
+    monkeypatch.setattr(SideBySide, "cancelled", lambda *_: None)
+    assert cancelled_before_they_begin() > 50
+
+
 def test_threads_of_a_node() -> None:
     told = scene(1)
     node = told.world.node("threads", seeds=["tcp://n0:7077"], workers=1, threads=4)
@@ -95,9 +127,34 @@ def test_threads_of_a_node() -> None:
 def one_more_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         SideBySide,
-        "_has_room",
+        "has_room",
         lambda self, held, running: sum(1 for _ in running) <= held.bags.together,
     )
+
+
+def urgent_beside_others() -> None:
+    told = scene(1)
+    begun = told.world.now
+    told.submit(Wish(JobKind.MAP, 300, WAIT, begun, together=20))
+    told.submit(Wish(JobKind.MAP, 300, WAIT, begun, together=20, priority=1))
+    told.submit(Wish(JobKind.MAP, 30, WAIT, begun, priority=2))
+    told.finish(within=60.0)
+
+
+def test_the_most_urgent_of_them_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among themselves: what runs one by one takes none of their places."""
+    urgent_beside_others()
+
+    def the_last_comes_first(stock: Stock, fits: Any = None) -> HeldJob | None:
+        if fits is None:
+            return usual(stock)
+        beside = [held for held in stock.jobs() if held.bags.together and fits(held)]
+        return min(beside, key=lambda held: held.spec.priority, default=None)
+
+    usual = Stock.next_job
+    monkeypatch.setattr(Stock, "next_job", the_last_comes_first)
+    with pytest.raises(Breach, match="which is more urgent"):
+        urgent_beside_others()
 
 
 def killers(attempts: int) -> None:

@@ -24,6 +24,7 @@ from stealmesh_engine.events import (
     Retracted,
     SideLost,
     SideReady,
+    SideRetracted,
     WorkerLost,
     WorkerReady,
 )
@@ -140,7 +141,7 @@ class Answers:
             self.counters.count("workers-lost")
         unread, ran = lost
         for chunk in unread:
-            self._put_back(chunk)
+            self._put_back(chunk, now)
         if ran is not None:
             self._died(ran, event, now)
 
@@ -150,14 +151,19 @@ class Answers:
         if not event.retired:
             self.counters.count("workers-lost")
         for chunk in unread:
-            self._put_back(chunk)
+            self._put_back(chunk, now)
         for chunk in ran:
             self._died(chunk, event, now, beside=len(ran))
 
-    def retracted(self, event: Retracted) -> None:
+    def retracted(self, event: Retracted, now: float) -> None:
         chunk = self.slots.retracted(event.worker, event.chunk)
         if chunk is not None:
-            self._put_back(chunk)
+            self._put_back(chunk, now)
+
+    def side_retracted(self, event: SideRetracted, now: float) -> None:
+        """Chunks of which something was cancelled had not begun: the rest of them runs some other time."""
+        for chunk in self.slots.retracted_beside(event.worker, event.chunks):
+            self._put_back(chunk, now)
 
     # ------------------------------------------------------------ inside
 
@@ -176,7 +182,7 @@ class Answers:
             return None
         if kept < chunk.hi:
             self.journal.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
-            held.bags.put_back(chunk.lid, kept, chunk.hi)
+            self.handover.came_back(held, chunk, kept, now)
             if chunk.in_lane:
                 self.handover.return_rest(held, chunk.lid, now)
             self.handover.restock(held, now)
@@ -194,11 +200,11 @@ class Answers:
         if held.spec.max_parallel:
             self.handover.restock(held, now)  # the rest of its lane may run
 
-    def _put_back(self, chunk: Chunk) -> None:
+    def _put_back(self, chunk: Chunk, now: float) -> None:
         """No worker has started this chunk: it is untouched again."""
         held = self.jobs.get(chunk.job)
         if held is not None and not chunk.void:
-            held.bags.put_back(chunk.lid, chunk.lo, chunk.hi)
+            self.handover.came_back(held, chunk, chunk.lo, now)
             self.dispatcher.stock.restock(held)
 
     def _died(
@@ -213,7 +219,7 @@ class Answers:
         if chunk.timed_out:
             failure = timed_out(spec, chunk.lo)
         elif not event.blame:
-            self._put_back(chunk)
+            self._put_back(chunk, now)
             return
         else:
             self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
@@ -221,7 +227,7 @@ class Answers:
                 suspect = chunk.lid if chunk.explore else chunk.lo
                 failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
         if failure is None:
-            held.bags.died(chunk.lid, chunk.lo, chunk.hi, beside)
+            self.handover.came_back(held, chunk, chunk.lo, now, died=beside)
             self.dispatcher.stock.restock(held)
             return
         codec, blob = failure
@@ -247,6 +253,7 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     WorkerLost: lambda answers, event, now: answers.worker_lost(event, now),
     SideReady: lambda answers, event, now: answers.dispatcher.side_ready(event.worker, now),
     SideLost: lambda answers, event, now: answers.side_lost(event, now),
-    Retracted: lambda answers, event, now: answers.retracted(event),
+    Retracted: lambda answers, event, now: answers.retracted(event, now),
+    SideRetracted: lambda answers, event, now: answers.side_retracted(event, now),
     ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),
 }

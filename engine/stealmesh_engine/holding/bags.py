@@ -63,6 +63,11 @@ class Bags(ABC):
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         """A chunk comes back unrun. False: its lease is gone meanwhile."""
 
+    def unwanted_of(self, lid: LeaseId, lo: int, hi: int) -> list[Lease]:
+        """What of a chunk was cancelled since a worker has it: it does not run if it comes back."""
+        del lid, lo, hi
+        return []
+
     def died(self, lid: LeaseId, lo: int, hi: int, beside: int = 1) -> bool:
         """A chunk comes back because its worker died while it ran, with `beside` chunks in all. False: its
         lease is gone."""

@@ -11,6 +11,7 @@ again and goes to the next worker, here or elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from stealmesh_engine.base.functions import ShippedFunctions
@@ -24,7 +25,7 @@ from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.ids import Digest, JobId, LeaseId
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
@@ -102,9 +103,14 @@ class Dispatcher:
         for slot in self.slots.by_worker.values():
             if slot.running is None and not (self.stock and self._hand_out(slot, now, queue=False)):
                 return
-        if self.stock and self.config.prefetch_seconds_max:
+        most = 2 * self.config.prefetch_seconds_max
+        if self.stock and most:
             for slot in self.slots.by_worker.values():
-                if slot.queued is None and not slot.retracting and self._short(slot.running, now):
+                if (
+                    slot.queued is None
+                    and not slot.retracting
+                    and _is_short(slot.running, most, now)
+                ):
                     self._hand_out(slot, now, queue=True)
         if self.stock:
             self._make_room(now)
@@ -370,24 +376,12 @@ class Dispatcher:
             together=bags.together,
             code=spec.code,
             company=company,
-            awaited=spec.kind is JobKind.SUBMIT,
+            awaited=spec.kind is JobKind.SUBMIT
+            and not (bags.together and worker not in self.slots.side_ready),
             in_lane=spec.max_parallel > 0,
             resources=spec.resources,
         )
-        self.effects.append(
-            RunChunk(
-                worker,
-                chunk.number,
-                spec,
-                cut.lo,
-                cut.hi,
-                cut.blocks,
-                self.functions.blobs[spec.function],
-                self.functions.blobs[spec.combine] if spec.combine else b"",
-                self.functions.blobs[spec.code] if spec.code else b"",
-                bags.together > 0,
-            )
-        )
+        self.effects.append(_order_of(chunk, spec, cut, self.functions.blobs))
         self.stock.handed_out(held, chunk.number)
         return chunk
 
@@ -422,15 +416,6 @@ class Dispatcher:
             <= self.config.prefetch_seconds_max
         )
 
-    def _short(self, chunk: Chunk | None, now: float) -> bool:
-        """Will it end soon for sure?"""
-        return (
-            chunk is not None
-            and chunk.expected_seconds is not None
-            and chunk.expected_seconds <= 2 * self.config.prefetch_seconds_max
-            and not chunk.is_overdue(now)
-        )
-
     def _plan_patrol(self, now: float, *, wanted: bool = False) -> None:
         """Plan the next moment with something to do. What is due now is done, or is tried again later."""
         self._wanted = wanted
@@ -449,3 +434,28 @@ class Dispatcher:
             turn_at = self._turn_at(slot)
             soonest = min(soonest, turn_at if turn_at > now else now + PATROL_SECONDS)
         self._patrol_by(soonest)
+
+
+def _is_short(chunk: Chunk | None, most: float, now: float) -> bool:
+    """Will it end soon for sure?"""
+    return (
+        chunk is not None
+        and chunk.expected_seconds is not None
+        and chunk.expected_seconds <= most
+        and not chunk.is_overdue(now)
+    )
+
+
+def _order_of(chunk: Chunk, spec: JobSpec, cut: Cut, blobs: Mapping[Digest, bytes]) -> RunChunk:
+    return RunChunk(
+        chunk.worker,
+        chunk.number,
+        spec,
+        cut.lo,
+        cut.hi,
+        cut.blocks,
+        blobs[spec.function],
+        blobs[spec.combine] if spec.combine else b"",
+        blobs[spec.code] if spec.code else b"",
+        chunk.together > 0,
+    )

@@ -75,6 +75,17 @@ class Handover:
         held.bags.withdraw(lo, hi)
         self._return(held, parts, now)
 
+    def came_back(self, held: HeldJob, chunk: Chunk, lo: int, now: float, *, died: int = 0) -> None:
+        """No worker has [lo, hi) of this chunk any more, and it is not done; `died`: so many chunks died
+        together there. What was cancelled meanwhile does not run, and a lane's ledger hears of that."""
+        bags, lid = held.bags, chunk.lid
+        unwanted = bags.unwanted_of(lid, lo, chunk.hi) if held.spec.max_parallel else []
+        if died:
+            bags.died(lid, lo, chunk.hi, died)
+        else:
+            bags.put_back(lid, lo, chunk.hi)
+        self._return(held, unwanted, now)
+
     def _return(self, held: HeldJob, parts: list[Lease], now: float) -> None:
         if parts:
             self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)

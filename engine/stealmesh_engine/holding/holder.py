@@ -145,6 +145,8 @@ class Holder:
         if held is not None:
             for lo, hi in message.intervals:
                 self.handover.drop_cancelled(held, lo, hi, now)
+            if self.slots.beside:
+                self.dispatcher.side.cancelled(message.job, message.intervals, now)
             self.dispatcher.stock.restock(held)
 
     def closed(self, job: JobId, now: float, *, stop: bool) -> None:

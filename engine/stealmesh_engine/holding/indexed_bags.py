@@ -24,6 +24,15 @@ class HeldLease:
     hi: int
     untouched: IntervalSet
     busy: int = 0
+    unwanted: IntervalSet | None = None
+    """What was cancelled while workers had some of the lease: it does not run if they give it back."""
+
+    def note_unwanted(self, lo: int, hi: int) -> None:
+        lo, hi = max(lo, self.lo), min(hi, self.hi)
+        if lo < hi:
+            if self.unwanted is None:
+                self.unwanted = IntervalSet()
+            self.unwanted.add(lo, hi)
 
 
 class IndexedBags(Bags):
@@ -62,15 +71,29 @@ class IndexedBags(Bags):
         if held is None:
             return False
         held.busy -= hi - lo
+        before = held.untouched.size
         held.untouched.add(lo, hi)
-        self.untouched += hi - lo
+        if held.unwanted is not None:
+            for low, high in held.unwanted.overlap(lo, hi):
+                held.untouched.remove(low, high)
+        self.untouched += held.untouched.size - before
+        self._tidy(lid, held)
         return True
+
+    def unwanted_of(self, lid: LeaseId, lo: int, hi: int) -> list[Lease]:
+        held = self.leases.get(lid)
+        if held is None or held.unwanted is None:
+            return []
+        return [Lease(lid, low, high) for low, high in held.unwanted.overlap(lo, hi)]
 
     def died(self, lid: LeaseId, lo: int, hi: int, beside: int = 1) -> bool:
         """It died of one of these items, or of something else: run them in smaller pieces from now on."""
+        unwanted = self.unwanted_of(lid, lo, hi)
         here = self.put_back(lid, lo, hi)
         if here:
             self.fragile.suspect(lo, hi, beside)
+            for part in unwanted:
+                self._gone(part.lo, part.hi)
         return here
 
     # -- giving to workers
@@ -134,6 +157,8 @@ class IndexedBags(Bags):
             before = held.untouched.size
             held.untouched.remove(lo, hi)
             self.untouched -= before - held.untouched.size
+            if held.busy:
+                held.note_unwanted(lo, hi)
             self._tidy(lid, held)
         self._gone(lo, hi)
 

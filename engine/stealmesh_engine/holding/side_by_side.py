@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
-from stealmesh_engine.effects import Divide, Effect, StopWorker
+from stealmesh_engine.effects import Divide, Effect, RetractSide, StopWorker
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slots
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import JobSpec
+from stealmesh_protocol.messages import JobKind, JobSpec
 
-COROUTINE_GRACE_SECONDS = 1.0
+COROUTINE_GRACE_SECONDS = 2.0
 """A worker cancels a coroutine whose time is up by itself. For this long we wait before we end its process,
 and all that runs beside it, because it does not heed that."""
 
@@ -45,15 +45,18 @@ class SideBySide:
     def plan_places(self) -> None:
         """Before chunks are handed out: is a job kept out everywhere by what it cannot run beside?"""
         self._kept_free = None
-        for job in self._stock.beside:
-            held = self._jobs[job]
-            there = self._slots.beside
-            if (
-                len(there) == len(self._slots)
-                and not self._stock.is_held_up(held)
-                and all(self._is_kept_out(held, running.values()) for running in there.values())
+        there = self._slots.beside
+        if len(there) < len(self._slots):
+            return
+        jobs = [held for held in map(self._jobs.get, self._stock.beside) if held is not None]
+        ready = [held for held in jobs if not self._stock.is_held_up(held)]
+        most_urgent = max((held.spec.priority for held in ready), default=0)
+        for held in ready:
+            if held.spec.priority == most_urgent and all(
+                self._is_kept_out(held, running.values()) for running in there.values()
             ):
-                self._kept_free = (min(there, key=lambda worker: len(there[worker])), job)
+                fewest = min(there, key=lambda worker: len(there[worker]))
+                self._kept_free = (fewest, held.spec.job)
                 return
 
     def next(self) -> tuple[HeldJob, int] | None:
@@ -63,7 +66,7 @@ class SideBySide:
         return None if held is None else (held, self._places[held.spec.job])
 
     def _fits(self, held: HeldJob) -> bool:
-        if not held.bags.together:
+        if not held.bags.together or self._stock.is_outranked(held):
             return False
         best, fewest = None, inf
         for worker in self._slots.by_worker:
@@ -72,7 +75,7 @@ class SideBySide:
             if (
                 len(running) < fewest
                 and (free or self._kept_free == (worker, held.spec.job))
-                and self._has_room(held, running)
+                and self.has_room(held, running)
             ):
                 best, fewest = worker, len(running)
         if best is None:
@@ -80,7 +83,7 @@ class SideBySide:
         self._places[held.spec.job] = best
         return True
 
-    def _has_room(self, held: HeldJob, running: Collection[Chunk]) -> bool:
+    def has_room(self, held: HeldJob, running: Collection[Chunk]) -> bool:
         """May the next chunk of this job run beside these?"""
         together, company = held.bags.together, held.bags.company
         if not running:
@@ -114,9 +117,9 @@ class SideBySide:
         """The process is up."""
         for chunk in self._slots.begin_now(worker, now):
             held = self._jobs.get(chunk.job)
-            at = None if held is None else self.timeout_at(held.spec, worker, now)
-            if at is not None:
-                chunk.ends_at_latest(at)
+            if held is not None:
+                timeout_at = self.timeout_at(held.spec, worker, now)
+                chunk.begins(awaited=held.spec.kind is JobKind.SUBMIT, timeout_at=timeout_at)
 
     def ends_at(self, worker: int) -> float:
         """When the first of them is expected to end there; in the past: not known."""
@@ -131,6 +134,17 @@ class SideBySide:
         """When to look after them next; inf: never."""
         return min(chunk.look_at(now, wanted=wanted) for chunk in self._slots.all_beside())
 
+    def cancelled(self, job: JobId, intervals: list[tuple[int, int]], now: float) -> None:
+        """These items are not wanted: what of them has not begun in a worker's process comes back."""
+        workers: dict[int, None] = {}
+        for chunk in self._slots.all_beside():
+            if chunk.job != job or not any(chunk.lo < hi and lo < chunk.hi for lo, hi in intervals):
+                continue
+            workers[chunk.worker] = None
+            if chunk.can_be_asked and not chunk.whole:
+                self._ask(chunk, now, give=True)
+        self._effects.extend(RetractSide(worker) for worker in workers)
+
     def patrol(self, now: float, *, wanted: bool) -> None:
         """Stop what has run too long, take back what is part of a slow chunk, ask for results that wait."""
         for chunk in self._slots.all_beside():
@@ -141,5 +155,8 @@ class SideBySide:
             elif chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
                 give = chunk.is_overdue(now, wanted=wanted) and not chunk.whole
                 if give or now >= chunk.results_wait_at:
-                    chunk.asked_at = now
-                    self._effects.append(Divide(chunk.worker, chunk.number, give))
+                    self._ask(chunk, now, give=give)
+
+    def _ask(self, chunk: Chunk, now: float, *, give: bool) -> None:
+        chunk.asked_at = now
+        self._effects.append(Divide(chunk.worker, chunk.number, give))

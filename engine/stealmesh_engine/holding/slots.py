@@ -120,9 +120,9 @@ class Chunk:
                 soonest = min(soonest, at if at > now else now + PATROL_SECONDS)
         return soonest
 
-    def ends_at_latest(self, at: float) -> None:
-        """Its item's time runs from now on."""
-        self.timeout_at = at
+    def begins(self, *, awaited: bool, timeout_at: float | None) -> None:
+        """It was ordered before the process was up, and begins only now."""
+        self.awaited, self.timeout_at = awaited, timeout_at
 
     def shrink(self, lo: int, hi: int, now: float) -> None:
         """What is in front of `lo` is reported, what is behind `hi` is given back."""
@@ -197,6 +197,11 @@ class Slots:
             return slot.running is None
         return len(there) < min(chunk.company or chunk.together for chunk in there.values())
 
+    def some_free(self) -> bool:
+        """Does a worker run nothing one by one?"""
+        slots = self.by_worker.values()
+        return any(slot.running is None for slot in slots)
+
     def is_running(self, job: JobId) -> bool:
         slots = self.by_worker.values()
         if any(slot.running is not None and slot.running.job == job for slot in slots):
@@ -247,6 +252,14 @@ class Slots:
 
     def begins_beside(self, chunk: Chunk) -> None:
         self.beside.setdefault(chunk.worker, {})[chunk.number] = chunk
+
+    def retracted_beside(self, worker: int, numbers: list[int]) -> list[Chunk]:
+        """These had not begun, and are not with the worker any more."""
+        there = self.beside.get(worker, {})
+        chunks = [there[number] for number in numbers if number in there]
+        for chunk in chunks:
+            self._gone_beside(chunk)
+        return chunks
 
     def _gone_beside(self, chunk: Chunk) -> None:
         there = self.beside[chunk.worker]

@@ -122,6 +122,20 @@ class Stock(dict[JobId, None]):
         unacked = self._links.unacked_octets(held.spec.owner)
         return unacked > most or held.unsettled_octets > most
 
+    def is_outranked(self, held: HeldJob) -> bool:
+        """It runs side by side, and what it needs of the node's resources is what a more urgent job needs that
+        does not: a worker is free for that one."""
+        if not held.spec.resources or not self._slots.some_free():
+            return False
+        wanted = {name for name, _ in held.spec.resources}
+        return any(
+            other.spec.priority > held.spec.priority
+            and not other.bags.together
+            and not wanted.isdisjoint(name for name, _ in other.spec.resources)
+            and not self.is_held_up(other)
+            for other in self.jobs()
+        )
+
     def _lacks(self, wanted: Resources) -> bool:
         there = dict(self._links.view.me.resources)
         return any(self._slots.taken(name) + count > there.get(name, 0) for name, count in wanted)

@@ -123,6 +123,7 @@ class Driver:
             self._performers |= {
                 fx.RunChunk: pool.run,
                 fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
+                fx.RetractSide: lambda e: self._unheard.extend(pool.retract_side(e.worker)),
                 fx.Divide: pool.divide,
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),

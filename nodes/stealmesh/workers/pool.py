@@ -51,6 +51,7 @@ from stealmesh_engine.events import (
     Retracted,
     SideLost,
     SideReady,
+    SideRetracted,
     WorkerLost,
     WorkerReady,
 )
@@ -265,6 +266,19 @@ class WorkerPool:
             self._processes.push(worker, worker.handle)
         return Retracted(worker_number, chunk)
 
+    def retract_side(self, worker_number: int) -> list[Event]:
+        """The same for all that has not begun in the process for orders that run side by side."""
+        worker = self._workers[self._count + worker_number]
+        chunks = [effect.chunk for effect in worker.waiting]
+        worker.waiting.clear()
+        handle = worker.handle
+        while handle is not None and (chunk := handle.take_back()) is not None:
+            del handle.outstanding[chunk]
+            chunks.append(chunk)
+        if handle is not None:
+            self._processes.push(worker, handle)
+        return [SideRetracted(worker_number, chunks)] if chunks else []
+
     def divide(self, effect: Divide) -> None:
         """Ask the worker while it is busy. If it reads none of several questions, one is enough."""
         worker = self._workers[effect.worker]
@@ -346,7 +360,9 @@ class WorkerPool:
             elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, handle, payload))
             elif kind == FrameKind.TOLD:
-                self._events.append(ItemTold(worker.number, *wire.WORD.unpack(payload)))
+                self._events.append(
+                    ItemTold(worker.number % self._count, *wire.WORD.unpack(payload))
+                )
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:

@@ -354,7 +354,7 @@ def test_what_waits_behind_the_running_chunk_makes_room_as_well() -> None:
     node.grant(OTHER, 0, 1, 0.001)
     node.dispatch(0.001)
     assert Retract(0) in node.effects
-    node.holder.answers.retracted(Retracted(0, behind.chunk))
+    node.holder.answers.retracted(Retracted(0, behind.chunk), 1.0)
     node.dispatch(0.001)
     node.holder.audit()
 

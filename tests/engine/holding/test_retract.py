@@ -56,7 +56,7 @@ def _items_left(holder: Holder) -> int:
 
 def test_the_waiting_chunk_comes_back(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.answers.retracted(Retracted(0, 3))
+    holder.answers.retracted(Retracted(0, 3), 1.0)
     assert _at_worker(holder) == [2]
     assert _items_left(holder) > left
 
@@ -64,20 +64,20 @@ def test_the_waiting_chunk_comes_back(holder: Holder) -> None:
 def test_it_comes_back_although_it_has_moved_up(holder: Holder) -> None:
     left = _items_left(holder)
     holder.answers.chunk_done(ChunkDone(0, 2, 0, b"", MILLISECONDS, 0), 0.0)
-    holder.answers.retracted(Retracted(0, 3))
+    holder.answers.retracted(Retracted(0, 3), 1.0)
     assert _at_worker(holder) == []
     assert _items_left(holder) > left
 
 
 def test_the_first_comes_back_if_the_worker_has_read_neither(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.answers.retracted(Retracted(0, 2))
+    holder.answers.retracted(Retracted(0, 2), 1.0)
     assert _at_worker(holder) == [3]
     assert _items_left(holder) > left
 
 
 def test_too_late_changes_nothing(holder: Holder) -> None:
     left = _items_left(holder)
-    holder.answers.retracted(Retracted(0, None))
+    holder.answers.retracted(Retracted(0, None), 1.0)
     assert _at_worker(holder) == [2, 3]
     assert _items_left(holder) == left

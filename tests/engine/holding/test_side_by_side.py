@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 from msgspec.structs import replace
 
-from stealmesh_engine.effects import Divide, RunChunk, StopWorker
-from stealmesh_engine.events import SideLost
+from stealmesh_engine.effects import Divide, RetractSide, RunChunk, StopWorker
+from stealmesh_engine.events import SideLost, SideRetracted
 from stealmesh_engine.holding.poison import PIECES
 from stealmesh_engine.holding.side_by_side import COROUTINE_GRACE_SECONDS
 from stealmesh_protocol.ids import job_id
-from stealmesh_protocol.messages import JobKind, JobSpec
+from stealmesh_protocol.messages import JobKind, JobSpec, Returned, Withdraw
 
 from .test_division import EACH, OWNER, SPEC, Node
 
@@ -197,3 +199,87 @@ def test_what_was_not_begun_comes_back_unsuspected() -> None:
     node.holder.answers.side_lost(SideLost(0, numbers[:1], "signal 9"), 0.0)
     assert node.untouched == 100
     assert list(node.holder.jobs[SPEC.job].bags.fragile) == [(0, 1)]  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- what is cancelled, and what comes first
+
+
+def cancel(node: Node, lo: int, hi: int, now: float) -> None:
+    node.holder.withdrawn(Withdraw(SPEC.job, [(lo, hi)]), now)
+    node.holder.audit()
+
+
+def test_what_has_not_begun_in_its_process_is_cancelled_there() -> None:
+    node = Node(spec=ASYNC, items=100)
+    node.dispatch(0.0)
+    numbers = running(node)
+    cancel(node, 10, 20, 0.0)
+    assert RetractSide(0) in node.effects
+    node.holder.answers.side_retracted(SideRetracted(0, numbers[5:15]), 0.0)
+    node.holder.audit()
+    assert node.untouched == 5, "five of the ten are not wanted"
+    node.dispatch(0.0)
+    again = [(chunk.lo, chunk.hi) for chunk in ordered(node)[100:]]
+    assert again == [(at, at + 1) for at in range(5, 10)]
+
+
+def test_what_a_chunk_has_not_begun_is_cancelled() -> None:
+    node = Node(spec=ASYNC)
+    node.dispatch(0.0)
+    for chunk in ordered(node):
+        node.done(chunk, 0.01, seconds=EACH)
+    node.dispatch(0.01)
+    chunk = ordered(node)[100]
+    assert chunk.hi - chunk.lo > 4
+    cancel(node, chunk.lo + 2, chunk.lo + 4, 0.01)
+    assert Divide(0, chunk.chunk, True) in node.effects
+    left = node.untouched
+    node.part(chunk, 0.01, chunk.lo, chunk.lo + 1)
+    assert node.untouched == left + chunk.hi - chunk.lo - 1 - 2
+    bags = node.holder.jobs[SPEC.job].bags
+    there = [(lease.lo, lease.hi) for lease in bags.untouched_parts()]
+    assert there[:2] == [(chunk.lo + 1, chunk.lo + 2), (chunk.lo + 4, chunk.hi)]
+
+
+def test_a_lane_says_what_it_gave_back_and_nobody_wants() -> None:
+    node = Node(spec=replace(ASYNC, max_parallel=2), items=1)
+    node.dispatch(0.0)
+    cancel(node, 0, 1, 0.0)
+    assert not [message for message in node.said if isinstance(message, Returned)]
+    node.holder.answers.side_retracted(SideRetracted(0, running(node)), 0.0)
+    (returned,) = [message for message in node.said if isinstance(message, Returned)]
+    assert [(part.lo, part.hi) for part in returned.parts] == [(0, 1)]
+    assert node.holder.jobs[SPEC.job].bags.empty
+
+
+def test_what_died_and_is_not_wanted_is_no_suspect() -> None:
+    node = Node(spec=ASYNC, items=10)
+    node.dispatch(0.0)
+    cancel(node, 0, 9, 0.0)
+    lose(node, 0.0)
+    assert node.untouched == 1
+    assert list(node.holder.jobs[SPEC.job].bags.fragile) == [(9, 10)]  # type: ignore[attr-defined]
+
+
+def test_it_does_not_count_as_running_before_its_process_is_up() -> None:
+    """Or its submitter could not cancel it."""
+    node = Node(spec=replace(ASYNC, kind=JobKind.SUBMIT), items=3)
+    node.dispatch(0.0)
+    assert node.holder.dispatcher.patrol(1.0) == []
+    node.holder.dispatcher.side_ready(0, 1.0)
+    assert node.holder.dispatcher.patrol(1.01) == []
+    assert len(node.holder.dispatcher.patrol(2.0)) == 3
+
+
+def test_a_less_urgent_job_takes_no_resource_that_a_free_worker_needs() -> None:
+    gpu = (("gpu", 1),)
+    node = Node(items=0)
+    node.holder.links.view = Mock(me=Mock(resources=gpu, runtime=""))
+    urgent = replace(OTHER, resources=gpu, priority=1)
+    node.grant(replace(ASYNC, job=job_id(OWNER, 3), resources=gpu), 0, 10)
+    node.grant(urgent, 0, 1)
+    node.dispatch(0.0)
+    assert [chunk.spec.name for chunk in ordered(node)] == ["other"]
+    node.done(ordered(node)[0], 0.1)
+    node.dispatch(0.1)
+    assert [chunk.spec.name for chunk in ordered(node)] == ["other", "range"]
