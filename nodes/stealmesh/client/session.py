@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from stealmesh.client.cancelling import together
 from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
@@ -201,8 +202,9 @@ class ProgramLink:
             stream = next(iter(self.hungry))
             del self.hungry[stream]
             pulled += stream.feed()
-        for _ in range(len(self._calls)):
-            pulled += self._calls.popleft()()
+        calls = len(self._calls)
+        if calls:
+            pulled += together(event for _ in range(calls) for event in self._calls.popleft()())
         return pulled
 
     def ready(self, fd: int) -> None:
