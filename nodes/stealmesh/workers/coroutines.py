@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-from stealmesh.workers import wire
+from stealmesh.workers import reporting, wire
 from stealmesh.workers.failures import Failures, hide_frames_of, is_lacking
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
@@ -49,6 +49,7 @@ async def run(
     """As `run.run`, for coroutines."""
     failures, count, begun = Failures(), len(items), perf_counter()
     results: list[Any] = []
+    reporting.HERE.results = results
     source = iter(items)
     if watch is None:
         await _one_by_one(chunk, function, source, results, again, failures)

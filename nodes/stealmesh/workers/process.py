@@ -72,11 +72,14 @@ def live(
         forked.flush()
         os._exit(1)
     try:
-        _send(stream, FrameKind.READY)
         if loader.threads:
-            from stealmesh.workers import side_by_side  # most workers never need asyncio
+            # Most workers never need asyncio. Once this one is ready, the time of its items runs.
+            from stealmesh.workers import side_by_side
 
-            side_by_side.serve(orders, mirror, loader, partial(_answer, stream))
+            _send(stream, FrameKind.READY)
+            speak, answer = partial(_send, stream), partial(_answer, stream)
+            side_by_side.serve(orders, mirror, loader, speak, answer)
+        _send(stream, FrameKind.READY)
         _serve(orders, stream, mirror, loader)
     except (wire.StreamEnded, ConnectionError):
         os._exit(0)  # the node is gone, or has no use for us

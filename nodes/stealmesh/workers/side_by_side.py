@@ -24,19 +24,23 @@ from queue import SimpleQueue
 from typing import NoReturn
 
 from stealmesh.shipping import versions
-from stealmesh.workers import coroutines, forked, wire
+from stealmesh.workers import coroutines, forked, reporting, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, Loaded
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, remarked
+from stealmesh.workers.reporting_beside import HereBeside
 
 Send = Callable[..., None]
 
 
-def serve(orders: socket.socket, mirror: BlobMirror, loader: ChunkLoader, send: Send) -> NoReturn:
-    """From the first order to the end."""
+def serve(
+    orders: socket.socket, mirror: BlobMirror, loader: ChunkLoader, speak: Send, answer: Send
+) -> NoReturn:
+    """From the first order to the end. `speak` sends a frame, `answer` what came of an order."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    bench = Bench(orders, mirror, loader, send)
+    here = reporting.HERE = HereBeside(loader.listener.lock, speak)
+    bench = Bench(orders, mirror, loader, answer, here)
     loop.add_reader(orders, bench.read, loop)
     # A task's forked child must not go on with its neighbours' work.
     os.register_at_fork(after_in_child=loop.stop)
@@ -67,12 +71,18 @@ class Bench:
     """The orders that run here."""
 
     def __init__(
-        self, orders: socket.socket, mirror: BlobMirror, loader: ChunkLoader, send: Send
+        self,
+        orders: socket.socket,
+        mirror: BlobMirror,
+        loader: ChunkLoader,
+        send: Send,
+        here: HereBeside,
     ) -> None:
         self._orders = orders
         self._mirror = mirror
         self._loader = loader
         self._send = send
+        self._here = here
         self._room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
         self._work: SimpleQueue[tuple[int, Loaded]] = SimpleQueue()
         self._threads = 0
@@ -125,6 +135,7 @@ class Bench:
 
     async def _await(self, number: int, loaded: Loaded) -> None:
         with _or_end():
+            speaker = self._here.begins(number, loaded.chunk.lo)
             outcome = await coroutines.run(
                 loaded.chunk,
                 loaded.function,
@@ -133,6 +144,7 @@ class Bench:
                 loaded.again,
                 loaded.watch,
             )
+            self._here.ends(speaker)
             self._ended(number, loaded.chunk, outcome)
 
     def _start_in_thread(self, number: int, loaded: Loaded) -> None:
@@ -152,11 +164,14 @@ class Bench:
         with _or_end():
             while True:
                 number, loaded = self._work.get()
+                speaker = self._here.begins(number, loaded.chunk.lo)
                 outcome = loaded.run()
+                forked.end_if_forked()
+                self._here.ends(speaker)
                 with self._lock:
                     self._in_threads -= 1
                 self._ended(number, loaded.chunk, outcome)
-                del number, loaded, outcome
+                del number, loaded, outcome, speaker
 
     def _ended(self, number: int, chunk: ChunkOrder, outcome: ChunkOutcome) -> None:
         forked.end_if_forked()
