@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from stealmesh.client.arguments import Options, as_range, checked_sizes, seconds
 from stealmesh.client.durable_job import Job, attached
@@ -57,7 +57,15 @@ class Submitter(Executor):
 
     # ------------------------------------------------------------ work that ends with this program
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    @overload
+    def submit(
+        self, fn: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any
+    ) -> Future[T]: ...
+
+    @overload
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run `fn(*args, **kwargs)` once on the mesh. Two equal submissions run twice.
 
         The future's exception is the task's own, with the remote traceback as its cause; WorkerDied
@@ -72,11 +80,24 @@ class Submitter(Executor):
             and last[3].seen.holds()
             and not self._submitted.closed
         ):
-            future: Future[T] | None = last[2].submit(args, kwargs)
+            future: Future[Any] | None = last[2].submit(args, kwargs)
             if future is not None:
                 return future
         return self._submit_to_a_stream(fn, args, kwargs)
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        progress: bool = False,
+    ) -> Iterator[T]: ...
+
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -86,7 +107,18 @@ class Submitter(Executor):
         buffersize: int | None = None,
         ordered: bool = True,
         progress: bool = False,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+        ordered: bool = True,
+        progress: bool = False,
+    ) -> Iterator[Any]:
         """A lazy iterator over the results, in order unless `ordered` is False.
 
         Arguments:
@@ -146,7 +178,7 @@ class Submitter(Executor):
             job.start_range(functions)
         else:
             job.start_blocks(iter(source), functions)
-        results: MapResults[T] = MapResults.over(job)
+        results: MapResults[Any] = MapResults.over(job)
         results.mesh = self
         return results
 

@@ -26,7 +26,7 @@ def mesh() -> Iterator[stealmesh.Mesh]:
 
 
 def raised(mesh: stealmesh.Mesh, kind: str) -> Any:
-    future = mesh.submit(tasks.raises, kind)
+    future: stealmesh.Future[Any] = mesh.submit(tasks.raises, kind)
     with pytest.raises(BaseException) as caught:
         future.result(PATIENCE)
     assert future.exception() is caught.value
