@@ -22,7 +22,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 60.0
 Mesh: Any = stealmesh.Mesh
-"""The signatures say nothing of coroutines yet: what a task awaits is what its future has."""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +98,17 @@ def test_two_hundred_run_side_by_side_on_two_workers(two: Any, tmp_path: Path) -
             each.result(PATIENCE_SECONDS) if hasattr(each, "result") else each for each in found
         ]
         assert values == list(range(200))
+
+
+def test_types_say_what_a_task_awaits(two: stealmesh.Mesh) -> None:
+    """mypy checks the rest of this test."""
+    future: stealmesh.Future[int] = two.submit(double, 4)
+    plain: stealmesh.Future[str] = two.submit(str, 4)
+    mapped: Iterator[int] = two.map(double, range(3))
+    assert_type(two.submit(double, 4), stealmesh.Future[int])
+    assert_type(two.options(priority=1).submit(double, 4), stealmesh.Future[int])
+    assert (future.result(PATIENCE_SECONDS), plain.result(PATIENCE_SECONDS)) == (8, "4")
+    assert list(mapped) == [0, 2, 4]
 
 
 def test_concurrency_bounds_what_runs_side_by_side() -> None:
@@ -231,19 +241,61 @@ def test_a_timeout_holds_for_one_that_blocks(two: Any) -> None:
         futures[3].result(PATIENCE_SECONDS)
 
 
+def heard_by_all(mesh: Any) -> None:
+    """Return when the nodes have heard of all that this program has said so far."""
+    for _ in range(2):  # the first may overtake what other threads say
+        mesh.status()
+
+
 def test_what_has_not_begun_is_cancelled(two: Any, tmp_path: Path) -> None:
-    (tmp_path / "place").mkdir()
-    fn = functools.partial(meet, str(tmp_path / "place"), 201)
-    futures = [two.submit(fn, x) for x in range(1000)]
-    while len(list((tmp_path / "place").iterdir())) < 200:
-        time.sleep(0.01)
+    place = tmp_path / "place"
+    place.mkdir()
+    futures = [two.submit(functools.partial(meet, str(place), 201), x) for x in range(1000)]
+    while len(list(place.iterdir())) < 200:
+        time.sleep(0.05)
+    began = {int(each.name) for each in place.iterdir()}
     assert all(each.cancel() for each in futures[500:])
-    (tmp_path / "place" / "go").touch()
+    heard_by_all(two)
+    (place / "go").touch()
     assert [each.result(PATIENCE_SECONDS) for each in futures[:500]] == list(range(500))
-    came = {int(each.name) for each in (tmp_path / "place").iterdir() if each.name != "go"}
-    assert len(came & set(range(500, 1000))) <= 200, "what had begun, perhaps"
+    came = {int(each.name) for each in place.iterdir() if each.name != "go"}
+    assert came == began | set(range(500))
 
 
+def _prepare_the_second_process(place: str) -> None:
+    """The first is the worker's own. The second is the one for coroutines."""
+    first = Path(place, "first")
+    if not first.exists():
+        first.touch()
+        return
+    while not Path(place, "go").exists():
+        time.sleep(0.02)
+
+
+def test_what_waits_for_its_process_is_cancelled(tmp_path: Path) -> None:
+    """The orders have gone to the process for coroutines, and it is not up yet."""
+
+    async def task(x: int) -> int:
+        (tmp_path / str(x)).touch()
+        return x
+
+    initial = {"initializer": _prepare_the_second_process, "initargs": (str(tmp_path),)}
+    with Mesh(workers=1, concurrency=10, **initial) as mesh:
+        try:
+            futures = [mesh.submit(task, x) for x in range(8)]
+            heard_by_all(mesh)
+            time.sleep(0.2)  # if nodes told that they run, cancel() would refuse
+            cancelled = [each.cancel() for each in futures[::2]]
+            heard_by_all(mesh)
+        finally:
+            (tmp_path / "go").touch()
+        assert all(cancelled)
+        assert [each.result(PATIENCE_SECONDS) for each in futures[1::2]] == [1, 3, 5, 7]
+        assert mesh.submit(task, 9).result(PATIENCE_SECONDS) == 9
+    assert {each.name for each in tmp_path.iterdir()} == {"first", "go", *"13579"}
+
+
+@pytest.mark.slow
 def test_the_loop_lives_on_whatever_tasks_leave_there(two: Any) -> None:
     async def untidy(x: int) -> tuple[int, int]:
         loop = asyncio.get_running_loop()
@@ -304,6 +356,7 @@ def test_threads_are_for_the_mesh_s_own_workers() -> None:
         Mesh("tcp://127.0.0.1:1", threads=2)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle(tmp_path: Path) -> None:
     """Every result arrives once, and none of the hundred neighbours is blamed."""
 
@@ -332,6 +385,7 @@ def test_one_that_always_kills_is_found_and_named() -> None:
         assert all(each.result(PATIENCE_SECONDS) == x for x, each in enumerate(futures) if x != 41)
 
 
+@pytest.mark.slow
 def test_nodes_killed_in_the_middle(tmp_path: Path) -> None:
     async def work(x: int) -> int:
         await asyncio.sleep(0.05)
@@ -345,6 +399,7 @@ def test_nodes_killed_in_the_middle(tmp_path: Path) -> None:
         assert got + list(results) == list(range(3000))
 
 
+@pytest.mark.slow
 def test_ctrl_c(tmp_path: Path) -> None:
     program = start(
         """
@@ -370,16 +425,17 @@ def test_ctrl_c(tmp_path: Path) -> None:
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
+@pytest.mark.slow
 def test_workers_that_are_replaced_after_some_tasks() -> None:
     async def pid(x: int) -> int:
         await asyncio.sleep(0.001)
         return os.getpid()
 
     with Mesh(workers=1, max_tasks_per_child=10, concurrency=5) as mesh:
-        pids = Counter(mesh.map(pid, range(100)))
-    assert sum(pids.values()) == 100
+        pids = Counter(mesh.map(pid, range(40)))
+    assert sum(pids.values()) == 40
     assert max(pids.values()) <= 10 + 5
-    assert len(pids) >= 100 // 15
+    assert len(pids) >= 3
 
 
 def test_a_task_that_forks(two: Any) -> None:
@@ -410,6 +466,7 @@ def test_four_run_side_by_side_in_one_worker(threaded: Any) -> None:
     assert len(set(threaded.map(together, range(8)))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", ["pbkdf2", "zlib"])
 def test_what_releases_the_lock(threaded: Any, work: str) -> None:
     data = os.urandom(200_000)
@@ -458,6 +515,7 @@ def test_everything_else_holds_in_threads(threaded: Any, tmp_path: Path) -> None
     assert threaded.submit(double, 3).result(PATIENCE_SECONDS) == 6
 
 
+@pytest.mark.slow
 def test_a_dear_item_in_a_thread_is_not_waited_for(threaded: Any, tmp_path: Path) -> None:
     """Its neighbours' results come, and what is behind it in its chunk runs elsewhere."""
     go = tmp_path / "go"
@@ -479,14 +537,15 @@ def test_a_dear_item_in_a_thread_is_not_waited_for(threaded: Any, tmp_path: Path
 def test_a_timeout_and_a_death_in_threads() -> None:
     def task(x: int) -> int:
         if x == 2:
-            time.sleep(3600)
+            time.sleep(3600)  # it alone has a timeout
         if x == 9:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.01)
         return x
 
     with Mesh(workers=1, threads=4) as mesh:
-        futures = [mesh.options(timeout=5.0).submit(task, x) for x in range(12)]
+        brief = mesh.options(timeout=3.0)
+        futures = [(brief if x == 2 else mesh).submit(task, x) for x in range(12)]
         assert isinstance(futures[2].exception(PATIENCE_SECONDS), stealmesh.TaskTimeout)
         assert isinstance(futures[9].exception(PATIENCE_SECONDS), stealmesh.WorkerDied)
         good = [x for x in range(12) if x not in (2, 9)]
@@ -525,10 +584,103 @@ async def counted_async(directory: str) -> int:
     return running
 
 
-def test_a_bound_holds_for_coroutines_too(tmp_path: Path) -> None:
-    """`max_parallel` counts items, however many of them one worker runs side by side."""
-    with stealmesh.Mesh(workers=2) as mesh:
-        view = mesh.options(max_parallel=3)
-        most = list(view.map(counted_async, [str(tmp_path)] * 60))
-    assert max(most) <= 3
-    assert len(most) == 60
+def counted(directory: str) -> int:
+    return asyncio.run(counted_async(directory))
+
+
+@pytest.mark.parametrize("asked", [{"max_parallel": 3}, {"resources": {"licence": 1}}])
+def test_bounds_hold_for_what_runs_side_by_side(tmp_path: Path, asked: dict[str, Any]) -> None:
+    """They count items, however many of them one worker runs side by side."""
+    functions: dict[str, Any] = {"coroutines": counted_async, "threads": counted}
+    with stealmesh.Mesh(workers=2, threads=4, resources={"licence": 3}) as mesh:
+        for place, fn in functions.items():
+            (tmp_path / place).mkdir()
+            most = list(mesh.options(**asked).map(fn, [str(tmp_path / place)] * 40))
+            assert max(most) <= 3
+            assert len(most) == 40
+
+
+# ---------------------------------------------------------------- report()
+
+
+class Words:
+    """What tasks say. It lets them go once it has heard `enough`."""
+
+    def __init__(self, go: Path, enough: set[tuple[int, float, float | None]]) -> None:
+        self.heard: set[tuple[int, float, float | None]] = set()
+        self.go, self.enough = go, enough
+
+    def __call__(self, index: int, done: float, total: float | None) -> None:
+        self.heard.add((index, done, total))
+        if self.enough <= self.heard:
+            self.go.touch()
+
+
+def test_each_coroutine_speaks_for_itself(two: Any, tmp_path: Path) -> None:
+    """All run at once, speak at once, and wait until all that they said was heard."""
+    go = tmp_path / "go"
+
+    async def speaks(x: int) -> int:
+        stealmesh.report(1, x + 10)
+        await asyncio.sleep(0.01)
+        if x % 2:
+            await asyncio.create_task(_says(2, x + 10))
+        else:
+            await asyncio.to_thread(stealmesh.report, 2, x + 10)
+        while not go.exists():
+            await asyncio.sleep(0.02)
+        return x
+
+    words = Words(go, {(x, 2, x + 10) for x in range(60)})
+    assert list(two.options(report=words).map(speaks, range(60))) == list(range(60))
+    assert words.heard <= {(x, done, x + 10) for x in range(60) for done in (1, 2)}
+
+
+async def _says(done: float, total: float) -> None:
+    stealmesh.report(done, total)
+
+
+def test_each_thread_speaks_for_its_own_task(threaded: Any, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    def speaks(x: int) -> int:
+        stealmesh.report(1, x + 10)
+        asyncio.run(_says(2, x + 10))
+        stealmesh.report(3, x + 10)
+        while not go.exists():
+            time.sleep(0.02)
+        return x
+
+    words = Words(go, {(x, 3, x + 10) for x in range(4)})
+    assert list(threaded.options(report=words).map(speaks, range(4))) == list(range(4))
+    assert words.heard <= {(x, done, x + 10) for x in range(4) for done in (1, 2, 3)}
+
+
+def test_what_a_coroutine_left_behind_says_nothing_for_others(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    async def leaves(x: int) -> int:
+        async def goes_on() -> None:
+            while not go.exists():
+                stealmesh.report(100 + x, 1000)
+                await asyncio.sleep(0.01)
+
+        loop: Any = asyncio.get_running_loop()
+        loop.left = loop.create_task(goes_on())
+        await asyncio.sleep(0.05)
+        return x
+
+    async def speaks(x: int) -> int:
+        stealmesh.report(1, 4)
+        await asyncio.sleep(0.3)  # the other one has its turn, if it has any
+        stealmesh.report(2, 4)
+        while not go.exists():
+            await asyncio.sleep(0.02)
+        return x
+
+    words = Words(go, {(0, 2, 4)})
+    with Mesh(workers=1) as mesh:
+        assert mesh.submit(leaves, 0).result(PATIENCE_SECONDS) == 0
+        future = mesh.options(report=words).submit(speaks, 0)
+        assert future.result(PATIENCE_SECONDS) == 0
+    assert words.heard == {(0, 1, 4), (0, 2, 4)}
