@@ -28,6 +28,8 @@ class BagsAgainstItems(RuleBasedStateMachine):
         self.bags = IndexedBags(RANGE)
         self.untouched: dict[int, list[int]] = {}
         self.busy: dict[int, list[int]] = {}
+        self.unwanted: set[tuple[int, int]] = set()
+        """What was withdrawn while a worker had it."""
         self.chunks: list[tuple[int, int, int]] = []
         self.count = 0
 
@@ -79,7 +81,8 @@ class BagsAgainstItems(RuleBasedStateMachine):
         if known:
             self.busy[lid] = [i for i in self.busy[lid] if not lo <= i < hi]
             if back:
-                self.untouched[lid] = sorted([*self.untouched[lid], *range(lo, hi)])
+                wanted = [i for i in range(lo, hi) if (lid, i) not in self.unwanted]
+                self.untouched[lid] = sorted([*self.untouched[lid], *wanted])
         self.tidy()
 
     @rule(items=st.integers(1, 12))
@@ -112,6 +115,7 @@ class BagsAgainstItems(RuleBasedStateMachine):
         self.bags.withdraw(lo, lo + items)
         for lid, some in self.untouched.items():
             self.untouched[lid] = [i for i in some if not lo <= i < lo + items]
+            self.unwanted.update((lid, i) for i in self.busy[lid] if lo <= i < lo + items)
         self.tidy()
 
     @invariant()
