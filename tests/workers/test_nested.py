@@ -142,6 +142,19 @@ def test_each_item_of_a_chunk_finishes_its_own() -> None:
     assert seen.index(-2) < seen.index(-4), "at the latest when the next item submits"
 
 
+def test_an_item_that_fails_cancels_nothing_of_the_item_before_it() -> None:
+    seen: list[Any] = []
+
+    def item(n: int) -> int:
+        if n == 3:
+            raise Boom
+        stealmesh.here().submit(note, seen, n)
+        return n
+
+    assert chunk(item, [2, 3]).failed == 1
+    assert seen == [2]
+
+
 def test_a_failed_attempt_leaves_nothing_to_the_next() -> None:
     seen: list[Any] = []
     attempts: list[int] = []

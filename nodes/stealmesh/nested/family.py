@@ -187,6 +187,9 @@ class Family:
 
     def abandon(self) -> None:
         """The present item has failed: cancel what it has left, and wait for what runs."""
+        if self._item != len(self._results):
+            self.settle()  # what is here was left by an item before it, which has returned
+            return
         self._cancel(self._pile, 0)
         for pile in list(self._others.values()):
             self._cancel(pile, 0)
