@@ -16,7 +16,7 @@ demo: $(RUN_DEPS) ## a local mesh runs a real job, loses a node halfway, and sti
 	$(BIN)/stealmesh demo
 
 test: $(DEV_DEPS) ## all tests but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 slow: $(DEV_DEPS) ## the slow tests
 	$(BIN)/python -m pytest -m slow
