@@ -335,6 +335,42 @@ def test_plain_tasks_are_not_held_up(two: Any, tmp_path: Path) -> None:
     assert [each.result(PATIENCE_SECONDS) for each in futures] == list(range(200))
 
 
+def test_tasks_inside_of_coroutines_and_threads(two: Any, threaded: Any) -> None:
+    """They wait by `await` or by `result()`, and what one leaves is run before its result counts."""
+    assert list(two.map(waits_inside, range(5))) == [2 * x * x for x in range(5)]
+    assert two.submit(leaves_inside, 3).result(PATIENCE_SECONDS) == [3, 9]
+    with pytest.raises(KeyError):
+        two.submit(fails_inside).result(PATIENCE_SECONDS)
+    assert list(threaded.map(sums_inside, range(20))) == [sum(range(x)) for x in range(20)]
+
+
+async def waits_inside(x: int) -> int:
+    here = stealmesh.here()
+    twice = here.submit(pow, x, 2)
+    await asyncio.sleep(0)
+    return int(await twice) + here.submit(pow, x, 2).result()
+
+
+async def leaves_inside(x: int) -> list[int]:
+    seen = [x]
+    stealmesh.here().submit(lambda: seen.append(x * x))
+    return seen
+
+
+async def fails_inside() -> None:
+    stealmesh.here().submit(os._exit, 1)
+    raise KeyError
+
+
+def sums_inside(x: int) -> int:
+    return sum(each.result() for each in [stealmesh.here().submit(int, n) for n in range(x)])
+
+
+def test_a_coroutine_that_a_plain_function_returns_is_named_with_its_remedy(two: Any) -> None:
+    with pytest.raises(stealmesh.CannotShip, match="submit the async function itself"):
+        two.submit(lambda: double(1)).result(PATIENCE_SECONDS)
+
+
 def test_what_cannot_be_a_coroutine(two: Any) -> None:
     async def visit(bag: list[int], limit: int) -> Any:
         return limit, bag

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
-from stealmesh.workers import reporting, wire
+from stealmesh.workers import present, reporting, wire
 from stealmesh.workers.failures import Failures, hide_frames_of, is_lacking
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
@@ -50,14 +50,17 @@ async def run(
     failures, count, begun = Failures(), len(items), perf_counter()
     results: list[Any] = []
     reporting.HERE.results = results
+    here = present.begins(results)
     source = iter(items)
     if watch is None:
         await _one_by_one(chunk, function, source, results, again, failures)
+        await _over(here)
         return told(chunk, _folded(chunk, combine, results, failures), failures, begun, count)
     begins, ends = watch
-    going = begins(count, results, failures, begun)
+    here.run = going = begins(count, results, failures, begun)
     if going.goes_on(source):
         await _one_by_one(chunk, function, source, results, again, failures)
+    await _over(here)
     ends(going)
     done = len(results)
     if chunk.kind == wire.REDUCE:
@@ -126,8 +129,19 @@ async def _each(
     except BaseException as error:
         end_if_forked(error)
         _go_on()
+        here = present.PRESENT.get()
+        if here is not None and here.family is not None:
+            await asyncio.to_thread(present.item_failed)
         return error
     return None
+
+
+async def _over(here: present.Present) -> None:
+    """What the items have left to be run (`stealmesh.here()`) runs in a thread: the loop is others', too."""
+    if here.family is None:
+        here.ends()
+    else:
+        await asyncio.to_thread(here.ends)
 
 
 def _go_on() -> None:

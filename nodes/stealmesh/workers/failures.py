@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from stealmesh.shipping import opening, versions
@@ -157,8 +158,14 @@ def other_versions() -> str:
 
 
 def unsendable(result: Any, error: BaseException) -> BaseException:
+    remedy = "return plain data, or something that can be pickled"
+    if isinstance(result, CoroutineType):
+        result.close()  # or Python warns that it was never awaited
+        remedy = "submit the async function itself, or have this one return asyncio.run(...)"
+    elif isinstance(result, AsyncGeneratorType | GeneratorType):
+        remedy = "return a list of what it yields"
     told = CannotShip(
         f"the task's result, of type {type(result).__module__}.{type(result).__qualname__}, "
-        f"cannot be sent: {headline(error)}; return plain data, or something that can be pickled"
+        f"cannot be sent: {headline(error)}; {remedy}"
     )
     return told.with_traceback(error.__traceback__)
