@@ -62,6 +62,9 @@ if environment "$directory/joblib" "$first" $ours pytest pandas scikit-learn job
     # shellcheck disable=SC2086
     run dask "dask's tests of bags and delayed values" "$bin/python" $pytest --rootdir "$directory" -p with_dask \
         --pyargs dask.bag.tests.test_bag dask.tests.test_delayed
+    # shellcheck disable=SC2086
+    run dask-graphs "our own tests of dask's graphs" "$bin/python" $pytest --rootdir "$directory" \
+        --confcutdir "$suites" "$suites/test_dask.py"
     run scikit-learn "scikit-learn, bit by bit" "$bin/python" "$suites/sklearn_equal.py"
 else
     failed=1
