@@ -29,7 +29,7 @@ CLASS_LINES_MAX = 400
 CLASS_NAMES_TWICE_MAX = 8
 
 PACKAGES = {
-    "base": 0, "view": 1, "links": 2, "ledger": 3, "holding": 4, "membership": 4,
+    "base": 0, "view": 1, "links": 2, "data": 3, "ledger": 3, "holding": 4, "membership": 4,
     "stealing": 5, "durable": 6,
 }  # fmt: skip
 """The engine's packages; each imports only from those with a lower number, and from BOTTOM."""
@@ -63,6 +63,7 @@ TAGS = {
     "Launch": 64, "Supply": 65, "Accepted": 66, "Abolish": 67, "Seek": 68, "Here": 69,
     "Keep": 70, "KeptUpto": 71, "Offer": 72, "Pull": 73, "Forget": 74, "Settled": 75, "Claim": 76,
     "Fetch": 77, "Fetched": 78,
+    "ValueSeek": 80, "ValueAt": 81, "ValueGet": 82, "ValuePut": 83, "ValueHeld": 84, "ValueDrop": 85,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

@@ -15,6 +15,7 @@ hear and deliver, at which node holds what and believes what, and at how much is
 9. runtime        no worker is handed byte code of another Python
 10. passing       an item fails because a module is missing only if no node has the module
 11. placing       bounds of what runs at once, and what is more urgent first (`placing.py`)
+12. values        a chunk runs where all that it needs is whole and right; in the end no copy is left
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId, term_of, whole_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.placing import PlacingChecks
 from stealmesh_sim.process import Process
+from stealmesh_sim.value_checks import ValueChecks
 from stealmesh_sim.work import PRIME, Work
 from stealmesh_sim.workers import CODEC
 
@@ -57,6 +59,8 @@ class WatchedWorld(Protocol):
     def now(self) -> float: ...
 
     def living(self) -> Iterator[Process]: ...
+
+    values: dict[ValueId, int]
 
     def work_behind(self, job: JobId) -> tuple[Work, int]: ...
 
@@ -109,6 +113,7 @@ class Checkers:
         """Of these, how many were handed to a worker once more."""
         self.words = 0
         """How often programs heard how far an item is."""
+        self.values = ValueChecks(world)
         self.placing = PlacingChecks(world)
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
@@ -163,7 +168,7 @@ class Checkers:
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
             # `gave_up` checks, when the owner decides, whether another node could do better.
             return
-        if part.codec == OUTCOMES and self._nobody_could_run(work):
+        if part.codec == OUTCOMES and (self._nobody_could_run(work) or self.values.lost_by_name):
             return
         if part.codec != CODEC:
             # No worker lived to report this item, so the node says how it ended.
@@ -399,8 +404,9 @@ class Checkers:
     def began(self, process: Process, spec: JobSpec) -> None:
         self.placing.began(process, spec)
 
-    def runs(self, effect: RunChunk) -> None:
+    def runs(self, process: Process, effect: RunChunk) -> None:
         """A worker is handed a chunk."""
+        self.values.runs(process, effect)
         safe = self.safe.get(effect.spec.job)
         if safe is not None:
             again = sum(hi - lo for lo, hi in safe.overlap(effect.lo, effect.hi))

@@ -17,11 +17,12 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, Tick
 from stealmesh_protocol.conversation import ON_THE_SPOT
-from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, Hello, Member, Report, Role
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import TIMERS
 from stealmesh_sim.network import Connection, Network
+from stealmesh_sim.shelves import VirtualShelf
 from stealmesh_sim.side_by_side import VirtualSide
 from stealmesh_sim.trace import Trace
 from stealmesh_sim.workers import Judge, VirtualWorker, WorkerWorld
@@ -45,7 +46,7 @@ class Observer(Judge, Protocol):
 
     def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None: ...
 
-    def runs(self, effect: fx.RunChunk) -> None: ...
+    def runs(self, process: Process, effect: fx.RunChunk) -> None: ...
 
     def credited(self, effect: fx.Deliver, valid: dict[LeaseId, bool]) -> None: ...
 
@@ -80,6 +81,8 @@ class ProcessWorld(WorkerWorld, Protocol):
     def end(self, process: Process) -> None: ...
 
     def disk_failed(self, process: Process) -> None: ...
+
+    def shelf_of(self, peer: PeerId) -> VirtualShelf | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,7 @@ class Process:
         self.inbox: list[Event] = []
         self.ends: dict[LinkId, tuple[Connection, int]] = {}
         self.dialling: dict[LinkId, None] = {}
+        self.shelf: VirtualShelf = VirtualShelf(self)
         self.disk: VirtualDisk | None = None
         """Where its durable jobs survive the process; None: nowhere."""
         self.listener: Listener | None = None
@@ -285,7 +289,7 @@ class Process:
             elif isinstance(effect, fx.RunChunk):
                 if self.first_busy_at is None:
                     self.first_busy_at = world.now
-                world.checkers.runs(effect)
+                world.checkers.runs(self, effect)
                 (self.sides if effect.side else self.workers)[effect.worker].run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
@@ -368,6 +372,11 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.ForgetJob: Process._ignore,
     fx.Write: Process._write,
     fx.Rewrite: Process._write,
+    fx.KeepRoom: lambda process, effect: process.shelf.keep_room(effect),
+    fx.Adopt: lambda process, effect: process.shelf.adopt(effect),
+    fx.WritePiece: lambda process, effect: process.shelf.write(effect),
+    fx.ReadPiece: lambda process, effect: process.shelf.read(effect),
+    fx.ForgetValue: lambda process, effect: process.shelf.forget(effect),
     fx.Accepted: Process._durable,
     fx.Results: Process._durable,
     fx.JobGone: Process._durable,

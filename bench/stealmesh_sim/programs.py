@@ -12,9 +12,17 @@ from typing import Any, Protocol
 from msgspec import msgpack
 
 from stealmesh_engine.effects import Deliver, JobDone
-from stealmesh_engine.events import CancelItems, CloseInput, Feed, OpenJob, Release
-from stealmesh_protocol.ids import JobId, job_id
-from stealmesh_protocol.messages import Block, JobKind, JobSpec, Resources
+from stealmesh_engine.events import (
+    CancelItems,
+    CloseInput,
+    Feed,
+    KeepValue,
+    OpenJob,
+    Release,
+    ReleaseValue,
+)
+from stealmesh_protocol.ids import JobId, job_id, value_id
+from stealmesh_protocol.messages import Block, JobKind, JobSpec, Needs, Resources
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw, VirtualTree, Work, block_blob, function_blob
 from stealmesh_sim.world import World
@@ -62,6 +70,11 @@ class Wish:
     module: str = ""
     needy: frozenset[int] | None = None
     """As in Work."""
+    values: int = 0
+    """How many values the program puts on the mesh for it; the blocks need them in turn."""
+    value_octets: int = 100_000
+    function_needs: int = 0
+    """How many of them the functions need, and so every item."""
     function: str = ""
     """Jobs may share one; empty: a function of its own."""
 
@@ -79,7 +92,12 @@ class VirtualProgram:
         self._fed = 0
         self._released = 0
         self._received = 0
+        self.values = [
+            value_id(owner.member.id, (self.work.number << 16) + each)
+            for each in range(wish.values)
+        ]
         world.works[self.job] = self.work
+        world.values.update(dict.fromkeys(self.values, wish.value_octets))
         world.checkers.opened(self.work)
         watch(owner, self)
         world.at(max(world.now, wish.at), self._open)
@@ -99,6 +117,9 @@ class VirtualProgram:
             return
         self.opened_at = self.world.now
         wish, work = self.wish, self.work
+        for value in self.values:
+            self.owner.shelf.put(value, wish.value_octets)
+            self.owner.hear(KeepValue(value, wish.value_octets))
         functions = {work.spec.function: work.function}
         if work.combine:
             functions[work.spec.combine] = work.combine
@@ -123,11 +144,18 @@ class VirtualProgram:
         if lo < hi:
             self._fed = hi
             blob = block_blob(self.work.number, lo, hi)
-            self.owner.hear(Feed(self.job, Block(lo, hi, 1), blob))
+            needs = self._needs_of_block(lo // self.wish.block_items)
+            self.owner.hear(Feed(self.job, Block(lo, hi, 1, needs), blob))
         if self._fed < self.wish.items:
             self.world.after(self.wish.feed_seconds, self._feed)
         else:
             self.owner.hear(CloseInput(self.job))
+
+    def _needs_of_block(self, number: int) -> Needs:
+        """One value, another one in the next block, and now and then all of them."""
+        if not self.values or number % 7 == 3:
+            return tuple(self.values)
+        return (self.values[number % len(self.values)],)
 
     def _cancel(self, lo: int, hi: int) -> None:
         if not self.owner.alive or self.done:
@@ -145,6 +173,8 @@ class VirtualProgram:
     def shown(self, effect: Any) -> None:
         if isinstance(effect, JobDone):
             self.done_at = self.world.now
+            for value in self.values:
+                self.world.at(self.world.now, self.owner.hear, ReleaseValue(value))
         elif isinstance(effect, Deliver) and self.wish.window is not None:
             self._received += effect.hi - effect.lo
             upto = min(self._received + self.wish.window, self.wish.items)
@@ -189,6 +219,9 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         max_parallel=wish.max_parallel,
         resources=wish.resources,
         together=wish.together,
+        needs=tuple(
+            value_id(owner.member.id, (number << 16) + each) for each in range(wish.function_needs)
+        ),
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(

@@ -74,6 +74,8 @@ class WorldPlan:
     """What each node declares; empty: none declares anything."""
     threads: list[int] = field(default_factory=list)
     """How many the workers of each node have; empty: one."""
+    one_host: bool = False
+    """Do all processes run on one host, so that they can hand values over?"""
 
 
 @dataclass(slots=True)
@@ -97,6 +99,8 @@ class WorldOutcome:
     queue_max: int = 0
     placed: int = 0
     """Chunks that began under a bound."""
+    needed: int = 0
+    """Chunks that needed values."""
     done_after_mending_seconds: float = 0.0
     agreed_after_mending_seconds: float = 0.0
     trace: str = ""
@@ -213,6 +217,18 @@ def make_side_by_side(plan: WorldPlan) -> None:
             wish.together = rng.choice((1, 3, 20, 100))
 
 
+def make_valued(plan: WorldPlan) -> None:
+    """Jobs need values that the program has put on the mesh, each block or every item."""
+    rng = Random(f"{plan.seed}/values")
+    plan.one_host = rng.random() < 0.5
+    for _, wish in plan.wishes:
+        if rng.random() < 0.8:
+            wish.values = rng.choice((1, 1, 2, 5, 12))
+            wish.value_octets = rng.choice((1, 1000, 300_000, 300_000, 3_000_000))
+            fed = wish.fed or wish.kind is JobKind.SUBMIT
+            wish.function_needs = 0 if fed and rng.random() < 0.7 else rng.choice((1, wish.values))
+
+
 def _seeds(rng: Random, number: int) -> list[int]:
     """All know the first node; some know another one, too."""
     if number == 0:
@@ -318,6 +334,7 @@ class RandomWorld:
             loop_seconds=plan.loop_seconds,
             messages_a_second_max=CONTROL_A_SECOND_AND_LINK,
         )
+        self.world.one_host = plan.one_host
         self.seats: list[VirtualSeat] = []
         self.clients: list[Process] = []
         self.programs: list[VirtualProgram] = []
@@ -433,6 +450,9 @@ class RandomWorld:
                 holding = self.world.checkers.still_holding(program.job)
                 if holding:
                     return f"{holding} still hold job {program.work.number}, which is over"
+                keeping = self.world.checkers.values.still_keeping(program.owner.member.id)
+                if keeping and all(p.done for p in self.programs if p.owner is program.owner):
+                    return f"{keeping} still keep values of {program.owner.name}"
         return ""
 
     def _orphans_gone(self, mended: float) -> bool:
@@ -441,6 +461,7 @@ class RandomWorld:
             if owner.alive or owner.number not in self.faults.owners_lost:
                 continue
             holding = self.world.checkers.still_holding(program.job)
+            holding += self.world.checkers.values.still_keeping(owner.member.id)
             if holding:
                 since, silent = self.faults.owners_lost[owner.number]
                 bound = ORPHAN_SILENT_SECONDS if silent else ORPHAN_SECONDS
@@ -557,9 +578,11 @@ def run(
     unlike: bool = False,
     placed: bool = False,
     side: bool = False,
+    valued: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
-    jobs ask for bounds, resources and turns. With `side` workers run many items at once."""
+    jobs ask for bounds, resources and turns, in a `valued` one they need values. With `side` workers run many
+    items at once."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
@@ -567,6 +590,8 @@ def run(
         make_unlike(plan)
     if side:
         make_side_by_side(plan)
+    if valued:
+        make_valued(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)
@@ -575,6 +600,7 @@ def run(
     outcome.false_verdicts = sum(
         1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )
+    outcome.needed = world.checkers.values.needed
     outcome.placed = world.checkers.placing.begun
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max

@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 
-from stealmesh_engine.events import Event, Heard, Tick
+from stealmesh_engine.events import Event, Heard, PieceRead, Tick
 from stealmesh_protocol.messages import Ack, Beat, Nothing, Sated, Steal
 
 LINES_KEPT = 200
@@ -65,6 +65,8 @@ def _line(now: float, name: str, event: Event) -> str:
         return f"{now!r} {name} {event.link} {kind} {event.seq} {event.ack}"
     if type(event) is Tick:
         return f"{now!r} {name}"
+    if type(event) is PieceRead:
+        return f"{now!r} {name} PieceRead {event.value!r} {event.at} {len(event.blob)}"
     return f"{now!r} {name} {event!r}"
 
 

@@ -14,13 +14,14 @@ from stealmesh_engine.events import Event, Join
 from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import supers_wanted, table_of
-from stealmesh_protocol.ids import JobId, slice_of, whole_of
+from stealmesh_protocol.ids import JobId, PeerId, ValueId, slice_of, whole_of
 from stealmesh_protocol.messages import Member, Resources, Role
 from stealmesh_sim.checkers import Checkers
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import Kernel
 from stealmesh_sim.network import Latency, Network
 from stealmesh_sim.process import Process, Toil
+from stealmesh_sim.shelves import VirtualShelf
 from stealmesh_sim.trace import Trace
 from stealmesh_sim.work import Work
 
@@ -62,6 +63,10 @@ class World(Kernel):
         self.processes: list[Process] = []
         """All lives so far, in the order of their start; each one's number is its place here."""
         self.works: dict[JobId, Work] = {}
+        self.values: dict[ValueId, int] = {}
+        """Every value that was ever put on the mesh → its octets."""
+        self.one_host = False
+        """Do all processes that start from now on run on one host?"""
         self.changed_at = 0.0
         """When a process last started or ended."""
         self.on_disk_failure: Callable[[Process], None] = self.crash
@@ -130,6 +135,11 @@ class World(Kernel):
         process = self._start(name, Role.CLIENT, [], 0, config)
         self._join(process, seeds)
         return process
+
+    def shelf_of(self, peer: PeerId) -> VirtualShelf | None:
+        """The values of a process, for its neighbours; None: it is not there, or stands still."""
+        found = (p for p in self.living() if p.member.id == peer and not p.paused)
+        return next((p.shelf for p in found), None)
 
     def living(self) -> Iterator[Process]:
         return (process for process in self.processes if process.alive)
@@ -231,7 +241,7 @@ class World(Kernel):
         number = len(self.processes)
         place = self.network.place_of(endpoints[0] if endpoints else f"client {number}")
         member = Member(
-            self._ids.randbytes(16), name, f"host{place}", role, endpoints, 1,
+            self._ids.randbytes(16), name, "host" if self.one_host else f"host{place}", role, endpoints, 1,
             workers=workers, pid=number, eligible=eligible, runtime=runtime,
             resources=resources,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
 Decides the order in which the parts of a peer act on an event, and nothing that one of
 them can decide alone: links.py knows connections, membership.py the living, owner.py the jobs that
-this peer owns, holder.py the work that it holds, thief.py and victim.py how work moves, upkeep.py
+this peer owns, holder.py the work that it holds, values.py the values that are here, thief.py and victim.py how work moves, upkeep.py
 what every heartbeat says. Knows no socket, no clock and no source of chance but the generator it was given: the
 same seed and the same events give the same effects, so the core that runs over ZeroMQ is
 the one that the simulator runs ten thousand times on one heap.
@@ -25,6 +25,7 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.data import values
 from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import (
     Effect,
@@ -115,7 +116,8 @@ class NodeCore:
         self.owner = Owner(
             config, self.links, journal, effects, counters, wall_offset=wall_offset, submitter=submitter
         )  # fmt: skip
-        self.holder = Holder(config, self.links, journal, effects, counters, threads)
+        self.values = values.Values(context, self.links, self.view)
+        self.holder = Holder(config, self.links, journal, effects, counters, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
         self.thief = Thief(config, self.links, self.view, self.dispatcher, rng)
@@ -139,7 +141,7 @@ class NodeCore:
         """Asked for what only the host knows and `status` shows."""
         shown = Shown(
             self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
-            counters, self.neighbours_jobs, lambda: self.host_facts(),
+            counters, self.neighbours_jobs, lambda: self.host_facts(), self.values,
         )  # fmt: skip
         self.inquiries = Inquiries(shown, self.links, effects)
         self._joined = False
@@ -231,10 +233,13 @@ class NodeCore:
             self.owner.audit()
             self.holder.audit()
             self.durable.state.audit()
+            self.values.audit()
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         dispatcher = self.dispatcher
+        if self.values.copies.news:
+            self.holder.shortage.heard(self.values.take_news(), now)
         if self.holder.jobs or self.reports.due is not None:
             patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
             self.reports.flush(now, patience)
@@ -280,6 +285,7 @@ class NodeCore:
         self.membership.supernodes.tend(now)
         self.upkeep.say_beats(now)
         self.durable.beat(now)
+        self.values.beat(now)
         self.owner.placement.watch_side(now)
         if self.owner.jobs:
             self.owner.expire(now)
@@ -334,6 +340,7 @@ class NodeCore:
         """What we had with it, or it with us, is void: work, ledgers, copies."""
         self.owner.fence(peer, now)
         self.holder.owner_gone(peer, now)
+        self.values.peer_gone(peer, now)
         self.durable.peer_gone(peer, now)
 
     # ------------------------------------------------------------ links
@@ -393,6 +400,7 @@ class NodeCore:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
         self._announce_joined()
         self.inquiries.met(peer.member.id, now)
+        self.values.met(peer.member.id, now)
         greeting_at = self.upkeep.rates.greeting_at(now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
@@ -500,6 +508,7 @@ _EVENTS: Table = {
     **_of("answers", answers.EVENTS),
     **_of("owner", owned.EVENTS),
     **_of("durable", durable.EVENTS),
+    **_of("values", values.EVENTS),
 }
 
 _MESSAGES: Table = {
@@ -520,4 +529,5 @@ _MESSAGES: Table = {
     **_of("victim", victim.MESSAGES),
     **_of("owner", owned.MESSAGES),
     **_of("durable", durable.MESSAGES),
+    **_of("values", values.MESSAGES),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from stealmesh_engine.events import LinkId
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, PeerId, ValueId
 from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Message, Part
 
 # ---------------------------------------------------------------- links
@@ -134,6 +134,49 @@ class Rewrite(msgspec.Struct):
 
     ticket: int
     records: list[Keep]
+
+
+# ---------------------------------------------------------------- values that live on the mesh
+
+
+class KeepRoom(msgspec.Struct):
+    """A value of this size is going to come, piece by piece. Owes nothing, or NoRoom."""
+
+    value: ValueId
+    octets: int
+
+
+class WritePiece(msgspec.Struct):
+    """These octets of a value have come, from `at` on. Owes nothing. The value is whole when the core
+    hands out a chunk that needs it."""
+
+    value: ValueId
+    at: int
+    blob: bytes
+
+
+class Adopt(msgspec.Struct):
+    """A neighbour, a process of the same host, has all of this value: take it over without copying it,
+    if that can be. Owes Adopted."""
+
+    value: ValueId
+    octets: int
+    peer: PeerId
+
+
+class ReadPiece(msgspec.Struct):
+    """A peer wants these octets of a value that is whole here. Owes PieceRead."""
+
+    value: ValueId
+    at: int
+    octets: int
+    peer: PeerId
+
+
+class ForgetValue(msgspec.Struct):
+    """No chunk and no peer will ask for this value any more, whole or not. Owes nothing."""
+
+    value: ValueId
 
 
 # ---------------------------------------------------------------- the embedding program
@@ -263,6 +306,7 @@ Effect = (
     Dial | Hangup | Send | Probe
     | RunChunk | Retract | RetractSide | Divide | Share | StopWorker | ForgetJob
     | Write | Rewrite
+    | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue
     | Accepted | Results | JobGone
     | Deliver | ItemsRunning | ItemsProgress | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from stealmesh_protocol.ids import Digest, JobId
+from stealmesh_protocol.ids import Digest, JobId, PeerId, ValueId
 from stealmesh_protocol.messages import Block, JobSpec, Keep, Message
 
 LinkId = int
@@ -223,7 +223,48 @@ class Written(msgspec.Struct):
     ticket: int
 
 
+# ---------------------------------------------------------------- values that live on the mesh
+
+
+class PieceRead(msgspec.Struct):
+    """The answer to a ReadPiece; the blob is empty if the value is not there."""
+
+    value: ValueId
+    at: int
+    blob: bytes
+    peer: PeerId
+
+
+class Adopted(msgspec.Struct):
+    """The answer to an Adopt: is all of the value here now?"""
+
+    value: ValueId
+    peer: PeerId
+    whole: bool
+
+
+class NoRoom(msgspec.Struct):
+    """A value cannot be held here: `why` is for people."""
+
+    value: ValueId
+    why: str
+
+
 # ---------------------------------------------------------------- the embedding program
+
+
+class KeepValue(msgspec.Struct):
+    """The program puts a value on the mesh; its octets are with the host, and stay there until a
+    ForgetValue."""
+
+    value: ValueId
+    octets: int
+
+
+class ReleaseValue(msgspec.Struct):
+    """Nothing of the program's needs this value any more."""
+
+    value: ValueId
 
 
 class OpenJob(msgspec.Struct):
@@ -326,6 +367,7 @@ Event = (
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
     | SideRetracted | Retracted | ItemTold
     | Recall | Written
+    | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
 )  # fmt: skip

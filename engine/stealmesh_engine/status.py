@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.durable.slices import sum_of
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.effects import Effect, StatusReady
@@ -64,6 +65,7 @@ class Shown:
     counters: Counters
     neighbours_jobs: dict[PeerId, list[JobLine]]
     host_facts: Callable[[], dict[str, Any]]
+    values: Values
 
 
 def snapshot(peer: Shown) -> bytes:
@@ -96,6 +98,7 @@ def snapshot(peer: Shown) -> bytes:
                 name: taken for name, _ in me.resources if (taken := peer.holder.slots.taken(name))
             },
             "leads": [job.hex() for job in peer.durable.primaries],
+            "values": peer.values.facts(),
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,

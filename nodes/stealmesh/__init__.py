@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stealmesh.host.security import MeshKey as Key
     from stealmesh.mesh import Mesh
     from stealmesh.nested.mesh import here
+    from stealmesh.refs import Ref
     from stealmesh.tasks import each, vectorized
     from stealmesh.workers.reporting import report
     from stealmesh_engine.config import Config
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         TaskOutOfMemory,
         TaskStopped,
         TaskTimeout,
+        ValueLost,
         WorkerDied,
     )
 
@@ -49,6 +51,7 @@ _ERRORS = "stealmesh_protocol.errors"
 _PLACES = {
     "Mesh": ("stealmesh.mesh", "Mesh"),
     "Future": ("stealmesh.futures", "Future"),
+    "Ref": ("stealmesh.refs", "Ref"),
     "Job": ("stealmesh.client.durable_job", "Job"),
     "Config": ("stealmesh_engine.config", "Config"),
     "Key": ("stealmesh.host.security", "MeshKey"),
@@ -78,12 +81,14 @@ __all__ = [
     "NotRegistered",
     "OtherVersionWarning",
     "ProtocolError",
+    "Ref",
     "RemoteProtocolError",
     "ResourcesMissing",
     "TaskFailed",
     "TaskOutOfMemory",
     "TaskStopped",
     "TaskTimeout",
+    "ValueLost",
     "WorkerDied",
     "__version__",
     "each",

@@ -12,16 +12,18 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stealmesh import refs
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
-from stealmesh_protocol.ids import Digest, digest_of
+from stealmesh_protocol.ids import Digest, ValueId, digest_of
 
 if TYPE_CHECKING:
+    from stealmesh.refs import Grip
     from stealmesh.shipping.bundle import Bundle, Bundler
     from stealmesh.shipping.watching import ChangeWatch
 
@@ -66,6 +68,10 @@ class Shipped:
     blob: bytes
     code: Bundle
     """The program's modules when it was packed."""
+    needs: tuple[ValueId, ...] = ()
+    """The values that it is made of."""
+    grips: list[Grip] = field(default_factory=list)
+    """What keeps these."""
 
 
 class Shipper:
@@ -106,7 +112,7 @@ class Shipper:
 
         code = self.bundle(ship, no_ship)
         try:
-            packed = pack(function, no_ship)
+            packed, values = refs.noting(lambda: pack(function, no_ship))
         except Exception as error:  # pickling runs the objects' own code: anything can be raised
             raise CannotShip(
                 f"{name_of(function)} cannot be sent to the mesh: {type(error).__name__}: {error}. "
@@ -122,7 +128,9 @@ class Shipper:
         # Unpickling ignores octets behind a pickle. The digest of the code makes another function of
         # the same one with other modules.
         blob += code.digest
-        shipped = Shipped(function, packed.watch, digest_of(blob), blob, code)
+        shipped = Shipped(
+            function, packed.watch, digest_of(blob), blob, code, values, refs.grips_of(values)
+        )
         self._shipped[key] = shipped
         self._lately.append(shipped)
         return shipped

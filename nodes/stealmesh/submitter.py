@@ -13,6 +13,9 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import Any, TypeVar, overload
 
+from msgspec.structs import replace
+
+from stealmesh import refs
 from stealmesh.client.arguments import Options, as_range, checked_sizes, seconds
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
@@ -20,12 +23,15 @@ from stealmesh.client.job_ids import job_named
 from stealmesh.client.launching import launch, value_later
 from stealmesh.client.map import MapJob, MapResults, size_of
 from stealmesh.client.map_futures import is_over_futures, map_futures
+from stealmesh.client.needs import must_fit_one_order
+from stealmesh.client.own_values import gathered
 from stealmesh.client.reduce import MISSING, FoldJob
 from stealmesh.client.results import pack_tagged
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
 from stealmesh.functions import name_of
 from stealmesh.futures import Future
+from stealmesh.refs import Ref
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from
@@ -239,7 +245,11 @@ class Submitter(Executor):
         shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
         spec = maker.spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
         bag = list(roots)
-        blob = pack_tagged(bag, spec.name)
+        blob, needs = refs.noting(lambda: pack_tagged(bag, spec.name))
+        if needs:
+            needs = tuple(sorted({*spec.needs, *needs}))
+            must_fit_one_order(needs, spec.name)
+            spec = replace(spec, needs=needs)
         job = self._fold(spec, combine, initial, None, visit)
         functions = {each.digest: each.blob for each in (shipped, combiner)}
         events: list[Any] = [OpenJob(spec, open_ended=True, functions=functions)]
@@ -247,6 +257,30 @@ class Submitter(Executor):
             events.append(Feed(spec.job, Block(0, len(bag), 0), blob))
         self._link.open(spec.job, job, *events, CloseInput(spec.job))
         return job.future
+
+    # ------------------------------------------------------------ values that live on the mesh
+
+    def scatter(self, value: T) -> Ref[T]:
+        """Put a value on the mesh, once, and get a name for it that any call takes in its place.
+
+        Give the Ref to `submit`, `map`, `map_reduce` or `explore`, anywhere in the arguments, in an item or in a
+        partial: the task gets the value. A node fetches it once, from this program or from another node, and
+        its workers map the same memory; each task may change its own view of it. The program keeps the first
+        copy, so the value lives as long as the program, and goes when no Ref and no call needs it.
+
+        Raises CannotShip for a value that cannot be pickled, OSError when there is no memory for it,
+        RuntimeError after shutdown.
+        """
+        self._submitted.must_be_open()
+        return self._link.values.scatter(value)
+
+    def gather(self, values: Any, timeout: float | None = None) -> Any:
+        """The same structure with values in the place of Refs, and results in that of futures.
+
+        Looks into lists, tuples, sets and dicts, at any depth. `timeout`: seconds to wait for each future.
+        Raises what a future raises, TimeoutError, and ValueLost for a value that is gone.
+        """
+        return gathered(values, timeout)
 
     # ------------------------------------------------------------ work that outlives this program
 

@@ -25,6 +25,7 @@ from stealmesh_protocol.ids import (
     PEER_ID_OCTETS,
     SLICE_DOUBLINGS_MAX,
     SLICE_ID_OCTETS,
+    VALUE_ID_OCTETS,
 )
 from stealmesh_protocol.messages import (
     Abolish,
@@ -58,6 +59,7 @@ from stealmesh_protocol.messages import (
     Lease,
     Member,
     Message,
+    Needs,
     Nothing,
     Offer,
     Part,
@@ -79,6 +81,12 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
     View,
     Vote,
     Welcome,
@@ -136,6 +144,19 @@ def _job_id(job: bytes) -> None:
 def _digest(digest: bytes) -> None:
     if len(digest) != DIGEST_OCTETS:
         raise Fault("id", f"a digest has {DIGEST_OCTETS} octets, not {len(digest)}")
+
+
+def _value_id(value: bytes) -> None:
+    if len(value) != VALUE_ID_OCTETS:
+        raise Fault("id", f"a value id has {VALUE_ID_OCTETS} octets, not {len(value)}")
+
+
+def _needs(needs: Needs) -> None:
+    _list(needs, limits.NEEDS_MAX)
+    for value in needs:
+        _value_id(value)
+    if len(set(needs)) != len(needs):
+        raise Fault("list", "a value is needed twice")
 
 
 def _names(*names: str) -> None:
@@ -234,6 +255,8 @@ def _job_spec(spec: JobSpec) -> None:
         _resources(spec.resources)
     if not 0 <= spec.together <= limits.TOGETHER_MAX:
         raise Fault("range", f"{spec.together} items side by side")
+    if spec.needs:
+        _needs(spec.needs)
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -242,6 +265,8 @@ def _blocks(blocks: list[Block]) -> None:
         _interval(block.lo, block.hi)
         if not 0 <= block.codec <= CODEC_MAX:
             raise Fault("range", f"codec {block.codec}")
+        if block.needs:
+            _needs(block.needs)
 
 
 def _leases(leases: list[Lease]) -> None:
@@ -631,6 +656,40 @@ def _taken(message: Taken) -> None:
     _count(message.octets)
 
 
+def _value_seek(message: ValueSeek) -> None:
+    _value_id(message.value)
+    _list(message.avoid, limits.MEMBERS_MAX)
+    for peer in message.avoid:
+        _peer_id(peer)
+
+
+def _value_at(message: ValueAt) -> None:
+    _value_id(message.value)
+    _peer_id(message.source, may_be_empty=True)
+    _interval(0, message.octets)
+    if bool(message.source) is not bool(message.octets):
+        raise Fault("range", f"a value of {message.octets} octets, source {message.source.hex()}")
+
+
+def _value_get(message: ValueGet) -> None:
+    _value_id(message.value)
+    _interval(message.at, limits.INDEX_MAX)
+    if not 0 < message.octets <= limits.VALUE_ASK_OCTETS:
+        raise Fault("range", f"{message.octets} octets of a value at once")
+
+
+def _value_put(message: ValuePut) -> None:
+    _value_id(message.value)
+    _interval(message.at, limits.INDEX_MAX)
+    _list(message.blobs, 1)
+    if message.blobs and not 0 < len(message.blobs[0]) <= limits.VALUE_PIECE_OCTETS:
+        raise Fault("size", f"a piece of {len(message.blobs[0])} octets")
+
+
+def _value_only(message: ValueHeld | ValueDrop) -> None:
+    _value_id(message.value)
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -680,4 +739,10 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Fetch: _fetch,
     Fetched: _fetched,
     Taken: _taken,
+    ValueSeek: _value_seek,
+    ValueAt: _value_at,
+    ValueGet: _value_get,
+    ValuePut: _value_put,
+    ValueHeld: _value_only,
+    ValueDrop: _value_only,
 }

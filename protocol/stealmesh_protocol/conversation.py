@@ -68,6 +68,12 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
     View,
     Vote,
     Welcome,
@@ -123,7 +129,8 @@ _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 """A client with durable jobs talks to their home as any node would that has lost it."""
 _BOTH_WAYS = _kinds(
-    *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken)
+    *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken),
+    *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
 )
 
 BETWEEN_NODES: Kinds = _kinds(

@@ -80,6 +80,15 @@ class ResourcesMissing(MeshError):
     """No node of the mesh declares the resources that the item asks for. It says which node has what."""
 
 
+class ValueLost(MeshError):
+    """A value that lives on the mesh is gone: nothing holds a copy any more. `value` is its name, as in
+    the `repr` of its Ref; the text says why. Scatter it again."""
+
+    def __init__(self, text: str, value: str = "") -> None:
+        super().__init__(text)
+        self.value = value
+
+
 class NotRegistered(MeshError):
     """Data-only mode: nothing is unpickled, and no function is registered under this name."""
 

@@ -18,10 +18,14 @@ have slices, whose ids have 3 octets more: see :func:`slice_id`."""
 LeaseId = int
 """Never used twice within a job: it is the fencing token. See :func:`child_lease`."""
 
+ValueId = bytes
+"""The owner's PeerId followed by an 8-octet counter: the name of a value that lives on the mesh."""
+
 Digest = bytes
 """BLAKE2b-128 of a shipped function's bytes: the name under which it is cached."""
 
 PEER_ID_OCTETS = 16
+VALUE_ID_OCTETS = PEER_ID_OCTETS + 8
 JOB_ID_OCTETS = PEER_ID_OCTETS + 4
 SLICE_ID_OCTETS = JOB_ID_OCTETS + 3
 SLICE_DOUBLINGS_MAX = 62
@@ -55,8 +59,13 @@ def whole_of(job: JobId) -> JobId:
     return job if len(job) != SLICE_ID_OCTETS else job[:-2] + bytes(2)
 
 
-def owner_of(job: JobId) -> PeerId:
-    return job[:PEER_ID_OCTETS]
+def value_id(owner: PeerId, number: int) -> ValueId:
+    return owner + number.to_bytes(8, "big")
+
+
+def owner_of(named: JobId | ValueId) -> PeerId:
+    """The peer that a job or a value belongs to."""
+    return named[:PEER_ID_OCTETS]
 
 
 def digest_of(blob: bytes) -> Digest:

@@ -57,6 +57,12 @@ BLOBS_MAX = 0xFFFF
 BLOB_OCTETS_MAX = MESSAGE_OCTETS_MAX - 1 * MIB
 """What a program should refuse to ship as one value: it must fit a message with room to spare."""
 
+VALUE_PIECE_OCTETS = 256 * KIB
+"""The most of a value in one VALUE_PUT: one buffer, so that a beat waits for little."""
+
+VALUE_ASK_OCTETS = 1 * MIB
+"""The most that one VALUE_GET asks for."""
+
 # ---------------------------------------------------------------- bodies (codec)
 
 SMALL_BODY_OCTETS = 16 * KIB
@@ -135,6 +141,9 @@ RESOURCES_MAX = 32
 
 RESOURCE_COUNT_MAX = 2**31 - 1
 """Of each of them."""
+
+NEEDS_MAX = 240
+"""Values that one job or block names: a worker gets a descriptor of each, and 253 fit one packet."""
 
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""

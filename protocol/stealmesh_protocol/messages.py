@@ -8,9 +8,10 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
+              / VALUE_SEEK / VALUE_AT / VALUE_GET
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
-              / SETTLED / CLAIM
+              / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
 the receiver's cumulative acknowledgement covers it, and sent again on the next connection
@@ -28,6 +29,11 @@ keeper, with a ledger of its own. All that matters is joined into the copies of 
 who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
+Shape of a value that lives on the mesh: blocks and specs name it. A holder that lacks it asks its owner for
+a copy (VALUE_SEEK, VALUE_AT), takes it from there piece by piece (VALUE_GET, VALUE_PUT), and says that it has
+one, too (VALUE_HELD), so that others can take it from there. When nothing needs it, the owner has all
+copies dropped (VALUE_DROP).
+
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
 
@@ -42,6 +48,14 @@ from typing import ClassVar
 import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+from stealmesh_protocol.message import Message as Message
+from stealmesh_protocol.message import Needs as Needs
+from stealmesh_protocol.value_messages import ValueAt as ValueAt
+from stealmesh_protocol.value_messages import ValueDrop as ValueDrop
+from stealmesh_protocol.value_messages import ValueGet as ValueGet
+from stealmesh_protocol.value_messages import ValueHeld as ValueHeld
+from stealmesh_protocol.value_messages import ValuePut as ValuePut
+from stealmesh_protocol.value_messages import ValueSeek as ValueSeek
 
 
 class Role(IntEnum):
@@ -87,13 +101,6 @@ class Standing(IntEnum):
 
 Resources = tuple[tuple[str, int], ...]
 """Names with counts, in the order of their names: what a node has, or what an item takes up."""
-
-
-class Message(msgspec.Struct, array_like=True, gc=False):
-    """Base of everything on the wire. `TAG` is the kind octet of the header."""
-
-    TAG: ClassVar[int] = 0
-    CUSTODY: ClassVar[bool] = False
 
 
 # ---------------------------------------------------------------- parts of messages
@@ -162,6 +169,8 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     together: int = 0
     """How many items one worker runs side by side, because they mostly wait (`async def`); 0: they do not,
     and run in as many threads as the node's workers have."""
+    needs: Needs = ()
+    """Values of which its functions (explore: or its roots) are made."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -178,6 +187,8 @@ class Block(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lo: int
     hi: int
     codec: int
+    needs: Needs = ()
+    """Values of which its items are made."""
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -768,6 +779,7 @@ MESSAGES: dict[int, type[Message]] = {
         Piece,
         Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,
         Settled, Claim, Fetch, Fetched, Taken,
+        ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

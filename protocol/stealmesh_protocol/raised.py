@@ -34,6 +34,7 @@ from stealmesh_protocol.errors import (
     TaskOutOfMemory,
     TaskStopped,
     TaskTimeout,
+    ValueLost,
     WorkerDied,
 )
 
@@ -327,6 +328,8 @@ def _our_exception(
             return CannotLoad(text)
         case "unplaceable":
             return ResourcesMissing(text)
+        case "value-lost":
+            return ValueLost(text, attempts[0] if attempts else "")
         case _:
             return stand_in(text, tuple(bases))
 

@@ -70,6 +70,7 @@ RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
 UNSENDABLE, STOPPED, UNLOADABLE = "unsendable", "stopped", "unloadable"
 OUT_OF_MEMORY = "out-of-memory"
 UNPLACEABLE = "unplaceable"
+VALUE_LOST = "value-lost"
 
 _T = TypeVar("_T")
 
@@ -101,7 +102,7 @@ class Failure(msgspec.Struct, array_like=True):
     offset: int
     """Which item, counted from the chunk's first."""
     kind: str
-    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY or UNPLACEABLE."""
+    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY, UNPLACEABLE or VALUE_LOST."""
     exception: bytes = b""
     """The exception, pickled; empty if it could not be, or if there was none."""
     text: str = ""

@@ -70,6 +70,12 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
     View,
     Vote,
     Welcome,
@@ -185,6 +191,7 @@ pieces = st.builds(
     st.integers(0, limits.PIECES_MAX - 1),
     st.integers(1, limits.PIECE_OCTETS),
 )
+values = st.binary(min_size=24, max_size=24)
 SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Hello: st.builds(Hello, versions, peers, members, st.one_of(st.just(b""), peers), names, u64),
     Welcome: st.builds(
@@ -257,6 +264,12 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
             Claim, jobs, st.lists(leases, max_size=4), st.just(said.parts), st.just(said.blobs)
         )
     ),
+    ValueSeek: st.builds(ValueSeek, values, st.lists(peers, max_size=3)),
+    ValueAt: st.builds(ValueAt, values, st.integers(1, limits.INDEX_MAX), peers),
+    ValueGet: st.builds(ValueGet, values, index, st.integers(1, limits.VALUE_ASK_OCTETS)),
+    ValuePut: st.builds(ValuePut, values, index, st.lists(st.binary(min_size=1), max_size=1)),
+    ValueHeld: st.builds(ValueHeld, values, st.booleans()),
+    ValueDrop: st.builds(ValueDrop, values),
     Fetch: st.builds(Fetch, jobs, u64, st.booleans()),
     Fetched: keeps().flatmap(
         lambda keep: st.builds(
@@ -436,6 +449,20 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     ranged = JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, step=1)
     yield "range with blocks", Grant(ranged, [], [Block(0, 5, 0)], 0, [b""]), 1, "blobs"
     yield "no attempts", Grant(JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, attempts_max=0), []), 1, "range"  # fmt: skip
+    yield "short value id", ValueDrop(JOB), 1, "id"
+    twice = Block(0, 5, 0, (bytes(24), bytes(24)))
+    yield "a value needed twice", Grant(SPEC, [Lease(1, 0, 5)], [twice], 0, [b""]), 1, "list"
+    many = tuple(bytes([n]) * 24 for n in range(limits.NEEDS_MAX + 1))
+    needy = JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, step=1, needs=many)
+    yield "too many values", Grant(needy, [Lease(1, 0, 5)]), 1, "list"
+    yield "a value without a source", ValueAt(bytes(24), 7), 0, "range"
+    yield "a source of nothing", ValueAt(bytes(24), 0, bytes(16)), 0, "range"
+    yield "no octets of a value", ValueGet(bytes(24), 0, 0), 0, "range"
+    beyond = limits.VALUE_ASK_OCTETS + 1
+    yield "much of a value", ValueGet(bytes(24), 0, beyond), 0, "range"
+    yield "an empty piece", ValuePut(bytes(24), 0, [b""]), 1, "size"
+    large = bytes(limits.VALUE_PIECE_OCTETS + 1)
+    yield "a large piece", ValuePut(bytes(24), 0, [large]), 1, "size"
     yield "wildcard endpoint", me(endpoints=["tcp://0.0.0.0:7077"]), 0, "endpoint"
     yield "too many endpoints", me(endpoints=["tcp://a:1"] * 17), 0, "list"
     yield "name with an escape", me(name="\x1b[2J"), 0, "text"

@@ -31,6 +31,7 @@ from stealmesh_protocol.errors import (
     TaskOutOfMemory,
     TaskStopped,
     TaskTimeout,
+    ValueLost,
     WorkerDied,
 )
 
@@ -44,6 +45,7 @@ ONE_OF_EACH = [
     CannotShip("no", "value.lock (a lock)"),
     CannotLoad("no"),
     ResourcesMissing("nobody has GPU=1"),
+    ValueLost("its program is gone", "a0b1.5"),
     NotRegistered("squares"),
     JobLost([(0, 5), (7, 9)], "ab12"),
     JobLost([(0, 5)], "ab12", "nobody has them"),

@@ -71,6 +71,12 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
     View,
     Vote,
     Welcome,
@@ -81,6 +87,7 @@ SPEC = Path(codec.__file__).parents[1] / "SPEC.md"
 
 ADA, BOB = bytes.fromhex("a0" * 16), bytes.fromhex("b0" * 16)
 JOB = ADA + bytes.fromhex("00000007")
+VALUE = ADA + bytes(7) + b"\x05"
 DIGEST = bytes(range(16))
 LEASE = 5 << 32
 ada = Member(ADA, "ada", "h1", Role.CLIENT, [], 0, build="0.1.0")
@@ -288,6 +295,26 @@ VECTORS: list[tuple[str, Message, int, int]] = [
         ),
         0,
         0,
+    ),
+    ("VALUE_SEEK", ValueSeek(VALUE, [BOB]), 0, 0),
+    ("VALUE_AT", ValueAt(VALUE, 500_000_000, BOB), 0, 0),
+    ("VALUE_AT, gone", ValueAt(VALUE), 0, 0),
+    ("VALUE_GET", ValueGet(VALUE, 262_144, limits.VALUE_ASK_OCTETS), 0, 0),
+    ("VALUE_PUT", ValuePut(VALUE, 262_144, [b"\x2a" * 3]), 17, 3),
+    ("VALUE_PUT, not there", ValuePut(VALUE, 0), 18, 3),
+    ("VALUE_HELD", ValueHeld(VALUE), 4, 18),
+    ("VALUE_DROP", ValueDrop(VALUE), 19, 4),
+    (
+        "GRANT that needs values",
+        Grant(
+            JobSpec(JOB, JobKind.SUBMIT, ADA, "mean", DIGEST, needs=(VALUE,)),
+            [Lease(LEASE, 4, 6)],
+            [Block(4, 6, 0, (VALUE,))],
+            0,
+            [b"\x92\x92\x02\x0a\x92\x02\x0b"],
+        ),
+        20,
+        4,
     ),
     ("BYE, body packed (decode only)", Bye("leaving " * 100), 0, 3),
 ]

@@ -83,9 +83,11 @@ def scene(
     seed: int = 1,
     config: Config | None = None,
     settle_seconds: float = 2.0,
+    one_host: bool = False,
 ) -> Scene:
     """Everybody has met, nothing has been submitted yet."""
     world = World(seed, config=config)
+    world.one_host = one_host
     members = [
         world.node(f"n{number}", seeds=[SEED_ADDRESS] if number else [], workers=workers)
         for number in range(nodes)

@@ -13,7 +13,7 @@ import pytest
 
 from stealmesh.host.driver import Driver
 from stealmesh_engine.events import Event, Heard
-from stealmesh_protocol.messages import Closed
+from stealmesh_protocol.messages import Closed, Member, Role
 
 JOB = b"j" * 20
 
@@ -26,6 +26,7 @@ class RecordingCore:
     """Notes the numbers of what it is told."""
 
     def __init__(self) -> None:
+        self.me = Member(b"m" * 16, "me", "here", Role.PLAIN, [], 1)
         self.told: list[int] = []
         self.counters: dict[str, int] = {}
         self.host_facts: Any = None

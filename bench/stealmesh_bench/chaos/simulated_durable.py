@@ -43,8 +43,8 @@ class DurableCheckers(LenientCheckers):
         self.begun = IntervalSet()
         self._began = began
 
-    def runs(self, effect: RunChunk) -> None:
-        super().runs(effect)
+    def runs(self, process: Process, effect: RunChunk) -> None:
+        super().runs(process, effect)
         before = self.begun.size
         self.begun.add(effect.lo, effect.hi)
         self._began(self.begun.size - before)

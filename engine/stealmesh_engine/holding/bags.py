@@ -15,12 +15,21 @@ part that it reaches first; steal half after Hendler and Shavit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from stealmesh_engine.holding.cost import Cost
-from stealmesh_protocol.ids import LeaseId
-from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease
+from stealmesh_protocol.ids import LeaseId, ValueId
+from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease, Needs
+
+
+class Gate(Protocol):
+    """Knows which values are here."""
+
+    def lacks(self, needs: Needs) -> bool: ...
+
+    def want(self, needs: Needs) -> None: ...
 
 
 @dataclass(slots=True)
@@ -87,6 +96,28 @@ class Bags(ABC):
     def spawn(self, parent: LeaseId, spares: list[tuple[int, bytes]]) -> list[Lease]:
         """Take in new bags (items, blob) that a worker split off `parent`, under ids of our own."""
         del parent, spares
+        return []
+
+    def cut_any(self) -> Cut | None:
+        """The same, no matter what it lacks: it will not run."""
+        return self.cut(self.queued_items)
+
+    # -- values
+
+    waits: bool = False
+    """May some of the items lack values?"""
+
+    def wait_at(self, gate: Gate) -> None:
+        """From now on, items that lack values wait."""
+        del gate
+
+    def let_in(self) -> None:
+        """Values have come or gone: look again which items lack some."""
+        return
+
+    def take_lost(self, lost: Container[ValueId]) -> list[tuple[Lease, ValueId]]:
+        """Cut out all that needs one of these values, and name it: it will not run."""
+        del lost
         return []
 
     # -- thieves and the ledger

@@ -16,6 +16,7 @@ from math import inf
 
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopWorker
 from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
@@ -49,13 +50,14 @@ class Dispatcher:
         jobs: HeldJobs,
         slots: Slots,
         functions: ShippedFunctions,
+        values: Values,
     ) -> None:
         self.config = config
         self.effects = effects
         self.jobs = jobs
         self.functions = functions
         self.slots = slots
-        self.stock = Stock(config, links, jobs, slots, functions)
+        self.stock = Stock(config, links, jobs, slots, functions, values)
         self.side = SideBySide(effects, jobs, slots, self.stock)
         self.draining = False
         """This node wants to leave: what runs is finished, nothing new begins."""

@@ -17,6 +17,7 @@ from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import ShippedFunctions, needed
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Effect, ForgetJob
 from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.dispatcher import Dispatcher
@@ -25,6 +26,7 @@ from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.retained import Retained
+from stealmesh_engine.holding.shortage import Shortage
 from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.ledger.requirements import lacked, suits
 from stealmesh_engine.links.links import Links
@@ -59,6 +61,7 @@ class Holder:
         journal: Journal,
         effects: list[Effect],
         counters: Counters,
+        values: Values,
         threads: int = 1,
     ) -> None:
         self.config = config
@@ -72,11 +75,17 @@ class Holder:
         self.slots = Slots()
         self.retained = Retained(config, counters)
         self.functions = ShippedFunctions(config, counters)
-        self.dispatcher = Dispatcher(config, links, effects, self.jobs, self.slots, self.functions)
+        self.values = values
+        self.dispatcher = Dispatcher(
+            config, links, effects, self.jobs, self.slots, self.functions, values
+        )
         self.reports = Reports(
             links, self.jobs, self.slots, Progress(links, self.jobs, self.slots, counters)
         )
         self.handover = Handover(links, journal, self.jobs, self.dispatcher)
+        self.shortage = Shortage(
+            links, journal, self.jobs, self.dispatcher.stock, self.reports, values
+        )
         self.answers = Answers(
             links, journal, counters, self.dispatcher, self.reports, self.handover
         )
@@ -107,6 +116,7 @@ class Holder:
             self.primary_found(spec.job, spec.term, spec.owner, now)
             held.counted(spec.count)
         held.granted_by(spec.owner, spec.term)
+        self.shortage.before(held, message)
         taken = held.bags.take(message)
         if spec.term:
             for block, blob in zip(message.blocks, message.blobs, strict=True):
@@ -116,6 +126,8 @@ class Holder:
         for lease in message.leases:
             self.journal.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
         self.handover.restock(held, now)
+        if spec.needs or held.bags.waits:
+            self.values.start(now)
 
     def corrects(self, primary: PeerId, job: JobId, term: int, now: float) -> bool:
         """Is this a former primary that does not know that it is one? Then it hears of the later one."""

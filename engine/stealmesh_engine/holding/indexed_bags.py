@@ -6,13 +6,14 @@ which blocks of inputs may go. Refuses to know what an item is.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 from stealmesh_engine.base.blocks import Blocks, Input
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.holding.bags import Bags, Cut
+from stealmesh_engine.holding.bags import Bags, Cut, Gate
 from stealmesh_engine.holding.poison import FragileItems
-from stealmesh_protocol.ids import LeaseId
+from stealmesh_protocol.ids import LeaseId, ValueId
 from stealmesh_protocol.messages import Grant, JobSpec, Lease
 
 
@@ -26,6 +27,8 @@ class HeldLease:
     busy: int = 0
     unwanted: IntervalSet | None = None
     """What was cancelled while workers had some of the lease: it does not run if they give it back."""
+    waiting: IntervalSet | None = None
+    """Items that no worker has because they lack values; None: none ever did."""
 
     def note_unwanted(self, lo: int, hi: int) -> None:
         lo, hi = max(lo, self.lo), min(hi, self.hi)
@@ -33,6 +36,28 @@ class HeldLease:
             if self.unwanted is None:
                 self.unwanted = IntervalSet()
             self.unwanted.add(lo, hi)
+
+    @property
+    def is_used_up(self) -> bool:
+        return not self.untouched and not self.busy and not self.waiting
+
+    def wait(self, lo: int, hi: int) -> int:
+        """What is untouched of [lo, hi) lacks a value. Returns how many items that are."""
+        parts = self.untouched.overlap(lo, hi)
+        if parts and self.waiting is None:
+            self.waiting = IntervalSet()
+        for low, high in parts:
+            assert self.waiting is not None
+            self.waiting.add(low, high)
+            self.untouched.remove(low, high)
+        return sum(high - low for low, high in parts)
+
+    def go_on(self) -> int:
+        """Nothing waits any more. Returns how many items did."""
+        waiting, self.waiting = self.waiting, None
+        for lo, hi in waiting or ():
+            self.untouched.add(lo, hi)
+        return 0 if waiting is None else waiting.size
 
 
 class IndexedBags(Bags):
@@ -47,6 +72,8 @@ class IndexedBags(Bags):
         self.fragile = FragileItems()
         """Items that are here, of chunks that died with their worker."""
         self.inputs = Blocks()
+        self._gate: Gate | None = None
+        """Where items wait for values; None: no block needs any."""
 
     # -- receiving
 
@@ -60,6 +87,8 @@ class IndexedBags(Bags):
             return False
         self.leases[lease.lid] = HeldLease(lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)]))
         self.untouched += lease.hi - lease.lo
+        if self._gate is not None:
+            self._withhold(self.leases[lease.lid], lease.lo, lease.hi, self._gate)
         return True
 
     @property
@@ -77,6 +106,8 @@ class IndexedBags(Bags):
             for low, high in held.unwanted.overlap(lo, hi):
                 held.untouched.remove(low, high)
         self.untouched += held.untouched.size - before
+        if self._gate is not None:
+            self._withhold(held, lo, hi, self._gate)
         self._tidy(lid, held)
         return True
 
@@ -124,6 +155,59 @@ class IndexedBags(Bags):
         self._tidy(lid, held)
         return True
 
+    # -- values
+
+    @property
+    def waits(self) -> bool:  # type: ignore[override]
+        return self._gate is not None
+
+    def wait_at(self, gate: Gate) -> None:
+        self._gate = gate
+
+    def let_in(self) -> None:
+        if self._gate is None:
+            return
+        for held in self.leases.values():
+            self.untouched += held.go_on()
+            self._withhold(held, held.lo, held.hi, self._gate)
+
+    def _withhold(self, held: HeldLease, lo: int, hi: int, gate: Gate) -> None:
+        """What lacks a value of the untouched items in [lo, hi) waits, and is fetched for."""
+        for block, _ in self.inputs.within(lo, hi):
+            if block.needs and gate.lacks(block.needs):
+                count = held.wait(max(lo, block.lo), min(hi, block.hi))
+                self.untouched -= count
+                if count:
+                    gate.want(block.needs)
+
+    def take_lost(self, lost: Container[ValueId]) -> list[tuple[Lease, ValueId]]:
+        found = []
+        for lid, held in self.leases.items():
+            for block, _ in self.inputs.within(held.lo, held.hi):
+                value = next((each for each in block.needs if each in lost), None)
+                if value is not None:
+                    parts = self._cut_out(held, block.lo, block.hi)
+                    found += [(Lease(lid, *part), value) for part in parts]
+        return found
+
+    def cut_any(self) -> Cut | None:
+        for lid, held in self.leases.items():
+            for lo, hi in self._cut_out(held, held.lo, held.hi, most=1):
+                return Cut(lid, lo, hi, [])
+        return None
+
+    def _cut_out(
+        self, held: HeldLease, lo: int, hi: int, most: int | None = None
+    ) -> list[tuple[int, int]]:
+        """Take what no worker has of [lo, hi), as if one had it."""
+        self.untouched += held.go_on()
+        parts = held.untouched.overlap(lo, hi)[:most]
+        for low, high in parts:
+            held.untouched.remove(low, high)
+            held.busy += high - low
+            self.untouched -= high - low
+        return parts
+
     # -- giving to thieves and back to the ledger
 
     def give(self, items: int) -> list[Lease]:
@@ -157,6 +241,8 @@ class IndexedBags(Bags):
             before = held.untouched.size
             held.untouched.remove(lo, hi)
             self.untouched -= before - held.untouched.size
+            if held.waiting:
+                held.waiting.remove(lo, hi)
             if held.busy:
                 held.note_unwanted(lo, hi)
             self._tidy(lid, held)
@@ -179,12 +265,14 @@ class IndexedBags(Bags):
 
     def untouched_parts(self) -> list[Lease]:
         return [
-            Lease(lid, lo, hi) for lid, held in self.leases.items() for lo, hi in held.untouched
+            Lease(lid, lo, hi)
+            for lid, held in self.leases.items()
+            for lo, hi in (*held.untouched, *(held.waiting or ()))
         ]
 
     def audit(self, with_workers: int | None = None) -> None:
         assert self.untouched == sum(held.untouched.size for held in self.leases.values())
-        assert all(held.untouched or held.busy for held in self.leases.values())
+        assert not any(held.is_used_up for held in self.leases.values())
         if with_workers is not None:
             busy = sum(held.busy for held in self.leases.values())
             assert busy == with_workers, f"{busy} items count as busy, workers have {with_workers}"
@@ -194,7 +282,7 @@ class IndexedBags(Bags):
             self.fragile.clear(lo, hi)
 
     def _tidy(self, lid: LeaseId, held: HeldLease) -> None:
-        if not held.untouched and not held.busy:
+        if held.is_used_up:
             del self.leases[lid]
             self._tidy_blocks()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Chunk, Slots
 from stealmesh_engine.links.links import Links
@@ -18,7 +19,7 @@ from stealmesh_protocol.messages import Resources
 
 
 class Stock(dict[JobId, None]):
-    """Jobs with items that no worker has and with all their functions here, in the order in which they came."""
+    """Jobs with items that no worker has and with all their functions and values here, in the order in which they came."""
 
     def __init__(
         self,
@@ -27,6 +28,7 @@ class Stock(dict[JobId, None]):
         jobs: HeldJobs,
         slots: Slots,
         functions: ShippedFunctions,
+        values: Values,
     ) -> None:
         super().__init__()
         self._config = config
@@ -36,13 +38,15 @@ class Stock(dict[JobId, None]):
         self._functions = functions
         self.beside: dict[JobId, None] = {}
         """Those of them that workers run side by side."""
+        self._values = values
         self._turns: dict[JobId, int] = {}
         """The number of the last chunk of each job that a worker got."""
 
     def restock(self, held: HeldJob) -> None:
         """Some of its items, or its functions, have come or gone."""
-        job = held.spec.job
-        if held.bags.queued_items and not self._functions.lacks(held.spec):
+        job, needs = held.spec.job, held.spec.needs
+        ready = held.bags.queued_items and not self._functions.lacks(held.spec)
+        if ready and not (needs and self._values.lacks(needs)):
             self.setdefault(job, None)
             if held.bags.together:
                 self.beside[job] = None

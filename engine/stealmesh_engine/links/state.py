@@ -156,6 +156,11 @@ class LinkTable:
         """True if a node is in our reach. Programs that have joined us lead to no other node."""
         return any(p.member.role is not Role.CLIENT and i not in self.mute for i, p in self.ready())
 
+    def member_of(self, peer_id: PeerId) -> Member | None:
+        """The record of a peer that we know or talk to. (A node's view need not have the clients.)"""
+        peer = self.peers.get(peer_id)
+        return self.view.members.get(peer_id) if peer is None else peer.member
+
     def endpoints_of(self, member: Member) -> list[str]:
         """Where to dial a member from here, the best address first."""
         return ways_to(member, self.view.me)

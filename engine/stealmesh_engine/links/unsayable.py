@@ -21,6 +21,9 @@ from stealmesh_protocol.messages import (
     Report,
     Returned,
     Revoked,
+    ValueDrop,
+    ValueHeld,
+    ValuePut,
 )
 from stealmesh_protocol.values import UNSENDABLE, Failure, pack_outcomes
 
@@ -39,6 +42,10 @@ def instead_of(message: Message, why: str, *, by_client: bool) -> Message:
         return Revoked(message.spec.job, [lease.lid for lease in message.leases])
     if isinstance(message, FnPut):
         return FnPut(message.digest)
+    if isinstance(message, ValuePut):
+        return ValuePut(message.value, message.at)
+    if isinstance(message, ValueHeld | ValueDrop):
+        return ValueHeld(message.value, whole=False)
     if isinstance(message, Report):
         parts, blobs = [], []
         for part in message.parts:

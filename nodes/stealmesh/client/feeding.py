@@ -9,13 +9,16 @@ mean.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from stealmesh import refs
 from stealmesh.client.inputs import with_results
+from stealmesh.client.needs import BLOCK_NEEDS_MAX, must_fit_one_order
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
 from stealmesh.client.session import ProgramLink
 from stealmesh_engine.events import CloseInput, Feed
@@ -24,6 +27,10 @@ from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobSpec
 
+REFS_END = (
+    "a durable job outlives this program, and what this program has scattered does not: give the job the data "
+    "itself, or the name of a file that all nodes see"
+)
 BLOCK_ITEMS_MAX = 1 << 15
 BLOCK_OCTETS_MAX = 128 * 1024
 BLOCK_OCTETS_LARGE = 4 * 1024 * 1024
@@ -67,6 +74,8 @@ class Feeder:
                 items, ended, error = _gather(self._items, wanted)
                 octets = 0
                 for block, blob in packed_blocks(items, fed, self._spec.name):
+                    if block.needs:  # `items` has the Refs until here
+                        self._link.needs.hold(self._spec.job, block.lo, block.hi, block.needs)
                     self._link.post(Feed(self._spec.job, block, blob))
                     fed = block.hi
                     octets += len(blob)
@@ -90,6 +99,8 @@ def blocks_of(
         gathered, ended, error = _gather(source, size)
         octets = 0
         for block, blob in packed_blocks(gathered, fed, name):
+            if block.needs:
+                raise CannotShip(REFS_END)
             yield block, blob
             fed = block.hi
             octets += len(blob)
@@ -107,14 +118,17 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     if not items:
         return
     try:
-        (codec, blob), inputs = packed_apart(lambda items: pack_items(items, first, name), items)
+        ((codec, blob), inputs), needs = refs.noting(
+            lambda: packed_apart(lambda items: pack_items(items, first, name), items)
+        )
     except Unshippable as culprit:
         yield from packed_blocks(items[: culprit.offset], first, name)
         raise
     if inputs:
         yield from _blocks_with_inputs(items, first, name)
         return
-    if len(blob) > BLOCK_OCTETS_LARGE and len(items) > 1:
+    too_much = len(blob) > BLOCK_OCTETS_LARGE or len(needs) > BLOCK_NEEDS_MAX
+    if too_much and len(items) > 1:
         del blob
         middle = len(items) // 2
         yield from packed_blocks(items[:middle], first, name)
@@ -123,19 +137,25 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     too_large = fault_of_size(len(blob), f"item {first} of {name}")
     if too_large is not None:
         raise too_large
-    yield Block(first, first + len(items), codec), blob
+    must_fit_one_order(needs, name)
+    yield Block(first, first + len(items), codec, needs), blob
 
 
 def _blocks_with_inputs(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
     """The same for items that hold futures: each is a block of its own, once its inputs are over."""
     for at, item in enumerate(items, first):
-        packed, inputs = packed_apart(vx.pack, item)
-        entry = with_results(packed, inputs) if inputs else packed
+        entry, needs = refs.noting(functools.partial(_entry_of, item))
+        must_fit_one_order(needs, name)
         blob = vx.join_entries([entry])
         too_large = fault_of_size(len(blob), f"item {at} of {name}")
         if too_large is not None:
             raise too_large
-        yield Block(at, at + 1, vx.ITEMS), blob
+        yield Block(at, at + 1, vx.ITEMS, needs), blob
+
+
+def _entry_of(item: Any) -> tuple[int, bytes]:
+    packed, inputs = packed_apart(vx.pack, item)
+    return with_results(packed, inputs) if inputs else packed
 
 
 def _gather(source: Iterator[Any], size: int) -> tuple[list[Any], bool, BaseException | None]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from stealmesh.client.arguments import Options, as_range
 from stealmesh.client.durable_job import Job, supply
+from stealmesh.client.feeding import REFS_END
 from stealmesh.client.map import size_of
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh.client.session import ProgramLink
@@ -23,6 +24,7 @@ from stealmesh.host.identity import submitter
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.durable.slices import cut
 from stealmesh_engine.events import LaunchJob
+from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import JobKind
 
 
@@ -46,6 +48,8 @@ def launch(
     kind = JobKind.MAP if combine is None else JobKind.REDUCE
     vectorized = is_vectorized(fn)
     spec = maker.spec(kind, options, shipped, fn, a_range, combiner=combiner, vectorized=vectorized)
+    if spec.needs:
+        raise CannotShip(REFS_END)
     size = size_of((items,))
     spec = replace(
         spec,

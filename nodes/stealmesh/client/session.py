@@ -20,6 +20,8 @@ import msgspec
 
 from stealmesh.client.cancelling import together
 from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
+from stealmesh.client.needs import Needs
+from stealmesh.client.own_values import OwnValues
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
@@ -71,6 +73,8 @@ class ProgramLink:
         enters itself after its call: Ctrl-C in between loses no call of another thread."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
+        self.values = OwnValues(me, self.post)
+        self.needs = Needs()
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         """Has callbacks called, in a thread of the program's."""
@@ -95,6 +99,8 @@ class ProgramLink:
         for event in events:
             if isinstance(event, OpenJob) and event.spec.code:
                 event.functions[event.spec.code] = self._bundles[event.spec.code]
+            if isinstance(event, OpenJob) and event.spec.needs:
+                self.needs.hold_all(job, event.spec.needs)
         with (
             no_interrupts()
         ):  # the program would wait for ever for a job that the core does not know
@@ -159,6 +165,8 @@ class ProgramLink:
             if not future.done():
                 future.set_exception(error)
         self._inquiries.clear()
+        self.values.close()
+        self.needs.clear()
         if not self.joined.done():
             self.joined.set_exception(error)
         self.user_threads.end()
@@ -218,10 +226,14 @@ class ProgramLink:
             handler = self.jobs.get(effect.job)
             if handler is not None:
                 handler.deliver(effect)
+            if self.needs.jobs:
+                self.needs.over(effect.job, effect.lo, effect.hi)
         elif isinstance(effect, fx.JobDone):
             handler = self.jobs.pop(effect.job, None)
             if handler is not None:
                 handler.done()
+            if self.needs.jobs:
+                self.needs.job_over(effect.job)
             with self.condition:
                 self.condition.notify_all()
         elif isinstance(effect, fx.ItemsRunning):

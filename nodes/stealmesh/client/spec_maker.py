@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stealmesh.client.arguments import Options, fitting_name
+from stealmesh.client.needs import must_fit_one_order
 from stealmesh.client.session import ProgramLink
 from stealmesh.functions import Shipped, Shipper, name_of
 from stealmesh.host.identity import runtime
@@ -51,11 +52,15 @@ class SpecMaker:
         combiner: Shipped | None = None,
         vectorized: bool = False,
     ) -> JobSpec:
-        """A new job of this kind. `domain`: its items, where they are a range. Raises TypeError."""
+        """A new job of this kind. `domain`: its items, where they are a range. Raises TypeError, CannotShip."""
         awaits = is_coroutine(fn)
         if awaits and (vectorized or kind is JobKind.EXPLORE):
             kinds = "a vectorized function" if vectorized else "the visit of explore()"
             raise TypeError(f"{kinds} must be a plain function, not async def: {name_of(fn)}")
+        needs = shipped.needs
+        if combiner is not None and combiner.needs:
+            needs = tuple(sorted({*needs, *combiner.needs}))
+        must_fit_one_order(needs, name_of(fn))
         return JobSpec(
             job=self._link.new_job_id(),
             kind=kind,
@@ -76,4 +81,5 @@ class SpecMaker:
             max_parallel=options.max_parallel or 0,
             resources=options.resources,
             together=self._concurrency if awaits else 0,
+            needs=needs,
         )

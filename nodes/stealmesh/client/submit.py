@@ -16,8 +16,10 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from stealmesh import refs
 from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.item_words import ItemWords
+from stealmesh.client.needs import cut_by_needs, must_fit_one_order
 from stealmesh.client.results import ChunkResults, fault_of_size
 from stealmesh.client.session import ProgramLink
 from stealmesh.futures import Future, arrive, settle
@@ -27,10 +29,12 @@ from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.errors import CannotShip, MeshClosed
+from stealmesh_protocol.ids import ValueId
 from stealmesh_protocol.messages import Block, JobSpec
 
 if TYPE_CHECKING:
     from stealmesh.functions import Shipped
+    from stealmesh.refs import Grip
 
 BLOCK_TASKS_MAX = 500
 BLOCKS_AT_ONCE = 4
@@ -82,6 +86,8 @@ class SubmitStream:
         self._live: dict[int, Future[Any]] = {}
         self._held_back: dict[Future[Any], WaitingCall] = {}
         """Calls that wait for the results of others."""
+        self._needs: dict[Future[Any], tuple[list[Grip], tuple[ValueId, ...]]] = {}
+        """The values that calls need which are not in a block yet, and what keeps them."""
         self._next = 0
         self._next_seen = 0
         self._with_workers: list[tuple[int, int]] = []
@@ -100,10 +106,12 @@ class SubmitStream:
             call = (future, octets, (args, kwargs))
         else:
             try:
-                packed, inputs = packed_apart(self._packed, (args, kwargs))
+                packed, inputs, needs = self._packed_apart(args, kwargs)
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
                 return future
+            if needs:
+                self._needs[future] = refs.grips_of(needs), needs
             if inputs:
                 return self._hold_back(WaitingCall(self, future, packed, inputs))
             call = (future, NOT_PLAIN, packed)
@@ -124,6 +132,16 @@ class SubmitStream:
         if self.link.failure is not None:
             self.broken(self.link.failure)
             raise self.link.failure
+
+    def _packed_apart(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Packed, list[Any], tuple[ValueId, ...]]:
+        """The arguments, the futures in them, and the values that they need. Raises CannotShip."""
+        if not refs.in_use:
+            return *packed_apart(self._packed, (args, kwargs)), ()
+        (packed, inputs), needs = refs.noting(lambda: packed_apart(self._packed, (args, kwargs)))
+        must_fit_one_order(needs, self.spec.name)
+        return packed, inputs, needs
 
     def _packed(self, args: Args) -> Packed:
         """Raises CannotShip."""
@@ -170,8 +188,10 @@ class SubmitStream:
 
     def complete(self, call: WaitingCall) -> None:
         try:
-            packed = with_results(call.packed, call.inputs)
+            packed, more = refs.noting(lambda: with_results(call.packed, call.inputs))
             self._must_fit(packed)
+            if more:
+                self._needs_more(call.future, more)
         except CannotShip as error:
             self.fail(call, error)
             return
@@ -184,8 +204,16 @@ class SubmitStream:
             return
         self.link.feed_later(self)
 
+    def _needs_more(self, future: Future[Any], more: tuple[ValueId, ...]) -> None:
+        """The results of its inputs are made of these."""
+        grips, needs = self._needs.get(future, ([], ()))
+        needs = tuple(sorted({*needs, *more}))
+        must_fit_one_order(needs, self.spec.name)
+        self._needs[future] = grips + refs.grips_of(more), needs
+
     def fail(self, call: WaitingCall, error: BaseException) -> None:
         if self._release(call):
+            self._needs.pop(call.future, None)
             settle(self.link.condition, self.link.tell, [(call.future, None, error)])
 
     def abandon(self, call: WaitingCall) -> None:
@@ -221,7 +249,9 @@ class SubmitStream:
 
     def cancelled(self, future: Future[Any]) -> None:
         call = self._held_back.get(future)
-        if call is None or not self._release(call):
+        if call is not None and self._release(call):
+            self._needs.pop(future, None)
+        else:
             self.link.call_later(lambda: self._withdraw(future))
 
     def name_of(self, future: Future[Any]) -> str:
@@ -279,6 +309,7 @@ class SubmitStream:
         left = self._open_futures()
         self._live.clear()
         self._waiting.clear()
+        self._needs.clear()
         for call in list(self._held_back.values()):
             self._release(call)
         settle(self.link.condition, self.link.tell, [(future, None, error) for future in left])
@@ -314,7 +345,10 @@ class SubmitStream:
         room = BLOCK_OCTETS_MAX
         while waiting and len(futures) < BLOCK_TASKS_MAX and room > 0:
             future, octets, item = waiting.popleft()
-            if not future.cancelled():
+            if future.cancelled():
+                if self._needs:
+                    self._needs.pop(future, None)
+            else:
                 if octets < 0:
                     octets = len(item[1])
                     packed.add(len(items))
@@ -329,10 +363,16 @@ class SubmitStream:
                 return [self._enter(futures, codec, blob)]
         entries: Any = [item if at in packed else vx.pack(item) for at, item in enumerate(items)]
         sizes = [len(blob) for _, blob in entries]
+        cuts = cut_by_size(sizes, BLOCK_OCTETS_MAX)
+        if self._needs:
+            cuts = cut_by_needs(cuts, [self._needs_of(future) for future in futures])
         return [
             self._enter(futures[lo:hi], vx.ITEMS, vx.join_entries(entries[lo:hi]))
-            for lo, hi in cut_by_size(sizes, BLOCK_OCTETS_MAX)
+            for lo, hi in cuts
         ]
+
+    def _needs_of(self, future: Future[Any]) -> tuple[ValueId, ...]:
+        return self._needs.get(future, ([], ()))[1]
 
     def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
         lo = self._next
@@ -340,9 +380,16 @@ class SubmitStream:
         for index, future in enumerate(futures, lo):
             future.index = index
             self._live[index] = future
-        return Feed(self.spec.job, Block(lo, hi, codec), blob)
+        needs = self._needs_of(futures[0]) if self._needs else ()
+        if needs:
+            self.link.needs.hold(self.spec.job, lo, hi, needs)
+            for future in futures:
+                del self._needs[future]
+        return Feed(self.spec.job, Block(lo, hi, codec, needs), blob)
 
     def _withdraw(self, future: Future[Any]) -> list[Event]:
         if self._live.pop(future.index, None) is None:
             return []
+        if self.link.needs.jobs:
+            self.link.needs.over(self.spec.job, future.index, future.index + 1)
         return [CancelItems(self.spec.job, [(future.index, future.index + 1)])]

@@ -36,10 +36,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import no_interrupts
 from stealmesh.transport import Transport
+from stealmesh.values.neighbours import Neighbours
+from stealmesh.values.shelf import Shelf
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import CannotSay, Event, Tick
+from stealmesh_engine.events import Adopted, CannotSay, Event, NoRoom, PieceRead, Tick
 from stealmesh_engine.links.unsayable import instead_of
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
 from stealmesh_protocol.messages import Role
@@ -82,7 +84,9 @@ class Driver:
         program: EmbeddingProgram,
         pool: WorkerPool | None = None,
         log: Log | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
+        """`shelf`: the octets of values; a node's are those that its workers get."""
         self.core = core
         self.transport = transport
         self.pool = pool
@@ -112,6 +116,17 @@ class Driver:
             fx.Dial: lambda e: transport.dial(e.link, e.endpoint),
             fx.Hangup: lambda e: transport.hangup(e.link),
             fx.Probe: lambda e: transport.probe(e.endpoint),
+        }
+        if shelf is None:
+            shelf = Shelf() if pool is None else pool.shelf
+        self.shelf = shelf
+        self.neighbours = Neighbours(core.me.id, shelf)
+        self._performers |= {
+            fx.KeepRoom: self._keep_room,
+            fx.Adopt: self._adopt,
+            fx.WritePiece: self._write_piece,
+            fx.ReadPiece: self._read_piece,
+            fx.ForgetValue: lambda e: self.shelf.forget(e.value),
         }
         if log is not None:
             log.on_written = self.post
@@ -190,6 +205,7 @@ class Driver:
             while not self._stopped:
                 self._round(self._sleep())
         finally:
+            self.neighbours.close()
             with self._waking:
                 self._ended = True
                 self._epoll.unregister(self._wake_fd)
@@ -320,6 +336,34 @@ class Driver:
             self._unheard.append(
                 CannotSay(effect.link, effect.message, effect.seq, instead, str(error))
             )
+
+    # ------------------------------------------------------------ values
+
+    def _keep_room(self, effect: fx.KeepRoom) -> None:
+        try:
+            self.shelf.keep_room(effect.value, effect.octets)
+            self.neighbours.serve()
+        except OSError as error:
+            self._unheard.append(NoRoom(effect.value, str(error)))
+
+    def _adopt(self, effect: fx.Adopt) -> None:
+        value, peer = effect.value, effect.peer
+        self.neighbours.serve()
+
+        def told(whole: bool) -> None:
+            self.post(Adopted(value, peer, whole))
+
+        self.neighbours.take(value, effect.octets, peer, told)
+
+    def _write_piece(self, effect: fx.WritePiece) -> None:
+        try:
+            self.shelf.write(effect.value, effect.at, effect.blob)
+        except OSError as error:
+            self._unheard.append(NoRoom(effect.value, str(error)))
+
+    def _read_piece(self, effect: fx.ReadPiece) -> None:
+        blob = self.shelf.read(effect.value, effect.at, effect.octets)
+        self._unheard.append(PieceRead(effect.value, effect.at, blob, effect.peer))
 
     def _facts(self) -> dict[str, Any]:
         """Facts for `status` that only the host knows."""

@@ -114,7 +114,8 @@ class Lifetime:
             wall_offset=wall_offset(),
             submitter=submitter(),
         )
-        self.driver = Driver(core, self.transport, epoll, self.link)
+        self.driver = Driver(core, self.transport, epoll, self.link, shelf=self.link.values.shelf)
+        self.link.values.on_first = self.driver.neighbours.serve
         self.link.wake, self.link.act = self.driver.wake, self.driver.act
         self.thread = threading.Thread(target=self._drive, name="stealmesh", daemon=True)
         self.thread.start()

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from types import FunctionType, ModuleType
 from typing import Any
 
+from stealmesh import refs
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed
 from stealmesh.shipping.elsewhere import packed_elsewhere
@@ -157,7 +158,14 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
         return known
     reach = Reach(left=left)
     # A global goes once to each worker, so no result of one task may be a part of it.
-    kind, payload = apart.packed_whole(lambda: _packed_global(module, name, value, reach))
+    (kind, payload), values = refs.noting(
+        lambda: apart.packed_whole(lambda: _packed_global(module, name, value, reach))
+    )
+    if values:
+        raise pickle.PicklingError(
+            f"the global {name!r} holds a Ref, and a global goes to each worker once and stays: give the Ref "
+            "as an argument, or bind it to the function with functools.partial"
+        )
     version = b"" if kind is None else digest_of(bytes([kind]) + payload)[:12]
     piece = (module, name, version, int(kind or 0), payload)
     unit = Unit(value, piece, reach.needs, reach.watch, reach.reached or frozenset())

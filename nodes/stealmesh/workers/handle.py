@@ -8,6 +8,7 @@ holds. It refuses to know when a process starts or ends (processes.py), and what
 
 from __future__ import annotations
 
+import os
 import socket
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class ProcessHandle:
     writer: FrameWriter
     pid: int = 0
     unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
+    descriptors: dict[int, list[int]] = field(default_factory=dict)
+    """Of unsent orders: open files that go along, and are closed here then."""
     outstanding: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Chunks ordered and not yet answered, oldest first, with the part of each that is still open."""
     cached: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
@@ -93,6 +96,7 @@ class ProcessHandle:
             chunk = self.unsent[index][0]
             if chunk is not None:
                 del self.unsent[index]
+                self.close_descriptors(chunk)
                 return chunk
         while True:
             try:
@@ -106,10 +110,33 @@ class ProcessHandle:
             # An order to catch up: it goes behind the others, which ask for as much.
             self.order_to_catch_up()
 
+    def announce(self, chunk: int, descriptors: list[int]) -> None:
+        """The order of this chunk, which is put next, goes with these open files."""
+        self.unsent.append((None, wire.pack([None, self.writer.frames, True])))
+        self.descriptors[chunk] = descriptors
+
+    def send_first(self) -> None:
+        """Send the first of the unsent orders. Raises BlockingIOError, ConnectionError."""
+        chunk, packet = self.unsent[0]
+        descriptors = self.descriptors.get(chunk) if self.descriptors and chunk else None
+        if descriptors is None:
+            self.orders.send(packet)
+        else:
+            assert chunk is not None
+            socket.send_fds(self.orders, [packet], descriptors)
+            self.close_descriptors(chunk)
+        self.unsent.popleft()
+
+    def close_descriptors(self, chunk: int) -> None:
+        for descriptor in self.descriptors.pop(chunk, ()):
+            os.close(descriptor)
+
     def order_to_catch_up(self) -> None:
         """Have the worker read the stream as far as we have written it."""
         self.unsent.append((None, wire.pack([None, self.writer.frames])))
 
     def close(self) -> None:
+        for chunk in list(self.descriptors):
+            self.close_descriptors(chunk)
         for sock in (self.orders, self.orders_back, self.stream, self.questions):
             sock.close()

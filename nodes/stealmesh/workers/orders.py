@@ -55,14 +55,15 @@ class OrderPacker:
         self._used: set[bytes] = set()
         self._once_only: list[bytes] = []
 
-    def functions(self, job: JobId, *needed: tuple[bytes, bytes]) -> None:
-        """Pairs of digest and blob; an empty digest stands for no function."""
+    def functions(self, job: JobId, *needed: tuple[bytes, bytes], keeps: bool = True) -> None:
+        """Pairs of digest and blob; an empty digest stands for no function. Unless the worker `keeps` it, a
+        function goes with its last job, no matter how small: it is made of values that may be large."""
         handle = self._handle
         for digest, blob in needed:
             if not digest:
                 continue
             self._cached(digest, blob)
-            if len(blob) > SPARE_FUNCTION_OCTETS_MAX:
+            if len(blob) > SPARE_FUNCTION_OCTETS_MAX or not keeps:
                 handle.large.setdefault(job, set()).add(digest)
                 continue
             handle.functions[digest] = None

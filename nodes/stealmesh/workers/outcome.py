@@ -55,6 +55,8 @@ class ChunkOrder:
     """Of a coroutine, in seconds; 0: none. Others are stopped by the node."""
     name: str = ""
     """The job's, if there is a timeout to speak of."""
+    values: Sequence[bytes] = ()
+    """The values that it needs; their descriptors come with it, in this order."""
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from stealmesh.host import interpreter
+from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.fork_server import cause_of_death
@@ -55,7 +56,7 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.ids import JobId, ValueId
 from stealmesh_protocol.messages import JobKind
 
 LOOK_SECONDS = 1.0
@@ -119,6 +120,8 @@ class WorkerPool:
         surroundings = interpreter.Surroundings.of_this_process(
             single_threaded | dict(environment or {}), hash_seed
         )
+        self.shelf = Shelf()
+        """The values that orders need; its node's driver fills it."""
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
         self._count = count
@@ -203,6 +206,7 @@ class WorkerPool:
         self._processes.close()
         self._epoll.close()
         self._words.close()
+        self.shelf.close()
 
     # ------------------------------------------------------------ effects
 
@@ -235,6 +239,7 @@ class WorkerPool:
             (spec.code, effect.code),
             (spec.function, effect.function),
             (spec.combine, effect.combine),
+            keeps=not spec.needs,
         )
         if spec.kind == JobKind.EXPLORE:
             blocks = [packer.bag(effect.chunk, *effect.blocks[0])]
@@ -247,8 +252,12 @@ class WorkerPool:
             int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
             spec.retries, effect.lo, effect.hi, blocks, spec.code,
         ]  # fmt: skip
-        if spec.together and effect.side:
-            record += [True, spec.timeout, spec.name]
+        values, awaits = values_of(effect), bool(spec.together and effect.side)
+        if awaits or values:
+            record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
+        if values:
+            record.append(values)
+            handle.announce(effect.chunk, [self.shelf.descriptor(value) for value in values])
         handle.outstanding[effect.chunk] = (effect.lo, effect.hi)
         handle.unsent.append((effect.chunk, packer.order(effect.chunk, record)))
         packer.trim()
@@ -464,6 +473,17 @@ class WorkerPool:
                 self._read_once(worker, handle)
         except (BlockingIOError, wire.StreamEnded, *GARBAGE):
             pass
+
+
+def values_of(effect: RunChunk) -> list[ValueId]:
+    """The values that the chunk is made of, each once."""
+    if not effect.spec.needs and not any(block.needs for block, _ in effect.blocks):
+        return []
+    found = dict.fromkeys(effect.spec.needs)
+    for block, _ in effect.blocks:
+        if block.needs:
+            found |= dict.fromkeys(block.needs)
+    return list(found)
 
 
 def _suits(handle: ProcessHandle, effect: RunChunk) -> bool:

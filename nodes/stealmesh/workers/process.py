@@ -28,6 +28,7 @@ from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
+from stealmesh.workers.mapped import HERE as VALUES
 from stealmesh.workers.memory import LIMIT, end_here
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.wire import FrameKind
@@ -97,16 +98,26 @@ def _serve(
 ) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
     done, here = 0, reporting.HERE
+    announced = False
+    descriptors: list[int] = []
     while True:
-        order = wire.unpack(room[: _next_order(orders, room)])
+        if announced:
+            order, descriptors = wire.with_descriptors(orders)
+            announced = False
+        else:
+            order = wire.unpack(room[: _next_order(orders, room)])
         number, after = order[0], order[1]
         mirror.catch_up(after)
         loader.drop_forgotten(mirror)
         if number is None:
-            continue  # an order to catch up, and nothing to run
+            # An order to catch up, and nothing to run; perhaps the next one comes with descriptors.
+            announced = len(order) == wire.ANNOUNCES
+            continue
         if len(order) == 2:
             order = wire.unpack(mirror.take(wire.pack(number)))
         chunk = ChunkOrder(*order[2:])
+        if chunk.values or descriptors:
+            VALUES.begin(chunk.values, descriptors)
         if chunk.kind == wire.EXPLORE:
             for step in loader.explore(chunk, mirror):
                 _check_still_me()
@@ -126,6 +137,9 @@ def _serve(
             if loader.tasks_max and done >= loader.tasks_max:
                 forked.flush()
                 os._exit(0)
+        if chunk.values:
+            VALUES.end(chunk.values)
+            descriptors = []
         if LIMIT.octets and LIMIT.is_near():
             _flush_and_send(stream, FrameKind.RETIRES)
             end_here()

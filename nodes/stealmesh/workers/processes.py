@@ -196,8 +196,7 @@ class Processes:
         try:
             handle.writer.flush()
             while handle.unsent:
-                handle.orders.send(handle.unsent[0][1])
-                handle.unsent.popleft()
+                handle.send_first()
         except BlockingIOError:
             pass
         except (wire.StreamEnded, ConnectionError):

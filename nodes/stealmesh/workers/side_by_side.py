@@ -21,12 +21,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stealmesh.shipping import versions
 from stealmesh.workers import coroutines, forked, reporting, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, Loaded
+from stealmesh.workers.mapped import HERE as VALUES
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, remarked
 from stealmesh.workers.reporting_beside import HereBeside
 
@@ -86,6 +87,8 @@ class Bench:
         self._room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
         self._work: SimpleQueue[tuple[int, Loaded]] = SimpleQueue()
         self._threads = 0
+        self._announced = False
+        """The next order comes with descriptors."""
         self._lock = threading.Lock()
         """For what follows, and while an answer goes out."""
         self._in_threads = 0
@@ -99,24 +102,35 @@ class Bench:
     def read(self, loop: asyncio.AbstractEventLoop) -> None:
         """There is an order, or the node is gone."""
         with _or_end():
+            descriptors: list[int] = []
             try:
-                octets = self._orders.recv_into(self._room, 0, socket.MSG_DONTWAIT)
+                if self._announced:
+                    order, descriptors = wire.with_descriptors(self._orders, socket.MSG_DONTWAIT)
+                    self._announced = False
+                else:
+                    octets = self._orders.recv_into(self._room, 0, socket.MSG_DONTWAIT)
+                    if not octets:
+                        raise wire.StreamEnded
+                    order = wire.unpack(self._room[:octets])
             except BlockingIOError:
                 return  # the node has taken it back
-            if not octets:
-                raise wire.StreamEnded
-            self._take(loop, octets)
+            self._take(loop, order, descriptors)
 
-    def _take(self, loop: asyncio.AbstractEventLoop, octets: int) -> None:
-        order = wire.unpack(self._room[:octets])
+    def _take(
+        self, loop: asyncio.AbstractEventLoop, order: list[Any], descriptors: list[int]
+    ) -> None:
         number, after = order[0], order[1]
         self._mirror.catch_up(after)
         self._loader.drop_forgotten(self._mirror)
         if number is None:
+            self._announced = len(order) == wire.ANNOUNCES
             return
         if len(order) == 2:
             order = wire.unpack(self._mirror.take(wire.pack(number)))
-        self._begin(loop, number, ChunkOrder(*order[2:]))
+        chunk = ChunkOrder(*order[2:])
+        if chunk.values or descriptors:
+            VALUES.begin(chunk.values, descriptors)
+        self._begin(loop, number, chunk)
         if self._loader.tasks_max and self._done >= self._loader.tasks_max:
             loop.remove_reader(self._orders)
 
@@ -175,6 +189,8 @@ class Bench:
 
     def _ended(self, number: int, chunk: ChunkOrder, outcome: ChunkOutcome) -> None:
         forked.end_if_forked()
+        if chunk.values:
+            VALUES.end(chunk.values)
         with self._lock:
             if versions.news:
                 outcome.codec, outcome.blob = remarked(outcome.codec, outcome.blob)

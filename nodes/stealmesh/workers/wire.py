@@ -5,7 +5,8 @@ All on one machine, between processes that trust each other's framing but not ea
     node    → forks     packets    SPAWN number life [3 descriptors] / KILL number life
     forks   → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
-    node    → worker    packets    orders: one chunk each, read only when the worker is free
+    node    → worker    packets    orders: one chunk each, read only when the worker is free; with
+                                   descriptors of the values that it needs, if one before it says so
     node    → worker    packets    questions: how far is it with a chunk, read while it runs
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / RETIRES / OTHER_VERSION
@@ -88,6 +89,10 @@ BLOB_OCTETS_MAX = FRAME_OCTETS_MAX - 64
 PACKET_OCTETS_MAX = 64 * 1024
 READ_OCTETS = 32 * 1024
 """A larger buffer would be mapped and unmapped for every read; larger frames have a path of their own."""
+ANNOUNCES = 3
+"""Elements of an order to catch up that says: the next packet may come with descriptors."""
+DESCRIPTORS_MAX = 253
+"""Of one packet: the kernel's own bound."""
 COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
@@ -122,6 +127,16 @@ def frame(kind: FrameKind, *pieces: bytes) -> list[bytes]:
 
 class StreamEnded(Exception):
     """The other side of a stream is gone."""
+
+
+def with_descriptors(orders: socket.socket, flags: int = 0) -> tuple[Any, list[int]]:
+    """The next order, which was announced to come with descriptors, and these. If its node has taken it back,
+    another one comes, with its own or without any. Raises StreamEnded, BlockingIOError."""
+    flags |= socket.MSG_CMSG_CLOEXEC
+    packet, descriptors, _, _ = socket.recv_fds(orders, PACKET_OCTETS_MAX, DESCRIPTORS_MAX, flags)
+    if not packet:
+        raise StreamEnded
+    return unpack(packet), descriptors
 
 
 class FrameReader:

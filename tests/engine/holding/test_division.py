@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk
 from stealmesh_engine.events import ChunkDone, ChunkPart, Retracted, WorkerLost
 from stealmesh_engine.holding.cost import Cost
@@ -41,7 +42,12 @@ class Node:
         links.send.side_effect = lambda peer, message, now: self.said.append(message)
         self.said: list[object] = []
         self.holder = Holder(
-            Config(prefetch_seconds_max=0.0), links, Journal(100), self.effects, Counters()
+            Config(prefetch_seconds_max=0.0),
+            links,
+            Journal(100),
+            self.effects,
+            Counters(),
+            Mock(Values),
         )
         self.holder.functions.blobs[b"f"] = b"function"
         for worker in range(workers):

@@ -14,6 +14,7 @@ import pytest
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Effect, RunChunk
 from stealmesh_engine.events import ChunkDone, Retracted
 from stealmesh_engine.holding.holder import Holder
@@ -33,7 +34,7 @@ def holder() -> Holder:
     effects: list[Effect] = []
     links = Mock(Links)  # a holder only sends through them
     links.unacked_octets.return_value = 0
-    holder = Holder(Config(), links, Journal(100), effects, Counters())
+    holder = Holder(Config(), links, Journal(100), effects, Counters(), Mock(Values))
     holder.functions.blobs[b"f"] = b"function"
     holder.answers.worker_ready(0)
     holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)

@@ -9,6 +9,7 @@ import pytest
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
+from stealmesh_engine.data.values import Values
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_protocol.ids import granted_lease, job_id
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Lease
@@ -23,7 +24,7 @@ def holder() -> Holder:
     links = Mock()
     links.is_ready.return_value = False
     links.view.me.id = b"m" * 16
-    holder = Holder(Config(), links, Journal(100), [], Counters())
+    holder = Holder(Config(), links, Journal(100), [], Counters(), Mock(Values))
     holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, 10)]), 0.0)
     holder.forget_unreached(0.0)
     return holder

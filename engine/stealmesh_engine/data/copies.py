@@ -1,0 +1,346 @@
+"""The copies that a node has of values, and those that it fetches piece by piece.
+
+Decides from which copy a value is taken, how much of it is asked for at once, and when another copy is tried.
+Refuses to know what needs a value here (`holding`), and where its octets lie (the host writes and reads them).
+
+Pieces wait for room on their link like all bulk, so beats always pass. Between a first source that died and
+the next, what has come is kept. Idea: receiver-driven transfer, as in HTTP range requests and BitTorrent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_protocol.ids import PeerId, ValueId, owner_of
+from stealmesh_protocol.limits import VALUE_ASK_OCTETS, VALUE_PIECE_OCTETS
+from stealmesh_protocol.messages import (
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
+)
+
+WINDOW_OCTETS = 2 * VALUE_ASK_OCTETS
+"""What is asked for and has not come. More: faster over long distances; more waits behind it on a slow line."""
+ADOPT_OCTETS_MIN = 64 * 1024
+"""A smaller value is one message, and cheaper to copy than to hand over."""
+FETCHES_MAX = 8
+"""Values that a node fetches at once."""
+AGAIN_SECONDS = 1.0
+"""An owner that has not answered for this long is asked again: question or answer may have been lost."""
+STALLED_SECONDS = 10.0
+"""A source that sends nothing for this long is left for another one."""
+
+
+UNKNOWN_SECONDS = 3.0
+"""An owner that is not among those we know is dead and forgotten, or has yet to link with us."""
+
+
+@dataclass(slots=True)
+class Fetching:
+    """A value that is needed here and is not whole yet."""
+
+    asked_at: float | None = None
+    """When its owner was last asked for a copy; None: it waits for its turn."""
+    octets: int = 0
+    """How large it is; 0 as long as the owner has not said it."""
+    source: PeerId = b""
+    """The copy that it is taken from; empty: none is known."""
+    heard_at: float = 0.0
+    missing: IntervalSet = field(default_factory=IntervalSet)
+    """Octets that have not come."""
+    unasked: IntervalSet = field(default_factory=IntervalSet)
+    """Those of them that nobody was asked for."""
+    avoid: list[PeerId] = field(default_factory=list)
+    """Copies of which we got nothing."""
+    roomy: bool = False
+    """The host has room for it."""
+    adopting: bool = False
+    """A neighbour is asked for all of it at once."""
+
+    def sized(self, octets: int) -> None:
+        self.octets = octets
+        self.missing = IntervalSet([(0, octets)])
+
+    def begin_again(self) -> None:
+        """Nothing of it is here."""
+        self.missing = IntervalSet([(0, self.octets)])
+        self.roomy = False
+
+    def take_from(self, source: PeerId, now: float) -> None:
+        """From now on this copy is asked, for all that is missing."""
+        self.source, self.heard_at = source, now
+        self.unasked = IntervalSet(self.missing)
+
+    def leave_source(self) -> None:
+        """The copy is of no use: take no more from it."""
+        if self.source:
+            self.avoid = [*self.avoid, self.source][-8:]
+        self.source, self.asked_at, self.adopting = b"", None, False
+
+    def came(self, lo: int, hi: int, now: float) -> bool:
+        """These octets are here. False: they, or some, were here before."""
+        if not self.missing.covers(lo, hi):
+            return False
+        self.heard_at = now
+        self.missing.remove(lo, hi)
+        self.unasked.remove(lo, hi)
+        return True
+
+    def next_asks(self) -> list[tuple[int, int]]:
+        """What to ask the source for now."""
+        asks = []
+        while self.unasked and self.missing.size - self.unasked.size < WINDOW_OCTETS:
+            ask = self.unasked.take_first(VALUE_ASK_OCTETS)
+            assert ask is not None, "something is unasked"
+            asks.append(ask)
+        return asks
+
+
+class Copies:
+    """What a node has of values, its own included."""
+
+    def __init__(self, context: Context, links: Links, view: MembershipView) -> None:
+        self._context = context
+        self._links = links
+        self._view = view
+        self.whole: dict[ValueId, int] = {}
+        """Values that are here → octets."""
+        self.fetches: dict[ValueId, Fetching] = {}
+        self.news: dict[ValueId, str] = {}
+        """What has come since this was last emptied → "", or what is lost → why."""
+        self.unreached: dict[PeerId, float] = {}
+        """Owners of copies without a link to us → since when."""
+
+    # ------------------------------------------------------------ what is needed here
+
+    def lacks(self, needs: tuple[ValueId, ...]) -> bool:
+        return any(value not in self.whole for value in needs)
+
+    def want(self, needs: tuple[ValueId, ...]) -> None:
+        """Something here needs these values. `start` fetches them."""
+        for value in needs:
+            if value not in self.whole and value not in self.fetches:
+                self.fetches[value] = Fetching()
+
+    def start(self, now: float) -> None:
+        """Fetching what is wanted, a few values at a time."""
+        under_way = sum(1 for fetch in self.fetches.values() if fetch.asked_at is not None)
+        for value, fetch in list(self.fetches.items()):
+            if under_way >= FETCHES_MAX:
+                return
+            if fetch.asked_at is None and value in self.fetches:
+                under_way += 1
+                self._seek(value, fetch, now)
+
+    def _seek(self, value: ValueId, fetch: Fetching, now: float) -> None:
+        fetch.asked_at = now
+        if self._view.is_dead(owner_of(value)):
+            self._lost(value, "its program is gone", now)
+            return
+        self._links.send(owner_of(value), ValueSeek(value, fetch.avoid), now)
+
+    # ------------------------------------------------------------ what the owner says
+
+    def own(self, value: ValueId, octets: int) -> None:
+        """A value of ours is here."""
+        self.whole[value] = octets
+
+    def located(self, peer: PeerId, message: ValueAt, now: float) -> None:
+        """The owner names a copy, or says that there is none."""
+        value = message.value
+        fetch = self.fetches.get(value)
+        if fetch is None or fetch.source or peer != owner_of(value):
+            if fetch is None and message.source and value not in self.whole:
+                self._links.send(peer, ValueHeld(value, whole=False), now)
+            return
+        if not message.source:
+            self._lost(value, "its program needed it no more, or never had it", now)
+            return
+        if not fetch.octets:
+            fetch.sized(message.octets)
+        fetch.take_from(message.source, now)
+        if fetch.octets >= ADOPT_OCTETS_MIN and self._is_neighbour(message.source):
+            fetch.adopting = True
+            self._context.effects.append(Adopt(value, fetch.octets, message.source))
+        else:
+            self._take_pieces(value, fetch, now)
+
+    def _is_neighbour(self, peer: PeerId) -> bool:
+        """Does it run on our host?"""
+        member = self._links.member_of(peer)
+        return member is not None and member.host == self._view.me.host
+
+    def adopted(self, value: ValueId, peer: PeerId, whole: bool, now: float) -> None:
+        """A neighbour has handed the value over; or it could not, and pieces must come."""
+        fetch = self.fetches.get(value)
+        if fetch is None or fetch.source != peer or not fetch.adopting:
+            if whole and value not in self.whole:
+                self._context.effects.append(ForgetValue(value))
+                if fetch is not None:  # it comes in pieces, and their room has gone
+                    fetch.begin_again()
+                    self._elsewhere(value, fetch, now)
+            return
+        fetch.adopting = False
+        if whole:
+            fetch.roomy = True
+            self._complete(value, fetch, now)
+        else:
+            self._take_pieces(value, fetch, now)
+
+    def dropped(self, peer: PeerId, message: ValueDrop, now: float) -> None:
+        """Nothing of the owner's needs it. What needs it here is asked about once more."""
+        value = message.value
+        if peer != owner_of(value):
+            self._context.counters.count("values-not-theirs")
+        elif value in self.fetches:
+            self._lost(value, "its program needs it no more", now)
+        else:
+            self._forget(value, "its program needs it no more")
+
+    # ------------------------------------------------------------ pieces
+
+    def _take_pieces(self, value: ValueId, fetch: Fetching, now: float) -> None:
+        if not fetch.roomy:
+            fetch.roomy = True
+            self._context.effects.append(KeepRoom(value, fetch.octets))
+        self._ask(value, fetch, now)
+
+    def _ask(self, value: ValueId, fetch: Fetching, now: float) -> None:
+        for lo, hi in fetch.next_asks():
+            self._links.send(fetch.source, ValueGet(value, lo, hi - lo), now)
+
+    def came(self, peer: PeerId, message: ValuePut, now: float) -> None:
+        """A piece, or the word that the peer has none."""
+        value = message.value
+        fetch = self.fetches.get(value)
+        if fetch is None or not fetch.roomy:
+            self._context.counters.count("pieces-unasked")
+            return
+        if not message.blobs:
+            if peer == fetch.source:
+                self._elsewhere(value, fetch, now)
+            return
+        blob = message.blobs[0]
+        if not fetch.came(message.at, message.at + len(blob), now):
+            self._context.counters.count("pieces-unasked")
+            return
+        self._context.effects.append(WritePiece(value, message.at, blob))
+        if not fetch.missing:
+            self._complete(value, fetch, now)
+        elif fetch.source:
+            self._ask(value, fetch, now)
+
+    def _complete(self, value: ValueId, fetch: Fetching, now: float) -> None:
+        del self.fetches[value]
+        self.whole[value] = fetch.octets
+        self.news[value] = ""
+        self._context.counters.count("values-fetched")
+        self._context.journal.tell(now, "has a value", value, 0, fetch.octets)
+        self._links.send(owner_of(value), ValueHeld(value), now)
+        self.start(now)
+
+    def wanted(self, peer: PeerId, message: ValueGet, now: float) -> None:
+        """A peer takes a copy from us."""
+        octets = self.whole.get(message.value, 0)
+        lo, hi = message.at, min(message.at + message.octets, octets)
+        if lo >= hi:
+            self._links.send(peer, ValuePut(message.value, message.at), now)
+            return
+        for at in range(lo, hi, VALUE_PIECE_OCTETS):
+            size = min(VALUE_PIECE_OCTETS, hi - at)
+            self._context.effects.append(ReadPiece(message.value, at, size, peer))
+
+    def read(self, value: ValueId, at: int, blob: bytes, peer: PeerId, now: float) -> None:
+        """The host has read a piece for a peer (empty: it could not)."""
+        self._links.send(peer, ValuePut(value, at, [blob] if blob else []), now)
+
+    # ------------------------------------------------------------ what goes wrong
+
+    def _elsewhere(self, value: ValueId, fetch: Fetching, now: float) -> None:
+        """The source has nothing for us: ask the owner for another copy."""
+        fetch.leave_source()
+        self._seek(value, fetch, now)
+
+    def no_room(self, value: ValueId, why: str, now: float) -> None:
+        """The host cannot hold this value."""
+        if value in self.fetches:
+            self._links.send(owner_of(value), ValueHeld(value, whole=False), now)
+            self._lost(value, f"{self._view.me.name} cannot hold it: {why}", now)
+
+    def met(self, peer: PeerId, now: float) -> None:
+        """There is a new link with this peer: what was asked over an earlier one may be lost."""
+        for value, fetch in self.fetches.items():
+            if fetch.source == peer and not fetch.adopting:
+                fetch.take_from(peer, now)
+                self._ask(value, fetch, now)
+            elif not fetch.source and fetch.asked_at is not None and owner_of(value) == peer:
+                self._seek(value, fetch, now)
+
+    def peer_gone(self, peer: PeerId, now: float) -> None:
+        """The peer is dead, gone or has forgotten us: nothing comes from it, and what it owned goes."""
+        self.unreached.pop(peer, None)
+        for value, fetch in list(self.fetches.items()):
+            if owner_of(value) == peer:
+                self._lost(value, "its program is gone", now)
+            elif fetch.source == peer:
+                self._elsewhere(value, fetch, now)
+        for value in [each for each in self.whole if owner_of(each) == peer]:
+            self._forget(value, "its program is gone")
+
+    def beat(self, now: float, patience: float) -> None:
+        """Ask again what may have been lost. `patience`: how long an owner may be out of reach."""
+        for value, fetch in list(self.fetches.items()):
+            if fetch.asked_at is None:
+                continue
+            if fetch.source:
+                if now - fetch.heard_at >= STALLED_SECONDS:
+                    self._elsewhere(value, fetch, now)
+            elif self._is_out_of_reach(owner_of(value), now, patience):
+                self._lost(value, "its program is out of reach", now)
+            elif now - fetch.asked_at >= AGAIN_SECONDS:
+                self._seek(value, fetch, now)
+        self.start(now)
+        for owner in {owner_of(value) for value in self.whole}:
+            if self._is_out_of_reach(owner, now, patience):
+                self.peer_gone(owner, now)
+
+    def _is_out_of_reach(self, owner: PeerId, now: float, patience: float) -> bool:
+        if owner == self._view.me.id or self._links.is_ready(owner):
+            self.unreached.pop(owner, None)
+            return False
+        if self._links.member_of(owner) is None:
+            patience = min(patience, UNKNOWN_SECONDS)
+        return now - self.unreached.setdefault(owner, now) >= patience
+
+    def _lost(self, value: ValueId, why: str, now: float) -> None:
+        fetch = self.fetches.pop(value)
+        if fetch.roomy:
+            self._context.effects.append(ForgetValue(value))
+        self.news[value] = why
+        self._context.counters.count("values-lost")
+        self._context.journal.tell(now, "lost a value", value, 0, why)
+        self.start(now)
+
+    def _forget(self, value: ValueId, why: str) -> None:
+        """The owner does not need it. If something here does, it will never run."""
+        if self.whole.pop(value, None) is not None:
+            self.news[value] = why
+            self._context.effects.append(ForgetValue(value))
+
+    def released(self, value: ValueId) -> None:
+        """A value of ours has no account any more (the directory has the host forget it)."""
+        self.whole.pop(value, None)
+
+    def audit(self) -> None:
+        for value, fetch in self.fetches.items():
+            assert value not in self.whole, "a whole value is fetched"
+            assert fetch.missing or not fetch.octets, "a value that has come is still fetched"
+            assert fetch.unasked.size <= fetch.missing.size

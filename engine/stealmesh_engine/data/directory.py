@@ -1,0 +1,153 @@
+"""The owner's account of its values: how large each is, who has a copy, and who takes one from whom.
+
+Decides which copy a node is sent to, how many take from one copy at once, and that all copies go when the
+program needs the value no more. Refuses to know what needs a value (the program counts that), and how octets
+travel (`copies.py`).
+
+A copy serves two nodes at once, and each of them is a copy when it has everything. So a value spreads in a
+tree, and its owner sends it twice, no matter how many nodes need it. Ideas: application-level multicast;
+BitTorrent's few upload slots (Cohen 2003).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import ForgetValue
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_protocol.ids import PeerId, ValueId
+from stealmesh_protocol.messages import ValueAt, ValueDrop, ValueHeld, ValueSeek
+
+TAKERS_MAX = 2
+"""Nodes that take a value from one copy at once. More: a wider and flatter tree, and each link is slower."""
+
+
+@dataclass(slots=True)
+class Account:
+    """One value of ours."""
+
+    octets: int
+    copies: dict[PeerId, None] = field(default_factory=dict)
+    """Who has all of it; the oldest copy first."""
+    taking: dict[PeerId, PeerId] = field(default_factory=dict)
+    """Who takes a copy → from whom."""
+    waiting: dict[PeerId, list[PeerId]] = field(default_factory=dict)
+    """Who waits until a copy has room → copies of which it got nothing."""
+
+    doubtful: dict[PeerId, None] = field(default_factory=dict)
+    """Who had some of it and could not be reached. It may still have it, and nothing is taken from it."""
+
+    def known(self) -> list[PeerId]:
+        """All that may have some of it."""
+        known = (self.copies, self.taking, self.waiting, self.doubtful)
+        return list(dict.fromkeys(peer for each in known for peer in each))
+
+    def doubt(self, peer: PeerId) -> None:
+        """The peer may be dead, or only out of reach."""
+        if peer in self.copies or peer in self.taking:
+            self.doubtful[peer] = None
+        self.forget(peer)
+
+    def forget(self, peer: PeerId) -> None:
+        """What this peer had of it, it has no more. Others may still take from it, and find out."""
+        self.copies.pop(peer, None)
+        self.taking.pop(peer, None)
+        self.waiting.pop(peer, None)
+
+
+class Directory:
+    """The values that this peer owns."""
+
+    def __init__(self, context: Context, links: Links, view: MembershipView) -> None:
+        self._context = context
+        self._links = links
+        self._view = view
+        self.accounts: dict[ValueId, Account] = {}
+
+    @property
+    def _me(self) -> PeerId:
+        return self._view.me.id
+
+    # ------------------------------------------------------------ the program
+
+    def keep(self, value: ValueId, octets: int, now: float) -> None:
+        """The program has put a value on the mesh; the first copy is its own."""
+        assert octets > 0, "a value has a header at least"
+        self.accounts[value] = Account(octets, {self._me: None})
+        self._context.journal.tell(now, "keeps a value", value, 0, octets)
+
+    def release(self, value: ValueId, now: float) -> None:
+        """Nothing of the program needs the value: every copy goes."""
+        account = self.accounts.pop(value, None)
+        if account is None:
+            return
+        for peer in account.known():
+            if peer != self._me and not self._view.is_dead(peer):
+                self._links.send(peer, ValueDrop(value), now)
+        for peer in account.waiting:
+            self._links.send(peer, ValueAt(value), now)
+        self._context.effects.append(ForgetValue(value))
+        self._context.journal.tell(now, "released a value", value)
+
+    # ------------------------------------------------------------ nodes
+
+    def sought(self, peer: PeerId, message: ValueSeek, now: float) -> None:
+        """A node needs a copy."""
+        account = self.accounts.get(message.value)
+        if account is None:
+            self._links.send(peer, ValueAt(message.value), now)
+            return
+        account.forget(peer)
+        account.waiting[peer] = message.avoid
+        self._serve(message.value, account, now)
+
+    def held(self, peer: PeerId, message: ValueHeld, now: float) -> None:
+        """A node has a whole copy now; or it has given up."""
+        account = self.accounts.get(message.value)
+        if account is None:
+            if message.whole:
+                self._links.send(peer, ValueDrop(message.value), now)
+            return
+        account.forget(peer)
+        account.doubtful.pop(peer, None)
+        if message.whole:
+            account.copies[peer] = None
+        self._serve(message.value, account, now)
+
+    def peer_gone(self, peer: PeerId, now: float) -> None:
+        """The peer is dead, gone or out of reach: its copies do not count. If it lives, it still hears that
+        they are to go. Regression: test_random_worlds_with_values[905]."""
+        for value, account in self.accounts.items():
+            account.doubt(peer)
+            self._serve(value, account, now)
+
+    def _serve(self, value: ValueId, account: Account, now: float) -> None:
+        """Send those that wait to copies with room."""
+        for taker in list(account.waiting):
+            source = self._source_for(taker, account)
+            if source is None:
+                continue
+            del account.waiting[taker]
+            account.taking[taker] = source
+            self._links.send(taker, ValueAt(value, account.octets, source), now)
+
+    def _source_for(self, taker: PeerId, account: Account) -> PeerId | None:
+        """The best copy with room: on the same host first, then any node before us, then the least busy."""
+        avoid = account.waiting[taker]
+        others = [copy for copy in account.copies if copy != taker]
+        copies = [copy for copy in others if copy not in avoid] or others
+        busy = Counter(account.taking.values())
+        room = [copy for copy in copies if busy[copy] < TAKERS_MAX]
+        host = self._host_of(taker)
+        return min(
+            room,
+            key=lambda copy: (self._host_of(copy) != host, copy == self._me, busy[copy]),
+            default=None,
+        )
+
+    def _host_of(self, peer: PeerId) -> str:
+        member = self._links.member_of(peer)
+        return self._view.me.host if peer == self._me else "" if member is None else member.host

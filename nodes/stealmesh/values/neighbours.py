@@ -1,0 +1,124 @@
+"""Values that go from process to process of one host as descriptors: nothing is copied.
+
+Each process that has values listens at a local address that follows from its peer id. Who asks there gets the
+open file of a value, if it belongs to the same user. Decides that, and how long an answer is waited for.
+Refuses to know which value is taken from whom (the engine), and how pieces travel when no neighbour answers.
+
+Threads of its own do it: a driver waits for no other process.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+
+from stealmesh.values.shelf import Shelf
+from stealmesh_protocol.ids import VALUE_ID_OCTETS, PeerId, ValueId
+
+ANSWER_SECONDS = 2.0
+"""A process that has not answered by then stands still; pieces come from it once it goes on."""
+_CREDENTIALS = struct.Struct("3i")
+"""Of the process at the other end: pid, uid, gid."""
+
+
+def _address(peer: PeerId) -> str:
+    """In the namespace without files, so that nothing is left behind."""
+    return f"\0stealmesh-values-{peer.hex()}"
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return bool(_CREDENTIALS.unpack(found)[1] == os.getuid())
+
+
+class Neighbours:
+    """One process among those of its host."""
+
+    def __init__(self, me: PeerId, shelf: Shelf) -> None:
+        self._me = me
+        self._shelf = shelf
+        self._listener: socket.socket | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------ giving
+
+    def serve(self) -> None:
+        """Give values away from now on. Where that cannot be, pieces travel."""
+        if self._listener is not None:
+            return
+        with self._lock:
+            if self._listener is not None or self._closed:
+                return
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                listener.bind(_address(self._me))
+                listener.listen(16)
+            except OSError:
+                listener.close()
+                return
+            self._listener = listener
+            threading.Thread(
+                target=self._accept, args=(listener,), name="stealmesh-values", daemon=True
+            ).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                caller, _ = listener.accept()
+            except OSError:
+                return  # closed
+            with caller:
+                caller.settimeout(ANSWER_SECONDS)
+                try:
+                    self._answer(caller)
+                except (OSError, KeyError):
+                    continue  # it has gone, or has to take pieces
+
+    def _answer(self, caller: socket.socket) -> None:
+        if not _is_ours(caller):
+            return
+        value = caller.recv(VALUE_ID_OCTETS)
+        descriptor = self._shelf.descriptor(value)
+        try:
+            socket.send_fds(caller, [b"\1"], [descriptor])
+        finally:
+            os.close(descriptor)
+
+    # ------------------------------------------------------------ taking
+
+    def take(self, value: ValueId, octets: int, peer: PeerId, told: Callable[[bool], None]) -> None:
+        """Take the value over from this process of the same host; `told` hears whether that was done."""
+
+        def work() -> None:
+            told(self._take(value, octets, peer))
+
+        threading.Thread(target=work, name="stealmesh-take", daemon=True).start()
+
+    def _take(self, value: ValueId, octets: int, peer: PeerId) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(ANSWER_SECONDS)
+                sock.connect(_address(peer))
+                if not _is_ours(sock):
+                    return False
+                sock.send(value)
+                _, descriptors, _, _ = socket.recv_fds(sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
+        except OSError:
+            return False
+        if not descriptors:
+            return False
+        if os.fstat(descriptors[0]).st_size != octets:
+            os.close(descriptors[0])
+            return False
+        return self._shelf.adopt(value, descriptors[0], octets)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._listener is not None:
+                self._listener.close()
+                self._listener = None

@@ -1,0 +1,114 @@
+"""A value as one run of octets: a head, its pickle, and the buffers that pickle left out.
+
+::
+
+    octets of the head (8) | head: msgpack [octets of the pickle, [[at, octets], …]] | pickle | buffers …
+
+The buffers (of arrays, mostly) begin at multiples of 64, so whoever maps the run uses them where they lie.
+The map is private: a task may change what it was given, and the value stays as it was.
+
+Decides the layout. Refuses to know where the octets are kept. Idea: pickle protocol 5 with out-of-band data
+(PEP 574).
+"""
+
+from __future__ import annotations
+
+import mmap
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from stealmesh_protocol import pickles
+from stealmesh_protocol.errors import CannotLoad, RemoteProtocolError
+from stealmesh_protocol.raised import Refused, headline, interruptible
+
+ALIGNED = 64
+LENGTH_OCTETS = 8
+OUT_OF_BAND_OCTETS_MIN = 1024
+"""A smaller buffer is copied into the pickle: a place of its own costs more."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_head = msgspec.msgpack.Decoder(tuple[int, list[tuple[int, int]]]).decode
+
+
+class Parts:
+    """A packed value: what is to be written, in order."""
+
+    def __init__(self, blob: bytes, buffers: list[memoryview]) -> None:
+        sizes = [each.nbytes for each in buffers]
+        # The places of the buffers depend on the length of the head, and are in it: fixed-size numbers.
+        head = _encode((len(blob), [(1 << 40, size) for size in sizes]))
+        at = _aligned(LENGTH_OCTETS + len(head) + len(blob))
+        places = []
+        for size in sizes:
+            places.append((at, size))
+            at = _aligned(at + size)
+        head = _encode((len(blob), places))
+        self._first = len(head).to_bytes(LENGTH_OCTETS, "little") + head + blob
+        self._buffers = buffers
+        self._places = [place for place, _ in places]
+        last = places[-1][0] + places[-1][1] if places else 0
+        self.octets = max(len(self._first), last)
+        assert not places or len(self._first) <= places[0][0]
+
+    def __iter__(self) -> Iterator[tuple[int, bytes | memoryview]]:
+        """(where, octets); nothing is said of the gaps between."""
+        yield 0, self._first
+        yield from zip(self._places, self._buffers, strict=True)
+
+
+def _aligned(at: int) -> int:
+    return -(-at // ALIGNED) * ALIGNED
+
+
+def packed(value: Any) -> Parts:
+    """Raises CannotShip, naming the part that refuses."""
+    buffers: list[memoryview] = []
+
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < OUT_OF_BAND_OCTETS_MIN:
+            return True
+        buffers.append(raw)
+        return False
+
+    try:
+        blob = interruptible(lambda: pickle.dumps(value, 5, buffer_callback=out_of_band))
+    except Refused:
+        blob = b"__main__"  # cloudpickle has the last word, as for all values
+    if b"__main__" in blob:
+        return Parts(pickles.by_value(value), [])
+    return Parts(blob, buffers)
+
+
+def opened(octets: memoryview) -> Any:
+    """The value in these octets, which it goes on using. Raises CannotLoad."""
+    end = LENGTH_OCTETS + int.from_bytes(octets[:LENGTH_OCTETS], "little")
+    try:
+        size, places = _decode_head(octets[LENGTH_OCTETS:end])
+        buffers = [octets[at : at + length] for at, length in places]
+        if any(len(b) != length for b, (_, length) in zip(buffers, places, strict=True)):
+            raise ValueError("a buffer is cut off")
+    except (ValueError, TypeError) as error:
+        raise RemoteProtocolError("value", str(error)) from error
+    blob = octets[end : end + size]
+    try:
+        return interruptible(lambda: pickle.loads(blob, buffers=buffers))
+    except Refused as refused:
+        named = pickles.type_named_in(blob)
+        raise CannotLoad(
+            f"a value{f' of type {named}' if named else ''} cannot be opened here: "
+            f"{headline(refused.error)}"
+        ) from refused.error
+
+
+def mapped(descriptor: int, octets: int) -> Any:
+    """The value in this file, opened in a private map of it: changes stay in this process."""
+    if not octets:
+        raise RemoteProtocolError("value", "a value without octets")
+    memory = mmap.mmap(
+        descriptor, octets, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+    )
+    return opened(memoryview(memory))
