@@ -37,7 +37,7 @@ class HeldJob:
     attempts: Attempts = field(default_factory=Attempts)
     """Items (explore: bags) that have killed workers while they ran alone."""
     empty_since: float | None = None
-    """When housekeeping first found nothing of it here."""
+    """When housekeeping first found nothing of it here, after the last grant."""
     unreached_since: float | None = None
     """Since when there has been no link with its owner."""
     unsettled: dict[tuple[int, int], tuple[Part, bytes]] = field(default_factory=dict)
@@ -117,7 +117,8 @@ class HeldJob:
     # ------------------------------------------------------------ durable jobs
 
     def granted_by(self, primary: PeerId, term: int) -> None:
-        """This primary leases us something."""
+        """This owner or primary leases us something."""
+        self.empty_since = None
         if self.spec.term:
             assert self.granters.setdefault(term, primary) == primary, (
                 "leases of two primaries under one term"

@@ -201,6 +201,7 @@ class Holder:
                 bool(held.bags.leases)
                 or job in busy
                 or held.primary_gone_since is not None
+                or self.reports.owes(job)
                 or job in self.reports.under_way(held.spec.owner)
             )
             if held.used(used, now) < self.config.lease_seconds:

@@ -110,6 +110,10 @@ class Reports:
                 report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
                 self.links.send(held.spec.owner, report, now)
 
+    def owes(self, job: JobId) -> bool:
+        """Is something finished that its owner has not been told of?"""
+        return job in self._unsaid
+
     def drop(self, job: JobId) -> None:
         """The job is over."""
         self._unsaid.pop(job, None)
