@@ -36,8 +36,9 @@ from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
-from stealmesh_protocol.values import LACKING, OUTCOMES
+from stealmesh_protocol.values import LACKING, OUTCOMES, failures_of
 from stealmesh_sim.kernel import Breach
+from stealmesh_sim.later import LaterItems
 from stealmesh_sim.placing import PlacingChecks
 from stealmesh_sim.process import Process
 from stealmesh_sim.value_checks import ValueChecks
@@ -115,6 +116,7 @@ class Checkers:
         """How often programs heard how far an item is."""
         self.values = ValueChecks(world)
         self.placing = PlacingChecks(world)
+        self.later = LaterItems(world)
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -173,6 +175,9 @@ class Checkers:
         if part.codec != CODEC:
             # No worker lived to report this item, so the node says how it ended.
             troubled = part.lo in work.endless or part.lo in work.killers
+            if part.codec == OUTCOMES and part.lo in work.again:
+                attempts = failures_of(effect.blob)[0].attempts
+                troubled |= len(attempts) == work.spec.retries + 1
             alone = part.hi - part.lo == 1 and part.failed == 1
             self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
             return

@@ -110,8 +110,8 @@ class Launcher(DurableReader):
         else:
             super().shown(effect)
 
-    def abolish(self) -> None:
-        self.owner.hear(AbolishJob(self.job))
+    def abolish(self, *, stop: bool = False) -> None:
+        self.owner.hear(AbolishJob(self.job, stop))
 
     def _open(self) -> None:
         if not self.owner.alive:

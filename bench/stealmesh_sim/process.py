@@ -18,9 +18,10 @@ from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, Tick
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
-from stealmesh_protocol.messages import Commit, Hello, Member, Report, Role
+from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Role
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import TIMERS
+from stealmesh_sim.later import LaterItems
 from stealmesh_sim.network import Connection, Network
 from stealmesh_sim.shelves import VirtualShelf
 from stealmesh_sim.side_by_side import VirtualSide
@@ -47,6 +48,9 @@ class Observer(Judge, Protocol):
     def gave_up(self, owner: Process, job: JobId, lo: int, hi: int, indexed: bool) -> None: ...
 
     def runs(self, process: Process, effect: fx.RunChunk) -> None: ...
+
+    @property
+    def later(self) -> LaterItems: ...
 
     def credited(self, effect: fx.Deliver, valid: dict[LeaseId, bool]) -> None: ...
 
@@ -275,6 +279,7 @@ class Process:
             world.checkers.cancelled(event)
         if type(event) is Heard and type(event.message) in (Report, Commit):
             valid = world.checkers.before_owner_hears(self, event)
+        world.checkers.later.heard(events)
         lacking = world.checkers.lacking(self, event) if len(events) == 1 else None
         effects = self.core.steps(world.now, events)
         if world.audit:
@@ -285,6 +290,8 @@ class Process:
         for effect in effects:
             if isinstance(effect, fx.Send):
                 sent.append(effect.seq)
+                if type(effect.message) is Grant:
+                    world.checkers.later.granted(effect.message)
                 world.network.send(self, effect)
             elif isinstance(effect, fx.RunChunk):
                 if self.first_busy_at is None:
@@ -328,6 +335,9 @@ class Process:
     def _share(self, effect: fx.Share) -> None:
         self.workers[effect.worker].share(effect)
 
+    def _stop_item(self, effect: fx.StopItem) -> None:
+        (self.sides if effect.side else self.workers)[effect.worker].stop_item(effect)
+
     def _stop_worker(self, effect: fx.StopWorker) -> None:
         (self.sides if effect.side else self.workers)[effect.worker].stop(effect)
 
@@ -335,6 +345,9 @@ class Process:
         self.world.checkers.delivered(effect)
         if self.listener is not None:
             self.listener(self, effect)
+
+    def _item_waits(self, effect: fx.ItemWaits) -> None:
+        self.world.checkers.later.put_off(effect)
 
     def _job_done(self, effect: fx.JobDone) -> None:
         self.world.checkers.ended(effect.job)
@@ -368,6 +381,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.RetractSide: Process._retract_side,
     fx.Divide: Process._divide,
     fx.Share: Process._share,
+    fx.StopItem: Process._stop_item,
     fx.StopWorker: Process._stop_worker,
     fx.ForgetJob: Process._ignore,
     fx.Write: Process._write,
@@ -383,6 +397,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.JobDone: Process._job_done,
     fx.ItemsRunning: Process._ignore,
     fx.ItemsProgress: lambda process, effect: process.world.checkers.progress(effect),
+    fx.ItemWaits: Process._item_waits,
     fx.NobodyCan: Process._nobody_can,
     fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,

@@ -59,8 +59,13 @@ class Wish:
     priority: int = 0
     max_parallel: int = 0
     resources: Resources = ()
+    again: dict[int, list[float]] = field(default_factory=dict)
+    """As in Work."""
+    retries: int = 0
     cancels: list[tuple[float, int, int]] = field(default_factory=list)
     """When (after the start) which items are no longer wanted."""
+    stops: bool = False
+    """Those of them that run are stopped."""
     tree: VirtualTree | None = None
     chunk_items: int = 0
     together: int = 0
@@ -162,7 +167,7 @@ class VirtualProgram:
             return
         hi = min(hi, self._fed or self._released)
         if lo < hi:
-            self.owner.hear(CancelItems(self.job, [(lo, hi)]))
+            self.owner.hear(CancelItems(self.job, [(lo, hi)], self.wish.stops))
             if self.wish.window is not None:
                 # Cancelled items never come, so the window cannot wait for them.
                 self.wish.window = self.wish.items
@@ -213,6 +218,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         combine_digest,
         step=0 if fed or wish.kind is JobKind.EXPLORE else 1,
         priority=wish.priority,
+        retries=wish.retries,
         timeout=wish.timeout,
         chunk_items=wish.chunk_items,
         runtime=wish.runtime,
@@ -236,6 +242,7 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         dict(wish.killers),
         wish.failing,
         wish.endless,
+        {item: list(said) for item, said in wish.again.items()},
         module=wish.module,
         needy=wish.needy,
     )

@@ -229,6 +229,32 @@ def make_valued(plan: WorldPlan) -> None:
             wish.function_needs = 0 if fed and rng.random() < 0.7 else rng.choice((1, wish.values))
 
 
+def make_controlled(plan: WorldPlan) -> None:
+    """Some items are put off, fail and are tried again, or are stopped while they run."""
+    rng = Random(f"{plan.seed}/control")
+    for _, wish in plan.wishes:
+        if wish.kind is JobKind.EXPLORE or not wish.items:
+            continue
+        if wish.kind is not JobKind.REDUCE and rng.random() < 0.8:
+            wish.retries = rng.choice((0, 1, 3, 6))
+            for _ in range(rng.choice((1, 5, 30))):
+                wish.again[rng.randrange(wish.items)] = _draw_past(rng, wish.retries)
+        if wish.kind is not JobKind.REDUCE and rng.random() < 0.4:
+            wish.stops = True
+            lo = rng.randrange(wish.items)
+            hi = min(wish.items, lo + rng.choice((1, 1, 20)))
+            wish.cancels.append((rng.uniform(0, plan.faults_until), lo, hi))
+
+
+def _draw_past(rng: Random, retries: int) -> list[float]:
+    """What an item says before it has a result."""
+    failures = rng.choice((0, min(1, retries), retries, 99))
+    waits = [rng.choice((0.0, 0.3, rng.uniform(0, 5))) for _ in range(rng.choice((0, 1, 3)))]
+    said = [-1.0] * failures + waits
+    rng.shuffle(said)
+    return said
+
+
 def _seeds(rng: Random, number: int) -> list[int]:
     """All know the first node; some know another one, too."""
     if number == 0:
@@ -579,10 +605,11 @@ def run(
     placed: bool = False,
     side: bool = False,
     valued: bool = False,
+    control: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
     jobs ask for bounds, resources and turns, in a `valued` one they need values. With `side` workers run many
-    items at once."""
+    items at once; with `control` items run again later or are stopped."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
@@ -592,6 +619,8 @@ def run(
         make_side_by_side(plan)
     if valued:
         make_valued(plan)
+    if control:
+        make_controlled(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)

@@ -6,7 +6,7 @@ checks what the engine promises: never more side by side than the job allows, an
 
 from __future__ import annotations
 
-from stealmesh_engine.effects import Divide, RunChunk, StopWorker
+from stealmesh_engine.effects import Divide, RunChunk, StopItem, StopWorker
 from stealmesh_engine.events import SideLost, SideReady, SideRetracted
 from stealmesh_protocol.messages import JobSpec
 from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
@@ -67,6 +67,11 @@ class VirtualSide:
 
     def divide(self, effect: Divide) -> None:
         self.lanes[effect.chunk].divide(effect)
+
+    def stop_item(self, effect: StopItem) -> None:
+        lane = self.lanes.get(effect.chunk)
+        if lane is not None:
+            lane.stop_item(effect)
 
     def stop(self, effect: StopWorker) -> None:
         self.process.world.after(PIPE_SECONDS, self.end, self.life, effect.reason, effect.blame)

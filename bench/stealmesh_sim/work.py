@@ -16,7 +16,7 @@ from msgspec import msgpack
 
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind, JobSpec
-from stealmesh_protocol.values import UNLOADABLE, Failure, pack_outcomes
+from stealmesh_protocol.values import RAISED, UNLOADABLE, Failure, pack_again, pack_outcomes
 
 _MASK = (1 << 64) - 1
 PRIME = (1 << 61) - 1
@@ -112,6 +112,9 @@ class Work:
     """Item (explore: number of the visit, from 1) → how often it will kill its worker."""
     failing: frozenset[int] = frozenset()
     endless: frozenset[int] = frozenset()
+    again: dict[int, list[float]] = field(default_factory=dict)
+    """Item → what it says each time that it runs, before it has a result: it is to be put off for this many
+    seconds or, below zero, it failed."""
     visits: int = 0
     module: str = ""
     """The module that a node must have to run it; empty: none."""
@@ -157,6 +160,12 @@ def lacking_blob(module: str, count: int) -> bytes:
     text = f"module {module!r} is not importable"
     failures = [Failure(offset, UNLOADABLE, text=text) for offset in range(count)]
     return pack_outcomes(None, failures)[1]
+
+
+def again_part(work: Work, item: int) -> bytes:
+    """What the worker says of an item that is to run again; it says the next thing next time."""
+    seconds = work.again[item].pop(0)
+    return pack_again(seconds, Failure(0, RAISED, text=f"item {item} is not ready"))[1]
 
 
 def function_blob(name: str) -> tuple[bytes, bytes]:

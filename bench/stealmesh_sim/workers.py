@@ -1,6 +1,6 @@
 """Virtual workers: they take as long as the work says, and answer as real ones would.
 
-Does: RunChunk, Retract, Divide, Share, StopWorker. Decides nothing about work. Checks its orders: the
+Does: RunChunk, Retract, Divide, Share, StopItem, StopWorker. Decides nothing about work. Checks its orders: the
 right function, the right blocks, never a third chunk.
 
 A worker reads a message of its node after `PIPE_SECONDS`, runs one chunk at a time and lets one more
@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from msgspec import msgpack
 
-from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopItem, StopWorker
 from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
@@ -30,9 +30,9 @@ from stealmesh_engine.events import (
 )
 from stealmesh_protocol.ids import JobId, digest_of
 from stealmesh_protocol.messages import JobKind, JobSpec, Member
-from stealmesh_protocol.values import LACKING
+from stealmesh_protocol.values import AGAIN, LACKING
 from stealmesh_sim.kernel import Clock
-from stealmesh_sim.work import PRIME, Work, lacking_blob
+from stealmesh_sim.work import PRIME, Work, again_part, lacking_blob
 
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
@@ -163,6 +163,9 @@ class VirtualWorker:
     def stop(self, effect: StopWorker) -> None:
         self.process.world.after(PIPE_SECONDS, self._end, self.life, effect.reason, effect.blame)
 
+    def stop_item(self, effect: StopItem) -> None:
+        self.process.world.after(PIPE_SECONDS, self._interrupt, self.life, effect)
+
     def kill(self) -> None:
         """The worker process is killed from outside. No item is to blame, but the node cannot know that."""
         self.suspect_all()
@@ -237,16 +240,77 @@ class VirtualWorker:
         assert chunk is not None
         self.plans += 1
         first = base + chunk.lo
+        again = self._next_again(work, base)
+        if again < base + self.hi:
+            seconds = work.seconds(first, again + 1)
+            if seconds < inf:
+                ends = max(world.now, self.since + seconds)
+                world.at(ends, self._says_again, self.life, self.plans, work, base, again)
         for item, times in work.killers.items():
-            if times and base + self.lo <= item < base + self.hi:
+            if times and base + self.lo <= item < min(base + self.hi, again + 1):
                 seconds = work.seconds(first, item + 1)
                 if seconds < inf:
                     world.at(self.since + seconds, self._killed, self.life, self.plans, work, item)
                     return
+        if again < base + self.hi:
+            return
         seconds = work.seconds(first, base + self.hi)
         if seconds < inf:
             ends = max(world.now, self.since + seconds)
             world.at(ends, self._done, self.life, self.plans, work, base, seconds)
+
+    def _next_again(self, work: Work, base: int) -> int:
+        """The first of the items left that is to run again; beyond them: there is none."""
+        items = (i for i, said in work.again.items() if said and self.lo <= i - base < self.hi)
+        return min(items, default=base + self.hi)
+
+    def _says_again(self, life: int, plan: int, work: Work, base: int, item: int) -> None:
+        """Tell what is finished before this item, then that it is to run again; go on behind it."""
+        chunk = self.running
+        if life != self.life or plan != self.plans or chunk is None:
+            return
+        world, at = self.process.world, item - base
+        seconds = world.now - self.since
+        took, self.told = seconds - self.told, seconds
+        self.process.busy_seconds += took
+        if chunk.hi - chunk.lo == 1:
+            self.running, said = None, again_part(work, item)
+            self.process.hear(ChunkDone(self.number, chunk.chunk, AGAIN, said, took, 0, chunk.hi))
+            self._read(life)
+            return
+        told = []
+        if at > self.lo:
+            blob, failed = self._finish(work, base, at)
+            told.append(ChunkPart(self.number, chunk.chunk, CODEC, blob, took, failed, at, self.hi))
+        self.lo = at + 1
+        said = again_part(work, item)
+        told.append(ChunkPart(self.number, chunk.chunk, AGAIN, said, 0.0, 0, self.lo, self.hi))
+        if self.lo < self.hi:
+            self._plan(work, base)
+        else:
+            self.running = None
+        for part in told:
+            self.process.hear(part)
+        if self.running is None:
+            self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, b"", 0.0, 0, self.hi))
+            self._read(life)
+
+    def _interrupt(self, life: int, effect: StopItem) -> None:
+        """The task that runs ends now, if it is meant. One that never ends takes no notice."""
+        chunk = self.running
+        if life != self.life or chunk is None or chunk.chunk != effect.chunk:
+            return
+        world = self.process.world
+        work, base = world.work_behind(chunk.spec.job)
+        ends, item = self.since + work.seconds(base + chunk.lo, base + self.lo), self.lo
+        while item < self.hi:
+            ends += work.seconds(base + item, base + item + 1)
+            if ends > world.now:
+                break
+            item += 1
+        if effect.lo <= item < min(effect.hi, self.hi) and ends < inf:
+            self.since -= ends - world.now
+            self._plan(work, base)
 
     def _killed(self, life: int, plan: int, work: Work, item: int) -> None:
         if life == self.life and plan == self.plans and self.running is not None:
@@ -289,7 +353,7 @@ class VirtualWorker:
         finished, ends = self.lo, self.since + work.seconds(base + chunk.lo, base + self.lo)
         while finished + 1 < self.hi:
             ends += work.seconds(base + finished, base + finished + 1)
-            if ends > world.now:
+            if ends > world.now or work.again.get(base + finished):
                 break
             finished += 1
         kept = finished + 1 if give else self.hi

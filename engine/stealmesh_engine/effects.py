@@ -112,6 +112,18 @@ class StopWorker(msgspec.Struct):
     """The process for chunks that run side by side. Owes SideLost, and no WorkerReady."""
 
 
+class StopItem(msgspec.Struct):
+    """Raise TaskStopped in the task that the worker runs, if that is one of the items [lo, hi) of this chunk.
+    Owes nothing: the task may take it, ignore it, or hold the interpreter."""
+
+    worker: int
+    chunk: int
+    lo: int
+    hi: int
+    side: bool = False
+    """It is in the process for chunks that run side by side."""
+
+
 class ForgetJob(msgspec.Struct):
     """No chunk of this job will run any more: blocks and functions that workers keep for it may go. Owes nothing."""
 
@@ -242,6 +254,13 @@ class ItemsProgress(msgspec.Struct):
     words: list[tuple[int, float, float]]
 
 
+class ItemWaits(msgspec.Struct):
+    """This item has run, and runs again later: no worker has it until then. Owes nothing."""
+
+    job: JobId
+    item: int
+
+
 class JobDone(msgspec.Struct):
     """Every item of the job is accounted for, exactly once, or the program has cancelled it. A job that
     this peer gives up when it leaves has none. Owes nothing."""
@@ -304,10 +323,10 @@ class Left(msgspec.Struct):
 
 Effect = (
     Dial | Hangup | Send | Probe
-    | RunChunk | Retract | RetractSide | Divide | Share | StopWorker | ForgetJob
+    | RunChunk | Retract | RetractSide | Divide | Share | StopItem | StopWorker | ForgetJob
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | ItemsProgress | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
+    | Deliver | ItemsRunning | ItemsProgress | ItemWaits | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

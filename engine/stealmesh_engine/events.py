@@ -309,12 +309,16 @@ class CancelItems(msgspec.Struct):
 
     job: JobId
     intervals: list[tuple[int, int]]
+    stop: bool = False
+    """Those that run are stopped, and so are their workers if need be."""
 
 
 class CancelJob(msgspec.Struct):
     """The program does not want this job any more."""
 
     job: JobId
+    stop: bool = False
+    """What still runs of it is stopped."""
 
 
 class LaunchJob(msgspec.Struct):
@@ -353,6 +357,8 @@ class AbolishJob(msgspec.Struct):
     """Nobody is to work on this durable job any more; its results are not wanted."""
 
     job: JobId
+    stop: bool = False
+    """What still runs of it is stopped."""
 
 
 class AskStatus(msgspec.Struct):

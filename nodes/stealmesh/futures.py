@@ -60,7 +60,10 @@ class Submission(Protocol):
     """What a future belongs to: a stream of calls, a reduction or an exploration."""
 
     def cancelled(self, future: Future[Any]) -> None:
-        """The program has cancelled it."""
+        """The program has cancelled it, or stopped it (`future.is_stopped`) while nobody knew it to run."""
+
+    def stop(self, future: Future[Any]) -> bool:
+        """The program stops it while it runs. False: it was over at that very moment."""
 
     def name_of(self, future: Future[Any]) -> str:
         """What to call its task in a sentence."""
@@ -69,9 +72,12 @@ class Submission(Protocol):
 class Future(LeavesItselfOut, StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`.
 
-    `cancel()` has the standard meaning. A task that a worker has begun is not cancelled. As an argument of
-    another task it is an input: its result takes its place (`client/inputs.py`).
+    `cancel()` has the standard meaning. A task that a worker has begun is not cancelled, but `stop()`
+    ends it. As an argument of another task it is an input: its result takes its place (`client/inputs.py`).
     """
+
+    is_stopped = False
+    """The program has stopped it."""
 
     _parcel: ResultSource | None = None
     """Where the result is until the program asks for it."""
@@ -157,6 +163,20 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             self._submission.cancelled(self)
         return True
 
+    def stop(self) -> bool:
+        """Stop the task, also while it runs. True: no result comes of it. False: it was over already.
+
+        A task that is not known to run is cancelled, so that `result()` raises CancelledError. Of one that
+        runs, `result()` raises TaskStopped from now on. In the task itself TaskStopped is raised; a task
+        that does not end by that within 0.6 s, because it catches it or is in one long C call, ends with
+        its worker process. Its neighbours in that process run again; nothing else is lost.
+        """
+        with self._condition:
+            if self._state in _OVER:
+                return False
+            self.is_stopped = True
+        return self.cancel() or (self._submission is not None and self._submission.stop(self))
+
     def add_done_callback(self, fn: Callable[[StandardFuture[T]], object]) -> None:
         """Have `fn(future)` called when it is over, in a thread that the mesh keeps for callbacks.
 
@@ -218,6 +238,12 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         with self._condition:
             if self._state == PENDING:
                 self._state = RUNNING
+
+    def _mark_waiting(self) -> None:
+        """It was put off: no worker has it, and it may be cancelled again."""
+        with self._condition:
+            if self._state == RUNNING:
+                self._state = PENDING
 
     def drop_callbacks(self) -> None:
         """In a forked child: the callbacks belong to the parent, which calls them itself."""

@@ -187,6 +187,7 @@ class Mesh(Submitter):
         report: Callable[[int, float, float | None], object] | None = None,
         max_parallel: int | None = None,
         resources: Mapping[str, int] | None = None,
+        retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -194,7 +195,9 @@ class Mesh(Submitter):
             name: what `status` and progress bars call it.
             priority: higher first, at every node, and when work is placed or stolen. It stops nothing
                 that runs.
-            retries: how often an item that raises is run again before its exception counts.
+            retries: how often an item that raises is run again before its exception counts: after
+                a random wait of up to 0.1 s, 0.2 s, 0.4 s … 30 s, during which no worker is held. (Items
+                of `map_reduce` and `explore`, and chunks of a vectorized function: at once.)
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
             durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
@@ -208,6 +211,7 @@ class Mesh(Submitter):
                 whole mesh.
             resources: what an item takes up of its node while it runs, `{"GPU": 1}`; see
                 `stealmesh node --resources`. If no node has it, items fail with ResourcesMissing.
+            retry_on: the exceptions that are worth a retry; all others count at once.
 
         Raises TypeError and ValueError for settings without sense.
         """
@@ -215,6 +219,7 @@ class Mesh(Submitter):
             name, priority, retries, timeout, progress, durable, chunksize,
             module_names(ship), module_names(no_ship), report,
             max_parallel, checked_resources(resources),
+            retry_on,  # type: ignore[arg-type]  # checked there
         )  # fmt: skip
         return MeshView(self, options)
 

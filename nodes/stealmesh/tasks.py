@@ -1,4 +1,4 @@
-"""Marks on functions for the mesh: `vectorized` and `each`.
+"""Marks on functions for the mesh: `vectorized` and `each`; and which exceptions are worth another attempt.
 
 Workers import this file, so it imports almost nothing. Refuses to know how functions travel and run.
 """
@@ -48,7 +48,7 @@ def is_vectorized(function: Callable[..., Any]) -> bool:
 
 def is_coroutine(function: Callable[..., Any]) -> bool:
     """Is it `async def`? Also a partial of one, and an object with such a `__call__`."""
-    while isinstance(function, partial | Star):
+    while isinstance(function, partial | Star | RetryOn):
         function = function.func if isinstance(function, partial) else function.function
     return iscoroutinefunction(function) or iscoroutinefunction(type(function).__call__)
 
@@ -91,3 +91,42 @@ class Each:
 def each(expand: Callable[[Any], tuple[Any, Iterable[Any]]]) -> Each:
     """Make a `visit` for `Mesh.explore` of `expand(item) -> (value, children)`. It visits depth first."""
     return Each(expand)
+
+
+_WORTH = "__stealmesh_worth__"
+
+
+class RetryOn:
+    """Calls a function, and marks exceptions as worth another attempt or not (`retry_on`).
+
+    The mark goes with the exception object, so it is right whoever calls the function and however it got
+    here.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], kinds: tuple[type[BaseException], ...]
+    ) -> None:
+        self.function = function
+        self.kinds = kinds
+        self.awaits = is_coroutine(function)
+        self.stealmesh_name = getattr(function, "__qualname__", type(function).__name__)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            made = self.function(*args, **kwargs)
+        except BaseException as error:
+            error.__dict__[_WORTH] = isinstance(error, self.kinds)
+            raise
+        return self._awaited(made) if self.awaits else made
+
+    async def _awaited(self, made: Any) -> Any:
+        try:
+            return await made
+        except BaseException as error:
+            error.__dict__[_WORTH] = isinstance(error, self.kinds)
+            raise
+
+
+def is_worth_another_attempt(error: BaseException) -> bool:
+    """What `RetryOn` says; without it, all but what ends programs. Takes the mark off, which is not to travel."""
+    return bool(error.__dict__.pop(_WORTH, isinstance(error, Exception)))

@@ -16,6 +16,8 @@ from enum import StrEnum
 from pickle import PicklingError
 from typing import Any
 
+from stealmesh_protocol.limits import DEFER_SECONDS_MAX
+
 
 def _restore(cls: type[MeshError], args: tuple[Any, ...], state: dict[str, Any]) -> MeshError:
     """Rebuild an error without calling its __init__: its parameters are not its args."""
@@ -62,6 +64,25 @@ class TaskOutOfMemory(MeshError, MemoryError):
 
 class TaskStopped(MeshError):
     """The task was stopped because its future was."""
+
+
+class Defer(MeshError):
+    """A task raises it to be put off: it runs again after `seconds`, on any node, and holds no worker
+    meanwhile. That is neither a failure nor an attempt. For tasks of `submit` and `map`.
+
+    A task may be put off 10,000 times. After that, this is its exception.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """Raises TypeError and ValueError for what is no time from 0 s to a day."""
+        seconds = float(seconds)
+        if not 0.0 <= seconds <= DEFER_SECONDS_MAX:
+            raise ValueError(
+                f"a task can be put off for 0 to {DEFER_SECONDS_MAX:.0f} seconds at once, not "
+                f"{seconds:g}: it may raise Defer again when it runs after that"
+            )
+        super().__init__(f"put off for {seconds:g} s")
+        self.seconds = seconds
 
 
 class CannotShip(MeshError, PicklingError):

@@ -154,6 +154,12 @@ TOGETHER_MAX = 10_000
 THREADS_MAX = 1000
 """Of one worker."""
 
+DEFER_SECONDS_MAX = 86_400.0
+"""For how long a task may put itself off at once. A day: what waits longer belongs into a calendar."""
+
+DEFERS_MAX = 10_000
+"""How often one task may put itself off: once a minute for a week. One that never ends is a defect."""
+
 SEATS_MAX = 16
 """Keepers of a durable job."""
 

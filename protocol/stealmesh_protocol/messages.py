@@ -505,6 +505,8 @@ class Withdraw(Message):
     CUSTODY: ClassVar[bool] = True
     job: JobId
     intervals: list[tuple[int, int]]
+    stop: bool = False
+    """Those that run are stopped as well."""
 
 
 class Closed(Message):
@@ -513,6 +515,8 @@ class Closed(Message):
     TAG: ClassVar[int] = 39
     CUSTODY: ClassVar[bool] = True
     job: JobId
+    stop: bool = False
+    """What still runs of it is stopped."""
 
 
 # ---------------------------------------------------------------- functions
@@ -600,6 +604,8 @@ class Abolish(Message):
     TAG: ClassVar[int] = 67
     CUSTODY: ClassVar[bool] = True
     job: JobId
+    stop: bool = False
+    """What still runs of it is stopped."""
 
 
 class Seek(Message):

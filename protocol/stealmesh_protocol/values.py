@@ -16,6 +16,7 @@ codec     blob
 6 COMMON  only as the first of ITEMS: a pickle of what the items have in common
 7 LACKING as 2, and some failed because this machine lacks what another may have
 8 GIVEN   only in ITEMS: msgpack [codec, blob, values]: a value and what goes into it (`apart.py`)
+9 AGAIN   msgpack [seconds, outcomes]: one item, to be run again; its failure counts if it is not
 ========  ===========================================================================
 
 Four facts shape the choice.
@@ -50,7 +51,7 @@ import pickle
 import struct
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from math import prod
+from math import inf, prod
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -63,7 +64,7 @@ from stealmesh_protocol.errors import (
 )
 from stealmesh_protocol.raised import exception_for
 
-PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN = 0, 1, 2, 5, 6, 7, 8
+PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN, AGAIN = 0, 1, 2, 5, 6, 7, 8, 9
 """Numbers are forever. 3 and 4 were considered for arrays of int64 and float64: never used."""
 
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
@@ -139,6 +140,15 @@ class _Given(msgspec.Struct, array_like=True):
     blob: bytes
     values: list[bytes]
     """One octet for the codec, and the blob."""
+
+
+class _Again(msgspec.Struct, array_like=True):
+    """An item that is to run again."""
+
+    seconds: float
+    """After this time, as it wishes itself. Below zero: it failed, and its owner decides."""
+    outcomes: bytes
+    """Its failure, which counts if it does not run again."""
 
 
 class _NdarrayHead(msgspec.Struct, array_like=True):
@@ -380,6 +390,21 @@ def _encoded(
     return _encode(_Remarked(codec, blob, failures, remarks))
 
 
+def pack_again(seconds: float, failure: Failure) -> tuple[int, bytes]:
+    """An item that is to run again after a time, or has failed and may be tried again (below zero)."""
+    _, outcomes = pack_outcomes(None, [failure])
+    return AGAIN, _encode(_Again(seconds, outcomes))
+
+
+def again_in(blob: bytes) -> tuple[float, bytes, Failure]:
+    """Seconds, outcomes, and the failure in them. Raises RemoteProtocolError."""
+    again = _guarded(_decode_again, blob)
+    failures = failures_of(again.outcomes)
+    if len(failures) != 1 or failures[0].offset or not again.seconds < inf:
+        raise RemoteProtocolError("value", "no item that runs again")
+    return again.seconds, again.outcomes, failures[0]
+
+
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
     """The exception to raise for a failure, with the remote traceback at the end of its causes."""
     return exception_for(
@@ -559,6 +584,7 @@ _encode = msgspec.msgpack.Encoder(enc_hook=_array_inside).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=_opened_extension).decode
 _decode_head = msgspec.msgpack.Decoder(_NdarrayHead).decode
 _decode_outcomes = msgspec.msgpack.Decoder(_Remarked).decode
+_decode_again = msgspec.msgpack.Decoder(_Again).decode
 _decode_entries = msgspec.msgpack.Decoder(list[memoryview]).decode
 _decode_given = msgspec.msgpack.Decoder(_Given).decode
 _ENTRY_HEAD = struct.Struct(">BIB")

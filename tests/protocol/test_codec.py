@@ -245,7 +245,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
         )
     ),
     Accepted: st.builds(Accepted, jobs, index, st.booleans(), texts),
-    Abolish: st.builds(Abolish, jobs),
+    Abolish: st.builds(Abolish, jobs, st.booleans()),
     Seek: st.builds(Seek, jobs),
     Here: st.builds(Here, jobs, st.sampled_from(Standing), reigns, peers, u64, texts),
     Keep: keeps(),

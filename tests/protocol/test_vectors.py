@@ -207,6 +207,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("DECLINED", Declined(JOB, [Lease(LEASE, 500, 1000)], "no module named pandas"), 9, 5),
     ("REVOKED", Revoked(JOB, [LEASE, LEASE + 1]), 4, 5),
     ("WITHDRAW", Withdraw(JOB, [(10, 20), (30, 31)]), 5, 5),
+    ("WITHDRAW, running too", Withdraw(JOB, [(10, 11)], True), 6, 5),
     ("CLOSED", Closed(JOB), 6, 5),
     ("FN_GET", FnGet(DIGEST), 0, 0),
     ("FN_PUT", FnPut(DIGEST, [b"\x80\x05N."]), 7, 5),
@@ -235,6 +236,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("ACCEPTED", Accepted(JOB, 6, True), 10, 10),
     ("ACCEPTED, refused", Accepted(JOB, 0, refusal="no room"), 11, 10),
     ("ABOLISH", Abolish(JOB), 12, 10),
+    ("ABOLISH, running too", Abolish(JOB, True), 13, 10),
     ("SEEK", Seek(JOB), 0, 0),
     ("HERE", Here(JOB, Standing.LEADS, reign, BOB, 2000), 0, 0),
     (

@@ -22,6 +22,7 @@ from stealmesh.workers.outcome import ChunkOrder
 from stealmesh_engine.effects import Divide
 from stealmesh_engine.events import ChunkDone, ChunkPart, Event, WorkerLost, WorkerReady
 from stealmesh_protocol import values
+from stealmesh_protocol.errors import Defer
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind
 
@@ -119,7 +120,7 @@ def test_failures_are_counted_from_the_first_item_of_their_part(
             raise ValueError(x)
         return task(x)
 
-    chunk = host.run(odd_fails, range(ITEMS), retries=1)
+    chunk = host.run(odd_fails, range(ITEMS))
     gate.wait_until_entered()
     ask(host, chunk, give=False)
     part = host.take(ChunkPart)
@@ -129,26 +130,41 @@ def test_failures_are_counted_from_the_first_item_of_their_part(
     assert [GATE_AT + f.offset for f in host.failures(chunk)] == [9, 11, 13, 15, 17, 19]
 
 
-def test_an_item_that_is_tried_again_is_kept(host: Host, gate: Gate, tmp_path: Path) -> None:
-    """Between two attempts it is neither finished nor unbegun."""
-    wait, count = gate.task(), tmp_path / "count"
+def test_an_item_that_is_to_run_again_is_told_at_once(
+    host: Host, gate: Gate, tmp_path: Path
+) -> None:
+    """What is finished before it comes first, and the loop goes on behind it."""
+    task = gated(gate, tmp_path / "log")
 
-    def second_time(x: int) -> Any:
-        if x != GATE_AT:
-            return x
-        with open(count, "a") as file:
-            file.write("x")
-        if count.stat().st_size == 1:
-            raise ValueError("not yet")
-        return wait(x)
+    def two_fail(x: int) -> Any:
+        if x in (2, 3):
+            raise ValueError(x)
+        return task(x)
 
-    chunk = host.run(second_time, range(ITEMS), retries=2)
+    chunk = host.run(two_fail, range(ITEMS), retries=2)
     gate.wait_until_entered()
-    ask(host, chunk)
-    part = host.take(ChunkPart)
-    assert (part.upto, part.kept, part.failed) == (GATE_AT, GATE_AT + 1, 0)
+    before, second, third = host.take(ChunkPart), host.take(ChunkPart), host.take(ChunkPart)
+    assert (before.upto, results(before)) == (2, [0, 1])
+    for part, item in ((second, 2), (third, 3)):
+        assert (part.codec, part.upto, part.kept) == (values.AGAIN, item + 1, ITEMS)
+        seconds, _, failure = values.again_in(part.blob)
+        assert seconds < 0
+        assert failure.text == f"ValueError: {item}"
     gate.let_go()
-    assert results(host.done(chunk)) == [GATE_AT]
+    assert results(host.done(chunk)) == list(range(4, ITEMS))
+
+
+def test_a_chunk_whose_last_item_is_to_run_again_ends(host: Host) -> None:
+    def last_waits(x: int) -> int:
+        if x == 9:
+            raise Defer(7)
+        return x
+
+    chunk = host.run(last_waits, range(10))
+    assert results(host.take(ChunkPart)) == list(range(9))
+    part = host.take(ChunkPart)
+    assert values.again_in(part.blob)[0] == 7
+    assert host.done(chunk).upto == 10
 
 
 def test_what_cannot_be_packed_beside_the_task_is_left_to_the_end(
@@ -375,7 +391,7 @@ def test_a_divided_loop_that_ends_at_once_gives_the_next_item_back_as_well() -> 
         return x
 
     chunk = ChunkOrder(wire.MAP, b"f", b"", 0, 1, False, 0, 0, 10, [])
-    watch = (begins, lambda run: None)
+    watch = (begins, lambda run: None, lambda *told: True)
     outcome = runner.run(chunk, task, None, range(10), lambda lo, hi: range(lo, hi), watch)
     assert outcome.done == 4
     assert values.unpack_list(outcome.codec, outcome.blob) == [0, 1, 2, 3]

@@ -166,20 +166,22 @@ def test_a_failed_attempt_leaves_nothing_to_the_next() -> None:
             raise Boom
         return n
 
-    assert chunk(item, [5], retries=2) == [5]
+    order = ChunkOrder(2, b"", b"", 0, 0, False, 2, 0, 1, [])  # a reduction tries again at once
+    outcome = run.run(order, item, operator.add, [5], lambda lo, hi: [5])
+    assert values.unpack(outcome.codec, outcome.blob) == 5
     assert seen == [3]
 
 
 def test_an_item_is_told_when_its_children_are_over() -> None:
     going = division.ChunkRun(1, 0, True, [1, 2, 3], Failures(), 0.0, 5)
     going.held = 1
-    part = division._packed(going)
+    part = division._packed(going, going.told)
     assert part is not None
     assert part[0] == 1
     going.held = 0
-    assert division._packed(going) is None
+    assert division._packed(going, going.told) is None
     going.held = None
-    assert division._packed(going) is not None
+    assert division._packed(going, going.told) is not None
 
 
 def test_a_chunk_holds_what_its_items_left() -> None:
@@ -198,7 +200,14 @@ def test_a_chunk_holds_what_its_items_left() -> None:
 
     order = ChunkOrder(1, b"", b"", 0, 0, False, 0, 0, 3, [])
     items = [0, 1, 2]
-    run.run(order, item, None, items, lambda lo, hi: items[lo:hi], (begins, lambda _: None))
+    run.run(
+        order,
+        item,
+        None,
+        items,
+        lambda lo, hi: items[lo:hi],
+        (begins, lambda _: None, lambda *told: True),
+    )
     assert held == [None, None, None, 1, 1, 1, "left"]
     assert runs[0].held is None
 
@@ -743,3 +752,29 @@ def test_no_thread_is_left_of_a_task() -> None:
             return
         threading.Event().wait(0.01)
     raise AssertionError("threads are left")
+
+
+def test_an_item_s_own_tasks_are_over_before_it_is_told_because_another_is_put_off() -> None:
+    """Item 0 leaves a task behind; item 1 raises Defer, so what is before it is told at once: nothing of it
+    is open then."""
+    held: list[Any] = []
+
+    def begins(count: int, results: list[Any], failures: Any, now: float) -> division.ChunkRun:
+        return division.ChunkRun(1, 0, True, results, failures, now, count)
+
+    def tells(run: division.ChunkRun, told: int, upto: int, *rest: Any) -> bool:
+        held.append((told, upto, run.held))
+        run.told = upto
+        return True
+
+    def item(n: int) -> None:
+        if n == 0:
+            stealmesh.here().submit(abs, n)
+        if n == 1:
+            raise stealmesh.Defer(1)
+
+    order = ChunkOrder(1, b"", b"", 0, 0, False, 0, 0, 3, [])
+    items = [0, 1, 2]
+    watch = (begins, lambda _: None, tells)
+    run.run(order, item, None, items, lambda lo, hi: items[lo:hi], watch)
+    assert held == [(0, 1, None), (1, 2, None)]

@@ -65,8 +65,11 @@ def test_another_attempt_in_a_worker_gets_a_fresh_item(host: Host) -> None:
     spec = host.spec(take, retries=1)
     blocks = [block(0, [[1, 1], [1, 2], [3, 3]])]
     chunk = host.order(spec, 0, 2, blocks, take)  # a part: the block is kept opened
-    (failure,) = host.failures(chunk)
-    assert failure.attempts == ["ZeroDivisionError: integer division or modulo by zero"] * 2
+    parts = host.take(ChunkPart), host.take(ChunkPart)
+    assert [(part.codec, part.upto) for part in parts] == [(values.PLAIN, 1), (values.AGAIN, 2)]
+    assert host.done(chunk).upto == 2
+    again = host.done(host.order(spec, 1, 2, blocks, take))  # fails as it did the first time
+    assert values.again_in(again.blob)[2].text.startswith("ZeroDivisionError")
     assert host.results(host.order(spec, 2, 3, blocks, take)) == [2]
 
 

@@ -4,6 +4,7 @@ import operator
 import threading
 from collections.abc import Callable
 from itertools import count
+from operator import length_hint
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,9 +12,13 @@ import pytest
 
 from stealmesh.workers import outcome, wire
 from stealmesh.workers import run as runner
+from stealmesh.workers.division import ChunkRun, Failed
 from stealmesh.workers.failures import TRACEBACK_CHARS_A_CHUNK_MAX
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
+from stealmesh.workers.sealed import Opening
+from stealmesh.workers.stopping import FromOutside
 from stealmesh_protocol import values
+from stealmesh_protocol.errors import TaskStopped
 
 
 def chunk(kind: int = wire.MAP, *, vectorized: bool = False, retries: int = 0) -> ChunkOrder:
@@ -94,7 +99,7 @@ def test_another_attempt_gets_the_item_as_it_was_sent() -> None:
             raise ValueError(len(seen))
         return sum(item)
 
-    assert value(run(task, [[1]], retries=2)) == [10]
+    assert value(run(task, [[1]], wire.REDUCE, retries=2)) == 10
     assert seen == [[1], [1], [1]]
 
 
@@ -104,7 +109,7 @@ def test_attempts_are_told_one_by_one() -> None:
     def task(_: int) -> NoReturn:
         raise ValueError(next(numbers))
 
-    (_, (failure,)) = opened(run(task, range(1), retries=2))
+    (_, (failure,)) = opened(run(task, range(1), wire.REDUCE, retries=2))
     assert failure.attempts == ["ValueError: 0", "ValueError: 1", "ValueError: 2"]
     assert str(values.rebuild(failure)) == "2"
 
@@ -136,7 +141,7 @@ def test_an_item_that_cannot_be_opened_again_fails_alone(vectorized: bool) -> No
     def task(_: Any) -> NoReturn:
         raise ValueError("no")
 
-    order = chunk(retries=2, vectorized=vectorized)
+    order = chunk(wire.REDUCE, retries=2, vectorized=vectorized)
     outcome = runner.run(order, task, None, again(0, 1), again)
     (_, (failure,)) = opened(outcome)
     assert "the line is taken" in failure.text
@@ -351,3 +356,78 @@ def test_what_cannot_be_loaded_names_the_module_and_the_remedy() -> None:
     assert "'lights'" in failures[0].text
     assert "n1 (h1)" in failures[0].text
     assert "install" in failures[0].text
+
+
+# ---------------------------------------------------------------- stopped between two items
+
+
+class Interrupted(Opening):
+    """The signal comes when the loop is about to take the item at `place`, before or after it has."""
+
+    def __init__(self, items: range, place: int, *, after: bool) -> None:
+        super().__init__(iter(items), str)
+        self.place = place
+        self.after = after
+        self.due = True
+
+    def __next__(self) -> Any:
+        here = ITEMS - length_hint(self) == self.place
+        item = super().__next__() if self.after or not here or not self.due else None
+        if here and self.due:
+            self.due = False
+            error = FromOutside()
+            raise error
+        return item
+
+
+ITEMS = 6
+
+
+class StoppedItems:
+    def __init__(self, place: int, *, after: bool) -> None:
+        self.source = Interrupted(range(ITEMS), place, after=after)
+
+    def __len__(self) -> int:
+        return ITEMS
+
+    def __iter__(self) -> Interrupted:
+        return self.source
+
+
+@pytest.mark.parametrize("after", [True, False])
+@pytest.mark.parametrize("place", range(ITEMS))
+def test_no_result_moves_when_a_task_is_stopped(place: int, after: bool) -> None:
+    """Not even if the signal comes between two items."""
+
+    def begins(length: int, results: list[Any], failures: Failed, now: float) -> ChunkRun:
+        return ChunkRun(1, 0, True, results, failures, now, length)
+
+    ran: list[int] = []
+
+    def task(x: int) -> int:
+        ran.append(x)
+        return x
+
+    items: Any = StoppedItems(place, after=after)
+    watch = (begins, lambda run: None, lambda *told: True)
+    outcome = runner.run(chunk(), task, None, items, lambda lo, hi: range(lo, hi), watch)
+    assert ran == [x for x in range(ITEMS) if x != place]
+    if place == ITEMS - 1 and after:
+        assert outcome.done == place, "the loop may end before it, and gives it back"
+        assert value(outcome) == ran
+    else:
+        found, (failure,) = opened(outcome)
+        assert outcome.done == ITEMS
+        assert (failure.offset, failure.kind) == (place, values.STOPPED)
+        assert [x for at, x in enumerate(found) if at != place] == ran
+
+
+def test_a_task_s_own_exception_of_that_name_is_its_own() -> None:
+    def task(x: int) -> int:
+        if x == 2:
+            raise TaskStopped("mine")
+        return x
+
+    found, (failure,) = opened(run(task, range(4)))
+    assert [found[at] for at in (0, 1, 3)] == [0, 1, 3]
+    assert failure.offset == 2

@@ -86,6 +86,8 @@ class FollowedJob:
     lost_since: float = 0.0
     """Since when we know no primary and no node that might become one."""
     abolished: bool = False
+    stopped: bool = False
+    """Abolished, and what runs of it as well."""
     tried: dict[PeerId, None] = field(default_factory=dict)
     """Nodes that did not answer the launch."""
 
@@ -140,9 +142,9 @@ class DurableClient:
     def abolish(self, event: AbolishJob, now: float) -> None:
         mine = self.jobs.get(event.job)
         if mine is not None:
-            mine.abolished = True
+            mine.abolished, mine.stopped = True, mine.stopped or event.stop
             if mine.primary is not None:
-                self.links.send(mine.primary, Abolish(event.job), now)
+                self.links.send(mine.primary, Abolish(event.job, mine.stopped), now)
 
     @property
     def waits(self) -> bool:
@@ -323,7 +325,7 @@ class DurableClient:
         if mine.closed and (mine.total or not mine.accepted_closed):
             self.links.send(primary, Supply(job, [], True, [], mine.total), now)
         if mine.abolished:
-            self.links.send(primary, Abolish(job), now)
+            self.links.send(primary, Abolish(job, mine.stopped), now)
         if mine.launch is None:
             self._ask(job, mine, now)
 

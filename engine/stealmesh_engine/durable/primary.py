@@ -97,6 +97,8 @@ class Primary:
         """A client has fetched everything below."""
         self.closes_at: int | None = None
         """The number of items, as a client gave it; some may not be here yet."""
+        self.stops = False
+        """A client has stopped the job: holders are to stop what runs of it."""
         self._short_since: float | None = None
         self._watchers: dict[PeerId, int] = {}
         """Clients to tell how things stand, and the first item that each of them lacks."""
@@ -170,7 +172,7 @@ class Primary:
             return
         job = self.owner.job(self.replica.spec.job, IndexedJob)
         if job is None:
-            self.links.send(holder, Closed(self.replica.spec.job), now)
+            self.links.send(holder, Closed(self.replica.spec.job, self.stops), now)
             return
         if not leases:
             self.links.send(holder, Settled(job.spec.job, [], job.spec.count), now)
@@ -188,7 +190,7 @@ class Primary:
         self.replica.find_again()
         job = self.owner.job(self.replica.spec.job, IndexedJob)
         if job is not None and self.replica.state:
-            self.owner.abandon(job, now)
+            self.owner.abandon(job, now, stop=self.stops)
         elif job is not None:
             self.owner.functions.update(self.replica.functions if added.functions else {})
             for kept, _ in added.results:
@@ -245,7 +247,8 @@ class Primary:
             self.rebuild = None
             self.merged(rebuild.give_up(self.replica), now)
 
-    def cancel(self, now: float) -> None:
+    def cancel(self, now: float, *, stop: bool = False) -> None:
+        self.stops |= stop
         self.merged(self.replica.end(CANCELLED), now)
 
     def expire(self, now: float) -> None:
@@ -398,7 +401,7 @@ class Primary:
         """The job is over: tell the holders that claim leases of it."""
         claimers = {holder for holder, _ in gathering.claims} if gathering is not None else set()
         for holder in sorted(claimers):
-            self.links.send(holder, Closed(self.replica.spec.job), now)
+            self.links.send(holder, Closed(self.replica.spec.job, self.stops), now)
 
 
 def first_word(message: Launch, replica: Replica) -> Keep:

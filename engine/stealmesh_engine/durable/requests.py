@@ -90,7 +90,7 @@ class Requests:
         primary = self._led(client, message.job, now)
         if primary is not None:
             self.state.journal.tell(now, "cancelled", message.job)
-            primary.cancel(now)
+            primary.cancel(now, stop=message.stop)
 
     def _led(self, client: PeerId, job: JobId, now: float) -> Primary | None:
         """The job's primary; without one, the client learns what we know of the job."""

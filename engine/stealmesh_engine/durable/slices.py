@@ -114,7 +114,7 @@ class SlicedJob:
         """No node knows any slice."""
         self._given = 0
         self._given_all = False
-        self._abolished = False
+        self._abolished: AbolishJob | None = None
 
     # ------------------------------------------------------------ the program's wishes
 
@@ -156,9 +156,9 @@ class SlicedJob:
                 self._show(self.lo)
 
     def abolish(self, event: AbolishJob, now: float) -> None:
-        self._abolished = True
+        self._abolished = event
         for part in self.slices:
-            self.client.abolish(AbolishJob(part.job), now)
+            self.client.abolish(AbolishJob(part.job, event.stop), now)
 
     # ------------------------------------------------------------ what comes back
 
@@ -240,8 +240,8 @@ class SlicedJob:
         part = self._add()
         self.client.attach(AttachJob(part.job), now)
         self._read_on(now)
-        if self._abolished:
-            self.client.abolish(AbolishJob(part.job), now)
+        if self._abolished is not None:
+            self.client.abolish(AbolishJob(part.job, self._abolished.stop), now)
 
     def _open(self, total: int, now: float) -> None:
         """Launch the next slice, with this many items of a range."""

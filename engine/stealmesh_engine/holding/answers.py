@@ -36,7 +36,7 @@ from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import Chunk
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.messages import Commit, Part
-from stealmesh_protocol.values import LACKING
+from stealmesh_protocol.values import AGAIN, LACKING
 
 
 class Answers:
@@ -77,6 +77,8 @@ class Answers:
         if event.codec == LACKING:
             self.handover.decline(held, event.blob, now)
             return
+        if event.codec == AGAIN:
+            return  # how long it took to put itself off says nothing of the others
         seconds = event.seconds + chunk.carried_seconds
         held.bags.cost.learn(upto - chunk.lo, seconds, len(event.blob))
 
@@ -95,6 +97,8 @@ class Answers:
             # A worker keeps this for its last word; but if one says it now it means the same.
             if items:
                 self.handover.decline(held, event.blob, now)
+            return
+        if event.codec == AGAIN:
             return
         cost = held.bags.cost
         self.dispatcher.learn(chunk, cost, items, event.seconds, len(event.blob), late=late)

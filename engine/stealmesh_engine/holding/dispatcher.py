@@ -17,12 +17,12 @@ from math import inf
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
-from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopWorker
+from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopItem, StopWorker
 from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.side_by_side import SideBySide
-from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.holding.slots import PATROL_SECONDS, TURN_SECONDS, Chunk, Slot, Slots
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
@@ -30,9 +30,6 @@ from stealmesh_protocol.ids import Digest, JobId, LeaseId
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
-TURN_SECONDS = 0.004
-"""For this long a job that has nothing at a worker waits for chunks of others to end. Shorter: more chunks
-are divided, and each division costs about half a millisecond."""
 LANE_SHARE_SECONDS = 0.25
 """A bag of a job with `max_parallel` is asked to share once in this time."""
 FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
@@ -92,6 +89,18 @@ class Dispatcher:
     def abandon(self, chunk: Chunk, reason: str) -> None:
         chunk.void = True
         self.stop(chunk, reason)
+
+    def stop_items(self, job: JobId, lo: int, hi: int, now: float) -> None:
+        """The program has stopped these items: the tasks among them that run are to end, soon."""
+        for slot, chunk, items in self.slots.stop(job, lo, hi, now):
+            if chunk is slot.queued:
+                self._retract(slot)
+            elif chunk.can_be_asked:
+                self._ask(slot, chunk, now, give=True)
+            self.effects.append(StopItem(slot.worker, chunk.number, *items))
+        if self.slots.beside:
+            self.side.stop_items(job, lo, hi, now)
+        self._plan_patrol(now, wanted=self._wanted)
 
     def dispatch(self, now: float) -> None:
         """Hand out chunks: first to the idle, then behind what is about to end."""
@@ -190,24 +199,22 @@ class Dispatcher:
         self.learn_from_waiting(now)
         wanted = self._thieves_wait or (not self.stock and self.room() > 0)
         self._thieves_wait = False
-        untold = [chunk for chunk in self.slots.running() if now >= chunk.tell_at]
-        for told in untold:
-            told.awaited = False
+        untold = self.slots.untold(now)
         if self.slots.beside:
             self.side.patrol(now, wanted=wanted)
         for slot in self.slots.by_worker.values():
             chunk = slot.running
             if chunk is None:
                 continue
-            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
-                chunk.timed_out = True
-                self.stop(chunk, "the task ran longer than its timeout")
+            reason = chunk.must_end(now)
+            if reason:
+                self.stop(chunk, reason)
                 continue
             late = chunk.is_overdue(now, wanted=wanted)
             if late:
                 self._retract(slot)
             if chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
-                give = (late or now >= self._turn_at(slot)) and not chunk.whole
+                give = (late or now >= self.slots.turn_at(slot)) and not chunk.whole
                 if give or now >= chunk.results_wait_at:
                     self._ask(slot, chunk, now, give=give)
         self._plan_patrol(now, wanted=wanted)
@@ -301,15 +308,6 @@ class Dispatcher:
             self._ask(best, chunk, now, give=True)
         else:
             self._patrol_by(chunk.started + TURN_SECONDS)
-
-    def _turn_at(self, slot: Slot) -> float:
-        """When the running chunk has been in the way of a job without any other chunk for long enough."""
-        running, queued = slot.running, slot.queued
-        if running is None or queued is None or running.job == queued.job or running.whole:
-            return inf
-        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self.slots.is_running(queued.job):
-            return inf
-        return max(queued.started, running.started) + TURN_SECONDS
 
     def _patrol_by(self, at: float) -> None:
         if at == inf:
@@ -433,7 +431,7 @@ class Dispatcher:
         behind = slot.queued is not None
         soonest = chunk.look_at(now, wanted=self._wanted, behind=behind)
         if behind:
-            turn_at = self._turn_at(slot)
+            turn_at = self.slots.turn_at(slot)
             soonest = min(soonest, turn_at if turn_at > now else now + PATROL_SECONDS)
         self._patrol_by(soonest)
 

@@ -87,7 +87,7 @@ class Handover:
         self._return(held, unwanted, now)
 
     def _return(self, held: HeldJob, parts: list[Lease], now: float) -> None:
-        if parts:
+        if parts and held.primary_gone_since is None:
             self.links.send(held.spec.owner, Returned(held.spec.job, parts), now)
 
     def took_stock(self, chunk: Chunk) -> None:

@@ -20,7 +20,7 @@ from stealmesh_engine.holding.poison import Attempts
 from stealmesh_engine.holding.retained import Retained
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of, term_of
 from stealmesh_protocol.messages import JobKind, JobSpec, Keep, Kept, Part, Reign
-from stealmesh_protocol.values import LACKING
+from stealmesh_protocol.values import AGAIN, LACKING
 
 PAGE_OCTETS = 512 * 1024
 PAGE_RESULTS = 2048
@@ -149,7 +149,7 @@ class HeldJob:
     def keep_unsettled(self, parts: list[Part], blobs: list[bytes]) -> None:
         """Keep these results until the primary holds them safely."""
         for part, blob in zip(parts, blobs, strict=True):
-            if part.codec == LACKING:
+            if part.codec in (LACKING, AGAIN):
                 continue  # no result: if the primary is lost before it heard of it, others are asked
             self.unsettled[part.lo, part.hi] = (part, blob)
             self.unsettled_octets += len(blob)

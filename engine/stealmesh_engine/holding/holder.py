@@ -31,6 +31,7 @@ from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.ledger.requirements import lacked, suits
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.limits import INDEX_MAX
 from stealmesh_protocol.messages import (
     Claim,
     Closed,
@@ -159,7 +160,16 @@ class Holder:
                 self.handover.drop_cancelled(held, lo, hi, now)
             if self.slots.beside:
                 self.dispatcher.side.cancelled(message.job, message.intervals, now)
+            for lo, hi in message.intervals if message.stop else ():
+                self.dispatcher.stop_items(message.job, lo, hi, now)
             self.dispatcher.stock.restock(held)
+
+    def ended(self, message: Closed, now: float) -> None:
+        """Its owner says so. What is to stop is told so first; explore bags end at once in any case."""
+        if message.stop and message.job in self.jobs:
+            self.dispatcher.side.cancelled(message.job, [(0, INDEX_MAX)], now)
+            self.dispatcher.stop_items(message.job, 0, INDEX_MAX, now)
+        self.closed(message.job, now, stop=False)
 
     def closed(self, job: JobId, now: float, *, stop: bool) -> None:
         """The job is over. Running chunks finish for nothing, or are stopped with their workers."""
@@ -310,7 +320,7 @@ def _if_obeyed(act: Callable[[Holder, Any, float], None]) -> Handler:
 MESSAGES: dict[type[Message], Handler] = {
     Revoked: _if_obeyed(lambda holder, message, now: holder.revoked(message, now)),
     Withdraw: _if_obeyed(lambda holder, message, now: holder.withdrawn(message, now)),
-    Closed: _if_obeyed(lambda holder, message, now: holder.closed(message.job, now, stop=False)),
+    Closed: _if_obeyed(lambda holder, message, now: holder.ended(message, now)),
     Settled: _if_obeyed(lambda holder, message, now: holder.settled(message)),
     FnPut: lambda holder, peer, message, now: holder.function_came(message),
 }

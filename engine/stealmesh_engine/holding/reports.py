@@ -139,7 +139,7 @@ class Reports:
         return [
             chunk
             for chunk in self.slots.chunks_of(held.spec.job)
-            if not chunk.void and chunk.lid in leases
+            if not chunk.void and chunk.lid in leases and chunk.lo < chunk.hi
         ]
 
     # ------------------------------------------------------------ what is not finished yet

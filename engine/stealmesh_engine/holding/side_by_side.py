@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 
-from stealmesh_engine.effects import Divide, Effect, RetractSide, StopWorker
+from stealmesh_engine.effects import Divide, Effect, RetractSide, StopItem, StopWorker
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import PATROL_SECONDS, Chunk, Slots
 from stealmesh_engine.holding.stock import Stock
@@ -145,12 +145,18 @@ class SideBySide:
                 self._ask(chunk, now, give=True)
         self._effects.extend(RetractSide(worker) for worker in workers)
 
+    def stop_items(self, job: JobId, lo: int, hi: int, now: float) -> None:
+        """The tasks among these items that run are to end, soon; the caller has cancelled them before."""
+        for chunk in self._slots.all_beside():
+            stopped = chunk.stop(lo, hi, now) if chunk.job == job else None
+            if stopped is not None:
+                self._effects.append(StopItem(chunk.worker, chunk.number, *stopped, side=True))
+
     def patrol(self, now: float, *, wanted: bool) -> None:
         """Stop what has run too long, take back what is part of a slow chunk, ask for results that wait."""
         for chunk in self._slots.all_beside():
-            if chunk.timeout_at is not None and now >= chunk.timeout_at and not chunk.timed_out:
-                chunk.timed_out = True
-                reason = "the task ran longer than its timeout"
+            reason = chunk.must_end(now)
+            if reason:
                 self._effects.append(StopWorker(chunk.worker, reason, False, side=True))
             elif chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
                 give = chunk.is_overdue(now, wanted=wanted) and not chunk.whole

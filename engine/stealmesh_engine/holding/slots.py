@@ -12,8 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+from stealmesh_engine.holding.stopped import Stopped
 from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import Resources
+
+TURN_SECONDS = 0.004
+"""For this long a job that has nothing at a worker waits for chunks of others to end. Shorter: more chunks
+are divided, and each division costs about half a millisecond."""
 
 PATROL_SECONDS = 0.05
 """For this long a worker may be busy before what is behind it counts as waiting."""
@@ -62,6 +67,8 @@ class Chunk:
     """Of those that run side by side: the bundle that it needs."""
     company: int = 0
     """It is a suspect: so many of them may run in its process; 0: it is none."""
+    stopped: Stopped | None = None
+    """Items of it that the program has stopped."""
     awaited: bool = False
     """Its owner wants to hear that it runs if it takes long, and has not heard it yet."""
     in_lane: bool = False
@@ -111,6 +118,8 @@ class Chunk:
         another chunk waits for its end."""
         long_at = self.long_at
         soonest = min(long_at if now < long_at else inf, self.tell_at)
+        if self.stopped is not None:
+            soonest = min(soonest, max(self.stopped.until, now + PATROL_SECONDS))
         if self.timeout_at is not None and not self.timed_out:
             soonest = min(soonest, self.timeout_at)
         if self.in_lane and not self.is_overdue(now):
@@ -123,6 +132,26 @@ class Chunk:
     def begins(self, *, awaited: bool, timeout_at: float | None) -> None:
         """It was ordered before the process was up, and begins only now."""
         self.awaited, self.timeout_at = awaited, timeout_at
+
+    def stop(self, lo: int, hi: int, now: float) -> tuple[int, int] | None:
+        """The program has stopped these items. Returns what the worker is to be told; None: it has none of
+        them."""
+        lo, hi = max(lo, self.lo), min(hi, self.hi)
+        if lo >= hi or self.explore:
+            return None
+        if self.stopped is None:
+            self.stopped = Stopped()
+        self.stopped.add(lo, hi, now)
+        return self.stopped.around(lo)
+
+    def must_end(self, now: float) -> str:
+        """Why its process is to end now; empty: it is not. Said once."""
+        if self.timeout_at is not None and now >= self.timeout_at and not self.timed_out:
+            self.timed_out = True
+            return "the task ran longer than its timeout"
+        if self.stopped is not None and self.stopped.ends_worker(now, self.lo, self.hi):
+            return "it ran a task that was stopped"
+        return ""
 
     def shrink(self, lo: int, hi: int, now: float) -> None:
         """What is in front of `lo` is reported, what is behind `hi` is given back."""
@@ -185,6 +214,35 @@ class Slots:
     def running(self) -> list[Chunk]:
         chunks = [slot.running for slot in self.by_worker.values() if slot.running is not None]
         return chunks + self.all_beside() if self.beside else chunks
+
+    def untold(self, now: float) -> list[Chunk]:
+        """Chunks that have run so long that their owners are to hear of it. Each comes once."""
+        found = [chunk for chunk in self.running() if now >= chunk.tell_at]
+        for chunk in found:
+            chunk.awaited = False
+        return found
+
+    def stop(
+        self, job: JobId, lo: int, hi: int, now: float
+    ) -> list[tuple[Slot, Chunk, tuple[int, int]]]:
+        """The program has stopped these items. Returns the chunks that have some of them, and what their
+        workers are to be told; without those side by side."""
+        found = []
+        for slot in self.by_worker.values():
+            for chunk in (slot.running, slot.queued):
+                items = None if chunk is None or chunk.job != job else chunk.stop(lo, hi, now)
+                if chunk is not None and items is not None:
+                    found.append((slot, chunk, items))
+        return found
+
+    def turn_at(self, slot: Slot) -> float:
+        """When the running chunk has been in the way of a job without any other chunk for long enough."""
+        running, queued = slot.running, slot.queued
+        if running is None or queued is None or running.job == queued.job or running.whole:
+            return inf
+        if (queued.expected_seconds or 0.0) > TURN_SECONDS or self.is_running(queued.job):
+            return inf
+        return max(queued.started, running.started) + TURN_SECONDS
 
     def all_beside(self) -> list[Chunk]:
         """What runs side by side, at all workers."""

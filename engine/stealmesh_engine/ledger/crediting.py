@@ -9,21 +9,23 @@ Invariant: an item is delivered once, when the ledger credits it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from msgspec.structs import replace
 
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Deliver, Effect, ItemsRunning
+from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
+from stealmesh_engine.ledger.put_off import Again, Alarms
 from stealmesh_engine.ledger.verdicts import Credited, Stale, Verdict
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
-from stealmesh_protocol.values import LACKING, OUTCOMES
+from stealmesh_protocol.values import AGAIN, LACKING, OUTCOMES
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,8 @@ class Crediting:
     effects: list[Effect]
     counters: Counters
     candidates: Candidates
+    rng: Random
+    alarms: Alarms
 
     def revoke(self, holder: PeerId, job: JobId, lids: list[LeaseId], now: float) -> None:
         """Tell the holder to let go of these leases."""
@@ -54,6 +58,11 @@ class Crediting:
                     replace(part, codec=OUTCOMES),
                     self.candidates.told_by_all(job, part, blob, now),
                 )
+            elif part.codec == AGAIN:
+                told = self._put_off(job, holder, part, blob, now)
+                if told is None:
+                    continue
+                part, blob = told
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
             if not self._counts(job, holder, verdict, part.hi - part.lo, now):
                 if job.keeping is not None:
@@ -136,6 +145,28 @@ class Crediting:
             self.effects.append(ItemsRunning(load.job, load.running))
         if stale:
             self.revoke(holder, load.job, stale, now)
+
+    # ------------------------------------------------------------ what runs again later
+
+    def _put_off(
+        self, job: IndexedJob, holder: PeerId, part: Part, blob: bytes, now: float
+    ) -> tuple[Part, bytes] | None:
+        """A worker says that this item is to run again. None: it will. Otherwise it has run often enough:
+        the result that counts."""
+        ledger, item = job.ledger, part.lo
+        outcome = replace(part, codec=OUTCOMES, failed=part.hi - item)
+        if part.hi - item != 1 or not ledger.is_open(holder, part.lid, item):
+            return outcome, blob
+        judged = ledger.putting_off().judge(job.spec, item, blob, self.rng)
+        if not isinstance(judged, Again):
+            return outcome, judged.blob
+        job.lapsed.pop(holder, None)
+        ledger.wait(part.lid, item, now + judged.seconds)
+        self.alarms.set(job.spec.job, ledger.putting_off().next_at)
+        self.journal.tell(now, "put off", job.spec.job, part.lid, f"{item}: {judged.seconds:.3f} s")
+        if job.keeping is None:
+            self.effects.append(ItemWaits(job.spec.job, item))
+        return None
 
     # ------------------------------------------------------------ what a node cannot run
 

@@ -24,6 +24,7 @@ from typing import Protocol
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Lease, Part
+from stealmesh_protocol.values import AGAIN
 
 LANE_SECONDS = 0.05
 LANE_ITEMS_MAX = 4096
@@ -89,7 +90,7 @@ class Lanes:
     def reported(self, holder: PeerId, parts: Iterable[Part]) -> None:
         for part in parts:
             self._heard(holder, part.lid, part.lo, part.hi)
-            if part.lo < part.hi:
+            if part.lo < part.hi and part.codec != AGAIN:
                 self._learn(part.hi - part.lo, part.seconds)
 
     def returned(

@@ -24,6 +24,7 @@ from stealmesh_protocol.errors import RemoteProtocolError
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import JobSpec, Lease, Member, Report, Role
 from stealmesh_protocol.values import (
+    AGAIN,
     LACKING,
     RAISED,
     UNLOADABLE,
@@ -33,6 +34,8 @@ from stealmesh_protocol.values import (
     with_failures,
 )
 
+NO_RESULT = (LACKING, AGAIN)
+"""Codecs of parts that are not credited."""
 UNFIT_SECONDS = 30.0
 """After this time a node that could not load the function is asked again (explore jobs: never)."""
 UNTRIED_SECONDS = 5.0
@@ -246,11 +249,12 @@ def _with_reasons(failure: Failure, others: str) -> Failure:
 
 
 def without_lacking(message: Report) -> tuple[Report, list[Lease]]:
-    """Divide a report into results and the leases of what its holder lacks something for: others may run it."""
-    if all(part.codec != LACKING for part in message.parts):
+    """Divide a report into results and the leases of what is none: its holder lacks something for it, or it
+    is to run again later."""
+    if all(part.codec not in NO_RESULT for part in message.parts):
         return message, []
     told = list(zip(message.parts, message.blobs, strict=True))
-    good = [(part, blob) for part, blob in told if part.codec != LACKING]
+    good = [(part, blob) for part, blob in told if part.codec not in NO_RESULT]
     parts, blobs = [part for part, _ in good], [blob for _, blob in good]
-    lacking = [Lease(p.lid, p.lo, p.hi) for p, _ in told if p.codec == LACKING]
+    lacking = [Lease(p.lid, p.lo, p.hi) for p, _ in told if p.codec in NO_RESULT]
     return Report(message.job, parts, blobs), lacking

@@ -3,7 +3,8 @@
 Decides which part of a report counts. Refuses to know what an item computes. It has the inputs of all items
 that are not credited yet, so that they can be leased again when a holder dies.
 
-Invariant: credited, free, leased and withheld intervals are disjoint and cover [0, total) at every moment.
+Invariant: credited, free, leased, waiting (put_off.py) and withheld intervals are disjoint and cover [0, total)
+at every moment.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
+from stealmesh_engine.ledger.put_off import PutOff
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
@@ -63,6 +65,8 @@ class IndexedLedger(JobLedger[Lent]):
         """Of the items that are not credited. Empty, if the job's items are computed from their numbers."""
         self.leased = 0
         """Items under lease: the sum of the leases' open parts."""
+        self.put_off: PutOff | None = None
+        """Items that run again later; None until there is one."""
 
     # -- growing
 
@@ -156,9 +160,34 @@ class IndexedLedger(JobLedger[Lent]):
         for part in counts:
             self._close(lid, lent, *part)
             self.credited.add(*part)
+            if self.put_off is not None:
+                self.put_off.credited(*part)
         self._balanced()
         self.inputs.drop_covered(counts, self.credited)
         return Credited(counts)
+
+    # -- items that run again later
+
+    def putting_off(self) -> PutOff:
+        """The items that run again later."""
+        if self.put_off is None:
+            self.put_off = PutOff()
+        return self.put_off
+
+    def wait(self, lid: LeaseId, item: int, until: float) -> None:
+        """The item, which is open in this lease, is not leased again before that time."""
+        self._close(lid, self.leases[lid], item, item + 1)
+        self.putting_off().add(item, until)
+        self._balanced()
+
+    def end_waits(self, now: float) -> float | None:
+        """What has waited long enough is free. Returns when to ask again; None: nothing waits."""
+        if self.put_off is None:
+            return None
+        for item in self.put_off.take_due(now):
+            self.free.add(item, item + 1)
+        self._balanced()
+        return self.put_off.next_at
 
     def settle(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
         """[lo, hi) is done, as another account of the same job says; the caller has made sure that
@@ -200,6 +229,9 @@ class IndexedLedger(JobLedger[Lent]):
             for part in lent.open.overlap(lo, hi):
                 told.setdefault(lent.holder, []).append(part)
                 self._close(lid, lent, *part)
+                self.credited.add(*part)
+        if self.put_off is not None:
+            for part in self.put_off.credited(lo, hi):
                 self.credited.add(*part)
         self._balanced()
         self.inputs.drop_covered([(lo, hi)], self.credited)
@@ -268,15 +300,19 @@ class IndexedLedger(JobLedger[Lent]):
 
     def _balanced(self) -> None:
         """The cheap half of the invariant, after every transition; `audit` is the whole of it."""
-        assert (
-            self.credited.size + self.free.size + self.leased + self.total - self.released
-            == self.total
-        ), "items were lost or doubled in the ledger"
+        waiting = 0 if self.put_off is None else self.put_off.size
+        assert self.credited.size + self.free.size + self.leased + waiting == self.released, (
+            "items were lost or doubled in the ledger"
+        )
 
     def audit(self) -> None:
         super().audit()
         everything = IntervalSet([(self.released, self.total)])
-        for some in (self.credited, self.free, *(lent.open for lent in self.leases.values())):
+        waiting = IntervalSet() if self.put_off is None else self.put_off.items
+        if self.put_off is not None:
+            self.put_off.audit()
+        leased = (lent.open for lent in self.leases.values())
+        for some in (self.credited, self.free, waiting, *leased):
             for lo, hi in some:
                 assert not everything.overlap(lo, hi), f"[{lo}, {hi}) is accounted for twice"
                 everything.add(lo, hi)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 from typing import Any, Protocol, TypeVar
 
 from stealmesh_engine.base.counters import Counters
@@ -31,6 +32,7 @@ from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob, opened
 from stealmesh_engine.ledger.placement import Placement, kind_of_lack
+from stealmesh_engine.ledger.put_off import Alarms
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.unsayable import failed
@@ -90,6 +92,7 @@ class Owner:
         effects: list[Effect],
         counters: Counters,
         *,
+        rng: Random,
         wall_offset: float = 0.0,
         submitter: str = "",
     ) -> None:
@@ -108,7 +111,10 @@ class Owner:
         """Those that could not be sent, and why."""
         self.deliveries = Deliveries(config, links)
         candidates = self.candidates = Candidates(config, links)
-        self.crediting = Crediting(config, links, journal, effects, counters, candidates)
+        self.alarms = Alarms()
+        self.crediting = Crediting(
+            config, links, journal, effects, counters, candidates, rng, self.alarms
+        )
         self.placement = Placement(config, links, journal, effects, counters, candidates)
         self._replicas: Replicas = NoReplicas()
 
@@ -158,13 +164,13 @@ class Owner:
             if job.passed is not None:
                 job.passed.settled(lo, hi)
         for peer, intervals in told.items():
-            self.links.send(peer, Withdraw(event.job, intervals), now)
+            self.links.send(peer, Withdraw(event.job, intervals, event.stop), now)
         self._work_changed(job, now)
 
     def cancel_job(self, event: CancelJob, now: float) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
-            self.abandon(job, now)
+            self.abandon(job, now, stop=event.stop)
 
     def cancel_ordinary(self, now: float) -> None:
         """This peer leaves: only durable jobs outlive it. The program is not told that the others are
@@ -184,6 +190,15 @@ class Owner:
         self.journal.tell(now, "leads", job.spec.job, job.spec.term)
         self._work_changed(job, now)
 
+    def wake_up(self, now: float) -> None:
+        """Items that were put off may have waited long enough."""
+        ringing = set(self.alarms.ringing(now))
+        for job in self._in_order():
+            if job.spec.job in ringing:
+                assert isinstance(job, IndexedJob), "a bag was put off"
+                self.alarms.set(job.spec.job, job.ledger.end_waits(now))
+                self._work_changed(job, now)
+
     def resign(self, job_id: JobId) -> None:
         """Another peer is the primary: the leases are no longer ours to judge, so no holder is told."""
         job = self.jobs.pop(job_id, None)
@@ -191,12 +206,13 @@ class Owner:
             job.done = True
             self.placement.forget(job_id)
             self.placement.priorities.closed(job.spec.priority)
+            self.alarms.set(job_id, None)
             self._trim_functions(job.spec)
 
-    def abandon(self, job: OwnedJob, now: float) -> None:
-        """The job is not wanted any more: the nodes that work on it are told."""
+    def abandon(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
+        """The job is not wanted any more: the nodes that work on it are told, and `stop` what runs."""
         self.journal.tell(now, "cancelled", job.spec.job)
-        self._end(job, now)
+        self._end(job, now, stop=stop)
 
     def take_note(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
         """[lo, hi) was done under another primary: a holder that is at it can stop."""
@@ -436,22 +452,23 @@ class Owner:
             if parts:
                 job.lanes.linger(lent.holder, lid, parts, until)
 
-    def _end(self, job: OwnedJob, now: float) -> None:
+    def _end(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
         """The job is complete, or the program has cancelled it."""
-        self._drop(job, now)
+        self._drop(job, now, stop=stop)
         if job.keeping is None:
             self.effects.append(JobDone(job.spec.job))
 
-    def _drop(self, job: OwnedJob, now: float) -> None:
+    def _drop(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
         job.done = True
         job.ended = now + self.wall_offset
         if job.keeping is None:
             self.ended.append(job.line())
         self.placement.forget(job.spec.job)
         self.placement.priorities.closed(job.spec.priority)
+        self.alarms.set(job.spec.job, None)
         for peer in job.told:
             if self.links.view.is_alive(peer):
-                self.links.send(peer, Closed(job.spec.job), now)
+                self.links.send(peer, Closed(job.spec.job, stop), now)
         del self.jobs[job.spec.job]
         self._trim_functions(job.spec)
 

@@ -40,6 +40,7 @@ class Options:
     """Not part of the hash: a callable need not have one."""
     max_parallel: int | None = None
     resources: Resources = ()
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
 
     def __post_init__(self) -> None:
         checked = {
@@ -51,6 +52,7 @@ class Options:
             "max_parallel": None
             if self.max_parallel is None
             else whole_number("max_parallel", self.max_parallel, 1),
+            "retry_on": exception_types("retry_on", self.retry_on),
         }
         if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
@@ -114,6 +116,19 @@ def seconds(name: str, value: Any) -> float:
     if not abs(number) <= threading.TIMEOUT_MAX:  # nor is nan
         raise ValueError(f"{name} must be a number of seconds, not {number}; None: for ever")
     return number
+
+
+def exception_types(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """`value`, an exception type or several, as a tuple. Raises TypeError, and ValueError for none."""
+    kinds = (value,) if isinstance(value, type) else value
+    if not isinstance(kinds, tuple | list | set | frozenset):
+        raise TypeError(f"{name} must be a tuple of exception types, not {_shown(value)}")
+    for kind in kinds:
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise TypeError(f"{name} must have exception types only, not {_shown(kind)}")
+    if not kinds:
+        raise ValueError(f"{name} names no exception type; retries=0 is how nothing is tried again")
+    return tuple(kinds)
 
 
 def checked_sizes(chunksize: Any, buffersize: Any) -> tuple[int | None, int | None]:

@@ -25,6 +25,9 @@ class ClientJob(Protocol):
     def progress(self, words: list[tuple[int, float, float]]) -> None:
         """Running items say how far they are: item, done, total (-1: not known)."""
 
+    def waits(self, item: int) -> None:
+        """A worker had begun this item. It is put off: no worker has it, and it runs again later."""
+
     def done(self) -> None:
         """The job is over; nothing comes after this."""
 

@@ -249,8 +249,13 @@ class Job:
         return reduce(self._combine, (*start, *values))
 
     def cancel(self) -> None:
-        """Stop the job, also one that another program launched; the mesh drops its results."""
+        """Begin no more of the job, also of one that another program launched; the mesh drops its results.
+        What runs of it ends for nothing."""
         self._link.post(AbolishJob(self._job))
+
+    def stop(self) -> None:
+        """Cancel the job, and stop the tasks of it that run (see `Future.stop`)."""
+        self._link.post(AbolishJob(self._job, stop=True))
 
     def __repr__(self) -> str:
         state = "unknown" if self._line is None else self._line.state

@@ -19,6 +19,7 @@ from stealmesh.client.map import size_of
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.spec_maker import SpecMaker
+from stealmesh.client.stopping import end_stopped
 from stealmesh.futures import Future, Outcome, settle
 from stealmesh.host.identity import submitter
 from stealmesh.tasks import is_vectorized
@@ -76,9 +77,30 @@ def launch(
     return job
 
 
+class _ValueOfJob:
+    """What the future of a durable job's value belongs to."""
+
+    def __init__(self, link: ProgramLink, job: Job) -> None:
+        self._link = link
+        self._job = job
+
+    def cancelled(self, future: Future[Any]) -> None:
+        """Never: the job is taken to run from the first moment on."""
+        raise AssertionError("a future that runs was cancelled")
+
+    def stop(self, future: Future[Any]) -> bool:
+        if not end_stopped(self._link, future, self.name_of(future)):
+            return False
+        self._job.stop()
+        return True
+
+    def name_of(self, future: Future[Any]) -> str:
+        return f"job {self._job.id}"
+
+
 def value_later(link: ProgramLink, job: Job) -> Future[Any]:
     """The future of a durable job's result."""
-    future: Future[Any] = Future(link.condition)
+    future: Future[Any] = Future(link.condition, _ValueOfJob(link, job))
     future.set_running_or_notify_cancel()
 
     def wait() -> None:

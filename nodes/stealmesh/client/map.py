@@ -59,6 +59,11 @@ class MapResults(itertools.chain[T]):
         results._chunks, results._job = chunks, job
         return results
 
+    def stop(self) -> None:
+        """Stop here, and stop the tasks that run as well (see `Future.stop`)."""
+        self._job.stop(running=True)
+        self.close()
+
     def close(self) -> None:
         """Stop here: what has not been computed is cancelled."""
         self._chunks.close()
@@ -144,13 +149,13 @@ class MapJob:
         finally:
             self.stop()
 
-    def stop(self) -> None:
-        """The program reads no more: cancel the rest."""
+    def stop(self, *, running: bool = False) -> None:
+        """The program reads no more: cancel the rest, and stop what runs if it says so."""
         with self._changed:
             over, self._over = self._over, True
             self._changed.notify_all()
         if not over:
-            self.link.cancel(self.spec.job)
+            self.link.cancel(self.spec.job, stop=running)
 
     def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
         part = effect.part
@@ -316,6 +321,9 @@ class MapJob:
     def progress(self, words: list[tuple[int, float, float]]) -> None:
         if self._words is not None:
             self._words.hear(words)
+
+    def waits(self, item: int) -> None:
+        """Nor which wait."""
 
     def done(self) -> None:
         """Comes after the last results, unless the mesh was shut down."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from stealmesh.futures import Future
+
+T = TypeVar("T")
 
 
 def is_over_futures(iterables: tuple[Iterable[Any], ...]) -> bool:
@@ -27,26 +29,50 @@ def is_over_futures(iterables: tuple[Iterable[Any], ...]) -> bool:
 
 
 def map_futures(
-    submit: Callable[..., Future[Any]],
-    fn: Callable[..., Any],
+    submit: Callable[..., Future[T]],
+    fn: Callable[..., T],
     iterables: tuple[Iterable[Any], ...],
     *,
     ahead: int | None,
     until: float | None,
     ordered: bool,
-) -> Iterator[Any]:
+) -> FutureResults[T]:
     """The results, in order unless `ordered` is False. Submits at once as many as may be `ahead`."""
     calls = zip(*iterables, strict=False)
     pending = deque(submit(fn, *arguments) for arguments in islice(calls, ahead))
-    return _results(pending, (submit(fn, *arguments) for arguments in calls), until, ordered)
+    further = (submit(fn, *arguments) for arguments in calls)
+    return FutureResults(pending, _results(pending, further, until, ordered))
+
+
+class FutureResults(Iterator[T]):
+    """The results of such a map."""
+
+    def __init__(self, pending: deque[Future[T]], results: Generator[T, None, None]) -> None:
+        self._pending = pending
+        self._results = results
+
+    def __next__(self) -> T:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Stop here: what has not begun is cancelled."""
+        self._results.close()
+        for future in list(self._pending):
+            future.cancel()
+
+    def stop(self) -> None:
+        """Stop here, and stop the tasks that run as well (see `Future.stop`)."""
+        for future in list(self._pending):
+            future.stop()
+        self.close()
 
 
 def _results(
-    pending: deque[Future[Any]],
-    further: Iterator[Future[Any]],
+    pending: deque[Future[T]],
+    further: Iterator[Future[T]],
     until: float | None,
     ordered: bool,
-) -> Iterator[Any]:
+) -> Generator[T, None, None]:
     try:
         while pending:
             if not ordered:
@@ -61,7 +87,7 @@ def _results(
             future.cancel()
 
 
-def _bring_forward(pending: deque[Future[Any]], left: float | None) -> None:
+def _bring_forward(pending: deque[Future[T]], left: float | None) -> None:
     """Put one that is over in front, if any is within `left` seconds."""
     for over in wait(pending, left, FIRST_COMPLETED).done:
         pending.remove(over)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from stealmesh.client.item_words import ItemWords
 from stealmesh.client.missing import MISSING as MISSING
 from stealmesh.client.results import open_partial, open_tagged
 from stealmesh.client.session import ProgramLink
+from stealmesh.client.stopping import end_stopped
 from stealmesh.client.user_threads import Strand
 from stealmesh.futures import Future, settle
 from stealmesh_engine import effects as fx
@@ -98,8 +99,17 @@ class FoldJob:
         self.future.drop_callbacks()
         self.broken(error)
 
+    def waits(self, item: int) -> None:
+        """The program cannot ask which items run."""
+
     def cancelled(self, future: Future[Any]) -> None:
-        self._stop()
+        self._stop(running=future.is_stopped)
+
+    def stop(self, future: Future[Any]) -> bool:
+        if not end_stopped(self.link, future, self.spec.name):
+            return False
+        self._stop(running=True)
+        return True
 
     def name_of(self, future: Future[Any]) -> str:
         return self.spec.name
@@ -145,12 +155,12 @@ class FoldJob:
         settle(self.link.condition, self.link.tell, [(self.future, None, error)])
         self._stop()
 
-    def _stop(self) -> None:
-        """The value is not wanted any more: stop reading and cancel the job."""
+    def _stop(self, *, running: bool = False) -> None:
+        """The value is not wanted any more: stop reading and cancel the job, and `running` tasks too."""
         with self._changed:
             self._failed = True
             self._changed.notify_all()
-        self.link.cancel(self.spec.job)
+        self.link.cancel(self.spec.job, stop=running)
 
     def _join(self, lo: int, hi: int, value: Any) -> None:
         """Enter the partial of the items [lo, hi), combined with its neighbours that are there."""

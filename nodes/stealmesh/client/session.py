@@ -134,9 +134,10 @@ class ProgramLink:
         self.hungry[stream] = None
         self.act()
 
-    def cancel(self, job: JobId) -> None:
+    def cancel(self, job: JobId, *, stop: bool = False) -> None:
+        """`stop`: its running tasks, too."""
         if job in self.jobs:
-            self.post(CancelJob(job))
+            self.post(CancelJob(job, stop))
 
     def ask_status(self) -> Future[list[dict[str, Any]]]:
         """The snapshots of this peer and of every node it talks to."""
@@ -244,6 +245,10 @@ class ProgramLink:
             handler = self.jobs.get(effect.job)
             if handler is not None:
                 handler.progress(effect.words)
+        elif isinstance(effect, fx.ItemWaits):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.waits(effect.item)
         elif isinstance(effect, fx.Accepted | fx.Results | fx.JobGone):
             durable = self.durable.get(effect.job)
             if durable is not None:

@@ -12,9 +12,9 @@ from typing import Any
 from stealmesh.client.arguments import Options, fitting_name
 from stealmesh.client.needs import must_fit_one_order
 from stealmesh.client.session import ProgramLink
-from stealmesh.functions import Shipped, Shipper, name_of
+from stealmesh.functions import LATELY, Shipped, Shipper, name_of
 from stealmesh.host.identity import runtime
-from stealmesh.tasks import is_coroutine
+from stealmesh.tasks import RetryOn, is_coroutine
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 CHUNK_ITEMS_MAX = 1 << 40
@@ -34,12 +34,27 @@ class SpecMaker:
         self._one_by_one = one_by_one
         self._concurrency = concurrency
         self._runtime = runtime()
+        self._lately: dict[tuple[int, tuple[type[BaseException], ...]], RetryOn] = {}
 
     def ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
         """The function as it travels. Raises TypeError, CannotShip."""
         if not callable(fn):
             raise TypeError(f"a function is needed, not a {type(fn).__qualname__}")
+        if options.retries and options.retry_on != (Exception,):
+            fn = self._choosy(fn, options.retry_on)
         return self._shipper.ship(fn, options.ship, options.no_ship)
+
+    def _choosy(
+        self, fn: Callable[..., Any], kinds: tuple[type[BaseException], ...]
+    ) -> Callable[..., Any]:
+        """The function with its `retry_on`: the same object each time, so that it is packed once."""
+        key = (id(fn), kinds)
+        known = self._lately.get(key)
+        if known is None or known.function is not fn:
+            while len(self._lately) >= LATELY:
+                self._lately.pop(next(iter(self._lately)))
+            known = self._lately[key] = RetryOn(fn, kinds)
+        return known
 
     def spec(
         self,

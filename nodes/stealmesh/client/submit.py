@@ -22,6 +22,7 @@ from stealmesh.client.item_words import ItemWords
 from stealmesh.client.needs import cut_by_needs, must_fit_one_order
 from stealmesh.client.results import ChunkResults, fault_of_size
 from stealmesh.client.session import ProgramLink
+from stealmesh.client.stopping import end_stopped
 from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
@@ -92,6 +93,8 @@ class SubmitStream:
         self._next_seen = 0
         self._with_workers: list[tuple[int, int]] = []
         """Calls that workers have, as nodes said since `ask_what_runs`."""
+        self._later: set[int] = set()
+        """Calls that were put off, as far as we know: no worker has them."""
         self.closed = False
         self._words = words
 
@@ -238,7 +241,8 @@ class SubmitStream:
         many as there are workers, as they would in a standard pool."""
         begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
         if not begun:
-            begun.update(itertools.islice(list(self._live), workers))
+            live = (index for index in list(self._live) if index not in self._later)
+            begun.update(itertools.islice(live, workers))
         for index, future in list(self._live.items()):
             if index not in begun:
                 future.cancel()
@@ -257,10 +261,18 @@ class SubmitStream:
     def name_of(self, future: Future[Any]) -> str:
         return self.spec.name if future.index < 0 else f"item {future.index} of {self.spec.name}"
 
+    def stop(self, future: Future[Any]) -> bool:
+        if not end_stopped(self.link, future, f"item {future.index} of {self.spec.name}"):
+            return False
+        self.link.call_later(lambda: self._withdraw(future))
+        return True
+
     # ------------------------------------------------------------ the driver's thread
 
     def deliver(self, effect: fx.Deliver) -> None:
         part, live = effect.part, self._live
+        if self._later:
+            self._later.difference_update(range(effect.lo, effect.hi))
         futures = []
         for index in range(effect.lo, effect.hi):
             future = live.pop(index, None)
@@ -276,11 +288,18 @@ class SubmitStream:
         self._with_workers = [*self._with_workers[-RUNNING_REMEMBERED:], *intervals]
         for lo, hi in intervals:
             if hi - lo == 1 and lo in self._live:
+                self._later.discard(lo)
                 self._live[lo]._mark_running()
 
     def progress(self, words: list[tuple[int, float, float]]) -> None:
         if self._words is not None:
             self._words.hear(words)
+
+    def waits(self, item: int) -> None:
+        self._with_workers = [(lo, hi) for lo, hi in self._with_workers if not lo <= item < hi]
+        if item in self._live:
+            self._later.add(item)
+            self._live[item]._mark_waiting()
 
     def done(self) -> None:
         """The job is over: we closed it when it was idle, or the mesh was shut down."""
@@ -392,4 +411,6 @@ class SubmitStream:
             return []
         if self.link.needs.jobs:
             self.link.needs.over(self.spec.job, future.index, future.index + 1)
-        return [CancelItems(self.spec.job, [(future.index, future.index + 1)])]
+        self._later.discard(future.index)
+        only = [(future.index, future.index + 1)]
+        return [CancelItems(self.spec.job, only, stop=future.is_stopped)]

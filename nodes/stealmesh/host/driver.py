@@ -141,6 +141,7 @@ class Driver:
                 fx.RetractSide: lambda e: self._unheard.extend(pool.retract_side(e.worker)),
                 fx.Divide: pool.divide,
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
+                fx.StopItem: pool.stop_item,
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),
                 fx.ForgetJob: lambda e: pool.forget(e.job),
             }

@@ -45,7 +45,7 @@ class Loaded:
     combine: Any
     items: run.Items
     again: run.Again
-    watch: tuple[run.Begins, run.Ends] | None = None
+    watch: tuple[run.Begins, run.Ends, run.Tells] | None = None
 
     def run(self) -> ChunkOutcome:
         return run.run(self.chunk, self.function, self.combine, self.items, self.again, self.watch)
@@ -107,7 +107,7 @@ class ChunkLoader:
             return Loaded(chunk, function, combine, items, again)
         in_parts = chunk.kind != wire.REDUCE
         begins = partial(self.listener.begins, number, chunk.lo, in_parts)
-        watch = (begins, self.listener.ends)
+        watch = (begins, self.listener.ends, self.listener.tells)
         return Loaded(chunk, function, combine, items, again, watch)
 
     def explore(self, chunk: ChunkOrder, mirror: BlobMirror) -> Iterator[Step]:

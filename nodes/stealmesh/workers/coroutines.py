@@ -2,7 +2,7 @@
 
 The promises are those of run.py. Many such chunks run side by side, so each of them waits only for itself.
 An item whose time is up is cancelled as coroutines are; its neighbours do not notice. Refuses to know orders,
-sockets, and who else is on the loop. What a task leaves on the loop (its own asyncio tasks) goes on there.
+sockets, and who else is on the loop. One that the program stops is cancelled, too. What a task leaves on the loop (its own asyncio tasks) goes on there.
 """
 
 # ruff: noqa: BLE001 - user code may raise anything, and each of its errors is one item's failure.
@@ -10,12 +10,13 @@ sockets, and who else is on the loop. What a task leaves on the loop (its own as
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
-from stealmesh.workers import present, reporting, wire
-from stealmesh.workers.failures import Failures, hide_frames_of, is_lacking
+from stealmesh.workers import present, reporting, stopping, wire
+from stealmesh.workers.again import may_try_again, put_off
+from stealmesh.workers.failures import Failures, hide_frames_of
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.run import (
@@ -23,9 +24,12 @@ from stealmesh.workers.run import (
     Begins,
     Ends,
     Items,
+    Speak,
+    Tells,
     as_sent,
     fold,
     note_failure,
+    say_again,
     told,
 )
 from stealmesh_protocol.raised import headline
@@ -44,7 +48,7 @@ async def run(
     combine: Any,
     items: Items,
     again: Again,
-    watch: tuple[Begins, Ends] | None = None,
+    watch: tuple[Begins, Ends, Tells] | None = None,
 ) -> ChunkOutcome:
     """As `run.run`, for coroutines."""
     failures, count, begun = Failures(), len(items), perf_counter()
@@ -53,13 +57,16 @@ async def run(
     here = present.begins(results)
     source = iter(items)
     if watch is None:
-        await _one_by_one(chunk, function, source, results, again, failures)
+        later = await _one_by_one(chunk, function, source, results, again, failures)
         await _over(here)
+        if later is not None:
+            return ChunkOutcome(*later, perf_counter() - begun, done=1)
         return told(chunk, _folded(chunk, combine, results, failures), failures, begun, count)
-    begins, ends = watch
+    begins, ends, tells = watch
     here.run = going = begins(count, results, failures, begun)
     if going.goes_on(source):
-        await _one_by_one(chunk, function, source, results, again, failures)
+        speak = (going, tells)
+        await _one_by_one(chunk, function, source, results, again, failures, speak)
     await _over(here)
     ends(going)
     done = len(results)
@@ -85,31 +92,63 @@ async def _one_by_one(
     results: list[Any],
     again: Again,
     failures: Failures,
-) -> None:
-    """Append results in the order of the items, with None where an item failed."""
+    speak: Speak | None = None,
+) -> tuple[int, bytes] | None:
+    """Append results in the order of the items, with None where an item failed.
+
+    With `speak`, items may run again later. Returns what to say of the chunk's only item, if that is to run
+    again later. An item of a reduction that failed is tried again at once.
+    """
     while (error := await _each(chunk, function, source, results)) is not None:
         offset = len(results)
         attempts = [headline(error)]
-        while (
-            len(attempts) <= chunk.retries
-            and not is_lacking(error)
-            and not isinstance(error, TimeIsUp)
-        ):
-            fresh, fault = as_sent(again, offset, offset + 1)
-            if fault is None:
-                fault = await _each(chunk, function, iter(fresh), results)
-            if fault is None:
-                break
-            error = fault
-            attempts.append(headline(error))
+        if chunk.kind == wire.REDUCE:
+            last = await _at_once(chunk, function, results, again, attempts, error)
+            if last is None:
+                continue
+            error = last
+        elif not isinstance(error, TimeIsUp):
+            later = put_off(error, chunk.retries)
+            if later is not None:
+                if speak is None:
+                    return later
+                here = present.PRESENT.get()
+                if here is not None and here.family is not None:
+                    await _beside(here.item_over)
+                say_again(chunk, results, failures, speak, *later)
+                results.append(None)
+                continue
+        if isinstance(error, TimeIsUp):
+            failures.records.append(_timed_out(chunk, offset))
         else:
-            if isinstance(error, TimeIsUp):
-                failures.records.append(_timed_out(chunk, offset))
-            else:
-                note_failure(chunk, function, failures, offset, error, attempts)
-            if chunk.kind == wire.REDUCE:
-                return  # one missing item makes the partial worthless
-            results.append(None)
+            note_failure(chunk, function, failures, offset, error, attempts)
+        if chunk.kind == wire.REDUCE:
+            return None  # one missing item makes the partial worthless
+        results.append(None)
+    return None
+
+
+async def _at_once(
+    chunk: ChunkOrder,
+    function: Any,
+    results: list[Any],
+    again: Again,
+    attempts: list[str],
+    error: BaseException,
+) -> BaseException | None:
+    """Try the item again. Returns why it has failed; None: it has its result."""
+    offset = len(results)
+    while (
+        len(attempts) <= chunk.retries and not isinstance(error, TimeIsUp) and may_try_again(error)
+    ):
+        fresh, fault = as_sent(again, offset, offset + 1)
+        if fault is None:
+            fault = await _each(chunk, function, iter(fresh), results)
+        if fault is None:
+            return None
+        error = fault
+        attempts.append(headline(error))
+    return error
 
 
 async def _each(
@@ -131,8 +170,8 @@ async def _each(
         _go_on()
         here = present.PRESENT.get()
         if here is not None and here.family is not None:
-            await asyncio.to_thread(present.item_failed)
-        return error
+            await _beside(present.item_failed)
+        return stopping.FromOutside() if stopping.NOW.has_stopped_it() else error
     return None
 
 
@@ -141,7 +180,17 @@ async def _over(here: present.Present) -> None:
     if here.family is None:
         here.ends()
     else:
-        await asyncio.to_thread(here.ends)
+        await _beside(here.ends)
+
+
+async def _beside(work: Callable[[], None]) -> None:
+    """In a thread, to its end: the program may stop the item meanwhile, and that must not cut this short."""
+    thread = asyncio.ensure_future(asyncio.to_thread(work))
+    while not thread.done():
+        try:
+            await asyncio.shield(thread)
+        except asyncio.CancelledError:
+            _go_on()
 
 
 def _go_on() -> None:

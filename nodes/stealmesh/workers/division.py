@@ -109,6 +109,8 @@ class Listener:
         self._runs: dict[int, ChunkRun] = {}
         """By number: one, or those that run side by side."""
         self._listens = False
+        self._stops: Callable[[int, int, int], None] | None = None
+        """Where tasks run side by side: what to do with an order to stop some."""
 
     # ------------------------------------------------------------ the loop's thread
 
@@ -139,11 +141,33 @@ class Listener:
         """Held while anything but the loop writes on the stream."""
         return self._lock
 
+    def tells(
+        self, run: ChunkRun, told: int, upto: int, codec: int, blob: bytes, failed: int
+    ) -> bool:
+        """The loop speaks before the end: of the items from `told` to `upto`. False: they have been told
+        meanwhile, at least in part."""
+        with self._lock:
+            if run.told != told:
+                return False
+            now = perf_counter()
+            seconds, run.since = now - run.since, now
+            head = wire.RESULT_HEAD.pack(
+                run.number, codec, failed, seconds, run.first + upto, run.first + run.kept
+            )
+            run.told = upto
+            self._send(wire.FrameKind.PART, head, blob)
+            return True
+
     def forget(self) -> None:
         """In a forked child: the listener is not here, and may have held the lock."""
         self._lock = _thread.allocate_lock()
         self._runs = {}
         self._listens = True
+
+    def hears_stops(self, stops: Callable[[int, int, int], None]) -> None:
+        """From now on it hears what is to stop, too. Where one task runs at a time, a signal says it."""
+        self._stops = stops
+        self._start()
 
     def _start(self) -> None:
         """Start the thread late: a worker with single items only never needs it. Signals are for the loop's
@@ -165,6 +189,9 @@ class Listener:
                 packet = self._questions.recv(64)
             except OSError:
                 return
+            if len(packet) == wire.STOP.size and self._stops is not None:
+                self._stops(*wire.STOP.unpack(packet))
+                continue
             if len(packet) != wire.QUESTION.size:
                 return  # the node is gone
             number, give = wire.QUESTION.unpack(packet)
@@ -177,13 +204,14 @@ class Listener:
 
     def _answer(self, run: ChunkRun, *, give: bool) -> None:
         kept = run.give_back() if give else run.kept
-        part = _packed(run) if run.in_parts else None
-        upto, codec, blob, failed = part or (run.told, values.PLAIN, b"", 0)
-        if upto == run.told and kept == run.kept:
+        told = run.told
+        part = _packed(run, told) if run.in_parts else None
+        upto, codec, blob, failed = part or (told, values.PLAIN, b"", 0)
+        if upto == told and kept == run.kept:
             return  # nothing new
         with self._lock:
-            if run.over:
-                return  # the loop says it all
+            if run.over or run.told != told:
+                return  # the loop says it all, or has said something meanwhile
             now = perf_counter()
             seconds, run.since = now - run.since, now
             head = wire.RESULT_HEAD.pack(
@@ -193,10 +221,10 @@ class Listener:
             self._send(wire.FrameKind.PART, head, blob)
 
 
-def _packed(run: ChunkRun) -> tuple[int, int, bytes, int] | None:
+def _packed(run: ChunkRun, lo: int) -> tuple[int, int, bytes, int] | None:
     """What is finished and not told: (its end, codec, blob, failed items). None: nothing, or it cannot
     be packed; the loop sorts that out at the chunk's end."""
-    lo, hi = run.told, len(run.results)
+    hi = len(run.results)
     held = run.held  # looked at after the results, as it is set before an item has one
     if held is not None:
         hi = min(hi, held)

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from stealmesh.workers import present
+from stealmesh.workers.again import may_try_again, undeferred
 from stealmesh.workers.failures import Failures, hide_frames_of, unloadable, unsendable
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import TOO_LARGE
@@ -137,7 +138,7 @@ def explore(
             end_if_forked(error)
             present.item_failed()
             here.ends()
-            yield _failed_step(error, RAISED, [*attempts, headline(error)])
+            yield _failed_step(undeferred(error), RAISED, [*attempts, headline(error)])
             return
         now = clock()
         gains.spend(now - begun)
@@ -172,6 +173,8 @@ def _visit(
         except BaseException as error:
             end_if_forked(error)
             present.item_failed()
+            if not may_try_again(error):
+                raise
             attempts.append(headline(error))
     return _checked(visit(bag, limit))
 

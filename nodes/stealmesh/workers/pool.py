@@ -42,7 +42,7 @@ from stealmesh.workers.otherversions import OtherVersions
 from stealmesh.workers.processes import Processes, State, Worker
 from stealmesh.workers.shared_words import SharedWords
 from stealmesh.workers.wire import FrameKind
-from stealmesh_engine.effects import Divide, RunChunk
+from stealmesh_engine.effects import Divide, RunChunk, StopItem
 from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
@@ -301,6 +301,20 @@ class WorkerPool:
 
     def share(self, worker_number: int, wanted: bool) -> None:
         self._words.share(worker_number, wanted)
+
+    def stop_item(self, effect: StopItem) -> None:
+        """Have TaskStopped raised in the task that runs, if it is meant. A worker that has ended needs none."""
+        side = self._count if effect.side else 0
+        handle = self._workers[side + effect.worker].handle
+        if handle is None or effect.chunk not in handle.outstanding or not handle.pid:
+            return
+        if effect.side:  # what gets no word of it ends with its process a moment later
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                handle.questions.send(wire.STOP.pack(effect.chunk, effect.lo, effect.hi))
+            return
+        self._words.stop(effect.worker, effect.chunk, effect.lo, effect.hi)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(handle.pid, signal.SIGURG)
 
     def stop(self, worker_number: int, reason: str, blame: bool, side: bool = False) -> None:
         """Kill the process. Only the chunk that runs now is blamed, not one begun since."""

@@ -76,6 +76,13 @@ def begins(results: Sized) -> Present:
     return one
 
 
+def item_over() -> None:
+    """The present item of this context's chunk, and those before it, are over."""
+    one = PRESENT.get()
+    if one is not None:
+        one.item_over()
+
+
 def item_failed() -> None:
     """An item of this context's chunk has raised."""
     one = PRESENT.get()

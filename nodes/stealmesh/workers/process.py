@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, versions
 from stealmesh.shipping.named import WorkersSender
-from stealmesh.workers import failures, forked, reporting, wire
+from stealmesh.workers import failures, forked, reporting, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
@@ -62,6 +62,7 @@ def live(
     mirror = BlobMirror(stream)
     try:
         loader = _prepare(mirror.setup(), line, listener)
+        stopping.NOW.listen(line, reporting.HERE)
         forked.end_if_forked()
     except wire.StreamEnded:
         os._exit(0)

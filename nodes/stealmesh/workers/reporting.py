@@ -20,7 +20,7 @@ from collections.abc import Callable, Sized
 from time import perf_counter
 from typing import Any
 
-from stealmesh.workers import wire
+from stealmesh.workers import stopping, wire
 from stealmesh.workers.present import PRESENT
 
 PAUSE_SECONDS = 0.25
@@ -74,6 +74,13 @@ class Here:
         if number is None:
             return
         self.spoke = True
+        if _thread.get_ident() != self._loop:
+            self._tell(number, done, total)
+            return
+        with stopping.NOW.holds_back():  # half a word would spoil the stream
+            self._tell(number, done, total)
+
+    def _tell(self, number: int, done: float, total: float) -> None:
         with self._lock:
             if self.number != number:
                 return  # the task is over, and this thread is still there

@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import Any
 
-from stealmesh.workers import wire
+from stealmesh.workers import stopping, wire
 from stealmesh.workers.reporting import PAUSE_SECONDS, Here
 
 WORDS_AT_ONCE = 128.0
@@ -32,7 +32,7 @@ Word = tuple[int, int, float, float]
 class Speaker:
     """One chunk that runs."""
 
-    __slots__ = ("lo", "number", "over", "results", "said", "task", "thread")
+    __slots__ = ("lo", "number", "over", "results", "said", "stopped", "task", "thread")
 
     def __init__(self, number: int, lo: int) -> None:
         self.number = number
@@ -40,10 +40,17 @@ class Speaker:
         self.results: Sized = ()
         """As many as items before the one that runs."""
         self.over = False
+        self.stopped: int | None = None
+        """The item that the program has stopped last (stopping_beside.py)."""
         self.said = 0.0
         """When a word of it last went out."""
         self.thread = _thread.get_ident()
         self.task = _current_task()
+
+    @property
+    def item(self) -> int:
+        """The one that runs."""
+        return self.lo + len(self.results)
 
     @property
     def is_me(self) -> bool:
@@ -95,7 +102,7 @@ class HereBeside(Here):
         speaker = _SPEAKER.get()
         if speaker is None:
             return
-        with self._lock:
+        with stopping.NOW.holds_back(), self._lock:
             if speaker.over or self._send is None:
                 return  # the task is over, and what it made is still there; or this is a forked child
             word = (speaker.number, speaker.lo + len(speaker.results), done, total)
@@ -153,6 +160,11 @@ class HereBeside(Here):
             except OSError:
                 return False
         return True
+
+
+def speaker_here() -> Speaker | None:
+    """The chunk that runs in this context."""
+    return _SPEAKER.get()
 
 
 def _is_of_item(speaker: Speaker, item: tuple[int, int]) -> bool:

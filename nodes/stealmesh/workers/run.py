@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import length_hint
 from pickle import loads
 from time import perf_counter
 from typing import Any
 
 from stealmesh.shipping import versions
-from stealmesh.workers import present, reporting, wire
+from stealmesh.workers import present, reporting, stopping, wire
+from stealmesh.workers.again import may_try_again, put_off, undeferred
 from stealmesh.workers.division import ChunkRun, Failed
 from stealmesh.workers.failures import (
     Failures,
     hide_frames_of,
-    is_lacking,
     is_lacking_for_an_item,
     unloadable,
     unopened,
@@ -33,10 +34,12 @@ from stealmesh.workers.failures import (
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.memory import LIMIT, named, out_of_memory
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, pack_partial, pack_results
-from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, SealedItems
+from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, Opening, SealedItems
+from stealmesh.workers.stopping import FromOutside
 from stealmesh_protocol import values
+from stealmesh_protocol.errors import TaskStopped
 from stealmesh_protocol.raised import headline
-from stealmesh_protocol.values import OUT_OF_MEMORY, RAISED, UNLOADABLE
+from stealmesh_protocol.values import OUT_OF_MEMORY, RAISED, STOPPED, UNLOADABLE
 
 FOLD_ITEMS = 1 << 14
 """Results that a reduction folds together. It bounds what a divided chunk still has to do, and cheap
@@ -48,6 +51,7 @@ Again = Callable[[int, int], Items]
 
 Begins = Callable[[int, list[Any], Failed, float], ChunkRun]
 Ends = Callable[[ChunkRun], None]
+Tells = Callable[[ChunkRun, int, int, int, bytes, int], bool]
 """For the listener that answers questions about the chunk while it runs (division.py)."""
 
 hide_frames_of(__file__)
@@ -59,7 +63,7 @@ def run(
     combine: Any,
     items: Items,
     again: Again,
-    watch: tuple[Begins, Ends] | None = None,
+    watch: tuple[Begins, Ends, Tells] | None = None,
 ) -> ChunkOutcome:
     """Run all items of the chunk in order, or those that stay here if it is divided meanwhile.
 
@@ -75,17 +79,19 @@ def run(
         return told(chunk, whole, failures, begun, count)
     reporting.HERE.results = results
     if watch is None or count == 1:
-        _one_by_one(chunk, function, iter(items), results, again, failures)
+        later = _one_by_one(chunk, function, iter(items), results, again, failures)
         here.ends()
+        if later is not None:
+            return ChunkOutcome(*later, perf_counter() - begun, done=1)
         if chunk.kind == wire.REDUCE and not failures.records:
             results = fold(combine, results, failures)
         return told(chunk, results, failures, begun, count)
-    begins, ends = watch
+    begins, ends, tells = watch
     here.run = going = begins(count, results, failures, begun)
     if chunk.kind != wire.REDUCE:
         source = iter(items)
         if going.goes_on(source):
-            _one_by_one(chunk, function, source, results, again, failures)
+            _one_by_one(chunk, function, source, results, again, failures, (going, tells))
         here.ends()
         ends(going)
         done = len(results)
@@ -128,6 +134,28 @@ def _fold_on(
     return partial
 
 
+Speak = tuple[ChunkRun, Tells]
+"""For a chunk that speaks of its items before its end."""
+
+
+def say_again(
+    chunk: ChunkOrder,
+    results: list[Any],
+    failures: Failures,
+    speak: Speak,
+    codec: int,
+    blob: bytes,
+) -> None:
+    """The item behind `results` is to run again: tell the results before it, and then that. The listener
+    may tell some of them at the same time. The caller sees to what items have left of their own tasks."""
+    going, tells = speak
+    offset = len(results)
+    while (first := going.told) < offset:
+        before = told(chunk, results[first:], failures.behind(first), going.since, offset)
+        tells(going, first, offset, before.codec, before.blob, before.failed)
+    tells(going, offset, offset + 1, codec, blob, 0)
+
+
 def told(
     chunk: ChunkOrder, results: Sequence[Any], failures: Failures, since: float, done: int
 ) -> ChunkOutcome:
@@ -148,27 +176,58 @@ def _one_by_one(
     results: list[Any],
     again: Again,
     failures: Failures,
-) -> None:
-    """Append results in the order of the items, with None where an item failed."""
+    speak: Speak | None = None,
+) -> tuple[int, bytes] | None:
+    """Append results in the order of the items, with None where an item failed.
+
+    With `speak`, items may run again later, and it may end before the last one: the rest is given back.
+    Returns what to say of the chunk's only item, if that is to run again later. An item of a reduction that
+    failed is tried again at once.
+    """
     go = _call_each if chunk.kind == wire.SUBMIT else _apply_each
+    behind = length_hint(source) if speak is not None else 0
+    now = stopping.NOW
     while True:
-        error = go(function, source, results)
+        try:  # as in `_watched`; a call less
+            now.inside = True
+            error = go(function, source, results)
+            now.inside = False
+        except FromOutside as stopped:
+            now.inside = False
+            present.item_failed()
+            error = stopped
         if error is None:
-            return
+            return None
+        if (
+            speak is not None
+            and isinstance(error, FromOutside)
+            and not _is_behind_it(source, behind, results)
+        ):
+            return None  # given back, begun or not: its node drops it
         offset = len(results)
         attempts = [headline(error)]
-        # What this machine lacks it lacks at the next attempt, too: another machine gets the item.
-        while error is not None and len(attempts) <= chunk.retries and not is_lacking(error):
-            fresh, error = as_sent(again, offset, offset + 1)
-            if error is None:
-                error = go(function, fresh, results)
-            if error is not None:
-                attempts.append(headline(error))
+        if chunk.kind != wire.REDUCE:
+            later = put_off(error, chunk.retries)
+            if later is not None:
+                error = None  # its frames hold what the next item needs
+                if speak is None:
+                    return later
+                present.item_over()
+                say_again(chunk, results, failures, speak, *later)
+                results.append(None)
+                continue
+        else:
+            while error is not None and len(attempts) <= chunk.retries and may_try_again(error):
+                fresh, error = as_sent(again, offset, offset + 1)
+                if error is None:
+                    error = _watched(go, function, fresh, results)
+                if error is not None:
+                    attempts.append(headline(error))
         if error is not None:
             note_failure(chunk, function, failures, offset, error, attempts)
             error = None  # its frames hold what the next item needs
             if chunk.kind == wire.REDUCE:
-                return  # one missing item makes the partial worthless
+                return None  # one missing item makes the partial worthless
             results.append(None)
 
 
@@ -186,9 +245,41 @@ def note_failure(
         failures.add(offset, out_of_memory(error, where), attempts, OUT_OF_MEMORY)
         return
     unopened = isinstance(error, CannotOpenItem)
-    failures.add(offset, error, attempts, UNLOADABLE if unopened else RAISED)
+    kind = UNLOADABLE if unopened else STOPPED if isinstance(error, TaskStopped) else RAISED
+    failures.add(offset, undeferred(error), attempts, kind)
     failures.lacking |= type(error) is CannotOpenCarried
     failures.lacking |= unopened and is_lacking_for_an_item(error)
+
+
+def _is_behind_it(source: Iterator[Any], behind: int, results: list[Any]) -> bool:
+    """The item behind `results` was stopped, perhaps just before the loop took it: now it has. False: the
+    source is empty, perhaps because the listener has emptied it, so the item may not have begun."""
+    left = length_hint(source)
+    if left and behind - left == len(results):
+        if isinstance(source, Opening):
+            source.pass_over()
+        else:
+            next(source, None)
+    return left > 0
+
+
+def _watched(
+    go: Callable[[Any, Any, list[Any]], BaseException | None],
+    function: Any,
+    items: Iterable[Any],
+    results: list[Any],
+) -> BaseException | None:
+    """Go through the items, and let the program stop them. If it does so when one is just over, that one
+    is stopped."""
+    try:
+        stopping.NOW.inside = True
+        error = go(function, items, results)
+        stopping.NOW.inside = False
+    except FromOutside as stopped:
+        stopping.NOW.inside = False
+        present.item_failed()
+        return stopped
+    return error
 
 
 def _apply_each(function: Any, items: Iterable[Any], results: list[Any]) -> BaseException | None:
@@ -249,15 +340,15 @@ def _at_once(
         return [None] * count
     expected = None if folds else count - len(faults)
     attempts: list[str] = []
-    results, error = _call_whole(function, items, expected)
+    results, error = _call_whole_watched(function, items, expected)
     while error is not None:
         attempts.append(headline(error))
-        if len(attempts) > chunk.retries or is_lacking(error):
+        if len(attempts) > chunk.retries or not may_try_again(error):
             break
         fresh, error = as_sent(again, 0, count)
         if error is None:
             whole = fresh.open_all()[0] if isinstance(fresh, SealedItems) else fresh
-            results, error = _call_whole(function, whole, expected)
+            results, error = _call_whole_watched(function, whole, expected)
     if error is None and not faults:
         return results  # an array stays an array
     kind = RAISED
@@ -274,7 +365,7 @@ def _at_once(
         if error is None:
             spread[offset] = next(found)
         else:
-            failures.add(offset, error, attempts, kind)
+            failures.add(offset, undeferred(error), attempts, kind)
     failures.records.sort(key=lambda record: record.offset)
     return spread
 
@@ -288,6 +379,19 @@ def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
         end_if_forked(error)
         raise CannotOpenCarried(str(unloadable(error))) from error
     return function(*args, **kwargs)
+
+
+def _call_whole_watched(
+    function: Any, items: Any, expected: int | None
+) -> tuple[Sequence[Any], BaseException | None]:
+    try:
+        stopping.NOW.inside = True
+        outcome = _call_whole(function, items, expected)
+        stopping.NOW.inside = False
+    except FromOutside as stopped:
+        stopping.NOW.inside = False
+        return [], stopped
+    return outcome
 
 
 def _call_whole(

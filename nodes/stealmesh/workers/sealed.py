@@ -9,6 +9,7 @@ away (`__setstate__`, as list iterators have it).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from operator import length_hint
 from typing import Any
 
 from stealmesh_protocol.errors import CannotLoad, MeshError
@@ -73,6 +74,13 @@ class Opening(Iterator[Any]):
             return item.open()
         except MeshError as fault:
             raise CannotOpenItem(self._explain(fault)) from fault.__cause__
+
+    def __length_hint__(self) -> int:
+        return length_hint(self._items)
+
+    def pass_over(self) -> None:
+        """Go on behind the next item without opening it."""
+        next(self._items, None)
 
     def __setstate__(self, place: int) -> None:
         self._items.__setstate__(place)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Words of memory that a node shares with its workers: the node asks a running bag for a share.
+"""Words of memory that a node shares with its workers: give up a share of a bag, stop a task.
 
 Each worker has one line of words (`wire.SHARE`). A message would wait until the worker is free; a word is
 seen between two visits. Decides nothing.
@@ -22,6 +22,14 @@ class SharedWords:
 
     def share(self, worker: int, wanted: bool) -> None:
         self._words[worker * wire.WORDS_A_WORKER + wire.SHARE] = int(wanted)
+
+    def stop(self, worker: int, chunk: int, lo: int, hi: int) -> None:
+        """The chunk's number is written last: the words are about another chunk until then."""
+        line = worker * wire.WORDS_A_WORKER
+        self._words[line + wire.STOP_CHUNK] = 0
+        self._words[line + wire.STOP_LO] = lo
+        self._words[line + wire.STOP_HI] = hi
+        self._words[line + wire.STOP_CHUNK] = chunk
 
     def close(self) -> None:
         self._words.release()

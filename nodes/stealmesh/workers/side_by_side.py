@@ -24,12 +24,13 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from stealmesh.shipping import versions
-from stealmesh.workers import coroutines, forked, reporting, wire
+from stealmesh.workers import coroutines, forked, reporting, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, Loaded
 from stealmesh.workers.mapped import HERE as VALUES
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, remarked
 from stealmesh.workers.reporting_beside import HereBeside
+from stealmesh.workers.stopping_beside import StoppingBeside
 
 Send = Callable[..., None]
 
@@ -41,7 +42,9 @@ def serve(
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     here = reporting.HERE = HereBeside(loader.listener.lock, speak)
-    bench = Bench(orders, mirror, loader, answer, here)
+    stops = stopping.NOW = StoppingBeside(loop)
+    loader.listener.hears_stops(stops.asked)
+    bench = Bench(orders, mirror, loader, answer, here, stops)
     loop.add_reader(orders, bench.read, loop)
     # A task's forked child must not go on with its neighbours' work.
     os.register_at_fork(after_in_child=loop.stop)
@@ -78,12 +81,14 @@ class Bench:
         loader: ChunkLoader,
         send: Send,
         here: HereBeside,
+        stops: StoppingBeside,
     ) -> None:
         self._orders = orders
         self._mirror = mirror
         self._loader = loader
         self._send = send
         self._here = here
+        self._stops = stops
         self._room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
         self._work: SimpleQueue[tuple[int, Loaded]] = SimpleQueue()
         self._threads = 0
@@ -150,6 +155,7 @@ class Bench:
     async def _await(self, number: int, loaded: Loaded) -> None:
         with _or_end():
             speaker = self._here.begins(number, loaded.chunk.lo)
+            self._stops.begins(speaker)
             outcome = await coroutines.run(
                 loaded.chunk,
                 loaded.function,
@@ -158,6 +164,7 @@ class Bench:
                 loaded.again,
                 loaded.watch,
             )
+            self._stops.ends(speaker)
             self._here.ends(speaker)
             self._ended(number, loaded.chunk, outcome)
 
@@ -179,8 +186,10 @@ class Bench:
             while True:
                 number, loaded = self._work.get()
                 speaker = self._here.begins(number, loaded.chunk.lo)
+                self._stops.begins(speaker)
                 outcome = loaded.run()
                 forked.end_if_forked()
+                self._stops.ends(speaker)
                 self._here.ends(speaker)
                 with self._lock:
                     self._in_threads -= 1

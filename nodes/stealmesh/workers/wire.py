@@ -81,6 +81,9 @@ WORD = struct.Struct("<QQdd")
 """Of a TOLD: chunk, item, done, total (-1: the task does not know)."""
 QUESTION = struct.Struct("<Q?")
 """Of a question: chunk; true if the worker is to give back what it has not begun."""
+STOP = struct.Struct("<QQQ")
+"""Beside the questions, where tasks run side by side: stop what runs of this chunk, if it is one of the items
+from lo to hi."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 
@@ -99,7 +102,9 @@ COPY_OCTETS_MAX = 24 * 1024
 WORDS_A_WORKER = 8
 """8-octet words for each worker: one cache line, so that workers do not slow each other down."""
 SHARE = 0
-"""Place in a worker's line. Not 0: give up part of the bag. The other words are free."""
+"""Place in a worker's line. Not 0: give up part of the bag."""
+STOP_CHUNK, STOP_LO, STOP_HI = 1, 2, 3
+"""Places: stop what runs of this chunk, if it is one of these items. The other words are free."""
 
 
 def packets() -> tuple[socket.socket, socket.socket]:

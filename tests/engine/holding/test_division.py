@@ -14,10 +14,9 @@ from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk
 from stealmesh_engine.events import ChunkDone, ChunkPart, Retracted, WorkerLost
 from stealmesh_engine.holding.cost import Cost
-from stealmesh_engine.holding.dispatcher import TURN_SECONDS
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.holding.indexed_bags import IndexedBags
-from stealmesh_engine.holding.slots import PATROL_SECONDS, WANTED_SECONDS
+from stealmesh_engine.holding.slots import PATROL_SECONDS, TURN_SECONDS, WANTED_SECONDS
 from stealmesh_engine.ledger.declined import cannot_load
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import granted_lease, job_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from unittest.mock import Mock
 
 import pytest
@@ -99,7 +100,7 @@ def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
     links.peers = {}
     links.view = Mock()
     links.unheard.return_value = []
-    owner = Owner(Config(), links, Journal(100), effects, Counters())
+    owner = Owner(Config(), links, Journal(100), effects, Counters(), rng=Random(1))
     owner.placement.side = Mock(withholds=lambda now: False)
     needs_it = replace(SPEC, **{what: digest})
     other = replace(SPEC, job=job_id(ME, 2), function=b"o" * 16)
