@@ -176,8 +176,7 @@ class Checkers:
             # No worker lived to report this item, so the node says how it ended.
             troubled = part.lo in work.endless or part.lo in work.killers
             if part.codec == OUTCOMES and part.lo in work.again:
-                attempts = failures_of(effect.blob)[0].attempts
-                troubled |= len(attempts) == work.spec.retries + 1
+                troubled |= len(failures_of(effect.blob)[0].attempts) == work.spec.retries + 1
             alone = part.hi - part.lo == 1 and part.failed == 1
             self.that(troubled and alone, "delivery", f"item {part.lo} failed without a cause")
             return

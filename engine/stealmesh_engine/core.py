@@ -114,8 +114,7 @@ class NodeCore:
         context = Context(config, effects, counters, journal, rng)
         self.links = Links(context, self.view, mesh, runtime)
         self.owner = Owner(
-            config, self.links, journal, effects, counters,
-            rng=rng, wall_offset=wall_offset, submitter=submitter,
+            config, self.links, journal, effects, counters, rng=rng, wall_offset=wall_offset, submitter=submitter
         )  # fmt: skip
         self.values = values.Values(context, self.links, self.view)
         self.holder = Holder(config, self.links, journal, effects, counters, self.values, threads)
@@ -207,8 +206,7 @@ class NodeCore:
         if self.dispatcher.patrol_at is not None and now >= self.dispatcher.patrol_at:
             self.reports.tell_running(self.dispatcher.patrol(now), now)
             self.holder.handover.return_held_up(now)
-        if self.owner.alarms.due is not None and now >= self.owner.alarms.due:
-            self.owner.wake_up(now)
+        self.owner.wake_up(now)
         self.durable.tick(now)
         self.inquiries.tick(now)
 

@@ -193,7 +193,7 @@ class Owner:
     def wake_up(self, now: float) -> None:
         """Items that were put off may have waited long enough."""
         ringing = set(self.alarms.ringing(now))
-        for job in self._in_order():
+        for job in self._in_order() if ringing else ():
             if job.spec.job in ringing:
                 assert isinstance(job, IndexedJob), "a bag was put off"
                 self.alarms.set(job.spec.job, job.ledger.end_waits(now))

@@ -8,7 +8,9 @@ holds. It refuses to know when a process starts or ends (processes.py), and what
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
@@ -130,6 +132,17 @@ class ProcessHandle:
     def close_descriptors(self, chunk: int) -> None:
         for descriptor in self.descriptors.pop(chunk, ()):
             os.close(descriptor)
+
+    def ask(self, question: bytes) -> None:
+        """Ask while it is busy. A dead worker has no answer, and its death is told elsewhere."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            self.questions.send(question)
+
+    def interrupt(self) -> None:
+        """Have it look at what is to stop (stopping.py)."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGURG)
 
     def order_to_catch_up(self) -> None:
         """Have the worker read the stream as far as we have written it."""

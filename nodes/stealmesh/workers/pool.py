@@ -22,7 +22,6 @@ worker, not when a socket closes: a task's own child may hold a socket open, a t
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -191,8 +190,7 @@ class WorkerPool:
         told = {
             "dropped:order-to-a-dead-worker": self.orders_dropped,
             "roused:stopped": self._processes.roused,
-        }
-        told |= self._other_versions.counters
+        } | self._other_versions.counters
         return {name: count for name, count in told.items() if count}
 
     def worker_pids(self) -> list[int]:
@@ -290,31 +288,24 @@ class WorkerPool:
 
     def divide(self, effect: Divide) -> None:
         """Ask the worker while it is busy. If it reads none of several questions, one is enough."""
-        worker = self._workers[effect.worker]
-        if worker.handle is None or effect.chunk not in worker.handle.outstanding:
-            worker = self._workers[self._count + effect.worker]
-        handle = worker.handle
-        if handle is not None and effect.chunk in handle.outstanding:
-            # A dead worker has no answer, and its death is told elsewhere.
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                handle.questions.send(wire.QUESTION.pack(effect.chunk, effect.give))
+        for worker in (effect.worker, self._count + effect.worker):
+            handle = self._workers[worker].handle
+            if handle is not None and effect.chunk in handle.outstanding:
+                handle.ask(wire.QUESTION.pack(effect.chunk, effect.give))
 
     def share(self, worker_number: int, wanted: bool) -> None:
         self._words.share(worker_number, wanted)
 
     def stop_item(self, effect: StopItem) -> None:
         """Have TaskStopped raised in the task that runs, if it is meant. A worker that has ended needs none."""
-        side = self._count if effect.side else 0
-        handle = self._workers[side + effect.worker].handle
-        if handle is None or effect.chunk not in handle.outstanding or not handle.pid:
+        handle = self._workers[effect.worker + self._count * effect.side].handle
+        if handle is None or effect.chunk not in handle.outstanding:
             return
         if effect.side:  # what gets no word of it ends with its process a moment later
-            with contextlib.suppress(BlockingIOError, ConnectionError):
-                handle.questions.send(wire.STOP.pack(effect.chunk, effect.lo, effect.hi))
-            return
-        self._words.stop(effect.worker, effect.chunk, effect.lo, effect.hi)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(handle.pid, signal.SIGURG)
+            handle.ask(wire.STOP.pack(effect.chunk, effect.lo, effect.hi))
+        else:
+            self._words.stop(effect.worker, effect.chunk, effect.lo, effect.hi)
+            handle.interrupt()
 
     def stop(self, worker_number: int, reason: str, blame: bool, side: bool = False) -> None:
         """Kill the process. Only the chunk that runs now is blamed, not one begun since."""
