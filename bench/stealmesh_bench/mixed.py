@@ -242,7 +242,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kill", choices=VICTIMS, default="none")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
-    record = mix(**vars(parser.parse_args(arguments)))
+    parser.add_argument(
+        "--features", action="store_true", help="graphs, data, coroutines, nesting and control, too"
+    )
+    given = vars(parser.parse_args(arguments))
+    if given.pop("features"):
+        from stealmesh_bench.mixed_features import FeatureMixture  # it builds on this file
+
+        given["mixture"] = FeatureMixture
+    record = mix(**given)
     print(f"done {dict(record.done)}, killed {dict(record.kills)}")
     print("slowest", {kind: round(seconds, 2) for kind, seconds in record.slowest.items()})
     print("counters", record.counters)

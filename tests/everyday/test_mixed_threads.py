@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_bench.mixed import mix
+from stealmesh_bench.mixed_features import FeatureMixture
 
 pytestmark = pytest.mark.real
 
@@ -27,3 +28,10 @@ def test_and_processes_are_killed_under_them(victims: str) -> None:
     assert not record.wrong
     assert not record.stuck()
     assert record.kills[victims]
+
+
+def test_graphs_data_and_control_among_them() -> None:
+    record = mix(seconds=5.0, nodes=3, kill="all", mixture=FeatureMixture)
+    assert not record.wrong
+    assert not record.stuck()
+    assert set(record.done) > {"graph", "scattered", "nested", "stopped"}
