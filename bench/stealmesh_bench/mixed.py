@@ -233,7 +233,7 @@ def _tell(word: str, calls: list[str], mesh: stealmesh.Mesh) -> None:
     print(json.dumps(shown, indent=1, default=str), file=sys.stderr, flush=True)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, mixture: type[WorkMixture] = WorkMixture) -> int:
     parser = argparse.ArgumentParser(prog="python -m stealmesh_bench.mixed", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--nodes", type=int, default=4)
@@ -242,15 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kill", choices=VICTIMS, default="none")
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--features", action="store_true", help="graphs, data, coroutines, nesting and control, too"
-    )
-    given = vars(parser.parse_args(arguments))
-    if given.pop("features"):
-        from stealmesh_bench.mixed_features import FeatureMixture  # it builds on this file
-
-        given["mixture"] = FeatureMixture
-    record = mix(**given)
+    record = mix(**vars(parser.parse_args(arguments)), mixture=mixture)
     print(f"done {dict(record.done)}, killed {dict(record.kills)}")
     print("slowest", {kind: round(seconds, 2) for kind, seconds in record.slowest.items()})
     print("counters", record.counters)

@@ -1,19 +1,20 @@
 """More kinds of work for `mixed`: graphs, data, coroutines, tasks inside tasks, retries, stops, bounds.
 
-``python -m stealmesh_bench.mixed --features`` runs them beside the plain ones. Each kind is one call that
+``python -m stealmesh_bench.mixed_features`` runs them beside the plain ones, with the same arguments. Each kind is one call that
 checks its own answer. Decides nothing about threads, kills and figures (mixed.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from concurrent.futures import CancelledError
 from random import Random, random
 from typing import Any
 
 import stealmesh
-from stealmesh_bench.mixed import WorkMixture, check, nap, square
+from stealmesh_bench.mixed import WorkMixture, check, main, nap, square
 
 
 async def square_soon(x: int) -> int:
@@ -96,3 +97,7 @@ class FeatureMixture(WorkMixture):
         view = self.mesh.options(max_parallel=2)
         calls = [view.submit(square, x) for x in range(self.rng.randrange(1, 10))]
         check([call.result() for call in calls], [x * x for x in range(len(calls))])
+
+
+if __name__ == "__main__":
+    sys.exit(main(mixture=FeatureMixture))

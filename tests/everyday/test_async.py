@@ -381,6 +381,16 @@ def test_what_cannot_be_a_coroutine(two: Any) -> None:
         two.map(stealmesh.vectorized(visit), range(3))
 
 
+def test_an_initializer_is_a_plain_function() -> None:
+    """Nothing would await it, and it would not have run."""
+
+    async def begin() -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="plain function"):
+        Mesh(workers=1, initializer=begin)
+
+
 @pytest.mark.parametrize("given", [{"concurrency": 0}, {"concurrency": 1.5}, {"threads": 0}])
 def test_bad_values_raise_at_the_call(given: dict[str, Any]) -> None:
     with pytest.raises((TypeError, ValueError), match=next(iter(given))):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from stealmesh.tasks import is_coroutine
 from stealmesh_protocol import limits
 from stealmesh_protocol.messages import Resources
 
@@ -159,6 +160,8 @@ def check_workers(initializer: object, max_tasks: object, *, local: bool) -> Non
     """Of `Mesh`: raises TypeError and ValueError for what workers cannot be started with."""
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
+    if callable(initializer) and is_coroutine(initializer):
+        raise TypeError("initializer must be a plain function: it would be called and not awaited")
     if max_tasks is not None:
         if not isinstance(max_tasks, int):
             raise TypeError("max_tasks_per_child must be an integer")
