@@ -6,13 +6,16 @@
         GridSearchCV(...).fit(X, y)
 
 Without a mesh, the first call starts a local one with as many workers as jobs, and later calls use it
-again. Decides only how joblib's batches become calls. joblib is not among our dependencies: a program
+again. Large arrays among the arguments go through memory that the workers of a host share, each once for one
+call of joblib (`Arrays`). Decides only how joblib's batches become calls. joblib is not among our dependencies: a program
 that imports this file has it.
 """
 
 from __future__ import annotations
 
+import copy
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -26,8 +29,13 @@ from joblib._parallel_backends import (
     ParallelBackendBase,
     SequentialBackend,
 )
+from joblib.parallel import BatchedCalls
 
 from stealmesh.mesh import Mesh
+from stealmesh.refs import Ref
+
+LARGE_OCTETS = 1 << 20
+"""As joblib's `max_nbytes`: a smaller array is quicker sent than named."""
 
 _own: dict[tuple[int, int, Any], Mesh] = {}
 """By process, number of workers and their initializer. A forked child finds its parent's meshes here."""
@@ -58,6 +66,7 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         super().__init__(**settings)
         self._mesh: Mesh | None = None
         self._pending: weakref.WeakSet[Future[Any]] = weakref.WeakSet()
+        self._arrays = Arrays()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         if n_jobs == 0:
@@ -83,9 +92,12 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
     def terminate(self) -> None:
         """One call of joblib is over; the mesh stays for the next."""
         self.reset_batch_stats()
+        self._arrays = Arrays()
 
     def submit(self, func: Callable[[], Any], callback: Any = None) -> Future[Any]:
         assert self._mesh is not None, "joblib configures a backend before it uses it"
+        if isinstance(func, BatchedCalls):
+            func = self._arrays.taken_out(func, self._mesh)
         future: Future[Any] = self._mesh.submit(run, func)
         self._pending.add(future)
         if callback is not None:
@@ -108,6 +120,56 @@ class StealmeshBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             self._mesh._abandon()
         if ensure_ready:
             self.configure(n_jobs=self.parallel.n_jobs, parallel=self.parallel)
+
+
+class Arrays:
+    """The large arrays of one call of joblib, each put on the mesh once.
+
+    An array that was changed since is put there again: joblib's own memmaps would show the old one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], Ref[Any], Any]] = {}
+        """Each with a view of what workers see."""
+
+    def taken_out(self, batch: BatchedCalls, mesh: Mesh) -> BatchedCalls:
+        """The same batch, with a Ref for each large array among the arguments."""
+        if "numpy" not in sys.modules:
+            return batch
+        items = [
+            (
+                function,
+                tuple(self._named(each, mesh) for each in args),
+                {key: self._named(each, mesh) for key, each in kwargs.items()},
+            )
+            for function, args, kwargs in batch.items
+        ]
+        lighter = copy.copy(batch)
+        lighter.items = items
+        return lighter
+
+    def _named(self, value: Any, mesh: Mesh) -> Any:
+        import numpy
+
+        if type(value) is not numpy.ndarray or value.nbytes < LARGE_OCTETS or value.dtype.hasobject:
+            return value
+        known = self._known.get(id(value))
+        if known is not None and known[0]() is value and _are_alike(known[2], value):
+            return known[1]
+        ref: Ref[Any] = mesh.scatter(value)
+        self._known[id(value)] = weakref.ref(value), ref, ref.result()
+        return ref
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """The same octets? (Compared as numbers, NaN would differ from itself.)"""
+    import numpy
+
+    if one.shape != other.shape or one.dtype != other.dtype or not other.flags.forc:
+        return False
+    words = numpy.uint64 if one.nbytes % 8 == 0 else numpy.uint8
+    octets = (each.ravel(order="K").view(words) for each in (one, other))
+    return one.flags.c_contiguous == other.flags.c_contiguous and numpy.array_equal(*octets)
 
 
 def _mesh_for(n_jobs: int, initializer: Any, initargs: tuple[Any, ...]) -> Mesh:
