@@ -227,6 +227,7 @@ def make_valued(plan: WorldPlan) -> None:
             wish.value_octets = rng.choice((1, 1000, 300_000, 300_000, 3_000_000))
             fed = wish.fed or wish.kind is JobKind.SUBMIT
             wish.function_needs = 0 if fed and rng.random() < 0.7 else rng.choice((1, wish.values))
+    plan.config = replace(plan.config, store_memory_octets=rng.choice((0, 1, 500_000, 2_000_000)))
 
 
 def make_controlled(plan: WorldPlan) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
-from stealmesh_engine.events import Adopted, Event, PieceRead
+from stealmesh_engine.events import Adopted, Event, NoRoom, PieceRead
 from stealmesh_protocol.ids import PeerId, ValueId
 
 READ_SECONDS = 0.0001
@@ -50,6 +50,8 @@ class VirtualShelf:
         self.values: dict[ValueId, bytearray] = {}
         self.sent = 0
         """Octets that were read for other processes."""
+        self.octets_max = 0
+        """What fits on its memory and disk; 0: everything."""
         self.adopted = 0
         """Values that a neighbour handed over."""
 
@@ -63,6 +65,12 @@ class VirtualShelf:
         return len(there) == octets and there.startswith(content(value, octets))  # without a copy
 
     def keep_room(self, effect: KeepRoom) -> None:
+        if (
+            self.octets_max
+            and effect.octets + sum(map(len, self.values.values())) > self.octets_max
+        ):
+            self._process.hear(NoRoom(effect.value, "the disk is full"))
+            return
         self.values[effect.value] = bytearray(effect.octets)
 
     def adopt(self, effect: Adopt) -> None:
@@ -91,4 +99,4 @@ class VirtualShelf:
         self._process.hear(PieceRead(effect.value, effect.at, blob, effect.peer))
 
     def forget(self, effect: ForgetValue) -> None:
-        del self.values[effect.value]
+        self.values.pop(effect.value, None)

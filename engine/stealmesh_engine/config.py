@@ -110,6 +110,13 @@ class Config:
     """How long a durable job without a home is looked for, by its holders and its clients, before
     it is taken for lost."""
 
+    store_memory_octets: int = 0
+    """Values that this process keeps in memory (0: 30 % of its host's memory). Beyond it copies go that
+    nothing here needs, then values go to disk. Less: more of them come twice, or from disk."""
+    store_disk_octets: int = 0
+    """Values that it keeps on disk (0: half of what is free there when it begins; 1: none). Beyond it
+    `scatter` is refused, and a node waits until work that has values ends."""
+
     links_max: int = 1024
     """Connections that this peer opens itself; the least recently used idle one goes first."""
     dial_backoff_seconds_max: float = 5.0
@@ -168,5 +175,12 @@ class Config:
 
 _CHOICES = {"partition": ("progress", "majority")}
 _MAY_BE_ZERO = frozenset(
-    {"doubt_seconds", "stalled_lease_seconds", "prefetch_seconds_max", "steal_seconds_min"}
+    {
+        "doubt_seconds",
+        "stalled_lease_seconds",
+        "prefetch_seconds_max",
+        "steal_seconds_min",
+        "store_memory_octets",
+        "store_disk_octets",
+    }
 )

@@ -98,7 +98,7 @@ def snapshot(peer: Shown) -> bytes:
                 name: taken for name, _ in me.resources if (taken := peer.holder.slots.taken(name))
             },
             "leads": [job.hex() for job in peer.durable.primaries],
-            "values": peer.values.facts(),
+            "values": peer.values.facts() | facts.pop("values", {}),
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
             **facts,

@@ -268,8 +268,10 @@ class Submitter(Executor):
         its workers map the same memory; each task may change its own view of it. The program keeps the first
         copy, so the value lives as long as the program, and goes when no Ref and no call needs it.
 
-        Raises CannotShip for a value that cannot be pickled, OSError when there is no memory for it,
-        RuntimeError after shutdown.
+        A value that does not fit into memory beside the others (`store_memory_octets`) lies on disk.
+
+        Raises CannotShip for a value that cannot be pickled, StoreFull when neither memory nor disk has room
+        for it, RuntimeError after shutdown.
         """
         self._submitted.must_be_open()
         return self._link.values.scatter(value)

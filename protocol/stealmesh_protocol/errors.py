@@ -110,6 +110,10 @@ class ValueLost(MeshError):
         self.value = value
 
 
+class StoreFull(MeshError):
+    """A value does not fit into what this process keeps in memory and on disk. The text says the limits."""
+
+
 class NotRegistered(MeshError):
     """Data-only mode: nothing is unpickled, and no function is registered under this name."""
 

@@ -10,12 +10,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from stealmesh_engine.config import Config
 from stealmesh_engine.data.copies import Copies
 from stealmesh_engine.data.directory import Account, Directory
+from stealmesh_engine.data.stored import NothingNeeded, Stored
 from stealmesh_engine.events import ReleaseValue
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.shortage import Shortage
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_protocol.messages import JobKind
@@ -178,6 +183,85 @@ def test_a_link_that_breaks_loses_no_value() -> None:
     nothing_is_left(told)
 
 
+def bounded(octets: int = 1_000_000) -> Config:
+    return Config(store_memory_octets=octets)
+
+
+def test_copies_go_to_make_room() -> None:
+    """Room for two of three values: the third comes when the first is needed no more, and not ahead of that."""
+    told = scene(1, workers=1, config=bounded())
+    law = CostLaw("const", 0.1)
+    needy(told, JobKind.SUBMIT, items=15, values=3, value_octets=400_000, law=law)
+    stored, most = told.nodes[0].core.values.copies.stored, 0
+    while not told.programs[0].done:
+        told.run(0.01)
+        most = max(most, len(stored.whole))
+    nothing_is_left(told)
+    assert stored.dropped_octets == 400_000
+    assert stored.fetched_octets == 1_200_000
+    assert most == 2
+
+
+def test_what_runs_keeps_what_it_needs() -> None:
+    """One value is larger than the bound; items that need all of them run nevertheless."""
+    told = scene(2, config=bounded())
+    needy(told, JobKind.SUBMIT, items=60, values=4, value_octets=1_500_000)
+    needy(told, JobKind.MAP, items=60, values=3, value_octets=400_000, function_needs=2)
+    nothing_is_left(told)
+    assert told.world.checkers.values.needed > 5
+
+
+def test_a_node_without_room_waits_until_work_ends() -> None:
+    """Neither memory nor disk has room for more than two values, and workers have nothing to do."""
+    told = scene(1, workers=12, config=bounded(600_000))
+    told.nodes[0].shelf.octets_max = 700_000
+    law = CostLaw("const", 0.1)
+    for _ in range(2):
+        needy(told, JobKind.SUBMIT, items=15, values=3, value_octets=300_000, law=law)
+    nothing_is_left(told)
+    assert told.counted("values-without-room", told.nodes[0]) > 0
+
+
+def test_a_value_that_never_fits_fails_what_needs_it_by_name() -> None:
+    told = scene(1)
+    told.nodes[0].shelf.octets_max = 10_000
+    told.world.checkers.values.lost_by_name = True
+    needy(told, JobKind.SUBMIT, items=20, values=1, value_octets=30_000)
+    nothing_is_left(told)
+    assert told.counted("values-lost", told.nodes[0]) == 1
+
+
+@given(st.lists(st.integers(1, 100), max_size=12), st.integers(1, 400), st.integers(0, 200))
+def test_what_goes_first(sizes: list[int], octets_max: int, coming: int) -> None:
+    """The least recently needed, only as much as must, and never the last copy nor what is in use."""
+    names = [bytes([number]) * 24 for number in range(len(sizes))]
+    stored = Stored(octets_max)
+    for name, octets in zip(names, sizes, strict=True):
+        stored.add(name, octets)
+    last, in_use = set(names[::3]), set(names[1::3])
+    stored.needed = InUse(in_use)
+    for name in names[:2]:
+        stored.used(name)
+    before = list(stored.whole)
+    gone = list(stored.to_drop(coming, lambda value: value in last))
+    stored.audit()
+    free = [name for name in before if name not in last | in_use]
+    assert gone == free[: len(gone)]
+    if stored.exceeds(coming):
+        assert gone == free
+    elif gone:
+        stored.add(gone[-1], sizes[names.index(gone[-1])])
+        assert stored.exceeds(coming)
+
+
+class InUse(NothingNeeded):
+    def __init__(self, values: set[bytes]) -> None:
+        self._values = values
+
+    def in_use(self) -> set[bytes]:
+        return self._values
+
+
 SLOW = pytest.mark.slow
 
 
@@ -249,6 +333,28 @@ def loses_nothing(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Shortage, "_fail_all", lambda *arguments: None)
 
 
+def drops_what_is_in_use(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NeededHere, "in_use", lambda self: set())
+
+
+def drops_without_saying(patch: pytest.MonkeyPatch) -> None:
+    """The host keeps the octets."""
+    patch.setattr(Stored, "to_drop", lambda self, coming, spared: [])
+
+
+def fetches_ahead(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NeededHere, "is_idle", lambda self: True)
+    patch.setattr(Copies, "_must_wait", lambda self, fetch, now: False)
+
+
+def never_waits_for_room(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NeededHere, "will_end", lambda self: False)
+
+
+def waits_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(NeededHere, "is_idle", lambda self: False)
+
+
 def in_submits() -> None:
     test_a_chunk_runs_where_its_values_are(JobKind.SUBMIT, 0)
 
@@ -275,6 +381,11 @@ MUTANTS = [
     pytest.param(counts_no_copies, test_a_value_goes_in_a_tree, marks=SLOW),
     pytest.param(sends_all_itself, test_a_value_goes_in_a_tree, marks=SLOW),
     (loses_nothing, lost_in_submits),
+    (drops_what_is_in_use, test_copies_go_to_make_room),
+    (drops_without_saying, test_copies_go_to_make_room),
+    (fetches_ahead, test_copies_go_to_make_room),
+    (never_waits_for_room, test_a_node_without_room_waits_until_work_ends),
+    (waits_for_ever, test_what_runs_keeps_what_it_needs),
 ]
 
 

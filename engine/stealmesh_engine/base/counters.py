@@ -40,9 +40,11 @@ MEANINGS = {
     "unsayable": "messages that could not be put on the wire and were replaced by an error",
     "unsent-to-the-dead": "messages that were never sent because their peer was found dead",
     "pieces-unasked": "pieces of values that came a second time, or were not needed any more",
+    "values-dropped": "copies of values that went to make room; their owners have them",
     "values-fetched": "values that this node took a copy of",
     "values-lost": "values that were needed here and are gone for good",
     "values-not-theirs": "orders to drop a value that came from a peer that does not own it",
+    "values-without-room": "times at which a value that is needed here had to wait for memory or disk",
     "workers-lost": "worker processes that ended before they were told to",
 }
 FAMILIES = {

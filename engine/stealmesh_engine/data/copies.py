@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.data.stored import Stored
 from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
@@ -111,13 +112,19 @@ class Copies:
         self._context = context
         self._links = links
         self._view = view
-        self.whole: dict[ValueId, int] = {}
-        """Values that are here → octets."""
+        self.stored = Stored(context.config.store_memory_octets)
+        self.held_back = False
+        """What is wanted waits for room, or for a worker that has nothing to do."""
         self.fetches: dict[ValueId, Fetching] = {}
         self.news: dict[ValueId, str] = {}
         """What has come since this was last emptied → "", or what is lost → why."""
         self.unreached: dict[PeerId, float] = {}
         """Owners of copies without a link to us → since when."""
+
+    @property
+    def whole(self) -> dict[ValueId, int]:
+        """Values that are here → octets."""
+        return self.stored.whole
 
     # ------------------------------------------------------------ what is needed here
 
@@ -127,18 +134,43 @@ class Copies:
     def want(self, needs: tuple[ValueId, ...]) -> None:
         """Something here needs these values. `start` fetches them."""
         for value in needs:
-            if value not in self.whole and value not in self.fetches:
+            if value in self.whole:
+                self.stored.used(value)
+            elif value not in self.fetches:
                 self.fetches[value] = Fetching()
 
     def start(self, now: float) -> None:
-        """Fetching what is wanted, a few values at a time."""
+        """Fetching what is wanted, a few values at a time. When there is no room, only for a worker that has
+        nothing to do, and one at a time."""
         under_way = sum(1 for fetch in self.fetches.values() if fetch.asked_at is not None)
+        self.held_back = False
         for value, fetch in list(self.fetches.items()):
             if under_way >= FETCHES_MAX:
                 return
             if fetch.asked_at is None and value in self.fetches:
+                if self._must_wait(fetch, now):
+                    self.held_back = True
+                    return
                 under_way += 1
                 self._seek(value, fetch, now)
+
+    def _must_wait(self, fetch: Fetching, now: float) -> bool:
+        """Is there no room for it and no need to hurry? First, copies go that nothing here needs and that their
+        owners have, too."""
+        coming = [each.octets for each in self.fetches.values() if each.source]
+        octets = sum(coming) + max(1, fetch.octets)
+        for value in self.stored.to_drop(octets, self._is_last):
+            self._context.effects.append(ForgetValue(value))
+            self._context.counters.count("values-dropped")
+            self._context.journal.tell(now, "made room", value)
+            self._links.send(owner_of(value), ValueHeld(value, whole=False), now)
+        hurry = self.stored.needed.is_idle() and not coming
+        return self.stored.exceeds(octets) and not hurry
+
+    def _is_last(self, value: ValueId) -> bool:
+        """It is ours, or its owner may be dead: nobody else may have it."""
+        owner = owner_of(value)
+        return owner == self._view.me.id or not self._links.is_ready(owner)
 
     def _seek(self, value: ValueId, fetch: Fetching, now: float) -> None:
         fetch.asked_at = now
@@ -151,7 +183,7 @@ class Copies:
 
     def own(self, value: ValueId, octets: int) -> None:
         """A value of ours is here."""
-        self.whole[value] = octets
+        self.stored.add(value, octets)
 
     def located(self, peer: PeerId, message: ValueAt, now: float) -> None:
         """The owner names a copy, or says that there is none."""
@@ -166,6 +198,10 @@ class Copies:
             return
         if not fetch.octets:
             fetch.sized(message.octets)
+        if self._must_wait(fetch, now):
+            fetch.asked_at, self.held_back = None, True
+            self._links.send(peer, ValueHeld(value, whole=False), now)
+            return
         fetch.take_from(message.source, now)
         if fetch.octets >= ADOPT_OCTETS_MIN and self._is_neighbour(message.source):
             fetch.adopting = True
@@ -240,7 +276,8 @@ class Copies:
 
     def _complete(self, value: ValueId, fetch: Fetching, now: float) -> None:
         del self.fetches[value]
-        self.whole[value] = fetch.octets
+        self.stored.add(value, fetch.octets)
+        self.stored.fetched_octets += fetch.octets
         self.news[value] = ""
         self._context.counters.count("values-fetched")
         self._context.journal.tell(now, "has a value", value, 0, fetch.octets)
@@ -270,10 +307,18 @@ class Copies:
         self._seek(value, fetch, now)
 
     def no_room(self, value: ValueId, why: str, now: float) -> None:
-        """The host cannot hold this value."""
-        if value in self.fetches:
-            self._links.send(owner_of(value), ValueHeld(value, whole=False), now)
+        """The host cannot hold this value. If work here ends that has others, it is tried again."""
+        fetch = self.fetches.get(value)
+        if fetch is None:
+            return
+        self._links.send(owner_of(value), ValueHeld(value, whole=False), now)
+        if not self.stored.needed.will_end():
             self._lost(value, f"{self._view.me.name} cannot hold it: {why}", now)
+            return
+        self._context.counters.count("values-without-room")
+        self._context.effects.append(ForgetValue(value))
+        fetch.begin_again()
+        fetch.source, fetch.asked_at = b"", now
 
     def met(self, peer: PeerId, now: float) -> None:
         """There is a new link with this peer: what was asked over an earlier one may be lost."""
@@ -325,21 +370,23 @@ class Copies:
         if fetch.roomy:
             self._context.effects.append(ForgetValue(value))
         self.news[value] = why
+        self.stored.lost_octets += fetch.octets
         self._context.counters.count("values-lost")
         self._context.journal.tell(now, "lost a value", value, 0, why)
         self.start(now)
 
     def _forget(self, value: ValueId, why: str) -> None:
         """The owner does not need it. If something here does, it will never run."""
-        if self.whole.pop(value, None) is not None:
+        if self.stored.remove(value):
             self.news[value] = why
             self._context.effects.append(ForgetValue(value))
 
     def released(self, value: ValueId) -> None:
         """A value of ours has no account any more (the directory has the host forget it)."""
-        self.whole.pop(value, None)
+        self.stored.remove(value)
 
     def audit(self) -> None:
+        self.stored.audit()
         for value, fetch in self.fetches.items():
             assert value not in self.whole, "a whole value is fetched"
             assert fetch.missing or not fetch.octets, "a value that has come is still fetched"

@@ -11,6 +11,7 @@ from typing import Any
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.copies import Copies
 from stealmesh_engine.data.directory import Directory
+from stealmesh_engine.data.stored import Needed
 from stealmesh_engine.events import Adopted, KeepValue, NoRoom, PieceRead, ReleaseValue
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
@@ -40,6 +41,10 @@ class Values:
         """Value → "" if it has come, or why it is lost, since `take_news`."""
         return self.copies.news
 
+    def needed_by(self, needed: Needed) -> None:
+        """The work that is here answers what it needs."""
+        self.copies.stored.needed = needed
+
     def take_news(self) -> dict[ValueId, str]:
         news, self.copies.news = self.copies.news, {}
         return news
@@ -68,7 +73,10 @@ class Values:
         return {
             "owned": len(self.directory.accounts),
             "stored": len(self.copies.whole),
-            "stored_octets": sum(self.copies.whole.values()),
+            "stored_octets": self.copies.stored.octets,
+            "fetched_octets": self.copies.stored.fetched_octets,
+            "dropped_octets": self.copies.stored.dropped_octets,
+            "lost_octets": self.copies.stored.lost_octets,
             "fetching": len(self.copies.fetches),
         }
 

@@ -15,7 +15,7 @@ part that it reaches first; steal half after Hendler and Shavit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -110,6 +110,11 @@ class Bags(ABC):
     def wait_at(self, gate: Gate) -> None:
         """From now on, items that lack values wait."""
         del gate
+
+    def needed_by(self, parts: Iterable[tuple[int, int]]) -> set[ValueId]:
+        """The values that the items [lo, hi) of these parts need, beside what the whole job needs."""
+        del parts
+        return set()
 
     def let_in(self) -> None:
         """Values have come or gone: look again which items lack some."""

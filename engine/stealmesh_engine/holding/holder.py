@@ -23,6 +23,7 @@ from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.retained import Retained
@@ -87,6 +88,7 @@ class Holder:
         self.shortage = Shortage(
             links, journal, self.jobs, self.dispatcher.stock, self.reports, values
         )
+        values.needed_by(NeededHere(self.jobs, self.slots, self.dispatcher))
         self.answers = Answers(
             links, journal, counters, self.dispatcher, self.reports, self.handover
         )

@@ -6,7 +6,7 @@ which blocks of inputs may go. Refuses to know what an item is.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from stealmesh_engine.base.blocks import Blocks, Input
@@ -163,6 +163,12 @@ class IndexedBags(Bags):
 
     def wait_at(self, gate: Gate) -> None:
         self._gate = gate
+
+    def needed_by(self, parts: Iterable[tuple[int, int]]) -> set[ValueId]:
+        if self._gate is None:
+            return set()
+        within = self.inputs.within
+        return {value for part in parts for block, _ in within(*part) for value in block.needs}
 
     def let_in(self) -> None:
         if self._gate is None:

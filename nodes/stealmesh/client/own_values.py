@@ -13,6 +13,7 @@ from typing import Any
 
 from stealmesh import refs
 from stealmesh.refs import Grip, Ref
+from stealmesh.values.room import Room
 from stealmesh.values.shelf import Shelf
 from stealmesh_engine.events import Event, KeepValue, ReleaseValue
 from stealmesh_protocol.ids import PeerId, ValueId, value_id
@@ -21,8 +22,8 @@ from stealmesh_protocol.ids import PeerId, ValueId, value_id
 class OwnValues:
     """The home of a program's values."""
 
-    def __init__(self, me: PeerId, post: Callable[..., None]) -> None:
-        self.shelf = Shelf()
+    def __init__(self, me: PeerId, post: Callable[..., None], room: Room | None = None) -> None:
+        self.shelf = Shelf(room)
         self._me = me
         self._post = post
         self._numbers = itertools.count(1)
@@ -32,7 +33,7 @@ class OwnValues:
         """Called before a value is told of: neighbours may ask for it."""
 
     def scatter(self, value: Any) -> Ref[Any]:
-        """Put the value on the mesh. Raises CannotShip, OSError."""
+        """Put the value on the mesh. Raises CannotShip, StoreFull, OSError."""
         from stealmesh.values.parts import packed
 
         parts, needs = refs.noting(lambda: packed(value))

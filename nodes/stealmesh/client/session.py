@@ -27,6 +27,7 @@ from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
 from stealmesh.host.interrupts import no_interrupts, shared_condition
 from stealmesh.host.refusals import refusal
+from stealmesh.values.room import Room
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
 from stealmesh_engine.status import merge_status
@@ -44,7 +45,7 @@ STATUS_SECONDS_MAX = 5.0
 class ProgramLink:
     """The program as the driver sees it."""
 
-    def __init__(self, me: PeerId) -> None:
+    def __init__(self, me: PeerId, room: Room | None = None) -> None:
         self.me = me
         self.condition = shared_condition()
         """Shared by all futures of this program."""
@@ -73,7 +74,7 @@ class ProgramLink:
         enters itself after its call: Ctrl-C in between loses no call of another thread."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
-        self.values = OwnValues(me, self.post)
+        self.values = OwnValues(me, self.post, room)
         self.needs = Needs()
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all

@@ -43,7 +43,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Adopted, CannotSay, Event, NoRoom, PieceRead, Tick
 from stealmesh_engine.links.unsayable import instead_of
-from stealmesh_protocol.errors import LocalProtocolError, MeshClosed
+from stealmesh_protocol.errors import LocalProtocolError, MeshClosed, StoreFull
 from stealmesh_protocol.messages import Role
 
 T = TypeVar("T")
@@ -344,7 +344,7 @@ class Driver:
         try:
             self.shelf.keep_room(effect.value, effect.octets)
             self.neighbours.serve()
-        except OSError as error:
+        except (OSError, StoreFull) as error:
             self._unheard.append(NoRoom(effect.value, str(error)))
 
     def _adopt(self, effect: fx.Adopt) -> None:
@@ -371,6 +371,7 @@ class Driver:
         facts: dict[str, Any] = {
             "counters": self.transport.counters,
             "traffic": self.transport.traffic.facts(),
+            "values": self.shelf.facts(),
         }
         if self.pool is not None:
             facts["counters"] |= self.pool.counters

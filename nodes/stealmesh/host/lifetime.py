@@ -37,6 +37,7 @@ from stealmesh.host.identity import new_member, new_rng, runtime, submitter, wal
 from stealmesh.host.local import LocalMesh
 from stealmesh.host.security import MeshKey
 from stealmesh.transport import Transport
+from stealmesh.values.room import Room, resolved
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Drain, Join
@@ -66,9 +67,9 @@ class Lifetime:
     def __init__(self, holder: MeshHolder, key: MeshKey, config: Config) -> None:
         self._pid = os.getpid()
         self._key = key
-        self._config = config
+        self._config = resolved(config)
         self._member = new_member(Role.CLIENT, f"client-{self._pid}", [], 0)
-        self.link = ProgramLink(self._member.id)
+        self.link = ProgramLink(self._member.id, Room.of(self._config))
         self.local: LocalMesh | None = None
         self.driver: Driver | None = None
         self.transport: Transport | None = None

@@ -28,6 +28,7 @@ from stealmesh.host import parent
 from stealmesh.host.hideout import hideout
 from stealmesh.host.interpreter import cannot_start, fill_standard_files, fresh_signals, hash_seed
 from stealmesh.host.refusals import refusal
+from stealmesh.values import room
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
@@ -171,6 +172,7 @@ class NodeProgram:
 
 def run_node(options: NodeOptions) -> int:
     """Be a node until told to leave. Returns the process's exit status."""
+    options.config = room.resolved(options.config, options.state)
     pool = _started_pool(options)
     try:
         with hideout() as socket_path, _log(options) as log:
@@ -194,6 +196,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             authkey=options.authkey,
             tasks_max=options.max_tasks_per_child,
             say=_say,
+            room=room.Room.of(options.config, options.state),
         )
         pool.start(time.monotonic())
     except OSError as error:

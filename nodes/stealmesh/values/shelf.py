@@ -1,9 +1,9 @@
-"""The octets of the values that a process has, in anonymous memory that it can share.
+"""The octets of the values that a process has, where it can share them.
 
-Decides where they lie: a large value in a file without a name (memfd), so that it goes with the last process
-that has it open, also after SIGKILL; a small one in plain bytes, because a descriptor for each would use
-them up. Refuses to know what a value is, and who needs it: the engine says what comes, what is read and
-what goes.
+Decides where they lie: a large value in a file without a name, in memory (memfd) or beyond the bound on disk
+(`room.py`), so that it goes with the last process that has it open, also after SIGKILL; a small one in plain
+bytes, because a descriptor for each would use them up. Refuses to know what a value is, and who needs it: the
+engine says what comes, what is read and what goes.
 
 Used by the driver's thread; a program's own threads put values in, and take descriptors, as do the threads
 that serve neighbours.
@@ -15,7 +15,9 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 
+from stealmesh.values.room import Room, readable
 from stealmesh_protocol.ids import ValueId
 
 SMALL_OCTETS_MAX = 64 * 1024
@@ -23,12 +25,24 @@ WRITE_OCTETS_MAX = 1 << 30
 """One write call takes at most 2 GiB."""
 
 
+@dataclass(slots=True)
+class OpenFile:
+    """A large value."""
+
+    descriptor: int
+    octets: int
+    on_disk: bool
+    shared: bool = False
+    """Another process has made it, and counts it."""
+
+
 class Shelf:
     """Values by their names."""
 
-    def __init__(self) -> None:
-        self._files: dict[ValueId, tuple[int, int]] = {}
-        """Large values: descriptor, octets."""
+    def __init__(self, room: Room | None = None) -> None:
+        self.room = room or Room()
+        self._files: dict[ValueId, OpenFile] = {}
+        """Large values."""
         self._small: dict[ValueId, bytearray] = {}
         self._lock = threading.Lock()
         """Held while one comes or goes: neighbours hand over in threads of their own."""
@@ -44,25 +58,26 @@ class Shelf:
     def put(
         self, value: ValueId, octets: int, parts: Iterable[tuple[int, bytes | memoryview]]
     ) -> None:
-        """Keep a value that is here as a whole. Raises OSError."""
+        """Keep a value that is here as a whole. Raises OSError, StoreFull."""
         if octets <= SMALL_OCTETS_MAX:
             room = bytearray(octets)
             for at, part in parts:
                 room[at : at + len(part)] = part
             self._small[value] = room
             return
-        descriptor = _file(value, octets)
+        made = self._make(value, octets)
         try:
             for at, part in parts:
-                _write(descriptor, at, part)
-            _seal(descriptor)
+                _write(made.descriptor, at, part)
+            if not made.on_disk:
+                _seal(made.descriptor)
         except BaseException:
-            os.close(descriptor)
+            self._close(made)
             raise
-        self._files[value] = (descriptor, octets)
+        self._files[value] = made
 
     def keep_room(self, value: ValueId, octets: int) -> None:
-        """A value of this size is going to come in pieces. Raises OSError."""
+        """A value of this size is going to come in pieces. Raises OSError, StoreFull."""
         with self._lock:
             self._forget(
                 value
@@ -70,7 +85,7 @@ class Shelf:
             if octets <= SMALL_OCTETS_MAX:
                 self._small[value] = bytearray(octets)
             else:
-                self._files[value] = (_file(value, octets), octets)
+                self._files[value] = self._make(value, octets)
 
     def adopt(self, value: ValueId, descriptor: int, octets: int) -> bool:
         """This file, of another process, holds all of the value: keep it, and close it later. False, and it is
@@ -80,7 +95,8 @@ class Shelf:
             if comes:
                 os.close(descriptor)
             else:
-                self._files[value] = (descriptor, octets)
+                on_disk = not _is_memory(descriptor)
+                self._files[value] = OpenFile(descriptor, octets, on_disk, shared=True)
         return not comes
 
     def write(self, value: ValueId, at: int, blob: bytes) -> None:
@@ -89,7 +105,7 @@ class Shelf:
         if small is not None:
             small[at : at + len(blob)] = blob
         elif value in self._files:
-            _write(self._files[value][0], at, blob)
+            _write(self._files[value].descriptor, at, blob)
 
     # ------------------------------------------------------------ out
 
@@ -99,21 +115,23 @@ class Shelf:
         if small is not None:
             return bytes(small[at : at + octets])
         found = self._files.get(value)
-        return b"" if found is None else os.pread(found[0], octets, at)
+        return b"" if found is None else os.pread(found.descriptor, octets, at)
 
     def descriptor(self, value: ValueId) -> int:
         """A descriptor of a file with all of it, which the caller closes. Raises KeyError, OSError."""
         small = self._small.get(value)
         if small is None:
-            return os.dup(self._files[value][0])
-        descriptor = _file(value, len(small))
+            with self._lock:  # otherwise it may be closed, and its number another file's
+                found = self._files[value]
+                return (readable if found.on_disk else os.dup)(found.descriptor)
+        descriptor = _memory(value, len(small))
         _write(descriptor, 0, memoryview(small))
         return descriptor
 
     def octets(self, value: ValueId) -> int:
         """How many octets it has. Raises KeyError."""
         small = self._small.get(value)
-        return self._files[value][1] if small is None else len(small)
+        return self._files[value].octets if small is None else len(small)
 
     def forget(self, value: ValueId) -> None:
         with self._lock:
@@ -123,18 +141,50 @@ class Shelf:
         self._small.pop(value, None)
         found = self._files.pop(value, None)
         if found is not None:
-            os.close(found[0])
+            self._close(found)
 
     def close(self) -> None:
         for value in [*self._files, *self._small]:
             self.forget(value)
 
+    def facts(self) -> dict[str, int]:
+        """For `status`."""
+        return {
+            "memory_octets": self.room.memory,
+            "disk_octets": self.room.disk,
+            "spilled_octets": self.room.spilled,
+        }
 
-def _file(value: ValueId, octets: int) -> int:
+    # ------------------------------------------------------------ files
+
+    def _make(self, value: ValueId, octets: int) -> OpenFile:
+        on_disk = self.room.take(octets)
+        try:
+            descriptor = self.room.file(octets) if on_disk else _memory(value, octets)
+        except BaseException:
+            self.room.give_back(octets, on_disk=on_disk)
+            raise
+        return OpenFile(descriptor, octets, on_disk)
+
+    def _close(self, file: OpenFile) -> None:
+        os.close(file.descriptor)
+        if not file.shared:
+            self.room.give_back(file.octets, on_disk=file.on_disk)
+
+
+def _memory(value: ValueId, octets: int) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     descriptor = os.memfd_create(f"stealmesh-value-{value[-8:].hex()}", flags)
     os.ftruncate(descriptor, octets)
     return descriptor
+
+
+def _is_memory(descriptor: int) -> bool:
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        return False  # a file on disk has no seals
+    return True
 
 
 def _seal(descriptor: int) -> None:

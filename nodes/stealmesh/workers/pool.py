@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from stealmesh.host import interpreter
+from stealmesh.values.room import Room
 from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
@@ -96,6 +97,7 @@ class WorkerPool:
         node_name: str = "",
         code: bytes = b"",
         say: Callable[[str], None] = lambda text: None,
+        room: Room | None = None,
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker process;
         `code` is the bundle of modules that it needs.
@@ -104,7 +106,7 @@ class WorkerPool:
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A process ends
         itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
-        people what they should know of this node. Raises OSError.
+        people what they should know of this node. `room` is what it may keep of values. Raises OSError.
         """
         own_path = interpreter.program_path()
         setup = [
@@ -119,7 +121,7 @@ class WorkerPool:
         surroundings = interpreter.Surroundings.of_this_process(
             single_threaded | dict(environment or {}), hash_seed
         )
-        self.shelf = Shelf()
+        self.shelf = Shelf(room)
         """The values that orders need; its node's driver fills it."""
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
