@@ -240,7 +240,7 @@ class NodeCore:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         dispatcher = self.dispatcher
         if self.values.copies.held_back and dispatcher.room():
-            self.values.start(now)
+            self.values.copies.hurry(now)
         if self.values.copies.news:
             self.holder.shortage.heard(self.values.take_news(), now)
         if self.holder.jobs or self.reports.due is not None:

@@ -42,6 +42,7 @@ MEANINGS = {
     "pieces-unasked": "pieces of values that came a second time, or were not needed any more",
     "values-dropped": "copies of values that went to make room; their owners have them",
     "values-fetched": "values that this node took a copy of",
+    "values-gone-before-their-order": "values that went while an order waited for a process; nothing needs its results",
     "values-lost": "values that were needed here and are gone for good",
     "values-not-theirs": "orders to drop a value that came from a peer that does not own it",
     "values-without-room": "times at which a value that is needed here had to wait for memory or disk",

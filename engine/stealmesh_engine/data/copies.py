@@ -148,23 +148,28 @@ class Copies:
             if under_way >= FETCHES_MAX:
                 return
             if fetch.asked_at is None and value in self.fetches:
-                if self._must_wait(fetch, now):
+                others = [each for each in self.fetches.values() if each.asked_at is not None]
+                if self._must_wait(fetch, others, now):
                     self.held_back = True
                     return
                 under_way += 1
                 self._seek(value, fetch, now)
 
-    def _must_wait(self, fetch: Fetching, now: float) -> bool:
-        """Is there no room for it and no need to hurry? First, copies go that nothing here needs and that their
-        owners have, too."""
-        coming = [each.octets for each in self.fetches.values() if each.source]
-        octets = sum(coming) + max(1, fetch.octets)
+    def hurry(self, now: float) -> None:
+        """A worker has nothing to do while what is wanted waits for room."""
+        if all(fetch.asked_at is None for fetch in self.fetches.values()):
+            self.start(now)
+
+    def _must_wait(self, fetch: Fetching, others: list[Fetching], now: float) -> bool:
+        """Is there no room for it beside these others, which come, and no need to hurry? First, copies go that
+        nothing here needs and that their owners have, too."""
+        octets = sum(each.octets for each in others) + max(1, fetch.octets)
         for value in self.stored.to_drop(octets, self._is_last):
             self._context.effects.append(ForgetValue(value))
             self._context.counters.count("values-dropped")
             self._context.journal.tell(now, "made room", value)
             self._links.send(owner_of(value), ValueHeld(value, whole=False), now)
-        hurry = self.stored.needed.is_idle() and not coming
+        hurry = self.stored.needed.is_idle() and not others
         return self.stored.exceeds(octets) and not hurry
 
     def _is_last(self, value: ValueId) -> bool:
@@ -198,7 +203,8 @@ class Copies:
             return
         if not fetch.octets:
             fetch.sized(message.octets)
-        if self._must_wait(fetch, now):
+        others = [each for each in self.fetches.values() if each.source]
+        if self._must_wait(fetch, others, now):
             fetch.asked_at, self.held_back = None, True
             self._links.send(peer, ValueHeld(value, whole=False), now)
             return

@@ -44,6 +44,8 @@ class Shelf:
         self._files: dict[ValueId, OpenFile] = {}
         """Large values."""
         self._small: dict[ValueId, bytearray] = {}
+        self.missed = 0
+        """Values that a worker was to have and that had gone."""
         self._lock = threading.Lock()
         """Held while one comes or goes: neighbours hand over in threads of their own."""
 
@@ -127,6 +129,15 @@ class Shelf:
         descriptor = _memory(value, len(small))
         _write(descriptor, 0, memoryview(small))
         return descriptor
+
+    def given(self, value: ValueId) -> int:
+        """The same for a worker. The value may have gone while the order that needs it waited for a process: then
+        nothing needs what comes of the order, and its items find nothing in the place of the value."""
+        try:
+            return self.descriptor(value)
+        except KeyError:
+            self.missed += 1
+            return os.memfd_create("stealmesh-value-gone", os.MFD_CLOEXEC)
 
     def octets(self, value: ValueId) -> int:
         """How many octets it has. Raises KeyError."""

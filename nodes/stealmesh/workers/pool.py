@@ -191,6 +191,7 @@ class WorkerPool:
         """What was dropped, what was put right, and which packages are not as programs have them."""
         told = {
             "dropped:order-to-a-dead-worker": self.orders_dropped,
+            "values-gone-before-their-order": self.shelf.missed,
             "roused:stopped": self._processes.roused,
         } | self._other_versions.counters
         return {name: count for name, count in told.items() if count}
@@ -257,7 +258,7 @@ class WorkerPool:
             record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
         if values:
             record.append(values)
-            handle.announce(effect.chunk, [self.shelf.descriptor(value) for value in values])
+            handle.announce(effect.chunk, [self.shelf.given(value) for value in values])
         handle.outstanding[effect.chunk] = (effect.lo, effect.hi)
         handle.unsent.append((effect.chunk, packer.order(effect.chunk, record)))
         packer.trim()
