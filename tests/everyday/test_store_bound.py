@@ -83,7 +83,7 @@ def test_many_values_through_small_stores(directory: Path, pieces: bool) -> None
 
 @pytest.mark.real
 def test_a_killed_node_leaves_nothing_on_disk(directory: Path) -> None:
-    with stealmesh.Mesh(nodes=3, workers=1, **bounded()) as mesh:
+    with stealmesh.Mesh(nodes=3, workers=2, **bounded()) as mesh:
         in_pieces(mesh)
         refs = scattered(mesh, 9)
         futures = [mesh.submit(slow_size, ref, 0.02) for ref in refs * 4]
@@ -164,6 +164,7 @@ def test_a_value_that_no_node_can_hold_fails_what_needs_it_by_name(directory: Pa
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.timeout(600)
 def test_large_values_through_nodes_of_100_mib(directory: Path) -> None:
     """2 GiB in values of 64 MiB, and a node killed on the way."""
     with stealmesh.Mesh(nodes=3, workers=1, **bounded(100 * MIB)) as mesh:
