@@ -239,10 +239,8 @@ class NodeCore:
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         dispatcher = self.dispatcher
-        if self.values.copies.held_back and dispatcher.room():
-            self.values.copies.hurry(now)
-        if self.values.copies.news:
-            self.holder.shortage.heard(self.values.take_news(), now)
+        if self.values.restless:
+            self.holder.shortage.look(now)
         if self.holder.jobs or self.reports.due is not None:
             patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
             self.reports.flush(now, patience)

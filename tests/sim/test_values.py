@@ -344,7 +344,7 @@ def drops_without_saying(patch: pytest.MonkeyPatch) -> None:
 
 def fetches_ahead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(NeededHere, "is_idle", lambda self: True)
-    patch.setattr(Copies, "_must_wait", lambda self, fetch, now: False)
+    patch.setattr(Copies, "_must_wait", lambda self, fetch, others, now: False)
 
 
 def never_waits_for_room(patch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_the_bounds_follow_from_the_host(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_the_place_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
-    monkeypatch.setattr(room.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert room.place() == "/var/tmp"
     assert room.place("/somewhere") == "/somewhere"
     monkeypatch.setenv("TMPDIR", str(tmp_path))

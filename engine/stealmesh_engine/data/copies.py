@@ -156,8 +156,9 @@ class Copies:
                 self._seek(value, fetch, now)
 
     def hurry(self, now: float) -> None:
-        """A worker has nothing to do while what is wanted waits for room."""
-        if all(fetch.asked_at is None for fetch in self.fetches.values()):
+        """Something that is wanted waits for room: if a worker has nothing to do, it comes nevertheless."""
+        idle = self.stored.needed.is_idle()
+        if idle and all(fetch.asked_at is None for fetch in self.fetches.values()):
             self.start(now)
 
     def _must_wait(self, fetch: Fetching, others: list[Fetching], now: float) -> bool:

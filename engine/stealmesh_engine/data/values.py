@@ -37,6 +37,11 @@ class Values:
         self._patience = context.config.lease_seconds
 
     @property
+    def restless(self) -> bool:
+        """Has something come or gone, or does something wait for room?"""
+        return bool(self.copies.news) or self.copies.held_back
+
+    @property
     def news(self) -> dict[ValueId, str]:
         """Value → "" if it has come, or why it is lost, since `take_news`."""
         return self.copies.news

@@ -44,6 +44,13 @@ class Shortage:
         if any(block.needs for block in message.blocks):
             held.bags.wait_at(self._values)
 
+    def look(self, now: float) -> None:
+        """Values have come or gone, or some wait for room."""
+        if self._values.news:
+            self.heard(self._values.take_news(), now)
+        else:
+            self._values.copies.hurry(now)
+
     def heard(self, news: dict[ValueId, str], now: float) -> None:
         """Values have come (""), or are lost (and why)."""
         lost = {value: why for value, why in news.items() if why}

@@ -369,7 +369,7 @@ class Driver:
     def _facts(self) -> dict[str, Any]:
         """Facts for `status` that only the host knows."""
         facts: dict[str, Any] = {
-            "counters": self.transport.counters,
+            "counters": self.transport.counters | self.shelf.counters(),
             "traffic": self.transport.traffic.facts(),
             "values": self.shelf.facts(),
         }

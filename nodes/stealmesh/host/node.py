@@ -196,8 +196,8 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             authkey=options.authkey,
             tasks_max=options.max_tasks_per_child,
             say=_say,
-            room=room.Room.of(options.config, options.state),
         )
+        pool.shelf.room = room.Room.of(options.config, options.state)
         pool.start(time.monotonic())
     except OSError as error:
         if pool is not None:

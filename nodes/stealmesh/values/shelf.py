@@ -158,6 +158,9 @@ class Shelf:
         for value in [*self._files, *self._small]:
             self.forget(value)
 
+    def counters(self) -> dict[str, int]:
+        return {"values-gone-before-their-order": self.missed} if self.missed else {}
+
     def facts(self) -> dict[str, int]:
         """For `status`."""
         return {

@@ -30,7 +30,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from stealmesh.host import interpreter
-from stealmesh.values.room import Room
 from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
@@ -97,7 +96,6 @@ class WorkerPool:
         node_name: str = "",
         code: bytes = b"",
         say: Callable[[str], None] = lambda text: None,
-        room: Room | None = None,
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker process;
         `code` is the bundle of modules that it needs.
@@ -106,7 +104,7 @@ class WorkerPool:
         `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
         `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A process ends
         itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
-        people what they should know of this node. `room` is what it may keep of values. Raises OSError.
+        people what they should know of this node. Raises OSError.
         """
         own_path = interpreter.program_path()
         setup = [
@@ -121,7 +119,7 @@ class WorkerPool:
         surroundings = interpreter.Surroundings.of_this_process(
             single_threaded | dict(environment or {}), hash_seed
         )
-        self.shelf = Shelf(room)
+        self.shelf = Shelf()
         """The values that orders need; its node's driver fills it."""
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
@@ -191,7 +189,6 @@ class WorkerPool:
         """What was dropped, what was put right, and which packages are not as programs have them."""
         told = {
             "dropped:order-to-a-dead-worker": self.orders_dropped,
-            "values-gone-before-their-order": self.shelf.missed,
             "roused:stopped": self._processes.roused,
         } | self._other_versions.counters
         return {name: count for name, count in told.items() if count}
