@@ -301,8 +301,7 @@ class Checkers:
         if line is None or job is None:
             return {}
         lids = [p.lid for p in message.parts] if isinstance(message, Report) else [message.lid]
-        lent = job.ledger.leases
-        return {lid: lid in lent and lent[lid].holder == line.peer for lid in lids}
+        return {lid: job.ledger.holds(line.peer, lid) for lid in lids}
 
     def credited(self, effect: Deliver, valid: dict[LeaseId, bool]) -> None:
         lid = effect.part.lid

@@ -84,7 +84,7 @@ class PlacingChecks:
         for owner in self.world.living():
             owned = owner.core.owner.jobs.get(chunk.job)
             if owned is not None and (
-                owned.ledger.lent(me, chunk.lid) is not None
+                owned.ledger.holds(me, chunk.lid)
                 or (owned.lanes is not None and owned.lanes.lingers(me, chunk.lid))
             ):
                 return True

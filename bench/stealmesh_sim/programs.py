@@ -58,6 +58,7 @@ class Wish:
     timeout: float = 0.0
     priority: int = 0
     max_parallel: int = 0
+    speculate: bool = False
     resources: Resources = ()
     again: dict[int, list[float]] = field(default_factory=dict)
     """As in Work."""
@@ -131,7 +132,7 @@ class VirtualProgram:
         fed = wish.fed or wish.kind in (JobKind.SUBMIT, JobKind.EXPLORE)
         total = 0 if fed else wish.items
         self._released = total if wish.window is None else min(total, wish.window)
-        self.owner.hear(OpenJob(work.spec, total, self._released, fed, functions))
+        self.owner.hear(OpenJob(work.spec, total, self._released, fed, functions, wish.speculate))
         if wish.kind is JobKind.EXPLORE:
             assert wish.tree is not None
             self.owner.hear(Feed(self.job, Block(0, 1, 0), msgpack.encode([wish.tree.root()])))

@@ -247,6 +247,15 @@ def make_controlled(plan: WorldPlan) -> None:
             wish.cancels.append((rng.uniform(0, plan.faults_until), lo, hi))
 
 
+def make_speculating(plan: WorldPlan) -> None:
+    """The last stragglers of most jobs are lent twice; items differ, and whole nodes stand still."""
+    rng = Random(f"{plan.seed}/speculate")
+    for _, wish in plan.wishes:
+        wish.speculate = wish.kind in (JobKind.MAP, JobKind.SUBMIT) and rng.random() < 0.9
+    if rng.random() < 0.6:
+        plan.mixture.counts["pause"] = rng.choice((1, 2, 4))
+
+
 def _draw_past(rng: Random, retries: int) -> list[float]:
     """What an item says before it has a result."""
     failures = rng.choice((0, min(1, retries), retries, 99))
@@ -517,7 +526,7 @@ class RandomWorld:
         if enough and counters["leases-expired"]:
             raise Breach("expiry", f"{counters['leases-expired']} leases ran out for no reason")
         harmless = kinds <= HARMLESS and not self.faults.alarms
-        if harmless and not any(w.cancels for _, w in self.plan.wishes):
+        if harmless and not any(w.cancels or w.speculate for _, w in self.plan.wishes):
             waste = counters["results-dropped"] + counters["items-run-for-nothing"]
             if waste:
                 raise Breach("waste", f"{waste} items were run twice for no reason")
@@ -607,10 +616,11 @@ def run(
     side: bool = False,
     valued: bool = False,
     control: bool = False,
+    speculate: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
     jobs ask for bounds, resources and turns, in a `valued` one they need values. With `side` workers run many
-    items at once; with `control` items run again later or are stopped."""
+    items at once; with `control` items run again later or are stopped. With `speculate` the last stragglers are lent twice."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
@@ -622,6 +632,8 @@ def run(
         make_valued(plan)
     if control:
         make_controlled(plan)
+    if speculate:
+        make_speculating(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)

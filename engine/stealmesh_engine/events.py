@@ -281,6 +281,8 @@ class OpenJob(msgspec.Struct):
     """More may come: the job cannot be complete before CloseInput."""
     functions: dict[Digest, bytes] = msgspec.field(default_factory=dict)
     """The bytes behind the digests in the spec."""
+    speculate: bool = False
+    """The last stragglers of a map, or of calls, are lent to a second node."""
 
 
 class Feed(msgspec.Struct):

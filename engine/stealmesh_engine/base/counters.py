@@ -20,6 +20,7 @@ MEANINGS = {
     "homes-followed": "times at which this replica followed a new primary",
     "homes-resigned": "times at which this node stepped down as a job's primary",
     "introductions-too-late": "introductions that came after their link was given up",
+    "items-lent-twice": "items that were late and that another node got as well (`speculate=True`)",
     "items-passed-over": "items that a node could not run and that went elsewhere",
     "items-run-for-nothing": "items that ran here although their result was not needed any more",
     "jobs-orphaned": "jobs that were dropped because their owner is gone or out of reach",

@@ -6,6 +6,7 @@ know what a lease is (job_ledger.py) and what holders say (crediting.py).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 
 from stealmesh_engine.config import Config
@@ -106,6 +107,17 @@ class Candidates:
         me = self.links.view.me.id
         able = sum(1 for peer in self._peers_in_turn()[:LOOKED_AT_MAX] if self.may_run(job, peer))
         return able + (job.keeping is not None and self.may_run(job, me))
+
+    def workers_for(self, job: OwnedJob) -> Counter[PeerId]:
+        """The workers of each node that may be given something of this job (at most LOOKED_AT_MAX nodes)."""
+        peers = self.links.peers
+        return Counter(
+            {
+                peer: peers[peer].member.workers
+                for peer in self._peers_in_turn()[:LOOKED_AT_MAX]
+                if self.may_run(job, peer)
+            }
+        )
 
     def is_open(self, job: OwnedJob, at: int, now: float) -> bool:
         """Is there a node that has not declined item `at`, and may yet run it?"""

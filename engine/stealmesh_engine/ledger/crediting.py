@@ -51,6 +51,9 @@ class Crediting:
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
         for part, blob in zip(message.parts, message.blobs, strict=True):
             lacked = part.codec == LACKING
+            if lacked and job.ledger.is_second(holder, part.lid, part.lo, part.hi):
+                self._lacks_second(job, holder, part, blob)
+                continue
             if lacked:
                 if self._passed_over(job, holder, part, blob, now):
                     continue
@@ -161,7 +164,8 @@ class Crediting:
         if not isinstance(judged, Again):
             return outcome, judged.blob
         job.lapsed.pop(holder, None)
-        ledger.wait(part.lid, item, now + judged.seconds)
+        if not ledger.wait(part.lid, item, now + judged.seconds):
+            return None
         self.alarms.set(job.spec.job, ledger.putting_off().next_at)
         self.journal.tell(now, "put off", job.spec.job, part.lid, f"{item}: {judged.seconds:.3f} s")
         if job.keeping is None:
@@ -185,6 +189,12 @@ class Crediting:
         self.journal.tell(now, "passed over", job.spec.job, part.lid, (part.lo, part.hi))
         ledger.split(holder, part.lid, part.lo, part.hi)
         return True
+
+    def _lacks_second(self, job: IndexedJob, holder: PeerId, part: Part, blob: bytes) -> None:
+        """It cannot run what another is at as well: that one goes on alone."""
+        job.passing().declined(holder, part.lo, part.hi, reason_in(blob))
+        self.counters.count("items-passed-over", part.hi - part.lo)
+        job.ledger.split(holder, part.lid, part.lo, part.hi)
 
     def _bag_passed_over(
         self, job: ExploreJob, holder: PeerId, message: Commit, now: float

@@ -9,6 +9,7 @@ at every moment.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -20,6 +21,7 @@ from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
 from stealmesh_engine.ledger.put_off import PutOff
+from stealmesh_engine.ledger.second_copies import LentPiece, SecondCopies
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
@@ -42,6 +44,8 @@ class IndexedLedger(JobLedger[Lent]):
 
     lasting_refusals: ClassVar[bool] = False
     free: IntervalSet
+    copies: SecondCopies | None = None
+    """Items that two holders have (lent_twice.py); None: it is not that kind of job."""
 
     def __init__(
         self,
@@ -131,7 +135,7 @@ class IndexedLedger(JobLedger[Lent]):
         given = lent.open.overlap(lo, hi)
         for part in given:
             self._close(lid, lent, *part)
-            self.free.add(*part)
+            self._lost(*part)
         self._balanced()
         return Credited(given)
 
@@ -174,11 +178,13 @@ class IndexedLedger(JobLedger[Lent]):
             self.put_off = PutOff()
         return self.put_off
 
-    def wait(self, lid: LeaseId, item: int, until: float) -> None:
-        """The item, which is open in this lease, is not leased again before that time."""
+    def wait(self, lid: LeaseId, item: int, until: float) -> bool:
+        """The item, which is open in this lease, is not leased again before that time. (False: it does not
+        wait, since another holder goes on with it.)"""
         self._close(lid, self.leases[lid], item, item + 1)
         self.putting_off().add(item, until)
         self._balanced()
+        return True
 
     def end_waits(self, now: float) -> float | None:
         """What has waited long enough is free. Returns when to ask again; None: nothing waits."""
@@ -263,10 +269,11 @@ class IndexedLedger(JobLedger[Lent]):
     def revoke(self, lid: LeaseId) -> int:
         lent = self.leases[lid]
         parts = list(lent.open)
-        freed = lent.open.size
+        before = self.free.size
         for part in parts:
             self._close(lid, lent, *part)
-            self.free.add(*part)
+            self._lost(*part)
+        freed = self.free.size - before
         self.rerun += freed
         self._balanced()
         return freed
@@ -274,6 +281,24 @@ class IndexedLedger(JobLedger[Lent]):
     def is_open(self, holder: PeerId, lid: LeaseId, item: int) -> bool:
         lent = self.lent(holder, lid)
         return lent is not None and lent.open.covers(item, item + 1)
+
+    def out(self) -> Counter[PeerId]:
+        out: Counter[PeerId] = Counter()
+        for lent in self.leases.values():
+            out[lent.holder] += lent.open.size
+        return out
+
+    def pieces(self, lo: int, hi: int) -> list[LentPiece]:
+        """Who has what of [lo, hi)."""
+        return [
+            LentPiece(lent.holder, lid, *part)
+            for lid, lent in self.leases.items()
+            for part in lent.open.overlap(lo, hi)
+        ]
+
+    def is_second(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> bool:
+        """Has this holder something of [lo, hi) under this lease that another has as well?"""
+        return False
 
     @property
     def complete(self) -> bool:
@@ -285,6 +310,10 @@ class IndexedLedger(JobLedger[Lent]):
         )
 
     # -- inside
+
+    def _lost(self, lo: int, hi: int) -> None:
+        """[lo, hi) has left its lease undone."""
+        self.free.add(lo, hi)
 
     def _is_to_come(self, lid: LeaseId) -> bool:
         """Will a later grant have this id?"""

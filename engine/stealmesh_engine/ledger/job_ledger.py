@@ -25,7 +25,8 @@ because workers of one node finish out of order and a slow item must not hold ba
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sized
+from collections import Counter
+from collections.abc import Callable, Collection, Sized
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from stealmesh_engine.ledger.verdicts import Figures, Verdict
@@ -122,6 +123,19 @@ class JobLedger(ABC, Generic[L]):
         """The lease, if this holder has it."""
         lent = self.leases.get(lid)
         return lent if lent is not None and lent.holder == holder else None
+
+    def holds(self, holder: PeerId, lid: LeaseId) -> bool:
+        """Has this holder this lease?"""
+        return self.lent(holder, lid) is not None
+
+    @property
+    def lids(self) -> Collection[LeaseId]:
+        """All leases that are out."""
+        return self.leases
+
+    def out(self) -> Counter[PeerId]:
+        """How much each holder has, as far as we know: items (explore: bags)."""
+        return Counter(lent.holder for lent in self.leases.values())
 
     def is_open(self, holder: PeerId, lid: LeaseId, item: int) -> bool:
         """Has this holder the item under this lease? Explore: items have no numbers."""

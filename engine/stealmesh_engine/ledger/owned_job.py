@@ -14,6 +14,7 @@ from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
+from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
@@ -130,14 +131,25 @@ class IndexedJob(OwnedJob):
 
     ledger: IndexedLedger
 
+    def linger(self, lo: int, hi: int, until: float) -> None:
+        """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""
+        for piece in () if self.lanes is None else self.ledger.pieces(lo, hi):
+            assert self.lanes is not None
+            self.lanes.linger(piece.holder, piece.lid, [(piece.lo, piece.hi)], until)
+
 
 @dataclass(slots=True)
 class ExploreJob(OwnedJob):
     ledger: ExploreLedger
 
 
-def opened(spec: JobSpec, total: int, released: int, *, open_ended: bool) -> OwnedJob:
+def opened(
+    spec: JobSpec, total: int, released: int, *, open_ended: bool, speculate: bool = False
+) -> OwnedJob:
     """A new job with the ledger of its kind."""
+    if speculate:
+        assert spec.kind in (JobKind.MAP, JobKind.SUBMIT), "parts of this cannot be lent twice"
+        return IndexedJob(spec, TwiceLentLedger(total, released), open_ended)
     if spec.kind is JobKind.EXPLORE:
         return ExploreJob(spec, ExploreLedger(), open_ended)
     ledger = IndexedLedger(total, released, whole_parts=spec.kind is JobKind.REDUCE)

@@ -33,6 +33,7 @@ from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob, opened
 from stealmesh_engine.ledger.placement import Placement, kind_of_lack
 from stealmesh_engine.ledger.put_off import Alarms
+from stealmesh_engine.ledger.speculation import Speculation
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.unsayable import failed
@@ -116,6 +117,7 @@ class Owner:
             config, links, journal, effects, counters, candidates, rng, self.alarms
         )
         self.placement = Placement(config, links, journal, effects, counters, candidates)
+        self.speculation = Speculation(config, links, self.placement)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:
@@ -127,7 +129,8 @@ class Owner:
     def open(self, event: OpenJob, now: float) -> None:
         spec = event.spec
         self.functions.update(event.functions)
-        job = opened(spec, event.total, event.released, open_ended=event.open_ended)
+        extent, wish = (event.total, event.released), event.speculate
+        job = opened(spec, *extent, open_ended=event.open_ended, speculate=wish)
         job.submitter, job.submitted = self.submitter, now + self.wall_offset
         self.jobs[spec.job] = job
         self.placement.priorities.opened(spec.priority)
@@ -158,7 +161,7 @@ class Owner:
             return
         told: dict[PeerId, list[tuple[int, int]]] = {}
         for lo, hi in event.intervals:
-            self._linger(job, lo, hi, now)
+            job.linger(lo, hi, now + self.config.lease_seconds)
             for peer, intervals in job.ledger.cancel(lo, hi).items():
                 told.setdefault(peer, []).extend(intervals)
             if job.passed is not None:
@@ -216,7 +219,7 @@ class Owner:
 
     def take_note(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
         """[lo, hi) was done under another primary: a holder that is at it can stop."""
-        self._linger(job, lo, hi, now)
+        job.linger(lo, hi, now + self.config.lease_seconds)
         for peer, intervals in job.ledger.settle(lo, hi).items():
             self.links.send(peer, Withdraw(job.spec.job, intervals), now)
 
@@ -238,7 +241,7 @@ class Owner:
             return
         parts = message.parts
         if job.lanes is not None:
-            parts = job.lanes.returned(victim, parts, job.ledger.leases)
+            parts = job.lanes.returned(victim, parts, job.ledger.lids)
         if self.crediting.hand_back(job, victim, parts, now, thief):
             self.placement.grant_stolen(job, victim, thief, message.nonce, parts, now)
             self._work_changed(job, now)
@@ -249,6 +252,8 @@ class Owner:
             if job.lanes is not None:
                 job.lanes.reported(holder, message.parts)
             self.crediting.report(job, holder, message, now)
+            if job.ledger.copies is not None:
+                self.speculation.reported(job, job.ledger.copies, holder, message.parts, now)
             self._work_changed(job, now)
         elif not self._replicas.took(holder, message, now):
             lids = [part.lid for part in message.parts]
@@ -271,7 +276,7 @@ class Owner:
         else:
             parts = message.parts
             if job.lanes is not None:
-                parts = job.lanes.returned(holder, parts, job.ledger.leases)
+                parts = job.lanes.returned(holder, parts, job.ledger.lids)
             self.crediting.hand_back(job, holder, parts, now)
             self._work_changed(job, now)
 
@@ -378,9 +383,11 @@ class Owner:
                 self.journal.tell(now, "expired", job.spec.job, lid, holder)
                 self.crediting.revoke(holder, job.spec.job, [lid], now)
                 self._work_changed(job, now)
+        self.speculation.look(self.jobs, now)
 
     def forgive(self, seconds: float) -> None:
         """This process did not run for some seconds: no lease ages by them."""
+        self.speculation.forgive(seconds)
         for job in self.jobs.values():
             job.ledger.forgive(seconds)
 
@@ -441,16 +448,6 @@ class Owner:
         if self.placement.priorities.differ:
             jobs.sort(key=lambda job: -job.spec.priority)
         return jobs
-
-    def _linger(self, job: IndexedJob, lo: int, hi: int, now: float) -> None:
-        """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""
-        if job.lanes is None:
-            return
-        until = now + self.config.lease_seconds
-        for lid, lent in job.ledger.leases.items():
-            parts = lent.open.overlap(lo, hi)
-            if parts:
-                job.lanes.linger(lent.holder, lid, parts, until)
 
     def _end(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
         """The job is complete, or the program has cancelled it."""

@@ -25,6 +25,7 @@ from stealmesh_engine.ledger.declined import (
     has_runtime,
     nobody_can,
 )
+from stealmesh_engine.ledger.job_ledger import Grantable
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.partition_guard import PartitionGuard
 from stealmesh_engine.ledger.requirements import RESOURCES_REMEDY, nobody_has
@@ -62,7 +63,7 @@ class Placement:
         """Lease out what is free. False if something waits for a node, or for the primary's leave."""
         placed, ledger = job.keeping is None or job.keeping.may_lease(), job.ledger
         turn = self._turn(job) if placed else None
-        while placed and ledger.has_free and (turn is None or turn.has_room(ledger.leases)):
+        while placed and ledger.has_free and (turn is None or turn.has_room(ledger.lids)):
             node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
             if node is None:
                 placed = False
@@ -103,7 +104,7 @@ class Placement:
         turn = self._turn(job)
         given = [part.hi - part.lo for part in parts]
         while job.ledger.has_free:
-            if turn is not None and not (given and turn.has_room(job.ledger.leases)):
+            if turn is not None and not (given and turn.has_room(job.ledger.lids)):
                 return
             items = None if turn is None else given.pop()
             passed = job.passed
@@ -125,7 +126,13 @@ class Placement:
             end = job.ledger.first_free + items
             reach = end if reach is None else min(end, reach)
         deadline = now + self.config.lease_seconds
-        lease, blocks, blobs = job.ledger.grant(holder, deadline, reach)
+        self.say(job, holder, nonce, job.ledger.grant(holder, deadline, reach), now)
+
+    def say(
+        self, job: OwnedJob, holder: PeerId, nonce: int, granted: Grantable, now: float
+    ) -> None:
+        """The holder hears what it has been lent."""
+        lease, blocks, blobs = granted
         job.told[holder] = None
         self.journal.tell(now, "granted", job.spec.job, lease.lid, holder)
         self.links.send(holder, Grant(job.spec, [lease], blocks, nonce, blobs), now)
