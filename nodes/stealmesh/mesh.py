@@ -188,6 +188,7 @@ class Mesh(Submitter):
         max_parallel: int | None = None,
         resources: Mapping[str, int] | None = None,
         retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
+        speculate: bool = False,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -212,6 +213,10 @@ class Mesh(Submitter):
             resources: what an item takes up of its node while it runs, `{"GPU": 1}`; see
                 `stealmesh node --resources`. If no node has it, items fail with ResourcesMissing.
             retry_on: the exceptions that are worth a retry; all others count at once.
+            speculate: when all of a job has begun, and an item takes much longer than the others did, an
+                idle node gets it as well, and the first result counts. So an item may run twice, at the
+                same time: its effects must bear that. For `map` and `submit`; `map_reduce`, `explore`
+                and durable jobs raise ValueError.
 
         Raises TypeError and ValueError for settings without sense.
         """
@@ -220,6 +225,7 @@ class Mesh(Submitter):
             module_names(ship), module_names(no_ship), report,
             max_parallel, checked_resources(resources),
             retry_on,  # type: ignore[arg-type]  # checked there
+            speculate,
         )  # fmt: skip
         return MeshView(self, options)
 

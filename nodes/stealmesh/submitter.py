@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 from msgspec.structs import replace
 
 from stealmesh import refs
-from stealmesh.client.arguments import Options, as_range, checked_sizes, seconds
+from stealmesh.client.arguments import Options, as_range, checked_sizes, refuse_speculation, seconds
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
 from stealmesh.client.job_ids import job_named
@@ -177,6 +177,7 @@ class Submitter(Executor):
             until=until,
             on_progress=on_progress,
             words=words,
+            speculate=options.speculate,
         )
         self._submitted.maps.add(job)
         functions = {shipped.digest: shipped.blob}
@@ -206,6 +207,7 @@ class Submitter(Executor):
         self._submitted.must_be_open()
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
+        refuse_speculation(options, "map_reduce")
         shipped, combiner = maker.ship(options, fn), maker.ship(options, combine)
         a_range = as_range(items, whole=True)
         vectorized = is_vectorized(fn)
@@ -240,6 +242,7 @@ class Submitter(Executor):
         self._submitted.must_be_open()
         if options.durable:
             raise ValueError("durable: explore() is not in this version; launch() and map() are")
+        refuse_speculation(options, "explore")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
         shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
@@ -385,6 +388,7 @@ class Submitter(Executor):
         initial: Any,
     ) -> Job:
         self._submitted.must_be_open()
+        refuse_speculation(options, "launch")
         if options.report is not None:
             raise ValueError("report: a durable job calls no program; ask Job.progress()")
         return launch(

@@ -42,6 +42,7 @@ class Options:
     max_parallel: int | None = None
     resources: Resources = ()
     retry_on: tuple[type[BaseException], ...] = (Exception,)
+    speculate: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -57,10 +58,22 @@ class Options:
         }
         if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
+        if not isinstance(self.speculate, bool):
+            raise TypeError(f"speculate must be True or False, not {_shown(self.speculate)}")
+        if self.speculate and self.durable:
+            raise ValueError("speculate: a durable job is not lent twice; leave one of the two out")
         if self.report is not None and not callable(self.report):
             raise TypeError(f"report must be a callable or None, not {_shown(self.report)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def refuse_speculation(options: Options, method: str) -> None:
+    """Raises ValueError if items are to be lent twice where they cannot be."""
+    if options.speculate:
+        raise ValueError(
+            f"speculate: only for map() and submit(); call {method}() of a view without it"
+        )
 
 
 def checked_resources(resources: Any) -> Resources:

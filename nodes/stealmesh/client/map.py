@@ -85,6 +85,7 @@ class MapJob:
         until: float | None,
         on_progress: Callable[[int, int | None], None] | None,
         words: ItemWords | None = None,
+        speculate: bool = False,
     ) -> None:
         self.link = link
         self.spec = spec
@@ -97,6 +98,7 @@ class MapJob:
         self._until = until
         self._on_progress = on_progress
         self._words = words
+        self._speculate = speculate
         self._changed = threading.Condition()
         self._early: dict[int, fx.Deliver] = {}
         self._arrived: deque[fx.Deliver] = deque()
@@ -127,14 +129,14 @@ class MapJob:
     def start_range(self, functions: dict[bytes, bytes]) -> None:
         assert self.total is not None
         self._asked = self._released = min(self.total, self._window())
-        self.link.open(
-            self.spec.job, self, OpenJob(self.spec, self.total, self._released, functions=functions)
-        )
+        event = OpenJob(self.spec, self.total, self._released, functions=functions)
+        event.speculate = self._speculate
+        self.link.open(self.spec.job, self, event)
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
-        self.link.open(
-            self.spec.job, self, OpenJob(self.spec, open_ended=True, functions=functions)
-        )
+        event = OpenJob(self.spec, open_ended=True, functions=functions)
+        event.speculate = self._speculate
+        self.link.open(self.spec.job, self, event)
         self._reading = True
         Feeder(self.link, self.spec, items, self._room, self._input_ended)
 

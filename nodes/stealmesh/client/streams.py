@@ -71,7 +71,7 @@ class Streams:
         stream = self._own[key] = SubmitStream(
             self._link, make_spec(), shipped, self._words(options)
         )
-        self._open(stream, {shipped.digest: shipped.blob})
+        self._open(stream, {shipped.digest: shipped.blob}, options)
         return stream
 
     def shared(self, options: Any, spec: JobSpec) -> SubmitStream:
@@ -84,7 +84,7 @@ class Streams:
                 spec, function=_CARRIED_DIGEST, name=options.name or "functions used once"
             )
             stream = self._shared[key] = SubmitStream(self._link, spec, words=self._words(options))
-            self._open(stream, {spec.function: CARRIED})
+            self._open(stream, {spec.function: CARRIED}, options)
         return stream
 
     def tidy(self) -> list[Event]:
@@ -112,9 +112,10 @@ class Streams:
     def _words(self, options: Any) -> ItemWords | None:
         return words_for(self._link.user_threads, options.report)
 
-    def _open(self, stream: SubmitStream, functions: dict[Digest, bytes]) -> None:
+    def _open(self, stream: SubmitStream, functions: dict[Digest, bytes], options: Any) -> None:
         spec = stream.spec
-        self._link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions=functions))
+        event = OpenJob(spec, open_ended=True, functions=functions, speculate=options.speculate)
+        self._link.open(spec.job, stream, event)
 
     def _comes_back(self, digest: Digest) -> bool:
         if digest in self._seen:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ELSEWHERE = ("durable", "max_parallel", "resources", "timeout")
+ELSEWHERE = ("durable", "max_parallel", "resources", "speculate", "timeout")
 """Settings that a child in its parent's process cannot have."""
 
 hide_frames_of(__file__)
@@ -138,7 +138,7 @@ class NestedMesh(Executor):
     def options(self, **settings: Any) -> NestedMesh:
         """The same methods, with these settings. They are those of `Mesh.options`.
 
-        A child runs in its parent's process. So `timeout`, `resources` and `max_parallel` are settings of
+        A child runs in its parent's process. So `timeout`, `resources`, `max_parallel` and `speculate` are settings of
         the outer task, and raise ValueError here, as `durable` does. `retries` runs a child again that
         raises; `report` hears what it says of its progress; `priority` and `progress` do nothing here.
         """
