@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
+from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Effect, RunChunk, Send
 from stealmesh_engine.events import Event, Heard
+from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Split, Steal
@@ -41,6 +43,10 @@ class PlacingChecks:
         """Chunks of jobs with `max_parallel`, or with resources, that began."""
         self.at_once: dict[JobId, int] = {}
         """The most workers that a job with `max_parallel` ever had at once."""
+        self.lent_twice: set[JobId] = set()
+        """Jobs of which the last stragglers may run twice."""
+        self.twice = 0
+        """How often a chunk began, and some items ran in two copies."""
         self._nodes: dict[int, tuple[frozenset[PeerId], frozenset[PeerId]]] = {}
         """By process, as of the step before: the nodes that it knows, and those that hold work of it."""
         self._changes: dict[int, int] = {}
@@ -58,6 +64,31 @@ class PlacingChecks:
         if spec.resources:
             self.begun += 1
             self._within_resources(process, spec)
+        for owner in self.world.living() if spec.job in self.lent_twice else ():
+            owned = owner.core.owner.jobs.get(spec.job)
+            if owned is not None and isinstance(owned.ledger, TwiceLentLedger):
+                self._within_two(spec.job, owned.ledger)
+
+    def _within_two(self, job: JobId, ledger: TwiceLentLedger) -> None:
+        """Of an item run two copies at most that count (one that was beaten runs to its end)."""
+        once, twice = IntervalSet(), IntervalSet()
+        for process in self.world.living():
+            for worker in process.at_work():
+                running = worker.running
+                if running is None or running.spec.job != job:
+                    continue
+                chunk = process.core.dispatcher.slots.running_chunk(worker.number, running.chunk)
+                if chunk is None or chunk.void:
+                    continue
+                for piece in ledger.pieces(chunk.lo, chunk.hi):
+                    if (piece.holder, piece.lid) != (process.member.id, chunk.lid):
+                        continue
+                    if twice.overlap(piece.lo, piece.hi):
+                        raise Breach("copies", f"three copies of [{piece.lo}, {piece.hi}) run")
+                    for part in once.overlap(piece.lo, piece.hi):
+                        twice.add(*part)
+                        self.twice += 1
+                    once.add(piece.lo, piece.hi)
 
     def _within_bound(self, spec: JobSpec) -> None:
         running = [

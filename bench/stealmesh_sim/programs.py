@@ -105,6 +105,9 @@ class VirtualProgram:
         world.works[self.job] = self.work
         world.values.update(dict.fromkeys(self.values, wish.value_octets))
         world.checkers.opened(self.work)
+        if wish.speculate:
+            self.work.lent_twice = True
+            world.checkers.placing.lent_twice.add(self.job)
         watch(owner, self)
         world.at(max(world.now, wish.at), self._open)
 

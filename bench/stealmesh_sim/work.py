@@ -116,6 +116,8 @@ class Work:
     """Item → what it says each time that it runs, before it has a result: it is to be put off for this many
     seconds or, below zero, it failed."""
     visits: int = 0
+    lent_twice: bool = False
+    """Its last stragglers may run twice."""
     module: str = ""
     """The module that a node must have to run it; empty: none."""
     needy: frozenset[int] | None = None

@@ -209,7 +209,7 @@ class VirtualWorker:
         work, base = world.work_behind(chunk.spec.job)
         self.lo, self.hi = chunk.lo, chunk.hi
         self.running, self.since, self.told, self.sharing = chunk, world.now, 0.0, False
-        if chunk.spec.max_parallel or chunk.spec.resources:
+        if chunk.spec.max_parallel or chunk.spec.resources or work.lent_twice:
             world.checkers.began(self.process, chunk.spec)
         if chunk.spec.kind is JobKind.EXPLORE:
             items = [(int(name), int(depth)) for name, depth in msgpack.decode(chunk.blocks[0][1])]

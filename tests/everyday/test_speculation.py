@@ -29,7 +29,7 @@ def item(log: Path, number: int, last: int) -> int:
     return number * number
 
 
-@pytest.mark.parametrize("how", ["map", "submit"])
+@pytest.mark.parametrize("how", ["map", pytest.param("submit", marks=pytest.mark.slow)])
 def test_the_end_comes_although_a_worker_is_stuck(tmp_path: Path, how: str) -> None:
     """Without the second copy there is no end."""
     last = 39

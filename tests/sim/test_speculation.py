@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,14 @@ def test_a_map_ends_although_a_node_stands_still() -> None:
     told.run(1.0)
     told.world.resume(holder)
     told.finish()
+
+
+def test_one_slow_item_runs_twice_and_no_more() -> None:
+    """There is room for more copies, and the item is slow wherever it runs."""
+    told = scene(4, workers=1)
+    told.map(ITEMS, law=CostLaw("turning", 1.0, turn=ITEMS - 1), speculate=True)
+    told.finish()
+    assert told.world.checkers.placing.twice
 
 
 def test_without_the_wish_nothing_is_lent_twice() -> None:
@@ -220,6 +229,19 @@ def second_copies_outlive_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(TwiceLentLedger, "cancel", right)
 
 
+def every_look_lends_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = SecondCopies.enter
+
+    def enter(self: SecondCopies, lid: int, *rest: Any) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(SecondCopies, "overlap", lambda *args: [])
+            right(self, lid, *rest)
+
+    monkeypatch.setattr(SecondCopies, "enter", enter)
+    monkeypatch.setattr(TwiceLentLedger, "lent_once", lambda self, lid: list(self.leases[lid].open))
+    monkeypatch.setattr(TwiceLentLedger, "audit", lambda *args: None)
+
+
 def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Speculation, "look", lambda *args: None)
 
@@ -242,6 +264,7 @@ STORIES: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], None]]] =
     (second_copies_outlive_the_result, test_whoever_is_first_counts),
     (what_is_lost_is_free_all_the_same, dies(True)),
     (second_copies_outlive_a_cancellation, test_both_hear_of_a_cancellation),
+    (every_look_lends_one_more, test_one_slow_item_runs_twice_and_no_more),
     (nobody_looks, test_a_map_ends_although_a_node_stands_still),
     (second_copies_take_no_lane, lambda: test_a_second_copy_takes_up_a_lane(1, 0)),
     (second_holders_never_die, test_if_both_are_gone_it_is_free),
