@@ -12,6 +12,7 @@ process         a core with its workers, inbox and disk
 checkers        watch everything, and raise a Breach
 world           all of these together
 programs        submit jobs and collect results; durable_programs: durable ones
+nested          tasks with children, and clients in workers
 faults          break things, and mend them
 random_worlds   draw a whole world from a number; durable_worlds: with durable jobs
 

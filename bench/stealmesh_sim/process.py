@@ -139,7 +139,7 @@ class Process:
         self.core = NodeCore(
             member, config=config, rng=Random(f"{world.seed}/core/{number}"), threads=threads
         )
-        self.workers = [VirtualWorker(self, each) for each in range(workers)]
+        self.workers: list[VirtualWorker] = [VirtualWorker(self, each) for each in range(workers)]
         self.sides = [VirtualSide(self, each, threads) for each in range(workers)]
         self.lacks: frozenset[str] = frozenset()
         """Modules that its workers cannot import."""
@@ -338,6 +338,16 @@ class Process:
     def _stop_item(self, effect: fx.StopItem) -> None:
         (self.sides if effect.side else self.workers)[effect.worker].stop_item(effect)
 
+    def _export(self, effect: fx.Export) -> None:
+        self.workers[effect.worker].export(effect)
+
+    def _relieve(self, effect: fx.Relieve) -> None:
+        self.workers[effect.worker].relieve(effect)
+
+    def _items_running(self, effect: fx.ItemsRunning) -> None:
+        if self.listener is not None:
+            self.listener(self, effect)
+
     def _stop_worker(self, effect: fx.StopWorker) -> None:
         (self.sides if effect.side else self.workers)[effect.worker].stop(effect)
 
@@ -382,6 +392,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Divide: Process._divide,
     fx.Share: Process._share,
     fx.StopItem: Process._stop_item,
+    fx.Export: Process._export,
+    fx.Relieve: Process._relieve,
     fx.StopWorker: Process._stop_worker,
     fx.ForgetJob: Process._ignore,
     fx.Write: Process._write,
@@ -395,7 +407,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Results: Process._durable,
     fx.JobGone: Process._durable,
     fx.JobDone: Process._job_done,
-    fx.ItemsRunning: Process._ignore,
+    fx.ItemsRunning: Process._items_running,
     fx.ItemsProgress: lambda process, effect: process.world.checkers.progress(effect),
     fx.ItemWaits: Process._item_waits,
     fx.NobodyCan: Process._nobody_can,

@@ -17,7 +17,16 @@ from typing import Any, ClassVar, Protocol
 
 from msgspec import msgpack
 
-from stealmesh_engine.effects import Divide, Retract, RunChunk, Share, StopItem, StopWorker
+from stealmesh_engine.effects import (
+    Divide,
+    Export,
+    Relieve,
+    Retract,
+    RunChunk,
+    Share,
+    StopItem,
+    StopWorker,
+)
 from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
@@ -159,6 +168,12 @@ class VirtualWorker:
 
     def share(self, effect: Share) -> None:
         self.process.world.after(PIPE_SECONDS, self._share, self.life, effect.wanted)
+
+    def export(self, effect: Export) -> None:
+        raise AssertionError("its tasks have no children (nested.py)")
+
+    def relieve(self, effect: Relieve) -> None:
+        raise AssertionError("its tasks do not wait (nested.py)")
 
     def stop(self, effect: StopWorker) -> None:
         self.process.world.after(PIPE_SECONDS, self._end, self.life, effect.reason, effect.blame)

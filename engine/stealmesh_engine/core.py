@@ -245,7 +245,7 @@ class NodeCore:
             patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
             self.reports.flush(now, patience)
         if dispatcher.slots:
-            dispatcher.dispatch(now)
+            self.holder.dispatch(now)
             self.victim.feed_hungry(now)
             if dispatcher.turned_long:
                 dispatcher.long_work_told()

@@ -102,6 +102,21 @@ class Share(msgspec.Struct):
     wanted: bool
 
 
+class Export(msgspec.Struct):
+    """Ask a busy worker to submit one child of its task to the mesh. Owes nothing: it may have none."""
+
+    worker: int
+    chunk: int
+
+
+class Relieve(msgspec.Struct):
+    """Start one more worker, with this number. Owes WorkerReady, or WorkerLost and no successor. Not `wanted`:
+    end it, as it has nothing to do; that owes nothing."""
+
+    worker: int
+    wanted: bool
+
+
 class StopWorker(msgspec.Struct):
     """Kill the worker process. Owes WorkerLost (with this reason and blame), later WorkerReady."""
 
@@ -323,7 +338,7 @@ class Left(msgspec.Struct):
 
 Effect = (
     Dial | Hangup | Send | Probe
-    | RunChunk | Retract | RetractSide | Divide | Share | StopItem | StopWorker | ForgetJob
+    | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | ForgetJob
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue
     | Accepted | Results | JobGone

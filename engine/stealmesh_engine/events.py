@@ -94,6 +94,8 @@ class WorkerReady(msgspec.Struct):
     """A worker process can take work (at the start, or in place of one that was lost)."""
 
     worker: int
+    relief: bool = False
+    """It was started by a Relieve effect."""
 
 
 class ChunkDone(msgspec.Struct):
@@ -194,6 +196,21 @@ class SideRetracted(msgspec.Struct):
 
     worker: int
     chunks: list[int]
+
+
+class TaskNests(msgspec.Struct):
+    """A task of this chunk has a mesh of its own: it may have children that others could run."""
+
+    worker: int
+    chunk: int
+
+
+class TaskWaits(msgspec.Struct):
+    """The chunk's task waits for children that other workers run, and needs no core; or it goes on."""
+
+    worker: int
+    chunk: int
+    waits: bool
 
 
 class Retracted(msgspec.Struct):
@@ -373,7 +390,7 @@ Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
-    | SideRetracted | Retracted | ItemTold
+    | SideRetracted | Retracted | ItemTold | TaskNests | TaskWaits
     | Recall | Written
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob

@@ -25,6 +25,8 @@ from stealmesh_engine.events import (
     SideLost,
     SideReady,
     SideRetracted,
+    TaskNests,
+    TaskWaits,
     WorkerLost,
     WorkerReady,
 )
@@ -32,6 +34,7 @@ from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.poison import timed_out
+from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import Chunk
 from stealmesh_engine.links.links import Links
@@ -50,6 +53,7 @@ class Answers:
         dispatcher: Dispatcher,
         reports: Reports,
         handover: Handover,
+        relief: Relief,
     ) -> None:
         self.links = links
         self.journal = journal
@@ -59,6 +63,7 @@ class Answers:
         self.slots = dispatcher.slots
         self.reports = reports
         self.handover = handover
+        self.relief = relief
         self.executed = 0
         """Items that workers of this node have finished."""
 
@@ -138,6 +143,7 @@ class Answers:
             self.handover.took_stock(chunk)
 
     def worker_lost(self, event: WorkerLost, now: float) -> None:
+        self.relief.lost(event.worker, now)
         lost = self.slots.lost(event.worker, event.running)
         if lost is None:
             return
@@ -148,6 +154,9 @@ class Answers:
             self._put_back(chunk, now)
         if ran is not None:
             self._died(ran, event, now)
+
+    def task_nests(self, event: TaskNests, now: float) -> None:
+        self.slots.has_children(event.worker, event.chunk, now)
 
     def side_lost(self, event: SideLost, now: float) -> None:
         """Chunks that ran side by side died together. Only one that was alone is blamed for it."""
@@ -250,7 +259,9 @@ class Answers:
 
 
 EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
-    WorkerReady: lambda answers, event, now: answers.worker_ready(event.worker),
+    WorkerReady: lambda answers, event, now: (
+        answers.relief.ready(event.worker) if event.relief else answers.worker_ready(event.worker)
+    ),
     ChunkDone: lambda answers, event, now: answers.chunk_done(event, now),
     ChunkPart: lambda answers, event, now: answers.chunk_part(event, now),
     BagStep: lambda answers, event, now: answers.bag_step(event, now),
@@ -259,5 +270,9 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     SideLost: lambda answers, event, now: answers.side_lost(event, now),
     Retracted: lambda answers, event, now: answers.retracted(event, now),
     SideRetracted: lambda answers, event, now: answers.side_retracted(event, now),
+    TaskWaits: lambda answers, event, now: answers.relief.task_waits(
+        event.worker, event.chunk, waits=event.waits
+    ),
+    TaskNests: lambda answers, event, now: answers.task_nests(event, now),
     ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),
 }

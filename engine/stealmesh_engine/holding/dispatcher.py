@@ -17,12 +17,26 @@ from math import inf
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
-from stealmesh_engine.effects import Divide, Effect, Retract, RunChunk, Share, StopItem, StopWorker
+from stealmesh_engine.effects import (
+    Divide,
+    Effect,
+    Retract,
+    RunChunk,
+    Share,
+    StopItem,
+    StopWorker,
+)
 from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.side_by_side import SideBySide
-from stealmesh_engine.holding.slots import PATROL_SECONDS, TURN_SECONDS, Chunk, Slot, Slots
+from stealmesh_engine.holding.slots import (
+    PATROL_SECONDS,
+    TURN_SECONDS,
+    Chunk,
+    Slot,
+    Slots,
+)
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
@@ -243,7 +257,7 @@ class Dispatcher:
         """What was ordered to run there side by side begins."""
         self.side.ready(worker, now)
         if worker in self.slots.beside:
-            self._patrol_by(self.side.look_at(now, wanted=self._wanted))
+            self.patrol_by(self.side.look_at(now, wanted=self._wanted))
 
     def ask_workers_to_share(self, now: float) -> bool:
         """Raise the flag of the explore workers that have not been asked yet. True: one may share."""
@@ -293,7 +307,7 @@ class Dispatcher:
             if slot.queued is not None:
                 seconds += slot.queued.expected_seconds or 0.0
             if seconds <= TURN_SECONDS and now < until:
-                self._patrol_by(until)
+                self.patrol_by(until)
                 return
             if seconds < best_seconds and self.stock.rank(chunk) <= max(waiting):
                 best, best_seconds = slot, seconds
@@ -307,9 +321,9 @@ class Dispatcher:
         if now >= chunk.started + TURN_SECONDS:
             self._ask(best, chunk, now, give=True)
         else:
-            self._patrol_by(chunk.started + TURN_SECONDS)
+            self.patrol_by(chunk.started + TURN_SECONDS)
 
-    def _patrol_by(self, at: float) -> None:
+    def patrol_by(self, at: float) -> None:
         if at == inf:
             return
         self.patrol_at = at if self.patrol_at is None else min(at, self.patrol_at)
@@ -344,7 +358,7 @@ class Dispatcher:
             chunk = self._order(*found, now)
             if chunk is not None:
                 self.slots.begins_beside(chunk)
-                self._patrol_by(chunk.look_at(now, wanted=self._wanted))
+                self.patrol_by(chunk.look_at(now, wanted=self._wanted))
 
     def _order(self, held: HeldJob, worker: int, now: float) -> Chunk | None:
         """Order a chunk of this job to run there. None: nothing of it is untouched."""
@@ -422,7 +436,7 @@ class Dispatcher:
         for slot in self.slots.by_worker.values():
             self._plan_patrol_of(slot, now)
         if self.slots.beside:
-            self._patrol_by(self.side.look_at(now, wanted=wanted))
+            self.patrol_by(self.side.look_at(now, wanted=wanted))
 
     def _plan_patrol_of(self, slot: Slot, now: float) -> None:
         chunk = slot.running
@@ -433,7 +447,7 @@ class Dispatcher:
         if behind:
             turn_at = self.slots.turn_at(slot)
             soonest = min(soonest, turn_at if turn_at > now else now + PATROL_SECONDS)
-        self._patrol_by(soonest)
+        self.patrol_by(soonest)
 
 
 def _is_short(chunk: Chunk | None, most: float, now: float) -> bool:

@@ -20,11 +20,13 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Effect, ForgetJob
 from stealmesh_engine.holding.answers import Answers
+from stealmesh_engine.holding.children import Children
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.progress import Progress
+from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.retained import Retained
 from stealmesh_engine.holding.shortage import Shortage
@@ -89,9 +91,16 @@ class Holder:
             links, journal, self.jobs, self.dispatcher.stock, self.reports, values
         )
         values.needed_by(NeededHere(self.jobs, self.slots, self.dispatcher))
+        self.relief = Relief(links, effects, self.slots)
+        self.children = Children(effects, self.dispatcher)
         self.answers = Answers(
-            links, journal, counters, self.dispatcher, self.reports, self.handover
+            links, journal, counters, self.dispatcher, self.reports, self.handover, self.relief
         )
+
+    def dispatch(self, now: float) -> None:
+        """See who works, and that they have something to do."""
+        self.relief.tend(now)
+        self.dispatcher.dispatch(now)
 
     # ------------------------------------------------------------ what owners say
 

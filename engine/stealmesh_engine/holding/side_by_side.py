@@ -46,7 +46,7 @@ class SideBySide:
         """Before chunks are handed out: is a job kept out everywhere by what it cannot run beside?"""
         self._kept_free = None
         there = self._slots.beside
-        if len(there) < len(self._slots):
+        if len(there) < len(self._slots) - len(self._slots.relief):
             return
         jobs = [held for held in map(self._jobs.get, self._stock.beside) if held is not None]
         ready = [held for held in jobs if not self._stock.is_held_up(held)]
@@ -70,6 +70,8 @@ class SideBySide:
             return False
         best, fewest = None, inf
         for worker in self._slots.by_worker:
+            if worker in self._slots.relief:
+                continue
             running = self._slots.beside.get(worker, {}).values()
             free = self._kept_free is None or self._kept_free[0] != worker
             if (

@@ -26,6 +26,9 @@ OVERRUN_FACTOR = 4.0
 WANTED_SECONDS = 0.01
 """The same when another worker has nothing to do, here or at another node."""
 WANTED_FACTOR = 2.0
+CHILDREN_SECONDS = 0.02
+"""A task runs for this long before it is asked for a child, and again between two. Shorter: more children
+travel that are not worth the journey; longer: others wait."""
 
 
 @dataclass(slots=True)
@@ -75,6 +78,15 @@ class Chunk:
     """Its job has a bound on what runs at once: without its lease it must not go on."""
     resources: Resources = ()
     """What it takes up of the node's."""
+    waits: bool = False
+    """Its task waits for children elsewhere, and needs no core."""
+    children_at: float = inf
+    """From when on its task is asked for a child; inf: it has none that may leave its worker."""
+
+    @property
+    def nests(self) -> bool:
+        """May its task give children away?"""
+        return self.children_at < inf and not self.void and not self.waits
 
     @property
     def tell_at(self) -> float:
@@ -183,6 +195,8 @@ class Slots:
     beside: dict[int, dict[int, Chunk]] = field(default_factory=dict)
     """By worker and number: chunks that run side by side, apart from what workers run one by one."""
 
+    relief: set[int] = field(default_factory=set)
+    """Workers that stand in for those that wait: they run nothing side by side."""
     side_ready: set[int] = field(default_factory=set)
     """Workers whose process for these is up. Before that no item's time runs."""
 
@@ -287,6 +301,15 @@ class Slots:
     def ready(self, worker: int) -> None:
         self.by_worker[worker] = Slot(worker)
 
+    def dismiss(self, worker: int) -> bool:
+        """It gets no more work. False: it has some."""
+        slot = self.by_worker.get(worker)
+        if slot is None or slot.running is not None or slot.queued is not None:
+            return False
+        del self.by_worker[worker]
+        self.relief.discard(worker)
+        return True
+
     def finished(self, worker: int, number: int, now: float) -> Chunk | None:
         """The worker is done with its running chunk, and runs the queued one."""
         chunk = self.running_chunk(worker, number)
@@ -334,6 +357,12 @@ class Slots:
             self.by_worker[worker].sharing = False
         return chunk
 
+    def has_children(self, worker: int, number: int, now: float) -> None:
+        """The task has children. Those of one that takes up something, or has a lane, stay in its worker."""
+        chunk = self.running_chunk(worker, number)
+        if chunk is not None and not (chunk.in_lane or chunk.resources or chunk.explore):
+            chunk.children_at = max(now, chunk.started + CHILDREN_SECONDS)
+
     def retracted(self, worker: int, number: int | None) -> Chunk | None:
         """The worker gives back what it has not read: the queued chunk, or one that has moved up since (a
         worker that got no core has not read that one either). None: the answer came too late."""
@@ -355,6 +384,7 @@ class Slots:
         slot = self.by_worker.pop(worker, None)
         if slot is None:
             return None
+        self.relief.discard(worker)
         had = [chunk for chunk in (slot.running, slot.queued) if chunk is not None]
         ran = next((chunk for chunk in had if chunk.number == number), None)
         return [chunk for chunk in had if chunk is not ran], ran

@@ -87,9 +87,7 @@ class Victim:
             self.hungry.pop(thief, None)
             return
         self.dispatcher.thieves_wait(now)
-        soon = self._helps(thief, self.holder.jobs, now) and self.dispatcher.ask_workers_to_share(
-            now
-        )
+        soon = self._helps(thief, self.holder.jobs, now) and self._ask_workers(now)
         if soon or message.standing:
             self.hungry[thief] = message.nonce
         if not message.standing:
@@ -127,16 +125,28 @@ class Victim:
         if any(self._helps(peer, self.holder.jobs, now) for peer in self.hungry):
             self.dispatcher.thieves_wait(now)
             if not stock:
-                self.dispatcher.ask_workers_to_share(now)
+                self._ask_workers(now)
 
     def keep_spare(self, now: float) -> None:
-        """If its own workers starve, or others may rob it, a node keeps one explore bag in stock."""
-        if not any(chunk.explore for chunk in self.holder.slots.running()):
+        """If its own workers starve, or others may rob it, a node keeps one explore bag in stock. Children of
+        tasks leave their worker only for somebody who has nothing to do."""
+        if self.dispatcher.stock:
             return
-        if not self.dispatcher.stock and (self.dispatcher.room() or self.view.size > 1):
+        explores = nests = False
+        for chunk in self.holder.slots.running():
+            explores |= chunk.explore
+            nests |= chunk.nests
+        if nests and self.dispatcher.room():
+            self.holder.children.ask(now)
+        if explores and (self.view.size > 1 or self.dispatcher.room()):
             self.dispatcher.ask_workers_to_share(now)
 
     # ------------------------------------------------------------ inside
+
+    def _ask_workers(self, now: float) -> bool:
+        """Have busy workers give up parts of bags, and children of tasks. True: one may."""
+        shares = self.dispatcher.ask_workers_to_share(now)
+        return self.holder.children.ask(now) or shares
 
     def _came_back(self, message: Grant, now: float) -> None:
         """What we gave to a thief is ours again: the ledger knows that the thief cannot run this job."""
