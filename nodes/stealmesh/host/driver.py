@@ -140,6 +140,8 @@ class Driver:
                 fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
                 fx.RetractSide: lambda e: self._unheard.extend(pool.retract_side(e.worker)),
                 fx.Divide: pool.divide,
+                fx.Export: lambda e: pool.inside.export(e),
+                fx.Relieve: lambda e: pool.inside.relieve(e),
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
                 fx.StopItem: pool.stop_item,
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),

@@ -29,6 +29,7 @@ from stealmesh.host.hideout import hideout
 from stealmesh.host.interpreter import cannot_start, fill_standard_files, fresh_signals, hash_seed
 from stealmesh.host.refusals import refusal
 from stealmesh.values import room
+from stealmesh.workers import wire
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
@@ -225,6 +226,8 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     )
     try:
         endpoints = _advertised(transport.endpoints, options.advertise)
+        if options.key is not None:
+            pool.inside.door = wire.pack([endpoints[:1], options.key])
         role = Role.SUPER if options.role == "super" else Role.PLAIN
         member = new_member(
             role,

@@ -35,6 +35,9 @@ class Runner(Protocol):
     def have_run(self, child: ChildFuture) -> None:
         """In another thread, soon."""
 
+    def bring_back(self, child: ChildFuture) -> bool:
+        """A child that is away, unless it has begun there. True: it has not begun."""
+
     def wait_for(self, child: ChildFuture, timeout: float | None) -> None:
         """Until it is over, or `timeout` seconds are."""
 
@@ -52,6 +55,10 @@ class ChildFuture(Future[Any]):
     index = -1
     pile: Any = None
     """Where it runs."""
+    away: Any = None
+    """It has been given to the mesh (`away.Away`), and is RUNNING here as long as it is there."""
+    stays = False
+    """It was away, and came back."""
     report: Callable[[float, float | None], object] | None = None
     """Hears what it says of its progress."""
 
@@ -70,7 +77,7 @@ class ChildFuture(Future[Any]):
         """Whoever looks at this list is about to sleep until the child is over."""
         if self._watchers is None:
             self._watchers = []
-        if self._state == PENDING:
+        if self._state == PENDING or self.away is not None:
             self._family.have_run(self)
         return self._watchers
 
@@ -105,12 +112,14 @@ class ChildFuture(Future[Any]):
 
     def done(self) -> bool:
         """Is it over? A child that has not begun is begun in another thread: a loop that asks ends."""
-        if self._state == PENDING:
+        if self._state == PENDING or self.away is not None:
             self._family.have_run(self)
         return super().done()
 
     def cancel(self) -> bool:
         """Cancel it unless it has begun; True if it is cancelled."""
+        if self.away is not None:
+            self._family.bring_back(self)
         with self._family.lock:
             if self._state != PENDING:
                 return self._state == CANCELLED_AND_NOTIFIED
@@ -124,7 +133,7 @@ class ChildFuture(Future[Any]):
         with self._family.lock:
             if self._state in (PENDING, RUNNING):
                 self._done_callbacks = [*self._done_callbacks, fn]
-                if self._state == PENDING:
+                if self._state == PENDING or self.away is not None:
                     self._family.have_run(self)
                 return
         self._call(fn)
@@ -135,7 +144,7 @@ class ChildFuture(Future[Any]):
     # ------------------------------------------------------------ inside
 
     def _wait(self, timeout: float | None) -> None:
-        if self._state == PENDING:
+        if self._state == PENDING or (self.away is not None and timeout is not None):
             self._family.have_run(self)
         self._family.wait_for(self, timeout)
 
@@ -157,6 +166,8 @@ class ChildFuture(Future[Any]):
         """With the family's lock: it is over."""
         self._result, self._exception = value, error
         self._state = state
+        if self.away is not None:
+            self.away = self.call = None
         for waiter in self._watchers or ():
             if state == CANCELLED_AND_NOTIFIED:
                 waiter.add_cancelled(self)

@@ -17,7 +17,6 @@ Ideas: marks on a pile, and that a frame waits for what it has spawned, are Cilk
 from __future__ import annotations
 
 import contextvars
-import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -27,10 +26,14 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
+from stealmesh.nested.away import Away, may_leave
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import InputCancelled
+from stealmesh.nested.local import Loop
+from stealmesh.nested.threads import STACK_OCTETS, start_thread
 from stealmesh.workers.failures import hide_frames_of
 from stealmesh.workers.forked import end_if_forked
+from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import Present
 from stealmesh_protocol.errors import TaskStopped
 
@@ -38,9 +41,9 @@ LEVELS_A_THREAD = 100
 """So deep do children run inside each other on one stack."""
 FRAMES_A_LEVEL = 50
 """Frames that the recursion limit leaves for each of them; more are a RecursionError, as ever."""
-STACK_OCTETS = 16 << 20
-"""Of a further thread; only what is used of it takes memory."""
 SEGMENTS_MAX = 1000
+LOOK_AGAIN_SECONDS = 0.02
+"""How often a thread that waits for a child elsewhere looks for something else to do."""
 TOO_DEEP = (
     f"tasks inside tasks are {LEVELS_A_THREAD * SEGMENTS_MAX:,} deep, and each waits for the next: does the "
     "recursion end? If it does, let a task return what is still to be done (see Mesh.explore)"
@@ -52,11 +55,15 @@ hide_frames_of(__file__)
 class Pile:
     """What one thread has submitted and not waited for yet."""
 
-    __slots__ = ("children", "helper", "level", "mark", "report", "segment")
+    __slots__ = ("carries", "children", "helper", "level", "loops", "mark", "report", "segment")
 
-    def __init__(self, segment: int = 0) -> None:
+    def __init__(self, segment: int = 0, *, carries: bool = False) -> None:
+        self.carries = carries
+        """Is it the task's own stack, or one on top of it? If it waits the task waits."""
         self.children: list[ChildFuture] = []
         """The newest last. Some have been begun by other threads, or are over."""
+        self.loops: list[Loop] = []
+        """Maps that are read here, the newest last."""
         self.mark = 0
         """Children from here on are those of the frame that runs now."""
         self.level = 0
@@ -78,7 +85,7 @@ class Family:
         self.condition = threading.Condition(self.lock)
         self._sleepers = 0
         self._thread = get_ident()
-        self._pile = Pile()
+        self._pile = Pile(carries=True)
         self._others: dict[int, Pile] = {}
         """Of other threads."""
         self._item = -1
@@ -110,8 +117,11 @@ class Family:
         """In this thread, unless somebody has begun it."""
         pile = self.pile()
         with self.lock:
-            if not child.begins(pile):
-                return
+            begins = child.begins(pile)
+        if not begins:
+            if child.away is not None:
+                self._wait_for_one_away(child)
+            return
         children = pile.children
         if children and children[-1] is child:
             children.pop()
@@ -122,6 +132,11 @@ class Family:
 
     def have_run(self, child: ChildFuture) -> None:
         """In a thread beside this one."""
+        away = child.away
+        if away is not None:
+            if away.has_helper:
+                return
+            away.has_helper = True
         pile = self.pile()
         if pile.helper is None:
             pile.helper = Helper(self, child)
@@ -133,6 +148,8 @@ class Family:
         until = None if timeout is None else monotonic() + timeout
         if child.pile is self.pile():
             raise RuntimeError(f"{child.task_name} waits for its own end")
+        if until is None and child.away is not None:
+            self._wait_for_one_away(child)
         with self.condition:
             self._sleepers += 1
             try:
@@ -167,6 +184,62 @@ class Family:
             pile.mark, pile.report = outer, report
         return value
 
+    def give(self) -> ChildFuture | None:
+        """The oldest child that has not begun and may leave this process; it is away from now on. Called by
+        the thread that sends it."""
+        piles = (self._pile, *list(self._others.values()))
+        for pile in piles:
+            for child in list(pile.children):
+                if child._state == PENDING and may_leave(child):
+                    with self.lock:
+                        if child.begins(None):
+                            child.away = Away()
+                            return child
+        for pile in piles:
+            for loop in list(pile.loops):
+                if not loop.wanted:
+                    loop.wanted = True  # the next question finds some, or asks a newer loop
+                    return None
+        return None
+
+    def begins_loop(self) -> Loop:
+        """A map that this thread reads."""
+        loop = Loop()
+        self.pile().loops.append(loop)
+        return loop
+
+    def ends_loop(self, loop: Loop) -> None:
+        """In any thread."""
+        for pile in (self._pile, *list(self._others.values())):
+            if loop in pile.loops:
+                pile.loops.remove(loop)
+                return
+
+    def bring_back(self, child: ChildFuture) -> bool:
+        """A child that is away, unless it has begun there. True: it has not begun."""
+        away = child.away
+        if away is None or not away.withdraw():
+            return False
+        self.stays(child, away)
+        return True
+
+    def stays(self, child: ChildFuture, away: Away) -> None:
+        """It has not begun elsewhere, and does not leave again."""
+        with self.lock:
+            if child.away is away:
+                child.away, child.stays = None, True
+                child._state = PENDING
+                self.condition.notify_all()
+
+    def came(self, child: ChildFuture, away: Away, value: Any, error: BaseException | None) -> None:
+        """It is over elsewhere."""
+        with self.lock:
+            if child.away is not away:
+                return
+            child.end(FINISHED, value, error)
+            self.condition.notify_all()
+        child.call_back()
+
     def finish_here(self, *, cancel: bool = False) -> None:
         """All that the task, or the child, that runs in this thread has submitted."""
         pile = self.pile()
@@ -197,6 +270,7 @@ class Family:
     def close(self) -> None:
         """The chunk is over."""
         self.closed = True
+        GATE.closes()
         for pile in (self._pile, *list(self._others.values())):
             _dismiss(pile)
 
@@ -256,6 +330,43 @@ class Family:
         finally:
             del failed
 
+    def _wait_for_one_away(self, child: ChildFuture) -> None:
+        """Run other children of this thread meanwhile, the newest first. With nothing else to do, take it back,
+        unless it has begun elsewhere. So whatever waits waits for something that runs: no cycle of waiting
+        workers stands still."""
+        pile, told = self.pile(), False
+        try:
+            while (away := child.away) is not None:
+                if self._run_another(pile):
+                    continue
+                if away.is_late() and self.bring_back(child):
+                    break
+                with self.condition:
+                    quick = child.away is not away or self.condition.wait(LOOK_AGAIN_SECONDS)
+                if not (told or quick) and pile.carries:
+                    told = True
+                    GATE.waits(waits=True)
+        finally:
+            if told:
+                GATE.waits(waits=False)
+        if child._state == PENDING:
+            self.run(child)
+
+    def _run_another(self, pile: Pile) -> bool:
+        """A child of this thread that has not begun, of this frame or of one below. It stays on the pile,
+        where the marks of the frames above it count on its place."""
+        for child in reversed(pile.children):
+            if child._state == PENDING:
+                with self.lock:
+                    begins = child.begins(pile)
+                if begins:
+                    if pile.level >= LEVELS_A_THREAD:
+                        self._in_a_new_segment(child, pile)
+                    else:
+                        self._call(child, pile)
+                    return True
+        return False
+
     def _finish(self, pile: Pile, mark: int) -> None:
         """Run what is left above the mark, the newest first, and wait for what others run."""
         children = pile.children
@@ -279,7 +390,7 @@ class Family:
         sys.setrecursionlimit(max(sys.getrecursionlimit(), LEVELS_A_THREAD * FRAMES_A_LEVEL))
         raised: list[BaseException] = []
         context = contextvars.copy_context()
-        pile = Pile(below.segment + 1)
+        pile = Pile(below.segment + 1, carries=below.carries)
 
         def work() -> None:
             thread = get_ident()
@@ -335,20 +446,3 @@ def _dismiss(pile: Pile) -> None:
     if pile.helper is not None:
         pile.helper.asked.put(None)
         pile.helper = None
-
-
-_starting = threading.Lock()
-
-
-def start_thread(work: Callable[[], None], stack: int) -> threading.Thread:
-    """Signals are for the loop's thread. Raises RuntimeError when there is no thread to be had."""
-    thread = threading.Thread(target=work, name="stealmesh-nested", daemon=True)
-    with _starting:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        size = threading.stack_size(stack)
-        try:
-            thread.start()
-        finally:
-            threading.stack_size(size)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    return thread

@@ -1,35 +1,89 @@
 """Maps, reductions and explorations of a task, as loops over its own items.
 
 Each item is a task like any other: what it submits and leaves is over before its result counts. An item costs
-a call and some bookkeeping. Decides the order (that of the items, and of the bag), and refuses to know who
-else could run some of them.
+a call and some bookkeeping. While others have nothing to do, a map makes children of the items that come next,
+which can be given away. Decides the order (that of the items, and of the bag), and refuses to know who else
+runs some of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from time import monotonic, perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from stealmesh.client.missing import MISSING
+from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
 from stealmesh.workers.explore import VisitPace
 from stealmesh.workers.failures import hide_frames_of
 
 hide_frames_of(__file__)
 
+AHEAD_MAX = 64
+"""So many items of a map become children at once."""
+
 Inline = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
 """Calls a function with these arguments, as a task."""
 
 
+class Loop:
+    """A map that somebody reads."""
+
+    __slots__ = ("wanted",)
+
+    def __init__(self) -> None:
+        self.wanted = False
+        """Others have nothing to do: it is to make children of its next items."""
+
+
+class Loops(Protocol):
+    """Whose loops they are (`family.Family`)."""
+
+    @property
+    def inline(self) -> Inline: ...
+
+    def add(self, call: Call) -> ChildFuture: ...
+
+    def begins_loop(self) -> Loop: ...
+
+    def ends_loop(self, loop: Loop) -> None: ...
+
+
 def mapped(
-    inline: Inline, fn: Callable[..., Any], items: Iterator[tuple[Any, ...]], until: float | None
+    family: Loops, fn: Callable[..., Any], items: Iterator[tuple[Any, ...]], until: float | None
 ) -> Iterator[Any]:
-    """The results, in order. An item runs when its result is asked for."""
-    for args in items:
-        if until is not None and monotonic() >= until:
-            raise TimeoutError
-        yield inline(*_with_inputs(fn, args))
+    """The results, in order. An item runs when its result is asked for, or elsewhere before that."""
+    inline, loop = family.inline, family.begins_loop()
+    try:
+        for args in items:
+            if until is not None and monotonic() >= until:
+                raise TimeoutError
+            if loop.wanted:
+                loop.wanted = False
+                yield from _ahead(family, fn, chain((args,), islice(items, AHEAD_MAX - 1)), until)
+            else:
+                yield inline(*_with_inputs(fn, args))
+    finally:
+        family.ends_loop(loop)
+
+
+def _ahead(
+    family: Loops, fn: Callable[..., Any], items: Iterator[tuple[Any, ...]], until: float | None
+) -> Iterator[Any]:
+    """The results of these items, which are children from now on. Who leaves cancels those not begun."""
+    calls = [_with_inputs(fn, args) for args in items]
+    children = [family.add((call, args, {})) for call, args in calls]
+    children.reverse()
+    try:
+        while children:
+            if until is not None and monotonic() >= until:
+                raise TimeoutError
+            yield children.pop().result()
+    finally:
+        for child in children:
+            child.cancel()
 
 
 def mapped_whole(
@@ -49,7 +103,7 @@ def mapped_whole(
 
 
 def reduced(
-    inline: Inline,
+    family: Loops,
     fn: Callable[..., Any],
     items: Iterable[Any],
     combine: Callable[[Any, Any], Any],
@@ -63,16 +117,15 @@ def reduced(
     if whole:
         items = items if isinstance(items, range) else list(items)
         if len(items):
-            value = inline(fn, (items,))
+            value = family.inline(fn, (items,))
     else:
-        for item in items:
-            one = inline(*_with_inputs(fn, (item,)))
+        for one in mapped(family, fn, zip(items, strict=False), None):
             value = one if value is MISSING else combine(value, one)
     return with_initial(value, combine, initial, name)
 
 
 def explored(
-    inline: Inline,
+    family: Loops,
     visit: Callable[..., Any],
     bag: list[Any],
     combine: Callable[[Any, Any], Any],
@@ -84,7 +137,7 @@ def explored(
     value, pace = MISSING, VisitPace()
     while bag:
         begun = perf_counter()
-        gained, rest = inline(visit, (bag, pace.limit))
+        gained, rest = family.inline(visit, (bag, pace.limit))
         value = gained if value is MISSING else combine(value, gained)
         bag = rest if type(rest) is list else list(rest)
         if bag:

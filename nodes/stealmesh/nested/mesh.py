@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.missing import MISSING
 from stealmesh.nested import local
+from stealmesh.nested.away import AWAY
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.family import Family
 from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
 from stealmesh.tasks import Each, is_vectorized
 from stealmesh.workers.failures import hide_frames_of
+from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import LIVE, PRESENT, Present
 from stealmesh_protocol import values as vx
+from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip
 
 if TYPE_CHECKING:
@@ -41,7 +44,8 @@ class NestedMesh(Executor):
     """The mesh as a task sees it: what `stealmesh.here()` returns. Its methods are those of `Mesh`.
 
     A child runs in its parent's worker, when its result is asked for, with the very objects that it was
-    given: neither it nor its parent may change them.
+    given: neither it nor its parent may change them. While other workers have nothing to do the oldest
+    children that have not begun run there, with copies.
     """
 
     def __init__(self, family: Family, options: Options | None = None) -> None:
@@ -107,7 +111,7 @@ class NestedMesh(Executor):
         calls = zip(*iterables, strict=False)
         if self._options is not None:
             return (self._item(fn, args, until) for args in calls)
-        return local.mapped(self._family.inline, fn, calls, until)
+        return local.mapped(self._family, fn, calls, until)
 
     def map_reduce(
         self,
@@ -142,9 +146,11 @@ class NestedMesh(Executor):
         the outer task, and raise ValueError here, as `durable` does. `retries` runs a child again that
         raises; `report` hears what it says of its progress; `priority` and `progress` do nothing here.
         """
+        sender = whole.sender()
         from stealmesh.client.arguments import Options, checked_resources
         from stealmesh.functions import module_names
 
+        whole.send_with(sender)  # importing them has changed how values travel
         if "resources" in settings:
             settings["resources"] = checked_resources(settings["resources"])
         for name in ("ship", "no_ship"):
@@ -210,7 +216,7 @@ class NestedMesh(Executor):
         options = self._options
         if options is not None and options.retries:
             fn = partial(_retried, self._family, options.retries, fn)
-        return self._family.add((loop, (self._family.inline, fn, items, combine, initial), {}))
+        return self._family.add((loop, (self._family, fn, items, combine, initial), {}))
 
 
 def _fail(error: BaseException) -> None:
@@ -272,6 +278,7 @@ def _open(one: Present) -> NestedMesh:
     family = Family(one)
     one.family = family
     one.mesh = NestedMesh(family)
+    GATE.opens(partial(AWAY.wanted, family))
     return one.mesh  # type: ignore[no-any-return]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from stealmesh.shipping import importer, opening, versions
 from stealmesh.shipping.opening import Piece
-from stealmesh.workers import explore, failures, forked, run, wire
+from stealmesh.workers import explore, failures, forked, nesting, run, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
@@ -72,6 +72,19 @@ class ChunkLoader:
     limits: dict[bytes, int] = field(default_factory=dict)
     """By function: how many items of an explore bag to visit at once, as last learned."""
     open: OpenBlock | None = None
+    now: tuple[ChunkOrder, BlobMirror] | None = None
+    """The chunk that runs."""
+
+    def luggage(self) -> nesting.Luggage:
+        """What children of the task that runs need elsewhere."""
+        assert self.now is not None, "a task runs"
+        chunk, mirror = self.now
+        return nesting.Luggage(
+            mirror.get(chunk.function),
+            self.functions[chunk.function][0] is nesting.call_child,
+            chunk.code,
+            mirror.get(chunk.code) if chunk.code else b"",
+        )
 
     def work(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> ChunkOutcome:
         outcome = self._work(number, chunk, mirror)
@@ -85,6 +98,7 @@ class ChunkLoader:
 
     def load(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> Loaded | ChunkOutcome:
         """The order, ready to run; or what came of it, as something could not be loaded."""
+        self.now = chunk, mirror
         if versions.met:
             versions.begin()
         try:

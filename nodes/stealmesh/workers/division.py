@@ -50,6 +50,9 @@ class Failed(Protocol):
     lacking: bool
 
 
+QUESTION_OCTETS_MAX = 8192
+
+
 @dataclass(slots=True)
 class ChunkRun:
     """A chunk that runs in the loop now."""
@@ -111,6 +114,8 @@ class Listener:
         self._listens = False
         self._stops: Callable[[int, int, int], None] | None = None
         """Where tasks run side by side: what to do with an order to stop some."""
+        self.give_child: Callable[[int, bytes], None] = lambda number, door: None
+        """Hears that a child of this chunk's task is wanted (`nesting.py`), in our thread."""
 
     # ------------------------------------------------------------ the loop's thread
 
@@ -125,8 +130,7 @@ class Listener:
         now: float,
     ) -> ChunkRun:
         run = ChunkRun(number, first, in_parts, results, failures, now, count)
-        if not self._listens:
-            self._start()
+        self.listen()
         self._runs[number] = run
         return run
 
@@ -167,11 +171,13 @@ class Listener:
     def hears_stops(self, stops: Callable[[int, int, int], None]) -> None:
         """From now on it hears what is to stop, too. Where one task runs at a time, a signal says it."""
         self._stops = stops
-        self._start()
+        self.listen()
 
-    def _start(self) -> None:
+    def listen(self) -> None:
         """Start the thread late: a worker with single items only never needs it. Signals are for the loop's
         thread."""
+        if self._listens:
+            return
         self._listens = True
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -186,19 +192,22 @@ class Listener:
     def _listen(self) -> None:
         while True:
             try:
-                packet = self._questions.recv(64)
+                packet = self._questions.recv(QUESTION_OCTETS_MAX)
             except OSError:
                 return
             if len(packet) == wire.STOP.size and self._stops is not None:
                 self._stops(*wire.STOP.unpack(packet))
                 continue
-            if len(packet) != wire.QUESTION.size:
+            if len(packet) < wire.QUESTION.size:
                 return  # the node is gone
-            number, give = wire.QUESTION.unpack(packet)
+            number, asked = wire.QUESTION.unpack_from(packet)
+            if asked == wire.GIVE_CHILD:
+                self.give_child(number, packet[wire.QUESTION.size :])
+                continue
             run = self._runs.get(number)
             if run is not None:
                 try:
-                    self._answer(run, give=give)
+                    self._answer(run, give=asked == wire.GIVE_BACK)
                 except OSError:
                     return
 

@@ -35,6 +35,7 @@ from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.fork_server import cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
+from stealmesh.workers.inside import TasksInside, task_word
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.orders import OrderPacker, forget_job
 from stealmesh.workers.otherversions import OtherVersions
@@ -124,12 +125,13 @@ class WorkerPool:
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
         self._count = count
-        self._words = SharedWords(2 * count)
+        self._words = SharedWords(3 * count)
         forks = ForkClient(
             self._epoll, self._words.fd, interpreter.start_path(own_path), surroundings
         )
         self._processes = Processes(count, threads, self._epoll, forks, self._words, setup, code)
         self._workers = self._processes.workers
+        self.inside = TasksInside(self._processes)
         self._other_versions = OtherVersions(say)
         self._events: list[Event] = []
         self._closed = False
@@ -288,8 +290,8 @@ class WorkerPool:
 
     def divide(self, effect: Divide) -> None:
         """Ask the worker while it is busy. If it reads none of several questions, one is enough."""
-        for worker in (effect.worker, self._count + effect.worker):
-            handle = self._workers[worker].handle
+        for worker in self._workers[effect.worker :: self._count]:
+            handle = worker.handle
             if handle is not None and effect.chunk in handle.outstanding:
                 handle.ask(wire.QUESTION.pack(effect.chunk, effect.give))
 
@@ -351,42 +353,37 @@ class WorkerPool:
             self._change_over(worker)
 
     def _read_once(self, worker: Worker, handle: ProcessHandle) -> None:
+        number = worker.known_as(self._count)
         for kind, payload in handle.reader.read():
             if kind == FrameKind.RESULT:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 handle.narrow(chunk, upto, kept)
                 del handle.outstanding[chunk]
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
-                self._events.append(
-                    ChunkDone(
-                        worker.number % self._count, chunk, codec, blob, seconds, failed, upto
-                    )
-                )
+                self._events.append(ChunkDone(number, chunk, codec, blob, seconds, failed, upto))
             elif kind == FrameKind.PART:
                 chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
                 handle.narrow(chunk, upto, kept)
                 blob = bytes(payload[wire.RESULT_HEAD.size :])
                 self._events.append(
-                    ChunkPart(
-                        worker.number % self._count, chunk, codec, blob, seconds, failed, upto, kept
-                    )
+                    ChunkPart(number, chunk, codec, blob, seconds, failed, upto, kept)
                 )
             elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, handle, payload))
             elif kind == FrameKind.TOLD:
-                self._events.append(
-                    ItemTold(worker.number % self._count, *wire.WORD.unpack(payload))
-                )
+                self._events.append(ItemTold(number, *wire.WORD.unpack(payload)))
+            elif kind in (FrameKind.NESTS, FrameKind.WAITS, FrameKind.GOES_ON):
+                self._events.append(task_word(kind, number, payload))
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:
                 if worker.threads:
-                    self._events.append(SideReady(worker.number % self._count))
+                    self._events.append(SideReady(number))
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)
                 elif not (worker.on_demand or (worker.threads and worker.announced)):
                     worker.announced = True
-                    self._events.append(WorkerReady(worker.number % self._count))
+                    self._events.append(WorkerReady(number, worker.relief))
             elif kind == FrameKind.OTHER_VERSION:
                 self._other_versions.met(*wire.unpack(payload))
             elif kind == FrameKind.UNFIT:
@@ -448,15 +445,17 @@ class WorkerPool:
         changing = worker.changing
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._processes.drop(worker)
-        loss = _loss(worker.number % self._count, handle, running, cause, was_ready)
+        if worker.relief and self._processes.dismissed(worker):
+            return
+        loss = _loss(worker.known_as(self._count), handle, running, cause, was_ready)
         if changing and handle.pid and handle.sentence is None:
             self.misfits.failed(handle.code, headline(handle.unfit) or cause, now)
         done_its_share = self._tasks_max and handle.answered >= self._tasks_max
         if (done_its_share or handle.retires) and not running:
             loss = WorkerLost(loss.worker, None, "has done its share", blame=False, retired=True)
         self._tell_loss(worker, loss, running)
-        if worker.on_demand and (was_ready or handle.sentence is not None):
-            return  # the next order starts another
+        if worker.relief or (worker.on_demand and (was_ready or handle.sentence is not None)):
+            return  # the next order starts another, or the core asks for one
         if was_ready or (changing and handle.sentence is not None):
             self._processes.start(worker)
         else:

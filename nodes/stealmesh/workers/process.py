@@ -30,6 +30,7 @@ from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
 from stealmesh.workers.mapped import HERE as VALUES
 from stealmesh.workers.memory import LIMIT, end_here
+from stealmesh.workers.nesting import GATE
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.wire import FrameKind
 from stealmesh_protocol import whole
@@ -63,6 +64,8 @@ def live(
     try:
         loader = _prepare(mirror.setup(), line, listener)
         stopping.NOW.listen(line, reporting.HERE)
+        if not loader.threads:
+            GATE.settle_in(loader, listener)
         forked.end_if_forked()
     except wire.StreamEnded:
         os._exit(0)

@@ -65,8 +65,19 @@ class Worker:
     """Orders of another program than that of the present process."""
     changing: bool = False
     """A process of another program starts. The core takes the worker for ready, and soon it is."""
+    relief: bool = False
+    """It stands in for those that wait (`holding/relief.py`), and runs only while the core wants it."""
+    dismissed: bool = False
+    """Its process is being ended, as the core does not want it any more."""
+    wanted: bool = False
+    """The core wants it again."""
     aside: dict[bytes, ProcessHandle] = field(default_factory=dict)
     """Its processes of other programs, by their code; the one used last at the end."""
+
+    def known_as(self, count: int) -> int:
+        """Its number as the core knows it: both processes of one of `count` workers have the same; those that
+        stand in for others keep theirs."""
+        return self.number if self.relief else self.number % count
 
     def handles(self) -> list[ProcessHandle]:
         """Of all its processes, the present one first."""
@@ -90,6 +101,7 @@ class Processes:
         # threads, nearly all goes to the second. The other one starts when it is needed first.
         self.workers = [Worker(number, on_demand=threads > 1) for number in range(count)]
         self.workers += [Worker(count + at, threads, threads == 1) for at in range(count)]
+        """Behind these come those that stand in for others, once they are needed."""
         self.by_fd: dict[int, Worker] = {}
         self.next_restart: float | None = None
         """The soonest of the workers' `restart_at`."""
@@ -108,6 +120,27 @@ class Processes:
         for worker in self.workers:
             if not worker.on_demand:
                 self.start(worker)
+
+    def relieve(self, number: int, *, wanted: bool) -> None:
+        """Start a worker that stands in for others, or end it."""
+        while len(self.workers) <= number:
+            self.workers.append(Worker(len(self.workers), relief=True))
+        worker = self.workers[number]
+        worker.wanted = wanted
+        if wanted and worker.handle is None:
+            self.start(worker)
+        elif not wanted and worker.handle is not None:
+            worker.dismissed = True
+            self.kill(worker, worker.handle)
+            for handle in list(worker.aside.values()):
+                self._end_aside(worker, handle)
+
+    def dismissed(self, worker: Worker) -> bool:
+        """Its process has ended. True: because we did not want it any more; it starts again if we do now."""
+        was, worker.dismissed = worker.dismissed, False
+        if was and worker.wanted:
+            self.start(worker)
+        return was
 
     def pids(self) -> list[int]:
         return [each.pid for worker in self.workers for each in worker.handles() if each.pid]

@@ -97,6 +97,13 @@ class Here:
                 self._pending = word
                 self._have_said_later()
 
+    def say(self, number: int, kind: wire.FrameKind) -> None:
+        """Something about this chunk, unless it is over. In any thread of the task."""
+        self.spoke = True
+        with self._lock:
+            if self.number == number and self._send is not None:
+                self._send(kind, wire.CHUNK.pack(number))
+
     def close(self) -> None:
         """The chunk is over (its number is gone): say the last word, before its results."""
         with self._lock:

@@ -7,9 +7,11 @@ All on one machine, between processes that trust each other's framing but not ea
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free; with
                                    descriptors of the values that it needs, if one before it says so
-    node    → worker    packets    questions: how far is it with a chunk, read while it runs
+    node    → worker    packets    questions, read while it runs: how far is it with a chunk; does its task
+                                   have a child that others may run, [endpoints of the node, mesh key]
     node    → worker    stream     SETUP, then PUT / FORGET
-    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / RETIRES / OTHER_VERSION
+    worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / NESTS / WAITS / GOES_ON /
+                                   RETIRES / OTHER_VERSION
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -53,6 +55,9 @@ class FrameKind(IntEnum):
     OTHER_VERSION = 21
     TOLD = 22
     RETIRES = 23
+    NESTS = 24
+    WAITS = 25
+    GOES_ON = 26
 
 
 class Word(IntEnum):
@@ -79,11 +84,16 @@ its chunk, so its `kept` is its `upto`; behind a PART the worker goes on, and ke
 """
 WORD = struct.Struct("<QQdd")
 """Of a TOLD: chunk, item, done, total (-1: the task does not know)."""
-QUESTION = struct.Struct("<Q?")
-"""Of a question: chunk; true if the worker is to give back what it has not begun."""
+QUESTION = struct.Struct("<QB")
+"""Of a question: chunk, and what is asked."""
 STOP = struct.Struct("<QQQ")
 """Beside the questions, where tasks run side by side: stop what runs of this chunk, if it is one of the items
 from lo to hi."""
+HOW_FAR, GIVE_BACK, GIVE_CHILD = range(3)
+"""How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh."""
+CHUNK = struct.Struct("<Q")
+"""Of a NESTS: the chunk with a task that has children. Of a WAITS: it waits for some that others run. Of a
+GOES_ON: it does not wait any more."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 

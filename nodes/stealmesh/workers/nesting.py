@@ -1,0 +1,104 @@
+"""The gate between a chunk with tasks inside tasks and its node, which may want a child for others.
+
+A chunk without such tasks never comes here. Decides what a child takes along: the function of its chunk with
+the pieces of the program that it brought, and the bundle of modules. Refuses to know which child goes, and
+how (`stealmesh/nested/away.py`, which is loaded when the first one does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pickle import dumps, loads
+from typing import Any
+
+from stealmesh.workers.reporting import HERE
+from stealmesh.workers.wire import FrameKind
+
+
+@dataclass(frozen=True, slots=True)
+class Luggage:
+    """What a child needs elsewhere beside its arguments."""
+
+    outer: bytes
+    """The function of its parent's chunk, as it came."""
+    is_childs: bool
+    """That is a child itself."""
+    code: bytes
+    """The digest of the bundle; empty: there is none."""
+    bundle: bytes
+
+    def function(self) -> bytes:
+        """Shipped like any function, it opens to `call_child`."""
+        return self.outer if self.is_childs else dumps(_Opening(self.outer), 5)
+
+
+Give = Callable[[Luggage, bytes], None]
+"""Gives a child away, with its luggage, by this door (`TasksInside.door`)."""
+
+
+class ChildGate:
+    """Of one worker process."""
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+        self._listener: Any = None
+        self._open: tuple[int, Luggage, Give] | None = None
+        """The chunk that runs, if its task has children."""
+
+    def settle_in(self, loader: Any, listener: Any) -> None:
+        self._loader, self._listener = loader, listener
+        listener.give_child = self.asked
+
+    def opens(self, give: Give) -> None:
+        """A task of the chunk that runs has a mesh: from now on the node may ask for its children. Called by
+        the task's thread."""
+        number = HERE.number
+        if number is None or self._listener is None:
+            return  # an explore bag has a way of its own to be shared
+        self._open = (number, self._loader.luggage(), give)
+        self._listener.listen()
+        HERE.say(number, FrameKind.NESTS)
+
+    def closes(self) -> None:
+        """The chunk is over."""
+        self._open = None
+
+    def waits(self, *, waits: bool) -> None:
+        """The task of the chunk that runs waits for children elsewhere, or goes on. Called by the thread that
+        carries it."""
+        one = self._open
+        if one is not None:
+            HERE.say(one[0], FrameKind.WAITS if waits else FrameKind.GOES_ON)
+
+    def asked(self, number: int, door: bytes) -> None:
+        """The node wants a child of this chunk. Called by the listener's thread."""
+        one = self._open
+        if one is None or one[0] != number or HERE.number != number:
+            return  # the question came too late
+        _, luggage, give = one
+        give(luggage, door)
+
+
+GATE = ChildGate()
+
+
+def call_child(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """What a child is elsewhere."""
+    return function(*args, **kwargs)
+
+
+def child_of(outer: bytes) -> Any:
+    """Opened in another worker: first what the parent's function brought, as the child means the same names."""
+    loads(outer)
+    return call_child
+
+
+class _Opening:
+    """A pickle of it opens to `child_of(outer)`."""
+
+    def __init__(self, outer: bytes) -> None:
+        self._outer = outer
+
+    def __reduce__(self) -> Any:
+        return child_of, (self._outer,)
