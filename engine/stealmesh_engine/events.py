@@ -90,7 +90,7 @@ class Probed(msgspec.Struct):
 # ---------------------------------------------------------------- workers
 
 
-class WorkerReady(msgspec.Struct):
+class WorkerReady(msgspec.Struct, repr_omit_defaults=True):
     """A worker process can take work (at the start, or in place of one that was lost)."""
 
     worker: int
