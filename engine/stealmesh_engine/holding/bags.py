@@ -102,6 +102,11 @@ class Bags(ABC):
         """The same, no matter what it lacks: it will not run."""
         return self.cut(self.queued_items)
 
+    @property
+    def has_suspects(self) -> bool:
+        """Are items here of chunks that died with their worker?"""
+        return False
+
     # -- values
 
     waits: bool = False

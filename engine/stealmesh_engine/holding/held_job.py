@@ -111,6 +111,11 @@ class HeldJob:
         self._returned.update(dict.fromkeys(thieves, until))
         return thieves
 
+    @property
+    def has_suspects(self) -> bool:
+        """Has a worker died of something of this job that is still here?"""
+        return bool(self.attempts.by_suspect) or self.bags.has_suspects
+
     def may_go_to(self, thief: PeerId, now: float) -> bool:
         return now >= self._returned.get(thief, -1e9)
 

@@ -259,6 +259,10 @@ class IndexedBags(Bags):
         return self.untouched
 
     @property
+    def has_suspects(self) -> bool:
+        return bool(self.fragile)
+
+    @property
     def may_queue(self) -> bool:
         return not self.fragile and self.cost.known
 

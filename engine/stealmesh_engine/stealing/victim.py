@@ -174,7 +174,7 @@ class Victim:
             config=self.config,
             tried=self.holder.slots.is_running(job),
             busy=not self.holder.slots.soon_free(now),
-            workers=bool(self.holder.slots),
+            workers=self._has_workers_for(held),
         )
         if not items:
             return False
@@ -192,6 +192,11 @@ class Victim:
         self.links.send(owner, Split(job, parts, thief, nonce), now)
         self.unheard.setdefault(owner, (self.links.last_said(owner), now))
         return True
+
+    def _has_workers_for(self, held: HeldJob) -> bool:
+        """False: it is to go, as no worker is here. What may have killed them waits for the next one: each
+        node counts the deaths of an item by itself."""
+        return bool(self.holder.slots) or held.has_suspects
 
     def _is_late(self, owner: PeerId, now: float) -> bool:
         if self.detector.silence(owner, now) > 2 * self.config.owner_beat_seconds(self.view.size):
@@ -241,7 +246,9 @@ class Victim:
                 continue
             if self._is_late(held.spec.owner, now):
                 continue
-            worth = worth_of(held.bags, self.config) if self.holder.slots else (3, -place)
+            worth = worth_of(held.bags, self.config)
+            if not self._has_workers_for(held):
+                worth = 3, -place
             priority = held.spec.priority
             if worth > (best[priority][0] if priority in best else (0, 0.0)):
                 best[priority] = worth, held
