@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -143,6 +144,7 @@ def test_a_token_is_understood_whatever_breaks_it(put: str) -> None:
         (JoinToken(KEY).encode(), "names no node"),
         (f"{TOKEN},{TOKEN}", "more than one token"),
     ],
+    ids=itertools.count(),  # the key is another one in each process
 )
 def test_a_spoiled_token_is_one_line_with_the_remedy_and_no_secret(
     spoiled: str, remedy: str, monkeypatch: pytest.MonkeyPatch
