@@ -16,6 +16,7 @@ hear and deliver, at which node holds what and believes what, and at how much is
 10. passing       an item fails because a module is missing only if no node has the module
 11. placing       bounds of what runs at once, and what is more urgent first (`placing.py`)
 12. values        a chunk runs where all that it needs is whole and right; in the end no copy is left
+13. actors        calls in order, in one life (`actors.py`)
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from stealmesh_engine.view.observers import HOMES
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES, failures_of
+from stealmesh_sim.actors import ActorChecks
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.later import LaterItems
 from stealmesh_sim.placing import PlacingChecks
@@ -106,8 +108,7 @@ class Checkers:
         self.accounts: dict[JobId, DeliveredJob] = {}
         self.messages_a_second_max = messages_a_second_max
         """Of control messages, each second and each link; None: not checked."""
-        self.rate_max = 0
-        self.queue_max = 0
+        self.rate_max, self.queue_max = 0, 0
         self.safe: dict[JobId, IntervalSet] = {}
         """Items of durable jobs that are credited for good: to run one again would repeat it."""
         self.repeated: dict[JobId, int] = {}
@@ -115,7 +116,7 @@ class Checkers:
         self.words = 0
         """How often programs heard how far an item is."""
         self.values = ValueChecks(world)
-        self.placing = PlacingChecks(world)
+        self.placing, self.actors = PlacingChecks(world), ActorChecks()
         self.later = LaterItems(world)
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
@@ -152,7 +153,8 @@ class Checkers:
             self.that((part.lo, part.hi) == (lo, hi), "delivery", f"{where}: part of a partial")
         account.delivered.add(lo, hi)
         account.failed += part.failed
-        self._check_value(work, effect)
+        if not (work.spec.life and self.actors.delivered(work.spec, effect)):
+            self._check_value(work, effect)
 
     def progress(self, effect: ItemsProgress) -> None:
         """A program hears how far items are: of none that it has, or does not want."""

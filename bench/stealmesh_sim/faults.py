@@ -227,6 +227,12 @@ class Faults:
         seat = self._a_seat()
         if seat is None:
             return
+        actors = [actor for actor in seat.process.actors.values() if actor.ready]
+        if actors and self.rng.random() < 0.7:
+            actor = self.rng.choice(actors)
+            self._tell(f"the process of an actor of {seat.process.name} dies")
+            actor.kill()
+            return
         workers = [worker for worker in seat.process.workers if worker.ready]
         if workers:
             worker: VirtualWorker = self.rng.choice(workers)

@@ -172,7 +172,7 @@ class PlacingChecks:
         return priority
 
     def _handed_out(self, process: Process, effect: RunChunk) -> None:
-        if process.core.owner.jobs:
+        if process.core.owner.jobs or effect.spec.life:
             return  # it may have leased itself something since, in the same step
         stock, priority = process.core.dispatcher.stock, effect.spec.priority
         for held in stock.jobs():

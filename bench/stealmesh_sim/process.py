@@ -16,9 +16,11 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, Tick
+from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Role
+from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import TIMERS
 from stealmesh_sim.later import LaterItems
@@ -140,6 +142,7 @@ class Process:
             member, config=config, rng=Random(f"{world.seed}/core/{number}"), threads=threads
         )
         self.workers: list[VirtualWorker] = [VirtualWorker(self, each) for each in range(workers)]
+        self.actors: dict[int, VirtualActor] = {}
         self.sides = [VirtualSide(self, each, threads) for each in range(workers)]
         self.lacks: frozenset[str] = frozenset()
         """Modules that its workers cannot import."""
@@ -246,7 +249,11 @@ class Process:
 
     def at_work(self) -> list[VirtualWorker]:
         """All that may run a chunk now."""
-        return [*self.workers, *(lane for side in self.sides for lane in side.lanes.values())]
+        return [
+            *self.workers,
+            *self.actors.values(),
+            *(lane for side in self.sides for lane in side.lanes.values()),
+        ]
 
     def unread_seconds(self) -> float:
         """How long it takes until what arrives now is read."""
@@ -297,7 +304,9 @@ class Process:
                 if self.first_busy_at is None:
                     self.first_busy_at = world.now
                 world.checkers.runs(self, effect)
-                (self.sides if effect.side else self.workers)[effect.worker].run(effect)
+                if effect.worker > FIRST_ACTOR and effect.worker not in self.actors:
+                    self.actors[effect.worker] = VirtualActor(self, effect.worker)
+                self._worker(effect.worker, side=effect.side).run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
                     world.checkers.credited(effect, valid)
@@ -322,13 +331,21 @@ class Process:
     def _probe(self, effect: fx.Probe) -> None:
         self.world.network.probe(self, effect)
 
+    def _worker(self, number: int, *, side: bool = False) -> Any:
+        if number > FIRST_ACTOR:
+            return self.actors[number]
+        return (self.sides if side else self.workers)[number]
+
     def _retract(self, effect: fx.Retract) -> None:
-        self.workers[effect.worker].retract(effect)
+        self._worker(effect.worker).retract(effect)
 
     def _retract_side(self, effect: fx.RetractSide) -> None:
         self.sides[effect.worker].retract()
 
     def _divide(self, effect: fx.Divide) -> None:
+        if effect.worker > FIRST_ACTOR:
+            self.actors[effect.worker].divide(effect)
+            return
         side = self.sides[effect.worker]
         (side if effect.chunk in side.lanes else self.workers[effect.worker]).divide(effect)
 
@@ -349,7 +366,10 @@ class Process:
             self.listener(self, effect)
 
     def _stop_worker(self, effect: fx.StopWorker) -> None:
-        (self.sides if effect.side else self.workers)[effect.worker].stop(effect)
+        if (
+            effect.worker < FIRST_ACTOR or effect.worker in self.actors
+        ):  # else it had no process yet
+            self._worker(effect.worker, side=effect.side).stop(effect)
 
     def _delivered(self, effect: fx.Deliver) -> None:
         self.world.checkers.delivered(effect)
@@ -361,6 +381,7 @@ class Process:
 
     def _job_done(self, effect: fx.JobDone) -> None:
         self.world.checkers.ended(effect.job)
+        self.world.checkers.actors.ended(effect.job)
         if self.listener is not None:
             self.listener(self, effect)
 
@@ -410,6 +431,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.ItemsRunning: Process._items_running,
     fx.ItemsProgress: lambda process, effect: process.world.checkers.progress(effect),
     fx.ItemWaits: Process._item_waits,
+    fx.LifeEnded: lambda process, effect: process.world.checkers.actors.died(effect.job),
     fx.NobodyCan: Process._nobody_can,
     fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,

@@ -69,6 +69,9 @@ class Wish:
     """Those of them that run are stopped."""
     tree: VirtualTree | None = None
     chunk_items: int = 0
+    actor: bool = False
+    """Its items are calls of one actor."""
+    restarts: int = 0
     together: int = 0
     """How many of them a worker runs side by side; 0: as the node has threads."""
     runtime: str = ""
@@ -232,6 +235,8 @@ def work_of(world: World, owner: Process, wish: Wish) -> Work:
         needs=tuple(
             value_id(owner.member.id, (number << 16) + each) for each in range(wish.function_needs)
         ),
+        life=int(wish.actor),
+        restarts=wish.restarts,
     )
     expected = wish.tree.totals() if wish.tree is not None else (0, 0)
     return Work(

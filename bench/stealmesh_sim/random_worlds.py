@@ -265,6 +265,22 @@ def _draw_past(rng: Random, retries: int) -> list[float]:
     return said
 
 
+def make_actors(plan: WorldPlan) -> None:
+    """Most jobs are the calls of an actor. A home that forgets a lease, as only a defective core does, goes on
+    with the calls behind it, so that does not happen here."""
+    plan.mixture.counts.pop("forget", None)
+    rng = Random(f"{plan.seed}/actors")
+    for _, wish in plan.wishes:
+        if wish.kind is JobKind.EXPLORE or rng.random() > 0.8:
+            continue
+        wish.kind, wish.actor, wish.together, wish.max_parallel = JobKind.SUBMIT, True, 0, 0
+        wish.speculate = False
+        wish.window = None
+        wish.items = min(wish.items, max(20, int(20.0 / wish.law.mean_seconds)))
+        wish.restarts = rng.choice((0, 0, 1, 3, 100))
+        wish.retries = rng.choice((0, 0, 1, 5))
+
+
 def _seeds(rng: Random, number: int) -> list[int]:
     """All know the first node; some know another one, too."""
     if number == 0:
@@ -617,10 +633,12 @@ def run(
     valued: bool = False,
     control: bool = False,
     speculate: bool = False,
+    actors: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
     jobs ask for bounds, resources and turns, in a `valued` one they need values. With `side` workers run many
-    items at once; with `control` items run again later or are stopped. With `speculate` the last stragglers are lent twice."""
+    items at once; with `control` items run again later or are stopped. With `speculate` the last stragglers are
+    lent twice, with `actors` some jobs are actors."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
@@ -634,6 +652,8 @@ def run(
         make_controlled(plan)
     if speculate:
         make_speculating(plan)
+    if actors:
+        make_actors(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)

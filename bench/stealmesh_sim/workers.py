@@ -57,6 +57,10 @@ class Judge(Protocol):
 
     def that(self, holds: bool, kind: str, text: str) -> None: ...
 
+    @property
+    def actors(self) -> Any:
+        """Is told which calls run in which life (`actors.py`)."""
+
     def began(self, process: Any, spec: JobSpec) -> None:
         """A worker of this process begins a chunk of this job."""
 

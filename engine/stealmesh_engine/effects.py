@@ -283,6 +283,16 @@ class JobDone(msgspec.Struct):
     job: JobId
 
 
+class LifeEnded(msgspec.Struct):
+    """A life of an actor has ended: `why` is for people, `deaths` says how its last ones did. `dead`: there
+    will be no other. Owes nothing."""
+
+    job: JobId
+    why: str
+    deaths: list[str]
+    dead: bool
+
+
 class NobodyCan(msgspec.Struct):
     """There are nodes, and none that could run this job: `why` is for people. Owes nothing."""
 
@@ -342,6 +352,7 @@ Effect = (
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | ItemsProgress | ItemWaits | JobDone | NobodyCan | OtherRuntime | StatusReady | Joined | JoinFailed
+    | Deliver | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
+    | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

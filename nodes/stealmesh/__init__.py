@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stealmesh.client.actors import Actor
     from stealmesh.client.durable_job import Job
     from stealmesh.futures import Future
     from stealmesh.host.identity import VERSION as __version__  # noqa: N811  the name is Python's
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from stealmesh.workers.reporting import report
     from stealmesh_engine.config import Config
     from stealmesh_protocol.errors import (
+        ActorDied,
         CannotLoad,
         CannotShip,
         CannotStart,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 _ERRORS = "stealmesh_protocol.errors"
 _PLACES = {
+    "Actor": ("stealmesh.client.actors", "Actor"),
     "Mesh": ("stealmesh.mesh", "Mesh"),
     "Future": ("stealmesh.futures", "Future"),
     "Ref": ("stealmesh.refs", "Ref"),
@@ -66,6 +69,8 @@ _PLACES = {
 """Name → (module, name there). All other names are errors."""
 
 __all__ = [
+    "Actor",
+    "ActorDied",
     "CannotLoad",
     "CannotShip",
     "CannotStart",

@@ -189,6 +189,7 @@ class Mesh(Submitter):
         resources: Mapping[str, int] | None = None,
         retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
         speculate: bool = False,
+        restarts: int = 0,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -217,6 +218,7 @@ class Mesh(Submitter):
                 idle node gets it as well, and the first result counts. So an item may run twice, at the
                 same time: its effects must bear that. For `map` and `submit`; `map_reduce`, `explore`
                 and durable jobs raise ValueError.
+            restarts: how often an actor is made again after its death (see `actor`).
 
         Raises TypeError and ValueError for settings without sense.
         """
@@ -226,6 +228,7 @@ class Mesh(Submitter):
             max_parallel, checked_resources(resources),
             retry_on,  # type: ignore[arg-type]  # checked there
             speculate,
+            restarts,
         )  # fmt: skip
         return MeshView(self, options)
 

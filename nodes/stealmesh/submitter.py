@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 from msgspec.structs import replace
 
 from stealmesh import refs
+from stealmesh.client.actors import Actor, make_actor
 from stealmesh.client.arguments import Options, as_range, checked_sizes, refuse_speculation, seconds
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
@@ -286,6 +287,23 @@ class Submitter(Executor):
         Raises what a future raises, TimeoutError, and ValueLost for a value that is gone.
         """
         return gathered(values, timeout)
+
+    # ------------------------------------------------------------ actors
+
+    def actor(self, cls: type[Any], /, *args: Any, **kwargs: Any) -> Actor:
+        """One object `cls(*args, **kwargs)` in one process of one node; the handle calls its methods.
+
+        `handle.method(...)` returns a future. Calls run one after the other, in the order in which they were
+        made. The object is made with the first call; what its constructor raises, every call raises. It
+        lives until `handle.shutdown()`, or until the program has forgotten the handle, and dies with its
+        process or its node: calls that had begun fail with ActorDied then. With `options(restarts=n)` it is
+        made again, from the same arguments, at most n times; later calls go to the new object. With
+        `retries=n` a call that had begun runs again, at most n times. What a method raises is never retried.
+
+        Raises TypeError for what is no class, CannotShip, RuntimeError after shutdown.
+        """
+        self._submitted.must_be_open()
+        return make_actor(self, self._submitted, self._maker, self._options, cls, args, kwargs)
 
     # ------------------------------------------------------------ work that outlives this program
 

@@ -22,6 +22,7 @@ from typing import Any
 from stealmesh_protocol import limits
 from stealmesh_protocol.ids import (
     JOB_ID_OCTETS,
+    LEASE_STRIDE_BITS,
     PEER_ID_OCTETS,
     SLICE_DOUBLINGS_MAX,
     SLICE_ID_OCTETS,
@@ -257,6 +258,10 @@ def _job_spec(spec: JobSpec) -> None:
         raise Fault("range", f"{spec.together} items side by side")
     if spec.needs:
         _needs(spec.needs)
+    _life(spec.life)
+    _count(spec.restarts)
+    if spec.life and spec.kind is not JobKind.SUBMIT:
+        raise Fault("actor", "only single calls can be an actor's")
 
 
 def _blocks(blocks: list[Block]) -> None:
@@ -487,6 +492,14 @@ def _declined(message: Declined) -> None:
     _job_id(message.job)
     _leases(message.parts)
     _text(message.reason)
+    _life(message.life)
+    _leases(message.begun)
+
+
+def _life(life: int) -> None:
+    """Its number is a lease id that no grant has."""
+    if not 0 <= life < 1 << LEASE_STRIDE_BITS:
+        raise Fault("range", f"life {life} of an actor")
 
 
 def _revoked(message: Revoked) -> None:

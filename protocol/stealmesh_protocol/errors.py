@@ -50,6 +50,16 @@ class WorkerDied(MeshError, BrokenExecutor):
         """How each attempt ended."""
 
 
+class ActorDied(MeshError, BrokenExecutor):
+    """An actor's process or node ended, and with it the object. The call had begun there, or may have; or
+    the actor is not made again, and no later call runs."""
+
+    def __init__(self, text: str, deaths: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.deaths = list(deaths)
+        """How each of its lives ended, so far."""
+
+
 class TaskTimeout(MeshError, TimeoutError):
     """The task ran longer than it was allowed to, and was stopped."""
 

@@ -104,6 +104,12 @@ def term_of(lease: LeaseId) -> int:
     return lease >> LEASE_STRIDE_BITS
 
 
+def seat_of(life: int) -> LeaseId:
+    """Under this lease id a holder names an actor's life in its beats. No grant has so low a number."""
+    assert 0 < life < 1 << LEASE_STRIDE_BITS
+    return life
+
+
 def root_of(lease: LeaseId) -> LeaseId:
     return lease >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS
 

@@ -171,6 +171,10 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     and run in as many threads as the node's workers have."""
     needs: Needs = ()
     """Values of which its functions (explore: or its roots) are made."""
+    life: int = 0
+    """Of an actor: which of its lives this is, from 1; 0: the job is none."""
+    restarts: int = 0
+    """How many lives may follow an actor's first."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -409,8 +413,9 @@ class Sated(Message):
 # ---------------------------------------------------------------- custody
 
 
-CAME_BACK = (1 << 63) - 1
-"""A GRANT's nonce: its receiver had given this away in a SPLIT, and the thief cannot run it."""
+CAME_BACK, BEGINS = (1 << 63) - 1, (1 << 63) - 2
+"""A GRANT's nonce: its receiver had given this away in a SPLIT, and the thief cannot run it; or a life of an
+actor begins with it."""
 
 
 class Grant(Message):
@@ -487,6 +492,9 @@ class Declined(Message):
     parts: list[Lease]
     reason: str
     """For the person who submitted the job, should everybody decline."""
+    life: int = 0
+    """Of an actor: this life is over. None of the parts has begun, but those in `begun` have, or may have."""
+    begun: list[Lease] = []
 
 
 class Revoked(Message):

@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import (
+    ActorDied,
     CannotLoad,
     CannotShip,
     RemoteTraceback,
@@ -316,6 +317,8 @@ def _our_exception(
     match kind:
         case "worker-died":
             return WorkerDied(text, attempts)
+        case "actor-died":
+            return ActorDied(text, attempts)
         case "timeout":
             return TaskTimeout(text)
         case "out-of-memory":

@@ -72,6 +72,7 @@ UNSENDABLE, STOPPED, UNLOADABLE = "unsendable", "stopped", "unloadable"
 OUT_OF_MEMORY = "out-of-memory"
 UNPLACEABLE = "unplaceable"
 VALUE_LOST = "value-lost"
+ACTOR_DIED = "actor-died"
 
 _T = TypeVar("_T")
 
@@ -103,7 +104,8 @@ class Failure(msgspec.Struct, array_like=True):
     offset: int
     """Which item, counted from the chunk's first."""
     kind: str
-    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY, UNPLACEABLE or VALUE_LOST."""
+    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY, UNPLACEABLE, VALUE_LOST or
+    ACTOR_DIED."""
     exception: bytes = b""
     """The exception, pickled; empty if it could not be, or if there was none."""
     text: str = ""

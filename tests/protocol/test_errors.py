@@ -11,6 +11,7 @@ import pytest
 from stealmesh_protocol import errors
 from stealmesh_protocol.errors import (
     REMEDIES,
+    ActorDied,
     CannotLoad,
     CannotShip,
     CannotStart,
@@ -41,6 +42,7 @@ ONE_OF_EACH = [
     MeshError("text"),
     TaskFailed("ValueError: x"),
     WorkerDied("died", ["signal 11", "signal 9"]),
+    ActorDied("died", ["signal 9"]),
     TaskTimeout("slow"),
     TaskOutOfMemory("too much"),
     TaskStopped("stopped"),

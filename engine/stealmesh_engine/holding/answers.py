@@ -36,9 +36,10 @@ from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.poison import timed_out
 from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
-from stealmesh_engine.holding.slots import Chunk
+from stealmesh_engine.holding.slots import FIRST_ACTOR, Chunk
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.messages import Commit, Part
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Commit, Lease, Part
 from stealmesh_protocol.values import AGAIN, LACKING
 
 
@@ -69,6 +70,13 @@ class Answers:
 
     def worker_ready(self, worker: int) -> None:
         self.slots.ready(worker)
+
+    def process_ready(self, worker: int, now: float) -> None:
+        """Of a worker, or of an actor."""
+        if worker > FIRST_ACTOR:
+            self.dispatcher.actors.ready(worker, now)
+        else:
+            self.worker_ready(worker)
 
     def chunk_done(self, event: ChunkDone, now: float) -> None:
         chunk = self.slots.finished(event.worker, event.chunk, now)
@@ -144,6 +152,7 @@ class Answers:
 
     def worker_lost(self, event: WorkerLost, now: float) -> None:
         self.relief.lost(event.worker, now)
+        actor = self.slots.actors.get(event.worker) if self.slots.actors else None
         lost = self.slots.lost(event.worker, event.running)
         if lost is None:
             return
@@ -152,7 +161,9 @@ class Answers:
         unread, ran = lost
         for chunk in unread:
             self._put_back(chunk, now)
-        if ran is not None:
+        if actor is not None:
+            self._actor_died(actor.job, ran, event.reason, now)
+        elif ran is not None:
             self._died(ran, event, now)
 
     def task_nests(self, event: TaskNests, now: float) -> None:
@@ -254,13 +265,31 @@ class Answers:
             commit = Commit(chunk.job, chunk.lid, seq, 0, [], 0.0, 0, 1, blobs)
             self.links.send(spec.owner, commit, now)
 
+    def _actor_died(self, job: JobId, ran: Chunk | None, reason: str, now: float) -> None:
+        """The process of an actor died while it ran this chunk, of which any call may have run."""
+        held = self.jobs.get(job)
+        if held is None:
+            return
+        begun: list[Lease] = []
+        if ran is not None and not ran.void and ran.lo < ran.hi:
+            if ran.timed_out:
+                codec, blob = timed_out(held.spec, ran.lo)
+                part = Part(ran.lid, ran.lo, ran.hi, codec, now - ran.started, 1)
+                self._settle(held, part, blob, now)
+            elif held.bags.finish(ran.lid, ran.lo, ran.hi):
+                begun.append(Lease(ran.lid, ran.lo, ran.hi))
+        self.handover.actors.over(held, reason, begun, now)
+        self.dispatcher.stock.restock(held)
+
     def _wasted(self, items: int) -> None:
         self.counters.count("items-run-for-nothing", items)
 
 
 EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     WorkerReady: lambda answers, event, now: (
-        answers.relief.ready(event.worker) if event.relief else answers.worker_ready(event.worker)
+        answers.relief.ready(event.worker)
+        if event.relief
+        else answers.process_ready(event.worker, now)
     ),
     ChunkDone: lambda answers, event, now: answers.chunk_done(event, now),
     ChunkPart: lambda answers, event, now: answers.chunk_part(event, now),

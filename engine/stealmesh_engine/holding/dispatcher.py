@@ -26,6 +26,7 @@ from stealmesh_engine.effects import (
     StopItem,
     StopWorker,
 )
+from stealmesh_engine.holding.actor_turns import ActorTurns, is_short
 from stealmesh_engine.holding.bags import Cut
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
@@ -70,6 +71,7 @@ class Dispatcher:
         self.slots = slots
         self.stock = Stock(config, links, jobs, slots, functions, values)
         self.side = SideBySide(effects, jobs, slots, self.stock)
+        self.actors = ActorTurns(config, jobs, slots, self.stock, self)
         self.draining = False
         """This node wants to leave: what runs is finished, nothing new begins."""
         self.turned_long = False
@@ -118,6 +120,8 @@ class Dispatcher:
 
     def dispatch(self, now: float) -> None:
         """Hand out chunks: first to the idle, then behind what is about to end."""
+        if self.stock.actors and not self.draining:
+            self.actors.hand_out(now)
         if not self.stock or self.draining:
             self._unserved_since = None
             if self.patrol_at is not None and not self._wanted and self.room():
@@ -134,7 +138,7 @@ class Dispatcher:
                 if (
                     slot.queued is None
                     and not slot.retracting
-                    and _is_short(slot.running, most, now)
+                    and is_short(slot.running, most, now)
                 ):
                     self._hand_out(slot, now, queue=True)
         if self.stock:
@@ -216,7 +220,7 @@ class Dispatcher:
         untold = self.slots.untold(now)
         if self.slots.beside:
             self.side.patrol(now, wanted=wanted)
-        for slot in self.slots.by_worker.values():
+        for slot in self.slots.all_slots():
             chunk = slot.running
             if chunk is None:
                 continue
@@ -228,7 +232,7 @@ class Dispatcher:
             if late:
                 self._retract(slot)
             if chunk.can_be_asked and now >= chunk.asked_at + PATROL_SECONDS:
-                give = (late or now >= self.slots.turn_at(slot)) and not chunk.whole
+                give = (late or now >= self.slots.turn_at(slot)) and slot.may_give(chunk)
                 if give or now >= chunk.results_wait_at:
                     self._ask(slot, chunk, now, give=give)
         self._plan_patrol(now, wanted=wanted)
@@ -339,28 +343,28 @@ class Dispatcher:
 
     def _hand_out(self, slot: Slot, now: float, *, queue: bool) -> bool:
         held = self.stock.next_job()
-        if held is None or (queue and not self._may_queue(held)):
+        if held is None or (queue and not self.may_queue(held)):
             return False
-        chunk = self._order(held, slot.worker, now)
+        chunk = self.order(held, slot.worker, now)
         if chunk is None:
             return False
         if queue:
             slot.queued = chunk
         else:
             slot.running = chunk
-        self._plan_patrol_of(slot, now)
+        self.plan_patrol_of(slot, now)
         return True
 
     def _hand_out_beside(self, now: float) -> None:
         """Chunks of jobs that run side by side, to every worker with room for them."""
         self.side.plan_places()
         while (found := self.side.next()) is not None:
-            chunk = self._order(*found, now)
+            chunk = self.order(*found, now)
             if chunk is not None:
                 self.slots.begins_beside(chunk)
                 self.patrol_by(chunk.look_at(now, wanted=self._wanted))
 
-    def _order(self, held: HeldJob, worker: int, now: float) -> Chunk | None:
+    def order(self, held: HeldJob, worker: int, now: float) -> Chunk | None:
         """Order a chunk of this job to run there. None: nothing of it is untouched."""
         spec, bags = held.spec, held.bags
         company = bags.company if bags.together else 0
@@ -369,6 +373,7 @@ class Dispatcher:
             self.stock.restock(held)
             return None
         self._chunks += 1
+        starts = spec.life > 0 and not self.slots.actors[worker].up
         chunk = Chunk(
             self._chunks,
             spec.job,
@@ -381,9 +386,7 @@ class Dispatcher:
             bags.opaque,
             self.side.timeout_at(spec, worker, now)
             if bags.together
-            else now + spec.timeout
-            if spec.timeout and not bags.opaque
-            else None,
+            else _timeout_at(spec, now, starts=starts),
             one_by_one=not (bags.opaque or spec.vectorized),
             in_parts=spec.kind is not JobKind.REDUCE,
             whole=spec.chunk_items > 0,
@@ -391,9 +394,11 @@ class Dispatcher:
             code=spec.code,
             company=company,
             awaited=spec.kind is JobKind.SUBMIT
+            and not starts
             and not (bags.together and worker not in self.slots.side_ready),
             in_lane=spec.max_parallel > 0,
-            resources=spec.resources,
+            in_order=spec.life > 0,
+            resources=() if spec.life else spec.resources,
         )
         self.effects.append(_order_of(chunk, spec, cut, self.functions.blobs))
         self.stock.handed_out(held, chunk.number)
@@ -410,22 +415,18 @@ class Dispatcher:
         return bags.cut(
             bags.cost.chunk_items(
                 bags.queued_items,
-                len(self.slots) * (bags.together or 1),
+                1 if held.spec.life else len(self.slots) * (bags.together or 1),
                 chunk_seconds_min=self.config.chunk_seconds_min,
-                chunk_seconds_max=self._chunk_seconds_max(held.spec),
+                chunk_seconds_max=_chunk_seconds_max(held.spec, self.config),
                 chunk_octets_max=self.config.chunk_octets_max,
             )
         )
 
-    def _chunk_seconds_max(self, spec: JobSpec) -> float:
-        folds = spec.kind is JobKind.REDUCE
-        return self.config.fold_seconds_max if folds else self.config.chunk_seconds_max
-
-    def _may_queue(self, held: HeldJob) -> bool:
+    def may_queue(self, held: HeldJob) -> bool:
         return (
             held.bags.may_queue
             and not held.spec.timeout
-            and not held.spec.resources  # it would take them up while it waits
+            and (held.spec.life > 0 or not held.spec.resources)  # taken up while it waits
             and held.bags.cost.seconds(held.spec.chunk_items or 1)
             <= self.config.prefetch_seconds_max
         )
@@ -433,12 +434,12 @@ class Dispatcher:
     def _plan_patrol(self, now: float, *, wanted: bool = False) -> None:
         """Plan the next moment with something to do. What is due now is done, or is tried again later."""
         self._wanted = wanted
-        for slot in self.slots.by_worker.values():
-            self._plan_patrol_of(slot, now)
+        for slot in self.slots.all_slots():
+            self.plan_patrol_of(slot, now)
         if self.slots.beside:
             self.patrol_by(self.side.look_at(now, wanted=wanted))
 
-    def _plan_patrol_of(self, slot: Slot, now: float) -> None:
+    def plan_patrol_of(self, slot: Slot, now: float) -> None:
         chunk = slot.running
         if chunk is None:
             return
@@ -450,13 +451,16 @@ class Dispatcher:
         self.patrol_by(soonest)
 
 
-def _is_short(chunk: Chunk | None, most: float, now: float) -> bool:
-    """Will it end soon for sure?"""
+def _chunk_seconds_max(spec: JobSpec, config: Config) -> float:
+    return config.fold_seconds_max if spec.kind is JobKind.REDUCE else config.chunk_seconds_max
+
+
+def _timeout_at(spec: JobSpec, now: float, *, starts: bool) -> float | None:
+    """When the process is ended that begins an item now, or would if it were up."""
     return (
-        chunk is not None
-        and chunk.expected_seconds is not None
-        and chunk.expected_seconds <= most
-        and not chunk.is_overdue(now)
+        now + spec.timeout
+        if spec.timeout and spec.kind is not JobKind.EXPLORE and not starts
+        else None
     )
 
 

@@ -7,6 +7,7 @@ and what the ledger does with what comes back.
 from __future__ import annotations
 
 from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Chunk
@@ -20,8 +21,14 @@ class Handover:
     """What a node gives away of the work that it holds."""
 
     def __init__(
-        self, links: Links, journal: Journal, jobs: HeldJobs, dispatcher: Dispatcher
+        self,
+        links: Links,
+        journal: Journal,
+        jobs: HeldJobs,
+        dispatcher: Dispatcher,
+        actors: Actors,
     ) -> None:
+        self.actors = actors
         self.links = links
         self.journal = journal
         self.jobs = jobs
@@ -50,6 +57,9 @@ class Handover:
         """Something of this job has come that no worker has: a worker gets it or, as we leave, its ledger."""
         self.dispatcher.stock.restock(held)
         if self.dispatcher.draining:
+            if held.spec.life:
+                self.actors.give_back(held, now)
+                self.dispatcher.stock.restock(held)
             self.return_untouched(now)
 
     def return_held_up(self, now: float) -> None:
@@ -97,6 +107,7 @@ class Handover:
 
     def return_untouched(self, now: float) -> None:
         """Hand everything that no worker has back to its ledger (we are leaving)."""
+        self.actors.leave(now)
         for held in self.dispatcher.stock.jobs():
             self._return(held, self.give(held, held.bags.queued_items), now)
 

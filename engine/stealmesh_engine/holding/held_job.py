@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from stealmesh_engine.holding.actor_bags import ActorBags
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.explore_bags import ExploreBags
 from stealmesh_engine.holding.indexed_bags import IndexedBags
@@ -62,6 +63,8 @@ class HeldJob:
         """`threads`: what each worker of this node has."""
         if spec.kind is JobKind.EXPLORE:
             return cls(spec, ExploreBags(spec))
+        if spec.life:
+            return cls(spec, ActorBags(spec))
         held = cls(spec, (LaneBags if spec.max_parallel else IndexedBags)(spec))
         held.bags.together = spec.together or (threads if threads > 1 else 0)
         return held
@@ -128,6 +131,10 @@ class HeldJob:
             assert self.granters.setdefault(term, primary) == primary, (
                 "leases of two primaries under one term"
             )
+
+    def lives_as(self, life: int) -> None:
+        """Of an actor: a grant of this life has come."""
+        self.spec = replace(self.spec, life=life)
 
     def follow(self, primary: PeerId, term: int) -> list[LeaseId]:
         """Obey this primary from now on. Returns the leases to let go of: another primary of the same

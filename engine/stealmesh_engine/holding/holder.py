@@ -19,6 +19,7 @@ from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Effect, ForgetJob
+from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.children import Children
 from stealmesh_engine.holding.dispatcher import Dispatcher
@@ -83,10 +84,12 @@ class Holder:
         self.dispatcher = Dispatcher(
             config, links, effects, self.jobs, self.slots, self.functions, values
         )
+        lives: dict[JobId, int] = {}
         self.reports = Reports(
-            links, self.jobs, self.slots, Progress(links, self.jobs, self.slots, counters)
+            links, self.jobs, self.slots, Progress(links, self.jobs, self.slots, counters), lives
         )
-        self.handover = Handover(links, journal, self.jobs, self.dispatcher)
+        self.actors = Actors(links, journal, effects, self.jobs, self.slots, lives)
+        self.handover = Handover(links, journal, self.jobs, self.dispatcher, self.actors)
         self.shortage = Shortage(
             links, journal, self.jobs, self.dispatcher.stock, self.reports, values
         )
@@ -119,7 +122,11 @@ class Holder:
             declined = Declined(spec.job, _parts_of(message), reason)
             self.links.send(spec.owner, declined, now)
             return
+        if spec.life and not self.actors.belongs(message, now, leaving=self.dispatcher.draining):
+            return
         held = self.jobs.get(spec.job)
+        if held is not None and spec.life:
+            held.lives_as(spec.life)
         if held is None:
             held = self.jobs.begin(spec, self.threads)
             for digest in self.functions.want(spec, now):
@@ -154,6 +161,8 @@ class Holder:
         """These leases are not ours: what is done under them is dropped."""
         held = self.jobs.get(message.job)
         if held is not None:
+            if held.spec.life:
+                self.actors.revoked(message.job, message.lids)
             self._let_go(held, message.lids, now)
             self.dispatcher.stock.restock(held)
 
@@ -191,6 +200,8 @@ class Holder:
         self.retained.drop(job)
         self.journal.tell(now, "closed", job)
         self.dispatcher.job_over(job, stop=stop)
+        if held.spec.life:
+            self.actors.end(job, "its job is over")
         self.functions.tidy(held.spec for held in self.jobs.values())
         self.effects.append(ForgetJob(job))
 
@@ -221,6 +232,7 @@ class Holder:
             used = (
                 bool(held.bags.leases)
                 or job in busy
+                or job in self.actors.lives
                 or held.primary_gone_since is not None
                 or self.reports.owes(job)
                 or job in self.reports.under_way(held.spec.owner)

@@ -10,14 +10,15 @@ until its primary holds it safely.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.slots import Chunk, Slots
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of, seat_of
 from stealmesh_protocol.messages import Beat, Claim, Commit, JobKind, JobLoad, Lease, Part, Report
 
 REPORT_OCTETS_MAX = 512 * 1024
@@ -63,11 +64,20 @@ class UnsaidParts:
 class Reports:
     """What is still to be said to the owners of the jobs that a node holds."""
 
-    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots, progress: Progress) -> None:
+    def __init__(
+        self,
+        links: Links,
+        jobs: HeldJobs,
+        slots: Slots,
+        progress: Progress,
+        lives: Mapping[JobId, int] = MappingProxyType({}),
+    ) -> None:
         self.links = links
         self.progress = progress
         self.jobs = jobs
         self.slots = slots
+        self.lives = lives
+        """Of the actors that live here (`actors.py`)."""
         self.due: float | None = None
         """When the oldest of what waits for company has waited for long enough."""
         self._unsaid: dict[JobId, UnsaidParts] = {}
@@ -164,7 +174,8 @@ class Reports:
         leases = LEASES_IN_BEAT_MAX
         under_way = self.under_way(owner)
         for job, held in self.jobs.items():
-            if held.spec.owner == owner and (held.bags.leases or job in under_way):
+            life = self.lives.get(job, 0) if held.spec.life else 0
+            if held.spec.owner == owner and (held.bags.leases or job in under_way or life):
                 running = [
                     (chunk.lo, chunk.hi)
                     for chunk in self.slots.running()
@@ -173,6 +184,8 @@ class Reports:
                     and now - chunk.started > RUNNING_WORTH_TELLING_SECONDS
                 ]
                 lids = list(held.bags.leases | under_way.get(job, {}))
+                if life:
+                    lids.append(seat_of(life))
                 for start in range(0, len(lids), LEASES_IN_BEAT_MAX):
                     page = lids[start : start + LEASES_IN_BEAT_MAX]
                     if (

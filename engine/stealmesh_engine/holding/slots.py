@@ -29,6 +29,8 @@ WANTED_FACTOR = 2.0
 CHILDREN_SECONDS = 0.02
 """A task runs for this long before it is asked for a child, and again between two. Shorter: more children
 travel that are not worth the journey; longer: others wait."""
+FIRST_ACTOR = 1 << 20
+"""Above this number are the processes of actors."""
 
 
 @dataclass(slots=True)
@@ -78,10 +80,17 @@ class Chunk:
     """Its job has a bound on what runs at once: without its lease it must not go on."""
     resources: Resources = ()
     """What it takes up of the node's."""
+    in_order: bool = False
+    """A call of an actor: what comes after it must not begin before it."""
     waits: bool = False
     """Its task waits for children elsewhere, and needs no core."""
     children_at: float = inf
     """From when on its task is asked for a child; inf: it has none that may leave its worker."""
+
+    @property
+    def keeps_children(self) -> bool:
+        """It takes up something, has a lane, or runs in a process that nothing stands in for."""
+        return bool(self.in_lane or self.resources or self.explore or self.in_order)
 
     @property
     def nests(self) -> bool:
@@ -186,6 +195,23 @@ class Slot:
     """It has been asked to give up part of its explore bag and has not done so yet."""
     retracting: bool = False
 
+    def may_give(self, running: Chunk) -> bool:
+        """May its running chunk give up what it has not begun? Not if that would run after what is behind it
+        and has to run before."""
+        behind = running.in_order and (self.queued is not None or self.retracting)
+        return not (running.whole or behind)
+
+
+@dataclass(slots=True)
+class ActorSlot(Slot):
+    """The process of an actor."""
+
+    job: JobId = b""
+    up: bool = False
+    """Before that the time of no call runs."""
+    resources: Resources = ()
+    """What it takes up of the node's for as long as it lives, once it has begun."""
+
 
 @dataclass(slots=True)
 class Slots:
@@ -199,6 +225,9 @@ class Slots:
     """Workers that stand in for those that wait: they run nothing side by side."""
     side_ready: set[int] = field(default_factory=set)
     """Workers whose process for these is up. Before that no item's time runs."""
+    actors: dict[int, ActorSlot] = field(default_factory=dict)
+    """The processes of actors, by number. They run nothing else, and no thief gets what waits for them."""
+    _actors_begun: int = 0
 
     def __len__(self) -> int:
         return len(self.by_worker)
@@ -211,6 +240,9 @@ class Slots:
             for chunk in (slot.running, slot.queued)
             if chunk is not None
         ]
+        if self.actors:
+            both = ((slot.running, slot.queued) for slot in self.actors.values())
+            chunks += [chunk for pair in both for chunk in pair if chunk is not None]
         return chunks + self.all_beside() if self.beside else chunks
 
     def chunks_of(self, job: JobId) -> list[Chunk]:
@@ -221,12 +253,12 @@ class Slots:
 
     def taken(self, name: str) -> int:
         """How many of this resource the chunks at workers take up."""
-        return sum(
-            count for chunk in self.chunks() for each, count in chunk.resources if each == name
-        )
+        used = [chunk.resources for chunk in self.chunks()]
+        used += [slot.resources for slot in self.actors.values()]
+        return sum(count for each in used for kind, count in each if kind == name)
 
     def running(self) -> list[Chunk]:
-        chunks = [slot.running for slot in self.by_worker.values() if slot.running is not None]
+        chunks = [slot.running for slot in self.all_slots() if slot.running is not None]
         return chunks + self.all_beside() if self.beside else chunks
 
     def untold(self, now: float) -> list[Chunk]:
@@ -282,7 +314,7 @@ class Slots:
 
     def running_chunk(self, worker: int, number: int) -> Chunk | None:
         """The chunk with this number, if the worker runs it."""
-        slot = self.by_worker.get(worker)
+        slot = self.by_worker.get(worker) or self.actors.get(worker)
         chunk = None if slot is None else slot.running
         if chunk is not None and chunk.number == number:
             return chunk
@@ -295,6 +327,25 @@ class Slots:
         if not self.beside:
             return any(slot.running is None or slot.running.ends_soon(now) for slot in slots)
         return any(map(self.is_idle, slots)) or any(each.ends_soon(now) for each in self.running())
+
+    # ------------------------------------------------------------ actors
+
+    def all_slots(self) -> list[Slot]:
+        """Of the workers, and of actors."""
+        slots = list(self.by_worker.values())
+        return [*slots, *self.actors.values()] if self.actors else slots
+
+    def begin_actor(self, job: JobId) -> None:
+        """A process for this job alone. Numbers are not used again."""
+        self._actors_begun += 1
+        number = FIRST_ACTOR + self._actors_begun
+        self.actors[number] = ActorSlot(number, job=job)
+
+    def actors_of(self, job: JobId) -> list[ActorSlot]:
+        return [slot for slot in self.actors.values() if slot.job == job]
+
+    def end_actor(self, worker: int) -> None:
+        del self.actors[worker]
 
     # ------------------------------------------------------------ what workers say
 
@@ -316,7 +367,7 @@ class Slots:
         if chunk is not None and chunk.together:
             self._gone_beside(chunk)
         elif chunk is not None:
-            slot = self.by_worker[worker]
+            slot = self.by_worker.get(worker) or self.actors[worker]
             slot.running, slot.queued = slot.queued, None
             if slot.running is not None:
                 slot.running.started = now
@@ -360,13 +411,13 @@ class Slots:
     def has_children(self, worker: int, number: int, now: float) -> None:
         """The task has children. Those of one that takes up something, or has a lane, stay in its worker."""
         chunk = self.running_chunk(worker, number)
-        if chunk is not None and not (chunk.in_lane or chunk.resources or chunk.explore):
+        if chunk is not None and not chunk.keeps_children:
             chunk.children_at = max(now, chunk.started + CHILDREN_SECONDS)
 
     def retracted(self, worker: int, number: int | None) -> Chunk | None:
         """The worker gives back what it has not read: the queued chunk, or one that has moved up since (a
         worker that got no core has not read that one either). None: the answer came too late."""
-        slot = self.by_worker.get(worker)
+        slot = self.by_worker.get(worker) or self.actors.get(worker)
         if slot is None:
             return None
         slot.retracting = False
@@ -381,7 +432,7 @@ class Slots:
     def lost(self, worker: int, number: int | None) -> tuple[list[Chunk], Chunk | None] | None:
         """The worker ended while it ran this chunk. Returns the chunks that it had not begun, and the
         one that it ran, if it had any; None: an unknown worker."""
-        slot = self.by_worker.pop(worker, None)
+        slot = self.by_worker.pop(worker, None) or self.actors.pop(worker, None)
         if slot is None:
             return None
         self.relief.discard(worker)

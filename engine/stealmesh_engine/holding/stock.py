@@ -39,6 +39,8 @@ class Stock(dict[JobId, None]):
         self.beside: dict[JobId, None] = {}
         """Those of them that workers run side by side."""
         self._values = values
+        self.actors: dict[JobId, None] = {}
+        """Actors with calls that wait. They are in no other list, so no thief and no worker gets them."""
         self._turns: dict[JobId, int] = {}
         """The number of the last chunk of each job that a worker got."""
 
@@ -46,7 +48,12 @@ class Stock(dict[JobId, None]):
         """Some of its items, or its functions, have come or gone."""
         job, needs = held.spec.job, held.spec.needs
         ready = held.bags.queued_items and not self._functions.lacks(held.spec)
-        if ready and not (needs and self._values.lacks(needs)):
+        ready = ready and not (needs and self._values.lacks(needs))
+        if held.spec.life:
+            self.actors.pop(job, None)
+            if ready:
+                self.actors[job] = None
+        elif ready:
             self.setdefault(job, None)
             if held.bags.together:
                 self.beside[job] = None
@@ -65,6 +72,7 @@ class Stock(dict[JobId, None]):
     def job_over(self, job: JobId) -> None:
         self.pop(job, None)
         self.beside.pop(job, None)
+        self.actors.pop(job, None)
         self._turns.pop(job, None)
 
     def next_job(self, fits: Callable[[HeldJob], bool] | None = None) -> HeldJob | None:
@@ -117,10 +125,10 @@ class Stock(dict[JobId, None]):
         held = self._jobs.get(chunk.job)
         return 0 if held is None else held.spec.priority
 
-    def is_held_up(self, held: HeldJob) -> bool:
+    def is_held_up(self, held: HeldJob, *, taken_up: bool = False) -> bool:
         """Its owner or its replicas must take some of its results before more of it begins, or chunks at
-        workers must give back what it needs of the node's resources."""
-        if held.spec.resources and self._lacks(held.spec.resources):
+        workers must give back what it needs of the node's resources (if it has not `taken_up` them)."""
+        if held.spec.resources and not taken_up and self._lacks(held.spec.resources):
             return True
         most = self._config.unacked_octets_max
         unacked = self._links.unacked_octets(held.spec.owner)

@@ -7,10 +7,11 @@ know what a lease is (job_ledger.py) and what holders say (crediting.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.ledger.declined import UNTRIED_SECONDS, is_worker, told_by_all
+from stealmesh_engine.ledger.lives import Homes
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.links import Links
@@ -27,10 +28,13 @@ class Candidates:
         self.links = links
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
+        self.homes = Homes()
         self._looked_at = 0
 
     def next_for(self, job: OwnedJob, now: float) -> PeerId | None:
         """The node that gets what is free next. If all have declined, one that will say once more why."""
+        if job.lives is not None and job.lives.home:
+            return job.lives.home if self.may_run(job, job.lives.home) else None
         passed = job.passed
         if passed is None:
             return self._least_laden(job)
@@ -64,7 +68,7 @@ class Candidates:
             if peer in job.lapsed:
                 lapsed = lapsed or peer
                 continue
-            load = job.ledger.load_of(peer)
+            load = self.homes[peer] if job.lives is not None else job.ledger.load_of(peer)
             if best is None or load < best_load:
                 best, best_load = peer, load
             if not load:
@@ -101,6 +105,12 @@ class Candidates:
         """Does it have what this job needs, as far as we know?"""
         member = self.links.view.members.get(peer_id)
         return member is None or suits(job.spec, member)
+
+    def holders(self, jobs: Iterable[OwnedJob]) -> dict[PeerId, None]:
+        """Every other peer that has something of these, or the home of one."""
+        held = [holder for job in jobs for holder in job.ledger.holders()]
+        held += self.homes.elements()
+        return {holder: None for holder in held if holder != self.links.view.me.id}
 
     def count(self, job: OwnedJob) -> int:
         """How many nodes may be given something of this job (at most LOOKED_AT_MAX)."""

@@ -8,6 +8,7 @@ Invariant: an item is delivered once, when the ledger credits it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -55,7 +56,8 @@ class Crediting:
                 self._lacks_second(job, holder, part, blob)
                 continue
             if lacked:
-                if self._passed_over(job, holder, part, blob, now):
+                movable = job.lives is None or job.lives.may_move()
+                if movable and self._passed_over(job, holder, part, blob, now):
                     continue
                 part, blob = (
                     replace(part, codec=OUTCOMES),
@@ -144,6 +146,8 @@ class Crediting:
         if job.lanes is not None:
             job.lanes.named(holder, load.lids, until)
             stale = [lid for lid in stale if not job.lanes.lingers(holder, lid)]
+        if job.lives is not None:
+            stale = [lid for lid in stale if not job.lives.is_seat(holder, lid)]
         if load.running:
             self.effects.append(ItemsRunning(load.job, load.running))
         if stale:
@@ -210,11 +214,11 @@ class Crediting:
         self.counters.count("bags-passed-over", 1)
         return True
 
-    def give_up(self, job: OwnedJob, why: str, kind: str) -> None:
+    def give_up(self, job: OwnedJob, why: str, kind: str, attempts: Sequence[str] = ()) -> None:
         """What is free fails: no node is left to run it."""
         ledger = job.ledger
         while ledger.has_free:
             part = ledger.give_up(self.links.view.me.id)
-            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind))
+            part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind, attempts))
             job.failed += part.failed
             self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))

@@ -15,7 +15,7 @@ costs time and nothing else. A node's own memory decides nothing.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -212,9 +212,11 @@ NOBODY_REMEDY = (
 )
 
 
-def cannot_load(text: str, count: int, kind: str = UNLOADABLE) -> tuple[int, bytes]:
+def cannot_load(
+    text: str, count: int, kind: str = UNLOADABLE, attempts: Sequence[str] = ()
+) -> tuple[int, bytes]:
     """Codec and blob of `count` items that no node is left to run."""
-    failure = Failure(0, kind, text=text, attempts=[text])
+    failure = Failure(0, kind, text=text, attempts=list(attempts) or [text])
     return pack_outcomes(None, [replace(failure, offset=each) for each in range(count)])
 
 

@@ -5,9 +5,12 @@ Decides nothing. Knows the job's ledger and the nodes that cannot run it; refuse
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_engine.ledger.explore import ExploreLedger
@@ -15,7 +18,8 @@ from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
-from stealmesh_protocol.ids import LeaseId, PeerId
+from stealmesh_engine.ledger.lives import Homes, Lives
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
 
@@ -69,6 +73,8 @@ class OwnedJob:
     """What its tasks say of how far they are; None until one has."""
     lanes: Lanes | None = None
     """Of a job with a bound on what runs at once."""
+    lives: Lives | None = None
+    """Of an actor."""
 
     def __post_init__(self) -> None:
         if self.spec.max_parallel:
@@ -95,6 +101,12 @@ class OwnedJob:
         if self.progress is None:
             self.progress = ItemProgress()
         return self.progress.hear(self.ledger, holder, lid, item, done, total)
+
+    def end(self, at: float) -> None:
+        """It is over, at this time of day."""
+        self.done, self.ended = True, at
+        if self.lives is not None:
+            self.lives.leave()
 
     def line(self) -> JobLine:
         """The job in figures."""
@@ -143,14 +155,35 @@ class ExploreJob(OwnedJob):
     ledger: ExploreLedger
 
 
-def opened(
-    spec: JobSpec, total: int, released: int, *, open_ended: bool, speculate: bool = False
-) -> OwnedJob:
-    """A new job with the ledger of its kind."""
-    if speculate:
+def opened(event: OpenJob, homes: Homes) -> OwnedJob:
+    """A new job with the ledger of its kind. `homes`: of the actors of this owner."""
+    spec = event.spec
+    if event.speculate:
         assert spec.kind in (JobKind.MAP, JobKind.SUBMIT), "parts of this cannot be lent twice"
-        return IndexedJob(spec, TwiceLentLedger(total, released), open_ended)
+        assert not spec.life, "the calls of an actor run in one place"
+        return IndexedJob(spec, TwiceLentLedger(event.total, event.released), event.open_ended)
     if spec.kind is JobKind.EXPLORE:
-        return ExploreJob(spec, ExploreLedger(), open_ended)
-    ledger = IndexedLedger(total, released, whole_parts=spec.kind is JobKind.REDUCE)
-    return IndexedJob(spec, ledger, open_ended)
+        return ExploreJob(spec, ExploreLedger(), event.open_ended)
+    whole_parts = spec.kind is JobKind.REDUCE
+    ledger = IndexedLedger(event.total, event.released, whole_parts=whole_parts)
+    job = IndexedJob(spec, ledger, event.open_ended)
+    if spec.life:
+        job.lives = Lives(spec, ledger, homes)
+    return job
+
+
+def words_that_count(
+    jobs: Mapping[JobId, OwnedJob],
+    holder: PeerId,
+    told: list[tuple[JobId, LeaseId, int, float, float]],
+    counters: Counters,
+) -> dict[JobId, list[tuple[int, float, float]]]:
+    """Tasks say how far they are. The program of a durable job hears of it when it asks."""
+    words: dict[JobId, list[tuple[int, float, float]]] = {}
+    for job_id, lid, item, done, total in told:
+        job = jobs.get(job_id)
+        if job is None or not job.hear_progress(holder, lid, item, done, total):
+            counters.count("progress-dropped")
+        elif job.keeping is None:
+            words.setdefault(job_id, []).append((item, done, total))
+    return words

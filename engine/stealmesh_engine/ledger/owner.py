@@ -28,9 +28,16 @@ from stealmesh_engine.events import (
     OpenJob,
     Release,
 )
+from stealmesh_engine.ledger.actors import GONE, LifeEnds
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
-from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob, opened
+from stealmesh_engine.ledger.owned_job import (
+    ExploreJob,
+    IndexedJob,
+    OwnedJob,
+    opened,
+    words_that_count,
+)
 from stealmesh_engine.ledger.placement import Placement, kind_of_lack
 from stealmesh_engine.ledger.put_off import Alarms
 from stealmesh_engine.ledger.speculation import Speculation
@@ -118,6 +125,7 @@ class Owner:
         )
         self.placement = Placement(config, links, journal, effects, counters, candidates)
         self.speculation = Speculation(config, links, self.placement)
+        self.actors = LifeEnds(journal, effects, self.crediting)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:
@@ -129,8 +137,7 @@ class Owner:
     def open(self, event: OpenJob, now: float) -> None:
         spec = event.spec
         self.functions.update(event.functions)
-        extent, wish = (event.total, event.released), event.speculate
-        job = opened(spec, *extent, open_ended=event.open_ended, speculate=wish)
+        job = opened(event, self.candidates.homes)
         job.submitter, job.submitted = self.submitter, now + self.wall_offset
         self.jobs[spec.job] = job
         self.placement.priorities.opened(spec.priority)
@@ -251,6 +258,8 @@ class Owner:
         if job is not None:
             if job.lanes is not None:
                 job.lanes.reported(holder, message.parts)
+            if job.lives is not None:
+                self.actors.reported(job, holder, message, now)
             self.crediting.report(job, holder, message, now)
             if job.ledger.copies is not None:
                 self.speculation.reported(job, job.ledger.copies, holder, message.parts, now)
@@ -277,6 +286,8 @@ class Owner:
             parts = message.parts
             if job.lanes is not None:
                 parts = job.lanes.returned(holder, parts, job.ledger.lids)
+            if job.lives is not None:
+                self.actors.returned(job, holder, now)
             self.crediting.hand_back(job, holder, parts, now)
             self._work_changed(job, now)
 
@@ -286,6 +297,9 @@ class Owner:
         job = self.jobs.get(message.job)
         if job is not None:
             self.journal.tell(now, "declined", message.job, detail=(holder, message.reason))
+            if job.lives is not None and self.actors.declined(job, holder, message, now):
+                self._work_changed(job, now)
+                return
             job.passing().unfit(holder, message.reason, now)
         self.returned(holder, Returned(message.job, message.parts), now)
 
@@ -299,14 +313,7 @@ class Owner:
                 self.crediting.revoke(holder, load.job, load.lids, now)
 
     def hear_progress(self, holder: PeerId, message: Beat) -> None:
-        """Tasks say how far they are. The program of a durable job hears of it when it asks."""
-        words: dict[JobId, list[tuple[int, float, float]]] = {}
-        for job_id, lid, item, done, total in message.told:
-            job = self.jobs.get(job_id)
-            if job is None or not job.hear_progress(holder, lid, item, done, total):
-                self.counters.count("progress-dropped")
-            elif job.keeping is None:
-                words.setdefault(job_id, []).append((item, done, total))
+        words = words_that_count(self.jobs, holder, message.told, self.counters)
         self.effects += [ItemsProgress(*each) for each in words.items()]
 
     def function_wanted(self, peer: PeerId, message: FnGet, now: float) -> None:
@@ -329,6 +336,7 @@ class Owner:
             self.unsayable_functions[message.digest] = why
             self._fail_all_with(message.digest, peer, now)
         elif isinstance(message, Grant):
+            self.actors.unsaid(self.jobs.get(message.spec.job), peer, message, now)
             for lease in message.leases:
                 self._fail_lease(message.spec.job, peer, lease.lid, why, now)
 
@@ -358,15 +366,13 @@ class Owner:
         for job in self._in_order():
             if job.lanes is not None:
                 job.lanes.gone(holder, job.ledger.held_by(holder), now)
-            if job.ledger.fence(holder):
+            if self.actors.gone(job, holder, GONE, now) or job.ledger.fence(holder):
                 self.journal.tell(now, "fenced", job.spec.job, 0, holder)
                 self._work_changed(job, now)
 
     def holders(self) -> dict[PeerId, None]:
         """Every other peer that has something of ours."""
-        me = self.links.view.me.id
-        held = (holder for job in self.jobs.values() for holder in job.ledger.holders())
-        return {holder: None for holder in held if holder != me}
+        return self.candidates.holders(self.jobs.values())
 
     def expire(self, now: float) -> None:
         """Leases that their holder did not name for too long are over."""
@@ -376,6 +382,10 @@ class Owner:
             for lid, holder in job.ledger.expired(now):
                 if self.deliveries.get_on(holder, now):
                     job.ledger.postpone(lid, now + self.config.lease_seconds / 2)
+                    continue
+                if job.lives is not None:
+                    self.actors.expired(job, lid, holder, now)
+                    self._work_changed(job, now)
                     continue
                 job.ledger.revoke(lid)
                 self.counters.count("leases-expired")
@@ -435,6 +445,8 @@ class Owner:
 
     def _work_changed(self, job: OwnedJob, now: float) -> None:
         """After every transition: lease out what is free, and notice the end."""
+        if job.lives is not None:
+            self.actors.fail_what_is_free(job)
         if not self.placement.lease_out(job, now):
             if job.spec.resources and job.ledger.has_free:
                 self._watch_stuck(job, now)
@@ -456,8 +468,7 @@ class Owner:
             self.effects.append(JobDone(job.spec.job))
 
     def _drop(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
-        job.done = True
-        job.ended = now + self.wall_offset
+        job.end(now + self.wall_offset)
         if job.keeping is None:
             self.ended.append(job.line())
         self.placement.forget(job.spec.job)

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -31,7 +33,7 @@ from stealmesh_engine.ledger.partition_guard import PartitionGuard
 from stealmesh_engine.ledger.requirements import RESOURCES_REMEDY, nobody_has
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId
-from stealmesh_protocol.messages import CAME_BACK, Grant, JobSpec, Lease, Member
+from stealmesh_protocol.messages import BEGINS, CAME_BACK, Grant, JobSpec, Lease, Member
 from stealmesh_protocol.values import UNLOADABLE, UNPLACEABLE
 
 SETTLED_SECONDS = 2.0
@@ -78,8 +80,8 @@ class Placement:
 
     def _turn(self, job: OwnedJob) -> Turn | None:
         """How it is leased out in rounds; None: all of it at once."""
-        if job.lanes is not None:
-            return job.lanes
+        if job.lanes is not None or job.lives is not None:
+            return job.lanes or job.lives
         ranks, spec = self.priorities, job.spec
         if ranks.differ and isinstance(job, IndexedJob) and ranks.is_urgent(spec.priority):
             return Round(max(1, self.candidates.count(job)))
@@ -135,7 +137,11 @@ class Placement:
         lease, blocks, blobs = granted
         job.told[holder] = None
         self.journal.tell(now, "granted", job.spec.job, lease.lid, holder)
-        self.links.send(holder, Grant(job.spec, [lease], blocks, nonce, blobs), now)
+        spec = job.spec
+        if job.lives is not None:
+            nonce = BEGINS if job.lives.granting(holder) else 0
+            spec = replace(spec, life=job.lives.number)
+        self.links.send(holder, Grant(spec, [lease], blocks, nonce, blobs), now)
 
     # ------------------------------------------------------------ jobs that wait
 

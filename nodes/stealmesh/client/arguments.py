@@ -43,6 +43,7 @@ class Options:
     resources: Resources = ()
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     speculate: bool = False
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         checked = {
@@ -50,6 +51,7 @@ class Options:
             "priority": whole_number("priority", self.priority, -PRIORITY_MAX, PRIORITY_MAX),
             "retries": whole_number("retries", self.retries, 0),
             "timeout": None if self.timeout is None else seconds("timeout", self.timeout),
+            "restarts": whole_number("restarts", self.restarts, 0),
             "chunksize": checked_sizes(self.chunksize, None)[0],
             "max_parallel": None
             if self.max_parallel is None

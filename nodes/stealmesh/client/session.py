@@ -52,6 +52,8 @@ class ProgramLink:
         self.jobs: dict[JobId, ClientJob] = {}
         self.durable: dict[JobId, DurableHandle] = {}
         """Handles on jobs that live in the mesh."""
+        self.mourners: dict[JobId, Callable[[fx.LifeEnded], None]] = {}
+        """What is called when a life of an actor has ended."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
         """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
@@ -254,6 +256,10 @@ class ProgramLink:
             durable = self.durable.get(effect.job)
             if durable is not None:
                 durable.shown(effect)
+        elif isinstance(effect, fx.LifeEnded):
+            mourner = self.mourners.get(effect.job)
+            if mourner is not None:
+                mourner(effect)
         elif isinstance(effect, fx.NobodyCan):
             print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
         elif isinstance(effect, fx.OtherRuntime):

@@ -49,12 +49,14 @@ class Streams:
         """Function, options, stream and shipped code of the last call; the next is probably like it."""
         self._own: dict[tuple[Any, ...], SubmitStream] = {}
         self._shared: dict[tuple[Any, ...], SubmitStream] = {}
+        self.actors: dict[SubmitStream, None] = {}
+        """The calls of each actor."""
         self._seen: OrderedDict[Digest, None] = OrderedDict()
         link.tidy = self.tidy
 
     def __iter__(self) -> Iterator[SubmitStream]:
         """All of them, as they are now."""
-        return iter([*self._own.values(), *self._shared.values()])
+        return iter([*self._own.values(), *self._shared.values(), *self.actors])
 
     def own(
         self, options: Any, shipped: Shipped, make_spec: Callable[[], JobSpec]

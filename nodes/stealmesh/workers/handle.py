@@ -12,12 +12,15 @@ import contextlib
 import os
 import signal
 import socket
+from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
 from stealmesh.workers import wire
 from stealmesh.workers.wire import FrameReader, FrameWriter
 from stealmesh_protocol.ids import JobId
+
+_WORDS_OCTETS = socket.CMSG_SPACE(wire.DESCRIPTORS_MAX * array("i").itemsize)
 
 
 @dataclass(slots=True)
@@ -111,6 +114,38 @@ class ProcessHandle:
                 return chunk
             # An order to catch up: it goes behind the others, which ask for as much.
             self.order_to_catch_up()
+
+    def retract(self, *, last: bool) -> int | None:
+        """Take back one chunk, and have no answer for it; `last`: none but the last."""
+        chunk = self.take_back_last() if last else self.take_back()
+        if chunk is not None:
+            del self.outstanding[chunk]
+        return chunk
+
+    def take_back_last(self) -> int | None:
+        """Take back the last chunk that the worker has not read; those before it stay where they are, in
+        their order."""
+        unread: list[tuple[int | None, bytes]] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                # Not by socket.recv_fds, which drops its flags, and would wait.
+                packet, words, _, _ = self.orders_back.recvmsg(
+                    wire.PACKET_OCTETS_MAX, _WORDS_OCTETS, socket.MSG_DONTWAIT
+                )
+                files = array("i")
+                for _, _, data in words:
+                    files.frombytes(data[: len(data) - len(data) % files.itemsize])
+                chunk = wire.unpack(packet)[0]
+                unread.append((chunk, packet))
+                if files:
+                    self.descriptors[chunk] = list(files)
+        unread += self.unsent
+        last = max((at for at, each in enumerate(unread) if each[0] is not None), default=None)
+        taken = None if last is None else unread.pop(last)[0]
+        self.unsent = deque(unread)
+        if taken is not None:
+            self.close_descriptors(taken)
+        return taken
 
     def announce(self, chunk: int, descriptors: list[int]) -> None:
         """The order of this chunk, which is put next, goes with these open files."""

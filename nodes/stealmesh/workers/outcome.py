@@ -57,6 +57,8 @@ class ChunkOrder:
     """The job's, if there is a timeout to speak of."""
     values: Sequence[bytes] = ()
     """The values that it needs; their descriptors come with it, in this order."""
+    keeps: bool = False
+    """Its process keeps an object for these items: no other could run one of them."""
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ def all_failed(
 
 def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOutcome:
     """The items could not be opened: they were packed together, or it is a single one."""
-    lacking = is_lacking_for_an_item(error)
+    lacking = is_lacking_for_an_item(error) and not chunk.keeps
     if not isinstance(error, MeshError):
         return all_failed(chunk, error, where, lacking=lacking)
     told = CannotLoad(unopened(error, where)).with_traceback(error.__traceback__)

@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Mapping
 from stealmesh.host import interpreter
 from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
+from stealmesh.workers.actor_process import ACTORS_MAX, run_actor
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.fork_server import cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
@@ -56,6 +57,7 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
+from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.ids import JobId, ValueId
 from stealmesh_protocol.messages import JobKind
 
@@ -125,7 +127,7 @@ class WorkerPool:
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
         self._count = count
-        self._words = SharedWords(3 * count)
+        self._words = SharedWords(3 * count + ACTORS_MAX)
         forks = ForkClient(
             self._epoll, self._words.fd, interpreter.start_path(own_path), surroundings
         )
@@ -211,6 +213,9 @@ class WorkerPool:
     # ------------------------------------------------------------ effects
 
     def run(self, effect: RunChunk) -> None:
+        if effect.worker > FIRST_ACTOR:
+            self._events += run_actor(self._processes, effect, self._order)
+            return
         worker = self._workers[effect.worker + self._count if effect.side else effect.worker]
         if worker.state is State.DOWN and worker.on_demand and worker.restart_at is None:
             self._processes.change(worker, b"", b"")
@@ -248,15 +253,9 @@ class WorkerPool:
                 packer.block(spec.job, block, blob, effect.lo, effect.hi)
                 for block, blob in effect.blocks
             ]
-        record = [
-            int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
-            spec.retries, effect.lo, effect.hi, blocks, spec.code,
-        ]  # fmt: skip
-        values, awaits = values_of(effect), bool(spec.together and effect.side)
-        if awaits or values:
-            record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
+        values = values_of(effect)
+        record = _record(effect, blocks, values)
         if values:
-            record.append(values)
             handle.announce(effect.chunk, [self.shelf.given(value) for value in values])
         handle.outstanding[effect.chunk] = (effect.lo, effect.hi)
         handle.unsent.append((effect.chunk, packer.order(effect.chunk, record)))
@@ -265,14 +264,13 @@ class WorkerPool:
 
     def retract(self, worker_number: int) -> Retracted:
         """Take back a chunk that the worker has not begun; from then on it will not run there."""
-        worker = self._workers[worker_number]
-        if worker.waiting:
+        worker = self._processes.find(worker_number)
+        if worker is not None and worker.waiting:
             return Retracted(worker_number, worker.waiting.pop().chunk)
-        chunk = None if worker.handle is None else worker.handle.take_back()
-        if chunk is not None:
-            assert worker.handle is not None
-            del worker.handle.outstanding[chunk]
-            self._processes.push(worker, worker.handle)
+        if worker is None or worker.handle is None:
+            return Retracted(worker_number, None)
+        chunk = worker.handle.retract(last=worker.actor > 0)
+        self._processes.push(worker, worker.handle)
         return Retracted(worker_number, chunk)
 
     def retract_side(self, worker_number: int) -> list[Event]:
@@ -290,7 +288,7 @@ class WorkerPool:
 
     def divide(self, effect: Divide) -> None:
         """Ask the worker while it is busy. If it reads none of several questions, one is enough."""
-        for worker in self._workers[effect.worker :: self._count]:
+        for worker in self._processes.both(effect.worker):
             handle = worker.handle
             if handle is not None and effect.chunk in handle.outstanding:
                 handle.ask(wire.QUESTION.pack(effect.chunk, effect.give))
@@ -311,9 +309,9 @@ class WorkerPool:
 
     def stop(self, worker_number: int, reason: str, blame: bool, side: bool = False) -> None:
         """Kill the process. Only the chunk that runs now is blamed, not one begun since."""
-        worker = self._workers[worker_number + self._count if side else worker_number]
-        handle = worker.handle
-        if handle is None or handle.sentence is not None:
+        worker = self._processes.find(worker_number + self._count if side else worker_number)
+        handle = None if worker is None else worker.handle
+        if worker is None or handle is None or handle.sentence is not None:
             return
         handle.sentence = Sentence(reason, blame, handle.running())
         self._processes.kill(worker, handle)
@@ -379,6 +377,8 @@ class WorkerPool:
             elif kind == FrameKind.READY:
                 if worker.threads:
                     self._events.append(SideReady(number))
+                if worker.actor:
+                    self._events.append(WorkerReady(worker.actor))
                 if self._processes.came_up(worker, time.monotonic()):
                     self.misfits.fits(handle.code)
                 elif not (worker.on_demand or (worker.threads and worker.announced)):
@@ -451,8 +451,12 @@ class WorkerPool:
         if changing and handle.pid and handle.sentence is None:
             self.misfits.failed(handle.code, headline(handle.unfit) or cause, now)
         done_its_share = self._tasks_max and handle.answered >= self._tasks_max
-        if (done_its_share or handle.retires) and not running:
+        if (done_its_share or handle.retires) and not running and not worker.actor:
             loss = WorkerLost(loss.worker, None, "has done its share", blame=False, retired=True)
+        if worker.actor:
+            self._events.append(loss)
+            self._processes.end_actor(worker)
+            return
         self._tell_loss(worker, loss, running)
         if worker.relief or (worker.on_demand and (was_ready or handle.sentence is not None)):
             return  # the next order starts another, or the core asks for one
@@ -488,6 +492,19 @@ def values_of(effect: RunChunk) -> list[ValueId]:
         if block.needs:
             found |= dict.fromkeys(block.needs)
     return list(found)
+
+
+def _record(effect: RunChunk, blocks: list[list[object]], values: list[bytes]) -> list[object]:
+    """What a worker is told of an order (`ChunkOrder`)."""
+    spec, awaits = effect.spec, bool(effect.spec.together and effect.side)
+    record = [
+        int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
+        0 if spec.life else spec.retries, effect.lo, effect.hi, blocks, spec.code,
+    ]  # fmt: skip
+    if awaits or values or spec.life:
+        record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
+        record += [values, spec.life > 0]
+    return record
 
 
 def _suits(handle: ProcessHandle, effect: RunChunk) -> bool:

@@ -138,13 +138,13 @@ def _serve(
             done += outcome.done  # what was given back is another worker's task
             _answer(stream, number, chunk, outcome)
             del outcome
-            if loader.tasks_max and done >= loader.tasks_max:
+            if 0 < loader.tasks_max <= done:
                 forked.flush()
                 os._exit(0)
         if chunk.values:
             VALUES.end(chunk.values)
             descriptors = []
-        if LIMIT.octets and LIMIT.is_near():
+        if LIMIT.octets and loader.tasks_max != wire.NEVER and LIMIT.is_near():
             _flush_and_send(stream, FrameKind.RETIRES)
             end_here()
 

@@ -27,6 +27,7 @@ from stealmesh.workers.handle import ProcessHandle
 from stealmesh.workers.shared_words import SharedWords
 from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, Word
 from stealmesh_engine.effects import RunChunk
+from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.ids import digest_of
 
 BACKOFF_SECONDS_FIRST = 0.1
@@ -53,6 +54,8 @@ class Worker:
     """Its process runs orders side by side, plain functions in so many threads; 0: one by one."""
     on_demand: bool = False
     """It gets a process when it gets an order."""
+    actor: int = 0
+    """The number by which the core knows the actor whose process it is; 0: it is none's."""
     announced: bool = False
     """The core knows that it is ready. If it runs orders side by side it stays so when its process dies."""
     state: State = State.DOWN
@@ -77,7 +80,7 @@ class Worker:
     def known_as(self, count: int) -> int:
         """Its number as the core knows it: both processes of one of `count` workers have the same; those that
         stand in for others keep theirs."""
-        return self.number if self.relief else self.number % count
+        return self.actor or (self.number if self.relief else self.number % count)
 
     def handles(self) -> list[ProcessHandle]:
         """Of all its processes, the present one first."""
@@ -101,7 +104,10 @@ class Processes:
         # threads, nearly all goes to the second. The other one starts when it is needed first.
         self.workers = [Worker(number, on_demand=threads > 1) for number in range(count)]
         self.workers += [Worker(count + at, threads, threads == 1) for at in range(count)]
-        """Behind these come those that stand in for others, once they are needed."""
+        """Behind these come those that stand in for others, once they are needed, and those of actors."""
+        self._count = count
+        self.actors: dict[int, Worker] = {}
+        """By the number that the core gives them."""
         self.by_fd: dict[int, Worker] = {}
         self.next_restart: float | None = None
         """The soonest of the workers' `restart_at`."""
@@ -110,6 +116,8 @@ class Processes:
         self.roused = 0
         """How often a worker, or the fork server, had been stopped (SIGSTOP) and was made to go on."""
         self.forks = forks
+        self._spare: list[Worker] = []
+        """Places of actors that are gone."""
         self._epoll = epoll
         self._words = words
         self._setup = setup
@@ -153,6 +161,43 @@ class Processes:
             self._drop_aside(worker)
         self.forks.stop()
 
+    def find(self, number: int) -> Worker | None:
+        """None: an actor whose process has ended."""
+        return self.actors.get(number) if number > FIRST_ACTOR else self.workers[number]
+
+    def both(self, number: int) -> list[Worker]:
+        """The process that runs what this worker has been given one by one, and that for the rest."""
+        if number > FIRST_ACTOR:
+            return [self.actors[number]] if number in self.actors else []
+        return self.workers[number :: self._count]
+
+    # ------------------------------------------------------------ actors
+
+    def actor(self, number: int) -> Worker | None:
+        """The worker of this actor, which has no process yet if it is new. None: there is no room for one."""
+        worker = self.actors.get(number)
+        if worker is None:
+            worker = next((each for each in self._spare if each.handle is None), None)
+            if worker is not None:
+                self._spare.remove(worker)
+            elif len(self.workers) < self._words.lines:
+                while len(self.workers) < 3 * self._count:
+                    self.workers.append(Worker(len(self.workers), relief=True))
+                worker = Worker(len(self.workers), on_demand=True)
+                self.workers.append(worker)
+            else:
+                return None
+            worker.actor = number
+            self.actors[number] = worker
+        return worker
+
+    def end_actor(self, worker: Worker) -> None:
+        """Its process is gone. Another actor may have the place."""
+        self._drop_aside(worker)
+        del self.actors[worker.actor]
+        worker.actor = 0
+        self._spare.append(worker)
+
     # ------------------------------------------------------------ births
 
     def start(self, worker: Worker, digest: bytes = b"", code: bytes = b"") -> None:
@@ -179,7 +224,11 @@ class Processes:
         self._words.share(worker.number, False)
         self._register(worker, handle)
         self.forks.spawn(worker.number, worker.lives, (orders_back, stream_far, questions_far))
-        setup = [*self._setup, worker.threads, [digest, code] if initializer and code else []]
+        *common, tasks_max = self._setup
+        if worker.actor:
+            tasks_max = wire.NEVER  # with its process it would lose what it is there for
+        bundle = [digest, code] if initializer and code else []
+        setup = [*common, tasks_max, worker.threads, bundle]
         handle.writer.put(FrameKind.SETUP, wire.pack(setup))
         self.push(worker, handle)
 

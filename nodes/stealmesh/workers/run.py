@@ -161,6 +161,8 @@ def told(
 ) -> ChunkOutcome:
     """Pack what is not told yet, up to the item `done`. It may be nothing."""
     seconds = perf_counter() - since
+    if chunk.keeps:
+        failures.lacking = False
     if len(results) == 0 and not failures.records:
         return ChunkOutcome(values.PLAIN, b"", seconds, done=done)
     send = pack_partial if chunk.kind == wire.REDUCE else pack_results

@@ -16,7 +16,8 @@ class SharedWords:
     """The node's side: one line of words for each of `workers` workers."""
 
     def __init__(self, workers: int) -> None:
-        self.fd = _shared_file(max(1, workers) * wire.WORDS_A_WORKER * 8)
+        self.lines = max(1, workers)
+        self.fd = _shared_file(self.lines * wire.WORDS_A_WORKER * 8)
         self._memory = mmap.mmap(self.fd, 0)
         self._words = memoryview(self._memory).cast("Q")
 

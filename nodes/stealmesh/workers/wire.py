@@ -109,6 +109,8 @@ DESCRIPTORS_MAX = 253
 COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
+NEVER = -1
+"""In place of a number of tasks: the process does not end itself, whatever it has done or keeps."""
 WORDS_A_WORKER = 8
 """8-octet words for each worker: one cache line, so that workers do not slow each other down."""
 SHARE = 0
