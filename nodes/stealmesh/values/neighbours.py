@@ -15,6 +15,7 @@ import struct
 import threading
 from collections.abc import Callable
 
+from stealmesh.values.descriptors import received
 from stealmesh.values.shelf import Shelf
 from stealmesh_protocol.ids import VALUE_ID_OCTETS, PeerId, ValueId
 
@@ -106,7 +107,7 @@ class Neighbours:
                 if not _is_ours(sock):
                     return False
                 sock.send(value)
-                _, descriptors, _, _ = socket.recv_fds(sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                _, descriptors = received(sock, 1, 1)
         except OSError:
             return False
         if not descriptors:

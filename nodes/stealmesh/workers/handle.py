@@ -12,15 +12,13 @@ import contextlib
 import os
 import signal
 import socket
-from array import array
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 
+from stealmesh.values.descriptors import received
 from stealmesh.workers import wire
 from stealmesh.workers.wire import FrameReader, FrameWriter
 from stealmesh_protocol.ids import JobId
-
-_WORDS_OCTETS = socket.CMSG_SPACE(wire.DESCRIPTORS_MAX * array("i").itemsize)
 
 
 @dataclass(slots=True)
@@ -128,17 +126,16 @@ class ProcessHandle:
         unread: list[tuple[int | None, bytes]] = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                # Not by socket.recv_fds, which drops its flags, and would wait.
-                packet, words, _, _ = self.orders_back.recvmsg(
-                    wire.PACKET_OCTETS_MAX, _WORDS_OCTETS, socket.MSG_DONTWAIT
+                packet, files = received(
+                    self.orders_back,
+                    wire.PACKET_OCTETS_MAX,
+                    wire.DESCRIPTORS_MAX,
+                    socket.MSG_DONTWAIT,
                 )
-                files = array("i")
-                for _, _, data in words:
-                    files.frombytes(data[: len(data) - len(data) % files.itemsize])
                 chunk = wire.unpack(packet)[0]
                 unread.append((chunk, packet))
                 if files:
-                    self.descriptors[chunk] = list(files)
+                    self.descriptors[chunk] = files
         unread += self.unsent
         last = max((at for at, each in enumerate(unread) if each[0] is not None), default=None)
         taken = None if last is None else unread.pop(last)[0]

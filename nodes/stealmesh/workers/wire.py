@@ -40,6 +40,8 @@ from typing import Any
 
 import msgspec
 
+from stealmesh.values.descriptors import received
+
 
 class FrameKind(IntEnum):
     """The kind octet of a stream frame."""
@@ -149,8 +151,7 @@ class StreamEnded(Exception):
 def with_descriptors(orders: socket.socket, flags: int = 0) -> tuple[Any, list[int]]:
     """The next order, which was announced to come with descriptors, and these. If its node has taken it back,
     another one comes, with its own or without any. Raises StreamEnded, BlockingIOError."""
-    flags |= socket.MSG_CMSG_CLOEXEC
-    packet, descriptors, _, _ = socket.recv_fds(orders, PACKET_OCTETS_MAX, DESCRIPTORS_MAX, flags)
+    packet, descriptors = received(orders, PACKET_OCTETS_MAX, DESCRIPTORS_MAX, flags)
     if not packet:
         raise StreamEnded
     return unpack(packet), descriptors
