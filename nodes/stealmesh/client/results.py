@@ -190,7 +190,7 @@ def open_tagged(blob: bytes) -> Any:
 # ---------------------------------------------------------------- to the mesh
 
 REMEDY = (
-    "write it to a file or a store that all nodes see and pass its name, or cut it into parts "
+    "put it on the mesh with `scatter` and pass the Ref, or cut it into parts "
     "that are items of their own"
 )
 FUNCTION_REMEDY = (
