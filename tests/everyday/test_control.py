@@ -562,8 +562,9 @@ def test_a_map_over_futures_is_stopped(two: stealmesh.Mesh, tmp_path: Path) -> N
     (tmp_path / "gate").touch()
     assert two.submit(pow, 2, 10).result(PATIENCE_SECONDS) == 1024, "a worker is free"
     until((tmp_path / "0.said").exists, "it hears of it")
-    closed = two.map(lambda n: told(tmp_path / f"1{n}.pid", sleeping), inputs)
-    closed.close()  # type: ignore[attr-defined]  # before anything was read
+    closed = two.map(lambda n: gated(tmp_path / "other", n), inputs)
+    closed.close()  # type: ignore[attr-defined]  # before anything was read; some may have begun
+    (tmp_path / "other").touch()
     assert two.submit(pow, 2, 10).result(PATIENCE_SECONDS) == 1024
 
 
