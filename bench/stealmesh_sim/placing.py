@@ -44,7 +44,7 @@ class PlacingChecks:
         self.at_once: dict[JobId, int] = {}
         """The most workers that a job with `max_parallel` ever had at once."""
         self.lent_twice: set[JobId] = set()
-        """Jobs of which the last stragglers may run twice."""
+        """Jobs that may run their last stragglers twice."""
         self.twice = 0
         """How often a chunk began, and some items ran in two copies."""
         self._nodes: dict[int, tuple[frozenset[PeerId], frozenset[PeerId]]] = {}

@@ -24,7 +24,7 @@ from dask.order import order
 from stealmesh.mesh import Mesh
 
 GROUPS_A_WORKER = 16
-"""A graph is cut into about so many groups. More: a better balance if tasks differ much, more calls."""
+"""About how many groups a graph is cut into. More: a better balance if tasks differ much, more calls."""
 
 Graph = dict[Hashable, GraphNode]
 
@@ -121,7 +121,7 @@ def run_group(
 
 
 def _inputs_of(group: Group, place: dict[Hashable, Group]) -> dict[Group, list[Hashable]]:
-    """What a group needs of which others."""
+    """What a group needs of each other group."""
     needed: dict[Group, list[Hashable]] = {}
     for node in group.nodes.values():
         for key in node.dependencies:

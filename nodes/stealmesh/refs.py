@@ -142,7 +142,7 @@ def noting(pack: Callable[[], T]) -> tuple[T, tuple[ValueId, ...]]:
 
 
 def grips_of(values: Iterable[ValueId]) -> list[Grip]:
-    """Those of this program's. Whoever has them keeps the values."""
+    """Those of this program's. Holding them keeps the values."""
     return [grip for value in values if (grip := _grips.get(value)) is not None]
 
 
@@ -164,7 +164,7 @@ def _found(value: ValueId) -> Any:
 
 
 def value_of(value: ValueId, octets: int) -> Any:
-    """Stands in pickles for a value that is given along to whoever opens them. Without it, it is a Ref."""
+    """Stands in pickles for a value that is given along to the process that opens them. Without it, it is a Ref."""
     try:
         return _found(value)
     except KeyError:

@@ -99,7 +99,7 @@ _WORTH = "__stealmesh_worth__"
 class RetryOn:
     """Calls a function, and marks exceptions as worth another attempt or not (`retry_on`).
 
-    The mark goes with the exception object, so it is right whoever calls the function and however it got
+    The mark goes with the exception object, so it is right no matter who calls the function and how it got
     here.
     """
 

@@ -170,7 +170,7 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """How many items one worker runs side by side, because they mostly wait (`async def`); 0: they do not,
     and run in as many threads as the node's workers have."""
     needs: Needs = ()
-    """Values of which its functions (explore: or its roots) are made."""
+    """Values that its functions (explore: or its roots) are made from."""
     life: int = 0
     """Of an actor: which of its lives this is, from 1; 0: the job is none."""
     restarts: int = 0
@@ -192,7 +192,7 @@ class Block(msgspec.Struct, array_like=True, frozen=True, gc=False):
     hi: int
     codec: int
     needs: Needs = ()
-    """Values of which its items are made."""
+    """Values that its items are made from."""
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):

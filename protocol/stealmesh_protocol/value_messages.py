@@ -17,7 +17,7 @@ class ValueSeek(Message):
     TAG: ClassVar[int] = 80
     value: ValueId
     avoid: list[PeerId] = []
-    """Copies of which it got nothing."""
+    """Copies that gave it nothing."""
 
 
 class ValueAt(Message):

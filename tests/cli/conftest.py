@@ -138,7 +138,7 @@ class Shell:
         return self.start("node", "--nworkers", "1", *argv, cwd=self.config)
 
     def processes(self) -> list[int]:
-        """Everything alive that inherited our environment, whoever is its parent by now."""
+        """Everything alive that inherited our environment, no matter who is its parent by now."""
         mark = f"={self.directory}/".encode()
         return [
             int(entry.name)

@@ -55,7 +55,7 @@ async def double(x: int) -> int:
 
 
 async def meet(place: str, company: int, x: int) -> int:
-    """Come to this place, and wait until so many have come."""
+    """Come to this place, and wait until this number has come."""
     Path(place, str(x)).touch()
     while len(os.listdir(place)) < company:
         await asyncio.sleep(0.01)

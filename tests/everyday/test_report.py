@@ -153,7 +153,7 @@ def test_a_thread_that_outlives_its_task_harms_no_result(mesh: stealmesh.Mesh) -
 
 
 def test_a_thread_that_outlives_its_task_does_not_speak_for_the_next(seen: Path) -> None:
-    """Whoever looks at the next task would see how far the last one is."""
+    """Who looks at the next task would see how far the last one is."""
     file = str(seen)
 
     def leaves_a_thread(x: int) -> int:

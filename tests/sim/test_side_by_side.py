@@ -93,7 +93,7 @@ def test_processes_that_are_killed_from_outside_lose_nothing() -> None:
 
 
 def cancelled_before_they_begin() -> int:
-    """How many of 300 items run of which the first 250 are cancelled while their process starts."""
+    """How many of 300 items run if the first 250 are cancelled while their process starts."""
     told = scene(1)
     wish = Wish(JobKind.MAP, 300, WAIT, told.world.now, together=100, cancels=[(0.03, 0, 250)])
     told.submit(wish)

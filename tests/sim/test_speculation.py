@@ -149,7 +149,7 @@ def intervals(verdict: object) -> list[tuple[int, int]]:
     return getattr(verdict, "intervals", [])
 
 
-def test_whoever_is_first_counts() -> None:
+def test_the_first_result_counts() -> None:
     ledger, first, second = lent_twice()
     assert intervals(ledger.credit(Y, second, 4, 5)) == [(4, 5)]
     assert ledger.copies.take_beaten() == [LentPiece(X, first, 4, 5)]
@@ -259,9 +259,9 @@ def dies(first: bool) -> Callable[[], None]:
 
 
 STORIES: list[tuple[Callable[[pytest.MonkeyPatch], None], Callable[[], None]]] = [
-    (nobody_is_beaten, test_whoever_is_first_counts),
+    (nobody_is_beaten, test_the_first_result_counts),
     (nobody_is_beaten, test_a_map_ends_although_a_node_stands_still),
-    (second_copies_outlive_the_result, test_whoever_is_first_counts),
+    (second_copies_outlive_the_result, test_the_first_result_counts),
     (what_is_lost_is_free_all_the_same, dies(True)),
     (second_copies_outlive_a_cancellation, test_both_hear_of_a_cancellation),
     (every_look_lends_one_more, test_one_slow_item_runs_twice_and_no_more),

@@ -60,7 +60,7 @@ class Fetching:
     unasked: IntervalSet = field(default_factory=IntervalSet)
     """Those of them that nobody was asked for."""
     avoid: list[PeerId] = field(default_factory=list)
-    """Copies of which we got nothing."""
+    """Copies that gave us nothing."""
     roomy: bool = False
     """The host has room for it."""
     adopting: bool = False

@@ -35,7 +35,7 @@ class Account:
     taking: dict[PeerId, PeerId] = field(default_factory=dict)
     """Who takes a copy → from whom."""
     waiting: dict[PeerId, list[PeerId]] = field(default_factory=dict)
-    """Who waits until a copy has room → copies of which it got nothing."""
+    """Who waits until a copy has room → copies that gave it nothing."""
 
     doubtful: dict[PeerId, None] = field(default_factory=dict)
     """Who had some of it and could not be reached. It may still have it, and nothing is taken from it."""

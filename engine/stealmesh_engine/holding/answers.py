@@ -185,7 +185,7 @@ class Answers:
             self._put_back(chunk, now)
 
     def side_retracted(self, event: SideRetracted, now: float) -> None:
-        """Chunks of which something was cancelled had not begun: the rest of them runs some other time."""
+        """Something of these chunks was cancelled before they began: the rest of them runs some other time."""
         for chunk in self.slots.retracted_beside(event.worker, event.chunks):
             self._put_back(chunk, now)
 
@@ -266,7 +266,7 @@ class Answers:
             self.links.send(spec.owner, commit, now)
 
     def _actor_died(self, job: JobId, ran: Chunk | None, reason: str, now: float) -> None:
-        """The process of an actor died while it ran this chunk, of which any call may have run."""
+        """The process of an actor died while it ran this chunk: any call of it may have run."""
         held = self.jobs.get(job)
         if held is None:
             return

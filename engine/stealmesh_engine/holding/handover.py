@@ -86,7 +86,7 @@ class Handover:
         self._return(held, parts, now)
 
     def came_back(self, held: HeldJob, chunk: Chunk, lo: int, now: float, *, died: int = 0) -> None:
-        """No worker has [lo, hi) of this chunk any more, and it is not done; `died`: so many chunks died
+        """No worker has [lo, hi) of this chunk any more, and it is not done; `died`: how many chunks died
         together there. What was cancelled meanwhile does not run, and a lane's ledger hears of that."""
         bags, lid = held.bags, chunk.lid
         unwanted = bags.unwanted_of(lid, lo, chunk.hi) if held.spec.max_parallel else []

@@ -198,7 +198,7 @@ class HeldJobs(dict[JobId, HeldJob]):
     """Has a job been here whose items take up resources?"""
 
     def begin(self, spec: JobSpec, threads: int = 1) -> HeldJob:
-        """Something of a job comes of which nothing is here. `threads`: of each worker."""
+        """Something comes of a job that has nothing here. `threads`: of each worker."""
         self.some_take_resources |= bool(spec.resources)
         held = self[spec.job] = HeldJob.of(spec, threads)
         return held

@@ -71,7 +71,7 @@ class Chunk:
     code: bytes = b""
     """Of those that run side by side: the bundle that it needs."""
     company: int = 0
-    """It is a suspect: so many of them may run in its process; 0: it is none."""
+    """How many suspects may run in its process, itself included; 0: it is no suspect."""
     stopped: Stopped | None = None
     """Items of it that the program has stopped."""
     awaited: bool = False

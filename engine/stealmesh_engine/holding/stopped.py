@@ -2,7 +2,7 @@
 
 Decides which chunks are concerned, what their workers are told, and when a worker has had time enough. The
 items do not count any more, here and at their owner, before a worker hears of it; so whatever the task
-makes of its exception, and whoever dies meanwhile, nothing of it is delivered. Its neighbours in the chunk
+makes of its exception, and no matter who dies meanwhile, nothing of it is delivered. Its neighbours in the chunk
 are run again if the worker has to go. Refuses to know what becomes of a dead worker's chunk (answers.py)
 and how an exception gets into a task (`nodes/stealmesh/workers/stopping.py`).
 

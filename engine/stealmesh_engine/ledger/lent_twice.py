@@ -1,9 +1,9 @@
-"""The account of a job of which some items are lent twice: `options(speculate=True)`.
+"""The account of a job that lends some items twice: `options(speculate=True)`.
 
 Decides what a report, a loss and a cancellation mean where two holders have an item. Refuses to know which items
 are lent twice, and why (speculation.py).
 
-* The first result of an item counts, whoever says it. The other holder has nothing any more.
+* The first result of an item counts, from either holder. The other holder has nothing any more.
 * An item that one of its holders has lost, gives away or puts off is not free: the other one goes on alone.
 """
 

@@ -31,7 +31,7 @@ WINDOW_ITEMS_MIN = 2
 """One that runs and one behind it, so that the process does not wait for the owner."""
 WEIGHT_OF_NEWEST = 0.3
 DEATHS_SHOWN_MAX = 16
-"""So many of the last deaths go into an error."""
+"""How many of the last deaths an error names."""
 
 Homes = Counter[PeerId]
 """How many actors of one owner live at each node."""

@@ -1,6 +1,6 @@
 """Items that are lent a second time, to another holder than the one that has them.
 
-Keeps who has the second copy of which items. Refuses to know when a second copy is worth it (speculation.py) and
+Keeps who has which second copies. Refuses to know when a second copy is worth it (speculation.py) and
 what a result is worth: the ledger of the job decides that, and calls.
 
 Invariant: an item has at most one second copy, it is leased, and its two holders differ. (`TwiceLentLedger.audit`)
@@ -59,12 +59,12 @@ class SecondCopies:
         return copy if copy is not None and copy.holder == holder else None
 
     def under(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> list[tuple[int, int]]:
-        """Of which items of [lo, hi) has this holder the second copy under this lease?"""
+        """Which items of [lo, hi) does this holder have as second copies under this lease?"""
         copy = self.of(holder, lid)
         return [] if copy is None else copy.open.overlap(lo, hi)
 
     def overlap(self, lo: int, hi: int) -> list[tuple[int, int]]:
-        """Of which items of [lo, hi) has any holder the second copy?"""
+        """Which items of [lo, hi) does any holder have as second copies?"""
         return [part for copy in self.leases.values() for part in copy.open.overlap(lo, hi)]
 
     def pieces(self, lo: int, hi: int) -> list[LentPiece]:

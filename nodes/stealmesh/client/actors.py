@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from stealmesh import refs
 from stealmesh.client.arguments import Options
-from stealmesh.client.inputs import Packed, WaitingCall, with_results
+from stealmesh.client.inputs import Packed, WaitingCall
 from stealmesh.client.item_words import ItemWords, words_for
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.spec_maker import SpecMaker
@@ -98,16 +98,10 @@ class ActorStream(SubmitStream):
         return super()._hold_back(call)
 
     def complete(self, call: WaitingCall) -> None:
-        try:
-            packed, more = refs.noting(lambda: with_results(call.packed, call.inputs))
-            self._must_fit(packed)
-            if more:
-                self._needs_more(call.future, more)
-        except CannotShip as error:
-            self.fail(call, error)
-            return
-        self._ready[call.future] = packed
-        self._advance()
+        packed = self._with_inputs(call)
+        if packed is not None:
+            self._ready[call.future] = packed
+            self._advance()
 
     def fail(self, call: WaitingCall, error: BaseException) -> None:
         super().fail(call, error)

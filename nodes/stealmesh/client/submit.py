@@ -189,7 +189,8 @@ class SubmitStream:
         call.drop()
         return True
 
-    def complete(self, call: WaitingCall) -> None:
+    def _with_inputs(self, call: WaitingCall) -> tuple[int, bytes] | None:
+        """The call, now that its inputs have come. None: it failed, as they cannot be sent."""
         try:
             packed, more = refs.noting(lambda: with_results(call.packed, call.inputs))
             self._must_fit(packed)
@@ -197,6 +198,12 @@ class SubmitStream:
                 self._needs_more(call.future, more)
         except CannotShip as error:
             self.fail(call, error)
+            return None
+        return packed
+
+    def complete(self, call: WaitingCall) -> None:
+        packed = self._with_inputs(call)
+        if packed is None:
             return
         # It waits in one of the two at every moment, so the stream is not idle in between.
         self._waiting.append((call.future, NOT_PLAIN, packed))

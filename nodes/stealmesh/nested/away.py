@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LATE_SECONDS = 0.05
 """A child that has not begun after so long may be taken back."""
 ASK_NODES_MAX = 16
-"""In a mesh of up to so many nodes they are asked what they run, before a child is taken back."""
+"""In a mesh of at most this size the nodes are asked what they run, before a child is taken back."""
 LATE_UNASKED_SECONDS = 0.3
 """In a larger one a child is taken back that has not begun after so long, as far as nodes have said by
 themselves; they say it after 50 ms."""

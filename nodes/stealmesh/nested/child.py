@@ -74,7 +74,7 @@ class ChildFuture(Future[Any]):
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        """Whoever looks at this list is about to sleep until the child is over."""
+        """A thread that looks at this list is about to sleep until the child is over."""
         if self._watchers is None:
             self._watchers = []
         if self._state == PENDING or self.away is not None:

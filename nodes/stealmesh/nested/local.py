@@ -22,7 +22,7 @@ from stealmesh.workers.failures import hide_frames_of
 hide_frames_of(__file__)
 
 AHEAD_MAX = 64
-"""So many items of a map become children at once."""
+"""How many items of a map become children at once."""
 
 Inline = Callable[[Callable[..., Any], tuple[Any, ...]], Any]
 """Calls a function with these arguments, as a task."""

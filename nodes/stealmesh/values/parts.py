@@ -4,7 +4,7 @@
 
     octets of the head (8) | head: msgpack [octets of the pickle, [[at, octets], …]] | pickle | buffers …
 
-The buffers (of arrays, mostly) begin at multiples of 64, so whoever maps the run uses them where they lie.
+The buffers (of arrays, mostly) begin at multiples of 64, so a process that maps the run uses them where they lie.
 The map is private: a task may change what it was given, and the value stays as it was.
 
 Decides the layout. Refuses to know where the octets are kept. Idea: pickle protocol 5 with out-of-band data

@@ -112,7 +112,7 @@ class Room:
             assert self.disk >= 0, "more is given back than was taken"
 
     def file(self, octets: int) -> int:
-        """A descriptor of a new file on disk that has no name and so many octets. Raises StoreFull."""
+        """A descriptor of a new file of this size on disk, without a name. Raises StoreFull."""
         where = place(self._directory)
         try:
             with tempfile.TemporaryFile(prefix="stealmesh-value-", dir=where, buffering=0) as file:

@@ -202,7 +202,7 @@ def _is_memory(descriptor: int) -> bool:
 
 
 def _seal(descriptor: int) -> None:
-    """From now on no process can change what is in it, whoever has it open."""
+    """From now on no process can change what is in it, not even one that has it open."""
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK)
 
 

@@ -61,7 +61,7 @@ class ChunkLoader:
     tasks_max: int = 0
     """After this number of tasks the process makes room for a fresh one; 0: never."""
     threads: int = 0
-    """Orders run side by side, plain functions in so many threads; 0: one by one."""
+    """Orders run side by side, plain functions in this number of threads; 0: one by one."""
     functions: dict[bytes, tuple[Any, tuple[Piece, ...], tuple[versions.Other, ...]]] = field(
         default_factory=dict
     )

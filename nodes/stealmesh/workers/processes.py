@@ -51,7 +51,7 @@ class Worker:
 
     number: int
     threads: int = 0
-    """Its process runs orders side by side, plain functions in so many threads; 0: one by one."""
+    """Its process runs orders side by side, plain functions in this number of threads; 0: one by one."""
     on_demand: bool = False
     """It gets a process when it gets an order."""
     actor: int = 0

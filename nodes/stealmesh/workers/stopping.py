@@ -1,6 +1,6 @@
 """How an exception gets into the task that runs, from outside.
 
-The node writes which items of which chunk are to stop into the worker's line of shared words, and sends
+The node writes the chunk and its items that are to stop into the worker's line of shared words, and sends
 SIGURG. Python runs the handler between two instructions of the task, and before it goes on to sleep, so it
 ends computing and waiting tasks alike. A task that holds the interpreter in one long C call takes no
 notice; neither does one that catches the exception or replaces the handler. The node ends such a worker

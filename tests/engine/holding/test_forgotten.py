@@ -1,4 +1,4 @@
-"""A job of which nothing is here for long is forgotten: it may be over. What is finished is told before that."""
+"""A job that has had nothing here for long is forgotten: it may be over. What is finished is told before that."""
 
 from __future__ import annotations
 
