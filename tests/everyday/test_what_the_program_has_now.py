@@ -387,3 +387,65 @@ def test_a_replaced_function_that_cannot_be_sent_is_an_error(tmp_path: Path) -> 
                 assert mesh.submit(helper.of_look).result() == "old"
         """,
     )
+
+
+def test_tables_slots_and_classes_inside_of_classes_go_along_too(tmp_path: Path) -> None:
+    """Found by more inputs of the same kind: a table of functions, a counter, an object with slots, an
+    object of a class whose base has changed, a class in a class, an array, a partial."""
+    from tests.everyday.running import write
+
+    write(
+        tmp_path,
+        helper="""
+            import collections, functools
+            import numpy as np
+            held = "old"
+            class Outer:
+                class Inner:
+                    rate = "old"
+            class Slots:
+                __slots__ = ("rate",)
+                def __init__(self): self.rate = "old"
+            slots = Slots()
+            class Base:
+                limit = "old"
+            class Child(Base): pass
+            child = Child()
+            def look(): return held
+            table = {"f": look}
+            counter = collections.Counter(["old"])
+            array = np.zeros(3)
+            part = functools.partial(str, "old")
+            def of_inner(): return Outer.Inner.rate
+            def of_slots(): return slots.rate
+            def of_child(): return child.limit
+            def of_table(): return table["f"]()
+            def of_counter(): return counter.most_common(1)[0][0]
+            def of_array(): return "new" if array[0] else "old"
+            def of_part(): return part()
+            """,
+    )
+    run(
+        tmp_path,
+        """
+        import functools
+        import numpy as np
+        import stealmesh, helper
+        def call(f): return f()
+        def set_all(now):
+            helper.Outer.Inner.rate = helper.slots.rate = helper.Base.limit = helper.held = now
+            helper.counter[now] += 2
+            helper.array = np.full(3, now == "new")
+            helper.part = functools.partial(str, now)
+        if __name__ == "__main__":
+            for first in ("old", "new"):
+                set_all(first)
+                with stealmesh.Mesh(workers=1) as mesh:
+                    for now in (first, "new", "old"):
+                        helper.counter.clear()
+                        set_all(now)
+                        for f in [f for name, f in vars(helper).items() if name.startswith("of_")]:
+                            assert mesh.submit(f).result() == now, (f, now)
+                            assert mesh.submit(call, f).result() == now, ("as an argument", f, now)
+        """,
+    )

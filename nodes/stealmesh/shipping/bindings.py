@@ -57,9 +57,14 @@ class ModuleText:
             self._opaque |= name == "*"
             self._bound.setdefault(name, []).append(binder)
             if isinstance(binder, ast.ClassDef):
-                attributes = self._classes.setdefault(name, {})
-                for attribute, inner in _bound_in(binder.body):
-                    attributes.setdefault(attribute, []).append(inner)
+                self._read_class(name, binder)
+
+    def _read_class(self, qualname: str, statement: ast.ClassDef) -> None:
+        attributes = self._classes.setdefault(qualname, {})
+        for attribute, inner in _bound_in(statement.body):
+            attributes.setdefault(attribute, []).append(inner)
+            if isinstance(inner, ast.ClassDef):
+                self._read_class(f"{qualname}.{attribute}", inner)
 
     # ------------------------------------------------------------ variables
 
@@ -123,10 +128,7 @@ class ModuleText:
         self, cls: type, attribute: str, value: Any, functions: list[FunctionType]
     ) -> Imported:
         """Does the class statement give the class this attribute? `functions`: those behind the value."""
-        body = self._classes.get(cls.__name__)
-        if body is None or cls.__qualname__ != cls.__name__:
-            return Imported.UNKNOWN
-        binders = body.get(attribute)
+        binders = self._classes.get(cls.__qualname__, {}).get(attribute)
         if binders is None:
             if functions:
                 return Imported.NO if any(map(_is_of_main, functions)) else Imported.UNKNOWN

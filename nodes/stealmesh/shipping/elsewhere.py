@@ -11,6 +11,7 @@ connection). A function or class that was replaced is never left behind: that is
 from __future__ import annotations
 
 import argparse
+import functools
 import pickle
 import sys
 import types
@@ -21,7 +22,14 @@ from stealmesh.shipping.bindings import Imported, ModuleText, text_of
 from stealmesh.shipping.opening import ORIGINAL, PieceKind
 from stealmesh.shipping.pickler import dump
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
-from stealmesh.shipping.variables import is_as_first_seen, is_home_of, is_plain, refuse_futures
+from stealmesh.shipping.variables import (
+    FILLED_IN_PLACE,
+    is_as_first_seen,
+    is_home_of,
+    is_light,
+    is_plain,
+    refuse_futures,
+)
 from stealmesh_protocol import apart
 
 OWN_VALUE_OCTETS_MAX = 1 << 20
@@ -38,16 +46,11 @@ Payload = tuple[PieceKind | None, bytes]
 def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payload:
     """A global of a module that workers import. Kind None: they have it."""
     refuse_futures(f"{module}.{name}", value)
-    if is_plain(value):
+    if is_plain(value) or (type(value) in FILLED_IN_PLACE and is_light(value)):
         is_as_first_seen(module, name, "", value)
-        reach.watch.value(value)
-        payload = dump(value, reach)
-        if len(payload) > OWN_VALUE_OCTETS_MAX:
-            return None, b""
-        _have_differed.setdefault((module, name), set()).add("")
-        return PieceKind.PLAIN, payload
+        return _filled_in_place((module, name), value, reach)
     text = text_of(sys.modules[module])
-    if _is_replaced(text, module, name, value):
+    if _goes_whole(value) or _is_replaced(text, module, name, value):
         return _replacement(text, (module, name), value, reach)
     attributes: dict[str, Any] = {}
     if isinstance(value, FunctionType):
@@ -59,6 +62,29 @@ def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payloa
     else:
         attributes = _state_of(value, reach)
     return _with_attributes((module, name), attributes, reach)
+
+
+def _goes_whole(value: Any) -> bool:
+    """Is it cheaper to send than to tell whether the import makes the same?"""
+    if isinstance(value, functools.partial):
+        return is_light((value.func, value.args, value.keywords))
+    kind = type(value)
+    array = (kind.__module__, kind.__name__) == ("numpy", "ndarray")
+    return array and value.nbytes <= OWN_VALUE_OCTETS_MAX and not value.dtype.hasobject
+
+
+def _filled_in_place(key: Key, value: Any, reach: Reach) -> Payload:
+    reach.watch.value(value)
+    try:
+        payload = dump(value, reach)
+    except apart.CannotBeLeftOut:
+        raise
+    except Exception:  # noqa: BLE001 - pickling runs user code; a function in a table refers to a lock, say
+        return None, b""  # workers have their own
+    if len(payload) > OWN_VALUE_OCTETS_MAX:
+        return None, b""
+    _have_differed.setdefault(key, set()).add("")
+    return PieceKind.PLAIN, payload
 
 
 def _with_attributes(key: Key, attributes: dict[str, Any], reach: Reach) -> Payload:
@@ -100,14 +126,22 @@ def _replacement(text: ModuleText, key: Key, value: Any, reach: Reach) -> Payloa
     return PieceKind.VALUE, payload
 
 
-def _changes_of_class(text: ModuleText, cls: type, reach: Reach) -> dict[str, Any]:
-    """Its attributes that the class statement does not make."""
+def _changes_of_class(
+    text: ModuleText, cls: type, reach: Reach, within: str = ""
+) -> dict[str, Any]:
+    """Its attributes that the class statement does not make, and those of classes inside of it (`Inner.x`)."""
     if hasattr(cls, "__members__"):
         return {}  # an enumeration
     changes: dict[str, Any] = {}
     for attribute, value in list(vars(cls).items()):
         functions = functions_in(value)
         if attribute.startswith("__") and not functions:
+            continue
+        if isinstance(value, type) and is_home_of(
+            value, cls.__module__, f"{cls.__qualname__}.{attribute}"
+        ):
+            reach.watch.klass(value)
+            changes |= _changes_of_class(text, value, reach, f"{within}{attribute}.")
             continue
         made = text.makes_attribute(cls, attribute, value, functions)
         if made is Imported.YES:
@@ -123,7 +157,7 @@ def _changes_of_class(text: ModuleText, cls: type, reach: Reach) -> dict[str, An
             )
         ):
             walk_all(functions, reach)
-            changes[attribute] = value
+            changes[within + attribute] = value
             reach.watch.value(value)
     return changes
 
@@ -131,13 +165,17 @@ def _changes_of_class(text: ModuleText, cls: type, reach: Reach) -> dict[str, An
 def _state_of(value: Any, reach: Reach) -> dict[str, Any]:
     """The attributes of an object whose state is plain data throughout."""
     kind = type(value)
-    ours = isinstance(value, _NAMESPACES) or reach.watches(kind.__module__)
-    inside = getattr(value, "__dict__", None) if ours else None
-    if isinstance(value, ModuleType) or type(inside) is not dict or not inside:
-        return {}
-    reach.watch.value(value)
-    if ours and not isinstance(value, _NAMESPACES):
+    if not isinstance(value, _NAMESPACES):
+        if isinstance(value, ModuleType) or not reach.watches(kind.__module__):
+            return {}
         walk(kind, reach)
-    if not all(type(name) is str and is_plain(each) for name, each in inside.items()):
+    reach.watch.value(value)
+    state = dict(getattr(value, "__dict__", {}))
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        for slot in (slots,) if isinstance(slots, str) else tuple(slots):
+            if hasattr(value, slot) and not slot.startswith("__"):
+                state[slot] = getattr(value, slot)
+    if not all(type(name) is str and is_plain(each) for name, each in state.items()):
         return {}
-    return dict(inside)
+    return state

@@ -17,10 +17,11 @@ import linecache
 import marshal
 import pickle
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
-from types import CellType, FunctionType, ModuleType
+from types import CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 from weakref import WeakSet
 
@@ -28,6 +29,7 @@ import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import versions
 from stealmesh.shipping.source import Source
+from stealmesh.shipping.variables import FILLED_IN_PLACE
 from stealmesh_protocol.errors import CannotLoad
 
 
@@ -172,13 +174,16 @@ class Living:
             original = self.originals.get((module, name, ""), _MISSING)
             if original is not _MISSING:
                 place[name] = original
-        target = place[name]
-        for attribute, value in attributes.items():
-            key = (module, name, attribute)
+        for path, value in attributes.items():
+            target = place[name]
+            *inside, attribute = path.split(".")
+            for each in inside:
+                target = getattr(target, each)
+            key = (module, name, path)
             if value is ORIGINAL:
                 value = self.originals.get(key, _MISSING)
             else:
-                self.originals.setdefault(key, vars(target).get(attribute, _MISSING))
+                self.originals.setdefault(key, _own_attribute(target, attribute))
             _set_attribute(target, attribute, value)
 
 
@@ -189,17 +194,29 @@ def _set_attribute(target: Any, attribute: str, value: Any) -> None:
             setattr(target, attribute, value)
         elif attribute in vars(target):
             delattr(target, attribute)
+    elif isinstance(getattr(type(target), attribute, None), MemberDescriptorType):  # a slot
+        if value is not _MISSING:
+            object.__setattr__(target, attribute, value)
+        elif hasattr(target, attribute):
+            object.__delattr__(target, attribute)
     elif value is not _MISSING:
         vars(target)[attribute] = value
     else:
         vars(target).pop(attribute, None)
 
 
+def _own_attribute(target: Any, attribute: str) -> Any:
+    """Not one of its class."""
+    if isinstance(getattr(type(target), attribute, None), MemberDescriptorType):
+        return getattr(target, attribute, _MISSING)
+    return vars(target).get(attribute, _MISSING)
+
+
 def _in_place_of(old: Any, new: Any) -> Any:
-    if type(old) is not type(new) or type(new) not in (list, dict, set) or old == new:
+    if type(old) is not type(new) or type(new) not in FILLED_IN_PLACE or old == new:
         return old if type(old) is type(new) and old == new else new
     old.clear()
-    if type(new) is list:
+    if type(new) in (list, deque):
         old.extend(new)
     else:
         old.update(new)

@@ -6,12 +6,17 @@ future. Refuses to know how it travels.
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict, deque
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from stealmesh_protocol import apart
 
 _PLAIN = frozenset({int, float, complex, bool, str, bytes, type(None)})
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+
+FILLED_IN_PLACE = frozenset({list, dict, set, Counter, OrderedDict, defaultdict, deque})
+"""Others may hold the same container, so it is filled anew rather than replaced."""
 
 _first_seen: dict[tuple[str, str, str], Any] = {}
 """Values that cannot be compared with the text, as they were when first seen."""
@@ -24,6 +29,16 @@ def is_plain(value: Any, depth: int = 0) -> bool:
         return False
     parts = [*value, *value.values()] if type(value) is dict else value
     return all(is_plain(part, depth + 1) for part in parts)
+
+
+def is_light(value: Any, depth: int = 0) -> bool:
+    """Plain data, functions and classes, and containers of these: a table of handlers, a counter."""
+    if type(value) in _PLAIN or isinstance(value, type | FunctionType | BuiltinFunctionType):
+        return True
+    if type(value) not in FILLED_IN_PLACE | _CONTAINERS or depth > 4 or len(value) > 1000:
+        return False
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(is_light(part, depth + 1) for part in parts)
 
 
 def is_as_first_seen(module: str, name: str, attribute: str, value: Any) -> bool:

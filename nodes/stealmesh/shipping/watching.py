@@ -14,6 +14,8 @@ from operator import attrgetter, is_, itemgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from stealmesh.shipping.variables import FILLED_IN_PLACE
+
 ENTRIES_MAX = 64
 """Entries for one value: bounds how deep we look into nested containers."""
 TOGETHER_MAX = 512
@@ -129,11 +131,11 @@ class ChangeWatch:
         kind = type(value)
         if kind in (tuple, frozenset):
             return tuple(value)[:SMALL]
-        if kind in (list, set, dict):
+        if kind in FILLED_IN_PLACE:
             if len(value) > SMALL:
                 self._add(_size, value)
                 return ()
-            look = _of_dict if kind is dict else tuple
+            look = _of_dict if issubclass(kind, dict) else tuple
             self._add(look, value)
             return look(value)
         if isinstance(value, partial):
