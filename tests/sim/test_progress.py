@@ -6,7 +6,7 @@ import pytest
 
 from stealmesh_bench.seeds import replay
 from stealmesh_engine.ledger.indexed import IndexedLedger
-from stealmesh_sim.random_worlds import run
+from stealmesh_sim import random_worlds
 from stealmesh_sim.workers import VirtualWorker
 
 from .scenes import scene
@@ -15,7 +15,9 @@ from .scenes import scene
 @pytest.mark.parametrize("seed", range(1, 13))
 def test_random_worlds_with_tasks_that_tell(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VirtualWorker, "tells", True)
-    outcome = run(seed)
+    # They speak of each chunk, however short; a real worker waits a quarter of a second between two words.
+    monkeypatch.setattr(random_worlds, "CONTROL_A_SECOND_AND_LINK", 120.0)
+    outcome = random_worlds.run(seed)
     assert not outcome.breach, f"{outcome.breach}\n    {replay(seed)}"
 
 
@@ -33,5 +35,7 @@ def test_an_owner_that_believes_late_words_is_caught(monkeypatch: pytest.MonkeyP
     """Without the ledger's rule a word of a lost lease would reach the program."""
     monkeypatch.setattr(VirtualWorker, "tells", True)
     monkeypatch.setattr(IndexedLedger, "is_open", lambda *_: True)
-    breaches = [outcome.breach for seed in range(1, 13) if (outcome := run(seed)).breach]
+    breaches = [
+        outcome.breach for seed in range(1, 13) if (outcome := random_worlds.run(seed)).breach
+    ]
     assert any("still" in str(breach) for breach in breaches), breaches
