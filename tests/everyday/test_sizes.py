@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 PATIENCE = 300
 MIB = 1 << 20
 TOO_LARGE = 300 * MIB
-REFUSED = r"300 MiB.*255 MiB is the most.*(store|file)"
+REFUSED = r"300 MiB.*255 MiB is the most.*(scatter|file)"
 
 
 @pytest.fixture(scope="module")
