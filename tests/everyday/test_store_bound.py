@@ -31,7 +31,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("TMPDIR", str(found))
     monkeypatch.setattr(tempfile, "tempdir", str(found))
     yield found
-    left = [path for path in found.rglob("*") if not path.is_dir()]
+    # The sockets of a killed node go with the next mesh once the system has buried it; values are files.
+    left = [path for path in found.rglob("*") if path.is_file()]
     assert not left, "something is left on disk"
 
 
