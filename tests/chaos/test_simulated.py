@@ -129,6 +129,7 @@ def test_nobody_to_kill_is_wrong_usage(
     assert "supernode" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_supernode_can_be_killed_by_its_part(capsys: pytest.CaptureFixture[str]) -> None:
     status, said = run(capsys, "kill-one", "--target", "supernode")
     assert (status, said["killed"]) == (0, 1)
@@ -234,7 +235,7 @@ def the_disks_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("mutate", "name", "breach"),
     [
-        (the_disks_lie, "full-stop", ("repeated",)),
+        pytest.param(the_disks_lie, "full-stop", ("repeated",), marks=pytest.mark.slow),
         (the_disks_are_empty, "full-stop", ("lost", "the job is gone")),
         (a_credit_is_dropped, "kill-one", ("lost", "delivery")),
         (everything_counts, "kill-one", ("duplicated",)),

@@ -46,6 +46,7 @@ def test_the_trace_does_not_depend_on_the_hash_seed() -> None:
     assert len(set(traces.split(","))) == len(SEEDS)
 
 
+@pytest.mark.slow
 def test_nor_does_it_when_leaves_forget_many_peers_at_once() -> None:
     """What a home no longer names was told to its leaves in the order of hashes."""
     assert traces_under("0", CUT_IN_TWO) == traces_under("1", CUT_IN_TWO)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.marks import later
 
 from stealmesh_bench.seeds import replay
 from stealmesh_sim.durable_worlds import run
@@ -27,12 +28,10 @@ FOUND = [
     26009,
 ]
 """Worlds that once broke a promise."""
-FIRST = 1
-WORLDS = 40
 TOGETHER = 5
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+@pytest.mark.parametrize("first", [1, 11, 21, 31, *later(6, 16, 26, 36)])
 def test_random_worlds_with_durable_jobs(first: int) -> None:
     for seed in range(first, first + TOGETHER):
         _holds(seed)
@@ -43,7 +42,7 @@ def test_worlds_that_once_broke_a_promise(seed: int) -> None:
     _holds(seed)
 
 
-@pytest.mark.parametrize("first", range(20, 36, 4))
+@pytest.mark.parametrize("first", [24, *later(20, 28, 32)])
 def test_random_worlds_with_durable_jobs_in_slices(first: int) -> None:
     for seed in range(first, first + 4):  # 25 once broke a promise
         _holds(seed, sliced=True)

@@ -109,6 +109,7 @@ def test_a_door_that_opens_again_is_not_run_over(
 # ---------------------------------------------------------------- admission
 
 
+@pytest.mark.slow
 @with_and_without
 def test_the_supernodes_that_are_left_are_not_run_over(guarded: bool) -> None:
     """Two of five go off, and their leaves come to the others, where all that is heard costs forty times as

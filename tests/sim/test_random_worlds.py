@@ -1,18 +1,17 @@
-"""A hundred random worlds. A failure's message is the command that repeats it."""
+"""Random worlds. A failure's message is the command that repeats it."""
 
 from __future__ import annotations
 
 import pytest
+from tests.marks import later
 
 from stealmesh_bench.seeds import replay
 from stealmesh_sim.random_worlds import run
 
-FIRST = 1
-WORLDS = 100
 TOGETHER = 10
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + WORLDS, TOGETHER))
+@pytest.mark.parametrize("first", [1, 11, 21, 31, 41, *later(51, 61, 71, 81, 91)])
 def test_random_worlds(first: int) -> None:
     for seed in range(first, first + TOGETHER):
         outcome = run(seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.marks import later
 
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.side_by_side import SideBySide
@@ -17,22 +18,12 @@ from stealmesh_sim.work import CostLaw
 
 from .scenes import scene
 
-FIRST = 1
 WORLDS = 40
-TOGETHER = 10
+TOGETHER = 5
 WAIT = CostLaw("const", 0.2)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        FIRST,
-        *(
-            pytest.param(first, marks=pytest.mark.slow)
-            for first in range(FIRST + TOGETHER, FIRST + WORLDS, TOGETHER)
-        ),
-    ],
-)
+@pytest.mark.parametrize("first", [1, *later(*range(1 + TOGETHER, WORLDS, TOGETHER))])
 def test_random_worlds(first: int) -> None:
     for seed in range(first, first + TOGETHER):
         outcome = run(seed, side=True, placed=seed % 2 == 0)

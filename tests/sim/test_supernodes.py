@@ -263,6 +263,7 @@ def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:
     assert last.core.counters["doubts"] == 1
 
 
+@pytest.mark.slow
 @with_and_without
 def test_when_all_supernodes_die_a_few_leaves_serve_and_not_all(
     rule: bool, monkeypatch: pytest.MonkeyPatch

@@ -14,7 +14,6 @@ STANDARD = [
     Setting("three nodes", items=3, nodes=3, steals=1, crashes=1, backstop=False),
     Setting("two workers", items=3, workers=2, steals=1, crashes=1, backstop=False),
     Setting("death and alarm", items=2, steals=1, crashes=1, suspicions=1, backstop=False),
-    Setting("death and alarm", items=3, steals=1, crashes=1, suspicions=1, backstop=False),
     Setting("alarm, three nodes", items=2, nodes=3, steals=1, suspicions=1, backstop=False),
     Setting("owner given up", items=3, steals=1, doubts=1, crashes=1),
     Setting("early expiry", items=2, steals=1, crashes=1, expiries=1),
@@ -34,7 +33,6 @@ STANDARD = [
         items=3, chunk_items=3, divisions=1, cancels=1, whole_parts=True, backstop=False,
     ),
     Setting("divided, alarm", items=2, chunk_items=2, divisions=1, suspicions=1, backstop=False),
-    Setting("one block an item", items=2, lease_items_max=1, steals=1, suspicions=1, backstop=False),
     Setting("held back", items=2, released=1, steals=1, suspicions=1, backstop=False),
     Setting("explore", tree=TWIG, steals=2, crashes=1, backstop=False),
     Setting("explore, three nodes", tree=PATH, nodes=3, steals=1, crashes=1, backstop=False),
@@ -54,6 +52,10 @@ STANDARD = [
 ]  # fmt: skip
 
 LARGE = [
+    Setting(
+        "one block an item", items=2, lease_items_max=1, steals=1, suspicions=1, backstop=False
+    ),
+    Setting("death and alarm", items=3, steals=1, crashes=1, suspicions=1, backstop=False),
     Setting("two alarms", items=2, steals=1, suspicions=2, backstop=False),
     Setting("two steals", items=2, steals=2, crashes=1, suspicions=1, backstop=False),
     Setting("two steals", items=3, steals=2, crashes=1, suspicions=1, backstop=False),
