@@ -42,6 +42,8 @@ def test_nobody_asks_an_exception_for_its_truth(mesh: stealmesh.Mesh, kind: str)
         list(mesh.map(tasks.raises, [kind]))
     with pytest.raises(type(error)):
         mesh.map_reduce(tasks.raises, [kind], max).result(PATIENCE)
+    job = mesh.launch(tasks.raises, [kind])
+    assert [type(each) for each in job.results(PATIENCE, return_exceptions=True)] == [type(error)]
 
 
 def test_nor_one_that_an_input_raised() -> None:

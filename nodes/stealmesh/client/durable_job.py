@@ -365,7 +365,8 @@ class Job:
             reader.position = end
             for at in range(begin, end):
                 error = errors.get(at - part.lo)
-                yield self._noted(at, error or values[at - part.lo], error is not None)
+                failed = error is not None  # `error or` would call the exception's own __bool__
+                yield self._noted(at, error if failed else values[at - part.lo], failed)
 
     def _noted(self, index: int, value: Any, failed: bool) -> tuple[int, Any, bool]:
         if failed and len(self._errors) < ERRORS_KEPT_MAX:
@@ -398,7 +399,7 @@ class Job:
                 self._collected = True
                 self._changed.notify_all()
                 return None
-            failure = self._error or self._gap
+            failure = self._gap if self._error is None else self._error
             if failure is not None:
                 raise failure
             wait = None if reader.until is None else reader.until - time.monotonic()

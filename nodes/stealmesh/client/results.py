@@ -113,7 +113,7 @@ class _Everywhere(dict[int, BaseException]):
 
 def _unopened(fault: MeshError, what: str) -> CannotLoad:
     error = CannotLoad(f"{what}: {fault}")
-    error.__cause__ = fault.__cause__ or fault
+    error.__cause__ = fault if fault.__cause__ is None else fault.__cause__
     return error
 
 
