@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 100.0
 """Only ever reached by a defect."""
+
+
+def killed(pid: int) -> bool:
+    """Kill a process of the mesh. False: it has ended since it was named (a worker too many, one already killed)."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def environment() -> dict[str, str]:

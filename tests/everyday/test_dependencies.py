@@ -18,6 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.everyday.running import killed
 
 import stealmesh
 from stealmesh_protocol import apart
@@ -397,7 +398,7 @@ def test_random_graphs_under_kills_equal_a_sequential_evaluation(seed: int) -> N
             while not stop.wait(0.3):
                 nodes = mesh._local.pids() if mesh._local is not None else []
                 if nodes and chance.random() < 0.5:
-                    os.kill(chance.choice(nodes), signal.SIGKILL)
+                    killed(chance.choice(nodes))
 
         killer = threading.Thread(target=kill)
         if seed % 2:

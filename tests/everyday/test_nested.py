@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.everyday.running import killed
 
 import stealmesh
 
@@ -262,8 +263,7 @@ def test_random_programs_under_kills_are_what_they_are_one_by_one() -> None:
                 outcome(lambda f=futures[number]: f.result(PATIENCE))
                 pids = [pid for node in mesh.status()["nodes"] for pid in node["worker_pids"]]
                 if pids and not all(each.done() for each in futures):
-                    os.kill(random.choice(pids), signal.SIGKILL)
-                    hits += 1
+                    hits += killed(random.choice(pids))
             got = [outcome(lambda f=each: f.result(PATIENCE)) for each in futures]
             assert got == [outcome(one_by_one, each) for each in trees]
     assert hits > 0

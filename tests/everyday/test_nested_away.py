@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from tests.everyday.running import finish, write
+from tests.everyday.running import finish, killed, write
 from tests.everyday.test_modules_travel import Nodes, nodes
 
 import stealmesh
@@ -250,8 +250,7 @@ def test_random_trees_under_kills(nodes: int, workers: int, seed: int) -> None:
                 if random.random() < 0.5:
                     pids = [pid for node in status for pid in node["worker_pids"]]
                 if pids and not all(future.done() for future in futures):
-                    os.kill(random.choice(pids), signal.SIGKILL)
-                    hits += 1
+                    hits += killed(random.choice(pids))
             assert [future.result(PATIENCE) for future in futures] == sizes
         # Clients of workers leave when they have nothing away, and take their jobs with them.
         ours = f":{os.getpid()}"

@@ -11,7 +11,6 @@ import fcntl
 import operator
 import os
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.everyday.running import killed
 
 import stealmesh
 
@@ -101,11 +101,7 @@ class Killer:
                 continue  # the dead one is not replaced yet
             victim = nodes[self.killed % len(nodes)]
             pid = victim["pid"] if self.killed % 2 else victim["worker_pids"][0]
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-            self.killed += 1
+            self.killed += killed(pid)
 
 
 # ---------------------------------------------------------------- max_parallel
@@ -121,7 +117,12 @@ def test_max_parallel_holds_while_workers_and_nodes_are_killed(
     view, items = mesh.options(max_parallel=3), 500
     task = row.task()
     path = str(row.path)
-    with Killer(mesh, row, kills=6) as killer:
+
+    def expand(depth: int) -> tuple[int, list[int]]:
+        rank(path, TASK_SECONDS)
+        return 1, [depth - 1] * 2 if depth else []
+
+    def play() -> None:
         if kind == "map":
             assert list(view.map(task, range(items))) == list(range(items))
         elif kind == "submit":
@@ -131,14 +132,13 @@ def test_max_parallel_holds_while_workers_and_nodes_are_killed(
             told = view.map_reduce(task, range(items), operator.add)
             assert told.result(PATIENCE_SECONDS) == sum(range(items))
         else:
-
-            def expand(depth: int) -> tuple[int, list[int]]:
-                rank(path, TASK_SECONDS)
-                return 1, [depth - 1] * 2 if depth else []
-
             found = view.explore(stealmesh.each(expand), [7], operator.add)
             assert found.result(PATIENCE_SECONDS) == 255
-    assert killer.killed >= 3
+
+    with Killer(mesh, row, kills=6) as killer:
+        play()
+        while killer.killed < 3:  # a busy machine lets the job end before enough has died
+            play()
     assert row.most() == 3, "three at once, not more, and not fewer either"
 
 

@@ -24,7 +24,7 @@ class Repeated:
 
 @dataclass(slots=True)
 class Stale:
-    """The holder does not have these leases: tell it, so that it lets go."""
+    """The holder does not have these leases (they were fenced, or split off): tell it, so that it lets go."""
 
     lids: list[LeaseId]
 

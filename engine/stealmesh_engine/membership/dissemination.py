@@ -1,7 +1,7 @@
 """What is told to which peer about the members: news as it comes, and what was missed.
 
 Decides which peers hear of a new record and how two peers find out where their views differ. Refuses to
-know what a record means (membership.py) and which of two records holds (view.py).
+know what a record means (membership.py) and which of two records holds (view/membership_view.py).
 
 Supernodes and clients hold the whole view. The peer that learns something first tells all supernodes;
 each of them tells its clients and those of its leaves that it concerns. News wait a moment for more, so

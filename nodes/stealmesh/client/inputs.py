@@ -1,7 +1,7 @@
 """Calls that wait for the results of other calls.
 
 A future among the arguments of a call is an input. The arguments are pickled when the call is submitted, and
-the inputs leave themselves out (`apart.py`); when the last of them is there, their values go along beside
+the inputs leave themselves out (`stealmesh_protocol.apart`); when the last of them is there, their values go along beside
 the arguments. Decides when that is, and that a call fails or is cancelled at once when an input does, with
 the error of the input that failed first. No worker waits for an input.
 

@@ -1,7 +1,8 @@
-"""MISSING: no initial value. In a file of its own, because workers need it without the rest of a client."""
+"""What a reduction makes of its initial value, and of none. In a file of its own: workers need no more of a client."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -12,3 +13,12 @@ class _Missing:
 
 MISSING: Any = _Missing()
 """No initial value: an empty job is a TypeError, as with `functools.reduce`."""
+
+
+def with_initial(value: Any, combine: Callable[[Any, Any], Any], initial: Any, name: str) -> Any:
+    """The result of the reduction `name` over no item (`value` is MISSING) or over some."""
+    if initial is MISSING:
+        if value is MISSING:
+            raise TypeError(f"{name}: nothing to combine and no initial value")
+        return value
+    return initial if value is MISSING else combine(initial, value)

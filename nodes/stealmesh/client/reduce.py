@@ -17,6 +17,7 @@ from typing import Any
 from stealmesh.client.feeding import Feeder
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.missing import MISSING as MISSING
+from stealmesh.client.missing import with_initial
 from stealmesh.client.results import open_partial, open_tagged
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.stopping import end_stopped
@@ -193,8 +194,4 @@ class FoldJob:
         if self._by_lo:
             assert len(self._by_lo) == 1, "the ledger says that everything is covered"
             ((_, value),) = self._by_lo.values()
-        if self._initial is MISSING:
-            if value is MISSING:
-                raise TypeError(f"{self.spec.name}: nothing to combine and no initial value")
-            return value
-        return self._initial if value is MISSING else self._combine(self._initial, value)
+        return with_initial(value, self._combine, self._initial, self.spec.name)

@@ -1,4 +1,4 @@
-"""What a future is when the program has stopped its task.
+"""Ends the future of a stopped task at once, with TaskStopped.
 
 Decides the exception, and that it is there at once: the mesh no longer counts the task, whatever becomes of
 it, so there is nothing to wait for. Refuses to know how a task is ended.

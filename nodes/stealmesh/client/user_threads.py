@@ -100,7 +100,7 @@ class UserThreads:
                 pass
 
     def _do_one(self) -> bool:
-        """The same for one work. Called with the lock held; releases it while the work runs."""
+        """Run one queued item. Called with the lock held; releases it while the item runs."""
         if not (self._queue and self._no_threads) or self._waiting:
             return False
         work = self._queue.popleft()

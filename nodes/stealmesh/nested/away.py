@@ -75,7 +75,7 @@ class Away:
     def __init__(self) -> None:
         self.since = monotonic()
         self.has_helper = False
-        """A thread waits for it, and takes it back if that is needed."""
+        """A thread waits for this child and may take it back."""
         self._future: Any = None
         self._client: Client | None = None
         self._late_seconds = LATE_SECONDS
@@ -251,8 +251,8 @@ class Client:
         """In a forked child nobody asks us."""
 
 
-class Agent:
-    """Has a client while one is needed."""
+class ClientKeeper:
+    """Keeps one client of this worker while a child needs one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -308,5 +308,5 @@ class Agent:
             client.submit(home, child, luggage)
 
 
-AWAY = Agent()
+AWAY = ClientKeeper()
 os.register_at_fork(after_in_child=AWAY.forget)

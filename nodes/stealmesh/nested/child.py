@@ -1,9 +1,8 @@
 """ChildFuture: the future of a task inside a task.
 
-It costs a few attributes, and nothing runs because of it. Who asks for its result with `result()` or
-`exception()` runs it there and then, in their own thread. All other ways to wait (`concurrent.futures.wait`,
-a callback, `await`, `done()` in a loop, a timeout) have it run in a thread beside, so that they keep their
-meaning. Decides which is which. Refuses to know how a child runs (`family.py`).
+It costs a few attributes, and nothing runs because of it. A thread that calls `result()` or `exception()` runs
+the child itself, at once. All other ways to wait (`concurrent.futures.wait`, a callback, `await`, `done()` in a
+loop, a timeout) have it run in another thread, so that they keep their meaning. Decides which is which. Refuses to know how a child runs (`family.py`).
 
 Idea: lazy task creation (Mohr, Kranz, Halstead 1990): a future is a promise to call, until somebody takes it.
 """

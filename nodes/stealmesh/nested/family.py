@@ -59,7 +59,7 @@ class Pile:
 
     def __init__(self, segment: int = 0, *, carries: bool = False) -> None:
         self.carries = carries
-        """Is it the task's own stack, or one on top of it? If it waits the task waits."""
+        """True for the task's own stack and those on top of it: if one of them waits, the task waits."""
         self.children: list[ChildFuture] = []
         """The newest last. Some have been begun by other threads, or are over."""
         self.loops: list[Loop] = []
@@ -71,7 +71,7 @@ class Pile:
         self.report: Callable[[float, float | None], object] | None = None
         """Hears the progress of the child that runs; None: the task itself runs, or no one minds."""
         self.segment = segment
-        """Stacks below this one."""
+        """How many stacks lie below this one."""
         self.helper: Helper | None = None
 
 
@@ -87,15 +87,15 @@ class Family:
         self._thread = get_ident()
         self._pile = Pile(carries=True)
         self._others: dict[int, Pile] = {}
-        """Of other threads."""
+        """The piles of the task's other threads, by thread."""
         self._item = -1
-        """Whose children are on the pile."""
+        """The item that submitted the children on the pile."""
         self.closed = False
 
     # ------------------------------------------------------------ any thread of the task
 
     def pile(self) -> Pile:
-        """This thread's."""
+        """The pile of the thread that asks."""
         thread = get_ident()
         if thread == self._thread:
             return self._pile

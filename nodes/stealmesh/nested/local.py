@@ -13,7 +13,7 @@ from itertools import chain, islice
 from time import monotonic, perf_counter
 from typing import Any, Protocol
 
-from stealmesh.client.missing import MISSING
+from stealmesh.client.missing import MISSING, with_initial
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
 from stealmesh.workers.explore import VisitPace
@@ -35,11 +35,11 @@ class Loop:
 
     def __init__(self) -> None:
         self.wanted = False
-        """Others have nothing to do: it is to make children of its next items."""
+        """Other workers are idle: the map makes children of its next items."""
 
 
 class Loops(Protocol):
-    """Whose loops they are (`family.Family`)."""
+    """The family that these loops belong to (`family.Family`)."""
 
     @property
     def inline(self) -> Inline: ...
@@ -143,14 +143,6 @@ def explored(
         if bag:
             pace.learn(perf_counter() - begun)
     return with_initial(value, combine, initial, name)
-
-
-def with_initial(value: Any, combine: Callable[[Any, Any], Any], initial: Any, name: str) -> Any:
-    if initial is MISSING:
-        if value is MISSING:
-            raise TypeError(f"{name}: nothing to combine and no initial value")
-        return value
-    return initial if value is MISSING else combine(initial, value)
 
 
 def _with_inputs(

@@ -73,7 +73,7 @@ class BundleContents(msgspec.Struct, array_like=True):
     """Files beside the modules of packages, by path."""
     program: str = ""
     """Identifies a program without a file, so that two notebooks share no worker."""
-    left: list[str] = []
+    no_ship: list[str] = []
     """Modules that do not travel (`no_ship`): workers use their own."""
 
 
@@ -93,7 +93,7 @@ def _packed(parcel: BundleContents) -> bytes:
         modules = [replace(entry, path=_as_text(entry.path)) for entry in parcel.modules]
         data = {_as_text(path): octets for path, octets in parcel.data.items()}
         return msgspec.msgpack.encode(
-            BundleContents(main, modules, data, parcel.program, parcel.left)
+            BundleContents(main, modules, data, parcel.program, parcel.no_ship)
         )
 
 

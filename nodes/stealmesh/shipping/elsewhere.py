@@ -38,7 +38,8 @@ OWN_VALUE_OCTETS_MAX = 1 << 20
 _NAMESPACES = (argparse.Namespace, types.SimpleNamespace)
 
 _have_differed: dict[Key, set[str]] = {}
-"""Globals that some worker may have another value of, and attributes of theirs. Empty name: itself."""
+"""Globals that some worker may see with another value, each with the attributes concerned. An empty name is the
+global itself."""
 
 Payload = tuple[PieceKind | None, bytes]
 

@@ -30,7 +30,7 @@ def settle_in(blob: bytes) -> None:
     parcel = msgspec.msgpack.decode(blob, type=BundleContents)
     main = parcel.main
     source = None if main is None else Source(main.source, main.path or "<string>")
-    opening.be_worker(source, None if main is None else main.package, parcel.left)
+    opening.be_worker(source, None if main is None else main.package, parcel.no_ship)
     if main is not None and main.argv0:
         sys.argv[:] = [main.argv0]
     sys.meta_path.insert(0, Importer(parcel))

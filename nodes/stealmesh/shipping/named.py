@@ -32,7 +32,7 @@ class _Known:
 
 
 class WorkersSender(whole.Sender):
-    """In a worker: the program has all names already."""
+    """The sender of a worker. It sends names only, as the program has the definitions."""
 
     def dumps(self, value: Any) -> bytes:
         return dumps(value)

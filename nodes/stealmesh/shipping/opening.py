@@ -70,7 +70,7 @@ class _Original(Enum):
 
 
 ORIGINAL = _Original.ORIGINAL
-"""In a piece: what the import has made of this attribute, or under an empty name of the global itself."""
+"""In a piece: the value that the import made. Under an empty name it stands for the global itself."""
 _MISSING = object()
 
 
@@ -86,7 +86,7 @@ class Living:
     """Functions while their pieces are opened: they exist, and are filled later."""
     originals: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     """What was in the place of a global (module, name, empty) or of an attribute before the first piece."""
-    left: tuple[str, ...] = ()
+    no_ship: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
     current: tuple[Piece, ...] | None = None
@@ -104,8 +104,8 @@ class Living:
             return
         versions = self.versions
         news = [piece for piece in pieces if versions.get(piece[:2]) != piece[2]]
-        if news and self.left:
-            news = [piece for piece in news if not is_under(piece[0], self.left)]
+        if news and self.no_ship:
+            news = [piece for piece in news if not is_under(piece[0], self.no_ship)]
         self.current = pieces
         if not news:
             return
@@ -227,10 +227,10 @@ _living: Living | None = None
 """None: this is a program, not a worker."""
 
 
-def be_worker(main: Source | None, package: str | None, left: Iterable[str] = ()) -> Living:
+def be_worker(main: Source | None, package: str | None, no_ship: Iterable[str] = ()) -> Living:
     """From now on this process is a child of the program with this file."""
     global _living
-    _living = Living(left=tuple(left))
+    _living = Living(no_ship=tuple(no_ship))
     stand_in("__main__")
     sys.modules["__mp_main__"] = sys.modules["__main__"]
     if main is not None:
@@ -360,7 +360,7 @@ def cached_property(function: Any, name: str | None, doc: str | None) -> Any:
 
 
 _known: WeakSet[type] = WeakSet()
-"""Classes of this program that a pickle has described anew: they stay as they are."""
+"""Classes that this program has already. A pickle that describes one again does not change it."""
 
 
 def make_class(make: Callable[..., type], *args: Any) -> type:

@@ -52,7 +52,7 @@ class Packed:
     blob: bytes
     watch: ChangeWatch
     reached: Reached
-    """Modules and types that are not the program's: it is meant for their versions."""
+    """Modules and types that it reaches. `needs.py` keeps those that are not the program's, with their versions."""
 
 
 @dataclass(slots=True)
@@ -71,9 +71,9 @@ class Unit:
 _units: dict[tuple[Key, tuple[str, ...]], Unit] = {}
 
 
-def pack(value: Any, left: tuple[str, ...] = ()) -> Packed:
-    """`left`: modules that are not to travel. Raises what pickling raises."""
-    reach = Reach(left=left)
+def pack(value: Any, no_ship: tuple[str, ...] = ()) -> Packed:
+    """`no_ship`: modules that do not travel. Raises what pickling raises."""
+    reach = Reach(no_ship=no_ship)
     if isinstance(value, FunctionType):
         reach.watch.root(value)
     else:
@@ -116,7 +116,7 @@ def pieces_for(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
         module, name = key = waiting.pop()
         if "." not in name:
             wanted.setdefault(module, []).append(name)
-        unit = _unit(key, reach.left)
+        unit = _unit(key, reach.no_ship)
         if unit is None:
             continue
         if unit.piece[2]:
@@ -141,7 +141,7 @@ def pieces_for(reach: Reach, root: Any = None) -> tuple[Piece, ...]:
     return tuple(pieces.values())
 
 
-def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
+def _unit(key: Key, no_ship: tuple[str, ...]) -> Unit | None:
     """The global, packed. None: it does not exist (yet)."""
     module, name = key
     names = vars(sys.modules[module]) if module in sys.modules else {}
@@ -149,14 +149,14 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
         piece = (module, name, name.encode(), int(PieceKind.MODULE), name.encode())
         return Unit(None, piece, {}, ChangeWatch())
     if name not in names:
-        if (key, left) not in _units:
+        if (key, no_ship) not in _units:
             return None
         return Unit(None, (module, name, b"-", int(PieceKind.ABSENT), b""), {}, ChangeWatch())
     value = names[name]
-    known = _units.get((key, left))
+    known = _units.get((key, no_ship))
     if known is not None and known.value is value and known.watch.holds():
         return known
-    reach = Reach(left=left)
+    reach = Reach(no_ship=no_ship)
     # A global goes once to each worker, so no result of one task may be a part of it.
     (kind, payload), values = refs.noting(
         lambda: apart.packed_whole(lambda: _packed_global(module, name, value, reach))
@@ -170,9 +170,9 @@ def _unit(key: Key, left: tuple[str, ...]) -> Unit | None:
     piece = (module, name, version, int(kind or 0), payload)
     unit = Unit(value, piece, reach.needs, reach.watch, reach.reached or frozenset())
     if len(payload) <= KEPT_OCTETS_MAX:
-        _units[key, left] = unit
+        _units[key, no_ship] = unit
     else:
-        _units.pop((key, left), None)
+        _units.pop((key, no_ship), None)
     return unit
 
 

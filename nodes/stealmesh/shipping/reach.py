@@ -41,15 +41,15 @@ class Reach:
     walked: set[int] = field(default_factory=set)
     reached: set[str | type] | None = field(default_factory=set)
     """Names of modules, and types of values. None: they are not collected."""
-    left: tuple[str, ...] = ()
+    no_ship: tuple[str, ...] = ()
     """Modules that are not to travel (`no_ship`): workers have their own, by name."""
 
     def watches(self, module: str) -> bool:
-        return is_watched(module) and not (self.left and is_under(module, self.left))
+        return is_watched(module) and not (self.no_ship and is_under(module, self.no_ship))
 
     def sends(self, module: str) -> bool:
         """Do its functions and classes travel whole?"""
-        return _is_by_value(module) and not (self.left and is_under(module, self.left))
+        return _is_by_value(module) and not (self.no_ship and is_under(module, self.no_ship))
 
     def reaches(self, value: Any) -> None:
         if self.reached is None:

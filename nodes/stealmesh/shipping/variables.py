@@ -46,7 +46,7 @@ def is_as_first_seen(module: str, name: str, attribute: str, value: Any) -> bool
 
 
 def refuse_futures(name: str, value: Any) -> None:
-    """Workers would make it from the program's text, where no future is."""
+    """Raise if the value holds a future. Workers make a global from the program's text, which cannot make a future."""
     if apart.holds_one(value):
         raise apart.CannotBeLeftOut(
             f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"

@@ -149,7 +149,7 @@ def unopened(fault: MeshError, where: str) -> str:
 
 def _or_send_it(name: str) -> str:
     living = opening.living()
-    left = living is not None and opening.is_under(name, living.left)
+    left = living is not None and opening.is_under(name, living.no_ship)
     return ", or take it out of no_ship" if left else ""
 
 

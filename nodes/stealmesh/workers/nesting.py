@@ -84,7 +84,7 @@ GATE = ChildGate()
 
 
 def call_child(function: Any, /, *args: Any, **kwargs: Any) -> Any:
-    """What a child is elsewhere."""
+    """Run a child in another worker."""
     return function(*args, **kwargs)
 
 
