@@ -238,13 +238,13 @@ class NodeCore:
 
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
-        dispatcher = self.dispatcher
+        dispatcher, reports = self.dispatcher, self.reports
         if self.values.restless:
             self.holder.shortage.look(now)
-        if self.holder.jobs or self.reports.due is not None:
+        if reports.unsaid or reports.progress.words or reports.due is not None:
             patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
-            self.reports.flush(now, patience)
-        if dispatcher.slots:
+            reports.flush(now, patience)
+        if dispatcher.slots.by_worker:
             self.holder.dispatch(now)
             self.victim.feed_hungry(now)
             if dispatcher.turned_long:

@@ -216,12 +216,14 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         parcel = self._parcel
         if parcel is None:
             return
-        if parcel.values is None:
+        values = parcel.values
+        if values is None:
             with parcel.turn(self.index):
-                if self._parcel is not None and parcel.values is None:
+                values = parcel.values
+                if values is None and self._parcel is not None:
                     self._open_alone(parcel)
-        if parcel.values is not None:
-            self._result = parcel.values[self.index - parcel.lo]
+        if values is not None:
+            self._result = values[self.index - parcel.lo]
             self._parcel = None
 
     def _open_alone(self, parcel: ResultSource) -> None:

@@ -206,7 +206,7 @@ def _check_numbers(kind: _Kind, seq: int, ack: int) -> None:
 
 def _is_bulky(blobs: list[bytes]) -> bool:
     """Do any blobs have to lie outside the body?"""
-    if any(len(blob) > limits.INLINE_BLOB_OCTETS for blob in blobs):
+    if max(map(len, blobs), default=0) > limits.INLINE_BLOB_OCTETS:
         return True
     return len(blobs) > limits.BUFFERS_MAX and sum(map(len, blobs)) > limits.INLINE_OCTETS_MAX
 

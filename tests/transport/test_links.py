@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from stealmesh.host.security import MeshKey
 from stealmesh.transport import Transport, TransportError, link_table
 from stealmesh.transport import transport as transport_module
+from stealmesh.transport.links import Port
 from stealmesh.transport.sockets import FILES_REMEDY
 from stealmesh_engine.events import Event, Heard, LinkDown, LinkUp, Probed
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, TAKEN_OCTETS
@@ -54,6 +56,26 @@ def test_messages_travel_both_ways_in_order(
         b.transport.send(back, Steal(number, 1), seq=number + 1)
     until(lambda: len(a.heard(link)) == 500, a, b)
     assert nonces(a.heard(link)) == list(range(500))
+
+
+def test_a_message_costs_one_look(
+    make_side: MakeSide, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the socket that it came by: whether there is another. That there is one, its descriptor has said."""
+    looks: Counter[bool] = Counter()
+    look = Port.is_readable
+
+    def counting(port: Port) -> bool:
+        looks[port.link is None] += 1
+        return look(port)
+
+    a, b = make_side(), make_side(address)
+    link = link_between(a, b)
+    monkeypatch.setattr(Port, "is_readable", counting)
+    for number in range(100):
+        a.transport.send(link, Steal(number, 1), seq=number + 1)
+        until(lambda: len(b.heard()) == number + 1, a, b)  # noqa: B023  called at once
+    assert looks[True] <= 150  # 200 if it asked first each time
 
 
 def test_two_addresses_are_one_inbox(make_side: MakeSide, ipc_dir: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stealmesh.host.driver import Driver
+from stealmesh_engine.effects import JobDone
 from stealmesh_engine.events import Event, Heard
 from stealmesh_protocol.messages import Closed, Member, Role
 
@@ -23,7 +24,7 @@ def heard(number: int) -> Heard:
 
 
 class RecordingCore:
-    """Notes the numbers of what it is told."""
+    """Notes the numbers of what it is told, and answers each with an effect for the program."""
 
     def __init__(self) -> None:
         self.me = Member(b"m" * 16, "me", "here", Role.PLAIN, [], 1)
@@ -36,7 +37,7 @@ class RecordingCore:
         self.told += [event.seq for event in events if isinstance(event, Heard)]
         if len(self.told) == 3:
             self.complete.set()
-        return []
+        return [JobDone(JOB) for event in events if isinstance(event, Heard)]
 
     def next_deadline(self) -> float | None:
         return inf
@@ -51,6 +52,8 @@ class ScriptedTransport:
         self.fds = {self.socket: None}
         self.readings = [[heard(1)], [heard(3)]]
         self.again = [[heard(2)]]
+        self.log: list[str] = []
+        """What was done in which order."""
 
     def ready(self, fd: int) -> list[Event]:
         os.eventfd_read(self.socket)
@@ -60,6 +63,7 @@ class ScriptedTransport:
         return list(self.again.pop(0)) if self.again else []
 
     def wait_seconds(self) -> float:
+        self.log.append("planned")
         return inf
 
     def look_again(self) -> None: ...
@@ -67,6 +71,12 @@ class ScriptedTransport:
 
 class Quiet:
     """A program without wishes."""
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    def perform(self, effect: Any) -> None:
+        self.log.append("told")
 
     def has_wishes(self) -> bool:
         return False
@@ -79,7 +89,7 @@ class Quiet:
 def parts() -> Iterator[tuple[Driver, RecordingCore, ScriptedTransport]]:
     epoll = select.epoll()
     core, transport = RecordingCore(), ScriptedTransport(epoll)
-    driver = Driver(core, transport, epoll, Quiet())  # type: ignore[arg-type]
+    driver = Driver(core, transport, epoll, Quiet(transport.log))  # type: ignore[arg-type]
     yield driver, core, transport
     os.close(transport.socket)
     epoll.close()
@@ -102,3 +112,15 @@ def test_what_a_programs_thread_has_read_comes_before_what_is_read_later(
         driver.stop()
         loop.join()
     assert core.told == [1, 2, 3]
+
+
+def test_the_program_is_told_when_the_loop_is_ready_to_sleep(
+    parts: tuple[Driver, RecordingCore, ScriptedTransport],
+) -> None:
+    """The thread that waits for the result needs the interpreter lock, and would wait for it a second time."""
+    driver, core, transport = parts
+    transport.again.clear()
+    os.eventfd_write(transport.socket, 1)
+    driver._round(driver._sleep(0.0))
+    assert core.told == [1]
+    assert transport.log == ["planned", "told"]

@@ -97,6 +97,27 @@ def test_a_worker_forgets_and_is_told_again(hosts: Hosts, monkeypatch: pytest.Mo
         assert host.results(chunk) == [100_000] * count
 
 
+def test_the_function_of_a_job_outlives_its_blocks(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used longest ago only by the look of it: orders of one job name it once."""
+    monkeypatch.setattr(orders, "CACHE_OCTETS_MAX", 250_000)
+    spec = host.spec(len)
+    halves = [block(2 * n, [bytes(50_000), bytes(50_000)]) for n in range(8)]
+    for n in range(8):
+        for lo in (2 * n, 2 * n + 1):
+            assert host.results(host.order(spec, lo, lo + 1, [halves[n]], len)) == [50_000]
+
+
+def test_a_forgotten_job_with_a_large_function_can_come_back(host: Host) -> None:
+    function = partial(operator.add, bytes(100_000))
+    spec = host.spec(function)
+    for _ in range(2):
+        done = host.order(spec, 0, 1, [block(0, [b"!"])], function)
+        assert host.results(done) == [bytes(100_000) + b"!"]
+        host.pool.forget(spec.job)
+
+
 def test_a_forgotten_job_can_come_back(host: Host) -> None:
     spec = host.spec(len)
     blocks = [block(0, [bytes(50_000)] * 2)]

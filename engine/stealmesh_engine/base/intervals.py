@@ -24,6 +24,13 @@ class IntervalSet:
         for lo, hi in intervals:
             self.add(lo, hi)
 
+    @classmethod
+    def of(cls, lo: int, hi: int) -> IntervalSet:
+        """The integers in [lo, hi), of which there must be some."""
+        one = cls.__new__(cls)
+        one._lows, one._highs, one.size = [lo], [hi], hi - lo
+        return one
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(zip(self._lows, self._highs, strict=True))
 
@@ -112,17 +119,16 @@ class IntervalSet:
         if lo >= hi or not self._lows:
             return
         lows, highs = self._lows, self._highs
+        # The common case by far: the rest of one interval, or the beginning of it.
+        if lows[0] == lo and hi <= highs[0]:
+            self._shorten(0, hi)
+            return
         left = bisect_right(highs, lo)
         right = bisect_left(lows, hi)
         if left >= right:
             return
-        # The common case by far: the rest of one interval, or the beginning of it.
         if left + 1 == right and lo <= lows[left]:
-            self.size -= min(hi, highs[left]) - lows[left]
-            if hi < highs[left]:
-                lows[left] = hi
-            else:
-                del lows[left], highs[left]
+            self._shorten(left, min(hi, highs[left]))
             return
         kept_lows: list[int] = []
         kept_highs: list[int] = []
@@ -141,10 +147,21 @@ class IntervalSet:
         """Remove and return up to `count` members from the front, as one interval."""
         if not self._lows:
             return None
-        lo = self._lows[0]
-        hi = min(lo + count, self._highs[0])
-        self.remove(lo, hi)
+        lo, hi = self._lows[0], self._highs[0]
+        if lo + count < hi:
+            hi = lo + count
+        if lo < hi:
+            self._shorten(0, hi)
         return lo, hi
+
+    def _shorten(self, at: int, lo: int) -> None:
+        """The interval at this place begins at `lo` from now on; if it ends there, it goes."""
+        lows, highs = self._lows, self._highs
+        self.size -= lo - lows[at]
+        if lo < highs[at]:
+            lows[at] = lo
+        else:
+            del lows[at], highs[at]
 
     def take_last(self, count: int) -> tuple[int, int] | None:
         """Remove and return up to `count` members from the back, as one interval."""

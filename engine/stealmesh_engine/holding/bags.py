@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
+
+import msgspec
 
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_protocol.ids import LeaseId, ValueId
@@ -32,8 +33,7 @@ class Gate(Protocol):
     def want(self, needs: Needs) -> None: ...
 
 
-@dataclass(slots=True)
-class Cut:
+class Cut(msgspec.Struct):
     """A piece for a worker: items [lo, hi) of one lease (explore: the whole bag)."""
 
     lid: LeaseId

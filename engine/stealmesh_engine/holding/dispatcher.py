@@ -157,11 +157,11 @@ class Dispatcher:
         Busy nodes that rob each other of what neither can start yet only pass it round, so the
         running chunks count as well as the queued ones.
         """
-        if self.draining or not self.slots:
+        if self.draining or not self.slots.by_worker:
             return None
         soonest: float | None = None
         for slot in self.slots.by_worker.values():
-            if slot.running is None and not self.slots.is_idle(slot):
+            if slot.running is None and self.slots.beside and not self.slots.is_idle(slot):
                 ends = self.side.ends_at(slot.worker)
                 if ends >= now and (soonest is None or ends < soonest):
                     soonest = ends
@@ -181,7 +181,7 @@ class Dispatcher:
                     soonest = ends  # what is overdue may take any time
         if soonest is None:
             return None
-        return soonest + self.queued_seconds() / len(self.slots)
+        return soonest + self.queued_seconds() / len(self.slots) if self.stock else soonest
 
     def learn_from_waiting(self, now: float) -> None:
         """What should have ended long ago costs at least as much as it has taken."""
@@ -415,7 +415,7 @@ class Dispatcher:
         return bags.cut(
             bags.cost.chunk_items(
                 bags.queued_items,
-                1 if held.spec.life else len(self.slots) * (bags.together or 1),
+                1 if held.spec.life else len(self.slots.by_worker) * (bags.together or 1),
                 chunk_seconds_min=self.config.chunk_seconds_min,
                 chunk_seconds_max=_chunk_seconds_max(held.spec, self.config),
                 chunk_octets_max=self.config.chunk_octets_max,

@@ -7,7 +7,8 @@ which blocks of inputs may go. Refuses to know what an item is.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from stealmesh_engine.base.blocks import Blocks, Input
 from stealmesh_engine.base.intervals import IntervalSet
@@ -17,8 +18,7 @@ from stealmesh_protocol.ids import LeaseId, ValueId
 from stealmesh_protocol.messages import Grant, JobSpec, Lease
 
 
-@dataclass(slots=True)
-class HeldLease:
+class HeldLease(msgspec.Struct):
     """One indexed lease: what of it is not started, and how much is with workers."""
 
     lo: int
@@ -39,7 +39,7 @@ class HeldLease:
 
     @property
     def is_used_up(self) -> bool:
-        return not self.untouched and not self.busy and not self.waiting
+        return not (self.busy or self.untouched.size or self.waiting)
 
     def wait(self, lo: int, hi: int) -> int:
         """What is untouched of [lo, hi) lacks a value. Returns how many items that are."""
@@ -85,10 +85,11 @@ class IndexedBags(Bags):
     def receive(self, lease: Lease) -> bool:
         if lease.lid in self.leases or lease.lo >= lease.hi:
             return False
-        self.leases[lease.lid] = HeldLease(lease.lo, lease.hi, IntervalSet([(lease.lo, lease.hi)]))
-        self.untouched += lease.hi - lease.lo
+        lo, hi = lease.lo, lease.hi
+        held = self.leases[lease.lid] = HeldLease(lo, hi, IntervalSet.of(lo, hi))
+        self.untouched += hi - lo
         if self._gate is not None:
-            self._withhold(self.leases[lease.lid], lease.lo, lease.hi, self._gate)
+            self._withhold(held, lo, hi, self._gate)
         return True
 
     @property
@@ -133,7 +134,7 @@ class IndexedBags(Bags):
         """The first ones of the first lease that has any. Fewer, if some of them may have killed a
         worker and the others have not."""
         for lid, held in self.leases.items():
-            if held.untouched:
+            if held.untouched.size:
                 return self._cut_off(lid, held, items)
         return None
 

@@ -32,7 +32,7 @@ class Progress:
         self._slots = slots
         self._counters = counters
         self._since = 0.0
-        self._words: dict[JobId, dict[int, Word]] = {}
+        self.words: dict[JobId, dict[int, Word]] = {}
 
     def told(self, event: ItemTold, now: float) -> None:
         """A task speaks. The item may be over, or not be ours any more."""
@@ -41,28 +41,24 @@ class Progress:
         if chunk is None or not wanted or not chunk.lo <= event.item < chunk.hi:
             self._counters.count("progress-dropped")
             return
-        if not self._words:
+        if not self.words:
             self._since = now
         word = (chunk.job, chunk.lid, event.item, event.done, event.total)
-        self._words.setdefault(chunk.job, {})[event.item] = word
-
-    @property
-    def waits(self) -> bool:
-        return bool(self._words)
+        self.words.setdefault(chunk.job, {})[event.item] = word
 
     def flush(self, now: float, patience: float) -> float | None:
         """Tell the owners. Returns when to come again: words of large jobs wait as their results do."""
         until = self._since + patience
-        for job, words in list(self._words.items()):
+        for job, words in list(self.words.items()):
             held = self._jobs.get(job)
             if held is not None and held.spec.kind is not JobKind.SUBMIT and now < until:
                 continue
-            del self._words[job]
+            del self.words[job]
             if held is None or held.primary_gone_since is not None:
                 self._counters.count("progress-dropped", len(words))
                 continue
             self._tell(job, list(words.values()), now)
-        return until if self._words else None
+        return until if self.words else None
 
     def _tell(self, job: JobId, words: list[Word], now: float) -> None:
         owner, incarnation = self._jobs[job].spec.owner, self._links.view.me.incarnation

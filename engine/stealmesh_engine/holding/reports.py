@@ -11,8 +11,9 @@ until its primary holds it safely.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.progress import Progress
@@ -46,13 +47,12 @@ def cut_by_size(sizes: Sequence[int], octets_max: int) -> list[tuple[int, int]]:
     return cuts
 
 
-@dataclass(slots=True)
-class UnsaidParts:
+class UnsaidParts(msgspec.Struct):
     """Finished parts of one job that its owner has not been told of yet."""
 
     since: float
-    parts: list[Part] = field(default_factory=list)
-    blobs: list[bytes] = field(default_factory=list)
+    parts: list[Part] = []
+    blobs: list[bytes] = []
     octets: int = 0
 
     def add(self, part: Part, blob: bytes) -> None:
@@ -80,13 +80,14 @@ class Reports:
         """Of the actors that live here (`actors.py`)."""
         self.due: float | None = None
         """When the oldest of what waits for company has waited for long enough."""
-        self._unsaid: dict[JobId, UnsaidParts] = {}
+        self.unsaid: dict[JobId, UnsaidParts] = {}
+        """By job: what is finished and waits for the end of the step, or for company."""
 
     def add(self, job: JobId, part: Part, blob: bytes, now: float) -> None:
         """A part is finished, one way or the other: it goes into the next report."""
-        unsaid = self._unsaid.get(job)
+        unsaid = self.unsaid.get(job)
         if unsaid is None:
-            unsaid = self._unsaid[job] = UnsaidParts(now)
+            unsaid = self.unsaid[job] = UnsaidParts(now)
         unsaid.add(part, blob)
 
     def flush(self, now: float, patience: float) -> None:
@@ -95,8 +96,8 @@ class Reports:
         An owner has as many reporters as there are nodes, so in a large mesh each collects for
         `patience` seconds while it still has work of the job. The last word never waits.
         """
-        self.due = self.progress.flush(now, patience) if self.progress.waits else None
-        for job, unsaid in list(self._unsaid.items()):
+        self.due = self.progress.flush(now, patience) if self.progress.words else None
+        for job, unsaid in list(self.unsaid.items()):
             held = self.jobs[job]
             until = unsaid.since + patience
             if (
@@ -108,7 +109,7 @@ class Reports:
             ):
                 self.due = until if self.due is None else min(self.due, until)
                 continue
-            del self._unsaid[job]
+            del self.unsaid[job]
             if held.spec.term:
                 held.keep_unsettled(unsaid.parts, unsaid.blobs)
                 if held.primary_gone_since is not None:
@@ -122,16 +123,16 @@ class Reports:
 
     def owes(self, job: JobId) -> bool:
         """Is something finished that its owner has not been told of?"""
-        return job in self._unsaid
+        return job in self.unsaid
 
     def drop(self, job: JobId) -> None:
         """The job is over."""
-        self._unsaid.pop(job, None)
+        self.unsaid.pop(job, None)
 
     def claim(self, held: HeldJob, now: float) -> None:
         """Tell a durable job's new primary what we have: what is open of our leases, and results."""
         job = held.spec.job
-        unsaid = self._unsaid.pop(job, None)
+        unsaid = self.unsaid.pop(job, None)
         if unsaid is not None:
             held.keep_unsettled(unsaid.parts, unsaid.blobs)
         leases = held.bags.untouched_parts()

@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+import msgspec
+
 from stealmesh_engine.holding.stopped import Stopped
 from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import Resources
@@ -33,8 +35,7 @@ FIRST_ACTOR = 1 << 20
 """Above this number are the processes of actors."""
 
 
-@dataclass(slots=True)
-class Chunk:
+class Chunk(msgspec.Struct):
     """What is with a worker: items [lo, hi) of a lease (explore: a whole bag).
 
     It shrinks from both ends while it runs: what is reported in parts leaves in front, what is given
@@ -227,6 +228,8 @@ class Slots:
     """Workers whose process for these is up. Before that no item's time runs."""
     actors: dict[int, ActorSlot] = field(default_factory=dict)
     """The processes of actors, by number. They run nothing else, and no thief gets what waits for them."""
+    some_may_share: bool = False
+    """An explore bag, or a task with children, may be with a worker (`Victim.keep_spare`)."""
     _actors_begun: int = 0
 
     def __len__(self) -> int:
@@ -413,6 +416,17 @@ class Slots:
         chunk = self.running_chunk(worker, number)
         if chunk is not None and not chunk.keeps_children:
             chunk.children_at = max(now, chunk.started + CHILDREN_SECONDS)
+            self.some_may_share = True
+
+    def gets_bag(self) -> None:
+        """An explore bag goes to a worker."""
+        self.some_may_share = True
+
+    def look_who_may_share(self) -> None:
+        """Nothing that runs could be shared: is there anything that could be later?"""
+        self.some_may_share = any(
+            chunk.explore or chunk.children_at < inf for chunk in self.chunks()
+        )
 
     def retracted(self, worker: int, number: int | None) -> Chunk | None:
         """The worker gives back what it has not read: the queued chunk, or one that has moved up since (a

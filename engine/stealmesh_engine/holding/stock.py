@@ -67,6 +67,8 @@ class Stock(dict[JobId, None]):
     def handed_out(self, held: HeldJob, number: int) -> None:
         """A worker gets a chunk of this job; it has this number."""
         self._turns[held.spec.job] = number
+        if held.bags.opaque:
+            self._slots.gets_bag()
         self.restock(held)
 
     def job_over(self, job: JobId) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
 
+import msgspec
 from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Blocks
@@ -30,8 +30,7 @@ GIVEN_UP_TOGETHER = 1024
 """Items that fail together when no node can run them."""
 
 
-@dataclass(slots=True)
-class Lent:
+class Lent(msgspec.Struct):
     """An indexed lease: the items that its holder has not accounted for yet."""
 
     holder: PeerId
@@ -99,6 +98,10 @@ class IndexedLedger(JobLedger[Lent]):
         return self.free.first
 
     @property
+    def has_free(self) -> bool:
+        return self.free.size > 0
+
+    @property
     def free_items(self) -> int:
         return self.free.size
 
@@ -112,7 +115,7 @@ class IndexedLedger(JobLedger[Lent]):
         self._grants += 1
         lid = self._name(self._grants)
         assert lid not in self.leases, "a lease id was given twice"
-        self._enter(lid, Lent(holder, IntervalSet([taken]), deadline))
+        self._enter(lid, Lent(holder, IntervalSet.of(*taken), deadline))
         self.leased += taken[1] - taken[0]
         self._balanced()
         return Lease(lid, *taken)
@@ -121,10 +124,9 @@ class IndexedLedger(JobLedger[Lent]):
         """A lease ends with its block at the latest."""
         lo = self.free.first
         fed = self.inputs.at(lo)
-        ends = [reach] if reach is not None else []
-        if fed is not None:
-            ends.append(fed[0].hi)
-        lease = self.lease(holder, deadline, items_max=min(ends) - lo if ends else None)
+        if fed is not None and (reach is None or fed[0].hi < reach):
+            reach = fed[0].hi
+        lease = self.lease(holder, deadline, items_max=None if reach is None else reach - lo)
         assert lease is not None
         return (lease, [], []) if fed is None else (lease, [fed[0]], [fed[1]])
 
@@ -324,7 +326,7 @@ class IndexedLedger(JobLedger[Lent]):
         """[lo, hi) leaves the lease; a lease with nothing open ends."""
         lent.open.remove(lo, hi)
         self.leased -= hi - lo
-        if not lent.open:
+        if not lent.open.size:
             self._leave(lid)
 
     def _balanced(self) -> None:

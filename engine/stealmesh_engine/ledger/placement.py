@@ -63,20 +63,28 @@ class Placement:
 
     def lease_out(self, job: OwnedJob, now: float) -> bool:
         """Lease out what is free. False if something waits for a node, or for the primary's leave."""
-        placed, ledger = job.keeping is None or job.keeping.may_lease(), job.ledger
-        turn = self._turn(job) if placed else None
-        while placed and ledger.has_free and (turn is None or turn.has_room(ledger.lids)):
-            node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
-            if node is None:
-                placed = False
-            else:
-                items = None if turn is None else turn.items(ledger.free_items)
-                self._grant(job, node, 0, now, items)
+        if job.keeping is not None and not job.keeping.may_lease():
+            placed = False
+        else:
+            placed = not job.ledger.has_free or self._lease_free(job, now)
         if placed:
             self.unplaced.pop(job.spec.job, None)
         else:
             self.unplaced[job.spec.job] = None
         return placed
+
+    def _lease_free(self, job: OwnedJob, now: float) -> bool:
+        """False if something waits for a node."""
+        ledger, turn = job.ledger, self._turn(job)
+        while turn is None or turn.has_room(ledger.lids):
+            node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
+            if node is None:
+                return False
+            items = None if turn is None else turn.items(ledger.free_items)
+            self._grant(job, node, 0, now, items)
+            if not ledger.has_free:
+                return True
+        return True
 
     def _turn(self, job: OwnedJob) -> Turn | None:
         """How it is leased out in rounds; None: all of it at once."""

@@ -5,16 +5,17 @@ Decides nothing. Knows intervals and lease ids, and no ledger.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from stealmesh_protocol.ids import LeaseId
 
 
-@dataclass(slots=True)
-class Credited:
+class Credited(msgspec.Struct):
     """The contribution counts for these intervals (explore: the step counts, `intervals` is empty)."""
 
-    intervals: list[tuple[int, int]] = field(default_factory=list)
+    intervals: list[tuple[int, int]] = []
 
 
 @dataclass(slots=True)

@@ -107,6 +107,8 @@ class Sending:
 
     def acknowledge(self, *, all_owed: bool) -> None:
         """Acknowledge what no other message will carry; unless `all_owed`, only where much is owed."""
+        if not (all_owed or self._pressing):
+            return
         table = self._table
         for peer_id in list(table.owing if all_owed else self._pressing):
             if peer_id not in table.owing:

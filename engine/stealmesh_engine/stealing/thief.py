@@ -92,11 +92,11 @@ class Thief:
                 )  # sooner, we are hungry again before it is worth the words
             self.seek_at = ask_at
             return
-        patience = max(self.config.ask_patience_seconds, 8 * self.round_trip_seconds)
-        self.give_up_waiting(now, patience)
         if self.asking is not None:
-            self.seek_at = now + patience
-            return
+            self.give_up_waiting(now, self._patience)
+            if self.asking is not None:
+                self.seek_at = now + self._patience
+                return
         if now < self.silent_until:
             self.seek_at = self.silent_until
             return
@@ -107,7 +107,7 @@ class Thief:
             asking = self.ask(victim, now)
             room = max(1, self.dispatcher.room())
             self.links.send(victim, Steal(asking.nonce, room, taken=self._taken), now)
-            self.seek_at = now + patience
+            self.seek_at = now + self._patience
             return
         self._leave_name(now)
         self.fall_silent(now)
@@ -191,6 +191,10 @@ class Thief:
             self.asking = None
 
     # ------------------------------------------------------------ inside
+
+    @property
+    def _patience(self) -> float:
+        return max(self.config.ask_patience_seconds, 8 * self.round_trip_seconds)
 
     def _look_at_resources(self) -> None:
         """What others know of us decides what they give us: if it has changed, ask and register again."""

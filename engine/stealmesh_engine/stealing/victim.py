@@ -130,12 +130,15 @@ class Victim:
     def keep_spare(self, now: float) -> None:
         """If its own workers starve, or others may rob it, a node keeps one explore bag in stock. Children of
         tasks leave their worker only for somebody who has nothing to do."""
-        if self.dispatcher.stock:
+        slots = self.holder.slots
+        if not slots.some_may_share or self.dispatcher.stock:
             return
         explores = nests = False
-        for chunk in self.holder.slots.running():
+        for chunk in slots.running():
             explores |= chunk.explore
             nests |= chunk.nests
+        if not (explores or nests):
+            slots.look_who_may_share()
         if nests and self.dispatcher.room():
             self.holder.children.ask(now)
         if explores and (self.view.size > 1 or self.dispatcher.room()):

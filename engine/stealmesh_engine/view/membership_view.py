@@ -203,6 +203,8 @@ class MembershipView:
 
     def lifelines(self, degree_max: int) -> list[PeerId]:
         """Our fixed neighbours."""
+        if self.told is None and len(self._ring) < 2:
+            return []  # there is no other
         me = self.me
         if me.role is Role.CLIENT or not self.is_alive(me.id):
             return []

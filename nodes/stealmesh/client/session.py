@@ -210,12 +210,13 @@ class ProgramLink:
             pulled += self.tidy()
         while self._events:
             pulled.append(self._events.popleft())
-        for _ in range(len(self.hungry)):
-            stream = next(iter(self.hungry))
-            del self.hungry[stream]
-            pulled += stream.feed()
-        calls = len(self._calls)
-        if calls:
+        if self.hungry:
+            for _ in range(len(self.hungry)):
+                stream = next(iter(self.hungry))
+                del self.hungry[stream]
+                pulled += stream.feed()
+        if self._calls:
+            calls = len(self._calls)
             pulled += together(event for _ in range(calls) for event in self._calls.popleft()())
         return pulled
 

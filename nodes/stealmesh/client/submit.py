@@ -102,7 +102,8 @@ class SubmitStream:
 
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
         """The call's future. None: the stream has just been closed; take another. Raises MeshClosed."""
-        future: Future[Any] = Future(self.link.condition, self)
+        link = self.link
+        future: Future[Any] = Future(link.condition, self)
         octets = plain_octets(args, kwargs)
         call: Call
         if octets >= 0:
@@ -111,7 +112,7 @@ class SubmitStream:
             try:
                 packed, inputs, needs = self._packed_apart(args, kwargs)
             except CannotShip as error:
-                settle(self.link.condition, self.link.tell, [(future, None, error)])
+                settle(link.condition, link.tell, [(future, None, error)])
                 return future
             if needs:
                 self._needs[future] = refs.grips_of(needs), needs
@@ -119,14 +120,15 @@ class SubmitStream:
                 return self._hold_back(WaitingCall(self, future, packed, inputs))
             call = (future, NOT_PLAIN, packed)
         self._waiting.append(call)
-        self._must_work()
+        if link.failure is not None:
+            self._must_work()
         if self.closed and self._take_back(call):
             return None
-        if self not in self.link.hungry:
+        if self not in link.hungry:
             if self._live:
-                self.link.feed_later(self)
+                link.feed_later(self)
             else:
-                self.link.feed_now(self)
+                link.feed_now(self)
         return future
 
     def _must_work(self) -> None:

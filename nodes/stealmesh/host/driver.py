@@ -41,6 +41,7 @@ from stealmesh.values.shelf import Shelf
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
+from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import Adopted, CannotSay, Event, NoRoom, PieceRead, Tick
 from stealmesh_engine.links.unsayable import instead_of
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed, StoreFull
@@ -171,7 +172,7 @@ class Driver:
                 self.wake()
                 return
             try:
-                self._step()
+                self._tell(self._step())
             except BaseException as error:
                 self._torn = error
                 self.wake()
@@ -205,8 +206,9 @@ class Driver:
     def run(self) -> None:
         """Drive the core until it has left or `stop` is called."""
         try:
+            timeout = 0.0
             while not self._stopped:
-                self._round(self._sleep())
+                timeout = self._round(self._sleep(timeout))
         finally:
             self.neighbours.close()
             with self._waking:
@@ -214,22 +216,30 @@ class Driver:
                 self._epoll.unregister(self._wake_fd)
                 os.close(self._wake_fd)
 
-    def _round(self, fired: list[tuple[int, int]]) -> None:
-        """One turn: read, step once, act."""
+    def _round(self, fired: list[tuple[int, int]]) -> float:
+        """One turn: read, step once, act. Returns how long the loop may sleep."""
         with self._turn:
             self._take(fired)
             due = self.core.next_deadline()
             now = time.monotonic()
-            if self.pool is not None and self._restart_due(self.pool, now):
-                self._unheard += self.pool.collect(now)
+            pool = self.pool
+            if pool is not None and (at := pool.next_deadline()) is not None and at <= now:
+                self._unheard += pool.collect(now)
             if due is None or due <= now:
                 self._look_again(now)
                 self._read_all()
-                self._unheard += self._wishes()
+                self._hear_wishes()
                 self._unheard.append(Tick())
                 if self.pool is not None and self.pool.broken:
                     self.program.workers_broken(self.pool.broken)
-            self._step()
+            told = self._step()
+            now = time.monotonic()
+            timeout = self._patience(now)
+            self._sleeps_until = now + timeout
+            # Last, because a thread that wakes up to its result needs the interpreter lock, which
+            # this one gives up when it goes back to sleep.
+            self._tell(told)
+        return timeout
 
     def _look_again(self, now: float) -> None:
         """Now and then, look at sockets and workers that have not asked for it: one that was overlooked
@@ -241,19 +251,17 @@ class Driver:
             if self.pool is not None:
                 self._unheard += self.pool.collect(now)
 
-    def _restart_due(self, pool: WorkerPool, now: float) -> bool:
-        restart_at = pool.next_deadline()
-        return restart_at is not None and restart_at <= now
-
-    def _step(self) -> None:
-        """Tell the core all events by now, and perform its effects (holding the turn)."""
+    def _step(self) -> list[Effect]:
+        """Tell the core all events by now, and perform its effects (holding the turn). Returns those that
+        are for the program."""
         if self._torn is not None:
             raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
-        events, self._unheard = self._unheard + self._wishes(), []
+        self._hear_wishes()
+        events, self._unheard = self._unheard, []
+        for_the_program: list[Effect] = []
         if not events:
             self._unheard += self.transport.settle()
-            return
-        for_the_program = []
+            return for_the_program
         for effect in self.core.steps(time.monotonic(), events):
             performer = self._performers.get(type(effect))
             if performer is None:
@@ -261,9 +269,10 @@ class Driver:
             else:
                 performer(effect)
         self._unheard += self.transport.settle()
-        # Last, because a thread that wakes up to its result needs the interpreter lock, which
-        # this one gives up when it goes back to sleep.
-        for effect in for_the_program:
+        return for_the_program
+
+    def _tell(self, effects: list[Effect]) -> None:
+        for effect in effects:
             self.program.perform(effect)
 
     def _read_all(self) -> None:
@@ -274,24 +283,22 @@ class Driver:
             if len(self._unheard) == before:
                 return
 
-    def _patience(self) -> float:
+    def _patience(self, now: float) -> float:
         """How long the loop may sleep."""
         if self._unheard or self._posted:
             return 0.0
         wait = self.transport.wait_seconds()
         due = self.core.next_deadline()
-        if due is not None:
-            wait = min(wait, max(0.0, due - time.monotonic()))
+        if due is not None and due < now + wait:
+            wait = due - now
         restart_at = None if self.pool is None else self.pool.next_deadline()
-        if restart_at is not None:
-            wait = min(wait, max(0.0, restart_at - time.monotonic()))
-        return wait
+        if restart_at is not None and restart_at < now + wait:
+            wait = restart_at - now
+        return max(0.0, wait)
 
-    def _sleep(self) -> list[tuple[int, int]]:
+    def _sleep(self, timeout: float) -> list[tuple[int, int]]:
         """Sleep until a descriptor fires or a deadline comes. Returns what fired."""
-        timeout = self._patience()
         if timeout > 0:
-            self._sleeps_until = time.monotonic() + timeout
             # From here on a thread that posts must wake us; what was posted before is seen right here.
             self._awake = False
             if self._unheard or self._posted or self.program.has_wishes():
@@ -313,13 +320,11 @@ class Driver:
             else:
                 self.program.ready(fd)
 
-    def _wishes(self) -> list[Event]:
+    def _hear_wishes(self) -> None:
         """What the program's threads have asked for."""
-        events: list[Event] = []
         while self._posted:
-            events.append(self._posted.popleft())
-        events += self.program.pull()
-        return events
+            self._unheard.append(self._posted.popleft())
+        self._unheard += self.program.pull()
 
     def _send(self, effect: fx.Send) -> None:
         try:

@@ -162,7 +162,8 @@ class Transport:
 
     def ready(self, fd: int) -> list[Event]:
         """Look at what fired. An fd that has gone since is no error."""
-        self._check_fork()
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         events: list[Event] = []
         handler = self.fds.get(fd)
         if handler is not None:
@@ -172,11 +173,14 @@ class Transport:
 
     def settle(self) -> list[Event]:
         """Look again at every socket touched, until nothing is left or 200 messages are read."""
-        self._check_fork()
-        events, self._told = self._told, []
-        self._allowance = MESSAGES_AT_ONCE
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         if self._timers.heap:
             self._timers.fire()
+        if not (self._touched or self._told):
+            return []
+        events, self._told = self._told, []
+        self._allowance = MESSAGES_AT_ONCE
         for _ in range(len(self._touched) + MESSAGES_AT_ONCE):
             if not self._touched or self._allowance <= 0:
                 break
@@ -213,7 +217,8 @@ class Transport:
     def dial(self, link: LinkId, endpoint: str) -> None:
         assert link % 2 == 0, "odd numbers are those of accepted links"
         assert link not in self._links, "a link number is never used again"
-        self._check_fork()
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         port = None
         try:
             socket = new_dialer(self._context, self._keys, endpoint)
@@ -238,7 +243,8 @@ class Transport:
 
     def hangup(self, link: LinkId) -> None:
         """Send what is queued, for a second at most; drop and count what comes in."""
-        self._check_fork()
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         known = self._links.get(link)
         if known is None or known.state is LinkPhase.ENDING:
             return
@@ -256,18 +262,18 @@ class Transport:
             self._timers.after(FLUSH_SECONDS, lambda: self._outbox.give_up(known))
 
     def send(self, link: LinkId, message: Message, seq: int = 0, ack: int = 0) -> None:
-        self._check_fork()
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         known = self._links.get(link)
         if known is None or known.state in _CLOSED_TO_SENDS:
             self.counts["dropped:sent-to-a-gone-link"] += 1
             return
         frames = self._codec.encode(message, seq, ack, not known.same_host)
-        blobs: list[bytes] = getattr(message, "blobs", [])
-        octets = sum(map(len, frames if isinstance(frames, list) else blobs))
+        octets = sum(map(len, frames if isinstance(frames, list) else _blobs_of(message)))
         self.traffic.said[message.TAG] += 1
         self.traffic.said_octets[message.TAG] += octets
         # BYE ends what was said before it and so never overtakes; nor do large answers.
-        large = bool(blobs) and octets >= BULK_OCTETS_MIN
+        large = octets >= BULK_OCTETS_MIN and bool(_blobs_of(message))
         overtakes = not (seq or large or type(message) is Bye)
         if large and not seq and known.queued_octets > ANSWERS_OCTETS_MAX:
             self.counts["dropped:answer-too-much"] += 1
@@ -277,7 +283,7 @@ class Transport:
         elif (
             known.queued_octets
             or known.state is LinkPhase.DIALLING
-            or not (overtakes or octets < BULK_OCTETS_MIN or known.send_flow.has_room(octets))
+            or not (octets < BULK_OCTETS_MIN or overtakes or known.send_flow.has_room(octets))
         ):
             known.queue(known.control if overtakes else known.custody, frames)
             while (
@@ -298,7 +304,8 @@ class Transport:
             self._outbox.flush(known)
 
     def probe(self, endpoint: str) -> None:
-        self._check_fork()
+        if self._pid != _pid:
+            raise _made_before_a_fork()
         answer = probes.call(endpoint)
         if not isinstance(answer, probes.ProbeCall):
             self._told.append(Probed(endpoint, answer))
@@ -378,9 +385,12 @@ class Transport:
     def _drain(self, port: Port, events: list[Event]) -> None:
         """Read the port until nothing is left, then tell which of its links broke."""
         self._touched[port] = None  # settle() asks once more, and gives blocked links their turn
+        readable = True  # as its descriptor or `settle` says
         while self._allowance > 0:
-            # Asking first: receiving from an empty socket raises, which costs five times as much.
-            received = port.receive() if port.is_readable() or port.skipping else None
+            # Asking first: receiving from an empty socket raises, which costs three times as much.
+            readable = readable or port.is_readable() or port.skipping
+            received = port.receive() if readable else None
+            readable = False
             if received is None:
                 if port.skipping:
                     self._allowance = 0
@@ -420,15 +430,16 @@ class Transport:
             return
         if heard is None:
             return
-        self.traffic.heard[heard.message.TAG] += 1
-        self.traffic.heard_octets[heard.message.TAG] += heard.octets
-        if heard.message.TAG in ON_THE_SPOT and self._has_gone(link, events):
+        message = heard.message
+        self.traffic.heard[message.TAG] += 1
+        self.traffic.heard_octets[message.TAG] += heard.octets
+        if message.TAG in ON_THE_SPOT and self._has_gone(link, events):
             self.counts["dropped:asked-and-gone"] += 1
-        elif type(heard.message) is Taken:
-            link.send_flow.heard(heard.message.octets, time.monotonic())
+        elif type(message) is Taken:
+            link.send_flow.heard(message.octets, time.monotonic())
             self._outbox.flush(link)
         else:
-            events.append(Heard(link.number, heard.message, heard.seq, heard.ack, heard.octets))
+            events.append(Heard(link.number, message, heard.seq, heard.ack, heard.octets))
 
     def _hear_taken(self, link: Link, frames: Frames) -> None:
         """On a link that ends we only want to know how much of ours the peer has read."""
@@ -467,9 +478,14 @@ class Transport:
         call.close()
         events.append(Probed(call.endpoint, listening))
 
-    def _check_fork(self) -> None:
-        if self._pid != _pid:
-            raise TransportError(
-                "this transport was made before a fork and belongs to the parent process: start "
-                "processes with the 'spawn' method, or open a mesh of its own in the child"
-            )
+
+def _blobs_of(message: Message) -> list[bytes]:
+    blobs: list[bytes] = getattr(message, "blobs", [])
+    return blobs
+
+
+def _made_before_a_fork() -> TransportError:
+    return TransportError(
+        "this transport was made before a fork and belongs to the parent process: start "
+        "processes with the 'spawn' method, or open a mesh of its own in the child"
+    )

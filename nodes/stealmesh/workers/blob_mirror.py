@@ -19,7 +19,8 @@ class BlobMirror:
     def __init__(self, stream: socket.socket) -> None:
         self._frames = wire.FrameReader(stream)
         self._ahead: list[tuple[int, memoryview]] = []
-        self._read = 0
+        self.read = 0
+        """Frames of the stream so far."""
         self._blobs: dict[bytes, bytes] = {}
         self.forgotten: list[bytes] = []
         """Keys forgotten since the loader last looked."""
@@ -32,7 +33,7 @@ class BlobMirror:
 
     def catch_up(self, after: int) -> None:
         """Read the first `after` frames of the stream: the order that is about to run relies on them."""
-        while self._read < after:
+        while self.read < after:
             kind, payload = self._next()
             if kind == FrameKind.PUT:
                 (octets,) = wire.PUT_HEAD.unpack_from(payload)
@@ -48,7 +49,7 @@ class BlobMirror:
         while not self._ahead:
             self._ahead = self._frames.read()
             self._ahead.reverse()
-        self._read += 1
+        self.read += 1
         return self._ahead.pop()
 
     def get(self, key: bytes) -> bytes:

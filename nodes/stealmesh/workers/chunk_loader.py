@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pickle import loads
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from stealmesh.shipping import importer, opening, versions
 from stealmesh.shipping.opening import Piece
@@ -36,8 +39,7 @@ class OpenBlock:
     upto: int
 
 
-@dataclass(slots=True)
-class Loaded:
+class Loaded(msgspec.Struct):
     """An order that is ready to run."""
 
     chunk: ChunkOrder
@@ -87,14 +89,11 @@ class ChunkLoader:
         )
 
     def work(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> ChunkOutcome:
-        outcome = self._work(number, chunk, mirror)
+        loaded = self.load(number, chunk, mirror)
+        outcome = loaded if isinstance(loaded, ChunkOutcome) else loaded.run()
         if versions.news:
             outcome.codec, outcome.blob = remarked(outcome.codec, outcome.blob)
         return outcome
-
-    def _work(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> ChunkOutcome:
-        loaded = self.load(number, chunk, mirror)
-        return loaded if isinstance(loaded, ChunkOutcome) else loaded.run()
 
     def load(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> Loaded | ChunkOutcome:
         """The order, ready to run; or what came of it, as something could not be loaded."""

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
+import msgspec
+
 from stealmesh.shipping import opening, versions
 from stealmesh.workers.division import moved
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
@@ -38,15 +40,14 @@ def hide_frames_of(file: str) -> None:
     _hidden.add(file)
 
 
-class Failures:
+class Failures(msgspec.Struct):
     """The failed items of one chunk, within bounds."""
 
-    def __init__(self) -> None:
-        self.records: list[Failure] = []
-        self.lacking = False
-        """An item failed because this machine lacks something that another may have."""
-        self._room = TRACEBACK_CHARS_A_CHUNK_MAX
-        self._last: tuple[BaseException, bytes] | None = None
+    records: list[Failure] = []
+    lacking: bool = False
+    """An item failed because this machine lacks something that another may have."""
+    _room: int = TRACEBACK_CHARS_A_CHUNK_MAX
+    _last: tuple[BaseException, bytes] | None = None
 
     def add(
         self,

@@ -19,6 +19,7 @@ from stealmesh.values.descriptors import received
 from stealmesh.workers import wire
 from stealmesh.workers.wire import FrameReader, FrameWriter
 from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import JobSpec
 
 
 @dataclass(slots=True)
@@ -52,6 +53,8 @@ class ProcessHandle:
     cached_octets: int = 0
     functions: OrderedDict[bytes, None] = field(default_factory=OrderedDict)
     """The keys of those that are functions, least recently used first."""
+    ready_for: JobSpec | None = None
+    """The job of its last order. As long as that is the same, it has its functions."""
     large: dict[JobId, set[bytes]] = field(default_factory=dict)
     """By job: functions too large to keep once no job needs them."""
     behind: bool = False

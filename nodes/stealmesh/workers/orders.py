@@ -12,8 +12,9 @@ import struct
 from stealmesh.workers import wire
 from stealmesh.workers.handle import ProcessHandle
 from stealmesh.workers.wire import FrameKind
+from stealmesh_engine.base.functions import needed
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import Block
+from stealmesh_protocol.messages import Block, JobSpec
 
 INLINE_OCTETS_MAX = 32 * 1024
 """Items up to this size travel inside the order: one message, and nothing to forget later."""
@@ -32,6 +33,8 @@ _BLOCK_KEY = struct.Struct(">QQ")
 
 def forget_job(handle: ProcessHandle, job: JobId) -> bool:
     """Forget what only this job needs. True: the worker has something to hear."""
+    if handle.ready_for is not None and handle.ready_for.job == job:
+        handle.ready_for = None
     large = handle.large.pop(job, set())
     gone = [key for key in handle.cached if key.startswith(job) and len(key) > len(job)]
     large &= handle.cached.keys()  # some may have gone meanwhile, for lack of room
@@ -55,16 +58,20 @@ class OrderPacker:
         self._used: set[bytes] = set()
         self._once_only: list[bytes] = []
 
-    def functions(self, job: JobId, *needed: tuple[bytes, bytes], keeps: bool = True) -> None:
-        """Pairs of digest and blob; an empty digest stands for no function. Unless the worker `keeps` it, a
-        function goes with its last job, no matter how small: it is made of values that may be large."""
+    def functions(self, spec: JobSpec, *pairs: tuple[bytes, bytes]) -> None:
+        """Pairs of digest and blob; an empty digest stands for no function. Small functions stay, unless
+        they are made of values: those go with their last job, no matter how small, as values may be large.
+        """
         handle = self._handle
-        for digest, blob in needed:
+        if handle.ready_for is spec:
+            return
+        handle.ready_for = spec
+        for digest, blob in pairs:
             if not digest:
                 continue
             self._cached(digest, blob)
-            if len(blob) > SPARE_FUNCTION_OCTETS_MAX or not keeps:
-                handle.large.setdefault(job, set()).add(digest)
+            if len(blob) > SPARE_FUNCTION_OCTETS_MAX or spec.needs:
+                handle.large.setdefault(spec.job, set()).add(digest)
                 continue
             handle.functions[digest] = None
             handle.functions.move_to_end(digest)
@@ -99,13 +106,31 @@ class OrderPacker:
         for key in self._once_only:
             self._handle.writer.put(FrameKind.FORGET, key)
         self._handle.behind = bool(self._once_only)
+        if (
+            self._handle.cached_octets > CACHE_OCTETS_MAX
+            or len(self._handle.functions) > SPARE_FUNCTIONS_MAX
+        ):
+            self._make_room()
+
+    def _make_room(self) -> None:
         cached, functions = self._handle.cached, self._handle.functions
+        self._use_functions()
         while (
             self._handle.cached_octets > CACHE_OCTETS_MAX and next(iter(cached)) not in self._used
         ):
             self.forget(next(iter(cached)))
         while len(functions) > SPARE_FUNCTIONS_MAX and next(iter(functions)) not in self._used:
             self.forget(next(iter(functions)))
+
+    def _use_functions(self) -> None:
+        """This order needs them, and has not said so if the one before it was of the same job."""
+        spec = self._handle.ready_for
+        assert spec is not None, "an order has been packed"
+        for digest in needed(spec):
+            self._used.add(digest)
+            self._handle.cached.move_to_end(digest)
+            if digest in self._handle.functions:
+                self._handle.functions.move_to_end(digest)
 
     def forget(self, key: bytes) -> None:
         self._handle.cached_octets -= self._handle.cached.pop(key)

@@ -9,8 +9,9 @@ Decides which results cannot travel, and makes a failure of each. Refuses to kno
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from stealmesh.shipping import versions
 from stealmesh.workers import failures, wire
@@ -32,8 +33,7 @@ TOO_LARGE = f"at most {limits.BLOB_OCTETS_MAX >> 20} MiB travel in one message"
 SIZE_REMEDY = "write it to a file or a store that the program sees and return its name"
 
 
-@dataclass(slots=True)
-class ChunkOrder:
+class ChunkOrder(msgspec.Struct):
     """An order without its number: the parts of RunChunk and its JobSpec that a worker needs."""
 
     kind: int
@@ -61,8 +61,7 @@ class ChunkOrder:
     """Its process keeps an object for these items: no other could run one of them."""
 
 
-@dataclass(slots=True)
-class ChunkOutcome:
+class ChunkOutcome(msgspec.Struct):
     codec: int
     blob: bytes
     seconds: float

@@ -240,11 +240,10 @@ class WorkerPool:
         if spec.code:
             handle.code = spec.code
         packer.functions(
-            spec.job,
+            spec,
             (spec.code, effect.code),
             (spec.function, effect.function),
             (spec.combine, effect.combine),
-            keeps=not spec.needs,
         )
         if spec.kind == JobKind.EXPLORE:
             blocks = [packer.bag(effect.chunk, *effect.blocks[0])]

@@ -13,6 +13,8 @@ from collections.abc import Sized
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+import msgspec
+
 
 class Household(Protocol):
     """The children that the items of one chunk have submitted (`nested/family.py`)."""
@@ -33,21 +35,18 @@ class Tellable(Protocol):
     held: int | None
 
 
-class Present:
+class Present(msgspec.Struct, eq=False):
     """One chunk that runs, or one bag of an exploration."""
 
-    __slots__ = ("family", "mesh", "over", "results", "run")
-
-    def __init__(self, results: Sized) -> None:
-        self.results = results
-        """As many as items before this one."""
-        self.run: Tellable | None = None
-        """None: nothing is told of this chunk before its end."""
-        self.family: Household | None = None
-        """None: no item has called `here()`."""
-        self.mesh: Any = None
-        """What `here()` returns."""
-        self.over = False
+    results: Sized
+    """As many as items before this one."""
+    run: Tellable | None = None
+    """None: nothing is told of this chunk before its end."""
+    family: Household | None = None
+    """None: no item has called `here()`."""
+    mesh: Any = None
+    """What `here()` returns."""
+    over: bool = False
 
     def item_over(self) -> None:
         """The present item has returned, and is the last one or one of an exploration."""
@@ -56,7 +55,8 @@ class Present:
 
     def ends(self) -> None:
         """All items have returned: finish their children, before the results count."""
-        self.item_over()
+        if self.family is not None:
+            self.family.settle()
         self.over = True
         LIVE.pop(self, None)
         if self.family is not None:

@@ -3,7 +3,7 @@
 The loop is the product's speed, so it is short: one packet in, one frame out. It reads the stream only
 when an order says that something there comes first. It looks for the next order for a few microseconds
 before it goes to sleep, because waking a sleeping processor takes longer than most round trips (about
-40 µs in a virtual machine).
+40 µs in a virtual machine); but not when the last order was long in coming, since the next will be, too.
 
 It refuses to know about other workers, other nodes, leases and ledgers. Any doubt about its connection
 to the node ends it.
@@ -38,6 +38,8 @@ from stealmesh_protocol import whole
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. A node answers a result in about 30 µs; an order that
 has not come by then will not come soon, and looking on burns time that others could use."""
+SOON_SECONDS = 2 * SPIN_SECONDS
+"""An order that took longer would not have been found by looking, even without the time of waking up."""
 
 _SENDING = threading.Lock()
 """One frame after the other: the listener and the tasks that run side by side all send."""
@@ -82,7 +84,7 @@ def live(
             from stealmesh.workers import side_by_side
 
             _send(stream, FrameKind.READY)
-            speak, answer = partial(_send, stream), partial(_answer, stream)
+            speak, answer = partial(_send, stream), partial(_check_and_answer, stream)
             side_by_side.serve(orders, mirror, loader, speak, answer)
         _send(stream, FrameKind.READY)
         _serve(orders, stream, mirror, loader)
@@ -102,6 +104,7 @@ def _serve(
 ) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
     done, here = 0, reporting.HERE
+    inbox = OrderInbox(orders)
     announced = False
     descriptors: list[int] = []
     while True:
@@ -109,10 +112,11 @@ def _serve(
             order, descriptors = wire.with_descriptors(orders)
             announced = False
         else:
-            order = wire.unpack(room[: _next_order(orders, room)])
+            order = wire.unpack(room[: inbox.receive(room)])
         number, after = order[0], order[1]
-        mirror.catch_up(after)
-        loader.drop_forgotten(mirror)
+        if after != mirror.read:
+            mirror.catch_up(after)
+            loader.drop_forgotten(mirror)
         if number is None:
             # An order to catch up, and nothing to run; perhaps the next one comes with descriptors.
             announced = len(order) == wire.ANNOUNCES
@@ -150,11 +154,17 @@ def _serve(
 
 
 def _answer(stream: socket.socket, number: int, chunk: ChunkOrder, outcome: ChunkOutcome) -> None:
-    _check_still_me()
     if versions.fresh:
         _tell_node(stream)
     head = _result_head(number, chunk.lo + outcome.done, outcome)
     _send(stream, FrameKind.RESULT, head, outcome.blob)
+
+
+def _check_and_answer(
+    stream: socket.socket, number: int, chunk: ChunkOrder, outcome: ChunkOutcome
+) -> None:
+    _check_still_me()
+    _answer(stream, number, chunk, outcome)
 
 
 def _tell_node(stream: socket.socket) -> None:
@@ -163,20 +173,33 @@ def _tell_node(stream: socket.socket) -> None:
     versions.fresh.clear()
 
 
-def _next_order(orders: socket.socket, room: memoryview) -> int:
-    deadline = perf_counter() + SPIN_SECONDS
-    while True:
-        try:
-            octets = orders.recv_into(room, 0, socket.MSG_DONTWAIT)
-            break
-        except BlockingIOError:
-            if perf_counter() > deadline:
-                octets = orders.recv_into(room)
-                break
-            os.sched_yield()
-    if not octets:
-        raise wire.StreamEnded
-    return octets
+class OrderInbox:
+    """Where orders come from. After one that came soon it looks for the next for a moment; after one that
+    took long, as between the calls of a program that waits for each, it goes to sleep at once."""
+
+    def __init__(self, orders: socket.socket) -> None:
+        self._orders = orders
+        self._came_soon = True
+
+    def receive(self, room: memoryview) -> int:
+        """Octets of the next order. Raises StreamEnded."""
+        since = perf_counter()
+        octets = self._look(room, since + SPIN_SECONDS) if self._came_soon else None
+        if octets is None:
+            octets = self._orders.recv_into(room)
+            self._came_soon = perf_counter() < since + SOON_SECONDS
+        if not octets:
+            raise wire.StreamEnded
+        return octets
+
+    def _look(self, room: memoryview, until: float) -> int | None:
+        while True:
+            try:
+                return self._orders.recv_into(room, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                if perf_counter() > until:
+                    return None
+                os.sched_yield()
 
 
 def _send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
