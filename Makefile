@@ -5,9 +5,10 @@ BIN := .venv/bin
 RUN_DEPS := .venv/.installed
 DEV_DEPS := .venv/.installed-dev
 WORLDS ?= 2000
+MINUTES ?= 10
 INTERPRETERS ?= $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
 
-.PHONY: demo test slow suites check bench seeds chaos chaos-nightly clean help
+.PHONY: demo test slow suites check bench seeds fuzz chaos chaos-nightly clean help
 
 help: ## what there is to say
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -36,6 +37,9 @@ bench: $(RUN_DEPS) ## measure, beside the standard library's pool
 
 seeds: $(RUN_DEPS) ## random worlds in virtual time: make seeds WORLDS=200
 	$(BIN)/python -m stealmesh_bench.seeds --worlds $(WORLDS)
+
+fuzz: $(RUN_DEPS) ## one key holder lies, in virtual worlds: make fuzz MINUTES=60
+	$(BIN)/python -m stealmesh_bench.insider --minutes $(MINUTES)
 
 chaos: $(RUN_DEPS) ## break a mesh of real processes on purpose, once
 	$(BIN)/stealmesh chaos

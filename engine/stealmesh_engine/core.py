@@ -24,6 +24,7 @@ from stealmesh_engine import leaving, status
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.rude import heeded
 from stealmesh_engine.config import Config
 from stealmesh_engine.data import values
 from stealmesh_engine.durable import door as durable
@@ -216,8 +217,7 @@ class NodeCore:
         self._work(now)
         while self.links.own_mail or (self.durable.state.primaries and self.durable.has_news):
             for _ in range(len(self.links.own_mail)):
-                message = self.links.own_mail.popleft()
-                self._said(self.me.id, message, now)
+                self._said(self.me.id, self.links.own_mail.popleft(), now)
             self.durable.conclude(now)
             self._work(now)
         if self.leaving.until is not None:
@@ -437,14 +437,15 @@ class NodeCore:
             return
         self.membership.heard(peer_id, peer, now)
         hearing = self.links.hear(peer_id, event)
-        if hearing is Hearing.NEW:
-            self._said(peer_id, message, now)
-        elif hearing is Hearing.GAP:
+        if hearing is Hearing.GAP:
             self._happened(self.links.begin_again(event.link, now), now)
+        elif hearing is Hearing.NEW and not self._said(peer_id, message, now):
+            self._happened(self.links.offended(event.link, peer, now), now)
 
-    def _said(self, peer_id: PeerId, message: Message, now: float) -> None:
+    def _said(self, peer_id: PeerId, message: Message, now: float) -> bool:
         part, handler = _MESSAGES[type(message)]
-        handler(getattr(self, part) if part else self, peer_id, message, now)
+        hears = getattr(self, part) if part else self
+        return heeded(self.counters, handler, hears, peer_id, message, now)
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
@@ -461,7 +462,7 @@ class NodeCore:
 
     def _on_around(self, peer_id: PeerId, message: Around, now: float) -> None:
         leaf = self.membership.leaf
-        if leaf.listens_to(peer_id):
+        if leaf.listens_to(peer_id, message):
             self.learn(message.members, now, peer_id)
             leaf.heard_around(peer_id, message, now)
         self.upkeep.seek_links(now)

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.snapshots import readable
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.durable.slices import sum_of
 from stealmesh_engine.durable.state import DurableState
@@ -177,7 +178,11 @@ class Inquiries:
         if inquiry is None or peer not in inquiry.waiting:
             return
         del inquiry.waiting[peer]
-        inquiry.snapshots.extend(message.blobs)
+        own = msgspec.msgpack.decode(snapshot(self._shown))
+        for blob in message.blobs:
+            inquiry.snapshots.append(
+                msgspec.msgpack.encode(readable(blob, own, self._links.member_of(peer)))
+            )
         if not inquiry.waiting:
             self._answer(now)
 

@@ -7,8 +7,8 @@ the form, and the ledger's business.
 The same functions judge what comes in and what goes out: it is better that a defect of ours
 is found here than by a peer who then ends the link.
 
-They are on the way of every message, so they are written out plainly; upper bounds of u64
-need no test, msgpack cannot say more.
+They are on the way of every message, so they are written out plainly. A number that is only compared
+or echoed (nonces, digests, weights) may have all 64 bits. Others are bounded far below, in limits.py.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _count(number: int) -> None:
 
 
 def _seconds(seconds: float) -> None:
-    if not 0.0 <= seconds < inf:  # false for NaN as well
+    if not 0.0 <= seconds <= limits.SECONDS_MAX:  # false for NaN as well
         raise Fault("number", f"{seconds} is no duration")
 
 
@@ -200,12 +200,22 @@ def _member(member: Member) -> None:
         fault = endpoint_fault(endpoint)
         if fault:
             raise Fault("endpoint", f"{endpoint[:80]!r} {fault}")
-    _count(member.incarnation)
+    _incarnation(member.incarnation)
     _count(member.pid)
     if not 0 <= member.workers <= limits.WORKERS_MAX:
         raise Fault("range", f"{member.workers} workers")
     if member.resources:
         _resources(member.resources)
+
+
+def _incarnation(number: int) -> None:
+    if not 0 <= number <= limits.INCARNATION_MAX:
+        raise Fault("range", f"incarnation {number}")
+
+
+def _term(term: int) -> None:
+    if not 0 <= term <= limits.TERM_MAX:
+        raise Fault("range", f"term {term}")
 
 
 def _resources(resources: Resources) -> None:
@@ -240,7 +250,7 @@ def _job_spec(spec: JobSpec) -> None:
     _seconds(spec.timeout)
     if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
         raise Fault("range", f"{spec.attempts_max} attempts")
-    _count(spec.term)
+    _term(spec.term)
     _interval(0, spec.count)
     if spec.runtime:
         _names(spec.runtime)
@@ -260,12 +270,16 @@ def _job_spec(spec: JobSpec) -> None:
         _needs(spec.needs)
     _life(spec.life)
     _count(spec.restarts)
+    if not -limits.INDEX_MAX <= spec.step <= limits.INDEX_MAX:
+        raise Fault("range", f"step {spec.step}")
     if spec.life and spec.kind is not JobKind.SUBMIT:
         raise Fault("actor", "only single calls can be an actor's")
 
 
 def _blocks(blocks: list[Block]) -> None:
     _list(blocks)
+    if len(blocks) > 1:
+        _disjoint((block.lo, block.hi) for block in blocks)
     for block in blocks:
         _interval(block.lo, block.hi)
         if not 0 <= block.codec <= CODEC_MAX:
@@ -313,11 +327,10 @@ def _job_load(load: JobLoad) -> None:
 
 
 def _progress(index: int, done: float, total: float) -> None:
-    """What a task has said of an item."""
+    """What a task has said of an item. Not in seconds: in whatever it counts."""
     _interval(index, limits.INDEX_MAX)
-    _seconds(done)
-    if total != -1:
-        _seconds(total)
+    if not 0.0 <= done < inf or not (total == -1 or 0.0 <= total < inf):
+        raise Fault("number", f"{done} of {total}")
 
 
 def _job_line(line: JobLine) -> None:
@@ -371,8 +384,8 @@ def _bye(message: Bye) -> None:
 
 
 def _beat(message: Beat) -> None:
-    if message.incarnation < 0 or message.view < 0:
-        raise Fault("range", "a negative incarnation or view")
+    _incarnation(message.incarnation)
+    _count(message.view)
     _seconds(message.queued_seconds)
     if message.loads:
         _list(message.loads, limits.JOBS_MAX)
@@ -396,7 +409,7 @@ def _view(message: View) -> None:
 
 def _vote(message: Vote) -> None:
     _peer_id(message.subject)
-    _count(message.incarnation)
+    _incarnation(message.incarnation)
 
 
 def _digests(message: Digests) -> None:
@@ -409,7 +422,8 @@ def _digests(message: Digests) -> None:
 
 def _around(message: Around) -> None:
     _count(message.digest)
-    _count(message.nodes)
+    if not 0 <= message.nodes <= limits.NODES_MAX:
+        raise Fault("range", f"a mesh of {message.nodes} nodes")
     _members(message.members)
     for peers in (message.homes, message.lifelines):
         _list(peers, limits.MEMBERS_MAX)
@@ -438,6 +452,7 @@ def _grant(message: Grant) -> None:
         if blocks:
             raise Fault("blobs", "an explore bag has no blocks")
         _blobs(message.blobs, len(message.leases))
+        _bags(message.leases)
         return
     if blocks and message.spec.step:
         raise Fault("blobs", "the items of a range need no blocks")
@@ -466,7 +481,7 @@ def _report(message: Report) -> None:
 def _part(part: Part) -> None:
     if part.lid < 0 or part.failed < 0 or not 0 <= part.lo <= part.hi <= limits.INDEX_MAX:
         raise Fault("range", f"{part} covers nothing that could exist")
-    if not 0.0 <= part.seconds < inf:
+    if not 0.0 <= part.seconds <= limits.SECONDS_MAX:
         raise Fault("number", f"{part.seconds} is no duration")
     if not 0 <= part.codec <= CODEC_MAX:
         raise Fault("range", f"codec {part.codec}")
@@ -476,11 +491,26 @@ def _commit(message: Commit) -> None:
     _job_id(message.job)
     if message.lid < 0 or message.seq < 1 or message.failed < 0:
         raise Fault("range", "a commit under a lease or number that cannot exist")
-    _count(message.remaining)
-    _count(message.items)
+    for items in (message.remaining, message.items, message.failed):
+        _step_items(items)
     _seconds(message.seconds)
-    _leases(message.children)
+    _bags(message.children)
     _blobs(message.blobs, 2 + len(message.children))
+    if bool(message.remaining) is not bool(message.blobs[1]):
+        raise Fault("blobs", f"{message.remaining} items remain, in {len(message.blobs[1])} octets")
+
+
+def _step_items(items: int) -> None:
+    if not 0 <= items <= limits.STEP_ITEMS_MAX:
+        raise Fault("range", f"{items} items in one step")
+
+
+def _bags(bags: list[Lease]) -> None:
+    """Of an explore job: none is empty."""
+    _leases(bags)
+    for bag in bags:
+        if bag.lo or not 0 < bag.hi <= limits.STEP_ITEMS_MAX:
+            raise Fault("range", f"{bag} is no bag")
 
 
 def _returned(message: Returned) -> None:
@@ -549,8 +579,8 @@ def _accepted(message: Accepted) -> None:
 
 
 def _reign(reign: Reign) -> None:
-    _count(reign.term)
-    _count(reign.version)
+    _term(reign.term)
+    _interval(0, reign.version)
     _peer_id(reign.primary)
     _list(reign.seats, limits.SEATS_MAX)
     for seat, peer in reign.seats:
@@ -574,9 +604,9 @@ def _here(message: Here) -> None:
 def _keep(message: Keep) -> None:
     _job_spec(message.spec)
     _reign(message.reign)
-    _count(message.number)
-    _count(message.floor)
+    _interval(0, message.number)
     _interval(0, message.total)
+    _interval(message.floor, message.total)
     _text(message.state)
     _blocks(message.blocks)
     _kept(message.results)
@@ -595,8 +625,8 @@ def _kept(results: list[Kept]) -> None:
 
 def _kept_upto(message: KeptUpto) -> None:
     _job_id(message.job)
-    _count(message.term)
-    _count(message.number)
+    _term(message.term)
+    _interval(0, message.number)
     _seat(message.seat)
 
 
@@ -607,7 +637,7 @@ def _offer(message: Offer) -> None:
     _pairs(message.fed)
     _interval(0, message.total)
     _text(message.state)
-    _count(message.floor)
+    _interval(message.floor, message.total)
     _count(message.functions)
 
 
@@ -619,7 +649,7 @@ def _pull(message: Pull) -> None:
 
 def _forget(message: Forget) -> None:
     _job_id(message.job)
-    _count(message.term)
+    _term(message.term)
 
 
 def _settled(message: Settled) -> None:

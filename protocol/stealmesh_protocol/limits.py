@@ -106,6 +106,27 @@ SEQ_MAX = 2**63 - 1
 INDEX_MAX = 2**63 - 1
 """Items are counted up to here: sums of two indices still fit 64 bits."""
 
+INCARNATION_MAX = 2**48
+"""Of a member's record. An honest one adds 1 to refute a verdict, so this is never reached."""
+
+INCARNATION_STEP_MAX = 2**32
+"""A record that is further above the one that we know is a lie: whoever refutes needs room above."""
+
+TERM_MAX = 2**31 - 1
+"""Of a durable job's primary: with the number of a grant it makes a lease id of 63 bits."""
+
+TERM_STEP_MAX = 2**16
+"""A term that is further above the one that we know is a lie. An honest primary adds at most 48."""
+
+NODES_MAX = 2**20
+"""Of a mesh, as a home tells its leaves."""
+
+STEP_ITEMS_MAX = 2**40
+"""Of one step of an explore bag, and in one bag: sums of many fit 64 bits."""
+
+SECONDS_MAX = 1e11
+"""Of anything that takes time, and of dates: sums of many are finite."""
+
 MEMBERS_MAX = 256
 """In one WELCOME or VIEW."""
 

@@ -90,6 +90,8 @@ SPEC = JobSpec(JOB, JobKind.SUBMIT, bytes(16), "f", DIGEST)
 
 u64 = st.integers(0, 2**64 - 1)
 index = st.integers(0, limits.INDEX_MAX)
+incarnations = st.integers(0, limits.INCARNATION_MAX)
+terms = st.integers(0, limits.TERM_MAX)
 small = st.integers(0, 1000)
 seconds = st.floats(0, 1e9)
 names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), max_size=12)
@@ -102,20 +104,25 @@ blobs = st.one_of(
     st.integers(2040, 40_000).map(os.urandom),
 )
 intervals = st.tuples(index, index).map(lambda pair: (min(pair), max(pair)))
+apart = st.lists(index, max_size=5, unique=True).map(lambda cuts: list(pairwise(sorted(cuts))))
+"""Intervals that do not overlap."""
 endpoints = st.one_of(
     st.integers(1, 65535).map(lambda port: f"tcp://host-{port}.example:{port}"),
     st.integers(1, 65535).map(lambda port: f"tcp://[fe80::1%eth0]:{port}"),
     st.just("ipc:///tmp/a/b.sock"),
 )
 members = st.builds(
-    Member, peers, names, names, st.sampled_from(Role), st.lists(endpoints, max_size=3), u64,
+    Member, peers, names, names, st.sampled_from(Role), st.lists(endpoints, max_size=3), incarnations,
     st.sampled_from(PeerState), st.integers(0, 65535), small, names, st.booleans(), names,
 )  # fmt: skip
 leases = st.builds(lambda lid, i: Lease(lid, *i), u64, intervals)
+bags = st.lists(
+    st.builds(Lease, u64, st.just(0), st.integers(1, limits.STEP_ITEMS_MAX)), max_size=3
+)
 specs = st.builds(
     JobSpec, jobs, st.sampled_from(JobKind), peers, texts, peers, st.one_of(st.just(b""), peers),
     st.integers(-(2**63), 2**63), st.just(0), st.booleans(), st.integers(-5, 5), small, seconds,
-    st.integers(1, 9), u64, index, names, st.one_of(st.just(b""), peers), index, texts, seconds,
+    st.integers(1, 9), terms, index, names, st.one_of(st.just(b""), peers), index, texts, seconds,
 )  # fmt: skip
 loads = st.builds(
     JobLoad,
@@ -135,8 +142,9 @@ def grants(draw: st.DrawFn) -> Grant:
     cuts = sorted(draw(st.lists(index, min_size=2, max_size=6, unique=True)))
     some = [Lease(draw(u64), lo, hi) for lo, hi in pairwise(cuts)]
     if spec.kind is JobKind.EXPLORE:
+        some = draw(bags)
         return Grant(spec, some, [], draw(u64), [draw(blobs) for _ in some])
-    blocks = [Block(lo, hi, 1) for lo, hi in draw(st.lists(intervals, max_size=4))]
+    blocks = [Block(lo, hi, 1) for lo, hi in draw(apart)]
     return Grant(spec, some, blocks, draw(u64), [draw(blobs) for _ in blocks])
 
 
@@ -152,14 +160,15 @@ def reports(draw: st.DrawFn) -> Report:
 
 @st.composite
 def commits(draw: st.DrawFn) -> Commit:
-    children = draw(st.lists(leases, max_size=3))
+    children = draw(bags)
     said = [draw(blobs) for _ in range(2 + len(children))]
     lid, seq, items = draw(u64), draw(st.integers(1, 2**40)), draw(small)
+    said[1] = b"rest" if items else b""
     return Commit(draw(jobs), lid, seq, items, children, draw(seconds), items, 0, said)
 
 
 reigns = st.builds(
-    Reign, u64, u64, peers, st.lists(st.tuples(st.binary(max_size=32), peers), max_size=4)
+    Reign, terms, index, peers, st.lists(st.tuples(st.binary(max_size=32), peers), max_size=4)
 )
 kept = st.builds(
     lambda lo, n, codec: Kept(lo, lo + n, Part(7, lo, lo + n + 2, codec, 0.5)),
@@ -175,13 +184,14 @@ def launch(spec: JobSpec, total: int, blob: bytes) -> Launch:
 
 @st.composite
 def keeps(draw: st.DrawFn) -> Keep:
-    blocks = [Block(lo, hi, 1) for lo, hi in draw(st.lists(intervals, max_size=3))]
+    blocks = [Block(lo, hi, 1) for lo, hi in draw(apart)]
     results = draw(st.lists(kept, max_size=5))
     count = len(blocks) + len(results) + draw(st.integers(0, 3))
     one = draw(blobs)
+    floor, total = draw(intervals)
     return Keep(
-        draw(specs), draw(reigns), draw(u64), draw(index), draw(st.booleans()), draw(texts),
-        draw(u64), blocks, results, [one] * count,
+        draw(specs), draw(reigns), draw(index), total, draw(st.booleans()), draw(texts),
+        floor, blocks, results, [one] * count,
     )  # fmt: skip
 
 
@@ -200,12 +210,12 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Refused: st.builds(Refused, names, texts, seconds),
     Bye: st.builds(Bye, texts),
     Beat: st.builds(
-        Beat, u64, u64, seconds, st.lists(loads, max_size=4), st.lists(job_lines, max_size=3),
+        Beat, incarnations, u64, seconds, st.lists(loads, max_size=4), st.lists(job_lines, max_size=3),
         st.lists(st.tuples(jobs, u64, index, seconds, seconds | st.just(-1.0)), max_size=3),
     ),
     Ack: st.just(Ack()),
     View: st.builds(View, st.lists(members, max_size=5)),
-    Vote: st.builds(Vote, peers, u64, st.sampled_from(list(Finding))),
+    Vote: st.builds(Vote, peers, incarnations, st.sampled_from(list(Finding))),
     Digests: st.builds(Digests, st.lists(u64, min_size=8, max_size=8), st.booleans()),
     Around: st.builds(
         Around,
@@ -235,7 +245,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Status: st.builds(Status, u64, st.lists(blobs, max_size=1)),
     Piece: pieces,
     Launch: st.builds(launch, specs, index, blobs),
-    Supply: st.lists(intervals, max_size=4).flatmap(
+    Supply: apart.flatmap(
         lambda found: st.builds(
             Supply,
             jobs,
@@ -249,15 +259,15 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Seek: st.builds(Seek, jobs),
     Here: st.builds(Here, jobs, st.sampled_from(Standing), reigns, peers, u64, texts),
     Keep: keeps(),
-    KeptUpto: st.builds(KeptUpto, jobs, u64, u64, peers),
+    KeptUpto: st.builds(KeptUpto, jobs, terms, index, peers),
     Offer: st.builds(
         Offer, jobs, peers, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4),
-        index, st.booleans(), texts, u64, small, st.booleans(),
+        index, st.booleans(), texts, st.just(0), small, st.booleans(),
     ),
     Pull: st.builds(
         Pull, jobs, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4), st.booleans()
     ),
-    Forget: st.builds(Forget, jobs, u64),
+    Forget: st.builds(Forget, jobs, terms),
     Settled: st.builds(Settled, jobs, st.lists(intervals, max_size=9)),
     Claim: reports().flatmap(
         lambda said: st.builds(

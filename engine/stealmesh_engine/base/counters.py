@@ -7,11 +7,15 @@ without a meaning here. Refuses to know who counts.
 from __future__ import annotations
 
 MEANINGS = {
+    "accusations-not-believed": "peers that others call dead or stalled, and that this node hears itself",
     "acquitted": "peers that were suspected and answered in time",
+    "answers-unasked": "answers on durable jobs from peers that this program never asked",
     "bags-passed-over": "explore bags that a node could not run and that went elsewhere",
     "beats-on-the-lesser-side": "heartbeats during which this owner leased nothing, being on the lesser side of a cut",
+    "copies-unasked": "copies of values of ours, from nodes that were not sent to one",
     "custody-gaps": "links that ended because a message was missing between two others",
     "doubts": "times at which this node doubted itself rather than the many that were silent",
+    "ends-not-believed": "words that a durable job is gone, from peers that do not keep it",
     "functions-forged": "functions whose bytes do not have the digest under which they came",
     "functions-unasked": "functions that came without having been asked for",
     "grants-refused": "leases that came and were not taken: empty, here already, or of a job that is over",
@@ -29,6 +33,7 @@ MEANINGS = {
     "leases-declined": "parts of leases that their holder could not run",
     "leases-expired": "leases that their holder had not named for too long",
     "log-damage": "1 if the write-ahead log had lost something when it was opened",
+    "members-beyond-bound": "records of unknown nodes that were not taken, since so many are known",
     "peers-declared-dead": "verdicts of death that this node has spoken or accepted",
     "peers-found-stalled": "peers that answer and whose work does not get on",
     "progress-dropped": "words of tasks about items that were over, or had another holder by then",
@@ -60,12 +65,16 @@ FAMILIES = {
 """Prefix → meaning: the reason follows behind a dash, or a colon where the host counts."""
 
 
+COUNT_MAX = (1 << 63) - 1
+"""More is not counted: what peers claim must not make a number that cannot be said."""
+
+
 class Counters(dict[str, int]):
     """Name → how often; absent is zero."""
 
     def count(self, name: str, by: int = 1) -> None:
         assert name in MEANINGS or name.partition("-")[0] in FAMILIES, f"no meaning for {name}"
-        self[name] = self.get(name, 0) + by
+        self[name] = min(self.get(name, 0) + by, COUNT_MAX)
 
 
 def page() -> str:

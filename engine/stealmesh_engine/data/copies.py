@@ -264,7 +264,8 @@ class Copies:
         """A piece, or the word that the peer has none."""
         value = message.value
         fetch = self.fetches.get(value)
-        if fetch is None or not fetch.roomy:
+        # From the copy that it is taken from, or a former one, whose piece is late.
+        if fetch is None or not fetch.roomy or peer not in (fetch.source, *fetch.avoid):
             self._context.counters.count("pieces-unasked")
             return
         if not message.blobs:

@@ -111,6 +111,9 @@ class Directory:
             if message.whole:
                 self._links.send(peer, ValueDrop(message.value), now)
             return
+        if message.whole and peer not in account.known():
+            self._context.counters.count("copies-unasked")
+            return
         account.forget(peer)
         account.doubtful.pop(peer, None)
         if message.whole:

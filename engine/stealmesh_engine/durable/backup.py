@@ -10,6 +10,7 @@ together with its peer, after Paxos ballots (terms.py says why that is enough).
 
 from __future__ import annotations
 
+from stealmesh_engine.base.rude import is_near, is_one_job, unless
 from stealmesh_engine.durable.replica import EXPIRED, Replica, supersedes
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_protocol.ids import PeerId
@@ -31,6 +32,10 @@ class Backup:
             return
         replica = state.replicas.get(job)
         primary = state.primaries.get(job)
+        if replica is not None:
+            unless(is_one_job(message.spec, replica.spec), "another-job")
+            unless(is_near(message.reign.term, replica.configuration.term), "term")
+            unless(replica.may_have(message.total), "total")
         if message.reign.primary == state.me:
             if primary is not None:
                 if primary.gathering is not None and primary.gathering.latecomer:
@@ -41,6 +46,7 @@ class Backup:
             here = Here(job, Standing.KEEPS, state.moved[job], state.store)
             self.links.send(peer, here, now)  # this message alone would not make us a whole replica
             return
+        unless(message.reign.primary == peer or not message.number, "leads-for-another")
         if replica is None:
             replica = Replica(message.spec, message.reign)
             state.keep(replica)
@@ -99,5 +105,5 @@ class Backup:
         if replica is None or job in state.primaries:
             return
         ours = replica.configuration
-        if (ours.term, ours.primary) <= (message.term, peer):  # not a former primary
+        if peer == ours.primary and ours.term <= message.term:  # the one that has what we offered
             state.hand_away(replica, message.term, peer)

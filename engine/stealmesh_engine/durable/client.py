@@ -19,9 +19,11 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from stealmesh_engine import effects as fx
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.rendezvous import ranked
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.config import Config
-from stealmesh_engine.durable.locate import may_know, rebuilder
+from stealmesh_engine.durable.locate import Chase, may_know, rebuilder
 from stealmesh_engine.durable.rebuild import REBUILT
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
 from stealmesh_engine.links.links import Links
@@ -44,6 +46,8 @@ UNANSWERED_SECONDS = 2.0
 """After this time without an answer from the primary we look for another."""
 SAID_AGAIN_SECONDS = 3.0
 """After this time without a word on our blocks, although the primary has heard them, we repeat them."""
+GONE_SECONDS = 1.0
+"""The word of a peer that is not our primary, that the job is gone, counts if no other contradicts for so long."""
 LAUNCH_AGAIN_SECONDS = 1.5
 """After this time without a primary, a job that was not accepted is launched at the next node."""
 
@@ -88,14 +92,29 @@ class FollowedJob:
     abolished: bool = False
     stopped: bool = False
     """Abolished, and what runs of it as well."""
+    gone: tuple[float, str] | None = None
+    """Without a primary: since when a peer has said that the job is gone, and no other that it has it; and why."""
+    asked: dict[PeerId, None] = field(default_factory=dict)
+    """Every peer that was our primary once."""
     tried: dict[PeerId, None] = field(default_factory=dict)
     """Nodes that did not answer the launch."""
+
+
+def _follows(message: Fetched) -> None:
+    """Results follow each other without gaps; missing items are no results."""
+    at = message.lo
+    for kept in message.results:
+        unless(kept.lo <= at < kept.hi, "results")
+        at = kept.hi
+    unless(at <= message.line.total, "results")
 
 
 class DurableClient:
     """All durable jobs of this program."""
 
-    def __init__(self, config: Config, links: Links) -> None:
+    def __init__(self, config: Config, links: Links, counters: Counters) -> None:
+        self.counters = counters
+        self.chase = Chase(links)
         self.config = config
         self.links = links
         self.jobs: dict[JobId, FollowedJob] = {}
@@ -158,7 +177,7 @@ class DurableClient:
 
     def accepted(self, primary: PeerId, message: Accepted, now: float) -> Word | None:
         mine = self.jobs.get(message.job)
-        if mine is None:
+        if mine is None or not self._was_asked(mine, primary):
             return None
         if message.refusal:
             if mine.launch is None:
@@ -183,8 +202,10 @@ class DurableClient:
 
     def fetched(self, primary: PeerId, message: Fetched, now: float) -> Word | None:
         mine = self.jobs.get(message.job)
-        if mine is None:
+        if mine is None or not self._was_asked(mine, primary):
             return None
+        if message.lo == mine.lo:
+            _follows(message)
         self._answered(message.job, mine, primary, now)
         line = message.line
         mine.over = line.state in ("cancelled", "lost", "expired")
@@ -210,7 +231,11 @@ class DurableClient:
         if mine is None:
             return None
         if message.standing is Standing.GONE:
-            return self._give_up(job, message.why)
+            if mine.primary not in (None, peer):
+                return None  # the job has a primary, and that would know
+            if mine.primary is None and mine.gone is None:
+                mine.gone = now, message.why  # if somebody has it after all, it says so soon
+            return None if mine.primary is None else self._give_up(job, message.why)
         if message.standing is Standing.LEADS:
             mine.term = max(mine.term, message.reign.term)
             if mine.primary != peer:
@@ -222,10 +247,9 @@ class DurableClient:
             mine.primary, mine.lost_since = None, now
             self._seek(job, now)
         elif mine.primary is None:
-            mine.lost_since = now  # there is a replica, so a primary will come
-            if self.links.view.is_alive(message.reign.primary):
-                # A primary that is no supernode may not be among those that we ask.
-                self.links.send(message.reign.primary, Seek(job), now)
+            mine.lost_since, mine.gone = now, None  # there is a replica, so a primary will come
+            # A primary that is no supernode may not be among those that we ask.
+            self.chase.ask(job, message.reign.primary, now)
         return None
 
     # ------------------------------------------------------------ time and losses
@@ -244,6 +268,8 @@ class DurableClient:
                 self._ask(job, mine, now)
         elif mine.launch is not None and now - mine.lost_since > LAUNCH_AGAIN_SECONDS:
             self._launch_somewhere(job, mine, now)
+        elif mine.gone is not None and now - mine.gone[0] > GONE_SECONDS:
+            return self._give_up(job, mine.gone[1])
         elif now - mine.lost_since > self.config.home_patience_seconds:
             return self._give_up(job, "nobody knows it")
         else:
@@ -294,6 +320,12 @@ class DurableClient:
 
     # ------------------------------------------------------------ inside
 
+    def _was_asked(self, mine: FollowedJob, peer: PeerId) -> bool:
+        """Only those that we took for the primary once can have an answer for us."""
+        if peer not in mine.asked:
+            self.counters.count("answers-unasked")
+        return peer in mine.asked
+
     def _launch_somewhere(self, job: JobId, mine: FollowedJob, now: float) -> None:
         """Launch it at the first node of its ranking that we can talk to and have not tried yet."""
         assert mine.launch is not None
@@ -315,7 +347,8 @@ class DurableClient:
 
     def _found(self, job: JobId, mine: FollowedJob, primary: PeerId, now: float) -> None:
         """Say to this primary everything that no primary has accepted."""
-        mine.primary, mine.asked_since = primary, None
+        mine.primary, mine.asked_since, mine.gone = primary, None, None
+        mine.asked[primary] = None
         if mine.launch is not None:
             mine.asked_since = now
             self.links.send(primary, mine.launch, now)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.durable.backup import Backup
 from stealmesh_engine.durable.client import DurableClient
 from stealmesh_engine.durable.election import Election
@@ -70,7 +71,7 @@ class DurableDoor:
         self.requests = Requests(self.state, self.takeover)
         self.retention = Retention(self.state)
         owner.ask_replicas(self.takeover)
-        self.client = DurableClient(owner.config, owner.links)
+        self.client = DurableClient(owner.config, owner.links, owner.counters)
         self.slices = Slices(self.client, owner.effects)
         self._beat_at = -1e9
 
@@ -156,6 +157,9 @@ class DurableDoor:
         self.election.recalled(now)
 
     def _here(self, peer: PeerId, message: Here, now: float) -> None:
+        leads = message.standing is Standing.LEADS
+        # Each peer knows whether it leads, and speaks of that for itself alone.
+        unless(not leads or message.reign.primary == peer, "leads-for-another")
         self.election.here(peer, message, now)
         self.slices.tell(self.client.here(peer, message, now), now)
         job, holder = message.job, self.holder
@@ -167,8 +171,7 @@ class DurableDoor:
             return
         elif message.standing is Standing.KEEPS:
             holder.jobs[job].replica_spoke(now)
-            if self.links.view.is_alive(message.reign.primary):
-                self.links.send(message.reign.primary, Seek(job), now)
+            self.election.chase.ask(job, message.reign.primary, now)
         else:
             holder.closed(job, now, stop=True)
 

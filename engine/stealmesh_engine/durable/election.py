@@ -18,9 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 from stealmesh_engine.base.rendezvous import weight
+from stealmesh_engine.base.rude import is_near, unless
 from stealmesh_engine.durable.backup import Backup
-from stealmesh_engine.durable.locate import may_know
-from stealmesh_engine.durable.replica import quorum, supersedes
+from stealmesh_engine.durable.locate import Chase, may_know
+from stealmesh_engine.durable.replica import Replica, quorum, supersedes
 from stealmesh_engine.durable.state import Candidacy, DurableState, Rival
 from stealmesh_engine.durable.takeover import Takeover
 from stealmesh_protocol.ids import JobId, PeerId
@@ -42,6 +43,7 @@ class Election:
         self.config = state.config
         self.takeover = takeover
         self.backup = backup
+        self.chase = Chase(self.links)
 
     # ------------------------------------------------------------ where is the primary?
 
@@ -55,8 +57,9 @@ class Election:
         if replica is None or peer == state.me:
             return
         ours, theirs = replica.configuration, message.reign
+        unless(is_near(theirs.term, ours.term), "term")
         if message.standing is Standing.GONE:
-            if job not in state.primaries or replica.ended:
+            if self._knows_the_end(peer, replica):
                 state.bury(job, message.why)
             return
         if message.standing is Standing.LEADS:
@@ -76,7 +79,19 @@ class Election:
             if primary.rebuild is not None and not self.links.view.is_alive(theirs.primary):
                 self.takeover.rebuild_above(primary, theirs, now)
             else:
-                self.links.send(theirs.primary, Seek(job), now)
+                self.chase.ask(job, theirs.primary, now)
+
+    def _knows_the_end(self, peer: PeerId, replica: Replica) -> bool:
+        """Does this peer know better than we that the job is gone? While somebody leads it, one voice from
+        outside is not enough to drop a copy."""
+        state, job, ours = self.state, replica.spec.job, replica.configuration
+        if job in state.primaries:
+            return replica.ended
+        keeps = peer == ours.primary or any(peer == seat for _, seat in ours.seats)
+        if not keeps and job not in state.candidacies:
+            state.counters.count("ends-not-believed")
+            return False
+        return True
 
     def met(self, peer: PeerId, now: float) -> None:
         """A link with a node is up: tell it which jobs we lead, so that two primaries learn of each other."""

@@ -127,6 +127,10 @@ class Replica:
             added.results += self.add_result(kept.part, blob, kept.lo, kept.hi)
         return added
 
+    def may_have(self, total: int) -> bool:
+        """Can there be so many items? A closed range has as many as it was launched with."""
+        return total <= self.total or not (self.spec.step and self.closed)
+
     def add_block(self, block: Block, blob: bytes) -> bool:
         if self.state or block.lo in self.blocks or self.covered.covers(block.lo, block.hi):
             return False
@@ -152,7 +156,7 @@ class Replica:
                 self._lows.append(kept.lo)
             self.covered.add(kept.lo, kept.hi)
             self.octets += len(blob)
-            self.failed += part.failed
+            self.failed += min(part.failed, kept.hi - kept.lo)
         self._drop_blocks(pieces)
         return entries
 
@@ -173,7 +177,7 @@ class Replica:
                 del self._results[self._lows.pop(at)]
                 self.covered.remove(max(ours.lo, self.floor), ours.hi)
                 self.octets -= len(blob)
-                self.failed -= ours.part.failed
+                self.failed -= min(ours.part.failed, ours.hi - ours.lo)
 
     def end(self, state: str) -> Added:
         """The job ends in this state: nothing of it will be read or run again."""
@@ -299,7 +303,8 @@ class Replica:
         """The state of a job that no owner runs."""
         state = self.state or (LOST if self.lost else "done" if self.complete else "waiting")
         state = LOST if state == BEYOND_REPAIR else state
-        figures = (self.total, self.done_items, self.failed, 0, self.total - self.done_items)
+        waiting = max(0, self.total - self.done_items)
+        figures = (self.total, self.done_items, self.failed, 0, waiting)
         spec = self.spec
         return JobLine(
             spec.job, spec.kind, spec.name, state, *figures, 0, 0, True, spec.submitter, spec.submitted

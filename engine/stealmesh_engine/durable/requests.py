@@ -7,11 +7,15 @@ we know of it (HERE).
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from stealmesh_engine.base.rude import is_one_job, unless
 from stealmesh_engine.durable.primary import Primary, first_word
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
-from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.ids import JobId, PeerId, owner_of
+from stealmesh_protocol.limits import TERM_MAX, TERM_STEP_MAX
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
@@ -34,12 +38,16 @@ class Requests:
     def launched(self, client: PeerId, message: Launch, now: float) -> None:
         state, job = self.state, message.spec.job
         primary = state.primaries.get(job)
+        # One that was never led is new, and its id names the program that gives it to the mesh.
+        unless(bool(message.spec.term) or owner_of(job) == client, "not-its-owner")
         if job in state.gone or (job in state.replicas and primary is None):
             state.say_here(client, job, now)
             return
         if primary is not None:
             replica = primary.replica
-            primary.merged(replica.join(first_word(message, replica)), now)
+            unless(is_one_job(replace(message.spec, term=1), replica.spec), "another-job")
+            if primary.rebuild is not None or owner_of(job) == client:
+                primary.merged(replica.join(first_word(message, replica)), now)
         elif refusal := self._objection(message):
             state.counters.count("launches-refused")
             state.links.send(client, Accepted(job, 0, refusal=refusal), now)
@@ -54,6 +62,8 @@ class Requests:
         state, me = self.state, self.state.links.view.me
         if me.role is Role.CLIENT or me.state > PeerState.SUSPECT:
             return "this peer keeps no jobs"
+        if message.spec.term > TERM_MAX - TERM_STEP_MAX:
+            return f"term {message.spec.term} leaves no room for later ones"
         octets = state.octets + sum(map(len, message.blobs))
         most = state.config.keep_octets_max
         if octets > most:
@@ -77,6 +87,7 @@ class Requests:
         primary.begin(now)
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
+        unless(owner_of(message.job) == client, "not-its-owner")
         primary = self._led(client, message.job, now)
         if primary is not None:
             primary.supplied(client, message, now)

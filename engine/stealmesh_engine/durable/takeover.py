@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.durable.primary import Gathering, Primary, first_word
 from stealmesh_engine.durable.rebuild import Rebuild, is_incomplete
 from stealmesh_engine.durable.replica import Replica
@@ -37,6 +38,9 @@ from stealmesh_protocol.messages import (
     Returned,
     Split,
 )
+
+OFFERED_MAX = 1 << 20
+"""Intervals in all pages of one offer."""
 
 
 @dataclass(slots=True)
@@ -159,8 +163,10 @@ class Takeover:
         if primary is None:
             self.state.say_here(peer, message.job, now)
             return
+        unless(primary.replica.may_have(message.total), "total")
         offered = self._offers.setdefault((message.job, peer), Offered())
         offered.add(message)
+        unless(len(offered.covered) + len(offered.inputs) <= OFFERED_MAX, "offers-too-much")
         if not message.whole:
             return
         replica = primary.replica

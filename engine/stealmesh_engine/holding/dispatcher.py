@@ -42,6 +42,7 @@ from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol import limits
 from stealmesh_protocol.ids import Digest, JobId, LeaseId
+from stealmesh_protocol.limits import SECONDS_MAX
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 FUNCTION_PATIENCE_SECONDS = 0.25
@@ -149,7 +150,7 @@ class Dispatcher:
         return sum(map(self.slots.is_idle, self.slots.by_worker.values()))
 
     def queued_seconds(self) -> float:
-        return sum(held.bags.queued_seconds for held in self.stock.jobs())
+        return min(SECONDS_MAX, sum(held.bags.queued_seconds for held in self.stock.jobs()))
 
     def starves_at(self, now: float) -> float | None:
         """When the first worker will have nothing to do; None: not known.

@@ -204,9 +204,13 @@ class HeldJobs(dict[JobId, HeldJob]):
         return held
 
     def obeys(self, job: JobId, peer: PeerId) -> bool:
-        """Has this peer a say in what we hold of the job? Former primaries of a durable one have none."""
+        """Has this peer a say in what we hold of the job? Only its owner or, of a durable one, the primary."""
         held = self.get(job)
-        return held is None or not held.spec.term or held.spec.owner == peer
+        return held is None or held.spec.owner == peer
+
+    def is_durable(self, job: JobId) -> bool:
+        held = self.get(job)
+        return held is not None and bool(held.spec.term)
 
     def follows(self, job: JobId, primary: PeerId) -> bool:
         """Do we hold parts of this durable job, and is this peer its primary as far as we know?"""

@@ -16,11 +16,13 @@ from typing import Any
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import ShippedFunctions, needed
 from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import Effect, ForgetJob
 from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.answers import Answers
+from stealmesh_engine.holding.belief import believable
 from stealmesh_engine.holding.children import Children
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
@@ -34,7 +36,7 @@ from stealmesh_engine.holding.shortage import Shortage
 from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.ledger.requirements import lacked, suits
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
 from stealmesh_protocol.limits import INDEX_MAX
 from stealmesh_protocol.messages import (
     Claim,
@@ -48,7 +50,6 @@ from stealmesh_protocol.messages import (
     Lease,
     Message,
     Reign,
-    Returned,
     Revoked,
     Settled,
     Standing,
@@ -110,10 +111,7 @@ class Holder:
     def granted(self, peer: PeerId, message: Grant, now: float) -> None:
         """Leases of a job that this peer owns or leads; others may not grant them."""
         spec = message.spec
-        if spec.owner != peer:
-            self.counters.count("grants-refused")
-            self.links.send(peer, Returned(spec.job, _parts_of(message)), now)
-            return
+        believable(message, peer, self.jobs.get(spec.job))
         if self.corrects(peer, spec.job, spec.term, now):
             self.counters.count("grants-refused")
             return
@@ -336,6 +334,11 @@ def _if_obeyed(act: Callable[[Holder, Any, float], None]) -> Handler:
     def handler(holder: Holder, peer: PeerId, message: Any, now: float) -> None:
         if holder.jobs.obeys(message.job, peer):
             act(holder, message, now)
+        else:
+            unless(
+                owner_of(message.job) == peer or holder.jobs.is_durable(message.job),
+                "not-its-owner",
+            )
 
     return handler
 

@@ -28,6 +28,9 @@ from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
 from stealmesh_protocol.values import AGAIN, LACKING, OUTCOMES
 
+DROPPED_AT_ONCE_MAX = 1 << 32
+"""A report may claim to be about more items than there are."""
+
 
 @dataclass(slots=True, eq=False)
 class Crediting:
@@ -75,7 +78,7 @@ class Crediting:
                 continue
             assert isinstance(verdict, Credited)
             job.lapsed.pop(holder, None)
-            job.failed += part.failed
+            job.failed += min(part.failed, sum(hi - lo for lo, hi in verdict.intervals))
             for lo, hi in verdict.intervals:
                 if job.keeping is None:
                     self.effects.append(Deliver(message.job, part, blob, lo, hi))
@@ -116,7 +119,7 @@ class Crediting:
         """Does the contribution count? If not, count it as dropped, and tell a stale holder."""
         if isinstance(verdict, Credited):
             return True
-        job.duplicates_dropped += items
+        job.duplicates_dropped += min(items, DROPPED_AT_ONCE_MAX)
         self.counters.count("results-dropped", items)
         if isinstance(verdict, Stale):
             self.revoke(holder, job.spec.job, verdict.lids, now)
@@ -148,8 +151,10 @@ class Crediting:
             stale = [lid for lid in stale if not job.lanes.lingers(holder, lid)]
         if job.lives is not None:
             stale = [lid for lid in stale if not job.lives.is_seat(holder, lid)]
-        if load.running:
-            self.effects.append(ItemsRunning(load.job, load.running))
+        if load.running and job.ledger.held_by(holder):
+            most = job.ledger.items_max
+            running = [(lo, min(hi, most)) for lo, hi in load.running if lo < most]
+            self.effects.append(ItemsRunning(load.job, running))
         if stale:
             self.revoke(holder, load.job, stale, now)
 
@@ -183,7 +188,8 @@ class Crediting:
     ) -> bool:
         """The holder lacked something that these items need. Is there another node to ask?"""
         passed, ledger = job.passing(), job.ledger
-        if ledger.lent(holder, part.lid) is None:
+        lent = ledger.lent(holder, part.lid)
+        if lent is None or not lent.open.overlap(part.lo, part.hi):
             return False
         passed.declined(holder, part.lo, part.hi, reason_in(blob))
         if not any(self.candidates.is_open(job, at, now) for at in passed.starts(part.lo, part.hi)):

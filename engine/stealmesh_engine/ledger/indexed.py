@@ -94,6 +94,10 @@ class IndexedLedger(JobLedger[Lent]):
     # -- leasing
 
     @property
+    def items_max(self) -> int:
+        return self.total
+
+    @property
     def first_free(self) -> int:
         return self.free.first
 

@@ -31,6 +31,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from stealmesh_engine.ledger.verdicts import Figures, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.limits import INDEX_MAX
 from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
 
 Grantable = tuple[Lease, list[Block], list[bytes]]
@@ -66,6 +67,11 @@ class JobLedger(ABC, Generic[L]):
     @abstractmethod
     def feed(self, block: Block, blob: bytes) -> None:
         """More items come, with their input, and are free at once."""
+
+    @property
+    def items_max(self) -> int:
+        """No item has this number or a higher one."""
+        return INDEX_MAX
 
     @property
     def has_free(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeVar
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Effect, ItemsProgress, JobDone
 from stealmesh_engine.events import (
@@ -496,8 +497,16 @@ EVENTS: dict[type, Callable[[Owner, Any, float], None]] = {
     CancelJob: Owner.cancel_job,
 }
 
+
+def _split(owner: Owner, victim: PeerId, message: Split, now: float) -> None:
+    """Thieves see nothing of actors: their calls stay in one place."""
+    job = owner.jobs.get(message.job)
+    unless(job is None or job.lives is None, "actors-are-not-split")
+    owner.split(victim, message, now)
+
+
 MESSAGES: dict[type[Message], Callable[[Owner, PeerId, Any, float], None]] = {
-    Split: Owner.split,
+    Split: _split,
     Report: Owner.report,
     Commit: Owner.commit,
     Returned: Owner.returned,

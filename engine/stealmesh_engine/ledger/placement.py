@@ -112,7 +112,7 @@ class Placement:
             return
         alike = self.candidates.suits(job, thief)
         turn = self._turn(job)
-        given = [part.hi - part.lo for part in parts]
+        given = [part.hi - part.lo for part in parts if part.hi > part.lo]
         while job.ledger.has_free:
             if turn is not None and not (given and turn.has_room(job.ledger.lids)):
                 return

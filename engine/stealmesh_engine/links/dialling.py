@@ -152,7 +152,9 @@ class Dialling:
 
     def is_nowhere(self, peer_id: PeerId, endpoint: str) -> bool:
         """Note that the peer is not at this address. True if that proves that its process is gone."""
-        peer = self._table.peers[peer_id]
+        peer = self._table.peers.get(peer_id)
+        if peer is None:
+            return False  # what followed from the death of another has had us forget it
         peer.absent_at = (*peer.absent_at, endpoint)
         return is_proof(peer.absent_at, self._table.endpoints_of(peer.member))
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stealmesh_engine.base.context import Context
+from stealmesh_engine.base.rude import RUDE_MAX
 from stealmesh_engine.effects import Hangup, Send
 from stealmesh_engine.events import Heard, LinkId
 from stealmesh_engine.links.admission import Admission
@@ -139,6 +140,8 @@ class Introductions:
             return self.confused(link, "welcome-unasked", now)
         if line.to and line.to != sender.id:
             return self.confused(link, "wrong-node", now)
+        if sender.id == self._table.view.me.id:
+            return self.confused(link, "own-id", now)
         peer = self._table.meet(sender)
         if not line.to:
             line.to = sender.id
@@ -155,7 +158,8 @@ class Introductions:
         self._table.lines.pop(link, None)
         self._effects.append(Hangup(link))
         if line is None or line.state is LinkState.READY:
-            if line is not None and refusal.code == "gap":
+            if line is not None and refusal.code in ("gap", "forgotten"):
+                # Somebody may introduce itself under our name: dialling anew at once would not end.
                 self._back_off(line)
             return self._over(link, line)
         if refusal.code == "self":
@@ -182,6 +186,13 @@ class Introductions:
             # What makes no sense now will be said again on the next link: let that take a while.
             self._back_off(line, CONFUSED_ATTEMPTS)
         return self._over(link, line)
+
+    def offended(self, link: LinkId, peer: Peer, now: float) -> Happened:
+        """A message contradicts what we know: it was refused, and nothing has changed. A peer that goes on
+        like this is cut off for a while."""
+        if peer.offends() < RUDE_MAX or link not in self._table.lines:
+            return Happened()
+        return self.confused(link, "too-often", now)
 
     def begin_again(self, link: LinkId, now: float) -> Happened:
         """A message before this one is missing: end the link, so that the peer sends all again."""

@@ -51,6 +51,7 @@ class Links(LinkTable):
         self.introductions = said = Introductions(context, self, dialling, sending, mesh, runtime)
         self.asks_the_way, self.introduction = said.asks_the_way, said.heard
         self.confused, self.begin_again = said.confused, said.begin_again
+        self.offended = said.offended
 
     def send(self, peer_id: PeerId, message: Message, now: float) -> bool:
         """Say something to a peer. Custody messages are kept until acknowledged and may wait for

@@ -59,17 +59,24 @@ class Peer:
     """When we last asked it where its view differs from ours."""
     absent_at: tuple[str, ...] = ()
     """Those of its addresses where a probe found that nothing listens."""
+    rude: int = 0
+    """How many of its messages were refused on this link."""
     met_at: tuple[str, ...] = ()
     """Its addresses when we met it. `member` is replaced by every newer record."""
 
     def is_carried_by(self, link: LinkId) -> None:
         """From now on this link carries our messages; no other need be dialled."""
-        self.link, self.dial_at = link, None
+        self.link, self.dial_at, self.rude = link, None, 0
 
     def is_not_dialled_by(self, link: LinkId) -> None:
         """This link has become ready, or never will."""
         if self.dialling == link:
             self.dialling = None
+
+    def offends(self) -> int:
+        """Another message of it contradicts what we know. Returns how many did."""
+        self.rude += 1
+        return self.rude
 
     def restart_session(self) -> None:
         """The peer has discarded its channel state: both sides restart at sequence 1."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stealmesh_engine.base.rendezvous import ranked
+from stealmesh_engine.base.rude import unless
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.membership.decider import Decider, Shared
@@ -88,8 +89,10 @@ class Leaf(Decider):
 
     # ------------------------------------------------------------ what homes say
 
-    def listens_to(self, home: PeerId) -> bool:
-        """Are we a leaf, and is this one of its homes?"""
+    def listens_to(self, home: PeerId, message: Around) -> bool:
+        """Are we a leaf, and is this one of its homes? It knows that we are neither our own home nor our own
+        lifeline."""
+        unless(self.view.me.id not in (*message.homes, *message.lifelines), "around-itself")
         return self.view.me.role is Role.PLAIN and home in self.observers
 
     def heard_around(self, home: PeerId, message: Around, now: float) -> None:

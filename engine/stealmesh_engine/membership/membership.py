@@ -33,8 +33,9 @@ from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
-from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_engine.view.membership_view import MembershipView, newer
 from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.limits import INCARNATION_STEP_MAX
 from stealmesh_protocol.messages import (
     Ack,
     Beat,
@@ -49,6 +50,8 @@ from stealmesh_protocol.messages import (
 
 NO_ONE = b""
 REDIAL_SECONDS = 2.0
+MEMBERS_KNOWN_MAX = 1 << 16
+"""Records of nodes, the dead included: a peer can invent as many as it likes."""
 ACK = Ack()
 
 
@@ -193,6 +196,8 @@ class Membership(Decider):
         """Join a record into our view; act on it if it is new. After the last record of a message,
         settle: when forty supernodes die, settling after each would make forty tables."""
         view = self.view
+        if not self._is_believable(record, source, now):
+            return None
         if record.id == view.me.id:
             self._refute(record, now)
             return None
@@ -214,6 +219,31 @@ class Membership(Decider):
             return None
         return self._welcome(record.id, now)
 
+    def _is_believable(self, record: Member, source: PeerId, now: float) -> bool:
+        """Can this record be true, as far as we know? What one voice says of others changes nothing while we
+        hear them ourselves: they are told, and refute it."""
+        known = self.view.members.get(record.id)
+        if record.incarnation > INCARNATION_STEP_MAX + (0 if known is None else known.incarnation):
+            self.counters.count("rude-incarnation")
+            return False
+        if known is None and len(self.view.members) >= MEMBERS_KNOWN_MAX:
+            self.counters.count("members-beyond-bound")
+            return False
+        peer = self.links.peers.get(record.id)
+        if peer is not None and peer.link is not None and peer.member.role is Role.CLIENT:
+            if record.role is not Role.CLIENT:  # it has told us itself what it is
+                self.counters.count("rude-role")
+            return record.role is Role.CLIENT
+        if record.state is PeerState.ALIVE or known is None or source in (NO_ONE, record.id):
+            return True
+        if not newer(record, known) or peer is None or peer.link is None:
+            return True
+        if now - peer.heard_at >= self.config.silence_seconds:
+            return True
+        self.counters.count("accusations-not-believed")
+        self.verdicts.accuse(record, now)
+        return False
+
     def _refute(self, record: Member, now: float) -> None:
         refuted = self.view.refute(record)
         if refuted is not None:
@@ -234,7 +264,8 @@ class Membership(Decider):
         """Does a peer still believe in a process that had our own address before us?"""
         me = self.view.me
         return (
-            record.state <= PeerState.SUSPECT
+            not self.links.is_ready(record.id)
+            and record.state <= PeerState.SUSPECT
             and record.host == me.host
             and any(endpoint in me.endpoints for endpoint in record.endpoints)
         )

@@ -104,8 +104,9 @@ class MembershipView:
         return record
 
     def refute(self, accusation: Member) -> Member | None:
-        """Answer a record that says we are suspect or dead with a higher incarnation; None if it is outdated."""
-        if accusation.incarnation < self.me.incarnation or accusation.state is PeerState.ALIVE:
+        """Answer a record of ourselves that we did not make, and that others would believe: that we are
+        suspect or dead, or anything else. None if it is outdated."""
+        if not newer(accusation, self.me):
             return None
         self.renew(incarnation=accusation.incarnation + 1, state=PeerState.ALIVE)
         return self.me

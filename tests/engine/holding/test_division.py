@@ -20,7 +20,7 @@ from stealmesh_engine.holding.slots import PATROL_SECONDS, TURN_SECONDS, WANTED_
 from stealmesh_engine.ledger.declined import cannot_load
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import granted_lease, job_id
-from stealmesh_protocol.messages import Declined, Grant, JobKind, JobSpec, Lease, Report
+from stealmesh_protocol.messages import Block, Declined, Grant, JobKind, JobSpec, Lease, Report
 from stealmesh_protocol.values import LACKING
 
 OWNER = b"o" * 16
@@ -55,7 +55,8 @@ class Node:
 
     def grant(self, spec: JobSpec, lo: int, hi: int, now: float = 0.0) -> None:
         lid = granted_lease(lo + int.from_bytes(spec.job[-1:], "big"))
-        self.holder.granted(OWNER, Grant(spec, [Lease(lid, lo, hi)]), now)
+        blocks, blobs = ([], []) if spec.step else ([Block(lo, hi, 1)], [b"items"])
+        self.holder.granted(OWNER, Grant(spec, [Lease(lid, lo, hi)], blocks, 0, blobs), now)
 
     def learn(self, worker: int = 0) -> RunChunk:
         """The first item says what items cost; the next chunk is one of many."""

@@ -1,0 +1,69 @@
+"""Which answers to a status request can be shown, and what is shown of a node whose answer cannot.
+
+Decides by comparing with our own snapshot: the same names have values of the same types. What a peer sends is an
+input: one that sends something else must not break the `status` of a program. Refuses to know what the figures
+mean (status.py).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from stealmesh_protocol.messages import JobKind, JobLine, Member
+
+UNREADABLE = "unreadable"
+_NUMBERS = (int, float)
+
+
+def readable(answer: bytes, own: dict[str, Any], member: Member | None) -> dict[str, Any]:
+    """What this answer says, or a stand-in for its node."""
+    blank = _blank(own, member)
+    try:
+        said = msgspec.msgpack.decode(answer)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return blank
+    if not isinstance(said, dict) or not all(isinstance(name, str) for name in said):
+        return blank
+    whole = {**blank, "state": "alive", **said}  # another version may know fewer figures
+    alike = all(_is_like(whole[name], own[name]) for name in own)
+    counts = whole["counters"].values() if alike else ()
+    return (
+        whole
+        if alike and all(map(_is_count, counts)) and all(map(_is_job, whole["jobs"]))
+        else blank
+    )
+
+
+def _blank(own: dict[str, Any], member: Member | None) -> dict[str, Any]:
+    blank: dict[str, Any] = {name: type(value)() for name, value in own.items()}
+    blank |= {"state": UNREADABLE, "role": "plain"}
+    if member is not None:
+        role = member.role.name.lower()
+        blank |= {"id": member.id.hex(), "name": member.name, "host": member.host, "role": role}
+    return blank
+
+
+def _is_like(value: Any, ours: Any) -> bool:
+    if isinstance(ours, _NUMBERS) and not isinstance(ours, bool):
+        return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+    return isinstance(value, type(ours))
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int)
+
+
+def _is_job(job: Any) -> bool:
+    """Can a line be made of it again?"""
+    try:
+        line = [bytes.fromhex(job["id"]), JobKind[job["kind"].upper()]]
+        line += [job[name] for name in JobLine.__struct_fields__[2:]]
+        at = {name: number for number, name in enumerate(JobLine.__struct_fields__)}
+        for name in ("started", "ended"):
+            line[at[name]] = line[at[name]] or 0.0
+        msgspec.convert(line, JobLine)
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError):
+        return False
+    return True

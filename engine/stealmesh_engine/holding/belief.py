@@ -1,0 +1,42 @@
+"""Which grants a holder believes: what one claims, beside what the holder knows of the job.
+
+Decides whether a grant can come from an honest peer. Refuses to know what the holder does with it.
+"""
+
+from __future__ import annotations
+
+from stealmesh_engine.base.blocks import Blocks
+from stealmesh_engine.base.rude import is_near, is_one_job, owns, unless
+from stealmesh_engine.holding.bags import Bags
+from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_protocol.ids import PeerId, term_of
+from stealmesh_protocol.messages import Grant, JobKind
+
+
+def believable(grant: Grant, peer: PeerId, held: HeldJob | None) -> None:
+    """Leases of a job that this peer owns or leads, and of the job that we know under this id."""
+    spec = grant.spec
+    unless(owns(peer, spec), "not-its-owner")
+    if held is not None:
+        unless(is_one_job(spec, held.spec), "another-job")
+        unless(is_near(spec.term, held.spec.term), "term")
+    for lease in grant.leases if spec.term else ():
+        unless(term_of(lease.lid) == spec.term, "term")
+    if not spec.step and spec.kind is not JobKind.EXPLORE:
+        _has_inputs(grant, None if held is None else held.bags)
+
+
+def _has_inputs(grant: Grant, bags: Bags | None) -> None:
+    """Every item that is leased comes with its input, or came before; and no input is replaced."""
+    here = Blocks() if bags is None or bags.inputs is None else bags.inputs
+    for block, blob in zip(grant.blocks, grant.blobs, strict=True):
+        for known, octets in here.within(block.lo, block.hi):
+            unless((known, octets) == (block, blob), "blocks")
+    came = Blocks(zip(grant.blocks, grant.blobs, strict=True))
+    for lease in grant.leases:
+        at = lease.lo
+        while at < lease.hi:
+            found = came.at(at) or here.at(at)
+            unless(found is not None, "blocks")
+            assert found is not None
+            at = found[0].hi
