@@ -424,6 +424,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.WritePiece: lambda process, effect: process.shelf.write(effect),
     fx.ReadPiece: lambda process, effect: process.shelf.read(effect),
     fx.ForgetValue: lambda process, effect: process.shelf.forget(effect),
+    fx.KeepMade: lambda process, effect: process.shelf.keep_made(effect),
+    fx.ValueCame: Process._ignore,
     fx.Accepted: Process._durable,
     fx.Results: Process._durable,
     fx.JobGone: Process._durable,

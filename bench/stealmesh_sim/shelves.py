@@ -7,13 +7,23 @@ follow from its name, so a checker knows of each copy whether it is right.
 from __future__ import annotations
 
 from functools import lru_cache
+from struct import Struct
 from typing import Any, Protocol
 
-from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
+from stealmesh_engine.effects import (
+    Adopt,
+    ForgetValue,
+    KeepMade,
+    KeepRoom,
+    ReadPiece,
+    WritePiece,
+)
 from stealmesh_engine.events import Adopted, Event, NoRoom, PieceRead
-from stealmesh_protocol.ids import PeerId, ValueId
+from stealmesh_protocol.ids import PeerId, ValueId, item_of
 
 READ_SECONDS = 0.0001
+_MAKING = Struct(">QQ")
+"""Of the process, of the chunk."""
 
 
 class ShelfWorld(Protocol):
@@ -54,14 +64,28 @@ class VirtualShelf:
         """What fits on its memory and disk; 0: everything."""
         self.adopted = 0
         """Values that a neighbour handed over."""
+        self.made: dict[tuple[int, int], bytearray] = {}
+        """Results that workers have handed over: by chunk and item, until the core has said what becomes of them."""
 
     def put(self, value: ValueId, octets: int) -> None:
         """The program of this process makes a value."""
         self.values[value] = bytearray(content(value, octets))
 
+    def make(self, chunk: int, item: int, value: ValueId, octets: int, maker: int) -> None:
+        """A worker makes a result. No other making has the same octets."""
+        self.made[chunk, item] = bytearray(content(value + _MAKING.pack(maker, chunk), octets))
+
+    def keep_made(self, effect: KeepMade) -> None:
+        made = self.made.pop((effect.chunk, effect.item))
+        if effect.value:
+            self.values[effect.value] = made
+
     def is_right(self, value: ValueId, octets: int) -> bool:
-        """Is all of it here?"""
+        """Is all of it here, and (of a result) of one making?"""
         there = self.values.get(value, b"")
+        if item_of(value) is not None:
+            maker = bytes(there[len(value) : len(value) + _MAKING.size])
+            return len(there) == octets and there.startswith(content(value + maker, octets))
         return len(there) == octets and there.startswith(content(value, octets))  # without a copy
 
     def keep_room(self, effect: KeepRoom) -> None:

@@ -42,8 +42,15 @@ class ValueChecks:
         return [
             p.name
             for p in self._world.living()
-            for known in (p.shelf.values, p.core.values.copies.fetches, p.core.values.copies.whole)
-            if any(owner_of(value) == owner for value in known)
+            for known in (
+                p.shelf.values,
+                p.core.values.copies.fetches,
+                p.core.values.copies.whole,
+                p.core.values.copies.stored.made,
+                p.core.values.results.recipes,
+                p.core.values.directory.accounts,
+            )
+            if any(owner_of(value) == owner for value in known) or p.shelf.made
         ]
 
 

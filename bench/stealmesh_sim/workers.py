@@ -37,10 +37,11 @@ from stealmesh_engine.events import (
     WorkerLost,
     WorkerReady,
 )
-from stealmesh_protocol.ids import JobId, digest_of
+from stealmesh_protocol.ids import JobId, digest_of, value_of_item
 from stealmesh_protocol.messages import JobKind, JobSpec, Member
 from stealmesh_protocol.values import AGAIN, LACKING
 from stealmesh_sim.kernel import Clock
+from stealmesh_sim.shelves import VirtualShelf
 from stealmesh_sim.work import PRIME, Work, again_part, lacking_blob
 
 PIPE_SECONDS = 0.00003
@@ -85,11 +86,26 @@ class WorkerHost(Protocol):
     alive: bool
     items: int
     busy_seconds: float
+    number: int
+    shelf: VirtualShelf
 
     @property
     def world(self) -> WorkerWorld: ...
 
     def hear(self, event: Event) -> None: ...
+
+
+def hand_over(
+    process: WorkerHost, chunk: RunChunk, lo: int, hi: int
+) -> tuple[tuple[int, int], ...]:
+    """The results of these items stay here, if the job is such a one. Returns them with their octets."""
+    octets = chunk.spec.stays_from
+    if not octets:
+        return ()
+    for item in range(lo, hi):
+        value = value_of_item(chunk.spec.job, item)
+        process.shelf.make(chunk.chunk, item, value, octets, process.number)
+    return tuple((item, octets) for item in range(lo, hi))
 
 
 class Bag:
@@ -343,10 +359,12 @@ class VirtualWorker:
         self.running = None
         took = seconds - self.told
         self.process.busy_seconds += took
+        stays = hand_over(self.process, chunk, self.lo, self.hi)
         blob, failed = self._finish(work, base, self.hi)
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
-        self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi))
+        done = ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi, stays)
+        self.process.hear(done)
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
         self._read(life)
@@ -383,6 +401,7 @@ class VirtualWorker:
         blob, failed = b"", 0
         seconds = world.now - self.since
         took = seconds - self.told
+        stays = hand_over(self.process, chunk, self.lo, finished)
         if finished > self.lo:
             blob, failed = self._finish(work, base, finished)
         self.told = seconds
@@ -390,7 +409,9 @@ class VirtualWorker:
         self.lo, self.hi = finished, kept
         self._plan(work, base)
         process = self.process
-        process.hear(ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept))
+        process.hear(
+            ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept, stays)
+        )
 
     def _lack(self, life: int, work: Work, failed: int) -> None:
         """The chunk fails: this machine lacks a module that some of its items need."""

@@ -113,6 +113,10 @@ class Config:
     store_memory_octets: int = 0
     """Values that this process keeps in memory (0: 30 % of its host's memory). Beyond it copies go that
     nothing here needs, then values go to disk. Less: more of them come twice, or from disk."""
+    inline_octets: int = 64 * 1024
+    """Of a program: results of `submit` with more octets stay on the node that made them until they are asked for.
+    Less: small results, too, take one more round trip when they are asked for; more: larger ones travel to
+    the program although the next task may need them elsewhere, or nobody."""
     store_disk_octets: int = 0
     """Values that it keeps on disk (0: half of what is free there when it begins; 1: none). Beyond it
     `scatter` is refused, and a node waits until work that has values ends."""
@@ -182,5 +186,6 @@ _MAY_BE_ZERO = frozenset(
         "steal_seconds_min",
         "store_memory_octets",
         "store_disk_octets",
+        "inline_octets",
     }
 )

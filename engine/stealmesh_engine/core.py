@@ -117,7 +117,7 @@ class NodeCore:
         self.owner = Owner(
             config, self.links, journal, effects, counters, rng=rng, wall_offset=wall_offset, submitter=submitter
         )  # fmt: skip
-        self.values = values.Values(context, self.links, self.view)
+        self.values = values.Values(context, self.links, self.view, self.owner.staying)
         self.holder = Holder(config, self.links, journal, effects, counters, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers

@@ -206,7 +206,23 @@ class ForgetValue(msgspec.Struct):
     value: ValueId
 
 
+class KeepMade(msgspec.Struct):
+    """What this item of a chunk returned, which a worker has handed over beside its answer, is this value from now
+    on. Without a value it goes. Owes nothing."""
+
+    chunk: int
+    item: int
+    value: ValueId = b""
+
+
 # ---------------------------------------------------------------- the embedding program
+
+
+class ValueCame(msgspec.Struct):
+    """The program has wanted this value (WantValue): it is here. With a `why` it never will be. Owes nothing."""
+
+    value: ValueId
+    why: str = ""
 
 
 class Accepted(msgspec.Struct):
@@ -350,7 +366,7 @@ Effect = (
     Dial | Hangup | Send | Probe
     | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | ForgetJob
     | Write | Rewrite
-    | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue
+    | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
     | Deliver | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
     | Joined | JoinFailed

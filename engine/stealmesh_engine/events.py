@@ -110,6 +110,8 @@ class ChunkDone(msgspec.Struct):
     failed: int = 0
     upto: int | None = None
     """None: to the end of what it was left with."""
+    stays: tuple[tuple[int, int], ...] = ()
+    """Items whose results the host keeps, with their octets, until a KeepMade says what becomes of each."""
 
 
 class ChunkPart(msgspec.Struct):
@@ -124,6 +126,7 @@ class ChunkPart(msgspec.Struct):
     failed: int
     upto: int
     kept: int
+    stays: tuple[tuple[int, int], ...] = ()
 
 
 class BagStep(msgspec.Struct):
@@ -284,6 +287,19 @@ class ReleaseValue(msgspec.Struct):
     value: ValueId
 
 
+class ForgetRecipe(msgspec.Struct):
+    """Nothing is made of this result that may have to be made again, and nothing of the program needs it, or the
+    program has it itself by now."""
+
+    value: ValueId
+
+
+class WantValue(msgspec.Struct):
+    """The program wants this value to be here. A ValueCame answers."""
+
+    value: ValueId
+
+
 class OpenJob(msgspec.Struct):
     """The program starts a job; this node owns it and keeps its ledger.
 
@@ -392,7 +408,7 @@ Event = (
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
     | SideRetracted | Retracted | ItemTold | TaskNests | TaskWaits
     | Recall | Written
-    | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue
+    | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
 )  # fmt: skip

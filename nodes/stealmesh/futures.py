@@ -15,6 +15,7 @@ Callbacks run in the program's threads (`client/user_threads.py`).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -31,7 +32,9 @@ from concurrent.futures._base import (
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from stealmesh.refs import ResultGrip, Stayed
 from stealmesh_protocol.apart import LeavesItselfOut
+from stealmesh_protocol.errors import MeshError
 
 T = TypeVar("T")
 
@@ -82,6 +85,12 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     _parcel: ResultSource | None = None
     """Where the result is until the program asks for it."""
 
+    grip: ResultGrip | None = None
+    """Of a result that stayed on the node that made it: keeps it there, and has it brought here."""
+
+    _wanted = False
+    """Somebody is going to read the result as soon as it is over, and must not wait for octets then."""
+
     def __init__(
         self,
         condition: threading.Condition | None = None,
@@ -101,6 +110,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
 
+        if self._state == FINISHED and self.grip is not None:  # the loop must not wait for octets
+            return asyncio.to_thread(self.result).__await__()
+        self._wanted = True
         return asyncio.wrap_future(self).__await__()
 
     def __repr__(self) -> str:
@@ -128,11 +140,20 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             self._wait_over(timeout)
         error = self._exception
         if error is None:
+            if self.grip is not None:
+                self._bring(timeout)
             return self._result  # type: ignore[return-value]
         try:
             raise error
         finally:
             del self, error  # breaks the cycle of the exception, its traceback and this frame
+
+    def _bring(self, timeout: float | None) -> None:
+        """Have the result here, once. Raises ValueLost, CannotLoad, TimeoutError."""
+        grip = self.grip
+        if grip is not None and type(self._result) is Stayed:
+            self._result = grip.open(timeout)
+            grip.came_home()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's exception, or None. Raises CancelledError, or TimeoutError after `timeout` s."""
@@ -182,6 +203,11 @@ class Future(LeavesItselfOut, StandardFuture[T]):
 
         If it is over already, `fn` is called at once in this thread.
         """
+        self._wanted = True
+        self.when_over(fn)
+
+    def when_over(self, fn: Callable[[StandardFuture[T]], object]) -> None:
+        """The same for one that does not read the result."""
         with self._condition:
             if self._state not in _OVER:
                 self._done_callbacks.append(fn)
@@ -256,6 +282,13 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         for callback in self._done_callbacks:
             self._call(callback)
 
+    def _bring_for_callbacks(self, grip: ResultGrip) -> None:
+        """Callbacks read the result, in a loop that must not wait perhaps. Of one that was to stay (`keep=True`)
+        we do not know it. If it is lost, who reads it hears so."""
+        if not grip.asked_for:
+            with contextlib.suppress(MeshError):
+                self._bring(None)
+
     def _call(self, callback: Callable[[StandardFuture[T]], object]) -> None:
         try:
             callback(self)
@@ -267,6 +300,8 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     def _tell(self) -> None:
         """Open the result and tell waiters and callbacks. Runs in a thread of the program's."""
         self._open()
+        if self._wanted and self.grip is not None:
+            self._bring_for_callbacks(self.grip)
         failed = self._exception is not None
         with self._condition:
             for waiter in self._waiters:

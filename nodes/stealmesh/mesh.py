@@ -145,6 +145,7 @@ class Mesh(Submitter):
             Options(),
             workers=all_workers,
             slice_items=self.config.slice_items,
+            inline_octets=self.config.inline_octets,
         )
         self._life.accepted = submitted.wait
         try:
@@ -190,6 +191,7 @@ class Mesh(Submitter):
         retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
         speculate: bool = False,
         restarts: int = 0,
+        keep: bool = False,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -219,6 +221,10 @@ class Mesh(Submitter):
                 same time: its effects must bear that. For `map` and `submit`; `map_reduce`, `explore`
                 and durable jobs raise ValueError.
             restarts: how often an actor is made again after its death (see `actor`).
+            keep: what `submit` returns stays on the node that made it, however small. The future's `result()`
+                fetches it; given to another call it goes as a name, and the call goes to the data. If its
+                nodes die it is made again from its call, as long as the future or a call needs it. Not for
+                actors and for other methods than `submit`.
 
         Raises TypeError and ValueError for settings without sense.
         """
@@ -229,6 +235,7 @@ class Mesh(Submitter):
             retry_on,  # type: ignore[arg-type]  # checked there
             speculate,
             restarts,
+            keep,
         )  # fmt: skip
         return MeshView(self, options)
 

@@ -34,6 +34,15 @@ class Home(Protocol):
     def released(self, value: ValueId) -> None:
         """Nothing needs it any more. May be called by any thread at any moment."""
 
+    def forget_recipe(self, value: ValueId) -> None:
+        """Likewise: the result will not be made again."""
+
+    def ask(self, value: ValueId) -> None:
+        """The value is going to be wanted here."""
+
+    def bring(self, value: ValueId, timeout: float | None) -> None:
+        """Have the value here, in octets. Raises ValueLost, TimeoutError."""
+
 
 class Grip:
     """Keeps a value of this program on the mesh as long as it is kept itself."""
@@ -53,6 +62,65 @@ class Grip:
 
     def __del__(self) -> None:
         self._home.released(self.value)
+
+
+class Recipe:
+    """Keeps the call of a result that stays, as long as that may have to be made again, or something that was
+    made of it."""
+
+    __slots__ = ("__weakref__", "_home", "_inputs", "_value")
+
+    def __init__(self, home: Home, value: ValueId, inputs: list[Recipe | Grip]) -> None:
+        self._home = home
+        self._value = value
+        self._inputs = inputs
+        """Recipes of results that the call needs, and what keeps its other values: these cannot be made again."""
+
+    def __del__(self) -> None:
+        self._home.forget_recipe(self._value)
+
+
+class ResultGrip(Grip):
+    """Keeps a result that stays on the node that made it."""
+
+    __slots__ = ("asked_for", "recipe")
+
+    def __init__(
+        self,
+        home: Home,
+        value: ValueId,
+        octets: int,
+        inputs: Iterable[Grip],
+        *,
+        asked_for: bool,
+    ) -> None:
+        super().__init__(home, value, octets, [])
+        self.asked_for = asked_for
+        """By `keep=True`; else it is only too large to travel before somebody wants it."""
+        made_of: list[Recipe | Grip] = [
+            (each.recipe or each) if isinstance(each, ResultGrip) else each for each in inputs
+        ]
+        self.recipe: Recipe | None = Recipe(home, value, made_of)
+
+    def ask(self) -> None:
+        """It is going to be wanted here."""
+        self._home.ask(self.value)
+
+    def bring(self, timeout: float | None = None) -> None:
+        """Raises ValueLost, TimeoutError."""
+        self._home.bring(self.value, timeout)
+
+    def open(self, timeout: float | None = None) -> Any:
+        """Raises ValueLost, TimeoutError, CannotLoad."""
+        self.bring(timeout)
+        return self._home.open(self.value)
+
+    def came_home(self) -> None:
+        """The program has the result itself, so it need not be made again."""
+        self.recipe = None
+
+    def ref(self) -> Ref[Any]:
+        return Ref(self.value, self.octets, self)
 
 
 _grips: weakref.WeakValueDictionary[ValueId, Grip] = weakref.WeakValueDictionary()
@@ -89,13 +157,16 @@ class Ref(Generic[T]):
         return self._octets
 
     def result(self, timeout: float | None = None) -> T:
-        """The value: a copy that the caller may change. `timeout` is there for code that takes futures, too.
+        """The value: a copy that the caller may change. `timeout`: seconds to wait for a result that is elsewhere.
 
-        Raises ValueLost where the value is not at hand: in a task, give the Ref as an argument instead.
+        Raises TimeoutError, and ValueLost where the value is not at hand: in a task, give the Ref as an argument instead.
         """
-        del timeout
+        grip = self._grip
         try:
-            found: T = _found(self._value) if self._grip is None else self._grip.open()
+            if isinstance(grip, ResultGrip):
+                opened: T = grip.open(timeout)
+                return opened
+            found: T = _found(self._value) if grip is None else grip.open()
         except KeyError:
             raise ValueLost(
                 f"the value {self._value.hex()} is not at hand in this process: its program needs it "
@@ -161,6 +232,39 @@ def _found(value: ValueId) -> Any:
         except KeyError:
             continue
     raise KeyError(value)
+
+
+def living_results(home: Home) -> list[ResultGrip]:
+    """The results of this program's mesh that stay on nodes and that something needs."""
+    return [
+        grip
+        for grip in list(_grips.values())
+        if isinstance(grip, ResultGrip) and grip._home is home
+    ]
+
+
+class Stayed:
+    """Stands in results for one that stayed on the node that made it."""
+
+    __slots__ = ("octets", "value")
+
+    def __init__(self, value: ValueId, octets: int) -> None:
+        self.value = value
+        self.octets = octets
+
+    def __reduce__(self) -> Any:
+        return stayed, (self.value, self.octets)
+
+
+def stayed(value: ValueId, octets: int) -> Any:
+    """Stands in pickles for such a result. Where it is at hand, as in a task that was given it, it is the result
+    itself; in its program it is what asks for it."""
+    for find in _finders:
+        try:
+            return find(value)
+        except KeyError:
+            continue
+    return Stayed(value, octets)
 
 
 def value_of(value: ValueId, octets: int) -> Any:

@@ -17,7 +17,14 @@ from msgspec.structs import replace
 
 from stealmesh import refs
 from stealmesh.client.actors import Actor, make_actor
-from stealmesh.client.arguments import Options, as_range, checked_sizes, refuse_speculation, seconds
+from stealmesh.client.arguments import (
+    Options,
+    as_range,
+    checked_sizes,
+    refuse_keeping,
+    refuse_speculation,
+    seconds,
+)
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
 from stealmesh.client.job_ids import job_named
@@ -53,6 +60,7 @@ class Submitter(Executor):
         *,
         workers: int,
         slice_items: int,
+        inline_octets: int,
     ) -> None:
         self._submitted = submitted
         self._link = submitted.link
@@ -61,6 +69,7 @@ class Submitter(Executor):
         self._options = options
         self._max_workers = workers
         self._slice_items = slice_items
+        self._inline_octets = inline_octets
 
     # ------------------------------------------------------------ work that ends with this program
 
@@ -148,6 +157,7 @@ class Submitter(Executor):
             return iter(())  # as the standard library's
         chunksize, buffersize = checked_sizes(chunksize, buffersize)
         self._submitted.must_be_open()
+        refuse_keeping(self._options, "map")
         until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         options = self._options
         if is_over_futures(iterables) and not options.durable:
@@ -209,6 +219,7 @@ class Submitter(Executor):
         if options.durable:
             return value_later(self._link, self._launch(options, fn, items, combine, initial))
         refuse_speculation(options, "map_reduce")
+        refuse_keeping(options, "map_reduce")
         shipped, combiner = maker.ship(options, fn), maker.ship(options, combine)
         a_range = as_range(items, whole=True)
         vectorized = is_vectorized(fn)
@@ -244,6 +255,7 @@ class Submitter(Executor):
         if options.durable:
             raise ValueError("durable: explore() is not in this version; launch() and map() are")
         refuse_speculation(options, "explore")
+        refuse_keeping(options, "explore")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
         shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
@@ -303,6 +315,7 @@ class Submitter(Executor):
         Raises TypeError for what is no class, CannotShip, RuntimeError after shutdown.
         """
         self._submitted.must_be_open()
+        refuse_keeping(self._options, "actor")
         return make_actor(self, self._submitted, self._maker, self._options, cls, args, kwargs)
 
     # ------------------------------------------------------------ work that outlives this program
@@ -371,7 +384,8 @@ class Submitter(Executor):
                 return failed
 
             def make_spec() -> JobSpec:
-                return self._maker.spec(JobKind.SUBMIT, options, shipped, fn)
+                stays_from = 1 if options.keep else self._inline_octets + 1
+                return self._maker.spec(JobKind.SUBMIT, options, shipped, fn, stays_from=stays_from)
 
             stream = self._streams.own(options, shipped, make_spec)
             if stream is None:
@@ -407,6 +421,7 @@ class Submitter(Executor):
     ) -> Job:
         self._submitted.must_be_open()
         refuse_speculation(options, "launch")
+        refuse_keeping(options, "launch")
         if options.report is not None:
             raise ValueError("report: a durable job calls no program; ask Job.progress()")
         return launch(
@@ -424,6 +439,7 @@ class MeshView(Submitter):
             options,
             workers=mesh._max_workers,
             slice_items=mesh._slice_items,
+            inline_octets=mesh._inline_octets,
         )
         self._mesh = mesh
         """Kept, because a mesh that the program drops ends."""

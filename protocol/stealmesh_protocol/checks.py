@@ -251,6 +251,7 @@ def _job_spec(spec: JobSpec) -> None:
     if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
         raise Fault("range", f"{spec.attempts_max} attempts")
     _term(spec.term)
+    _count(spec.stays_from)
     _interval(0, spec.count)
     if spec.runtime:
         _names(spec.runtime)
@@ -485,6 +486,17 @@ def _part(part: Part) -> None:
         raise Fault("number", f"{part.seconds} is no duration")
     if not 0 <= part.codec <= CODEC_MAX:
         raise Fault("range", f"codec {part.codec}")
+    if part.stays:
+        _stays(part)
+
+
+def _stays(part: Part) -> None:
+    """Items of the part, in order, each with a result that has octets."""
+    before = part.lo - 1
+    for item, octets in part.stays:
+        if not before < item < part.hi or not 0 < octets <= limits.INDEX_MAX:
+            raise Fault("range", f"item {item} of {part.lo} to {part.hi} stays, {octets} octets")
+        before = item
 
 
 def _commit(message: Commit) -> None:
@@ -710,12 +722,14 @@ def _value_at(message: ValueAt) -> None:
     _value_id(message.value)
     _peer_id(message.source, may_be_empty=True)
     _interval(0, message.octets)
+    _count(message.making)
     if bool(message.source) is not bool(message.octets):
         raise Fault("range", f"a value of {message.octets} octets, source {message.source.hex()}")
 
 
 def _value_get(message: ValueGet) -> None:
     _value_id(message.value)
+    _count(message.making)
     _interval(message.at, limits.INDEX_MAX)
     if not 0 < message.octets <= limits.VALUE_ASK_OCTETS:
         raise Fault("range", f"{message.octets} octets of a value at once")
@@ -723,6 +737,7 @@ def _value_get(message: ValueGet) -> None:
 
 def _value_put(message: ValuePut) -> None:
     _value_id(message.value)
+    _count(message.making)
     _interval(message.at, limits.INDEX_MAX)
     _list(message.blobs, 1)
     if message.blobs and not 0 < len(message.blobs[0]) <= limits.VALUE_PIECE_OCTETS:
@@ -731,6 +746,7 @@ def _value_put(message: ValuePut) -> None:
 
 def _value_only(message: ValueHeld | ValueDrop) -> None:
     _value_id(message.value)
+    _count(message.making)
 
 
 def _bare(message: Ack | Promote | Sated) -> None:

@@ -19,7 +19,8 @@ LeaseId = int
 """Never used twice within a job: it is the fencing token. See :func:`child_lease`."""
 
 ValueId = bytes
-"""The owner's PeerId followed by an 8-octet counter: the name of a value that lives on the mesh."""
+"""The owner's PeerId followed by 8 octets: a counter, or the item that the value is the result of. The name of
+a value that lives on the mesh. See :func:`value_of_item`."""
 
 Digest = bytes
 """BLAKE2b-128 of a shipped function's bytes: the name under which it is cached."""
@@ -61,6 +62,25 @@ def whole_of(job: JobId) -> JobId:
 
 def value_id(owner: PeerId, number: int) -> ValueId:
     return owner + number.to_bytes(8, "big")
+
+
+def value_of_item(job: JobId, index: int) -> ValueId:
+    """The name of this item's result, if it stays where it was made. Empty: it cannot have one, and travels.
+
+    Behind the owner: a set bit, 31 bits of the job's number, 32 of the item's. Counters set no such bit.
+    """
+    number = int.from_bytes(job[PEER_ID_OCTETS:JOB_ID_OCTETS], "big")
+    if len(job) != JOB_ID_OCTETS or number >> 31 or index >> 32:
+        return b""
+    return value_id(job[:PEER_ID_OCTETS], 1 << 63 | number << 32 | index)
+
+
+def item_of(value: ValueId) -> tuple[JobId, int] | None:
+    """The job and the item that this value is the result of; None: it was put on the mesh as it is."""
+    number = int.from_bytes(value[PEER_ID_OCTETS:], "big")
+    if not number >> 63:
+        return None
+    return job_id(value[:PEER_ID_OCTETS], number >> 32 & 0x7FFFFFFF), number & 0xFFFFFFFF
 
 
 def owner_of(named: JobId | ValueId) -> PeerId:

@@ -29,10 +29,7 @@ keeper, with a ledger of its own. All that matters is joined into the copies of 
 who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
-Shape of a value that lives on the mesh: blocks and specs name it. A holder that lacks it asks its owner for
-a copy (VALUE_SEEK, VALUE_AT), takes it from there piece by piece (VALUE_GET, VALUE_PUT), and says that it has
-one, too (VALUE_HELD), so that others can take it from there. When nothing needs it, the owner has all
-copies dropped (VALUE_DROP).
+Shape of a value that lives on the mesh: `value_messages.py` says it.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -175,6 +172,8 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Of an actor: which of its lives this is, from 1; 0: the job is none."""
     restarts: int = 0
     """How many lives may follow an actor's first."""
+    stays_from: int = 0
+    """Results of so many octets and more stay on the node that made them; 0: all travel."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -206,6 +205,8 @@ class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How long a worker was busy with it."""
     failed: int = 0
     """How many of the items ended in an error (the blob says which and how)."""
+    stays: tuple[tuple[int, int], ...] = ()
+    """Items whose results stay on the holder, with their octets; the blob has only their names."""
 
 
 class JobLoad(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -1,13 +1,19 @@
 """What is said about values that live on the mesh: the page of `messages.py` on them.
 
 Refuses to know what is in a value: its octets are a user's, and no node opens them.
+
+Shape of a value: blocks and specs name it. A holder that lacks it asks its owner for a copy (VALUE_SEEK,
+VALUE_AT), takes it from there piece by piece (VALUE_GET, VALUE_PUT), and says that it has one, too
+(VALUE_HELD), so that others can take it from there. When nothing needs it, the owner has all copies dropped
+(VALUE_DROP). A result may stay with the holder that made it: a REPORT says so (`Part.stays`), and the holder has
+the first copy. If it is lost, its item is leased out again; what is made then is another making.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from stealmesh_protocol.ids import PeerId, ValueId
+from stealmesh_protocol.ids import LeaseId, PeerId, ValueId
 from stealmesh_protocol.message import Message
 
 
@@ -21,13 +27,16 @@ class ValueSeek(Message):
 
 
 class ValueAt(Message):
-    """The owner answers: take it from `source`. Without one the value is gone for good."""
+    """The owner answers: take it from `source`. Without one the value is gone for good; with a making and
+    without a source it is being made again, and the owner will say where it is."""
 
     TAG: ClassVar[int] = 81
     value: ValueId
     octets: int = 0
     """How large it is, with all of its parts."""
     source: PeerId = b""
+    making: LeaseId = 0
+    """Of a result that stays: under which lease it was made. Another making may have other octets."""
 
 
 class ValueGet(Message):
@@ -37,6 +46,7 @@ class ValueGet(Message):
     value: ValueId
     at: int
     octets: int
+    making: LeaseId = 0
 
 
 class ValuePut(Message):
@@ -47,6 +57,7 @@ class ValuePut(Message):
     value: ValueId
     at: int
     blobs: list[bytes] = []
+    making: LeaseId = 0
 
 
 class ValueHeld(Message):
@@ -56,6 +67,7 @@ class ValueHeld(Message):
     CUSTODY: ClassVar[bool] = True
     value: ValueId
     whole: bool = True
+    making: LeaseId = 0
 
 
 class ValueDrop(Message):
@@ -64,3 +76,5 @@ class ValueDrop(Message):
     TAG: ClassVar[int] = 85
     CUSTODY: ClassVar[bool] = True
     value: ValueId
+    making: LeaseId = 0
+    """Not 0: only what was made under this lease, since another making counts."""

@@ -483,7 +483,7 @@ def test_pieces_and_copies_of_a_peer_that_was_not_asked_are_dropped() -> None:
     copies = stage.a.core.values.copies
     copies.want((value,))
     fetch = copies.fetches[value]
-    fetch.sized(10)
+    fetch.sized(10, 0)
     fetch.take_from(stage.program.member.id, stage.world.now)
     fetch.roomy = True
     copies.came(me, ValuePut(value, 0, [b"0123456789"]), stage.world.now)

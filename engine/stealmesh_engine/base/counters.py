@@ -50,6 +50,8 @@ MEANINGS = {
     "values-fetched": "values that this node took a copy of",
     "values-gone-before-their-order": "values that went while an order waited for a process; nothing needs its results",
     "values-lost": "values that were needed here and are gone for good",
+    "values-made-again": "results that were lost with their nodes and are computed again",
+    "values-not-made-again": "results that were lost and could not be computed again",
     "values-not-theirs": "orders to drop a value that came from a peer that does not own it",
     "values-without-room": "times at which a value that is needed here had to wait for memory or disk",
     "workers-lost": "worker processes that ended before they were told to",

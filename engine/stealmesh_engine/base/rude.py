@@ -61,8 +61,24 @@ def is_one_job(a: JobSpec, b: JobSpec) -> bool:
     return a is b or (
         (a.job, a.kind, a.function, a.combine, a.start, a.step, a.code, a.runtime)
         == (b.job, b.kind, b.function, b.combine, b.start, b.step, b.code, b.runtime)
-        and (a.max_parallel, a.resources, a.together, a.needs, bool(a.life), bool(a.term))
-        == (b.max_parallel, b.resources, b.together, b.needs, bool(b.life), bool(b.term))
+        and (
+            a.max_parallel,
+            a.resources,
+            a.together,
+            a.needs,
+            bool(a.life),
+            bool(a.term),
+            a.stays_from,
+        )
+        == (
+            b.max_parallel,
+            b.resources,
+            b.together,
+            b.needs,
+            bool(b.life),
+            bool(b.term),
+            b.stays_from,
+        )
     )
 
 

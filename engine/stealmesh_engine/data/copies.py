@@ -17,7 +17,7 @@ from stealmesh_engine.data.stored import Stored
 from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_protocol.ids import PeerId, ValueId, owner_of
+from stealmesh_protocol.ids import LeaseId, PeerId, ValueId, item_of, owner_of
 from stealmesh_protocol.limits import VALUE_ASK_OCTETS, VALUE_PIECE_OCTETS
 from stealmesh_protocol.messages import (
     ValueAt,
@@ -61,14 +61,24 @@ class Fetching:
     """Those of them that nobody was asked for."""
     avoid: list[PeerId] = field(default_factory=list)
     """Copies that gave us nothing."""
+    making: LeaseId = 0
+    """Of a result: which making comes."""
+    made_again: bool = False
+    """Nobody has it at the moment. What is needed to make it again must not wait behind it."""
     roomy: bool = False
     """The host has room for it."""
     adopting: bool = False
     """A neighbour is asked for all of it at once."""
 
-    def sized(self, octets: int) -> None:
-        self.octets = octets
-        self.missing = IntervalSet([(0, octets)])
+    @property
+    def is_under_way(self) -> bool:
+        return self.asked_at is not None and not self.made_again
+
+    def sized(self, octets: int, making: LeaseId) -> None:
+        """The owner says what comes. Of another making nothing is here."""
+        if not self.octets or self.making != making:
+            self.octets, self.making = octets, making
+            self.begin_again()
 
     def begin_again(self) -> None:
         """Nothing of it is here."""
@@ -142,13 +152,13 @@ class Copies:
     def start(self, now: float) -> None:
         """Fetching what is wanted, a few values at a time. When there is no room, only for a worker that has
         nothing to do, and one at a time."""
-        under_way = sum(1 for fetch in self.fetches.values() if fetch.asked_at is not None)
+        under_way = sum(1 for fetch in self.fetches.values() if fetch.is_under_way)
         self.held_back = False
         for value, fetch in list(self.fetches.items()):
             if under_way >= FETCHES_MAX:
                 return
             if fetch.asked_at is None and value in self.fetches:
-                others = [each for each in self.fetches.values() if each.asked_at is not None]
+                others = [each for each in self.fetches.values() if each.is_under_way]
                 if self._must_wait(fetch, others, now):
                     self.held_back = True
                     return
@@ -158,7 +168,7 @@ class Copies:
     def hurry(self, now: float) -> None:
         """Something that is wanted waits for room: if a worker has nothing to do, it comes nevertheless."""
         idle = self.stored.needed.is_idle()
-        if idle and all(fetch.asked_at is None for fetch in self.fetches.values()):
+        if idle and not any(fetch.is_under_way for fetch in self.fetches.values()):
             self.start(now)
 
     def _must_wait(self, fetch: Fetching, others: list[Fetching], now: float) -> bool:
@@ -174,9 +184,11 @@ class Copies:
         return self.stored.exceeds(octets) and not hurry
 
     def _is_last(self, value: ValueId) -> bool:
-        """It is ours, or its owner may be dead: nobody else may have it."""
+        """It is ours, or its owner may be dead: nobody else may have it. Of a result we cannot know it."""
         owner = owner_of(value)
-        return owner == self._view.me.id or not self._links.is_ready(owner)
+        if owner == self._view.me.id or item_of(value) is not None:
+            return True
+        return not self._links.is_ready(owner)
 
     def _seek(self, value: ValueId, fetch: Fetching, now: float) -> None:
         fetch.asked_at = now
@@ -199,11 +211,20 @@ class Copies:
             if fetch is None and message.source and value not in self.whole:
                 self._links.send(peer, ValueHeld(value, whole=False), now)
             return
+        if not message.source and message.making:
+            fetch.made_again = True
+            self.start(now)
+            return
+        fetch.made_again = False
         if not message.source:
             self._lost(value, "its program needed it no more, or never had it", now)
             return
-        if not fetch.octets:
-            fetch.sized(message.octets)
+        if message.source == self._view.me.id:
+            self._made_here(value, message.making, fetch, now)
+            return
+        if self.stored.unmake(value):  # what was made here did not count
+            self._context.effects.append(ForgetValue(value))
+        fetch.sized(message.octets, message.making)
         others = [each for each in self.fetches.values() if each.source]
         if self._must_wait(fetch, others, now):
             fetch.asked_at, self.held_back = None, True
@@ -216,6 +237,33 @@ class Copies:
         else:
             self._take_pieces(value, fetch, now)
 
+    def _made_here(self, value: ValueId, making: LeaseId, fetch: Fetching, now: float) -> None:
+        """The owner says that we have it: what a worker made here counts."""
+        octets = self.stored.confirm(value, making)
+        if octets:
+            fetch.octets = octets
+            self._settled(value, now)
+        else:
+            self._links.send(owner_of(value), ValueHeld(value, whole=False, making=making), now)
+            self._elsewhere(value, fetch, now)
+
+    def make(self, value: ValueId, octets: int, making: LeaseId, now: float) -> None:
+        """A worker here has made this result, and it stays."""
+        self.stored.make(value, octets, making)
+        fetch = self.fetches.get(value)
+        if fetch is not None:
+            fetch.source, fetch.adopting = b"", False
+            fetch.begin_again()  # its room is that of what was made
+            if value in self.whole:
+                self._settled(value, now)
+            elif fetch.asked_at is not None:
+                self._seek(value, fetch, now)
+
+    def unmake(self, value: ValueId) -> None:
+        """Nobody will hear of what was made here."""
+        if self.stored.unmake(value):
+            self._context.effects.append(ForgetValue(value))
+
     def _is_neighbour(self, peer: PeerId) -> bool:
         """Does it run on our host?"""
         member = self._links.member_of(peer)
@@ -225,7 +273,7 @@ class Copies:
         """A neighbour has handed the value over; or it could not, and pieces must come."""
         fetch = self.fetches.get(value)
         if fetch is None or fetch.source != peer or not fetch.adopting:
-            if whole and value not in self.whole:
+            if whole and value not in self.whole and value not in self.stored.made:
                 self._context.effects.append(ForgetValue(value))
                 if fetch is not None:  # it comes in pieces, and their room has gone
                     fetch.begin_again()
@@ -243,6 +291,11 @@ class Copies:
         value = message.value
         if peer != owner_of(value):
             self._context.counters.count("values-not-theirs")
+        elif message.making:
+            if self.stored.made.get(value, (0, 0))[1] == message.making:
+                self.unmake(value)
+        elif self.stored.unmake(value):
+            self._context.effects.append(ForgetValue(value))
         elif value in self.fetches:
             self._lost(value, "its program needs it no more", now)
         else:
@@ -258,14 +311,17 @@ class Copies:
 
     def _ask(self, value: ValueId, fetch: Fetching, now: float) -> None:
         for lo, hi in fetch.next_asks():
-            self._links.send(fetch.source, ValueGet(value, lo, hi - lo), now)
+            self._links.send(fetch.source, ValueGet(value, lo, hi - lo, fetch.making), now)
 
     def came(self, peer: PeerId, message: ValuePut, now: float) -> None:
         """A piece, or the word that the peer has none."""
         value = message.value
         fetch = self.fetches.get(value)
+        if fetch is None or not fetch.roomy or fetch.making != message.making:
+            self._context.counters.count("pieces-unasked")
+            return
         # From the copy that it is taken from, or a former one, whose piece is late.
-        if fetch is None or not fetch.roomy or peer not in (fetch.source, *fetch.avoid):
+        if peer not in (fetch.source, *fetch.avoid):
             self._context.counters.count("pieces-unasked")
             return
         if not message.blobs:
@@ -283,29 +339,38 @@ class Copies:
             self._ask(value, fetch, now)
 
     def _complete(self, value: ValueId, fetch: Fetching, now: float) -> None:
-        del self.fetches[value]
-        self.stored.add(value, fetch.octets)
+        self.stored.add(value, fetch.octets, fetch.making)
         self.stored.fetched_octets += fetch.octets
-        self.news[value] = ""
         self._context.counters.count("values-fetched")
+        self._links.send(owner_of(value), ValueHeld(value, making=fetch.making), now)
+        self._settled(value, now)
+
+    def _settled(self, value: ValueId, now: float) -> None:
+        """What was fetched is whole."""
+        fetch = self.fetches.pop(value)
+        self.news[value] = ""
         self._context.journal.tell(now, "has a value", value, 0, fetch.octets)
-        self._links.send(owner_of(value), ValueHeld(value), now)
         self.start(now)
 
     def wanted(self, peer: PeerId, message: ValueGet, now: float) -> None:
         """A peer takes a copy from us."""
-        octets = self.whole.get(message.value, 0)
+        value, making = message.value, message.making
+        octets = self.stored.served(value, making)
         lo, hi = message.at, min(message.at + message.octets, octets)
         if lo >= hi:
-            self._links.send(peer, ValuePut(message.value, message.at), now)
+            self._links.send(peer, ValuePut(value, message.at, making=making), now)
+            if making and not octets:
+                self._links.send(owner_of(value), ValueHeld(value, whole=False, making=making), now)
             return
         for at in range(lo, hi, VALUE_PIECE_OCTETS):
             size = min(VALUE_PIECE_OCTETS, hi - at)
-            self._context.effects.append(ReadPiece(message.value, at, size, peer))
+            self._context.effects.append(ReadPiece(value, at, size, peer))
 
     def read(self, value: ValueId, at: int, blob: bytes, peer: PeerId, now: float) -> None:
         """The host has read a piece for a peer (empty: it could not)."""
-        self._links.send(peer, ValuePut(value, at, [blob] if blob else []), now)
+        made = self.stored.made.get(value)
+        making = self.stored.makings.get(value, 0) if made is None else made[1]
+        self._links.send(peer, ValuePut(value, at, [blob] if blob else [], making), now)
 
     # ------------------------------------------------------------ what goes wrong
 
@@ -347,6 +412,8 @@ class Copies:
                 self._elsewhere(value, fetch, now)
         for value in [each for each in self.whole if owner_of(each) == peer]:
             self._forget(value, "its program is gone")
+        for value in [each for each in self.stored.made if owner_of(each) == peer]:
+            self.unmake(value)
 
     def beat(self, now: float, patience: float) -> None:
         """Ask again what may have been lost. `patience`: how long an owner may be out of reach."""
@@ -361,7 +428,7 @@ class Copies:
             elif now - fetch.asked_at >= AGAIN_SECONDS:
                 self._seek(value, fetch, now)
         self.start(now)
-        for owner in {owner_of(value) for value in self.whole}:
+        for owner in {owner_of(value) for each in (self.whole, self.stored.made) for value in each}:
             if self._is_out_of_reach(owner, now, patience):
                 self.peer_gone(owner, now)
 

@@ -12,13 +12,14 @@ BitTorrent's few upload slots (Cohen 2003).
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import ForgetValue
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_protocol.ids import PeerId, ValueId
+from stealmesh_protocol.ids import LeaseId, PeerId, ValueId
 from stealmesh_protocol.messages import ValueAt, ValueDrop, ValueHeld, ValueSeek
 
 TAKERS_MAX = 2
@@ -40,6 +41,9 @@ class Account:
     doubtful: dict[PeerId, None] = field(default_factory=dict)
     """Who had some of it and could not be reached. It may still have it, and nothing is taken from it."""
 
+    making: LeaseId = 0
+    """Of a result that stays: under which lease its copies were made. 0: the value was put on the mesh as it is."""
+
     def known(self) -> list[PeerId]:
         """All that may have some of it."""
         known = (self.copies, self.taking, self.waiting, self.doubtful)
@@ -50,6 +54,13 @@ class Account:
         if peer in self.copies or peer in self.taking:
             self.doubtful[peer] = None
         self.forget(peer)
+
+    def no_copy(self, peer: PeerId, *, doubtful: bool) -> None:
+        """Of the making that counts it has, and takes, nothing; `doubtful`: of another one it has all."""
+        self.taking.pop(peer, None)
+        self.waiting.pop(peer, None)
+        if doubtful:
+            self.doubtful[peer] = None
 
     def forget(self, peer: PeerId) -> None:
         """What this peer had of it, it has no more. Others may still take from it, and find out."""
@@ -66,6 +77,10 @@ class Directory:
         self._links = links
         self._view = view
         self.accounts: dict[ValueId, Account] = {}
+        self.lost: Callable[[ValueId, float], None] = lambda value, now: None
+        """Is told of a result that nobody has a copy of (`results.py`)."""
+        self.ours_goes: Callable[[ValueId], None] = lambda value: None
+        """Is told that our own copy goes."""
 
     @property
     def _me(self) -> PeerId:
@@ -81,16 +96,47 @@ class Directory:
 
     def release(self, value: ValueId, now: float) -> None:
         """Nothing of the program needs the value: every copy goes."""
-        account = self.accounts.pop(value, None)
-        if account is None:
-            return
+        if value in self.accounts:
+            self.let_copies_go(value, now)
+            del self.accounts[value]
+
+    def let_copies_go(self, value: ValueId, now: float) -> None:
+        """Nothing needs them."""
+        account = self.accounts[value]
         for peer in account.known():
             if peer != self._me and not self._view.is_dead(peer):
                 self._links.send(peer, ValueDrop(value), now)
         for peer in account.waiting:
             self._links.send(peer, ValueAt(value), now)
+        self.accounts[value] = Account(account.octets, making=account.making)
+        self.ours_goes(value)
         self._context.effects.append(ForgetValue(value))
         self._context.journal.tell(now, "released a value", value)
+
+    # ------------------------------------------------------------ results that stay
+
+    def made(
+        self, value: ValueId, octets: int, holder: PeerId, making: LeaseId, now: float
+    ) -> None:
+        """A holder has made this result, and it counts: the first copy, or the first one after a loss."""
+        before = self.accounts.get(value)
+        account = self.accounts[value] = Account(octets, {holder: None}, making=making)
+        if before is not None:
+            account.waiting = before.waiting | {
+                peer: before.waiting.get(peer, []) for peer in before.taking if peer != holder
+            }
+            account.doubtful = before.doubtful | before.copies  # of another making
+        self._context.journal.tell(now, "stays", value, making, octets)
+        self._serve(value, account, now)
+
+    def has_it_here(self, value: ValueId) -> bool:
+        """Have we a copy ourselves?"""
+        return self._me in self.accounts[value].copies
+
+    def is_lost(self, value: ValueId) -> bool:
+        """Has nobody a copy?"""
+        account = self.accounts.get(value)
+        return account is not None and not account.copies
 
     # ------------------------------------------------------------ nodes
 
@@ -100,9 +146,12 @@ class Directory:
         if account is None:
             self._links.send(peer, ValueAt(message.value), now)
             return
-        account.forget(peer)
+        if not account.making or peer not in account.copies:
+            account.forget(peer)
         account.waiting[peer] = message.avoid
         self._serve(message.value, account, now)
+        if not account.copies:
+            self._nobody_has(message.value, now)
 
     def held(self, peer: PeerId, message: ValueHeld, now: float) -> None:
         """A node has a whole copy now; or it has given up."""
@@ -110,6 +159,10 @@ class Directory:
         if account is None:
             if message.whole:
                 self._links.send(peer, ValueDrop(message.value), now)
+            return
+        if account.making and message.making != account.making:
+            account.no_copy(peer, doubtful=message.whole)
+            self._serve(message.value, account, now)
             return
         if message.whole and peer not in account.known():
             self._context.counters.count("copies-unasked")
@@ -119,13 +172,26 @@ class Directory:
         if message.whole:
             account.copies[peer] = None
         self._serve(message.value, account, now)
+        if not account.copies:
+            self._nobody_has(message.value, now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
         """The peer is dead, gone or out of reach: its copies do not count. If it lives, it still hears that
         they are to go. Regression: test_random_worlds_with_values[905]."""
-        for value, account in self.accounts.items():
+        for value, account in list(self.accounts.items()):
+            had = peer in account.copies
             account.doubt(peer)
             self._serve(value, account, now)
+            if had and not account.copies:
+                self._nobody_has(value, now)
+
+    def _nobody_has(self, value: ValueId, now: float) -> None:
+        """Who waits for it hears that it takes longer, unless it is gone for good."""
+        self.lost(value, now)
+        account = self.accounts.get(value)
+        if account is not None and not account.copies:
+            for peer in account.waiting:
+                self._links.send(peer, ValueAt(value, making=account.making), now)
 
     def _serve(self, value: ValueId, account: Account, now: float) -> None:
         """Send those that wait to copies with room."""
@@ -134,11 +200,14 @@ class Directory:
             if source is None:
                 continue
             del account.waiting[taker]
-            account.taking[taker] = source
-            self._links.send(taker, ValueAt(value, account.octets, source), now)
+            if source != taker:
+                account.taking[taker] = source
+            self._links.send(taker, ValueAt(value, account.octets, source, account.making), now)
 
     def _source_for(self, taker: PeerId, account: Account) -> PeerId | None:
         """The best copy with room: on the same host first, then any node before us, then the least busy."""
+        if taker in account.copies:
+            return taker  # it has made it, and has yet to hear that it counts
         avoid = account.waiting[taker]
         others = [copy for copy in account.copies if copy != taker]
         copies = [copy for copy in others if copy not in avoid] or others

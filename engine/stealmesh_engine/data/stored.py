@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from stealmesh_protocol.ids import ValueId
+from stealmesh_protocol.ids import LeaseId, ValueId
 
 
 class Needed(Protocol):
@@ -49,6 +49,11 @@ class Stored:
         """0: no bound."""
         self.whole: dict[ValueId, int] = {}
         """Value → octets; the least recently needed first."""
+        self.made: dict[ValueId, tuple[int, LeaseId]] = {}
+        """Results that were made here → octets and making. Others may take them, and work here may not, before
+        their owner has said that it was this making that counted."""
+        self.makings: dict[ValueId, LeaseId] = {}
+        """Of the results that are whole here."""
         self.octets = 0
         self.fetched_octets = 0
         """Of all copies that ever came."""
@@ -58,16 +63,49 @@ class Stored:
         """Of copies that went to make room."""
         self.needed: Needed = NothingNeeded()
 
-    def add(self, value: ValueId, octets: int) -> None:
+    def add(self, value: ValueId, octets: int, making: LeaseId = 0) -> None:
         self.remove(value)
         self.whole[value] = octets
         self.octets += octets
+        if making:
+            self.makings[value] = making
 
     def remove(self, value: ValueId) -> bool:
         """False: it was not here."""
         octets = self.whole.pop(value, None)
         self.octets -= octets or 0
+        self.makings.pop(value, None)
         return octets is not None
+
+    def make(self, value: ValueId, octets: int, making: LeaseId) -> None:
+        """A worker here has made this. It takes the place of what there was under this name."""
+        if value in self.whole:
+            self.add(value, octets, making)
+            return
+        self.unmake(value)
+        self.made[value] = octets, making
+        self.octets += octets
+
+    def unmake(self, value: ValueId) -> bool:
+        octets, _ = self.made.pop(value, (0, 0))
+        self.octets -= octets
+        return octets > 0
+
+    def confirm(self, value: ValueId, making: LeaseId) -> int:
+        """This making counts. Returns how large it is; 0: it is not here."""
+        octets, made = self.made.get(value, (0, 0))
+        if made != making:
+            return 0
+        self.unmake(value)
+        self.add(value, octets, making)
+        return octets
+
+    def served(self, value: ValueId, making: LeaseId) -> int:
+        """How many octets of this making others can take here."""
+        if value in self.whole:
+            return self.whole[value] if self.makings.get(value, 0) == making else 0
+        octets, made = self.made.get(value, (0, 0))
+        return octets if made == making else 0
 
     def used(self, value: ValueId) -> None:
         """Something needs it now."""
@@ -91,4 +129,7 @@ class Stored:
                 yield value
 
     def audit(self) -> None:
-        assert self.octets == sum(self.whole.values()), "octets are counted wrongly"
+        made = sum(octets for octets, _ in self.made.values())
+        assert self.octets == sum(self.whole.values()) + made, "octets are counted wrongly"
+        assert not self.whole.keys() & self.made.keys(), "a value is here twice"
+        assert self.makings.keys() <= self.whole.keys(), "a making without a value"

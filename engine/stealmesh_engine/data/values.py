@@ -11,8 +11,18 @@ from typing import Any
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.copies import Copies
 from stealmesh_engine.data.directory import Directory
+from stealmesh_engine.data.results import CallsBehind, StayingResults
 from stealmesh_engine.data.stored import Needed
-from stealmesh_engine.events import Adopted, KeepValue, NoRoom, PieceRead, ReleaseValue
+from stealmesh_engine.effects import ValueCame
+from stealmesh_engine.events import (
+    Adopted,
+    ForgetRecipe,
+    KeepValue,
+    NoRoom,
+    PieceRead,
+    ReleaseValue,
+    WantValue,
+)
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId, ValueId
@@ -30,9 +40,16 @@ from stealmesh_protocol.messages import (
 class Values:
     """All values that this peer owns, has or fetches."""
 
-    def __init__(self, context: Context, links: Links, view: MembershipView) -> None:
+    def __init__(
+        self, context: Context, links: Links, view: MembershipView, calls: CallsBehind
+    ) -> None:
         self.directory = Directory(context, links, view)
+        self.results = StayingResults(context, links, self.directory, calls)
         self.copies = copies = Copies(context, links, view)
+        self.directory.ours_goes = copies.released
+        self._effects = context.effects
+        self._wanted: set[ValueId] = set()
+        """By the program."""
         self.lacks, self.want, self.start = copies.lacks, copies.want, copies.start
         self._patience = context.config.lease_seconds
 
@@ -52,6 +69,9 @@ class Values:
 
     def take_news(self) -> dict[ValueId, str]:
         news, self.copies.news = self.copies.news, {}
+        for value in self._wanted & news.keys() if self._wanted else ():
+            self._wanted.discard(value)
+            self._effects.append(ValueCame(value, news[value]))
         return news
 
     def keep(self, event: KeepValue, now: float) -> None:
@@ -59,8 +79,20 @@ class Values:
         self.directory.keep(event.value, event.octets, now)
 
     def release(self, event: ReleaseValue, now: float) -> None:
-        self.directory.release(event.value, now)
-        self.copies.released(event.value)
+        if not self.results.release(event.value, now):
+            self.directory.release(event.value, now)
+
+    def forget_recipe(self, event: ForgetRecipe, now: float) -> None:
+        self.results.forget(event.value, now)
+
+    def wish(self, event: WantValue, now: float) -> None:
+        """The program wants the value to be here."""
+        if event.value in self.copies.whole:
+            self._effects.append(ValueCame(event.value))
+            return
+        self._wanted.add(event.value)
+        self.copies.want((event.value,))
+        self.copies.start(now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
         self.copies.peer_gone(peer, now)
@@ -70,14 +102,16 @@ class Values:
         self.copies.met(peer, now)
 
     def beat(self, now: float) -> None:
-        if self.copies.whole or self.copies.fetches:
+        if self.copies.whole or self.copies.fetches or self.copies.stored.made:
             self.copies.beat(now, self._patience)
 
     def facts(self) -> dict[str, int]:
         """For `status`."""
         return {
             "owned": len(self.directory.accounts),
-            "stored": len(self.copies.whole),
+            "stored": len(self.copies.whole) + len(self.copies.stored.made),
+            "results": len(self.results.recipes),
+            "made_again": self.results.made_again,
             "stored_octets": self.copies.stored.octets,
             "fetched_octets": self.copies.stored.fetched_octets,
             "dropped_octets": self.copies.stored.dropped_octets,
@@ -87,13 +121,16 @@ class Values:
 
     def audit(self) -> None:
         self.copies.audit()
-        for value in self.directory.accounts:
-            assert value in self.copies.whole, "we do not have what we own"
+        self.results.audit()
+        for value, account in self.directory.accounts.items():
+            assert account.making or value in self.copies.whole, "we do not have what we own"
 
 
 EVENTS: dict[Any, Callable[..., None]] = {
     KeepValue: Values.keep,
     ReleaseValue: Values.release,
+    ForgetRecipe: Values.forget_recipe,
+    WantValue: Values.wish,
     PieceRead: lambda values, event, now: values.copies.read(
         event.value, event.at, event.blob, event.peer, now
     ),

@@ -33,6 +33,7 @@ from stealmesh_engine.events import (
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.made_here import MadeHere
 from stealmesh_engine.holding.poison import timed_out
 from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
@@ -55,6 +56,7 @@ class Answers:
         reports: Reports,
         handover: Handover,
         relief: Relief,
+        made: MadeHere,
     ) -> None:
         self.links = links
         self.journal = journal
@@ -65,6 +67,7 @@ class Answers:
         self.reports = reports
         self.handover = handover
         self.relief = relief
+        self.made = made
         self.executed = 0
         """Items that workers of this node have finished."""
 
@@ -82,6 +85,7 @@ class Answers:
         chunk = self.slots.finished(event.worker, event.chunk, now)
         if chunk is None:
             self.counters.count("results-unasked")
+            self.made.drop(event)
             return
         upto = chunk.hi if event.upto is None else event.upto
         held = self._part_came(chunk, event, upto, upto, now)
@@ -100,6 +104,7 @@ class Answers:
         chunk = self.slots.running_chunk(event.worker, event.chunk)
         if chunk is None:
             self.counters.count("results-unasked")
+            self.made.drop(event)
             return
         items, late = event.upto - chunk.lo, chunk.is_overdue(now, wanted=True)
         held = self._part_came(chunk, event, event.upto, event.kept, now)
@@ -203,6 +208,7 @@ class Answers:
         held = self.jobs.get(chunk.job)
         if held is None or chunk.void or chunk.explore:
             self._wasted(items)
+            self.made.drop(event)
             return None
         if kept < chunk.hi:
             self.journal.tell(now, "got back", chunk.job, chunk.lid, (kept, chunk.hi))
@@ -211,16 +217,29 @@ class Answers:
                 self.handover.return_rest(held, chunk.lid, now)
             self.handover.restock(held, now)
         if items:
-            part = Part(chunk.lid, chunk.lo, upto, event.codec, event.seconds, event.failed)
-            self._settle(held, part, event.blob, now)
+            part = Part(
+                chunk.lid, chunk.lo, upto, event.codec, event.seconds, event.failed, event.stays
+            )
+            self._settle(held, part, event.blob, now, event)
         return held
 
-    def _settle(self, held: HeldJob, part: Part, blob: bytes, now: float) -> None:
+    def _settle(
+        self,
+        held: HeldJob,
+        part: Part,
+        blob: bytes,
+        now: float,
+        event: ChunkDone | ChunkPart | None = None,
+    ) -> None:
         """Items are done, one way or the other: out of the bag, into the next report."""
         if held.bags.finish(part.lid, part.lo, part.hi):
+            if event is not None and part.stays:
+                self.made.keep(held.spec.job, event.chunk, part, now)
             self.reports.add(held.spec.job, part, blob, now)
         else:
             self._wasted(part.hi - part.lo)
+            if event is not None:
+                self.made.drop(event)
         if held.spec.max_parallel:
             self.handover.restock(held, now)  # the rest of its lane may run
 

@@ -10,20 +10,27 @@ from stealmesh_engine.base.rude import is_near, is_one_job, owns, unless
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_protocol.ids import PeerId, term_of
-from stealmesh_protocol.messages import Grant, JobKind
+from stealmesh_protocol.messages import Grant, JobKind, JobSpec
 
 
 def believable(grant: Grant, peer: PeerId, held: HeldJob | None) -> None:
     """Leases of a job that this peer owns or leads, and of the job that we know under this id."""
     spec = grant.spec
-    unless(owns(peer, spec), "not-its-owner")
-    if held is not None:
-        unless(is_one_job(spec, held.spec), "another-job")
-        unless(is_near(spec.term, held.spec.term), "term")
+    if held is not None and spec == held.spec:  # as almost always: its owner was right then
+        unless(spec.owner == peer, "not-its-owner")
+    else:
+        _is_a_job_of(peer, spec, held)
     for lease in grant.leases if spec.term else ():
         unless(term_of(lease.lid) == spec.term, "term")
     if not spec.step and spec.kind is not JobKind.EXPLORE:
         _has_inputs(grant, None if held is None else held.bags)
+
+
+def _is_a_job_of(peer: PeerId, spec: JobSpec, held: HeldJob | None) -> None:
+    unless(owns(peer, spec), "not-its-owner")
+    if held is not None:
+        unless(is_one_job(spec, held.spec), "another-job")
+        unless(is_near(spec.term, held.spec.term), "term")
 
 
 def _has_inputs(grant: Grant, bags: Bags | None) -> None:
@@ -32,6 +39,10 @@ def _has_inputs(grant: Grant, bags: Bags | None) -> None:
     for block, blob in zip(grant.blocks, grant.blobs, strict=True):
         for known, octets in here.within(block.lo, block.hi):
             unless((known, octets) == (block, blob), "blocks")
+    if len(grant.leases) == len(grant.blocks) == 1:
+        lease, block = grant.leases[0], grant.blocks[0]
+        if block.lo <= lease.lo and lease.hi <= block.hi:
+            return
     came = Blocks(zip(grant.blocks, grant.blobs, strict=True))
     for lease in grant.leases:
         at = lease.lo

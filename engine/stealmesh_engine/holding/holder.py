@@ -27,6 +27,7 @@ from stealmesh_engine.holding.children import Children
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.made_here import MadeHere
 from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.relief import Relief
@@ -86,9 +87,9 @@ class Holder:
             config, links, effects, self.jobs, self.slots, self.functions, values
         )
         lives: dict[JobId, int] = {}
-        self.reports = Reports(
-            links, self.jobs, self.slots, Progress(links, self.jobs, self.slots, counters), lives
-        )
+        made = MadeHere(effects, values)
+        progress = Progress(links, self.jobs, self.slots, counters)
+        self.reports = Reports(links, self.jobs, self.slots, progress, lives, made.unsaid)
         self.actors = Actors(links, journal, effects, self.jobs, self.slots, lives)
         self.handover = Handover(links, journal, self.jobs, self.dispatcher, self.actors)
         self.shortage = Shortage(
@@ -98,7 +99,14 @@ class Holder:
         self.relief = Relief(links, effects, self.slots)
         self.children = Children(effects, self.dispatcher)
         self.answers = Answers(
-            links, journal, counters, self.dispatcher, self.reports, self.handover, self.relief
+            links,
+            journal,
+            counters,
+            self.dispatcher,
+            self.reports,
+            self.handover,
+            self.relief,
+            made,
         )
 
     def dispatch(self, now: float) -> None:

@@ -10,7 +10,7 @@ until its primary holds it safely.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -71,6 +71,7 @@ class Reports:
         slots: Slots,
         progress: Progress,
         lives: Mapping[JobId, int] = MappingProxyType({}),
+        unsaid: Callable[[JobId, list[Part]], None] = lambda job, parts: None,
     ) -> None:
         self.links = links
         self.progress = progress
@@ -82,6 +83,8 @@ class Reports:
         """When the oldest of what waits for company has waited for long enough."""
         self.unsaid: dict[JobId, UnsaidParts] = {}
         """By job: what is finished and waits for the end of the step, or for company."""
+        self._never_said = unsaid
+        """Hears of finished parts that nobody will be told of."""
 
     def add(self, job: JobId, part: Part, blob: bytes, now: float) -> None:
         """A part is finished, one way or the other: it goes into the next report."""
@@ -127,7 +130,9 @@ class Reports:
 
     def drop(self, job: JobId) -> None:
         """The job is over."""
-        self.unsaid.pop(job, None)
+        unsaid = self.unsaid.pop(job, None)
+        if unsaid is not None:
+            self._never_said(job, unsaid.parts)
 
     def claim(self, held: HeldJob, now: float) -> None:
         """Tell a durable job's new primary what we have: what is open of our leases, and results."""

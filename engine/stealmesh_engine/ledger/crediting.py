@@ -22,6 +22,7 @@ from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
 from stealmesh_engine.ledger.put_off import Again, Alarms
+from stealmesh_engine.ledger.staying import Staying
 from stealmesh_engine.ledger.verdicts import Credited, Stale, Verdict
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
@@ -44,6 +45,7 @@ class Crediting:
     candidates: Candidates
     rng: Random
     alarms: Alarms
+    staying: Staying
 
     def revoke(self, holder: PeerId, job: JobId, lids: list[LeaseId], now: float) -> None:
         """Tell the holder to let go of these leases."""
@@ -51,6 +53,11 @@ class Crediting:
         self.links.send(holder, Revoked(job, lids), now)
 
     # ------------------------------------------------------------ results
+
+    def homeless(self, holder: PeerId, message: Report, now: float) -> None:
+        """These are results of a job that is over."""
+        self.staying.homeless(message.job, holder, message.parts, now)
+        self.revoke(holder, message.job, [part.lid for part in message.parts], now)
 
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
         for part, blob in zip(message.parts, message.blobs, strict=True):
@@ -67,11 +74,16 @@ class Crediting:
                     self.candidates.told_by_all(job, part, blob, now),
                 )
             elif part.codec == AGAIN:
-                told = self._put_off(job, holder, part, blob, now)
-                if told is None:
+                outcome = self._put_off(job, holder, part, blob, now)
+                if outcome is None:
                     continue
-                part, blob = told
+                part, blob = outcome
+            told = fed = None
+            if part.stays or job.ledger.again:
+                fed = job.ledger.inputs.within(part.lo, part.hi)
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
+            if fed is not None:
+                told = self.staying.judged(job, holder, part, verdict, fed, now)
             if not self._counts(job, holder, verdict, part.hi - part.lo, now):
                 if job.keeping is not None:
                     job.keeping.dismissed(holder, part)
@@ -79,7 +91,7 @@ class Crediting:
             assert isinstance(verdict, Credited)
             job.lapsed.pop(holder, None)
             job.failed += min(part.failed, sum(hi - lo for lo, hi in verdict.intervals))
-            for lo, hi in verdict.intervals:
+            for lo, hi in verdict.intervals if told is None else told:
                 if job.keeping is None:
                     self.effects.append(Deliver(message.job, part, blob, lo, hi))
                 else:
@@ -220,11 +232,17 @@ class Crediting:
         self.counters.count("bags-passed-over", 1)
         return True
 
-    def give_up(self, job: OwnedJob, why: str, kind: str, attempts: Sequence[str] = ()) -> None:
+    def give_up(
+        self, job: OwnedJob, why: str, kind: str, attempts: Sequence[str] = (), now: float = 0.0
+    ) -> None:
         """What is free fails: no node is left to run it."""
         ledger = job.ledger
         while ledger.has_free:
             part = ledger.give_up(self.links.view.me.id)
             part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind, attempts))
             job.failed += part.failed
-            self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))
+            fresh = [(part.lo, part.hi)]
+            if isinstance(job, IndexedJob) and job.ledger.again:
+                me = self.links.view.me.id
+                fresh = self.staying.judged(job, me, part, Credited(fresh), [], now)
+            self.effects += [Deliver(job.spec.job, part, blob, lo, hi) for lo, hi in fresh]

@@ -10,7 +10,7 @@ at every moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import ClassVar
 
@@ -70,6 +70,12 @@ class IndexedLedger(JobLedger[Lent]):
         """Items under lease: the sum of the leases' open parts."""
         self.put_off: PutOff | None = None
         """Items that run again later; None until there is one."""
+        self.recipes: set[int] = set()
+        """Items whose results may have to be made again: their inputs stay."""
+        self.again: set[int] = set()
+        """Those of them that were credited, and whose results are being made again."""
+        self._spent: IntervalSet | None = None
+        """Credited items without a recipe; None: all that are credited."""
 
     # -- growing
 
@@ -173,8 +179,59 @@ class IndexedLedger(JobLedger[Lent]):
             if self.put_off is not None:
                 self.put_off.credited(*part)
         self._balanced()
-        self.inputs.drop_covered(counts, self.credited)
+        if self._spent is not None:
+            for part in counts:
+                self._spent.add(*part)
+        self.inputs.drop_covered(counts, self.spent)
         return Credited(counts)
+
+    # -- results that are made again
+
+    @property
+    def spent(self) -> IntervalSet:
+        """Credited items whose inputs are of no use any more."""
+        return self.credited if self._spent is None else self._spent
+
+    def keep_recipe(self, item: int, fed: Iterable[tuple[Block, bytes]]) -> None:
+        """The result of this item, which has just been credited, may have to be made again. It came in one of
+        these blocks."""
+        assert self.credited.covers(item, item + 1), "an item that is not done has a result"
+        if self._spent is None:
+            self._spent = self.credited.copy()
+        self._spent.remove(item, item + 1)
+        self.recipes.add(item)
+        if self.inputs.at(item) is None:
+            for block, blob in fed:
+                if block.lo <= item < block.hi:
+                    self.inputs.add(block, blob)
+
+    def made_again(self, item: int) -> None:
+        """What was to be made again is there, or failed."""
+        self.again.discard(item)
+        self.recipes.discard(item)
+
+    def lose(self, item: int) -> bool:
+        """The result of this item is lost and needed: it runs again. False: it cannot."""
+        if item not in self.recipes or not self.credited.covers(item, item + 1):
+            return False
+        self.credited.remove(item, item + 1)
+        self.free.add(item, item + 1)
+        self.again.add(item)
+        self.rerun += 1
+        self._balanced()
+        return True
+
+    def forget_recipe(self, item: int) -> None:
+        """Its result never has to be made again."""
+        self.recipes.discard(item)
+        if item in self.again and self.free.covers(item, item + 1):
+            self.again.discard(item)
+            self.free.remove(item, item + 1)
+            self.credited.add(item, item + 1)
+            self._balanced()
+        if self._spent is not None and self.credited.covers(item, item + 1):
+            self._spent.add(item, item + 1)
+            self.inputs.drop_covered([(item, item + 1)], self._spent)
 
     # -- items that run again later
 
@@ -246,8 +303,19 @@ class IndexedLedger(JobLedger[Lent]):
             for part in self.put_off.credited(lo, hi):
                 self.credited.add(*part)
         self._balanced()
-        self.inputs.drop_covered([(lo, hi)], self.credited)
+        if self._spent is not None:
+            self._spend(lo, hi)
+        self.inputs.drop_covered([(lo, hi)], self.spent)
         return told
+
+    def _spend(self, lo: int, hi: int) -> None:
+        """All that is credited of [lo, hi) and has no recipe."""
+        assert self._spent is not None
+        for part in self.credited.overlap(lo, hi):
+            self._spent.add(*part)
+        for item in self.recipes:
+            if lo <= item < hi:
+                self._spent.remove(item, item + 1)
 
     def failing(
         self, job: JobId, lid: LeaseId, outcome: Callable[[int], tuple[int, bytes]]
@@ -308,7 +376,7 @@ class IndexedLedger(JobLedger[Lent]):
 
     @property
     def complete(self) -> bool:
-        return self.credited.size == self.total
+        return self.credited.size == self.total and not self.recipes
 
     def figures(self) -> Figures:
         return Figures(

@@ -115,6 +115,8 @@ class OwnedJob:
         state = "running" if ledger.leases else "waiting"
         if self.why_stuck and not ledger.leases:
             state = f"waiting: {self.why_stuck}"[:NAME_CHARS_MAX]
+        if figures.done == figures.total and not ledger.complete:
+            state = "keeps results"
         if self.done:
             state = "done" if ledger.complete else "cancelled"
         return JobLine(

@@ -42,6 +42,7 @@ from stealmesh_engine.ledger.owned_job import (
 from stealmesh_engine.ledger.placement import Placement, kind_of_lack
 from stealmesh_engine.ledger.put_off import Alarms
 from stealmesh_engine.ledger.speculation import Speculation
+from stealmesh_engine.ledger.staying import Staying
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.unsayable import failed
@@ -121,8 +122,9 @@ class Owner:
         self.deliveries = Deliveries(config, links)
         candidates = self.candidates = Candidates(config, links)
         self.alarms = Alarms()
+        self.staying = Staying(self.jobs, self._work_changed)
         self.crediting = Crediting(
-            config, links, journal, effects, counters, candidates, rng, self.alarms
+            config, links, journal, effects, counters, candidates, rng, self.alarms, self.staying
         )
         self.placement = Placement(config, links, journal, effects, counters, candidates)
         self.speculation = Speculation(config, links, self.placement)
@@ -266,8 +268,7 @@ class Owner:
                 self.speculation.reported(job, job.ledger.copies, holder, message.parts, now)
             self._work_changed(job, now)
         elif not self._replicas.took(holder, message, now):
-            lids = [part.lid for part in message.parts]
-            self.crediting.revoke(holder, message.job, lids, now)
+            self.crediting.homeless(holder, message, now)
 
     def commit(self, holder: PeerId, message: Commit, now: float) -> None:
         job = self.job(message.job, ExploreJob)
@@ -426,7 +427,7 @@ class Owner:
         why = self.placement.watch_stuck(job, now)
         if why:
             kind = kind_of_lack(job.spec, self.candidates.strangers(job))
-            self.crediting.give_up(job, why, kind)
+            self.crediting.give_up(job, why, kind, now=now)
             self._work_changed(job, now)
 
     # ------------------------------------------------------------ looks and ends

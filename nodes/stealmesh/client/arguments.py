@@ -44,6 +44,7 @@ class Options:
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     speculate: bool = False
     restarts: int = 0
+    keep: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -62,6 +63,12 @@ class Options:
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
         if not isinstance(self.speculate, bool):
             raise TypeError(f"speculate must be True or False, not {_shown(self.speculate)}")
+        if not isinstance(self.keep, bool):
+            raise TypeError(f"keep must be True or False, not {_shown(self.keep)}")
+        if self.keep and self.durable:
+            raise ValueError(
+                "keep: a durable job keeps its results itself; leave one of the two out"
+            )
         if self.speculate and self.durable:
             raise ValueError("speculate: a durable job is not lent twice; leave one of the two out")
         if self.report is not None and not callable(self.report):
@@ -75,6 +82,14 @@ def refuse_speculation(options: Options, method: str) -> None:
     if options.speculate:
         raise ValueError(
             f"speculate: only for map() and submit(); call {method}() of a view without it"
+        )
+
+
+def refuse_keeping(options: Options, method: str) -> None:
+    """Raises ValueError if results are to stay on nodes where they come home."""
+    if options.keep:
+        raise ValueError(
+            f"keep: only for submit(); call {method}() of a view without it, as its results come home"
         )
 
 

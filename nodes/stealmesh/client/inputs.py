@@ -42,6 +42,9 @@ def with_results(packed: Packed, inputs: list[Future[Any]]) -> Packed:
 
 
 def _packed_result(future: Future[Any]) -> Packed:
+    grip = future.grip
+    if grip is not None:
+        return vx.pack(grip.ref())  # the question goes to the data
     result = future.result()
     try:
         return vx.pack(result)
@@ -68,7 +71,7 @@ class WaitingCall:
     def begin(self) -> None:
         """Wait from now on. Some inputs, or all, may be over already."""
         for each in list(self.inputs):
-            each.add_done_callback(self._over)
+            each.when_over(self._over)
 
     def drop(self) -> None:
         """It does not wait any more: let go of the inputs."""

@@ -99,6 +99,17 @@ class Needs:
             needed.blocks[lo] = NeededByItems(lo, hi, grips_of(needs), hi - lo)
             needed.lows.append(lo)
 
+    def of(self, job: JobId, item: int) -> list[Grip]:
+        """What keeps the values that this item needs."""
+        with self._lock:
+            needed = self.jobs.get(job)
+            if needed is None:
+                return []
+            found = list(needed.whole)
+            for block in needed.around(item, item + 1):
+                found += block.grips
+            return found
+
     def over(self, job: JobId, lo: int, hi: int) -> None:
         """These items are delivered, or not wanted any more; each is told once."""
         gone = []

@@ -6,17 +6,26 @@ what needs a value (`needs.py`, `refs.py`) and where other copies are (the engin
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stealmesh import refs
-from stealmesh.refs import Grip, Ref
+from stealmesh.client.coming import Coming
+from stealmesh.client.heavy import lightened
+from stealmesh.client.needs import Needs
+from stealmesh.refs import Grip, Ref, ResultGrip
 from stealmesh.values.room import Room
 from stealmesh.values.shelf import Shelf
-from stealmesh_engine.events import Event, KeepValue, ReleaseValue
-from stealmesh_protocol.ids import PeerId, ValueId, value_id
+from stealmesh_engine.events import Event, ForgetRecipe, KeepValue, ReleaseValue
+from stealmesh_protocol.errors import StoreFull, ValueLost
+from stealmesh_protocol.ids import JobId, PeerId, ValueId, value_id, value_of_item
+
+HURRIED_SECONDS = 5.0
+"""How long a program that ends by an exception waits for results that it may never read."""
 
 
 class OwnValues:
@@ -29,6 +38,7 @@ class OwnValues:
         self._numbers = itertools.count(1)
         self._pid = os.getpid()
         self._closed = False
+        self.coming = Coming(self.tell)
         self.on_first: Callable[[], None] = lambda: None
         """Called before a value is told of: neighbours may ask for it."""
 
@@ -43,6 +53,18 @@ class OwnValues:
         self.on_first()
         self.tell(KeepValue(name, parts.octets))
         return Ref(name, parts.octets, grip)
+
+    def lightened(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a call, the large ones put on the mesh. Raises as `scatter` does."""
+        return lightened(self._scatter_octets, args, kwargs)
+
+    def _scatter_octets(self, value: Any) -> Ref[Any]:
+        try:
+            return self.scatter(value)
+        except OSError as error:
+            raise StoreFull(f"a large argument cannot be kept: {error.strerror}") from error
 
     def tell(self, event: Event) -> None:
         self._post(event)
@@ -62,25 +84,83 @@ class OwnValues:
         if self._closed:
             self.shelf.forget(value)
         else:
+            self.coming.gone(value)
             self.tell(ReleaseValue(value))
 
+    def forget_recipe(self, value: ValueId) -> None:
+        if os.getpid() == self._pid and not self._closed:
+            self.tell(ForgetRecipe(value))
+
     def close(self) -> None:
-        """The driver has ended. What the program still has a Ref of stays with it."""
+        """The driver has ended. What the program still has a Ref of stays with it; what is elsewhere is gone."""
         self._closed = True
+        self.coming.close()
+
+    # ------------------------------------------------------------ results that stay on nodes
+
+    def results(
+        self, job: JobId, stays: Iterable[tuple[int, int]], needs: Needs, *, asked_for: bool
+    ) -> dict[int, ResultGrip]:
+        """What keeps the results of these items, which have just been delivered."""
+        self.on_first()
+        return {
+            item: ResultGrip(
+                self, value_of_item(job, item), octets, needs.of(job, item), asked_for=asked_for
+            )
+            for item, octets in stays
+        }
+
+    def bring(self, value: ValueId, timeout: float | None) -> None:
+        if value in self.shelf and value in self.coming.here:
+            return
+        self.coming.bring(value, timeout)
+
+    def ask(self, value: ValueId) -> None:
+        self.coming.ask(value)
+
+    def bring_all(self, *, hurried: bool) -> None:
+        """The mesh is about to end: have the results here that stayed on nodes only because they are large."""
+        grips = [grip for grip in refs.living_results(self) if not grip.asked_for]
+        for grip in grips:
+            self.coming.ask(grip.value)
+        until = time.monotonic() + HURRIED_SECONDS
+        for grip in grips:
+            with contextlib.suppress(ValueLost, TimeoutError):
+                grip.bring(until - time.monotonic() if hurried else None)
 
 
 def gathered(value: Any, timeout: float | None = None) -> Any:
     """The same, with the results of futures and the values of Refs in their places. Looks into lists, tuples,
     sets and dicts, at any depth. Raises what a future raises, ValueLost, TimeoutError."""
+    _ask_for_all(value)
+    return _gathered(value, timeout)
+
+
+def _gathered(value: Any, timeout: float | None) -> Any:
     from stealmesh.futures import Future
 
     if isinstance(value, Ref):
-        return value.result()
+        return value.result(timeout)
     if isinstance(value, Future):
         return gathered(value.result(timeout), timeout)
     kind = type(value)
     if kind in (list, tuple, set, frozenset):
-        return kind([gathered(each, timeout) for each in value])
+        return kind([_gathered(each, timeout) for each in value])
     if kind is dict:
-        return {key: gathered(each, timeout) for key, each in value.items()}
+        return {key: _gathered(each, timeout) for key, each in value.items()}
     return value
+
+
+def _ask_for_all(value: Any) -> None:
+    """Have the results that stayed on nodes come side by side."""
+    from stealmesh.futures import Future
+
+    if isinstance(value, Future):
+        if value.grip is not None:
+            value.grip.ask()
+    elif type(value) in (list, tuple, set, frozenset):
+        for each in value:
+            _ask_for_all(each)
+    elif type(value) is dict:
+        for each in value.values():
+            _ask_for_all(each)

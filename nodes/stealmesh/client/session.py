@@ -257,6 +257,8 @@ class ProgramLink:
             durable = self.durable.get(effect.job)
             if durable is not None:
                 durable.shown(effect)
+        elif isinstance(effect, fx.ValueCame):
+            self.values.coming.came(effect)
         elif isinstance(effect, fx.LifeEnded):
             mourner = self.mourners.get(effect.job)
             if mourner is not None:

@@ -66,6 +66,7 @@ class SpecMaker:
         *,
         combiner: Shipped | None = None,
         vectorized: bool = False,
+        stays_from: int = 0,
     ) -> JobSpec:
         """A new job of this kind. `domain`: its items, where they are a range. Raises TypeError, CannotShip."""
         awaits = is_coroutine(fn)
@@ -97,4 +98,5 @@ class SpecMaker:
             resources=options.resources,
             together=self._concurrency if awaits else 0,
             needs=needs,
+            stays_from=stays_from,
         )

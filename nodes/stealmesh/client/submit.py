@@ -17,6 +17,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
+from stealmesh.client.heavy import is_heavy
 from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.needs import cut_by_needs, must_fit_one_order
@@ -27,15 +28,16 @@ from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CancelItems, Event, Feed
 from stealmesh_engine.holding.reports import cut_by_size
+from stealmesh_protocol import limits
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.apart import packed_apart
-from stealmesh_protocol.errors import CannotShip, MeshClosed
+from stealmesh_protocol.errors import CannotShip, MeshClosed, StoreFull
 from stealmesh_protocol.ids import ValueId
-from stealmesh_protocol.messages import Block, JobSpec
+from stealmesh_protocol.messages import Block, JobSpec, Part
 
 if TYPE_CHECKING:
     from stealmesh.functions import Shipped
-    from stealmesh.refs import Grip
+    from stealmesh.refs import Grip, Ref, ResultGrip
 
 BLOCK_TASKS_MAX = 500
 BLOCKS_AT_ONCE = 4
@@ -109,13 +111,19 @@ class SubmitStream:
         if octets >= 0:
             call = (future, octets, (args, kwargs))
         else:
+            whole = None
             try:
+                if is_heavy(args, kwargs):
+                    args, kwargs = self.link.values.lightened(args, kwargs)
                 packed, inputs, needs = self._packed_apart(args, kwargs)
-            except CannotShip as error:
+                if len(packed[1]) > limits.BLOB_OCTETS_MAX:
+                    whole, packed, needs = self._as_a_value((args, kwargs), packed, inputs)
+            except (CannotShip, StoreFull) as error:
                 settle(link.condition, link.tell, [(future, None, error)])
                 return future
             if needs:
                 self._needs[future] = refs.grips_of(needs), needs
+            del whole  # the call keeps it
             if inputs:
                 return self._hold_back(WaitingCall(self, future, packed, inputs))
             call = (future, NOT_PLAIN, packed)
@@ -142,11 +150,24 @@ class SubmitStream:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Packed, list[Any], tuple[ValueId, ...]]:
         """The arguments, the futures in them, and the values that they need. Raises CannotShip."""
+        needs: tuple[ValueId, ...] = ()
         if not refs.in_use:
-            return *packed_apart(self._packed, (args, kwargs)), ()
-        (packed, inputs), needs = refs.noting(lambda: packed_apart(self._packed, (args, kwargs)))
+            packed, inputs = packed_apart(self._packed, (args, kwargs))
+        else:
+            (packed, inputs), needs = refs.noting(
+                lambda: packed_apart(self._packed, (args, kwargs))
+            )
         must_fit_one_order(needs, self.spec.name)
         return packed, inputs, needs
+
+    def _as_a_value(
+        self, args: Args, packed: Packed, inputs: list[Any]
+    ) -> tuple[Ref[Any], Packed, tuple[ValueId, ...]]:
+        """Arguments that no message can carry, by a name. Raises CannotShip, StoreFull."""
+        if inputs:
+            self._must_fit(packed)
+        ref = self.link.values.scatter(args)
+        return ref, *refs.noting(lambda: vx.pack(ref))
 
     def _packed(self, args: Args) -> Packed:
         """Raises CannotShip."""
@@ -157,7 +178,6 @@ class SubmitStream:
             raise CannotShip(
                 f"{what} cannot be sent to the mesh: {error}", error.culprit
             ) from error
-        self._must_fit(packed)
         return packed
 
     def _must_fit(self, packed: Packed) -> None:
@@ -283,15 +303,27 @@ class SubmitStream:
         if self._later:
             self._later.difference_update(range(effect.lo, effect.hi))
         futures = []
+        stays = self._stay(part, effect.lo, effect.hi) if part.stays else None
         for index in range(effect.lo, effect.hi):
             future = live.pop(index, None)
             if future is None:
                 self.link.dropped += 1
             else:
+                if stays is not None:
+                    future.grip = stays.get(index)
                 futures.append(future)
+        del stays
         parcel = ChunkResults(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
         del future
         self.link.dropped += arrive(self.link.condition, self.link.tell, futures, parcel)
+
+    def _stay(self, part: Part, lo: int, hi: int) -> dict[int, ResultGrip]:
+        """What keeps the results of these items that are not in the blob. Without its future one goes at once."""
+        stays = [each for each in part.stays if lo <= each[0] < hi]
+        link = self.link
+        return link.values.results(
+            self.spec.job, stays, link.needs, asked_for=self.spec.stays_from == 1
+        )
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         self._with_workers = [*self._with_workers[-RUNNING_REMEMBERED:], *intervals]

@@ -147,6 +147,7 @@ class Driver:
                 fx.StopItem: pool.stop_item,
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),
                 fx.ForgetJob: lambda e: pool.forget(e.job),
+                fx.KeepMade: self._keep_made,
             }
 
     # ------------------------------------------------------------ other threads
@@ -362,6 +363,11 @@ class Driver:
             self.post(Adopted(value, peer, whole))
 
         self.neighbours.take(value, effect.octets, peer, told)
+
+    def _keep_made(self, effect: fx.KeepMade) -> None:
+        assert self.pool is not None, "a peer without workers makes nothing"
+        self.neighbours.serve()
+        self.pool.made.keep(effect)
 
     def _write_piece(self, effect: fx.WritePiece) -> None:
         try:

@@ -156,6 +156,7 @@ class Lifetime:
         if self.closed.is_set():
             return
         self.accepted(hurried=hurried)
+        self.link.values.bring_all(hurried=hurried)
         self.close(MeshClosed("this mesh has been shut down"))
         self.link.user_threads.wait_until_quiet()  # callbacks are part of what was accepted
 

@@ -94,6 +94,23 @@ class Room:
             self.spilled += octets
             return True
 
+    def enter(self, octets: int, *, on_disk: bool) -> None:
+        """A worker has made this, as its order said it might."""
+        with self._lock:
+            if on_disk:
+                self.disk += octets
+                self.spilled += octets
+            else:
+                self.memory += octets
+
+    def left(self) -> int:
+        """Octets that may still go into memory."""
+        return max(0, self._memory_max - self.memory) if self._memory_max else 1 << 62
+
+    @property
+    def directory(self) -> str:
+        return self._directory
+
     def _refusal(self, octets: int) -> str:
         return (
             f"a value of {octets:,} octets does not fit: {self.memory:,} of {self._memory_max:,} octets are "

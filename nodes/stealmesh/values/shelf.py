@@ -14,7 +14,8 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from stealmesh.values.room import Room, readable
@@ -89,6 +90,26 @@ class Shelf:
             else:
                 self._files[value] = self._make(value, octets)
 
+    def take_over(self, value: ValueId, made: OpenFile | bytearray) -> None:
+        """This has all of the value, in place of what there was under this name."""
+        with self._lock:
+            self._forget(value)
+            if isinstance(made, OpenFile):
+                self._files[value] = made
+            else:
+                self._small[value] = made
+
+    def opened(self, descriptor: int, octets: int) -> OpenFile:
+        """This file, which a worker has made, is ours from now on."""
+        on_disk = not is_memory(descriptor)
+        self.room.enter(octets, on_disk=on_disk)
+        return OpenFile(descriptor, octets, on_disk)
+
+    def drop(self, made: OpenFile | bytearray) -> None:
+        """Nothing needs it."""
+        if isinstance(made, OpenFile):
+            self._close(made)
+
     def adopt(self, value: ValueId, descriptor: int, octets: int) -> bool:
         """This file, of another process, holds all of the value: keep it, and close it later. False, and it is
         closed at once: the value comes in pieces by now."""
@@ -97,7 +118,7 @@ class Shelf:
             if comes:
                 os.close(descriptor)
             else:
-                on_disk = not _is_memory(descriptor)
+                on_disk = not is_memory(descriptor)
                 self._files[value] = OpenFile(descriptor, octets, on_disk, shared=True)
         return not comes
 
@@ -186,6 +207,22 @@ class Shelf:
             self.room.give_back(file.octets, on_disk=file.on_disk)
 
 
+@contextmanager
+def filled(
+    parts: Iterable[tuple[int, bytes | memoryview]], octets: int, *, on_disk: bool, directory: str
+) -> Iterator[int]:
+    """A descriptor of a new file with all of this, which is closed behind it. Raises OSError, StoreFull."""
+    descriptor = Room(directory=directory).file(octets) if on_disk else _memory(b"", octets)
+    try:
+        for at, part in parts:
+            _write(descriptor, at, part)
+        if not on_disk:
+            _seal(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def _memory(value: ValueId, octets: int) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     descriptor = os.memfd_create(f"stealmesh-value-{value[-8:].hex()}", flags)
@@ -193,7 +230,7 @@ def _memory(value: ValueId, octets: int) -> int:
     return descriptor
 
 
-def _is_memory(descriptor: int) -> bool:
+def is_memory(descriptor: int) -> bool:
     try:
         fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
     except OSError:

@@ -23,6 +23,7 @@ from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, all_failed, all_unopened, remarked
 from stealmesh.workers.shared_words import WorkerWords
+from stealmesh.workers.staying import PutsAway
 from stealmesh_protocol.values import ITEMS
 
 
@@ -98,6 +99,8 @@ class ChunkLoader:
     def load(self, number: int, chunk: ChunkOrder, mirror: BlobMirror) -> Loaded | ChunkOutcome:
         """The order, ready to run; or what came of it, as something could not be loaded."""
         self.now = chunk, mirror
+        if chunk.stays_from:
+            chunk.away = PutsAway(number, chunk, chunk.lo)
         if versions.met:
             versions.begin()
         try:
@@ -119,7 +122,7 @@ class ChunkLoader:
         if len(items) == 1:
             return Loaded(chunk, function, combine, items, again)
         in_parts = chunk.kind != wire.REDUCE
-        begins = partial(self.listener.begins, number, chunk.lo, in_parts)
+        begins = partial(self.listener.begins, number, chunk.lo, in_parts, chunk.away)
         watch = (begins, self.listener.ends, self.listener.tells)
         return Loaded(chunk, function, combine, items, again, watch)
 

@@ -39,6 +39,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from stealmesh.workers import wire
+from stealmesh.workers.staying import PutsAway, is_heavy
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.values import Failure
 
@@ -69,6 +70,8 @@ class ChunkRun:
     """The clock when the last part was told."""
     kept: int
     """Items from here on were given back."""
+    away: PutsAway | None = None
+    """Puts away results that stay here."""
     told: int = 0
     """Items before this one have been reported."""
     held: int | None = None
@@ -124,12 +127,13 @@ class Listener:
         number: int,
         first: int,
         in_parts: bool,
+        away: PutsAway | None,
         count: int,
         results: list[Any],
         failures: Failed,
         now: float,
     ) -> ChunkRun:
-        run = ChunkRun(number, first, in_parts, results, failures, now, count)
+        run = ChunkRun(number, first, in_parts, results, failures, now, count, away)
         self.listen()
         self._runs[number] = run
         return run
@@ -243,11 +247,16 @@ def _packed(run: ChunkRun, lo: int) -> tuple[int, int, bytes, int] | None:
         return None  # the loop's last word says so for all that is not told
     results = run.results[lo:hi]
     failed = moved(run.failures.records, lo, hi)
+    away = None if run.away is None else run.away.at(run.first + lo)
     try:
+        if away is not None and (failed or is_heavy(results, away.least)):
+            results, away = away(results), None
         if failed:
             codec, blob = values.pack_outcomes(results, failed)
         else:
             codec, blob = values.pack_list(results)
+        if away is not None and len(blob) >= away.least:
+            codec, blob = values.pack_list(away(results))
     except BaseException:  # noqa: BLE001 - packing runs the user's code, beside a task that may change the value
         return None
     return None if len(blob) > limits.BLOB_OCTETS_MAX else (hi, codec, blob, len(failed))

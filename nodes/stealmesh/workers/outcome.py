@@ -22,6 +22,8 @@ from stealmesh.workers.failures import (
     unopened,
     unsendable,
 )
+from stealmesh.workers.forked import end_if_forked
+from stealmesh.workers.staying import PutsAway, is_heavy
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, MeshError
 from stealmesh_protocol.values import LACKING, UNLOADABLE, UNSENDABLE
@@ -59,6 +61,16 @@ class ChunkOrder(msgspec.Struct):
     """The values that it needs; their descriptors come with it, in this order."""
     keeps: bool = False
     """Its process keeps an object for these items: no other could run one of them."""
+    job: bytes = b""
+    """The name of its job, if results may stay here."""
+    stays_from: int = 0
+    """Results of so many octets and more do; 0: none."""
+    memory: int = 0
+    """Octets of them that may lie in memory; the rest goes to disk."""
+    directory: str = ""
+    """Where on disk; empty: where temporary files go."""
+    away: PutsAway | None = None
+    """What does that, once the order is loaded."""
 
 
 class ChunkOutcome(msgspec.Struct):
@@ -70,17 +82,38 @@ class ChunkOutcome(msgspec.Struct):
     """It covers this number of the chunk's items."""
 
 
-def pack_results(results: Sequence[Any], failures: Failures, seconds: float) -> ChunkOutcome:
+def pack_results(
+    results: Sequence[Any], failures: Failures, seconds: float, away: PutsAway | None = None
+) -> ChunkOutcome:
+    if away is not None and (failures.records or is_heavy(results, away.least)):
+        results, away = _put_away(results, failures, away), None
     if failures.records:
         return _pack_failures(results, failures, seconds)
     try:
         codec, blob = values.pack_list(results)
+        if away is not None and len(blob) >= away.least:
+            return pack_results(_put_away(results, failures, away), failures, seconds)
         if len(blob) <= limits.BLOB_OCTETS_MAX:
             return ChunkOutcome(codec, blob, seconds)
         fault: BaseException = OverflowError(f"the chunk's results together: {TOO_LARGE}")
     except BaseException as error:
         fault = error
     return _pack_failures(_without_unsendable(results, failures, fault), failures, seconds)
+
+
+def _put_away(results: Sequence[Any], failures: Failures, away: PutsAway) -> Sequence[Any]:
+    """Where there is no room for them, one by one: an item whose result has none fails."""
+    assert isinstance(results, list), "calls have their results in a list"
+    try:
+        return away(results)
+    except BaseException as error:
+        end_if_forked(error)
+        known = {record.offset for record in failures.records}
+        for offset, result in enumerate(results):
+            if offset not in known and result is not None:
+                failures.add(offset, unsendable(result, error), kind=UNSENDABLE)
+        failures.records.sort(key=lambda record: record.offset)
+        return []
 
 
 def _without_unsendable(

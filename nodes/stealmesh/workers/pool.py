@@ -30,6 +30,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from stealmesh.host import interpreter
+from stealmesh.values.made import MadeResults
+from stealmesh.values.room import Room
 from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
 from stealmesh.workers.actor_process import ACTORS_MAX, run_actor
@@ -59,7 +61,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.ids import JobId, ValueId
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.messages import JobKind, JobSpec
 
 LOOK_SECONDS = 1.0
 """How often to see whether the fork server stands still, and whether processes are unused."""
@@ -124,6 +126,7 @@ class WorkerPool:
         )
         self.shelf = Shelf()
         """The values that orders need; its node's driver fills it."""
+        self.made = MadeResults(self.shelf)
         self._tasks_max = tasks_max
         self._epoll = select.epoll()
         self._count = count
@@ -208,6 +211,7 @@ class WorkerPool:
         self._processes.close()
         self._epoll.close()
         self._words.close()
+        self.made.close()
         self.shelf.close()
 
     # ------------------------------------------------------------ effects
@@ -254,6 +258,8 @@ class WorkerPool:
             ]
         values = values_of(effect)
         record = _record(effect, blocks, values)
+        if spec.stays_from:
+            record += _where_results_go(spec, self.shelf.room, 2 * self._count)
         if values:
             handle.announce(effect.chunk, [self.shelf.given(value) for value in values])
         handle.outstanding[effect.chunk] = (effect.lo, effect.hi)
@@ -352,19 +358,10 @@ class WorkerPool:
     def _read_once(self, worker: Worker, handle: ProcessHandle) -> None:
         number = worker.known_as(self._count)
         for kind, payload in handle.reader.read():
-            if kind == FrameKind.RESULT:
-                chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
-                handle.narrow(chunk, upto, kept)
-                del handle.outstanding[chunk]
-                blob = bytes(payload[wire.RESULT_HEAD.size :])
-                self._events.append(ChunkDone(number, chunk, codec, blob, seconds, failed, upto))
-            elif kind == FrameKind.PART:
-                chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
-                handle.narrow(chunk, upto, kept)
-                blob = bytes(payload[wire.RESULT_HEAD.size :])
-                self._events.append(
-                    ChunkPart(number, chunk, codec, blob, seconds, failed, upto, kept)
-                )
+            if kind in (FrameKind.RESULT, FrameKind.PART):
+                self._events.append(_answer(kind, number, handle, payload, self.made))
+            elif kind == FrameKind.STAYS:
+                self.made.came(payload, handle.orders)
             elif kind == FrameKind.STEP:
                 self._events.append(_bag_step(worker.number, handle, payload))
             elif kind == FrameKind.TOLD:
@@ -442,6 +439,8 @@ class WorkerPool:
         assert len(running) <= 1 or worker.threads, running
         was_ready = worker.state is State.READY
         changing = worker.changing
+        for chunk in running:
+            self.made.lost(chunk)
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker
         self._processes.drop(worker)
         if worker.relief and self._processes.dismissed(worker):
@@ -500,7 +499,7 @@ def _record(effect: RunChunk, blocks: list[list[object]], values: list[bytes]) -
         int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
         0 if spec.life else spec.retries, effect.lo, effect.hi, blocks, spec.code,
     ]  # fmt: skip
-    if awaits or values or spec.life:
+    if awaits or values or spec.life or spec.stays_from:
         record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
         record += [values, spec.life > 0]
     return record
@@ -509,6 +508,25 @@ def _record(effect: RunChunk, blocks: list[list[object]], values: list[bytes]) -
 def _suits(handle: ProcessHandle, effect: RunChunk) -> bool:
     """May this process run it? Work without a bundle runs anywhere."""
     return not effect.spec.code or handle.code in (b"", effect.spec.code)
+
+
+def _where_results_go(spec: JobSpec, room: Room, shares: int) -> list[object]:
+    """What an order says of results that stay here. No more than `shares` orders are out at once."""
+    return [spec.job, spec.stays_from, room.left() // shares, room.directory]
+
+
+def _answer(
+    kind: int, number: int, handle: ProcessHandle, payload: memoryview, made: MadeResults
+) -> ChunkDone | ChunkPart:
+    """Of a RESULT or a PART."""
+    chunk, codec, failed, seconds, upto, kept = wire.RESULT_HEAD.unpack_from(payload)
+    handle.narrow(chunk, upto, kept)
+    blob = bytes(payload[wire.RESULT_HEAD.size :])
+    stays = made.answered(chunk, upto)
+    if kind == FrameKind.PART:
+        return ChunkPart(number, chunk, codec, blob, seconds, failed, upto, kept, stays)
+    del handle.outstanding[chunk]
+    return ChunkDone(number, chunk, codec, blob, seconds, failed, upto, stays)
 
 
 def _bag_step(worker: int, handle: ProcessHandle, payload: memoryview) -> BagStep:

@@ -17,13 +17,14 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, versions
 from stealmesh.shipping.named import WorkersSender
-from stealmesh.workers import failures, forked, reporting, stopping, wire
+from stealmesh.workers import failures, forked, reporting, staying, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
@@ -61,6 +62,7 @@ def live(
     _tidy_standard_files()
     listener = Listener(questions, partial(_flush_and_send, stream))
     reporting.HERE.settle_in(listener.lock, partial(_send, stream))
+    staying.HERE.settle_in(orders, partial(_send_behind, stream))
     _close_in_children(listener, orders, stream, questions)
     mirror = BlobMirror(stream)
     try:
@@ -141,6 +143,7 @@ def _serve(
                 here.close()
             done += outcome.done  # what was given back is another worker's task
             _answer(stream, number, chunk, outcome)
+            here.results = ()  # large ones may be among them
             del outcome
             if 0 < loader.tasks_max <= done:
                 forked.flush()
@@ -204,6 +207,19 @@ class OrderInbox:
 
 def _send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
     with _SENDING:
+        for piece in wire.frame(kind, *pieces):
+            stream.sendall(piece)
+
+
+def _send_behind(
+    stream: socket.socket,
+    kind: FrameKind,
+    pieces: tuple[bytes, ...],
+    before: Callable[[], object] | None,
+) -> None:
+    with _SENDING:
+        if before is not None:
+            before()
         for piece in wire.frame(kind, *pieces):
             stream.sendall(piece)
 

@@ -165,8 +165,11 @@ def told(
         failures.lacking = False
     if len(results) == 0 and not failures.records:
         return ChunkOutcome(values.PLAIN, b"", seconds, done=done)
-    send = pack_partial if chunk.kind == wire.REDUCE else pack_results
-    outcome = send(results, failures, seconds)
+    if chunk.kind == wire.REDUCE:
+        outcome = pack_partial(results, failures, seconds)
+    else:
+        away = None if chunk.away is None else chunk.away.at(chunk.lo + done - len(results))
+        outcome = pack_results(results, failures, seconds, away)
     outcome.done = done
     return outcome
 

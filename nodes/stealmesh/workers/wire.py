@@ -9,9 +9,10 @@ All on one machine, between processes that trust each other's framing but not ea
                                    descriptors of the values that it needs, if one before it says so
     node    → worker    packets    questions, read while it runs: how far is it with a chunk; does its task
                                    have a child that others may run, [endpoints of the node, mesh key]
+    worker  → node      packets    the same way back: a descriptor of a result that stays, before its STAYS
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / NESTS / WAITS / GOES_ON /
-                                   RETIRES / OTHER_VERSION
+                                   RETIRES / OTHER_VERSION / STAYS
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -60,6 +61,7 @@ class FrameKind(IntEnum):
     NESTS = 24
     WAITS = 25
     GOES_ON = 26
+    STAYS = 27
 
 
 class Word(IntEnum):
@@ -96,6 +98,8 @@ HOW_FAR, GIVE_BACK, GIVE_CHILD = range(3)
 CHUNK = struct.Struct("<Q")
 """Of a NESTS: the chunk with a task that has children. Of a WAITS: it waits for some that others run. Of a
 GOES_ON: it does not wait any more."""
+STAYS_HEAD = struct.Struct("<QQQ")
+"""Of a STAYS: chunk, item, octets. The result follows, or it has come as a descriptor with the same words."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 
