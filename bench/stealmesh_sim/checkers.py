@@ -30,12 +30,13 @@ from msgspec import msgpack
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Deliver, Effect, ItemsProgress, RunChunk
 from stealmesh_engine.events import CancelItems, Event, Heard
+from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.view.observers import HOMES
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, term_of, whole_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, owner_of, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES, failures_of
 from stealmesh_sim.actors import ActorChecks
@@ -99,7 +100,22 @@ class ProcessLoad:
 def _granter(holder: Process, job: JobId, lid: LeaseId) -> PeerId | None:
     """The primary that leased a holder what it has, or had, under this id."""
     held = holder.core.holder.jobs.get(job)
-    return None if held is None else held.granters.get(term_of(lid))
+    return None if held is None else _granter_in(held, lid)
+
+
+def _granter_in(held: HeldJob, lid: LeaseId) -> PeerId | None:
+    if held.spec.kind is JobKind.EXPLORE:
+        return held.spec.owner
+    return held.granters.get(term_of(lid))
+
+
+def _nobody_could_run(world: WatchedWorld, work: Work) -> bool:
+    """As far as its owner knows: a node that could may be about to join."""
+    living = list(world.living())
+    me = owner_of(work.spec.job)
+    views = [p.core.view for p in living if p.member.id == me] or [p.core.view for p in living]
+    nodes = [p.member.id for p in living if p.workers and suits(work.spec, p.member)]
+    return not any(view.is_alive(node) for view in views for node in nodes)
 
 
 class Checkers:
@@ -172,7 +188,9 @@ class Checkers:
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
             # `gave_up` checks, when the owner decides, whether another node could do better.
             return
-        if part.codec == OUTCOMES and (self._nobody_could_run(work) or self.values.lost_by_name):
+        if part.codec == OUTCOMES and (
+            _nobody_could_run(self.world, work) or self.values.lost_by_name
+        ):
             return
         if part.codec != CODEC:
             # No worker lived to report this item, so the node says how it ended.
@@ -188,10 +206,6 @@ class Checkers:
         self.that(
             part.failed == work.failures(part.lo, part.hi), "delivery", "a failure was miscounted"
         )
-
-    def _nobody_could_run(self, work: Work) -> bool:
-        nodes = [p for p in self.world.living() if p.workers]
-        return not any(suits(work.spec, p.member) for p in nodes)
 
     def _delivered_step(self, account: DeliveredJob, effect: Deliver) -> None:
         step = effect.part.lid, effect.part.lo
@@ -322,7 +336,7 @@ class Checkers:
                 lent = owned.ledger.leases if owned is not None else {}
                 for lid in held.bags.leases:
                     name = f"lease {lid >> 32}.{lid & 0xFFFFFFFF}"
-                    granter = held.granters.get(term_of(lid))
+                    granter = _granter_in(held, lid)
                     if held.spec.term:
                         self.that(granter is not None, "custody", f"{name} is of no home")
                     other = holders.setdefault((job, granter, lid), process)
@@ -378,7 +392,8 @@ class Checkers:
         for process in self.world.living():
             for job, lead in process.core.durable.state.primaries.items():
                 safe = self.safe.setdefault(job, IntervalSet())
-                for lo, hi in lead.replication.safe:
+                is_indexed = lead.replica.spec.kind is not JobKind.EXPLORE  # workers know items
+                for lo, hi in lead.replication.safe if is_indexed else ():
                     safe.add(lo, hi)
 
     def kept_twice(self) -> None:

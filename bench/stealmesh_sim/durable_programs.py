@@ -5,19 +5,35 @@ Decides nothing about the work itself. The checkers look at every result that a 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from msgspec import msgpack
 from msgspec.structs import replace
 
 from stealmesh_engine.durable.slices import cut, slice_items_of
 from stealmesh_engine.effects import Accepted, JobGone, Results
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
+from stealmesh_protocol.accounts import NO_WORD
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.messages import Block
+from stealmesh_protocol.messages import Block, JobKind, Kept
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish, watch, work_of
-from stealmesh_sim.work import Work, block_blob
+from stealmesh_sim.work import PRIME, Work, block_blob
 from stealmesh_sim.world import World
+
+
+@dataclass(slots=True)
+class Found:
+    """What the partials of a search come to."""
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, kept: Kept, blob: bytes) -> None:
+        count, total = msgpack.decode(blob) if blob and not kept.part.failed else (0, 0)
+        self.count += count
+        self.total = (self.total + total) % PRIME
 
 
 class DurableReader:
@@ -32,6 +48,9 @@ class DurableReader:
         self.gone = ""
         self.missing: list[tuple[int, int]] = []
         self.done_at: float | None = None
+        self.account = NO_WORD
+        """Of an explore job: which account the results are of, and what they come to."""
+        self.found = Found()
         watch(client, self)
         if attach:
             client.hear(AttachJob(self.job))
@@ -55,14 +74,28 @@ class DurableReader:
         if self.done:
             return
         self.state = effect.line.state
+        is_search = self.work.spec.kind is JobKind.EXPLORE
+        if is_search and effect.account != self.account:
+            self.account, self.found = effect.account, Found()
+            if self.position:
+                self.position = 0
+                self.owner.hear(FetchResults(self.job, 0))
+                return
         for kept, blob in zip(effect.results, effect.blobs, strict=True):
-            self.world.checkers.fetched(self.work, self.position, kept, blob)
+            if is_search:
+                self.found.add(kept, blob)
+            else:
+                self.world.checkers.fetched(self.work, self.position, kept, blob)
             self.position = kept.hi
         self.missing = effect.missing
         over = effect.closed and self.position == effect.line.total
         if over or effect.missing or effect.line.state == "cancelled":
             self.done_at = self.world.now
-            if over:
+            if over and is_search:
+                found, wanted = (self.found.count, self.found.total), self.work.expected
+                text = f"durable job {self.work.number} came to {found}, not {wanted}"
+                self.world.checkers.that(found == wanted, "delivery", text)
+            elif over:
                 total = self.work.total
                 self.world.checkers.that(
                     self.position == total, "delivery", f"{self.position} of {total} items came"
@@ -84,7 +117,7 @@ class Launcher(DurableReader):
         slice_items: int | None = None,
     ) -> None:
         work = work_of(world, client, wish)
-        if slice_items is not None:
+        if slice_items is not None and wish.kind in (JobKind.MAP, JobKind.REDUCE):
             total = None if wish.fed else wish.items
             work.spec = replace(work.spec, job=cut(work.spec.job, total, slice_items))
         super().__init__(world, client, work, attach=False)
@@ -119,9 +152,12 @@ class Launcher(DurableReader):
         self.opened_at = self.world.now
         work, wish = self.work, self.wish
         functions = [work.function, *([work.combine] if work.combine else [])]
-        total = 0 if wish.fed else wish.items
+        total = 0 if wish.fed or wish.tree else wish.items
         self.owner.hear(LaunchJob(work.spec, total, functions))
-        if wish.fed:
+        if wish.tree is not None:
+            roots = msgpack.encode([wish.tree.root()])
+            self.owner.hear(SupplyJob(self.job, Block(0, 1, 0), roots, True))
+        elif wish.fed:
             self._feed()
 
     def _feed(self) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stealmesh.store import read
+from stealmesh_engine.durable.bag_account import BagReplica, replica_of
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
@@ -33,6 +34,7 @@ from stealmesh_sim.random_worlds import (
     make_unlike,
     play,
 )
+from stealmesh_sim.work import CostLaw
 from stealmesh_sim.world import World
 
 PATIENCE_SECONDS = 60.0
@@ -76,7 +78,8 @@ class DurablePlan:
         return not self.disks or self.ailing == "all"
 
 
-def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
+def draw_durable(seed: int, *, sliced: bool = False, all_kinds: bool = True) -> DurablePlan:
+    """`all_kinds`: with explore jobs and single calls, which there were none of once."""
     rng = Random(f"{seed}/durable")
     plan = draw(seed)
     disks = rng.random() < 0.8
@@ -100,11 +103,35 @@ def draw_durable(seed: int, *, sliced: bool = False) -> DurablePlan:
         home_patience_seconds=25.0,
         lone_keeper_seconds=rng.choice((3.0, 10.0)),
     )
-    plan.wishes = [(client, _durable_wish(rng, wish)) for client, wish in plan.wishes]
+    kinds = Random(f"{seed}/kinds") if all_kinds else None
+    plan.wishes = [
+        (client, each) for client, wish in plan.wishes for each in _durable_wishes(rng, kinds, wish)
+    ]
     returns = counts.keys() <= STOPS and disks and "full-stop" in counts
     slices = Random(f"{seed}/slices").randint(1, 6) if sliced else 0
     ailing = Random(f"{seed}/ailing").choice(AILING) if disks else ""
     return DurablePlan(plan, disks, not returns or ailing == "all", slices, ailing)
+
+
+def _durable_wishes(rng: Random, kinds: Random | None, wish: Wish) -> list[Wish]:
+    """This wish as a durable job, or as some."""
+    kind, before = wish.kind, replace(wish)
+    durable = _durable_wish(rng, wish)
+    if kinds is None or kinds.random() < 0.25:
+        return [durable]
+    if kind is JobKind.EXPLORE:
+        before.cancels, before.window = [], None
+        return [before]
+    if kind is not JobKind.SUBMIT:
+        return [durable]
+    return [durable, *(_single_call(kinds, durable) for _ in range(kinds.choice((1, 3, 20))))]
+
+
+def _single_call(kinds: Random, wish: Wish) -> Wish:
+    """A durable submit: a job of one item."""
+    at = wish.at + kinds.choice((0.0, 0.0, kinds.uniform(0, 5)))
+    law = CostLaw("const", kinds.choice((0.001, 0.05, 1.0)))
+    return Wish(JobKind.SUBMIT, 1, law, at, fed=True, block_items=1, function="shared")
 
 
 def _durable_wish(rng: Random, wish: Wish) -> Wish:
@@ -201,7 +228,7 @@ def _copies_on(disk: VirtualDisk | None) -> dict[JobId, Replica]:
     """The replicas that a node would recall from this disk."""
     copies: dict[JobId, Replica] = {}
     for keep in read(disk.octets).records if disk is not None else []:
-        copies.setdefault(keep.spec.job, Replica(keep.spec, keep.reign)).join(keep)
+        copies.setdefault(keep.spec.job, replica_of(keep.spec, keep.reign)).join(keep)
     return copies
 
 
@@ -209,6 +236,8 @@ def _beyond(copy: Replica, others: list[Replica]) -> bool:
     """Has this copy something that none of the others has?"""
     if any(other.state for other in others):
         return False
+    if isinstance(copy, BagReplica):
+        return all(isinstance(each, BagReplica) and each.rank < copy.rank for each in others)
     results, blocks = copy.covered, copy.inputs
     functions, total, closed = set(copy.functions), copy.total, copy.closed
     for other in others:
@@ -393,11 +422,12 @@ def run(
     *,
     watch: bool = False,
     sliced: bool = False,
+    all_kinds: bool = True,
     unlike: bool = False,
     placed: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world with durable jobs."""
-    drawn = draw_durable(seed, sliced=sliced)
+    drawn = draw_durable(seed, sliced=sliced, all_kinds=all_kinds)
     if placed:
         make_placed(drawn.plan)
     if unlike:

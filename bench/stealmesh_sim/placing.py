@@ -16,7 +16,15 @@ from stealmesh_engine.events import Event, Heard
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
-from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Split, Steal
+from stealmesh_protocol.messages import (
+    Grant,
+    JobKind,
+    JobSpec,
+    Report,
+    Returned,
+    Split,
+    Steal,
+)
 from stealmesh_sim.kernel import Breach
 
 if TYPE_CHECKING:
@@ -138,6 +146,11 @@ class PlacingChecks:
     def stepped(self, process: Process, events: Iterable[Event], effects: Iterable[Effect]) -> None:
         """A process has decided this in one step."""
         granted: int | None = None
+        told = [e.message for e in events if isinstance(e, Heard)]
+        freed = {m.job for m in told if isinstance(m, Split | Returned | Report)}
+        # One after the other: what the second set free was not when that of the first was leased. (Items of
+        # durable jobs may also become safe one job after the other.)
+        in_turn = len(freed) > 1
         if process.core.owner.placement.priorities.differ:
             self._look(process)
         only_asked = all(type(e) is Heard and type(e.message) is Steal for e in events)
@@ -145,7 +158,10 @@ class PlacingChecks:
             if isinstance(effect, RunChunk):
                 self._handed_out(process, effect)
             elif isinstance(effect, Send) and isinstance(effect.message, Grant):
-                granted = self._leased(process, effect.message, granted)
+                spec = effect.message.spec
+                is_later = (in_turn and spec.job in freed) or (spec.term and len(told) > 1)
+                before = None if is_later else granted
+                granted = self._leased(process, effect.message, before)
             elif isinstance(effect, Send) and isinstance(effect.message, Split) and only_asked:
                 self._gave(process, effect.message)
 

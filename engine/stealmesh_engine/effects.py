@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from stealmesh_engine.events import LinkId
+from stealmesh_protocol.accounts import NO_WORD, Viewstamp
 from stealmesh_protocol.ids import JobId, PeerId, ValueId
 from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Message, Part
 
@@ -248,6 +249,8 @@ class Results(msgspec.Struct):
     """The total is final."""
     missing: list[tuple[int, int]]
     """Items whose results will never come."""
+    account: Viewstamp = NO_WORD
+    """Explore jobs: results under two of these do not belong together."""
 
 
 class JobGone(msgspec.Struct):

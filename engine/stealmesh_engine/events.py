@@ -396,6 +396,13 @@ class AbolishJob(msgspec.Struct):
     """What still runs of it is stopped."""
 
 
+class LeaveJob(msgspec.Struct):
+    """The program has the results of this durable job below `lo`, and follows it no longer."""
+
+    job: JobId
+    lo: int
+
+
 class AskStatus(msgspec.Struct):
     """The program wants a snapshot of the mesh; a StatusReady effect answers with the same nonce."""
 
@@ -409,6 +416,6 @@ Event = (
     | SideRetracted | Retracted | ItemTold | TaskNests | TaskWaits
     | Recall | Written
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
-    | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob
+    | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob | LeaveJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
 )  # fmt: skip

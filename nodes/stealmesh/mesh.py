@@ -204,7 +204,9 @@ class Mesh(Submitter):
                 of `map_reduce` and `explore`, and chunks of a vectorized function: at once.)
             timeout: seconds after which a running item is stopped (its worker with it).
             progress: draw a bar.
-            durable: `map` and `map_reduce` become jobs that outlive this program (see `launch`).
+            durable: what is submitted outlives this program once it is accepted (see `launch`). The
+                futures of `submit`, `map_reduce` and `explore` have an `accepted()`, which waits for that and
+                returns the id for `attach`.
             chunksize: how many items a worker gets at once, at most (see `map`).
             ship: modules or packages that travel with the program's own although they are installed.
             no_ship: modules of the program that do not travel, because nodes have them.

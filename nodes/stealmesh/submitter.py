@@ -25,10 +25,11 @@ from stealmesh.client.arguments import (
     refuse_speculation,
     seconds,
 )
+from stealmesh.client.durable_call import durable_call
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
 from stealmesh.client.job_ids import job_named
-from stealmesh.client.launching import launch, value_later
+from stealmesh.client.launching import launch, search, value_later
 from stealmesh.client.map import MapJob, MapResults, size_of
 from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.needs import must_fit_one_order
@@ -37,7 +38,7 @@ from stealmesh.client.reduce import MISSING, FoldJob
 from stealmesh.client.results import pack_tagged
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
-from stealmesh.functions import name_of
+from stealmesh.functions import Shipped, name_of
 from stealmesh.futures import Future
 from stealmesh.refs import Ref
 from stealmesh.tasks import Each, Star, is_vectorized
@@ -252,12 +253,15 @@ class Submitter(Executor):
         """
         options, maker = self._options, self._maker
         self._submitted.must_be_open()
-        if options.durable:
-            raise ValueError("durable: explore() is not in this version; launch() and map() are")
         refuse_speculation(options, "explore")
         refuse_keeping(options, "explore")
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
+        if options.durable:
+            _refuse_report(options)
+            return value_later(
+                self._link, search(self._link, maker, options, visit, roots, combine, initial)
+            )
         shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
         spec = maker.spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
         bag = list(roots)
@@ -374,14 +378,14 @@ class Submitter(Executor):
         options = self._options
         with self._submitted.lock:
             self._submitted.must_be_open()
-            if options.durable:
-                raise ValueError("durable: a single call is no job of its own; use launch()")
             try:
                 shipped = self._maker.ship(options, fn)
             except CannotShip as error:
                 failed: Future[T] = Future(self._link.condition)
                 failed.set_exception(error)
                 return failed
+            if options.durable:
+                return self._submit_durably(shipped, fn, args, kwargs)
 
             def make_spec() -> JobSpec:
                 stays_from = 1 if options.keep else self._inline_octets + 1
@@ -396,6 +400,24 @@ class Submitter(Executor):
             future: Future[T] | None = stream.submit(args, kwargs)
             assert future is not None, "streams are closed under the lock only"
             return future
+
+    def _submit_durably(
+        self,
+        shipped: Shipped,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[T]:
+        _refuse_report(self._options)
+        if self._options.max_parallel:
+            raise ValueError(
+                "max_parallel: each durable call is a job of its own; launch() makes one job of many items"
+            )
+        spec = self._maker.spec(JobKind.SUBMIT, self._options, shipped, fn)
+        call, begin = durable_call(self._link, spec, shipped, args, kwargs)
+        self._submitted.enter_call(call)
+        begin()
+        return call.future
 
     def _fold(
         self,
@@ -422,8 +444,7 @@ class Submitter(Executor):
         self._submitted.must_be_open()
         refuse_speculation(options, "launch")
         refuse_keeping(options, "launch")
-        if options.report is not None:
-            raise ValueError("report: a durable job calls no program; ask Job.progress()")
+        _refuse_report(options)
         return launch(
             self._link, self._maker, options, fn, items, combine, initial, self._slice_items
         )
@@ -447,6 +468,11 @@ class MeshView(Submitter):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the whole mesh down, as `Mesh.shutdown` does."""
         self._mesh.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _refuse_report(options: Options) -> None:
+    if options.report is not None:
+        raise ValueError("report: a durable job calls no program; ask Job.progress()")
 
 
 def _bar(options: Options, fn: Callable[..., Any], wanted: bool = False) -> Any:

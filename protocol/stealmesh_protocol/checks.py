@@ -20,6 +20,7 @@ from math import inf
 from typing import Any
 
 from stealmesh_protocol import limits
+from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import (
     JOB_ID_OCTETS,
     LEASE_STRIDE_BITS,
@@ -571,8 +572,8 @@ def _status(message: Status) -> None:
 
 def _launch(message: Launch) -> None:
     _job_spec(message.spec)
-    if message.spec.kind in (JobKind.EXPLORE, JobKind.SUBMIT):
-        raise Fault("kind", f"{message.spec.kind.name} jobs are not durable")
+    if message.spec.life:
+        raise Fault("kind", "an actor is not durable")
     _interval(0, message.total)
     _blobs(message.blobs, 1 + bool(message.spec.combine) + bool(message.spec.code))
 
@@ -625,6 +626,12 @@ def _keep(message: Keep) -> None:
     extra = len(message.blobs) - len(message.blocks) - len(message.results)
     if not 0 <= extra <= 3:
         raise Fault("blobs", f"{len(message.blobs)} blobs do not fit what they are for")
+    _account(message.account)
+
+
+def _account(account: BagAccount | None) -> None:
+    if account is not None and account.fault:
+        raise Fault("range", account.fault)
 
 
 def _kept(results: list[Kept]) -> None:
@@ -651,6 +658,7 @@ def _offer(message: Offer) -> None:
     _text(message.state)
     _interval(message.floor, message.total)
     _count(message.functions)
+    _account(message.account)
 
 
 def _pull(message: Pull) -> None:
@@ -691,6 +699,7 @@ def _fetched(message: Fetched) -> None:
     _kept(message.results)
     _pairs(message.missing)
     _blobs(message.blobs, len(message.results))
+    _account(message.account)
 
 
 def _job_only(message: Closed | Abolish | Seek) -> None:

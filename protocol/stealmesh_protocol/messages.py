@@ -44,6 +44,7 @@ from typing import ClassVar
 
 import msgspec
 
+from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.message import Message as Message
 from stealmesh_protocol.message import Needs as Needs
@@ -640,10 +641,7 @@ class Here(Message):
 
 
 class Keep(Message):
-    """Join this into your copy of the job. The same goes into the log of every keeper.
-
-    Blobs: one a block, one a result, then the functions.
-    """
+    """Join this into your copy and your log. Blobs: one a block, one a result, then the functions."""
 
     TAG: ClassVar[int] = 70
     CUSTODY: ClassVar[bool] = True
@@ -660,6 +658,7 @@ class Keep(Message):
     blocks: list[Block] = []
     results: list[Kept] = []
     blobs: list[bytes] = []
+    account: BagAccount | None = None
 
 
 class KeptUpto(Message):
@@ -691,6 +690,7 @@ class Offer(Message):
     functions: int = 0
     """How many it has."""
     whole: bool = True
+    account: BagAccount | None = None
 
 
 class Pull(Message):
@@ -714,8 +714,7 @@ class Forget(Message):
 
 
 class Settled(Message):
-    """The home holds your results for these items safely. An empty one answers an empty CLAIM: the job
-    goes on."""
+    """The home holds your results for these items safely. An empty one answers an empty CLAIM."""
 
     TAG: ClassVar[int] = 75
     CUSTODY: ClassVar[bool] = True
@@ -758,6 +757,7 @@ class Fetched(Message):
     missing: list[tuple[int, int]] = []
     """Items that will never have a result."""
     blobs: list[bytes] = []
+    account: BagAccount | None = None
 
 
 # ---------------------------------------------------------------- pieces

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from stealmesh_protocol import limits
+from stealmesh_protocol.accounts import NO_WORD, BagAccount
 from stealmesh_protocol.checks import CHECKS, endpoint_fault
 from stealmesh_protocol.codec import Assembler, Decoded, decode, encode, split, write
 from stealmesh_protocol.errors import LocalProtocolError
@@ -182,6 +183,12 @@ def launch(spec: JobSpec, total: int, blob: bytes) -> Launch:
     return Launch(replace(spec, kind=kind), total, [blob] * count)
 
 
+viewstamps = st.one_of(st.just(NO_WORD), st.tuples(terms, peers, index))
+accounts = st.none() | st.builds(
+    BagAccount, viewstamps, st.none() | viewstamps, index, st.booleans(), u64, st.booleans()
+)
+
+
 @st.composite
 def keeps(draw: st.DrawFn) -> Keep:
     blocks = [Block(lo, hi, 1) for lo, hi in draw(apart)]
@@ -191,7 +198,7 @@ def keeps(draw: st.DrawFn) -> Keep:
     floor, total = draw(intervals)
     return Keep(
         draw(specs), draw(reigns), draw(index), total, draw(st.booleans()), draw(texts),
-        floor, blocks, results, [one] * count,
+        floor, blocks, results, [one] * count, draw(accounts),
     )  # fmt: skip
 
 
@@ -262,7 +269,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     KeptUpto: st.builds(KeptUpto, jobs, terms, index, peers),
     Offer: st.builds(
         Offer, jobs, peers, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4),
-        index, st.booleans(), texts, st.just(0), small, st.booleans(),
+        index, st.booleans(), texts, st.just(0), small, st.booleans(), accounts,
     ),
     Pull: st.builds(
         Pull, jobs, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4), st.booleans()

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from stealmesh_protocol import codec, limits
+from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.codec import Assembler, decode, split
 from stealmesh_protocol.errors import REMEDIES
 from stealmesh_protocol.messages import (
@@ -254,6 +255,24 @@ VECTORS: list[tuple[str, Message, int, int]] = [
             [b"\x92\x02\x0a", b"\x94\x00\x01\x04\x09"],
         ),
         13,
+        10,
+    ),
+    (
+        "KEEP, step of an explore job",
+        Keep(
+            kept_spec,
+            reign,
+            42,
+            9,
+            True,
+            "",
+            0,
+            [Block(6, 9, 0)],
+            [Kept(0, 6, Part(LEASE, 0, 6, 0, 0.25))],
+            [b"\x01\x93", b"\x01\x07"],
+            BagAccount((17, BOB, 42), (17, BOB, 41), 3),
+        ),
+        14,
         10,
     ),
     ("KEPT_UPTO", KeptUpto(JOB, 17, 41, b"\x5e" * 16), 1, 13),

@@ -69,3 +69,29 @@ def fail_twice(path: str) -> str:
     if os.path.getsize(path) < 3:
         raise RuntimeError("not yet")
     return "third time lucky"
+
+
+def visit_slowly(bag: list[int], limit: int) -> tuple[int, list[int]]:
+    """A node of this tree is its height, and has three children; a visit takes its time."""
+    count = 0
+    while bag and count < limit:
+        height = bag.pop()
+        count += 1
+        if height:
+            bag += [height - 1] * 3
+        time.sleep(0.002)
+    return count, bag
+
+
+def nodes_of_tree(height: int) -> int:
+    return int((3 ** (height + 1) - 1) // 2)
+
+
+def refuse_twice(path: str) -> str:
+    """Fails twice, then not."""
+    with open(path, "a") as log:
+        log.write("tried\n")
+    with open(path) as log:
+        if len(log.readlines()) < 3:
+            raise ValueError("not yet")
+    return "done"

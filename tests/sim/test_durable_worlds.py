@@ -27,7 +27,8 @@ FOUND = [
     24168,
     26009,
 ]
-"""Worlds that once broke a promise."""
+"""Worlds that once broke a promise, before there were durable explore jobs and calls."""
+FOUND_SINCE = [5135, 5751, 5868]
 TOGETHER = 5
 
 
@@ -39,6 +40,11 @@ def test_random_worlds_with_durable_jobs(first: int) -> None:
 
 @pytest.mark.parametrize("seed", FOUND)
 def test_worlds_that_once_broke_a_promise(seed: int) -> None:
+    _holds(seed, all_kinds=False)
+
+
+@pytest.mark.parametrize("seed", FOUND_SINCE)
+def test_worlds_with_searches_and_calls_that_once_broke_a_promise(seed: int) -> None:
     _holds(seed)
 
 
@@ -55,8 +61,8 @@ def test_many_random_worlds_with_durable_jobs() -> None:
         _holds(seed)
 
 
-def _holds(seed: int, *, sliced: bool = False) -> None:
-    outcome = run(seed, sliced=sliced)
+def _holds(seed: int, *, sliced: bool = False, all_kinds: bool = True) -> None:
+    outcome = run(seed, sliced=sliced, all_kinds=all_kinds)
     assert not outcome.breach, (
         f"{outcome.breach}\n    {replay(seed, 'sliced' if sliced else 'durable')}"
     )

@@ -175,8 +175,7 @@ def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
     job = order.job or ("tasks" if scenario.durable else "stream")
     if scenario.durable and job != "tasks":
         raise CannotPlay(
-            f"--job {job} cannot outlive its submitter (launch() can, in this version explore() and "
-            "a Mesh's own calls cannot): leave --job away, or --job tasks"
+            f"--job {job} cannot outlive its submitter in this scenario, which counts the items of one launch(): leave --job away, or --job tasks"
         )
     return real.play(scenario, order.replay, job=job)
 

@@ -16,7 +16,7 @@ from typing import Any
 from stealmesh_engine.base.counters import Counters
 from stealmesh_protocol.ids import PeerId, owner_of
 from stealmesh_protocol.limits import TERM_STEP_MAX
-from stealmesh_protocol.messages import JobKind, JobSpec
+from stealmesh_protocol.messages import JobSpec
 
 RUDE_MAX = 4
 """After this many refused messages the link ends; the next one comes after a while (`CONFUSED_ATTEMPTS`)."""
@@ -52,7 +52,7 @@ def owns(peer: PeerId, spec: JobSpec) -> bool:
     if spec.owner != peer:
         return False
     if spec.term:
-        return spec.kind in (JobKind.MAP, JobKind.REDUCE)
+        return not spec.life  # an actor is not durable
     return owner_of(spec.job) == peer
 
 

@@ -11,7 +11,9 @@ together with its peer, after Paxos ballots (terms.py says why that is enough).
 from __future__ import annotations
 
 from stealmesh_engine.base.rude import is_near, is_one_job, unless
-from stealmesh_engine.durable.replica import EXPIRED, Replica, supersedes
+from stealmesh_engine.durable.bag_account import replica_of
+from stealmesh_engine.durable.primary import Primary
+from stealmesh_engine.durable.replica import EXPIRED, Added, Replica, supersedes
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Forget, Here, Keep, KeptUpto, Pull, Reign, Standing
@@ -40,7 +42,8 @@ class Backup:
             if primary is not None:
                 if primary.gathering is not None and primary.gathering.latecomer:
                     primary.replica.give_way(message)
-                primary.merged(primary.replica.join(message), now)
+                if primary.replica.takes(message):
+                    self._joined(primary, primary.replica.join(message), now)
             return
         if replica is None and state.is_outdated(job, message.reign):
             here = Here(job, Standing.KEEPS, state.moved[job], state.store)
@@ -48,7 +51,7 @@ class Backup:
             return
         unless(message.reign.primary == peer or not message.number, "leads-for-another")
         if replica is None:
-            replica = Replica(message.spec, message.reign)
+            replica = replica_of(message.spec, message.reign)
             state.keep(replica)
         theirs, ours = message.reign, replica.configuration
         if (theirs.term, theirs.primary) < (ours.term, ours.primary):
@@ -67,6 +70,12 @@ class Backup:
             state.log.once_written(lambda now: self._answer(peer, word, now), now)
         if replica.state == EXPIRED:
             state.bury(job, EXPIRED)
+
+    def _joined(self, primary: Primary, added: Added, now: float) -> None:
+        primary.merged(added, now)
+        if added.replaced:  # what our log has is another account
+            for page in primary.replica.pages():
+                self.state.log.write(page)
 
     def _answer(self, peer: PeerId, word: KeptUpto, now: float) -> None:
         self.links.send(peer, word, now)

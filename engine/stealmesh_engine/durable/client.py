@@ -25,8 +25,16 @@ from stealmesh_engine.base.rude import unless
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable.locate import Chase, may_know, rebuilder
 from stealmesh_engine.durable.rebuild import REBUILT
-from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, LaunchJob, SupplyJob
+from stealmesh_engine.events import (
+    AbolishJob,
+    AttachJob,
+    FetchResults,
+    LaunchJob,
+    LeaveJob,
+    SupplyJob,
+)
 from stealmesh_engine.links.links import Links
+from stealmesh_protocol.accounts import NO_WORD
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
     Abolish,
@@ -50,6 +58,8 @@ GONE_SECONDS = 1.0
 """The word of a peer that is not our primary, that the job is gone, counts if no other contradicts for so long."""
 LAUNCH_AGAIN_SECONDS = 1.5
 """After this time without a primary, a job that was not accepted is launched at the next node."""
+ASKED_A_BEAT = 512
+"""Of more jobs than these the next get their turn with each beat: a program may follow thousands of calls."""
 
 Word = fx.Accepted | fx.Results | fx.JobGone
 
@@ -118,6 +128,7 @@ class DurableClient:
         self.config = config
         self.links = links
         self.jobs: dict[JobId, FollowedJob] = {}
+        self._turn = 0
 
     # ------------------------------------------------------------ the program's wishes
 
@@ -164,6 +175,19 @@ class DurableClient:
             mine.abolished, mine.stopped = True, mine.stopped or event.stop
             if mine.primary is not None:
                 self.links.send(mine.primary, Abolish(event.job, mine.stopped), now)
+
+    def leave(self, event: LeaveJob, now: float) -> None:
+        mine = self.jobs.pop(event.job, None)
+        if mine is not None and mine.primary is not None:
+            self.links.send(mine.primary, Fetch(event.job, event.lo, False), now)
+
+    def due(self) -> list[JobId]:
+        """The jobs to look after with this beat: all, or of very many the next ones."""
+        if len(self.jobs) <= ASKED_A_BEAT:
+            return list(self.jobs)
+        jobs = list(self.jobs)
+        self._turn = (self._turn + ASKED_A_BEAT) % len(jobs)
+        return [*jobs[self._turn :], *jobs[: self._turn]][:ASKED_A_BEAT]
 
     @property
     def waits(self) -> bool:
@@ -223,6 +247,7 @@ class DurableClient:
             message.blobs,
             message.closed,
             message.missing,
+            NO_WORD if message.account is None else message.account.at,
         )
 
     def here(self, peer: PeerId, message: Here, now: float) -> Word | None:

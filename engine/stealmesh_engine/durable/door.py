@@ -27,6 +27,7 @@ from stealmesh_engine.events import (
     AttachJob,
     FetchResults,
     LaunchJob,
+    LeaveJob,
     Recall,
     SupplyJob,
     Written,
@@ -93,7 +94,7 @@ class DurableDoor:
             for loads in self.holder.reports.loads_for(me, now):
                 self.owner.renew(me, loads, now)
         self._beat_replicas(now)
-        for job in list(self.client.jobs):
+        for job in self.client.due():
             self.slices.tell(self.client.beat(job, now), now)
         for job in self.holder.without_primary(now):
             for peer in (me, *may_know(job, self.links, now)):
@@ -133,15 +134,13 @@ class DurableDoor:
 
     @property
     def has_news(self) -> bool:
-        return any(primary.replication.dirty for primary in self.state.primaries.values())
+        return bool(self.state.news)
 
     def conclude(self, now: float) -> None:
         """Tell replicas what is new, and holders and clients what has become safe."""
         state = self.state
-        for job, primary in list(state.primaries.items()):
+        for job, primary in state.with_news():
             replication = primary.replication
-            if not replication.dirty:
-                continue
             keep = replication.flush(now)
             if keep is not None:
                 state.log.write(keep)
@@ -189,6 +188,7 @@ EVENTS: dict[type, Callable[[DurableDoor, Any, float], None]] = {
     AttachJob: lambda door, event, now: door.slices.attach(event, now),
     SupplyJob: lambda door, event, now: door.slices.of(event.job).supply(event, now),
     FetchResults: lambda door, event, now: door.slices.of(event.job).fetch(event, now),
+    LeaveJob: lambda door, event, now: door.client.leave(event, now),
     AbolishJob: lambda door, event, now: door.slices.of(event.job).abolish(event, now),
 }
 

@@ -15,22 +15,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from msgspec.structs import replace
 
-from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.config import Config
 from stealmesh_engine.durable.rebuild import Rebuild
-from stealmesh_engine.durable.replica import BEYOND_REPAIR, CANCELLED, EXPIRED, Added, Replica
+from stealmesh_engine.durable.replica import (
+    BEYOND_REPAIR,
+    CANCELLED,
+    EXPIRED,
+    Added,
+    Entry,
+    Replica,
+)
 from stealmesh_engine.durable.replication import Replication
 from stealmesh_engine.ledger.indexed import IndexedLedger
-from stealmesh_engine.ledger.owned_job import IndexedJob
+from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.owner import Owner
-from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import PeerId, reign_lease
+from stealmesh_engine.ledger.verdicts import Stepped
+from stealmesh_protocol.ids import JobId, PeerId, reign_lease
 from stealmesh_protocol.messages import (
     Closed,
+    Commit,
     Fetch,
     Fetched,
     JobKind,
@@ -81,13 +88,14 @@ class Primary:
     """One job that this peer leads."""
 
     def __init__(
-        self, config: Config, links: Links, owner: Owner, replica: Replica, store: bytes
+        self, owner: Owner, replica: Replica, store: bytes, news: dict[JobId, None]
     ) -> None:
+        config, links = owner.config, owner.links
         self.config = config
         self.links = links
         self.owner = owner
         self.replica = replica
-        self.replication = Replication(config, links, replica, store)
+        self.replication = Replication(config, links, replica, store, news)
         self.gathering: Gathering | None = None
         self.rebuild: Rebuild | None = None
         """All replicas are lost, and what holders and clients have may still be coming."""
@@ -103,11 +111,17 @@ class Primary:
         self._watchers: dict[PeerId, int] = {}
         """Clients to tell how things stand, and the first item that each of them lacks."""
 
+    hears_holders: ClassVar[bool] = True
+    """Holders have something of the job that a new primary needs."""
+
     # ------------------------------------------------------------ asked by the owner
 
     def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
         self.replication.enter(self.replica.add_result(part, blob, lo, hi))
         self.replication.owe(holder, part)
+
+    def stepped(self, holder: PeerId, message: Commit, partial: bytes, step: Stepped) -> None:
+        raise AssertionError("an indexed job has no steps")
 
     def dismissed(self, holder: PeerId, part: Part) -> None:
         self.replication.owe(holder, part)
@@ -143,6 +157,11 @@ class Primary:
         if replica.ended:
             self._close_all(gathering, now)
             return
+        self.owner.lead(self._opened(upto, gathering, now), replica.functions, now)
+
+    def _opened(self, upto: int, gathering: Gathering | None, now: float) -> OwnedJob:
+        """The job with a ledger of its items below `upto`."""
+        replica = self.replica
         ledger = IndexedLedger(
             upto,
             upto,
@@ -152,25 +171,23 @@ class Primary:
         for lo, hi in (*replica.covered.overlap(0, upto), *replica.lost):
             ledger.settle(lo, hi)
         if not replica.spec.step:
-            ledger.inputs = Blocks(each for each in replica.blocks if each[0].lo < upto)
+            ledger.provide(each for each in replica.blocks if each[0].lo < upto)
         open_ended = not replica.closed or upto < replica.total
-        job = IndexedJob(replica.spec, ledger, open_ended)
-        job.failed = replica.failed
+        job = IndexedJob(replica.spec, ledger, open_ended, failed=replica.failed, keeping=self)
         self._count(job)
-        job.keeping = self
         if gathering is not None:
             for holder, lease in gathering.claims:
                 self._adopt(job, holder, lease, now)
             for holder, lease in gathering.given_up:
                 ledger.split(holder, lease.lid, lease.lo, lease.hi)
-        self.owner.lead(job, replica.functions, now)
+        return job
 
     def claimed(self, holder: PeerId, leases: list[Lease], now: float) -> None:
         """A holder names the leases that it has from former primaries."""
         if self.gathering is not None:
             self.gathering.claimed(holder, leases)
             return
-        job = self.owner.job(self.replica.spec.job, IndexedJob)
+        job = self.owner.jobs.get(self.replica.spec.job)
         if job is None:
             self.links.send(holder, Closed(self.replica.spec.job, self.stops), now)
             return
@@ -188,19 +205,24 @@ class Primary:
         added.header |= self._close()
         self.replication.add(added)
         self.replica.find_again()
-        job = self.owner.job(self.replica.spec.job, IndexedJob)
+        job = self.owner.jobs.get(self.replica.spec.job)
         if job is not None and self.replica.state:
             self.owner.abandon(job, now, stop=self.stops)
         elif job is not None:
             self.owner.functions.update(self.replica.functions if added.functions else {})
-            for kept, _ in added.results:
-                self._note(job, kept.lo, kept.hi, now)
-            self._grow(job, now)
-            job.failed = self.replica.failed
-            # The word that there is no more may come before the last of it.
-            job.open_ended = not self.replica.closed or job.ledger.total < self.replica.total
-            self._count(job)
+            self._enter(job, added, now)
             self.owner.work_changed(job.spec.job, now)
+
+    def _enter(self, job: OwnedJob, added: Added, now: float) -> None:
+        """Enter into the ledger what the replica has got."""
+        assert isinstance(job, IndexedJob)
+        for kept, _ in added.results:
+            self._note(job, kept.lo, kept.hi, now)
+        self._grow(job, now)
+        # The word that there is no more may come before the last of it.
+        is_whole = self.replica.closed and job.ledger.total >= self.replica.total
+        job.copies_say(self.replica.failed, open_ended=not is_whole)
+        self._count(job)
 
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
         """A client supplies more items, or says that there are no more."""
@@ -253,6 +275,13 @@ class Primary:
 
     def expire(self, now: float) -> None:
         self.merged(self.replica.end(EXPIRED), now)
+
+    @property
+    def is_collected_call(self) -> bool:
+        """Is this a single call that is over, and does a program have its result?"""
+        replica = self.replica
+        is_call = replica.spec.kind is JobKind.SUBMIT
+        return is_call and replica.ended_at is not None and self.collected == replica.total
 
     def crowd(self, crowded: bool, now: float) -> None:
         """Is there no room for more results? Then nothing is leased and clients wait."""
@@ -314,7 +343,7 @@ class Primary:
         replica = self.replica
         if replica.ended:
             replica.note_end(now)
-        entries = replica.following(lo, self.replication.unsettled) if want else []
+        entries = self._readable(lo) if want else []
         missing = (
             [(lo, replica.floor)] if lo < replica.floor else [m for m in replica.lost if m[1] > lo]
         )
@@ -339,6 +368,13 @@ class Primary:
             missing,
             [blob for _, blob in entries],
         )
+        self._say(client, fetched, now)
+
+    def _readable(self, lo: int) -> list[Entry]:
+        """The results from `lo` on that a reader may have."""
+        return self.replica.following(lo, self.replication.unsettled)
+
+    def _say(self, client: PeerId, fetched: Fetched, now: float) -> None:
         self.links.send(client, fetched, now)
 
     # ------------------------------------------------------------ inside
@@ -346,7 +382,7 @@ class Primary:
     def _count(self, job: IndexedJob) -> None:
         """Let holders know the number of items once it is final."""
         if self.replica.count_items():
-            job.spec = replace(job.spec, count=self.replica.total)
+            job.counted(self.replica.total)
 
     def _skip_what_readers_have(self) -> None:
         """A reader of a reduction must not get a partial that overlaps one that it has.
@@ -382,14 +418,15 @@ class Primary:
             if piece[1] <= job.ledger.total:
                 self.owner.take_note(job, *piece, now)
 
-    def _adopt(self, job: IndexedJob, holder: PeerId, lease: Lease, now: float) -> None:
+    def _adopt(self, job: OwnedJob, holder: PeerId, lease: Lease, now: float) -> None:
         """Leave with its holder the part of a lease that is free, and have it drop the rest."""
+        assert isinstance(job, IndexedJob)
         view = self.links.view
         if holder != view.me.id and not view.is_alive(holder):
             return
         deadline = now + self.config.lease_seconds
         adopted = job.ledger.adopt(holder, lease.lid, lease.lo, lease.hi, deadline)
-        job.told[holder] = None
+        job.has_told(holder)
         if not adopted and lease.lid not in job.ledger.held_by(holder):
             self.links.send(holder, Revoked(job.spec.job, [lease.lid]), now)
             return

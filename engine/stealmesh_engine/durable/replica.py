@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, digest_of
 from stealmesh_protocol.messages import (
     Block,
@@ -71,9 +72,11 @@ class Added:
     functions: list[bytes] = field(default_factory=list)
     header: bool = False
     """The total, the end or the floor changed."""
+    replaced: bool = False
+    """Another account took the place of ours (bag_account.py)."""
 
     def __bool__(self) -> bool:
-        return bool(self.results or self.blocks or self.functions or self.header)
+        return bool(self.results or self.blocks or self.functions or self.header or self.replaced)
 
 
 class Replica:
@@ -372,7 +375,23 @@ class Replica:
             for at in range(0, pages, OFFER_INTERVALS)
         ]
 
-    def lacks(self, covered: IntervalSet, inputs: IntervalSet) -> tuple[list[tuple[int, int]], ...]:
+    def told_by(self, offer: Offer) -> Keep:
+        """What an offer says beside what can be had: it is to be joined."""
+        told = Keep(self.spec, self.configuration)
+        told.total, told.closed = offer.total, offer.closed
+        told.state, told.floor = offer.state, offer.floor
+        return told
+
+    def takes(self, keep: Keep) -> bool:
+        """May we join what another replica sends us, the primary?"""
+        return True
+
+    def stamp(self, keep: Keep) -> None:
+        """This word of ours, the primary's, is to be said. (The order of words does not matter.)"""
+
+    def lacks(
+        self, covered: IntervalSet, inputs: IntervalSet, account: BagAccount | None = None
+    ) -> tuple[list[tuple[int, int]], ...]:
         """The intervals of these results, and of these inputs, that are not here."""
         results = covered.minus(self.covered)
         return list(results), list(inputs.minus(self.covered, self.inputs))

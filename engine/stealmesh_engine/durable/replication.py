@@ -22,7 +22,7 @@ from stealmesh_engine.base.rendezvous import ranked
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable.replica import Added, Entry, Replica
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import Accepted, JobKind, Keep, Part, Reign, Settled
 
 REPLICA_PATIENCE = 2.0
@@ -54,7 +54,9 @@ _Sent = tuple[int, list[tuple[int, int]], list[tuple[PeerId, tuple[int, int]]]]
 class Replication:
     """The replicas of one job, as its primary sees them."""
 
-    def __init__(self, config: Config, links: Links, replica: Replica, store: bytes) -> None:
+    def __init__(
+        self, config: Config, links: Links, replica: Replica, store: bytes, news: dict[JobId, None]
+    ) -> None:
         self.config = config
         self.links = links
         self.replica = replica
@@ -67,8 +69,8 @@ class Replication:
         """Everything up to this number is safe."""
         self.unsettled = IntervalSet()
         """Items with a result that is not safe yet."""
-        self.dirty = False
-        """Something is to be told to the replicas, or may have become safe."""
+        self._news = news
+        """Jobs with something to tell the replicas, or with something that may have become safe."""
         self._unsent = Added()
         self._notices: list[tuple[PeerId, tuple[int, int]]] = []
         self._accepts: dict[PeerId, None] = {}
@@ -81,11 +83,14 @@ class Replication:
 
     # ------------------------------------------------------------ what is new
 
+    def _note(self) -> None:
+        self._news[self.replica.spec.job] = None
+
     def enter(self, results: list[Entry]) -> None:
         self._unsent.results += results
         for kept, _ in results:
             self.unsettled.add(kept.lo, kept.hi)
-        self.dirty = True
+        self._note()
 
     def add(self, added: Added) -> None:
         self.enter(added.results)
@@ -101,23 +106,30 @@ class Replication:
     def owe(self, holder: PeerId, part: Part) -> None:
         """Tell this holder once its result is safe (or superseded)."""
         self._notices.append((holder, (part.lo, part.hi)))
-        self.dirty = True
+        self._note()
+
+    def refill(self, now: float) -> None:
+        """Our account is another one: all replicas get it anew, and nothing of it is known to be safe."""
+        self.inherit()
+        self.announce()
+        for peer in list(self.streams):
+            self.open_stream(peer, None, now)
 
     def accept(self, client: PeerId) -> None:
         """Tell this client once all that was said so far is safe."""
         self._accepts[client] = None
-        self.dirty = True
+        self._note()
 
     def announce(self) -> None:
         """Number what there is, though nothing is new: what is safe counts from here on."""
         self._unsent.header = True
-        self.dirty = True
+        self._note()
 
     # ------------------------------------------------------------ telling and settling
 
     def flush(self, now: float) -> Keep | None:
         """Send everything new to the replicas as one numbered message; returns it for our own log."""
-        self.dirty = False
+        self._news.pop(self.replica.spec.job, None)
         if not (self._unsent or self._notices or self._accepts):
             return None
         self.number += 1
@@ -130,6 +142,7 @@ class Replication:
             keep.results.append(kept)
             keep.blobs.append(blob)
         keep.blobs += unsent.functions
+        self.replica.stamp(keep)
         for peer, stream in self.streams.items():
             self.links.send(peer, keep, now)
             if stream.waits_since is None:
@@ -149,7 +162,7 @@ class Replication:
 
         def on_disk(now: float) -> None:
             self.written = max(self.written, number)
-            self.dirty = True
+            self._note()
 
         return on_disk
 
@@ -207,7 +220,7 @@ class Replication:
         stream.store = store
         if stream.is_whole and (store, peer) not in self.replica.configuration.seats:
             self.reconfigure()
-        self.dirty = True
+        self._note()
 
     def lost(self, peer: PeerId) -> None:
         """The peer is gone, or has forgotten us: its replica does not count."""
@@ -264,10 +277,11 @@ class Replication:
     def open_stream(self, peer: PeerId, has: IntervalSet | None, now: float) -> None:
         """Fill this peer's replica; `has`: the results that are there already.
 
-        Of a reduction it gets all results: there, other partials may cover the same items."""
+        Of a reduction it gets all results: there, other partials may cover the same items. The account of
+        an explore job goes whole."""
         self.streams[peer] = Stream(self.number, waits_since=now)
         results: list[tuple[int, int]] | None = None
-        if has is not None and self.replica.spec.kind is not JobKind.REDUCE:
+        if has is not None and self.replica.spec.kind not in (JobKind.REDUCE, JobKind.EXPLORE):
             results = list(self.replica.covered.minus(has))
         for page in self.replica.pages(results):
             self.links.send(peer, page, now)

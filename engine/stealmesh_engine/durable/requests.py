@@ -10,8 +10,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from stealmesh_engine.base.rude import is_one_job, unless
+from stealmesh_engine.durable.bag_account import replica_of
 from stealmesh_engine.durable.primary import Primary, first_word
-from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
 from stealmesh_protocol.ids import JobId, PeerId, owner_of
@@ -77,7 +77,7 @@ class Requests:
         """A job begins here."""
         state = self.state
         term = state.terms.take(message.spec.job, 0)
-        replica = Replica(message.spec, Reign(term, 0, state.me, []))
+        replica = replica_of(message.spec, Reign(term, 0, state.me, []))
         state.keep(replica)
         primary = state.lead(replica)
         replica.reconfigure(Reign(term, 1, state.me, [(state.store, state.me)]))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from stealmesh_engine.durable.state import DurableState
 
+CALLS_KEPT_MAX = 2000
+"""Single calls that are over and fetched, and that a node still keeps. Each costs it a look a beat."""
+
 
 class Retention:
     """Room and age of all durable jobs of this node."""
@@ -26,7 +29,16 @@ class Retention:
         for primary in state.primaries.values():
             primary.crowd(self.crowded, now)
         self._expire(now)
+        if len(state.primaries) > CALLS_KEPT_MAX:
+            self._drop_calls(now)
         state.compact()
+
+    def _drop_calls(self, now: float) -> None:
+        """A program may make thousands of single calls: the oldest go whose results it has."""
+        calls = [each for each in self.state.primaries.values() if each.is_collected_call]
+        calls.sort(key=lambda each: each.replica.ended_at or 0.0)
+        for primary in calls[: max(0, len(calls) - CALLS_KEPT_MAX)]:
+            primary.expire(now)
 
     def _make_room(self, most: int, now: float) -> None:
         led = self.state.primaries.values()

@@ -11,8 +11,12 @@ Invariant: a job has a primary or a candidacy here only if it has a replica here
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 
+from stealmesh_engine.durable.bag_account import replica_of
+from stealmesh_engine.durable.bag_primary import primary_of
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.durable.rebuild import REBUILT
 from stealmesh_engine.durable.replica import EXPIRED, Replica, supersedes
@@ -75,11 +79,15 @@ class DurableState:
         self.replicas: dict[JobId, Replica] = {}
         self.primaries: dict[JobId, Primary] = {}
         """The jobs led here."""
+        self.news: dict[JobId, None] = {}
+        """Jobs led here that have something to tell (replication.py)."""
         self.candidacies: dict[JobId, Candidacy] = {}
         self.gone: OrderedDict[JobId, str] = OrderedDict()
         """Jobs that are over and dropped everywhere, and why."""
         self.moved: OrderedDict[JobId, Reign] = OrderedDict()
         """Jobs that others keep, and the configuration that said so: earlier ones do not bind us."""
+        self._next_grant = count(1).__next__
+        """Numbers the grants of all explore jobs that are led here (bag_ledger.py)."""
         self.due: float | None = None
         """When to look again at candidacies and gatherings."""
 
@@ -90,7 +98,7 @@ class DurableState:
 
     def lead(self, replica: Replica) -> Primary:
         """This node is the primary from now on (perhaps again, under a higher term)."""
-        primary = Primary(self.config, self.links, self.owner, replica, self.store)
+        primary = primary_of(self.owner, replica, self.store, self.news, self._next_grant)
         self.primaries[replica.spec.job] = primary
         return primary
 
@@ -146,6 +154,19 @@ class DurableState:
             (configuration.term, configuration.primary) < (later.term, later.primary)
         )
 
+    def with_news(self) -> list[tuple[JobId, Primary]]:
+        """The primaries that have something to tell, the most urgent first."""
+        found = [(job, self.primaries[job]) for job in self.news if job in self.primaries]
+        self.news.clear()
+        return self.in_order(found)
+
+    def in_order(self, primaries: Iterable[tuple[JobId, Primary]]) -> list[tuple[JobId, Primary]]:
+        """The most urgent jobs first: what begins or becomes safe may be leased out in this step."""
+        found = list(primaries)
+        if self.owner.placement.priorities.differ:
+            found.sort(key=lambda each: -each[1].replica.spec.priority)
+        return found
+
     # ------------------------------------------------------------ the log
 
     def recall(self, event: Recall) -> None:
@@ -162,7 +183,9 @@ class DurableState:
             elif keep.state == FORGOTTEN:
                 self.replicas.pop(job, None)
             elif job not in self.gone:
-                replica = self.replicas.setdefault(job, Replica(keep.spec, keep.reign))
+                replica = self.replicas.get(job)
+                if replica is None:
+                    replica = self.replicas[job] = replica_of(keep.spec, keep.reign)
                 if supersedes(keep.reign, replica.configuration):
                     replica.reconfigure(keep.reign)
                 replica.join(keep)

@@ -17,15 +17,18 @@ from dataclasses import dataclass, field
 
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.base.rude import unless
+from stealmesh_engine.durable.bag_account import replica_of
 from stealmesh_engine.durable.primary import Gathering, Primary, first_word
 from stealmesh_engine.durable.rebuild import Rebuild, is_incomplete
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.terms import beyond
 from stealmesh_engine.ledger.declined import without_lacking
+from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (
     Claim,
+    Commit,
     Forget,
     Keep,
     Kept,
@@ -49,12 +52,14 @@ class Offered:
 
     covered: IntervalSet = field(default_factory=IntervalSet)
     inputs: IntervalSet = field(default_factory=IntervalSet)
+    account: BagAccount | None = None
 
     def add(self, message: Offer) -> None:
         for lo, hi in message.covered:
             self.covered.add(lo, hi)
         for lo, hi in message.fed:
             self.inputs.add(lo, hi)
+        self.account = message.account
 
 
 class Takeover:
@@ -102,7 +107,7 @@ class Takeover:
         spec, state = message.spec, self.state
         state.counters.count("jobs-rebuilt")
         term = max(spec.term, state.take_back(spec.job))
-        replica = Replica(spec, Reign(term, 0, spec.owner, []))
+        replica = replica_of(spec, Reign(term, 0, spec.owner, []))
         state.keep(replica)
         replica.join(first_word(message, replica))
         # Above the terms of replicas that are back after all and become primary at this moment.
@@ -123,7 +128,9 @@ class Takeover:
         fresh.go_on_from(primary)
 
     def look(self, now: float) -> None:
-        for primary in list(self.state.primaries.values()):
+        state = self.state
+        waiting = [(job, each) for job, each in state.primaries.items() if each.gathering]
+        for _, primary in state.in_order(waiting):
             if primary.gathering is not None:
                 self._try_begin(primary, primary.gathering, now)
 
@@ -135,7 +142,8 @@ class Takeover:
             state.wake_by(lone_at)
             return
         is_over = primary.replica.ended
-        holders_at = gathering.since + (0.0 if is_over else self.config.custody_seconds)
+        is_heard = is_over or not primary.hears_holders
+        holders_at = gathering.since + (0.0 if is_heard else self.config.custody_seconds)
         if now < holders_at:
             state.wake_by(holders_at)
             return
@@ -170,12 +178,10 @@ class Takeover:
         if not message.whole:
             return
         replica = primary.replica
-        told = Keep(replica.spec, replica.configuration)
-        told.total, told.closed = message.total, message.closed
-        told.state, told.floor = message.state, message.floor
-        results, blocks = replica.lacks(offered.covered, offered.inputs)
-        if message.floor > replica.floor:
-            results = [(lo, hi) for lo, hi in results if hi > message.floor]
+        told = replica.told_by(message)
+        results, blocks = replica.lacks(offered.covered, offered.inputs, offered.account)
+        if told.floor > replica.floor:
+            results = [(lo, hi) for lo, hi in results if hi > told.floor]
         primary.merged(replica.join(told), now)
         functions = not replica.functions and bool(message.functions)
         if results or blocks or functions:
@@ -224,7 +230,7 @@ class Takeover:
             self.state.say_here(holder, job, now)
         return self._answers_for(job)
 
-    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+    def took(self, holder: PeerId, message: Report | Commit | Split | Returned, now: float) -> bool:
         """A holder speaks of a job that has no ledger here, not yet or not any more. True if it has."""
         job = message.job
         if not self._answers_for(job):
@@ -236,7 +242,7 @@ class Takeover:
             message, lacking = without_lacking(message)
             primary.gathering.returned(holder, lacking)
             self._take_results(primary, holder, message, now)
-        else:
+        elif not isinstance(message, Commit):  # a step without its account: its holder begins anew
             primary.gathering.returned(holder, message.parts)
         return True
 

@@ -20,9 +20,11 @@ def believable(grant: Grant, peer: PeerId, held: HeldJob | None) -> None:
         unless(spec.owner == peer, "not-its-owner")
     else:
         _is_a_job_of(peer, spec, held)
-    for lease in grant.leases if spec.term else ():
+    # The grants of a durable explore job are numbered by their primary, without its term (bag_ledger.py).
+    is_indexed = spec.kind is not JobKind.EXPLORE
+    for lease in grant.leases if spec.term and is_indexed else ():
         unless(term_of(lease.lid) == spec.term, "term")
-    if not spec.step and spec.kind is not JobKind.EXPLORE:
+    if not spec.step and is_indexed:
         _has_inputs(grant, None if held is None else held.bags)
 
 

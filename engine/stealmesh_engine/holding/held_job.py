@@ -138,13 +138,21 @@ class HeldJob:
 
     def follow(self, primary: PeerId, term: int) -> list[LeaseId]:
         """Obey this primary from now on. Returns the leases to let go of: another primary of the same
-        term gave them, and this one may give us others with the same ids."""
+        term gave them, and this one may give us others with the same ids. Of an explore job that is all."""
+        is_same = (term, primary) == (self.spec.term, self.spec.owner)
         self.spec = replace(self.spec, term=term, owner=primary)
         self.primary_gone_since, self.asked = None, False
+        if self.bags.opaque:
+            return [] if is_same else self._begin_anew(term)
         if self.granters.get(term, primary) == primary:
             return []
         del self.granters[term]
         return [lid for lid in self.bags.leases if term_of(lid) == term]
+
+    def _begin_anew(self, term: int) -> list[LeaseId]:
+        """Another primary, another account: it may know nothing of these bags."""
+        self.granters.pop(term, None)
+        return list(self.bags.leases)
 
     def primary_gone(self, now: float) -> None:
         if self.primary_gone_since is None:

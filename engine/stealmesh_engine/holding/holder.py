@@ -144,7 +144,7 @@ class Holder:
         self.shortage.before(held, message)
         taken = held.bags.take(message)
         if spec.term:
-            for block, blob in zip(message.blocks, message.blobs, strict=True):
+            for block, blob in zip(message.blocks, message.blobs, strict=False):
                 self.retained.add(spec.job, block, blob)
         if not all(taken):
             self.counters.count("grants-refused", taken.count(False))

@@ -169,7 +169,9 @@ class Reports:
         """These calls run. Their submitters may ask for that, and must not cancel them."""
         for chunk in chunks:
             held = self.jobs.get(chunk.job)
-            if held is not None and not chunk.void and held.spec.kind is JobKind.SUBMIT:
+            if held is None or chunk.void or held.spec.term:  # a primary does not cancel items
+                continue
+            if held.spec.kind is JobKind.SUBMIT:
                 load = JobLoad(chunk.job, [chunk.lid], [(chunk.lo, chunk.hi)])
                 beat = Beat(self.links.view.me.incarnation, 0, 0.0, [load], [])
                 self.links.send(held.spec.owner, beat, now)

@@ -23,7 +23,7 @@ from stealmesh_engine.ledger.declined import cannot_load, reason_in
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
 from stealmesh_engine.ledger.put_off import Again, Alarms
 from stealmesh_engine.ledger.staying import Staying
-from stealmesh_engine.ledger.verdicts import Credited, Stale, Verdict
+from stealmesh_engine.ledger.verdicts import Credited, Stale, Stepped, Verdict
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
@@ -119,7 +119,13 @@ class Crediting:
             deadline=now + self.config.lease_seconds,
             kept=job.lanes is None,
         )
-        if self._counts(job, holder, verdict, 1, now) and partial:
+        if not self._counts(job, holder, verdict, 1, now):
+            return
+        if job.keeping is not None:
+            assert isinstance(verdict, Stepped)
+            job.failed += message.failed
+            job.keeping.stepped(holder, message, partial, verdict)
+        elif partial:
             lo, hi = message.seq, message.seq + 1
             part = Part(message.lid, lo, hi, 0, message.seconds, message.failed)
             job.failed += message.failed
@@ -241,6 +247,9 @@ class Crediting:
             part = ledger.give_up(self.links.view.me.id)
             part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind, attempts))
             job.failed += part.failed
+            if job.keeping is not None:
+                job.keeping.credited(self.links.view.me.id, part, blob, part.lo, part.hi)
+                continue
             fresh = [(part.lo, part.hi)]
             if isinstance(job, IndexedJob) and job.ledger.again:
                 me = self.links.view.me.id

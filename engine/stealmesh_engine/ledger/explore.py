@@ -70,10 +70,13 @@ class ExploreLedger(JobLedger[LentBag]):
         if not self.free:
             return None
         size, items = self.free.popleft()
-        self._grants += 1
-        lid = granted_lease(self._grants)
+        lid = self._next_lease()
         self._enter(lid, LentBag(holder, size, items, 0, deadline))
         return Lease(lid, 0, size), items
+
+    def _next_lease(self) -> LeaseId:
+        self._grants += 1
+        return granted_lease(self._grants)
 
     def grant(self, holder: PeerId, deadline: float, reach: int | None = None) -> Grantable:
         taken = self.lease(holder, deadline)

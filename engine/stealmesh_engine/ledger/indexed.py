@@ -90,6 +90,10 @@ class IndexedLedger(JobLedger[Lent]):
         self.inputs.add(block, blob)
         self.extend(block.hi)
 
+    def provide(self, inputs: Iterable[tuple[Block, bytes]]) -> None:
+        """The inputs of the items that there are."""
+        self.inputs = Blocks(inputs)
+
     def release(self, upto: int) -> None:
         """Items below `upto` may be leased from now on."""
         upto = min(upto, self.total)

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from msgspec.structs import replace
+
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
@@ -19,9 +21,10 @@ from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.lives import Homes, Lives
+from stealmesh_engine.ledger.verdicts import Stepped
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
-from stealmesh_protocol.messages import JobKind, JobLine, JobSpec, Part
+from stealmesh_protocol.messages import Commit, JobKind, JobLine, JobSpec, Part
 
 
 class Keeping(Protocol):
@@ -29,6 +32,9 @@ class Keeping(Protocol):
 
     def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
         """The items [lo, hi) count, for the first and only time."""
+
+    def stepped(self, holder: PeerId, message: Commit, partial: bytes, step: Stepped) -> None:
+        """A step of an explore job counts."""
 
     def dismissed(self, holder: PeerId, part: Part) -> None:
         """This result does not count; the holder need not keep it."""
@@ -94,6 +100,14 @@ class OwnedJob:
             and (self.keeping is None or self.keeping.may_end())
         )
 
+    def has_told(self, holder: PeerId) -> None:
+        """This holder knows the job, and must hear of its end."""
+        self.told[holder] = None
+
+    def copies_say(self, failed: int, *, open_ended: bool) -> None:
+        """Of a durable job: how many items have failed in all, and whether more may come."""
+        self.failed, self.open_ended = failed, open_ended
+
     def hear_progress(
         self, holder: PeerId, lid: LeaseId, item: int, done: float, total: float
     ) -> bool:
@@ -144,6 +158,10 @@ class IndexedJob(OwnedJob):
     """A map, a reduction or a durable job."""
 
     ledger: IndexedLedger
+
+    def counted(self, items: int) -> None:
+        """The number of items is final: holders are to know it."""
+        self.spec = replace(self.spec, count=items)
 
     def linger(self, lo: int, hi: int, until: float) -> None:
         """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""

@@ -72,7 +72,7 @@ J = TypeVar("J", bound=OwnedJob)
 class Replicas(Protocol):
     """The durable jobs that this peer has replicas of, without (yet, or any longer) their ledger."""
 
-    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+    def took(self, holder: PeerId, message: Report | Commit | Split | Returned, now: float) -> bool:
         """A holder says this. Was it about such a job, and has it been dealt with?"""
 
     def named(self, holder: PeerId, job: JobId, now: float) -> bool:
@@ -80,7 +80,7 @@ class Replicas(Protocol):
 
 
 class NoReplicas:
-    def took(self, holder: PeerId, message: Report | Split | Returned, now: float) -> bool:
+    def took(self, holder: PeerId, message: Report | Commit | Split | Returned, now: float) -> bool:
         return False
 
     def named(self, holder: PeerId, job: JobId, now: float) -> bool:
@@ -195,7 +195,7 @@ class Owner:
 
     # ------------------------------------------------------------ durable jobs
 
-    def lead(self, job: IndexedJob, functions: dict[Digest, bytes], now: float) -> None:
+    def lead(self, job: OwnedJob, functions: dict[Digest, bytes], now: float) -> None:
         """This peer is the primary of a durable job from now on."""
         self.functions.update(functions)
         self.jobs[job.spec.job] = job
@@ -275,7 +275,7 @@ class Owner:
         if job is not None:
             self.crediting.commit(job, holder, message, now)
             self._work_changed(job, now)
-        else:
+        elif not self._replicas.took(holder, message, now):
             lids = [message.lid, *(child.lid for child in message.children)]
             self.crediting.revoke(holder, message.job, lids, now)
 

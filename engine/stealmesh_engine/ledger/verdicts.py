@@ -10,12 +10,19 @@ from dataclasses import dataclass
 import msgspec
 
 from stealmesh_protocol.ids import LeaseId
+from stealmesh_protocol.messages import Block
 
 
 class Credited(msgspec.Struct):
     """The contribution counts for these intervals (explore: the step counts, `intervals` is empty)."""
 
     intervals: list[tuple[int, int]] = []
+
+
+class Stepped(Credited):
+    """A step of a durable explore job: `intervals` has the bag that it used up, `made` those that it made."""
+
+    made: list[tuple[Block, bytes]] = []
 
 
 @dataclass(slots=True)

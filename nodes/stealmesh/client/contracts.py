@@ -7,7 +7,7 @@ the child's only thread calls `disown`), so they are short and never run the use
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import Event
@@ -49,6 +49,9 @@ class DurableHandle(Protocol):
 
     def disown(self, error: BaseException) -> None:
         """In a forked child: end with `error`, use no lock of the parent's."""
+
+    def also(self, handle: Any) -> None:
+        """The program has attached to the job once more: show this handle what comes, too."""
 
 
 class TaskStream(Protocol):

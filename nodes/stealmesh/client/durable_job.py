@@ -26,6 +26,7 @@ from stealmesh.client.session import ProgramLink
 from stealmesh_engine import effects as fx
 from stealmesh_engine.durable.slices import slice_items_of
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
+from stealmesh_protocol.accounts import NO_WORD
 from stealmesh_protocol.errors import JobLost, JobRefused
 from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
@@ -65,6 +66,10 @@ class _Reader:
 
     until: float | None
     position: int = 0
+
+
+class OtherAccount(JobLost):
+    """The partial results of a search are those of another account now, which says the same in other parts."""
 
 
 class JobResults(Iterator[Any]):
@@ -140,6 +145,8 @@ class Job:
         self._errors: dict[int, BaseException] = {}
         """By index: the errors that readers have met."""
         self._marks: deque[tuple[float, float]] = deque()
+        self._account = NO_WORD
+        """Of a search: what the results that were fetched belong to."""
 
     # ------------------------------------------------------------ the program's threads
 
@@ -191,11 +198,12 @@ class Job:
             return Progress(0, 0, 0, 0, 0.0, None)
         with self._changed:
             rate = self._rate()
-            left = line.total - _done(line)
+            total = line.total
+            if line.kind is JobKind.EXPLORE:
+                total = line.done + line.leased + line.free  # as far as it is known
+            left = total - _done(line)
             eta = 0.0 if not left else left / rate if rate else None
-            return Progress(
-                line.done, line.total, line.failed, line.leased, rate, eta, _items(line)
-            )
+            return Progress(line.done, total, line.failed, line.leased, rate, eta, _items(line))
 
     def results(
         self, timeout: float | None = None, *, return_exceptions: bool = False
@@ -233,12 +241,23 @@ class Job:
         return [(index, error) for index, error, is_error in found if is_error]
 
     def result(self, timeout: float | None = None) -> Any:
-        """All results as a list, or the one value of a reduction; waits until the job is over.
+        """All results as a list; of a reduction, a search or a single call its one value. Waits until the
+        job is over.
 
         Raises the first exception of a task, and what `results` raises."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                return self._value(None if until is None else until - time.monotonic())
+            except OtherAccount:
+                continue
+
+    def _value(self, timeout: float | None) -> Any:
         values = self.results(timeout)
         if self._combine is None:
             found = list(values)
+            if self._line is not None and self._line.kind is JobKind.SUBMIT:
+                return found[0]
             if self._is_reduction:
                 raise TypeError(
                     "this job is a reduction: attach(job_id, combine=…) to get its one value, or "
@@ -293,6 +312,9 @@ class Job:
                 self._error = JobLost([(self._next, max(total, self._next))], self.id, effect.why)
             self._changed.notify_all()
 
+    def also(self, handle: Any) -> None:
+        raise AssertionError("a handle is given to all who attach")
+
     def disown(self, error: BaseException) -> None:
         self._changed = threading.Condition()
         self.broken(error)
@@ -315,7 +337,8 @@ class Job:
 
     @property
     def _is_reduction(self) -> bool:
-        return self._line is not None and self._line.kind is JobKind.REDUCE
+        """Are its results partial ones?"""
+        return self._line is not None and self._line.kind in (JobKind.REDUCE, JobKind.EXPLORE)
 
     def _take(self, effect: fx.Results) -> None:
         self._line, self._closed = effect.line, effect.closed or effect.line.state == "cancelled"
@@ -326,6 +349,13 @@ class Job:
             self._marks.popleft()
         if effect.lo != self._next:
             return  # meant for an earlier reader
+        if effect.account != self._account:
+            self._account = effect.account
+            if self._next:
+                self._gap = OtherAccount(
+                    [(0, self._next)], self.id, "a cut has healed: read it again"
+                )
+                return
         if effect.missing and effect.missing[0][0] <= self._next:
             self._gap = JobLost(effect.missing, self.id, "collected before, or lost")
         for kept, blob in zip(effect.results, effect.blobs, strict=True):
@@ -356,7 +386,12 @@ class Job:
             part = kept.part
             if self._is_reduction:
                 reader.position = kept.hi
-                yield self._noted(kept.lo, *_partial(part.codec, blob))
+                if self._line is not None and self._line.kind is JobKind.EXPLORE:
+                    if not blob:
+                        continue  # a bag that brought nothing
+                    yield self._noted(kept.lo, *_partial(blob[0], memoryview(blob)[1:]))
+                else:
+                    yield self._noted(kept.lo, *_partial(part.codec, blob))
                 continue
             values, errors = open_chunk(
                 part.codec, blob, part.hi - part.lo, part.lo, self._line.name if self._line else ""
@@ -417,11 +452,13 @@ class Job:
             return self._line
 
     def _rate(self) -> float:
+        if not self._marks:
+            return 0.0  # only `Mesh.jobs` has told of it
         (since, had), (now, has) = self._marks[0], self._marks[-1]
         return (has - had) / (now - since) if now > since else 0.0
 
 
-def _partial(codec: int, blob: bytes) -> tuple[Any, bool]:
+def _partial(codec: int, blob: bytes | memoryview) -> tuple[Any, bool]:
     try:
         return open_partial(codec, blob), False
     except Exception as error:  # noqa: BLE001  the task's own: it is a result
@@ -441,6 +478,9 @@ def attached(
     if isinstance(known, Job) and combine is None:
         return known
     handle = Job(link, job, combine, initial, line)
+    if known is not None and not isinstance(known, Job):
+        known.also(handle)  # a call of this program
+        return handle
     link.follow(job, handle, AttachJob(job))
     return handle
 

@@ -12,11 +12,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from stealmesh import refs
 from stealmesh.client.arguments import Options, as_range
+from stealmesh.client.durable_call import DurableFuture
 from stealmesh.client.durable_job import Job, supply
 from stealmesh.client.feeding import REFS_END
 from stealmesh.client.map import size_of
-from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
+from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size, pack_tagged
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.stopping import end_stopped
@@ -24,9 +26,9 @@ from stealmesh.futures import Future, Outcome, settle
 from stealmesh.host.identity import submitter
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.durable.slices import cut
-from stealmesh_engine.events import LaunchJob
+from stealmesh_engine.events import LaunchJob, SupplyJob
 from stealmesh_protocol.errors import CannotShip
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.messages import Block, JobKind
 
 
 def launch(
@@ -77,6 +79,39 @@ def launch(
     return job
 
 
+def search(
+    link: ProgramLink,
+    maker: SpecMaker,
+    options: Options,
+    visit: Callable[[list[Any], int], tuple[Any, list[Any]]],
+    roots: Iterable[Any],
+    combine: Callable[[Any, Any], Any],
+    initial: Any,
+) -> Job:
+    """Start a durable explore job; returns once the mesh holds it and its roots safely.
+
+    Raises JobRefused, JobLost, CannotShip, and what `roots` raises.
+    """
+    shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
+    spec = maker.spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
+    bag = list(roots)
+    blob, needs = refs.noting(lambda: pack_tagged(bag, spec.name))
+    if spec.needs or needs:
+        raise CannotShip(REFS_END)
+    spec = replace(spec, submitter=submitter(), submitted=time.time())
+    functions = [each.blob for each in (shipped, combiner, combiner.code) if each]
+    job = Job(link, spec.job, combine, initial)
+    block = Block(0, len(bag), 0) if bag else None
+    link.follow(
+        spec.job,
+        job,
+        LaunchJob(spec, 0, functions),
+        SupplyJob(spec.job, block, blob if bag else b"", closed=True),
+    )
+    job.await_accepted(len(bag), whole=True)
+    return job
+
+
 class _ValueOfJob:
     """What the future of a durable job's value belongs to."""
 
@@ -84,9 +119,11 @@ class _ValueOfJob:
         self._link = link
         self._job = job
 
+    def await_accepted(self, timeout: float | None) -> None:
+        """It was, before there was a future."""
+
     def cancelled(self, future: Future[Any]) -> None:
-        """Never: the job is taken to run from the first moment on."""
-        raise AssertionError("a future that runs was cancelled")
+        (self._job.stop if future.is_stopped else self._job.cancel)()
 
     def stop(self, future: Future[Any]) -> bool:
         if not end_stopped(self._link, future, self.name_of(future)):
@@ -100,8 +137,8 @@ class _ValueOfJob:
 
 def value_later(link: ProgramLink, job: Job) -> Future[Any]:
     """The future of a durable job's result."""
-    future: Future[Any] = Future(link.condition, _ValueOfJob(link, job))
-    future.set_running_or_notify_cancel()
+    future: DurableFuture[Any] = DurableFuture(link.condition, _ValueOfJob(link, job))
+    future.job_id = job.id
 
     def wait() -> None:
         outcome: Outcome

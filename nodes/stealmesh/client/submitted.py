@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 
+from stealmesh.client.durable_call import DurableCall
 from stealmesh.client.map import MapJob
 from stealmesh.client.reduce import FoldJob
 from stealmesh.client.session import ProgramLink
@@ -21,6 +22,8 @@ from stealmesh.functions import Shipper
 from stealmesh_protocol.errors import MeshClosed
 
 ASK_SECONDS_MAX = 1.0
+CALLS_REMEMBERED = 1000
+"""So many durable calls are entered before those that are safe are struck out."""
 START_SECONDS = 0.1
 """Calls that were submitted a moment ago are on their way to workers. As in the standard library, as many
 of them run as there are workers."""
@@ -36,6 +39,8 @@ class Submitted:
         self.streams = Streams(link, shipper, self.lock)
         self.maps: weakref.WeakSet[MapJob] = weakref.WeakSet()
         self.folds: weakref.WeakSet[FoldJob] = weakref.WeakSet()
+        self.calls: set[DurableCall] = set()
+        """Durable calls that the mesh may not hold yet."""
         self.closed = False
         self._disowned: MeshClosed | None = None
 
@@ -84,11 +89,22 @@ class Submitted:
             all(stream.idle for stream in list(streams))
             and all(job.finished for job in list(maps))
             and all(fold.finished for fold in list(folds))
+            and not self._unsafe_calls()
         ):
             link.user_threads.do_abandoned_work()
             with link.condition:
                 # Streams and folds notify when they settle futures; maps end by JobDone.
                 link.condition.wait(0.05)
+
+    def enter_call(self, call: DurableCall) -> None:
+        """The mesh is not left before it holds this call, or the call is over."""
+        if len(self.calls) >= CALLS_REMEMBERED:
+            self._unsafe_calls()
+        self.calls.add(call)
+
+    def _unsafe_calls(self) -> set[DurableCall]:
+        self.calls = {call for call in list(self.calls) if not call.is_safe}
+        return self.calls
 
     def cancel_pending(self, workers: int) -> None:
         """Cancel all that has not started. `workers`: how many calls count as started at least."""
@@ -97,6 +113,8 @@ class Submitted:
         for fold in list(self.folds):
             if not fold.finished:
                 fold.cancel()
+        for call in self._unsafe_calls():
+            call.future.cancel()
         pending = [stream for stream in self.streams if not stream.idle]
         if not pending:
             return
