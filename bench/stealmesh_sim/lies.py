@@ -19,8 +19,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from stealmesh_protocol.checks import CHECKS, Fault
+from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.conversation import INTRODUCTIONS
+from stealmesh_protocol.field_checks import Fault
 from stealmesh_protocol.messages import (
     MESSAGES,
     Abolish,

@@ -7,27 +7,45 @@ the form, and the ledger's business.
 The same functions judge what comes in and what goes out: it is better that a defect of ours
 is found here than by a peer who then ends the link.
 
-They are on the way of every message, so they are written out plainly. A number that is only compared
-or echoed (nonces, digests, weights) may have all 64 bits. Others are bounded far below, in limits.py.
+They are on the way of every message, so they are written out plainly. What a field of one kind must be
+is in field_checks.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
-from math import inf
+from collections.abc import Callable
 from typing import Any
 
 from stealmesh_protocol import limits
 from stealmesh_protocol.accounts import BagAccount
-from stealmesh_protocol.ids import (
-    JOB_ID_OCTETS,
-    LEASE_STRIDE_BITS,
-    PEER_ID_OCTETS,
-    SLICE_DOUBLINGS_MAX,
-    SLICE_ID_OCTETS,
-    VALUE_ID_OCTETS,
+from stealmesh_protocol.field_checks import (
+    CODEC_MAX,
+    Fault,
+    check_blobs,
+    check_blocks,
+    check_count,
+    check_digest,
+    check_disjoint,
+    check_incarnation,
+    check_interval,
+    check_job_id,
+    check_job_line,
+    check_job_load,
+    check_job_spec,
+    check_lease_ids,
+    check_leases,
+    check_life,
+    check_list,
+    check_member,
+    check_members,
+    check_names,
+    check_pairs,
+    check_peer_id,
+    check_progress,
+    check_seconds,
+    check_term,
+    check_text,
+    check_value_id,
 )
 from stealmesh_protocol.messages import (
     Abolish,
@@ -35,7 +53,6 @@ from stealmesh_protocol.messages import (
     Ack,
     Around,
     Beat,
-    Block,
     Bye,
     Claim,
     Closed,
@@ -51,17 +68,12 @@ from stealmesh_protocol.messages import (
     Hello,
     Here,
     JobKind,
-    JobLine,
-    JobLoad,
-    JobSpec,
     Keep,
     Kept,
     KeptUpto,
     Launch,
     Lease,
-    Member,
     Message,
-    Needs,
     Nothing,
     Offer,
     Part,
@@ -71,7 +83,6 @@ from stealmesh_protocol.messages import (
     Refused,
     Reign,
     Report,
-    Resources,
     Returned,
     Revoked,
     Sated,
@@ -95,263 +106,6 @@ from stealmesh_protocol.messages import (
     Withdraw,
 )
 
-DIGEST_OCTETS = 16
-CODEC_MAX = 255
-PORT_MAX = 65_535
-
-_TCP = re.compile(r"tcp://(\[[0-9A-Fa-f:.%a-z]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_IPC = re.compile(r"ipc://[!-~]+")
-_NOWHERE = frozenset({"0.0.0.0", "[::]"})
-
-
-class Fault(Exception):
-    """A message that is not what it should be; the codec knows which side is at fault."""
-
-    def __init__(self, reason: str, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-# ---------------------------------------------------------------- parts
-
-
-@lru_cache(maxsize=4096)
-def endpoint_fault(endpoint: str) -> str:
-    """Why no peer can be dialled there; empty: it looks like an address."""
-    if len(endpoint) > limits.ENDPOINT_CHARS_MAX:
-        return "is too long"
-    if _IPC.fullmatch(endpoint):
-        return ""
-    tcp = _TCP.fullmatch(endpoint)
-    if tcp is None:
-        return "is neither tcp://host:port nor ipc://path"
-    if not 0 < int(tcp[2]) <= PORT_MAX:
-        return "has no such port"
-    return "is a place to listen, not one to dial" if tcp[1] in _NOWHERE else ""
-
-
-def _peer_id(identity: bytes, *, may_be_empty: bool = False) -> None:
-    if len(identity) != PEER_ID_OCTETS and not (may_be_empty and not identity):
-        raise Fault("id", f"a peer id has {PEER_ID_OCTETS} octets, not {len(identity)}")
-
-
-def _job_id(job: bytes) -> None:
-    if len(job) not in (JOB_ID_OCTETS, SLICE_ID_OCTETS):
-        octets = f"{JOB_ID_OCTETS} octets, or {SLICE_ID_OCTETS} as a slice"
-        raise Fault("id", f"a job id has {octets}, not {len(job)}")
-    if len(job) == SLICE_ID_OCTETS and job[JOB_ID_OCTETS] > SLICE_DOUBLINGS_MAX:
-        raise Fault("id", f"no slice has 2**{job[JOB_ID_OCTETS]} items")
-
-
-def _digest(digest: bytes) -> None:
-    if len(digest) != DIGEST_OCTETS:
-        raise Fault("id", f"a digest has {DIGEST_OCTETS} octets, not {len(digest)}")
-
-
-def _value_id(value: bytes) -> None:
-    if len(value) != VALUE_ID_OCTETS:
-        raise Fault("id", f"a value id has {VALUE_ID_OCTETS} octets, not {len(value)}")
-
-
-def _needs(needs: Needs) -> None:
-    _list(needs, limits.NEEDS_MAX)
-    for value in needs:
-        _value_id(value)
-    if len(set(needs)) != len(needs):
-        raise Fault("list", "a value is needed twice")
-
-
-def _names(*names: str) -> None:
-    """Names are shown in terminals: no control characters, no line ends."""
-    for name in names:
-        if len(name) > limits.NAME_CHARS_MAX or not name.isprintable():
-            raise Fault("text", f"{name[:40]!r} is no name: too long, or not printable")
-
-
-def _text(text: str) -> None:
-    if len(text) > limits.TEXT_CHARS_MAX:
-        raise Fault("text", f"a text of {len(text)} characters")
-
-
-def _list(items: Sequence[Any], most: int = limits.LIST_MAX) -> None:
-    if len(items) > most:
-        raise Fault("list", f"{len(items)} entries where at most {most} are allowed")
-
-
-def _count(number: int) -> None:
-    if number < 0:
-        raise Fault("range", f"{number} is no count")
-
-
-def _seconds(seconds: float) -> None:
-    if not 0.0 <= seconds <= limits.SECONDS_MAX:  # false for NaN as well
-        raise Fault("number", f"{seconds} is no duration")
-
-
-def _interval(lo: int, hi: int) -> None:
-    if not 0 <= lo <= hi <= limits.INDEX_MAX:
-        raise Fault("range", f"[{lo}, {hi}) is no interval")
-
-
-def _member(member: Member) -> None:
-    _peer_id(member.id)
-    _names(member.name, member.host, member.build, member.runtime)
-    _list(member.endpoints, limits.ENDPOINTS_MAX)
-    for endpoint in member.endpoints:
-        fault = endpoint_fault(endpoint)
-        if fault:
-            raise Fault("endpoint", f"{endpoint[:80]!r} {fault}")
-    _incarnation(member.incarnation)
-    _count(member.pid)
-    if not 0 <= member.workers <= limits.WORKERS_MAX:
-        raise Fault("range", f"{member.workers} workers")
-    if member.resources:
-        _resources(member.resources)
-
-
-def _incarnation(number: int) -> None:
-    if not 0 <= number <= limits.INCARNATION_MAX:
-        raise Fault("range", f"incarnation {number}")
-
-
-def _term(term: int) -> None:
-    if not 0 <= term <= limits.TERM_MAX:
-        raise Fault("range", f"term {term}")
-
-
-def _resources(resources: Resources) -> None:
-    """Sorted, so that two equal ones look alike."""
-    _list(resources, limits.RESOURCES_MAX)
-    before = ""
-    for name, count in resources:
-        _names(name)
-        if not before < name:
-            raise Fault("text", f"the resource {name[:40]!r} has no name, or not its place")
-        if not 1 <= count <= limits.RESOURCE_COUNT_MAX:
-            raise Fault("range", f"{count} of a resource")
-        before = name
-
-
-def _members(members: list[Member]) -> None:
-    _list(members, limits.MEMBERS_MAX)
-    for member in members:
-        _member(member)
-
-
-@lru_cache(maxsize=256)
-def _job_spec(spec: JobSpec) -> None:
-    """Every grant of a job has it, so a good one is remembered; a bad one raises each time."""
-    _job_id(spec.job)
-    _peer_id(spec.owner)
-    _digest(spec.function)
-    if spec.combine:
-        _digest(spec.combine)
-    _text(spec.name)
-    _count(spec.retries)
-    _seconds(spec.timeout)
-    if not 1 <= spec.attempts_max <= limits.ATTEMPTS_MAX:
-        raise Fault("range", f"{spec.attempts_max} attempts")
-    _term(spec.term)
-    _count(spec.stays_from)
-    _interval(0, spec.count)
-    if spec.runtime:
-        _names(spec.runtime)
-    if spec.code:
-        _digest(spec.code)
-    if spec.chunk_items:
-        _interval(0, spec.chunk_items)
-    if spec.submitted or spec.submitter:
-        _text(spec.submitter)
-        _seconds(spec.submitted)
-    _interval(0, spec.max_parallel)
-    if spec.resources:
-        _resources(spec.resources)
-    if not 0 <= spec.together <= limits.TOGETHER_MAX:
-        raise Fault("range", f"{spec.together} items side by side")
-    if spec.needs:
-        _needs(spec.needs)
-    _life(spec.life)
-    _count(spec.restarts)
-    if not -limits.INDEX_MAX <= spec.step <= limits.INDEX_MAX:
-        raise Fault("range", f"step {spec.step}")
-    if spec.life and spec.kind is not JobKind.SUBMIT:
-        raise Fault("actor", "only single calls can be an actor's")
-
-
-def _blocks(blocks: list[Block]) -> None:
-    _list(blocks)
-    if len(blocks) > 1:
-        _disjoint((block.lo, block.hi) for block in blocks)
-    for block in blocks:
-        _interval(block.lo, block.hi)
-        if not 0 <= block.codec <= CODEC_MAX:
-            raise Fault("range", f"codec {block.codec}")
-        if block.needs:
-            _needs(block.needs)
-
-
-def _leases(leases: list[Lease]) -> None:
-    _list(leases)
-    for lease in leases:
-        if lease.lid < 0 or not 0 <= lease.lo <= lease.hi <= limits.INDEX_MAX:
-            raise Fault("range", f"{lease} is no lease")
-
-
-def _disjoint(intervals: Iterable[tuple[int, int]]) -> None:
-    reached = 0
-    for lo, hi in sorted(intervals):
-        if lo < reached:
-            raise Fault("range", f"the intervals overlap at {lo}")
-        reached = max(reached, hi)
-
-
-def _lease_ids(lids: list[int]) -> None:
-    _list(lids)
-    if lids and min(lids) < 0:
-        raise Fault("range", "a negative lease id")
-
-
-def _blobs(blobs: list[bytes], expected: int) -> None:
-    if len(blobs) != expected:
-        raise Fault("blobs", f"{len(blobs)} blobs where {expected} belong")
-
-
-def _pairs(intervals: list[tuple[int, int]]) -> None:
-    _list(intervals)
-    for lo, hi in intervals:
-        _interval(lo, hi)
-
-
-def _job_load(load: JobLoad) -> None:
-    _job_id(load.job)
-    _lease_ids(load.lids)
-    _pairs(load.running)
-
-
-def _progress(index: int, done: float, total: float) -> None:
-    """What a task has said of an item. Not in seconds: in whatever it counts."""
-    _interval(index, limits.INDEX_MAX)
-    if not 0.0 <= done < inf or not (total == -1 or 0.0 <= total < inf):
-        raise Fault("number", f"{done} of {total}")
-
-
-def _job_line(line: JobLine) -> None:
-    _job_id(line.job)
-    _text(line.name)
-    _names(line.state)
-    figures = (line.total, line.done, line.failed, line.leased, line.free)
-    if min(*figures, line.rerun, line.duplicates_dropped) < 0:
-        raise Fault("range", "a negative figure in a job's account")
-    _text(line.owner)
-    _seconds(line.started)
-    _seconds(line.ended)
-    _list(line.told)
-    for word in line.told:
-        _progress(*word)
-
-
-# ---------------------------------------------------------------- messages
-
 
 def _hello(message: Hello) -> None:
     lowest, highest = message.versions
@@ -359,63 +113,63 @@ def _hello(message: Hello) -> None:
         raise Fault("range", f"versions {lowest} to {highest}")
     if len(message.mesh) > limits.FINGERPRINT_OCTETS_MAX:
         raise Fault("size", f"a fingerprint of {len(message.mesh)} octets")
-    _member(message.sender)
-    _peer_id(message.to, may_be_empty=True)
-    _names(message.runtime)
-    _count(message.epoch)
+    check_member(message.sender)
+    check_peer_id(message.to, may_be_empty=True)
+    check_names(message.runtime)
+    check_count(message.epoch)
 
 
 def _welcome(message: Welcome) -> None:
     if not 1 <= message.version <= 255:
         raise Fault("range", f"version {message.version}")
-    _member(message.sender)
-    _peer_id(message.to, may_be_empty=True)
-    _members(message.members)
-    _names(message.runtime)
-    _count(message.epoch)
+    check_member(message.sender)
+    check_peer_id(message.to, may_be_empty=True)
+    check_members(message.members)
+    check_names(message.runtime)
+    check_count(message.epoch)
 
 
 def _refused(message: Refused) -> None:
-    _names(message.code)
-    _text(message.text)
-    _seconds(message.retry_after)
+    check_names(message.code)
+    check_text(message.text)
+    check_seconds(message.retry_after)
 
 
 def _bye(message: Bye) -> None:
-    _text(message.reason)
+    check_text(message.reason)
 
 
 def _beat(message: Beat) -> None:
-    _incarnation(message.incarnation)
-    _count(message.view)
-    _seconds(message.queued_seconds)
+    check_incarnation(message.incarnation)
+    check_count(message.view)
+    check_seconds(message.queued_seconds)
     if message.loads:
-        _list(message.loads, limits.JOBS_MAX)
+        check_list(message.loads, limits.JOBS_MAX)
         for load in message.loads:
-            _job_load(load)
+            check_job_load(load)
     if message.jobs:
-        _list(message.jobs, limits.JOBS_MAX)
+        check_list(message.jobs, limits.JOBS_MAX)
         for line in message.jobs:
-            _job_line(line)
+            check_job_line(line)
     if message.told:
-        _list(message.told)
+        check_list(message.told)
         for job, lid, item, done, total in message.told:
-            _job_id(job)
-            _count(lid)
-            _progress(item, done, total)
+            check_job_id(job)
+            check_count(lid)
+            check_progress(item, done, total)
 
 
 def _view(message: View) -> None:
-    _members(message.members)
+    check_members(message.members)
 
 
 def _vote(message: Vote) -> None:
-    _peer_id(message.subject)
-    _incarnation(message.incarnation)
+    check_peer_id(message.subject)
+    check_incarnation(message.incarnation)
 
 
 def _digests(message: Digests) -> None:
-    _list(message.buckets, limits.BUCKETS_MAX)
+    check_list(message.buckets, limits.BUCKETS_MAX)
     if not message.buckets or limits.BUCKETS_MAX % len(message.buckets):
         raise Fault("list", f"{len(message.buckets)} is no number of buckets")
     if min(message.buckets) < 0:
@@ -423,59 +177,59 @@ def _digests(message: Digests) -> None:
 
 
 def _around(message: Around) -> None:
-    _count(message.digest)
+    check_count(message.digest)
     if not 0 <= message.nodes <= limits.NODES_MAX:
         raise Fault("range", f"a mesh of {message.nodes} nodes")
-    _members(message.members)
+    check_members(message.members)
     for peers in (message.homes, message.lifelines):
-        _list(peers, limits.MEMBERS_MAX)
+        check_list(peers, limits.MEMBERS_MAX)
         for peer in peers:
-            _peer_id(peer)
+            check_peer_id(peer)
 
 
 def _steal(message: Steal) -> None:
-    _count(message.nonce)
-    _count(message.room)
+    check_count(message.nonce)
+    check_count(message.room)
     if message.taken:
-        _list(message.taken, limits.RESOURCES_MAX)
-        _names(*message.taken)
+        check_list(message.taken, limits.RESOURCES_MAX)
+        check_names(*message.taken)
 
 
 def _nonce(message: Nothing | StatusGet) -> None:
-    _count(message.nonce)
+    check_count(message.nonce)
 
 
 def _grant(message: Grant) -> None:
-    _job_spec(message.spec)
-    _leases(message.leases)
-    _count(message.nonce)
+    check_job_spec(message.spec)
+    check_leases(message.leases)
+    check_count(message.nonce)
     blocks = message.blocks
     if message.spec.kind is JobKind.EXPLORE:
         if blocks:
             raise Fault("blobs", "an explore bag has no blocks")
-        _blobs(message.blobs, len(message.leases))
+        check_blobs(message.blobs, len(message.leases))
         _bags(message.leases)
         return
     if blocks and message.spec.step:
         raise Fault("blobs", "the items of a range need no blocks")
-    _blobs(message.blobs, len(blocks))
-    _blocks(blocks)
+    check_blobs(message.blobs, len(blocks))
+    check_blocks(blocks)
     if len(message.leases) > 1:
-        _disjoint((lease.lo, lease.hi) for lease in message.leases)
+        check_disjoint((lease.lo, lease.hi) for lease in message.leases)
 
 
 def _split(message: Split) -> None:
-    _job_id(message.job)
-    _leases(message.parts)
-    _peer_id(message.thief)
-    _count(message.nonce)
+    check_job_id(message.job)
+    check_leases(message.parts)
+    check_peer_id(message.thief)
+    check_count(message.nonce)
 
 
 def _report(message: Report) -> None:
-    _job_id(message.job)
+    check_job_id(message.job)
     parts = message.parts
-    _list(parts)
-    _blobs(message.blobs, len(parts))
+    check_list(parts)
+    check_blobs(message.blobs, len(parts))
     for part in parts:
         _part(part)
 
@@ -501,14 +255,14 @@ def _stays(part: Part) -> None:
 
 
 def _commit(message: Commit) -> None:
-    _job_id(message.job)
+    check_job_id(message.job)
     if message.lid < 0 or message.seq < 1 or message.failed < 0:
         raise Fault("range", "a commit under a lease or number that cannot exist")
     for items in (message.remaining, message.items, message.failed):
         _step_items(items)
-    _seconds(message.seconds)
+    check_seconds(message.seconds)
     _bags(message.children)
-    _blobs(message.blobs, 2 + len(message.children))
+    check_blobs(message.blobs, 2 + len(message.children))
     if bool(message.remaining) is not bool(message.blobs[1]):
         raise Fault("blobs", f"{message.remaining} items remain, in {len(message.blobs[1])} octets")
 
@@ -520,85 +274,79 @@ def _step_items(items: int) -> None:
 
 def _bags(bags: list[Lease]) -> None:
     """Of an explore job: none is empty."""
-    _leases(bags)
+    check_leases(bags)
     for bag in bags:
         if bag.lo or not 0 < bag.hi <= limits.STEP_ITEMS_MAX:
             raise Fault("range", f"{bag} is no bag")
 
 
 def _returned(message: Returned) -> None:
-    _job_id(message.job)
-    _leases(message.parts)
+    check_job_id(message.job)
+    check_leases(message.parts)
 
 
 def _declined(message: Declined) -> None:
-    _job_id(message.job)
-    _leases(message.parts)
-    _text(message.reason)
-    _life(message.life)
-    _leases(message.begun)
-
-
-def _life(life: int) -> None:
-    """Its number is a lease id that no grant has."""
-    if not 0 <= life < 1 << LEASE_STRIDE_BITS:
-        raise Fault("range", f"life {life} of an actor")
+    check_job_id(message.job)
+    check_leases(message.parts)
+    check_text(message.reason)
+    check_life(message.life)
+    check_leases(message.begun)
 
 
 def _revoked(message: Revoked) -> None:
-    _job_id(message.job)
-    _lease_ids(message.lids)
+    check_job_id(message.job)
+    check_lease_ids(message.lids)
 
 
 def _withdraw(message: Withdraw) -> None:
-    _job_id(message.job)
-    _pairs(message.intervals)
+    check_job_id(message.job)
+    check_pairs(message.intervals)
 
 
 def _fn_get(message: FnGet) -> None:
-    _digest(message.digest)
+    check_digest(message.digest)
 
 
 def _fn_put(message: FnPut) -> None:
     """That the bytes have this digest is for the receiver to verify, who must also acknowledge."""
-    _digest(message.digest)
-    _list(message.blobs, 1)
+    check_digest(message.digest)
+    check_list(message.blobs, 1)
 
 
 def _status(message: Status) -> None:
-    _count(message.nonce)
-    _list(message.blobs, 1)
+    check_count(message.nonce)
+    check_list(message.blobs, 1)
 
 
 def _launch(message: Launch) -> None:
-    _job_spec(message.spec)
+    check_job_spec(message.spec)
     if message.spec.life:
         raise Fault("kind", "an actor is not durable")
-    _interval(0, message.total)
-    _blobs(message.blobs, 1 + bool(message.spec.combine) + bool(message.spec.code))
+    check_interval(0, message.total)
+    check_blobs(message.blobs, 1 + bool(message.spec.combine) + bool(message.spec.code))
 
 
 def _supply(message: Supply) -> None:
-    _job_id(message.job)
-    _blocks(message.blocks)
-    _blobs(message.blobs, len(message.blocks))
-    _interval(0, message.total)
+    check_job_id(message.job)
+    check_blocks(message.blocks)
+    check_blobs(message.blobs, len(message.blocks))
+    check_interval(0, message.total)
 
 
 def _accepted(message: Accepted) -> None:
-    _job_id(message.job)
-    _interval(0, message.upto)
-    _text(message.refusal)
+    check_job_id(message.job)
+    check_interval(0, message.upto)
+    check_text(message.refusal)
 
 
 def _reign(reign: Reign) -> None:
-    _term(reign.term)
-    _interval(0, reign.version)
-    _peer_id(reign.primary)
-    _list(reign.seats, limits.SEATS_MAX)
+    check_term(reign.term)
+    check_interval(0, reign.version)
+    check_peer_id(reign.primary)
+    check_list(reign.seats, limits.SEATS_MAX)
     for seat, peer in reign.seats:
         _seat(seat)
-        _peer_id(peer)
+        check_peer_id(peer)
 
 
 def _seat(seat: bytes) -> None:
@@ -607,21 +355,21 @@ def _seat(seat: bytes) -> None:
 
 
 def _here(message: Here) -> None:
-    _job_id(message.job)
+    check_job_id(message.job)
     _reign(message.reign)
     _seat(message.seat)
-    _count(message.weight)
-    _text(message.why)
+    check_count(message.weight)
+    check_text(message.why)
 
 
 def _keep(message: Keep) -> None:
-    _job_spec(message.spec)
+    check_job_spec(message.spec)
     _reign(message.reign)
-    _interval(0, message.number)
-    _interval(0, message.total)
-    _interval(message.floor, message.total)
-    _text(message.state)
-    _blocks(message.blocks)
+    check_interval(0, message.number)
+    check_interval(0, message.total)
+    check_interval(message.floor, message.total)
+    check_text(message.state)
+    check_blocks(message.blocks)
     _kept(message.results)
     extra = len(message.blobs) - len(message.blocks) - len(message.results)
     if not 0 <= extra <= 3:
@@ -635,7 +383,7 @@ def _account(account: BagAccount | None) -> None:
 
 
 def _kept(results: list[Kept]) -> None:
-    _list(results)
+    check_list(results)
     for each in results:
         _part(each.part)
         if not each.part.lo <= each.lo < each.hi <= each.part.hi:
@@ -643,73 +391,73 @@ def _kept(results: list[Kept]) -> None:
 
 
 def _kept_upto(message: KeptUpto) -> None:
-    _job_id(message.job)
-    _term(message.term)
-    _interval(0, message.number)
+    check_job_id(message.job)
+    check_term(message.term)
+    check_interval(0, message.number)
     _seat(message.seat)
 
 
 def _offer(message: Offer) -> None:
-    _job_id(message.job)
+    check_job_id(message.job)
     _seat(message.seat)
-    _pairs(message.covered)
-    _pairs(message.fed)
-    _interval(0, message.total)
-    _text(message.state)
-    _interval(message.floor, message.total)
-    _count(message.functions)
+    check_pairs(message.covered)
+    check_pairs(message.fed)
+    check_interval(0, message.total)
+    check_text(message.state)
+    check_interval(message.floor, message.total)
+    check_count(message.functions)
     _account(message.account)
 
 
 def _pull(message: Pull) -> None:
-    _job_id(message.job)
-    _pairs(message.results)
-    _pairs(message.blocks)
+    check_job_id(message.job)
+    check_pairs(message.results)
+    check_pairs(message.blocks)
 
 
 def _forget(message: Forget) -> None:
-    _job_id(message.job)
-    _term(message.term)
+    check_job_id(message.job)
+    check_term(message.term)
 
 
 def _settled(message: Settled) -> None:
-    _job_id(message.job)
-    _pairs(message.intervals)
-    _interval(0, message.count)
+    check_job_id(message.job)
+    check_pairs(message.intervals)
+    check_interval(0, message.count)
 
 
 def _claim(message: Claim) -> None:
-    _job_id(message.job)
-    _leases(message.leases)
-    _list(message.parts)
-    _blobs(message.blobs, len(message.parts))
+    check_job_id(message.job)
+    check_leases(message.leases)
+    check_list(message.parts)
+    check_blobs(message.blobs, len(message.parts))
     for part in message.parts:
         _part(part)
 
 
 def _fetch(message: Fetch) -> None:
-    _job_id(message.job)
-    _count(message.lo)
+    check_job_id(message.job)
+    check_count(message.lo)
 
 
 def _fetched(message: Fetched) -> None:
-    _job_id(message.job)
-    _count(message.lo)
-    _job_line(message.line)
+    check_job_id(message.job)
+    check_count(message.lo)
+    check_job_line(message.line)
     _kept(message.results)
-    _pairs(message.missing)
-    _blobs(message.blobs, len(message.results))
+    check_pairs(message.missing)
+    check_blobs(message.blobs, len(message.results))
     _account(message.account)
 
 
 def _job_only(message: Closed | Abolish | Seek) -> None:
-    _job_id(message.job)
+    check_job_id(message.job)
 
 
 def _piece(message: Piece) -> None:
     if not 0 <= message.index < message.of <= limits.PIECES_MAX:
         raise Fault("pieces", f"piece {message.index} of {message.of}")
-    _blobs(message.blobs, 1)
+    check_blobs(message.blobs, 1)
     octets = len(message.blobs[0])
     is_last = message.index == message.of - 1
     if not (0 < octets <= limits.PIECE_OCTETS if is_last else octets == limits.PIECE_OCTETS):
@@ -717,45 +465,45 @@ def _piece(message: Piece) -> None:
 
 
 def _taken(message: Taken) -> None:
-    _count(message.octets)
+    check_count(message.octets)
 
 
 def _value_seek(message: ValueSeek) -> None:
-    _value_id(message.value)
-    _list(message.avoid, limits.MEMBERS_MAX)
+    check_value_id(message.value)
+    check_list(message.avoid, limits.MEMBERS_MAX)
     for peer in message.avoid:
-        _peer_id(peer)
+        check_peer_id(peer)
 
 
 def _value_at(message: ValueAt) -> None:
-    _value_id(message.value)
-    _peer_id(message.source, may_be_empty=True)
-    _interval(0, message.octets)
-    _count(message.making)
+    check_value_id(message.value)
+    check_peer_id(message.source, may_be_empty=True)
+    check_interval(0, message.octets)
+    check_count(message.making)
     if bool(message.source) is not bool(message.octets):
         raise Fault("range", f"a value of {message.octets} octets, source {message.source.hex()}")
 
 
 def _value_get(message: ValueGet) -> None:
-    _value_id(message.value)
-    _count(message.making)
-    _interval(message.at, limits.INDEX_MAX)
+    check_value_id(message.value)
+    check_count(message.making)
+    check_interval(message.at, limits.INDEX_MAX)
     if not 0 < message.octets <= limits.VALUE_ASK_OCTETS:
         raise Fault("range", f"{message.octets} octets of a value at once")
 
 
 def _value_put(message: ValuePut) -> None:
-    _value_id(message.value)
-    _count(message.making)
-    _interval(message.at, limits.INDEX_MAX)
-    _list(message.blobs, 1)
+    check_value_id(message.value)
+    check_count(message.making)
+    check_interval(message.at, limits.INDEX_MAX)
+    check_list(message.blobs, 1)
     if message.blobs and not 0 < len(message.blobs[0]) <= limits.VALUE_PIECE_OCTETS:
         raise Fault("size", f"a piece of {len(message.blobs[0])} octets")
 
 
 def _value_only(message: ValueHeld | ValueDrop) -> None:
-    _value_id(message.value)
-    _count(message.making)
+    check_value_id(message.value)
+    check_count(message.making)
 
 
 def _bare(message: Ack | Promote | Sated) -> None:

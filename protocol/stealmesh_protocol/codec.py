@@ -33,8 +33,9 @@ import lz4.block
 import msgspec
 
 from stealmesh_protocol import limits
-from stealmesh_protocol.checks import CHECKS, Fault
+from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.errors import LocalProtocolError, RemoteProtocolError, Severity
+from stealmesh_protocol.field_checks import Fault
 from stealmesh_protocol.messages import (
     MESSAGES,
     Abolish,

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 
 from stealmesh_protocol import limits
 from stealmesh_protocol.accounts import NO_WORD, BagAccount
-from stealmesh_protocol.checks import CHECKS, endpoint_fault
+from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.codec import Assembler, Decoded, decode, encode, split, write
 from stealmesh_protocol.errors import LocalProtocolError
+from stealmesh_protocol.field_checks import endpoint_fault
 from stealmesh_protocol.messages import (
     MESSAGES,
     Abolish,

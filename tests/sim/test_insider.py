@@ -20,7 +20,8 @@ from stealmesh_engine.events import AskStatus, Heard, KeepValue, Probed, Tick
 from stealmesh_engine.membership import membership
 from stealmesh_engine.status import merge_status, snapshot
 from stealmesh_protocol import limits
-from stealmesh_protocol.checks import CHECKS, Fault
+from stealmesh_protocol.checks import CHECKS
+from stealmesh_protocol.field_checks import Fault
 from stealmesh_protocol.ids import granted_lease, job_id, reign_lease, value_id
 from stealmesh_protocol.messages import (
     Around,
@@ -242,15 +243,24 @@ def test_items_without_their_inputs_are_refused() -> None:
     stage.ends_well()
 
 
-def test_a_kind_that_is_not_durable_has_no_terms() -> None:
+def test_an_actor_has_no_terms() -> None:
+    """It lives on one node, so no primary leases it out."""
+    stage = Stage()
+    spec = my_spec(stage, JobKind.SUBMIT, step=0, term=3, life=1)
+    lease = Lease(reign_lease(3, 1), 0, 1)
+    stage.tell(stage.a, Grant(spec, [lease], [Block(0, 1, 0)], 0, [b"x"]))
+    assert stage.refused(stage.a, "not-its-owner") == 1
+    assert spec.job not in stage.a.core.holder.jobs
+    stage.ends_well()
+
+
+def test_an_explore_job_whose_term_rises_harms_nobody() -> None:
     """Once: an assertion of the holder, after HERE with a higher term."""
     stage = Stage()
     spec = my_spec(stage, JobKind.EXPLORE, step=0, term=3)
     lease = Lease(reign_lease(3, 1), 0, 1)
     here = Here(spec.job, Standing.LEADS, Reign(9, 1, stage.liar.member.id, []))
     stage.tell(stage.a, Grant(spec, [lease], [], 0, [b"x"]), here)
-    assert stage.refused(stage.a, "not-its-owner") == 1
-    assert spec.job not in stage.a.core.holder.jobs
     stage.ends_well()
 
 

@@ -32,7 +32,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from stealmesh_protocol.checks import CHECKS, Fault
+from stealmesh_protocol.checks import CHECKS
+from stealmesh_protocol.field_checks import Fault
 from stealmesh_protocol.messages import Keep
 
 MAGIC = b"SMLOG\x02"
