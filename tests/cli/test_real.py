@@ -382,6 +382,13 @@ def test_the_demo_is_exact(shell: Shell) -> None:
         assert words in ended.stdout
 
 
+def test_ctrl_c_in_the_middle_of_an_exec_is_an_interrupt_like_any_other(shell: Shell) -> None:
+    """Once in ten demos that were interrupted while a dataclass was made: the command died of the signal."""
+    text = "exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')"
+    (shell.directory / "interrupted_import.py").write_text(text)
+    assert shell.run("run", "interrupted_import:f", "--items", "0:3").returncode == 130
+
+
 def test_ctrl_c_in_the_demo_leaves_no_process_behind(shell: Shell) -> None:
     demo = shell.start("demo", environment={"PYTHONUNBUFFERED": "1"})
     demo.line("nodes found each other", "out")

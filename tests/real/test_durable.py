@@ -281,8 +281,10 @@ def test_what_cannot_be_durable_says_so(nodes: Nodes) -> None:
         view = mesh.options(durable=True)
         assert list(view.map(operator.add, [1, 2], [3, 4])) == [4, 6]
         assert view.map_reduce(tasks.double, range(10), operator.add).result(30) == 90
-        with pytest.raises(ValueError, match="launch"):
-            view.submit(tasks.double, 1)
+        not_durable = mesh.submit(time.sleep, 600)
+        with pytest.raises(ValueError, match="durable"):
+            view.submit(tasks.double, not_durable)
+        assert not_durable.stop()
         with pytest.raises(stealmesh.CannotShip):
             mesh.launch(tasks.double, [1, 2, lambda: os.abort() if json else None, _Unpicklable()])
         assert json.dumps(mesh.status()["jobs"])

@@ -50,6 +50,9 @@ def dispatch(argv: list[str]) -> int:
             say(str(end))
         return end.status
     except KeyboardInterrupt:
+        # CPython kills itself at its end if an interrupt ever left an `exec` of text, as in the middle of making
+        # a dataclass. The next `exec` makes it forget that.
+        exec("")
         return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE

@@ -43,7 +43,7 @@ T = TypeVar("T")
 class DurableFuture(Future[T]):
     """The result of a durable call, reduction or search. It outlives this program once it is accepted.
 
-    `cancel()` cancels it also while it runs. Callbacks and waiters are this program's and end with it;
+    `cancel()` cancels a call also while it runs; `stop()` ends a reduction or a search. Callbacks and waiters are this program's and end with it;
     `attach(future.accepted())` gets the result in another one.
     """
 

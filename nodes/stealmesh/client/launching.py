@@ -123,7 +123,8 @@ class _ValueOfJob:
         """It was, before there was a future."""
 
     def cancelled(self, future: Future[Any]) -> None:
-        (self._job.stop if future.is_stopped else self._job.cancel)()
+        """Never: the job is taken to run from the first moment on."""
+        raise AssertionError("a future that runs was cancelled")
 
     def stop(self, future: Future[Any]) -> bool:
         if not end_stopped(self._link, future, self.name_of(future)):
@@ -139,6 +140,7 @@ def value_later(link: ProgramLink, job: Job) -> Future[Any]:
     """The future of a durable job's result."""
     future: DurableFuture[Any] = DurableFuture(link.condition, _ValueOfJob(link, job))
     future.job_id = job.id
+    future.set_running_or_notify_cancel()
 
     def wait() -> None:
         outcome: Outcome
