@@ -326,6 +326,9 @@ def test_a_good_start_wipes_out_the_bad_ones(hosts: Hosts, tmp_path: Path) -> No
         assert "dark" in host.take(WorkerLost).reason
     dark.unlink()
     host.take(WorkerReady)
+    host.until(
+        host.pool.worker_pids
+    )  # its nursery says the number, perhaps later than it says that it is ready
     dark.touch()
     os.kill(host.pool.worker_pids()[0], signal.SIGKILL)
     assert host.take(WorkerLost).reason == "signal 9 (SIGKILL)"
