@@ -54,10 +54,14 @@ class Nest:
     came: int = 0
     taken_back: int = 0
     relieved: int = 0
+    ran: int = 0
+    """How many tasks have run."""
 
     def settle(self, process: Process) -> Process:
         """The workers of this node have children from now on. Called before it starts."""
         count = len(process.workers)
+        for other in process.workers:
+            other.ready = True  # so that it does not start
         process.workers = [NestingWorker(self, process, n, own=count) for n in range(3 * count)]
         for worker in process.workers[:count]:
             self.world.after(0.0, worker.start)
@@ -69,13 +73,13 @@ class Nest:
         wish = Wish(kind, len(roots), law, now, chunk_items=1, max_parallel=max_parallel)
         return NestedProgram(self, client, wish, roots)
 
-    def crash(self, process: Process) -> None:
+    def crash(self, process: Process, *, silent: bool = False) -> None:
         """Its workers go with it, and what they were clients with."""
         for worker in process.workers:
             if isinstance(worker, NestingWorker):
                 worker.life += 1
-                worker.gone()
-        self.world.crash(process)
+                worker.gone(silent=silent)
+        self.world.crash(process, silent=silent)
 
     def worth(self, task: Task) -> tuple[int, int]:
         """Number and sum of a task and its descendants."""
@@ -170,11 +174,11 @@ class NestingWorker(VirtualWorker):
         self.ready = False
         self.gone()
 
-    def gone(self) -> None:
+    def gone(self, *, silent: bool = False) -> None:
         """Its process has ended."""
         client, self.client = self.client, None
         if client is not None:
-            self.nest.world.crash(client)
+            self.nest.world.crash(client, silent=silent)
         self.pile, self.away = [], []
 
     def _end(self, life: int, reason: str, blame: bool) -> None:
@@ -230,6 +234,7 @@ class NestingWorker(VirtualWorker):
 
     def _ran(self, life: int, chunk: RunChunk, task: Task) -> None:
         if life == self.life and self.running is chunk:
+            self.nest.ran += 1
             self._count(1, task[0])
             self.pile.extend(self.nest.tree.children(task))
             self._toil(life, chunk)

@@ -23,7 +23,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_protocol.ids import JobId, job_id, value_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Needs, Resources
-from stealmesh_sim.process import Process
+from stealmesh_sim.process import Listener, Process
 from stealmesh_sim.work import CostLaw, VirtualTree, Work, block_blob, function_blob
 from stealmesh_sim.world import World
 
@@ -196,17 +196,27 @@ class VirtualProgram:
                 self.world.at(self.world.now, self.owner.hear, Release(self.job, upto))
 
 
+class Audience:
+    """The programs of one process: each is shown what is about its own job."""
+
+    def __init__(self, before: Listener | None) -> None:
+        self.by_job: dict[JobId, Watcher] = {}
+        self._before = before
+
+    def __call__(self, process: Process, effect: Any) -> None:
+        program = self.by_job.get(effect.job)
+        if program is not None:
+            program.shown(effect)
+        elif self._before is not None:
+            self._before(process, effect)
+
+
 def watch(owner: Process, program: Watcher) -> None:
     """Show this program what its owner delivers of its job."""
-    before = owner.listener
-
-    def listener(process: Process, effect: Any) -> None:
-        if effect.job == program.job:
-            program.shown(effect)
-        elif before is not None:
-            before(process, effect)
-
-    owner.listener = listener
+    audience = owner.listener
+    if not isinstance(audience, Audience):
+        audience = owner.listener = Audience(audience)
+    audience.by_job[program.job] = program
 
 
 def work_of(world: World, owner: Process, wish: Wish) -> Work:

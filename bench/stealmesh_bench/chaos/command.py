@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.list:
         for name, named in SCENARIOS.items():
             print(f"{name:14} {named.about}")
+        for job, about in jobs.JOBS.items():
+            print(f"--job {job:8} {about}")
         return EXIT_PASS
     try:
         if told.plot:
@@ -113,8 +115,11 @@ def _check(told: argparse.Namespace) -> None:
         if told.nodes is not None and told.nodes < least:
             raise CannotPlay(f"{name} needs at least {least} nodes: --nodes {least}")
     _check_target(told.target, set(told.scenario or [DEFAULT]))
-    if told.sim and told.job:
-        raise CannotPlay("--job runs real code: leave --sim away (virtual workers only keep time)")
+    if told.sim and told.job and told.job not in jobs.VIRTUAL_JOBS:
+        known = ", ".join(jobs.VIRTUAL_JOBS)
+        raise CannotPlay(
+            f"--job {told.job} runs real code: leave --sim away (virtual workers only keep time; they know {known})"
+        )
     if not told.sim and (told.nodes or 0) > NODES_REAL_MAX:
         raise CannotPlay(f"{told.nodes} real nodes are too many for one machine: add --sim")
     if told.job and told.job not in jobs.JOBS and told.job.count(":") != 1:
@@ -162,21 +167,23 @@ def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
 
 def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
     if order.sim and not order.wanted.nodes:
+        if order.job:
+            raise CannotPlay("random --sim draws its own work: leave --job away, or say --nodes")
         from stealmesh_bench.chaos.worlds import play as play_world
 
         return play_world(order.wanted.seed, order.replay)
     scenario: Scenario = draw(order.wanted)
+    if scenario.durable and order.job not in ("", "tasks"):
+        raise CannotPlay(
+            f"--job {order.job} cannot outlive its submitter in this scenario, which counts the items of one launch(): leave --job away, or --job tasks"
+        )
     if order.sim:
         from stealmesh_bench.chaos import simulated
 
-        return simulated.play(scenario, order.replay, watch=watch)
+        return simulated.play(scenario, order.replay, watch=watch, job=order.job)
     from stealmesh_bench.chaos import real
 
     job = order.job or ("tasks" if scenario.durable else "stream")
-    if scenario.durable and job != "tasks":
-        raise CannotPlay(
-            f"--job {job} cannot outlive its submitter in this scenario, which counts the items of one launch(): leave --job away, or --job tasks"
-        )
     return real.play(scenario, order.replay, job=job)
 
 

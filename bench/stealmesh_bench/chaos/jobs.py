@@ -10,19 +10,18 @@ import importlib
 import os
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from stealmesh import Mesh
 from stealmesh.examples import uts
-from stealmesh_bench.chaos.figures import Goodput
-from stealmesh_bench.chaos.ledger import Ledger, noted_sleep
+from stealmesh_bench.chaos import actor_calls, call_graphs, task_trees
+from stealmesh_bench.chaos.ledger import noted_sleep
 from stealmesh_bench.chaos.scenario import CannotPlay
+from stealmesh_bench.chaos.workload import Stuck, Workload, WorkloadRun
 
 ITEM_SECONDS = 0.01
 TASKS = 20_000
@@ -33,63 +32,18 @@ JOBS = {
     "stream": "tasks of 10 ms for as long as the scenario lasts",
     "tasks": "20,000 tasks of 10 ms",
     "uts-t1": "the tree T1 of 4,130,071 nodes, searched again and again",
+    "graph": "random graphs of calls that need each other's results, some of which stay on the nodes",
+    "nested": "trees of tasks that submit tasks",
+    "actors": "calls of actors, with restarts and without",
 }
-
-
-class Stuck(BaseException):
-    """The job does not end. Not an Exception, so that leaving the mesh does not wait for it."""
-
-
-@dataclass
-class RunAccount:
-    """What a workload has seen so far."""
-
-    ledger: Ledger | None = field(default_factory=Ledger)
-    """None: there are no items that could be counted."""
-    goodput: Goodput = field(default_factory=Goodput)
-    flow: float = 0.0
-    """When work began to flow (time.monotonic)."""
-    lag_seconds: float = 0.0
-    """By how much the last fault was late; the work lasts as much longer."""
-    runs: int = 0
-    wrong: int = 0
-    failed: list[str] = field(default_factory=list)
-    accepted: int = 0
-    lost: int = 0
-    doubled: int = 0
-    """Of searches: nodes of the tree that there are, that were not counted, that were counted twice."""
-
-    def now(self) -> float:
-        return time.monotonic() - self.flow
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadRun:
-    """One run of a workload."""
-
-    mesh: Mesh
-    nodes: int
-    account: RunAccount
-    seconds: float
-    """For how long work flows."""
-    patience_seconds: float
-    """By how much later it must have ended."""
-    log: str
-    """Where executions are noted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    name: str
-    perform: Callable[[WorkloadRun], None]
-    prepare: Callable[[Mesh], None] = lambda mesh: None
-    """Before anything is broken."""
+VIRTUAL_JOBS = ("graph", "nested", "actors")
+"""Those that can be played in virtual time by name; there the default is a `map`."""
 
 
 def find(job: str) -> Workload:
     """The workload of this name, or a job of the user's own, `module:function`."""
     if job in JOBS:
-        return Workload(job, {"stream": _stream, "tasks": _tasks, "uts-t1": _search}[job])
+        return Workload(job, _PERFORMED[job])
     function = _load(job)
 
     def reference(mesh: Mesh) -> None:
@@ -187,6 +141,16 @@ def _count(run: WorkloadRun, search: Future[Any], expected: uts.Counts) -> None:
     account.lost += max(0, expected.nodes - counts.nodes)
     account.doubled += max(0, counts.nodes - expected.nodes)
     account.wrong += counts != expected
+
+
+_PERFORMED = {
+    "stream": _stream,
+    "tasks": _tasks,
+    "uts-t1": _search,
+    "graph": call_graphs.perform,
+    "nested": task_trees.perform,
+    "actors": actor_calls.perform,
+}
 
 
 def _load(path: str) -> Any:

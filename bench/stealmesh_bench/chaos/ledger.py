@@ -26,13 +26,18 @@ def answer(item: int) -> int:
 
 def noted_sleep(log: str, seconds: float, item: int) -> tuple[int, int]:
     """A task: note that the item begins, and when; take some time, give its answer."""
+    note(log, item)
+    time.sleep(seconds)
+    return item, answer(item)
+
+
+def note(log: str, item: int) -> None:
+    """In a task: the item begins now."""
     global _log
     if _log is None or _log[0] != log:
         _log = log, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     # One short write to a file opened for appending stays one line, even if others write too.
     os.write(_log[1], b"%d %.4f\n" % (item, time.monotonic()))
-    time.sleep(seconds)
-    return item, answer(item)
 
 
 class Ledger:
@@ -61,11 +66,20 @@ class Ledger:
         self.accepted += items
         self._seen.extend(bytes(items))
 
+    def take(self, items: int) -> range:
+        """Accept so many more; returns their numbers."""
+        self.accept(items)
+        return range(self.accepted - items, self.accepted)
+
     def arrived(self, item: int, value: int) -> None:
+        self.came(item, right=value == answer(item))
+
+    def came(self, item: int, *, right: bool) -> None:
+        """This item came back, with the right value or with another one."""
         if not 0 <= item < self.accepted:
             self.unexpected += 1
             return
-        self.wrong += value != answer(item)
+        self.wrong += not right
         self.duplicated += self._seen[item] > 0
         self._seen[item] = 1
 
@@ -79,8 +93,13 @@ class Ledger:
 
     def run_twice(self, log: str) -> int:
         """Executions beyond the first, of all items together."""
-        ran = executions(log)
-        return sum(map(len, ran.values())) - len(ran)
+        return run_twice(log)
+
+
+def run_twice(log: str) -> int:
+    """Executions beyond the first, of all that is noted."""
+    ran = executions(log)
+    return sum(map(len, ran.values())) - len(ran)
 
 
 def executions(log: str) -> dict[int, list[float]]:

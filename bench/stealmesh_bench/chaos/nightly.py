@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from stealmesh_bench.chaos.jobs import VIRTUAL_JOBS
 from stealmesh_bench.chaos.named import DISKS
 
 PYTHON = sys.executable
@@ -34,6 +35,12 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
             [*chaos, "--target", each, "--job", job, "--runs", "20", "--nodes", "8"]
             for each in ("supernode", "seed", "entry", "victim")
             for job in ("uts-t1", "tasks")
+        ),
+        *(
+            [*chaos, *sim, "--scenario", name, "--job", job, "--runs", "10", "--nodes", "8"]
+            for job in VIRTUAL_JOBS
+            for name in ("kill-one", "killers", "pauses", "partition")
+            for sim in (["--sim"], [])
         ),
         [*chaos, "--scenario", "full-stop", "--runs", "20", "--nodes", "8"],
         [*chaos, "--sim", "--scenario", "full-stop", "--runs", "20", "--nodes", "16"],

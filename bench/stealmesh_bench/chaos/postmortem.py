@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from stealmesh import Mesh
-from stealmesh_bench.chaos.jobs import RunAccount
 from stealmesh_bench.chaos.ledger import executions
+from stealmesh_bench.chaos.workload import RunAccount
 
 MISSING_TOLD_MAX = 5
 STORY_LINES_MAX = 20

@@ -17,6 +17,7 @@ from stealmesh_bench.chaos.real_stage import RealStage
 from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
 from stealmesh_bench.chaos.seats import NodeFailed, Seats
+from stealmesh_bench.chaos.workload import Stuck
 from stealmesh_protocol.errors import MeshError
 
 
@@ -41,7 +42,7 @@ def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport
             stage.run(task)
         except NodeFailed as error:
             report.breaches.append(str(error))
-        except jobs.Stuck as stuck:
+        except Stuck as stuck:
             report.stuck = 1
             report.breaches.append(f"progress: the job does not end: {stuck}")
         except (MeshError, TimeoutError) as error:

@@ -28,6 +28,7 @@ from stealmesh_bench.chaos.node import FULL, SLOW
 from stealmesh_bench.chaos.real_stage import FOR_EVER, PATIENCE_SECONDS, RealStage
 from stealmesh_bench.chaos.scenario import ChaosFault
 from stealmesh_bench.chaos.seats import NodeFailed
+from stealmesh_bench.chaos.workload import Stuck, Workload
 from stealmesh_bench.paths import python_path
 
 REPEATED_TOLD_MAX = 5
@@ -100,7 +101,7 @@ class RealDurableStage(RealStage):
     left: set[int] | None = None
     """Once disks were damaged: items with an unharmed result on some disk."""
 
-    def run(self, task: jobs.Workload) -> None:
+    def run(self, task: Workload) -> None:
         scenario = self.scenario
         self._start_all()
         with Mesh(self._entry(), key=self.key) as mesh:
@@ -161,7 +162,7 @@ class RealDurableStage(RealStage):
                 raise
             except TimeoutError:
                 postmortem.explain(mesh, self.account, self.log, self.report.notes)
-                raise jobs.Stuck(f"{job!r}: {job.progress()}") from None
+                raise Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
 
     def _explain_loss(self, mesh: Mesh) -> None:

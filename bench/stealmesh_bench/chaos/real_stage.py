@@ -34,6 +34,7 @@ from stealmesh_bench.chaos.scenario import (
     Scenario,
 )
 from stealmesh_bench.chaos.seats import NodeFailed, NodeLife, Seats
+from stealmesh_bench.chaos.workload import RunAccount, Stuck, Workload, WorkloadRun
 from stealmesh_bench.paths import python_path
 from stealmesh_engine.view.observers import supers_wanted
 
@@ -60,7 +61,7 @@ class RealStage:
         self.key = key
         self.directory = directory
         self.log = os.path.join(directory, "executions")
-        self.account = jobs.RunAccount()
+        self.account = RunAccount()
         self.beliefs = Beliefs()
         self.rng = Random(f"{scenario.seed}/targets")
         self.ups: list[tuple[float, int]] = []
@@ -78,7 +79,7 @@ class RealStage:
 
     # ------------------------------------------------------------ the run
 
-    def run(self, task: jobs.Workload) -> None:
+    def run(self, task: Workload) -> None:
         scenario = self.scenario
         listening = self._start_all()
         with Mesh(self._entry(), key=self.key) as mesh:
@@ -102,15 +103,15 @@ class RealStage:
                 thread.start()
             try:
                 task.perform(
-                    jobs.WorkloadRun(
+                    WorkloadRun(
                         mesh, scenario.nodes, self.account, scenario.seconds, PATIENCE_SECONDS,
-                        self.log,
+                        self.log, scenario.seed,
                     )
                 )  # fmt: skip
                 threads[0].join()
                 self._upkeep(before, mesh.status()["nodes"])
                 self._agree()
-            except jobs.Stuck:
+            except Stuck:
                 postmortem.explain(mesh, self.account, self.log, self.report.notes)
                 raise
             finally:
@@ -152,9 +153,9 @@ class RealStage:
 
     def _warm_up(self, mesh: Mesh) -> None:
         """All nodes learn the function and what it costs."""
-        account = jobs.RunAccount(flow=time.monotonic())
+        account = RunAccount(flow=time.monotonic())
         jobs.find("stream").perform(
-            jobs.WorkloadRun(
+            WorkloadRun(
                 mesh, self.scenario.nodes, account, SETTLE_SECONDS, PATIENCE_SECONDS, os.devnull
             )
         )
@@ -375,22 +376,11 @@ class RealStage:
         if ended:
             print(self.seats.last_words(), file=sys.stderr)
         report.breaches += ended
-        report.breaches += account.failed
-        ledger = account.ledger
-        if ledger is not None:
-            report.accepted = ledger.accepted
-            report.lost = 0 if report.stuck else ledger.lost
-            report.duplicated, report.wrong = ledger.duplicated, ledger.wrong + ledger.unexpected
-            report.run_twice = ledger.run_twice(self.log)
-        else:
-            report.accepted = account.accepted or account.runs
-            report.wrong, report.duplicated = account.wrong, account.doubled
-            report.lost = account.lost + len(account.failed)
+        account.tell(report, self.log)
         self._believed()
         if scenario.spared:
             report.rss_mib, report.growth_mib = self.memory.growth()
-        flowed = ledger is not None or account.accepted
-        measured = self._recovery() if flowed else Measured()
+        measured = self._recovery() if account.flowed else Measured()
         report.timeline = account.goodput.bins(max(account.goodput.last(), 1.0), TIMELINE_SECONDS)
         report.judge(scenario.bounds, measured)
 

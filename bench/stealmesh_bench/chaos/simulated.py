@@ -14,19 +14,29 @@ from stealmesh_bench.chaos import eyes
 from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
 from stealmesh_bench.chaos.simulated_durable import SimulatedDurableStage
+from stealmesh_bench.chaos.simulated_jobs import STAGES
 from stealmesh_bench.chaos.simulated_stage import SimulatedStage
 from stealmesh_sim.kernel import Breach
 
 
 def play(
-    scenario: Scenario, replay: str, *, watch: Callable[[str], None] | None = None
+    scenario: Scenario,
+    replay: str,
+    *,
+    watch: Callable[[str], None] | None = None,
+    job: str = "",
 ) -> ChaosReport:
-    """Run it, measure it, judge it."""
+    """Run it, measure it, judge it. `job`: empty for what the scenario has by itself."""
     report = ChaosReport(
-        scenario.name, scenario.seed, scenario.nodes, True, replay, workload="map (virtual)"
+        scenario.name,
+        scenario.seed,
+        scenario.nodes,
+        True,
+        replay,
+        workload=f"{job or 'map'} (virtual)",
     )
     begun = time.perf_counter()
-    stage = stage_for(scenario)(scenario, report)
+    stage = stage_for(scenario, job)(scenario, report)
     stage.world.trace.on_event = watch
     gc.disable()  # a world is one large cycle that lives to its end: garbage is for afterwards
     try:
@@ -45,5 +55,7 @@ def play(
     return report
 
 
-def stage_for(scenario: Scenario) -> type[SimulatedStage]:
+def stage_for(scenario: Scenario, job: str) -> type[SimulatedStage]:
+    if job:
+        return STAGES[job]
     return SimulatedDurableStage if scenario.durable else SimulatedStage

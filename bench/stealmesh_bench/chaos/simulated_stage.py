@@ -48,6 +48,14 @@ from stealmesh_protocol.messages import (
     Steal,
     Withdraw,
 )  # fmt: skip
+from stealmesh_protocol.value_messages import (
+    ValueAt,
+    ValueDrop,
+    ValueGet,
+    ValueHeld,
+    ValuePut,
+    ValueSeek,
+)
 from stealmesh_sim.checkers import Checkers
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import Breach
@@ -59,7 +67,7 @@ from stealmesh_sim.world import World
 
 WORK_MESSAGES = frozenset(
     {Ack, Closed, Commit, FnGet, FnPut, Grant, Nothing, Piece, Report, Returned, Revoked,
-     Sated, Split, Steal, Withdraw}
+     Sated, Split, Steal, ValueAt, ValueDrop, ValueGet, ValueHeld, ValuePut, ValueSeek, Withdraw}
 )  # fmt: skip
 """Messages sent because there is work. All others are the cost of an idle mesh."""
 CONTROL_WEIGHED_EVERY = 64
@@ -355,7 +363,10 @@ class SimulatedStage:
             if process.alive:
                 self.report.killed += 1
                 self.beliefs.died(process.number, self.world.now)
-                self.world.crash(process, silent=fault.kind == "silence")
+                self._crash(process, silent=fault.kind == "silence")
+
+    def _crash(self, process: Process, *, silent: bool) -> None:
+        self.world.crash(process, silent=silent)
 
     def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
         for number in nodes:
@@ -364,8 +375,11 @@ class SimulatedStage:
                 continue
             known = [] if fault.forgetful else self._remembered(number)
             seeds = list(dict.fromkeys([*known, *([_address(0)] if number else [])]))
-            seat.process = self.world.restart(seat.process, seeds=seeds)
+            seat.process = self._restart(seat.process, seeds)
             self.beliefs.born(seat.process.number, self.world.now)
+
+    def _restart(self, process: Process, seeds: list[str]) -> Process:
+        return self.world.restart(process, seeds=seeds)
 
     def _remembered(self, number: int) -> list[str]:
         """Three addresses that a restarted node has from its last life."""
