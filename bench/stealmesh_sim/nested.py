@@ -47,6 +47,10 @@ class Nest:
     tree: VirtualTree
     seconds: float = 0.005
     """What a task takes, without its children."""
+    late_seconds: float = LATE_SECONDS
+    """What has not begun elsewhere for so long, as far as is known, comes back. These workers do not ask the nodes
+    what they run, so that children that run come back, too, and run again. As late as real workers that do not
+    ask (0.3 s) it does not happen."""
     roots: dict[JobId, list[Task]] = field(default_factory=dict)
     spoiled: set[JobId] = field(default_factory=set)
     """Items that killed too many workers failed, and nothing is known of their trees."""
@@ -130,7 +134,10 @@ class VirtualChild:
                 self.worker.child_came(self, spoiled=spoiled)
 
     def is_late(self) -> bool:
-        return not self.runs and self.worker.nest.world.now - self.since >= LATE_SECONDS
+        return (
+            not self.runs
+            and self.worker.nest.world.now - self.since >= self.worker.nest.late_seconds
+        )
 
     def withdraw(self) -> None:
         self.over = True

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import stealmesh
-from stealmesh_bench.chaos import actor_calls, call_graphs, jobs, main, real, task_trees
+from stealmesh_bench.chaos import actor_calls, call_graphs, jobs, main, real, real_stage, task_trees
 from stealmesh_bench.chaos.actor_calls import Folded
 from stealmesh_bench.chaos.ledger import run_twice
 from stealmesh_bench.chaos.scenario import Bounds, ChaosFault, Scenario
@@ -253,6 +253,7 @@ def killed_and_back(at: float) -> Scenario:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_node_dies_and_comes_back(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # tasks take their time
+    monkeypatch.setattr(real_stage, "SETTLE_SECONDS", 0.2)
     report = real.play(killed_and_back(0.7), "again", job=kind)
     assert report.verdict == "pass"
     assert (report.killed, report.workload) == (1, kind)

@@ -30,6 +30,7 @@ CALL_OF_PIPELINE_SECONDS = 0.05
 STAGES_MIN, STAGES_MAX = 2, 5
 OCTETS = (1_000, 50_000, 2_000_000)
 TREE_DEPTH_MAX, TREE_BRANCHING = 5, 3
+LATE_SECONDS = 0.3
 CALL_SECONDS = 0.005
 BURST = 5
 BURST_SECONDS = 0.1
@@ -149,7 +150,7 @@ class SimulatedTrees(SimulatedJobStage):
     def __init__(self, scenario: Scenario, report: ChaosReport) -> None:
         super().__init__(scenario, report)
         tree = VirtualTree(scenario.seed, TREE_DEPTH_MAX, TREE_BRANCHING)
-        self.nest = Nest(self.world, tree, max(0.01, scenario.nodes / 2000))
+        self.nest = Nest(self.world, tree, max(0.01, scenario.nodes / 2000), LATE_SECONDS)
         self.trees: list[NestedProgram] = []
 
     def _seat(self, number: int, seeds: list[str] | None) -> None:
