@@ -16,7 +16,16 @@ from typing import Any
 import pytest
 
 import stealmesh
-from stealmesh_bench.chaos import actor_calls, call_graphs, jobs, main, real, real_stage, task_trees
+from stealmesh_bench.chaos import (
+    actor_calls,
+    call_graphs,
+    durable_work,
+    jobs,
+    main,
+    real,
+    real_stage,
+    task_trees,
+)
 from stealmesh_bench.chaos.actor_calls import Folded
 from stealmesh_bench.chaos.ledger import run_twice
 from stealmesh_bench.chaos.scenario import Bounds, ChaosFault, Scenario
@@ -280,6 +289,37 @@ def test_scenarios(kind: str, name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert said["replay"].endswith(f"--job {kind}")
 
 
+def stopped(everybody: tuple[int, ...] = (0, 1, 2)) -> Scenario:
+    """All nodes and the program that submits are killed and come back."""
+    faults = [ChaosFault(1.0, "kill-submitter"), ChaosFault(1.0, "kill", everybody)]
+    faults += [ChaosFault(1.5, "start", (number,)) for number in everybody]
+    return Scenario("full-stop", 1, 3, tuple(faults), 10.0, Bounds(), 1.5, 1.5, work_seconds=3.0)
+
+
+@pytest.mark.real
+@SLOW
+@pytest.mark.parametrize("kind", jobs.DURABLE_ALONE)
+def test_what_was_accepted_outlives_everybody(kind: str) -> None:
+    report = real.play(stopped(), "again", job=kind)
+    assert report.verdict == "pass"
+    assert (report.killed, report.workload) == (4, kind)
+    assert report.accepted
+    assert (report.lost, report.duplicated, report.wrong, report.stuck) == (0, 0, 0, 0)
+    assert report.flowing_again_s is not None
+
+
+@pytest.mark.real
+@SLOW
+def test_a_durable_search_that_comes_to_something_else_is_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = durable_work.right
+    monkeypatch.setattr(durable_work, "right", lambda *which: (right(*which)[0] + 1, 0))
+    report = real.play(stopped(), "again", job="explore")
+    assert report.wrong
+    assert report.lost == report.wrong
+
+
 # ---------------------------------------------------------------- virtual time
 
 
@@ -321,7 +361,12 @@ def test_in_virtual_time(kind: str, name: str, capsys: pytest.CaptureFixture[str
         (["--sim", "--scenario", "full-stop", "--job", "graph"], "cannot outlive its submitter"),
         (["--scenario", "full-stop", "--job", "actors"], "cannot outlive its submitter"),
         (["--sim", "--scenario", "random", "--job", "nested"], "draws its own work"),
-        (["--job", "grpah"], "write stream, tasks, uts-t1, graph, nested, actors or"),
+        (["--job", "explore"], "is for full-stop and for --target durable-submitter"),
+        (["--sim", "--scenario", "full-stop", "--job", "submits"], "runs real code"),
+        (
+            ["--job", "grpah"],
+            "write stream, tasks, uts-t1, graph, nested, actors, submits, explore or",
+        ),
     ],
 )
 def test_what_cannot_be_played_says_so(

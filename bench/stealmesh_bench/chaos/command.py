@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if told.list:
         for name, named in SCENARIOS.items():
             print(f"{name:14} {named.about}")
-        for job, about in jobs.JOBS.items():
+        for job, about in jobs.NAMED.items():
             print(f"--job {job:8} {about}")
         return EXIT_PASS
     try:
@@ -122,8 +122,8 @@ def _check(told: argparse.Namespace) -> None:
         )
     if not told.sim and (told.nodes or 0) > NODES_REAL_MAX:
         raise CannotPlay(f"{told.nodes} real nodes are too many for one machine: add --sim")
-    if told.job and told.job not in jobs.JOBS and told.job.count(":") != 1:
-        raise CannotPlay(f"--job {told.job}: write {', '.join(jobs.JOBS)} or module:function")
+    if told.job and told.job not in jobs.NAMED and told.job.count(":") != 1:
+        raise CannotPlay(f"--job {told.job}: write {', '.join(jobs.NAMED)} or module:function")
 
 
 def _check_target(target: str, names: set[str]) -> None:
@@ -173,10 +173,13 @@ def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
 
         return play_world(order.wanted.seed, order.replay)
     scenario: Scenario = draw(order.wanted)
-    if scenario.durable and order.job not in ("", "tasks"):
+    outlives = order.job in ("", "tasks", *jobs.DURABLE_ALONE)
+    if scenario.durable and not outlives:
         raise CannotPlay(
             f"--job {order.job} cannot outlive its submitter in this scenario, which counts the items of one launch(): leave --job away, or --job tasks"
         )
+    if order.job in jobs.DURABLE_ALONE and (not scenario.durable or scenario.name in DISKS):
+        raise CannotPlay(f"--job {order.job} is for full-stop and for --target durable-submitter")
     if order.sim:
         from stealmesh_bench.chaos import simulated
 
@@ -250,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
         "--silent", action="store_true",
         help="machines go off where processes would be killed: no refusal comes back",
     )  # fmt: skip
-    named = "; ".join(f"{name}: {about}" for name, about in jobs.JOBS.items())
+    named = "; ".join(f"{name}: {about}" for name, about in jobs.NAMED.items())
     parser.add_argument(
         "--job", metavar="JOB",
         help=f"what is worked on (default: stream). {named}; module:function: a job of your own, "

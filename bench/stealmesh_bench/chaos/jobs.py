@@ -18,7 +18,7 @@ from typing import Any
 
 from stealmesh import Mesh
 from stealmesh.examples import uts
-from stealmesh_bench.chaos import actor_calls, call_graphs, task_trees
+from stealmesh_bench.chaos import actor_calls, call_graphs, durable_work, task_trees
 from stealmesh_bench.chaos.ledger import noted_sleep
 from stealmesh_bench.chaos.scenario import CannotPlay
 from stealmesh_bench.chaos.workload import Stuck, Workload, WorkloadRun
@@ -36,6 +36,11 @@ JOBS = {
     "nested": "trees of tasks that submit tasks",
     "actors": "calls of actors, with restarts and without",
 }
+DURABLE_ALONE = {
+    durable_work.SUBMITS: "durable calls of 0.25 s, for full-stop and durable-submitter alone",
+    durable_work.EXPLORE: "durable searches, for full-stop and durable-submitter alone",
+}
+NAMED = JOBS | DURABLE_ALONE
 VIRTUAL_JOBS = ("graph", "nested", "actors")
 """Those that can be played in virtual time by name; there the default is a `map`."""
 
@@ -44,6 +49,8 @@ def find(job: str) -> Workload:
     """The workload of this name, or a job of the user's own, `module:function`."""
     if job in JOBS:
         return Workload(job, _PERFORMED[job])
+    if job in DURABLE_ALONE:
+        return Workload(job, _of_another_program)
     function = _load(job)
 
     def reference(mesh: Mesh) -> None:
@@ -141,6 +148,10 @@ def _count(run: WorkloadRun, search: Future[Any], expected: uts.Counts) -> None:
     account.lost += max(0, expected.nodes - counts.nodes)
     account.doubled += max(0, counts.nodes - expected.nodes)
     account.wrong += counts != expected
+
+
+def _of_another_program(run: WorkloadRun) -> None:
+    raise AssertionError("another program submits this")
 
 
 _PERFORMED = {

@@ -19,7 +19,7 @@ from stealmesh_bench.chaos.ledger import answer, noted_sleep
 
 def main() -> None:
     address, items, log = sys.argv[1:]
-    threading.Thread(target=_end_with_our_owner, daemon=True).start()
+    threading.Thread(target=end_with_our_owner, daemon=True).start()
     with Mesh(address) as mesh:
         job = mesh.launch(partial(noted_sleep, log, ITEM_SECONDS), range(int(items)))
         print(job.id, flush=True)
@@ -28,7 +28,7 @@ def main() -> None:
         threading.Event().wait()  # to be killed is what we are for
 
 
-def _end_with_our_owner() -> None:
+def end_with_our_owner() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from stealmesh.host.security import MeshKey
 from stealmesh_bench.chaos import jobs
 from stealmesh_bench.chaos.real_durable import RealDurableStage
+from stealmesh_bench.chaos.real_durable_calls import RealDurableCallsStage
 from stealmesh_bench.chaos.real_stage import RealStage
 from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
@@ -37,7 +38,7 @@ def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport
         except NodeFailed as error:
             raise CannotPlay(str(error)) from None
         stack.callback(seats.close)
-        stage = stage_for(scenario)(scenario, report, seats, key, directory)
+        stage = stage_for(scenario, job)(scenario, report, seats, key, directory)
         try:
             stage.run(task)
         except NodeFailed as error:
@@ -52,5 +53,7 @@ def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport
     return report
 
 
-def stage_for(scenario: Scenario) -> type[RealStage]:
+def stage_for(scenario: Scenario, job: str) -> type[RealStage]:
+    if scenario.durable and job != "tasks":
+        return RealDurableCallsStage
     return RealDurableStage if scenario.durable else RealStage

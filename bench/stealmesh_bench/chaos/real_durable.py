@@ -37,11 +37,13 @@ REPEATED_TOLD_MAX = 5
 class Submitter:
     """The process that launched the job, and what it has been given so far."""
 
-    def __init__(self, address: str, items: int, log: str, key: MeshKey, directory: str) -> None:
+    program = "stealmesh_bench.chaos.launcher"
+
+    def __init__(self, words: list[str], address: str, key: MeshKey, directory: str) -> None:
         path = os.path.join(directory, "mesh.key")
         key.save(path)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stealmesh_bench.chaos.launcher", address, str(items), log],
+            [sys.executable, "-m", self.program, address, *words],
             env={**os.environ, "PYTHONPATH": python_path(), "STEALMESH_KEY_FILE": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -82,9 +84,12 @@ class Submitter:
         for line in self.process.stdout:
             if not line.endswith(b"\n"):
                 return  # it was killed in the middle of it
-            if int(line) != self.collected:
-                self.wrong = self.wrong or f"it was given {int(line)} after {self.collected - 1}"
-            self.collected += 1
+            self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        if int(line) != self.collected:
+            self.wrong = self.wrong or f"it was given {int(line)} after {self.collected - 1}"
+        self.collected += 1
 
 
 class RealDurableStage(RealStage):
@@ -102,16 +107,12 @@ class RealDurableStage(RealStage):
     """Once disks were damaged: items with an unharmed result on some disk."""
 
     def run(self, task: Workload) -> None:
-        scenario = self.scenario
         self._start_all()
         with Mesh(self._entry(), key=self.key) as mesh:
             self._meet(mesh)
             self._warm_up(mesh)
         # From here on no program of ours is in the mesh but the submitter.
-        items = scenario.items(jobs.ITEM_SECONDS)
-        assert self.account.ledger is not None
-        self.account.ledger.accept(items)
-        self.submitter = Submitter(self._entry(), items, self.log, self.key, self.directory)
+        self.submitter = self._launched()
         self.account.flow = time.monotonic()
         self._count()
         player = threading.Thread(target=self._play, name="chaos-player")
@@ -128,6 +129,13 @@ class RealDurableStage(RealStage):
             self.submitter.close()
         if self.problem is not None:
             raise self.problem
+
+    def _launched(self) -> Submitter:
+        """The program that submits, once the mesh has accepted something of it."""
+        items = self.scenario.items(jobs.ITEM_SECONDS)
+        assert self.account.ledger is not None
+        self.account.ledger.accept(items)
+        return Submitter([str(items), self.log], self._entry(), self.key, self.directory)
 
     def _all_listen(self) -> None:
         """Wait until all listen. The time that this machine takes to start processes does not count."""
@@ -146,9 +154,7 @@ class RealDurableStage(RealStage):
         account, submitter = self.account, self.submitter
         assert submitter is not None
         assert account.ledger is not None
-        listening = [life for life in self.seats.living() if life.ready_at is not None]
-        gate = self.rng.choice(listening)
-        with Mesh(self.seats.address(gate.number), key=self.key) as mesh:
+        with Mesh(self._gate(), key=self.key) as mesh:
             self.mesh = mesh
             job = mesh.attach(submitter.job)
             patience = 2 * self.scenario.seconds + PATIENCE_SECONDS
@@ -164,6 +170,11 @@ class RealDurableStage(RealStage):
                 postmortem.explain(mesh, self.account, self.log, self.report.notes)
                 raise Stuck(f"{job!r}: {job.progress()}") from None
             self.mesh = None
+
+    def _gate(self) -> str:
+        """Where the program that collects joins."""
+        listening = [life for life in self.seats.living() if life.ready_at is not None]
+        return self.seats.address(self.rng.choice(listening).number)
 
     def _explain_loss(self, mesh: Mesh) -> None:
         """Note which nodes are there, and what is on the disks."""
