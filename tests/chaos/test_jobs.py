@@ -268,7 +268,7 @@ def test_a_node_dies_and_comes_back(kind: str, monkeypatch: pytest.MonkeyPatch) 
     assert (report.killed, report.workload) == (1, kind)
     assert (report.lost, report.duplicated, report.wrong, report.stuck) == (0, 0, 0, 0)
     assert report.accepted is not None
-    assert report.accepted > 100
+    assert report.accepted >= 20, "not even one round"
     assert report.run_twice is not None
     if kind == "actors":
         assert report.run_twice == 0
