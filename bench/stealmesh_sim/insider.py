@@ -89,7 +89,7 @@ class Harm(Breach):
 
 def is_claim(message: Message) -> bool:
     """Does it claim, of a durable job, what no honest peer can check: that the speaker leads it, keeps it, or
-    holds some of it? (Or does it cancel the job, as whoever may submit may.)"""
+    holds some of it? (Or does it cancel the job, as every program that may submit can.)"""
     if isinstance(message, Grant | Launch):
         return bool(message.spec.term)
     if type(message) is Here:

@@ -110,7 +110,7 @@ INCARNATION_MAX = 2**48
 """Of a member's record. An honest one adds 1 to refute a verdict, so this is never reached."""
 
 INCARNATION_STEP_MAX = 2**32
-"""A record that is further above the one that we know is a lie: whoever refutes needs room above."""
+"""A record that is further above the one that we know is a lie: the peer that refutes it needs room above."""
 
 TERM_MAX = 2**31 - 1
 """Of a durable job's primary: with the number of a grant it makes a lease id of 63 bits."""

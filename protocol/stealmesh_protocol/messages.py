@@ -174,7 +174,7 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     restarts: int = 0
     """How many lives may follow an actor's first."""
     stays_from: int = 0
-    """Results of so many octets and more stay on the node that made them; 0: all travel."""
+    """Results of this many octets and more stay on the node that made them; 0: all travel."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -69,7 +69,7 @@ def chaos(*words: str, cwd: Path | None = None) -> tuple[int, dict[str, Any]]:
 def until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_SECONDS
     while not holds():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "it never happened"
         time.sleep(0.02)
 
 

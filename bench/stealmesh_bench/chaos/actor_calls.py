@@ -1,4 +1,4 @@
-"""`--job actors`: calls of actors, some of which are made again after a death; each call ends once.
+"""`--job actors`: calls of actors. Some actors are made again after a death; each call ends once.
 
 A call returns what its object has come to: the fold of all calls of this life. So the calls that returned must
 be those that the life ran, in order, none left out and none twice. What does not return must be an ActorDied,
@@ -103,7 +103,7 @@ class ActorCaller:
             self._fails(f"the program that calls an actor: {error!r}")
 
     def _burst(self) -> None:
-        """Some calls of a living actor, each of which must end."""
+        """Some calls of a living actor. Each must end."""
         before = len(self.actor.deaths) if self.actor is not None else 0
         if self.actor is None or before > self.restarts:
             self._replace()

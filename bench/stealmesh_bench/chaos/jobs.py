@@ -32,7 +32,7 @@ JOBS = {
     "stream": "tasks of 10 ms for as long as the scenario lasts",
     "tasks": "20,000 tasks of 10 ms",
     "uts-t1": "the tree T1 of 4,130,071 nodes, searched again and again",
-    "graph": "random graphs of calls that need each other's results, some of which stay on the nodes",
+    "graph": "random graphs of calls that need each other's results; some results stay on the nodes",
     "nested": "trees of tasks that submit tasks",
     "actors": "calls of actors, with restarts and without",
 }

@@ -67,7 +67,7 @@ class Ledger:
         self._seen.extend(bytes(items))
 
     def take(self, items: int) -> range:
-        """Accept so many more; returns their numbers."""
+        """Accept this number of further items; returns their numbers."""
         self.accept(items)
         return range(self.accepted - items, self.accepted)
 

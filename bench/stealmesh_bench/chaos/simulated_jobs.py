@@ -24,7 +24,7 @@ from stealmesh_sim.work import CostLaw, VirtualTree, mix
 from stealmesh_sim.world import World
 
 PIPELINE_NODES = 4
-"""One pipeline is going for so many nodes."""
+"""One pipeline runs for this number of nodes."""
 LINES = 12
 CALL_OF_PIPELINE_SECONDS = 0.05
 STAGES_MIN, STAGES_MAX = 2, 5

@@ -33,7 +33,7 @@ MEANINGS = {
     "leases-declined": "parts of leases that their holder could not run",
     "leases-expired": "leases that their holder had not named for too long",
     "log-damage": "1 if the write-ahead log had lost something when it was opened",
-    "members-beyond-bound": "records of unknown nodes that were not taken, since so many are known",
+    "members-beyond-bound": "records of unknown nodes that were not taken, because the view is full",
     "peers-declared-dead": "verdicts of death that this node has spoken or accepted",
     "peers-found-stalled": "peers that answer and whose work does not get on",
     "progress-dropped": "words of tasks about items that were over, or had another holder by then",

@@ -131,7 +131,7 @@ class Replica:
         return added
 
     def may_have(self, total: int) -> bool:
-        """Can there be so many items? A closed range has as many as it was launched with."""
+        """Can this number of items be true? A closed range has as many as it was launched with."""
         return total <= self.total or not (self.spec.step and self.closed)
 
     def add_block(self, block: Block, blob: bytes) -> bool:

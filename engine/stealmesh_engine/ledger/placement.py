@@ -2,7 +2,7 @@
 
 Decides how much one lease covers, whether a thief gets what its victim gave up, and when a job that no
 node can run is given up. Refuses to know which node is best (candidates.py) and what results are worth
-(crediting.py). Free work is not held back (dealing.py says of which jobs it is): it goes to the reachable
+(crediting.py). Free work is not held back (dealing.py says which jobs are an exception): it goes to the reachable
 node that holds least of the job, and the mesh's stealing does the rest.
 
 Invariant: a job with free work that it may lease is in `unplaced` after every step.

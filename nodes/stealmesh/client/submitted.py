@@ -23,7 +23,7 @@ from stealmesh_protocol.errors import MeshClosed
 
 ASK_SECONDS_MAX = 1.0
 CALLS_REMEMBERED = 1000
-"""So many durable calls are entered before those that are safe are struck out."""
+"""After this number of durable calls those that are safe are struck out."""
 START_SECONDS = 0.1
 """Calls that were submitted a moment ago are on their way to workers. As in the standard library, as many
 of them run as there are workers."""

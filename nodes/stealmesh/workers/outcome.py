@@ -64,7 +64,7 @@ class ChunkOrder(msgspec.Struct):
     job: bytes = b""
     """The name of its job, if results may stay here."""
     stays_from: int = 0
-    """Results of so many octets and more do; 0: none."""
+    """Results of this many octets and more do; 0: none."""
     memory: int = 0
     """Octets of them that may lie in memory; the rest goes to disk."""
     directory: str = ""
