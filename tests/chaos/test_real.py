@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 from stealmesh.examples import uts
 from stealmesh.store.logfile import SURE
@@ -64,13 +64,6 @@ def chaos(*words: str, cwd: Path | None = None) -> tuple[int, dict[str, Any]]:
     assert done.stdout, done.stderr.decode()
     said: dict[str, Any] = json.loads(done.stdout)
     return done.returncode, said
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.02)
 
 
 def test_one_of_three_dies(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ import os
 import pickle
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 
@@ -110,13 +110,6 @@ class Refuses:
         raise ValueError("never")
 
     def any(self) -> None: ...
-
-
-def until(holds: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def runs(pid: int) -> bool:
@@ -337,7 +330,7 @@ def test_no_call_runs_twice_unless_it_may(retries: int, tmp_path: Path) -> None:
         futures = [counter.add(each) for each in range(1, 3_001)]
         killed = 0
         for at in (300, 1_200, 2_100):
-            until(lambda at=at: sum(each.done() for each in futures) >= at)
+            until(lambda at=at: bool(sum(each.done() for each in futures) >= at))  # type: ignore[misc]
             files = sorted(tmp_path.glob("[0-9]*"), key=lambda file: file.stat().st_mtime)
             if not futures[-1].done() and runs(int(files[-1].name)):
                 os.kill(int(files[-1].name), signal.SIGKILL)

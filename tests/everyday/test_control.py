@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 from stealmesh_engine.ledger.put_off import BACK_OFF_SECONDS, BACK_OFF_SECONDS_MAX
@@ -33,14 +34,6 @@ def mesh() -> Iterator[stealmesh.Mesh]:
 def two() -> Iterator[stealmesh.Mesh]:
     with stealmesh.Mesh(workers=2) as mesh:
         yield mesh
-
-
-def until(holds: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def times_run(log: Path) -> int:

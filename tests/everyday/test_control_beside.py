@@ -11,11 +11,12 @@ import asyncio
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 
@@ -34,13 +35,6 @@ def one() -> Iterator[Any]:
 def threaded() -> Iterator[Any]:
     with Mesh(workers=1, threads=4) as mesh:
         yield mesh
-
-
-def until(holds: Callable[[], Any], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.01)
 
 
 def ran_before(log: Path) -> int:

@@ -15,7 +15,8 @@ import weakref
 from pathlib import Path
 
 import pytest
-from tests.everyday.programs import FORKS_ARE_MEANT, is_alive, run, until
+from tests.everyday.programs import FORKS_ARE_MEANT, is_alive, run
+from tests.patience import until
 
 import stealmesh
 

@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.everyday.programs import FORKS_ARE_MEANT, is_alive, run, start, until
+from tests.everyday.programs import FORKS_ARE_MEANT, is_alive, run, start
+from tests.patience import until
 
 pytestmark = pytest.mark.real
 

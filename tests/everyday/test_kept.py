@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 
-from .test_scattered import files_of, size, stored, until
+from .test_scattered import files_of, size, stored
 
 PATIENCE = 60
 LARGE = 1 << 20

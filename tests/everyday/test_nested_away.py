@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from tests.everyday.running import finish, killed, write
 from tests.everyday.test_modules_travel import Nodes, nodes
+from tests.patience import until
 
 import stealmesh
 from stealmesh.workers import wire
@@ -29,13 +30,6 @@ __all__ = ["nodes"]
 pytestmark = pytest.mark.real
 
 PATIENCE = 100
-
-
-def until(holds: Any) -> None:
-    end = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.01)
 
 
 def meet(place: Path, number: int, wanted: int = 2) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.everyday.test_passed_over import PATIENCE_SECONDS, Mesh, wait_until
+from tests.everyday.test_passed_over import PATIENCE_SECONDS, Mesh
+from tests.patience import until
 
 import stealmesh
 from stealmesh.client import remarks
@@ -101,7 +102,7 @@ def test_a_node_with_another_version_says_so(
     assert f"has acmelib {OLD}, this program has {NEW}" in text
     counted = others.counted(f"other-version:acmelib {OLD}, a program has {NEW}")
     assert counted == 1
-    wait_until(lambda: any("acmelib" in line for line in others.nodes["old"].lines))
+    until(lambda: any("acmelib" in line for line in others.nodes["old"].lines))
 
 
 def test_the_same_version_is_not_worth_a_word(others: Mesh) -> None:
@@ -221,7 +222,7 @@ def test_warnings_that_are_errors_cost_no_result(
         told += capfd.readouterr().err
         return f"acmelib {OLD}, this program has {NEW}" in told
 
-    wait_until(said)
+    until(said)
 
 
 def test_what_travels_has_the_programs_version(others: Mesh, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 from stealmesh.host.identity import runtime
@@ -94,7 +95,7 @@ class Mesh:
         """Joined, and it knows this many nodes."""
         if self._program is None:
             self._program = stealmesh.Mesh(self.seeds, key=self.key)
-        wait_until(lambda: len(self.status()) >= (nodes or len(self.nodes)))
+        until(lambda: len(self.status()) >= (nodes or len(self.nodes)))
         return self._program
 
     def status(self) -> dict[str, dict[str, Any]]:
@@ -111,13 +112,6 @@ class Mesh:
             self._program.shutdown(cancel_futures=True)
         for node in self.nodes.values():
             node.close()
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 ONLY_HERE = """
@@ -160,7 +154,6 @@ def importing() -> Callable[[Any], Any]:
 
 def slowly() -> Callable[[Any], Any]:
     def double(x: Any) -> Any:
-        import time
 
         import only_here
 
@@ -357,7 +350,7 @@ def test_a_node_with_another_python_gets_nothing_and_says_so(others: Mesh) -> No
     assert status["stranger"]["runtime"] == ELSEWHERE
     assert status["alike"]["runtime"] == runtime()
     assert others.counted("leases-declined") == 0
-    wait_until(lambda: any("runs" in line for line in stranger.lines))
+    until(lambda: any("runs" in line for line in stranger.lines))
     said = [line for line in stranger.lines if "runs" in line]
     assert len(said) == 1
     assert ELSEWHERE in said[0]
@@ -377,7 +370,7 @@ def test_a_job_that_no_node_can_run_waits_and_says_why(
         told += capfd.readouterr().err
         return "start a node with that Python" in told
 
-    wait_until(said)
+    until(said)
     assert f"1 node runs {ELSEWHERE}; doubled needs {runtime()}" in told
     (job,) = mesh.status()["jobs"]
     assert job["state"].startswith(f"waiting: 1 node runs {ELSEWHERE}")
@@ -416,7 +409,7 @@ def test_a_real_node_of_another_python(others: Mesh, tmp_path: Path, minor: str)
     status = others.status()
     assert status["stranger"]["runtime"] == f"cpython-{minor}"
     assert status["stranger"]["executed"] == 0
-    wait_until(lambda: any(runtime() in line for line in stranger.lines))
+    until(lambda: any(runtime() in line for line in stranger.lines))
     # And the other way round: a program of that Python is not run by us.
     told = (
         "import sys, stealmesh\n"

@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 
@@ -72,13 +73,6 @@ def slow_size(data: Any, seconds: float) -> int:
 
 def data() -> bytearray:
     return bytearray(b"\1" * OCTETS)
-
-
-def until(holds: Callable[[], object]) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.02)
 
 
 def stored(mesh: stealmesh.Mesh) -> int:

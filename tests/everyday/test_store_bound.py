@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 import stealmesh
 from stealmesh.values.room import Room
 
 from .running import environment, run
-from .test_scattered import PATIENCE, slow_size, until
+from .test_scattered import PATIENCE, slow_size
 
 MIB = 1 << 20
 SIZE = 2 * MIB

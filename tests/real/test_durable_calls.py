@@ -6,7 +6,6 @@ import operator
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 
@@ -31,18 +30,6 @@ search = durable.explore(tasks.visit_slowly, [int(height)], operator.add)
 print(search.accepted(), *(call.accepted() for call in calls), flush=True)
 sys.stdin.read()
 """
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    three = Nodes(tmp_path, 3)
-    for number in range(3):
-        three.start(number)
-    try:
-        three.listening()
-        yield three
-    finally:
-        three.stop()
 
 
 def launched_by_the_dead(nodes: Nodes, log: Path, height: int, count: int) -> list[str]:

@@ -7,7 +7,7 @@ exactly one item of exactly one bag of the ledger.
 from __future__ import annotations
 
 from stealmesh_engine.holding.explore_bags import ExploreBags, HeldBag
-from stealmesh_engine.ledger.explore import ExploreLedger, LentBag
+from stealmesh_engine.ledger.explore import ExploreLedger, LentBag, Step
 from stealmesh_engine.ledger.verdicts import Credited, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
@@ -104,12 +104,14 @@ class ExploreOwner(OwnerSide):
         verdict = self.ledger.commit(
             PEERS[node],
             lid,
-            seq,
-            gained=len(visited),
-            remaining=remaining,
-            rest=rest,
-            children=[(Lease(child, 0, size), items) for child, size, items in children],
-            deadline=0.0,
+            Step(
+                seq,
+                len(visited),
+                remaining,
+                rest,
+                [(Lease(child, 0, size), items) for child, size, items in children],
+                0.0,
+            ),
         )
         if isinstance(verdict, Credited):
             self.deliver(bits(visited))

@@ -6,7 +6,7 @@ A search that finds nothing wrong proves something only if it finds what is wron
 from __future__ import annotations
 
 from stealmesh_engine.holding.indexed_bags import IndexedBags
-from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.explore import ExploreLedger, Step
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.verdicts import Credited, Repeated, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
@@ -183,20 +183,20 @@ class OwnerTrustingTheDead(IndexedOwner):
 class DisorderlyLedger(ExploreLedger):
     """Takes commits in any order."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
         bag = self.lent(holder, lid)
         if bag is not None:
-            bag.seq = seq - 1
-        return super().commit(holder, lid, seq, **step)  # type: ignore[arg-type]
+            bag.seq = step.seq - 1
+        return super().commit(holder, lid, step)
 
 
 class PartialOnlyLedger(ExploreLedger):
     """Counts what was gained and keeps the bag as it was."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
         bag = self.lent(holder, lid)
         kept = bag.items if bag is not None else b""
-        verdict = super().commit(holder, lid, seq, **step)  # type: ignore[arg-type]
+        verdict = super().commit(holder, lid, step)
         if bag is not None and lid in self.leases:
             bag.items, bag.size = kept, len(kept)
         return verdict
@@ -205,10 +205,10 @@ class PartialOnlyLedger(ExploreLedger):
 class OrphanageLedger(ExploreLedger):
     """Takes the children in though their parent's commit was refused."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, seq: int, **step: object) -> Verdict:
-        verdict = super().commit(holder, lid, seq, **step)  # type: ignore[arg-type]
+    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+        verdict = super().commit(holder, lid, step)
         if not isinstance(verdict, Credited | Repeated):
-            for child, items in step["children"]:  # type: ignore[attr-defined]
+            for child, items in step.children:
                 self.put(child.hi, items)
         return verdict
 

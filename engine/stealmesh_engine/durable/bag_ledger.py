@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 
-from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.explore import GIVEN_UP, ExploreLedger, Step
 from stealmesh_engine.ledger.verdicts import Credited, Stepped, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId, granted_lease
 from stealmesh_protocol.messages import Block, Lease, Part
@@ -80,45 +80,30 @@ class NumberedBags(ExploreLedger):
 
     # -- accounting
 
-    def commit(
-        self,
-        holder: PeerId,
-        lid: LeaseId,
-        seq: int,
-        *,
-        gained: int,
-        remaining: int,
-        rest: bytes,
-        children: list[tuple[Lease, bytes]],
-        deadline: float,
-        kept: bool = True,
-    ) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
         bag = self.lent(holder, lid)
         size, fresh = (0 if bag is None else bag.size), self._numbered
-        verdict = super().commit(
-            holder, lid, seq, gained=gained, remaining=remaining, rest=rest,
-            children=children, deadline=deadline, kept=kept,
-        )  # fmt: skip
+        verdict = super().commit(holder, lid, step)
         if not isinstance(verdict, Credited):
             return verdict
         used = self._at.pop(lid)
         made: list[tuple[Block, bytes]] = []
-        for child, items in children:
+        for child, items in step.children:
             made.append((Block(fresh, fresh + child.hi, 0), items))
-            if kept:  # otherwise it is free, and `put` has numbered it
+            if step.kept:  # otherwise it is free, and `put` has numbered it
                 self._at[child.lid] = fresh
             fresh += child.hi
-        if remaining:
-            made.append((Block(fresh, fresh + remaining, 0), rest))
+        if step.remaining:
+            made.append((Block(fresh, fresh + step.remaining, 0), step.rest))
             self._at[lid] = fresh
-            fresh += remaining
+            fresh += step.remaining
         self._numbered = fresh
         return Stepped([(used, used + size)], made)
 
     def give_up(self, holder: PeerId) -> Part:
         lid = self.grant(holder, inf)[0].lid
         at, size = self._at[lid], self.leases[lid].size
-        self.commit(holder, lid, 1, gained=0, remaining=0, rest=b"", children=[], deadline=inf)
+        self.commit(holder, lid, GIVEN_UP)
         return Part(lid, at, at + size, 0, 0.0, 1)
 
     def audit(self) -> None:

@@ -20,6 +20,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
+from stealmesh_engine.ledger.explore import Step
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
 from stealmesh_engine.ledger.put_off import Again, Alarms
 from stealmesh_engine.ledger.staying import Staying
@@ -108,17 +109,16 @@ class Crediting:
                 return
             part = Part(message.lid, 0, 1, LACKING, 0.0)
             partial = bytes([OUTCOMES]) + self.candidates.told_by_all(job, part, partial[1:], now)
-        verdict = job.ledger.commit(
-            holder,
-            message.lid,
+        step = Step(
             message.seq,
-            gained=message.items,
-            remaining=message.remaining,
-            rest=message.blobs[1],
-            children=list(zip(message.children, message.blobs[2:], strict=False)),
-            deadline=now + self.config.lease_seconds,
+            message.items,
+            message.remaining,
+            message.blobs[1],
+            list(zip(message.children, message.blobs[2:], strict=False)),
+            now + self.config.lease_seconds,
             kept=job.lanes is None,
         )
+        verdict = job.ledger.commit(holder, message.lid, step)
         if not self._counts(job, holder, verdict, 1, now):
             return
         if job.keeping is not None:

@@ -32,6 +32,27 @@ class LentBag:
     deadline: float
 
 
+@dataclass(slots=True, frozen=True)
+class Step:
+    """One step of a bag, as its holder commits it. It counts as a whole or not at all."""
+
+    seq: int
+    gained: int
+    """Items that are done."""
+    remaining: int
+    rest: bytes
+    """What remains of the bag."""
+    children: list[tuple[Lease, bytes]]
+    """What was split off: bags of their own."""
+    deadline: float
+    kept: bool = True
+    """The holder keeps the children. Otherwise they are free."""
+
+
+GIVEN_UP = Step(1, 0, 0, b"", [], inf)
+"""Nothing is done, and nothing remains."""
+
+
 class ExploreLedger(JobLedger[LentBag]):
     """The account of bags. The total is not known before the end."""
 
@@ -92,46 +113,37 @@ class ExploreLedger(JobLedger[LentBag]):
 
     # -- accounting
 
-    def commit(
-        self,
-        holder: PeerId,
-        lid: LeaseId,
-        seq: int,
-        *,
-        gained: int,
-        remaining: int,
-        rest: bytes,
-        children: list[tuple[Lease, bytes]],
-        deadline: float,
-        kept: bool = True,
-    ) -> Verdict:
-        """One atomic step: `gained` items are done, `rest` remains, the children are bags of their own.
+    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+        """Take one atomic step.
 
         A holder's steps arrive in order and without gaps. A step that skips a number, or names a child
         by an id that is taken or not its own to choose, is confused or rude: its holder is told to let
         go, like any other that speaks for a lease which it does not have.
-
-        `kept`: the holder keeps the children. Otherwise they are free.
         """
-        bag = self.lent(holder, lid)
-        if bag is not None and seq <= bag.seq:
+        bag, children = self.lent(holder, lid), step.children
+        if bag is not None and step.seq <= bag.seq:
             return Repeated()
         root = root_of(lid)
         names = {child.lid for child, _ in children}
         taken = len(names) < len(children) or any(
             name in self.leases or name == root or root_of(name) != root for name in names
         )
-        if bag is None or seq != bag.seq + 1 or taken:
+        if bag is None or step.seq != bag.seq + 1 or taken:
             return Stale([lid, *(child.lid for child, _ in children)])
         if names:
             self._born[root] = max(names)
-        self.done += gained
-        bag.seq, bag.size, bag.items, bag.deadline = seq, remaining, rest, deadline
-        if not remaining:
+        self.done += step.gained
+        bag.seq, bag.size, bag.items, bag.deadline = (
+            step.seq,
+            step.remaining,
+            step.rest,
+            step.deadline,
+        )
+        if not step.remaining:
             self._leave(lid)
         for child, items in children:
-            if kept:
-                self._enter(child.lid, LentBag(holder, child.hi, items, 0, deadline))
+            if step.kept:
+                self._enter(child.lid, LentBag(holder, child.hi, items, 0, step.deadline))
             else:
                 self.put(child.hi, items)
         return Credited()
@@ -145,7 +157,7 @@ class ExploreLedger(JobLedger[LentBag]):
 
     def give_up(self, holder: PeerId) -> Part:
         lid = self.grant(holder, inf)[0].lid
-        self.commit(holder, lid, 1, gained=0, remaining=0, rest=b"", children=[], deadline=inf)
+        self.commit(holder, lid, GIVEN_UP)
         return Part(lid, 1, 2, 0, 0.0, 1)
 
     @staticmethod
