@@ -116,30 +116,30 @@ class Liar:
             if rng.random() < 0.4:
                 made = self._as_mine(made)
             changes = rng.choice((0, 1, 1, 1, 2, 2, 3))
-            try:
-                for _ in range(changes):
-                    made = self._struct(made, rng)
-                said = msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=kind)
-                CHECKS[kind](said)
+            said = self._sayable(made, changes, rng)
+            if said is not None:
                 return said
-            except (Fault, msgspec.MsgspecError, OverflowError, ValueError, TypeError):
-                continue
         return None
 
     def changed(self, message: Message, rng: Random) -> Message | None:
         """This message with one or two other fields, if that passes the checks."""
-        kind = type(message)
         for _ in range(TRIES):
-            try:
-                made = message
-                for _ in range(rng.choice((0, 1, 2))):
-                    made = self._struct(made, rng)
-                said = msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=kind)
-                CHECKS[kind](said)
+            said = self._sayable(message, rng.choice((0, 1, 2)), rng)
+            if said is not None:
                 return said
-            except (Fault, msgspec.MsgspecError, OverflowError, ValueError, TypeError):
-                continue
         return None
+
+    def _sayable(self, made: Message, changes: int, rng: Random) -> Message | None:
+        """This message with changed fields, as it comes off the wire; None: it would not pass the checks."""
+        kind = type(made)
+        try:
+            for _ in range(changes):
+                made = self._struct(made, rng)
+            said: Message = msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=kind)
+            CHECKS[kind](said)
+        except (Fault, msgspec.MsgspecError, OverflowError, ValueError, TypeError):
+            return None
+        return said
 
     def _from_nothing(self, kind: type[msgspec.Struct], rng: Random) -> Any:
         """Of a kind that was not heard yet: its fields from here and there."""

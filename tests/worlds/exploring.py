@@ -7,7 +7,7 @@ exactly one item of exactly one bag of the ledger.
 from __future__ import annotations
 
 from stealmesh_engine.holding.explore_bags import ExploreBags, HeldBag
-from stealmesh_engine.ledger.explore import ExploreLedger, LentBag, Step
+from stealmesh_engine.ledger.explore import CommittedStep, ExploreLedger, LentBag
 from stealmesh_engine.ledger.verdicts import Credited, Stale
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind, JobSpec, Lease
@@ -104,7 +104,7 @@ class ExploreOwner(OwnerSide):
         verdict = self.ledger.commit(
             PEERS[node],
             lid,
-            Step(
+            CommittedStep(
                 seq,
                 len(visited),
                 remaining,

@@ -6,7 +6,7 @@ A search that finds nothing wrong proves something only if it finds what is wron
 from __future__ import annotations
 
 from stealmesh_engine.holding.indexed_bags import IndexedBags
-from stealmesh_engine.ledger.explore import ExploreLedger, Step
+from stealmesh_engine.ledger.explore import CommittedStep, ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.verdicts import Credited, Repeated, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
@@ -183,7 +183,7 @@ class OwnerTrustingTheDead(IndexedOwner):
 class DisorderlyLedger(ExploreLedger):
     """Takes commits in any order."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: CommittedStep) -> Verdict:
         bag = self.lent(holder, lid)
         if bag is not None:
             bag.seq = step.seq - 1
@@ -193,7 +193,7 @@ class DisorderlyLedger(ExploreLedger):
 class PartialOnlyLedger(ExploreLedger):
     """Counts what was gained and keeps the bag as it was."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: CommittedStep) -> Verdict:
         bag = self.lent(holder, lid)
         kept = bag.items if bag is not None else b""
         verdict = super().commit(holder, lid, step)
@@ -205,7 +205,7 @@ class PartialOnlyLedger(ExploreLedger):
 class OrphanageLedger(ExploreLedger):
     """Takes the children in though their parent's commit was refused."""
 
-    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: CommittedStep) -> Verdict:
         verdict = super().commit(holder, lid, step)
         if not isinstance(verdict, Credited | Repeated):
             for child, items in step.children:

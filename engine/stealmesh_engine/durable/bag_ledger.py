@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 
-from stealmesh_engine.ledger.explore import GIVEN_UP, ExploreLedger, Step
+from stealmesh_engine.ledger.explore import GIVEN_UP, CommittedStep, ExploreLedger
 from stealmesh_engine.ledger.verdicts import Credited, Stepped, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId, granted_lease
 from stealmesh_protocol.messages import Block, Lease, Part
@@ -80,7 +80,7 @@ class NumberedBags(ExploreLedger):
 
     # -- accounting
 
-    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: CommittedStep) -> Verdict:
         bag = self.lent(holder, lid)
         size, fresh = (0 if bag is None else bag.size), self._numbered
         verdict = super().commit(holder, lid, step)

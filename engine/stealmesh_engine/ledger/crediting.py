@@ -20,7 +20,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
-from stealmesh_engine.ledger.explore import Step
+from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
 from stealmesh_engine.ledger.put_off import Again, Alarms
 from stealmesh_engine.ledger.staying import Staying
@@ -109,7 +109,7 @@ class Crediting:
                 return
             part = Part(message.lid, 0, 1, LACKING, 0.0)
             partial = bytes([OUTCOMES]) + self.candidates.told_by_all(job, part, partial[1:], now)
-        step = Step(
+        step = CommittedStep(
             message.seq,
             message.items,
             message.remaining,

@@ -33,7 +33,7 @@ class LentBag:
 
 
 @dataclass(slots=True, frozen=True)
-class Step:
+class CommittedStep:
     """One step of a bag, as its holder commits it. It counts as a whole or not at all."""
 
     seq: int
@@ -49,7 +49,7 @@ class Step:
     """The holder keeps the children. Otherwise they are free."""
 
 
-GIVEN_UP = Step(1, 0, 0, b"", [], inf)
+GIVEN_UP = CommittedStep(1, 0, 0, b"", [], inf)
 """Nothing is done, and nothing remains."""
 
 
@@ -113,7 +113,7 @@ class ExploreLedger(JobLedger[LentBag]):
 
     # -- accounting
 
-    def commit(self, holder: PeerId, lid: LeaseId, step: Step) -> Verdict:
+    def commit(self, holder: PeerId, lid: LeaseId, step: CommittedStep) -> Verdict:
         """Take one atomic step.
 
         A holder's steps arrive in order and without gaps. A step that skips a number, or names a child

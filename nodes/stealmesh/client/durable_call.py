@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from msgspec.structs import replace
 
 from stealmesh import refs
+from stealmesh.client.call_arguments import must_fit, packed_arguments
 from stealmesh.client.feeding import REFS_END
 from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.results import FUNCTION_REMEDY, ChunkResults, fault_of_size
@@ -91,7 +92,7 @@ class DurableCall:
             packed, needs = refs.noting(lambda: with_results(call.packed, call.inputs))
             if needs:
                 raise CannotShip(REFS_END)
-            _must_fit(packed, self._spec.name)
+            must_fit(packed, self._spec.name)
         except CannotShip as error:
             self.fail(call, error)
             return
@@ -243,17 +244,6 @@ def durable_call(
 
 
 def _packed(given: Any, name: str) -> Packed:
-    try:
-        packed = vx.pack(given)
-    except CannotShip as error:
-        raise CannotShip(
-            f"the arguments of {name} cannot be sent to the mesh: {error}", error.culprit
-        ) from error
-    _must_fit(packed, name)
+    packed = packed_arguments(given, name)
+    must_fit(packed, name)
     return packed
-
-
-def _must_fit(packed: Packed, name: str) -> None:
-    too_large = fault_of_size(len(packed[1]), f"the arguments of {name}")
-    if too_large is not None:
-        raise too_large

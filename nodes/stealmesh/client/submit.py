@@ -17,11 +17,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
+from stealmesh.client.call_arguments import must_fit, packed_arguments
 from stealmesh.client.heavy import is_heavy
 from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.needs import cut_by_needs, must_fit_one_order
-from stealmesh.client.results import ChunkResults, fault_of_size
+from stealmesh.client.results import ChunkResults
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.stopping import end_stopped
 from stealmesh.futures import Future, arrive, settle
@@ -165,25 +166,12 @@ class SubmitStream:
     ) -> tuple[Ref[Any], Packed, tuple[ValueId, ...]]:
         """Arguments that no message can carry, by a name. Raises CannotShip, StoreFull."""
         if inputs:
-            self._must_fit(packed)
+            must_fit(packed, self.spec.name)
         ref = self.link.values.scatter(args)
         return ref, *refs.noting(lambda: vx.pack(ref))
 
     def _packed(self, args: Args) -> Packed:
-        """Raises CannotShip."""
-        what = f"the arguments of {self.spec.name}"
-        try:
-            packed = vx.pack(args)
-        except CannotShip as error:
-            raise CannotShip(
-                f"{what} cannot be sent to the mesh: {error}", error.culprit
-            ) from error
-        return packed
-
-    def _must_fit(self, packed: Packed) -> None:
-        too_large = fault_of_size(len(packed[1]), f"the arguments of {self.spec.name}")
-        if too_large is not None:
-            raise too_large
+        return packed_arguments(args, self.spec.name)
 
     def _take_back(self, call: Call) -> bool:
         """`rest` looks at what waits once more after it has set `closed`: it saw this call, or we do."""
@@ -215,7 +203,7 @@ class SubmitStream:
         """The call, now that its inputs have come. None: it failed, as they cannot be sent."""
         try:
             packed, more = refs.noting(lambda: with_results(call.packed, call.inputs))
-            self._must_fit(packed)
+            must_fit(packed, self.spec.name)
             if more:
                 self._needs_more(call.future, more)
         except CannotShip as error:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from stealmesh_engine.durable.bag_account import BagReplica, replica_of
 from stealmesh_engine.durable.bag_ledger import NumberedBags
 from stealmesh_engine.durable.replica import Replica
-from stealmesh_engine.ledger.explore import Step
+from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.verdicts import Stale, Stepped
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Keep, Kept, Lease, Part, Reign
 
@@ -161,7 +161,7 @@ def test_grants_of_two_ledgers_of_a_peer_never_have_one_name() -> None:
     ledgers = [(ledger, ledger.lease(A, 9.0)) for ledger in (before, after)]
     lids = [taken[0].lid for _, taken in ledgers if taken is not None]
     assert lids[0] != lids[1]
-    verdict = after.commit(A, lids[0], Step(1, 9, 0, b"", [], 9.0))
+    verdict = after.commit(A, lids[0], CommittedStep(1, 9, 0, b"", [], 9.0))
     assert isinstance(verdict, Stale)
 
 
@@ -172,7 +172,7 @@ def test_a_step_uses_up_the_numbers_of_its_bag_and_numbers_what_it_makes(kept: b
     assert taken is not None
     lid = taken[0].lid
     split_off = [(Lease(lid + 1, 0, 5), b"child")]
-    step = ledger.commit(A, lid, Step(1, 2, 3, b"rest", split_off, 9.0, kept=kept))
+    step = ledger.commit(A, lid, CommittedStep(1, 2, 3, b"rest", split_off, 9.0, kept=kept))
     assert isinstance(step, Stepped)
     assert step.intervals == [(0, 4)]
     assert step.made == [(Block(4, 9, 0), b"child"), (Block(9, 12, 0), b"rest")]

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from stealmesh_engine.ledger.explore import ExploreLedger, Step
+from stealmesh_engine.ledger.explore import CommittedStep, ExploreLedger
 from stealmesh_engine.ledger.verdicts import Credited, Repeated, Stale
 from stealmesh_protocol.ids import child_lease, granted_lease, root_of
 from stealmesh_protocol.messages import Lease
@@ -117,7 +117,7 @@ class ExploreAgainstBags(RuleBasedStateMachine):
         verdict = self.ledger.commit(
             holder,
             lid,
-            Step(seq, gained, remaining, rest, children, 10.0),
+            CommittedStep(seq, gained, remaining, rest, children, 10.0),
         )
         if self.owns(holder, lid) and skip < 0:
             assert verdict == Repeated()
@@ -178,7 +178,7 @@ def test_a_bag_is_redone_from_its_last_commit() -> None:
     assert taken is not None
     lid = taken[0].lid
     child = Lease(child_lease(lid, 1), 0, 2)
-    step = Step(1, 1, 1, b"x", [(child, b"yz")], 1.0)
+    step = CommittedStep(1, 1, 1, b"x", [(child, b"yz")], 1.0)
     assert ledger.commit(A, lid, step) == Credited()
     ledger.fence(A)
     assert sorted(ledger.free) == [(1, b"x"), (2, b"yz")]
@@ -194,7 +194,7 @@ def test_a_beat_that_overtakes_a_commit_revokes_nothing() -> None:
     lid = taken[0].lid
     child = child_lease(lid, 1)
     assert ledger.renew(A, [lid, child], 2.0) == []
-    ledger.commit(A, lid, Step(1, 1, 0, b"", [(Lease(child, 0, 1), b"x")], 1.0))
+    ledger.commit(A, lid, CommittedStep(1, 1, 0, b"", [(Lease(child, 0, 1), b"x")], 1.0))
     assert ledger.renew(A, [child], 2.0) == []
     ledger.fence(A)
     assert ledger.renew(A, [child], 2.0) == [child]  # now it was known, and is over

@@ -1,0 +1,31 @@
+"""The arguments of a single call, packed.
+
+Decides what a caller is told when they cannot be packed, or are too large for a message. Refuses to know when
+the call is sent, and whether it outlives the program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stealmesh.client.inputs import Packed
+from stealmesh.client.results import fault_of_size
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.errors import CannotShip
+
+
+def packed_arguments(arguments: Any, name: str) -> Packed:
+    """Raises CannotShip, which names the culprit."""
+    try:
+        return vx.pack(arguments)
+    except CannotShip as error:
+        raise CannotShip(
+            f"the arguments of {name} cannot be sent to the mesh: {error}", error.culprit
+        ) from error
+
+
+def must_fit(packed: Packed, name: str) -> None:
+    """Raises CannotShip if no message can carry them."""
+    too_large = fault_of_size(len(packed[1]), f"the arguments of {name}")
+    if too_large is not None:
+        raise too_large
