@@ -32,6 +32,7 @@ from concurrent.futures._base import (
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh.refs import ResultGrip, Stayed
 from stealmesh_protocol.apart import LeavesItselfOut
 from stealmesh_protocol.errors import MeshError
@@ -97,7 +98,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         submission: Submission | None = None,
     ) -> None:
         # Deliberately not super().__init__(): it would make a condition for this future alone.
-        self._condition = threading.Condition() if condition is None else condition
+        self._condition = WakefulCondition() if condition is None else condition
         self._state = PENDING
         self._result: T | None = None
         self._exception: BaseException | None = None

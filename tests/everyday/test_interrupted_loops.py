@@ -66,3 +66,43 @@ def test_ctrl_c_in_a_loop_of_submits_leaves_the_mesh_usable(kind: str, tmp_path:
             assert program.stdout.readline() == "over\n", (seed, program.stderr.read())
         finally:
             program.kill()
+
+
+UNHEARD = """
+import os, signal, sys, threading, time
+import stealmesh
+
+def interrupt():
+    started.wait()
+    time.sleep(0.5)  # by now the main thread most likely sleeps; the test holds if it does not yet
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # noted here, and wakes nobody
+
+started = threading.Event()
+with stealmesh.Mesh(workers=1) as mesh:
+    waits = {
+        "future": lambda: mesh.submit(time.sleep, 600).result(),
+        "map": lambda: list(mesh.map(time.sleep, [600])),
+        "reduce": lambda: mesh.map_reduce(time.sleep, [600], max).result(),
+        "job": lambda: mesh.launch(time.sleep, [600]).result(),
+        "shutdown": lambda: [mesh.submit(time.sleep, 600), mesh.shutdown()],
+    }
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        started.set()
+        waits[sys.argv[1]]()
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        os._exit(0)  # an ordinary end would wait for the call
+"""
+
+
+@pytest.mark.parametrize("wait", ["future", "map", "reduce", "job", "shutdown"])
+def test_an_interrupt_that_wakes_nobody_is_seen_nonetheless(wait: str) -> None:
+    """Python runs the handler in the main thread, which sleeps on when the signal arrives in another one."""
+    with subprocess.Popen(
+        [sys.executable, "-c", UNHEARD, wait], stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert program.communicate(timeout=60)[0] == "interrupted\n"
+        finally:
+            program.kill()

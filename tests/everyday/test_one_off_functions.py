@@ -116,7 +116,8 @@ def test_large_partials_leave_nothing_in_client_node_and_worker(mesh: stealmesh.
     for _ in range(3):
         flood(60)
     grown = [(now - then) // MIB for now, then in zip(sizes(), before, strict=True)]
-    assert max(grown) < 120, f"180 MiB passed through, and these grew by {grown} MiB"
+    # One round at once, packed and unpacked, is 120: a heap may be that large the first time it happens later.
+    assert max(grown) < 170, f"180 MiB passed through, and these grew by {grown} MiB"
 
 
 def test_a_function_that_comes_back_has_a_stream_of_its_own(mesh: stealmesh.Mesh) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.real.durable_nodes import Nodes
 
 import stealmesh
 
@@ -21,6 +23,18 @@ def mesh() -> Iterator[stealmesh.Mesh]:
 def four_nodes() -> Iterator[stealmesh.Mesh]:
     with stealmesh.Mesh(nodes=4, workers=1) as running:
         yield running
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    three = Nodes(tmp_path, 3)
+    for number in range(3):
+        three.start(number)
+    try:
+        three.listening()
+        yield three
+    finally:
+        three.stop()
 
 
 def node_pids(mesh: stealmesh.Mesh) -> list[int]:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import operator
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,120 +17,14 @@ from typing import Any
 
 import pytest
 from tests.real import tasks
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes, nodes_of
 
 import stealmesh
 from stealmesh.client import durable_job
-from stealmesh.host.security import MeshKey
 from stealmesh_engine.durable.slices import cut
 from stealmesh_protocol.ids import JOB_ID_OCTETS
 
 pytestmark = pytest.mark.real
-PATIENCE_SECONDS = 60.0
-
-
-class Nodes:
-    """Nodes at fixed addresses with disks of their own; killed and started again at will."""
-
-    def __init__(self, directory: Path, count: int) -> None:
-        self.directory = directory
-        self.key = directory / "mesh.key"
-        MeshKey.generate().save(self.key)
-        self.addresses = [f"tcp://127.0.0.1:{port}" for port in _free_ports(count)]
-        self.processes: dict[int, subprocess.Popen[str]] = {}
-        self._said: list[Path] = []
-
-    def start(self, number: int) -> None:
-        seeds = [part for address in self.addresses for part in ("--seed", address)]
-        said = self.directory / f"node{number}-{len(self._said)}.log"
-        self._said.append(said)
-        with said.open("w") as log:
-            self.processes[number] = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "stealmesh", "node", "--nworkers", "1"),
-                    *("--listen", self.addresses[number], "--key-file", str(self.key), *seeds),
-                    *("--state", str(self.directory / f"state{number}")),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-
-    def listening(self) -> None:
-        """Wait until those that were started last can be dialled."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        for said in self._said[-len(self.processes) :]:
-            while "listens at" not in said.read_text():
-                assert time.monotonic() < deadline, said.read_text()
-                time.sleep(0.01)
-
-    def kill(self, number: int) -> None:
-        process = self.processes.pop(number)
-        process.kill()
-        process.wait()
-
-    def stop(self) -> None:
-        for number in list(self.processes):
-            with contextlib.suppress(ProcessLookupError):
-                self.kill(number)
-
-    def mesh(self, *numbers: int, **config: float) -> stealmesh.Mesh:
-        """A client that knows these nodes (or all)."""
-        seeds = [self.addresses[number] for number in numbers or range(len(self.addresses))]
-        return stealmesh.Mesh(seeds, key=str(self.key), config=config)
-
-    def complete(self, mesh: stealmesh.Mesh) -> None:
-        """Wait until as many nodes as there are processes know each other."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while len(_nodes_of(mesh)) < len(self.processes):
-            assert time.monotonic() < deadline, [each.read_text() for each in self._said]
-            time.sleep(0.05)
-
-    def supernodes(self, mesh: stealmesh.Mesh, wanted: int) -> list[int]:
-        """The numbers of those who serve, once there are as many."""
-        by_address = {address: number for number, address in enumerate(self.addresses)}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            nodes = [node for node in _nodes_of(mesh) if node["role"] == "super"]
-            if len(nodes) == wanted:
-                return [by_address[node["address"]] for node in nodes]
-            time.sleep(0.05)
-        raise AssertionError([each.read_text() for each in self._said])
-
-    def home_of(self, mesh: stealmesh.Mesh, job: stealmesh.Job) -> int:
-        """The number of the node that leads this job."""
-        by_address = {address: number for number, address in enumerate(self.addresses)}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            for node in _nodes_of(mesh):
-                if job.id in node.get("leads", []):
-                    return by_address[node["address"]]
-            time.sleep(0.05)
-        raise AssertionError("nobody leads the job")
-
-
-def _nodes_of(mesh: stealmesh.Mesh) -> list[dict[str, Any]]:
-    return [node for node in mesh.status()["nodes"] if node["role"] != "client"]
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
-
-
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
-    three = Nodes(tmp_path, 3)
-    for number in range(3):
-        three.start(number)
-    try:
-        three.listening()
-        yield three
-    finally:
-        three.stop()
 
 
 def runs_of(log: Path) -> Counter[int]:
@@ -143,6 +34,7 @@ def runs_of(log: Path) -> Counter[int]:
 SUBMITTER = """
 import sys, stealmesh
 from tests.real import tasks
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes, nodes_of
 seed, key, log, count = sys.argv[1:]
 mesh = stealmesh.Mesh(seed, key=key)
 job = mesh.launch(tasks.log_and_doze, ((log, number) for number in range(int(count))))
@@ -296,7 +188,7 @@ def test_a_large_job_is_cut_and_loses_the_home_of_one_slice(nodes: Nodes, tmp_pa
     with nodes.mesh(slice_items=64) as mesh:
         nodes.complete(mesh)
         job = mesh.launch(tasks.log_and_doze, ((str(log), number) for number in range(300)))
-        leads = [lead for node in _nodes_of(mesh) for lead in node["leads"]]
+        leads = [lead for node in nodes_of(mesh) for lead in node["leads"]]
         assert len({lead for lead in leads if lead[:40] == job.id[:40]}) == 5
         results = job.results(timeout=PATIENCE_SECONDS)
         early = [next(results) for _ in range(100)]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from tests.real import tasks
-from tests.real.test_durable import PATIENCE_SECONDS, Nodes, runs_of
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes
+from tests.real.test_durable import runs_of
 
 import stealmesh
 from stealmesh.client.durable_call import DurableFuture

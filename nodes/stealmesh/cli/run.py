@@ -13,6 +13,7 @@ on this machine, which end with the command.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import queue
@@ -28,6 +29,7 @@ from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, CommandEnded, 
 from stealmesh.cli.function import find
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
 from stealmesh.cli.output import standard_output_kept, written
+from stealmesh.host.interrupts import AWAKE_SECONDS
 
 if TYPE_CHECKING:
     from stealmesh.futures import Future
@@ -238,7 +240,9 @@ def as_they_come(
     def next_row() -> Row:
         if finished.empty():
             before_waiting()
-        return finished.get()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return finished.get(timeout=AWAKE_SECONDS)
 
     for index, item in enumerate(wanted):
         start(index, item)

@@ -29,6 +29,7 @@ from stealmesh.client.submitted import Submitted
 from stealmesh.client.telling import tell
 from stealmesh.functions import Shipped, name_of
 from stealmesh.futures import Future, settle
+from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.workers.actor_body import ActorBody
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import CloseInput, Event, OpenJob
@@ -232,7 +233,8 @@ class Actor:
         ends. Idempotent."""
         self._stream.end()
         if wait:
-            self._stream.over.wait()
+            while not self._stream.over.wait(AWAKE_SECONDS):
+                pass  # Ctrl-C is looked for in between
 
     def __enter__(self) -> Actor:
         return self

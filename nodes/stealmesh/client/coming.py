@@ -6,10 +6,10 @@ values travel (the engine), and where they go (`values/shelf.py`).
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_engine.effects import ValueCame
 from stealmesh_engine.events import Event, WantValue
 from stealmesh_protocol.errors import ValueLost
@@ -26,7 +26,7 @@ class Coming:
         self._lost: dict[ValueId, str] = {}
         self._asked: set[ValueId] = set()
         self._closed = False
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
 
     def ask(self, value: ValueId) -> None:
         """It is going to be wanted."""

@@ -23,6 +23,7 @@ from stealmesh.client.item_words import plain
 from stealmesh.client.reduce import MISSING
 from stealmesh.client.results import open_chunk, open_partial
 from stealmesh.client.session import ProgramLink
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_engine import effects as fx
 from stealmesh_engine.durable.slices import slice_items_of
 from stealmesh_engine.events import AbolishJob, AttachJob, FetchResults, SupplyJob
@@ -122,7 +123,7 @@ class Job:
         self._job = job
         self._combine = combine
         self._initial = initial
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self._line = line
         self._accepted = 0
         self._accepted_whole = False
@@ -316,7 +317,7 @@ class Job:
         raise AssertionError("a handle is given to all who attach")
 
     def disown(self, error: BaseException) -> None:
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self.broken(error)
 
     def broken(self, error: BaseException) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
@@ -25,6 +24,7 @@ from stealmesh.client.feeding import Feeder
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.results import open_chunk
 from stealmesh.client.session import ProgramLink
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
 from stealmesh_protocol.errors import MeshClosed
@@ -99,7 +99,7 @@ class MapJob:
         self._on_progress = on_progress
         self._words = words
         self._speculate = speculate
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self._early: dict[int, fx.Deliver] = {}
         self._arrived: deque[fx.Deliver] = deque()
         self._position = 0
@@ -340,7 +340,7 @@ class MapJob:
             self._changed.notify_all()
 
     def disown(self, error: BaseException) -> None:
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self.broken(error)
 
     # ------------------------------------------------------------ the input's thread

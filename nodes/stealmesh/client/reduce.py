@@ -9,7 +9,6 @@ Refuses to know how items become partials.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from typing import Any
@@ -23,6 +22,7 @@ from stealmesh.client.session import ProgramLink
 from stealmesh.client.stopping import end_stopped
 from stealmesh.client.user_threads import Strand
 from stealmesh.futures import Future, settle
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob
 from stealmesh_protocol.messages import JobKind, JobSpec
@@ -58,7 +58,7 @@ class FoldJob:
         self._value: Any = MISSING
         self._failed = False
         self._credited = 0
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self._strand = Strand(link.user_threads)
 
     def start_blocks(self, items: Iterator[Any], functions: dict[bytes, bytes]) -> None:
@@ -96,7 +96,7 @@ class FoldJob:
         self._give_up(error)
 
     def disown(self, error: BaseException) -> None:
-        self._changed = threading.Condition()
+        self._changed = WakefulCondition()
         self.future.drop_callbacks()
         self.broken(error)
 

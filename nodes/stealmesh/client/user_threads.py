@@ -16,6 +16,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from stealmesh.host.interrupts import WakefulCondition
+
 LOGGER = logging.getLogger("concurrent.futures")
 
 STUCK_SECONDS = 0.02
@@ -36,7 +38,7 @@ class UserThreads:
         self._lock = threading.Lock()
         self._work_came = threading.Condition(self._lock)
         self._guard_needed = threading.Condition(self._lock)
-        self._quiet = threading.Condition(self._lock)
+        self._quiet = WakefulCondition(self._lock)
         self._queue: deque[Work] = deque()
         self._begun = 0
         """How many works were ever taken from the queue: does not grow while all threads are stuck."""

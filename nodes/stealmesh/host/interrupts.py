@@ -5,7 +5,11 @@ middle of a decision of the core, or between a lock and its release, that would 
 its work. So SIGINT is noted there, and given to the program's own handler right after. Refuses to know
 what is protected.
 
-Two tools. `no_interrupts` protects a stretch of code: it replaces the handler, which costs about a
+A signal may also come and wake nobody: it arrives in another thread, or just before the main thread falls
+asleep. Then Ctrl-C is seen when the wait ends, perhaps never. So the program's threads sleep for a second at
+the most, and look (`WakefulCondition`).
+
+Two more tools. `no_interrupts` protects a stretch of code: it replaces the handler, which costs about a
 microsecond. `shared_condition` is for the lock of all futures. Python code enters an ordinary
 condition, and a handler that raises there leaves it locked for ever; this one is entered in C, where
 no handler runs. Handlers of other signals may raise, too: where a program has some, `no_interrupts`
@@ -25,6 +29,9 @@ _OTHERS = (
     signal.SIGPROF,
 )  # fmt: skip
 """Signals for which programs have handlers that may raise."""
+
+AWAKE_SECONDS = 1.0
+"""How late a signal is seen at the most that woke nobody. A program that waits looks once in this time."""
 
 _main_thread = threading.main_thread().ident
 """Kept here, as asking `threading` each time would cost half as much as the rest."""
@@ -72,10 +79,18 @@ class no_interrupts:  # noqa: N801  a with statement reads it as a phrase
                 before(signal.SIGINT, self._noted[0])
 
 
+class WakefulCondition(threading.Condition):
+    """A condition whose `wait` ends after a second at the latest, notified or not: a signal is looked for then.
+    The caller asks again what it waits for, as after every wait."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return super().wait(AWAKE_SECONDS if timeout is None else min(timeout, AWAKE_SECONDS))
+
+
 def shared_condition() -> threading.Condition:
     """A condition with a re-entrant lock that is entered and left without running Python code."""
     lock = threading.RLock()
     entered_in_c = {"__enter__": lock.__enter__, "__exit__": lock.__exit__}
     # A class of its own: `with` looks at the type, and a built-in method there is called as it is.
-    made: threading.Condition = type("SharedCondition", (threading.Condition,), entered_in_c)(lock)
+    made: threading.Condition = type("SharedCondition", (WakefulCondition,), entered_in_c)(lock)
     return made

@@ -34,6 +34,7 @@ from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.host.driver import Driver
 from stealmesh.host.identity import new_member, new_rng, runtime, submitter, wall_offset
+from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.host.local import LocalMesh
 from stealmesh.host.security import MeshKey
 from stealmesh.transport import Transport
@@ -191,7 +192,8 @@ class Lifetime:
             self.driver.post(Drain())
             self.link.left.wait(LEAVE_SECONDS_MAX)
             self.driver.stop()
-            self.thread.join()
+            while self.thread.is_alive():
+                self.thread.join(AWAKE_SECONDS)
         self.link.close(error)
 
     def _forget(self) -> None:
