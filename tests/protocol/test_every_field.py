@@ -1,0 +1,116 @@
+"""A lie in any field of any message is refused, or stands in the list of those that do no harm.
+
+The vectors have each kind of message with its fields filled. Each field in turn says something that it should
+not: below or above what it counts, endless, empty, no number. A new field that is bounded nowhere fails here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+import msgspec
+import pytest
+from tests.protocol.test_vectors import VECTORS
+
+from stealmesh_protocol.checks import CHECKS
+from stealmesh_protocol.field_checks import Fault
+from stealmesh_protocol.messages import Message, Piece
+
+LIES: dict[type, dict[str, Any]] = {
+    int: {"below": -1, "above": 2**64 - 1},
+    float: {"below": -1.0, "above": 1e300, "no number": float("nan")},
+    str: {"endless": "x" * 100_000},
+    bytes: {"empty": b"", "endless": bytes(1000)},
+}
+
+HARMLESS = {
+    "only compared or echoed": {
+        ("above", field)
+        for field in (
+            "Around.digest", "Beat.told[]", "Beat.view", "Commit.lid", "Commit.seq", "Digests.buckets[]",
+            "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "Lease.lid", "Nothing.nonce",
+            "Part.lid", "Revoked.lids[]", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
+            "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",
+            "Welcome.epoch",
+        )
+    },
+    "compared with what the receiver has counted itself": {
+        ("above", field)
+        for field in (
+            "BagAccount.page", "Fetch.lo", "Fetched.lo", "JobSpec.restarts", "JobSpec.retries",
+            "JobSpec.stays_from", "Offer.functions", "Part.failed", "Steal.room", "Taken.octets",
+        )
+    },
+    "for people": {
+        ("above", field)
+        for field in (
+            "JobLine.done", "JobLine.duplicates_dropped", "JobLine.failed", "JobLine.free", "JobLine.leased",
+            "JobLine.rerun", "JobLine.told[]", "JobLine.total", "Member.pid",
+        )
+    },
+    "any number is one": {
+        (lie, field)
+        for lie in ("below", "above")
+        for field in ("JobSpec.priority", "JobSpec.start")
+    },
+    "a range may count downwards": {("below", "JobSpec.step")},
+    "its total is not known": {("below", "JobLine.told[]")},
+    "what is left out": {
+        ("empty", field)
+        for field in (
+            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "KeptUpto.seat",
+            "Offer.seat", "Reign.seats[]", "ValueAt.source", "Welcome.to",
+        )
+    },
+}  # fmt: skip
+ALLOWED = {each for group in HARMLESS.values() for each in group}
+
+
+def lies_in(value: Any, name: str) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Which lie in which field, and the value with this lie in it."""
+    if isinstance(value, msgspec.Struct):
+        for field in value.__struct_fields__:
+            if field != "blobs":  # the codec bounds them
+                inner = lies_in(getattr(value, field), f"{type(value).__name__}.{field}")
+                for lie, changed in inner:
+                    yield lie, msgspec.structs.replace(value, **{field: changed})
+    elif isinstance(value, list | tuple):
+        yield ("endless", name), type(value)(list(value[:1] or [None]) * 20_000)
+        for place, each in enumerate(value[:4]):
+            for lie, changed in lies_in(each, name if isinstance(each, tuple) else f"{name}[]"):
+                yield lie, type(value)([*value[:place], changed, *value[place + 1 :]])
+    elif not isinstance(value, bool | Enum):
+        for lie, changed in LIES.get(type(value), {}).items():
+            yield (lie, name), changed
+
+
+def is_refused(message: Message) -> bool:
+    """By the schema, as the codec reads it, or by the checks."""
+    fields = msgspec.msgpack.encode([getattr(message, each) for each in message.__struct_fields__])
+    try:
+        CHECKS[type(message)](msgspec.msgpack.decode(fields, type=type(message)))
+    except (Fault, msgspec.ValidationError):
+        return True
+    return False
+
+
+def said() -> list[Message]:
+    return [message for _, message, _, _ in VECTORS if not isinstance(message, Piece)]
+
+
+@pytest.mark.parametrize("kind", sorted({type(message) for message in said()}, key=str))
+def test_a_lie_in_any_field_is_refused(kind: type[Message]) -> None:
+    for message in said():
+        if type(message) is kind:
+            assert not is_refused(message)
+            believed = {lie for lie, lying in lies_in(message, "") if not is_refused(lying)}
+            assert believed <= ALLOWED, message
+
+
+def test_the_list_of_the_harmless_has_no_more_than_needed() -> None:
+    believed = {
+        lie for message in said() for lie, lying in lies_in(message, "") if not is_refused(lying)
+    }
+    assert believed == ALLOWED
