@@ -28,7 +28,7 @@ FOUND = [
     26009,
 ]
 """Worlds that once broke a promise, before there were durable explore jobs and calls."""
-FOUND_SINCE = [5135, 5751, 5868]
+FOUND_SINCE = [5135, 5656, 5751, 5868]
 TOGETHER = 5
 
 

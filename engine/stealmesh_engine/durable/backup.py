@@ -83,6 +83,7 @@ class Backup:
     def follow(self, replica: Replica, configuration: Reign, now: float) -> None:
         """There is a later primary than ours: step down if we lead, and offer what we have."""
         state, job = self.state, replica.spec.job
+        former = replica.configuration.primary
         led = state.step_down(job)
         replica.reconfigure(configuration)
         if led:
@@ -90,6 +91,9 @@ class Backup:
             state.counters.count("homes-resigned")
             for peer, _ in self.links.ready():
                 state.say_here(peer, job, now)  # holders may not know the new primary
+        elif former != configuration.primary and self.links.view.is_alive(former):
+            # Its job may be over, so that it has no more to say and would never hear that it leads no longer.
+            state.say_here(former, job, now)
         state.log.write(replica.header())
         self.offer(replica, configuration.primary, now)
 
