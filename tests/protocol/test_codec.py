@@ -467,6 +467,17 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     ranged = JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, step=1)
     yield "range with blocks", Grant(ranged, [], [Block(0, 5, 0)], 0, [b""]), 1, "blobs"
     yield "no attempts", Grant(JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, attempts_max=0), []), 1, "range"  # fmt: skip
+    crossing = [Block(0, 5, 0), Block(4, 9, 0)]
+    yield "overlapping blocks", Supply(JOB, crossing, blobs=[b"", b""]), 1, "range"
+    blocks = [Block(n, n + 1, 0) for n in range(limits.LIST_MAX + 1)]
+    yield "too many blocks", Supply(JOB, blocks, blobs=[b""] * len(blocks)), 1, "list"
+    yield "resources in another order", me(resources=(("b", 1), ("a", 1))), 0, "text"
+    yield "a resource twice", me(resources=(("a", 1), ("a", 1))), 0, "text"
+    yield "a resource without a name", me(resources=(("", 1),)), 0, "text"
+    names = tuple((f"r{n:02}", 1) for n in range(limits.RESOURCES_MAX + 1))
+    yield "too many resources", me(resources=names), 0, "list"
+    actor = JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, step=1, life=1)
+    yield "a map with a life", Grant(actor, [Lease(1, 0, 5)]), 1, "actor"
     yield "short value id", ValueDrop(JOB), 1, "id"
     twice = Block(0, 5, 0, (bytes(24), bytes(24)))
     yield "a value needed twice", Grant(SPEC, [Lease(1, 0, 5)], [twice], 0, [b""]), 1, "list"

@@ -82,8 +82,8 @@ def lies_in(value: Any, name: str) -> Iterator[tuple[tuple[str, str], Any]]:
             for lie, changed in lies_in(each, name if isinstance(each, tuple) else f"{name}[]"):
                 yield lie, type(value)([*value[:place], changed, *value[place + 1 :]])
     elif not isinstance(value, bool | Enum):
-        for lie, changed in LIES.get(type(value), {}).items():
-            yield (lie, name), changed
+        for word, changed in LIES.get(type(value), {}).items():
+            yield (word, name), changed
 
 
 def is_refused(message: Message) -> bool:
