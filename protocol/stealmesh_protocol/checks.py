@@ -169,7 +169,6 @@ def _vote(message: Vote) -> None:
 
 
 def _digests(message: Digests) -> None:
-    check_list(message.buckets, limits.BUCKETS_MAX)
     if not message.buckets or limits.BUCKETS_MAX % len(message.buckets):
         raise Fault("list", f"{len(message.buckets)} is no number of buckets")
     if min(message.buckets) < 0:

@@ -12,11 +12,32 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.protocol.test_vectors import VECTORS
+from tests.protocol.test_vectors import JOB, LEASE, VECTORS, reign, spec, tree
 
 from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.field_checks import Fault
-from stealmesh_protocol.messages import Message, Piece
+from stealmesh_protocol.limits import LIST_MAX
+from stealmesh_protocol.messages import (
+    Block,
+    Claim,
+    Commit,
+    Declined,
+    Digests,
+    Fetched,
+    Grant,
+    JobKind,
+    JobLine,
+    Keep,
+    Kept,
+    Launch,
+    Lease,
+    Message,
+    Part,
+    Piece,
+    Report,
+    Status,
+    Supply,
+)
 
 LIES: dict[type, dict[str, Any]] = {
     int: {"below": -1, "above": 2**64 - 1},
@@ -114,3 +135,53 @@ def test_the_list_of_the_harmless_has_no_more_than_needed() -> None:
         lie for message in said() for lie, lying in lies_in(message, "") if not is_refused(lying)
     }
     assert believed == ALLOWED
+
+
+bag, part = Lease(LEASE, 0, 3), Part(LEASE, 0, 4, 0, 0.25)
+line = JobLine(JOB, JobKind.MAP, "squares", "running", 9, 0, 0, 0, 9, 0, 0)
+actor = msgspec.structs.replace(spec, kind=JobKind.SUBMIT, life=1)
+single = msgspec.structs.replace(spec, kind=JobKind.SUBMIT, step=0)
+MISFITS = {
+    "three buckets": (Digests([1, 2, 3]), "list"),
+    "a bag with a block": (Grant(tree, [bag], [Block(0, 3, 0)], blobs=[b""]), "blobs"),
+    "a bag without items": (Grant(tree, [Lease(LEASE, 0, 0)], blobs=[b""]), "range"),
+    "a bag with a first item": (Grant(tree, [Lease(LEASE, 1, 3)], blobs=[b""]), "range"),
+    "a grant's blob without a block": (Grant(single, [bag], blobs=[b""]), "blobs"),
+    "endless parts": (Report(JOB, [part] * (LIST_MAX + 1), [b""] * (LIST_MAX + 1)), "list"),
+    "what stays is not in its part": (
+        Report(JOB, [msgspec.structs.replace(part, stays=((4, 9),))], [b""]),
+        "range",
+    ),
+    "what stays twice": (
+        Report(JOB, [msgspec.structs.replace(part, stays=((1, 9), (1, 9)))], [b""]),
+        "range",
+    ),
+    "what stays is nothing": (
+        Report(JOB, [msgspec.structs.replace(part, stays=((1, 0),))], [b""]),
+        "range",
+    ),
+    "items remain in no octets": (Commit(JOB, LEASE, 1, 2, blobs=[b"", b""]), "blobs"),
+    "nothing remains, in octets": (Commit(JOB, LEASE, 1, 0, blobs=[b"", b"x"]), "blobs"),
+    "a begun lease backwards": (Declined(JOB, [], "", 1, [Lease(LEASE, 3, 0)]), "range"),
+    "two snapshots": (Status(1, [b"", b""]), "list"),
+    "a durable actor": (Launch(actor, 1, [b""]), "kind"),
+    "a launch without its code": (Launch(spec, 1, [b""]), "blobs"),
+    "a supplied block without a blob": (Supply(JOB, [Block(0, 3, 0)]), "blobs"),
+    "a copy with four functions": (Keep(spec, reign, blobs=[b""] * 4), "blobs"),
+    "a copy without a result's blob": (Keep(spec, reign, results=[Kept(0, 4, part)]), "blobs"),
+    "credited beyond its part": (
+        Keep(spec, reign, results=[Kept(0, 5, part)], blobs=[b""]),
+        "range",
+    ),
+    "a claim without a blob": (Claim(JOB, [], [part]), "blobs"),
+    "fetched without a blob": (Fetched(JOB, 0, line, [Kept(0, 4, part)]), "blobs"),
+}
+"""Each field is right by itself."""
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_fields_that_do_not_fit_each_other_are_refused(misfit: str) -> None:
+    message, reason = MISFITS[misfit]
+    with pytest.raises(Fault) as caught:
+        CHECKS[type(message)](message)
+    assert caught.value.reason == reason
