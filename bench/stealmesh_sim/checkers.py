@@ -17,6 +17,7 @@ hear and deliver, at which node holds what and believes what, and at how much is
 11. placing       bounds of what runs at once, and what is more urgent first (`placing.py`)
 12. values        a chunk runs where all that it needs is whole and right; in the end no copy is left
 13. actors        calls in order, in one life (`actors.py`)
+14. graphs        items get the very results of their inputs, or fail with them (`graphs.py`)
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ from typing import Protocol
 from msgspec import msgpack
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.effects import Deliver, Effect, ItemsProgress, RunChunk
+from stealmesh_engine.effects import (
+    Deliver,
+    Effect,
+    InputFailed,
+    InputWithdrawn,
+    ItemsProgress,
+    RunChunk,
+)
 from stealmesh_engine.events import CancelItems, Event, Heard
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.ledger.indexed import IndexedLedger
@@ -45,8 +53,7 @@ from stealmesh_sim.later import LaterItems
 from stealmesh_sim.placing import PlacingChecks
 from stealmesh_sim.process import Process
 from stealmesh_sim.value_checks import ValueChecks
-from stealmesh_sim.work import PRIME, Work
-from stealmesh_sim.workers import CODEC
+from stealmesh_sim.work import CODEC, PRIME, Work
 
 LOAD_WINDOW_SECONDS = 1.0
 AUDIT_INTERVALS = 12
@@ -83,6 +90,14 @@ class DeliveredJob:
     total: int = 0
     failed: int = 0
     done: bool = False
+
+    def spared(self, effect: InputFailed | InputWithdrawn) -> None:
+        """These items will not run, because of what goes into them."""
+        for lo, hi in effect.intervals:
+            if self.delivered.overlap(lo, hi) or self.unwanted.overlap(lo, hi):
+                raise Breach("delivery", f"[{lo}, {hi}) was over before its inputs")
+            self.unwanted.add(lo, hi)
+        self.work.spared(effect)
 
 
 @dataclass(slots=True)
@@ -131,9 +146,8 @@ class Checkers:
         """Of these, how many were handed to a worker once more."""
         self.words = 0
         """How often programs heard how far an item is."""
-        self.values = ValueChecks(world)
         self.placing, self.actors = PlacingChecks(world), ActorChecks()
-        self.later = LaterItems(world)
+        self.later, self.values = LaterItems(world), ValueChecks(world)
         self._loads: dict[int, ProcessLoad] = {}
         self._idle: dict[int, float] = {}
         self._steps = 0
@@ -184,6 +198,8 @@ class Checkers:
 
     def _check_value(self, work: Work, effect: Deliver) -> None:
         part = effect.part
+        if work.judge(effect):
+            return
         lacked = work.lacked(frozenset([work.module]), part.lo, part.hi) if work.module else 0
         if part.codec == OUTCOMES and lacked and part.failed == lacked:
             # `gave_up` checks, when the owner decides, whether another node could do better.

@@ -300,4 +300,5 @@ def forget(process: Process, job: JobId, lid: LeaseId) -> None:
         if chunk.job == job and chunk.lid == lid:
             chunk.void = True
     held.bags.drop(lid)
+    holder.follow_ons.tidy(held)
     holder.dispatcher.stock.restock(held)

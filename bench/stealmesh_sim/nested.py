@@ -27,8 +27,8 @@ from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
-from stealmesh_sim.work import PRIME, CostLaw, VirtualTree
-from stealmesh_sim.workers import CODEC, PIPE_SECONDS, VirtualWorker
+from stealmesh_sim.work import CODEC, PRIME, CostLaw, VirtualTree
+from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker
 from stealmesh_sim.world import World
 
 LATE_SECONDS = 0.05
@@ -260,11 +260,11 @@ class NestingWorker(VirtualWorker):
         else:
             found = (self.count, self.total)
             world.checkers.that(found == right, "nested", f"a task came to {found}, not {right}")
-        self.running = None
         work, base = world.work_behind(chunk.spec.job)
-        blob, failed = self._finish(work, base, self.hi)
+        codec, blob, failed = self._finish(work, base, self.hi)
+        self.running = None
         took = world.now - self.since
-        self.process.hear(ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi))
+        self.process.hear(ChunkDone(self.number, chunk.chunk, codec, blob, took, failed, self.hi))
         self._read(self.life)
 
     # ------------------------------------------------------------ children elsewhere

@@ -51,6 +51,8 @@ class PlacingChecks:
         """Chunks of jobs with `max_parallel`, or with resources, that began."""
         self.at_once: dict[JobId, int] = {}
         """The most workers that a job with `max_parallel` ever had at once."""
+        self.items_wait = False
+        """Items wait for others, so the more urgent may have to wait for the less urgent."""
         self.lent_twice: set[JobId] = set()
         """Jobs that may run their last stragglers twice."""
         self.twice = 0
@@ -181,7 +183,7 @@ class PlacingChecks:
         new = [lease for lease in grant.leases if (grant.spec.job, lease.lid) not in self._granted]
         self._granted.update((grant.spec.job, lease.lid) for lease in new)
         priority = grant.spec.priority
-        if grant.nonce or not new:
+        if grant.nonce or not new or self.items_wait:
             return before
         if before is not None and priority > before and self._changes.get(process.number, 0) <= 1:
             raise Breach("priority", f"{process.name} leased priority {before} before {priority}")

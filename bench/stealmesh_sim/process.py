@@ -7,7 +7,7 @@ list. Decides nothing. Refuses to know how messages travel (`network`) or what i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -59,6 +59,9 @@ class Observer(Judge, Protocol):
     def delivered(self, effect: fx.Deliver) -> None: ...
 
     def progress(self, effect: fx.ItemsProgress) -> None: ...
+
+    @property
+    def accounts(self) -> Mapping[JobId, Any]: ...
 
     def ended(self, job: JobId) -> None: ...
 
@@ -379,6 +382,11 @@ class Process:
     def _item_waits(self, effect: fx.ItemWaits) -> None:
         self.world.checkers.later.put_off(effect)
 
+    def _spared(self, effect: fx.InputFailed | fx.InputWithdrawn) -> None:
+        self.world.checkers.accounts[effect.job].spared(effect)
+        if self.listener is not None:
+            self.listener(self, effect)
+
     def _job_done(self, effect: fx.JobDone) -> None:
         self.world.checkers.ended(effect.job)
         self.world.checkers.actors.ended(effect.job)
@@ -430,6 +438,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Results: Process._durable,
     fx.JobGone: Process._durable,
     fx.JobDone: Process._job_done,
+    fx.InputFailed: Process._spared,
+    fx.InputWithdrawn: Process._spared,
     fx.ItemsRunning: Process._items_running,
     fx.ItemsProgress: lambda process, effect: process.world.checkers.progress(effect),
     fx.ItemWaits: Process._item_waits,

@@ -542,10 +542,13 @@ class RandomWorld:
         if enough and counters["leases-expired"]:
             raise Breach("expiry", f"{counters['leases-expired']} leases ran out for no reason")
         harmless = kinds <= HARMLESS and not self.faults.alarms
-        if harmless and not any(w.cancels or w.speculate for _, w in self.plan.wishes):
+        if harmless and not self._wastes_on_purpose():
             waste = counters["results-dropped"] + counters["items-run-for-nothing"]
             if waste:
                 raise Breach("waste", f"{waste} items were run twice for no reason")
+
+    def _wastes_on_purpose(self) -> bool:
+        return any(w.cancels or w.speculate for _, w in self.plan.wishes)
 
     # ------------------------------------------------------------ telling
 

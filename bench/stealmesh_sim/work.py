@@ -14,10 +14,13 @@ from math import inf, log
 
 from msgspec import msgpack
 
+from stealmesh_engine.effects import Deliver, InputFailed, InputWithdrawn, RunChunk
 from stealmesh_protocol.ids import digest_of
 from stealmesh_protocol.messages import JobKind, JobSpec
 from stealmesh_protocol.values import RAISED, UNLOADABLE, Failure, pack_again, pack_outcomes
 
+CODEC = 200
+"""The codec number of virtual results; no real codec has it."""
 _MASK = (1 << 64) - 1
 PRIME = (1 << 61) - 1
 ITEM_SECONDS_MAX = 3.0
@@ -144,6 +147,31 @@ class Work:
 
     def result(self, lo: int, hi: int) -> bytes:
         return msgpack.encode((self.number, lo, hi, self.fingerprint(lo, hi)))
+
+    def outcome(self, chunk: RunChunk, lo: int, hi: int) -> tuple[int, bytes, int]:
+        """What a worker says of these items of its chunk: codec, blob, and how many failed."""
+        del chunk
+        return CODEC, self.result(lo, hi), self.failures(lo, hi)
+
+    def judge(self, effect: Deliver) -> bool:
+        """Does it know itself what a right result is? Then it raises Breach for a wrong one."""
+        del effect
+        return False
+
+    def spared(self, effect: InputFailed | InputWithdrawn) -> None:
+        """Items do not run because of what goes into them."""
+        raise AssertionError("nothing goes into its items")
+
+    def fault_of_inputs(self, chunk: RunChunk, base: int) -> str:
+        """What is wrong with the blocks of this chunk."""
+        upto = chunk.lo
+        for block, blob in chunk.blocks:
+            number, lo, hi = msgpack.decode(blob)
+            if (number, lo, hi) != (self.number, base + block.lo, base + block.hi):
+                return f"the block at {block.lo} has other items"
+            if block.lo <= upto:
+                upto = max(upto, block.hi)
+        return "" if upto >= chunk.hi else f"no input for {upto} to {chunk.hi}"
 
     def lacked(self, module_lacks: frozenset[str], lo: int, hi: int) -> int:
         """How many of these items fail on a machine that lacks these modules."""

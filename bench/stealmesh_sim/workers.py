@@ -42,15 +42,13 @@ from stealmesh_protocol.messages import JobKind, JobSpec, Member
 from stealmesh_protocol.values import AGAIN, LACKING
 from stealmesh_sim.kernel import Clock
 from stealmesh_sim.shelves import VirtualShelf
-from stealmesh_sim.work import PRIME, Work, again_part, lacking_blob
+from stealmesh_sim.work import CODEC, PRIME, Work, again_part, lacking_blob
 
 PIPE_SECONDS = 0.00003
 STEP_SECONDS = 0.5
 VISIT_SECONDS = 0.01
 LOAD_SECONDS = 0.001
 """How long it takes to find out that a module is missing."""
-CODEC = 200
-"""The codec number of virtual results; no real codec has it."""
 
 
 class Judge(Protocol):
@@ -226,14 +224,8 @@ class VirtualWorker:
         check.that(effect.lo < effect.hi, "worker", "was sent an empty chunk")
         if effect.spec.kind is JobKind.EXPLORE or effect.spec.step:
             return
-        upto = effect.lo
-        for block, blob in effect.blocks:
-            number, lo, hi = msgpack.decode(blob)
-            right = (number, lo, hi) == (work.number, base + block.lo, base + block.hi)
-            check.that(right, "worker", f"the block at {block.lo} has other items")
-            if block.lo <= upto:
-                upto = max(upto, block.hi)
-        check.that(upto >= effect.hi, "worker", f"no input for {upto} to {effect.hi}")
+        fault = work.fault_of_inputs(effect, base)
+        check.that(not fault, "worker", fault)
 
     def _read(self, life: int) -> None:
         if life == self.life and self.running is None and self.queue:
@@ -304,6 +296,11 @@ class VirtualWorker:
         chunk = self.running
         if life != self.life or plan != self.plans or chunk is None:
             return
+        if not work.again[
+            item
+        ]:  # another worker, with a lease that is over, has said the last of it
+            self._plan(work, base)
+            return
         world, at = self.process.world, item - base
         seconds = world.now - self.since
         took, self.told = seconds - self.told, seconds
@@ -315,8 +312,8 @@ class VirtualWorker:
             return
         told = []
         if at > self.lo:
-            blob, failed = self._finish(work, base, at)
-            told.append(ChunkPart(self.number, chunk.chunk, CODEC, blob, took, failed, at, self.hi))
+            codec, blob, failed = self._finish(work, base, at)
+            told.append(ChunkPart(self.number, chunk.chunk, codec, blob, took, failed, at, self.hi))
         self.lo = at + 1
         said = again_part(work, item)
         told.append(ChunkPart(self.number, chunk.chunk, AGAIN, said, 0.0, 0, self.lo, self.hi))
@@ -356,24 +353,24 @@ class VirtualWorker:
         chunk = self.running
         if life != self.life or plan != self.plans or chunk is None:
             return
-        self.running = None
         took = seconds - self.told
         self.process.busy_seconds += took
         stays = hand_over(self.process, chunk, self.lo, self.hi)
-        blob, failed = self._finish(work, base, self.hi)
+        codec, blob, failed = self._finish(work, base, self.hi)
+        self.running = None
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
-        done = ChunkDone(self.number, chunk.chunk, CODEC, blob, took, failed, self.hi, stays)
+        done = ChunkDone(self.number, chunk.chunk, codec, blob, took, failed, self.hi, stays)
         self.process.hear(done)
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
         self._read(life)
 
-    def _finish(self, work: Work, base: int, upto: int) -> tuple[bytes, int]:
-        """The result and the number of failures of the items not yet reported, below `upto`."""
+    def _finish(self, work: Work, base: int, upto: int) -> tuple[int, bytes, int]:
+        """The codec, the result and the number of failures of the items not yet reported, below `upto`."""
         self.process.items += upto - self.lo
-        lo, hi = base + self.lo, base + upto
-        return work.result(lo, hi), work.failures(lo, hi)
+        assert self.running is not None
+        return work.outcome(self.running, base + self.lo, base + upto)
 
     def _answer(self, life: int, number: int, give: bool) -> None:
         """Report what is finished of the running chunk, and give back what is not begun."""
@@ -398,19 +395,19 @@ class VirtualWorker:
             finished = self.lo
         if finished == self.lo and kept == self.hi:
             return
-        blob, failed = b"", 0
+        codec, blob, failed = CODEC, b"", 0
         seconds = world.now - self.since
         took = seconds - self.told
         stays = hand_over(self.process, chunk, self.lo, finished)
         if finished > self.lo:
-            blob, failed = self._finish(work, base, finished)
+            codec, blob, failed = self._finish(work, base, finished)
         self.told = seconds
         self.process.busy_seconds += took
         self.lo, self.hi = finished, kept
         self._plan(work, base)
         process = self.process
         process.hear(
-            ChunkPart(self.number, number, CODEC, blob, took, failed, finished, kept, stays)
+            ChunkPart(self.number, number, codec, blob, took, failed, finished, kept, stays)
         )
 
     def _lack(self, life: int, work: Work, failed: int) -> None:

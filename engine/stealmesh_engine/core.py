@@ -84,8 +84,7 @@ class NodeCore:
     `me` is this peer's own record (a fresh id for every process life), `mesh` the public
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
     `wall_offset` is what has to be added to our times to have the time of day, `submitter` the
-    user of this program: both are for people to read.
-    Its workers run `threads` plain tasks side by side each.
+    user of this program: both are for people to read. Its workers run `threads` plain tasks side by side each.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -239,11 +238,12 @@ class NodeCore:
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         dispatcher, reports = self.dispatcher, self.reports
+        if self.owner.graph.restless:
+            self.owner.settle(now)
         if self.values.restless:
-            self.holder.shortage.look(now)
+            self.holder.look_for_values(now)
         if reports.unsaid or reports.progress.words or reports.due is not None:
-            patience = 0.0 if dispatcher.draining else report_patience(self.view.size)
-            reports.flush(now, patience)
+            reports.flush(now, 0.0 if dispatcher.draining else report_patience(self.view.size))
         if dispatcher.slots.by_worker:
             self.holder.dispatch(now)
             self.victim.feed_hungry(now)

@@ -272,6 +272,27 @@ class Deliver(msgspec.Struct):
     blob: bytes
     lo: int
     hi: int
+    into: tuple[tuple[int, JobId, int], ...] = ()
+    """Which of these items, whose results stay, go into which others (job, index) that are not over."""
+
+
+class InputFailed(msgspec.Struct):
+    """These items will not run, as one that goes into them failed: the item `item` of the job `cause`. The
+    blob covers all of `part`, as in the Deliver of that item. Owes nothing."""
+
+    job: JobId
+    intervals: list[tuple[int, int]]
+    cause: JobId
+    item: int
+    part: Part
+    blob: bytes
+
+
+class InputWithdrawn(msgspec.Struct):
+    """These items will not run, as one that goes into them was cancelled. Owes nothing."""
+
+    job: JobId
+    intervals: list[tuple[int, int]]
 
 
 class ItemsRunning(msgspec.Struct):
@@ -371,7 +392,7 @@ Effect = (
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
-    | Deliver | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
+    | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
     | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

@@ -324,6 +324,8 @@ class Feed(msgspec.Struct):
     job: JobId
     block: Block
     blob: bytes
+    inputs: tuple[tuple[JobId, int], ...] = ()
+    """Items (job, index) of this program's jobs that were fed before: their results go into this one (`given.py`)."""
 
 
 class Release(msgspec.Struct):

@@ -212,7 +212,7 @@ def _grant(message: Grant) -> None:
     if blocks and message.spec.step:
         raise Fault("blobs", "the items of a range need no blocks")
     check_blobs(message.blobs, len(blocks))
-    check_blocks(blocks)
+    check_blocks(blocks, message.spec)
     if len(message.leases) > 1:
         check_disjoint((lease.lo, lease.hi) for lease in message.leases)
 

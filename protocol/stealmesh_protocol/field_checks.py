@@ -24,6 +24,7 @@ from stealmesh_protocol.ids import (
     SLICE_ID_OCTETS,
     VALUE_ID_OCTETS,
 )
+from stealmesh_protocol.input_checks import fault_of_inputs
 from stealmesh_protocol.messages import (
     Block,
     JobKind,
@@ -216,7 +217,8 @@ def check_job_spec(spec: JobSpec) -> None:
         raise Fault("actor", "only single calls can be an actor's")
 
 
-def check_blocks(blocks: list[Block]) -> None:
+def check_blocks(blocks: list[Block], waits_in: JobSpec | None = None) -> None:
+    """Items of the job `waits_in` may wait for others; None: none may."""
     check_list(blocks)
     if len(blocks) > 1:
         check_disjoint((block.lo, block.hi) for block in blocks)
@@ -226,6 +228,8 @@ def check_blocks(blocks: list[Block]) -> None:
             raise Fault("range", f"codec {block.codec}")
         if block.needs:
             check_needs(block.needs)
+        if block.inputs and (fault := fault_of_inputs(block, waits_in)):
+            raise Fault("list", fault)
 
 
 def check_leases(leases: list[Lease]) -> None:

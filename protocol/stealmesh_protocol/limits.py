@@ -166,6 +166,9 @@ RESOURCE_COUNT_MAX = 2**31 - 1
 NEEDS_MAX = 240
 """Values that one job or block names: a worker gets a descriptor of each, and 253 fit one packet."""
 
+INPUTS_MAX = 64
+"""Items that one block in a GRANT waits for: an item with more of them is not leased before it can run."""
+
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""
 

@@ -9,10 +9,14 @@ from typing import ClassVar
 
 import msgspec
 
-from stealmesh_protocol.ids import ValueId
+from stealmesh_protocol.ids import JobId, LeaseId, ValueId
 
 Needs = tuple[ValueId, ...]
 """Values that must be at a node before it can run something, each once."""
+
+Inputs = tuple[tuple[JobId, int, LeaseId], ...]
+"""Items (job, index) with results that go into another item, by their places in it, and the leases under which
+the receiver has them, or had. The item waits until the receiver has made their results, under these leases."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):

@@ -43,6 +43,7 @@ from typing import ClassVar
 
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+from stealmesh_protocol.message import Inputs as Inputs
 from stealmesh_protocol.message import Message as Message
 from stealmesh_protocol.message import Needs as Needs
 from stealmesh_protocol.parts import Block as Block

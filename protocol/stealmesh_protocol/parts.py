@@ -11,7 +11,7 @@ from enum import IntEnum
 import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
-from stealmesh_protocol.message import Needs
+from stealmesh_protocol.message import Inputs, Needs
 
 
 class Role(IntEnum):
@@ -148,6 +148,8 @@ class Block(msgspec.Struct, array_like=True, frozen=True, gc=False):
     codec: int
     needs: Needs = ()
     """Values that its items are made from."""
+    inputs: Inputs = ()
+    """What its only item waits for."""
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):

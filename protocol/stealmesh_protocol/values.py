@@ -17,6 +17,7 @@ codec     blob
 7 LACKING as 2, and some failed because this machine lacks what another may have
 8 GIVEN   only in ITEMS: msgpack [codec, blob, values]: a value and what goes into it (`apart.py`)
 9 AGAIN   msgpack [seconds, outcomes]: one item, to be run again; its failure counts if it is not
+10 APART  only in ITEMS: msgpack [codec, blob, results, places]: a value, and results that go into it (`given.py`)
 ========  ===========================================================================
 
 Four facts shape the choice.
@@ -57,7 +58,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import apart, limits, pickles
+from stealmesh_protocol import apart, given, limits, pickles
 from stealmesh_protocol.errors import (
     CannotShip,
     RemoteProtocolError,
@@ -65,6 +66,7 @@ from stealmesh_protocol.errors import (
 from stealmesh_protocol.raised import exception_for
 
 PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN, AGAIN = 0, 1, 2, 5, 6, 7, 8, 9
+APART = given.APART
 """Numbers are forever. 3 and 4 were considered for arrays of int64 and float64: never used."""
 
 RAISED, WORKER_DIED, TIMEOUT = "raised", "worker-died", "timeout"
@@ -272,6 +274,8 @@ class Entry:
         packed = self._packed
         if packed[0] == GIVEN:
             return _opened_given(packed[1:], plain_only=plain_only)
+        if packed[0] == given.APART:
+            return _opened_apart(packed[1:], plain_only=plain_only)
         if packed[0] not in (PLAIN, PICKLE):
             raise RemoteProtocolError("codec", f"no single value has the codec {packed[0]}")
         if packed[0] == PLAIN or self._common is None or plain_only:
@@ -286,6 +290,50 @@ def pack_given(packed: tuple[int, bytes], values: Iterable[tuple[int, bytes]]) -
     """A value that was packed without these (`apart.packed_apart`), together with them."""
     codec, blob = packed
     return GIVEN, _encode(_Given(codec, blob, [bytes([one]) + other for one, other in values]))
+
+
+def _opened_apart(blob: bytes | memoryview, *, plain_only: bool) -> Any:
+    item = given.opened(blob)
+    if item.codec not in (PLAIN, PICKLE) or not all(item.results):
+        raise RemoteProtocolError("value", "a value, or what goes into it, without a known codec")
+    chunks: dict[int, list[Any]] = {}
+    values = []
+    for number, offset in item.places:
+        if not 0 <= number < len(item.results):
+            raise RemoteProtocolError("value", "a result that goes into a value is not there")
+        result = item.results[number]
+        codec, rest = result[0], memoryview(result)[1:]
+        if offset == given.ALONE:
+            values.append(unpack(codec, rest, plain_only=plain_only))
+            continue
+        if number not in chunks:
+            chunks[number] = (
+                list(entries_of(rest))
+                if codec == ITEMS
+                else unpack_list(codec, rest, plain_only=plain_only)
+            )
+        if not 0 <= offset < len(chunks[number]):
+            raise RemoteProtocolError(
+                "value", "a result that goes into a value is not in its chunk"
+            )
+        value = chunks[number][offset]
+        values.append(value.open(plain_only=plain_only) if type(value) is Entry else value)
+    return apart.opened_with(values, lambda: unpack(item.codec, item.blob, plain_only=plain_only))
+
+
+def good_in(codec: int, blob: bytes, offset: int) -> given.Result | None:
+    """The result of the item at this place of a chunk, still packed; None: it has none, or cannot be read."""
+    if codec in (LACKING, AGAIN):
+        return None
+    if codec == OUTCOMES:
+        try:
+            outcomes = _guarded(_decode_outcomes, blob)
+        except RemoteProtocolError:
+            return None
+        if any(failure.offset == offset for failure in outcomes.failures):
+            return None
+        codec, blob = outcomes.codec, outcomes.blob
+    return given.Result(codec, blob, offset)
 
 
 def _opened_given(blob: bytes | memoryview, *, plain_only: bool) -> Any:
@@ -315,7 +363,7 @@ def _one_by_one(values: list[Any]) -> bytes:
     return join_entries(entries, pickles.by_value(parts) if parts else b"")
 
 
-def unpack_list(codec: int, blob: bytes, *, plain_only: bool = False) -> list[Any]:
+def unpack_list(codec: int, blob: bytes | memoryview, *, plain_only: bool = False) -> list[Any]:
     """What pack_list was given, as a list (an array's items are numpy scalars, as in a loop)."""
     values = unpack(codec, blob, plain_only=plain_only)
     if type(values) is list:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 import os
 import pickle
@@ -66,6 +67,14 @@ def opened_when(path: str) -> str:
     return path
 
 
+def text_when(path: str, octets: int) -> str:
+    return opened_when(path)[:1] * octets
+
+
+def doubled(text: str) -> str:
+    return text + text
+
+
 def amount_of(order: Order) -> int:
     return int(order.amount + order.notes["more"][0])
 
@@ -85,6 +94,17 @@ def touched_beside(path: str, number: int) -> str:
     return str(number)
 
 
+def with_a_token(before: list[Any]) -> list[Any]:
+    time.sleep(0.003)
+    return [*before, (node_of_this_worker(), os.urandom(4))]
+
+
+def node_of_this_worker() -> int:
+    """Its parent is the fork server, and the node is that one's."""
+    stat = Path(f"/proc/{os.getppid()}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
 def kill_me_once(mark: str, value: int) -> int:
     if not Path(mark).exists():
         Path(mark).touch()
@@ -94,6 +114,12 @@ def kill_me_once(mark: str, value: int) -> int:
 
 def cannot_be_sent() -> Any:
     return threading.Lock()
+
+
+def all_nodes_have_heard(mesh: stealmesh.Mesh) -> None:
+    """Of what has been cancelled so far: their answers come after it on every link."""
+    for _ in range(2):
+        mesh.status()
 
 
 # ---------------------------------------------------------------- where a future may lie
@@ -179,6 +205,7 @@ def test_a_map_over_futures_that_is_left_early_cancels_the_rest(
     results = mesh.map(touched_beside, inputs, range(4))
     assert next(results) == "0"
     results.close()  # type: ignore[attr-defined]
+    all_nodes_have_heard(mesh)
     (tmp_path / "open").touch()
     # What waited is cancelled. A call that comes later runs after it would have run.
     assert mesh.submit(touched_beside, gate, 9).result(PATIENCE) == "9"
@@ -387,7 +414,9 @@ def evaluated(seed: int, inputs: list[Any]) -> Any:
     return (seed * 31 + sum(inputs)) % 1_000_003
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 100))]
+)
 def test_random_graphs_under_kills_equal_a_sequential_evaluation(seed: int) -> None:
     random = Random(seed)
     with stealmesh.Mesh(nodes=2, workers=2) as mesh:
@@ -420,6 +449,20 @@ def test_random_graphs_under_kills_equal_a_sequential_evaluation(seed: int) -> N
         stop.set()
         if seed % 2:
             killer.join()
+
+
+def test_a_chain_outlives_its_node_and_is_made_of_the_results_that_count() -> None:
+    """Each link adds a number of its own run. A link that was made of a run that does not count would show it."""
+    with stealmesh.Mesh(nodes=3, workers=1) as mesh:
+        links = [mesh.submit(with_a_token, [])]
+        for _ in range(200):
+            links.append(mesh.submit(with_a_token, links[-1]))
+        for at in (20, 90):
+            home = links[at].result(PATIENCE)[-1][0]
+            assert mesh._local is not None
+            os.kill(home if home in mesh._local.pids() else mesh._local.pids()[0], signal.SIGKILL)
+        made = [link.result(PATIENCE) for link in links]
+    assert all(after[:-1] == before for before, after in itertools.pairwise(made))
 
 
 # ---------------------------------------------------------------- the pickle apart
@@ -456,3 +499,18 @@ def test_a_damaged_value_with_others_in_it_is_a_typed_error(blob: bytes) -> None
     (entry,) = vx.entries_of(vx.join_entries([(vx.GIVEN, blob)]))
     with pytest.raises(RemoteProtocolError):
         entry.open()
+
+
+def test_large_results_go_into_calls_that_wait(mesh: stealmesh.Mesh, tmp_path: Path) -> None:
+    """They stay on their nodes, though the program lets go of the futures before they are there."""
+    octets = 300_000
+    first = mesh.submit(text_when, str(tmp_path / "go"), octets)
+    second = mesh.submit(doubled, first)
+    third = mesh.submit(doubled, second)
+    sizes = [mesh.submit(len, each) for each in (first, second, third)]
+    both = mesh.submit(add, *sizes)
+    del first, second, third
+    assert not both.done()
+    (tmp_path / "go").touch()
+    assert both.result(PATIENCE) == 7 * octets
+    assert [each.result(PATIENCE) for each in sizes] == [octets, 2 * octets, 4 * octets]

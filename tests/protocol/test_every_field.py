@@ -50,7 +50,7 @@ HARMLESS = {
     "only compared or echoed": {
         ("above", field)
         for field in (
-            "Around.digest", "Beat.told[]", "Beat.view", "Commit.lid", "Commit.seq", "Digests.buckets[]",
+            "Around.digest", "Beat.told[]", "Beat.view", "Block.inputs[]", "Commit.lid", "Commit.seq", "Digests.buckets[]",
             "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "Lease.lid", "Nothing.nonce",
             "Part.lid", "Revoked.lids[]", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
             "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",

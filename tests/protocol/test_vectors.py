@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stealmesh_protocol import codec, limits
+from stealmesh_protocol import codec, given, limits
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.codec import Assembler, decode, split
 from stealmesh_protocol.errors import REMEDIES
@@ -335,6 +335,18 @@ VECTORS: list[tuple[str, Message, int, int]] = [
             [b"\x92\x92\x02\x0a\x92\x02\x0b"],
         ),
         20,
+        4,
+    ),
+    (
+        "GRANT of an item that follows another",
+        Grant(
+            JobSpec(JOB, JobKind.SUBMIT, ADA, "mean", DIGEST),
+            [Lease(LEASE, 6, 7)],
+            [Block(6, 7, 5, (), ((JOB, 4, LEASE),))],
+            0,
+            [given.item_apart((0, b"\x90"), 1, {})],
+        ),
+        21,
         4,
     ),
     ("BYE, body packed (decode only)", Bye("leaving " * 100), 0, 3),

@@ -286,7 +286,7 @@ def lacks_nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 def blocks_do_not_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(IndexedBags, "_withhold", lambda self, held, lo, hi, gate: None)
+    patch.setattr(IndexedBags, "_withhold", lambda *args: None)
 
 
 def jobs_do_not_wait(patch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,11 @@ class IntervalSet:
         return self._lows[0]
 
     @property
+    def first_end(self) -> int:
+        """Where the first interval ends; the set must not be empty."""
+        return self._highs[0]
+
+    @property
     def end(self) -> int:
         """One more than the largest member; the set must not be empty."""
         return self._highs[-1]

@@ -31,6 +31,7 @@ from stealmesh_engine.events import (
     WorkerReady,
 )
 from stealmesh_engine.holding.dispatcher import Dispatcher
+from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.made_here import MadeHere
@@ -57,6 +58,7 @@ class Answers:
         handover: Handover,
         relief: Relief,
         made: MadeHere,
+        follow_ons: FollowOns,
     ) -> None:
         self.links = links
         self.journal = journal
@@ -68,6 +70,7 @@ class Answers:
         self.handover = handover
         self.relief = relief
         self.made = made
+        self.follow_ons = follow_ons
         self.executed = 0
         """Items that workers of this node have finished."""
 
@@ -236,6 +239,8 @@ class Answers:
             if event is not None and part.stays:
                 self.made.keep(held.spec.job, event.chunk, part, now)
             self.reports.add(held.spec.job, part, blob, now)
+            if self.follow_ons.awaited:
+                self.follow_ons.came(held.spec.job, part, blob)
         else:
             self._wasted(part.hi - part.lo)
             if event is not None:

@@ -52,6 +52,9 @@ class Bags(ABC):
     inputs: Blocks | None = None
     """Of jobs whose items come as blocks."""
 
+    some_follow: bool = False
+    """Has any block had inputs that it waits for?"""
+
     def __init__(self, spec: JobSpec) -> None:
         self.spec = spec
         self.cost = Cost()
@@ -128,6 +131,20 @@ class Bags(ABC):
     def let_in(self) -> None:
         """Values have come or gone: look again which items lack some."""
         return
+
+    def has(self, item: int, lid: LeaseId) -> bool:
+        """Is this item here under this lease, and no worker has it?"""
+        del item, lid
+        return False
+
+    def is_waiting(self, item: int) -> bool:
+        """Is this item here, and lacks something?"""
+        del item
+        return False
+
+    def complete(self, item: int, blob: bytes) -> None:
+        """All that goes into this item, which waits, is in this blob."""
+        raise AssertionError("only single calls wait for others")
 
     def take_lost(self, lost: Container[ValueId]) -> list[tuple[Lease, ValueId]]:
         """Cut out all that needs one of these values, and name it: it will not run."""

@@ -9,6 +9,7 @@ from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.rude import is_near, is_one_job, owns, unless
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_protocol.given import is_same_item
 from stealmesh_protocol.ids import PeerId, term_of
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec
 
@@ -36,11 +37,12 @@ def _is_a_job_of(peer: PeerId, spec: JobSpec, held: HeldJob | None) -> None:
 
 
 def _has_inputs(grant: Grant, bags: Bags | None) -> None:
-    """Every item that is leased comes with its input, or came before; and no input is replaced."""
+    """Every item that is leased comes with its input, or came before; and no input is replaced.
+    Results of others that go into an item may be: it comes again when it could not run with the first ones."""
     here = Blocks() if bags is None or bags.inputs is None else bags.inputs
     for block, blob in zip(grant.blocks, grant.blobs, strict=True):
         for known, octets in here.within(block.lo, block.hi):
-            unless((known, octets) == (block, blob), "blocks")
+            unless((known, octets) == (block, blob) or is_same_item(octets, blob), "blocks")
     if len(grant.leases) == len(grant.blocks) == 1:
         lease, block = grant.leases[0], grant.blocks[0]
         if block.lo <= lease.lo and lease.hi <= block.hi:

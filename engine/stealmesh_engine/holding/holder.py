@@ -25,6 +25,7 @@ from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.belief import believable
 from stealmesh_engine.holding.children import Children
 from stealmesh_engine.holding.dispatcher import Dispatcher
+from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.made_here import MadeHere
@@ -98,6 +99,9 @@ class Holder:
         values.needed_by(NeededHere(self.jobs, self.slots, self.dispatcher))
         self.relief = Relief(links, effects, self.slots)
         self.children = Children(effects, self.dispatcher)
+        self.follow_ons = FollowOns(
+            links, self.jobs, self.slots, self.dispatcher.stock, self.reports, counters
+        )
         self.answers = Answers(
             links,
             journal,
@@ -107,7 +111,15 @@ class Holder:
             self.handover,
             self.relief,
             made,
+            self.follow_ons,
         )
+
+    def look_for_values(self, now: float) -> None:
+        """Values have come or gone, or some wait for room."""
+        self.shortage.look(now)
+        for held in self.jobs.values():
+            if held.bags.some_follow:  # some of it may have failed, as a value is lost
+                self.follow_ons.tidy(held)
 
     def dispatch(self, now: float) -> None:
         """See who works, and that they have something to do."""
@@ -148,6 +160,8 @@ class Holder:
                 self.retained.add(spec.job, block, blob)
         if not all(taken):
             self.counters.count("grants-refused", taken.count(False))
+        if held.bags.some_follow and any(block.inputs for block in message.blocks):
+            self.follow_ons.came_in(held, message, now)
         for lease in message.leases:
             self.journal.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
         self.handover.restock(held, now)
@@ -178,6 +192,7 @@ class Holder:
             if held.bags.drop(lid):
                 self.journal.tell(now, "let go", job, lid)
             self.dispatcher.lease_over(job, lid)
+        self.follow_ons.tidy(held)
 
     def withdrawn(self, message: Withdraw, now: float) -> None:
         held = self.jobs.get(message.job)
@@ -188,6 +203,7 @@ class Holder:
                 self.dispatcher.side.cancelled(message.job, message.intervals, now)
             for lo, hi in message.intervals if message.stop else ():
                 self.dispatcher.stop_items(message.job, lo, hi, now)
+            self.follow_ons.tidy(held)
             self.dispatcher.stock.restock(held)
 
     def ended(self, message: Closed, now: float) -> None:
@@ -203,6 +219,7 @@ class Holder:
         if held is None:
             return
         self.reports.drop(job)
+        self.follow_ons.job_over(job)
         self.retained.drop(job)
         self.journal.tell(now, "closed", job)
         self.dispatcher.job_over(job, stop=stop)
@@ -326,6 +343,7 @@ class Holder:
         for held in self.jobs.values():
             running = self.reports.running_of(held)
             held.bags.audit(sum(chunk.hi - chunk.lo for chunk in running))
+        self.follow_ons.audit()
 
 
 def _parts_of(grant: Grant) -> list[Lease]:

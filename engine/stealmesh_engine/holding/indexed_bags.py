@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 import msgspec
+from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Blocks, Input
 from stealmesh_engine.base.intervals import IntervalSet
@@ -75,22 +76,31 @@ class IndexedBags(Bags):
         self.inputs = Blocks()
         self._gate: Gate | None = None
         """Where items wait for values; None: no block needs any."""
+        self._follows: dict[int, list[LeaseId]] = {}
+        """Items that wait for inputs, or did: under which leases."""
+        self._swept = 0
+        """How many blocks the last sweep has left."""
 
     # -- receiving
 
     def take(self, grant: Grant) -> list[bool]:
         for block, blob in zip(grant.blocks, grant.blobs, strict=True):
+            known = block.inputs and block.lo in self.inputs
             self.inputs.add(block, blob)
+            if block.inputs:
+                self.some_follow = True
+            for lid in self.leases if known else ():  # one may be over, as we will hear
+                self._withhold(lid, block.lo, block.hi)
         return [self.receive(lease) for lease in grant.leases]
 
     def receive(self, lease: Lease) -> bool:
         if lease.lid in self.leases or lease.lo >= lease.hi:
             return False
         lo, hi = lease.lo, lease.hi
-        held = self.leases[lease.lid] = HeldLease(lo, hi, IntervalSet.of(lo, hi))
+        self.leases[lease.lid] = HeldLease(lo, hi, IntervalSet.of(lo, hi))
         self.untouched += hi - lo
-        if self._gate is not None:
-            self._withhold(held, lo, hi, self._gate)
+        if self._gate is not None or self.some_follow:
+            self._withhold(lease.lid, lo, hi)
         return True
 
     @property
@@ -108,8 +118,8 @@ class IndexedBags(Bags):
             for low, high in held.unwanted.overlap(lo, hi):
                 held.untouched.remove(low, high)
         self.untouched += held.untouched.size - before
-        if self._gate is not None:
-            self._withhold(held, lo, hi, self._gate)
+        if self._gate is not None or self.some_follow:
+            self._withhold(lid, lo, hi)
         self._tidy(lid, held)
         return True
 
@@ -175,18 +185,53 @@ class IndexedBags(Bags):
     def let_in(self) -> None:
         if self._gate is None:
             return
-        for held in self.leases.values():
+        for lid, held in self.leases.items():
             self.untouched += held.go_on()
-            self._withhold(held, held.lo, held.hi, self._gate)
+            self._withhold(lid, held.lo, held.hi)
 
-    def _withhold(self, held: HeldLease, lo: int, hi: int, gate: Gate) -> None:
-        """What lacks a value of the untouched items in [lo, hi) waits, and is fetched for."""
+    def _withhold(self, lid: LeaseId, lo: int, hi: int) -> None:
+        """What lacks a value or an input of the untouched items in [lo, hi) waits; values are fetched."""
+        gate, held = self._gate, self.leases[lid]
         for block, _ in self.inputs.within(lo, hi):
-            if block.needs and gate.lacks(block.needs):
+            lacks = gate is not None and block.needs and gate.lacks(block.needs)
+            if lacks or block.inputs:
                 count = held.wait(max(lo, block.lo), min(hi, block.hi))
                 self.untouched -= count
-                if count:
+                if count and block.inputs:
+                    self._follows.setdefault(block.lo, []).append(lid)
+                if count and lacks and gate is not None:
                     gate.want(block.needs)
+
+    def has(self, item: int, lid: LeaseId) -> bool:
+        held = self.leases.get(lid)
+        return held is not None and (
+            held.untouched.covers(item, item + 1)
+            or (held.waiting is not None and held.waiting.covers(item, item + 1))
+        )
+
+    def is_waiting(self, item: int) -> bool:
+        here = [lid for lid in self._follows.get(item, ()) if self._waits_under(lid, item)]
+        if not here:
+            self._follows.pop(item, None)
+        return bool(here)
+
+    def _waits_under(self, lid: LeaseId, item: int) -> bool:
+        held = self.leases.get(lid)
+        return held is not None and held.waiting is not None and held.waiting.covers(item, item + 1)
+
+    def complete(self, item: int, blob: bytes) -> None:
+        found = self.inputs.at(item)
+        assert found is not None, "what waits is here"
+        self.inputs.add(replace(found[0], inputs=()), blob)
+        for lid in self._follows.pop(item):
+            if self._waits_under(lid, item):
+                held = self.leases[lid]
+                assert held.waiting is not None
+                held.waiting.remove(item, item + 1)
+                held.untouched.add(item, item + 1)
+                self.untouched += 1
+                if self._gate is not None:
+                    self._withhold(lid, item, item + 1)
 
     def take_lost(self, lost: Container[ValueId]) -> list[tuple[Lease, ValueId]]:
         found = []
@@ -302,6 +347,9 @@ class IndexedBags(Bags):
         """Blocks that no lease spans may go; without any lease, all of them."""
         if not self.leases:
             self.inputs.clear()
-        elif len(self.inputs) > 2 * len(self.leases) + 8:
+            self._swept = 0
+            self._follows.clear()
+        elif len(self.inputs) > 2 * max(len(self.leases), self._swept * self.some_follow) + 8:
             # Leases end roughly in the order of their blocks, so sweep only when blocks pile up.
             self.inputs.keep_only(IntervalSet((held.lo, held.hi) for held in self.leases.values()))
+            self._swept = len(self.inputs)

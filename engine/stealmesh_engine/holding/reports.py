@@ -10,7 +10,7 @@ until its primary holds it safely.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -123,6 +123,11 @@ class Reports:
             for lo, hi in cuts:
                 report = Report(job, unsaid.parts[lo:hi], unsaid.blobs[lo:hi])
                 self.links.send(held.spec.owner, report, now)
+
+    def unsaid_of(self, job: JobId) -> Iterator[tuple[Part, bytes]]:
+        """What is finished of this job that its owner has not been told of yet."""
+        unsaid = self.unsaid.get(job)
+        return iter(() if unsaid is None else zip(unsaid.parts, unsaid.blobs, strict=True))
 
     def owes(self, job: JobId) -> bool:
         """Is something finished that its owner has not been told of?"""

@@ -20,6 +20,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
+from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
 from stealmesh_engine.ledger.put_off import Again, Alarms
@@ -62,6 +63,8 @@ class Crediting:
 
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
         for part, blob in zip(message.parts, message.blobs, strict=True):
+            if job.edges is not None and job.edges.follows:
+                self._take_back_premature(job, job.edges, holder, part)
             lacked = part.codec == LACKING
             if lacked and job.ledger.is_second(holder, part.lid, part.lo, part.hi):
                 self._lacks_second(job, holder, part, blob)
@@ -82,6 +85,8 @@ class Crediting:
             told = fed = None
             if part.stays or job.ledger.again:
                 fed = job.ledger.inputs.within(part.lo, part.hi)
+                if job.edges is not None:
+                    fed = job.edges.recipes(fed)
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
             if fed is not None:
                 told = self.staying.judged(job, holder, part, verdict, fed, now)
@@ -94,13 +99,27 @@ class Crediting:
             job.failed += min(part.failed, sum(hi - lo for lo, hi in verdict.intervals))
             for lo, hi in verdict.intervals if told is None else told:
                 if job.keeping is None:
-                    self.effects.append(Deliver(message.job, part, blob, lo, hi))
+                    deliver = Deliver(message.job, part, blob, lo, hi)
+                    if part.stays and job.edges is not None:
+                        deliver.into = job.edges.fed_by(part, lo, hi)
+                    self.effects.append(deliver)
                 else:
                     job.keeping.credited(holder, part, blob, lo, hi)
                 if job.passed is not None:
                     job.passed.settled(lo, hi)
                     if not lacked:
                         job.passed.able(holder)
+                if job.edges is not None:
+                    job.edges.credited(lo, hi, part, blob)
+
+    def _take_back_premature(
+        self, job: IndexedJob, edges: JobEdges, holder: PeerId, part: Part
+    ) -> None:
+        """A holder speaks of items that it cannot have run, as not all that goes into them is there."""
+        for item in edges.premature(part.lo, part.hi):
+            if edges.follows[item] == (holder, part.lid):
+                self.counters.count("results-premature")
+                job.ledger.split(holder, part.lid, item, item + 1)
 
     def commit(self, job: ExploreJob, holder: PeerId, message: Commit, now: float) -> None:
         partial = message.blobs[0]
@@ -255,3 +274,5 @@ class Crediting:
                 me = self.links.view.me.id
                 fresh = self.staying.judged(job, me, part, Credited(fresh), [], now)
             self.effects += [Deliver(job.spec.job, part, blob, lo, hi) for lo, hi in fresh]
+            if isinstance(job, IndexedJob) and job.edges is not None:
+                job.edges.credited(part.lo, part.hi, part, blob)

@@ -4,7 +4,7 @@ Decides which part of a report counts. Refuses to know what an item computes. It
 that are not credited yet, so that they can be leased again when a holder dies.
 
 Invariant: credited, free, leased, waiting (put_off.py) and withheld intervals are disjoint and cover [0, total)
-at every moment.
+at every moment. Withheld is what lies beyond `released`, and what lacks results of others (edges.py).
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.ledger.job_ledger import Grantable, JobLedger
+from stealmesh_engine.ledger.job_ledger import Grantable
 from stealmesh_engine.ledger.put_off import PutOff
+from stealmesh_engine.ledger.recipes import LedgerOfRecipes
 from stealmesh_engine.ledger.second_copies import LentPiece, SecondCopies
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
@@ -28,6 +29,22 @@ from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
 
 GIVEN_UP_TOGETHER = 1024
 """Items that fail together when no node can run them."""
+
+
+class LedgerEdges(Protocol):
+    """Is told where items are that others wait for (edges.py)."""
+
+    def lent(self, lo: int, hi: int, holder: PeerId, lid: LeaseId) -> None: ...
+
+    def left(self, lo: int, hi: int, holder: PeerId) -> None: ...
+
+    def lost(self, lo: int, hi: int) -> list[int]: ...
+
+    def reach(self, lo: int, hi: int) -> int: ...
+
+    def audit(self) -> None: ...
+
+    def completed(self, lo: int, hi: int) -> tuple[list[Block], list[bytes]]: ...
 
 
 class Lent(msgspec.Struct):
@@ -38,7 +55,7 @@ class Lent(msgspec.Struct):
     deadline: float
 
 
-class IndexedLedger(JobLedger[Lent]):
+class IndexedLedger(LedgerOfRecipes[Lent]):
     """The account of the items [0, total). Those below `released` may be leased."""
 
     lasting_refusals: ClassVar[bool] = False
@@ -70,12 +87,10 @@ class IndexedLedger(JobLedger[Lent]):
         """Items under lease: the sum of the leases' open parts."""
         self.put_off: PutOff | None = None
         """Items that run again later; None until there is one."""
-        self.recipes: set[int] = set()
-        """Items whose results may have to be made again: their inputs stay."""
-        self.again: set[int] = set()
-        """Those of them that were credited, and whose results are being made again."""
-        self._spent: IntervalSet | None = None
-        """Credited items without a recipe; None: all that are credited."""
+        self.edges: LedgerEdges | None = None
+        """None as long as no item waits for another one."""
+        self.withheld: IntervalSet | None = None
+        """Items that lack results of others; None until there is one."""
 
     # -- growing
 
@@ -93,6 +108,14 @@ class IndexedLedger(JobLedger[Lent]):
     def provide(self, inputs: Iterable[tuple[Block, bytes]]) -> None:
         """The inputs of the items that there are."""
         self.inputs = Blocks(inputs)
+
+    def feed_withheld(self, block: Block, blob: bytes) -> None:
+        """The same for an item that lacks results of others."""
+        self.feed(block, blob)
+        self.free.remove(block.lo, block.hi)
+        if self.withheld is None:
+            self.withheld = IntervalSet()
+        self.withheld.add(block.lo, block.hi)
 
     def release(self, upto: int) -> None:
         """Items below `upto` may be leased from now on."""
@@ -131,6 +154,8 @@ class IndexedLedger(JobLedger[Lent]):
         assert lid not in self.leases, "a lease id was given twice"
         self._enter(lid, Lent(holder, IntervalSet.of(*taken), deadline))
         self.leased += taken[1] - taken[0]
+        if self.edges is not None:
+            self.edges.lent(*taken, holder, lid)
         self._balanced()
         return Lease(lid, *taken)
 
@@ -138,10 +163,14 @@ class IndexedLedger(JobLedger[Lent]):
         """A lease ends with its block at the latest."""
         lo = self.free.first
         fed = self.inputs.at(lo)
-        if fed is not None and (reach is None or fed[0].hi < reach):
-            reach = fed[0].hi
+        together = 0 if self.edges is None else self.edges.reach(lo, self.free.first_end)
+        end = together if fed is None else max(together, fed[0].hi)
+        if fed is not None and (reach is None or end < reach):
+            reach = end
         lease = self.lease(holder, deadline, items_max=None if reach is None else reach - lo)
         assert lease is not None
+        if self.edges is not None and together > lo:
+            return (lease, *self.edges.completed(lease.lo, lease.hi))
         return (lease, [], []) if fed is None else (lease, [fed[0]], [fed[1]])
 
     def split(self, holder: PeerId, lid: LeaseId, lo: int, hi: int) -> Verdict:
@@ -154,6 +183,36 @@ class IndexedLedger(JobLedger[Lent]):
             self._lost(*part)
         self._balanced()
         return Credited(given)
+
+    # -- items that lack results of others
+
+    def end_withholding(self, item: int) -> None:
+        """It lacks nothing any more."""
+        assert self.withheld is not None
+        assert self.withheld.covers(item, item + 1), "it is not withheld"
+        self.withheld.remove(item, item + 1)
+        self.free.add(item, item + 1)
+
+    def lease_withheld(self, holder: PeerId, deadline: float, lo: int, hi: int) -> Lease:
+        """The holder gets these before they can run."""
+        assert self.withheld is not None
+        assert self.withheld.covers(lo, hi), "they are not withheld"
+        self.withheld.remove(lo, hi)
+        self._grants += 1
+        lid = self._name(self._grants)
+        self._enter(lid, Lent(holder, IntervalSet.of(lo, hi), deadline))
+        self.leased += hi - lo
+        assert self.edges is not None
+        self.edges.lent(lo, hi, holder, lid)
+        self._balanced()
+        return Lease(lid, lo, hi)
+
+    def withhold_again(self, lid: LeaseId, item: int) -> None:
+        """The item leaves its lease before it could run."""
+        assert self.withheld is not None
+        self._close(lid, self.leases[lid], item, item + 1)
+        self.withheld.add(item, item + 1)
+        self._balanced()
 
     # -- accounting
 
@@ -189,54 +248,6 @@ class IndexedLedger(JobLedger[Lent]):
         self.inputs.drop_covered(counts, self.spent)
         return Credited(counts)
 
-    # -- results that are made again
-
-    @property
-    def spent(self) -> IntervalSet:
-        """Credited items whose inputs are of no use any more."""
-        return self.credited if self._spent is None else self._spent
-
-    def keep_recipe(self, item: int, fed: Iterable[tuple[Block, bytes]]) -> None:
-        """The result of this item, which has just been credited, may have to be made again. It came in one of
-        these blocks."""
-        assert self.credited.covers(item, item + 1), "an item that is not done has a result"
-        if self._spent is None:
-            self._spent = self.credited.copy()
-        self._spent.remove(item, item + 1)
-        self.recipes.add(item)
-        if self.inputs.at(item) is None:
-            for block, blob in fed:
-                if block.lo <= item < block.hi:
-                    self.inputs.add(block, blob)
-
-    def made_again(self, item: int) -> None:
-        """What was to be made again is there, or failed."""
-        self.again.discard(item)
-        self.recipes.discard(item)
-
-    def lose(self, item: int) -> bool:
-        """The result of this item is lost and needed: it runs again. False: it cannot."""
-        if item not in self.recipes or not self.credited.covers(item, item + 1):
-            return False
-        self.credited.remove(item, item + 1)
-        self.free.add(item, item + 1)
-        self.again.add(item)
-        self.rerun += 1
-        self._balanced()
-        return True
-
-    def forget_recipe(self, item: int) -> None:
-        """Its result never has to be made again."""
-        self.recipes.discard(item)
-        if item in self.again and self.free.covers(item, item + 1):
-            self.again.discard(item)
-            self.free.remove(item, item + 1)
-            self.credited.add(item, item + 1)
-            self._balanced()
-        if self._spent is not None and self.credited.covers(item, item + 1):
-            self._spent.add(item, item + 1)
-            self.inputs.drop_covered([(item, item + 1)], self._spent)
-
     # -- items that run again later
 
     def putting_off(self) -> PutOff:
@@ -250,6 +261,8 @@ class IndexedLedger(JobLedger[Lent]):
         wait, since another holder goes on with it.)"""
         self._close(lid, self.leases[lid], item, item + 1)
         self.putting_off().add(item, until)
+        if self.edges is not None:
+            self.edges.lost(item, item + 1)
         self._balanced()
         return True
 
@@ -295,9 +308,14 @@ class IndexedLedger(JobLedger[Lent]):
     def cancel(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
         """[lo, hi) is not wanted any more and counts as done. Returns which of it was leased, by holder."""
         told: dict[PeerId, list[tuple[int, int]]] = {}
-        for part in self.free.overlap(lo, hi):
-            self.free.remove(*part)
-            self.credited.add(*part)
+        for some in (self.free, self.withheld):
+            for part in () if some is None else some.overlap(lo, hi):
+                some.remove(*part)  # type: ignore[union-attr]
+                self.credited.add(*part)
+        if self.credited.covers(lo, hi):
+            self._balanced()
+            self.inputs.drop_covered([(lo, hi)], self.credited)
+            return told
         for lid, lent in list(self.leases.items()):
             for part in lent.open.overlap(lo, hi):
                 told.setdefault(lent.holder, []).append(part)
@@ -311,15 +329,6 @@ class IndexedLedger(JobLedger[Lent]):
             self._spend(lo, hi)
         self.inputs.drop_covered([(lo, hi)], self.spent)
         return told
-
-    def _spend(self, lo: int, hi: int) -> None:
-        """All that is credited of [lo, hi) and has no recipe."""
-        assert self._spent is not None
-        for part in self.credited.overlap(lo, hi):
-            self._spent.add(*part)
-        for item in self.recipes:
-            if lo <= item < hi:
-                self._spent.remove(item, item + 1)
 
     def failing(
         self, job: JobId, lid: LeaseId, outcome: Callable[[int], tuple[int, bytes]]
@@ -392,6 +401,11 @@ class IndexedLedger(JobLedger[Lent]):
     def _lost(self, lo: int, hi: int) -> None:
         """[lo, hi) has left its lease undone."""
         self.free.add(lo, hi)
+        if self.edges is not None:
+            for item in self.edges.lost(lo, hi):
+                assert self.withheld is not None
+                self.free.remove(item, item + 1)
+                self.withheld.add(item, item + 1)
 
     def _is_to_come(self, lid: LeaseId) -> bool:
         """Will a later grant have this id?"""
@@ -402,12 +416,16 @@ class IndexedLedger(JobLedger[Lent]):
         """[lo, hi) leaves the lease; a lease with nothing open ends."""
         lent.open.remove(lo, hi)
         self.leased -= hi - lo
+        if self.edges is not None:
+            self.edges.left(lo, hi, lent.holder)
         if not lent.open.size:
             self._leave(lid)
 
     def _balanced(self) -> None:
         """The cheap half of the invariant, after every transition; `audit` is the whole of it."""
         waiting = 0 if self.put_off is None else self.put_off.size
+        if self.withheld is not None:
+            waiting += self.withheld.size
         assert self.credited.size + self.free.size + self.leased + waiting == self.released, (
             "items were lost or doubled in the ledger"
         )
@@ -419,9 +437,12 @@ class IndexedLedger(JobLedger[Lent]):
         if self.put_off is not None:
             self.put_off.audit()
         leased = (lent.open for lent in self.leases.values())
-        for some in (self.credited, self.free, waiting, *leased):
+        withheld = self.withheld or ()
+        for some in (self.credited, self.free, waiting, withheld, *leased):
             for lo, hi in some:
                 assert not everything.overlap(lo, hi), f"[{lo}, {hi}) is accounted for twice"
                 everything.add(lo, hi)
         assert everything == IntervalSet([(0, self.total)]), "an item is in no account"
+        if self.edges is not None:
+            self.edges.audit()
         self._balanced()

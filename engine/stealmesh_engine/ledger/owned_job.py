@@ -15,6 +15,7 @@ from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.declined import PassedOver
+from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
@@ -81,6 +82,8 @@ class OwnedJob:
     """Of a job with a bound on what runs at once."""
     lives: Lives | None = None
     """Of an actor."""
+    edges: JobEdges | None = None
+    """What its items wait for, and what waits for them; None as long as there is neither."""
 
     def __post_init__(self) -> None:
         if self.spec.max_parallel:
@@ -162,6 +165,14 @@ class IndexedJob(OwnedJob):
     def counted(self, items: int) -> None:
         """The number of items is final: holders are to know it."""
         self.spec = replace(self.spec, count=items)
+
+    def cancel(self, lo: int, hi: int, until: float) -> dict[PeerId, list[tuple[int, int]]]:
+        """[lo, hi) is not wanted any more. Returns who has something of it."""
+        self.linger(lo, hi, until)
+        told = self.ledger.cancel(lo, hi)
+        if self.passed is not None:
+            self.passed.settled(lo, hi)
+        return told
 
     def linger(self, lo: int, hi: int, until: float) -> None:
         """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""

@@ -32,6 +32,7 @@ from stealmesh_engine.events import (
 from stealmesh_engine.ledger.actors import GONE, LifeEnds
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
+from stealmesh_engine.ledger.graph import Graph
 from stealmesh_engine.ledger.owned_job import (
     ExploreJob,
     IndexedJob,
@@ -43,10 +44,10 @@ from stealmesh_engine.ledger.placement import Placement, kind_of_lack
 from stealmesh_engine.ledger.put_off import Alarms
 from stealmesh_engine.ledger.speculation import Speculation
 from stealmesh_engine.ledger.staying import Staying
+from stealmesh_engine.ledger.unheard import Unheard
 from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.links.unsayable import failed
-from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+from stealmesh_protocol.ids import Digest, JobId, PeerId
 from stealmesh_protocol.messages import (
     Beat,
     Closed,
@@ -54,7 +55,6 @@ from stealmesh_protocol.messages import (
     Declined,
     FnGet,
     FnPut,
-    Grant,
     JobLine,
     JobLoad,
     JobSpec,
@@ -117,8 +117,6 @@ class Owner:
         self.ended: deque[JobLine] = deque(maxlen=ENDED_JOBS_REMEMBERED)
         """How the last jobs ended, for status."""
         self.functions: dict[Digest, bytes] = {}
-        self.unsayable_functions: dict[Digest, str] = {}
-        """Those that could not be sent, and why."""
         self.deliveries = Deliveries(config, links)
         candidates = self.candidates = Candidates(config, links)
         self.alarms = Alarms()
@@ -129,6 +127,8 @@ class Owner:
         self.placement = Placement(config, links, journal, effects, counters, candidates)
         self.speculation = Speculation(config, links, self.placement)
         self.actors = LifeEnds(journal, effects, self.crediting)
+        self.unheard = Unheard(self.jobs, journal, self.crediting, self.actors, self._hear)
+        self.graph = Graph(config, links, journal, effects, counters, candidates, self.jobs)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:
@@ -150,7 +150,10 @@ class Owner:
     def feed(self, event: Feed, now: float) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
-            job.ledger.feed(event.block, event.blob)
+            if event.inputs:
+                self.graph.feed(job, event)
+            else:
+                job.ledger.feed(event.block, event.blob)
             self._work_changed(job, now)
 
     def release(self, event: Release, now: float) -> None:
@@ -171,11 +174,10 @@ class Owner:
             return
         told: dict[PeerId, list[tuple[int, int]]] = {}
         for lo, hi in event.intervals:
-            job.linger(lo, hi, now + self.config.lease_seconds)
-            for peer, intervals in job.ledger.cancel(lo, hi).items():
+            for peer, intervals in job.cancel(lo, hi, now + self.config.lease_seconds).items():
                 told.setdefault(peer, []).extend(intervals)
-            if job.passed is not None:
-                job.passed.settled(lo, hi)
+            if job.edges is not None:
+                self.graph.cancelled(job.edges, lo, hi)
         for peer, intervals in told.items():
             self.links.send(peer, Withdraw(event.job, intervals, event.stop), now)
         self._work_changed(job, now)
@@ -320,8 +322,8 @@ class Owner:
 
     def function_wanted(self, peer: PeerId, message: FnGet, now: float) -> None:
         digest = message.digest
-        if digest in self.unsayable_functions:
-            self._fail_all_with(digest, peer, now)
+        if digest in self.unheard.functions:
+            self.unheard.fail_all_with(digest, peer, now)
             return
         if any(
             isinstance(said, FnPut) and said.digest == digest for said in self.links.unheard(peer)
@@ -333,31 +335,10 @@ class Owner:
     # ------------------------------------------------------------ what holders never hear
 
     def unsayable(self, peer: PeerId, message: Message, why: str, now: float) -> None:
-        """The peer will never hear this: the items that it is about fail."""
-        if isinstance(message, FnPut):
-            self.unsayable_functions[message.digest] = why
-            self._fail_all_with(message.digest, peer, now)
-        elif isinstance(message, Grant):
-            self.actors.unsaid(self.jobs.get(message.spec.job), peer, message, now)
-            for lease in message.leases:
-                self._fail_lease(message.spec.job, peer, lease.lid, why, now)
+        self.unheard.unsayable(peer, message, why, now)
 
-    def _fail_all_with(self, digest: Digest, peer: PeerId, now: float) -> None:
-        """The peer cannot run what it holds of the jobs with this function."""
-        for job in list(self.jobs.values()):
-            if digest in needed(job.spec):
-                for lid in job.ledger.held_by(peer):
-                    why = self.unsayable_functions[digest]
-                    self._fail_lease(job.spec.job, peer, lid, why, now)
-
-    def _fail_lease(self, job_id: JobId, peer: PeerId, lid: LeaseId, why: str, now: float) -> None:
-        job = self.jobs.get(job_id)
-        if job is None or job.ledger.lent(peer, lid) is None:
-            return
-        self.journal.tell(now, "cannot be said", job_id, lid, peer)
-        for message in job.ledger.failing(job_id, lid, lambda count: failed(count, why)):
-            MESSAGES[type(message)](self, peer, message, now)
-        self.crediting.revoke(peer, job_id, [lid], now)
+    def _hear(self, peer: PeerId, message: Message, now: float) -> None:
+        MESSAGES[type(message)](self, peer, message, now)
 
     # ------------------------------------------------------------ what happens to holders
 
@@ -444,9 +425,14 @@ class Owner:
     def audit(self) -> None:
         for job in self.jobs.values():
             job.ledger.audit()
+        self.graph.audit()
 
     def _work_changed(self, job: OwnedJob, now: float) -> None:
-        """After every transition: lease out what is free, and notice the end."""
+        """After every transition: lease out what is free, and notice the end. Of a graph, when all transitions
+        of this step are known."""
+        if job.edges is not None and not self.graph.settling:
+            self.graph.changed(job.spec.job)
+            return
         if job.lives is not None:
             self.actors.fail_what_is_free(job)
         if not self.placement.lease_out(job, now):
@@ -455,6 +441,10 @@ class Owner:
         elif job.may_end():
             self.journal.tell(now, "complete", job.spec.job)
             self._end(job, now)
+
+    def settle(self, now: float) -> None:
+        """The last of a step: what waits may follow, or may not any more."""
+        self.graph.settle(self._work_changed, now)
 
     def _in_order(self) -> list[OwnedJob]:
         """All jobs, the most urgent first."""
@@ -480,13 +470,14 @@ class Owner:
             if self.links.view.is_alive(peer):
                 self.links.send(peer, Closed(job.spec.job, stop), now)
         del self.jobs[job.spec.job]
+        self.graph.job_over(job)
         self._trim_functions(job.spec)
 
     def _trim_functions(self, spec: JobSpec) -> None:
         for digest in needed(spec):
             if not any(digest in needed(other.spec) for other in self.jobs.values()):
                 self.functions.pop(digest, None)
-                self.unsayable_functions.pop(digest, None)
+                self.unheard.functions.pop(digest, None)
 
 
 EVENTS: dict[type, Callable[[Owner, Any, float], None]] = {

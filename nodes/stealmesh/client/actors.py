@@ -20,11 +20,12 @@ from msgspec.structs import replace
 
 from stealmesh import refs
 from stealmesh.client.arguments import Options
+from stealmesh.client.held_back import NOT_PLAIN
 from stealmesh.client.inputs import Packed, WaitingCall
 from stealmesh.client.item_words import ItemWords, words_for
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.spec_maker import SpecMaker
-from stealmesh.client.submit import NOT_PLAIN, SubmitStream
+from stealmesh.client.submit import SubmitStream
 from stealmesh.client.submitted import Submitted
 from stealmesh.client.telling import tell
 from stealmesh.functions import Shipped, name_of
@@ -39,6 +40,8 @@ from stealmesh_protocol.messages import JobKind, JobSpec
 
 class ActorStream(SubmitStream):
     """The calls of one actor, and their futures."""
+
+    named_inputs = False  # its calls keep their order while they wait
 
     def __init__(
         self,

@@ -7,10 +7,13 @@ the child's only thread calls `disown`), so they are short and never run the use
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import Event
+
+if TYPE_CHECKING:
+    from stealmesh.refs import Grip
 
 
 class ClientJob(Protocol):
@@ -27,6 +30,12 @@ class ClientJob(Protocol):
 
     def waits(self, item: int) -> None:
         """A worker had begun this item. It is put off: no worker has it, and it runs again later."""
+
+    def spared(self, effect: fx.InputFailed | fx.InputWithdrawn, cause: ClientJob | None) -> None:
+        """Items will not run, because of what goes into them: one of the job `cause`. (Single calls only.)"""
+
+    def needs_as_well(self, index: int, grip: Grip) -> None:
+        """A result that stays on a node goes into this item. (Single calls only.)"""
 
     def done(self) -> None:
         """The job is over; nothing comes after this."""

@@ -38,10 +38,10 @@ class Receiver(Protocol):
 def with_results(packed: Packed, inputs: list[Future[Any]]) -> Packed:
     """The value together with the results of its inputs, which are over. Raises the error of an input,
     CancelledError, CannotShip for a result that cannot be sent on."""
-    return vx.pack_given(packed, [_packed_result(each) for each in inputs])
+    return vx.pack_given(packed, [packed_result(each) for each in inputs])
 
 
-def _packed_result(future: Future[Any]) -> Packed:
+def packed_result(future: Future[Any]) -> Packed:
     grip = future.grip
     if grip is not None:
         return vx.pack(grip.ref())  # the question goes to the data
@@ -86,7 +86,7 @@ class WaitingCall:
             return
         error = one.exception()
         if error is not None:
-            name_the_culprit(error, one)
+            name_the_culprit(error, one.task_name)
             self._receiver.fail(self, error)
             return
         with self._lock:
@@ -96,7 +96,7 @@ class WaitingCall:
             self._receiver.complete(self)
 
 
-def name_the_culprit(error: BaseException, culprit: Future[Any]) -> None:
+def name_the_culprit(error: BaseException, culprit: str) -> None:
     """Say once, in the error that all dependents share, which task had it."""
     try:
         interruptible(lambda: _note(error, culprit))
@@ -104,9 +104,9 @@ def name_the_culprit(error: BaseException, culprit: Future[Any]) -> None:
         return  # an exception of the user's that takes no notes
 
 
-def _note(error: BaseException, culprit: Future[Any]) -> None:
+def _note(error: BaseException, culprit: str) -> None:
     if not any(str(note).startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-        error.add_note(f"{_NOTE} {culprit.task_name}. What waits for its result does not run.")
+        error.add_note(f"{_NOTE} {culprit}. What waits for its result does not run.")
 
 
 _NOTE = "stealmesh: this is the error of"

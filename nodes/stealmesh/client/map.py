@@ -324,6 +324,12 @@ class MapJob:
         if self._words is not None:
             self._words.hear(words)
 
+    def spared(self, effect: Any, cause: Any) -> None:
+        raise AssertionError("only single calls wait for others in the core")
+
+    def needs_as_well(self, index: int, grip: Any) -> None:
+        raise AssertionError("only single calls wait for others in the core")
+
     def waits(self, item: int) -> None:
         """Nor which wait."""
 

@@ -7,7 +7,7 @@ to know what a value is, and how items end: the session tells it.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -98,6 +98,16 @@ class Needs:
             needed = self.jobs.setdefault(job, NeededByJob())
             needed.blocks[lo] = NeededByItems(lo, hi, grips_of(needs), hi - lo)
             needed.lows.append(lo)
+
+    def hold_also(self, job: JobId, item: int, grip: Grip) -> None:
+        """This item, alone in its block if it needs anything, needs this value as well."""
+        with self._lock:
+            needed = self.jobs.setdefault(job, NeededByJob())
+            block = needed.blocks.get(item)
+            if block is None:
+                block = needed.blocks[item] = NeededByItems(item, item + 1, [], 1)
+                insort(needed.lows, item)
+            block.grips.append(grip)
 
     def of(self, job: JobId, item: int) -> list[Grip]:
         """What keeps the values that this item needs."""

@@ -100,6 +100,12 @@ class FoldJob:
         self.future.drop_callbacks()
         self.broken(error)
 
+    def spared(self, effect: Any, cause: Any) -> None:
+        raise AssertionError("only single calls wait for others in the core")
+
+    def needs_as_well(self, index: int, grip: Any) -> None:
+        raise AssertionError("only single calls wait for others in the core")
+
     def waits(self, item: int) -> None:
         """The program cannot ask which items run."""
 

@@ -22,6 +22,7 @@ from stealmesh.client.cancelling import together
 from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
 from stealmesh.client.needs import Needs
 from stealmesh.client.own_values import OwnValues
+from stealmesh.client.shape import Shape
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
@@ -35,9 +36,12 @@ from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
 
 if TYPE_CHECKING:
+    from stealmesh.refs import Grip
     from stealmesh.shipping.bundle import Bundle
 
 BUNDLES_KEPT = 16
+ROUNDS = 16
+"""Of feeding streams that wait for each other's numbers, before the driver looks at anything else."""
 TIDY_SECONDS = 0.5
 STATUS_SECONDS_MAX = 5.0
 
@@ -74,6 +78,10 @@ class ProgramLink:
         self.hungry: dict[TaskStream, None] = {}
         """Streams with calls that the driver's thread must pack, the longest waiting first. A stream
         enters itself after its call: Ctrl-C in between loses no call of another thread."""
+        self.shape = Shape()
+        """Of what waits in the core."""
+        self.held_up = False
+        """A stream has fed less than it could, as another has to feed first."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self.values = OwnValues(me, self.post, room)
@@ -211,14 +219,24 @@ class ProgramLink:
         while self._events:
             pulled.append(self._events.popleft())
         if self.hungry:
-            for _ in range(len(self.hungry)):
-                stream = next(iter(self.hungry))
-                del self.hungry[stream]
-                pulled += stream.feed()
+            pulled += self._feed_hungry()
+            for _ in range(ROUNDS if self.held_up else 0):
+                self.held_up = False  # calls of one stream wait for numbers of another's
+                pulled += self._feed_hungry()
+                if not self.held_up:
+                    break
         if self._calls:
             calls = len(self._calls)
             pulled += together(event for _ in range(calls) for event in self._calls.popleft()())
         return pulled
+
+    def _feed_hungry(self) -> list[Event]:
+        events: list[Event] = []
+        for _ in range(len(self.hungry)):
+            stream = next(iter(self.hungry))
+            del self.hungry[stream]
+            events += stream.feed()
+        return events
 
     def ready(self, fd: int) -> None:
         raise AssertionError("a client watches no descriptors of its own")
@@ -241,6 +259,8 @@ class ProgramLink:
                 self.needs.job_over(effect.job)
             with self.condition:
                 self.condition.notify_all()
+        elif isinstance(effect, fx.InputFailed | fx.InputWithdrawn):
+            self._spared(effect)
         elif isinstance(effect, fx.ItemsRunning):
             handler = self.jobs.get(effect.job)
             if handler is not None:
@@ -283,6 +303,21 @@ class ProgramLink:
             self.left.set()
         else:
             raise AssertionError(f"a client cannot perform {effect}")
+
+    def goes_into(self, job: JobId, index: int, grip: Grip) -> None:
+        """A result that stays on a node goes into a call that waits in the core."""
+        handler = self.jobs.get(job)
+        if handler is not None:
+            handler.needs_as_well(index, grip)
+
+    def _spared(self, effect: fx.InputFailed | fx.InputWithdrawn) -> None:
+        handler = self.jobs.get(effect.job)
+        if handler is not None:
+            cause = self.jobs.get(effect.cause) if isinstance(effect, fx.InputFailed) else None
+            handler.spared(effect, cause)
+        if self.needs.jobs:
+            for lo, hi in effect.intervals:
+                self.needs.over(effect.job, lo, hi)
 
     def _status(self, effect: fx.StatusReady) -> None:
         future = self._inquiries.pop(effect.nonce, None)

@@ -116,6 +116,7 @@ class Streams:
 
     def _open(self, stream: SubmitStream, functions: dict[Digest, bytes], options: Any) -> None:
         spec = stream.spec
+        stream.named_inputs = not options.speculate
         event = OpenJob(spec, open_ended=True, functions=functions, speculate=options.speculate)
         self._link.open(spec.job, stream, event)
 

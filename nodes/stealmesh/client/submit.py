@@ -13,13 +13,22 @@ has which stream (`streams.py`).
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
 from stealmesh.client.call_arguments import must_fit, packed_arguments
+from stealmesh.client.dependents import (
+    DEPENDS,
+    HELD_BACK,
+    Dependent,
+    Names,
+    for_the_core,
+    spare,
+    take_dependents,
+)
 from stealmesh.client.heavy import is_heavy
-from stealmesh.client.inputs import Packed, WaitingCall, with_results
+from stealmesh.client.held_back import NOT_PLAIN, HoldsBack
+from stealmesh.client.inputs import Packed, WaitingCall
 from stealmesh.client.item_words import ItemWords
 from stealmesh.client.needs import cut_by_needs, must_fit_one_order
 from stealmesh.client.results import ChunkResults
@@ -27,6 +36,7 @@ from stealmesh.client.session import ProgramLink
 from stealmesh.client.stopping import end_stopped
 from stealmesh.futures import Future, arrive, settle
 from stealmesh_engine import effects as fx
+from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.events import CancelItems, Event, Feed
 from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import limits
@@ -51,9 +61,8 @@ _NUMBERS = frozenset({int, float, bool, type(None)})
 _TEXTS = frozenset({str, bytes})
 
 Args = tuple[tuple[Any, ...], dict[str, Any]]
-Call = tuple[Future[Any], int, "Args | Packed"]
-"""Future, octets of plain arguments (or NOT_PLAIN), and the arguments (packed if they are not plain)."""
-NOT_PLAIN = -1
+Call = tuple[Future[Any], int, "Args | Packed | Dependent"]
+"""Future, octets of plain arguments (or NOT_PLAIN, DEPENDS), and the arguments (packed if they are not plain)."""
 RUNNING_REMEMBERED = 4096
 
 
@@ -71,8 +80,10 @@ def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return octets
 
 
-class SubmitStream:
+class SubmitStream(HoldsBack):
     """The tasks of one function, and their futures."""
+
+    named_inputs = True  # the core keeps what its calls wait for
 
     def __init__(
         self,
@@ -82,23 +93,18 @@ class SubmitStream:
         words: ItemWords | None = None,
     ) -> None:
         """Without `shipped` each call carries its function, pickled, as its first argument."""
-        self.link = link
-        self.spec = spec
+        super().__init__(link, spec)
         self._shipped = shipped
         """Kept while the stream lives, so that the function is not pickled again."""
-        self._waiting: deque[Call] = deque()
         self._live: dict[int, Future[Any]] = {}
-        self._held_back: dict[Future[Any], WaitingCall] = {}
-        """Calls that wait for the results of others."""
-        self._needs: dict[Future[Any], tuple[list[Grip], tuple[ValueId, ...]]] = {}
-        """The values that calls need which are not in a block yet, and what keeps them."""
+        self._dependents = IntervalSet()
+        """Calls that wait, or waited, for others in the core: without a node's word they have not begun."""
         self._next = 0
         self._next_seen = 0
         self._with_workers: list[tuple[int, int]] = []
         """Calls that workers have, as nodes said since `ask_what_runs`."""
         self._later: set[int] = set()
         """Calls that were put off, as far as we know: no worker has them."""
-        self.closed = False
         self._words = words
 
     # ------------------------------------------------------------ the program's threads
@@ -126,8 +132,15 @@ class SubmitStream:
                 self._needs[future] = refs.grips_of(needs), needs
             del whole  # the call keeps it
             if inputs:
-                return self._hold_back(WaitingCall(self, future, packed, inputs))
-            call = (future, NOT_PLAIN, packed)
+                few = len(inputs) + len(needs) <= limits.NEEDS_MAX  # each result may stay on a node
+                dependent = (
+                    for_the_core(self, future, packed, inputs, SubmitStream) if few else None
+                )
+                if dependent is None:
+                    return self._hold_back(WaitingCall(self, future, packed, inputs))
+                call = (future, DEPENDS, dependent)
+            else:
+                call = (future, NOT_PLAIN, packed)
         self._waiting.append(call)
         if link.failure is not None:
             self._must_work()
@@ -139,13 +152,6 @@ class SubmitStream:
             else:
                 link.feed_now(self)
         return future
-
-    def _must_work(self) -> None:
-        """Raises what the mesh failed with. Asked after a call was entered: the link sets `failure` before
-        it clears the streams."""
-        if self.link.failure is not None:
-            self.broken(self.link.failure)
-            raise self.link.failure
 
     def _packed_apart(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -181,64 +187,35 @@ class SubmitStream:
             return False  # on its way
         return True
 
-    # ------------------------------------------------------------ calls that wait for others
-
-    def _hold_back(self, call: WaitingCall) -> Future[Any] | None:
-        """Until its inputs are there. None: the stream has just been closed; take another."""
-        self._held_back[call.future] = call
-        self._must_work()
-        if self.closed and self._release(call):
-            return None
-        call.begin()
-        return call.future
-
-    def _release(self, call: WaitingCall) -> bool:
-        """The call does not wait any more. False: it has been released before."""
-        if self._held_back.pop(call.future, None) is None:
-            return False
-        call.drop()
-        return True
-
-    def _with_inputs(self, call: WaitingCall) -> tuple[int, bytes] | None:
-        """The call, now that its inputs have come. None: it failed, as they cannot be sent."""
-        try:
-            packed, more = refs.noting(lambda: with_results(call.packed, call.inputs))
-            must_fit(packed, self.spec.name)
-            if more:
-                self._needs_more(call.future, more)
-        except CannotShip as error:
-            self.fail(call, error)
-            return None
-        return packed
-
-    def complete(self, call: WaitingCall) -> None:
-        packed = self._with_inputs(call)
-        if packed is None:
-            return
-        # It waits in one of the two at every moment, so the stream is not idle in between.
-        self._waiting.append((call.future, NOT_PLAIN, packed))
-        if not self._release(call):
-            return  # it was cancelled meanwhile: `_block` passes it over
-        if self.link.failure is not None:
-            self.broken(self.link.failure)
-            return
+    def _has_calls(self) -> None:
         self.link.feed_later(self)
 
-    def _needs_more(self, future: Future[Any], more: tuple[ValueId, ...]) -> None:
-        """The results of its inputs are made of these."""
-        grips, needs = self._needs.get(future, ([], ()))
-        needs = tuple(sorted({*needs, *more}))
-        must_fit_one_order(needs, self.spec.name)
-        self._needs[future] = grips + refs.grips_of(more), needs
+    # ------------------------------------------------------------ calls that wait for others, in the core
 
-    def fail(self, call: WaitingCall, error: BaseException) -> None:
-        if self._release(call):
-            self._needs.pop(call.future, None)
-            settle(self.link.condition, self.link.tell, [(call.future, None, error)])
+    @property
+    def pending(self) -> int:
+        return len(self._live) + len(self._waiting)
 
-    def abandon(self, call: WaitingCall) -> None:
-        # Not here: what waits for this one is cancelled by it, and so on, as deep as the graph is.
-        self.link.user_threads.run(call.future.cancel)
+    def is_with_core(self, future: Future[Any]) -> bool:
+        return self._live.get(future.index) is future
+
+    def _feed_dependents(self) -> list[Event]:
+        """Those at the head of the line."""
+        events: list[Event] = []
+        otherwise: list[Any] = []
+        self.link.held_up |= take_dependents(
+            self._waiting, self._enter_dependent, BLOCK_TASKS_MAX, events, otherwise
+        )
+        for future, item in otherwise:
+            future.index = HELD_BACK
+            call = self._held_back[future] = WaitingCall(self, future, item.packed, item.inputs)
+            self.link.user_threads.run(call.begin)
+        return events
+
+    def _enter_dependent(self, future: Future[Any], blob: bytes, names: Names) -> Feed:
+        feed = self._enter([future], vx.ITEMS, blob, names)
+        self._dependents.add(feed.block.lo, feed.block.hi)
+        return feed
 
     @property
     def idle(self) -> bool:
@@ -258,7 +235,11 @@ class SubmitStream:
         many as there are workers, as they would in a standard pool."""
         begun = {index for lo, hi in self._with_workers for index in range(lo, hi)}
         if not begun:
-            live = (index for index in list(self._live) if index not in self._later)
+            live = (
+                index
+                for index in list(self._live)
+                if index not in self._later and not self._dependents.covers(index, index + 1)
+            )
             begun.update(itertools.islice(live, workers))
         for index, future in list(self._live.items()):
             if index not in begun:
@@ -300,6 +281,9 @@ class SubmitStream:
                 if stays is not None:
                     future.grip = stays.get(index)
                 futures.append(future)
+        for item, job, index in effect.into:
+            if stays is not None and item in stays:
+                self.link.goes_into(job, index, stays[item])
         del stays
         parcel = ChunkResults(part.codec, effect.blob, part.lo, part.hi, self.spec.name)
         del future
@@ -312,6 +296,16 @@ class SubmitStream:
         return link.values.results(
             self.spec.job, stays, link.needs, asked_for=self.spec.stays_from == 1
         )
+
+    def spared(self, effect: fx.InputFailed | fx.InputWithdrawn, cause: Any) -> None:
+        indices = (index for lo, hi in effect.intervals for index in range(lo, hi))
+        futures = [f for f in (self._live.pop(index, None) for index in indices) if f is not None]
+        self.link.dropped += spare(self.link, futures, effect, cause)
+
+    def needs_as_well(self, index: int, grip: Grip) -> None:
+        """A call that waits in the core needs this result, which stays on a node."""
+        if index in self._live:
+            self.link.needs.hold_also(self.spec.job, index, grip)
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         self._with_workers = [*self._with_workers[-RUNNING_REMEMBERED:], *intervals]
@@ -386,7 +380,7 @@ class SubmitStream:
     def _block(self) -> list[Event]:
         """Up to BLOCK_TASKS_MAX waiting calls, as one block, or as several if they are large."""
         futures: list[Future[Any]] = []
-        items: list[Args | Packed] = []
+        items: list[Any] = []
         packed: set[int] = set()
         """Offsets of the items that are packed already."""
         waiting = self._waiting
@@ -398,13 +392,16 @@ class SubmitStream:
                     self._needs.pop(future, None)
             else:
                 if octets < 0:
+                    if isinstance(item, Dependent):
+                        waiting.appendleft((future, octets, item))
+                        break
                     octets = len(item[1])
                     packed.add(len(items))
                 room -= octets
                 futures.append(future)
                 items.append(item)
         if not futures:
-            return []
+            return self._feed_dependents() if waiting else []
         if not packed:
             codec, blob = vx.pack_harmless(items)
             if len(blob) <= BLOCK_OCTETS_MAX or len(futures) == 1:
@@ -422,18 +419,21 @@ class SubmitStream:
     def _needs_of(self, future: Future[Any]) -> tuple[ValueId, ...]:
         return self._needs.get(future, ([], ()))[1]
 
-    def _enter(self, futures: list[Future[Any]], codec: int, blob: bytes) -> Feed:
-        lo = self._next
-        self._next = hi = lo + len(futures)
-        for index, future in enumerate(futures, lo):
+    def _enter(
+        self, futures: list[Future[Any]], codec: int, blob: bytes, inputs: Names = ()
+    ) -> Feed:
+        lo = index = self._next
+        for future in futures:
             future.index = index
             self._live[index] = future
+            index += 1
+        self._next = hi = index
         needs = self._needs_of(futures[0]) if self._needs else ()
         if needs:
             self.link.needs.hold(self.spec.job, lo, hi, needs)
             for future in futures:
                 del self._needs[future]
-        return Feed(self.spec.job, Block(lo, hi, codec, needs), blob)
+        return Feed(self.spec.job, Block(lo, hi, codec, needs), blob, inputs)
 
     def _withdraw(self, future: Future[Any]) -> list[Event]:
         if self._live.pop(future.index, None) is None:

@@ -1,0 +1,29 @@
+"""What the inputs of a block must be: a holder looks each of them up.
+
+Decides whether they make sense by themselves. Refuses to know whether they are at the holder.
+"""
+
+from __future__ import annotations
+
+from stealmesh_protocol import limits
+from stealmesh_protocol.ids import JOB_ID_OCTETS, owner_of
+from stealmesh_protocol.messages import Block, JobKind, JobSpec
+
+ITEMS = 5
+"""The codec of values that are packed one by one (`values.py`)."""
+
+
+def fault_of_inputs(block: Block, spec: JobSpec | None) -> str:
+    """What is wrong with the inputs of this block; empty: nothing. `spec`: of its job, if its items may wait."""
+    if spec is None or spec.kind is not JobKind.SUBMIT or spec.term or spec.life:
+        return "only calls of a program that is there wait for others at a node"
+    if block.hi - block.lo != 1 or block.codec != ITEMS:
+        return "only a block of one item, packed alone, can wait for others"
+    if len(block.inputs) > limits.INPUTS_MAX:
+        return "an item waits for too many others"
+    for job, index, lid in block.inputs:
+        if len(job) != JOB_ID_OCTETS or owner_of(job) != spec.owner:
+            return "an item waits for none of another owner"
+        if not 0 <= index <= limits.INDEX_MAX or lid < 0 or (job, index) == (spec.job, block.lo):
+            return "an item waits for itself, or for nothing"
+    return ""
