@@ -577,6 +577,9 @@ class GraphWorld(RandomWorld):
         nothing_is_left(self.world)
         if counters_of(self.world)["rude-blocks"]:
             raise Breach("rude", "a node refused an item of its owner's")
+        stays = any(graph.wish.stays for graph in self.graphs)
+        if not stays and counters_of(self.world)["results-premature"]:
+            raise Breach("order", "a result came before what went into it")
 
 
 def nothing_is_left(world: World) -> None:

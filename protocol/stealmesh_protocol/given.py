@@ -80,15 +80,15 @@ def filled(item: bytes, results: Sequence[Result | None]) -> bytes:
     return _item(apart)
 
 
-def lacks(item: bytes, count: int) -> bool:
-    """Is this one item that so many results are still to go into?"""
+def places_in(item: bytes, count: int) -> int:
+    """How many results go into this one item, if so many of them are still to come; 0: it is another item."""
     if not _is_item(item):
-        return False
+        return 0
     try:
         apart = opened(memoryview(item)[HEAD_OCTETS + 1 :])
     except RemoteProtocolError:
-        return False
-    return sum(place[0] < 0 for place in apart.places) == count
+        return 0
+    return len(apart.places) if sum(place[0] < 0 for place in apart.places) == count else 0
 
 
 def is_same_item(item: bytes, other: bytes) -> bool:

@@ -62,8 +62,8 @@ def test_results_packed_one_by_one_and_beside_failures() -> None:
 
 def test_places_that_stay_empty_are_filled_later() -> None:
     half = given.filled(item(2), [None, result([1], 0)])
-    assert given.lacks(half, 1)
-    assert not given.lacks(half, 2)
+    assert given.places_in(half, 1)
+    assert not given.places_in(half, 2)
     assert opened(given.filled(half, [result([0], 0)])) == [0, 1]
     with pytest.raises(RemoteProtocolError):
         opened(half)
@@ -73,7 +73,7 @@ def test_places_that_stay_empty_are_filled_later() -> None:
 
 @pytest.mark.parametrize("blob", [b"", b"\x90", item(1)[:-1], vx.join_entries([(0, b"\x01")])])
 def test_what_is_no_such_item_is_seen(blob: bytes) -> None:
-    assert not given.lacks(blob, 1)
+    assert not given.places_in(blob, 1)
 
 
 @pytest.mark.parametrize(

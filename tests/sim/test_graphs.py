@@ -137,6 +137,18 @@ def test_a_stencil_keeps_all_nodes_busy(nodes: int, bound: float) -> None:
     assert efficiency(nodes, 0.001) > bound
 
 
+def test_a_result_never_comes_before_what_went_into_it() -> None:
+    """Reports of a chain wait for company, but not if what follows is of another job. (World 173.)"""
+    told = scene(1, workers=1)
+    knots = [Knot(at % 2, at // 2, [at - 1] if at else []) for at in range(40)]
+    streams = [Wish(JobKind.SUBMIT, 20, CostLaw("const", 0.0001)) for _ in range(2)]
+    program = GraphProgram(told.world, told.client, GraphWish(knots, streams, told.world.now, 1000))
+    told.programs += program.streams  # type: ignore[arg-type]
+    finish(told)
+    assert counted(told, "follow-ons-run") > 10
+    assert counted(told, "results-premature") == 0
+
+
 @pytest.mark.parametrize("loss", ["crash", "worker", "drain"])
 def test_what_follows_a_lost_item_runs_again(loss: str) -> None:
     """And with the result of its second run."""

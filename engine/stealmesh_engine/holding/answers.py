@@ -239,8 +239,8 @@ class Answers:
             if event is not None and part.stays:
                 self.made.keep(held.spec.job, event.chunk, part, now)
             self.reports.add(held.spec.job, part, blob, now)
-            if self.follow_ons.awaited:
-                self.follow_ons.came(held.spec.job, part, blob)
+            if self.follow_ons.awaited and self.follow_ons.came(held.spec.job, part, blob):
+                self.reports.followed(held.spec.job)
         else:
             self._wasted(part.hi - part.lo)
             if event is not None:

@@ -19,7 +19,7 @@ from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.given import Result, filled, lacks
+from stealmesh_protocol.given import Result, filled, places_in
 from stealmesh_protocol.ids import JobId, LeaseId
 from stealmesh_protocol.messages import Block, Grant, Lease, Part, Report, Returned
 from stealmesh_protocol.values import good_in
@@ -35,6 +35,8 @@ class FollowOn:
 
     block: Block
     blob: bytes
+    places: int
+    """How many results go into it in all."""
     results: dict[Input, Result] = field(default_factory=dict)
     """Of the inputs that have one."""
 
@@ -76,8 +78,9 @@ class FollowOns:
         entered: dict[int, FollowOn] = {}
         for block, blob in zip(grant.blocks, grant.blobs, strict=True):
             if block.inputs and held.bags.is_waiting(block.lo):
-                entered[block.lo] = FollowOn(block, blob)
-                if not lacks(blob, len(block.inputs)):
+                places = places_in(blob, len(block.inputs))
+                entered[block.lo] = FollowOn(block, blob, places)
+                if not places:
                     self._counters.count("grants-refused")
                     back.append(block.lo)
         for item in entered.keys() & self.waiting.get(job, {}).keys():
@@ -101,19 +104,26 @@ class FollowOns:
             self._give_back(held, grant.leases, back, now)
             self.tidy(held)
 
-    def came(self, job: JobId, part: Part, blob: bytes) -> None:
-        """Items of a job have been run here."""
+    def came(self, job: JobId, part: Part, blob: bytes) -> bool:
+        """Items of a job have been run here. True: for each of them one of the same job runs now that
+        waited for it alone."""
+        followed = True
         for item in range(part.lo, part.hi):
             waiting = self.awaited.get((job, item, part.lid))
             if waiting is None:
+                followed = False
                 continue
             result = good_in(part.codec, blob, item - part.lo)
             if result is None or (part.stays and any(item == each for each, _ in part.stays)):
+                followed = False
                 continue  # its owner will withdraw what waits for it
             del self.awaited[job, item, part.lid]
             for other, at in waiting:
+                # One report has them in their order; those of two jobs could overtake each other.
+                followed = followed and other == job and self.waiting[other][at].places == 1
                 self.waiting[other][at].results[job, item, part.lid] = result
                 self._go_on(self._jobs[other], at)
+        return followed
 
     def tidy(self, held: HeldJob) -> None:
         """Some of this job's items may not wait any more, as they are not ours."""

@@ -29,6 +29,8 @@ LEASES_IN_BEAT_MAX = 8192
 JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
 """Leases and results in one claim."""
+FOLLOWED_SECONDS = 0.001
+"""So long a result waits for company if what follows it runs here: a chain of short items is told of in few reports."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
 
 
@@ -54,8 +56,11 @@ class UnsaidParts(msgspec.Struct):
     parts: list[Part] = []
     blobs: list[bytes] = []
     octets: int = 0
+    urgent: int = 0
+    """How many of them their owner waits for: with the others an item that follows goes on already."""
 
     def add(self, part: Part, blob: bytes) -> None:
+        self.urgent += 1
         self.parts.append(part)
         self.blobs.append(blob)
         self.octets += len(blob)
@@ -102,11 +107,11 @@ class Reports:
         self.due = self.progress.flush(now, patience) if self.progress.words else None
         for job, unsaid in list(self.unsaid.items()):
             held = self.jobs[job]
-            until = unsaid.since + patience
+            until = unsaid.since + (patience if unsaid.urgent else FOLLOWED_SECONDS)
             if (
                 now < until
                 and held.bags.leases
-                and held.spec.kind is not JobKind.SUBMIT
+                and (held.spec.kind is not JobKind.SUBMIT or not unsaid.urgent)
                 and not held.spec.max_parallel  # others wait for its lane
                 and unsaid.octets < REPORT_OCTETS_MAX
             ):
@@ -128,6 +133,12 @@ class Reports:
         """What is finished of this job that its owner has not been told of yet."""
         unsaid = self.unsaid.get(job)
         return iter(() if unsaid is None else zip(unsaid.parts, unsaid.blobs, strict=True))
+
+    def followed(self, job: JobId) -> None:
+        """The part that has just been added is all that an item here waited for."""
+        unsaid = self.unsaid.get(job)
+        if unsaid is not None:
+            unsaid.urgent -= 1
 
     def owes(self, job: JobId) -> bool:
         """Is something finished that its owner has not been told of?"""
