@@ -71,6 +71,8 @@ class GraphWish:
     """Between two batches."""
     cancels: list[tuple[float, int]] = field(default_factory=list)
     """When (after the start) which knot is not wanted any more."""
+    stops: set[int] = field(default_factory=set)
+    """Those of them that are stopped: what waits for them fails, as their futures do."""
     stays: dict[int, int] = field(default_factory=dict)
     """Streams whose results stay where they were made, and how large they are."""
     holds_seconds: float = 0.0
@@ -112,9 +114,11 @@ class GraphAccount:
     def spare(self, knot: int, cause: int | None) -> None:
         above = self.above(knot)
         if cause is None:
-            self.that(bool(above & self.cancelled), f"{knot} was cancelled without a cause")
+            cancelled = self.cancelled - self.wish.stops
+            self.that(bool(above & cancelled), f"{knot} was cancelled without a cause")
         else:
-            self.that(cause in above and cause in self.failed, f"{knot} failed because of {cause}")
+            failed = cause in self.failed or cause in self.cancelled & self.wish.stops
+            self.that(cause in above and failed, f"{knot} failed because of {cause}")
         self.spared[knot] = cause
 
     def fail(self, knot: int) -> None:
@@ -441,7 +445,8 @@ class GraphProgram:
             return
         self.account.cancelled.add(at)
         self.not_needed_for((stream.job, knot.index))
-        self._tell(CancelItems(stream.job, [(knot.index, knot.index + 1)]))
+        stops = at in self.wish.stops
+        self._tell(CancelItems(stream.job, [(knot.index, knot.index + 1)], stops, stops))
 
 
 # ---------------------------------------------------------------- random graphs
@@ -603,6 +608,8 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
     ]
     for _, wish in graphs:
         _have_stay(Random(f"{seed}/graphs whose results stay"), wish)
+        rng = Random(f"{seed}/what is stopped")
+        wish.stops = {knot for _, knot in wish.cancels if rng.random() < 0.5}
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(graphs))
     play(GraphWorld(plan, graphs), outcome, watch=watch)
     return outcome

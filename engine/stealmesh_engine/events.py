@@ -348,6 +348,8 @@ class CancelItems(msgspec.Struct):
     intervals: list[tuple[int, int]]
     stop: bool = False
     """Those that run are stopped, and so are their workers if need be."""
+    fail: bool = False
+    """Their futures have failed with TaskStopped: so does what waits for them. Otherwise that is cancelled."""
 
 
 class CancelJob(msgspec.Struct):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from stealmesh_engine.events import Drain
+from stealmesh_engine.effects import InputFailed, InputWithdrawn
+from stealmesh_engine.events import CancelItems, Drain, Feed
 from stealmesh_engine.holding import belief
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.follow_ons import FollowOns
@@ -20,7 +21,9 @@ from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.graph import Graph
 from stealmesh_engine.ledger.queues import Queues
-from stealmesh_protocol.messages import JobKind, Part, Report
+from stealmesh_protocol import given
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.messages import Block, JobKind, Part, Report
 from stealmesh_sim import graphs
 from stealmesh_sim.graphs import GraphProgram, GraphWish, Knot
 from stealmesh_sim.programs import Wish
@@ -198,6 +201,56 @@ def test_a_cancellation_passes_on_at_once() -> None:
     finish(told)
 
 
+def test_what_waits_for_a_stopped_item_fails_as_that_does() -> None:
+    """By its name, as deep as the graph is."""
+    told = scene(2, workers=1)
+    program = graph(told, chain(10), seconds=1.0)
+    program.wish.stops.add(3)
+    told.until(lambda: 2 in program.account.results)
+    program._cancel(3)
+    assert program.account.spared == dict.fromkeys(range(4, 10), 3)
+    finish(told)
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_what_is_made_of_a_dropped_result_ends_with_it(stops: bool) -> None:
+    """The program cancels, or stops, an item that is done. It has not heard so, and drops the result."""
+    told = scene(1, workers=1)
+    program = graph(told, chain(4), seconds=1.0)
+    stream = program.streams[0]
+    told.until(lambda: 1 in program.account.results)
+    program.account.cancelled.add(1)
+    program.wish.stops |= {1} if stops else set()
+    program._tell(CancelItems(stream.job, [(1, 2)], stops, stops))
+    assert program.account.spared == dict.fromkeys((2, 3), 1 if stops else None)
+    told.run(2.0)
+    graphs.nothing_is_left(told.world)
+
+
+def test_a_new_item_fails_with_what_was_spared_in_the_same_step() -> None:
+    """It is fed behind a report, unread so far, that fails what goes into what goes into it."""
+    told = scene(1, workers=1)
+    knots = [Knot(0, 0, []), Knot(0, 1, [0]), Knot(0, 2, [1])]
+    stream = Wish(JobKind.SUBMIT, 3, CostLaw("const", 5.0))
+    wish = GraphWish(knots, [stream], told.world.now, 2, pause_seconds=100.0)
+    program = GraphProgram(told.world, told.client, wish)
+    job = program.streams[0].job
+    told.until(lambda: counted(told, "follow-ons") == 1)
+    core = told.client.core
+    edges = core.owner.jobs[job].edges
+    assert edges is not None
+    place = edges.places.at(0)
+    assert place is not None
+    holder, lid, _ = place
+    codec, blob = vx.pack_outcomes(None, [vx.Failure(0, vx.RAISED, text="oh")])
+    core.owner.report(holder, Report(job, [Part(lid, 0, 1, codec, 0.1, 1)], [blob]), told.world.now)
+    item = Block(2, 3, vx.ITEMS), given.item_apart((vx.PLAIN, b"\xc0"), 1, {})
+    effects = core.steps(told.world.now, [Feed(job, *item, ((job, 1),))])
+    failed = [each for each in effects if isinstance(each, InputFailed | InputWithdrawn)]
+    assert [each.intervals for each in failed] == [[(1, 2)], [(2, 3)]]
+    assert all(isinstance(each, InputFailed) and each.item == 0 for each in failed)
+
+
 def test_a_result_of_what_cannot_have_run_is_not_believed() -> None:
     """A node says that it has done an item before the one that goes into it."""
     told = scene(1, workers=1)
@@ -324,6 +377,23 @@ def cancellations_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JobEdges, "audit", lambda self: None)
 
 
+def what_waits_for_a_stopped_item_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Graph.cancelled
+    monkeypatch.setattr(Graph, "cancelled", lambda *args, fail: right(*args))
+
+
+def dropped_results_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graph, "_users", lambda *args: [])
+
+
+def failures_of_this_step_are_cancellations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graph, "_spared_by", lambda *args: None)
+
+
+def a_result_is_dropped() -> None:
+    test_what_is_made_of_a_dropped_result_ends_with_it(False)
+
+
 def results_are_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JobEdges, "let_go", lambda *args: None)
 
@@ -392,6 +462,15 @@ STORIES: list[tuple[Mutate, Callable[[], None]]] = [
     (what_comes_back_is_free, crashes),
     (failures_stay_where_they_are, test_a_failure_passes_on_at_once),
     (cancellations_stay_where_they_are, test_a_cancellation_passes_on_at_once),
+    (
+        what_waits_for_a_stopped_item_is_cancelled,
+        test_what_waits_for_a_stopped_item_fails_as_that_does,
+    ),
+    (dropped_results_are_used, a_result_is_dropped),
+    (
+        failures_of_this_step_are_cancellations,
+        test_a_new_item_fails_with_what_was_spared_in_the_same_step,
+    ),
     (results_are_kept_for_ever, test_results_go_when_nothing_needs_them),
     (nothing_follows, test_a_chain_follows_itself),
     (withdrawn_follow_ons_wait_on, test_a_cancellation_passes_on_at_once),

@@ -33,8 +33,8 @@ from stealmesh_engine.ledger.queues import Queues
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.limits import INPUTS_MAX
-from stealmesh_protocol.messages import Grant, Lease, Part, Withdraw
-from stealmesh_protocol.values import good_in
+from stealmesh_protocol.messages import Grant, JobSpec, Lease, Part, Withdraw
+from stealmesh_protocol.values import STOPPED, Failure, good_in, pack_outcomes
 
 FOLLOW_ONS_A_WORKER = 128
 """So many follow-ons a node has for each worker; it gets more when it has half of them. More: more to withdraw
@@ -42,6 +42,16 @@ when something moves; fewer: a chain of short tasks waits for its owner. At 10,0
 are 6 ms, longer than a journey to the owner."""
 WAITING_MAX = 4096
 """So many items wait for room at one node; others are looked at again when an input of theirs is credited."""
+
+Cause = tuple[JobId, int, Part, bytes]
+"""An item of a job that failed, and the report that says how."""
+
+
+def stopped(spec: JobSpec, item: int) -> Cause:
+    """The program has stopped this item while it ran."""
+    text = f"item {item} of {spec.name} was stopped by the program"
+    codec, blob = pack_outcomes(None, [Failure(0, STOPPED, text=text)])
+    return spec.job, item, Part(0, item, item + 1, codec, 0.0, 1), blob
 
 
 class Graph:
@@ -140,11 +150,23 @@ class Graph:
         return None
 
     def _passes_on_late(self, edges: JobEdges, item: int, cause: tuple[JobId, int]) -> None:
+        """What goes into this new item is over without a result: it has failed in this very step, or was spared."""
         told = self._told(*cause)
         if told is None:
-            self._end([(edges, item)], None)
+            self._end([(edges, item)], self._spared_by(*cause))
         else:
             self._end([(edges, item)], (cause[0], cause[1], told.part, told.blob))
+
+    def _spared_by(self, job: JobId, item: int) -> Cause | None:
+        """The failure, in this step, because of which this item does not run. None: it was cancelled."""
+        for effect in self._effects:
+            if (
+                isinstance(effect, InputFailed)
+                and effect.job == job
+                and any(lo <= item < hi for lo, hi in effect.intervals)
+            ):
+                return effect.cause, effect.item, effect.part, effect.blob
+        return None
 
     def _edges_of(self, job: IndexedJob) -> JobEdges:
         if job.edges is None:
@@ -185,27 +207,45 @@ class Graph:
 
     # ------------------------------------------------------------ what is over without a result
 
-    def cancelled(self, edges: JobEdges, lo: int, hi: int) -> None:
-        """These items are not wanted: nor is what waits for them."""
-        waiting: list[Name] = []
-        for item in within(edges.dependents, lo, hi):
-            waiting += self._dependents(edges, item)
+    def cancelled(self, job: OwnedJob, lo: int, hi: int, *, fail: bool = False) -> None:
+        """These items are not wanted: nor is what waits for them. `fail`: that fails as they did."""
+        edges = job.edges
+        assert edges is not None
+        ended = [(item, self._dependents(edges, item)) for item in within(edges.dependents, lo, hi)]
+        # The program did not know yet that these were done. What they went into must not be, either.
+        ended += [(item, self._users(edges, item)) for item in within(edges.results, lo, hi)]
         edges.over(lo, hi)
-        self._end(waiting, None)
+        for item, waiting in ended:
+            self._end(waiting, stopped(job.spec, item) if fail else None)
 
     def job_over(self, job: OwnedJob) -> None:
         """All of it is credited, or nothing of it is wanted any more."""
         if job.edges is not None:
-            self.cancelled(job.edges, 0, job.edges.ledger.total)
+            total = job.edges.ledger.total
+            waiting = [job.edges.waiting_for(item) for item in job.edges.dependents]
+            job.edges.dependents.clear()
+            job.edges.over(0, total)
+            self._end([name for names in waiting for name in names], None)
             job.edges.over_all()
             self._changed.pop(job.spec.job, None)
+
+    def _users(self, edges: JobEdges, item: int) -> list[Name]:
+        """All that this result goes into and that is not over. It takes as long as there are items with inputs."""
+        name = (edges, item)
+        return [
+            (job.edges, other)
+            for job in self._jobs.values()
+            if job.edges is not None
+            for other in job.edges.inputs
+            if name in job.edges.into(other)
+        ]
 
     def _dependents(self, edges: JobEdges, item: int) -> list[Name]:
         waiting = edges.waiting_for(item)
         del edges.dependents[item]
         return waiting
 
-    def _end(self, waiting: list[Name], cause: tuple[JobId, int, Part, bytes] | None) -> None:
+    def _end(self, waiting: list[Name], cause: Cause | None) -> None:
         """These end with the failure of what they waited for, or are cancelled with it; and what waits for
         them, as deep as the graph is."""
         over: dict[JobEdges, list[int]] = {}

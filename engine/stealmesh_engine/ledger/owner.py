@@ -177,7 +177,7 @@ class Owner:
             for peer, intervals in job.cancel(lo, hi, now + self.config.lease_seconds).items():
                 told.setdefault(peer, []).extend(intervals)
             if job.edges is not None:
-                self.graph.cancelled(job.edges, lo, hi)
+                self.graph.cancelled(job, lo, hi, fail=event.fail)
         for peer, intervals in told.items():
             self.links.send(peer, Withdraw(event.job, intervals, event.stop), now)
         self._work_changed(job, now)

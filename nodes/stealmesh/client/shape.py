@@ -30,6 +30,11 @@ class Shape:
         self._deepest = 1
         self._tip: ReferenceType[Future[Any]] | None = None
 
+    @property
+    def in_use(self) -> bool:
+        """Has any call waited in the core?"""
+        return self._tip is not None
+
     def is_wide(self, pending: int) -> bool:
         """With so many calls that are not over: are many of them side by side?"""
         return pending > WIDE * self._deepest

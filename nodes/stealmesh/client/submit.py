@@ -262,7 +262,7 @@ class SubmitStream(HoldsBack):
     def stop(self, future: Future[Any]) -> bool:
         if not end_stopped(self.link, future, f"item {future.index} of {self.spec.name}"):
             return False
-        self.link.call_later(lambda: self._withdraw(future))
+        self.link.call_later(lambda: self._withdraw(future, fail=True))
         return True
 
     # ------------------------------------------------------------ the driver's thread
@@ -435,11 +435,13 @@ class SubmitStream(HoldsBack):
                 del self._needs[future]
         return Feed(self.spec.job, Block(lo, hi, codec, needs), blob, inputs)
 
-    def _withdraw(self, future: Future[Any]) -> list[Event]:
+    def _withdraw(self, future: Future[Any], *, fail: bool = False) -> list[Event]:
         if self._live.pop(future.index, None) is None:
-            return []
-        if self.link.needs.jobs:
+            if future.index < 0 or not self.link.shape.in_use:
+                return []
+            # Its result came in that moment, and was dropped: what waits for it in the core must not have it.
+        elif self.link.needs.jobs:
             self.link.needs.over(self.spec.job, future.index, future.index + 1)
         self._later.discard(future.index)
         only = [(future.index, future.index + 1)]
-        return [CancelItems(self.spec.job, only, stop=future.is_stopped)]
+        return [CancelItems(self.spec.job, only, future.is_stopped, fail)]
