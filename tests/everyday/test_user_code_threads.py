@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from tests.everyday import value_tasks as tasks
+from tests.patience import until
 
 import stealmesh
 from stealmesh.client.user_threads import Strand, UserThreads
@@ -149,10 +150,9 @@ def test_the_mesh_s_thread_opens_and_ends_nothing(mesh: stealmesh.Mesh) -> None:
         future = mesh.submit(tasks.same, tasks.Finalized())
         future.add_done_callback(partial(print, tasks.Finalized(), file=io.StringIO()))
         del future
-    assert mesh.submit(tasks.same, 1).result(PATIENCE) == 1
-    mesh._link.user_threads.wait_until_quiet(PATIENCE)
-    gc.collect()
-    assert len(tasks.Finalized.ended) >= 150
+    # Two arguments, a callback and a result in each round. Results come in any order, and a thread that has
+    # nothing to do keeps what it called last.
+    until(lambda: gc.collect() >= 0 and len(tasks.Finalized.ended) >= 195, "all but a few end")
     assert "stealmesh" not in tasks.Finalized.ended
 
 
