@@ -64,6 +64,7 @@ TAGS = {
     "Keep": 70, "KeptUpto": 71, "Offer": 72, "Pull": 73, "Forget": 74, "Settled": 75, "Claim": 76,
     "Fetch": 77, "Fetched": 78,
     "ValueSeek": 80, "ValueAt": 81, "ValueGet": 82, "ValuePut": 83, "ValueHeld": 84, "ValueDrop": 85,
+    "LookAt": 90, "Seen": 91,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

@@ -590,7 +590,7 @@ def _size_of(core: NodeCore) -> int:
     tables: list[Sized] = [
         core.view.members, core.links.peers, core.links.lines, core.holder.jobs, core.holder.slots.beside,
         core.durable.state.replicas, core.durable.state.gone, core.durable.state.moved,
-        core.durable.state.candidacies, core.durable.takeover._offers, core.neighbours_jobs,
+        core.durable.state.candidacies, core.durable.takeover._offers, core.around.lines(),
         core.detector.watches, core.membership.suspicions.__dict__,
     ]  # fmt: skip
     held = sum(len(job.bags.leases) + len(job.unsettled) for job in core.holder.jobs.values())

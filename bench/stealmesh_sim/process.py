@@ -15,11 +15,12 @@ from typing import Any, Protocol
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, Tick
+from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, StacksTaken, Tick
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Role
+from stealmesh_protocol.stacks import Stack, WorkerStacks
 from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.kernel import TIMERS
@@ -404,6 +405,19 @@ class Process:
     def _nobody_can(self, effect: fx.NobodyCan) -> None:
         self.complaints.append(effect.why)
 
+    def _looked(self, effect: fx.LookReady) -> None:
+        if self.listener is not None:
+            self.listener(self, effect)
+
+    def _take_stacks(self, effect: fx.TakeStacks) -> None:
+        """Virtual workers say what they run, and have no frames."""
+        told = [
+            WorkerStacks(each.number, self.number, [Stack("MainThread", chunk=each.running.chunk)])
+            for each in self.workers
+            if each.number in effect.workers and each.running is not None
+        ]
+        self.world.after(0.0, self.hear, StacksTaken(effect.ticket, told))
+
     def _left(self, effect: fx.Left) -> None:
         self.left = True
         self.world.after(LEFT_SECONDS, self.world.end, self)
@@ -447,6 +461,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.NobodyCan: Process._nobody_can,
     fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,
+    fx.LookReady: Process._looked,
+    fx.TakeStacks: Process._take_stacks,
     fx.Joined: Process._ignore,
     fx.JoinFailed: Process._ignore,
     fx.WaitsForNodes: Process._ignore,

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from stealmesh_engine import leaving, status
+from stealmesh_engine import leaving, looking, status
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
@@ -45,11 +45,13 @@ from stealmesh_engine.holding import answers, holder
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.leaving import Leaving
 from stealmesh_engine.ledger import owner as owned
+from stealmesh_engine.ledger.jobs_around import JobsAround
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Happened, Peer
+from stealmesh_engine.looking import Looks
 from stealmesh_engine.membership import membership
 from stealmesh_engine.membership.changes import Arrived, Change
 from stealmesh_engine.membership.detector import Detector
@@ -67,7 +69,6 @@ from stealmesh_protocol.messages import (
     Around,
     Beat,
     Bye,
-    JobLine,
     Member,
     Message,
     Role,
@@ -135,15 +136,15 @@ class NodeCore:
         self.leaving = Leaving(
             self.view, self.links, self.owner, self.holder, self.membership.supernodes, effects
         )
-        self.neighbours_jobs: dict[PeerId, list[JobLine]] = {}
-        """What clients around us last said of their jobs."""
+        self.around = JobsAround(counters)
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         shown = Shown(
             self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
-            counters, self.neighbours_jobs, lambda: self.host_facts(), self.values,
+            counters, self.around, lambda: self.host_facts(), self.values,
         )  # fmt: skip
-        self.inquiries = Inquiries(shown, self.links, effects)
+        self.looks = Looks(self.durable, self.around, effects, counters)
+        self.inquiries = Inquiries(shown, self.links, effects, self.looks)
         self._joined = False
         self._runtimes_told: set[str] = set()
         self._beat_at: float | None = None
@@ -270,6 +271,7 @@ class NodeCore:
             self.durable.state.due,
             self.owner.alarms.due,
             self.inquiries.until,
+            self.looks.until,
             self.leaving.until,
         ):
             if at is not None and at < soonest:
@@ -330,7 +332,7 @@ class NodeCore:
             self.owner.arrived(now)
         elif change is not None:
             self._no_trade(change.peer)
-            self.neighbours_jobs.pop(change.peer, None)
+            self.around.gone(change.peer, now, now + self.owner.wall_offset)
             self._unmoored(change.peer, now)
             self.membership.close(change, now)
 
@@ -456,8 +458,7 @@ class NodeCore:
                 return  # of a durable job that we lead: we do not watch ourselves
         if message.queued_seconds:
             self.thief.hinted(peer_id, message.queued_seconds, now)
-        if message.jobs or peer_id in self.neighbours_jobs:
-            self.neighbours_jobs[peer_id] = message.jobs
+        self.around.heard(peer_id, message.jobs, now)
         self.membership.beat_heard(peer_id, message, now)
 
     def _on_around(self, peer_id: PeerId, message: Around, now: float) -> None:
@@ -508,6 +509,7 @@ _EVENTS: Table = {
     ),
     **_of("leaving", leaving.EVENTS),
     **_of("inquiries", status.EVENTS),
+    **_of("looks", looking.EVENTS),
     **_of("answers", answers.EVENTS),
     **_of("owner", owned.EVENTS),
     **_of("durable", durable.EVENTS),
@@ -526,6 +528,7 @@ _MESSAGES: Table = {
     ),
     **_of("links", links.MESSAGES),
     **_of("inquiries", status.MESSAGES),
+    **_of("looks", looking.MESSAGES),
     **_of("membership", membership.MESSAGES),
     **_of("holder", holder.MESSAGES),
     **_of("thief", thief.MESSAGES),

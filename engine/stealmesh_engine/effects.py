@@ -140,6 +140,13 @@ class StopItem(msgspec.Struct):
     """It is in the process for chunks that run side by side."""
 
 
+class TakeStacks(msgspec.Struct):
+    """Find out what these workers are at. Owes StacksTaken, soon, also if some do not answer."""
+
+    ticket: int
+    workers: list[int]
+
+
 class ForgetJob(msgspec.Struct):
     """No chunk of this job will run any more: blocks and functions that workers keep for it may go. Owes nothing."""
 
@@ -355,6 +362,13 @@ class StatusReady(msgspec.Struct):
     snapshots: list[bytes]
 
 
+class LookReady(msgspec.Struct):
+    """What AskLook asked for: the answers of those that gave one, ours first (msgpack of `looking.Answer`)."""
+
+    nonce: int
+    answers: list[bytes]
+
+
 class Joined(msgspec.Struct):
     """The mesh is reached: at least one link is up and introduced. Emitted once."""
 
@@ -388,11 +402,12 @@ class Left(msgspec.Struct):
 
 Effect = (
     Dial | Hangup | Send | Probe
-    | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | ForgetJob
+    | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | TakeStacks | ForgetJob
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
     | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
+    | LookReady
     | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

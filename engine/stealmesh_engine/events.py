@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId, PeerId, ValueId
-from stealmesh_protocol.messages import Block, JobSpec, Keep, Message
+from stealmesh_protocol.messages import Block, JobSpec, Keep, Message, Topic
+from stealmesh_protocol.stacks import WorkerStacks
 
 LinkId = int
 """One connection, as the host numbers it; never used again."""
@@ -413,6 +414,25 @@ class AskStatus(msgspec.Struct):
     nonce: int
 
 
+class AskLook(msgspec.Struct):
+    """The program wants to know what has become of a job or an item, or what workers are at; a LookReady effect
+    answers with the same nonce."""
+
+    nonce: int
+    topic: Topic
+    job: JobId = b""
+    item: int = -1
+    peer: PeerId = b""
+    """Only this node is asked; empty: all."""
+
+
+class StacksTaken(msgspec.Struct):
+    """What the host has of the stacks of our workers: the answer to TakeStacks, as far as they answered."""
+
+    ticket: int
+    workers: list[WorkerStacks]
+
+
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
@@ -422,4 +442,5 @@ Event = (
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob | LeaveJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
+    | AskLook | StacksTaken
 )  # fmt: skip

@@ -16,9 +16,12 @@ from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_protocol.messages import View
+from stealmesh_protocol.messages import Beat, Role, View
 
 DRAIN_PATIENCE_SECONDS = 5.0
+LAST_LINES_MAX = 64
+TOLD_LAST = 2
+"""Nodes that hear how our jobs ended. With one, its death would take the list along."""
 
 
 class Leaving:
@@ -66,10 +69,20 @@ class Leaving:
         if busy or (unheard and now < self.until):
             return
         self.has_left = True
+        self._say_last_words(now)
         for peer_id, _ in list(self._links.ready()):
             self._links.hang_up(peer_id, "leaving")
         self._effects.append(Left())
         self.until = None
+
+    def _say_last_words(self, now: float) -> None:
+        """How our program's jobs ended, for people who ask when it is gone."""
+        if self._view.me.role is not Role.CLIENT:
+            return
+        lines = self._owner.lines()[-LAST_LINES_MAX:]
+        for peer_id, _ in list(self._links.ready())[:TOLD_LAST] if lines else ():
+            beat = Beat(self._view.me.incarnation, 0, jobs=lines)
+            self._links.send(peer_id, beat, now)
 
 
 EVENTS: dict[Any, Callable[..., None]] = {Drain: Leaving.begin}

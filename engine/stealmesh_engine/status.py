@@ -9,27 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import nsmallest
 from typing import Any
 
 import msgspec
 
 from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.snapshots import readable
+from stealmesh_engine.base.snapshots import figure_of, readable
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.durable.slices import sum_of
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.effects import Effect, StatusReady
 from stealmesh_engine.events import AskStatus
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.ledger.jobs_around import JobsAround, one_a_job
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
+from stealmesh_engine.looking import Looks
 from stealmesh_engine.stealing.thief import Thief
 from stealmesh_engine.stealing.victim import Victim
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_protocol.ids import JobId, PeerId, whole_of
+from stealmesh_protocol.ids import JobId, PeerId, number_in_whole, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Status, StatusGet
 
 PATIENCE_SECONDS = 1.0
+LONGEST_MAX = 8
+"""Chunks of one node that a status names."""
 
 
 def job_dict(line: JobLine) -> dict[str, Any]:
@@ -50,6 +55,8 @@ def job_dict(line: JobLine) -> dict[str, Any]:
         "started": line.started or None,
         "ended": line.ended or None,
         "told": line.told,
+        "rate": line.rate,
+        "error": line.error,
     }
 
 
@@ -64,16 +71,15 @@ class Shown:
     victim: Victim
     durable: DurableState
     counters: Counters
-    neighbours_jobs: dict[PeerId, list[JobLine]]
+    around: JobsAround
     host_facts: Callable[[], dict[str, Any]]
     values: Values
 
 
-def snapshot(peer: Shown) -> bytes:
+def snapshot(peer: Shown, now: float | None = None) -> bytes:
     """This peer as it is now, as msgpack."""
     me, dispatcher = peer.view.me, peer.holder.dispatcher
-    lines = [*peer.owner.lines(), *peer.durable.lines()]
-    lines += [line for told in peer.neighbours_jobs.values() for line in told]
+    lines = [*peer.owner.lines(now), *peer.durable.lines(), *peer.around.lines(now)]
     facts = peer.host_facts()
     counters = {**peer.counters, **facts.pop("counters", {})}
     return msgspec.msgpack.encode(
@@ -87,6 +93,8 @@ def snapshot(peer: Shown) -> bytes:
             "state": "leaving" if dispatcher.draining else me.state.name.lower(),
             "workers": len(dispatcher.slots),
             "worker_pids": [],
+            "busy": dispatcher.slots.busy,
+            "running": _longest(peer, now),
             "queued_seconds": dispatcher.queued_seconds(),
             "steals_in": peer.thief.fed,
             "steals_out": peer.victim.given,
@@ -107,29 +115,57 @@ def snapshot(peer: Shown) -> bytes:
     )
 
 
+def _longest(peer: Shown, now: float | None) -> list[dict[str, Any]]:
+    """The chunks that have run longest here."""
+    jobs, chunks = peer.holder.jobs, peer.holder.slots.running()
+    found = [
+        chunk for chunk in chunks if chunk.job in jobs and not chunk.void and chunk.lo < chunk.hi
+    ]
+    found = nsmallest(LONGEST_MAX, found, key=lambda chunk: chunk.started)
+    return [
+        {
+            "job": whole_of(chunk.job).hex(),
+            "name": jobs[chunk.job].spec.name,
+            "lo": number_in_whole(chunk.job, chunk.lo),
+            "hi": number_in_whole(chunk.job, chunk.hi),
+            "worker": chunk.worker,
+            "seconds": 0.0 if now is None else max(0.0, now - chunk.started),
+        }
+        for chunk in found
+    ]
+
+
+def eta_of(line: JobLine) -> float | None:
+    """Seconds until it is done, as far as that can be known."""
+    left = line.total - line.done
+    if line.kind is JobKind.EXPLORE or line.ended or not line.rate:
+        return None
+    return left / line.rate if left > 0 else 0.0
+
+
 def line_from(job: dict[str, Any]) -> JobLine:
     """What `job_dict` was made of."""
     kind = JobKind[job["kind"].upper()]
-    rest = {name: job[name] for name in JobLine.__struct_fields__[2:]}
+    rest = {name: figure_of(job, name) for name in JobLine.__struct_fields__[2:]}
     rest |= {name: job[name] or 0.0 for name in ("started", "ended")}
     return JobLine(bytes.fromhex(job["id"]), kind, **rest)
 
 
 def merge_status(snapshots: list[dict[str, Any]]) -> dict[str, Any]:
     """Snapshots of single peers as one of the mesh."""
-    lines: dict[str, JobLine] = {}
+    lines: list[JobLine] = []
     counters: dict[str, int] = {}
     nodes = []
     for each in snapshots:
-        for job in each.pop("jobs", []):
-            lines.setdefault(job["id"], line_from(job))
+        lines += map(line_from, each.pop("jobs", []))
         for name, count in each.pop("counters", {}).items():
             counters[name] = counters.get(name, 0) + count
         nodes.append(each)
     slices: dict[JobId, list[JobLine]] = {}
-    for line in lines.values():
+    for line in one_a_job(lines).values():
         slices.setdefault(whole_of(line.job), []).append(line)
-    jobs = [{**job_dict(sum_of(each)), "id": job.hex()} for job, each in slices.items()]
+    sums = {job: sum_of(each) for job, each in slices.items()}
+    jobs = [{**job_dict(s), "id": job.hex(), "eta_seconds": eta_of(s)} for job, s in sums.items()]
     return {"nodes": nodes, "jobs": jobs, "counters": counters}
 
 
@@ -143,8 +179,9 @@ class Inquiry:
 class Inquiries:
     """Status requests: those of our program that peers have still to answer, and those of peers."""
 
-    def __init__(self, shown: Shown, links: Links, effects: list[Effect]) -> None:
+    def __init__(self, shown: Shown, links: Links, effects: list[Effect], looks: Looks) -> None:
         self._shown = shown
+        self._looks = looks
         self._links = links
         self._effects = effects
         self._open: dict[int, Inquiry] = {}
@@ -168,10 +205,11 @@ class Inquiries:
         for nonce, each in self._open.items():
             if peer in each.waiting:
                 self._links.send(peer, StatusGet(nonce), now)
+        self._looks.met(peer, now)
 
     def asked(self, peer: PeerId, message: StatusGet, now: float) -> None:
         self._shown.holder.reports.tell_all_running(peer, now)
-        self._links.send(peer, Status(message.nonce, [snapshot(self._shown)]), now)
+        self._links.send(peer, Status(message.nonce, [snapshot(self._shown, now)]), now)
 
     def answered(self, peer: PeerId, message: Status, now: float) -> None:
         inquiry = self._open.get(message.nonce)
@@ -187,6 +225,7 @@ class Inquiries:
             self._answer(now)
 
     def tick(self, now: float) -> None:
+        self._looks.tick(now)
         if self.until is not None and self.until <= now:
             self._answer(now)
 
@@ -195,7 +234,7 @@ class Inquiries:
 
     def _answer(self, now: float) -> None:
         """Give our program those that all peers have answered, or that have waited long enough."""
-        own = snapshot(self._shown)
+        own = snapshot(self._shown, now)
         done = [n for n, each in self._open.items() if not each.waiting or each.until <= now]
         for nonce in done:
             self._effects.append(StatusReady(nonce, [own, *self._open.pop(nonce).snapshots]))

@@ -64,7 +64,7 @@ class Upkeep:
                 hearers.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
                 hearers.update(dict.fromkeys(self._hinted(HINTS_A_BEAT, hearers)))
-        lines = self._job_lines()
+        lines = self._job_lines(now)
         incarnation = self._view.me.incarnation
         for peer_id in hearers:
             digest = leaf.digest_for(peer_id)
@@ -98,11 +98,11 @@ class Upkeep:
             observers = self._membership.leaf.observers
             links.release({*wanted, *observers, *self._owners(now)}, now)
 
-    def _job_lines(self) -> list[JobLine]:
+    def _job_lines(self, now: float) -> list[JobLine]:
         """One node around a client knows its jobs, for those that ask that node; nodes are asked
         themselves."""
         tells = self._owner.jobs and self._view.me.role is Role.CLIENT
-        return self._owner.lines()[:JOB_LINES_IN_BEAT_MAX] if tells else []
+        return self._owner.lines(now)[:JOB_LINES_IN_BEAT_MAX] if tells else []
 
     def _hinted(self, count: int, known: Container[PeerId] = ()) -> list[PeerId]:
         """Other nodes that are to hear that there is work here."""

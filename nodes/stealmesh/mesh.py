@@ -20,6 +20,7 @@ from stealmesh.client.arguments import (
     checked_side_by_side,
 )
 from stealmesh.client.arguments import memory_limit as memory_limit_of
+from stealmesh.client.looking import Looking
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
 from stealmesh.functions import Shipper, module_names, must_be_no_import, packed_call
@@ -264,6 +265,11 @@ class Mesh(Submitter):
             return self._key_path
         self._submitted.must_be_ours()
         return self._life.key_file()
+
+    @property
+    def looking(self) -> Looking:
+        """Looks at single jobs and workers (`stealmesh explain` and `stacks`)."""
+        return self._link.looking
 
     def status(self) -> dict[str, Any]:
         """A plain-data snapshot of nodes, jobs and counters, the same as `stealmesh status --json`.

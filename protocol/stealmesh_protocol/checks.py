@@ -73,6 +73,7 @@ from stealmesh_protocol.messages import (
     KeptUpto,
     Launch,
     Lease,
+    LookAt,
     Message,
     Nothing,
     Offer,
@@ -87,6 +88,7 @@ from stealmesh_protocol.messages import (
     Revoked,
     Sated,
     Seek,
+    Seen,
     Settled,
     Split,
     Status,
@@ -317,6 +319,23 @@ def _status(message: Status) -> None:
     check_list(message.blobs, 1)
 
 
+def _look_at(message: LookAt) -> None:
+    check_count(message.nonce)
+    if message.job:
+        check_job_id(message.job)
+    elif message.item >= 0 or message.onward:
+        raise Fault("id", "an item of no job")
+    if not -1 <= message.item <= limits.INDEX_MAX:
+        raise Fault("range", f"item {message.item}")
+
+
+def _seen(message: Seen) -> None:
+    check_count(message.nonce)
+    check_list(message.blobs, 1)
+    if message.blobs and len(message.blobs[0]) > limits.SEEN_OCTETS_MAX:
+        raise Fault("size", f"an answer of {len(message.blobs[0])} octets")
+
+
 def _launch(message: Launch) -> None:
     check_job_spec(message.spec)
     if message.spec.life:
@@ -537,6 +556,8 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     FnPut: _fn_put,
     StatusGet: _nonce,
     Status: _status,
+    LookAt: _look_at,
+    Seen: _seen,
     Piece: _piece,
     Launch: _launch,
     Supply: _supply,

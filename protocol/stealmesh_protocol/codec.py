@@ -51,12 +51,14 @@ from stealmesh_protocol.messages import (
     Hello,
     Here,
     KeptUpto,
+    LookAt,
     Message,
     Nothing,
     Piece,
     Refused,
     Sated,
     Seek,
+    Seen,
     Status,
     StatusGet,
     Steal,
@@ -109,10 +111,11 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
             ),
             *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
             *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
+            LookAt,
         ),
         limits.SMALL_BODY_OCTETS,
     ),
-    **dict.fromkeys((Welcome, Beat, View, Around, Status), limits.CONTROL_BODY_OCTETS),
+    **dict.fromkeys((Welcome, Beat, View, Around, Status, Seen), limits.CONTROL_BODY_OCTETS),
 }
 """A message that is not named here moves work and may be WORK_BODY_OCTETS large."""
 

@@ -48,6 +48,7 @@ from stealmesh_protocol.messages import (
     Keep,
     KeptUpto,
     Launch,
+    LookAt,
     Message,
     Nothing,
     Offer,
@@ -61,6 +62,7 @@ from stealmesh_protocol.messages import (
     Role,
     Sated,
     Seek,
+    Seen,
     Settled,
     Split,
     Status,
@@ -106,7 +108,7 @@ def _kinds(*classes: type[Message]) -> Kinds:
 INTRODUCTIONS = _kinds(Hello, Welcome, Refused)
 TALK: Kinds = frozenset(MESSAGES) - INTRODUCTIONS
 """Everything that is said once both sides know each other (BYE ends it)."""
-ON_THE_SPOT = _kinds(Hello, StatusGet)
+ON_THE_SPOT = _kinds(Hello, StatusGet, LookAt)
 """Requests that are answered on their own link, or not at all: a peer that has gone while its request
 lay unread has given up, and is not served. Otherwise a herd costs most when there is the least to spare."""
 
@@ -131,6 +133,7 @@ _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 _BOTH_WAYS = _kinds(
     *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken),
     *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
+    *(LookAt, Seen),
 )
 
 BETWEEN_NODES: Kinds = _kinds(

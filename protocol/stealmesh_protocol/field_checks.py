@@ -290,6 +290,8 @@ def check_job_line(line: JobLine) -> None:
     check_list(line.told)
     for word in line.told:
         check_progress(*word)
+    check_seconds(line.rate)
+    check_text(line.error)
 
 
 def check_life(life: int) -> None:

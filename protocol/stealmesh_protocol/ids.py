@@ -60,6 +60,12 @@ def whole_of(job: JobId) -> JobId:
     return job if len(job) != SLICE_ID_OCTETS else job[:-2] + bytes(2)
 
 
+def number_in_whole(job: JobId, item: int) -> int:
+    """The number that this item of a job, or of a slice of one, has in the whole job."""
+    cut = slice_of(job)
+    return item if cut is None else cut[0] * cut[1] + item
+
+
 def value_id(owner: PeerId, number: int) -> ValueId:
     return owner + number.to_bytes(8, "big")
 

@@ -63,6 +63,9 @@ VALUE_PIECE_OCTETS = 256 * KIB
 VALUE_ASK_OCTETS = 1 * MIB
 """The most that one VALUE_GET asks for."""
 
+SEEN_OCTETS_MAX = 1 * MIB
+"""Of what a peer says of a job or of its workers."""
+
 # ---------------------------------------------------------------- bodies (codec)
 
 SMALL_BODY_OCTETS = 16 * KIB

@@ -8,7 +8,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
-              / VALUE_SEEK / VALUE_AT / VALUE_GET
+              / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / SEEN
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
               / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP
@@ -29,7 +29,7 @@ keeper, with a ledger of its own. All that matters is joined into the copies of 
 who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
-Shape of a value that lives on the mesh: `value_messages.py` says it. What messages are made of is in `parts.py`.
+Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`. What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -43,6 +43,9 @@ from typing import ClassVar
 
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+from stealmesh_protocol.look_messages import LookAt as LookAt
+from stealmesh_protocol.look_messages import Seen as Seen
+from stealmesh_protocol.look_messages import Topic as Topic
 from stealmesh_protocol.message import Inputs as Inputs
 from stealmesh_protocol.message import Message as Message
 from stealmesh_protocol.message import Needs as Needs
@@ -599,6 +602,7 @@ MESSAGES: dict[int, type[Message]] = {
         Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,
         Settled, Claim, Fetch, Fetched, Taken,
         ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop,
+        LookAt, Seen,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

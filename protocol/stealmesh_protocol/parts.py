@@ -199,6 +199,10 @@ class JobLine(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """When it ended, by the clock of the peer that says so; 0: it has not, or no peer saw it."""
     told: tuple[tuple[int, float, float], ...] = ()
     """How far some of its running items say they are: item, done, total (-1: not known)."""
+    rate: float = 0.0
+    """Items a second, lately; 0: not known."""
+    error: str = ""
+    """How the last of its items that failed did, for people."""
 
 
 class Reign(msgspec.Struct, array_like=True, frozen=True):

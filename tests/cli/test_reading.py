@@ -14,10 +14,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from stealmesh.cli import added, arguments, commands, demo, items, main, status
+from stealmesh.cli import (
+    added,
+    arguments,
+    commands,
+    demo,
+    drawing,
+    items,
+    looks,
+    main,
+    status,
+    tables,
+    top,
+)
 from stealmesh.cli.exits import USAGE, CommandEnded
 from stealmesh.cli.function import find
 from stealmesh.cli.run import as_json, as_they_come, in_order
+from stealmesh.client import job_ids
 from stealmesh.futures import Future
 
 
@@ -130,7 +143,7 @@ def test_help_is_for_every_command_that_exists(capsys: pytest.CaptureFixture[str
         assert f"\n    {command} " in said
         assert main([command, "--help"]) == 0
         assert "exit status:" in capsys.readouterr().out
-    for command in ("top", "doctor", "token", "dashboard"):
+    for command in ("doctor", "token", "dashboard"):
         assert f"\n    {command} " not in said
 
 
@@ -262,6 +275,114 @@ def test_status_is_readable(capsys: pytest.CaptureFixture[str]) -> None:
     for words in ("1 node", "2 workers", "1 client", "n-1", "10.0.0.5", "1,234", "squares", "y 7"):
         assert words in said
     assert "x 0" not in said
+
+
+NODE = {
+    "id": "0a" * 16, "name": "n-1", "address": "tcp://10.0.0.5:7077", "role": "plain", "state": "alive",
+    "pid": 4711, "workers": 2, "busy": 1, "queued_seconds": 1.25, "steals_in": 3, "steals_out": 1234,
+    "runtime": "cpython-3.11",
+    "running": [
+        {"job": "ab" * 20, "name": "squares", "lo": 417, "hi": 418, "worker": 1, "seconds": 75.0}
+    ],
+}  # fmt: skip
+JOB = {
+    "id": "ab" * 20, "kind": "map", "name": "squares", "state": "running", "total": 1000, "done": 250,
+    "failed": 3, "leased": 3, "free": 2, "rerun": 0, "duplicates_dropped": 0, "durable": False,
+    "owner": "ada@host:4711", "started": 1e9, "ended": None, "rate": 12.0, "eta_seconds": 62.5,
+    "error": "item 3: ValueError: a\nb\x1b[31m " + "x" * 200,
+}  # fmt: skip
+
+
+def test_a_status_has_room_in_80_columns_and_a_pipe_has_one_line_a_job() -> None:
+    nodes = [
+        NODE | {"name": f"node-{at}", "state": "leaving" if at == 39 else "alive"}
+        for at in range(40)
+    ]
+    whole = {
+        "nodes": nodes,
+        "jobs": [JOB] * 30,
+        "counters": {f"counter-{at}": 1 for at in range(30)},
+    }
+    lines = tables.frame(whole, 80)
+    assert max(map(len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+    said = "\n".join(lines)
+    for words in ("39 alive, 1 leaving", "80 workers, 40 busy", "250/1,000 25%", "12/s", "1:02",
+                  "squares (map) of ada@host:4711", "last error: item 3: ValueError: a?b?[31m",
+                  "abababab..abab/417", "16 more nodes", "14 more jobs"):  # fmt: skip
+        assert words in said, words
+    assert said.index("node-39 ") < said.index("node-0 "), "what is not well comes first"
+    piped = tables.jobs_lines([JOB], None)
+    assert len(piped) == 2
+    for words in ("abababab..abab", "squares (map)", "ada@host:4711", "x" * 200):
+        assert words in piped[1]
+    assert tables.jobs_lines([], 80) == ["no jobs"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.25, "0.25 s"), (59.94, "59.9 s"), (245, "4:05"), (7390, "2:03:10"), (300000, "3 d")],
+)
+def test_times_are_told_shortly(seconds: float, told: str) -> None:
+    assert tables.seconds_text(seconds) == told
+
+
+def test_a_job_is_called_by_its_id_its_beginning_or_its_name() -> None:
+    one, two = JOB | {"id": "ab12" * 10}, JOB | {"id": "ab34" * 10, "name": "cubes"}
+    lines: list[dict[str, Any]] = [one, two]
+    for text in ("ab12" * 10, "ab12", "ab12ab12..ab12", "squares"):
+        assert job_ids.line_named(text, lines) is one
+    assert job_ids.line_named("cubes", lines) is two
+    with pytest.raises(ValueError, match="2 jobs are called 'ab': write more of"):
+        job_ids.line_named("ab", lines)
+    twice = [one, two | {"name": "squares", "ended": 2e9, "state": "done"}]
+    with pytest.raises(ValueError, match=r"running.*done"):
+        job_ids.line_named("squares", twice)
+    with pytest.raises(ValueError, match="stealmesh jobs"):
+        job_ids.line_named("soup", lines)
+    durable = [one | {"durable": True}, two]
+    assert job_ids.job_named("squares", lambda: durable).hex() == one["id"]
+    with pytest.raises(ValueError, match="ends with the program"):
+        job_ids.job_named("cubes", lambda: durable)
+
+
+def test_a_node_is_called_by_its_name_process_address_or_id() -> None:
+    nodes: list[dict[str, Any]] = [
+        NODE,
+        NODE | {"name": "n-2", "pid": 5, "id": "0b" * 16, "address": "tcp://a:1"},
+    ]
+    for text in ("n-1", "4711", "10.0.0.5:7077", "tcp://10.0.0.5:7077", "0A0a"):
+        assert looks.node_called(nodes, text) is nodes[0]
+    assert looks.node_called(nodes, "0") is None, "too short for an id"
+    with pytest.raises(CommandEnded, match="2 nodes are called 'n-2'"):
+        looks.node_called([nodes[1], nodes[1]], "n-2")
+
+
+def test_a_terminal_is_drawn_over_and_a_pipe_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = iter([["one"], ["two", *["line"] * 100]])
+
+    def watched() -> str:
+        with pytest.raises(StopIteration):
+            drawing.watch(lambda: next(pictures), 0.0)
+        return capsys.readouterr().out
+
+    assert watched() == "one\n\ntwo\n" + "line\n" * 100
+    pictures = iter([["one"], ["two", *["line"] * 100]])
+    monkeypatch.setattr(drawing, "height", lambda: 24)
+    drawn = watched()
+    assert drawn.startswith("\x1b[H\x1b[Jone\x1b[K\n\x1b[H\x1b[Jtwo")
+    assert drawn.count("line") == 22, "no more than there is room for"
+
+
+def test_top_is_one_picture() -> None:
+    lines = top.picture({"nodes": [NODE], "jobs": [JOB], "counters": {}}, 80, now=1e9)
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("stealmesh at ")
+    (row,) = (line for line in lines if "/417" in line)
+    assert row.split() == ["1:15", "abababab..abab/417", "n-1", "1", "squares"]
+    assert "nothing runs" in top.picture({"nodes": [], "jobs": [], "counters": {}}, 80)
 
 
 def test_a_clone_declares_the_commands_that_bench_adds(tmp_path: Path) -> None:

@@ -300,7 +300,14 @@ def test_durable_results_come_in_spite_of_failed_items(shell: Shell) -> None:
         row = next(line for line in shown.stdout.splitlines() if "thirds" in line)
         short = row.split()[0]
         assert short in shell.run("status", "--seed", token.seeds[0]).stdout
-        for name in (line["id"], line["id"].upper(), line["id"][:12], short, f" {short} "):
+        for name in (
+            line["id"],
+            line["id"].upper(),
+            line["id"][:12],
+            short,
+            f" {short} ",
+            "thirds",
+        ):
             assert mesh.attach(name).id == job.id
         collected = shell.run("results", short)
         assert collected.returncode == 1

@@ -47,6 +47,7 @@ from stealmesh_protocol.messages import (
     KeptUpto,
     Launch,
     Lease,
+    LookAt,
     Member,
     Message,
     Nothing,
@@ -64,6 +65,7 @@ from stealmesh_protocol.messages import (
     Role,
     Sated,
     Seek,
+    Seen,
     Settled,
     Split,
     Standing,
@@ -72,6 +74,7 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    Topic,
     ValueAt,
     ValueDrop,
     ValueGet,
@@ -134,7 +137,7 @@ loads = st.builds(
 )
 job_lines = st.builds(
     JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds,
-    st.lists(st.tuples(index, seconds, seconds | st.just(-1.0)), max_size=3).map(tuple),
+    st.lists(st.tuples(index, seconds, seconds | st.just(-1.0)), max_size=3).map(tuple), seconds, texts,
 )  # fmt: skip
 
 
@@ -251,6 +254,8 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     FnPut: st.builds(FnPut, peers, st.lists(blobs, max_size=1)),
     StatusGet: st.builds(StatusGet, u64),
     Status: st.builds(Status, u64, st.lists(blobs, max_size=1)),
+    LookAt: st.builds(LookAt, u64, st.sampled_from(Topic), jobs, index, st.booleans()),
+    Seen: st.builds(Seen, u64, st.lists(blobs, max_size=1)),
     Piece: pieces,
     Launch: st.builds(launch, specs, index, blobs),
     Supply: apart.flatmap(

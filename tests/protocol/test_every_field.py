@@ -16,7 +16,7 @@ from tests.protocol.test_vectors import JOB, LEASE, VECTORS, reign, spec, tree
 
 from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.field_checks import Fault
-from stealmesh_protocol.limits import LIST_MAX
+from stealmesh_protocol.limits import LIST_MAX, SEEN_OCTETS_MAX
 from stealmesh_protocol.messages import (
     Block,
     Claim,
@@ -31,12 +31,15 @@ from stealmesh_protocol.messages import (
     Kept,
     Launch,
     Lease,
+    LookAt,
     Message,
     Part,
     Piece,
     Report,
+    Seen,
     Status,
     Supply,
+    Topic,
 )
 
 LIES: dict[type, dict[str, Any]] = {
@@ -51,8 +54,8 @@ HARMLESS = {
         ("above", field)
         for field in (
             "Around.digest", "Beat.told[]", "Beat.view", "Block.inputs[]", "Commit.lid", "Commit.seq", "Digests.buckets[]",
-            "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "Lease.lid", "Nothing.nonce",
-            "Part.lid", "Revoked.lids[]", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
+            "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "Lease.lid", "LookAt.nonce", "Nothing.nonce",
+            "Part.lid", "Revoked.lids[]", "Seen.nonce", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
             "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",
             "Welcome.epoch",
         )
@@ -78,10 +81,11 @@ HARMLESS = {
     },
     "a range may count downwards": {("below", "JobSpec.step")},
     "its total is not known": {("below", "JobLine.told[]")},
+    "the job as a whole": {("below", "LookAt.item")},
     "what is left out": {
         ("empty", field)
         for field in (
-            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "KeptUpto.seat",
+            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "KeptUpto.seat", "LookAt.job",
             "Offer.seat", "Reign.seats[]", "ValueAt.source", "Welcome.to",
         )
     },
@@ -164,6 +168,11 @@ MISFITS = {
     "nothing remains, in octets": (Commit(JOB, LEASE, 1, 0, blobs=[b"", b"x"]), "blobs"),
     "a begun lease backwards": (Declined(JOB, [], "", 1, [Lease(LEASE, 3, 0)]), "range"),
     "two snapshots": (Status(1, [b"", b""]), "list"),
+    "two answers": (Seen(1, [b"", b""]), "list"),
+    "an endless answer": (Seen(1, [bytes(SEEN_OCTETS_MAX + 1)]), "size"),
+    "an item of no job": (LookAt(1, Topic.EXPLAIN, b"", 3), "id"),
+    "the program of no job": (LookAt(1, Topic.EXPLAIN, onward=True), "id"),
+    "an item before the first": (LookAt(1, Topic.EXPLAIN, JOB, -2), "range"),
     "a durable actor": (Launch(actor, 1, [b""]), "kind"),
     "a launch without its code": (Launch(spec, 1, [b""]), "blobs"),
     "a supplied block without a blob": (Supply(JOB, [Block(0, 3, 0)]), "blobs"),

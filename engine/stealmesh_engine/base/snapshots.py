@@ -29,11 +29,8 @@ def readable(answer: bytes, own: dict[str, Any], member: Member | None) -> dict[
     whole = {**blank, "state": "alive", **said}  # another version may know fewer figures
     alike = all(_is_like(whole[name], own[name]) for name in own)
     counts = whole["counters"].values() if alike else ()
-    return (
-        whole
-        if alike and all(map(_is_count, counts)) and all(map(_is_job, whole["jobs"]))
-        else blank
-    )
+    readable = all(map(_is_count, counts)) and all(map(_is_job, whole["jobs"])) if alike else False
+    return whole if readable and all(map(_is_running, whole["running"])) else blank
 
 
 def _blank(own: dict[str, Any], member: Member | None) -> dict[str, Any]:
@@ -51,15 +48,42 @@ def _is_like(value: Any, ours: Any) -> bool:
     return isinstance(value, type(ours))
 
 
+def _is_running(chunk: Any) -> bool:
+    """Is it what `status` says of a chunk that runs?"""
+    if not isinstance(chunk, dict):
+        return False
+    numbers = [chunk.get(name) for name in ("lo", "hi", "worker", "seconds")]
+    texts = [chunk.get(name) for name in ("job", "name")]
+    return all(isinstance(each, _NUMBERS) for each in numbers) and all(
+        isinstance(each, str) for each in texts
+    )
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int)
+
+
+def figure_of(job: dict[str, Any], name: str) -> Any:
+    """This figure of a job's line; a peer of an older version does not say the last ones."""
+    if name in job or name not in _DEFAULTS:
+        return job[name]
+    return _DEFAULTS[name]
+
+
+_DEFAULTS = dict(
+    zip(
+        JobLine.__struct_fields__[-len(JobLine.__struct_defaults__) :],
+        JobLine.__struct_defaults__,
+        strict=True,
+    )
+)
 
 
 def _is_job(job: Any) -> bool:
     """Can a line be made of it again?"""
     try:
         line = [bytes.fromhex(job["id"]), JobKind[job["kind"].upper()]]
-        line += [job[name] for name in JobLine.__struct_fields__[2:]]
+        line += [figure_of(job, name) for name in JobLine.__struct_fields__[2:]]
         at = {name: number for number, name in enumerate(JobLine.__struct_fields__)}
         for name in ("started", "ended"):
             line[at[name]] = line[at[name]] or 0.0

@@ -98,9 +98,9 @@ class BagPrimary(Primary):
 
     # ------------------------------------------------------------ results
 
-    def line(self) -> JobLine:
+    def line(self, now: float | None = None) -> JobLine:
         job = self.owner.jobs.get(self.replica.spec.job)
-        return super().line() if job is None else job.line()
+        return super().line() if job is None else job.line(now)
 
     def _readable(self, lo: int) -> list[Entry]:
         is_final = self.replica.ended and not self.replication.unsettled

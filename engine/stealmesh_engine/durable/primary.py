@@ -157,7 +157,9 @@ class Primary:
         if replica.ended:
             self._close_all(gathering, now)
             return
-        self.owner.lead(self._opened(upto, gathering, now), replica.functions, now)
+        job = self._opened(upto, gathering, now)
+        job.begins(now)
+        self.owner.lead(job, replica.functions, now)
 
     def _opened(self, upto: int, gathering: Gathering | None, now: float) -> OwnedJob:
         """The job with a ledger of its items below `upto`."""
@@ -330,11 +332,11 @@ class Primary:
         self._watchers.pop(client, None)
         self._show(client, message.lo, now, wait=message.want, want=message.want)
 
-    def line(self) -> JobLine:
+    def line(self, now: float | None = None) -> JobLine:
         replica = self.replica
         job = self.owner.jobs.get(replica.spec.job)
         if job is not None:  # a ledger that ends at a gap is not the whole job
-            return replace(job.line(), total=replica.total)
+            return replace(job.line(now), total=replica.total)
         at = None if replica.was_over else replica.ended_at
         return replace(replica.line(), ended=0.0 if at is None else at + self.owner.wall_offset)
 

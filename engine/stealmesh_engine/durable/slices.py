@@ -64,6 +64,8 @@ def sum_of(lines: list[JobLine]) -> JobLine:
         rerun=sum(line.rerun for line in lines),
         duplicates_dropped=sum(line.duplicates_dropped for line in lines),
         told=tuple(word for line in lines for word in _told(line))[:WORDS_IN_LINE_MAX],
+        rate=sum(line.rate for line in lines),
+        error=next((line.error for line in reversed(lines) if line.error), ""),
         ended=max(line.ended for line in lines) if all(line.ended for line in lines) else 0.0,
     )
 

@@ -96,6 +96,15 @@ class SideBySide:
             return len(running) < min(company, *(chunk.company for chunk in running))
         return sum(chunk.together == together for chunk in running) < together
 
+    def is_kept_out_everywhere(self, held: HeldJob) -> bool:
+        """Is there at every worker something that the next chunk of this job must not run beside?"""
+        there = self._slots.beside
+        workers = self._slots.by_worker.keys() - self._slots.relief
+        return bool(workers) and all(
+            worker in there and self._is_kept_out(held, there[worker].values())
+            for worker in workers
+        )
+
     def _is_kept_out(self, held: HeldJob, running: Collection[Chunk]) -> bool:
         """Do suspects run there, or is it one; or do chunks of another program run there?"""
         code, company = held.spec.code, held.bags.company

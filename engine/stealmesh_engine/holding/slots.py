@@ -248,6 +248,12 @@ class Slots:
             chunks += [chunk for pair in both for chunk in pair if chunk is not None]
         return chunks + self.all_beside() if self.beside else chunks
 
+    @property
+    def busy(self) -> int:
+        """How many workers run something."""
+        one_by_one = {slot.worker for slot in self.by_worker.values() if slot.running is not None}
+        return len(one_by_one | {worker for worker in self.beside if worker in self.by_worker})
+
     def chunks_of(self, job: JobId) -> list[Chunk]:
         return [chunk for chunk in self.chunks() if chunk.job == job]
 

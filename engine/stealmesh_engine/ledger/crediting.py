@@ -97,6 +97,8 @@ class Crediting:
             assert isinstance(verdict, Credited)
             job.lapsed.pop(holder, None)
             job.failed += min(part.failed, sum(hi - lo for lo, hi in verdict.intervals))
+            if part.failed:
+                job.has_failed(part.lo, part.codec, blob)
             for lo, hi in verdict.intervals if told is None else told:
                 if job.keeping is None:
                     deliver = Deliver(message.job, part, blob, lo, hi)
@@ -140,6 +142,8 @@ class Crediting:
         verdict = job.ledger.commit(holder, message.lid, step)
         if not self._counts(job, holder, verdict, 1, now):
             return
+        if message.failed:
+            job.has_failed(0, partial[0] if partial else 0, partial[1:])
         if job.keeping is not None:
             assert isinstance(verdict, Stepped)
             job.failed += message.failed
@@ -266,6 +270,7 @@ class Crediting:
             part = ledger.give_up(self.links.view.me.id)
             part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind, attempts))
             job.failed += part.failed
+            job.has_failed(part.lo, OUTCOMES, blob[1:] if isinstance(job, ExploreJob) else blob)
             if job.keeping is not None:
                 job.keeping.credited(self.links.view.me.id, part, blob, part.lo, part.hi)
                 continue

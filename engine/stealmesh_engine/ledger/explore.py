@@ -30,6 +30,8 @@ class LentBag:
     items: bytes
     seq: int
     deadline: float
+    born: float = 0.0
+    """Its first deadline."""
 
 
 @dataclass(slots=True, frozen=True)

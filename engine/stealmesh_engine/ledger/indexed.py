@@ -53,6 +53,8 @@ class Lent(msgspec.Struct):
     holder: PeerId
     open: IntervalSet
     deadline: float
+    born: float = 0.0
+    """Its first deadline: it was given a `lease_seconds` before that."""
 
 
 class IndexedLedger(LedgerOfRecipes[Lent]):

@@ -43,6 +43,7 @@ class Lending(Protocol):
 
     holder: PeerId
     deadline: float
+    born: float
 
 
 L = TypeVar("L", bound=Lending)
@@ -203,6 +204,7 @@ class JobLedger(ABC, Generic[L]):
         return False
 
     def _enter(self, lid: LeaseId, lent: L) -> None:
+        lent.born = lent.deadline
         self.leases[lid] = lent
         self._by_holder.setdefault(lent.holder, {})[lid] = None
 

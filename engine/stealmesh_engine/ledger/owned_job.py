@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from msgspec.structs import replace
 
 from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.declined import PassedOver
@@ -20,16 +21,25 @@ from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
+from stealmesh_engine.ledger.job_pace import JobPace
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.lives import Homes, Lives
+from stealmesh_engine.ledger.mishaps import Mishaps
 from stealmesh_engine.ledger.verdicts import Stepped
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import Commit, JobKind, JobLine, JobSpec, Part
+from stealmesh_protocol.values import OUTCOMES
+
+UNWANTED_MAX = 1024
+"""Intervals of cancelled items that are remembered for people who ask."""
 
 
 class Keeping(Protocol):
     """What the primary of a durable job (durable/primary.py) is asked and told."""
+
+    crowded: bool
+    """There is no room for more results."""
 
     def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
         """The items [lo, hi) count, for the first and only time."""
@@ -84,10 +94,25 @@ class OwnedJob:
     """Of an actor."""
     edges: JobEdges | None = None
     """What its items wait for, and what waits for them; None as long as there is neither."""
+    mishaps: Mishaps | None = None
+    """How its items failed lately; None until one has."""
+    began: tuple[float, int] = (0.0, 0)
+    """When its ledger was opened here, and how much was done then."""
+    pace: JobPace | None = None
+    """None until somebody has looked."""
 
     def __post_init__(self) -> None:
         if self.spec.max_parallel:
             self.lanes = Lanes(self.spec.max_parallel)
+
+    def submitted_by(self, submitter: str, now: float, wall_offset: float) -> None:
+        """An ordinary job begins."""
+        self.submitter, self.submitted = submitter, now + wall_offset
+        self.begins(now)
+
+    def begins(self, now: float) -> None:
+        """Its ledger is opened here, with what is done by now."""
+        self.began = (now, self.ledger.figures().done)
 
     def passing(self) -> PassedOver:
         """The memory of nodes that declined, from now on at the latest."""
@@ -119,14 +144,33 @@ class OwnedJob:
             self.progress = ItemProgress()
         return self.progress.hear(self.ledger, holder, lid, item, done, total)
 
+    def has_failed(self, lo: int, codec: int, blob: bytes) -> None:
+        """Items from `lo` on have failed as this outcome says."""
+        if codec == OUTCOMES:
+            if self.mishaps is None:
+                self.mishaps = Mishaps()
+            self.mishaps.add(lo, blob)
+
+    def last_error(self) -> str:
+        """How the last item that failed did."""
+        return "" if self.mishaps is None else self.mishaps.last()
+
+    def _rate(self, done: int, now: float | None) -> float:
+        """Items a second, lately."""
+        if now is None or self.done:
+            return 0.0
+        if self.pace is None:
+            self.pace = JobPace(*self.began)
+        return self.pace.looked(now, done)
+
     def end(self, at: float) -> None:
         """It is over, at this time of day."""
         self.done, self.ended = True, at
         if self.lives is not None:
             self.lives.leave()
 
-    def line(self) -> JobLine:
-        """The job in figures."""
+    def line(self, now: float | None = None) -> JobLine:
+        """The job in figures; with its rate, if the time is told."""
         ledger, spec = self.ledger, self.spec
         figures = ledger.figures()
         state = "running" if ledger.leases else "waiting"
@@ -153,6 +197,8 @@ class OwnedJob:
             self.submitted or spec.submitted,
             self.ended,
             () if self.progress is None else self.progress.line(ledger),
+            self._rate(figures.done, now),
+            self.last_error(),
         )
 
 
@@ -161,6 +207,8 @@ class IndexedJob(OwnedJob):
     """A map, a reduction or a durable job."""
 
     ledger: IndexedLedger
+    unwanted: IntervalSet | None = None
+    """Items that the program has cancelled, as long as there are not too many; None: none."""
 
     def counted(self, items: int) -> None:
         """The number of items is final: holders are to know it."""
@@ -169,6 +217,10 @@ class IndexedJob(OwnedJob):
     def cancel(self, lo: int, hi: int, until: float) -> dict[PeerId, list[tuple[int, int]]]:
         """[lo, hi) is not wanted any more. Returns who has something of it."""
         self.linger(lo, hi, until)
+        if self.unwanted is None:
+            self.unwanted = IntervalSet()
+        if len(self.unwanted) < UNWANTED_MAX and not self.ledger.credited.covers(lo, hi):
+            self.unwanted.add(lo, hi)
         told = self.ledger.cancel(lo, hi)
         if self.passed is not None:
             self.passed.settled(lo, hi)

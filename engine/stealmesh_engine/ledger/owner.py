@@ -141,7 +141,7 @@ class Owner:
         spec = event.spec
         self.functions.update(event.functions)
         job = opened(event, self.candidates.homes)
-        job.submitter, job.submitted = self.submitter, now + self.wall_offset
+        job.submitted_by(self.submitter, now, self.wall_offset)
         self.jobs[spec.job] = job
         self.placement.priorities.opened(spec.priority)
         self.journal.tell(now, "opened", spec.job, 0, spec.kind.name)
@@ -418,9 +418,9 @@ class Owner:
         job = self.jobs.get(job_id)
         return job if isinstance(job, kind) else None
 
-    def lines(self) -> list[JobLine]:
+    def lines(self, now: float | None = None) -> list[JobLine]:
         """Every open job in figures, then those that ended last."""
-        return [*(job.line() for job in self.jobs.values()), *self.ended]
+        return [*(job.line(now) for job in self.jobs.values()), *self.ended]
 
     def audit(self) -> None:
         for job in self.jobs.values():

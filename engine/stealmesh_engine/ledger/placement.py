@@ -75,7 +75,7 @@ class Placement:
 
     def _lease_free(self, job: OwnedJob, now: float) -> bool:
         """False if something waits for a node."""
-        ledger, turn = job.ledger, self._turn(job)
+        ledger, turn = job.ledger, self.turn(job)
         while turn is None or turn.has_room(ledger.lids):
             node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
             if node is None:
@@ -86,7 +86,7 @@ class Placement:
                 return True
         return True
 
-    def _turn(self, job: OwnedJob) -> Turn | None:
+    def turn(self, job: OwnedJob) -> Turn | None:
         """How it is leased out in rounds; None: all of it at once."""
         if job.lanes is not None or job.lives is not None:
             return job.lanes or job.lives
@@ -111,7 +111,7 @@ class Placement:
         if not alive or self.side.withholds(now):
             return
         alike = self.candidates.suits(job, thief)
-        turn = self._turn(job)
+        turn = self.turn(job)
         given = [part.hi - part.lo for part in parts if part.hi > part.lo]
         while job.ledger.has_free:
             if turn is not None and not (given and turn.has_room(job.ledger.lids)):

@@ -52,6 +52,8 @@ class Past:
 
     failed: int = 0
     deferred: int = 0
+    deferred_last: bool = False
+    """The last time it asked for it itself."""
     attempts: list[str] = field(default_factory=list)
     """How the last attempts ended."""
 
@@ -91,6 +93,14 @@ class PutOff:
             heappop(self._due)  # it was cancelled
         return self._due[0][0] if self._due else None
 
+    def until(self, item: int) -> float:
+        """When this item, which waits, is free."""
+        return self._until[item]
+
+    def past(self, item: int) -> Past | None:
+        """What became of it before; None: nothing that counts."""
+        return self._past.get(item)
+
     # -- one item
 
     def judge(self, spec: JobSpec, item: int, blob: bytes, rng: Random) -> Again | Enough:
@@ -100,6 +110,7 @@ class PutOff:
         except RemoteProtocolError:
             return Enough(blob)  # the program says so when it opens the blob
         past = self._past.setdefault(item, Past())
+        past.deferred_last = seconds >= 0.0
         if seconds >= 0.0:
             past.deferred += 1
             if past.deferred <= limits.DEFERS_MAX:

@@ -25,9 +25,12 @@ COMMANDS = {
     "join": "another machine: join with the token that start printed",
     "node": "be a node: join the mesh behind --seed, or found one",
     "status": "show nodes, jobs and counters of a running mesh",
-    "jobs": "show the jobs of a running mesh",
+    "top": "show what runs in a mesh, live",
+    "jobs": "show the jobs of a running mesh, also those that ended lately",
     "results": "collect the results of a durable job as JSON lines",
     "cancel": "stop a durable job",
+    "explain": "why a job or an item is not running, and where it has been tried",
+    "stacks": "the Python stacks of a node's workers, or of the one that runs an item",
     "run": "run a function over items, results as JSON lines",
     "demo": "a local mesh loses a node halfway, and still gets it right",
 }

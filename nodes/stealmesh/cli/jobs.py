@@ -1,7 +1,7 @@
-"""Show the jobs of a running mesh: what runs, and what has ended lately.
+"""Show the jobs of a running mesh: what runs, and what has ended lately, also of programs that are gone.
 
-The ids of the durable ones (Mesh.launch, options(durable=True)) are what `stealmesh results`,
-`stealmesh cancel` and `Mesh.attach` take, shortened as they are shown here or whole.
+A job is called by its id, the beginning of it, the short form that is shown, or its name. `stealmesh results`,
+`Mesh.attach` and `Mesh.jobs` take those of durable ones (Mesh.launch, options(durable=True)).
 """
 
 from __future__ import annotations
@@ -25,26 +25,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stealmesh.cli.status import settled
+    from stealmesh.cli.status import first_look
 
     with join_as_client(arguments) as mesh:
-        show(settled(mesh)["jobs"], as_json=arguments.json)
+        show(first_look(mesh)["jobs"], as_json=arguments.json)
     return DONE
 
 
 def show(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
-    from stealmesh.cli.status import console, jobs_table
+    from stealmesh.cli import drawing, tables
 
     if as_json:
         for job in jobs:
             print(json.dumps(job))
     else:
-        console().print(jobs_table(jobs) if jobs else "no jobs")
+        drawing.show(tables.jobs_lines(jobs, drawing.width()))
 
 
 def job_called(mesh: Mesh, text: str) -> Job:
     """The durable job with this name on a command line. Raises CommandEnded."""
     try:
         return mesh.attach(text)
+    except ValueError as error:
+        raise CommandEnded(USAGE, str(error)) from None
+
+
+def line_called(mesh: Mesh, text: str) -> dict[str, Any]:
+    """What is known of any job with this name on a command line. Raises CommandEnded."""
+    from stealmesh.cli.status import first_look
+    from stealmesh.client.job_ids import line_named
+
+    try:
+        return line_named(text, first_look(mesh)["jobs"])
     except ValueError as error:
         raise CommandEnded(USAGE, str(error)) from None

@@ -26,18 +26,19 @@ def job_named(text: object, lines: Lines) -> JobId:
     """The durable job that is meant. Raises TypeError or ValueError with the remedy."""
     if not isinstance(text, str):
         raise TypeError(f"a job id is a text as Job.id and status() show it, not {text!r}")
-    written = text.strip().lower()
-    match = _WRITTEN.fullmatch(written)
-    if match is None or not written:
+    written = text.strip()
+    match = _WRITTEN.fullmatch(written.lower())
+    if not written:
         raise ValueError(f"not a job id: {text!r}; it is what Job.id and status() show")
-    head, tail = match[1], match[2] or ""
-    found = [each for each in lines() if each["id"].startswith(head) and each["id"].endswith(tail)]
+    head, tail = ("", "") if match is None else (match[1], match[2] or "")
+    found = _called(written, lines())
     durable = [each for each in found if each["durable"]]
     if len(durable) == 1:
         return bytes.fromhex(durable[0]["id"])
     if durable:
-        some = ", ".join(f"{each['id']} ({each['name']})" for each in durable[:_NAMED_MAX])
-        raise ValueError(f"{len(durable)} jobs are called {text!r}: write more of {some}")
+        raise ValueError(_several(text, durable))
+    if match is None and not found:
+        raise ValueError(f"not a job id: {text!r}, and no job has that name; status() shows both")
     if found:
         raise ValueError(
             f"job {text} ends with the program that submitted it ({found[0]['owner']}) and cannot be "
@@ -48,6 +49,38 @@ def job_named(text: object, lines: Lines) -> JobId:
     raise ValueError(
         f"no job of this mesh is called {text!r}: jobs() and `stealmesh status` list them"
     )
+
+
+def line_named(text: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """The line of the job that is meant, durable or not. Raises ValueError with the remedy."""
+    found = _called(text.strip(), lines)
+    if len(found) > 1:
+        going = [each for each in found if not each["ended"]]
+        raise ValueError(_several(text, going + [each for each in found if each["ended"]]))
+    if not found:
+        raise ValueError(f"no job of this mesh is called {text!r}: `stealmesh jobs` lists them")
+    return found[0]
+
+
+def _called(written: str, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All jobs with this id, or this beginning (and end) of it; if there are none, those with this name."""
+    match = _WRITTEN.fullmatch(written.lower()) if written else None
+    found = []
+    if match is not None:
+        head, tail = match[1], match[2] or ""
+        found = [
+            each for each in lines if each["id"].startswith(head) and each["id"].endswith(tail)
+        ]
+        exact = [each for each in found if each["id"] == head]
+        found = exact or found
+    return found or [each for each in lines if each["name"] == written and written]
+
+
+def _several(text: str, found: list[dict[str, Any]]) -> str:
+    some = ", ".join(
+        f"{each['id']} ({each['name']}, {each['state']})" for each in found[:_NAMED_MAX]
+    )
+    return f"{len(found)} jobs are called {text!r}: write more of {some}"
 
 
 def short_forms(ids: Iterable[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ import msgspec
 
 from stealmesh.client.cancelling import together
 from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
+from stealmesh.client.looking import Looking
 from stealmesh.client.needs import Needs
 from stealmesh.client.own_values import OwnValues
 from stealmesh.client.shape import Shape
@@ -84,6 +85,7 @@ class ProgramLink:
         """A stream has fed less than it could, as another has to feed first."""
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
+        self.looking = Looking(self.post, self.condition, self._nonces)
         self.values = OwnValues(me, self.post, room)
         self.needs = Needs()
         self.user_threads = UserThreads()
@@ -177,6 +179,7 @@ class ProgramLink:
             if not future.done():
                 future.set_exception(error)
         self._inquiries.clear()
+        self.looking.close(error)
         self.values.close()
         self.needs.clear()
         if not self.joined.done():
@@ -289,6 +292,8 @@ class ProgramLink:
             pass  # the nodes print it; we do when a job waits for such a node
         elif isinstance(effect, fx.StatusReady):
             self._status(effect)
+        elif isinstance(effect, fx.LookReady):
+            self.looking.came(effect)
         elif isinstance(effect, fx.Joined):
             if not self.joined.done():
                 self.joined.set_result(None)

@@ -146,6 +146,7 @@ class Driver:
                 fx.Share: lambda e: pool.share(e.worker, e.wanted),
                 fx.StopItem: pool.stop_item,
                 fx.StopWorker: lambda e: pool.stop(e.worker, e.reason, e.blame, e.side),
+                fx.TakeStacks: lambda e: pool.stack_takers.take(e, time.monotonic()),
                 fx.ForgetJob: lambda e: pool.forget(e.job),
                 fx.KeepMade: self._keep_made,
             }

@@ -13,8 +13,10 @@ from stealmesh_protocol.messages import (
     Bye,
     Digests,
     Hello,
+    LookAt,
     Promote,
     Refused,
+    Seen,
     Status,
     StatusGet,
     View,
@@ -27,7 +29,7 @@ KINDS = 256
 CLASSES = {
     "control": (Hello, Welcome, Refused, Bye, Beat, View, Vote, Digests, Around, Promote),
     "acks": (Ack,),
-    "looks": (StatusGet, Status),
+    "looks": (StatusGet, Status, LookAt, Seen),
 }
 """The messages of an idle mesh, and of looking at it; all others are work. (An ACK answers a BEAT, or
 work.)"""

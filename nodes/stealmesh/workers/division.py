@@ -119,6 +119,10 @@ class Listener:
         """Where tasks run side by side: what to do with an order to stop some."""
         self.give_child: Callable[[int, bytes], None] = lambda number, door: None
         """Hears that a child of this chunk's task is wanted (`nesting.py`), in our thread."""
+        self.tell_stacks: Callable[[int], None] = lambda ticket: None
+        """Tells what this process is at (`stacks.py`), in our thread."""
+        self.listens: Callable[[], None] = lambda: None
+        """Called when the thread is there."""
 
     # ------------------------------------------------------------ the loop's thread
 
@@ -186,6 +190,7 @@ class Listener:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             _thread.start_new_thread(self._listen, ())
+            self.listens()
         except RuntimeError:
             pass  # no thread to be had: chunks are not divided here
         finally:
@@ -207,6 +212,12 @@ class Listener:
             number, asked = wire.QUESTION.unpack_from(packet)
             if asked == wire.GIVE_CHILD:
                 self.give_child(number, packet[wire.QUESTION.size :])
+                continue
+            if asked == wire.TELL_STACKS:
+                try:
+                    self.tell_stacks(number)
+                except OSError:
+                    return
                 continue
             run = self._runs.get(number)
             if run is not None:

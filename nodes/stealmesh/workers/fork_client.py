@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 from stealmesh.host import interpreter
 from stealmesh.host.restarts import Restarts
@@ -22,6 +22,14 @@ from stealmesh.workers import wire
 from stealmesh.workers.wire import Word
 
 CLOSE_SECONDS_MAX = 5.0
+
+
+class Sendable(Protocol):
+    """A socket or a file."""
+
+    def fileno(self) -> int: ...
+
+    def close(self) -> None: ...
 
 
 class ForkClient:
@@ -43,7 +51,7 @@ class ForkClient:
         self._surroundings = surroundings
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._letters: deque[tuple[bytes, tuple[socket.socket, ...]]] = deque()
+        self._letters: deque[tuple[bytes, tuple[Sendable, ...]]] = deque()
 
     def start(self) -> None:
         """Raises OSError if no process can be started."""
@@ -101,8 +109,8 @@ class ForkClient:
 
     # ------------------------------------------------------------ letters
 
-    def spawn(self, worker: int, life: int, ends: tuple[socket.socket, ...]) -> None:
-        """Fork a worker around these ends: orders (which the node keeps, too), stream, questions."""
+    def spawn(self, worker: int, life: int, ends: tuple[Sendable, ...]) -> None:
+        """Fork a worker around these ends: orders (which the node keeps, too), stream, questions, sheet."""
         self._letters.append((wire.pack([Word.SPAWN, worker, life]), ends))
         self.post()
 

@@ -90,7 +90,7 @@ class ForkServer:
         self,
         control: socket.socket,
         flags: mmap.mmap,
-        live: Callable[[socket.socket, socket.socket, socket.socket, memoryview], NoReturn],
+        live: Callable[[socket.socket, socket.socket, socket.socket, memoryview, int], NoReturn],
     ) -> None:
         self._control = control
         self._flags = flags
@@ -119,7 +119,7 @@ class ForkServer:
 
     def _obey(self) -> None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 3)
+            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 4)
         except ConnectionError:
             raise NodeGone from None
         if not packet:
@@ -141,27 +141,25 @@ class ForkServer:
 
     # ------------------------------------------------------------ birth
 
-    def _spawn(self, number: int, life: int, orders: int, stream: int, questions: int) -> None:
+    def _spawn(
+        self, number: int, life: int, orders: int, stream: int, questions: int, sheet: int
+    ) -> None:
         server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no process or no memory to be had
-            os.close(orders)
-            os.close(stream)
-            os.close(questions)
+            _close(orders, stream, questions, sheet)
             self._tell(Word.DIED, number, life, f"could not be forked: {error}")
             return
         if pid == 0:
-            self._be_worker(server, number, orders, stream, questions)
+            self._be_worker(server, number, orders, stream, questions, sheet)
         _make_group(pid)
-        os.close(orders)
-        os.close(stream)
-        os.close(questions)
+        _close(orders, stream, questions, sheet)
         self._children[pid] = Child(number, life, pid)
         self._tell(Word.BORN, number, life, pid)
 
     def _be_worker(
-        self, server: int, number: int, orders: int, stream: int, questions: int
+        self, server: int, number: int, orders: int, stream: int, questions: int, sheet: int
     ) -> NoReturn:
         """In the child. It never returns or raises into the server's frames."""
         try:
@@ -184,6 +182,7 @@ class ForkServer:
                 socket.socket(fileno=stream),
                 socket.socket(fileno=questions),
                 line,
+                sheet,
             )
         except BaseException:  # noqa: BLE001 - any error ends here
             sys.excepthook(*sys.exc_info())
@@ -223,6 +222,11 @@ class ForkServer:
             signal_group(pid, signal.SIGKILL)
         for pid in self._children:
             os.waitpid(pid, 0)
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def signal_group(leader: int, number: signal.Signals) -> None:

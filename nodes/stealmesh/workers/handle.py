@@ -42,6 +42,8 @@ class ProcessHandle:
     questions: socket.socket
     reader: FrameReader
     writer: FrameWriter
+    sheet: int = -1
+    """A file that the process writes its stacks into when it can say nothing (stack_takers.py)."""
     pid: int = 0
     unsent: deque[tuple[int | None, bytes]] = field(default_factory=deque)
     descriptors: dict[int, list[int]] = field(default_factory=dict)
@@ -188,3 +190,6 @@ class ProcessHandle:
             self.close_descriptors(chunk)
         for sock in (self.orders, self.orders_back, self.stream, self.questions):
             sock.close()
+        if self.sheet >= 0:
+            os.close(self.sheet)
+            self.sheet = -1

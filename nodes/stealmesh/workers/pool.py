@@ -44,6 +44,7 @@ from stealmesh.workers.orders import OrderPacker, forget_job
 from stealmesh.workers.otherversions import OtherVersions
 from stealmesh.workers.processes import Processes, State, Worker
 from stealmesh.workers.shared_words import SharedWords
+from stealmesh.workers.stack_takers import StackTakers
 from stealmesh.workers.wire import FrameKind
 from stealmesh_engine.effects import Divide, RunChunk, StopItem
 from stealmesh_engine.events import (
@@ -137,6 +138,7 @@ class WorkerPool:
         self._processes = Processes(count, threads, self._epoll, forks, self._words, setup, code)
         self._workers = self._processes.workers
         self.inside = TasksInside(self._processes)
+        self.stack_takers = StackTakers(self._processes, self._words, count)
         self._other_versions = OtherVersions(say)
         self._events: list[Event] = []
         self._closed = False
@@ -158,9 +160,10 @@ class WorkerPool:
         return self._epoll.fileno()
 
     def next_deadline(self) -> float | None:
-        return (
-            0.0 if self._events else self._processes.next_restart
-        )  # events wait: an order was declined
+        if self._events:
+            return 0.0  # an order was declined
+        restart = self._processes.next_restart
+        return self.stack_takers.sooner(restart) if self.stack_takers.takings else restart
 
     @property
     def broken(self) -> str:
@@ -189,7 +192,7 @@ class WorkerPool:
         if control_ready:  # last: a worker's results come before the news of its death
             self._hear_fork_server(now)
         events, self._events = self._events, []
-        return events
+        return events + self.stack_takers.collect(now) if self.stack_takers.takings else events
 
     @property
     def counters(self) -> dict[str, int]:
@@ -380,6 +383,8 @@ class WorkerPool:
                 elif not (worker.on_demand or (worker.threads and worker.announced)):
                     worker.announced = True
                     self._events.append(WorkerReady(number, worker.relief))
+            elif kind == FrameKind.STACKS:
+                self.stack_takers.came(worker, handle, payload, time.monotonic())
             elif kind == FrameKind.OTHER_VERSION:
                 self._other_versions.met(*wire.unpack(payload))
             elif kind == FrameKind.UNFIT:

@@ -11,6 +11,7 @@ to the node ends it.
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing.process
 import os
 import socket
@@ -52,9 +53,14 @@ whole.send_with(WorkersSender())
 
 
 def live(
-    orders: socket.socket, stream: socket.socket, questions: socket.socket, line: memoryview
+    orders: socket.socket,
+    stream: socket.socket,
+    questions: socket.socket,
+    line: memoryview,
+    sheet: int,
 ) -> NoReturn:
-    """From the fork to the end. `line` is this worker's part of the shared words."""
+    """From the fork to the end. `line` is this worker's part of the shared words, `sheet` a file for what it
+    cannot say itself (`stacks.py`)."""
     orders.setblocking(True)
     stream.setblocking(True)
     questions.setblocking(True)
@@ -64,6 +70,7 @@ def live(
     reporting.HERE.settle_in(listener.lock, partial(_send, stream))
     staying.HERE.settle_in(orders, partial(_send_behind, stream))
     _close_in_children(listener, orders, stream, questions)
+    _say_what_we_are_at(listener, stream, line, sheet)
     mirror = BlobMirror(stream)
     try:
         loader = _prepare(mirror.setup(), line, listener)
@@ -92,6 +99,25 @@ def live(
         _serve(orders, stream, mirror, loader)
     except (wire.StreamEnded, ConnectionError):
         os._exit(0)  # the node is gone, or has no use for us
+
+
+def _say_what_we_are_at(
+    listener: Listener, stream: socket.socket, line: memoryview, sheet: int
+) -> None:
+    """When somebody looks: by the listener, or without the interpreter."""
+
+    def listens() -> None:
+        line[wire.LISTENS] = os.getpid()
+
+    def tell(ticket: int) -> None:
+        from stealmesh.workers import stacks  # most workers never need it
+
+        _send(stream, FrameKind.STACKS, stacks.packed(ticket))
+
+    line[wire.SHEET] = sheet
+    faulthandler.register(wire.DUMP_SIGNAL, file=sheet, all_threads=True, chain=False)
+    listener.listens, listener.tell_stacks = listens, tell
+    stopping.NOW.on_look = listener.listen
 
 
 def _log_as_pools_do() -> None:

@@ -24,7 +24,7 @@ from stealmesh.host.restarts import Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.handle import ProcessHandle
-from stealmesh.workers.shared_words import SharedWords
+from stealmesh.workers.shared_words import SharedWords, nameless_file
 from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, Word
 from stealmesh_engine.effects import RunChunk
 from stealmesh_engine.holding.slots import FIRST_ACTOR
@@ -212,7 +212,9 @@ class Processes:
         for sock in (orders, stream, questions):
             sock.setblocking(False)
         reader, writer = FrameReader(stream), FrameWriter(stream)
-        handle = ProcessHandle(orders, orders_back, stream, questions, reader, writer)
+        sheet = nameless_file("stealmesh-stacks")
+        sheet_far = open(os.dup(sheet), "wb", buffering=0)  # noqa: SIM115  # closed when it is sent
+        handle = ProcessHandle(orders, orders_back, stream, questions, reader, writer, sheet)
         worker.lives += 1
         handle.number = worker.lives
         initializer = self._setup[2]
@@ -223,7 +225,8 @@ class Processes:
         worker.state = State.STARTING
         self._words.share(worker.number, False)
         self._register(worker, handle)
-        self.forks.spawn(worker.number, worker.lives, (orders_back, stream_far, questions_far))
+        ends = (orders_back, stream_far, questions_far, sheet_far)
+        self.forks.spawn(worker.number, worker.lives, ends)
         *common, tasks_max = self._setup
         if worker.actor:
             tasks_max = wire.NEVER  # with its process it would lose what it is there for

@@ -32,6 +32,18 @@ class SharedWords:
         self._words[line + wire.STOP_HI] = hi
         self._words[line + wire.STOP_CHUNK] = chunk
 
+    def look(self, worker: int) -> None:
+        """A question about what it is at waits for it."""
+        self._words[worker * wire.WORDS_A_WORKER + wire.LOOKED_AT] = 1
+
+    def listens(self, worker: int, pid: int) -> bool:
+        """Does this process read questions while it is busy?"""
+        return self._words[worker * wire.WORDS_A_WORKER + wire.LISTENS] == pid
+
+    def sheet(self, worker: int) -> int:
+        """The number of the file there that its stacks are written into."""
+        return int(self._words[worker * wire.WORDS_A_WORKER + wire.SHEET])
+
     def close(self) -> None:
         self._words.release()
         self._memory.close()
@@ -51,14 +63,19 @@ class WorkerWords:
         self._line[wire.SHARE] = 0
 
 
+def nameless_file(name: str) -> int:
+    """A file without a name, in memory where that can be."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    import tempfile
+
+    fd, path = tempfile.mkstemp()
+    os.unlink(path)
+    return fd
+
+
 def _shared_file(octets: int) -> int:
     """Memory without a name that other processes can map."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("stealmesh-workers")
-    else:
-        import tempfile
-
-        fd, path = tempfile.mkstemp()
-        os.unlink(path)
+    fd = nameless_file("stealmesh-workers")
     os.truncate(fd, octets)
     return fd

@@ -19,13 +19,24 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator, Sized
-from typing import Any, Protocol
+import threading
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, NamedTuple, Protocol
 
 from stealmesh.workers import wire
 from stealmesh_protocol.errors import TaskStopped
 
 SIGNAL = signal.SIGURG
+
+
+class AtWork(NamedTuple):
+    """One chunk, and where it runs."""
+
+    chunk: int
+    item: int
+    thread: int
+    task: Any = None
+    """An asyncio task, if it is a coroutine."""
 
 
 class Stopping:
@@ -39,6 +50,16 @@ class Stopping:
         self._held_back = False
         self._came = False
         """A signal has come while it was held back."""
+        self.on_look: Callable[[], object] = lambda: None
+        """Called in the main thread when the node asks what this process is at (`stacks.py`)."""
+
+    def at_work(self) -> list[AtWork]:
+        """What runs, for people who ask."""
+        running = self._running
+        if running is None or running.number is None:
+            return []
+        main = threading.main_thread().ident or 0
+        return [AtWork(running.number, running.lo + len(running.results), main)]
 
     def listen(self, line: memoryview, running: Running) -> None:
         """From now on, obey the words in this line, which are about what is `running`."""
@@ -65,6 +86,9 @@ class Stopping:
                 self._raise_in_task(SIGNAL, None)
 
     def _raise_in_task(self, number: int, frame: Any) -> None:
+        if self._line is not None and self._line[wire.LOOKED_AT]:
+            self._line[wire.LOOKED_AT] = 0
+            self.on_look()
         if self._held_back:
             self._came = True
             return

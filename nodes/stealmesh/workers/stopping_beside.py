@@ -81,6 +81,10 @@ class StoppingBeside(stopping.Stopping):
         self._loop = loop
         self._runs: dict[int, tuple[Speaker, Seat | None]] = {}
 
+    def at_work(self) -> list[stopping.AtWork]:
+        speakers = [speaker for speaker, _ in list(self._runs.values())]
+        return [stopping.AtWork(s.number, s.item, s.thread, s.task) for s in speakers]
+
     # ------------------------------------------------------------ a task's thread
 
     def begins(self, speaker: Speaker) -> None:

@@ -2,17 +2,18 @@
 
 All on one machine, between processes that trust each other's framing but not each other's life::
 
-    node    → forks     packets    SPAWN number life [3 descriptors] / KILL number life
+    node    → forks     packets    SPAWN number life [4 descriptors] / KILL number life
     forks   → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free; with
                                    descriptors of the values that it needs, if one before it says so
     node    → worker    packets    questions, read while it runs: how far is it with a chunk; does its task
-                                   have a child that others may run, [endpoints of the node, mesh key]
+                                   have a child that others may run, [endpoints of the node, mesh key];
+                                   what are its threads at
     worker  → node      packets    the same way back: a descriptor of a result that stays, before its STAYS
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / NESTS / WAITS / GOES_ON /
-                                   RETIRES / OTHER_VERSION / STAYS
+                                   RETIRES / OTHER_VERSION / STACKS / STAYS
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -32,6 +33,7 @@ one accept queue; the frame count from version vectors.
 
 from __future__ import annotations
 
+import signal
 import socket
 import struct
 from collections import deque
@@ -62,6 +64,7 @@ class FrameKind(IntEnum):
     WAITS = 25
     GOES_ON = 26
     STAYS = 27
+    STACKS = 40
 
 
 class Word(IntEnum):
@@ -93,8 +96,9 @@ QUESTION = struct.Struct("<QB")
 STOP = struct.Struct("<QQQ")
 """Beside the questions, where tasks run side by side: stop what runs of this chunk, if it is one of the items
 from lo to hi."""
-HOW_FAR, GIVE_BACK, GIVE_CHILD = range(3)
-"""How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh."""
+HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS = range(4)
+"""How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh.
+What are your threads at? (The number is the question's, not a chunk's.)"""
 CHUNK = struct.Struct("<Q")
 """Of a NESTS: the chunk with a task that has children. Of a WAITS: it waits for some that others run. Of a
 GOES_ON: it does not wait any more."""
@@ -115,6 +119,9 @@ DESCRIPTORS_MAX = 253
 COPY_OCTETS_MAX = 24 * 1024
 """Below this size gluing head and body together is cheaper than a second system call."""
 
+DUMP_SIGNAL = signal.SIGWINCH
+"""Has a worker's stacks written down in C. A process that does not know better ignores it; a worker has no
+terminal, which could change its size; and a library with a handler of its own only looks how wide its terminal is."""
 NEVER = -1
 """In place of a number of tasks: the process does not end itself, whatever it has done or keeps."""
 WORDS_A_WORKER = 8
@@ -122,7 +129,10 @@ WORDS_A_WORKER = 8
 SHARE = 0
 """Place in a worker's line. Not 0: give up part of the bag."""
 STOP_CHUNK, STOP_LO, STOP_HI = 1, 2, 3
-"""Places: stop what runs of this chunk, if it is one of these items. The other words are free."""
+"""Places: stop what runs of this chunk, if it is one of these items."""
+LOOKED_AT, LISTENS, SHEET = 4, 5, 6
+"""Places: a question waits; the process (by its number) that reads them while it is busy; the number of the file there
+into which stacks are written. The other word is free."""
 
 
 def packets() -> tuple[socket.socket, socket.socket]:

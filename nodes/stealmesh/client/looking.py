@@ -1,0 +1,65 @@
+"""A program's looks at jobs and workers: questions go to the core, and answers come back as plain data.
+
+Decides nothing. Refuses to know whom the core asks (the engine's `looking.py`), and how people are shown it (`cli`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from stealmesh.futures import Future
+from stealmesh_engine.effects import LookReady
+from stealmesh_engine.events import AskLook, Event
+from stealmesh_engine.looking import Answer, story_of
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.messages import Topic
+
+ANSWER_SECONDS_MAX = 5.0
+"""The core answers within a second; this is for a program that does not run."""
+
+
+class Looking:
+    """The questions of one program."""
+
+    def __init__(
+        self,
+        post: Callable[[Event], None],
+        condition: threading.Condition,
+        nonces: Iterator[int],
+    ) -> None:
+        self._post = post
+        self._condition = condition
+        self._nonces = nonces
+        self._open: dict[int, Future[list[Answer]]] = {}
+
+    def explain(self, job: JobId, item: int = -1) -> dict[str, Any]:
+        """What has become of the job, or of the item, and what it waits for. Raises TimeoutError."""
+        return story_of(self._ask(Topic.EXPLAIN, job, item), job, item)
+
+    def stacks(self, job: JobId = b"", item: int = -1, peer: PeerId = b"") -> list[Answer]:
+        """The stacks of the workers that run the item, or the job, or of all of one node. Raises TimeoutError."""
+        return self._ask(Topic.STACKS, job, item, peer)
+
+    def came(self, effect: LookReady) -> None:
+        future = self._open.pop(effect.nonce, None)
+        if future is not None:
+            future.set_result(
+                [msgspec.msgpack.decode(each, type=Answer) for each in effect.answers]
+            )
+
+    def close(self, error: BaseException) -> None:
+        """Nothing will come any more."""
+        while self._open:
+            _, future = self._open.popitem()
+            future.set_exception(error)
+
+    def _ask(self, topic: Topic, job: JobId, item: int, peer: PeerId = b"") -> list[Answer]:
+        future: Future[list[Answer]] = Future(self._condition)
+        nonce = next(self._nonces)
+        self._open[nonce] = future
+        self._post(AskLook(nonce, topic, job, item, peer))
+        return future.result(timeout=ANSWER_SECONDS_MAX)
