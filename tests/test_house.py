@@ -65,6 +65,7 @@ TAGS = {
     "Fetch": 77, "Fetched": 78,
     "ValueSeek": 80, "ValueAt": 81, "ValueGet": 82, "ValuePut": 83, "ValueHeld": 84, "ValueDrop": 85,
     "LookAt": 90, "Seen": 91,
+    "Printed": 164, "PrintedGet": 165,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

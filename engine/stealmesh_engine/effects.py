@@ -316,6 +316,24 @@ class ItemsProgress(msgspec.Struct):
     words: list[tuple[int, float, float]]
 
 
+class ItemPrinted(msgspec.Struct):
+    """What this item of a durable job has printed, as far as its home has it. Owes nothing."""
+
+    job: JobId
+    item: int
+    text: bytes
+    dropped: int
+
+
+class JobPrinted(msgspec.Struct):
+    """Tasks of this job have printed something on a node: items [lo, hi), lines, and how many more are missing
+    behind them. Owes nothing."""
+
+    job: JobId
+    node: str
+    texts: list[tuple[int, int, bytes, int]]
+
+
 class ItemWaits(msgspec.Struct):
     """This item has run, and runs again later: no worker has it until then. Owes nothing."""
 
@@ -406,8 +424,8 @@ Effect = (
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
-    | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | ItemWaits | JobDone | LifeEnded | NobodyCan | OtherRuntime | StatusReady
-    | LookReady
+    | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | JobPrinted | ItemPrinted | ItemWaits | JobDone | LifeEnded
+    | NobodyCan | OtherRuntime | StatusReady | LookReady
     | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

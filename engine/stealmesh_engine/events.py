@@ -160,6 +160,8 @@ class WorkerLost(msgspec.Struct):
     blame: bool = True
     retired: bool = False
     """It ended itself after the number of tasks that it was meant to do."""
+    output: str = ""
+    """What the item that ran printed last."""
 
 
 class ItemTold(msgspec.Struct):
@@ -172,6 +174,18 @@ class ItemTold(msgspec.Struct):
     item: int
     done: float
     total: float
+
+
+class ItemsPrinted(msgspec.Struct):
+    """Lines that the items [lo, hi) of the chunk have printed, one of them or several; `dropped` more are missing
+    behind them. Chunk 0: it is not known which did, or something does that an item has left running."""
+
+    worker: int
+    chunk: int
+    lo: int
+    hi: int
+    text: bytes
+    dropped: int = 0
 
 
 class SideReady(msgspec.Struct):
@@ -193,6 +207,8 @@ class SideLost(msgspec.Struct):
     reason: str
     blame: bool = True
     retired: bool = False
+    output: str = ""
+    """What the item that ran printed last, if it was alone."""
 
 
 class SideRetracted(msgspec.Struct):
@@ -393,6 +409,13 @@ class FetchResults(msgspec.Struct):
     want: bool = True
 
 
+class AskOutput(msgspec.Struct):
+    """The program wants to read what this item of a durable job has printed; perhaps there is no answer."""
+
+    job: JobId
+    item: int
+
+
 class AbolishJob(msgspec.Struct):
     """Nobody is to work on this durable job any more; its results are not wanted."""
 
@@ -437,10 +460,10 @@ Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
-    | SideRetracted | Retracted | ItemTold | TaskNests | TaskWaits
+    | SideRetracted | Retracted | ItemTold | ItemsPrinted | TaskNests | TaskWaits
     | Recall | Written
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
-    | LaunchJob | SupplyJob | AttachJob | FetchResults | AbolishJob | LeaveJob
+    | LaunchJob | SupplyJob | AttachJob | FetchResults | AskOutput | AbolishJob | LeaveJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
     | AskLook | StacksTaken
 )  # fmt: skip

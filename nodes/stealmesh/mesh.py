@@ -140,10 +140,11 @@ class Mesh(Submitter):
             one_by_one=max_tasks_per_child is not None,
             concurrency=side_by_side[1],
         )
+        self._output = output = self._life.link.printer.default()
         super().__init__(
             submitted,
             maker,
-            Options(),
+            Options(output=output),
             workers=all_workers,
             slice_items=self.config.slice_items,
             inline_octets=self.config.inline_octets,
@@ -166,6 +167,7 @@ class Mesh(Submitter):
                     code=None if initializer is None else shipper.bundle().blob,
                 )
                 seeds = self._life.start_nodes(count, options, respawn=self._replace_dead_nodes)
+                self._life.link.printer.node_names = count > 1
             self._local = self._life.local
             self._driver, self._thread = self._life.join(seeds)
             if address is None and count > 1:
@@ -193,6 +195,7 @@ class Mesh(Submitter):
         speculate: bool = False,
         restarts: int = 0,
         keep: bool = False,
+        output: str | None = None,
     ) -> MeshView:
         """The same methods, with these settings for what is submitted through the view.
 
@@ -228,6 +231,12 @@ class Mesh(Submitter):
                 fetches it; given to another call it goes as a name, and the call goes to the data. If its
                 nodes die it is made again from its call, as long as the future or a call needs it. Not for
                 actors and for other methods than `submit`.
+            output: where what tasks print goes (`print`, `logging`, their child processes): "caller": to standard
+                error of this program, each line with its node and item; "node": to the standard files of
+                the node that runs them; "none": nowhere. Default: "caller" if standard error of this program
+                is a terminal, or in a notebook; "node" otherwise. With "caller" the last 16 KiB go with an item's
+                failure (`task_output` of its exception), too. Of too many lines the first are shown,
+                and how many are missing.
 
         Raises TypeError and ValueError for settings without sense.
         """
@@ -239,6 +248,7 @@ class Mesh(Submitter):
             speculate,
             restarts,
             keep,
+            self._output if output is None else output,  # type: ignore[arg-type]  # checked there
         )  # fmt: skip
         return MeshView(self, options)
 
@@ -331,6 +341,7 @@ class Mesh(Submitter):
 
     def _abandon(self) -> None:
         """Drop everything that is pending."""
+        self._link.await_output()
         self._submitted.close_at_once()
         self._life.close(MeshClosed("this mesh was left in a hurry"))
 

@@ -79,6 +79,8 @@ from stealmesh_protocol.messages import (
     Offer,
     Part,
     Piece,
+    Printed,
+    PrintedGet,
     Promote,
     Pull,
     Refused,
@@ -524,6 +526,25 @@ def _value_only(message: ValueHeld | ValueDrop) -> None:
     check_count(message.making)
 
 
+def _printed(message: Printed) -> None:
+    check_job_id(message.job)
+    check_interval(0, message.asked + 1)
+    check_list(message.texts, limits.TEXTS_MAX)
+    check_blobs(message.blobs, len(message.texts))
+    for text, blob in zip(message.texts, message.blobs, strict=True):
+        check_interval(text.lo, text.hi)
+        check_count(text.dropped)
+        if len(blob) > limits.TEXT_OCTETS_MAX:
+            raise Fault("size", f"a text of {len(blob)} octets")
+    if sum(map(len, message.blobs)) > limits.TEXTS_OCTETS_MAX:
+        raise Fault("size", "texts of more octets than one message may have")
+
+
+def _printed_get(message: PrintedGet) -> None:
+    check_job_id(message.job)
+    check_interval(message.item, limits.INDEX_MAX)
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -581,4 +602,6 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     ValuePut: _value_put,
     ValueHeld: _value_only,
     ValueDrop: _value_only,
+    Printed: _printed,
+    PrintedGet: _printed_get,
 }

@@ -55,6 +55,8 @@ from stealmesh_protocol.messages import (
     Message,
     Nothing,
     Piece,
+    Printed,
+    PrintedGet,
     Refused,
     Sated,
     Seek,
@@ -110,12 +112,14 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
                 Taken,
             ),
             *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
-            *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
+            *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop, PrintedGet),
             LookAt,
         ),
         limits.SMALL_BODY_OCTETS,
     ),
-    **dict.fromkeys((Welcome, Beat, View, Around, Status, Seen), limits.CONTROL_BODY_OCTETS),
+    **dict.fromkeys(
+        (Welcome, Beat, View, Around, Status, Seen, Printed), limits.CONTROL_BODY_OCTETS
+    ),
 }
 """A message that is not named here moves work and may be WORK_BODY_OCTETS large."""
 

@@ -53,6 +53,8 @@ from stealmesh_protocol.messages import (
     Nothing,
     Offer,
     Piece,
+    Printed,
+    PrintedGet,
     Promote,
     Pull,
     Refused,
@@ -124,10 +126,10 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 }
 """(state, direction) → kinds that are in their place; what is not in the table is not."""
 
-_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned, Declined)
+_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned, Declined, Printed)
 _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
 _THIEVES = _kinds(Steal, Sated)
-_FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch)
+_FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch, PrintedGet)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 """A client with durable jobs talks to their home as any node would that has lost it."""
 _BOTH_WAYS = _kinds(

@@ -166,6 +166,15 @@ RESOURCES_MAX = 32
 RESOURCE_COUNT_MAX = 2**31 - 1
 """Of each of them."""
 
+TEXTS_MAX = 1024
+"""In one PRINTED."""
+
+TEXT_OCTETS_MAX = 16 * KIB
+"""What tasks printed: of each text, and of what goes with a failure."""
+
+TEXTS_OCTETS_MAX = 64 * KIB
+"""All texts of one PRINTED."""
+
 NEEDS_MAX = 240
 """Values that one job or block names: a worker gets a descriptor of each, and 253 fit one packet."""
 

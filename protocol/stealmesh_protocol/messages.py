@@ -8,7 +8,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
-              / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / SEEN
+              / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / SEEN / PRINTED / PRINTED_GET
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
               / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP
@@ -29,7 +29,8 @@ keeper, with a ledger of its own. All that matters is joined into the copies of 
 who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
-Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`. What messages are made of is in `parts.py`.
+Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
+tasks print: `output_messages.py`. What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -49,6 +50,10 @@ from stealmesh_protocol.look_messages import Topic as Topic
 from stealmesh_protocol.message import Inputs as Inputs
 from stealmesh_protocol.message import Message as Message
 from stealmesh_protocol.message import Needs as Needs
+from stealmesh_protocol.output_messages import Output as Output
+from stealmesh_protocol.output_messages import Printed as Printed
+from stealmesh_protocol.output_messages import PrintedGet as PrintedGet
+from stealmesh_protocol.output_messages import Text as Text
 from stealmesh_protocol.parts import Block as Block
 from stealmesh_protocol.parts import Finding as Finding
 from stealmesh_protocol.parts import JobKind as JobKind
@@ -603,6 +608,7 @@ MESSAGES: dict[int, type[Message]] = {
         Settled, Claim, Fetch, Fetched, Taken,
         ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop,
         LookAt, Seen,
+        Printed, PrintedGet,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

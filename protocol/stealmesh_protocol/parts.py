@@ -12,6 +12,7 @@ import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.message import Inputs, Needs
+from stealmesh_protocol.output_messages import Output
 
 
 class Role(IntEnum):
@@ -130,6 +131,8 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """How many lives may follow an actor's first."""
     stays_from: int = 0
     """Results of this many octets and more stay on the node that made them; 0: all travel."""
+    output: Output = Output.NODE
+    """Where what its tasks print goes."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):

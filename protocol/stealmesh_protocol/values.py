@@ -63,6 +63,7 @@ from stealmesh_protocol.errors import (
     CannotShip,
     RemoteProtocolError,
 )
+from stealmesh_protocol.printed import bounded, goes_with
 from stealmesh_protocol.raised import exception_for
 
 PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN, AGAIN = 0, 1, 2, 5, 6, 7, 8, 9
@@ -117,6 +118,8 @@ class Failure(msgspec.Struct, array_like=True):
     """How each attempt ended."""
     bases: list[str] = []
     """Where the exception's own type cannot be had: what it descends from, the nearest first."""
+    output: str = ""
+    """What the item printed last, as far as it is known."""
 
 
 class OtherVersion(msgspec.Struct, array_like=True, frozen=True):
@@ -423,6 +426,20 @@ def with_failures(blob: bytes, failures: list[Failure]) -> bytes:
     return _encoded(outcomes.codec, outcomes.blob, failures, outcomes.remarks)
 
 
+def with_output(codec: int, blob: bytes, output_of: Callable[[int], str]) -> tuple[int, bytes]:
+    """The same outcomes, each failure with what `output_of` its offset says."""
+    if codec == AGAIN:
+        again = _guarded(_decode_again, blob)
+        _, inner = with_output(OUTCOMES, again.outcomes, output_of)
+        return AGAIN, _encode(_Again(again.seconds, inner))
+    if codec not in (OUTCOMES, LACKING):
+        return codec, blob
+    outcomes = _guarded(_decode_outcomes, blob)
+    for failure in outcomes.failures:
+        failure.output = failure.output or output_of(failure.offset)
+    return codec, _encoded(outcomes.codec, outcomes.blob, outcomes.failures, outcomes.remarks)
+
+
 def with_remarks(codec: int, blob: bytes, remarks: list[OtherVersion]) -> tuple[int, bytes]:
     """The values or outcomes of a chunk, or a partial, with something to say beside them."""
     if codec not in (OUTCOMES, LACKING):
@@ -457,7 +474,7 @@ def again_in(blob: bytes) -> tuple[float, bytes, Failure]:
 
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
     """The exception to raise for a failure, with the remote traceback at the end of its causes."""
-    return exception_for(
+    error = exception_for(
         failure.kind,
         failure.text,
         b"" if plain_only else failure.exception,
@@ -465,6 +482,9 @@ def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
         failure.attempts,
         [] if plain_only else failure.bases,
     )
+    if failure.output:
+        goes_with(error, failure.output)
+    return error
 
 
 def _printable(failure: Failure) -> Failure:
@@ -475,7 +495,10 @@ def _printable(failure: Failure) -> Failure:
         story = f"{story[:half]}\n  [...]\n{story[-half:]}"
     attempts = [_utf8(attempt) for attempt in failure.attempts]
     bases = [_utf8(base) for base in failure.bases]
-    return Failure(failure.offset, failure.kind, failure.exception, text, story, attempts, bases)
+    output = bounded(failure.output) if failure.output else ""
+    return Failure(
+        failure.offset, failure.kind, failure.exception, text, story, attempts, bases, output
+    )
 
 
 def _utf8(text: str) -> str:

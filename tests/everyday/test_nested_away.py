@@ -322,3 +322,30 @@ def test_children_take_the_programs_code_along(nodes: Nodes, tmp_path: Path) -> 
     nodes.start()
     told = finish(program, "program.py", nodes.seed, str(nodes.key), str(place))
     assert told.split() == ["(812,", "6)"]
+
+
+def talks(place: Path, number: int) -> int:
+    print("child", number)
+    return meet(place, number)
+
+
+def has_talking_children(place: Path) -> None:
+    mesh = stealmesh.here()
+    for child in [mesh.submit(talks, place, number) for number in range(4)]:
+        child.result()
+
+
+def test_what_children_elsewhere_print_comes_to_the_caller(
+    mesh: stealmesh.Mesh, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By their parent, as part of what that prints."""
+    mesh.options(output="caller").submit(has_talking_children, tmp_path).result(PATIENCE)
+    said: list[str] = []
+
+    def all_said() -> bool:
+        said.extend(capsys.readouterr().err.splitlines())
+        return len(said) >= 4
+
+    until(all_said)
+    assert {line.rpartition("] ")[2] for line in said} == {f"child {n}" for n in range(4)}
+    assert all(line.startswith("[local-") for line in said)

@@ -55,6 +55,8 @@ from stealmesh_protocol.messages import (
     Part,
     PeerState,
     Piece,
+    Printed,
+    PrintedGet,
     Promote,
     Pull,
     Refused,
@@ -74,6 +76,7 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    Text,
     Topic,
     ValueAt,
     ValueDrop,
@@ -293,6 +296,18 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     ValuePut: st.builds(ValuePut, values, index, st.lists(st.binary(min_size=1), max_size=1)),
     ValueHeld: st.builds(ValueHeld, values, st.booleans()),
     ValueDrop: st.builds(ValueDrop, values),
+    Printed: st.lists(
+        st.tuples(st.builds(lambda pair, lost: Text(pair[0], pair[1], lost), intervals, u64), st.binary()),
+        max_size=4,
+    ).flatmap(
+        lambda said: st.builds(
+            Printed,
+            jobs,
+            st.just([text for text, _ in said]),
+            st.just([blob for _, blob in said]),
+        )
+    ),
+    PrintedGet: st.builds(PrintedGet, jobs, index),
     Fetch: st.builds(Fetch, jobs, u64, st.booleans()),
     Fetched: keeps().flatmap(
         lambda keep: st.builds(
@@ -483,6 +498,11 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "too many resources", me(resources=names), 0, "list"
     actor = JobSpec(JOB, JobKind.MAP, bytes(16), "f", DIGEST, step=1, life=1)
     yield "a map with a life", Grant(actor, [Lease(1, 0, 5)]), 1, "actor"
+    yield "texts without blobs", Printed(JOB, [Text(0, 1)]), 1, "blobs"
+    yield "long text", Printed(JOB, [Text()], [bytes(limits.TEXT_OCTETS_MAX + 1)]), 1, "size"
+    many_texts = [bytes(limits.TEXT_OCTETS_MAX)] * 5
+    yield "many texts", Printed(JOB, [Text()] * 5, many_texts), 1, "size"
+    yield "text of no items", Printed(JOB, [Text(2, 1)], [b""]), 1, "range"
     yield "short value id", ValueDrop(JOB), 1, "id"
     twice = Block(0, 5, 0, (bytes(24), bytes(24)))
     yield "a value needed twice", Grant(SPEC, [Lease(1, 0, 5)], [twice], 0, [b""]), 1, "list"

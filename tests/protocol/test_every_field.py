@@ -71,7 +71,7 @@ HARMLESS = {
         ("above", field)
         for field in (
             "JobLine.done", "JobLine.duplicates_dropped", "JobLine.failed", "JobLine.free", "JobLine.leased",
-            "JobLine.rerun", "JobLine.told[]", "JobLine.total", "Member.pid",
+            "JobLine.rerun", "JobLine.told[]", "JobLine.total", "Member.pid", "Text.dropped",
         )
     },
     "any number is one": {
@@ -81,6 +81,7 @@ HARMLESS = {
     },
     "a range may count downwards": {("below", "JobSpec.step")},
     "its total is not known": {("below", "JobLine.told[]")},
+    "no item was asked for": {("below", "Printed.asked")},
     "the job as a whole": {("below", "LookAt.item")},
     "what is left out": {
         ("empty", field)

@@ -55,6 +55,8 @@ from stealmesh_protocol.messages import (
     Part,
     PeerState,
     Piece,
+    Printed,
+    PrintedGet,
     Promote,
     Pull,
     Refused,
@@ -74,6 +76,7 @@ from stealmesh_protocol.messages import (
     Steal,
     Supply,
     Taken,
+    Text,
     Topic,
     ValueAt,
     ValueDrop,
@@ -333,6 +336,9 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("VALUE_PUT, not there", ValuePut(VALUE, 0), 18, 3),
     ("VALUE_HELD", ValueHeld(VALUE), 4, 18),
     ("VALUE_DROP", ValueDrop(VALUE), 19, 4),
+    ("PRINTED", Printed(JOB, [Text(7, 8), Text(0, 0, 12_345)], [b"half done\n", b"\xff"]), 0, 0),
+    ("PRINTED, an answer", Printed(JOB, [Text(7, 8)], [b"once\n"], 7), 0, 0),
+    ("PRINTED_GET", PrintedGet(JOB, 7), 0, 0),
     (
         "GRANT that needs values",
         Grant(

@@ -69,6 +69,7 @@ def is_one_job(a: JobSpec, b: JobSpec) -> bool:
             bool(a.life),
             bool(a.term),
             a.stays_from,
+            a.output,
         )
         == (
             b.max_parallel,
@@ -78,6 +79,7 @@ def is_one_job(a: JobSpec, b: JobSpec) -> bool:
             bool(b.life),
             bool(b.term),
             b.stays_from,
+            b.output,
         )
     )
 

@@ -15,6 +15,7 @@ from stealmesh_engine.durable.backup import Backup
 from stealmesh_engine.durable.client import DurableClient
 from stealmesh_engine.durable.election import Election
 from stealmesh_engine.durable.locate import may_know, rebuilder
+from stealmesh_engine.durable.output import AskedOutput
 from stealmesh_engine.durable.rebuild import REBUILT
 from stealmesh_engine.durable.replica import EXPIRED
 from stealmesh_engine.durable.requests import Requests
@@ -24,6 +25,7 @@ from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
 from stealmesh_engine.events import (
     AbolishJob,
+    AskOutput,
     AttachJob,
     FetchResults,
     LaunchJob,
@@ -49,6 +51,8 @@ from stealmesh_protocol.messages import (
     Member,
     Message,
     Offer,
+    Printed,
+    PrintedGet,
     Pull,
     Role,
     Seek,
@@ -74,6 +78,7 @@ class DurableDoor:
         owner.ask_replicas(self.takeover)
         self.client = DurableClient(owner.config, owner.links, owner.counters)
         self.slices = Slices(self.client, owner.effects)
+        self.output = AskedOutput(self.client, owner.effects)
         self._beat_at = -1e9
 
     # ------------------------------------------------------------ events and messages
@@ -177,6 +182,11 @@ class DurableDoor:
     def _accepted(self, peer: PeerId, message: Accepted, now: float) -> None:
         self.slices.tell(self.client.accepted(peer, message, now), now)
 
+    def _printed(self, peer: PeerId, message: Printed, now: float) -> None:
+        if not self.output.told(peer, message):
+            job = self.owner.jobs.get(message.job)
+            self.owner.printouts.printed(peer, job, message, now)
+
     def _fetched(self, peer: PeerId, message: Fetched, now: float) -> None:
         self.slices.tell(self.client.fetched(peer, message, now), now)
 
@@ -188,6 +198,7 @@ EVENTS: dict[type, Callable[[DurableDoor, Any, float], None]] = {
     AttachJob: lambda door, event, now: door.slices.attach(event, now),
     SupplyJob: lambda door, event, now: door.slices.of(event.job).supply(event, now),
     FetchResults: lambda door, event, now: door.slices.of(event.job).fetch(event, now),
+    AskOutput: lambda door, event, now: door.output.ask(event, now),
     LeaveJob: lambda door, event, now: door.client.leave(event, now),
     AbolishJob: lambda door, event, now: door.slices.of(event.job).abolish(event, now),
 }
@@ -207,4 +218,6 @@ MESSAGES: dict[type[Message], Callable[[DurableDoor, PeerId, Any, float], None]]
     Here: DurableDoor._here,
     Accepted: DurableDoor._accepted,
     Fetched: DurableDoor._fetched,
+    Printed: DurableDoor._printed,
+    PrintedGet: lambda door, *heard: door.owner.printouts.asked(*heard),
 }

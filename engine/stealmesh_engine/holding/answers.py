@@ -20,6 +20,7 @@ from stealmesh_engine.events import (
     ChunkDone,
     ChunkPart,
     Event,
+    ItemsPrinted,
     ItemTold,
     Retracted,
     SideLost,
@@ -151,6 +152,8 @@ class Answers:
             chunk.job, chunk.lid, seq, event.remaining, children,
             event.seconds, event.items, event.failed, blobs,
         )  # fmt: skip
+        if self.reports.printouts.unsaid:
+            self.reports.printouts.flush(now, (chunk.job,))
         self.links.send(held.spec.owner, commit, now)
         self.dispatcher.stock.restock(held)
         if event.failed and event.partial[:1] == bytes([LACKING]):
@@ -265,7 +268,7 @@ class Answers:
             return  # if it is empty, its worker has answered for all of it
         spec, failure = held.spec, None
         if chunk.timed_out:
-            failure = timed_out(spec, chunk.lo)
+            failure = timed_out(spec, chunk.lo, event.output)
         elif not event.blame:
             self._put_back(chunk, now)
             return
@@ -273,7 +276,7 @@ class Answers:
             self.journal.tell(now, "worker died", chunk.job, chunk.lid, (chunk.lo, chunk.hi))
             if beside == 1 and (chunk.explore or chunk.hi - chunk.lo == 1):
                 suspect = chunk.lid if chunk.explore else chunk.lo
-                failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason)
+                failure = held.attempts.condemn(spec, suspect, chunk.lo, event.reason, event.output)
         if failure is None:
             self.handover.came_back(held, chunk, chunk.lo, now, died=beside)
             self.dispatcher.stock.restock(held)
@@ -328,4 +331,5 @@ EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {
     ),
     TaskNests: lambda answers, event, now: answers.task_nests(event, now),
     ItemTold: lambda answers, event, now: answers.reports.progress.told(event, now),
+    ItemsPrinted: lambda answers, event, now: answers.reports.printed(event, now),
 }

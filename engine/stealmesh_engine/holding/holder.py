@@ -30,6 +30,7 @@ from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.made_here import MadeHere
 from stealmesh_engine.holding.needed_here import NeededHere
+from stealmesh_engine.holding.output import Printouts
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
@@ -90,7 +91,10 @@ class Holder:
         lives: dict[JobId, int] = {}
         made = MadeHere(effects, values)
         progress = Progress(links, self.jobs, self.slots, counters)
-        self.reports = Reports(links, self.jobs, self.slots, progress, lives, made.unsaid)
+        self.printouts = Printouts(links, self.jobs, self.slots, counters)
+        self.reports = Reports(
+            links, self.jobs, self.slots, progress, self.printouts, lives, made.unsaid
+        )
         self.actors = Actors(links, journal, effects, self.jobs, self.slots, lives)
         self.handover = Handover(links, journal, self.jobs, self.dispatcher, self.actors)
         self.shortage = Shortage(

@@ -98,7 +98,7 @@ class Attempts:
         self.by_suspect: dict[int, list[str]] = {}
 
     def condemn(
-        self, spec: JobSpec, suspect: int, item: int, reason: str
+        self, spec: JobSpec, suspect: int, item: int, reason: str, output: str = ""
     ) -> tuple[int, bytes] | None:
         """A worker died of this suspect (item index, or lease id of a bag). Returns the codec and blob of
         the failure once that has happened `attempts_max` times; None: it runs again."""
@@ -107,19 +107,22 @@ class Attempts:
         if len(attempts) < spec.attempts_max:
             return None
         del self.by_suspect[suspect]
-        return worker_died(spec, item, attempts)
+        return worker_died(spec, item, attempts, output)
 
 
-def timed_out(spec: JobSpec, item: int) -> tuple[int, bytes]:
+def timed_out(spec: JobSpec, item: int, output: str = "") -> tuple[int, bytes]:
     """Codec and blob of the outcome of an item that ran longer than its timeout."""
     text = f"item {item} of {spec.name} ran longer than its timeout of {spec.timeout:g} s"
-    return pack_outcomes(None, [Failure(0, "timeout", text=text)])
+    return pack_outcomes(None, [Failure(0, "timeout", text=text, output=output)])
 
 
-def worker_died(spec: JobSpec, item: int, attempts: list[str]) -> tuple[int, bytes]:
+def worker_died(
+    spec: JobSpec, item: int, attempts: list[str], output: str = ""
+) -> tuple[int, bytes]:
     """Codec and blob of the outcome of an item that has killed workers for these reasons."""
     text = (
         f"item {item} of {spec.name} ended its worker process {len(attempts)} times: "
         f"{'; '.join(attempts)}"
     )
-    return pack_outcomes(None, [Failure(0, "worker-died", text=text, attempts=attempts)])
+    failure = Failure(0, "worker-died", text=text, attempts=attempts, output=output)
+    return pack_outcomes(None, [failure])

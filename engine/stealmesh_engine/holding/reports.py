@@ -15,7 +15,9 @@ from types import MappingProxyType
 
 import msgspec
 
+from stealmesh_engine.events import ItemsPrinted
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.output import Printouts
 from stealmesh_engine.holding.progress import Progress
 from stealmesh_engine.holding.slots import Chunk, Slots
 from stealmesh_engine.links.links import Links
@@ -75,11 +77,13 @@ class Reports:
         jobs: HeldJobs,
         slots: Slots,
         progress: Progress,
+        printouts: Printouts,
         lives: Mapping[JobId, int] = MappingProxyType({}),
         unsaid: Callable[[JobId, list[Part]], None] = lambda job, parts: None,
     ) -> None:
         self.links = links
         self.progress = progress
+        self.printouts = printouts
         self.jobs = jobs
         self.slots = slots
         self.lives = lives
@@ -98,6 +102,12 @@ class Reports:
             unsaid = self.unsaid[job] = UnsaidParts(now)
         unsaid.add(part, blob)
 
+    def printed(self, event: ItemsPrinted, now: float) -> None:
+        """Tasks have printed something."""
+        self.printouts.printed(event, now)
+        if self.printouts.unsaid:
+            self.due = now  # `flush` finds out when it may go
+
     def flush(self, now: float, patience: float) -> None:
         """Report what workers have finished.
 
@@ -105,6 +115,9 @@ class Reports:
         `patience` seconds while it still has work of the job. The last word never waits.
         """
         self.due = self.progress.flush(now, patience) if self.progress.words else None
+        if self.printouts.unsaid:
+            due = self.printouts.flush(now, self.unsaid)
+            self.due = due if self.due is None or due is None else min(self.due, due)
         for job, unsaid in list(self.unsaid.items()):
             held = self.jobs[job]
             until = unsaid.since + (patience if unsaid.urgent else FOLLOWED_SECONDS)
@@ -146,6 +159,7 @@ class Reports:
 
     def drop(self, job: JobId) -> None:
         """The job is over."""
+        self.printouts.drop(job)
         unsaid = self.unsaid.pop(job, None)
         if unsaid is not None:
             self._never_said(job, unsaid.parts)

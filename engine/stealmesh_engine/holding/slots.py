@@ -330,6 +330,14 @@ class Slots:
         there = self.beside.get(worker)
         return None if there is None else there.get(number)
 
+    def chunk_at(self, worker: int, number: int) -> Chunk | None:
+        """The same, if it runs or is queued there: a worker may have begun it, and we not heard of the end of
+        the one before it."""
+        slot = self.by_worker.get(worker) or self.actors.get(worker)
+        if slot is not None and slot.queued is not None and slot.queued.number == number:
+            return slot.queued
+        return self.running_chunk(worker, number)
+
     def soon_free(self, now: float) -> bool:
         """Is one of them free, or about to be?"""
         slots = self.by_worker.values()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.effects import ItemsProgress
 from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.declined import PassedOver
@@ -260,7 +261,7 @@ def words_that_count(
     holder: PeerId,
     told: list[tuple[JobId, LeaseId, int, float, float]],
     counters: Counters,
-) -> dict[JobId, list[tuple[int, float, float]]]:
+) -> list[ItemsProgress]:
     """Tasks say how far they are. The program of a durable job hears of it when it asks."""
     words: dict[JobId, list[tuple[int, float, float]]] = {}
     for job_id, lid, item, done, total in told:
@@ -269,4 +270,4 @@ def words_that_count(
             counters.count("progress-dropped")
         elif job.keeping is None:
             words.setdefault(job_id, []).append((item, done, total))
-    return words
+    return [ItemsProgress(*each) for each in words.items()]

@@ -20,7 +20,7 @@ from stealmesh_engine.base.functions import needed
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rude import unless
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect, ItemsProgress, JobDone
+from stealmesh_engine.effects import Effect, JobDone
 from stealmesh_engine.events import (
     CancelItems,
     CancelJob,
@@ -33,6 +33,7 @@ from stealmesh_engine.ledger.actors import GONE, LifeEnds
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.graph import Graph
+from stealmesh_engine.ledger.output import PrintoutsHere
 from stealmesh_engine.ledger.owned_job import (
     ExploreJob,
     IndexedJob,
@@ -129,6 +130,7 @@ class Owner:
         self.actors = LifeEnds(journal, effects, self.crediting)
         self.unheard = Unheard(self.jobs, journal, self.crediting, self.actors, self._hear)
         self.graph = Graph(config, links, journal, effects, counters, candidates, self.jobs)
+        self.printouts = PrintoutsHere(links, effects, counters)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:
@@ -317,8 +319,7 @@ class Owner:
                 self.crediting.revoke(holder, load.job, load.lids, now)
 
     def hear_progress(self, holder: PeerId, message: Beat) -> None:
-        words = words_that_count(self.jobs, holder, message.told, self.counters)
-        self.effects += [ItemsProgress(*each) for each in words.items()]
+        self.effects += words_that_count(self.jobs, holder, message.told, self.counters)
 
     def function_wanted(self, peer: PeerId, message: FnGet, now: float) -> None:
         digest = message.digest

@@ -3,7 +3,7 @@
 `module:function` is imported from the working directory or the Python path, `path/file.py:function`
 from that file, and called once with each item. An item that raises is reported as {"index": …,
 "item": …, "error": …} and does not stop the others; the exit status is then 1. All other output of this
-command, and of tasks on a mesh of its own, goes to standard error.
+command, and of tasks wherever they run, goes to standard error.
 
 Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
 you last knew one. If there is none (or with --local, --nodes, --nworkers) it starts a mesh of processes
@@ -157,7 +157,10 @@ def run_items(
 ) -> int:
     try:
         view = mesh.options(
-            name=arguments.function, retries=arguments.retries, timeout=arguments.timeout or None
+            name=arguments.function,
+            retries=arguments.retries,
+            timeout=arguments.timeout or None,
+            output="caller",
         )
     except ValueError as error:
         raise CommandEnded(USAGE, str(error)) from None

@@ -16,11 +16,12 @@ from typing import Any
 
 from stealmesh.tasks import is_coroutine
 from stealmesh_protocol import limits
-from stealmesh_protocol.messages import Resources
+from stealmesh_protocol.messages import Output, Resources
 
 _OCTETS = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?)b?|b)?", re.IGNORECASE)
 MEMORY_LIMIT_MIN = 1 << 20
 PRIORITY_MAX = 2**63 - 1
+_OUTPUTS = '"caller", "node" or "none"'
 _WORD = range(-(2**63), 2**63)
 
 
@@ -45,6 +46,7 @@ class Options:
     speculate: bool = False
     restarts: int = 0
     keep: bool = False
+    output: Output = Output.NODE
 
     def __post_init__(self) -> None:
         checked = {
@@ -63,6 +65,7 @@ class Options:
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
         if not isinstance(self.speculate, bool):
             raise TypeError(f"speculate must be True or False, not {_shown(self.speculate)}")
+        object.__setattr__(self, "output", checked_output(self.output))
         if not isinstance(self.keep, bool):
             raise TypeError(f"keep must be True or False, not {_shown(self.keep)}")
         if self.keep and self.durable:
@@ -91,6 +94,18 @@ def refuse_keeping(options: Options, method: str) -> None:
         raise ValueError(
             f"keep: only for submit(); call {method}() of a view without it, as its results come home"
         )
+
+
+def checked_output(output: Any) -> Output:
+    """Where output goes, as it travels. Raises TypeError, ValueError."""
+    if isinstance(output, Output):
+        return output
+    if not isinstance(output, str):
+        raise TypeError(f"output must be {_OUTPUTS}, not {_shown(output)}")
+    found = Output.__members__.get(output.upper()) if output.islower() else None
+    if found is None:
+        raise ValueError(f"output must be {_OUTPUTS}, not {_shown(output)}")
+    return found
 
 
 def checked_resources(resources: Any) -> Resources:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+from stealmesh.client.arguments import whole_number
 from stealmesh.client.feeding import blocks_of
 from stealmesh.client.item_words import plain
 from stealmesh.client.reduce import MISSING
@@ -31,12 +32,15 @@ from stealmesh_protocol.accounts import NO_WORD
 from stealmesh_protocol.errors import JobLost, JobRefused
 from stealmesh_protocol.ids import SLICES_MAX, JobId, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Kept
+from stealmesh_protocol.printed import readable
 
 UNREAD_OCTETS_MAX = 4 << 20
 """Fetched results that wait for their reader."""
 ERRORS_KEPT_MAX = 10_000
 """How many errors are remembered as readers meet them. `errors()` reads a job with more once again."""
 FIRST_WORD_SECONDS = 5.0
+OUTPUT_SECONDS = 0.5
+"""After this time without an answer the question what an item has printed is asked again."""
 RATE_SECONDS = 10.0
 """Over how long the rate is measured."""
 _ENDED = frozenset({"done", "cancelled", "lost", "expired"})
@@ -240,6 +244,31 @@ class Job:
             return []
         found = self._read(_Reader(until))
         return [(index, error) for index, error, is_error in found if is_error]
+
+    def output(self, index: int, timeout: float | None = 5.0) -> str:
+        """What item `index` has printed: the end of it, at most 16 KiB, and how much is missing before.
+
+        It is kept for jobs with `options(output="caller")`, in the memory of the job's home: of each job 1 MiB, of
+        the items that printed last. The end of that process is the end of it. What belongs to a failure stays
+        with the failure (`task_output` of its exception), as long as the job does. Empty: the item has
+        printed nothing, or it is not known any more. Raises TimeoutError if no home answers.
+        """
+        index = whole_number("index", index, 0)
+        until = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = (
+                OUTPUT_SECONDS if until is None else min(OUTPUT_SECONDS, until - time.monotonic())
+            )
+            try:
+                text, dropped = self._link.ask_output(self._job, index).result(max(0.0, left))
+                break
+            except TimeoutError:
+                if until is not None and time.monotonic() >= until:
+                    raise TimeoutError(f"the home of job {self.id} did not say it") from None
+        with self._changed:
+            error = self._errors.get(index)
+        found = readable(text) or str(getattr(error, "task_output", ""))
+        return f"{found}({dropped:,} lines dropped)\n" if dropped else found
 
     def result(self, timeout: float | None = None) -> Any:
         """All results as a list; of a reduction, a search or a single call its one value. Waits until the

@@ -8,6 +8,7 @@ runs only short code here and never the user's: callbacks and combiners run in t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from stealmesh.client.contracts import ClientJob, DurableHandle, TaskStream
 from stealmesh.client.looking import Looking
 from stealmesh.client.needs import Needs
 from stealmesh.client.own_values import OwnValues
+from stealmesh.client.printer import UNDER_WAY_SECONDS, Printer
 from stealmesh.client.shape import Shape
 from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
@@ -31,9 +33,9 @@ from stealmesh.host.interrupts import no_interrupts, shared_condition
 from stealmesh.host.refusals import refusal
 from stealmesh.values.room import Room
 from stealmesh_engine import effects as fx
-from stealmesh_engine.events import AskStatus, CancelJob, Event, OpenJob
+from stealmesh_engine.events import AskOutput, AskStatus, CancelJob, Event, OpenJob
 from stealmesh_engine.status import merge_status
-from stealmesh_protocol.errors import MeshClosed
+from stealmesh_protocol.errors import MeshClosed, MeshError
 from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ ROUNDS = 16
 """Of feeding streams that wait for each other's numbers, before the driver looks at anything else."""
 TIDY_SECONDS = 0.5
 STATUS_SECONDS_MAX = 5.0
+OUTPUT_SECONDS_MAX = 1.0
 
 
 class ProgramLink:
@@ -88,6 +91,8 @@ class ProgramLink:
         self.looking = Looking(self.post, self.condition, self._nonces)
         self.values = OwnValues(me, self.post, room)
         self.needs = Needs()
+        self._wanted_output: dict[tuple[JobId, int], Future[tuple[bytes, int]]] = {}
+        self.printer = Printer()
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         """Has callbacks called, in a thread of the program's."""
@@ -160,6 +165,23 @@ class ProgramLink:
         self.post(AskStatus(nonce))
         return future
 
+    def ask_output(self, job: JobId, item: int) -> Future[tuple[bytes, int]]:
+        """What an item of a durable job has printed, and how many lines are missing. Perhaps no answer comes."""
+        with self.condition:
+            future = self._wanted_output.get((job, item))
+            if future is None or future.done():
+                future = self._wanted_output[job, item] = Future(self.condition)
+        self.post(AskOutput(job, item))
+        return future
+
+    def await_output(self) -> None:
+        """The program drops its jobs: let what their tasks have printed come. A node that answers has read it."""
+        if not self.printer.expects or self.failure is not None:
+            return
+        with contextlib.suppress(TimeoutError, MeshError):
+            self.ask_status().result(timeout=OUTPUT_SECONDS_MAX)
+            time.sleep(UNDER_WAY_SECONDS)
+
     def status(self) -> dict[str, Any]:
         """Those snapshots as one. Raises TimeoutError after STATUS_SECONDS_MAX."""
         return merge_status(self.ask_status().result(timeout=STATUS_SECONDS_MAX))
@@ -180,6 +202,10 @@ class ProgramLink:
                 future.set_exception(error)
         self._inquiries.clear()
         self.looking.close(error)
+        for wanted in self._wanted_output.values():
+            if not wanted.done():
+                wanted.set_exception(error)
+        self._wanted_output.clear()
         self.values.close()
         self.needs.clear()
         if not self.joined.done():
@@ -196,6 +222,7 @@ class ProgramLink:
 
         self.wake = self.act = refuse
         # Threads that are not here may hold the locks of these.
+        self.printer = Printer()
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         # Cleared first, so that no job cancels anything: the jobs are the parent's.
@@ -272,6 +299,12 @@ class ProgramLink:
             handler = self.jobs.get(effect.job)
             if handler is not None:
                 handler.progress(effect.words)
+        elif isinstance(effect, fx.ItemPrinted):
+            wanted = self._wanted_output.pop((effect.job, effect.item), None)
+            if wanted is not None and not wanted.done():
+                wanted.set_result((effect.text, effect.dropped))
+        elif isinstance(effect, fx.JobPrinted):
+            self.printer.show(effect)
         elif isinstance(effect, fx.ItemWaits):
             handler = self.jobs.get(effect.job)
             if handler is not None:

@@ -15,7 +15,7 @@ from stealmesh.client.session import ProgramLink
 from stealmesh.functions import LATELY, Shipped, Shipper, name_of
 from stealmesh.host.identity import runtime
 from stealmesh.tasks import RetryOn, is_coroutine
-from stealmesh_protocol.messages import JobKind, JobSpec
+from stealmesh_protocol.messages import JobKind, JobSpec, Output
 
 CHUNK_ITEMS_MAX = 1 << 40
 """More than any job has. A `chunksize` may say a larger number; both mean all items."""
@@ -70,6 +70,8 @@ class SpecMaker:
     ) -> JobSpec:
         """A new job of this kind. `domain`: its items, where they are a range. Raises TypeError, CannotShip."""
         awaits = is_coroutine(fn)
+        if options.output is Output.CALLER:
+            self._link.printer.expects = True
         if awaits and (vectorized or kind is JobKind.EXPLORE):
             kinds = "a vectorized function" if vectorized else "the visit of explore()"
             raise TypeError(f"{kinds} must be a plain function, not async def: {name_of(fn)}")
@@ -99,4 +101,5 @@ class SpecMaker:
             together=self._concurrency if awaits else 0,
             needs=needs,
             stays_from=stays_from,
+            output=options.output,
         )

@@ -180,6 +180,7 @@ class Lifetime:
                 return
             try:
                 self._leave(error)
+                self.link.printer.finish()
             finally:
                 if self.local is not None:
                     self.local.close()

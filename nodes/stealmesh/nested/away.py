@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stealmesh.nested.threads import STACK_OCTETS, start_thread
 from stealmesh.workers import wire
+from stealmesh.workers.printing import HERE
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip, MeshError
 
@@ -206,7 +207,7 @@ class Client:
         from stealmesh.shipping.bundle import Bundle
         from stealmesh_engine.events import OpenJob
         from stealmesh_protocol.ids import digest_of
-        from stealmesh_protocol.messages import JobKind, JobSpec
+        from stealmesh_protocol.messages import JobKind, JobSpec, Output
 
         stream = self._streams.get(luggage.outer)
         if stream is not None and not stream.closed:
@@ -225,6 +226,7 @@ class Client:
             runtime=runtime(),
             code=luggage.code,
             chunk_items=1,
+            output=Output(HERE.mode),  # it comes here, and goes where ours does
         )
         stream = self._streams[luggage.outer] = SubmitStream(link, spec)
         link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions={digest: function}))

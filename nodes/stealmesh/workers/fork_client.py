@@ -14,7 +14,8 @@ import socket
 import subprocess
 import time
 from collections import deque
-from typing import Any, Protocol
+from io import FileIO
+from typing import Any
 
 from stealmesh.host import interpreter
 from stealmesh.host.restarts import Restarts
@@ -23,13 +24,7 @@ from stealmesh.workers.wire import Word
 
 CLOSE_SECONDS_MAX = 5.0
 
-
-class Sendable(Protocol):
-    """A socket or a file."""
-
-    def fileno(self) -> int: ...
-
-    def close(self) -> None: ...
+End = socket.socket | FileIO
 
 
 class ForkClient:
@@ -51,7 +46,7 @@ class ForkClient:
         self._surroundings = surroundings
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
-        self._letters: deque[tuple[bytes, tuple[Sendable, ...]]] = deque()
+        self._letters: deque[tuple[bytes, tuple[End, ...]]] = deque()
 
     def start(self) -> None:
         """Raises OSError if no process can be started."""
@@ -109,8 +104,9 @@ class ForkClient:
 
     # ------------------------------------------------------------ letters
 
-    def spawn(self, worker: int, life: int, ends: tuple[Sendable, ...]) -> None:
-        """Fork a worker around these ends: orders (which the node keeps, too), stream, questions, sheet."""
+    def spawn(self, worker: int, life: int, ends: tuple[End, ...]) -> None:
+        """Fork a worker around these ends: orders (which the node keeps, too), stream, questions, output,
+        sheet."""
         self._letters.append((wire.pack([Word.SPAWN, worker, life]), ends))
         self.post()
 

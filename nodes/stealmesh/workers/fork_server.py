@@ -90,7 +90,9 @@ class ForkServer:
         self,
         control: socket.socket,
         flags: mmap.mmap,
-        live: Callable[[socket.socket, socket.socket, socket.socket, memoryview, int], NoReturn],
+        live: Callable[
+            [socket.socket, socket.socket, socket.socket, int, memoryview, int], NoReturn
+        ],
     ) -> None:
         self._control = control
         self._flags = flags
@@ -119,7 +121,7 @@ class ForkServer:
 
     def _obey(self) -> None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 4)
+            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 5)
         except ConnectionError:
             raise NodeGone from None
         if not packet:
@@ -141,25 +143,32 @@ class ForkServer:
 
     # ------------------------------------------------------------ birth
 
-    def _spawn(
-        self, number: int, life: int, orders: int, stream: int, questions: int, sheet: int
-    ) -> None:
+    def _spawn(self, number: int, life: int, *ends: int) -> None:
         server = os.getpid()
         try:
             pid = os.fork()
         except OSError as error:  # no process or no memory to be had
-            _close(orders, stream, questions, sheet)
+            for end in ends:
+                os.close(end)
             self._tell(Word.DIED, number, life, f"could not be forked: {error}")
             return
         if pid == 0:
-            self._be_worker(server, number, orders, stream, questions, sheet)
+            self._be_worker(server, number, *ends)
         _make_group(pid)
-        _close(orders, stream, questions, sheet)
+        for end in ends:
+            os.close(end)
         self._children[pid] = Child(number, life, pid)
         self._tell(Word.BORN, number, life, pid)
 
     def _be_worker(
-        self, server: int, number: int, orders: int, stream: int, questions: int, sheet: int
+        self,
+        server: int,
+        number: int,
+        orders: int,
+        stream: int,
+        questions: int,
+        output: int,
+        sheet: int,
     ) -> NoReturn:
         """In the child. It never returns or raises into the server's frames."""
         try:
@@ -181,6 +190,7 @@ class ForkServer:
                 socket.socket(fileno=orders),
                 socket.socket(fileno=stream),
                 socket.socket(fileno=questions),
+                output,
                 line,
                 sheet,
             )

@@ -12,6 +12,8 @@ import os
 import signal
 import sys
 
+from stealmesh.workers.printing import CALLER, HERE
+
 _worker = 0
 """The pid of the worker; 0 where there is none (tests of `run` have no worker)."""
 
@@ -36,11 +38,15 @@ def end_if_forked(error: BaseException | None = None) -> None:
 
 def flush() -> None:
     """Print what a task has written before its result goes out: a kill may come at any time."""
+    if HERE.quiet and HERE.mode == CALLER and sys.stdout is HERE.out and sys.stderr is HERE.err:
+        return
     for file in (sys.stdout, sys.stderr):
         try:
             file.flush()
         except (OSError, ValueError, AttributeError):
             pass  # closed, full or replaced by a task: its output, its loss
+    if not HERE.quiet:
+        HERE.chunk_ends()
 
 
 def _status(error: BaseException | None) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from stealmesh.values.descriptors import received
 from stealmesh.workers import wire
+from stealmesh.workers.printed import OutputPipe
 from stealmesh.workers.wire import FrameReader, FrameWriter
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import JobSpec
@@ -77,6 +78,11 @@ class ProcessHandle:
     code: bytes = b""
     """The digest of the bundle that it imports from; empty: it has not imported from any yet."""
     aside_since: float = 0.0
+    printed: OutputPipe = field(default_factory=OutputPipe)
+    answered_from: int = 0
+    """Where the last answer began."""
+    beside: bool = False
+    """It runs orders side by side."""
 
     def running(self) -> int | None:
         """The oldest unanswered chunk: the one that runs, unless the worker is just between two."""
@@ -85,6 +91,7 @@ class ProcessHandle:
     def narrow(self, chunk: int, upto: int, kept: int) -> None:
         """The chunk is answered up to `upto`, and given back from `kept` on. Raises ValueError."""
         lo, hi = self.outstanding.get(chunk, (1, 0))
+        self.answered_from = lo
         if not lo <= upto <= kept <= hi:
             raise ValueError(
                 f"an answer for {upto} and {kept} of chunk {chunk}, not of [{lo}, {hi})"
@@ -188,7 +195,7 @@ class ProcessHandle:
     def close(self) -> None:
         for chunk in list(self.descriptors):
             self.close_descriptors(chunk)
-        for sock in (self.orders, self.orders_back, self.stream, self.questions):
+        for sock in (self.orders, self.orders_back, self.stream, self.questions, self.printed):
             sock.close()
         if self.sheet >= 0:
             os.close(self.sheet)

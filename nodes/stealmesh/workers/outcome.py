@@ -61,6 +61,8 @@ class ChunkOrder(msgspec.Struct):
     """The values that it needs; their descriptors come with it, in this order."""
     keeps: bool = False
     """Its process keeps an object for these items: no other could run one of them."""
+    output: int = 0
+    """Where what its tasks print goes (printing.py)."""
     job: bytes = b""
     """The name of its job, if results may stay here."""
     stays_from: int = 0

@@ -40,7 +40,7 @@ from stealmesh.workers.fork_server import cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
 from stealmesh.workers.inside import TasksInside, task_word
 from stealmesh.workers.misfits import Misfits, headline
-from stealmesh.workers.orders import OrderPacker, forget_job
+from stealmesh.workers.orders import OrderPacker
 from stealmesh.workers.otherversions import OtherVersions
 from stealmesh.workers.processes import Processes, State, Worker
 from stealmesh.workers.shared_words import SharedWords
@@ -162,8 +162,8 @@ class WorkerPool:
     def next_deadline(self) -> float | None:
         if self._events:
             return 0.0  # an order was declined
-        restart = self._processes.next_restart
-        return self.stack_takers.sooner(restart) if self.stack_takers.takings else restart
+        due = self._processes.next_deadline()
+        return self.stack_takers.sooner(due) if self.stack_takers.takings else due
 
     @property
     def broken(self) -> str:
@@ -174,7 +174,7 @@ class WorkerPool:
         """What has happened since the last call, in order. Never waits."""
         if self._closed:
             return []
-        processes = self._processes
+        processes, outlets = self._processes, self._processes.outlets
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             processes.look_after_fork_server()
@@ -187,8 +187,12 @@ class WorkerPool:
         for fd, _ in self._epoll.poll(0):
             if fd == control:
                 control_ready = True
+            elif fd in outlets:
+                self._events += outlets.ready(fd, now)
             else:
                 self._visit(processes.by_fd.get(fd))
+        if outlets.due is not None and outlets.due <= now:
+            self._events += outlets.look(now)
         if control_ready:  # last: a worker's results come before the news of its death
             self._hear_fork_server(now)
         events, self._events = self._events, []
@@ -326,14 +330,7 @@ class WorkerPool:
 
     def forget(self, job: JobId) -> None:
         """Forget the job's blocks and its large functions. Small ones stay, as they may be used again."""
-        for worker in self._workers:
-            for idle in worker.aside.values():
-                forget_job(idle, job)  # it hears of it when its turn comes
-            handle = worker.handle
-            if handle is None or worker.state is not State.READY:
-                continue
-            if forget_job(handle, job):
-                self._processes.push(worker, handle)
+        self._processes.forget(job)
 
     # ------------------------------------------------------------ what workers say
 
@@ -362,11 +359,19 @@ class WorkerPool:
         number = worker.known_as(self._count)
         for kind, payload in handle.reader.read():
             if kind in (FrameKind.RESULT, FrameKind.PART):
-                self._events.append(_answer(kind, number, handle, payload, self.made))
+                answer = _answer(kind, number, handle, payload, self.made)
+                if answer.failed or handle.printed.spoken:
+                    self._processes.outlets.before_answer(worker, handle, answer, self._events)
+                self._events.append(answer)
+            elif kind == FrameKind.SPOKE:
+                handle.printed.spoken = True
             elif kind == FrameKind.STAYS:
                 self.made.came(payload, handle.orders)
             elif kind == FrameKind.STEP:
-                self._events.append(_bag_step(worker.number, handle, payload))
+                step = _bag_step(worker.number, handle, payload)
+                if handle.printed.spoken:
+                    self._processes.outlets.before_answer(worker, handle, step, self._events)
+                self._events.append(step)
             elif kind == FrameKind.TOLD:
                 self._events.append(ItemTold(number, *wire.WORD.unpack(payload)))
             elif kind in (FrameKind.NESTS, FrameKind.WAITS, FrameKind.GOES_ON):
@@ -442,6 +447,7 @@ class WorkerPool:
         self._read_to_the_end(worker, handle)
         running = [chunk for chunk in handle.outstanding if chunk not in untouched]
         assert len(running) <= 1 or worker.threads, running
+        output = self._processes.outlets.died(worker, handle, running, self._events)
         was_ready = worker.state is State.READY
         changing = worker.changing
         for chunk in running:
@@ -450,7 +456,7 @@ class WorkerPool:
         self._processes.drop(worker)
         if worker.relief and self._processes.dismissed(worker):
             return
-        loss = _loss(worker.known_as(self._count), handle, running, cause, was_ready)
+        loss = _loss(worker.known_as(self._count), handle, running, cause, was_ready, output)
         if changing and handle.pid and handle.sentence is None:
             self.misfits.failed(handle.code, headline(handle.unfit) or cause, now)
         done_its_share = self._tasks_max and handle.answered >= self._tasks_max
@@ -460,7 +466,7 @@ class WorkerPool:
             self._events.append(loss)
             self._processes.end_actor(worker)
             return
-        self._tell_loss(worker, loss, running)
+        self._events += _told(worker, loss, running)
         if worker.relief or (worker.on_demand and (was_ready or handle.sentence is not None)):
             return  # the next order starts another, or the core asks for one
         if was_ready or (changing and handle.sentence is not None):
@@ -469,16 +475,8 @@ class WorkerPool:
             killed = cause == KILLED and handle.sentence is None and not handle.unfit
             self._processes.start_later(worker, loss.reason, now, killed=killed or innocent)
 
-    def _tell_loss(self, worker: Worker, loss: WorkerLost, running: list[int]) -> None:
-        if worker.threads:
-            reason, blame = loss.reason, loss.blame
-            self._events.append(SideLost(loss.worker, running, reason, blame, loss.retired))
-            return
-        self._events.append(loss)
-        if worker.on_demand:
-            self._events.append(WorkerReady(loss.worker))
-
     def _read_to_the_end(self, worker: Worker, handle: ProcessHandle) -> None:
+        self._processes.outlets.read_out(worker, handle, self._events)
         try:
             while True:
                 self._read_once(worker, handle)
@@ -504,9 +502,9 @@ def _record(effect: RunChunk, blocks: list[list[object]], values: list[bytes]) -
         int(spec.kind), spec.function, spec.combine, spec.start, spec.step, spec.vectorized,
         0 if spec.life else spec.retries, effect.lo, effect.hi, blocks, spec.code,
     ]  # fmt: skip
-    if awaits or values or spec.life or spec.stays_from:
+    if awaits or values or spec.life or spec.stays_from or spec.output:
         record += [awaits, spec.timeout if awaits else 0.0, spec.name if awaits else ""]
-        record += [values, spec.life > 0]
+        record += [values, spec.life > 0, int(spec.output)]
     return record
 
 
@@ -542,14 +540,27 @@ def _bag_step(worker: int, handle: ProcessHandle, payload: memoryview) -> BagSte
     return BagStep(worker, chunk, partial, rest, remaining, items, seconds, given, failed)
 
 
+def _told(worker: Worker, loss: WorkerLost, running: list[int]) -> list[Event]:
+    """What the core hears of this loss."""
+    if worker.threads:
+        told = loss.reason, loss.blame, loss.retired, loss.output
+        return [SideLost(loss.worker, running, *told)]
+    return [loss, WorkerReady(loss.worker)] if worker.on_demand else [loss]
+
+
 def _loss(
-    worker: int, handle: ProcessHandle, running: list[int], cause: str, was_ready: bool
+    worker: int,
+    handle: ProcessHandle,
+    running: list[int],
+    cause: str,
+    was_ready: bool,
+    output: str,
 ) -> WorkerLost:
     chunk = running[0] if running else None
     if handle.sentence is not None:
         blame = handle.sentence.blame and chunk is not None and chunk == handle.sentence.suspect
-        return WorkerLost(worker, chunk, handle.sentence.reason, blame)
+        return WorkerLost(worker, chunk, handle.sentence.reason, blame, output=output)
     if was_ready:
-        return WorkerLost(worker, chunk, cause, blame=chunk is not None)
+        return WorkerLost(worker, chunk, cause, blame=chunk is not None, output=output)
     reason = f"could not start: {handle.unfit.strip() or cause}"
     return WorkerLost(worker, None, reason, blame=False)

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from stealmesh.shipping import importer, versions
 from stealmesh.shipping.named import WorkersSender
-from stealmesh.workers import failures, forked, reporting, staying, stopping, wire
+from stealmesh.workers import failures, forked, printing, reporting, staying, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
@@ -56,6 +56,7 @@ def live(
     orders: socket.socket,
     stream: socket.socket,
     questions: socket.socket,
+    output: int,
     line: memoryview,
     sheet: int,
 ) -> NoReturn:
@@ -65,7 +66,7 @@ def live(
     stream.setblocking(True)
     questions.setblocking(True)
     forked.this_process_is_the_worker()
-    _tidy_standard_files()
+    printing.HERE.settle_in(output, lambda: reporting.HERE, partial(_send, stream, FrameKind.SPOKE))
     listener = Listener(questions, partial(_flush_and_send, stream))
     reporting.HERE.settle_in(listener.lock, partial(_send, stream))
     staying.HERE.settle_in(orders, partial(_send_behind, stream))
@@ -131,7 +132,7 @@ def _serve(
     orders: socket.socket, stream: socket.socket, mirror: BlobMirror, loader: ChunkLoader
 ) -> NoReturn:
     room = memoryview(bytearray(wire.PACKET_OCTETS_MAX))
-    done, here = 0, reporting.HERE
+    done, here, prints = 0, reporting.HERE, printing.HERE
     inbox = OrderInbox(orders)
     announced = False
     descriptors: list[int] = []
@@ -152,6 +153,8 @@ def _serve(
         if len(order) == 2:
             order = wire.unpack(mirror.take(wire.pack(number)))
         chunk = ChunkOrder(*order[2:])
+        if chunk.output != prints.mode:
+            prints.goes_to(chunk.output)
         if chunk.values or descriptors:
             VALUES.begin(chunk.values, descriptors)
         if chunk.kind == wire.EXPLORE:
@@ -276,7 +279,8 @@ def _check_still_me() -> None:
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoader:
-    paths, memory_limit, initializer, node_name, authkey, tasks_max, threads, bundle = setup
+    paths, memory_limit, initializer, node_name, authkey, tasks_max, threads, bundle, sign = setup
+    printing.HERE.knows(sign)
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
         LIMIT.set(memory_limit)
@@ -291,13 +295,6 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoa
         (function, arguments), _ = load_function(initializer)
         function(*arguments)
     return loader
-
-
-def _tidy_standard_files() -> None:
-    """Print whole lines, so that lines of several workers do not mix."""
-    for file in (sys.stdout, sys.stderr):
-        if hasattr(file, "reconfigure"):
-            file.reconfigure(line_buffering=True)
 
 
 def _close_in_children(listener: Listener, *ends: socket.socket) -> None:

@@ -24,11 +24,13 @@ from stealmesh.host.restarts import Restarts
 from stealmesh.workers import wire
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.handle import ProcessHandle
+from stealmesh.workers.orders import forget_job
+from stealmesh.workers.outlets import Outlets
 from stealmesh.workers.shared_words import SharedWords, nameless_file
 from stealmesh.workers.wire import FrameKind, FrameReader, FrameWriter, Word
 from stealmesh_engine.effects import RunChunk
 from stealmesh_engine.holding.slots import FIRST_ACTOR
-from stealmesh_protocol.ids import digest_of
+from stealmesh_protocol.ids import JobId, digest_of
 
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 5.0
@@ -116,6 +118,7 @@ class Processes:
         self.roused = 0
         """How often a worker, or the fork server, had been stopped (SIGSTOP) and was made to go on."""
         self.forks = forks
+        self.outlets = Outlets(epoll, count)
         self._spare: list[Worker] = []
         """Places of actors that are gone."""
         self._epoll = epoll
@@ -128,6 +131,22 @@ class Processes:
         for worker in self.workers:
             if not worker.on_demand:
                 self.start(worker)
+
+    def next_deadline(self) -> float | None:
+        """When a worker is to be started, or a pipe to be read."""
+        restart, due = self.next_restart, self.outlets.due
+        return restart if due is None else due if restart is None else min(restart, due)
+
+    def forget(self, job: JobId) -> None:
+        """No process needs the job's blocks and large functions any more."""
+        for worker in self.workers:
+            for idle in worker.aside.values():
+                forget_job(idle, job)  # it hears of it when its turn comes
+            handle = worker.handle
+            if handle is None or worker.state is not State.READY:
+                continue
+            if forget_job(handle, job):
+                self.push(worker, handle)
 
     def relieve(self, number: int, *, wanted: bool) -> None:
         """Start a worker that stands in for others, or end it."""
@@ -221,17 +240,19 @@ class Processes:
         if initializer and not code and self._code:
             digest, code = digest_of(self._code), self._code
         handle.code = digest
+        handle.beside = worker.threads > 0
+        self.outlets.watch(worker, handle)
         worker.handle = handle
         worker.state = State.STARTING
         self._words.share(worker.number, False)
         self._register(worker, handle)
-        ends = (orders_back, stream_far, questions_far, sheet_far)
+        ends = (orders_back, stream_far, questions_far, handle.printed.far_end, sheet_far)
         self.forks.spawn(worker.number, worker.lives, ends)
         *common, tasks_max = self._setup
         if worker.actor:
             tasks_max = wire.NEVER  # with its process it would lose what it is there for
         bundle = [digest, code] if initializer and code else []
-        setup = [*common, tasks_max, worker.threads, bundle]
+        setup = [*common, tasks_max, worker.threads, bundle, handle.printed.sign]
         handle.writer.put(FrameKind.SETUP, wire.pack(setup))
         self.push(worker, handle)
 
@@ -343,6 +364,7 @@ class Processes:
 
     def _forget_aside(self, worker: Worker, handle: ProcessHandle) -> None:
         del worker.aside[handle.code]
+        self.outlets.forget(handle)
         handle.close()
 
     def _drop_aside(self, worker: Worker) -> None:
@@ -370,6 +392,7 @@ class Processes:
         if handle is None:
             return
         self._unregister(handle)
+        self.outlets.forget(handle)
         handle.close()
 
     def next_death(self) -> tuple[Worker, str] | None:

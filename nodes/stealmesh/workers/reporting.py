@@ -64,6 +64,13 @@ class Here:
         """Words go out by `send`, under this lock."""
         self._lock, self._send, self._loop = lock, send, _thread.get_ident()
 
+    def voice(self) -> tuple[int, int] | None:
+        """The chunk and the item that run in this context (printing.py); -1: no single one of its items."""
+        number, results = self.number, self.results
+        if number is None:
+            return None
+        return number, -1 if type(results) is tuple else self.lo + len(results)
+
     def forget(self) -> None:
         """In a forked child: it is not the task, and says nothing."""
         self.number, self._lock = None, _thread.allocate_lock()

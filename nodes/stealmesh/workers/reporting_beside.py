@@ -94,6 +94,13 @@ class HereBeside(Here):
         if speaker is not None:
             speaker.results = results
 
+    def voice(self) -> tuple[int, int] | None:
+        speaker = _SPEAKER.get()
+        if speaker is None:
+            return None
+        results = speaker.results
+        return speaker.number, -1 if type(results) is tuple else speaker.lo + len(results)
+
     def forget(self) -> None:
         super().forget()
         self._send, self._words = None, {}

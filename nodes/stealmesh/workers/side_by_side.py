@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from stealmesh.shipping import versions
-from stealmesh.workers import coroutines, forked, reporting, stopping, wire
+from stealmesh.workers import coroutines, forked, printing, reporting, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, Loaded
 from stealmesh.workers.mapped import HERE as VALUES
@@ -42,6 +42,7 @@ def serve(
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     here = reporting.HERE = HereBeside(loader.listener.lock, speak)
+    printing.HERE.beside = True
     stops = stopping.NOW = StoppingBeside(loop)
     loader.listener.hears_stops(stops.asked)
     bench = Bench(orders, mirror, loader, answer, here, stops)
@@ -133,6 +134,8 @@ class Bench:
         if len(order) == 2:
             order = wire.unpack(self._mirror.take(wire.pack(number)))
         chunk = ChunkOrder(*order[2:])
+        if chunk.output != printing.HERE.mode:
+            printing.HERE.goes_to(chunk.output)
         if chunk.values or descriptors:
             VALUES.begin(chunk.values, descriptors)
         self._begin(loop, number, chunk)

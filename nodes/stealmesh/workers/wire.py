@@ -2,7 +2,7 @@
 
 All on one machine, between processes that trust each other's framing but not each other's life::
 
-    node    → forks     packets    SPAWN number life [4 descriptors] / KILL number life
+    node    → forks     packets    SPAWN number life [5 descriptors] / KILL number life
     forks   → node      packets    BORN number life pid / DIED number life reason /
                                    ROUSED number life "" (it had been stopped, and goes on)
     node    → worker    packets    orders: one chunk each, read only when the worker is free; with
@@ -64,6 +64,7 @@ class FrameKind(IntEnum):
     WAITS = 25
     GOES_ON = 26
     STAYS = 27
+    SPOKE = 28
     STACKS = 40
 
 

@@ -1,0 +1,275 @@
+"""In a node: what one worker process prints, as it comes out of its pipe.
+
+Decides which item a line belongs to, what is too much, and what is kept as the end of an item's output for the
+case that it fails. Refuses to know when a pipe is read (`outlets.py`), and how a line got into it (`printing.py`).
+What is beyond the bounds is read, counted and dropped.
+
+A dead worker's pipe has all that it wrote. So the end of its output is known after SIGKILL, too.
+
+Idea: the marks in the stream are the escape sequences of terminals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from typing import Protocol
+
+from stealmesh.workers.printing import MARK, SIGN_OCTETS
+from stealmesh_protocol.limits import TEXT_OCTETS_MAX
+from stealmesh_protocol.printed import tail_of
+
+PIPE_OCTETS = 256 * 1024
+READ_OCTETS_MAX = 1024 * 1024
+"""At once from one worker: about 0.2 ms."""
+LINES_A_SECOND = 500
+LINES_AT_ONCE = 1000
+"""That one worker passes on: more than a person can read."""
+OCTETS_A_SECOND = 64 * 1024
+LINE_OCTETS_MAX = 8 * 1024
+"""A longer line is cut."""
+CUT = " […]\n".encode()
+ITEMS_MAX = 64
+"""Of each worker: items with an unfinished line, or with a known end of their output."""
+SAID_MAX = 256
+"""Texts at once."""
+F_SETPIPE_SZ = 1031
+
+Key = tuple[int, int, int]
+"""A chunk, and the items of it that may have printed it. (0, 0, 0): nothing that runs."""
+
+NOTHING: Key = (0, 0, 0)
+
+
+class Ordered(Protocol):
+    """What its worker was ordered to do."""
+
+    outstanding: dict[int, tuple[int, int]]
+    beside: bool
+
+    def running(self) -> int | None: ...
+
+
+class OutputPipe:
+    """What one worker process prints."""
+
+    __slots__ = (
+        "_at",
+        "_carry", "_is_wide",
+        "_key",
+        "_lines",
+        "_partials",
+        "_room",
+        "far_end",
+        "fd",
+        "said",
+        "sign",
+        "spoken",
+        "tails",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.fd, far = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self.fd, False)
+        self.far_end = os.fdopen(far, "wb", buffering=0)
+        self.sign = os.urandom(SIGN_OCTETS)
+        self.spoken = False
+        """Something has come a moment ago, or is kept. Read before each answer."""
+        self.said: dict[Key, tuple[list[bytes], int]] = {}
+        """What is to be passed on: lines, and how many are missing behind them."""
+        self.tails: dict[Key, bytes] = {}
+        self._partials: dict[Key, bytes] = {}
+        self._carry = b""
+        """Perhaps the beginning of a mark."""
+        self._key: tuple[int, int] = (0, -1)
+        """What the last mark said."""
+        self._room = float(TEXT_OCTETS_MAX)
+        self._lines = float(LINES_AT_ONCE)
+        self._at = time.monotonic()
+        self._is_wide = False
+
+    def read(self, handle: Ordered) -> int:
+        """Read what there is. Returns the number of octets; -1: it has ended."""
+        total = 0
+        self._refill()
+        while total < READ_OCTETS_MAX:
+            try:
+                octets = os.read(self.fd, PIPE_OCTETS)
+            except BlockingIOError:
+                break
+            if not octets:
+                return -1
+            total += len(octets)
+            self._cut(octets, handle)
+        return total
+
+    def widen(self) -> None:
+        """Much is coming. Not from the start: what all pipes of a user may hold together is bounded."""
+        if not self._is_wide:
+            self._is_wide = True
+            with contextlib.suppress(OSError):  # there are many
+                fcntl.fcntl(self.fd, F_SETPIPE_SZ, PIPE_OCTETS)
+
+    def chunk_over(self, chunk: int) -> None:
+        """Its lines are finished, and none of its items can fail any more."""
+        for key in [key for key in self._partials if key[0] == chunk]:
+            self._pass_on(key, self._partials.pop(key) + b"\n")
+        for key in [key for key in self.tails if key[0] == chunk]:
+            del self.tails[key]
+
+    def all_over(self) -> None:
+        """The process is dead."""
+        for key in list(self._partials):
+            self._pass_on(key, self._partials.pop(key) + b"\n")
+
+    @property
+    def has_rests(self) -> bool:
+        return bool(self.tails or self._partials)
+
+    def tail(self, chunk: int, item: int) -> str:
+        """The end of what this item printed, as far as it is known who did."""
+        found = [
+            text
+            for (number, lo, hi), text in self.tails.items()
+            if number == chunk and lo <= item < hi
+        ]
+        return tail_of(b"".join(found)) if found else ""
+
+    def last_of(self, chunk: int) -> str:
+        """The end of what the item printed that spoke last."""
+        found = [text for key, text in self.tails.items() if key[0] == chunk]
+        return tail_of(found[-1]) if found else ""
+
+    def close(self) -> None:
+        os.close(self.fd)
+        self.far_end.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _refill(self) -> None:
+        now = time.monotonic()
+        seconds = now - self._at
+        self._room = min(TEXT_OCTETS_MAX, self._room + seconds * OCTETS_A_SECOND)
+        self._lines = min(LINES_AT_ONCE, self._lines + seconds * LINES_A_SECOND)
+        self._at = now
+
+    def _cut(self, octets: bytes, handle: Ordered) -> None:
+        """Take out the marks."""
+        first, *others = (self._carry + octets).split(self.sign)
+        self._carry = b""
+        last = others.pop() if others else None
+        self._text(first if last is not None else self._without_carry(first), handle)
+        for piece in others:
+            self._marked(piece, handle)
+        if last is None:
+            return
+        if len(last) < MARK.size:
+            self._carry = self.sign + last
+        else:
+            self._marked(last[: MARK.size] + self._without_carry(last[MARK.size :]), handle)
+
+    def _without_carry(self, octets: bytes) -> bytes:
+        sign = self.sign
+        if octets[-1:] and octets[-1] in sign:
+            for length in range(len(sign) - 1, 0, -1):
+                if octets.endswith(sign[:length]):
+                    self._carry = octets[-length:]
+                    return octets[:-length]
+        return octets
+
+    def _marked(self, piece: bytes, handle: Ordered) -> None:
+        if len(piece) >= MARK.size:  # otherwise a task has copied our sign
+            self._key = MARK.unpack_from(piece)
+            self._text(piece[MARK.size :], handle)
+
+    def _text(self, octets: bytes, handle: Ordered) -> None:
+        if not octets:
+            return
+        key = self._whose(handle)
+        if key is not NOTHING:
+            self._remember(key, octets)
+        octets = self._partials.pop(key, b"") + octets
+        end = octets.rfind(b"\n") + 1
+        if end < len(octets):
+            rest = octets[end:]
+            over = rest.rfind(b"\r", 0, -1)
+            if over > 0:
+                rest = rest[over:]  # of a progress bar: how far it is now
+            if len(self._partials) >= ITEMS_MAX:
+                oldest = next(iter(self._partials))
+                self._pass_on(oldest, self._partials.pop(oldest) + b"\n")
+            self._partials[key] = rest[: LINE_OCTETS_MAX + 1]
+        if end:
+            self._pass_on(key, octets[:end])
+
+    def _whose(self, handle: Ordered) -> Key:
+        chunk, item = self._key
+        bounds = handle.outstanding.get(chunk)
+        if bounds is None:
+            running = handle.running()
+            if chunk or running is None or (len(handle.outstanding) > 1 and handle.beside):
+                return NOTHING
+            chunk, item, bounds = running, -1, handle.outstanding[running]
+        lo, hi = bounds
+        return (chunk, item, item + 1) if lo <= item < hi else (chunk, lo, hi)
+
+    def _remember(self, key: Key, octets: bytes) -> None:
+        if len(octets) < TEXT_OCTETS_MAX:
+            octets = (self.tails.pop(key, b"") + octets)[-TEXT_OCTETS_MAX:]
+        else:
+            octets = octets[-TEXT_OCTETS_MAX:]
+            self.tails.pop(key, None)
+        if len(self.tails) >= ITEMS_MAX:
+            del self.tails[next(iter(self.tails))]
+        self.tails[key] = octets
+
+    def _pass_on(self, key: Key, lines: bytes) -> None:
+        """Whole lines, as far as there is room."""
+        texts, dropped = self.said.get(key) or ([], 0)
+        at = 0
+        if not dropped and len(self.said) < SAID_MAX:
+            at = self._take(lines, texts)
+        if at < len(lines):
+            self._room = self._lines = 0.0
+            dropped += lines.count(b"\n", at)
+        self.said[key] = (texts, dropped)
+
+    def _take(self, lines: bytes, texts: list[bytes]) -> int:
+        """As much as there is room for. Returns where the rest begins."""
+        at = 0
+        while at < len(lines) and self._lines >= 1.0:
+            end = lines.rfind(b"\n", at, at + int(self._room)) + 1
+            if end:
+                piece = lines[at:end]
+                piece = piece if len(piece) <= LINE_OCTETS_MAX else _cut_long(piece)
+            elif self._room >= LINE_OCTETS_MAX + len(CUT):  # and the line is longer than that
+                end = lines.find(b"\n", at) + 1
+                piece = lines[at : at + LINE_OCTETS_MAX] + CUT
+            else:
+                break
+            count = piece.count(b"\n")
+            if count > self._lines:
+                count = int(self._lines)
+                piece = b"\n".join([*piece.split(b"\n", count)[:count], b""])
+                end = _after(lines, at, count)
+            texts.append(piece)
+            self._room -= len(piece)
+            self._lines -= count
+            at = end
+        return at
+
+
+def _after(lines: bytes, at: int, count: int) -> int:
+    """Where this number of lines ends."""
+    for _ in range(count):
+        at = lines.index(b"\n", at) + 1
+    return at
+
+
+def _cut_long(lines: bytes) -> bytes:
+    return b"".join(
+        line if len(line) <= LINE_OCTETS_MAX else line[:LINE_OCTETS_MAX] + CUT
+        for line in lines.splitlines(keepends=True)
+    )
