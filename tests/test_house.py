@@ -29,7 +29,8 @@ CLASS_LINES_MAX = 400
 CLASS_NAMES_TWICE_MAX = 8
 
 PACKAGES = {
-    "base": 0, "view": 1, "links": 2, "data": 3, "ledger": 3, "holding": 4, "membership": 4,
+    "base": 0, "view": 1, "links": 2, "data": 3, "ledger": 3, "journals": 3,
+    "holding": 4, "membership": 4,
     "stealing": 5, "durable": 6,
 }  # fmt: skip
 """The engine's packages; each imports only from those with a lower number, and from BOTTOM."""
@@ -66,6 +67,7 @@ TAGS = {
     "ValueSeek": 80, "ValueAt": 81, "ValueGet": 82, "ValuePut": 83, "ValueHeld": 84, "ValueDrop": 85,
     "LookAt": 90, "Seen": 91,
     "Printed": 164, "PrintedGet": 165,
+    "JournalGet": 98, "JournalPage": 99,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

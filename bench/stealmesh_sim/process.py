@@ -463,6 +463,8 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.StatusReady: Process._ignore,
     fx.LookReady: Process._looked,
     fx.TakeStacks: Process._take_stacks,
+    fx.WorthSaying: Process._ignore,
+    fx.JournalsReady: Process._ignore,
     fx.Joined: Process._ignore,
     fx.JoinFailed: Process._ignore,
     fx.WaitsForNodes: Process._ignore,

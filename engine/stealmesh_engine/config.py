@@ -132,6 +132,12 @@ class Config:
     first. More: a large one that comes again soon need not travel again."""
     story_lines_max: int = 4096
     """How much of its own history a node can tell."""
+    journal_chunks_max: int = 8192
+    """Chunks that a node remembers for `stealmesh events` and `trace`. More: a longer past, for 300 octets
+    each (8,192 are half a minute of eight busy workers); 0: none, and nothing is written."""
+    journal_entries_max: int = 512
+    """The same for steals, values, deaths, verdicts, members, refusals and leases, each; 0: none, and the node
+    does not say on its terminal who came and went."""
 
     def owner_beat_seconds(self, nodes: int) -> float:
         """Between two beats of a holder to the owner of its work. Whether a node lives is for its
@@ -187,5 +193,7 @@ _MAY_BE_ZERO = frozenset(
         "store_memory_octets",
         "store_disk_octets",
         "inline_octets",
+        "journal_chunks_max",
+        "journal_entries_max",
     }
 )

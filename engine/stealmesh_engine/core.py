@@ -24,15 +24,12 @@ from stealmesh_engine import leaving, looking, status
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.base.rude import heeded
+from stealmesh_engine.base.rings import Rings
+from stealmesh_engine.base.rude import objection
 from stealmesh_engine.config import Config
 from stealmesh_engine.data import values
 from stealmesh_engine.durable import door as durable
-from stealmesh_engine.effects import (
-    Effect,
-    Joined,
-    OtherRuntime,
-)
+from stealmesh_engine.effects import Effect, Joined
 from stealmesh_engine.events import (
     CannotSay,
     Event,
@@ -43,6 +40,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding import answers, holder
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.journals import journals
 from stealmesh_engine.leaving import Leaving
 from stealmesh_engine.ledger import owner as owned
 from stealmesh_engine.ledger.jobs_around import JobsAround
@@ -62,6 +60,7 @@ from stealmesh_engine.stealing.thief import Thief
 from stealmesh_engine.stealing.victim import Victim
 from stealmesh_engine.upkeep import Upkeep
 from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_engine.view.runtimes import Runtimes
 from stealmesh_engine.waiting import Waiting
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
@@ -108,7 +107,7 @@ class NodeCore:
         self.counters = Counters()
         """Everything refused, dropped or wasted, by reason."""
         self.effects: list[Effect] = []
-        self.journal = Journal(config.story_lines_max)
+        self.journal = Journal(config.story_lines_max, Rings.of(config, self.effects))
         self.view = MembershipView(me)
         self.detector = Detector(config.refute_seconds)
         effects, counters, journal = self.effects, self.counters, self.journal
@@ -121,7 +120,7 @@ class NodeCore:
         self.holder = Holder(config, self.links, journal, effects, counters, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
-        self.thief = Thief(config, self.links, self.view, self.dispatcher, rng)
+        self.thief = Thief(config, self.links, self.view, self.dispatcher, rng, journal.rings)
         self.victim = Victim(
             config, self.links, self.view, self.detector, self.holder, self.thief, journal
         )
@@ -144,9 +143,10 @@ class NodeCore:
             counters, self.around, lambda: self.host_facts(), self.values,
         )  # fmt: skip
         self.looks = Looks(self.durable, self.around, effects, counters)
-        self.inquiries = Inquiries(shown, self.links, effects, self.looks)
+        self.journals = journals.Journals(context, self.view, self.links, wall_offset)
+        self.inquiries = Inquiries(shown, self.links, effects, (self.looks, self.journals))
         self._joined = False
-        self._runtimes_told: set[str] = set()
+        self.runtimes = Runtimes(effects)
         self._beat_at: float | None = None
         self._ack_at: float | None = None
         self._due: float | None = None
@@ -272,6 +272,7 @@ class NodeCore:
             self.owner.alarms.due,
             self.inquiries.until,
             self.looks.until,
+            self.journals.until,
             self.leaving.until,
         ):
             if at is not None and at < soonest:
@@ -395,13 +396,15 @@ class NodeCore:
 
     def _peer_up(self, peer: Peer, now: float) -> None:
         self.journal.tell(now, "talks to", detail=peer.member.name)
-        self._compare_runtimes(peer.member)
+        self.runtimes.compare(self.me, peer.member)
         self.victim.forget(peer.member.id)
         self.thief.met(peer.member.id)
         self.learn([peer.member], now)
         self.membership.heard(peer.member.id, peer, now)
         if peer.member.role is Role.CLIENT:
             self.detector.forget(peer.member.id)  # it is back; its beats will put it under watch
+        if not self._joined:
+            self.membership.told.joins(peer.member, now)
         self._announce_joined()
         self.inquiries.met(peer.member.id, now)
         self.values.met(peer.member.id, now)
@@ -409,13 +412,6 @@ class NodeCore:
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
         self.durable.met(peer.member, now)
-
-    def _compare_runtimes(self, other: Member) -> None:
-        """People should hear at once that this mesh has several Pythons, and not when a job waits."""
-        mine, theirs = self.me.runtime, other.runtime
-        if mine and theirs and mine != theirs and theirs not in self._runtimes_told:
-            self._runtimes_told.add(theirs)
-            self.effects.append(OtherRuntime(other.name, theirs))
 
     def _peer_cut(self, peer_id: PeerId, now: float) -> None:
         self.journal.tell(now, "lost the link with", detail=peer_id)
@@ -441,13 +437,13 @@ class NodeCore:
         hearing = self.links.hear(peer_id, event)
         if hearing is Hearing.GAP:
             self._happened(self.links.begin_again(event.link, now), now)
-        elif hearing is Hearing.NEW and not self._said(peer_id, message, now):
-            self._happened(self.links.offended(event.link, peer, now), now)
+        elif hearing is Hearing.NEW and (why := self._said(peer_id, message, now)):
+            self._happened(self.links.offended(event.link, peer, why, now), now)
 
-    def _said(self, peer_id: PeerId, message: Message, now: float) -> bool:
+    def _said(self, peer_id: PeerId, message: Message, now: float) -> str:
         part, handler = _MESSAGES[type(message)]
         hears = getattr(self, part) if part else self
-        return heeded(self.counters, handler, hears, peer_id, message, now)
+        return objection(self.counters, handler, hears, peer_id, message, now)
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
         if message.loads:
@@ -510,6 +506,7 @@ _EVENTS: Table = {
     **_of("leaving", leaving.EVENTS),
     **_of("inquiries", status.EVENTS),
     **_of("looks", looking.EVENTS),
+    **_of("journals", journals.EVENTS),
     **_of("answers", answers.EVENTS),
     **_of("owner", owned.EVENTS),
     **_of("durable", durable.EVENTS),
@@ -529,6 +526,7 @@ _MESSAGES: Table = {
     **_of("links", links.MESSAGES),
     **_of("inquiries", status.MESSAGES),
     **_of("looks", looking.MESSAGES),
+    **_of("journals", journals.MESSAGES),
     **_of("membership", membership.MESSAGES),
     **_of("holder", holder.MESSAGES),
     **_of("thief", thief.MESSAGES),

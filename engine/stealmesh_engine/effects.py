@@ -10,6 +10,7 @@ import msgspec
 from stealmesh_engine.events import LinkId
 from stealmesh_protocol.accounts import NO_WORD, Viewstamp
 from stealmesh_protocol.ids import JobId, PeerId, ValueId
+from stealmesh_protocol.journal_messages import JournalEntry, JournalPage
 from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Message, Part
 
 # ---------------------------------------------------------------- links
@@ -373,6 +374,30 @@ class OtherRuntime(msgspec.Struct):
     runtime: str
 
 
+class WorthSaying(msgspec.Struct):
+    """A person at this peer wants to know what happened. Owes nothing."""
+
+    entry: JournalEntry
+
+
+class JournalsReady(msgspec.Struct):
+    """What AskJournals asked for: the pages that came, and the nodes that did not answer in time."""
+
+    nonce: int
+    pages: list[ToldPage]
+    silent: list[tuple[PeerId, str]]
+
+
+class ToldPage(msgspec.Struct):
+    """A page of a node's journal, and between which moments of ours it was written."""
+
+    peer: PeerId
+    name: str
+    asked_at: float
+    came_at: float
+    page: JournalPage
+
+
 class StatusReady(msgspec.Struct):
     """What AskStatus asked for: our own snapshot and those of the nodes that answered (msgpack)."""
 
@@ -425,7 +450,7 @@ Effect = (
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
     | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | JobPrinted | ItemPrinted | ItemWaits | JobDone | LifeEnded
-    | NobodyCan | OtherRuntime | StatusReady | LookReady
+    | NobodyCan | OtherRuntime | StatusReady | LookReady | WorthSaying | JournalsReady
     | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

@@ -456,6 +456,33 @@ class StacksTaken(msgspec.Struct):
     workers: list[WorkerStacks]
 
 
+class AskJournals(msgspec.Struct):
+    """The program wants the next page of nodes' journals; a JournalsReady effect answers."""
+
+    nonce: int
+    since: dict[PeerId, int] = msgspec.field(default_factory=dict)
+    """Where to go on at each node; other nodes begin with what they have."""
+    kinds: int = 0
+    """A set of bits, one a kind of entry; 0: all."""
+    octets: int = 65536
+    """Of each page."""
+    only: list[PeerId] | None = None
+    """These nodes; None: all of them."""
+    named: str = ""
+    """Only nodes with this name."""
+
+
+class HostNoted(msgspec.Struct):
+    """The host has seen something for the journal that the core cannot see: its fork server died, or it
+    turned strangers away. `kind` is a RingKind."""
+
+    kind: int
+    what: str
+    count: int = 1
+    aloud: bool = True
+    """A person at this node wants to know."""
+
+
 Event = (
     Tick | Join | Drain
     | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
@@ -465,5 +492,5 @@ Event = (
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AskOutput | AbolishJob | LeaveJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
-    | AskLook | StacksTaken
+    | AskLook | StacksTaken | AskJournals | HostNoted
 )  # fmt: skip

@@ -16,6 +16,7 @@ from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Beat, Role, View
 
 DRAIN_PATIENCE_SECONDS = 5.0
@@ -50,6 +51,10 @@ class Leaving:
         if self.until is not None:
             return
         self.until = now + DRAIN_PATIENCE_SECONDS
+        me = self._view.me
+        self._holder.journal.rings.note(
+            now, RingKind.MEMBER, "drains", name=me.name, peer=me.id, aloud=True
+        )
         self._holder.dispatcher.drain()
         self._supernodes.leave()
         self._view.renew(incarnation=self._view.me.incarnation + 1, workers=0)

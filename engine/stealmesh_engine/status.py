@@ -22,6 +22,7 @@ from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.effects import Effect, StatusReady
 from stealmesh_engine.events import AskStatus
 from stealmesh_engine.holding.holder import Holder
+from stealmesh_engine.journals.journals import Journals
 from stealmesh_engine.ledger.jobs_around import JobsAround, one_a_job
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
@@ -99,6 +100,8 @@ def snapshot(peer: Shown, now: float | None = None) -> bytes:
             "steals_in": peer.thief.fed,
             "steals_out": peer.victim.given,
             "executed": peer.holder.answers.executed,
+            "run_seconds": peer.holder.answers.run_seconds,
+            "steals_asked": peer.thief.asked,
             "sees": len(peer.view.nodes()),
             "build": me.build,
             "runtime": me.runtime,
@@ -179,11 +182,18 @@ class Inquiry:
 class Inquiries:
     """Status requests: those of our program that peers have still to answer, and those of peers."""
 
-    def __init__(self, shown: Shown, links: Links, effects: list[Effect], looks: Looks) -> None:
+    def __init__(
+        self,
+        shown: Shown,
+        links: Links,
+        effects: list[Effect],
+        beside: tuple[Looks, Journals],
+    ) -> None:
         self._shown = shown
-        self._looks = looks
         self._links = links
         self._effects = effects
+        self._beside = beside
+        """Questions of other kinds that are waited for in the same way."""
         self._open: dict[int, Inquiry] = {}
         self.until: float | None = None
         """When the first one is answered with what has come."""
@@ -205,7 +215,8 @@ class Inquiries:
         for nonce, each in self._open.items():
             if peer in each.waiting:
                 self._links.send(peer, StatusGet(nonce), now)
-        self._looks.met(peer, now)
+        for other in self._beside:
+            other.met(peer, now)
 
     def asked(self, peer: PeerId, message: StatusGet, now: float) -> None:
         self._shown.holder.reports.tell_all_running(peer, now)
@@ -225,7 +236,8 @@ class Inquiries:
             self._answer(now)
 
     def tick(self, now: float) -> None:
-        self._looks.tick(now)
+        for each in self._beside:
+            each.tick(now)
         if self.until is not None and self.until <= now:
             self._answer(now)
 

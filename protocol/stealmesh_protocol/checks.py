@@ -47,6 +47,8 @@ from stealmesh_protocol.field_checks import (
     check_text,
     check_value_id,
 )
+from stealmesh_protocol.ids import JOB_ID_OCTETS, PEER_ID_OCTETS, SLICE_ID_OCTETS, VALUE_ID_OCTETS
+from stealmesh_protocol.journal_messages import NO_WORKER, JournalEntry
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
@@ -68,6 +70,8 @@ from stealmesh_protocol.messages import (
     Hello,
     Here,
     JobKind,
+    JournalGet,
+    JournalPage,
     Keep,
     Kept,
     KeptUpto,
@@ -545,6 +549,53 @@ def _printed_get(message: PrintedGet) -> None:
     check_interval(message.item, limits.INDEX_MAX)
 
 
+def _journal_get(message: JournalGet) -> None:
+    check_count(message.nonce)
+    check_interval(0, message.since)
+    if not 0 <= message.kinds < 1 << limits.JOURNAL_KINDS_MAX:
+        raise Fault("range", f"kinds {message.kinds}")
+    if not 0 < message.octets <= limits.JOURNAL_OCTETS_MAX:
+        raise Fault("range", f"{message.octets} octets of a journal at once")
+
+
+def _journal_page(message: JournalPage) -> None:
+    """Entries follow each other, and none is from after the page."""
+    check_count(message.nonce)
+    check_seconds(message.clock)
+    check_seconds(abs(message.wall))
+    check_list(message.told, limits.JOURNAL_KINDS_MAX)
+    for count in message.told:
+        check_interval(0, count)
+    check_interval(0, message.following)
+    check_list(message.entries, limits.JOURNAL_ENTRIES_MAX)
+    before = -1
+    for entry in message.entries:
+        if not before < entry.number < message.following:
+            raise Fault("range", f"entry {entry.number} behind {before}, of {message.following}")
+        if not 0.0 <= entry.at <= message.clock or not 0.0 <= entry.begun <= entry.at:
+            raise Fault("number", f"an entry of {entry.at}, told at {message.clock}")
+        _entry(entry)
+        before = entry.number
+
+
+def _entry(entry: JournalEntry) -> None:
+    if not 0 <= entry.kind < limits.JOURNAL_KINDS_MAX:
+        raise Fault("range", f"an entry of kind {entry.kind}")
+    if not NO_WORKER <= entry.worker <= limits.WORKER_NUMBER_MAX:
+        raise Fault("range", f"worker {entry.worker}")
+    check_interval(0, entry.count)
+    if max(len(entry.what), len(entry.name)) > limits.ENTRY_WORDS_CHARS_MAX:
+        raise Fault("text", "the words of an entry are too many")
+    if len(entry.detail) > limits.ENTRY_DETAIL_CHARS_MAX:
+        raise Fault("text", f"the detail of an entry has {len(entry.detail)} characters")
+    if len(entry.about) not in _ABOUT or len(entry.peer) not in (0, PEER_ID_OCTETS):
+        raise Fault("id", "an entry is about no job, value or peer")
+    check_interval(entry.lo, entry.hi)
+
+
+_ABOUT = (0, JOB_ID_OCTETS, SLICE_ID_OCTETS, VALUE_ID_OCTETS)
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -604,4 +655,6 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     ValueDrop: _value_only,
     Printed: _printed,
     PrintedGet: _printed_get,
+    JournalGet: _journal_get,
+    JournalPage: _journal_page,
 }

@@ -50,6 +50,8 @@ from stealmesh_protocol.messages import (
     Forget,
     Hello,
     Here,
+    JournalGet,
+    JournalPage,
     KeptUpto,
     LookAt,
     Message,
@@ -113,12 +115,13 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
             ),
             *(Accepted, Abolish, Seek, Here, KeptUpto, Forget, Fetch),
             *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop, PrintedGet),
-            LookAt,
+            *(LookAt, JournalGet),
         ),
         limits.SMALL_BODY_OCTETS,
     ),
     **dict.fromkeys(
-        (Welcome, Beat, View, Around, Status, Seen, Printed), limits.CONTROL_BODY_OCTETS
+        (Welcome, Beat, View, Around, Status, Seen, Printed, JournalPage),
+        limits.CONTROL_BODY_OCTETS,
     ),
 }
 """A message that is not named here moves work and may be WORK_BODY_OCTETS large."""

@@ -45,6 +45,8 @@ from stealmesh_protocol.messages import (
     Grant,
     Hello,
     Here,
+    JournalGet,
+    JournalPage,
     Keep,
     KeptUpto,
     Launch,
@@ -110,7 +112,7 @@ def _kinds(*classes: type[Message]) -> Kinds:
 INTRODUCTIONS = _kinds(Hello, Welcome, Refused)
 TALK: Kinds = frozenset(MESSAGES) - INTRODUCTIONS
 """Everything that is said once both sides know each other (BYE ends it)."""
-ON_THE_SPOT = _kinds(Hello, StatusGet, LookAt)
+ON_THE_SPOT = _kinds(Hello, StatusGet, LookAt, JournalGet)
 """Requests that are answered on their own link, or not at all: a peer that has gone while its request
 lay unread has given up, and is not served. Otherwise a herd costs most when there is the least to spare."""
 
@@ -135,7 +137,7 @@ _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 _BOTH_WAYS = _kinds(
     *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken),
     *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
-    *(LookAt, Seen),
+    *(LookAt, Seen, JournalGet, JournalPage),
 )
 
 BETWEEN_NODES: Kinds = _kinds(

@@ -202,6 +202,24 @@ SEATS_MAX = 16
 SEAT_OCTETS_MAX = 32
 """Of the name of a keeper's store."""
 
+JOURNAL_ENTRIES_MAX = 1024
+"""In one JOURNAL_PAGE."""
+
+JOURNAL_KINDS_MAX = 32
+"""Kinds of entries that a journal may have; there are eight today."""
+
+JOURNAL_OCTETS_MAX = 128 * KIB
+"""The most that one JOURNAL_GET asks for: half of what a page may be."""
+
+WORKER_NUMBER_MAX = 2**31 - 1
+"""In an entry: processes of actors have numbers above those of workers, and none is used again."""
+
+ENTRY_WORDS_CHARS_MAX = 80
+"""Of an entry's `what` and `name`."""
+
+ENTRY_DETAIL_CHARS_MAX = 240
+"""Of an entry's `detail`, which is for people."""
+
 # ---------------------------------------------------------------- values (values)
 
 NDARRAY_DIMENSIONS_MAX = 32

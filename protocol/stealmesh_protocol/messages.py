@@ -9,6 +9,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
               / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / SEEN / PRINTED / PRINTED_GET
+              / JOURNAL_GET / JOURNAL_PAGE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
               / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP
@@ -30,7 +31,7 @@ who keeps results until then). A peer that has lost the home asks for it (SEEK, 
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
-tasks print: `output_messages.py`. What messages are made of is in `parts.py`.
+tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`. What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -44,6 +45,8 @@ from typing import ClassVar
 
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
+from stealmesh_protocol.journal_messages import JournalGet as JournalGet
+from stealmesh_protocol.journal_messages import JournalPage as JournalPage
 from stealmesh_protocol.look_messages import LookAt as LookAt
 from stealmesh_protocol.look_messages import Seen as Seen
 from stealmesh_protocol.look_messages import Topic as Topic
@@ -609,6 +612,7 @@ MESSAGES: dict[int, type[Message]] = {
         ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop,
         LookAt, Seen,
         Printed, PrintedGet,
+        JournalGet, JournalPage,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

@@ -15,6 +15,7 @@ from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.codec import Assembler, Decoded, decode, encode, split, write
 from stealmesh_protocol.errors import LocalProtocolError
 from stealmesh_protocol.field_checks import endpoint_fault
+from stealmesh_protocol.journal_messages import JournalEntry
 from stealmesh_protocol.messages import (
     MESSAGES,
     Abolish,
@@ -42,6 +43,8 @@ from stealmesh_protocol.messages import (
     JobLine,
     JobLoad,
     JobSpec,
+    JournalGet,
+    JournalPage,
     Keep,
     Kept,
     KeptUpto,
@@ -138,6 +141,23 @@ loads = st.builds(
     st.lists(u64, max_size=5),
     st.lists(intervals, max_size=3),
 )
+entries = st.builds(
+    lambda kind, words, about, peer, worker, items, detail: JournalEntry(
+        0, 5.0, kind, words[:80], "", about, peer, worker, items[0], items[1], 1.0, 1, detail[:200]
+    ),
+    st.integers(0, 31), texts, jobs, peers, st.integers(-1, 9), intervals, texts,
+)  # fmt: skip
+
+
+def journal_page(found: list[JournalEntry]) -> st.SearchStrategy[JournalPage]:
+    """Its entries follow each other."""
+    told = [replace(entry, number=place) for place, entry in enumerate(found)]
+    return st.builds(
+        JournalPage, u64, st.just(5.0), seconds, st.just(len(told)), st.booleans(),
+        st.lists(index, max_size=8), st.just(told),
+    )  # fmt: skip
+
+
 job_lines = st.builds(
     JobLine, jobs, st.sampled_from(JobKind), texts, names, *[small] * 7, st.booleans(), texts, seconds, seconds,
     st.lists(st.tuples(index, seconds, seconds | st.just(-1.0)), max_size=3).map(tuple), seconds, texts,
@@ -308,6 +328,8 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
         )
     ),
     PrintedGet: st.builds(PrintedGet, jobs, index),
+    JournalGet: st.builds(JournalGet, u64, index, st.integers(0, 255), st.integers(1, limits.JOURNAL_OCTETS_MAX)),
+    JournalPage: st.lists(entries, max_size=4).flatmap(journal_page),
     Fetch: st.builds(Fetch, jobs, u64, st.booleans()),
     Fetched: keeps().flatmap(
         lambda keep: st.builds(

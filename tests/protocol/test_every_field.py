@@ -54,7 +54,8 @@ HARMLESS = {
         ("above", field)
         for field in (
             "Around.digest", "Beat.told[]", "Beat.view", "Block.inputs[]", "Commit.lid", "Commit.seq", "Digests.buckets[]",
-            "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "Lease.lid", "LookAt.nonce", "Nothing.nonce",
+            "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "JournalGet.nonce", "JournalPage.nonce",
+            "Lease.lid", "LookAt.nonce", "Nothing.nonce",
             "Part.lid", "Revoked.lids[]", "Seen.nonce", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
             "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",
             "Welcome.epoch",
@@ -80,13 +81,15 @@ HARMLESS = {
         for field in ("JobSpec.priority", "JobSpec.start")
     },
     "a range may count downwards": {("below", "JobSpec.step")},
+    "a clock may be behind, or a worker be none": {("below", "JournalPage.wall"), ("below", "JournalEntry.worker")},
     "its total is not known": {("below", "JobLine.told[]")},
     "no item was asked for": {("below", "Printed.asked")},
     "the job as a whole": {("below", "LookAt.item")},
     "what is left out": {
         ("empty", field)
         for field in (
-            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "KeptUpto.seat", "LookAt.job",
+            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "JournalEntry.about",
+            "JournalEntry.peer", "KeptUpto.seat", "LookAt.job",
             "Offer.seat", "Reign.seats[]", "ValueAt.source", "Welcome.to",
         )
     },

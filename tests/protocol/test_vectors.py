@@ -15,6 +15,7 @@ from stealmesh_protocol import codec, given, limits
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.codec import Assembler, decode, split
 from stealmesh_protocol.errors import REMEDIES
+from stealmesh_protocol.journal_messages import JournalEntry, RingKind
 from stealmesh_protocol.messages import (
     MESSAGES,
     Abolish,
@@ -42,6 +43,8 @@ from stealmesh_protocol.messages import (
     JobLine,
     JobLoad,
     JobSpec,
+    JournalGet,
+    JournalPage,
     Keep,
     Kept,
     KeptUpto,
@@ -122,6 +125,27 @@ kept_spec = JobSpec(
 reign = Reign(17, 2, BOB, [(b"\x5e" * 16, BOB)])
 tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
 
+PAGE = JournalPage(
+    12,
+    90.5,
+    1.7e9,
+    42,
+    True,
+    [3, 0, 0, 0, 0, 0, 0, 0],
+    [
+        JournalEntry(40, 88.25, RingKind.CHUNK, "done", "square", JOB, b"", 1, 5, 6, 88.0, 0),
+        JournalEntry(
+            41,
+            90.0,
+            RingKind.VERDICT,
+            "is declared dead",
+            "n3",
+            b"",
+            BOB,
+            detail="it is silent: n1",
+        ),
+    ],
+)
 VECTORS: list[tuple[str, Message, int, int]] = [
     ("HELLO", Hello((1, 1), b"fp", ada, BOB, "cpython 3.11", 99), 0, 0),
     ("WELCOME", Welcome(1, bob, ADA, [bob], "cpython 3.11", 98), 0, 0),
@@ -334,6 +358,8 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ("VALUE_GET", ValueGet(VALUE, 262_144, limits.VALUE_ASK_OCTETS), 0, 0),
     ("VALUE_PUT", ValuePut(VALUE, 262_144, [b"\x2a" * 3]), 17, 3),
     ("VALUE_PUT, not there", ValuePut(VALUE, 0), 18, 3),
+    ("JOURNAL_GET", JournalGet(12, 40, 0b11, 65536), 0, 0),
+    ("JOURNAL_PAGE", PAGE, 0, 0),
     ("VALUE_HELD", ValueHeld(VALUE), 4, 18),
     ("VALUE_DROP", ValueDrop(VALUE), 19, 4),
     ("PRINTED", Printed(JOB, [Text(7, 8), Text(0, 0, 12_345)], [b"half done\n", b"\xff"]), 0, 0),

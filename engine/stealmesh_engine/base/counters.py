@@ -35,6 +35,7 @@ MEANINGS = {
     "jobs-rebuilt": "durable jobs that lost all replicas and were put together again",
     "job-lines-not-theirs": "words of programs about jobs of others",
     "launches-refused": "durable jobs that were not taken because there is no room",
+    "journals-unasked": "pages of journals that came late, or that nobody here had asked for",
     "leases-declined": "parts of leases that their holder could not run",
     "leases-expired": "leases that their holder had not named for too long",
     "log-damage": "1 if the write-ahead log had lost something when it was opened",

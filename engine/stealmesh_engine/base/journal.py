@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections import deque
 
+from stealmesh_engine.base.rings import Rings
 from stealmesh_protocol.ids import JobId, short
 
 
 class Journal:
-    __slots__ = ("_lines", "told")
+    __slots__ = ("_lines", "rings", "told")
 
-    def __init__(self, lines_max: int) -> None:
+    def __init__(self, lines_max: int, rings: Rings | None = None) -> None:
         self._lines: deque[tuple[float, str, bytes, int, object]] = deque(maxlen=lines_max)
+        self.rings = rings if rings is not None else Rings(0, 0, [])
+        """The part of it that people see, and that peers may ask for."""
         self.told = 0
         """How many lines were ever written; those before the last `lines_max` are gone."""
 

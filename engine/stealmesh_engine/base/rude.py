@@ -36,14 +36,15 @@ def unless(holds: bool, reason: str) -> None:
         raise Rude(reason)
 
 
-def heeded(counters: Counters, handler: Callable[..., None], *told: Any) -> bool:
-    """Have a handler act on a message. False: it contradicts what we know, and has changed nothing."""
+def objection(counters: Counters, handler: Callable[..., None], *told: Any) -> str:
+    """Have a handler act on a message. Returns why not, if it contradicts what we know: then it has changed
+    nothing."""
     try:
         handler(*told)
     except Rude as rude:
         counters.count("rude-" + rude.reason)
-        return False
-    return True
+        return rude.reason
+    return ""
 
 
 def owns(peer: PeerId, spec: JobSpec) -> bool:

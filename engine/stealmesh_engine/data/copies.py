@@ -18,6 +18,7 @@ from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, Wr
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import LeaseId, PeerId, ValueId, item_of, owner_of
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.limits import VALUE_ASK_OCTETS, VALUE_PIECE_OCTETS
 from stealmesh_protocol.messages import (
     ValueAt,
@@ -350,6 +351,7 @@ class Copies:
         fetch = self.fetches.pop(value)
         self.news[value] = ""
         self._context.journal.tell(now, "has a value", value, 0, fetch.octets)
+        self._note("fetched", value, fetch.octets, now)
         self.start(now)
 
     def wanted(self, peer: PeerId, message: ValueGet, now: float) -> None:
@@ -448,7 +450,13 @@ class Copies:
         self.stored.lost_octets += fetch.octets
         self._context.counters.count("values-lost")
         self._context.journal.tell(now, "lost a value", value, 0, why)
+        self._note("lost", value, fetch.octets, now, why)
         self.start(now)
+
+    def _note(self, what: str, value: ValueId, octets: int, now: float, why: str = "") -> None:
+        self._context.journal.rings.note(
+            now, RingKind.VALUE, what, about=value, peer=owner_of(value), count=octets, detail=why
+        )
 
     def _forget(self, value: ValueId, why: str) -> None:
         """The owner does not need it. If something here does, it will never run."""

@@ -20,6 +20,7 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.directory import Directory
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import LeaseId, PeerId, ValueId
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Needs, ValueDrop
 
 
@@ -109,6 +110,9 @@ class StayingResults:
             return
         self._context.counters.count("values-not-made-again")
         self._context.journal.tell(now, "cannot be made again", value, 0, why)
+        self._context.journal.rings.note(
+            now, RingKind.VALUE, "cannot be made again", about=value, detail=why
+        )
         self._let_inputs_go(value, recipe, now)
         self._directory.release(value, now)
         self._calls.forget(value, now)
@@ -160,6 +164,7 @@ class StayingResults:
             self.made_again += 1
             self._context.counters.count("values-made-again")
             self._context.journal.tell(now, "makes again", each)
+            self._context.journal.rings.note(now, RingKind.VALUE, "is made again", about=each)
 
     def _let_inputs_go(self, value: ValueId, recipe: ResultRecipe, now: float) -> None:
         """It is not made again any more: its inputs were needed for that, perhaps."""

@@ -42,6 +42,8 @@ from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import FIRST_ACTOR, Chunk
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.journal_messages import RingKind
+from stealmesh_protocol.limits import ENTRY_DETAIL_CHARS_MAX
 from stealmesh_protocol.messages import Commit, Lease, Part
 from stealmesh_protocol.values import AGAIN, LACKING
 
@@ -63,6 +65,7 @@ class Answers:
     ) -> None:
         self.links = links
         self.journal = journal
+        self.rings = journal.rings
         self.counters = counters
         self.dispatcher = dispatcher
         self.jobs = dispatcher.jobs
@@ -74,6 +77,8 @@ class Answers:
         self.follow_ons = follow_ons
         self.executed = 0
         """Items that workers of this node have finished."""
+        self.run_seconds = 0.0
+        """For how long workers of this node have run items, as they say."""
 
     def worker_ready(self, worker: int) -> None:
         self.slots.ready(worker)
@@ -132,7 +137,13 @@ class Answers:
         if chunk is None:
             return
         self.executed += event.items
+        self.run_seconds += event.seconds
         held = self.jobs.get(chunk.job)
+        begun = max(chunk.started, now - event.seconds)
+        name = "" if held is None else held.spec.name
+        self.rings.ran(
+            now, "step", chunk.job, name, chunk.worker, 0, event.items, begun, event.failed
+        )
         if held is None or chunk.void or not chunk.explore:
             self._wasted(event.items)
             return
@@ -167,9 +178,10 @@ class Answers:
         lost = self.slots.lost(event.worker, event.running)
         if lost is None:
             return
+        unread, ran = lost
         if not event.retired:
             self.counters.count("workers-lost")
-        unread, ran = lost
+            self._note_death(event, ran, now)
         for chunk in unread:
             self._put_back(chunk, now)
         if actor is not None:
@@ -185,6 +197,7 @@ class Answers:
         unread, ran = self.slots.lost_beside(event.worker, event.running)
         if not event.retired:
             self.counters.count("workers-lost")
+            self._note_death(event, ran[0] if ran else None, now)
         for chunk in unread:
             self._put_back(chunk, now)
         for chunk in ran:
@@ -211,7 +224,21 @@ class Answers:
         items = upto - chunk.lo
         if event.codec != LACKING:
             self.executed += items
+            self.run_seconds += event.seconds
         held = self.jobs.get(chunk.job)
+        if items:
+            wanted = held is not None and not chunk.void
+            self.rings.ran(
+                now,
+                "done" if wanted else "unwanted",
+                chunk.job,
+                "" if held is None else held.spec.name,
+                chunk.worker,
+                chunk.lo,
+                upto,
+                max(chunk.started, now - event.seconds),
+                event.failed,
+            )
         if held is None or chunk.void or chunk.explore:
             self._wasted(items)
             self.made.drop(event)
@@ -267,6 +294,7 @@ class Answers:
         if held is None or chunk.void or chunk.lo == chunk.hi:
             return  # if it is empty, its worker has answered for all of it
         spec, failure = held.spec, None
+        self._note_end(chunk, spec.name, event.reason, now, blame=event.blame)
         if chunk.timed_out:
             failure = timed_out(spec, chunk.lo, event.output)
         elif not event.blame:
@@ -299,6 +327,7 @@ class Answers:
             return
         begun: list[Lease] = []
         if ran is not None and not ran.void and ran.lo < ran.hi:
+            self._note_end(ran, held.spec.name, reason, now, blame=True)
             if ran.timed_out:
                 codec, blob = timed_out(held.spec, ran.lo)
                 part = Part(ran.lid, ran.lo, ran.hi, codec, now - ran.started, 1)
@@ -307,6 +336,30 @@ class Answers:
                 begun.append(Lease(ran.lid, ran.lo, ran.hi))
         self.handover.actors.over(held, reason, begun, now)
         self.dispatcher.stock.restock(held)
+
+    def _note_death(self, event: WorkerLost | SideLost, ran: Chunk | None, now: float) -> None:
+        """A person wants to know of a death that we did not order."""
+        held = None if ran is None else self.jobs.get(ran.job)
+        self.rings.note(
+            now,
+            RingKind.DEATH,
+            "worker died" if event.blame else "worker ended",
+            name="" if held is None else held.spec.name,
+            about=b"" if ran is None else ran.job,
+            worker=event.worker,
+            items=(0, 0) if ran is None else (ran.lo, ran.hi),
+            count=1,
+            detail=event.reason,
+            aloud=event.blame,
+        )
+
+    def _note_end(self, chunk: Chunk, name: str, reason: str, now: float, *, blame: bool) -> None:
+        """This chunk ended with its process."""
+        what = "timed out" if chunk.timed_out else "died" if blame else "stopped"
+        self.rings.ran(
+            now, what, chunk.job, name, chunk.worker, chunk.lo, chunk.hi, min(chunk.started, now),
+            detail=reason[:ENTRY_DETAIL_CHARS_MAX],
+        )  # fmt: skip
 
     def _wasted(self, items: int) -> None:
         self.counters.count("items-run-for-nothing", items)

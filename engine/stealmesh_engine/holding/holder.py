@@ -40,6 +40,7 @@ from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.ledger.requirements import lacked, suits
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.limits import INDEX_MAX
 from stealmesh_protocol.messages import (
     Claim,
@@ -195,6 +196,9 @@ class Holder:
         for lid in lids:
             if held.bags.drop(lid):
                 self.journal.tell(now, "let go", job, lid)
+                self.journal.rings.note(
+                    now, RingKind.LEASE, "revoked", name=held.spec.name, about=job, count=1
+                )
             self.dispatcher.lease_over(job, lid)
         self.follow_ons.tidy(held)
 

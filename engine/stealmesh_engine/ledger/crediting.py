@@ -28,6 +28,7 @@ from stealmesh_engine.ledger.staying import Staying
 from stealmesh_engine.ledger.verdicts import Credited, Stale, Stepped, Verdict
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
 from stealmesh_protocol.values import AGAIN, LACKING, OUTCOMES
 
@@ -53,6 +54,16 @@ class Crediting:
         """Tell the holder to let go of these leases."""
         self.journal.tell(now, "revoked", job, lids[0] if lids else 0, holder)
         self.links.send(holder, Revoked(job, lids), now)
+
+    def lease_over(
+        self, what: str, job: OwnedJob, lid: LeaseId, holder: PeerId, now: float
+    ) -> None:
+        """A holder has lost what it had of this job, or one lease of it."""
+        self.journal.tell(now, what, job.spec.job, lid, holder)
+        name = self.links.view.name_of(holder)
+        self.journal.rings.note(
+            now, RingKind.LEASE, what, name=name, about=job.spec.job, peer=holder, count=1
+        )
 
     # ------------------------------------------------------------ results
 

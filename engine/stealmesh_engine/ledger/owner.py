@@ -351,7 +351,7 @@ class Owner:
             if job.lanes is not None:
                 job.lanes.gone(holder, job.ledger.held_by(holder), now)
             if self.actors.gone(job, holder, GONE, now) or job.ledger.fence(holder):
-                self.journal.tell(now, "fenced", job.spec.job, 0, holder)
+                self.crediting.lease_over("fenced", job, 0, holder, now)
                 self._work_changed(job, now)
 
     def holders(self) -> dict[PeerId, None]:
@@ -374,7 +374,7 @@ class Owner:
                 job.ledger.revoke(lid)
                 self.counters.count("leases-expired")
                 job.lapsed[holder] = None
-                self.journal.tell(now, "expired", job.spec.job, lid, holder)
+                self.crediting.lease_over("expired", job, lid, holder, now)
                 self.crediting.revoke(holder, job.spec.job, [lid], now)
                 self._work_changed(job, now)
         self.speculation.look(self.jobs, now)

@@ -101,6 +101,7 @@ class Introductions:
             self._counters.count("heard-too-late")
         else:
             self._counters.count("rude-no-session")
+            self._journal.rings.refused(now, "rude-no-session")
             self._refuse(link, Refused("no-session", "say HELLO first"))
         return Happened()
 
@@ -111,6 +112,8 @@ class Introductions:
         refusal = self._objection(hello) or self._crowded(hello, now)
         if refusal is not None:
             self._counters.count("refused-" + refusal.code)
+            name = hello.sender.name
+            self._journal.rings.refused(now, "refused-" + refusal.code, hello.sender.id, name)
             self._refuse(link, refusal)
             return Happened()
         sender = hello.sender
@@ -180,6 +183,7 @@ class Introductions:
             self._dialling.give_up(link, reason, now)
             return Happened()
         self._counters.count("rude-" + reason)
+        self._journal.rings.refused(now, "rude-" + reason, b"" if line is None else line.peer)
         self._table.lines.pop(link, None)
         self._effects.append(Hangup(link))
         if line is not None:
@@ -187,9 +191,11 @@ class Introductions:
             self._back_off(line, CONFUSED_ATTEMPTS)
         return self._over(link, line)
 
-    def offended(self, link: LinkId, peer: Peer, now: float) -> Happened:
+    def offended(self, link: LinkId, peer: Peer, why: str, now: float) -> Happened:
         """A message contradicts what we know: it was refused, and nothing has changed. A peer that goes on
         like this is cut off for a while."""
+        member = peer.member
+        self._journal.rings.refused(now, "rude-" + why, member.id, member.name)
         if peer.offends() < RUDE_MAX or link not in self._table.lines:
             return Happened()
         return self.confused(link, "too-often", now)

@@ -10,6 +10,7 @@ from stealmesh_engine.config import Config
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.dissemination import Dissemination
+from stealmesh_engine.membership.told import ToldLives
 from stealmesh_engine.view.membership_view import MembershipView
 
 
@@ -24,6 +25,7 @@ class Shared:
     news: Dissemination
     journal: Journal
     counters: Counters
+    told: ToldLives
 
 
 class Decider:
@@ -35,3 +37,4 @@ class Decider:
         self.news = shared.news
         self.journal = shared.journal
         self.counters = shared.counters
+        self.told = shared.told

@@ -32,6 +32,7 @@ from stealmesh_engine.membership.reach import Reach
 from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
+from stealmesh_engine.membership.told import ToldLives
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view.membership_view import MembershipView, newer
 from stealmesh_protocol.ids import PeerId
@@ -67,7 +68,8 @@ class Membership(Decider):
         counters: Counters,
     ) -> None:
         news = Dissemination(config, links, view)
-        shared = Shared(config, links, view, detector, news, journal, counters)
+        told = ToldLives(journal.rings, view)
+        shared = Shared(config, links, view, detector, news, journal, counters, told)
         super().__init__(shared)
         self.leaf = Leaf(shared)
         self.suspicions = Suspicions(shared)
@@ -82,6 +84,7 @@ class Membership(Decider):
     def tend(self, now: float) -> list[Gone]:
         """Once a beat: see to it that we are linked with those who matter. Returns the stalled peers
         that are no longer waited for."""
+        self.told.begins(now)
         if self.leaf.take_back(now):
             self.charges.unsettle()
         self.charges.settle(now)
@@ -201,8 +204,10 @@ class Membership(Decider):
         if record.id == view.me.id:
             self._refute(record, now)
             return None
+        before = view.members.get(record.id)
         if not view.join(record, now):
             return None
+        self.told.changed(before, record, source, now)
         if view.knows_all():
             teller = view.members.get(source)
             by_super = teller is not None and teller.role is Role.SUPER
@@ -248,6 +253,7 @@ class Membership(Decider):
         refuted = self.view.refute(record)
         if refuted is not None:
             self.journal.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
+            self.told.verdict("refutes its death", refuted.id, now, aloud=True)
             if record.state is PeerState.DEAD:
                 self.supernodes.held_for_dead(now)
             self.news.tell(refuted, now)

@@ -202,6 +202,7 @@ class Supernodes(Decider):
         is_last = bool(volunteers) and ranked(SERVICE, volunteers)[-1] == view.me.id
         if is_last and now - self._surplus_since >= self.config.surplus_seconds:
             self.journal.tell(now, "serves no longer")
+            self.told.serves(Role.PLAIN, now, "there are enough")
             view.renew(role=Role.PLAIN, incarnation=view.me.incarnation + 1)
             self.news.tell(view.me, now)
             self.charges.settle(now)
@@ -219,6 +220,7 @@ class Supernodes(Decider):
 
     def _serve(self, now: float, why: str) -> None:
         self.journal.tell(now, "serves as a supernode", detail=why)
+        self.told.serves(Role.SUPER, now, why)
         if not self.leaf.hears_home(now):
             self.verdicts.trust_ourselves(now)
         self.view.renew(role=Role.SUPER)

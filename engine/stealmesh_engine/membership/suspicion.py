@@ -19,6 +19,9 @@ from stealmesh_engine.membership.detector import NEVER
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Finding, PeerState, View, Vote
 
+VOTE_SECONDS = 2.0
+"""For so long a finding counts."""
+
 
 @dataclass(slots=True)
 class Suspicion:
@@ -42,12 +45,23 @@ class Suspicions(Decider):
         """The suspicion against this peer, opened if there is none."""
         return self._open.setdefault(peer, Suspicion())
 
+    def accusers(self, peer: PeerId, now: float) -> list[PeerId]:
+        """The other observers that do not hear it either."""
+        found = self._open.get(peer)
+        votes = {} if found is None else found.votes
+        return [
+            voter
+            for voter, (finding, at) in votes.items()
+            if finding is not Finding.HEARD and now - at < VOTE_SECONDS
+        ]
+
     def end(self, peer: PeerId) -> None:
         self._open.pop(peer, None)
 
     def suspect(self, peer: PeerId, now: float) -> None:
         """It is silent: tell it first (a beat or anything else from it clears it), then ask."""
         self.journal.tell(now, "suspects", detail=peer)
+        self.told.verdict("is suspected", peer, now, "it is silent")
         known = self.view.members[peer]
         self.links.send(peer, View([replace(known, state=PeerState.SUSPECT)]), now)
         self.links.connect(peer, now)
@@ -84,6 +98,8 @@ class Suspicions(Decider):
         if message.finding is Finding.HEARD:
             if self.detector.acquit(subject, now):
                 self.journal.tell(now, "acquits", detail=subject)
+                heard = f"{self.view.name_of(voter)} hears it"
+                self.told.verdict("is acquitted", subject, now, heard)
                 self.end(subject)
                 self.counters.count("acquitted")
             return

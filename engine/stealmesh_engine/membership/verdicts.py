@@ -26,12 +26,12 @@ from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.reach import Reach
-from stealmesh_engine.membership.suspicion import Suspicions
+from stealmesh_engine.membership.suspicion import VOTE_SECONDS, Suspicions
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Finding, Member, PeerState, View
 
+_WHY = {"silent": "it is silent", "gone": "nothing listens at its address"}
 DOUBT_SHARE = 0.5
-VOTE_SECONDS = 2.0
 PROBE_SECONDS = 5.0
 """Between two looks at the address of a stalled peer: each takes a place in the queue of connections
 that it does not accept meanwhile, and that queue has about a hundred places."""
@@ -107,6 +107,7 @@ class Verdicts(Decider):
             return now - since < self.config.stalled_seconds
         self.journal.tell(now, "finds stalled", detail=peer)
         self.counters.count("peers-found-stalled")
+        self.told.verdict("is found stalled", peer, now, "it is silent, and its address answers")
         self.suspicions.ask_others(peer, Finding.STALLED, now)
         record = self.view.judge(peer, PeerState.SUSPECT, now)
         if record is not None:
@@ -136,6 +137,7 @@ class Verdicts(Decider):
         for peer in late:
             self._fenced[peer] = None
             self.journal.tell(now, "waits no longer for", detail=peer)
+            self.told.verdict("loses its leases", peer, now, "it stands still", aloud=True)
         return [Gone(peer) for peer in late]
 
     # ------------------------------------------------------------ doubt
@@ -173,6 +175,7 @@ class Verdicts(Decider):
             share = f"{len(silent)} of {len(self.charges.peers)}"
             self.journal.tell(now, "doubts itself", detail=share)
             self.counters.count("doubts")
+            self.told.verdict("doubts itself", self.view.me.id, now, f"{share} are silent")
         return True
 
     # ------------------------------------------------------------ the dead
@@ -180,6 +183,8 @@ class Verdicts(Decider):
     def dead(self, peer: PeerId, now: float, why: str) -> Gone:
         """Our verdict. `why`: "silent", or "gone" if its address refuses connections."""
         self.journal.tell(now, f"declares dead ({why})", detail=peer)
+        by = self.told.names_of([self.view.me.id, *self.suspicions.accusers(peer, now)])
+        self.told.verdict("is declared dead", peer, now, f"{_WHY[why]}: {by}", aloud=True)
         self.counters.count("peers-declared-dead")
         record = self.view.judge(peer, PeerState.DEAD, now)
         if record is not None:
@@ -190,6 +195,7 @@ class Verdicts(Decider):
 
     def left(self, peer: PeerId, now: float) -> Gone:
         """It said goodbye."""
+        self.told.left(peer, now)
         record = self.view.judge(peer, PeerState.LEFT, now)
         if record is not None:
             self.news.tell(record, now)

@@ -18,11 +18,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from stealmesh_engine.base.rings import Rings
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Message, Nothing, Sated, Steal
 
 EMPTY_REMEMBERED_SECONDS = 0.05
@@ -52,12 +54,14 @@ class Thief:
         view: MembershipView,
         dispatcher: Dispatcher,
         rng: Random,
+        rings: Rings,
     ) -> None:
         self.config = config
         self.links = links
         self.view = view
         self.dispatcher = dispatcher
         self.rng = rng
+        self.rings = rings
         self.seek_at: float | None = None
         self.asking: Asking | None = None
         self.tries = 0
@@ -137,6 +141,7 @@ class Thief:
     def refused(self, victim: PeerId, message: Nothing, now: float) -> None:
         """The victim has nothing; `soon` says that it has put us on its list."""
         self.empty[victim] = now
+        self._empty_handed("got nothing", victim, now)
         if self.asking is not None and self.asking.nonce == message.nonce:
             self.asking = None
         if message.soon:
@@ -145,9 +150,10 @@ class Thief:
     def give_up_waiting(self, now: float, patience: float) -> None:
         """An answer that takes too long is no answer. One that comes later is welcome all the same."""
         if self.asking is not None and now - self.asking.since > patience:
+            self._empty_handed("got no answer", self.asking.victim, now)
             self.asking = None
 
-    def received(self, nonce: int, now: float) -> None:
+    def received(self, nonce: int, now: float, job: JobId = b"", items: int = 0) -> None:
         """Work came, asked for or not: look for more from the beginning."""
         self.fed += 1
         self.fed_at = now
@@ -155,8 +161,16 @@ class Thief:
         if asking is not None and asking.nonce == nonce:
             took = now - asking.since
             self.round_trip_seconds += 0.2 * (min(took, 1.0) - self.round_trip_seconds)
+            self._got(asking.victim, job, items, now)
             self.asking = None
         self.break_silence()
+
+    def _empty_handed(self, what: str, victim: PeerId, now: float) -> None:
+        self.rings.often(now, RingKind.STEAL, what, victim, self.view.name_of(victim))
+
+    def _got(self, victim: PeerId, job: JobId, items: int, now: float) -> None:
+        name = self.view.name_of(victim)
+        self.rings.note(now, RingKind.STEAL, "got", name=name, about=job, peer=victim, count=items)
 
     # ------------------------------------------------------------ silence
 

@@ -24,7 +24,17 @@ from stealmesh_engine.stealing.shares import share_of, worth_of
 from stealmesh_engine.stealing.thief import Thief
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, PeerId
-from stealmesh_protocol.messages import CAME_BACK, Grant, Message, Nothing, Sated, Split, Steal
+from stealmesh_protocol.journal_messages import RingKind
+from stealmesh_protocol.messages import (
+    CAME_BACK,
+    Grant,
+    Lease,
+    Message,
+    Nothing,
+    Sated,
+    Split,
+    Steal,
+)
 
 RETURNED_SECONDS = 3.0
 """For this long a thief that cannot run a job gets nothing of it from us."""
@@ -33,6 +43,11 @@ RETURNED_SECONDS = 3.0
 def mark_of(bag: bytes) -> bytes:
     """The same as long as no worker has touched the bag."""
     return b"%d %b%b" % (len(bag), bag[:64], bag[-64:])
+
+
+def _loot(grant: Grant) -> tuple[JobId, int]:
+    """What a grant that answers a request of ours brings."""
+    return grant.spec.job, sum(lease.hi - lease.lo for lease in grant.leases)
 
 
 class Victim:
@@ -75,7 +90,8 @@ class Victim:
             if message.nonce == CAME_BACK:
                 self._came_back(message, now)
             else:
-                self.thief.received(message.nonce, now)
+                loot = _loot(message) if message.nonce else (b"", 0)
+                self.thief.received(message.nonce, now, *loot)
         self.holder.granted(peer, message, now)
 
     def asked(self, thief: PeerId, message: Steal, now: float) -> None:
@@ -192,9 +208,19 @@ class Victim:
         self.given += 1
         for part in parts:
             self.journal.tell(now, "gave", job, part.lid, (part.lo, part.hi))
+        self._note(held, thief, parts, now)
         self.links.send(owner, Split(job, parts, thief, nonce), now)
         self.unheard.setdefault(owner, (self.links.last_said(owner), now))
         return True
+
+    def _note(self, held: HeldJob, thief: PeerId, parts: list[Lease], now: float) -> None:
+        """For `stealmesh events`: one entry for each part, so that its chunks can be found at the thief."""
+        name = self.view.name_of(thief)
+        for part in parts:
+            self.journal.rings.note(
+                now, RingKind.STEAL, "gave", name=name, about=held.spec.job, peer=thief,
+                items=(part.lo, part.hi), count=part.hi - part.lo,
+            )  # fmt: skip
 
     def _has_workers_for(self, held: HeldJob) -> bool:
         """False: it is to go, as no worker is here. What may have killed them waits for the next one: each

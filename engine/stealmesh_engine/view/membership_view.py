@@ -27,7 +27,7 @@ from functools import lru_cache
 
 import msgspec
 
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import PeerId, short
 from stealmesh_protocol.messages import Member, PeerState, Role
 
 TOMBSTONE_SECONDS = 600.0
@@ -143,6 +143,11 @@ class MembershipView:
         return self._graves[peer]
 
     # ------------------------------------------------------------ the living
+
+    def name_of(self, peer: PeerId) -> str:
+        """What people call it."""
+        member = self.me if peer == self.me.id else self.members.get(peer)
+        return short(peer) if member is None else member.name or short(peer)
 
     def is_alive(self, peer: PeerId) -> bool:
         member = self.members.get(peer)

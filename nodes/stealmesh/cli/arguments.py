@@ -89,6 +89,9 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "--no-peer-cache", action="store_true",
         help="neither use nor store the addresses of earlier peers ($XDG_STATE_HOME/stealmesh/peers)",
     )  # fmt: skip
+    parser.add_argument(
+        "--log-json", action="store_true", help="what the node says on standard error is JSON, one object a line"
+    )  # fmt: skip
     add_key_file(parser)
     add_config(parser)
 

@@ -6,7 +6,7 @@ Statuses are for scripts and never change their meaning. What a person can put r
 
 from __future__ import annotations
 
-import sys
+from stealmesh.host import saying
 
 DONE = 0
 FAILED = 1
@@ -34,4 +34,4 @@ class CommandEnded(BaseException):
 
 def say(text: str) -> None:
     """One line for people: on standard error, so that standard output stays data."""
-    print(f"stealmesh: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    saying.say(text)

@@ -23,6 +23,7 @@ from stealmesh.cli.exits import DONE, USAGE, CommandEnded, say
 from stealmesh.cli.joining import config_of, resolved
 from stealmesh.cli.output import standard_output_kept
 from stealmesh.host.addresses import is_loopback, is_own
+from stealmesh.host.saying import as_json
 from stealmesh_protocol.errors import CannotStart
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def serve(
     output: prints of tasks go to standard error."""
     from stealmesh.host.running import RunningNode, known_to_commands
 
+    as_json(arguments.log_json)
     try:
         with _signals_end_us(), standard_output_kept() as out:
             options = _options(arguments, key, specs, listen)
@@ -95,6 +97,7 @@ def _options(
         peer_cache=_peer_cache(arguments, key, listen),
         config=config_of(arguments),
         resources=arguments.resources,
+        says=True,
         state=_state(arguments.state, key, listen),
     )
 

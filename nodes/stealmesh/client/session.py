@@ -33,7 +33,14 @@ from stealmesh.host.interrupts import no_interrupts, shared_condition
 from stealmesh.host.refusals import refusal
 from stealmesh.values.room import Room
 from stealmesh_engine import effects as fx
-from stealmesh_engine.events import AskOutput, AskStatus, CancelJob, Event, OpenJob
+from stealmesh_engine.events import (
+    AskJournals,
+    AskOutput,
+    AskStatus,
+    CancelJob,
+    Event,
+    OpenJob,
+)
 from stealmesh_engine.status import merge_status
 from stealmesh_protocol.errors import MeshClosed, MeshError
 from stealmesh_protocol.ids import Digest, JobId, PeerId, job_id
@@ -89,6 +96,7 @@ class ProgramLink:
         self._calls: deque[Callable[[], list[Event]]] = deque()
         self._inquiries: dict[int, Future[list[dict[str, Any]]]] = {}
         self.looking = Looking(self.post, self.condition, self._nonces)
+        self._journal_rounds: dict[int, Future[fx.JournalsReady]] = {}
         self.values = OwnValues(me, self.post, room)
         self.needs = Needs()
         self._wanted_output: dict[tuple[JobId, int], Future[tuple[bytes, int]]] = {}
@@ -182,6 +190,14 @@ class ProgramLink:
             self.ask_status().result(timeout=OUTPUT_SECONDS_MAX)
             time.sleep(UNDER_WAY_SECONDS)
 
+    def ask_journals(self, **wanted: Any) -> Future[fx.JournalsReady]:
+        """A page of each node's journal; `wanted` as AskJournals has it."""
+        future: Future[fx.JournalsReady] = Future(self.condition)
+        nonce = next(self._nonces)
+        self._journal_rounds[nonce] = future
+        self.post(AskJournals(nonce, **wanted))
+        return future
+
     def status(self) -> dict[str, Any]:
         """Those snapshots as one. Raises TimeoutError after STATUS_SECONDS_MAX."""
         return merge_status(self.ask_status().result(timeout=STATUS_SECONDS_MAX))
@@ -197,7 +213,8 @@ class ProgramLink:
         for handle in list(self.durable.values()):
             handle.broken(error)
         self.durable.clear()
-        for future in self._inquiries.values():
+        asked: list[Future[Any]] = [*self._inquiries.values(), *self._journal_rounds.values()]
+        for future in asked:
             if not future.done():
                 future.set_exception(error)
         self._inquiries.clear()
@@ -206,6 +223,7 @@ class ProgramLink:
             if not wanted.done():
                 wanted.set_exception(error)
         self._wanted_output.clear()
+        self._journal_rounds.clear()
         self.values.close()
         self.needs.clear()
         if not self.joined.done():
@@ -321,6 +339,10 @@ class ProgramLink:
                 mourner(effect)
         elif isinstance(effect, fx.NobodyCan):
             print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
+        elif isinstance(effect, fx.WorthSaying):
+            pass  # for the people at nodes; `stealmesh events` has it
+        elif isinstance(effect, fx.JournalsReady):
+            self._journals(effect)
         elif isinstance(effect, fx.OtherRuntime):
             pass  # the nodes print it; we do when a job waits for such a node
         elif isinstance(effect, fx.StatusReady):
@@ -356,6 +378,11 @@ class ProgramLink:
         if self.needs.jobs:
             for lo, hi in effect.intervals:
                 self.needs.over(effect.job, lo, hi)
+
+    def _journals(self, effect: fx.JournalsReady) -> None:
+        future = self._journal_rounds.pop(effect.nonce, None)
+        if future is not None and not future.done():
+            future.set_result(effect)
 
     def _status(self, effect: fx.StatusReady) -> None:
         future = self._inquiries.pop(effect.nonce, None)

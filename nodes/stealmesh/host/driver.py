@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import threading
 import time
 from collections import deque
@@ -35,6 +34,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import no_interrupts
+from stealmesh.host.saying import say
+from stealmesh.host.strangers import Strangers
 from stealmesh.transport import Transport
 from stealmesh.values.neighbours import Neighbours
 from stealmesh.values.shelf import Shelf
@@ -110,6 +111,7 @@ class Driver:
         self._turn = threading.Lock()
         self._sleeps_until = 0.0
         self._look_again_at = 0.0
+        self._strangers = Strangers(transport)
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -249,6 +251,7 @@ class Driver:
         if now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_SECONDS
             self.transport.look_again()
+            self._unheard += self._strangers.look()
             self._unheard += self.transport.settle()
             if self.pool is not None:
                 self._unheard += self.pool.collect(now)
@@ -338,7 +341,7 @@ class Driver:
         """A defect of ours must not end the loop, nor come again. Say something else under the same number,
         here and in the core's memory; the work that the message was about fails."""
         self.core.counters.count("unsayable")
-        print(f"stealmesh: cannot say {type(effect.message).__name__}: {error}", file=sys.stderr)
+        say(f"cannot say {type(effect.message).__name__}: {error}")
         if effect.seq:
             by_client = self.core.me.role is Role.CLIENT
             instead = instead_of(effect.message, str(error), by_client=by_client)

@@ -15,7 +15,6 @@ import json
 import os
 import select
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,6 +27,8 @@ from stealmesh.host import parent
 from stealmesh.host.hideout import hideout
 from stealmesh.host.interpreter import cannot_start, fill_standard_files, fresh_signals, hash_seed
 from stealmesh.host.refusals import refusal
+from stealmesh.host.saying import say
+from stealmesh.host.terminal import Terminal
 from stealmesh.values import room
 from stealmesh.workers import wire
 from stealmesh.workers.pool import WorkerPool
@@ -86,6 +87,8 @@ class NodeOptions:
     """For tests: the Python that this node claims to run; empty: its own."""
     resources: dict[str, int] = field(default_factory=dict)
     """What it has beside its workers, as it declares it."""
+    says: bool = False
+    """Somebody reads its standard error: it says who comes and goes there."""
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
 
@@ -97,6 +100,7 @@ class NodeProgram:
         self._options = options
         self.exit_status: int | None = None
         self.stop: Any = lambda: None
+        self._terminal = Terminal()
         self.orphaned = False
         self._joined = False
         self._refusal: JoinRefused | None = None
@@ -122,7 +126,7 @@ class NodeProgram:
         """Without workers this node is of no use: end it, and tell the parent why."""
         if self.exit_status is not None:
             return
-        print(f"stealmesh: the workers cannot start: {why}", file=sys.stderr)
+        say(f"the workers cannot start: {why}")
         if self._options.parent_fd is not None:
             parent.tell(self._options.parent_fd, broken=why)
         self.exit_status = EXIT_WORKERS_BROKEN
@@ -135,9 +139,7 @@ class NodeProgram:
         elif isinstance(effect, fx.JoinFailed):
             self._refusal = refusal(effect)
             going_on = "" if self._options.join_or_exit else "; trying on"
-            print(
-                f"stealmesh: could not join: {self._refusal}{going_on}", file=sys.stderr, flush=True
-            )
+            say(f"could not join: {self._refusal}{going_on}")
             if self._options.join_or_exit:
                 self.exit_status = EXIT_JOIN_FAILED
                 self.stop()
@@ -146,12 +148,12 @@ class NodeProgram:
         elif isinstance(effect, fx.OtherRuntime):
             from stealmesh.host.identity import runtime
 
-            print(
-                f"stealmesh: this node runs {self._options.runtime or runtime()}, {effect.name} runs "
-                f"{effect.runtime}: programs with that Python get nothing run here",
-                file=sys.stderr,
-                flush=True,
+            say(
+                f"this node runs {self._options.runtime or runtime()}, {effect.name} runs "
+                f"{effect.runtime}: programs with that Python get nothing run here"
             )
+        elif isinstance(effect, fx.WorthSaying) and self._options.says:
+            self._terminal.tell(effect.entry, time.monotonic())
         # A node owns no jobs, so the effects of owners do not concern it.
 
     def log_failed(self, error: OSError) -> None:
@@ -166,7 +168,7 @@ class NodeProgram:
             return
         why = self._refusal or JoinRefused("no-answer", "no seed has answered")
         seconds = self._options.join_seconds_max
-        print(f"stealmesh: could not join within {seconds:g} s: {why}", file=sys.stderr, flush=True)
+        say(f"could not join within {seconds:g} s: {why}")
         self.exit_status = EXIT_JOIN_FAILED
         self.stop()
 
@@ -196,7 +198,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             code=options.code or b"",
             authkey=options.authkey,
             tasks_max=options.max_tasks_per_child,
-            say=_say,
+            say=say,
         )
         pool.shelf.room = room.Room.of(options.config, options.state)
         pool.start(time.monotonic())
@@ -355,13 +357,9 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
         known |= dict.fromkeys(all_addresses(MeshKey(options.key).fingerprint()))
     remembered = [address for address in known if address not in own]
     driver.core.counters.update(cache.refused)
-    lonely = Lonely([] if options.seeds else remembered, _say)
+    lonely = Lonely([] if options.seeds else remembered, say)
     with kept(cache, living, lambda found: lonely.looked(found, time.monotonic())):
         yield remembered
-
-
-def _say(text: str) -> None:
-    print(f"stealmesh: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

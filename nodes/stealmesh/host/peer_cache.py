@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from math import inf
 from pathlib import Path
 from random import Random
 
+from stealmesh.host.saying import say
 from stealmesh_protocol.messages import Member, Role
 
 PEERS_MAX = 64
@@ -129,7 +129,7 @@ class PeerCache:
             self._written, self._written_at = set(self._seen), now
         except OSError as error:
             if not self.refused.get("peer-cache-unwritable"):
-                print(f"stealmesh: cannot remember peers: {error}", file=sys.stderr, flush=True)
+                say(f"cannot remember peers: {error}")
             self._refuse("unwritable")
 
     def _entries(self, text: bytes) -> Iterator[tuple[str, float]]:

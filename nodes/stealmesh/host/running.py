@@ -14,12 +14,12 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stealmesh.host.peer_cache import FILE_OCTETS_MAX, state_directory
+from stealmesh.host.saying import say
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,7 @@ def known_to_commands(
     try:
         descriptor = _write(path, node)
     except OSError as error:
-        print(
-            f"stealmesh: commands will need --seed: cannot write {path} ({error.strerror})",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"commands will need --seed: cannot write {path} ({error.strerror})")
         yield
         return
     try:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from stealmesh.host.saying import say
 from stealmesh.store.files import SystemFiles
 from stealmesh.store.logfile import FILE, LogFile, OtherMesh
 from stealmesh.store.records import NOBODY, NotALog
@@ -63,10 +63,9 @@ class Log:
             raise self._unusable(error) from None
         self.seat, self.records, self.lost = found.seat, found.records, found.lost
         if found.lost:
-            print(
-                f"stealmesh: the log in {directory} was damaged: {found.why}. Everything else in it "
-                "is there; what it lost comes from the other replicas",
-                file=sys.stderr,
+            say(
+                f"the log in {directory} was damaged: {found.why}. Everything else in it "
+                "is there; what it lost comes from the other replicas"
             )
         self.on_written: Callable[[Written], None] = lambda event: None
         """Called in the log's thread; set before the first write."""
@@ -125,7 +124,7 @@ class Log:
             try:
                 self._write(batch)
             except OSError as error:
-                print(f"stealmesh: the log of durable jobs fails: {error}", file=sys.stderr)
+                say(f"the log of durable jobs fails: {error}")
                 self.on_failure(error)
                 return
             self.on_written(Written(batch[-1].ticket))
@@ -136,9 +135,7 @@ class Log:
             self._log.write(batch)
         except OSError as error:
             until = time.monotonic() + PATIENCE_SECONDS
-            print(
-                f"stealmesh: the log in {self._directory}: {error}; trying again", file=sys.stderr
-            )
+            say(f"the log in {self._directory}: {error}; trying again")
             while not self._again(batch, until):
                 pass
 

@@ -13,6 +13,8 @@ from stealmesh_protocol.messages import (
     Bye,
     Digests,
     Hello,
+    JournalGet,
+    JournalPage,
     LookAt,
     Promote,
     Refused,
@@ -29,7 +31,7 @@ KINDS = 256
 CLASSES = {
     "control": (Hello, Welcome, Refused, Bye, Beat, View, Vote, Digests, Around, Promote),
     "acks": (Ack,),
-    "looks": (StatusGet, Status, LookAt, Seen),
+    "looks": (StatusGet, Status, LookAt, Seen, JournalGet, JournalPage),
 }
 """The messages of an idle mesh, and of looking at it; all others are work. (An ACK answers a BEAT, or
 work.)"""

@@ -52,6 +52,7 @@ from stealmesh_engine.events import (
     ChunkDone,
     ChunkPart,
     Event,
+    HostNoted,
     ItemTold,
     Retracted,
     SideLost,
@@ -62,6 +63,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.ids import JobId, ValueId
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 LOOK_SECONDS = 1.0
@@ -429,6 +431,7 @@ class WorkerPool:
             while (died := self._processes.next_death()) is not None:
                 self._lose(*died, now)
         except wire.StreamEnded:
+            self._events.append(HostNoted(RingKind.DEATH, "the fork server died"))
             for worker in self._processes.replace_fork_server(now):
                 assert worker.handle is not None
                 if worker.handle.sentence is None:

@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 from tests.engine.wire import Host, Wire, ring
 
+from stealmesh_engine.base.rings import Rings
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import WorkerLost
 from stealmesh_engine.stealing.thief import SILENCE_SECONDS_MAX, Thief
@@ -266,7 +267,7 @@ def test_a_beat_that_overtakes_a_commit_does_not_cost_the_new_bag() -> None:
 
 def alone() -> Thief:
     """A thief without a mesh."""
-    return Thief(PATIENT, Mock(), Mock(), Mock(), Random(1))
+    return Thief(PATIENT, Mock(), Mock(), Mock(), Random(1), Rings(0, 0, []))
 
 
 def test_victims_that_had_nothing_are_not_asked_again_at_once() -> None:

@@ -1,0 +1,226 @@
+"""Write what ran of a job, where and when, in Chrome's trace format: open it with Perfetto, vizviewer or chrome://tracing.
+
+Each node is a process and each worker a thread of it. Chunks are bars with the name of their function, steals
+are arrows from the node that gave to the chunk that the thief made of it, deaths and verdicts are marks. JOB is an
+id as `stealmesh jobs` shows it, the name of a job, or `all`. Nodes remember a bounded past: what is older
+is missing, and this says how much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from stealmesh.cli import arguments as shared
+from stealmesh.cli.events import journals_of, read, say_missed
+from stealmesh.cli.exits import DONE, USAGE, CommandEnded
+from stealmesh.cli.joining import join_as_client
+from stealmesh.cli.output import written
+from stealmesh.host.happened import facts_of, words_of
+from stealmesh_protocol.ids import PeerId, whole_of
+from stealmesh_protocol.journal_messages import NO_WORKER, RingKind
+
+if TYPE_CHECKING:
+    from stealmesh.client.journals import Happening, JournalReader
+
+MARKS = {RingKind.DEATH: "death", RingKind.VERDICT: "verdict", RingKind.LEASE: "lease"}
+WHOLE_NODE = 0
+"""The thread of a node on which lies what is no worker's; workers have the numbers above."""
+LANE_STRIDE = 1 << 24
+"""Above all numbers of workers and of actors."""
+TOUCHING_SECONDS = 1e-6
+GIVING_MICROS = 50.0
+_ENDED_WELL = {"done", "step"}
+_SHORTENED = re.compile(r"([0-9a-f]*)(?:\.\.+|…)([0-9a-f]*)")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("job", metavar="JOB", help="its id or its name, or all")
+    shared.add_mesh(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    chosen, reader = remembered(arguments)
+    with written():
+        for line in lines_of(trace_of(chosen)):
+            print(line)
+    say_missed(reader)
+    return DONE
+
+
+def remembered(arguments: argparse.Namespace) -> tuple[list[Happening], JournalReader]:
+    """All that the nodes of the mesh remember of `arguments.job`. Raises CommandEnded if that is nothing."""
+    from stealmesh.cli.status import settled
+    from stealmesh.client.journals import JournalReader
+
+    with join_as_client(arguments) as mesh:
+        settled(mesh)
+        reader = JournalReader(journals_of(mesh))
+        chosen = list(of_job(read(reader), arguments.job))
+    if not any(each.entry.kind == RingKind.CHUNK for each in chosen):
+        raise CommandEnded(
+            USAGE,
+            f"no node remembers a chunk of {arguments.job}: `stealmesh jobs` lists jobs, and "
+            "`stealmesh events --kind chunk` what is remembered",
+        )
+    return chosen, reader
+
+
+def of_job(found: Iterable[Happening], job: str) -> Iterator[Happening]:
+    """What is about this job, and what happened to processes meanwhile."""
+    if job == "all":
+        yield from found
+        return
+    found = list(found)
+    jobs = {
+        whole_of(each.entry.about)
+        for each in found
+        if each.entry.kind == RingKind.CHUNK and _is_called(each, job)
+    }
+    times = [(e.begun, e.at) for e in found if whole_of(e.entry.about) in jobs]
+    first, last = min((t[0] for t in times), default=0.0), max((t[1] for t in times), default=0.0)
+    for each in found:
+        if whole_of(each.entry.about) in jobs or (
+            not each.entry.about and each.entry.kind in MARKS and first <= each.at <= last
+        ):
+            yield each
+
+
+def _is_called(each: Happening, job: str) -> bool:
+    identity = whole_of(each.entry.about).hex()
+    short = _SHORTENED.fullmatch(job.lower())
+    if short:
+        return identity.startswith(short[1]) and identity.endswith(short[2])
+    return job == each.entry.name or identity.startswith(job.lower())
+
+
+# ---------------------------------------------------------------- the format
+
+
+def lines_of(events: list[dict[str, Any]]) -> Iterator[str]:
+    """The JSON, an event a line: a trace of a million chunks is never one string."""
+    yield '{"displayTimeUnit": "ms", "traceEvents": ['
+    for place, event in enumerate(events):
+        yield json.dumps(event) + ("," if place + 1 < len(events) else "")
+    yield "]}"
+
+
+def trace_of(found: list[Happening]) -> list[dict[str, Any]]:
+    """The events of the trace. Times are microseconds since the first of them."""
+    picture = Picture(found)
+    return [
+        *picture.names(),
+        *(_chunk(each, picture) for each in found if each.entry.kind == RingKind.CHUNK),
+        *_arrows(found, picture),
+        *(_mark(each, picture) for each in found if each.entry.kind in MARKS),
+    ]
+
+
+class Picture:
+    """Where on the picture an entry lies: nodes are processes, workers threads, and what a worker ran side by side
+    are threads of their own, because bars of one thread must not overlap."""
+
+    def __init__(self, found: list[Happening]) -> None:
+        chunks = [each for each in found if each.entry.kind == RingKind.CHUNK]
+        begun = [each.begun for each in chunks] + [each.at for each in found]
+        self._zero = min(begun, default=0.0)
+        self._named = {each.peer: each.node or each.peer.hex()[:8] for each in found}
+        peers = sorted(self._named, key=lambda peer: (self._named[peer], peer))
+        self._nodes = {peer: place + 1 for place, peer in enumerate(peers)}
+        self._lanes: dict[tuple[PeerId, int], list[float]] = {}
+        self._lane_of: dict[tuple[PeerId, int], int] = {}
+        for each in sorted(chunks, key=lambda each: (each.begun, each.at)):
+            ends = self._lanes.setdefault((each.peer, each.entry.worker), [])
+            fits = (place for place, end in enumerate(ends) if end <= each.begun + TOUCHING_SECONDS)
+            lane = next(fits, len(ends))
+            ends[lane : lane + 1] = [each.at]
+            self._lane_of[each.peer, each.entry.number] = lane
+
+    def place(self, each: Happening) -> dict[str, int]:
+        lane = self._lane_of.get((each.peer, each.entry.number), 0)
+        return {"pid": self._nodes[each.peer], "tid": _thread(each.entry.worker, lane)}
+
+    def micros(self, at: float) -> float:
+        return round((at - self._zero) * 1e6, 1)
+
+    def names(self) -> Iterator[dict[str, Any]]:
+        for peer, pid in self._nodes.items():
+            yield _meta("process_name", pid, WHOLE_NODE, name=f"node {self._named[peer]}")
+            yield _meta("process_sort_index", pid, WHOLE_NODE, sort_index=pid)
+            yield _meta("thread_name", pid, WHOLE_NODE, name="node")
+        for (peer, worker), ends in sorted(self._lanes.items()):
+            for lane in range(len(ends)):
+                beside = f", beside {lane}" if lane else ""
+                name = f"worker {worker}{beside}"
+                yield _meta("thread_name", self._nodes[peer], _thread(worker, lane), name=name)
+
+
+def _thread(worker: int, lane: int) -> int:
+    return worker + 1 + lane * LANE_STRIDE
+
+
+def _meta(what: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
+    return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}
+
+
+def _chunk(each: Happening, picture: Picture) -> dict[str, Any]:
+    entry = each.entry
+    begun, ended = picture.micros(each.begun), picture.micros(each.at)
+    event = {
+        "ph": "X", "name": entry.name or "?", "cat": entry.what, "ts": begun,
+        "dur": round(ended - begun, 1), **picture.place(each), "args": facts_of(entry),
+    }  # fmt: skip
+    if entry.what not in _ENDED_WELL:
+        event["cname"] = "terrible"
+    elif entry.count:
+        event["cname"] = "bad"
+    return event
+
+
+def _arrows(found: list[Happening], picture: Picture) -> Iterator[dict[str, Any]]:
+    """From the node that gave something to the first chunk that the thief made of it. A viewer draws an arrow
+    from bar to bar, so the giving is a short bar."""
+    chunks: dict[tuple[PeerId, bytes], list[Happening]] = {}
+    for each in found:
+        if each.entry.kind == RingKind.CHUNK:
+            chunks.setdefault((each.peer, each.entry.about), []).append(each)
+    number = 0
+    for each in found:
+        if each.entry.kind != RingKind.STEAL or each.entry.what != "gave":
+            continue
+        gave, facts = picture.micros(each.at), facts_of(each.entry)
+        yield {
+            "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": GIVING_MICROS,
+            **picture.place(each), "args": facts,
+        }  # fmt: skip
+        made = _first_of(each, chunks.get((each.entry.peer, each.entry.about), []))
+        if made is None:
+            continue
+        number += 1
+        arrow = {"name": "steal", "cat": "steal", "id": number}
+        took = picture.micros(max(made.begun, each.at))
+        yield {"ph": "s", **arrow, "ts": gave, **picture.place(each)}
+        yield {"ph": "f", "bp": "e", **arrow, "ts": took, **picture.place(made)}
+
+
+def _first_of(gave: Happening, chunks: list[Happening]) -> Happening | None:
+    """An explore bag has no items that could be told apart: then it is the next chunk of the job."""
+    lo, hi = gave.entry.lo, gave.entry.hi
+    later = (
+        each
+        for each in chunks
+        if each.at >= gave.at and (each.entry.what == "step" or lo <= each.entry.lo < hi)
+    )
+    return min(later, key=lambda each: each.begun, default=None)
+
+
+def _mark(each: Happening, picture: Picture) -> dict[str, Any]:
+    scope = "p" if each.entry.worker == NO_WORKER else "t"
+    kind = MARKS[RingKind(each.entry.kind)]
+    return {
+        "ph": "i", "s": scope, "name": words_of(each.entry), "cat": kind, "ts": picture.micros(each.at),
+        **picture.place(each), "args": facts_of(each.entry),
+    }  # fmt: skip

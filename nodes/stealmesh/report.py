@@ -1,0 +1,177 @@
+"""The story of a job as one HTML file, for a reader who was not there: a pure function of journals.
+
+Decides what the page shows: how long the job took and who did how much, what went wrong and who says so, and which
+worker was busy when. Refuses to know where the entries come from. The page has no script and asks for
+nothing outside: it opens from a mail or an archive, years later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING
+
+from stealmesh.host.happened import words_of
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.journal_messages import RingKind
+
+if TYPE_CHECKING:
+    from stealmesh.client.journals import Happening
+
+WIDTH, ROW, GAP = 1000, 14, 4
+LABEL = 170
+TROUBLES_MAX = 500
+TROUBLE = (RingKind.DEATH, RingKind.VERDICT, RingKind.LEASE)
+DONE = ("done", "step")
+STYLE = """
+:root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
+body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+.scroll { overflow-x: auto } svg { display: block } svg text { font: 11px system-ui; fill: currentColor }
+.well { fill: #3b7dd8 } .failed { fill: #d99a1c } .lost { fill: #cc3344 }
+"""
+
+
+@dataclass(slots=True)
+class NodeShare:
+    """What one node did."""
+
+    name: str
+    workers: set[int] = field(default_factory=set)
+    chunks: int = 0
+    items: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    gave: int = 0
+    got: int = 0
+
+
+def page(job: str, found: list[Happening], missed: int = 0) -> str:
+    """`found` are the entries of the job, and what happened to nodes meanwhile, in order of time."""
+    chunks = [each for each in found if each.entry.kind == RingKind.CHUNK]
+    begun = min((each.begun for each in chunks), default=0.0)
+    ended = max((each.at for each in chunks), default=0.0)
+    shares = shares_of(found)
+    title = f"Job {job}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f"<p>{_summary(chunks, list(shares.values()), begun, ended)}</p>",
+        f"<p><strong>{missed:,} older entries had made room for newer ones: what follows is not all.</strong></p>"
+        if missed
+        else "",
+        "<h2>Who did what</h2>",
+        _table(shares.values()),
+        "<h2>What went wrong</h2>",
+        _troubles(found),
+        "<h2>Which worker was busy when</h2>",
+        "<p>Blue ran well, yellow has items that failed, red was lost with its process or not wanted any more.</p>",
+        f'<div class="scroll">{_timeline(chunks, shares, begun, ended)}</div>',
+    ]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    body = "\n".join(part for part in parts if part)
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def shares_of(found: Iterable[Happening]) -> dict[PeerId, NodeShare]:
+    shares: dict[PeerId, NodeShare] = {}
+    for each in found:
+        share = shares.setdefault(each.peer, NodeShare(each.node or each.peer.hex()[:8]))
+        entry = each.entry
+        if entry.kind == RingKind.STEAL and entry.what == "gave":
+            # A thief that was fed unasked does not know that it stole, so the victim's word counts.
+            share.gave += entry.count
+            shares.setdefault(entry.peer, NodeShare(entry.name)).got += entry.count
+        elif entry.kind == RingKind.CHUNK:
+            share.workers.add(entry.worker)
+            share.chunks += 1
+            share.failed += entry.count
+            share.seconds += each.at - each.begun
+            share.items += entry.hi - entry.lo if entry.what in DONE else 0
+    return dict(sorted(shares.items(), key=lambda each: (each[1].name, each[0])))
+
+
+def _summary(chunks: list[Happening], shares: list[NodeShare], begun: float, ended: float) -> str:
+    if not chunks:
+        return "No node remembers a chunk of it."
+    names = ", ".join(sorted({each.entry.name for each in chunks if each.entry.name})[:5])
+    workers, took = sum(len(share.workers) for share in shares), max(ended - begun, 1e-9)
+    busy = sum(share.seconds for share in shares) / (took * max(1, workers))
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun))
+    items, failed = sum(s.items for s in shares), sum(s.failed for s in shares)
+    return (
+        f"{escape(names)}: {items:,} items ran, {failed:,} failed, from {moment} for {took:,.3f} s, "
+        f"by {workers:,} workers that were busy for {busy:.0%} of it."
+    )
+
+
+def _table(shares: Iterable[NodeShare]) -> str:
+    names = ("workers", "chunks", "items", "failed", "busy s", "items given", "items stolen")
+    head = "<th>node</th>" + "".join(f'<th class="n">{name}</th>' for name in names)
+    rows = []
+    for each in shares:
+        figures = (len(each.workers), each.chunks, each.items, each.failed)
+        cells = [
+            *(f"{n:,}" for n in figures),
+            f"{each.seconds:,.2f}",
+            f"{each.gave:,}",
+            f"{each.got:,}",
+        ]
+        rows.append(
+            f"<td>{escape(each.name)}</td>" + "".join(f'<td class="n">{c}</td>' for c in cells)
+        )
+    return "<table><tr>" + "</tr>\n<tr>".join([head, *rows]) + "</tr></table>"
+
+
+def _troubles(found: list[Happening]) -> str:
+    told = [
+        each
+        for each in found
+        if each.entry.kind in TROUBLE
+        or (each.entry.kind == RingKind.CHUNK and (each.entry.count or each.entry.what not in DONE))
+    ]
+    if not told:
+        return "<p>Nothing that a node remembers.</p>"
+    rows = [
+        f"<tr><td>{time.strftime('%H:%M:%S', time.localtime(each.at))}.{int(each.at * 1000) % 1000:03}</td>"
+        f"<td>{escape(each.node)}</td><td>{escape(words_of(each.entry))}</td></tr>"
+        for each in told[:TROUBLES_MAX]
+    ]
+    more = f"<p>and {len(told) - TROUBLES_MAX:,} more.</p>" if len(told) > TROUBLES_MAX else ""
+    return "<table>" + "\n".join(rows) + "</table>" + more
+
+
+def _timeline(
+    chunks: list[Happening], shares: dict[PeerId, NodeShare], begun: float, ended: float
+) -> str:
+    """A bar for each stretch of one colour. Bars that touch are one, so a million chunks make no larger page than
+    the picture has columns."""
+    rows = [(peer, worker) for peer, share in shares.items() for worker in sorted(share.workers)]
+    scale = WIDTH / max(ended - begun, 1e-9)
+    bars: dict[tuple[PeerId, int], list[tuple[int, int, str]]] = {row: [] for row in rows}
+    for each in chunks:
+        lo, hi = int((each.begun - begun) * scale), int((each.at - begun) * scale) + 1
+        row, colour = bars[each.peer, each.entry.worker], _colour(each)
+        if row and row[-1][2] == colour and lo <= row[-1][1]:
+            row[-1] = min(lo, row[-1][0]), max(hi, row[-1][1]), colour
+        else:
+            row.append((lo, hi, colour))
+    drawn = []
+    for place, (peer, worker) in enumerate(rows):
+        y, name = place * (ROW + GAP), escape(f"{shares[peer].name}, worker {worker}")
+        drawn.append(f'<text x="0" y="{y + ROW - 3}">{name}</text>')
+        drawn += (
+            f'<rect class="{colour}" x="{LABEL + lo}" y="{y}" width="{hi - lo}" height="{ROW}"/>'
+            for lo, hi, colour in bars[peer, worker]
+        )
+    size = f'width="{LABEL + WIDTH + 2}" height="{max(1, len(rows)) * (ROW + GAP)}"'
+    label = f'role="img" aria-label="{len(rows)} workers over {ended - begun:.3f} seconds"'
+    return f"<svg {size} {label}>" + "\n".join(drawn) + "</svg>"
+
+
+def _colour(each: Happening) -> str:
+    if each.entry.what not in DONE:
+        return "lost"
+    return "failed" if each.entry.count else "well"
