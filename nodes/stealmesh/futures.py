@@ -36,6 +36,7 @@ from stealmesh.host.interrupts import WakefulCondition
 from stealmesh.refs import ResultGrip, Stayed
 from stealmesh_protocol.apart import LeavesItselfOut
 from stealmesh_protocol.errors import MeshError
+from stealmesh_protocol.raised import set_context
 
 T = TypeVar("T")
 
@@ -73,6 +74,9 @@ class Submission(Protocol):
         """What to call its task in a sentence."""
 
 
+_UNREAD = object()
+
+
 class Future(LeavesItselfOut, StandardFuture[T]):
     """The result of a task on the mesh. Works with `await` and with all of `concurrent.futures`.
 
@@ -88,6 +92,12 @@ class Future(LeavesItselfOut, StandardFuture[T]):
 
     grip: ResultGrip | None = None
     """Of a result that stayed on the node that made it: keeps it there, and has it brought here."""
+
+    _trace: Any = _UNREAD
+    """Of its exception, without the frames of its readers."""
+
+    on_interrupt: Callable[[], object] | None = None
+    """Called after Ctrl-C while the program waited for the result."""
 
     _wanted = False
     """Somebody is going to read the result as soon as it is over, and must not wait for octets then."""
@@ -130,6 +140,12 @@ class Future(LeavesItselfOut, StandardFuture[T]):
                 told = f" returned {type(self._result).__name__}"
             return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from stealmesh.notebook import looks
+
+        return looks.html_of(looks.future, self)
+
     @property
     def task_name(self) -> str:
         """What to call its task in a sentence."""
@@ -144,10 +160,24 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             if self.grip is not None:
                 self._bring(timeout)
             return self._result  # type: ignore[return-value]
+        context = self._as_it_came(error)
         try:
             raise error
         finally:
-            del self, error  # breaks the cycle of the exception, its traceback and this frame
+            if context is not None:
+                set_context(error, context)
+            del (
+                self,
+                error,
+                context,
+            )  # breaks the cycle of the exception, its traceback and this frame
+
+    def _as_it_came(self, error: BaseException) -> BaseException | None:
+        """Take off the frames of those who have read this result before. Returns the error's context."""
+        if self._trace is _UNREAD:
+            self._trace = error.__traceback__
+        BaseException.with_traceback(error, self._trace)
+        return error.__context__
 
     def _bring(self, timeout: float | None) -> None:
         """Have the result here, once. Raises ValueLost, CannotLoad, TimeoutError."""
@@ -232,11 +262,16 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             return
         until = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            while self._state not in _OVER:
-                left = None if until is None else until - time.monotonic()
-                if left is not None and left <= 0:
-                    return
-                self._condition.wait(left)
+            try:
+                while self._state not in _OVER:
+                    left = None if until is None else until - time.monotonic()
+                    if left is not None and left <= 0:
+                        return
+                    self._condition.wait(left)
+            except KeyboardInterrupt:
+                if self.on_interrupt is not None:
+                    self.on_interrupt()
+                raise
 
     def _open(self) -> None:
         """Take the result out of its chunk, once."""

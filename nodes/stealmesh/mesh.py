@@ -329,6 +329,12 @@ class Mesh(Submitter):
         state = "closed" if self._submitted.closed else "open"
         return f"<stealmesh.Mesh {state}, {self._max_workers} workers>"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: what this program knows of it."""
+        from stealmesh.notebook import looks
+
+        return looks.html_of(looks.mesh, self)
+
     # ------------------------------------------------------------ inside
 
     def _await_nodes(self, count: int) -> None:

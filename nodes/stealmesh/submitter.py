@@ -173,8 +173,8 @@ class Submitter(Executor):
         if options.durable:
             return self._launch(options, function, source, None, MISSING).results(timeout)
         shipped = self._maker.ship(options, function)
-        on_progress = _bar(options, fn, progress)
-        words = words_for(self._link.user_threads, options.report, on_progress)
+        bar = _bar(options, fn, progress)
+        words = words_for(self._link.user_threads, options.report, bar)
         a_range = as_range(source)
         spec = self._maker.spec(
             JobKind.MAP, options, shipped, function, a_range, vectorized=is_vectorized(fn)
@@ -187,7 +187,7 @@ class Submitter(Executor):
             ordered=ordered,
             buffersize=buffersize,
             until=until,
-            on_progress=on_progress,
+            bar=bar,
             words=words,
             speculate=options.speculate,
         )

@@ -239,11 +239,18 @@ class RemoteProtocolError(ProtocolError):
 
 
 class RemoteTraceback(Exception):
-    """Stands as the cause of a task's exception and shows where it was raised, in the worker."""
+    """Stands as the cause of a task's exception: where it was raised, in the worker.
+
+    `text` is the traceback as the worker told it. If the exceptions have their frames themselves
+    (`__traceback__`), this one only says the node (`brief`), so that nothing is printed twice.
+    """
+
+    brief = ""
+    """What it prints instead of the text."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text.rstrip()}\n"""'
+        return self.brief or f'\n"""\n{self.text.rstrip()}\n"""'

@@ -230,3 +230,6 @@ NDARRAY_ITEMS_MAX = 2**40
 
 TRACEBACK_CHARS_MAX = 32 * KIB
 """The middle of a longer one is left out."""
+
+TRAILS_OCTETS_MAX = 48 * KIB
+"""Of the frames of one failure."""

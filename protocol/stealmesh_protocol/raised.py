@@ -103,14 +103,9 @@ def packed_exception(error: BaseException) -> bytes:
 
 
 def _tried(error: BaseException, *, by_parts: bool = False, pruned: bool = False) -> bytes:
-    """Raises where it cannot be pickled, opened or printed. What its author rebuilds goes with its causes
-    beside it; what is taken apart by us has them in its parts."""
-    chain = None if by_parts or not _reduces_itself(type(error)) else _chain_of(error)
-    has_chain = chain is not None and any(each is not None for each in chain[:2])
-    blob = _dumps((error, chain) if has_chain else error, by_parts, pruned)
+    """Raises where it cannot be pickled, opened or printed."""
+    blob = _dumps(error, by_parts, pruned)
     there = pickle.loads(blob)
-    if type(there) is tuple:
-        there = there[0]
     if type(there).__qualname__ != type(error).__qualname__:
         raise TypeError("its own __reduce__ makes something else of it")
     if _prints(error) and not _prints(there):
@@ -144,8 +139,10 @@ def _pickler_class(pickler: type[Any]) -> Any:
 
         def reducer_override(self, value: Any) -> Any:
             kind = type(value)
-            if issubclass(kind, BaseException) and (self._by_parts or not _reduces_itself(kind)):
-                return _parts_of(value, self._pruned)
+            if issubclass(kind, BaseException):
+                if self._by_parts or not _reduces_itself(kind):
+                    return _parts_of(value, self._pruned)
+                return _by_its_author(value)
             return super().reducer_override(value)
 
     return ExceptionPickler
@@ -161,6 +158,19 @@ def _reduces_itself(kind: type[BaseException]) -> bool:
         ).keys():
             return True
     return False
+
+
+def _by_its_author(error: BaseException) -> Any:
+    """For pickle: as its author says, and then what authors forget: its chain and its notes."""
+    chain = _chain_of(error)
+    notes = list(getattr(error, "__notes__", ()))
+    if chain[:2] == [None, None] and not notes:
+        return NotImplemented
+    reduced: Any = error.__reduce_ex__(5)
+    if type(reduced) is not tuple or len(reduced) not in (2, 3):
+        return reduced
+    make, args, *state = reduced
+    return _remade, (make, args), [*(state or [None]), chain, notes], None, None, _fill_remade
 
 
 def _chain_of(error: BaseException) -> list[Any]:
@@ -255,6 +265,19 @@ def _fill(error: BaseException, filling: list[Any]) -> None:
     _chain(error, chain)
 
 
+def _remade(make: Callable[..., BaseException], args: tuple[Any, ...]) -> BaseException:
+    return make(*args)
+
+
+def _fill_remade(error: BaseException, filling: list[Any]) -> None:
+    state, chain, notes = filling
+    if state is not None:
+        error.__setstate__(state)
+    if notes:
+        _set(error, "__notes__", notes)
+    _chain(error, chain)
+
+
 def _chain(error: BaseException, chain: list[Any]) -> None:
     cause, context, suppress = chain
     if cause is not None:
@@ -302,13 +325,22 @@ def exception_for(
     if error is None:
         error = _our_exception(kind, text, attempts, bases)
     if traceback:
-        last = error
-        for _ in range(CAUSES_MAX):
-            if last.__cause__ is None:
-                _set(last, "__cause__", RemoteTraceback(traceback))
-                break
-            last = last.__cause__
+        put_behind(error, RemoteTraceback(traceback))
     return error
+
+
+def set_context(error: BaseException, context: BaseException) -> None:
+    """Python has put the exception in its place that was handled when this one was raised again."""
+    _set(error, "__context__", context)
+
+
+def put_behind(error: BaseException, last: RemoteTraceback) -> None:
+    """Let this be the end of its causes."""
+    for _ in range(CAUSES_MAX):
+        if error.__cause__ is None:
+            _set(error, "__cause__", last)
+            break
+        error = error.__cause__
 
 
 def _our_exception(
@@ -390,5 +422,7 @@ __all__ = [
     "interruptible",
     "opened_exception",
     "packed_exception",
+    "put_behind",
+    "set_context",
     "stand_in",
 ]

@@ -120,6 +120,8 @@ class Failure(msgspec.Struct, array_like=True):
     """Where the exception's own type cannot be had: what it descends from, the nearest first."""
     output: str = ""
     """What the item printed last, as far as it is known."""
+    trails: bytes = b""
+    """Its frames (`trails.py`); empty if only the text tells them."""
 
 
 class OtherVersion(msgspec.Struct, array_like=True, frozen=True):
@@ -489,19 +491,26 @@ def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
 
 def _printable(failure: Failure) -> Failure:
     """UTF-8 cannot carry lone surrogates, which file names in messages may contain."""
-    text, story = _utf8(failure.text), _utf8(failure.traceback)
+    text, story = utf8(failure.text), utf8(failure.traceback)
     if len(story) > limits.TRACEBACK_CHARS_MAX:
         half = limits.TRACEBACK_CHARS_MAX // 2
         story = f"{story[:half]}\n  [...]\n{story[-half:]}"
-    attempts = [_utf8(attempt) for attempt in failure.attempts]
-    bases = [_utf8(base) for base in failure.bases]
-    output = bounded(failure.output) if failure.output else ""
+    attempts = [utf8(attempt) for attempt in failure.attempts]
+    bases = [utf8(base) for base in failure.bases]
     return Failure(
-        failure.offset, failure.kind, failure.exception, text, story, attempts, bases, output
+        failure.offset,
+        failure.kind,
+        failure.exception,
+        text,
+        story,
+        attempts,
+        bases,
+        bounded(failure.output) if failure.output else "",
+        failure.trails[: limits.TRAILS_OCTETS_MAX],
     )
 
 
-def _utf8(text: str) -> str:
+def utf8(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stealmesh.cli.events import WIDTH, Printed, as_line
+from stealmesh.cli.events import WIDTH, EventLines, as_line
 from stealmesh.cli.trace import lines_of, of_job, trace_of
 from stealmesh.client.journals import (
     ASKED_AGAIN_MAX,
@@ -200,7 +200,7 @@ def test_what_several_nodes_say_is_one_line(capsys: pytest.CaptureFixture[str]) 
     dead = JournalEntry(0, 5.0, RingKind.VERDICT, "is declared dead", "n3", b"", b"c" * 16)
     heard = JournalEntry(0, 5.1, RingKind.VERDICT, "is told dead", "n3", b"", b"c" * 16)
     steal = JournalEntry(1, 5.2, RingKind.STEAL, "got nothing", "n3", b"", b"c" * 16)
-    shown = Printed(as_json=False)
+    shown = EventLines(as_json=False)
     shown.show([happened(dead), happened(heard, "n1", BOB), happened(steal)])
     shown.show([happened(JournalEntry(7, 6.0, *_rest(heard)), "n2", b"d" * 16)])
     lines = capsys.readouterr().out.splitlines()
@@ -215,7 +215,7 @@ def _rest(entry: JournalEntry) -> list[Any]:
 
 
 def test_json_has_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    Printed(as_json=True).show([happened(each) for each in ONE_OF_EACH])
+    EventLines(as_json=True).show([happened(each) for each in ONE_OF_EACH])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(rows) == len(ONE_OF_EACH)
     assert all(row.keys() >= {"time", "node", "kind", "what"} for row in rows)

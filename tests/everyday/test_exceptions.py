@@ -70,7 +70,8 @@ def test_a_constructor_of_its_own(mesh: stealmesh.Mesh) -> None:
     error = raised(mesh, "two arguments")
     assert type(error) is tasks.TwoArguments
     assert (error.code, error.text, str(error)) == (404, "raised", "404: raised")
-    assert "raise TwoArguments(404" in str(error.__cause__)
+    assert isinstance(error.__cause__, RemoteTraceback)
+    assert "raise TwoArguments(404" in error.__cause__.text
 
 
 def test_http_errors(mesh: stealmesh.Mesh) -> None:

@@ -188,7 +188,7 @@ def test_tracebacks_show_file_line_and_text(tmp_path: Path) -> None:
             try:
                 mesh.submit(f, 0).result()
             except ZeroDivisionError as error:
-                print(error.__cause__)
+                print(error.__cause__.text)
         with stealmesh.Mesh(workers=1) as mesh:
             told(bad)
             told(deep)

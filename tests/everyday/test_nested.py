@@ -16,6 +16,7 @@ import pytest
 from tests.everyday.running import killed
 
 import stealmesh
+from stealmesh_protocol.errors import RemoteTraceback
 
 PATIENCE = 120
 
@@ -119,7 +120,8 @@ def test_items_of_every_kind_of_job_have_children(mesh: stealmesh.Mesh) -> None:
 def test_an_error_inside_reaches_the_program_with_its_traceback(mesh: stealmesh.Mesh) -> None:
     with pytest.raises(ZeroDivisionError, match="inside") as caught:
         mesh.submit(asks_inside).result(PATIENCE)
-    told = str(caught.value.__cause__)
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    told = caught.value.__cause__.text
     assert "in fails" in told
     assert "in asks_inside" in told
     assert "nested/family.py" not in told

@@ -15,6 +15,7 @@ import pytest
 import stealmesh
 from stealmesh.client.streams import CARRIED, OWN_STREAMS
 from stealmesh.workers.run import call_carried
+from stealmesh_protocol.errors import RemoteTraceback
 
 pytestmark = pytest.mark.real
 
@@ -156,7 +157,8 @@ def test_failures_of_a_carried_function_are_its_own(mesh: stealmesh.Mesh) -> Non
     call = mesh.submit(fails(0))
     with pytest.raises(ZeroDivisionError) as raised:
         call.result()
-    told = str(raised.value.__cause__)
+    assert isinstance(raised.value.__cause__, RemoteTraceback)
+    told = raised.value.__cause__.text
     assert "call_carried" not in told
     assert "1 // number" in told or "<lambda>" in told
     assert [other.result() for other in others] == list(range(OWN_STREAMS))

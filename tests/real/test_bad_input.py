@@ -8,6 +8,7 @@ import pytest
 from tests.real import tasks
 
 import stealmesh
+from stealmesh_protocol.errors import RemoteTraceback
 
 pytestmark = pytest.mark.real
 
@@ -31,7 +32,8 @@ def test_a_task_that_exits(mesh: stealmesh.Mesh) -> None:
 def test_a_task_that_raises_brings_its_own_exception_and_traceback(mesh: stealmesh.Mesh) -> None:
     with pytest.raises(ValueError, match="five is right out") as raised:
         mesh.submit(tasks.raise_on_five, 5).result(timeout=30)
-    assert "raise_on_five" in str(raised.value.__cause__)
+    assert isinstance(raised.value.__cause__, RemoteTraceback)
+    assert "raise_on_five" in raised.value.__cause__.text
     with pytest.raises(ValueError, match="five is right out"):
         mesh.map_reduce(tasks.raise_on_five, range(10), max).result(timeout=30)
 

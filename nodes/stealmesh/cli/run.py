@@ -2,8 +2,8 @@
 
 `module:function` is imported from the working directory or the Python path, `path/file.py:function`
 from that file, and called once with each item. An item that raises is reported as {"index": …,
-"item": …, "error": …} and does not stop the others; the exit status is then 1. All other output of this
-command, and of tasks wherever they run, goes to standard error.
+"item": …, "error": …} and does not stop the others; the exit status is then 1. Its traceback, all other output of
+this command, and that of tasks wherever they run, go to standard error.
 
 Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
 you last knew one. If there is none (or with --local, --nodes, --nworkers) it starts a mesh of processes
@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from stealmesh.cli import arguments as shared
 from stealmesh.cli import items
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, FAILED, USAGE, CommandEnded, say
+from stealmesh.cli.failed_items import FailedItems
 from stealmesh.cli.function import find
 from stealmesh.cli.joining import config_of, enter, the_mesh, this_users
 from stealmesh.cli.output import standard_output_kept, written
@@ -168,15 +169,20 @@ def run_items(
     writer = _Writer(out)
     began, failed, done = time.monotonic(), 0, 0
     with _Progress(arguments, total) as progress:
+        shown = FailedItems(progress.write)
         for row in rows(
             lambda item: view.submit(function, item), wanted, arguments.ahead, writer.flush
         ):
             told = _told(*row)
-            failed += "error" in told
             writer.write(told)
+            fault = row[2].exception()
+            if fault is not None:
+                failed += 1
+                shown.add(row[0], row[1], fault)
             done += 1
             progress(done)
         writer.flush()
+    shown.end()
     if failed or progress.is_shown:
         say(f"{done:,} items in {time.monotonic() - began:.1f} s, {failed:,} of them failed")
     return FAILED if failed else DONE
@@ -314,6 +320,7 @@ class _Progress:
             from stealmesh.progress import Bar
 
             self._bar = Bar(self._name)
+            self._bar.goes_on()
         return self
 
     def __call__(self, done: int) -> None:
@@ -321,6 +328,13 @@ class _Progress:
         if self._bar is not None and time.monotonic() - self._drawn > FLUSH_SECONDS:
             self._drawn = time.monotonic()
             self._bar(done, self._total)
+
+    def write(self, text: str) -> None:
+        """Lines on standard error, above the bar."""
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

@@ -110,17 +110,17 @@ def lines_of(events: list[dict[str, Any]]) -> Iterator[str]:
 
 def trace_of(found: list[Happening]) -> list[dict[str, Any]]:
     """The events of the trace. Times are microseconds since the first of them."""
-    picture = Picture(found)
+    timeline = Timeline(found)
     return [
-        *picture.names(),
-        *(_chunk(each, picture) for each in found if each.entry.kind == RingKind.CHUNK),
-        *_arrows(found, picture),
-        *(_mark(each, picture) for each in found if each.entry.kind in MARKS),
+        *timeline.names(),
+        *(_chunk(each, timeline) for each in found if each.entry.kind == RingKind.CHUNK),
+        *_arrows(found, timeline),
+        *(_mark(each, timeline) for each in found if each.entry.kind in MARKS),
     ]
 
 
-class Picture:
-    """Where on the picture an entry lies: nodes are processes, workers threads, and what a worker ran side by side
+class Timeline:
+    """Where on the timeline an entry lies: nodes are processes, workers threads, and what a worker ran side by side
     are threads of their own, because bars of one thread must not overlap."""
 
     def __init__(self, found: list[Happening]) -> None:
@@ -166,12 +166,12 @@ def _meta(what: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
     return {"ph": "M", "name": what, "pid": pid, "tid": tid, "args": args}
 
 
-def _chunk(each: Happening, picture: Picture) -> dict[str, Any]:
+def _chunk(each: Happening, timeline: Timeline) -> dict[str, Any]:
     entry = each.entry
-    begun, ended = picture.micros(each.begun), picture.micros(each.at)
+    begun, ended = timeline.micros(each.begun), timeline.micros(each.at)
     event = {
         "ph": "X", "name": entry.name or "?", "cat": entry.what, "ts": begun,
-        "dur": round(ended - begun, 1), **picture.place(each), "args": facts_of(entry),
+        "dur": round(ended - begun, 1), **timeline.place(each), "args": facts_of(entry),
     }  # fmt: skip
     if entry.what not in _ENDED_WELL:
         event["cname"] = "terrible"
@@ -180,7 +180,7 @@ def _chunk(each: Happening, picture: Picture) -> dict[str, Any]:
     return event
 
 
-def _arrows(found: list[Happening], picture: Picture) -> Iterator[dict[str, Any]]:
+def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, Any]]:
     """From the node that gave something to the first chunk that the thief made of it. A viewer draws an arrow
     from bar to bar, so the giving is a short bar."""
     chunks: dict[tuple[PeerId, bytes], list[Happening]] = {}
@@ -191,19 +191,19 @@ def _arrows(found: list[Happening], picture: Picture) -> Iterator[dict[str, Any]
     for each in found:
         if each.entry.kind != RingKind.STEAL or each.entry.what != "gave":
             continue
-        gave, facts = picture.micros(each.at), facts_of(each.entry)
+        gave, facts = timeline.micros(each.at), facts_of(each.entry)
         yield {
             "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": GIVING_MICROS,
-            **picture.place(each), "args": facts,
+            **timeline.place(each), "args": facts,
         }  # fmt: skip
         made = _first_of(each, chunks.get((each.entry.peer, each.entry.about), []))
         if made is None:
             continue
         number += 1
         arrow = {"name": "steal", "cat": "steal", "id": number}
-        took = picture.micros(max(made.begun, each.at))
-        yield {"ph": "s", **arrow, "ts": gave, **picture.place(each)}
-        yield {"ph": "f", "bp": "e", **arrow, "ts": took, **picture.place(made)}
+        took = timeline.micros(max(made.begun, each.at))
+        yield {"ph": "s", **arrow, "ts": gave, **timeline.place(each)}
+        yield {"ph": "f", "bp": "e", **arrow, "ts": took, **timeline.place(made)}
 
 
 def _first_of(gave: Happening, chunks: list[Happening]) -> Happening | None:
@@ -217,10 +217,10 @@ def _first_of(gave: Happening, chunks: list[Happening]) -> Happening | None:
     return min(later, key=lambda each: each.begun, default=None)
 
 
-def _mark(each: Happening, picture: Picture) -> dict[str, Any]:
+def _mark(each: Happening, timeline: Timeline) -> dict[str, Any]:
     scope = "p" if each.entry.worker == NO_WORKER else "t"
     kind = MARKS[RingKind(each.entry.kind)]
     return {
-        "ph": "i", "s": scope, "name": words_of(each.entry), "cat": kind, "ts": picture.micros(each.at),
-        **picture.place(each), "args": facts_of(each.entry),
+        "ph": "i", "s": scope, "name": words_of(each.entry), "cat": kind, "ts": timeline.micros(each.at),
+        **timeline.place(each), "args": facts_of(each.entry),
     }  # fmt: skip

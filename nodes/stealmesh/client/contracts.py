@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import Event
+from stealmesh_protocol.messages import JobSpec
 
 if TYPE_CHECKING:
     from stealmesh.refs import Grip
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 class ClientJob(Protocol):
     """A job that ends with this program: a stream of calls, a map, a reduction or an exploration."""
+
+    spec: JobSpec
+
+    def how_far(self) -> tuple[int, int | None]:
+        """Items that are over, and how many there are, as far as that is known. Waits for nothing."""
 
     def deliver(self, effect: fx.Deliver) -> None:
         """Results or partial results of some items; each item comes exactly once."""

@@ -64,6 +64,12 @@ class Progress:
     """Index → (done, total) of running items that say how far they are (`stealmesh.report`), the first
     of them."""
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from stealmesh.notebook import looks
+
+        return looks.html_of(looks.progress, self)
+
 
 @dataclass(slots=True, eq=False)
 class _Reader:
@@ -203,9 +209,7 @@ class Job:
             return Progress(0, 0, 0, 0, 0.0, None)
         with self._changed:
             rate = self._rate()
-            total = line.total
-            if line.kind is JobKind.EXPLORE:
-                total = line.done + line.leased + line.free  # as far as it is known
+            total = _total(line)
             left = total - _done(line)
             eta = 0.0 if not left else left / rate if rate else None
             return Progress(line.done, total, line.failed, line.leased, rate, eta, _items(line))
@@ -305,6 +309,17 @@ class Job:
     def stop(self) -> None:
         """Cancel the job, and stop the tasks of it that run (see `Future.stop`)."""
         self._link.post(AbolishJob(self._job, stop=True))
+
+    def _repr_html_(self) -> str:
+        """For notebooks: as its primary said last."""
+        from stealmesh.notebook import looks
+
+        return looks.html_of(looks.job, self)
+
+    def latest(self) -> tuple[JobLine, int, float] | None:
+        """What its primary said last, the number of items and the rate; waits for nothing. None: nothing yet."""
+        line = self._line
+        return None if line is None else (line, _total(line), self._rate())
 
     def __repr__(self) -> str:
         state = "unknown" if self._line is None else self._line.state
@@ -486,6 +501,12 @@ class Job:
             return 0.0  # only `Mesh.jobs` has told of it
         (since, had), (now, has) = self._marks[0], self._marks[-1]
         return (has - had) / (now - since) if now > since else 0.0
+
+
+def _total(line: JobLine) -> int:
+    if line.kind is JobKind.EXPLORE:
+        return line.done + line.leased + line.free  # as far as it is known
+    return line.total
 
 
 def _partial(codec: int, blob: bytes | memoryview) -> tuple[Any, bool]:

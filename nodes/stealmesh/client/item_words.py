@@ -17,10 +17,22 @@ Report = Callable[[int, float, float | None], object]
 
 
 class PartBar(Protocol):
-    """A progress bar."""
+    """A progress bar (`stealmesh.progress.Bar`)."""
+
+    def __call__(self, done: int, total: int | None) -> None:
+        """This number of items is done."""
 
     def running(self, items: float) -> None:
         """Shares of items that run count as done."""
+
+    def goes_on(self) -> None:
+        """The program waits for results."""
+
+    def rest(self) -> None:
+        """The program's own code runs."""
+
+    def close(self) -> None:
+        """It moves no more."""
 
 
 class ItemWords:

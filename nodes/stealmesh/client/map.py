@@ -16,12 +16,12 @@ import itertools
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from concurrent.futures import CancelledError
 from typing import Any, NoReturn, TypeVar
 
 from stealmesh.client.feeding import Feeder
-from stealmesh.client.item_words import ItemWords
+from stealmesh.client.item_words import ItemWords, PartBar
 from stealmesh.client.results import open_chunk
 from stealmesh.client.session import ProgramLink
 from stealmesh.host.interrupts import WakefulCondition
@@ -29,6 +29,7 @@ from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.messages import JobSpec
+from stealmesh_protocol.raised import set_context
 
 T = TypeVar("T")
 
@@ -83,7 +84,7 @@ class MapJob:
         ordered: bool,
         buffersize: int | None,
         until: float | None,
-        on_progress: Callable[[int, int | None], None] | None,
+        bar: PartBar | None,
         words: ItemWords | None = None,
         speculate: bool = False,
     ) -> None:
@@ -96,7 +97,7 @@ class MapJob:
         self._ordered = ordered
         self._buffersize = buffersize
         self._until = until
-        self._on_progress = on_progress
+        self._bar = bar
         self._words = words
         self._speculate = speculate
         self._changed = WakefulCondition()
@@ -147,7 +148,18 @@ class MapJob:
         self._begun = True
         try:
             while (effect := self._next()) is not None:
-                yield from self._open(effect)
+                error = yield from self._open(effect)
+                if error is not None:
+                    context = error.__context__
+                    try:
+                        raise error
+                    finally:
+                        if context is not None:
+                            set_context(error, context)
+                        del (
+                            error,
+                            context,
+                        )  # breaks the cycle of this frame and the error's traceback
         finally:
             self.stop()
 
@@ -158,8 +170,15 @@ class MapJob:
             self._changed.notify_all()
         if not over:
             self.link.cancel(self.spec.job, stop=running)
+        if self._bar is not None:
+            self._bar.close()
 
-    def _open(self, effect: fx.Deliver) -> Iterator[Iterable[Any]]:
+    def how_far(self) -> tuple[int, int | None]:
+        """Items that were read, and how many there are."""
+        return self.consumed, self.total
+
+    def _open(self, effect: fx.Deliver) -> Generator[Iterable[Any], None, BaseException | None]:
+        """The results up to the first item that failed. Returns its error."""
         part = effect.part
         values, errors = open_chunk(
             part.codec, effect.blob, part.hi - part.lo, part.lo, self.spec.name
@@ -169,18 +188,18 @@ class MapJob:
             errors = {at - (effect.lo - part.lo): error for at, error in errors.items()}
         plain = not errors and _are_plain(values)
         self._read_on(effect.hi - effect.lo, len(effect.blob))
+        if self._bar is not None:
+            unread = effect.hi - effect.lo - min(errors) if errors else 0
+            self._bar(self.consumed - unread, self.total)
         del effect
         if plain:
             yield values
-            return
+            return None
         if errors:
             yield _handing_over(values[: min(errors)])
-            error = errors[min(errors)]
-            try:
-                raise error
-            finally:
-                del error, errors  # breaks the cycle of this frame and the error's traceback
+            return errors[min(errors)]
         yield _handing_over(values)
+        return None
 
     def _next(self) -> fx.Deliver | None:
         with self._changed:
@@ -195,7 +214,18 @@ class MapJob:
                 left = None if self._until is None else self._until - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"no result of {self.spec.name} within the map's timeout")
-                self._changed.wait(left)
+                self._wait(left)
+
+    def _wait(self, seconds: float | None) -> None:
+        """With the lock held. A bar moves meanwhile, and not while the program is busy with results."""
+        if self._bar is None:
+            self._changed.wait(seconds)
+            return
+        self._bar.goes_on()
+        try:
+            self._changed.wait(seconds)
+        finally:
+            self._bar.rest()
 
     def _raise(self) -> NoReturn:
         """Without a cycle of the error, its traceback and this object."""
@@ -226,8 +256,6 @@ class MapJob:
         with self._changed:
             self.consumed += items
             self._changed.notify_all()
-        if self._on_progress is not None:
-            self._on_progress(self.consumed, self.total)
         if self.spec.step and self.total is not None and not self._ending:
             window = self._window()
             upto = min(self.total, self.consumed + window)
@@ -344,8 +372,11 @@ class MapJob:
                 self._error = error
             self._at_once = True
             self._changed.notify_all()
+        if self._bar is not None:
+            self.link.user_threads.run(self._bar.close)  # this may be the driver's thread
 
     def disown(self, error: BaseException) -> None:
+        self._bar = None  # the parent's
         self._changed = WakefulCondition()
         self.broken(error)
 

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 from stealmesh.client.feeding import Feeder
-from stealmesh.client.item_words import ItemWords
+from stealmesh.client.item_words import ItemWords, PartBar
 from stealmesh.client.missing import MISSING as MISSING
 from stealmesh.client.missing import with_initial
 from stealmesh.client.results import open_partial, open_tagged
@@ -41,7 +41,7 @@ class FoldJob:
         combine: Callable[[Any, Any], Any],
         initial: Any,
         total: int | None,
-        on_progress: Callable[[int, int | None], None] | None,
+        bar: PartBar | None,
         words: ItemWords | None = None,
     ) -> None:
         self.link = link
@@ -50,7 +50,10 @@ class FoldJob:
         self._combine = combine
         self._initial = initial
         self._total = total
-        self._on_progress = on_progress
+        self._bar = bar
+        if bar is not None:
+            bar.goes_on()
+            self.future.on_interrupt = bar.close  # the work goes on, and the bar does not
         self._words = words
         self._done_items = 0
         self._by_lo: dict[int, tuple[int, Any]] = {}
@@ -96,6 +99,7 @@ class FoldJob:
         self._give_up(error)
 
     def disown(self, error: BaseException) -> None:
+        self._bar = None  # the parent's
         self._changed = WakefulCondition()
         self.future.drop_callbacks()
         self.broken(error)
@@ -152,11 +156,15 @@ class FoldJob:
             else:
                 self._join(effect.lo, effect.hi, open_partial(effect.part.codec, effect.blob))
         except BaseException as error:  # noqa: BLE001  the task's exception or the combiner's: the caller gets both
-            self._give_up(error)
+            self._give_up(_without_ours(error))
             return
         self._done_items += effect.hi - effect.lo
-        if self._on_progress is not None:
-            self._on_progress(self._done_items, self._total)
+        if self._bar is not None:
+            self._bar(self._done_items, self._total)
+
+    def how_far(self) -> tuple[int, int | None]:
+        """Items that are folded, and how many there are."""
+        return self._done_items, self._total
 
     def _give_up(self, error: BaseException) -> None:
         settle(self.link.condition, self.link.tell, [(self.future, None, error)])
@@ -164,6 +172,8 @@ class FoldJob:
 
     def _stop(self, *, running: bool = False) -> None:
         """The value is not wanted any more: stop reading and cancel the job, and `running` tasks too."""
+        if self._bar is not None:
+            self.link.user_threads.run(self._bar.close)  # this may be the driver's thread
         with self._changed:
             self._failed = True
             self._changed.notify_all()
@@ -191,8 +201,10 @@ class FoldJob:
         try:
             value = self._whole()
         except BaseException as error:  # noqa: BLE001  the combiner's own exception: the caller gets it
-            settle(self.link.condition, self.link.tell, [(self.future, None, error)])
+            self._give_up(_without_ours(error))
             return
+        if self._bar is not None:
+            self._bar.close()
         settle(self.link.condition, self.link.tell, [(self.future, value, None)])
 
     def _whole(self) -> Any:
@@ -201,3 +213,10 @@ class FoldJob:
             assert len(self._by_lo) == 1, "the ledger says that everything is covered"
             ((_, value),) = self._by_lo.values()
         return with_initial(value, self._combine, self._initial, self.spec.name)
+
+
+def _without_ours(error: BaseException) -> BaseException:
+    """Its traceback begins where the user's code does."""
+    from stealmesh.tracebacks.ours import fold  # here: most programs see no failure
+
+    return fold(error)

@@ -137,7 +137,13 @@ def _errors_of(failures: list[vx.Failure], first: int, name: str) -> dict[int, B
     for failure in failures:
         if failure.kind in (vx.UNSENDABLE, vx.UNLOADABLE, vx.OUT_OF_MEMORY):
             failure.text = f"item {first + failure.offset} of {name}: {failure.text}"
-    return {failure.offset: vx.rebuild(failure) for failure in failures}
+    return {failure.offset: _rebuilt(failure) for failure in failures}
+
+
+def _rebuilt(failure: vx.Failure) -> BaseException:
+    from stealmesh.tracebacks.showing import rebuilt  # here: most programs see no failure
+
+    return rebuilt(failure)
 
 
 def _opened(entry: vx.Entry, name: str) -> tuple[Any, BaseException | None]:
@@ -178,7 +184,7 @@ def open_partial(codec: int, blob: bytes | memoryview) -> Any:
     if remarks:
         tell(remarks)
     if failures:
-        raise vx.rebuild(failures[0])
+        raise _rebuilt(failures[0])
     return vx.unpack(codec, packed)
 
 

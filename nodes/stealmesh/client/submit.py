@@ -109,6 +109,11 @@ class SubmitStream(HoldsBack):
 
     # ------------------------------------------------------------ the program's threads
 
+    def how_far(self) -> tuple[int, int | None]:
+        """Calls that are over, and how many there were."""
+        calls = self._next + len(self._waiting)
+        return calls - len(self._live) - len(self._waiting), calls
+
     def submit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any] | None:
         """The call's future. None: the stream has just been closed; take another. Raises MeshClosed."""
         link = self.link

@@ -16,6 +16,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from typing import Any, Protocol
 
 from stealmesh.futures import Future
+from stealmesh_protocol.raised import set_context
 
 Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -96,10 +97,17 @@ class ChildFuture(Future[Any]):
         error = self._exception
         if error is None:
             return self._result
+        context = self._as_it_came(error)
         try:
             raise error
         finally:
-            del self, error  # breaks the cycle of the exception, its traceback and this frame
+            if context is not None:
+                set_context(error, context)
+            del (
+                self,
+                error,
+                context,
+            )  # breaks the cycle of the exception, its traceback and this frame
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's exception, or None; runs it as `result` does."""

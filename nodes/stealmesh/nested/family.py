@@ -31,7 +31,6 @@ from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import InputCancelled
 from stealmesh.nested.local import Loop
 from stealmesh.nested.threads import STACK_OCTETS, start_thread
-from stealmesh.workers.failures import hide_frames_of
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import Present
@@ -48,8 +47,6 @@ TOO_DEEP = (
     f"tasks inside tasks are {LEVELS_A_THREAD * SEGMENTS_MAX:,} deep, and each waits for the next: does the "
     "recursion end? If it does, let a task return what is still to be done (see Mesh.explore)"
 )
-
-hide_frames_of(__file__)
 
 
 class Pile:

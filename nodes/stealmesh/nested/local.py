@@ -17,9 +17,6 @@ from stealmesh.client.missing import MISSING, with_initial
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
 from stealmesh.workers.explore import VisitPace
-from stealmesh.workers.failures import hide_frames_of
-
-hide_frames_of(__file__)
 
 AHEAD_MAX = 64
 """How many items of a map become children at once."""

@@ -21,7 +21,6 @@ from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.family import Family
 from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
 from stealmesh.tasks import Each, is_vectorized
-from stealmesh.workers.failures import hide_frames_of
 from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import LIVE, PRESENT, Present
 from stealmesh_protocol import values as vx
@@ -36,8 +35,6 @@ T = TypeVar("T")
 
 ELSEWHERE = ("durable", "max_parallel", "resources", "speculate", "timeout")
 """Settings that a child in its parent's process cannot have."""
-
-hide_frames_of(__file__)
 
 
 class NestedMesh(Executor):

@@ -11,10 +11,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from stealmesh.workers.failures import hide_frames_of
 from stealmesh_protocol.errors import Defer
-
-hide_frames_of(__file__)
 
 
 class ActorBody:

@@ -16,7 +16,7 @@ from typing import Any
 
 from stealmesh.workers import present, reporting, stopping, wire
 from stealmesh.workers.again import may_try_again, put_off
-from stealmesh.workers.failures import Failures, hide_frames_of
+from stealmesh.workers.failures import Failures
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.run import (
@@ -34,8 +34,6 @@ from stealmesh.workers.run import (
 )
 from stealmesh_protocol.raised import headline
 from stealmesh_protocol.values import Failure
-
-hide_frames_of(__file__)
 
 
 class TimeIsUp(Exception):

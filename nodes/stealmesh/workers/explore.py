@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from stealmesh.workers import present
 from stealmesh.workers.again import may_try_again, undeferred
-from stealmesh.workers.failures import Failures, hide_frames_of, unloadable, unsendable
+from stealmesh.workers.failures import Failures, unloadable, unsendable
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import TOO_LARGE
 from stealmesh_protocol import limits, values
@@ -33,8 +33,6 @@ STEP_COST_MAX = 0.1
 """Share of the time that taking stock may cost: the longer packing takes, the rarer it is."""
 
 Clock = Callable[[], float]
-
-hide_frames_of(__file__)
 
 
 @dataclass(slots=True)

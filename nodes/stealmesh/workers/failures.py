@@ -1,6 +1,6 @@
 """What went wrong with items, in words and as records that travel.
 
-Decides what the program reads of a failure: its kind, its traceback from the task's own frames on, what
+Decides what the program reads of a failure: its kind, its traceback (`tracebacks/telling.py`), what
 this machine lacks and what to do about it. Refuses to know how items run (run.py, explore.py) and
 how results are packed (outcome.py).
 """
@@ -10,7 +10,6 @@ how results are packed (outcome.py).
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from stealmesh.shipping import opening, versions
+from stealmesh.tracebacks import telling
 from stealmesh.workers.division import moved
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
 from stealmesh_protocol.raised import bases_of, headline, packed_exception
@@ -26,18 +26,13 @@ from stealmesh_protocol.values import RAISED, Failure
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
 """Bounds the tracebacks of a chunk: fifty thousand items may fail alike."""
 
+AS_BEFORE = "(as for the items before it)"
+
 CAUSES_MAX = 8
 """An exception may be among its own causes."""
 
 WHERE = "this node"
 """The node's name for people; the worker sets it when it is told."""
-
-_hidden = {__file__}
-
-
-def hide_frames_of(file: str) -> None:
-    """Leave the frames of this file out at the head of tracebacks: they are ours, above the task's."""
-    _hidden.add(file)
 
 
 class Failures(msgspec.Struct):
@@ -58,10 +53,10 @@ class Failures(msgspec.Struct):
     ) -> None:
         """`kind` other than RAISED: the error is not the task's. Its words travel, and the program makes one
         of our exceptions of them."""
-        story = _story(error) if self._room > 0 else "(as for the items before it)"
+        story, trails = _told(error) if self._room > 0 else (AS_BEFORE, b"")
         if kind == RAISED and versions.met and self._room > 0:
-            story = f"{story.rstrip()}\n\n{other_versions()}\n"
-        self._room -= len(story)
+            story = f"{story}\n{other_versions()}\n"
+        self._room -= len(story) + len(trails)
         if kind == RAISED:
             self.lacking = self.lacking or is_lacking(error)
             words, blob = headline(error), self._pickled(error)
@@ -69,7 +64,7 @@ class Failures(msgspec.Struct):
             words, blob = str(error), b""
         told = list(attempts or [words])
         bases = bases_of(type(error)) if kind == RAISED else []
-        self.records.append(Failure(offset, kind, blob, words, story, told, bases))
+        self.records.append(Failure(offset, kind, blob, words, story, told, bases, trails=trails))
 
     def behind(self, told: int) -> Failures:
         """The failures of the items from `told` on, counted from there."""
@@ -86,15 +81,12 @@ class Failures(msgspec.Struct):
         return self._last[1]
 
 
-def _story(error: BaseException) -> str:
-    """The traceback from the task's first frame on, without ours above it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename in _hidden:
-        trace = trace.tb_next
+def _told(error: BaseException) -> tuple[str, bytes]:
+    """Its traceback as text, and its trails."""
     try:
-        return "".join(traceback.format_exception(type(error), error, trace))
+        return telling.told(error, WHERE)
     except BaseException:  # a task's own __repr__ or a broken source file
-        return headline(error)
+        return headline(error), b""
 
 
 def is_lacking(error: BaseException) -> bool:

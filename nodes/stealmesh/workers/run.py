@@ -26,7 +26,6 @@ from stealmesh.workers.again import may_try_again, put_off, undeferred
 from stealmesh.workers.division import ChunkRun, Failed
 from stealmesh.workers.failures import (
     Failures,
-    hide_frames_of,
     is_lacking_for_an_item,
     unloadable,
     unopened,
@@ -53,8 +52,6 @@ Begins = Callable[[int, list[Any], Failed, float], ChunkRun]
 Ends = Callable[[ChunkRun], None]
 Tells = Callable[[ChunkRun, int, int, int, bytes, int], bool]
 """For the listener that answers questions about the chunk while it runs (division.py)."""
-
-hide_frames_of(__file__)
 
 
 def run(
