@@ -11,7 +11,9 @@ from stealmesh_engine.base import counters
 
 ROOT = Path(__file__).parents[1]
 COUNTERS = ROOT / "docs/counters.md"
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
+]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 PACKAGES = ("protocol", "engine", "nodes", "bench")
 

@@ -68,6 +68,7 @@ TAGS = {
     "LookAt": 90, "Seen": 91,
     "Printed": 164, "PrintedGet": 165,
     "JournalGet": 98, "JournalPage": 99,
+    "Barred": 104,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

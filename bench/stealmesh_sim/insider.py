@@ -7,7 +7,7 @@ right values, each once. Refuses to know how lies are made, and how often and wh
 (`stealmesh_bench.insider`).
 
 What the insider may do by design is excused: what it reports of work that it was leased may be wrong, and so
-may be what it keeps of a durable job whose home chose it as a keeper. docs/insider.md has the whole table.
+may be what it keeps of a durable job whose home chose it as a keeper. SECURITY.md has the whole table.
 """
 
 from __future__ import annotations

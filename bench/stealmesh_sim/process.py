@@ -148,6 +148,8 @@ class Process:
         self.workers: list[VirtualWorker] = [VirtualWorker(self, each) for each in range(workers)]
         self.actors: dict[int, VirtualActor] = {}
         self.sides = [VirtualSide(self, each, threads) for each in range(workers)]
+        self.barred: list[str] = []
+        """The names of revoked tokens on its disk."""
         self.lacks: frozenset[str] = frozenset()
         """Modules that its workers cannot import."""
         self.alive = True
@@ -418,6 +420,9 @@ class Process:
         ]
         self.world.after(0.0, self.hear, StacksTaken(effect.ticket, told))
 
+    def _keep_barred(self, effect: fx.KeepBarred) -> None:
+        self.barred = effect.names
+
     def _left(self, effect: fx.Left) -> None:
         self.left = True
         self.world.after(LEFT_SECONDS, self.world.end, self)
@@ -430,6 +435,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Dial: Process._dial,
     fx.Hangup: Process._hangup,
     fx.Probe: Process._probe,
+    fx.KeepBarred: Process._keep_barred,
     fx.Retract: Process._retract,
     fx.RetractSide: Process._retract_side,
     fx.Divide: Process._divide,

@@ -73,6 +73,7 @@ from stealmesh_protocol.messages import (
     Role,
     View,
 )
+from stealmesh_protocol.passes import NO_TOKENS, TokenSecrets
 
 ACK_DELAY_SECONDS = 0.02
 LATE_SECONDS = 0.25
@@ -84,7 +85,8 @@ class NodeCore:
     `me` is this peer's own record (a fresh id for every process life), `mesh` the public
     fingerprint of the mesh key, `runtime` what shipped code needs ("cpython-3.11").
     `wall_offset` is what has to be added to our times to have the time of day, `submitter` the
-    user of this program: both are for people to read. Its workers run `threads` plain tasks side by side each.
+    user of this program: both are for people to read.
+    Its workers run `threads` plain tasks side by side each. `tokens`: links/guests.py.
     With `audit` the whole of every account is checked after every step (tests, simulation).
     """
 
@@ -100,6 +102,7 @@ class NodeCore:
         wall_offset: float = 0.0,
         submitter: str = "",
         threads: int = 1,
+        tokens: TokenSecrets = NO_TOKENS,
     ) -> None:
         self.config = config
         self.rng = rng
@@ -112,7 +115,7 @@ class NodeCore:
         self.detector = Detector(config.refute_seconds)
         effects, counters, journal = self.effects, self.counters, self.journal
         context = Context(config, effects, counters, journal, rng)
-        self.links = Links(context, self.view, mesh, runtime)
+        self.links = Links(context, self.view, mesh, runtime, tokens, wall_offset)
         self.owner = Owner(
             config, self.links, journal, effects, counters, rng=rng, wall_offset=wall_offset, submitter=submitter
         )  # fmt: skip
@@ -121,26 +124,20 @@ class NodeCore:
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
         self.thief = Thief(config, self.links, self.view, self.dispatcher, rng, journal.rings)
-        self.victim = Victim(
-            config, self.links, self.view, self.detector, self.holder, self.thief, journal
-        )
+        self.victim = Victim(config, self.links, self.view, self.detector, self.holder, self.thief, journal)  # fmt: skip
         self.durable = durable.DurableDoor(self.owner, self.holder)
         self.membership = membership.Membership(
             config, self.links, self.view, self.detector, rng, journal, counters
         )
         self.waiting = Waiting(self.links, self.owner, self.durable.client, effects)
-        self.upkeep = Upkeep(
-            config, self.view, self.links, self.owner, self.holder, self.membership, rng
-        )
-        self.leaving = Leaving(
-            self.view, self.links, self.owner, self.holder, self.membership.supernodes, effects
-        )
+        self.upkeep = Upkeep(config, self.view, self.links, self.owner, self.holder, self.membership, rng)  # fmt: skip
+        self.leaving = Leaving(self.view, self.links, self.owner, self.holder, self.membership.supernodes, effects)  # fmt: skip
         self.around = JobsAround(counters)
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         shown = Shown(
             self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
-            counters, self.around, lambda: self.host_facts(), self.values,
+            counters, self.around, lambda: self.host_facts(), self.values, self.links.guests,
         )  # fmt: skip
         self.looks = Looks(self.durable, self.around, effects, counters)
         self.journals = journals.Journals(context, self.view, self.links, wall_offset)
@@ -287,6 +284,8 @@ class NodeCore:
         self._beat_at = now + self.config.beat_seconds * self.rng.uniform(0.9, 1.1)
         for gone in self.membership.tend(now):
             self._act(gone, now)
+        for happened in self.links.show_out(now):
+            self._happened(happened, now)
         self.membership.supernodes.tend(now)
         self.upkeep.say_beats(now)
         self.durable.beat(now)
@@ -408,6 +407,7 @@ class NodeCore:
         self._announce_joined()
         self.inquiries.met(peer.member.id, now)
         self.values.met(peer.member.id, now)
+        self.links.guests.met(peer.member.id, now)
         greeting_at = self.upkeep.rates.greeting_at(now)
         self._beat_at = now if self._beat_at is None else min(self._beat_at, greeting_at)
         self.owner.place(now)
@@ -430,15 +430,19 @@ class NodeCore:
             return
         peer_id = line.peer
         peer = self.links.peers[peer_id]
-        if message.TAG not in kinds_heard(LinkState.READY, peer.member.role, self.me.role):
+        guest, kinds = line.guest, kinds_heard(LinkState.READY, peer.member.role, self.me.role)
+        if message.TAG not in kinds and guest is None:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
         self.membership.heard(peer_id, peer, now)
         hearing = self.links.hear(peer_id, event)
         if hearing is Hearing.GAP:
             self._happened(self.links.begin_again(event.link, now), now)
-        elif hearing is Hearing.NEW and (why := self._said(peer_id, message, now)):
-            self._happened(self.links.offended(event.link, peer, why, now), now)
+        elif hearing is Hearing.NEW:
+            said = message if guest is None else self.links.guests.heard(guest, peer_id, message)
+            why = "not-allowed" if said is None else self._said(peer_id, said, now)
+            if why:
+                self._happened(self.links.offended(event.link, peer, why, now), now)
 
     def _said(self, peer_id: PeerId, message: Message, now: float) -> str:
         part, handler = _MESSAGES[type(message)]

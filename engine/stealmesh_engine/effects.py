@@ -47,6 +47,12 @@ class Probe(msgspec.Struct):
     endpoint: str
 
 
+class KeepBarred(msgspec.Struct):
+    """Remember the names of all revoked tokens for the next life. Owes nothing."""
+
+    names: list[str]
+
+
 # ---------------------------------------------------------------- workers
 
 
@@ -444,7 +450,7 @@ class Left(msgspec.Struct):
 
 
 Effect = (
-    Dial | Hangup | Send | Probe
+    Dial | Hangup | Send | Probe | KeepBarred
     | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | TakeStacks | ForgetJob
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame

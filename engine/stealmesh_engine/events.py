@@ -11,6 +11,7 @@ import msgspec
 
 from stealmesh_protocol.ids import Digest, JobId, PeerId, ValueId
 from stealmesh_protocol.messages import Block, JobSpec, Keep, Message, Topic
+from stealmesh_protocol.passes import KeyRole
 from stealmesh_protocol.stacks import WorkerStacks
 
 LinkId = int
@@ -86,6 +87,21 @@ class Probed(msgspec.Struct):
     endpoint: str
     listening: bool | None
     """False is a proof of absence (connection refused); None says nothing (no answer in time)."""
+
+
+class CameBy(msgspec.Struct):
+    """An accepted link was made with another key than the mesh key of today. Comes before its first Heard."""
+
+    link: LinkId
+    role: KeyRole
+    until: float = 0.0
+    """The key counts until then, in seconds since 1970; 0: its pass says it."""
+
+
+class BarTokens(msgspec.Struct):
+    """Tokens of these names count no more: our disk or our program says so."""
+
+    names: list[str]
 
 
 # ---------------------------------------------------------------- workers
@@ -485,7 +501,7 @@ class HostNoted(msgspec.Struct):
 
 Event = (
     Tick | Join | Drain
-    | LinkUp | LinkDown | Heard | CannotSay | Garbled | Probed
+    | LinkUp | LinkDown | CameBy | Heard | CannotSay | Garbled | Probed | BarTokens
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
     | SideRetracted | Retracted | ItemTold | ItemsPrinted | TaskNests | TaskWaits
     | Recall | Written

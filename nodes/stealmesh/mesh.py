@@ -33,14 +33,16 @@ from stealmesh.host.entrance import (
     the_key,
     whole_number,
 )
+from stealmesh.host.guest_key import GuestKey
 from stealmesh.host.interpreter import program_path
 from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Lifetime
 from stealmesh.host.node import NodeOptions
-from stealmesh.host.security import MeshKey
+from stealmesh.host.security import AnyKey, MeshKey
 from stealmesh.host.settings import load_config
 from stealmesh.submitter import MeshView, Submitter
 from stealmesh_engine.config import Config
 from stealmesh_protocol.errors import MeshClosed
+from stealmesh_protocol.passes import KeyRole
 
 
 class Mesh(Submitter):
@@ -68,8 +70,9 @@ class Mesh(Submitter):
             default: no limit). A task that needs more fails with TaskOutOfMemory; a worker that keeps
             more than three quarters of it between two tasks is replaced.
         resources: what each node has beside its workers, `{"GPU": 2}` (local only); see `options`.
-        key: the mesh key, a path or a `stealmesh.Key`; default: that of STEALMESH_TOKEN, then
-            STEALMESH_KEY_FILE, then the user's key file. A local mesh makes one for itself.
+        key: the mesh key: the path of a key file, a token (of `stealmesh start` or `stealmesh token`), or a
+            `stealmesh.Key`; default: that of STEALMESH_TOKEN, then STEALMESH_KEY_FILE, then the user's key file.
+            A local mesh makes one for itself.
         config: a `stealmesh.Config`, or a mapping with some of its fields.
 
     Raises JoinRefused when no seed lets us in, ValueError and TypeError for arguments without sense,
@@ -93,7 +96,7 @@ class Mesh(Submitter):
         max_tasks_per_child: int | None = None,
         memory_limit: int | str | None = None,
         resources: Mapping[str, int] | None = None,
-        key: str | os.PathLike[str] | MeshKey | None = None,
+        key: str | os.PathLike[str] | AnyKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
         must_be_no_import()
@@ -121,9 +124,13 @@ class Mesh(Submitter):
         self._key_path = ""
         cores = os.cpu_count() or 1
         if address is None:
-            self._key = MeshKey.generate()
+            own = MeshKey.generate()
             if key is not None:
-                self._key, self._key_path = the_key(key)
+                given, self._key_path = the_key(key)
+                if isinstance(given, GuestKey):
+                    raise given.not_allowed("be a node")
+                own = given
+            self._key: AnyKey = own
             per_node = max(1, cores // count) if workers is None else workers
             all_workers = per_node * count
         else:
@@ -150,6 +157,8 @@ class Mesh(Submitter):
             inline_octets=self.config.inline_octets,
         )
         self._life.accepted = submitted.wait
+        if isinstance(self._key, GuestKey) and self._key.role is KeyRole.VIEW:
+            submitted.refuse(self._key.not_allowed("submit, collect or cancel"))
         try:
             if address is not None:
                 seeds = way.addresses
@@ -157,7 +166,7 @@ class Mesh(Submitter):
                 options = NodeOptions(
                     workers=per_node,
                     threads=side_by_side[0],
-                    key=self._key.secret,
+                    key=own.packed(),
                     import_paths=program_path(),
                     config=self.config,
                     max_tasks_per_child=max_tasks_per_child or 0,
@@ -327,7 +336,8 @@ class Mesh(Submitter):
 
     def __repr__(self) -> str:
         state = "closed" if self._submitted.closed else "open"
-        return f"<stealmesh.Mesh {state}, {self._max_workers} workers>"
+        key = f"key {self._key.fingerprint()}"
+        return f"<stealmesh.Mesh {state}, {self._max_workers} workers, {key}>"
 
     def _repr_html_(self) -> str:
         """For notebooks: what this program knows of it."""

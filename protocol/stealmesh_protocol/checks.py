@@ -14,6 +14,7 @@ is in field_checks.py.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from stealmesh_protocol import limits
@@ -54,6 +55,7 @@ from stealmesh_protocol.messages import (
     Accepted,
     Ack,
     Around,
+    Barred,
     Beat,
     Bye,
     Claim,
@@ -113,6 +115,7 @@ from stealmesh_protocol.messages import (
     Welcome,
     Withdraw,
 )
+from stealmesh_protocol.passes import is_barred
 
 
 def _hello(message: Hello) -> None:
@@ -125,6 +128,8 @@ def _hello(message: Hello) -> None:
     check_peer_id(message.to, may_be_empty=True)
     check_names(message.runtime)
     check_count(message.epoch)
+    if len(message.proof) > limits.PROOF_OCTETS_MAX:
+        raise Fault("size", f"a proof of {len(message.proof)} octets")
 
 
 def _welcome(message: Welcome) -> None:
@@ -596,6 +601,16 @@ def _entry(entry: JournalEntry) -> None:
 _ABOUT = (0, JOB_ID_OCTETS, SLICE_ID_OCTETS, VALUE_ID_OCTETS)
 
 
+def _barred(message: Barred) -> None:
+    """Names in their order, each once: two equal sets have one representation."""
+    check_list(message.names, limits.BARRED_MAX)
+    for name in message.names:
+        if not is_barred(name):
+            raise Fault("text", f"{name[:80]!r} is no name of a token")
+    if any(one >= other for one, other in pairwise(message.names)):
+        raise Fault("list", "names of tokens that are out of order")
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -657,4 +672,5 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     PrintedGet: _printed_get,
     JournalGet: _journal_get,
     JournalPage: _journal_page,
+    Barred: _barred,
 }

@@ -42,6 +42,7 @@ from stealmesh_protocol.messages import (
     Accepted,
     Ack,
     Around,
+    Barred,
     Beat,
     Bye,
     Closed,
@@ -120,7 +121,7 @@ _BODY_OCTETS_MAX: dict[type[Message], int] = {
         limits.SMALL_BODY_OCTETS,
     ),
     **dict.fromkeys(
-        (Welcome, Beat, View, Around, Status, Seen, Printed, JournalPage),
+        (Welcome, Beat, View, Around, Status, Seen, Printed, JournalPage, Barred),
         limits.CONTROL_BODY_OCTETS,
     ),
 }

@@ -30,6 +30,7 @@ from stealmesh_protocol.messages import (
     Accepted,
     Ack,
     Around,
+    Barred,
     Beat,
     Bye,
     Claim,
@@ -145,7 +146,10 @@ BETWEEN_NODES: Kinds = _kinds(
 )
 """What supernodes and leaves, and keepers and holders of durable jobs, have to say to each other is no business of a client's."""
 
-A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRONS
+_TO_NODES = _kinds(Barred)
+"""A client says it for the person who runs the mesh; nodes tell each other."""
+
+A_CLIENT_MAY_SAY: Kinds = INTRODUCTIONS | _BOTH_WAYS | _TO_HOLDERS | _FROM_PATRONS | _TO_NODES
 """An owner without workers: it grants and revokes, answers thieves, hands out functions."""
 
 A_CLIENT_MAY_HEAR: Kinds = INTRODUCTIONS | _BOTH_WAYS | _FROM_HOLDERS | _THIEVES | _TO_PATRONS

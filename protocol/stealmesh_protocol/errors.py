@@ -164,6 +164,10 @@ class JobRefused(MeshError):
     """No node would keep a durable job: the text says why."""
 
 
+class NotAllowed(MeshError, PermissionError):
+    """The token with which this program joined does not allow this. The text says what does."""
+
+
 class MeshClosed(MeshError, BrokenExecutor):
     """The mesh was shut down, or can no longer be reached."""
 
@@ -187,6 +191,9 @@ REMEDIES = {
     "runtime": "use the same Python version on both sides",
     "busy": "try again after the time it names",
     "limits": "send less at once",
+    "key": "name the key file with --key-file, or paste the mesh's join line",
+    "expired": "make a new token with `stealmesh token`, where the mesh key is",
+    "revoked": "ask the person who runs the mesh for a new token",
     "shutting-down": "join through another node",
     "duplicate": "give each node a life of its own: two processes use one id",
 }
@@ -196,7 +203,6 @@ _LOCAL_REMEDIES = {
     "no-answer": "check the address, and that a node runs there which this host can reach",
     "unreachable": "check the address, and that a node runs there which this host can reach",
     "no-such-host": "check the spelling of the name, or write the host's address in numbers",
-    "key": "name the key file with --key-file, or paste the mesh's join line",
 }
 """The same for reasons that no peer told us."""
 

@@ -36,6 +36,7 @@ from stealmesh_protocol.messages import (
     Needs,
     Resources,
 )
+from stealmesh_protocol.passes import is_name
 
 DIGEST_OCTETS = 16
 CODEC_MAX = 255
@@ -202,6 +203,8 @@ def check_job_spec(spec: JobSpec) -> None:
     if spec.submitted or spec.submitter:
         check_text(spec.submitter)
         check_seconds(spec.submitted)
+    if spec.guest and not is_name(spec.guest):
+        raise Fault("text", f"{spec.guest[:80]!r} is no name of a token")
     check_interval(0, spec.max_parallel)
     if spec.resources:
         check_resources(spec.resources)

@@ -157,6 +157,15 @@ TEXT_CHARS_MAX = 4096
 FINGERPRINT_OCTETS_MAX = 64
 """Of the mesh key, in HELLO."""
 
+PROOF_OCTETS_MAX = 256
+"""Of a token holder's proof, in HELLO."""
+
+TOKEN_NAME_CHARS_MAX = 64
+"""Of a token: letters, digits, dot, dash and underscore."""
+
+BARRED_MAX = 1024
+"""Names of revoked tokens. When there are more it is time for a new mesh key, which makes all of them void."""
+
 WORKERS_MAX = 65_535
 """Of one node."""
 

@@ -12,7 +12,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
               / JOURNAL_GET / JOURNAL_PAGE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
-              / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP
+              / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP / BARRED
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
 the receiver's cumulative acknowledgement covers it, and sent again on the next connection
@@ -31,7 +31,8 @@ who keeps results until then). A peer that has lost the home asks for it (SEEK, 
 collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
-tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`. What messages are made of is in `parts.py`.
+tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`; of revoked tokens: `token_messages.py`.
+What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
 at the end of a class and have defaults; a reader ignores trailing fields that it does not know.
@@ -72,6 +73,7 @@ from stealmesh_protocol.parts import Reign as Reign
 from stealmesh_protocol.parts import Resources as Resources
 from stealmesh_protocol.parts import Role as Role
 from stealmesh_protocol.parts import Standing as Standing
+from stealmesh_protocol.token_messages import Barred as Barred
 from stealmesh_protocol.value_messages import ValueAt as ValueAt
 from stealmesh_protocol.value_messages import ValueDrop as ValueDrop
 from stealmesh_protocol.value_messages import ValueGet as ValueGet
@@ -95,6 +97,8 @@ class Hello(Message):
     runtime: str = ""
     epoch: int = 0
     """Number of the sender's memory of its traffic with the receiver; a new one means that it has forgotten."""
+    proof: bytes = b""
+    """From the holder of a token: its pass, sealed (passes.py). Empty: it holds the mesh key."""
 
 
 class Welcome(Message):
@@ -613,6 +617,7 @@ MESSAGES: dict[int, type[Message]] = {
         LookAt, Seen,
         Printed, PrintedGet,
         JournalGet, JournalPage,
+        Barred,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

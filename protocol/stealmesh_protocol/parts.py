@@ -133,6 +133,9 @@ class JobSpec(msgspec.Struct, array_like=True, frozen=True):
     """Results of this many octets and more stay on the node that made them; 0: all travel."""
     output: Output = Output.NODE
     """Where what its tasks print goes."""
+    guest: str = ""
+    """Durable jobs: the name of the submit token that launched it. Its holder alone may collect or cancel it, and
+    holders of the mesh key. Empty: one of these launched it."""
 
 
 class Lease(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -31,6 +31,7 @@ from stealmesh_engine.effects import (
 )
 from stealmesh_engine.events import (
     BagStep,
+    CameBy,
     ChunkDone,
     Event,
     Feed,
@@ -48,6 +49,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_protocol.ids import JobId, PeerId, digest_of, job_id
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Member, Message, Role
+from stealmesh_protocol.passes import KeyRole
 from stealmesh_protocol.values import Failure, unpack_outcomes
 
 M = TypeVar("M", bound=Message)
@@ -187,6 +189,9 @@ class Host:
             self.inbox.append(LinkDown(effect.link, "connection refused"))
             return
         other.accepted += 2
+        role = self.wire.came_by.get(self.id)
+        if role is not None:
+            other.inbox.append(CameBy(other.accepted, role))
         self.far[effect.link] = other, other.accepted
         other.far[other.accepted] = self, effect.link
         self.inbox.append(LinkUp(effect.link))
@@ -260,6 +265,8 @@ class Wire:
         self.losing: list[Callable[[Said], bool]] = []
         """Messages for which one of these is true never arrive."""
         self._settling = False
+        self.came_by: dict[PeerId, KeyRole] = {}
+        """Peers that do not come with the mesh key."""
 
     # -- building
 

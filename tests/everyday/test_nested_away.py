@@ -23,7 +23,10 @@ from tests.everyday.test_modules_travel import Nodes, nodes
 from tests.patience import until
 
 import stealmesh
+from stealmesh.host.issuing import WORKERS_NAME, issued
+from stealmesh.host.security import MeshKey
 from stealmesh.workers import wire
+from stealmesh_protocol.passes import KeyRole
 
 __all__ = ["nodes"]
 
@@ -144,7 +147,9 @@ def away(depth: int, door: bytes, late: float) -> int:
 def door_of(mesh: stealmesh.Mesh) -> bytes:
     assert mesh._local is not None
     (endpoints,) = mesh._local.endpoints()
-    return wire.pack([endpoints[:1], mesh._key.secret])
+    assert isinstance(mesh._key, MeshKey)
+    token = issued(mesh._key, KeyRole.SUBMIT, WORKERS_NAME)
+    return wire.pack([endpoints[:1], token.packed()])
 
 
 def test_every_level_is_given_away_and_one_worker_is_enough() -> None:

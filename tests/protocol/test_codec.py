@@ -22,6 +22,7 @@ from stealmesh_protocol.messages import (
     Accepted,
     Ack,
     Around,
+    Barred,
     Beat,
     Block,
     Bye,
@@ -303,6 +304,9 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Pull: st.builds(
         Pull, jobs, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4), st.booleans()
     ),
+    Barred: st.sets(st.from_regex(r"[a-z0-9][a-z._-]{0,20}@[0-9a-f]{8}", fullmatch=True), max_size=9).map(
+        lambda names: Barred(sorted(names))
+    ),
     Forget: st.builds(Forget, jobs, terms),
     Settled: st.builds(Settled, jobs, st.lists(intervals, max_size=9)),
     Claim: reports().flatmap(
@@ -483,6 +487,17 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "custody without a number", Closed(JOB), 0, "seq"
     yield "control with a number", Ack(), 1, "seq"
     yield "number too large", Closed(JOB), 2**63, "seq"
+    yield "names out of order", Barred(["b@00000000", "a@00000000"]), 1, "list"
+    yield "a name twice", Barred(["a@00000000"] * 2), 1, "list"
+    yield "a name without its key", Barred(["a"]), 1, "text"
+    yield "no name of a token", Barred(["a b@00000000"]), 1, "text"
+    yield "more names than bound", Barred([f"n{n:05}@00000000" for n in range(1025)]), 1, "list"
+    yield (
+        "a long proof",
+        Hello((1, 1), b"", Member(JOB[:16], "x", "h", Role.CLIENT, [], 0), b"", proof=bytes(257)),
+        0,
+        "size",
+    )
     yield "short job id", Closed(bytes(16)), 1, "id"
     yield "short digest", FnGet(b"abc"), 0, "id"
     yield "short peer id", Split(JOB, [], b"bob"), 1, "id"

@@ -88,7 +88,7 @@ HARMLESS = {
     "what is left out": {
         ("empty", field)
         for field in (
-            "Hello.mesh", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "JournalEntry.about",
+            "Hello.mesh", "Hello.proof", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "JournalEntry.about",
             "JournalEntry.peer", "KeptUpto.seat", "LookAt.job",
             "Offer.seat", "Reign.seats[]", "ValueAt.source", "Welcome.to",
         )

@@ -22,6 +22,7 @@ from stealmesh_protocol.messages import (
     Accepted,
     Ack,
     Around,
+    Barred,
     Beat,
     Block,
     Bye,
@@ -92,6 +93,7 @@ from stealmesh_protocol.messages import (
     Welcome,
     Withdraw,
 )
+from stealmesh_protocol.passes import KeyRole, Pass, life_id, proof_of, sealed
 
 SPEC = Path(codec.__file__).parents[1] / "SPEC.md"
 
@@ -119,8 +121,14 @@ spec = JobSpec(
     max_parallel=3,
     resources=(("GPU", 1), ("licence", 2)),
 )
+told = Pass(KeyRole.SUBMIT, "laptop", 1.75e9)
+NONCE = bytes(range(16))
+SEAL = sealed(bytes(range(32)), told)
+PROOF = proof_of(told, SEAL, NONCE)
+guest = Member(life_id(SEAL, NONCE), "cleo", "h3", Role.CLIENT, [], 0, build="0.1.0")
 kept_spec = JobSpec(
     JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host:7", submitted=1.5e9,
+    guest="laptop",
 )  # fmt: skip
 reign = Reign(17, 2, BOB, [(b"\x5e" * 16, BOB)])
 tree = JobSpec(JOB, JobKind.EXPLORE, ADA, "tree", DIGEST, DIGEST, timeout=2.5)
@@ -148,6 +156,7 @@ PAGE = JournalPage(
 )
 VECTORS: list[tuple[str, Message, int, int]] = [
     ("HELLO", Hello((1, 1), b"fp", ada, BOB, "cpython 3.11", 99), 0, 0),
+    ("HELLO of a token", Hello((1, 1), b"fp", guest, BOB, "cpython 3.11", 99, PROOF), 0, 0),
     ("WELCOME", Welcome(1, bob, ADA, [bob], "cpython 3.11", 98), 0, 0),
     ("REFUSED", Refused("mesh", "another mesh: check the key file", 0.5), 0, 0),
     ("BYE", Bye("leaving"), 0, 3),
@@ -389,6 +398,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
         21,
         4,
     ),
+    ("BARRED", Barred(["ci.2@32a89c11", "laptop@32a89c11"]), 5, 3),
     ("BYE, body packed (decode only)", Bye("leaving " * 100), 0, 3),
 ]
 
@@ -541,6 +551,9 @@ SENSES = {
     "role": "your role may not do this",
     "runtime": "our Pythons do not understand each other's functions",
     "busy": "too much at the moment",
+    "key": "your pass was not made with a key of this mesh, or is another's",
+    "expired": "the date of your token, or of the key before this one, is past",
+    "revoked": "your token counts no more",
     "limits": "more than the protocol or this peer allows",
     "shutting-down": "this peer is leaving",
     "duplicate": "your id is in use by another process",

@@ -1,6 +1,6 @@
 """One peer holds the key and lies: what it says is refused by reason, and honest work goes on.
 
-The first part tells each lie that once did harm, as one or two messages (docs/insider.md has the table). The
+The first part tells each lie that once did harm, as one or two messages (SECURITY.md has the table). The
 second plays random worlds of liars; `make fuzz` plays more.
 """
 

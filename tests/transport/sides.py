@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from stealmesh.host.security import MeshKey
+from stealmesh.host.security import AnyKey, MeshKey
 from stealmesh.transport import Transport, WireCodec
 from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkUp
 
@@ -32,7 +32,7 @@ class Side:
     def __init__(
         self,
         listen: list[str] | None = None,
-        key: MeshKey | None = KEY,
+        key: AnyKey | None = KEY,
         *,
         public: bool = False,
         codec: StandInCodec | WireCodec | None = None,

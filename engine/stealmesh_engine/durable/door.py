@@ -219,5 +219,5 @@ MESSAGES: dict[type[Message], Callable[[DurableDoor, PeerId, Any, float], None]]
     Accepted: DurableDoor._accepted,
     Fetched: DurableDoor._fetched,
     Printed: DurableDoor._printed,
-    PrintedGet: lambda door, *heard: door.owner.printouts.asked(*heard),
+    PrintedGet: lambda door, *heard: door.requests.asked_output(*heard),
 }

@@ -20,12 +20,18 @@ from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
     Fetch,
+    Here,
     Launch,
     PeerState,
+    PrintedGet,
     Reign,
     Role,
+    Standing,
     Supply,
 )
+
+NOT_THEIRS = "it was launched with another token, or with the mesh key"
+"""What the holder of a token hears of a job that is not its own."""
 
 
 class Requests:
@@ -38,6 +44,11 @@ class Requests:
     def launched(self, client: PeerId, message: Launch, now: float) -> None:
         state, job = self.state, message.spec.job
         primary = state.primaries.get(job)
+        guest = state.links.guests.name_of(client)
+        if guest:
+            # A token names its holder's jobs, whatever the holder says.
+            unless(owner_of(job) == client, "not-its-owner")
+            message = replace(message, spec=replace(message.spec, guest=guest))
         # One that was never led is new, and its id names the program that gives it to the mesh.
         unless(bool(message.spec.term) or owner_of(job) == client, "not-its-owner")
         if job in state.gone or (job in state.replicas and primary is None):
@@ -103,9 +114,22 @@ class Requests:
             self.state.journal.tell(now, "cancelled", message.job)
             primary.cancel(now, stop=message.stop)
 
+    def asked_output(self, client: PeerId, message: PrintedGet, now: float) -> None:
+        if self._led(client, message.job, now) is not None:
+            self.state.owner.printouts.asked(client, message, now)
+
     def _led(self, client: PeerId, job: JobId, now: float) -> Primary | None:
-        """The job's primary; without one, the client learns what we know of the job."""
+        """The job's primary; without one, the client learns what we know of the job. The holder of a token has
+        business only with what was launched under its name."""
         primary = self.state.primaries.get(job)
         if primary is None:
             self.state.say_here(client, job, now)
+            return None
+        guest = self.state.links.guests.name_of(client)
+        if guest and primary.replica.spec.guest != guest:
+            self.state.counters.count("guests-jobs-refused")
+            nothing = Reign(0, 0, self.state.me, [])
+            here = Here(job, Standing.GONE, nothing, why=NOT_THEIRS)
+            self.state.links.send(client, here, now)
+            return None
         return primary

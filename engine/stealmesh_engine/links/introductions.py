@@ -19,10 +19,11 @@ from typing import Any
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.rude import RUDE_MAX
-from stealmesh_engine.effects import Hangup, Send
+from stealmesh_engine.effects import Hangup, JoinFailed, Send
 from stealmesh_engine.events import Heard, LinkId
 from stealmesh_engine.links.admission import Admission
 from stealmesh_engine.links.dialling import Dialling
+from stealmesh_engine.links.guests import Guests
 from stealmesh_engine.links.sending import Sending
 from stealmesh_engine.links.state import Happened, Line, LinkTable, Peer
 from stealmesh_protocol.conversation import LinkState
@@ -33,6 +34,8 @@ PROTOCOL_VERSION = 1
 SUPERS_IN_WELCOME = 16
 CONFUSED_ATTEMPTS = 5
 UNKNOWN_LINKS_MAX = 256
+SHOWN_OUT = ("expired", "revoked", "role")
+"""Refusals that are about our token, and not about the link."""
 
 
 class Introductions:
@@ -44,8 +47,10 @@ class Introductions:
         table: LinkTable,
         dialling: Dialling,
         sending: Sending,
+        guests: Guests,
         mesh: bytes,
         runtime: str,
+        proof: bytes,
     ) -> None:
         self._effects = context.effects
         self._counters = context.counters
@@ -53,8 +58,10 @@ class Introductions:
         self._table = table
         self._dialling = dialling
         self._sending = sending
+        self._guests = guests
         self._mesh = mesh
         self._runtime = runtime
+        self._proof = proof
         self._admission = Admission(context.config.attach_a_second, context.rng)
         self._unknown: dict[LinkId, None] = {}
         """Links that we do not remember and have said so, the latest last."""
@@ -70,6 +77,7 @@ class Introductions:
 
     def link_down(self, link: LinkId, reason: str, now: float) -> Happened:
         line = self._table.lines.pop(link, None)
+        self._guests.gone(link)
         if line is not None and line.state is not LinkState.READY:
             self._dialling.failed(link, line, "unreachable", reason, now)
         return self._over(link, line)
@@ -109,19 +117,24 @@ class Introductions:
         """A peer dialled us and says who it is."""
         if line is not None and line.dialled:
             return None
-        refusal = self._objection(hello) or self._crowded(hello, now)
+        guest = self._guests.introduced(link, hello, now)
+        refusal = self._objection(hello)
+        if refusal is None:
+            refusal = guest if isinstance(guest, Refused) else self._crowded(hello, now)
         if refusal is not None:
             self._counters.count("refused-" + refusal.code)
             name = hello.sender.name
             self._journal.rings.refused(now, "refused-" + refusal.code, hello.sender.id, name)
             self._refuse(link, refusal)
-            return Happened()
+            return self._over(link, self._table.lines.pop(link, None))
         sender = hello.sender
         if not hello.to:
             # "Who are you?": the answer lets it introduce itself properly on the same link.
             self._effects.append(Send(link, self._welcome_to(sender, 0)))
             return Happened()
-        self._table.lines.setdefault(link, Line(LinkState.READY, dialled=False))
+        assert not isinstance(guest, Refused)
+        line = Line(LinkState.READY, dialled=False, guest=guest)
+        self._table.lines.setdefault(link, line)
         self._table.becomes_ready(link, sender.id)
         peer = self._table.meet(sender)
         self._effects.append(Send(link, self._welcome_to(sender, peer.epoch)))
@@ -161,10 +174,13 @@ class Introductions:
         self._table.lines.pop(link, None)
         self._effects.append(Hangup(link))
         if line is None or line.state is LinkState.READY:
-            if line is not None and refusal.code in ("gap", "forgotten"):
+            if line is not None and refusal.code in ("gap", "forgotten", *SHOWN_OUT):
                 # Somebody may introduce itself under our name: dialling anew at once would not end.
                 self._back_off(line)
-            return self._over(link, line)
+            happened = self._over(link, line)
+            self._shown_out(refusal)
+            return happened
+        self._shown_out(refusal)
         if refusal.code == "self":
             self._dialling.reached_ourselves(line.endpoint)
         self._dialling.failed(link, line, refusal.code, refusal.text, now, refusal.retry_after)
@@ -173,6 +189,11 @@ class Introductions:
         if elsewhere and self._dialling.is_nowhere(line.to, line.endpoint):
             happened.replaced.append(line.to)
         return happened
+
+    def _shown_out(self, refusal: Refused) -> None:
+        """If no node has us any more, our program hears why."""
+        if refusal.code in SHOWN_OUT and not self._table.joined:
+            self._effects.append(JoinFailed(refusal.code, refusal.text))
 
     # ------------------------------------------------------------ how links end
 
@@ -194,11 +215,25 @@ class Introductions:
     def offended(self, link: LinkId, peer: Peer, why: str, now: float) -> Happened:
         """A message contradicts what we know: it was refused, and nothing has changed. A peer that goes on
         like this is cut off for a while."""
-        member = peer.member
+        member, line = peer.member, self._table.lines.get(link)
         self._journal.rings.refused(now, "rude-" + why, member.id, member.name)
-        if peer.offends() < RUDE_MAX or link not in self._table.lines:
+        if peer.offends() < RUDE_MAX or line is None:
             return Happened()
+        if line.guest is not None:
+            self._counters.count("rude-too-often")
+            return self._end(link, Refused("role", "this token does not allow what you say"), now)
         return self.confused(link, "too-often", now)
+
+    def show_out(self, now: float) -> list[Happened]:
+        """End the links of guests that may not stay, and say why."""
+        return [self._end(link, refusal, now) for link, refusal in self._guests.overdue(now)]
+
+    def _end(self, link: LinkId, refusal: Refused, now: float) -> Happened:
+        line = self._table.lines.pop(link)
+        self._counters.count("refused-" + refusal.code)
+        self._journal.tell(now, "shows out", detail=refusal.text)
+        self._refuse(link, refusal)
+        return self._over(link, line)
 
     def begin_again(self, link: LinkId, now: float) -> Happened:
         """A message before this one is missing: end the link, so that the peer sends all again."""
@@ -263,7 +298,7 @@ class Introductions:
         peer = self._table.peers.get(line.to)
         epoch = peer.epoch if peer is not None else 0
         versions, me = (PROTOCOL_VERSION, PROTOCOL_VERSION), self._table.view.me
-        hello = Hello(versions, self._mesh, me, line.to, self._runtime, epoch)
+        hello = Hello(versions, self._mesh, me, line.to, self._runtime, epoch, self._proof)
         self._effects.append(Send(link, hello))
 
     def _welcome_to(self, sender: Member, epoch: int) -> Welcome:

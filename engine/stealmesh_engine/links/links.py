@@ -15,14 +15,16 @@ from typing import Any
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import Hangup
-from stealmesh_engine.events import Garbled, LinkDown, LinkUp
+from stealmesh_engine.events import BarTokens, CameBy, Garbled, LinkDown, LinkUp
 from stealmesh_engine.links.dialling import Dialling
+from stealmesh_engine.links.guests import Guests
 from stealmesh_engine.links.introductions import Introductions
 from stealmesh_engine.links.sending import Sending
 from stealmesh_engine.links.state import Happened, LinkTable
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Ack, Bye, Message, Role
+from stealmesh_protocol.messages import Ack, Barred, Bye, Message, Role
+from stealmesh_protocol.passes import NO_TOKENS, TokenSecrets
 
 IDLE_SECONDS = 1.0
 """A link over which we have sent something within this time is in use."""
@@ -33,10 +35,18 @@ class Links(LinkTable):
     Most of what others call is a method of a part; the constructor lists them.
 
     `mesh` is the fingerprint of the mesh key, `runtime` the name of our Python: both are said in
-    introductions.
+    introductions, as is the proof in `tokens`, if we came with one.
     """
 
-    def __init__(self, context: Context, view: MembershipView, mesh: bytes, runtime: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        view: MembershipView,
+        mesh: bytes,
+        runtime: str,
+        tokens: TokenSecrets = NO_TOKENS,
+        wall_offset: float = 0.0,
+    ) -> None:
         super().__init__(view)
         self._context = context
         self.dialling = dialling = Dialling(context, self)
@@ -48,7 +58,11 @@ class Links(LinkTable):
         self.sending = sending = Sending(context, self, dialling)
         self.broadcast, self.unsaid = sending.broadcast, sending.replace
         self.hear, self.acknowledge = sending.hear, sending.acknowledge
-        self.introductions = said = Introductions(context, self, dialling, sending, mesh, runtime)
+        self.guests = guests = Guests(context, self, tokens.secrets, wall_offset, sending.send)
+        self.introductions = said = Introductions(
+            context, self, dialling, sending, guests, mesh, runtime, tokens.proof
+        )
+        self.show_out = said.show_out
         self.asks_the_way, self.introduction = said.asks_the_way, said.heard
         self.confused, self.begin_again = said.confused, said.begin_again
         self.offended = said.offended
@@ -120,6 +134,7 @@ class Links(LinkTable):
             self.dialling.abandoned(link, line)
         self.detach(peer_id)
         self.remove(peer_id)
+        self.guests.forget(peer_id)
 
 
 EVENTS: dict[type, Callable[[Links, Any, float], Happened]] = {
@@ -127,11 +142,14 @@ EVENTS: dict[type, Callable[[Links, Any, float], Happened]] = {
     LinkDown: lambda links, event, now: links.introductions.link_down(
         event.link, event.reason, now
     ),
+    CameBy: lambda links, event, now: links.guests.came(event),
+    BarTokens: lambda links, event, now: links.guests.bar(event.names, now),
     Garbled: lambda links, event, now: links.confused(event.link, event.reason, now),
 }
 """Events that concern links alone; what they return concerns others."""
 
 MESSAGES: dict[type[Message], Callable[[Links, PeerId, Any, float], None]] = {
     Ack: lambda links, peer_id, message, now: None,  # its header has said it all
+    Barred: lambda links, peer_id, message, now: links.guests.heard_barred(peer_id, message, now),
 }
 """Messages between introduced peers that concern links alone."""

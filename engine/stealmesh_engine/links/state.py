@@ -17,6 +17,19 @@ from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, Message, Role
+from stealmesh_protocol.passes import KeyRole
+
+
+@dataclass(frozen=True, slots=True)
+class GuestPass:
+    """What is known of the peer behind a link that was not made with the mesh key of today."""
+
+    role: KeyRole
+    name: str = ""
+    expires: float = 0.0
+    """In seconds since 1970; 0: never."""
+    entry: str = ""
+    """What its token would be called in the record of those that count no more."""
 
 
 @dataclass(slots=True)
@@ -33,6 +46,8 @@ class Line:
     """The peer that introduced itself; empty until the link is ready."""
     since: float = 0.0
     """When we said HELLO."""
+    guest: GuestPass | None = None
+    """The peer came with another key than the mesh key of today, and this is what it may do."""
 
 
 @dataclass(slots=True)

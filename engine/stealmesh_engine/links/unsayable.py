@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from stealmesh_protocol.messages import (
+    Barred,
     Commit,
     FnPut,
     Grant,
@@ -42,6 +43,8 @@ def instead_of(message: Message, why: str, *, by_client: bool) -> Message:
         return Revoked(message.spec.job, [lease.lid for lease in message.leases])
     if isinstance(message, FnPut):
         return FnPut(message.digest)
+    if isinstance(message, Barred):
+        return Barred([])
     if isinstance(message, ValuePut):
         return ValuePut(message.value, message.at)
     if isinstance(message, ValueHeld | ValueDrop):

@@ -24,6 +24,8 @@ COMMANDS = {
     "start": "first machine: make a key, listen, print the one line to paste elsewhere",
     "join": "another machine: join with the token that start printed",
     "node": "be a node: join the mesh behind --seed, or found one",
+    "token": "print a token for a program that only submits or looks, or revoke one",
+    "rotate-key": "make a new mesh key; the old one counts for a while",
     "status": "show nodes, jobs and counters of a running mesh",
     "top": "show what runs in a mesh, live",
     "events": "show what happened on a running mesh: who came, went, died, stole, and why",
@@ -128,7 +130,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"stealmesh.cli.{name}")
+    return importlib.import_module(f"stealmesh.cli.{name.replace('-', '_')}")
 
 
 def _open_what_is_closed() -> None:

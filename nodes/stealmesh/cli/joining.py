@@ -24,7 +24,7 @@ from stealmesh.host.interfaces import LOOPBACK
 
 if TYPE_CHECKING:
     from stealmesh.host.running import RunningNode
-    from stealmesh.host.security import JoinToken, MeshKey
+    from stealmesh.host.security import AnyKey, JoinToken, MeshKey
     from stealmesh.mesh import Mesh
     from stealmesh_engine.config import Config
 
@@ -37,7 +37,7 @@ ADDRESSES_MAX = 16
 class FoundMesh:
     """A mesh, and the way in."""
 
-    key: MeshKey
+    key: AnyKey
     addresses: list[str]
     hint: str = ""
     """Appended to the error when no node there lets us in."""
@@ -75,14 +75,29 @@ def key_problems() -> Iterator[None]:
         raise CommandEnded(NOT_JOINED, f"no usable mesh key: {error}") from None
 
 
-def load_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
+def load_key(arguments: argparse.Namespace) -> tuple[AnyKey, str]:
     """The key, and the path of its file ("" for the key of the token in the environment)."""
-    from stealmesh.host.security import MeshKey
+    from stealmesh.host.security import load_key
 
     if not arguments.key_file and (token := token_from_environment()) is not None:
         return token.key, ""
     with key_problems():
-        return MeshKey.load(key_path(arguments)), key_path(arguments)
+        return load_key(key_path(arguments)), key_path(arguments)
+
+
+def load_mesh_key(arguments: argparse.Namespace) -> tuple[MeshKey, str]:
+    """The same, and it must be the mesh key: a node needs it, and making tokens does."""
+    key, path = load_key(arguments)
+    return the_mesh_key(key), path
+
+
+def the_mesh_key(key: AnyKey) -> MeshKey:
+    """This key, if it is no lesser one. Raises CommandEnded."""
+    from stealmesh.host.security import MeshKey
+
+    if isinstance(key, MeshKey):
+        return key
+    raise CommandEnded(NOT_JOINED, f"no usable mesh key: {key.not_allowed('be a node')}")
 
 
 def token_from_environment() -> JoinToken | None:
@@ -156,11 +171,11 @@ def this_users(arguments: argparse.Namespace) -> FoundMesh | None:
 def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
     """The mesh of a node that this user runs here: one with the user's key, or the only other one."""
     from stealmesh.host.running import running_nodes
-    from stealmesh.host.security import MeshKey
+    from stealmesh.host.security import load_key
 
     nodes = running_nodes()
     key = _key_if_any(arguments)
-    own = [node for node in nodes if key is not None and node.mesh == key.fingerprint()]
+    own = [node for node in nodes if key is not None and node.mesh == key.mesh_mark()]
     if key is not None and own:
         return FoundMesh(key, _addresses(own), "; the node that listened there has just ended")
     if arguments.key_file or token_from_environment() is not None:
@@ -178,7 +193,7 @@ def _running_here(arguments: argparse.Namespace) -> FoundMesh | None:
         )
     [(path, chosen)] = others.items()
     with key_problems():
-        return FoundMesh(MeshKey.load(path), _addresses(chosen))
+        return FoundMesh(load_key(path), _addresses(chosen))
 
 
 def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
@@ -186,7 +201,7 @@ def _remembered(arguments: argparse.Namespace) -> FoundMesh | None:
     from stealmesh.host.peer_cache import all_addresses
 
     key = _key_if_any(arguments)
-    addresses = [] if key is None else all_addresses(key.fingerprint())[:ADDRESSES_MAX]
+    addresses = [] if key is None else all_addresses(key.mesh_mark())[:ADDRESSES_MAX]
     if key is None or not addresses:
         return None
     hint = "; no node of yours runs on this host, and none that was known before answers: name one with --seed"
@@ -207,7 +222,7 @@ def _addresses(nodes: list[RunningNode]) -> list[str]:
     return list(dict.fromkeys(address for node in nodes for address in node.addresses))
 
 
-def _key_if_any(arguments: argparse.Namespace) -> MeshKey | None:
+def _key_if_any(arguments: argparse.Namespace) -> AnyKey | None:
     """The key that commands use; None if the usual place has none."""
     if not arguments.key_file and token_from_environment() is None:
         from stealmesh.host.security import default_key_path

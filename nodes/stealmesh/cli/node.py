@@ -15,7 +15,7 @@ import argparse
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import USAGE, CommandEnded
-from stealmesh.cli.joining import load_key, seeds_now, token_from_environment
+from stealmesh.cli.joining import load_mesh_key, seeds_now, token_from_environment
 from stealmesh.cli.serving import JOIN_SECONDS_DEFAULT, serve
 from stealmesh.host.addresses import address_towards, listen_at
 from stealmesh.host.interfaces import LOOPBACK
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     specs = seeds_now(arguments.seeds)
     if arguments.i_understand and not arguments.insecure:
         raise CommandEnded(USAGE, "--i-understand means nothing without --insecure")
-    key, path = (None, "") if arguments.insecure else load_key(arguments)
+    key, path = (None, "") if arguments.insecure else load_mesh_key(arguments)
     token = None if arguments.insecure else token_from_environment()
     if token is not None and token.key == key:
         specs = specs or list(token.seeds)

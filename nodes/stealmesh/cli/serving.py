@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -58,7 +59,7 @@ def serve(
 
                 def listening(addresses: list[str]) -> None:
                     if key is not None:
-                        node = RunningNode(key.fingerprint(), tuple(addresses), key_path)
+                        node = RunningNode(key.mesh_mark(), tuple(addresses), key_path)
                         while_it_lives.enter_context(known_to_commands(node))
                     on_listening(addresses, out)
                     out.flush()
@@ -90,7 +91,7 @@ def _options(
         threads=arguments.nthreads,
         name=arguments.name or f"{socket.gethostname()}-{os.getpid()}",
         role=arguments.role,
-        key=None if key is None else key.secret,
+        key=None if key is None else key.packed(),
         insecure_public=getattr(arguments, "i_understand", False),
         memory_limit_bytes=arguments.memory_limit,
         join_seconds_max=join_seconds if addresses and not founding else None,
@@ -139,7 +140,7 @@ def _peer_cache(arguments: argparse.Namespace, key: MeshKey | None, listen: str)
 
     if arguments.no_peer_cache or key is None:
         return None
-    return cache_path(key.fingerprint(), socket.gethostname(), listen)
+    return cache_path(key.mesh_mark(), socket.gethostname(), listen)
 
 
 def _run(options: NodeOptions) -> int:
@@ -192,7 +193,7 @@ def _told_when_listening(
 
 def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -> None:
     workers = "1 worker" if options.workers == 1 else f"{options.workers} workers"
-    proof = f"key {key.fingerprint()}" if key else "INSECURE: no key, no encryption"
+    proof = _proof(key) if key else "INSECURE: no key, no encryption"
     say(f"node {options.name} listens at {', '.join(addresses)} with {workers} ({proof})")
     written = options.listen.startswith("tcp://") and is_loopback(options.listen)
     if all(each.startswith("tcp://") and is_loopback(each) for each in addresses) and not written:
@@ -200,6 +201,17 @@ def _announce(options: NodeOptions, key: MeshKey | None, addresses: list[str]) -
             f"{addresses[0]} is for this host only, although {options.listen} looks different: others "
             "reach this node with --listen tcp://0.0.0.0:7077, or with --advertise and its real address"
         )
+
+
+def _proof(key: MeshKey) -> str:
+    if key.former is None:
+        return f"key {key.fingerprint()}"
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.former.until))
+    before = key.before()
+    assert before is not None
+    if time.time() < key.former.until:
+        return f"key {key.fingerprint()}, and {before.fingerprint()} until {until}"
+    return f"key {key.fingerprint()}; {before.fingerprint()} has expired"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import IO
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import say
-from stealmesh.cli.joining import key_path, key_problems, token_from_environment
+from stealmesh.cli.joining import key_path, key_problems, the_mesh_key, token_from_environment
 from stealmesh.cli.serving import serve
 from stealmesh.host.addresses import address_towards, is_loopback, listen_at
 from stealmesh.host.seeds import PORT
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     token = None if arguments.key_file else token_from_environment()
     path = "" if token is not None else key_path(arguments)
     with key_problems():
-        key = token.key if token is not None else MeshKey.load_or_create(path)
+        key = the_mesh_key(token.key) if token is not None else MeshKey.load_or_create(path)
 
     def invite(addresses: list[str], out: IO[str]) -> None:
         told = JoinToken(key, tuple(addresses)).encode()

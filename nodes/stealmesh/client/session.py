@@ -30,7 +30,7 @@ from stealmesh.client.telling import tell, waits
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.futures import Future
 from stealmesh.host.interrupts import no_interrupts, shared_condition
-from stealmesh.host.refusals import refusal
+from stealmesh.host.refusals import FINAL_CODES, refusal
 from stealmesh.values.room import Room
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import (
@@ -355,6 +355,8 @@ class ProgramLink:
         elif isinstance(effect, fx.JoinFailed):
             if not self.joined.done():
                 self.joined.set_exception(refusal(effect))
+            elif effect.code in FINAL_CODES:
+                self.close(refusal(effect))
         elif isinstance(effect, fx.WaitsForNodes):
             tell(waits(effect))
         elif isinstance(effect, fx.WorksAgain):

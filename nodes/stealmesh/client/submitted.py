@@ -19,7 +19,7 @@ from stealmesh.client.reduce import FoldJob
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.streams import Streams
 from stealmesh.functions import Shipper
-from stealmesh_protocol.errors import MeshClosed
+from stealmesh_protocol.errors import MeshClosed, MeshError
 
 ASK_SECONDS_MAX = 1.0
 CALLS_REMEMBERED = 1000
@@ -42,20 +42,25 @@ class Submitted:
         self.calls: set[DurableCall] = set()
         """Durable calls that the mesh may not hold yet."""
         self.closed = False
-        self._disowned: MeshClosed | None = None
+        self._refusal: MeshError | None = None
+        """Why this process may not use the mesh, or not for that."""
 
     # ------------------------------------------------------------ may more be submitted?
 
     def must_be_open(self) -> None:
-        """Raises RuntimeError after shutdown, MeshClosed in a forked child."""
+        """Raises RuntimeError after shutdown, MeshClosed in a forked child, NotAllowed with a token that looks."""
         self.must_be_ours()
         if self.closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
     def must_be_ours(self) -> None:
         """Raises MeshClosed in a child that was forked from the program."""
-        if self._disowned is not None:
-            raise self._disowned
+        if self._refusal is not None:
+            raise self._refusal
+
+    def refuse(self, error: MeshError) -> None:
+        """Take nothing, ever: `error` says why."""
+        self._refusal = error
 
     def close(self) -> bool:
         """Take no more. True for the first call, False for all others."""
@@ -71,7 +76,7 @@ class Submitted:
         """In a forked child: refuse everything with `error`. A thread of the parent may hold the lock."""
         self.lock = threading.Lock()
         self.closed = True
-        self._disowned = error
+        self._refusal = error
 
     # ------------------------------------------------------------ the end of what was
 

@@ -112,6 +112,9 @@ class Driver:
         self._sleeps_until = 0.0
         self._look_again_at = 0.0
         self._strangers = Strangers(transport)
+        self.keep_barred: Callable[[list[str]], None] = lambda names: None
+        """A node that has a disk sets it: remembers the names of revoked tokens."""
+        self.remembers = False
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -119,6 +122,7 @@ class Driver:
             fx.Dial: lambda e: transport.dial(e.link, e.endpoint),
             fx.Hangup: lambda e: transport.hangup(e.link),
             fx.Probe: lambda e: transport.probe(e.endpoint),
+            fx.KeepBarred: lambda e: self.keep_barred(e.names),
         }
         if shelf is None:
             shelf = Shelf() if pool is None else pool.shelf
@@ -390,6 +394,8 @@ class Driver:
             "traffic": self.transport.traffic.facts(),
             "values": self.shelf.facts(),
         }
+        if self.core.links.guests.barred:
+            facts["remembers"] = self.remembers
         if self.pool is not None:
             facts["counters"] |= self.pool.counters
             facts["worker_pids"] = self.pool.worker_pids()

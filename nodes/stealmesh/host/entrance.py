@@ -25,14 +25,17 @@ from pathlib import Path
 from typing import Final
 
 from stealmesh.host import seeds
+from stealmesh.host.guest_key import GuestKey
 from stealmesh.host.security import (
     KEY_PREFIX,
     TOKEN_PREFIX,
+    AnyKey,
     JoinToken,
     KeyRefused,
     MeshKey,
     TokenRefused,
     default_key_path,
+    load_key,
 )
 from stealmesh_protocol.errors import JoinRefused
 
@@ -53,7 +56,7 @@ class UnsaidAddress(Enum):
 UNSAID: Final = UnsaidAddress.ADDRESS
 
 Address = str | os.PathLike[str] | Iterable[str]
-GivenKey = str | os.PathLike[str] | MeshKey | None
+GivenKey = str | os.PathLike[str] | MeshKey | GuestKey | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ class Entrance:
     """One mesh, and the way in."""
 
     addresses: list[str]
-    key: MeshKey
+    key: AnyKey
     key_path: str = ""
     """The file that the key came from; empty: from no file."""
 
@@ -82,6 +85,9 @@ def entrance(
     token, rest = _sorted_out(address)
     if token is not None and key is not None:
         raise ValueError("a token brings its own key: leave out key=, or give a plain address")
+    if isinstance(key, str) and looks_like_token(key):
+        token = JoinToken.decode(key)
+        return Entrance(_reachable_by_name(_looked_up(rest, environment)), token.key)
     addresses = [*(token.seeds if token else ()), *rest]
     if not addresses:
         raise TokenRefused(
@@ -93,15 +99,15 @@ def entrance(
     return Entrance(addresses, *the_key(key, environment))
 
 
-def the_key(key: GivenKey, environment: Mapping[str, str] = os.environ) -> tuple[MeshKey, str]:
+def the_key(key: GivenKey, environment: Mapping[str, str] = os.environ) -> tuple[AnyKey, str]:
     """The given key, otherwise the user's, and the file that it came from."""
-    if isinstance(key, MeshKey):
+    if isinstance(key, MeshKey | GuestKey):
         return key, ""
     if key is None and (token := token_from(environment)) is not None:
         return token.key, ""
     path = default_key_path(environment) if key is None else _key_path(key)
     try:
-        return MeshKey.load(path), str(path)
+        return load_key(path), str(path)
     except (KeyRefused, OSError) as error:
         raise JoinRefused("key", f"no usable mesh key: {error}") from error
 
@@ -212,7 +218,7 @@ def _reachable_by_name(addresses: list[str]) -> list[str]:
 def _key_path(key: str | os.PathLike[str]) -> Path:
     if not isinstance(key, str | os.PathLike) or not isinstance(os.fspath(key), str):
         raise TypeError(
-            f"key must be the path of a key file or a stealmesh.Key, not {type(key).__name__}"
+            f"key must be the path of a key file, a token or a stealmesh.Key, not {type(key).__name__}"
         )
     text = os.fspath(key)
     if not text.strip():

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from random import Random
 
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import Member, Resources, Role
 
@@ -44,11 +45,12 @@ def new_member(
     eligible: bool = False,
     runs: str = "",
     resources: Resources = (),
+    life: PeerId = b"",
 ) -> Member:
-    """The record of this process life, under an id that no other life ever has. `runs` is for tests:
-    the Python that it claims to be."""
+    """The record of this process life, under an id that no other life ever has (`life`, if a token gives it).
+    `runs` is for tests: the Python that it claims to be."""
     return Member(
-        id=os.urandom(16),
+        id=life or os.urandom(16),
         name=name or f"{socket.gethostname()}-{os.getpid()}",
         host=host_id(),
         role=role,

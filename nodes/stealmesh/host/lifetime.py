@@ -33,17 +33,19 @@ from typing import TYPE_CHECKING, Protocol
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.host.driver import Driver
+from stealmesh.host.guest_key import GuestKey
 from stealmesh.host.identity import new_member, new_rng, runtime, submitter, wall_offset
 from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.host.local import LocalMesh
-from stealmesh.host.security import MeshKey
+from stealmesh.host.security import AnyKey, keep_key
 from stealmesh.transport import Transport
 from stealmesh.values.room import Room, resolved
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import Drain, Join
+from stealmesh_engine.events import BarTokens, Drain, Join
 from stealmesh_protocol.errors import JoinRefused, MeshClosed
 from stealmesh_protocol.messages import Role
+from stealmesh_protocol.passes import TokenSecrets
 
 if TYPE_CHECKING:
     from stealmesh.host.node import NodeOptions
@@ -65,11 +67,16 @@ class MeshHolder(Protocol):
 class Lifetime:
     """The part of a mesh that its threads know."""
 
-    def __init__(self, holder: MeshHolder, key: MeshKey, config: Config) -> None:
+    def __init__(self, holder: MeshHolder, key: AnyKey, config: Config) -> None:
         self._pid = os.getpid()
         self._key = key
         self._config = resolved(config)
-        self._member = new_member(Role.CLIENT, f"client-{self._pid}", [], 0)
+        self._proof, life = b"", b""
+        name = f"client-{self._pid}"
+        if isinstance(key, GuestKey):
+            life, self._proof = key.new_life()
+            name = f"{key.told.name}-{self._pid}"
+        self._member = new_member(Role.CLIENT, name, [], 0, life=life)
         self.link = ProgramLink(self._member.id, Room.of(self._config))
         self.local: LocalMesh | None = None
         self.driver: Driver | None = None
@@ -115,6 +122,7 @@ class Lifetime:
             runtime=runtime(),
             wall_offset=wall_offset(),
             submitter=submitter(),
+            tokens=TokenSecrets(self._proof),
         )
         self.driver = Driver(core, self.transport, epoll, self.link, shelf=self.link.values.shelf)
         self.link.values.on_first = self.driver.neighbours.serve
@@ -142,11 +150,16 @@ class Lifetime:
         finally:
             self.transport.close()
 
+    def bar(self, names: list[str]) -> None:
+        """Tell the mesh that tokens of these names count no more."""
+        assert self.driver is not None
+        self.driver.post(BarTokens(names))
+
     def key_file(self) -> str:
-        """The key of this mesh in a private file that goes with it."""
+        """The key of this mesh, or the token that we came with, in a private file that goes with it."""
         if self._directory is None:
             self._directory = tempfile.mkdtemp(prefix=f"stealmesh-{os.getpid()}-key-")
-            self._key.save(os.path.join(self._directory, "mesh.key"))
+            keep_key(self._key, os.path.join(self._directory, "mesh.key"))
         return os.path.join(self._directory, "mesh.key")
 
     # ------------------------------------------------------------ ending

@@ -34,10 +34,12 @@ from stealmesh.workers import wire
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
-from stealmesh_engine.events import Drain, Event, Join
+from stealmesh_engine.events import BarTokens, Drain, Event, Join
 from stealmesh_protocol.errors import JoinRefused, MeshError
 
 if TYPE_CHECKING:
+    from stealmesh.host.driver import Driver
+    from stealmesh.host.security import MeshKey
     from stealmesh.store import Log
     from stealmesh_engine.core import NodeCore
     from stealmesh_protocol.messages import Member
@@ -61,7 +63,7 @@ class NodeOptions:
     role: str = "auto"
     """auto: a supernode if the mesh wants one; super: always; plain: never."""
     key: bytes | None = None
-    """The mesh key's octets; None: no encryption (`--insecure`)."""
+    """The mesh key, packed; None: no encryption (`--insecure`)."""
     insecure_public: bool = False
     memory_limit_bytes: int | None = None
     initializer: bytes | None = None
@@ -213,12 +215,14 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     # Late on purpose: the fork server exists before libzmq's threads do.
     from stealmesh.host.driver import Driver
     from stealmesh.host.identity import new_member, new_rng, runtime, wall_offset
+    from stealmesh.host.issuing import WORKERS_NAME, issued, pass_secrets
     from stealmesh.host.security import MeshKey
     from stealmesh.transport import Transport
     from stealmesh_engine.core import NodeCore
     from stealmesh_protocol.messages import Role
+    from stealmesh_protocol.passes import NO_TOKENS, KeyRole, TokenSecrets
 
-    key = None if options.key is None else MeshKey(options.key)
+    key = None if options.key is None else MeshKey.unpacked(options.key)
     epoll = select.epoll()
     transport = Transport(
         key,
@@ -228,8 +232,10 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     )
     try:
         endpoints = _advertised(transport.endpoints, options.advertise)
-        if options.key is not None:
-            pool.inside.door = wire.pack([endpoints[:1], options.key])
+        if key is not None:
+            # What runs in workers submits as a guest: it has no business with the mesh key.
+            theirs = issued(key, KeyRole.SUBMIT, WORKERS_NAME)
+            pool.inside.door = wire.pack([endpoints[:1], theirs.packed()])
         role = Role.SUPER if options.role == "super" else Role.PLAIN
         member = new_member(
             role,
@@ -248,6 +254,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             runtime=options.runtime or runtime(),
             wall_offset=wall_offset(),
             threads=options.threads,
+            tokens=NO_TOKENS if key is None else TokenSecrets(secrets=pass_secrets(key)),
         )
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)
@@ -255,6 +262,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
         if log is not None:
             log.on_failure = program.log_failed
             driver.post(log.recall())
+            _remember_revoked(driver, Path(options.state), key)
         with (
             _signals(driver),
             _parent(options, epoll, endpoints, program),
@@ -269,6 +277,31 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
         epoll.close()
 
 
+def _remember_revoked(driver: Driver, directory: Path, key: MeshKey | None) -> None:
+    """Tell the core which tokens were revoked in an earlier life, and keep the names for the next."""
+    from stealmesh.host.issuing import pass_secrets
+    from stealmesh.store.revoked import RevokedFile
+
+    if key is None:
+        return
+    file = RevokedFile(directory, pass_secrets(key))
+    names = file.load()
+
+    def keep(names: list[str]) -> None:
+        try:
+            file.save(names)
+            driver.remembers = True
+        except OSError as error:
+            driver.remembers = False
+            say(
+                f"cannot keep the names of revoked tokens in {file.path} ({error.strerror}): make room there"
+            )
+
+    driver.keep_barred, driver.remembers = keep, True
+    if names:
+        driver.post(BarTokens(names))
+
+
 @contextlib.contextmanager
 def _log(options: NodeOptions) -> Iterator[Log | None]:
     """The log of durable jobs, if this node keeps one."""
@@ -279,7 +312,7 @@ def _log(options: NodeOptions) -> Iterator[Log | None]:
     from stealmesh.store import Log
 
     key = options.key
-    log = Log(Path(options.state), *([] if key is None else [MeshKey(key).mesh_id()]))
+    log = Log(Path(options.state), *([] if key is None else [MeshKey.unpacked(key).mesh_id()]))
     try:
         yield log
     finally:
@@ -354,7 +387,7 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
     known = dict.fromkeys(cache.load())
     if not options.seeds and options.key is not None:
         # It listened elsewhere when it was told where its mesh is.
-        known |= dict.fromkeys(all_addresses(MeshKey(options.key).fingerprint()))
+        known |= dict.fromkeys(all_addresses(MeshKey.unpacked(options.key).mesh_mark()))
     remembered = [address for address in known if address not in own]
     driver.core.counters.update(cache.refused)
     lonely = Lonely([] if options.seeds else remembered, say)
@@ -377,10 +410,14 @@ def _parent(
 
 
 def _hash_seed(options: NodeOptions) -> int:
-    """The workers' hash seed. Without a key nothing is secret, so it is 0."""
+    """The workers' hash seed: while the mesh key is changed, that of the old one. Without a key nothing is secret,
+    so it is 0."""
     from stealmesh.host.security import MeshKey
 
-    return 0 if options.key is None else hash_seed(MeshKey(options.key).derive)
+    if options.key is None:
+        return 0
+    key = MeshKey.unpacked(options.key)
+    return hash_seed((key.before() or key).derive)
 
 
 def main(parent_fd: int) -> int:

@@ -41,7 +41,7 @@ _ADDRESS = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):(\d{1,5})")
 def cache_path(
     mesh: str, host: str, listen: str, environment: Mapping[str, str] = os.environ
 ) -> Path:
-    """The cache of the node that listens there. `mesh` is the key's fingerprint."""
+    """The cache of the node that listens there. `mesh` is the fingerprint of its first key."""
     where = re.sub(r"[^A-Za-z0-9.]+", "_", f"{host} {listen.removeprefix('tcp://')}")
     return state_directory(environment) / "peers" / f"{mesh}-{where}.json"
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from stealmesh_engine.effects import JoinFailed
 from stealmesh_protocol.errors import JoinRefused
 
+FINAL_CODES = frozenset({"expired", "revoked", "role"})
+"""Refusals that no other node takes back, and that waiting does not change."""
+
 KEY_WORDS = ("did not accept this mesh key", "other security")
 """What the transport says when both sides are alive and cannot prove themselves to each other."""
 

@@ -25,7 +25,7 @@ from stealmesh.host.saying import say
 @dataclass(frozen=True, slots=True)
 class RunningNode:
     mesh: str
-    """The fingerprint of its key."""
+    """The fingerprint of the mesh's first key."""
     addresses: tuple[str, ...]
     key_path: str = ""
     """Where its key came from; empty: from no file."""

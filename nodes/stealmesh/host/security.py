@@ -8,6 +8,9 @@ One secret, many derived ones (HKDF, RFC 5869), so that a user has one thing to 
 "always encrypted, nothing to set up" and k3s' "one pasted token" are the models. The fixed prefixes
 let secret scanners find a leaked key; the check octets turn a typing error into a sentence
 instead of a time-out. A key or a token is never logged: show the fingerprint.
+
+A mesh key may bring the one before it, which counts until a given time (`rotated`): so nodes that have the new key
+and nodes that only have the old one can be in one mesh. The mesh keeps the id of its first key.
 """
 
 from __future__ import annotations
@@ -21,10 +24,12 @@ import os
 import re
 import secrets
 import stat
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stealmesh.host.guest_key import GuestKey
 from stealmesh_protocol.errors import MeshError
 
 KEY_OCTETS = 32
@@ -33,6 +38,14 @@ KEY_PREFIX = "stealmeshkey1-"
 TOKEN_PREFIX = "stealmesh1-"
 TOKEN_SEEDS_MAX = 16
 FILE_OCTETS_MAX = 4096
+
+ID_OCTETS, MARK_OCTETS = 16, 4
+MESH_OCTETS = ID_OCTETS + MARK_OCTETS
+_UNTIL = struct.Struct(">d")
+_OCTETS = (KEY_OCTETS, KEY_OCTETS + MESH_OCTETS, 2 * KEY_OCTETS + MESH_OCTETS + _UNTIL.size)
+"""Of a mesh key that is the first of its mesh, of a later one, and of a later one with the one before it."""
+_RING, _GUEST = b"ring", b"guest"
+"""What a token's check is mixed with, if it holds more, or less, than a first mesh key."""
 
 _SALT = b"stealmesh mesh key v1"
 _NOISE = re.compile(r"[^\x21-\x7e]|[\"'`\\>]")
@@ -49,10 +62,22 @@ class TokenRefused(MeshError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class FormerKey:
+    """The mesh key before this one."""
+
+    secret: bytes = field(repr=False)
+    until: float
+    """It counts until then, in seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class MeshKey:
     """The secret that all peers of one mesh share. Each holder is a full member."""
 
     secret: bytes = field(repr=False)
+    mesh: bytes = field(default=b"", repr=False)
+    """If this is not the first key of its mesh: the id of the mesh, and the fingerprint of the first key."""
+    former: FormerKey | None = None
 
     def __post_init__(self) -> None:
         if len(self.secret) != KEY_OCTETS:
@@ -80,37 +105,65 @@ class MeshKey:
         return self.derive("fingerprint", 4).hex()
 
     def mesh_id(self) -> bytes:
-        """Public name of the mesh, for HELLO."""
-        return self.derive("mesh id", 16)
+        """Public name of the mesh, for HELLO. It outlives its keys."""
+        return self.mesh[:ID_OCTETS] or self.derive("mesh id", ID_OCTETS)
+
+    def mesh_mark(self) -> str:
+        """The name of the mesh in files of this user, which outlive its keys as well."""
+        return self.mesh[ID_OCTETS:].hex() or self.fingerprint()
+
+    def before(self) -> MeshKey | None:
+        """The key before this one, if it is still known."""
+        return None if self.former is None else MeshKey(self.former.secret, self.mesh)
+
+    def rotated(self, until: float) -> MeshKey:
+        """A new key for the same mesh; this one counts until then."""
+        mesh = self.mesh or self.mesh_id() + bytes.fromhex(self.fingerprint())
+        return MeshKey(secrets.token_bytes(KEY_OCTETS), mesh, FormerKey(self.secret, until))
+
+    def follows(self, other: MeshKey) -> bool:
+        """Does this key bring the other one along, as the one before it?"""
+        return self.former is not None and self.former.secret == other.secret
+
+    def alone(self) -> MeshKey:
+        """This key without the one before it."""
+        return MeshKey(self.secret, self.mesh)
+
+    # ------------------------------------------------------------ as octets
+
+    def packed(self) -> bytes:
+        if self.former is None:
+            return self.secret + self.mesh
+        return self.secret + self.mesh + self.former.secret + _UNTIL.pack(self.former.until)
+
+    @classmethod
+    def unpacked(cls, octets: bytes) -> MeshKey:
+        """Raises KeyRefused."""
+        secret, mesh = octets[:KEY_OCTETS], octets[KEY_OCTETS : KEY_OCTETS + MESH_OCTETS]
+        rest = octets[KEY_OCTETS + MESH_OCTETS :]
+        if len(octets) not in _OCTETS:
+            raise KeyRefused("this is no mesh key: copy the key file of a running node")
+        former = None
+        if rest:
+            former = FormerKey(rest[:KEY_OCTETS], *_UNTIL.unpack(rest[KEY_OCTETS:]))
+        return cls(secret, mesh, former)
 
     # ------------------------------------------------------------ as a file
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MeshKey:
         """Read a key that only this user can read or change; raise KeyRefused otherwise."""
-        return cls(_decode_key(_read_private(Path(path)), Path(path)))
+        content = _read_private(Path(path))
+        if (guest := _token_in(content)) is not None:
+            raise KeyRefused(
+                f"{path} holds a {guest}, which is no mesh key: a node needs the line that `stealmesh "
+                "start` printed (`stealmesh join`)"
+            )
+        return cls.unpacked(_decode_key(content, Path(path)))
 
     def save(self, path: str | os.PathLike[str], *, replace: bool = False) -> None:
         """Write the key with mode 0600, whole or not at all; never over another one unasked."""
-        target = Path(path)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        body = KEY_PREFIX + _armour(self.secret) + "\n"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(body)
-                file.flush()
-                os.fsync(file.fileno())
-            if replace:
-                os.replace(draft, target)
-            else:
-                os.link(draft, target)  # fails if the target exists, unlike rename
-        except FileExistsError:
-            raise KeyRefused(f"{target} exists already: remove it or choose another file") from None
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                draft.unlink()
+        save_private(path, KEY_PREFIX + _armour(self.packed()), replace=replace)
 
     @classmethod
     def load_or_create(cls, path: str | os.PathLike[str]) -> MeshKey:
@@ -119,6 +172,59 @@ class MeshKey:
             with contextlib.suppress(KeyRefused):  # another process was first: its key counts
                 cls.generate().save(path)
         return cls.load(path)
+
+
+AnyKey = MeshKey | GuestKey
+"""What a program may come with."""
+
+
+def load_key(path: str | os.PathLike[str]) -> AnyKey:
+    """The mesh key or the token in a private file. Raises KeyRefused."""
+    content = _read_private(Path(path))
+    return _token_in(content) or MeshKey.unpacked(_decode_key(content, Path(path)))
+
+
+def keep_key(key: AnyKey, path: str | os.PathLike[str], *, replace: bool = False) -> None:
+    """Write a mesh key or a token into a private file."""
+    if isinstance(key, MeshKey):
+        key.save(path, replace=replace)
+    else:
+        save_private(path, JoinToken(key).encode(), replace=replace)
+
+
+def _token_in(content: bytes) -> GuestKey | None:
+    """A token of `stealmesh token`, as the whole content of a file."""
+    text = content.decode("ascii", "replace").strip()
+    if not text.startswith(TOKEN_PREFIX):
+        return None
+    try:
+        key = JoinToken.decode(text).key
+    except TokenRefused:
+        return None
+    return key if isinstance(key, GuestKey) else None
+
+
+def save_private(path: str | os.PathLike[str], line: str, *, replace: bool = False) -> None:
+    """Write a line into a file that only this user can read, whole or not at all; never over another one unasked."""
+    target = Path(path)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    body = line + "\n"
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        if replace:
+            os.replace(draft, target)
+        else:
+            os.link(draft, target)  # fails if the target exists, unlike rename
+    except FileExistsError:
+        raise KeyRefused(f"{target} exists already: remove it or choose another file") from None
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
 
 
 def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
@@ -136,13 +242,18 @@ def default_key_path(environment: Mapping[str, str] = os.environ) -> Path:
 class JoinToken:
     """What a person pastes on the second machine: the key, and where to find the mesh."""
 
-    key: MeshKey
+    key: AnyKey
     seeds: tuple[str, ...] = ()
 
     def encode(self) -> str:
         if len(self.seeds) > TOKEN_SEEDS_MAX or any("\n" in seed for seed in self.seeds):
             raise TokenRefused(f"a join token holds at most {TOKEN_SEEDS_MAX} one-line addresses")
-        return TOKEN_PREFIX + _armour(self.key.secret + "\n".join(self.seeds).encode())
+        seeds = "\n".join(self.seeds).encode()
+        if isinstance(self.key, MeshKey) and not self.key.mesh:
+            return TOKEN_PREFIX + _armour(self.key.secret + seeds)
+        packed = self.key.packed()
+        mark = _GUEST if isinstance(self.key, GuestKey) else _RING
+        return TOKEN_PREFIX + _armour(len(packed).to_bytes(2, "big") + packed + seeds, mark)
 
     @classmethod
     def decode(cls, text: str) -> JoinToken:
@@ -152,19 +263,35 @@ class JoinToken:
         found = _PASTED.search(pasted)
         if found is None:
             raise TokenRefused(_why_no_token(pasted))
-        payload = _unarmour(found[1])
-        if payload is None or len(payload) < KEY_OCTETS:
-            raise TokenRefused(
-                "the join token has a typing error or its end is missing: "
-                "copy the whole line that `stealmesh start` printed once more"
-            )
+        key, seeds = _opened(found[1])
         try:
-            seeds = payload[KEY_OCTETS:].decode()
+            return cls(key, tuple(seeds.decode().split("\n")) if seeds else ())
         except UnicodeDecodeError:
             raise TokenRefused(
                 "the join token names no readable addresses: print a new one with `stealmesh token`"
             ) from None
-        return cls(MeshKey(payload[:KEY_OCTETS]), tuple(seeds.split("\n")) if seeds else ())
+
+
+def _opened(text: str) -> tuple[AnyKey, bytes]:
+    """What is in a token: its key, and its addresses. Raises TokenRefused."""
+    key: AnyKey | None = None
+    if (payload := _unarmour(text)) is not None and len(payload) >= KEY_OCTETS:
+        return MeshKey(payload[:KEY_OCTETS]), payload[KEY_OCTETS:]
+    for mark in (_GUEST, _RING):
+        if (payload := _unarmour(text, mark)) is None:
+            continue
+        end = 2 + int.from_bytes(payload[:2], "big")
+        packed = payload[2:end]
+        if mark is _GUEST:
+            key = GuestKey.unpacked(packed)
+        elif len(packed) in _OCTETS:
+            key = MeshKey.unpacked(packed)
+        if key is not None:
+            return key, payload[end:]
+    raise TokenRefused(
+        "the join token has a typing error or its end is missing: "
+        "copy the whole line that `stealmesh start` or `stealmesh token` printed once more"
+    )
 
 
 def _why_no_token(token: str) -> str:
@@ -181,12 +308,12 @@ def _why_no_token(token: str) -> str:
 # ---------------------------------------------------------------- armour
 
 
-def _armour(payload: bytes) -> str:
-    whole = payload + hashlib.sha256(payload).digest()[:CHECK_OCTETS]
+def _armour(payload: bytes, mark: bytes = b"") -> str:
+    whole = payload + hashlib.sha256(mark + payload).digest()[:CHECK_OCTETS]
     return base64.b32encode(whole).decode("ascii").rstrip("=").lower()
 
 
-def _unarmour(text: str) -> bytes | None:
+def _unarmour(text: str, mark: bytes = b"") -> bytes | None:
     """The payload, or None if the text is no armour or its check does not hold."""
     try:
         whole = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
@@ -194,7 +321,7 @@ def _unarmour(text: str) -> bytes | None:
         return None
     payload = whole[:-CHECK_OCTETS]
     # Compared as text, so that stray bits at the end, which base32 ignores, are found as well.
-    return payload if _armour(payload) == text else None
+    return payload if _armour(payload, mark) == text else None
 
 
 # ---------------------------------------------------------------- the file
@@ -240,6 +367,6 @@ def _decode_key(content: bytes, path: Path) -> bytes:
     if not text.startswith(KEY_PREFIX):
         raise KeyRefused(f"{path} is no key file (a key begins with {KEY_PREFIX}): name another")
     secret = _unarmour(text.removeprefix(KEY_PREFIX))
-    if secret is None or len(secret) != KEY_OCTETS:
+    if secret is None or len(secret) not in _OCTETS:
         raise KeyRefused(f"the key in {path} is damaged: copy the key file once more")
     return secret

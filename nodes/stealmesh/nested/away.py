@@ -121,14 +121,16 @@ class Client:
         """Joins. Raises MeshError, OSError."""
         sender = whole.sender()
         from stealmesh.functions import name_of
+        from stealmesh.host.guest_key import GuestKey
         from stealmesh.host.lifetime import Lifetime
-        from stealmesh.host.security import MeshKey
         from stealmesh_engine.config import Config
 
         whole.send_with(sender)  # importing them has changed how values travel
         self._name_of = name_of
         endpoints, key = wire.unpack(door)
-        self._life = Lifetime(self, MeshKey(key), Config())
+        token = GuestKey.unpacked(key)
+        assert token is not None, "our node has made it"
+        self._life = Lifetime(self, token, Config())
         self._streams: dict[bytes, SubmitStream] = {}
         """By the function of the parents' chunk."""
         self._lock = threading.Lock()

@@ -2,15 +2,14 @@
 
 Start reading at `transport`, which has the whole public face. `links` is one socket and its links,
 `link_table` all of them and how they end, `outbox` what waits to be sent. `sockets` sets up each kind
-of socket and says why, `zap` lets key holders in, `accepted` knows which connection a peer came by,
+of socket and says why, `keys` has the CURVE keys of each role, `zap` lets their holders in, `accepted` knows which connection a peer came by,
 `flow` bounds what is under way, `probes` asks whether anything listens, `reasons` has words for people,
 `wire` is where messages become frames.
 """
 
+from stealmesh.transport.keys import CurveKeys, curve_keys
 from stealmesh.transport.sockets import (
-    CurveKeys,
     TransportError,
-    curve_keys,
     raise_descriptor_limit,
     zmq_versions,
 )

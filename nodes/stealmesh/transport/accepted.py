@@ -14,9 +14,11 @@ from collections import Counter
 
 import zmq
 
+from stealmesh.transport.keys import LetIn
 from stealmesh.transport.links import Link
 from stealmesh.transport.probes import is_same_host
 from stealmesh.transport.sockets import MECHANISM_MISMATCH, SOURCE_FD, read_monitor
+from stealmesh_protocol.passes import KeyRole
 
 _REFUSALS = {
     int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC): "refused:wrong-key",
@@ -58,6 +60,7 @@ class AcceptedLinks:
         """A first message from `link.routing_id` has come. Returns the links that have ended meanwhile."""
         ended = self.read_monitor()
         link.fd, link.peer_address = _facts_of(first)
+        link.let_in = _let_in(first)
         link.same_host = link.peer_address.startswith("localhost") or is_same_host(
             f"tcp://{link.peer_address}:0"
         )
@@ -77,6 +80,14 @@ class AcceptedLinks:
             link.port.deaf.discard(link.routing_id)
         if self._by_fd.get(link.fd) is link:
             del self._by_fd[link.fd]
+
+
+def _let_in(first: zmq.Frame) -> LetIn:
+    """With which key the connection of this frame was made, as the ZAP handler has said."""
+    try:
+        return LetIn.of(str(first.get("User-Id")))
+    except (zmq.ZMQError, ValueError):
+        return LetIn(KeyRole.PEER)  # --insecure: nobody has a key
 
 
 def _facts_of(first: zmq.Frame) -> tuple[int, str]:

@@ -19,6 +19,8 @@ from itertools import islice
 import zmq
 
 from stealmesh.transport.flow import ReceiveFlow, SendFlow
+from stealmesh.transport.keys import CurveWay, LetIn
+from stealmesh.transport.probes import is_same_host
 from stealmesh.transport.sockets import (
     DONT_WAIT,
     EVENTS,
@@ -26,11 +28,14 @@ from stealmesh.transport.sockets import (
     READABLE,
     close_monitored,
     fd_of,
+    new_dialer,
+    open_monitor,
 )
 from stealmesh.transport.wire import Frames, MessageReader
 from stealmesh_protocol.codec import KIND_AT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
 from stealmesh_protocol.messages import Taken
+from stealmesh_protocol.passes import KeyRole
 
 FRAMES_MAX = 34
 """Header, body and 32 buffers; what has more is no message of ours."""
@@ -38,6 +43,9 @@ SKIP_FRAMES_AT_ONCE = 10_000
 BIG_FRAME_OCTETS = 64 * 1024
 """From here on libzmq is given the octets themselves and not a copy (measured: 5 µs against 200 µs
 for 256 KiB); below, the bookkeeping of a shared frame costs more than the copy."""
+
+
+OURS = LetIn(KeyRole.PEER)
 
 
 class LinkPhase(Enum):
@@ -66,9 +74,9 @@ class Link:
     """One connection as the core knows it."""
 
     __slots__ = (
-        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "number",
+        "connected", "control", "control_octets", "custody", "dialled_at", "endpoint", "fd", "let_in", "number",
         "peer_address", "port", "queued_octets", "reader", "receive_flow", "routing_id", "same_host",
-        "send_flow", "sent", "state",
+        "send_flow", "sent", "state", "ways",
     )  # fmt: skip
 
     def __init__(self, number: int, port: Port, reader: MessageReader, endpoint: str) -> None:
@@ -81,6 +89,10 @@ class Link:
         self.same_host = False
         self.peer_address = ""
         self.fd = -1
+        self.let_in = OURS
+        """With which key an accepted link was made."""
+        self.ways: list[CurveWay] = []
+        """Of a dialled link: how else to try, if this way is refused."""
         self.dialled_at = 0.0
         self.connected = False
         self.sent = False
@@ -91,6 +103,22 @@ class Link:
         """The part of them in the lane of control messages."""
         self.send_flow = SendFlow()
         self.receive_flow = ReceiveFlow()
+
+    def is_dialled(self, ways: list[CurveWay]) -> None:
+        """It goes out, with the first of these keys; the others are for the case that it is refused."""
+        self.ways = ways
+        self.state = LinkPhase.DIALLING
+        self.dialled_at = time.monotonic()
+        self.same_host = is_same_host(self.endpoint)
+
+    def may_try_another_way(self) -> bool:
+        """Has a listener answered, and refused the way that we came?"""
+        return len(self.ways) > 1 and self.state is LinkPhase.DIALLING and self.connected
+
+    def next_way(self) -> CurveWay:
+        del self.ways[0]
+        self.connected = False
+        return self.ways[0]
 
     def queue(self, lane: deque[Frames | SplitMessage], item: Frames | SplitMessage) -> None:
         lane.append(item)
@@ -250,6 +278,21 @@ class Port:
             self.socket.close(linger_milliseconds)
         else:
             close_monitored(self.socket, self.monitor, linger_milliseconds)
+
+
+def new_port(context: zmq.Context[zmq.Socket[bytes]], way: CurveWay | None, endpoint: str) -> Port:
+    """A port that connects there. Raises ZMQError."""
+    port = None
+    try:
+        socket = new_dialer(context, way, endpoint)
+        port = Port(socket, None)
+        port.monitor = open_monitor(socket, inbox=False)
+        socket.connect(endpoint)
+    except zmq.ZMQError:
+        if port is not None:
+            port.close(0)
+        raise
+    return port
 
 
 def draw_part(link: Link, lane: deque[Frames | SplitMessage], message: SplitMessage) -> None:

@@ -24,9 +24,8 @@ from typing import NamedTuple
 
 import zmq
 import zmq.utils.garbage  # now, for what it registers with `atexit`: see _start_sharing
-from zmq.utils import z85
 
-from stealmesh.host.security import MeshKey
+from stealmesh.transport.keys import CurveWay, Keys
 from stealmesh_protocol.errors import MeshError
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, FRAME_OCTETS_MAX, TAKEN_OCTETS
 
@@ -77,23 +76,9 @@ class TransportError(MeshError):
     """The transport cannot do what it was asked to; the text ends with the remedy."""
 
 
-class CurveKeys(NamedTuple):
-    """The two key pairs that a mesh key stands for: all inboxes share one, all dialers the other."""
-
-    server_public: bytes
-    server_secret: bytes
-    peer_public: bytes
-    peer_secret: bytes
-
-
 class MonitorEvent(NamedTuple):
     kind: int
     value: int
-
-
-def curve_keys(key: MeshKey) -> CurveKeys:
-    server, peer = (z85.encode(key.derive(label)) for label in ("server", "peer"))
-    return CurveKeys(zmq.curve_public(server), server, zmq.curve_public(peer), peer)
 
 
 def zmq_versions() -> tuple[str, str]:
@@ -168,7 +153,7 @@ def raise_descriptor_limit() -> int:
 # ---------------------------------------------------------------- inbox and link sockets
 
 
-def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None) -> zmq.Socket[bytes]:
+def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: Keys | None) -> zmq.Socket[bytes]:
     """The ROUTER that accepts connections; the caller binds it after its monitor is open."""
     inbox = context.socket(zmq.ROUTER)
     _set_common(inbox)
@@ -185,7 +170,7 @@ def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None) -
 
 
 def new_dialer(
-    context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys | None, endpoint: str
+    context: zmq.Context[zmq.Socket[bytes]], way: CurveWay | None, endpoint: str
 ) -> zmq.Socket[bytes]:
     """A DEALER for one connection, once. The caller connects it after its monitor is open."""
     dialer = context.socket(zmq.DEALER)
@@ -195,10 +180,10 @@ def new_dialer(
     # Never an automatic id: a peer that claims the next one aborts the process behind the inbox.
     dialer.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(16))
     dialer.setsockopt(zmq.IPV6, int(not endpoint.startswith("tcp://") or "[" in endpoint))
-    if keys is not None:
-        dialer.setsockopt(zmq.CURVE_SERVERKEY, keys.server_public)
-        dialer.setsockopt(zmq.CURVE_PUBLICKEY, keys.peer_public)
-        dialer.setsockopt(zmq.CURVE_SECRETKEY, keys.peer_secret)
+    if way is not None:
+        dialer.setsockopt(zmq.CURVE_SERVERKEY, way.server)
+        dialer.setsockopt(zmq.CURVE_PUBLICKEY, way.public)
+        dialer.setsockopt(zmq.CURVE_SECRETKEY, way.secret)
     return dialer
 
 

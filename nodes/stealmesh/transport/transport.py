@@ -38,21 +38,28 @@ from math import inf
 
 import zmq
 
-from stealmesh.host.security import MeshKey
+from stealmesh.host.security import AnyKey
 from stealmesh.transport import link_table, probes
 from stealmesh.transport.accepted import AcceptedLinks
+from stealmesh.transport.keys import Ways, keys_of
 from stealmesh.transport.link_table import LinkTable
-from stealmesh.transport.links import FRAMES_MAX, Link, LinkPhase, Port, SplitMessage
+from stealmesh.transport.links import (
+    FRAMES_MAX,
+    OURS,
+    Link,
+    LinkPhase,
+    Port,
+    SplitMessage,
+    new_port,
+)
 from stealmesh.transport.outbox import Outbox
 from stealmesh.transport.reasons import refuse_open_doors, why_down, why_undialled
 from stealmesh.transport.sockets import (
     HANDSHAKE_SECONDS,
     TransportError,
     bind,
-    curve_keys,
     fd_of,
     new_context,
-    new_dialer,
     new_inbox,
     open_monitor,
     raise_descriptor_limit,
@@ -62,7 +69,16 @@ from stealmesh.transport.timers import Timers
 from stealmesh.transport.traffic import Traffic
 from stealmesh.transport.wire import Codec, Frames, Unreadable, WireCodec
 from stealmesh.transport.zap import ZapHandler
-from stealmesh_engine.events import Event, Garbled, Heard, LinkDown, LinkId, LinkUp, Probed
+from stealmesh_engine.events import (
+    CameBy,
+    Event,
+    Garbled,
+    Heard,
+    LinkDown,
+    LinkId,
+    LinkUp,
+    Probed,
+)
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.limits import BULK_OCTETS_MIN
 from stealmesh_protocol.messages import Bye, Message, Taken
@@ -94,7 +110,7 @@ class Transport:
 
     def __init__(
         self,
-        key: MeshKey | None,
+        key: AnyKey | None,
         listen: Iterable[str] = (),
         *,
         codec: Codec | None = None,
@@ -111,19 +127,16 @@ class Transport:
         self.endpoints: list[str] = []
         self.epoll = select.epoll() if epoll is None else epoll
         self._table = LinkTable(self.epoll)
-        self.counts = self._table.counts
-        self.fds = self._table.fds
-        self._links = self._table.links
-        self._touched = self._table.touched
+        self.counts, self.fds = self._table.counts, self._table.fds
+        self._links, self._touched = self._table.links, self._table.touched
         self._timers = Timers()
         self._outbox = Outbox(self._table, self._timers)
         self._owns_epoll = epoll is None
         self._codec = WireCodec() if codec is None else codec
         self._pid = _pid
-        self._ours = (
-            "none, this side is --insecure" if key is None else f"ours: {key.fingerprint()}"
-        )
-        self._keys = None if key is None else curve_keys(key)
+        self._keys = None if key is None else keys_of(key, listens=bool(addresses))
+        self._ours = self._keys.says if self._keys else "none, this side is --insecure"
+        self._ways = Ways(() if self._keys is None else self._keys.ways)
         self._by_routing_id: dict[bytes, Link] = {}
         self._accepted_numbers = count(1, 2)
         self._told: list[Event] = []
@@ -136,7 +149,7 @@ class Transport:
         try:
             if addresses:
                 if self._keys is not None:
-                    self._zap = ZapHandler(self._context, self._keys)
+                    self._zap = ZapHandler(self._context, self._keys.let_in or {})
                 self._listen(addresses)
         except BaseException:
             self.close(flush_seconds=0.0)
@@ -219,26 +232,16 @@ class Transport:
         assert link not in self._links, "a link number is never used again"
         if self._pid != _pid:
             raise _made_before_a_fork()
-        port = None
+        ways = self._ways.to(endpoint)
         try:
-            socket = new_dialer(self._context, self._keys, endpoint)
-            port = Port(socket, None)
-            port.monitor = open_monitor(socket, inbox=False)
-            socket.connect(endpoint)
+            port = new_port(self._context, ways[0] if ways else None, endpoint)
         except zmq.ZMQError as error:
-            if port is not None:
-                port.close(0)
             self._told.append(LinkDown(link, why_undialled(error)))
             return
-        dialled = port.link = Link(link, port, self._codec.reader(), endpoint)
-        dialled.state = LinkPhase.DIALLING
-        dialled.dialled_at = time.monotonic()
-        dialled.same_host = probes.is_same_host(endpoint)
+        dialled = Link(link, port, self._codec.reader(), endpoint)
+        dialled.is_dialled(ways)
         self._links[link] = dialled
-        self._table.watch(port.fd, lambda events: self._drain(port, events))
-        self._table.watch(
-            fd_of(port.monitor), lambda events: self._read_link_monitor(dialled, events)
-        )
+        self._goes_through(dialled, port)
         self._timers.after(HANDSHAKE_SECONDS, lambda: self._give_up_dialling(dialled))
 
     def hangup(self, link: LinkId) -> None:
@@ -347,7 +350,7 @@ class Transport:
         self._table.watch(fd_of(monitor), self._read_inbox_monitor)
         self.endpoints = [bind(socket, address) for address in addresses]
 
-    def _accept(self, routing_id: bytes, first: zmq.Frame) -> Link:
+    def _accept(self, routing_id: bytes, first: zmq.Frame, events: list[Event]) -> Link:
         assert self._inbox is not None
         assert self._table.accepted is not None
         link = Link(next(self._accepted_numbers), self._inbox, self._codec.reader(), "")
@@ -355,6 +358,8 @@ class Transport:
         self._links[link.number] = link
         for ended in self._table.accepted.introduce(link, first):
             self._table.break_link(ended, "connection closed")
+        if link.let_in != OURS:
+            events.append(CameBy(link.number, *link.let_in))
         return link
 
     def _read_inbox_monitor(self, events: list[Event]) -> None:
@@ -364,15 +369,38 @@ class Transport:
 
     # ------------------------------------------------------------ dialled links
 
+    def _goes_through(self, link: Link, port: Port) -> None:
+        assert port.monitor is not None
+        link.port, port.link = port, link
+        self._table.watch(port.fd, lambda events: self._drain(port, events))
+        self._table.watch(fd_of(port.monitor), lambda events: self._read_link_monitor(link, events))
+
+    def _redial(self, link: Link) -> None:
+        """The listener does not know our key, or has another: try the next pair that we have."""
+        if link.state is not LinkPhase.DIALLING:
+            return
+        try:
+            port = new_port(self._context, link.next_way(), link.endpoint)
+        except zmq.ZMQError as error:
+            self._table.break_link(link, why_undialled(error))
+            return
+        self._table.close_port(link.port, 0)
+        self._goes_through(link, port)
+
     def _read_link_monitor(self, link: Link, events: list[Event]) -> None:
         assert link.port.monitor is not None
         while link.state is not LinkPhase.GONE and (event := read_monitor(link.port.monitor)):
             if event.kind == zmq.EVENT_CONNECTED:
                 link.connected = True
             elif event.kind != zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                if link.may_try_another_way():  # later: what fired with this has to find its port
+                    self._table.unwatch(fd_of(link.port.monitor))
+                    self._timers.after(0.0, lambda: self._redial(link))
+                    return
                 self._table.break_link(link, why_down(link, event.kind, event.value, self._ours))
             elif link.state is LinkPhase.DIALLING:
                 link.state = LinkPhase.OPEN
+                self._ways.worked(link.endpoint, link.ways)
                 events.append(LinkUp(link.number))
                 self._outbox.flush(link)
 
@@ -404,7 +432,7 @@ class Transport:
             routing_id, frames, first = received
             link = port.link or self._by_routing_id.get(routing_id)
             if link is None:
-                link = self._accept(routing_id, first)
+                link = self._accept(routing_id, first, events)
             if self._closed or link.state is LinkPhase.ENDING:
                 self._hear_taken(link, frames)
             elif link.state in _LISTENING:

@@ -1,7 +1,7 @@
 """The ZAP handler: a tiny thread that tells libzmq which CURVE clients may come in (RFC 27).
 
-It answers "200" for our domain and our one client key, "400" for everything else, and counts. It fails
-closed: if this thread ends, ZAP_ENFORCE_DOMAIN makes libzmq refuse all clients.
+It answers "200" for our domain and the client keys of our roles, "400" for everything else, and counts. Which
+role it was stands in the user id, which libzmq shows with each message of the connection. It fails closed: if this thread ends, ZAP_ENFORCE_DOMAIN makes libzmq refuse all clients.
 
 It has a thread of its own. pyzmq's authenticator lives in the event loop instead: there every handshake
 waits while the loop is busy, and one exception ends all admissions.
@@ -9,23 +9,27 @@ waits while the loop is busy, and one exception ends all admissions.
 
 from __future__ import annotations
 
-import hmac
 import threading
+import time
+from collections.abc import Mapping
 
 import zmq
-from zmq.utils import z85
 
-from stealmesh.transport.sockets import DOMAIN, CurveKeys
+from stealmesh.transport.keys import LetIn
+from stealmesh.transport.sockets import DOMAIN
 
 _ADDRESS = "inproc://zeromq.zap.01"
 _POISON = b"close"
 
 
 class ZapHandler:
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: CurveKeys) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], let_in: Mapping[bytes, LetIn]
+    ) -> None:
         self.refused = 0
         self._context = context
-        self._client_key = z85.decode(keys.peer_public)
+        self._let_in = let_in
+        """By public key: not a secret, so its look-up may take as long as it takes."""
         self._door = context.socket(zmq.REP)
         self._door.setsockopt(zmq.LINGER, 0)
         self._door.bind(_ADDRESS)  # before any inbox is bound, so that no client comes in unchecked
@@ -43,12 +47,11 @@ class ZapHandler:
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         version, number, domain, mechanism, key = (*request[:3], *request[5:7], *[b""] * 7)[:5]
-        welcome = (
-            (version, domain, mechanism) == (b"1.0", DOMAIN, b"CURVE")
-            and hmac.compare_digest(key, self._client_key)
-        )  # fmt: skip
-        if welcome:
-            return [b"1.0", number, b"200", b"OK", b"peer", b""]
+        known = self._let_in.get(key)
+        if known is not None and known.until and time.time() >= known.until:
+            known = None
+        if known is not None and (version, domain, mechanism) == (b"1.0", DOMAIN, b"CURVE"):
+            return [b"1.0", number, b"200", b"OK", known.user_id(), b""]
         self.refused += 1
         return [b"1.0", number, b"400", b"not a key of this mesh", b"", b""]
 
