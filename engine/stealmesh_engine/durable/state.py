@@ -74,7 +74,7 @@ class DurableState:
         self.is_damaged = False
         """Our log has lost records. It has a new id since, which is in no configuration, so it does not
         count among the replicas that have everything. What it still has is joined all the same."""
-        self.log = WriteAheadLog(owner.effects)
+        self.log = WriteAheadLog(owner.effects, self.config.keep_octets_max)
         self.terms = Terms(self.me)
         self.replicas: dict[JobId, Replica] = {}
         self.primaries: dict[JobId, Primary] = {}

@@ -33,8 +33,10 @@ def tombstone(job: JobId) -> Keep:
 class WriteAheadLog:
     """Records on their way to the disk. Without a disk the peer remembers nothing and waits for nothing."""
 
-    def __init__(self, effects: list[Effect]) -> None:
+    def __init__(self, effects: list[Effect], keep_octets_max: int) -> None:
         self.effects = effects
+        self._slack = min(SLACK_OCTETS, keep_octets_max)
+        """So much history at least is worth a new file; on a small disk less."""
         self.is_open = False
         self._ticket = 0
         self._written = 0
@@ -70,7 +72,7 @@ class WriteAheadLog:
             self._after.popleft()[1](now)
 
     def is_mostly_history(self, live_octets: int) -> bool:
-        return self.is_open and self._octets >= 2 * live_octets + SLACK_OCTETS
+        return self.is_open and self._octets >= 2 * live_octets + self._slack
 
     def rewrite(self, records: list[Keep], live_octets: int) -> None:
         """Replace the log by these records."""

@@ -178,6 +178,10 @@ class NodeProgram:
 def run_node(options: NodeOptions) -> int:
     """Be a node until told to leave. Returns the process's exit status."""
     options.config = room.resolved(options.config, options.state)
+    if options.state:
+        from stealmesh.store import bounds
+
+        options.config = bounds.fitting(options.config, options.state, say)
     pool = _started_pool(options)
     try:
         with hideout() as socket_path, _log(options) as log:

@@ -50,6 +50,10 @@ class LinkTable:
             raise error
         self.break_link(link, "connection closed")
 
+    def give_up_dialling(self, link: Link) -> None:
+        if link.state is LinkPhase.DIALLING:
+            self.break_link(link, "no answer")
+
     def break_link(self, link: Link, reason: str) -> None:
         """The connection is gone. `tell_downs` says so when everything that came before has been read."""
         if link.state in (LinkPhase.BROKEN, LinkPhase.GONE):

@@ -11,6 +11,7 @@ ZMTP heartbeats stay off: they turn a slow reader into lost messages.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import itertools
 import os
@@ -155,6 +156,7 @@ def raise_descriptor_limit() -> int:
 
 def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: Keys | None) -> zmq.Socket[bytes]:
     """The ROUTER that accepts connections; the caller binds it after its monitor is open."""
+    _draw_automatic_ids_by_lot()
     inbox = context.socket(zmq.ROUTER)
     _set_common(inbox)
     inbox.setsockopt(zmq.ROUTER_MANDATORY, 1)  # without: to a gone peer = silently dropped
@@ -167,6 +169,13 @@ def new_inbox(context: zmq.Context[zmq.Socket[bytes]], keys: Keys | None) -> zmq
         inbox.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
         inbox.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
     return inbox
+
+
+def _draw_automatic_ids_by_lot() -> None:
+    """A ROUTER numbers callers without an id, and those that it parts with, from rand() on. libzmq does not
+    seed that, so the numbers were the same in each process; and it ends the process when the number that
+    comes next is taken. So any holder of the key could end any node."""
+    ctypes.CDLL(None).srand(secrets.randbits(32))
 
 
 def new_dialer(

@@ -54,6 +54,7 @@ from stealmesh.transport.links import (
 )
 from stealmesh.transport.outbox import Outbox
 from stealmesh.transport.reasons import refuse_open_doors, why_down, why_undialled
+from stealmesh.transport.shortage import DescriptorWatch
 from stealmesh.transport.sockets import (
     HANDSHAKE_SECONDS,
     TransportError,
@@ -129,6 +130,7 @@ class Transport:
         self._table = LinkTable(self.epoll)
         self.counts, self.fds = self._table.counts, self._table.fds
         self._links, self._touched = self._table.links, self._table.touched
+        self._descriptors = DescriptorWatch(self.counts)
         self._timers = Timers()
         self._outbox = Outbox(self._table, self._timers)
         self._owns_epoll = epoll is None
@@ -217,6 +219,7 @@ class Transport:
             self._touched[link.port] = None
         if self._inbox is not None:
             self._touched[self._inbox] = None
+            self._descriptors.look()
 
     def wait_seconds(self) -> float:
         """How long the driver may sleep: 0 while more is waiting, infinity when nothing is due."""
@@ -242,7 +245,7 @@ class Transport:
         dialled.is_dialled(ways)
         self._links[link] = dialled
         self._goes_through(dialled, port)
-        self._timers.after(HANDSHAKE_SECONDS, lambda: self._give_up_dialling(dialled))
+        self._timers.after(HANDSHAKE_SECONDS, lambda: self._table.give_up_dialling(dialled))
 
     def hangup(self, link: LinkId) -> None:
         """Send what is queued, for a second at most; drop and count what comes in."""
@@ -404,10 +407,6 @@ class Transport:
                 events.append(LinkUp(link.number))
                 self._outbox.flush(link)
 
-    def _give_up_dialling(self, link: Link) -> None:
-        if link.state is LinkPhase.DIALLING:
-            self._table.break_link(link, "no answer")
-
     # ------------------------------------------------------------ hearing
 
     def _drain(self, port: Port, events: list[Event]) -> None:
@@ -450,8 +449,10 @@ class Transport:
             heard = link.reader.read(frames)
         except Unreadable as error:
             self.counts[f"garbled:{error.reason}"] += 1
+            if not error.quarantine:
+                return  # a later minor version may say it: the link goes on
             events.append(Garbled(link.number, error.reason))
-            if error.quarantine and link.state is LinkPhase.OPEN:
+            if link.state is LinkPhase.OPEN:
                 link.state = LinkPhase.QUARANTINED
                 if link.routing_id:
                     link.port.deaf.add(link.routing_id)

@@ -51,6 +51,10 @@ PR_SET_PDEATHSIG = 1
 LOOK = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
 
 
+NOT_FORKED = "could not be forked"
+"""How the word begins that the system had no process, or no memory, for a worker."""
+
+
 @dataclass(slots=True)
 class Child:
     number: int
@@ -150,7 +154,7 @@ class ForkServer:
         except OSError as error:  # no process or no memory to be had
             for end in ends:
                 os.close(end)
-            self._tell(Word.DIED, number, life, f"could not be forked: {error}")
+            self._tell(Word.DIED, number, life, f"{NOT_FORKED}: {error}")
             return
         if pid == 0:
             self._be_worker(server, number, *ends)

@@ -36,7 +36,7 @@ from stealmesh.values.shelf import Shelf
 from stealmesh.workers import wire
 from stealmesh.workers.actor_process import ACTORS_MAX, run_actor
 from stealmesh.workers.fork_client import ForkClient
-from stealmesh.workers.fork_server import cause_of_death
+from stealmesh.workers.fork_server import NOT_FORKED, cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
 from stealmesh.workers.inside import TasksInside, task_word
 from stealmesh.workers.misfits import Misfits, headline
@@ -84,6 +84,7 @@ a library reads them when it is loaded, perhaps in a task's own child."""
 GARBAGE = (ValueError, TypeError, struct.error)
 """What reading raises when a task has written into the worker's own descriptors."""
 KILLED = cause_of_death(signal.SIGKILL)
+PROCESSES_REMEDY = "raise the limit of processes (`ulimit -u`, or of the container), or start fewer"
 
 
 class WorkerPool:
@@ -142,6 +143,7 @@ class WorkerPool:
         self.inside = TasksInside(self._processes)
         self.stack_takers = StackTakers(self._processes, self._words, count)
         self._other_versions = OtherVersions(say)
+        self._say = say
         self._events: list[Event] = []
         self._closed = False
         self.misfits = Misfits(node_name)
@@ -234,9 +236,8 @@ class WorkerPool:
             self._processes.change(worker, b"", b"")
         handle = worker.handle
         if (effect.side or worker.on_demand) and worker.state is not State.READY:
-            worker.waiting.append(
-                effect
-            )  # the core counts on this worker, whether it has a process or not
+            # The core counts on this worker, whether it has a process or not.
+            worker.waiting.append(effect)
             return
         ready = worker.state is State.READY or worker.changing
         if handle is None or not ready or handle.sentence is not None:
@@ -476,7 +477,8 @@ class WorkerPool:
             self._processes.start(worker)
         else:
             killed = cause == KILLED and handle.sentence is None and not handle.unfit
-            self._processes.start_later(worker, loss.reason, now, killed=killed or innocent)
+            blameless = killed or innocent or _was_not_forked(worker, cause, self._say)
+            self._processes.start_later(worker, loss.reason, now, killed=blameless)
 
     def _read_to_the_end(self, worker: Worker, handle: ProcessHandle) -> None:
         self._processes.outlets.read_out(worker, handle, self._events)
@@ -549,6 +551,16 @@ def _told(worker: Worker, loss: WorkerLost, running: list[int]) -> list[Event]:
         told = loss.reason, loss.blame, loss.retired, loss.output
         return [SideLost(loss.worker, running, *told)]
     return [loss, WorkerReady(loss.worker)] if worker.on_demand else [loss]
+
+
+def _was_not_forked(worker: Worker, cause: str, say: Callable[[str], None]) -> bool:
+    """The system had no process for it, which says nothing about the worker. Said once for each shortage."""
+    if not cause.startswith(NOT_FORKED):
+        return False
+    if not worker.unforked:
+        worker.unforked = True
+        say(f"worker {worker.number} {cause}; trying again: {PROCESSES_REMEDY}")
+    return True
 
 
 def _loss(

@@ -56,6 +56,8 @@ class Worker:
     """Its process runs orders side by side, plain functions in this number of threads; 0: one by one."""
     on_demand: bool = False
     """It gets a process when it gets an order."""
+    unforked: bool = False
+    """The system had no process for it, and that has been said."""
     actor: int = 0
     """The number by which the core knows the actor whose process it is; 0: it is none's."""
     announced: bool = False
@@ -264,6 +266,7 @@ class Processes:
     def came_up(self, worker: Worker, now: float) -> bool:
         """Its process is ready. True: it changed to this program, and the core need not hear of it."""
         worker.state = State.READY
+        worker.unforked = False
         worker.restarts.well(now)
         self.forks.restarts.well(now)
         changed, worker.changing = worker.changing, False
