@@ -3,7 +3,7 @@
 Does: draws graphs, feeds them, cancels some items. Each run of an item has a number of its own in its result,
 and the numbers of the results that went into it. So a checker sees whether an item got the very results that
 count, although items run again after a loss. What must come out is what a sequential evaluation says: who fails
-by itself, who fails because of which other, and who has a result.
+by itself, which fails because of another, and which has a result.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class GraphAccount:
         self.failed: set[int] = set()
         self.cancelled: set[int] = set()
         self.spared: dict[int, int | None] = {}
-        """Knots that do not run → because of which other; None: of one that was cancelled."""
+        """Knots that do not run → the other that is the cause; None: of one that was cancelled."""
         self.numbers = {(knot.stream, knot.index): at for at, knot in enumerate(wish.knots)}
         self._above: dict[int, frozenset[int]] = {}
         for at, knot in enumerate(wish.knots):

@@ -15,7 +15,7 @@ from typing import Any
 
 Labels = Mapping[str, str]
 DRAIN_SECONDS = 10.0
-"""How soon the work that waits should be done: `desired_workers` are so many that it is."""
+"""How soon the work that waits should be done: that is how many `desired_workers` are."""
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ def oldest_queued_seconds(jobs: list[dict[str, Any]], queued: float, now: float)
 
 
 def desired_workers(status: dict[str, Any]) -> int:
-    """So many that what waits is done in DRAIN_SECONDS, at the mean time of the tasks so far; while none has
+    """Enough that what waits is done in DRAIN_SECONDS, at the mean time of the tasks so far; while none has
     ended, one for each task that nobody has leased. At least one, and no more than there are tasks."""
     nodes, jobs = status["nodes"], [job for job in status["jobs"] if not job.get("ended")]
     free, left = sum(job["free"] for job in jobs), sum(job["free"] + job["leased"] for job in jobs)

@@ -81,7 +81,7 @@ def filled(item: bytes, results: Sequence[Result | None]) -> bytes:
 
 
 def places_in(item: bytes, count: int) -> int:
-    """How many results go into this one item, if so many of them are still to come; 0: it is another item."""
+    """How many results go into this one item, if all of them are still to come; 0: it is another item."""
     if not _is_item(item):
         return 0
     try:

@@ -80,7 +80,7 @@ def test_a_clock_that_went_to_sleep_is_measured_anew() -> None:
 
 
 class Mesh:
-    """Answers as nodes would: so many entries a page."""
+    """Answers as nodes would: a number of entries a page."""
 
     def __init__(self, rings: dict[bytes, list[JournalEntry]], *, a_page: int = 3) -> None:
         self.rings = rings

@@ -45,7 +45,7 @@ def test_a_message_that_never_ends_costs_what_was_said_and_goes_with_its_connect
 
 
 class Strangers:
-    """Connections, so many a second, that say something without sense and go."""
+    """Connections, at a rate, that say something without sense and go."""
 
     def __init__(self, address: str) -> None:
         host, _, port = address.removeprefix("tcp://").rpartition(":")

@@ -67,7 +67,7 @@ def slow_square(number: int) -> int:
 
 
 ITEMS = 100
-"""So many that the job outlasts a theft on a busy machine."""
+"""Enough for the job to outlast a theft on a busy machine."""
 
 
 def test_of_two_different_results_the_first_counts(place: Place, beside: HonestJob) -> None:

@@ -112,7 +112,7 @@ class JobEdges:
     # ------------------------------------------------------------ growing
 
     def waits_for(self, item: int, names: list[Name], missing: int) -> None:
-        """A new item: these go into it, and so many of them are not over."""
+        """A new item: these go into it, and `missing` of them are not over."""
         self.inputs[item] = self._short(names[0]) if len(names) == 1 else names
         if missing:
             self.missing[item] = missing
@@ -138,7 +138,7 @@ class JobEdges:
         return held if isinstance(held, list) else [held]
 
     def keep(self, item: int, result: Result, users: int, stays: ValueId | None = None) -> None:
-        """This result of ours is needed by so many items."""
+        """This result of ours is needed by `users` items."""
         known = self.results.get(item)
         if known is None:
             self.results[item] = NeededResult(result, users, stays)

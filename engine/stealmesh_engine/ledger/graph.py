@@ -37,11 +37,11 @@ from stealmesh_protocol.messages import Grant, JobSpec, Lease, Part, Withdraw
 from stealmesh_protocol.values import STOPPED, Failure, good_in, pack_outcomes
 
 FOLLOW_ONS_A_WORKER = 128
-"""So many follow-ons a node has for each worker; it gets more when it has half of them. More: more to withdraw
+"""The most follow-ons that a node has for each worker; it gets more when it has half of them. More: more to withdraw
 when something moves; fewer: a chain of short tasks waits for its owner. At 10,000 links a second half of them
 are 6 ms, longer than a journey to the owner."""
 WAITING_MAX = 4096
-"""So many items wait for room at one node; others are looked at again when an input of theirs is credited."""
+"""The most items that wait for room at one node; others are looked at again when an input of theirs is credited."""
 
 Cause = tuple[JobId, int, Part, bytes]
 """An item of a job that failed, and the report that says how."""
@@ -158,7 +158,7 @@ class Graph:
             self._end([(edges, item)], (cause[0], cause[1], told.part, told.blob))
 
     def _spared_by(self, job: JobId, item: int) -> Cause | None:
-        """The failure, in this step, because of which this item does not run. None: it was cancelled."""
+        """The failure, in this step, that keeps this item from running. None: it was cancelled."""
         for effect in self._effects:
             if (
                 isinstance(effect, InputFailed)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from stealmesh_protocol.ids import PeerId
 
 JOURNEY_ITEMS = 1
-"""So many items a worker does while a result travels to another node, as far as we assume."""
+"""How many items a worker does while a result travels to another node, as far as we assume."""
 
 
 class Queues:
@@ -27,7 +27,7 @@ class Queues:
         """Ever. An item's place in the queue is what this was before it."""
 
     def joins(self, holder: PeerId, items: int) -> int:
-        """So many items more. Returns the place of the first of them."""
+        """That number of items more. Returns the place of the first of them."""
         place = self._leased[holder]
         self._leased[holder] = place + items
         self.open[holder] += items

@@ -1,7 +1,7 @@
 """Show what happened on a running mesh: who came, went and died, what was stolen, refused and lost, and why.
 
 Every node keeps the latest entries of each kind; this gathers them all, in order of time. Without --kind
-it leaves out chunks, of which there are many: `--kind chunk` shows them, `--kind all` everything. Several nodes
+it leaves out chunks, because there are many: `--kind chunk` shows them, `--kind all` everything. Several nodes
 that say the same of a node are one line. With --json it prints every entry, one object a line. --follow goes
 on until Ctrl-C.
 """

@@ -14,7 +14,7 @@ from stealmesh.futures import Future
 WIDE = 64
 """A graph with more calls side by side than this goes through the program. There a whole generation is packed as
 blocks of hundreds, while in the core each call has a block and edges of its own, and the journeys that follow-ons
-save are few for so many calls."""
+save are few for that many calls."""
 
 
 class Shape:
@@ -36,7 +36,7 @@ class Shape:
         return self._tip is not None
 
     def is_wide(self, pending: int) -> bool:
-        """With so many calls that are not over: are many of them side by side?"""
+        """With this number of calls that are not over: are many of them side by side?"""
         return pending > WIDE * self._deepest
 
     def grows(self, future: Future[Any], inputs: list[Future[Any]]) -> None:

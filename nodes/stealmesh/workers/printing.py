@@ -36,7 +36,7 @@ SIGN_OCTETS = 12
 MARK = struct.Struct("<Qq")
 """Behind the sign: chunk, item."""
 TOGETHER_OCTETS = 4096 - SIGN_OCTETS - MARK.size
-"""What is written with its mark at once stays together, whoever else writes (POSIX's PIPE_BUF)."""
+"""What is written with its mark at once stays together, also while others write (POSIX's PIPE_BUF)."""
 PARTS_MAX = 256
 REST_OCTETS_MAX = 8192
 """An unfinished line that is longer goes as far as it is."""
