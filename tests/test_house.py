@@ -405,3 +405,13 @@ def test_a_swallowing_handler_is_found(handler: str) -> None:
 )
 def test_an_honest_handler_is_left_alone(handler: str) -> None:
     assert not swallowed(f"try:\n    f()\n{handler}")
+
+
+def test_no_file_takes_a_public_name() -> None:
+    """An import of the file `stealmesh/report.py` would replace the function `stealmesh.report`, for all."""
+    import stealmesh
+
+    for name in stealmesh.__all__:
+        place = ROOT / "nodes" / "stealmesh" / name
+        assert not place.with_suffix(".py").exists(), name
+        assert not place.is_dir(), name

@@ -23,8 +23,8 @@ from stealmesh.client.journals import (
 from stealmesh.futures import Future
 from stealmesh.host.happened import facts_of, words_of
 from stealmesh.host.terminal import BURST, Terminal
+from stealmesh.job_story import page, shares_of
 from stealmesh.metrics import exposition
-from stealmesh.report import page, shares_of
 from stealmesh_engine.effects import JournalsReady, ToldPage
 from stealmesh_protocol.journal_messages import JournalEntry, JournalPage, RingKind
 

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stealmesh.report import page
+    from stealmesh.job_story import page
 
     chosen, reader = remembered(arguments)
     with written():
