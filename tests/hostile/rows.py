@@ -2,7 +2,7 @@
 
 The table is D7 of the research on ZeroMQ and security that this project began with. It was made for an older sketch:
 it speaks of TASKS, RESULTS, credit, data mode and REJECT. What counts is SPEC.md and ARCHITECTURE.md; `differs` says
-so, row by row. Rows 37, 38, 46, 47 and 48 are about roles, keys and tokens and have their tests beside those.
+so, row by row. Rows 37, 38, 46, 47 and 48 are about roles, keys and tokens: their tests are beside those.
 
 Unless it says otherwise a test here has a real node, an honest job beside the attack and after it, the same process
 alive at the end, and at most 32 MiB more memory at its height (place.py). test_rows.py sees that no row is missing.
@@ -11,8 +11,6 @@ alive at the end, and at most 32 MiB more memory at its height (place.py). test_
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-ROWS_OF_ROLES = frozenset({37, 38, 46, 47, 48})
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,8 @@ WORK = HERE + "test_work.py::"
 GOSSIP = HERE + "test_gossip.py::"
 SURROUNDINGS = HERE + "test_surroundings.py::"
 NEVER_ENDING = HERE + "test_never_ending.py::"
+ROLES = "tests/real/test_roles.py::"
+KEYS = "tests/transport/test_security.py::"
 ALL_CASES = FRAMES + "test_what_is_no_message_is_counted_by_reason_and_ends_the_session"
 NO_KICK = (
     "a ROUTER cannot end one connection: what comes over it is dropped, and its address is not shut "
@@ -279,6 +279,22 @@ ROWS = (
         "there is no data mode yet; the audit hook is in the node that all rows attack",
     ),
     Row(
+        37,
+        "pickles of a role that may not submit, or before the introduction",
+        (
+            ROLES + "test_a_raw_client_tries_everything_that_its_role_may_not_say",
+            ROLES + "test_a_raw_client_cannot_come_as_another_or_as_a_node",
+        ),
+    ),
+    Row(
+        38,
+        "a view token that submits, supplies or cancels",
+        (
+            ROLES + "test_a_view_token_looks_and_does_nothing_else",
+            ROLES + "test_a_raw_client_tries_everything_that_its_role_may_not_say",
+        ),
+    ),
+    Row(
         39,
         "records: too many, senseless addresses, far future, we are dead",
         (
@@ -338,6 +354,30 @@ ROWS = (
             SURROUNDINGS + "test_out_of_descriptors_while_connecting",
             SURROUNDINGS + "test_too_few_descriptors_to_start_are_one_line",
         ),
+    ),
+    Row(
+        46,
+        "key files: modes, another owner, links, empty, damaged",
+        (
+            KEYS + "test_a_doubtful_file_is_refused_with_a_remedy",
+            KEYS + "test_a_file_of_another_user_is_refused",
+        ),
+        "without a node: the file is refused before there is one; another owner is a patched number",
+    ),
+    Row(
+        47,
+        "tokens: mistyped, cut off, pasted with blanks",
+        (
+            KEYS + "test_what_is_no_token_is_named",
+            KEYS + "test_a_token_survives_the_terminal",
+            "tests/cli/test_tokens.py::test_every_typing_error_in_a_token_is_found",
+            "tests/cli/test_real.py::test_a_damaged_token_is_wrong_usage",
+        ),
+    ),
+    Row(
+        48,
+        "a public address without a key",
+        ("tests/cli/test_real.py::test_no_open_doors_by_accident",),
     ),
     Row(
         49,

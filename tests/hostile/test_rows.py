@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 
 import pytest
-from tests.hostile.rows import ROWS, ROWS_OF_ROLES, Row
+from tests.hostile.rows import ROWS, Row
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,7 +23,7 @@ def named_in(path: str) -> frozenset[str]:
 
 
 def test_no_row_is_missing() -> None:
-    assert [row.number for row in ROWS] == [n for n in range(1, 51) if n not in ROWS_OF_ROLES]
+    assert [row.number for row in ROWS] == list(range(1, 51))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row.number))
