@@ -415,7 +415,7 @@ def test_prints_of_tasks_on_a_running_mesh_are_no_results(shell: Shell) -> None:
     start, token, _ = started(shell)
     ended = shell.run("run", "tasks_of_mine:chatty", "--items", "0:5", "--seed", token.seeds[0])
     assert [row["result"] for row in rows(ended.stdout)] == list(range(5)), ended.stderr
-    start.line("printed 3")
+    assert "item 3] printed 3" in ended.stderr
     start.process.terminate()
     assert start.end() == 0
     assert not start.rest(), "its standard output is for the one line"

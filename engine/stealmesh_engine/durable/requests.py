@@ -15,7 +15,7 @@ from stealmesh_engine.durable.primary import Primary, first_word
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
 from stealmesh_protocol.ids import JobId, PeerId, owner_of
-from stealmesh_protocol.limits import TERM_MAX, TERM_STEP_MAX
+from stealmesh_protocol.limits import MIB, TERM_MAX, TERM_STEP_MAX
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
@@ -79,7 +79,7 @@ class Requests:
         most = state.config.keep_octets_max
         if octets > most:
             return (
-                f"the node keeps {octets >> 20} MiB of durable jobs and may keep {most >> 20}: "
+                f"the node keeps {octets / MIB:.1f} MiB of durable jobs and may keep {most / MIB:.1f}: "
                 "collect results, or raise keep_octets_max"
             )
         return ""

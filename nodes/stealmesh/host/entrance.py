@@ -85,7 +85,7 @@ def entrance(
     token, rest = _sorted_out(address)
     if token is not None and key is not None:
         raise ValueError("a token brings its own key: leave out key=, or give a plain address")
-    if isinstance(key, str) and looks_like_token(key):
+    if isinstance(key, str) and _is_no_path(key) and looks_like_token(key):
         token = JoinToken.decode(key)
         return Entrance(_reachable_by_name(_looked_up(rest, environment)), token.key)
     addresses = [*(token.seeds if token else ()), *rest]
@@ -187,6 +187,11 @@ def _texts(address: Address) -> list[str]:
         if not isinstance(text, str):
             raise TypeError(f"address {number} of the list must be a text, not {text!r}")
     return texts
+
+
+def _is_no_path(key: str) -> bool:
+    """The key file of a local mesh has a name that looks like a token's beginning."""
+    return os.sep not in key and not os.path.exists(key)
 
 
 def looks_like_token(text: str) -> bool:
