@@ -32,7 +32,7 @@ FOUND_SINCE = [5135, 5656, 5751, 5868]
 TOGETHER = 5
 
 
-@pytest.mark.parametrize("first", range(1, 41, TOGETHER))
+@pytest.mark.parametrize("first", [1, 11, 21, 31, *later(6, 16, 26, 36)])
 def test_random_worlds_with_durable_jobs(first: int) -> None:
     for seed in range(first, first + TOGETHER):
         _holds(seed)
