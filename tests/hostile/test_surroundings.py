@@ -8,6 +8,8 @@ has no such thing the test says so and is skipped.
 from __future__ import annotations
 
 import contextlib
+import functools
+import operator
 import os
 import resource
 import signal
@@ -105,21 +107,13 @@ def test_a_small_disk_refuses_what_does_not_fit_and_a_full_shm_is_not_needed(
     small = in_small_rooms((state, "1m"), (Path("/dev/shm"), "4k"))
     place = fresh("--state", str(state), "--nworkers", "2", command=small)
     place.node.says("has room for")
-    gate, ballast = str(tmp_path / "gate"), os.urandom(200_000)
-
-    def once_open(item: bytes) -> int:
-        while not os.path.exists(gate):
-            threading.Event().wait(0.01)
-        return len(item)
-
-    with place.unharmed():
-        alone = place.mesh.options(
-            max_parallel=1, no_ship=["tests"]
-        )  # the suite's modules are 2 MiB
-        kept = alone.launch(once_open, [os.urandom(8000)] * 12)
+    large = functools.partial(operator.concat, os.urandom(200_000))
+    with (
+        place.unharmed()
+    ):  # functions of no module of ours: with the suite's modules no job would fit
+        kept = place.mesh.launch(len, [os.urandom(8000)] * 12)
         with pytest.raises(stealmesh.JobRefused, match="keep_octets_max"):
-            alone.launch(lambda item: len(ballast), range(3))
-        Path(gate).touch()
+            place.mesh.launch(large, [b""] * 3)
         assert list(kept.results()) == [8000] * 12
 
 
