@@ -182,3 +182,26 @@ def _children(pid: int) -> list[int]:
         ]
         threading.Event().wait(0.05)
     return found
+
+
+@pytest.mark.usefixtures("key")
+@pytest.mark.parametrize("form", [[], ["--log-json"]], ids=["words", "json"])
+def test_a_node_whose_reader_is_gone_goes_on(shell: Shell, form: list[str]) -> None:
+    """`stealmesh node 2>&1 | head -1`: the next word that the node said ended it with 141."""
+    reading, writing = os.pipe()
+    argv = [sys.executable, "-m", "stealmesh", "node", "--nworkers", "1", *LOOPBACK, *form]
+    node = subprocess.Popen(argv, env=shell.environment, stdout=writing, stderr=writing)
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as said:
+            seed = next(word for word in said.readline().split() if word.startswith("tcp://"))
+        for _ in range(2):
+            shell.node(*LOOPBACK, "--seed", seed.strip('",')).line("joined")
+        status = shell.run("status", "--json", "--seed", seed.strip('",'))
+        assert len([each for each in json.loads(status.stdout)["nodes"] if each["workers"]]) == 3
+        assert node.poll() is None
+        node.terminate()
+        assert node.wait(PATIENCE_SECONDS) == 0
+    finally:
+        node.kill()
+        node.wait()

@@ -55,7 +55,7 @@ def test_out_of_descriptors_while_accepting(fresh: Callable[..., Place]) -> None
 
 @pytest.mark.slow
 def test_out_of_descriptors_while_connecting(fresh: Callable[..., Place], tmp_path: Path) -> None:
-    """A seed that cannot be dialled for want of descriptors is dialled when there are some again."""
+    """A seed that no descriptor was left for is dialled when there are some again."""
     with socket.create_server(("127.0.0.9", 0)) as taken:
         seed = f"tcp://127.0.0.9:{taken.getsockname()[1]}"
     place = fresh("--seed", seed, "--join-timeout", "1000")

@@ -41,10 +41,11 @@ class KeptOutput:
     def add(self, text: Text, blob: bytes) -> int:
         """Returns how many octets it has grown by (below zero: shrunk)."""
         before = self.octets
-        old, dropped = self._items.pop((text.lo, text.hi), (b"", 0))
+        known = self._items.pop((text.lo, text.hi), None)
+        old, dropped = known or (b"", 0)
         fresh = (old + blob)[-TEXT_OCTETS_MAX:]
         self._items[text.lo, text.hi] = (fresh, dropped + text.dropped)
-        self.octets += len(fresh) - len(old) + (0 if old or dropped else LINE_COSTS)
+        self.octets += len(fresh) - len(old) + (0 if known else LINE_COSTS)
         while self.octets > KEPT_OCTETS_A_JOB:
             _, (oldest, _) = self._items.popitem(last=False)
             self.octets -= len(oldest) + LINE_COSTS

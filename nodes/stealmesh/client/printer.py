@@ -17,7 +17,6 @@ A mesh of one local node has no need to say which: `[item 7] half done`.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
@@ -54,6 +53,7 @@ class Printer:
         """Lines that found no room here."""
         self._writing = False
         self._has_thread = False
+        self._over = False
         self.expects = False
         """Some job has its output come here."""
 
@@ -78,14 +78,17 @@ class Printer:
             self._came.notify()
 
     def finish(self) -> None:
-        """Wait until all is shown, as long as that makes sense."""
-        if not self._has_thread:
-            return
+        """Wait until all is shown, as long as that makes sense. Then the thread ends."""
         left = int(END_SECONDS_MAX / AWAKE_SECONDS)
         with self._lock:
-            while (self._waiting or self._lost or self._writing) and left > 0:
+            while self._has_thread and self._is_busy() and left > 0:
                 left -= 1
                 self._quiet.wait(AWAKE_SECONDS)
+            self._over = True
+            self._came.notify()
+
+    def _is_busy(self) -> bool:
+        return bool(self._waiting or self._lost or self._writing)
 
     # ------------------------------------------------------------ the thread
 
@@ -104,6 +107,9 @@ class Printer:
                 self._writing = False
                 self._quiet.notify_all()
                 while not self._waiting and not self._lost:
+                    if self._over:
+                        self._has_thread = False
+                        return
                     self._came.wait()
                 self._writing = True
                 shown, self._waiting = self._waiting, deque()
@@ -130,14 +136,15 @@ def _head(node: str, lo: int, hi: int) -> str:
 
 def _write(text: str) -> None:
     stream = sys.stdout if in_notebook() else sys.stderr
-    # A stream that is closed or gone shows nothing, and a strict one refuses some characters.
-    with contextlib.suppress(OSError, ValueError, AttributeError):
+    try:
         try:
             stream.write(text)
-        except UnicodeEncodeError:
+        except UnicodeEncodeError:  # it is a strict one
             encoding = getattr(stream, "encoding", None) or "ascii"
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
         stream.flush()
+    except Exception:  # noqa: BLE001, S110  closed, gone, or an object of the program's that raises: shows nothing
+        pass
 
 
 def in_notebook() -> bool:

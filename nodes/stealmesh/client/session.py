@@ -9,7 +9,6 @@ runs only short code here and never the user's: callbacks and combiners run in t
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
 import time
 from collections import deque
@@ -338,7 +337,7 @@ class ProgramLink:
             if mourner is not None:
                 mourner(effect)
         elif isinstance(effect, fx.NobodyCan):
-            print(f"stealmesh: {effect.why}", file=sys.stderr, flush=True)
+            tell(effect.why)
         elif isinstance(effect, fx.WorthSaying):
             pass  # for the people at nodes; `stealmesh events` has it
         elif isinstance(effect, fx.JournalsReady):

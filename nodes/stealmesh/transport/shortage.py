@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 from collections import Counter
 
+from stealmesh.host.saying import say
 from stealmesh.transport.sockets import FILES_REMEDY
 
 
@@ -29,15 +29,11 @@ class DescriptorWatch:
             if not self._short:
                 self._short = True
                 most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-                _say(
+                say(
                     f"cannot accept connections ({error.strerror}; limit {most}): new peers wait, "
                     f"those that are here go on; {FILES_REMEDY}"
                 )
         else:
             if self._short:
                 self._short = False
-                _say("accepts connections again")
-
-
-def _say(text: str) -> None:
-    print(f"stealmesh: {text}", file=sys.stderr, flush=True)
+                say("accepts connections again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.engine.wire import Host, Wire, pair, ring
 
+from stealmesh_engine.base.output_room import LINE_COSTS
 from stealmesh_engine.effects import JobPrinted
 from stealmesh_engine.events import ChunkDone, ItemsPrinted
 from stealmesh_engine.holding import output
@@ -188,3 +189,25 @@ def test_a_client_is_no_place_to_print_to() -> None:
     node.step()
     assert shown(client) == []
     assert client.core.counters["output-too-late"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "blob"),
+    [(Text(0, 1, 0), b""), (Text(0, 0, 0), b""), (Text(3, 9, 0), b""), (Text(0, 1, 2**62), b"")],
+)
+def test_nothing_said_again_and_again_takes_the_room_of_one(text: Text, blob: bytes) -> None:
+    """A holder that says an empty text for ever made the home of a durable job count room that is not taken, until
+    it kept no output of that job any more."""
+    kept = at_the_owner.KeptOutput()
+    for _ in range(2 * at_the_owner.KEPT_OCTETS_A_JOB // LINE_COSTS):
+        kept.add(text, blob)
+    assert kept.octets == LINE_COSTS
+
+
+def test_kept_output_stays_within_its_room() -> None:
+    kept = at_the_owner.KeptOutput()
+    for item in range(1000):
+        kept.add(Text(item, item + 1, 0), bytes([10]) * 5000)
+    assert kept.octets <= at_the_owner.KEPT_OCTETS_A_JOB
+    assert kept.of(999)[1] == [bytes([10]) * 5000]
+    assert kept.of(0) == ([], [])
