@@ -45,7 +45,16 @@ def run(directory: Path, text: str, *flags: str, stdin: str | None = None) -> st
 
 
 def finish(directory: Path, *argv: str, stdin: str | None = None) -> str:
-    done = subprocess.run(
+    done = ended(directory, *argv, stdin=stdin)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def ended(
+    directory: Path, *argv: str, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A run of the interpreter, however it ends."""
+    return subprocess.run(
         [sys.executable, *argv],
         cwd=directory,
         env=environment(),
@@ -55,5 +64,3 @@ def finish(directory: Path, *argv: str, stdin: str | None = None) -> str:
         timeout=PATIENCE_SECONDS,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.everyday.running import PATIENCE_SECONDS, environment, write
+from tests.everyday.running import ended, environment, write
 
 pytestmark = pytest.mark.real
 
@@ -80,15 +80,7 @@ def test_a_guest_for_whom_the_initializer_fails_is_told_so(tmp_path: Path) -> No
     assert process.stdout is not None
     try:
         where = process.stdout.readline().split()
-        got = subprocess.run(
-            [sys.executable, "program.py", *where],
-            cwd=guest,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
+        got = ended(guest, "program.py", *where)
         assert got.stdout == "told 4\n", got.stderr
         process.stdin.write("\n")
         process.stdin.flush()

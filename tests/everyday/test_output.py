@@ -438,16 +438,8 @@ if __name__ == "__main__":
 
 def test_without_a_terminal_it_goes_where_it_went(tmp_path: Path) -> None:
     running.write(tmp_path, program=PROGRAM)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
-        cwd=tmp_path,
-        env=running.environment(),
-        capture_output=True,
-        text=True,
-        timeout=running.PATIENCE_SECONDS,
-        check=True,
-    )
-    assert done.stdout == "out 1\nout 3\n"
+    done = running.ended(tmp_path, str(tmp_path / "program.py"))
+    assert (done.returncode, done.stdout) == (0, "out 1\nout 3\n")
     assert sorted(done.stderr.splitlines()) == [
         "[item 0] err 2", "[item 0] out 2", "err 1", "err 3",
     ]  # fmt: skip
@@ -457,15 +449,8 @@ def test_the_command_writes_it_beside_its_results(tmp_path: Path) -> None:
     text = "import os\n\ndef f(x):\n    print('{not json', x)\n    os.write(1, b'nor this\\n')\n    return int(x) + 1\n"
     running.write(tmp_path, mine=text)
     argv = ["-m", "stealmesh", "run", "mine:f", "--items", "range(3)", "--local"]
-    done = subprocess.run(
-        [sys.executable, *argv],
-        cwd=tmp_path,
-        env=running.environment(),
-        capture_output=True,
-        text=True,
-        timeout=running.PATIENCE_SECONDS,
-        check=True,
-    )
+    done = running.ended(tmp_path, *argv)
+    assert done.returncode == 0
     assert [line[:10] for line in done.stdout.splitlines()] == ['{"index": '] * 3
     assert "[item 2] {not json 2" in done.stderr.splitlines()
     assert "[item 1] nor this" in done.stderr.splitlines()
@@ -491,13 +476,5 @@ if __name__ == "__main__":
 
 def test_what_was_printed_before_ctrl_c_still_comes(tmp_path: Path) -> None:
     running.write(tmp_path, program=INTERRUPTED)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
-        cwd=tmp_path,
-        env=running.environment(),
-        capture_output=True,
-        text=True,
-        timeout=running.PATIENCE_SECONDS,
-        check=False,
-    )
+    done = running.ended(tmp_path, str(tmp_path / "program.py"))
     assert "[item 0] so far" in done.stderr.splitlines()

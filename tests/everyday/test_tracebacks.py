@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .running import PATIENCE_SECONDS, environment, finish, run, write
+from .running import PATIENCE_SECONDS, ended, environment, finish, run, write
 
 pytestmark = pytest.mark.real
 
@@ -244,15 +244,7 @@ def test_one_that_is_not_caught(tmp_path: Path) -> None:
 
 
 def ends_badly(directory: Path, *argv: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *argv],
-        cwd=directory,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    done = ended(directory, *argv)
     assert done.returncode == 1, done.stderr
     return done.stderr
 
@@ -315,15 +307,9 @@ with stealmesh.Mesh(workers=1) as mesh:
 def test_a_file_that_is_edited_after_the_submit(tmp_path: Path) -> None:
     text = "def broken(n):\n    return 1 // (n - n)  # as it ran\n"
     write(tmp_path, edited=text, program=EDITED)
-    said = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=True,
-    ).stderr
+    done = ended(tmp_path, "program.py")
+    assert done.returncode == 0, done.stderr
+    said = done.stderr
     assert f'File "{tmp_path}/edited.py (changed since)", line 2, in broken\n' in said
     assert "    return 1 // (n - n)  # as it ran\n           ~~^^~~~~~~~~\n" in said
     assert "another" not in said
@@ -364,15 +350,7 @@ def test_another_program_that_has_no_such_file(tmp_path: Path) -> None:
     assert first.stdout is not None
     words = first.stdout.readline().split()
     (one / "launches.py").unlink()
-    second = subprocess.run(
-        [sys.executable, "attaches.py", *words],
-        cwd=other,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    second = ended(other, "attaches.py", *words)
     first.communicate("\n", timeout=PATIENCE_SECONDS)
     assert second.returncode == 0, second.stderr
     frame = f'File "{one}/launches.py (not here)", line 4, in broken\n'
@@ -382,15 +360,7 @@ def test_another_program_that_has_no_such_file(tmp_path: Path) -> None:
 
 def test_the_command_line_prints_them_beside_its_lines(tmp_path: Path) -> None:
     write(tmp_path, helper=HELPER, work="from helper import deep\n")
-    done = subprocess.run(
-        [sys.executable, "-m", "stealmesh", "run", "work:deep", "--items", "0:9", "--local"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    done = ended(tmp_path, "-m", "stealmesh", "run", "work:deep", "--items", "0:9", "--local")
     assert done.returncode == 1
     assert all(line.startswith('{"index": ') for line in done.stdout.splitlines())
     assert "    return 1 / (n - n)\n           ~~^~~~~~~~~\nZeroDivisionError" in done.stderr
