@@ -308,7 +308,7 @@ def test_a_status_has_room_in_80_columns_and_a_pipe_has_one_line_a_job() -> None
     assert all(line.isprintable() for line in lines)
     said = "\n".join(lines)
     for words in ("39 alive, 1 leaving", "80 workers, 40 busy", "250/1,000 25%", "12/s", "1:02",
-                  "squares (map) of ada@host:4711", "last error: item 3: ValueError: a?b?[31m",
+                  "squares (map) of ada@host:4711", r"last error: item 3: ValueError: a\x0ab\x1b[31m",
                   "abababab..abab/417", "16 more nodes", "14 more jobs"):  # fmt: skip
         assert words in said, words
     assert said.index("node-39 ") < said.index("node-0 "), "what is not well comes first"

@@ -75,5 +75,6 @@ def test_a_stream_that_raises_stops_no_later_line(
     until(lambda: stream.failed)
     one.show(line("second"))
     until(lambda: "second" in stream.getvalue())
+    assert "(1 line could not be shown)" in stream.getvalue()
     one.finish()
     until(lambda: not showing())

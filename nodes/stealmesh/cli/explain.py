@@ -16,7 +16,7 @@ from stealmesh.cli import drawing, tables
 from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.looks import item_called
-from stealmesh.cli.tables import clean
+from stealmesh.host.saying import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,26 +41,26 @@ def run(arguments: argparse.Namespace) -> int:
 
 def in_words(story: dict[str, Any], line: dict[str, Any]) -> list[str]:
     """What a person reads."""
-    name = clean(line["name"])
+    name = printable(line["name"])
     if story["item"] is not None:
         lines = [
-            f"{name}, item {story['item']}: {_at(story)}{clean(story['told']) or 'no node knows of it'}"
+            f"{name}, item {story['item']}: {_at(story)}{printable(story['told']) or 'no node knows of it'}"
         ]
-        lines += [f"  before: {clean(text)}" for text in story["tried"]]
+        lines += [f"  before: {printable(text)}" for text in story["tried"]]
         others = [fact for fact in story["facts"] if fact["told"] != story["told"]]
     else:
         lines = [
-            f"{name} ({line['kind']}, {clean(line['state'])}): {line['done']:,} of {line['total']:,} done"
+            f"{name} ({line['kind']}, {printable(line['state'])}): {line['done']:,} of {line['total']:,} done"
         ]
         others = story["facts"]
     lines += [f"  {_fact(fact)}" for fact in others]
     if not story["owner_answered"] and not line["ended"]:
-        lines.append(f"  its ledger did not answer (the program {clean(line['owner'] or '?')})")
+        lines.append(f"  its ledger did not answer (the program {printable(line['owner'] or '?')})")
     return lines
 
 
 def _at(story: dict[str, Any]) -> str:
-    name = clean(story["node"])
+    name = printable(story["node"])
     return f"at {name}, " if name and name not in story["told"] else ""
 
 
@@ -70,12 +70,12 @@ def _fact(fact: dict[str, Any]) -> str:
         "" if hi <= lo else f"item {lo:,}: " if hi == lo + 1 else f"items {lo:,} to {hi - 1:,}: "
     )
     if items or not fact["many"]:
-        return f"{items}{_node(fact)}{clean(fact['told'])}"
-    told = clean(fact["told"]).removeprefix("it is ").removeprefix("it ")
+        return f"{items}{_node(fact)}{printable(fact['told'])}"
+    told = printable(fact["told"]).removeprefix("it is ").removeprefix("it ")
     return f"{tables.counted(fact['many'], 'item')}: {_node(fact)}{told}"
 
 
 def _node(fact: dict[str, Any]) -> str:
     """Where that is, if the words do not say it."""
-    name = clean(fact["node_name"])
+    name = printable(fact["node_name"])
     return f"at {name}, " if name and name not in fact["told"] else ""

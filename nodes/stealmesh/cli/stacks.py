@@ -18,7 +18,7 @@ from stealmesh.cli.exits import DONE, FAILED, NOT_JOINED, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.looks import item_called, node_called
 from stealmesh.cli.status import first_look
-from stealmesh.cli.tables import clean
+from stealmesh.host.saying import printable
 
 if TYPE_CHECKING:
     from stealmesh_engine.looking import Answer
@@ -104,11 +104,11 @@ def plain(answer: Answer, told: WorkerStacks) -> dict[str, Any]:
 
 def in_words(answer: Answer, told: WorkerStacks, item: int = -1) -> list[str]:
     """As in a traceback: the innermost frame comes last. The one that was asked for comes first."""
-    lines = [f"{clean(answer.name)}, worker {told.worker}, pid {told.pid}"]
+    lines = [f"{printable(answer.name)}, worker {told.worker}, pid {told.pid}"]
     if told.how:
         lines[0] += " (written down by a signal: it holds the interpreter)" if told.stacks else ""
     if told.why:
-        lines.append(f"  {clean(told.why)}")
+        lines.append(f"  {printable(told.why)}")
     if not told.stacks and not told.why:
         lines.append("  waits for work")
     for stack in sorted(told.stacks, key=lambda stack: (stack.item != item, stack.chunk < 0)):
@@ -119,13 +119,13 @@ def in_words(answer: Answer, told: WorkerStacks, item: int = -1) -> list[str]:
 def _stack_lines(stack: Stack) -> list[str]:
     runs = ""
     if stack.job:
-        runs = f", runs {clean(stack.job_name)} {stack.job[:8]}..{stack.job[-4:]}"
+        runs = f", runs {printable(stack.job_name)} {stack.job[:8]}..{stack.job[-4:]}"
         runs += f"/{stack.item}" if stack.item >= 0 else ""
-    lines = [f"  {clean(stack.name)}{runs}"]
+    lines = [f"  {printable(stack.name)}{runs}"]
     for frame in stack.frames:
-        lines.append(f"    {clean(frame.file)}:{frame.line} in {clean(frame.function)}")
+        lines.append(f"    {printable(frame.file)}:{frame.line} in {printable(frame.function)}")
         text = source_of(frame)
-        lines += [f"      {clean(text)}"] if text else []
+        lines += [f"      {printable(text)}"] if text else []
     if stack.left_out:
         lines.append(f"    … {stack.left_out} frames are left out")
     return lines

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stealmesh.client.job_ids import short_forms
+from stealmesh.host.saying import printable
 
 WIDTH_MIN = 80
 NODES_SHOWN = 24
@@ -49,7 +50,7 @@ def summary(status: Status, nodes: list[Status], width: int | None) -> list[str]
     workers = sum(node["workers"] for node in nodes)
     busy = sum(node.get("busy", 0) for node in nodes)
     by_state = Counter(node["state"] for node in nodes)
-    states = ", ".join(f"{count} {clean(state)}" for state, count in sorted(by_state.items()))
+    states = ", ".join(f"{count} {printable(state)}" for state, count in sorted(by_state.items()))
     told = f"{counted(len(nodes), 'node')} ({states}), {counted(workers, 'worker')}"
     told += f", {busy:,} busy" if any("busy" in node for node in nodes) else ""
     return _wrapped(f"{told}, {counted(clients, 'client')} (one is this command)", width)
@@ -70,15 +71,15 @@ def nodes_lines(nodes: list[Status], width: int | None, *, all_of_it: bool = Fal
     head = ["node", "state", "role", "busy", "queued", "steals", "address"]
     rows = [
         [
-            clean(node["name"]),
-            clean(node["state"]),
+            printable(node["name"]),
+            printable(node["state"]),
             node["role"],
             f"{node.get('busy', '?')}/{node['workers']}",
             seconds_text(node["queued_seconds"]),
             f"{node['steals_in']:,}/{node['steals_out']:,}",
-            clean(node["address"].removeprefix("tcp://")),
+            printable(node["address"].removeprefix("tcp://")),
             *([_resources(node)] if declare else []),
-            clean(node.get("runtime", "")),
+            printable(node.get("runtime", "")),
             f"pid {node['pid']}",
         ]
         for node in shown
@@ -94,7 +95,7 @@ def _resources(node: Status) -> str:
     """GPU 1 of 2, licence 0 of 1"""
     taken, has = node.get("resources_taken", {}), node.get("resources", {})
     return ", ".join(
-        f"{clean(name)} {taken.get(name, 0)} of {count}" for name, count in has.items()
+        f"{printable(name)} {taken.get(name, 0)} of {count}" for name, count in has.items()
     )
 
 
@@ -145,8 +146,8 @@ def jobs_lines(
 
 def _names(job: Status) -> list[str]:
     """Its name, its owner and its last error."""
-    name = f"{clean(job['name'])} ({job['kind']})"
-    return [name, clean(job.get("owner") or "?"), clean(job.get("error") or "")]
+    name = f"{printable(job['name'])} ({job['kind']})"
+    return [name, printable(job.get("owner") or "?"), printable(job.get("error") or "")]
 
 
 def _state(job: Status) -> str:
@@ -156,7 +157,7 @@ def _state(job: Status) -> str:
         if not (job.get("ended") and job.get("started"))
         else f" after {seconds_text(job['ended'] - job['started'])}"
     )
-    return clean(job["state"]) + took + (f" ({', '.join(unusual)})" if unusual else "")
+    return printable(job["state"]) + took + (f" ({', '.join(unusual)})" if unusual else "")
 
 
 def done_text(job: Status) -> str:
@@ -198,9 +199,9 @@ def long_lines(nodes: list[Status], jobs: Sequence[Status], width: int | None) -
             seconds_text(each["seconds"]),
             f"{names[each['job']]}/{each['lo']}"
             + (f"-{each['hi'] - 1:,}" if each["hi"] - each["lo"] > 1 else ""),
-            clean(node["name"]),
+            printable(node["name"]),
             str(each["worker"]),
-            clean(each["name"]),
+            printable(each["name"]),
         ]
         for each, node in found
     ]
@@ -245,11 +246,6 @@ def _wrapped(text: str, width: int | None) -> list[str]:
         else:
             line = f"{line} {word}" if line else word
     return [*lines, line]
-
-
-def clean(text: object) -> str:
-    """Without what a terminal obeys."""
-    return "".join(each if each.isprintable() else "?" for each in str(text))
 
 
 def counted(number: int, what: str) -> str:

@@ -54,6 +54,8 @@ class Printer:
         self._writing = False
         self._has_thread = False
         self._over = False
+        self._unshown = 0
+        """Lines that the stream did not take."""
         self.expects = False
         """Some job has its output come here."""
 
@@ -117,15 +119,29 @@ class Printer:
                 self._octets = 0
             written = [_lines(*each) for each in shown]
             written += [_lines(*key, b"", lines) for key, lines in lost.items()]
-            _write("".join(written))
+            self._show(written)
+
+    def _show(self, texts: list[str]) -> None:
+        text = "".join(texts)
+        if self._unshown:
+            text = f"({_lines_in_words(self._unshown)} could not be shown)\n{text}"
+        try:
+            _write(text)
+            self._unshown = 0
+        except Exception:  # noqa: BLE001  it is closed, gone, or an object of the program's that raises anything
+            self._unshown += sum(each.count("\n") for each in texts)
 
 
 def _lines(node: str, lo: int, hi: int, text: bytes, dropped: int) -> str:
     head = _head(node, lo, hi)
     lines = [f"{head}{line}\n" for line in readable(text).split("\n")[:-1]]
     if dropped:
-        lines.append(f"{head}({dropped:,} {'line' if dropped == 1 else 'lines'} dropped)\n")
+        lines.append(f"{head}({_lines_in_words(dropped)} dropped)\n")
     return "".join(lines)
+
+
+def _lines_in_words(number: int) -> str:
+    return "1 line" if number == 1 else f"{number:,} lines"
 
 
 def _head(node: str, lo: int, hi: int) -> str:
@@ -137,14 +153,11 @@ def _head(node: str, lo: int, hi: int) -> str:
 def _write(text: str) -> None:
     stream = sys.stdout if in_notebook() else sys.stderr
     try:
-        try:
-            stream.write(text)
-        except UnicodeEncodeError:  # it is a strict one
-            encoding = getattr(stream, "encoding", None) or "ascii"
-            stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        stream.flush()
-    except Exception:  # noqa: BLE001, S110  closed, gone, or an object of the program's that raises: shows nothing
-        pass
+        stream.write(text)
+    except UnicodeEncodeError:  # it is a strict one
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
 
 
 def in_notebook() -> bool:
