@@ -18,7 +18,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -56,7 +55,6 @@ class Stand:
             stdout=subprocess.PIPE,
             start_new_session=True,  # its children are ended with it, as one group
         )
-        self._asked_at = 0.0
         try:
             self._answer()
         except BaseException:
@@ -76,7 +74,6 @@ class Stand:
         """Start it there, and don't wait: for stands that run side by side."""
         path = f"{function.__module__}:{function.__qualname__}"
         assert self._process.stdin is not None
-        self._asked_at = time.monotonic()
         try:
             self._process.stdin.write(json.dumps({"run": path, "with": arguments}).encode() + b"\n")
             self._process.stdin.flush()

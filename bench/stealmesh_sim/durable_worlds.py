@@ -40,7 +40,6 @@ from stealmesh_sim.world import World
 PATIENCE_SECONDS = 60.0
 LEFTOVER_SECONDS = 45.0
 AGREEMENT_SECONDS = 10.0
-SUCCESSOR_SECONDS = (0.05, 1.0, 4.0)
 AILING = ("", "", "", "one", "one", "all")
 SPOILT_SHARE = 0.6
 """How often an ailing disk is damaged between two lives."""

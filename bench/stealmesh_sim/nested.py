@@ -56,7 +56,6 @@ class Nest:
     """Items that killed too many workers failed, and nothing is known of their trees."""
     given: int = 0
     came: int = 0
-    taken_back: int = 0
     relieved: int = 0
     ran: int = 0
     """How many tasks have run."""
@@ -225,7 +224,6 @@ class NestingWorker(VirtualWorker):
             for child in late:
                 self.away.remove(child)
                 child.withdraw()
-                self.nest.taken_back += 1
                 self.stay.add(child.task)
                 self.pile.append(child.task)
             if not late:

@@ -174,8 +174,6 @@ class Process:
         self._timer_at: float | None = None
         self._awake_at: float | None = None
         self._busy_until = 0.0
-        self.toiled_seconds = 0.0
-        """How long its loop has been busy."""
         self.asked_and_gone = 0
         """Requests not served because the asker had gone."""
 
@@ -246,7 +244,6 @@ class Process:
         count = toil.taken_before_time if is_due else toil.taken_at_once
         taken, self.inbox = events[:count], events[count:]
         seconds = toil.of(taken)
-        self.toiled_seconds += seconds
         self._busy_until = self.world.now + seconds
         if self.inbox and self._awake_at is None:
             self._awake_at = self._busy_until

@@ -24,11 +24,11 @@ from enum import IntEnum
 import msgspec
 
 from stealmesh_protocol.ids import PEER_ID_OCTETS, PeerId
-from stealmesh_protocol.limits import PROOF_OCTETS_MAX, SECONDS_MAX
+from stealmesh_protocol.limits import PROOF_OCTETS_MAX, SECONDS_MAX, TOKEN_NAME_CHARS_MAX
 
 SEAL_OCTETS = 32
 NONCE_OCTETS = 16
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{TOKEN_NAME_CHARS_MAX - 1}}}")
 _BARRED = re.compile(_NAME.pattern + r"@[0-9a-f]{8}")
 
 PassSecrets = tuple[tuple[str, bytes], ...]

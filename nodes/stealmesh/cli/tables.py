@@ -15,7 +15,6 @@ from typing import Any
 from stealmesh.client.job_ids import short_forms
 from stealmesh.host.saying import printable
 
-WIDTH_MIN = 80
 NODES_SHOWN = 24
 JOBS_SHOWN = 16
 LONG_SHOWN = 8

@@ -35,8 +35,6 @@ SIGN_OCTETS = 12
 """Of what a mark begins with, which is another one for each process: a task prints it by accident never."""
 MARK = struct.Struct("<Qq")
 """Behind the sign: chunk, item."""
-TOGETHER_OCTETS = 4096 - SIGN_OCTETS - MARK.size
-"""What is written with its mark at once stays together, also while others write (POSIX's PIPE_BUF)."""
 PARTS_MAX = 256
 REST_OCTETS_MAX = 8192
 """An unfinished line that is longer goes as far as it is."""
