@@ -17,8 +17,8 @@ demo: $(RUN_DEPS) ## a local mesh runs a real job, loses a node halfway, and sti
 	$(BIN)/stealmesh demo
 
 test: $(DEV_DEPS) ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not real'
-	$(BIN)/python -m pytest -n 2 -m 'not slow and real'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not real'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and real'
 
 slow: $(DEV_DEPS) ## the slow tests
 	$(BIN)/python -m pytest -m slow
