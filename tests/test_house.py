@@ -65,7 +65,7 @@ TAGS = {
     "Keep": 70, "KeptUpto": 71, "Offer": 72, "Pull": 73, "Forget": 74, "Settled": 75, "Claim": 76,
     "Fetch": 77, "Fetched": 78,
     "ValueSeek": 80, "ValueAt": 81, "ValueGet": 82, "ValuePut": 83, "ValueHeld": 84, "ValueDrop": 85,
-    "LookAt": 90, "Seen": 91,
+    "LookAt": 90, "Seen": 91, "CallOff": 95,
     "Printed": 164, "PrintedGet": 165,
     "JournalGet": 98, "JournalPage": 99,
     "Barred": 104,

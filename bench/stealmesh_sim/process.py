@@ -404,7 +404,7 @@ class Process:
     def _nobody_can(self, effect: fx.NobodyCan) -> None:
         self.complaints.append(effect.why)
 
-    def _looked(self, effect: fx.LookReady) -> None:
+    def _looked(self, effect: fx.LookReady | fx.CalledOff) -> None:
         if self.listener is not None:
             self.listener(self, effect)
 
@@ -465,6 +465,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.OtherRuntime: Process._ignore,
     fx.StatusReady: Process._ignore,
     fx.LookReady: Process._looked,
+    fx.CalledOff: Process._looked,
     fx.TakeStacks: Process._take_stacks,
     fx.WorthSaying: Process._ignore,
     fx.JournalsReady: Process._ignore,

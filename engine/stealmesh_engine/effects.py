@@ -411,8 +411,14 @@ class StatusReady(msgspec.Struct):
     snapshots: list[bytes]
 
 
+class CalledOff(msgspec.Struct):
+    """A person wants this job of our program's to end: what has not begun is to be cancelled, what runs stopped."""
+
+    job: JobId
+
+
 class LookReady(msgspec.Struct):
-    """What AskLook asked for: the answers of those that gave one, ours first (msgpack of `looking.Answer`)."""
+    """What AskLook, or AskCallOff, asked for: the answers of those that gave one, ours first (msgpack of `looking.Answer`)."""
 
     nonce: int
     answers: list[bytes]
@@ -456,7 +462,7 @@ Effect = (
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone
     | Deliver | InputFailed | InputWithdrawn | ItemsRunning | ItemsProgress | JobPrinted | ItemPrinted | ItemWaits | JobDone | LifeEnded
-    | NobodyCan | OtherRuntime | StatusReady | LookReady | WorthSaying | JournalsReady
+    | NobodyCan | OtherRuntime | StatusReady | LookReady | CalledOff | WorthSaying | JournalsReady
     | Joined | JoinFailed
     | WaitsForNodes | WorksAgain | Left
 )  # fmt: skip

@@ -465,6 +465,14 @@ class AskLook(msgspec.Struct):
     """Only this node is asked; empty: all."""
 
 
+class AskCallOff(msgspec.Struct):
+    """The program wants another program's job to end; a LookReady effect answers with the same nonce. If that program
+    has done it, its own answer is there, and owns the job."""
+
+    nonce: int
+    job: JobId
+
+
 class StacksTaken(msgspec.Struct):
     """What the host has of the stacks of our workers: the answer to TakeStacks, as far as they answered."""
 
@@ -508,5 +516,5 @@ Event = (
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AskOutput | AbolishJob | LeaveJob
     | OpenJob | Feed | Release | CloseInput | CancelItems | CancelJob | AskStatus
-    | AskLook | StacksTaken | AskJournals | HostNoted
+    | AskLook | AskCallOff | StacksTaken | AskJournals | HostNoted
 )  # fmt: skip

@@ -6,6 +6,8 @@ its program, which only listens to nodes: if no node owns the job, one that has 
 ask it. So any node is a door, and none is in the middle. Refuses to know what the facts mean (`ledger/why.py`)
 and how stacks are taken: the host takes them.
 
+The same way leads to the program for a person who wants its job to end (`AskCallOff`).
+
 A peer's answer is an input: it is read into plain structures, or dropped and counted. What peers ask costs a
 bounded number of open questions, and nothing without an onlooker.
 """
@@ -22,8 +24,8 @@ import msgspec
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.durable.door import DurableDoor
 from stealmesh_engine.durable.why_kept import why_kept
-from stealmesh_engine.effects import Effect, LookReady, TakeStacks
-from stealmesh_engine.events import AskLook, StacksTaken
+from stealmesh_engine.effects import CalledOff, Effect, LookReady, TakeStacks
+from stealmesh_engine.events import AskCallOff, AskLook, StacksTaken
 from stealmesh_engine.holding.why_here import all_here, why_here
 from stealmesh_engine.ledger.jobs_around import OWNER_GONE, JobsAround
 from stealmesh_engine.ledger.why import OVER, Fact, Why, plain
@@ -38,7 +40,7 @@ from stealmesh_protocol.ids import (
     whole_of,
 )
 from stealmesh_protocol.limits import SEEN_OCTETS_MAX
-from stealmesh_protocol.messages import LookAt, Role, Seen, Topic
+from stealmesh_protocol.messages import CallOff, LookAt, Role, Seen, Topic
 from stealmesh_protocol.stacks import WorkerStacks
 
 PATIENCE_SECONDS = 0.9
@@ -81,6 +83,8 @@ class Look:
     onward: int = 0
     """The number of our question to the program that owns the job, while it is open."""
     went_onward: bool = False
+    calls_off: bool = False
+    """The program is not asked about the job, but told to end it."""
 
 
 @dataclass(slots=True)
@@ -123,11 +127,14 @@ class Looks:
 
     # ------------------------------------------------------------ our program asks
 
-    def ask(self, event: AskLook, now: float) -> None:
+    def ask_call_off(self, event: AskCallOff, now: float) -> None:
+        self.ask(AskLook(event.nonce, Topic.EXPLAIN, event.job), now, calls_off=True)
+
+    def ask(self, event: AskLook, now: float, *, calls_off: bool = False) -> None:
         view = self._links.view
         nodes = [peer for peer in view.nodes() if peer != view.me.id]
         asked = nodes if not event.peer else [peer for peer in nodes if peer == event.peer]
-        look = Look(event, now + PATIENCE_SECONDS, dict.fromkeys(asked))
+        look = Look(event, now + PATIENCE_SECONDS, dict.fromkeys(asked), calls_off=calls_off)
         self._open[event.nonce] = look
         question = LookAt(event.nonce, event.topic, event.job, event.item)
         if event.peer in (b"", view.me.id):
@@ -195,6 +202,17 @@ class Looks:
             owed = Owed(peer, message.nonce, message.job, message.item, now)
             self._say(owed, self._explained(message.job, message.item, now), now)
 
+    def called_off(self, peer: PeerId, message: CallOff, now: float) -> None:
+        me = self._links.view.me
+        if owner_of(message.job) != me.id:
+            self._ask_onward(peer, message, now)
+            return
+        answer = self._nothing()
+        answer.owns = me.role is Role.CLIENT and message.job in self._owner.jobs
+        if answer.owns:
+            self._effects.append(CalledOff(message.job))
+        self._say(Owed(peer, message.nonce, message.job, -1, now), answer, now)
+
     def taken(self, event: StacksTaken, now: float) -> None:
         """The host has the stacks of our workers."""
         owed = self._owed.pop(event.ticket, None)
@@ -220,7 +238,9 @@ class Looks:
             look.onward, look.went_onward = next(self._numbers), True
             self._by_number[look.onward] = (look.asked.nonce, near)
             asked = look.asked
-            question = LookAt(look.onward, asked.topic, asked.job, asked.item, onward=True)
+            question: LookAt | CallOff = CallOff(look.onward, asked.job)
+            if not look.calls_off:
+                question = LookAt(look.onward, asked.topic, asked.job, asked.item, onward=True)
             self._links.send(near, question, now)
 
     def _program_answered(self, nonce: int, blobs: list[bytes]) -> None:
@@ -250,18 +270,21 @@ class Looks:
             answer.id, answer.name = peer.hex(), "" if member is None else member.name
         return answer
 
-    def _ask_onward(self, peer: PeerId, message: LookAt, now: float) -> None:
+    def _ask_onward(self, peer: PeerId, message: LookAt | CallOff, now: float) -> None:
         owner = owner_of(message.job)
         known = self._links.member_of(owner)
         asks = known is not None and known.role is Role.CLIENT and self._links.is_ready(owner)
-        owed = Owed(peer, message.nonce, message.job, message.item, now + PATIENCE_SECONDS, owner)
+        owed = Owed(peer, message.nonce, message.job, -1, now + PATIENCE_SECONDS, owner)
         if not asks or len(self._owed) >= OPEN_MAX:
             self._counters.count("looks-dropped")
             self._say(owed, self._nothing(), now)
             return
         number = next(self._numbers)
         self._owed[number] = owed
-        self._links.send(owner, LookAt(number, message.topic, message.job, message.item), now)
+        question: LookAt | CallOff = CallOff(number, message.job)
+        if isinstance(message, LookAt):
+            question = LookAt(number, message.topic, message.job, message.item)
+        self._links.send(owner, question, now)
         self._plan()
 
     def _take_stacks(self, peer: PeerId, message: LookAt, now: float) -> None:
@@ -369,8 +392,16 @@ class Looks:
         self.until = min(times, default=None)
 
 
-EVENTS: dict[Any, Callable[..., None]] = {AskLook: Looks.ask, StacksTaken: Looks.taken}
-MESSAGES: dict[Any, Callable[..., None]] = {LookAt: Looks.asked, Seen: Looks.answered}
+EVENTS: dict[Any, Callable[..., None]] = {
+    AskLook: Looks.ask,
+    AskCallOff: Looks.ask_call_off,
+    StacksTaken: Looks.taken,
+}
+MESSAGES: dict[Any, Callable[..., None]] = {
+    LookAt: Looks.asked,
+    CallOff: Looks.called_off,
+    Seen: Looks.answered,
+}
 
 
 def in_whole(job: JobId, facts: list[Fact]) -> list[Fact]:

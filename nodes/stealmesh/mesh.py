@@ -33,7 +33,7 @@ from stealmesh.host.entrance import (
     the_key,
     whole_number,
 )
-from stealmesh.host.guest_key import GuestKey
+from stealmesh.host.guest_key import OTHERS_JOBS, GuestKey
 from stealmesh.host.interpreter import program_path
 from stealmesh.host.lifetime import JOIN_SECONDS_MAX, Lifetime
 from stealmesh.host.node import NodeOptions
@@ -157,8 +157,10 @@ class Mesh(Submitter):
             inline_octets=self.config.inline_octets,
         )
         self._life.accepted = submitted.wait
-        if isinstance(self._key, GuestKey) and self._key.role is KeyRole.VIEW:
-            submitted.refuse(self._key.not_allowed("submit, collect or cancel"))
+        if isinstance(self._key, GuestKey):
+            self._link.looking.refusal = self._key.not_allowed(OTHERS_JOBS)
+            if self._key.role is KeyRole.VIEW:
+                submitted.refuse(self._key.not_allowed("submit, collect or cancel"))
         try:
             if address is not None:
                 seeds = way.addresses

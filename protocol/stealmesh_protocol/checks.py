@@ -58,6 +58,7 @@ from stealmesh_protocol.messages import (
     Barred,
     Beat,
     Bye,
+    CallOff,
     Claim,
     Closed,
     Commit,
@@ -338,6 +339,11 @@ def _look_at(message: LookAt) -> None:
         raise Fault("id", "an item of no job")
     if not -1 <= message.item <= limits.INDEX_MAX:
         raise Fault("range", f"item {message.item}")
+
+
+def _call_off(message: CallOff) -> None:
+    check_count(message.nonce)
+    check_job_id(message.job)
 
 
 def _seen(message: Seen) -> None:
@@ -644,6 +650,7 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     StatusGet: _nonce,
     Status: _status,
     LookAt: _look_at,
+    CallOff: _call_off,
     Seen: _seen,
     Piece: _piece,
     Launch: _launch,

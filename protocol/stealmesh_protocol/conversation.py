@@ -33,6 +33,7 @@ from stealmesh_protocol.messages import (
     Barred,
     Beat,
     Bye,
+    CallOff,
     Claim,
     Closed,
     Commit,
@@ -138,7 +139,7 @@ _TO_PATRONS = _kinds(Accepted, Here, Fetched)
 _BOTH_WAYS = _kinds(
     *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken),
     *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
-    *(LookAt, Seen, JournalGet, JournalPage),
+    *(LookAt, CallOff, Seen, JournalGet, JournalPage),
 )
 
 BETWEEN_NODES: Kinds = _kinds(

@@ -24,6 +24,7 @@ from stealmesh_protocol.messages import (
     Ack,
     Beat,
     Bye,
+    CallOff,
     Closed,
     Digests,
     Fetch,
@@ -89,7 +90,7 @@ MAY_SAY: dict[KeyRole, Kinds] = {
 
 MAY_HEAR: dict[KeyRole, Kinds] = {
     KeyRole.PEER: _EVERYTHING,
-    KeyRole.SUBMIT: A_CLIENT_MAY_HEAR - LOOKING | _kinds(LookAt),
+    KeyRole.SUBMIT: A_CLIENT_MAY_HEAR - LOOKING | _kinds(LookAt, CallOff),
     KeyRole.VIEW: _LIVING | LOOKED_AT | _kinds(Piece, Steal, Sated),
 }
 

@@ -8,7 +8,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
-              / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / SEEN / PRINTED / PRINTED_GET
+              / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / CALL_OFF / SEEN / PRINTED / PRINTED_GET
               / JOURNAL_GET / JOURNAL_PAGE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
@@ -48,6 +48,7 @@ from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.journal_messages import JournalGet as JournalGet
 from stealmesh_protocol.journal_messages import JournalPage as JournalPage
+from stealmesh_protocol.look_messages import CallOff as CallOff
 from stealmesh_protocol.look_messages import LookAt as LookAt
 from stealmesh_protocol.look_messages import Seen as Seen
 from stealmesh_protocol.look_messages import Topic as Topic
@@ -614,7 +615,7 @@ MESSAGES: dict[int, type[Message]] = {
         Launch, Supply, Accepted, Abolish, Seek, Here, Keep, KeptUpto, Offer, Pull, Forget,
         Settled, Claim, Fetch, Fetched, Taken,
         ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop,
-        LookAt, Seen,
+        LookAt, CallOff, Seen,
         Printed, PrintedGet,
         JournalGet, JournalPage,
         Barred,

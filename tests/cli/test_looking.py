@@ -141,14 +141,24 @@ def look_further(shell: Shell, person: Person, job: str, nodes: int) -> list[Com
     assert f"{nodes} nodes ({nodes} alive), {2 * nodes} workers" in status
     assert "no worker runs" in person.types("stacks", f"{job}/3", status=1)
     assert "worker 0" in person.types("stacks", "first")
-    assert "only that program can cancel it" in person.types("cancel", job, status=1)
     assert "no node is called 'no-one'" in person.types("stacks", "no-one", status=2)
     assert "is no item" in person.types("explain", "looks:waits/x", status=2)
 
     again = program(shell, "looks:waits", "0:1", person.seed)
     until(person, r"(?s)waits.*waits", "jobs")
     assert "2 jobs are called 'looks:waits'" in person.types("explain", "looks:waits/0", status=2)
-    return [again]
+
+    # A person ends the job of a program that does not listen to its terminal.
+    lines = [json.loads(line) for line in person.types("jobs", "--json").splitlines()]
+    (younger,) = sorted(
+        (line for line in lines if line["name"] == "looks:waits"), key=lambda line: line["started"]
+    )[1:]
+    said = person.types("cancel", younger["id"])
+    assert f"the program {younger['owner']} has cancelled job looks:waits" in said
+    assert again.end() == 1
+    assert "the job was cancelled: items without a line have no result" in "".join(again.told)
+    assert "had ended already" in person.types("cancel", younger["id"])
+    return []
 
 
 def until_exists(shell: Shell, command: Command, name: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.effects import LookReady
-from stealmesh_engine.events import AskLook, Drain
+from stealmesh_engine.effects import CalledOff, LookReady
+from stealmesh_engine.events import AskCallOff, AskLook, Drain
 from stealmesh_engine.ledger.jobs_around import KEPT_MAX, OWNER_GONE, JobsAround, one_a_job
 from stealmesh_engine.ledger.why import Fact, Why
 from stealmesh_engine.looking import OPEN_MAX, Answer
@@ -198,3 +198,38 @@ def test_the_line_that_has_come_furthest_counts() -> None:
     assert one_a_job([gone, early, late])[job] is late
     assert one_a_job([early, over, late, gone])[job] is over
     assert one_a_job([gone])[job] is gone
+
+
+# ---------------------------------------------------------------- ending a program's job from outside
+
+
+def test_a_job_is_called_off_at_its_program_alone() -> None:
+    told = scene(3, workers=1)
+    program = told.map(4, law=SLOW)
+    eye = told.world.client("eye", seeds=[SEED_ADDRESS])
+    told.run(1.0)
+    ended: list[tuple[Process, JobId]] = []
+    answers: list[LookReady] = []
+
+    def listen(process: Process, effect: Any) -> None:
+        if isinstance(effect, CalledOff):
+            ended.append((process, effect.job))
+        elif isinstance(effect, LookReady):
+            answers.append(effect)
+
+    for process in (told.client, eye, *told.nodes):
+        process.listener = listen
+    other = job_id(program.job[:16], 99)
+    for nonce, job in ((1, program.job), (2, other)):
+        eye.hear(AskCallOff(nonce, job))
+    told.until(lambda: len(answers) == 2)
+    assert ended == [(told.client, program.job)], "once, and only what is open there"
+    owns = {
+        ready.nonce: [answer.id for answer in map(read_answer, ready.answers) if answer.owns]
+        for ready in answers
+    }
+    assert owns == {1: [told.client.member.id.hex()], 2: []}
+
+
+def read_answer(blob: bytes) -> Answer:
+    return msgspec.msgpack.decode(blob, type=Answer)

@@ -21,6 +21,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from typing import IO, TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
@@ -189,10 +190,15 @@ def run_items(
 
 
 def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
-    """The JSON object of one line. Raises CommandEnded if the mesh failed and not the item."""
-    from stealmesh_protocol.errors import MeshClosed
+    """The JSON object of one line. Raises CommandEnded if the mesh failed and not the item, or the job was cancelled."""
+    from stealmesh_protocol.errors import MeshClosed, TaskStopped
 
-    error = future.exception()
+    try:
+        error = future.exception()
+    except CancelledError as cancelled:
+        error = cancelled
+    if isinstance(error, CancelledError | TaskStopped):
+        raise CommandEnded(FAILED, "the job was cancelled: items without a line have no result")
     if isinstance(error, MeshClosed):
         raise CommandEnded(
             FAILED, f"the mesh is gone, item {index} and those after it have no result: {error}"

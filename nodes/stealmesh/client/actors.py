@@ -152,6 +152,11 @@ class ActorStream(SubmitStream):
         super().done()
         self._leave()
 
+    def call_off(self) -> None:
+        """The object goes, too."""
+        super().call_off()
+        self.end()
+
     def broken(self, error: BaseException) -> None:
         super().broken(error)
         self._leave()

@@ -1,4 +1,5 @@
-"""A program's looks at jobs and workers: questions go to the core, and answers come back as plain data.
+"""A program's looks at jobs and workers, and its wish that another program's job ends: questions go to the core, and
+answers come back as plain data.
 
 Decides nothing. Refuses to know whom the core asks (the engine's `looking.py`), and how people are shown it (`cli`).
 """
@@ -13,9 +14,9 @@ import msgspec
 
 from stealmesh.futures import Future
 from stealmesh_engine.effects import LookReady
-from stealmesh_engine.events import AskLook, Event
+from stealmesh_engine.events import AskCallOff, AskLook, Event
 from stealmesh_engine.looking import Answer, story_of
-from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.ids import JobId, PeerId, owner_of
 from stealmesh_protocol.messages import Topic
 
 ANSWER_SECONDS_MAX = 5.0
@@ -35,6 +36,8 @@ class Looking:
         self._condition = condition
         self._nonces = nonces
         self._open: dict[int, Future[list[Answer]]] = {}
+        self.refusal: Exception | None = None
+        """Why this program may not end the jobs of others; None: it may."""
 
     def explain(self, job: JobId, item: int = -1) -> dict[str, Any]:
         """What has become of the job, or of the item, and what it waits for. Raises TimeoutError."""
@@ -43,6 +46,14 @@ class Looking:
     def stacks(self, job: JobId = b"", item: int = -1, peer: PeerId = b"") -> list[Answer]:
         """The stacks of the workers that run the item, or the job, or of all of one node. Raises TimeoutError."""
         return self._ask(Topic.STACKS, job, item, peer)
+
+    def call_off(self, job: JobId) -> bool:
+        """Have another program's job end. True: that program says that it does it. Raises NotAllowed,
+        TimeoutError."""
+        if self.refusal is not None:
+            raise self.refusal
+        answers = self._answers(lambda nonce: AskCallOff(nonce, job))
+        return any(each.owns and each.id == owner_of(job).hex() for each in answers)
 
     def came(self, effect: LookReady) -> None:
         future = self._open.pop(effect.nonce, None)
@@ -58,8 +69,11 @@ class Looking:
             future.set_exception(error)
 
     def _ask(self, topic: Topic, job: JobId, item: int, peer: PeerId = b"") -> list[Answer]:
+        return self._answers(lambda nonce: AskLook(nonce, topic, job, item, peer))
+
+    def _answers(self, question: Callable[[int], Event]) -> list[Answer]:
         future: Future[list[Answer]] = Future(self._condition)
         nonce = next(self._nonces)
         self._open[nonce] = future
-        self._post(AskLook(nonce, topic, job, item, peer))
+        self._post(question(nonce))
         return future.result(timeout=ANSWER_SECONDS_MAX)

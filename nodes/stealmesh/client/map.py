@@ -287,6 +287,10 @@ class MapJob:
         self.broken(CancelledError())
         self.stop()
 
+    def call_off(self) -> None:
+        self.broken(CancelledError(f"{self.spec.name} was cancelled from outside"))
+        self.stop(running=True)
+
     def _run_to_the_end(self) -> None:
         with self._changed:
             self._unbounded = True

@@ -125,6 +125,9 @@ class FoldJob:
     def name_of(self, future: Future[Any]) -> str:
         return self.spec.name
 
+    def call_off(self) -> None:
+        self.future.stop()
+
     def cancel(self) -> None:
         """Give the value up, also when the job runs already."""
         if not self.future.cancel():

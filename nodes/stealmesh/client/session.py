@@ -348,6 +348,11 @@ class ProgramLink:
             self._status(effect)
         elif isinstance(effect, fx.LookReady):
             self.looking.came(effect)
+        elif isinstance(effect, fx.CalledOff):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                tell(f"job {handler.spec.name} was cancelled from outside (`stealmesh cancel`)")
+                self.user_threads.run(handler.call_off)
         elif isinstance(effect, fx.Joined):
             if not self.joined.done():
                 self.joined.set_result(None)

@@ -261,6 +261,10 @@ class SubmitStream(HoldsBack):
         else:
             self.link.call_later(lambda: self._withdraw(future))
 
+    def call_off(self) -> None:
+        for future in self._open_futures():
+            future.stop()
+
     def name_of(self, future: Future[Any]) -> str:
         return self.spec.name if future.index < 0 else f"item {future.index} of {self.spec.name}"
 

@@ -28,6 +28,7 @@ from stealmesh_protocol.passes import (
 
 CURVE_OCTETS = 32
 SERVERS_MAX = 2
+OTHERS_JOBS = "cancel jobs of other programs that are not durable"
 
 
 class _Written(msgspec.Struct, array_like=True, frozen=True):
@@ -81,7 +82,9 @@ class GuestKey:
 
     def not_allowed(self, what: str) -> NotAllowed:
         needed = "a node needs the mesh key: `stealmesh join` with the line that `start` printed"
-        if what != "be a node":
+        if what == OTHERS_JOBS:
+            needed = "use the mesh key, or end that program"
+        elif what != "be a node":
             needed = "use one that `stealmesh token --role submit` has made"
         return NotAllowed(f"this {self} does not allow to {what}: {needed}")
 

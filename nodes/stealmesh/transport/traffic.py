@@ -11,6 +11,7 @@ from stealmesh_protocol.messages import (
     Around,
     Beat,
     Bye,
+    CallOff,
     Digests,
     Hello,
     JournalGet,
@@ -31,7 +32,7 @@ KINDS = 256
 CLASSES = {
     "control": (Hello, Welcome, Refused, Bye, Beat, View, Vote, Digests, Around, Promote),
     "acks": (Ack,),
-    "looks": (StatusGet, Status, LookAt, Seen, JournalGet, JournalPage),
+    "looks": (StatusGet, Status, LookAt, CallOff, Seen, JournalGet, JournalPage),
 }
 """The messages of an idle mesh, and of looking at it; all others are work. (An ACK answers a BEAT, or
 work.)"""
