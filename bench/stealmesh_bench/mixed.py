@@ -227,7 +227,11 @@ def children(pid: int) -> list[int]:
 
 def _tell(word: str, calls: list[str], mesh: stealmesh.Mesh) -> None:
     """What a person needs to see of a mesh that is late or stands still: accounts, holders, counters."""
-    status = mesh.status()
+    try:
+        status = mesh.status()
+    except TimeoutError:
+        print(f"{word} {calls}, and no status within 5 s", file=sys.stderr, flush=True)
+        return
     jobs = [job for job in status["jobs"] if job["state"] != "done"]
     shown = {word: calls, "jobs": jobs, "nodes": status["nodes"], "counters": status["counters"]}
     print(json.dumps(shown, indent=1, default=str), file=sys.stderr, flush=True)
