@@ -7,6 +7,7 @@ mean (status.py).
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -44,7 +45,7 @@ def _blank(own: dict[str, Any], member: Member | None) -> dict[str, Any]:
 
 def _is_like(value: Any, ours: Any) -> bool:
     if isinstance(ours, _NUMBERS) and not isinstance(ours, bool):
-        return isinstance(value, _NUMBERS) and not isinstance(value, bool)
+        return _is_number(value) and not isinstance(value, bool)
     return isinstance(value, type(ours))
 
 
@@ -54,9 +55,12 @@ def _is_running(chunk: Any) -> bool:
         return False
     numbers = [chunk.get(name) for name in ("lo", "hi", "worker", "seconds")]
     texts = [chunk.get(name) for name in ("job", "name")]
-    return all(isinstance(each, _NUMBERS) for each in numbers) and all(
-        isinstance(each, str) for each in texts
-    )
+    return all(map(_is_number, numbers)) and all(isinstance(each, str) for each in texts)
+
+
+def _is_number(value: Any) -> bool:
+    """A figure; what is infinite or no number would spoil every sum that it is in."""
+    return isinstance(value, _NUMBERS) and isfinite(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -87,7 +91,7 @@ def _is_job(job: Any) -> bool:
         at = {name: number for number, name in enumerate(JobLine.__struct_fields__)}
         for name in ("started", "ended"):
             line[at[name]] = line[at[name]] or 0.0
-        msgspec.convert(line, JobLine)
+        made = msgspec.convert(line, JobLine)
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError):
         return False
-    return True
+    return all(map(isfinite, (made.started, made.ended, made.rate)))

@@ -56,10 +56,10 @@ class Limit:
 LIMIT = Limit()
 
 
-def own_octets() -> int:
+def own_octets(process: int | str = "self") -> int:
     """What this process has in memory, without the pages that it shares. 0 where that cannot be known."""
     try:
-        with open("/proc/self/statm", "rb") as file:
+        with open(f"/proc/{process}/statm", "rb") as file:
             _, resident, shared, *_ = file.read().split()
     except (OSError, ValueError):
         return 0
