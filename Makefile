@@ -8,13 +8,16 @@ WORLDS ?= 2000
 MINUTES ?= 10
 INTERPRETERS ?= $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
 
-.PHONY: demo test slow suites check bench seeds fuzz chaos chaos-nightly clean help
+.PHONY: demo picture test slow suites check bench seeds fuzz chaos chaos-nightly clean help
 
 help: ## what there is to say
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
 
 demo: $(RUN_DEPS) ## a local mesh runs a real job, loses a node halfway, and still gets it right
 	$(BIN)/stealmesh demo
+
+picture: $(RUN_DEPS) ## the same, drawn into docs/demo.svg
+	$(BIN)/stealmesh demo --picture docs/demo.svg
 
 test: $(DEV_DEPS) ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not real'

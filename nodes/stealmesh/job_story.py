@@ -1,20 +1,21 @@
 """The story of a job as one HTML file, for a reader who was not there: a pure function of journals.
 
-Decides what the page shows: how long the job took and who did how much, what went wrong and who says so, and which
+Decides which entries belong to it, and what the page shows: how long the job took and who did how much, what went wrong and who says so, and which
 worker was busy when. Refuses to know where the entries come from. The page has no script and asks for
 nothing outside: it opens from a mail or an archive, years later.
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
 from stealmesh.host.happened import words_of
-from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.ids import PeerId, whole_of
 from stealmesh_protocol.journal_messages import RingKind
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 WIDTH, ROW, GAP = 1000, 14, 4
 LABEL = 170
 TROUBLES_MAX = 500
-TROUBLE = (RingKind.DEATH, RingKind.VERDICT, RingKind.LEASE)
+MARKS = {RingKind.DEATH: "death", RingKind.VERDICT: "verdict", RingKind.LEASE: "lease"}
+"""What happens to processes and concerns each job that they run."""
 DONE = ("done", "step")
+_SHORTENED = re.compile(r"([0-9a-f]*)(?:\.\.+|…)([0-9a-f]*)")
 STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
@@ -47,6 +50,34 @@ class NodeShare:
     seconds: float = 0.0
     gave: int = 0
     got: int = 0
+
+
+def of_job(found: Iterable[Happening], job: str) -> Iterator[Happening]:
+    """What is about this job, and what happened to processes meanwhile."""
+    if job == "all":
+        yield from found
+        return
+    found = list(found)
+    jobs = {
+        whole_of(each.entry.about)
+        for each in found
+        if each.entry.kind == RingKind.CHUNK and _is_called(each, job)
+    }
+    times = [(e.begun, e.at) for e in found if whole_of(e.entry.about) in jobs]
+    first, last = min((t[0] for t in times), default=0.0), max((t[1] for t in times), default=0.0)
+    for each in found:
+        if whole_of(each.entry.about) in jobs or (
+            not each.entry.about and each.entry.kind in MARKS and first <= each.at <= last
+        ):
+            yield each
+
+
+def _is_called(each: Happening, job: str) -> bool:
+    identity = whole_of(each.entry.about).hex()
+    short = _SHORTENED.fullmatch(job.lower())
+    if short:
+        return identity.startswith(short[1]) and identity.endswith(short[2])
+    return job == each.entry.name or identity.startswith(job.lower())
 
 
 def page(job: str, found: list[Happening], missed: int = 0) -> str:
@@ -129,7 +160,7 @@ def _troubles(found: list[Happening]) -> str:
     told = [
         each
         for each in found
-        if each.entry.kind in TROUBLE
+        if each.entry.kind in MARKS
         or (each.entry.kind == RingKind.CHUNK and (each.entry.count or each.entry.what not in DONE))
     ]
     if not told:

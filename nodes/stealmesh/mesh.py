@@ -199,7 +199,7 @@ class Mesh(Submitter):
         chunksize: int | None = None,
         ship: Iterable[str | ModuleType] = (),
         no_ship: Iterable[str | ModuleType] = (),
-        report: Callable[[int, float, float | None], object] | None = None,
+        report: Callable[[int, float, float | None], object] | str | os.PathLike[str] | None = None,
         max_parallel: int | None = None,
         resources: Mapping[str, int] | None = None,
         retry_on: type[BaseException] | Iterable[type[BaseException]] = (Exception,),
@@ -228,6 +228,9 @@ class Mesh(Submitter):
             report: called as `report(index, done, total)`, in a thread of this program, when a task
                 says `stealmesh.report(done, total)`. `index` is the item's place in the input; of
                 `submit`, the call's number among those of this function through views like this one.
+                A path: there the story of the job is written when it has ended, also when it has failed, as one
+                HTML file: who did how much, what went wrong, which worker was busy when (`stealmesh report` prints
+                the same). Calls of one function are one job; a later job overwrites the file.
             max_parallel: how many items of one job, or calls of one function, may run at once in the
                 whole mesh.
             resources: what an item takes up of its node while it runs, `{"GPU": 1}`; see
@@ -253,7 +256,8 @@ class Mesh(Submitter):
         """
         options = Options(
             name, priority, retries, timeout, progress, durable, chunksize,
-            module_names(ship), module_names(no_ship), report,
+            module_names(ship), module_names(no_ship),
+            report,  # type: ignore[arg-type]  # a path is moved elsewhere there
             max_parallel, checked_resources(resources),
             retry_on,  # type: ignore[arg-type]  # checked there
             speculate,

@@ -473,6 +473,10 @@ class MeshView(Submitter):
 def _refuse_report(options: Options) -> None:
     if options.report is not None:
         raise ValueError("report: a durable job calls no program; ask Job.progress()")
+    if options.report_file:
+        raise ValueError(
+            "report: a durable job may end without a program; `stealmesh report` tells its story"
+        )
 
 
 def _bar(options: Options, fn: Callable[..., Any], wanted: bool = False) -> Any:

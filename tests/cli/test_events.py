@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stealmesh.cli.events import WIDTH, EventLines, as_line
-from stealmesh.cli.trace import lines_of, of_job, trace_of
+from stealmesh.cli.trace import lines_of, trace_of
 from stealmesh.client.journals import (
     ASKED_AGAIN_MAX,
     Happening,
@@ -23,7 +23,7 @@ from stealmesh.client.journals import (
 from stealmesh.futures import Future
 from stealmesh.host.happened import facts_of, words_of
 from stealmesh.host.terminal import BURST, Terminal
-from stealmesh.job_story import page, shares_of
+from stealmesh.job_story import of_job, page, shares_of
 from stealmesh.metrics import exposition
 from stealmesh_engine.effects import JournalsReady, ToldPage
 from stealmesh_protocol.journal_messages import JournalEntry, JournalPage, RingKind

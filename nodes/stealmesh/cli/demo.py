@@ -15,13 +15,16 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.cli.exits import DONE, FAILED, CommandEnded
+from stealmesh.cli.exits import DONE, FAILED, USAGE, CommandEnded
+from stealmesh_protocol.journal_messages import RingKind
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from stealmesh.client.journals import Happening
     from stealmesh.futures import Future
     from stealmesh.mesh import Mesh
 
@@ -52,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-kill", action="store_true", help="leave all nodes alive, for comparison"
     )
+    parser.add_argument(
+        "--picture", metavar="FILE.svg", default="", help="draw what ran where into this file"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -72,13 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
         )
         try:
             primes = _count_primes(mesh, console)
-            counts, loss = _search_tree(mesh, console, kill=not arguments.no_kill)
+            seen = _Seen(mesh, wanted=bool(arguments.picture))
+            counts, loss = _search_tree(mesh, console, seen, kill=not arguments.no_kill)
         except MeshError as error:
             raise CommandEnded(FAILED, f"the demo's job failed: {error}") from error
         if loss is not None:
             _tell_loss(mesh, console, loss)
         elif not arguments.no_kill:
             console.print("The search was over before a node could be killed.")
+        if arguments.picture:
+            _draw(seen, arguments.picture)
     return _verdict(console, primes, counts)
 
 
@@ -97,7 +106,7 @@ def _count_primes(mesh: Mesh, console: Console) -> int:
 
 
 def _search_tree(
-    mesh: Mesh, console: Console, *, kill: bool
+    mesh: Mesh, console: Console, seen: _Seen, *, kill: bool
 ) -> tuple[tuple[int, ...], Loss | None]:
     from stealmesh.examples import uts
 
@@ -111,10 +120,12 @@ def _search_tree(
         if losses:
             _follow(losses[0], status)
         elif kill and done >= halfway:
+            seen.look()  # what a node remembers dies with it
             losses.append(_kill_one(status, done))
 
     job = mesh.options(name=TREE).explore(uts.visitor(tree), [uts.root(tree)], uts.combine_counts)
     _watch(mesh, console, job, f"search of the tree {TREE}", tree.expected.nodes, look)
+    seen.look()
     return tuple(job.result()), losses[0] if losses else None
 
 
@@ -147,6 +158,38 @@ def _watch(
         progress.update(bar, completed=total if job.exception() is None else 0)
     if not console.is_terminal:
         console.print(f"{title}: done in {time.monotonic() - began:.1f} s")
+
+
+# ---------------------------------------------------------------- the picture
+
+
+class _Seen:
+    """What nodes have told of what ran, also those that are dead by now."""
+
+    def __init__(self, mesh: Mesh, *, wanted: bool) -> None:
+        from stealmesh.cli.events import journals_of
+        from stealmesh.client.journals import JournalReader
+
+        self.found: list[Happening] = []
+        self._reader = JournalReader(journals_of(mesh)) if wanted else None
+
+    def look(self) -> None:
+        if self._reader is not None:
+            self.found += self._reader.read()
+
+
+def _draw(seen: _Seen, path: str) -> None:
+    from stealmesh.job_story import of_job
+    from stealmesh.task_picture import picture
+
+    seen.found.sort(key=lambda each: each.at)
+    steals = [each for each in seen.found if each.entry.kind == RingKind.STEAL]
+    chosen = sorted([*of_job(seen.found, TREE), *steals], key=lambda each: each.at)
+    title = f"Four nodes search the tree {TREE}; one is killed halfway, and the count is exact"
+    try:
+        Path(path).write_text(picture(chosen, title), encoding="utf-8")
+    except OSError as error:
+        raise CommandEnded(USAGE, f"cannot write {path}: {error.strerror}") from None
 
 
 # ---------------------------------------------------------------- the loss

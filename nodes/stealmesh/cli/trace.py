@@ -3,30 +3,31 @@
 Each node is a process and each worker a thread of it. Chunks are bars with the name of their function, steals
 are arrows from the node that gave to the chunk that the thief made of it, deaths and verdicts are marks. JOB is an
 id as `stealmesh jobs` shows it, the name of a job, or `all`. Nodes remember a bounded past: what is older
-is missing, and this says how much.
+is missing, and this says how much. --format otlp writes the same as spans for OpenTelemetry.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
+from stealmesh.cli import spans
 from stealmesh.cli.events import journals_of, read, say_missed
 from stealmesh.cli.exits import DONE, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
+from stealmesh.cli.trace_steals import chunks_by_place, first_of
 from stealmesh.host.happened import facts_of, words_of
-from stealmesh_protocol.ids import PeerId, whole_of
+from stealmesh.job_story import MARKS, of_job
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.journal_messages import NO_WORKER, RingKind
 
 if TYPE_CHECKING:
     from stealmesh.client.journals import Happening, JournalReader
 
-MARKS = {RingKind.DEATH: "death", RingKind.VERDICT: "verdict", RingKind.LEASE: "lease"}
 WHOLE_NODE = 0
 """The thread of a node on which lies what is no worker's; workers have the numbers above."""
 LANE_STRIDE = 1 << 24
@@ -34,18 +35,22 @@ LANE_STRIDE = 1 << 24
 TOUCHING_SECONDS = 1e-6
 GIVING_MICROS = 50.0
 _ENDED_WELL = {"done", "step"}
-_SHORTENED = re.compile(r"([0-9a-f]*)(?:\.\.+|…)([0-9a-f]*)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("job", metavar="JOB", help="its id or its name, or all")
+    parser.add_argument(
+        "--format", choices=("chrome", "otlp"), default="chrome",
+        help="otlp: OpenTelemetry spans as JSON lines, for the file receiver of a collector (default: %(default)s)",
+    )  # fmt: skip
     shared.add_mesh(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     chosen, reader = remembered(arguments)
+    lines = spans.lines_of(chosen) if arguments.format == "otlp" else lines_of(trace_of(chosen))
     with written():
-        for line in lines_of(trace_of(chosen)):
+        for line in lines:
             print(line)
     say_missed(reader)
     return DONE
@@ -67,34 +72,6 @@ def remembered(arguments: argparse.Namespace) -> tuple[list[Happening], JournalR
             "`stealmesh events --kind chunk` what is remembered",
         )
     return chosen, reader
-
-
-def of_job(found: Iterable[Happening], job: str) -> Iterator[Happening]:
-    """What is about this job, and what happened to processes meanwhile."""
-    if job == "all":
-        yield from found
-        return
-    found = list(found)
-    jobs = {
-        whole_of(each.entry.about)
-        for each in found
-        if each.entry.kind == RingKind.CHUNK and _is_called(each, job)
-    }
-    times = [(e.begun, e.at) for e in found if whole_of(e.entry.about) in jobs]
-    first, last = min((t[0] for t in times), default=0.0), max((t[1] for t in times), default=0.0)
-    for each in found:
-        if whole_of(each.entry.about) in jobs or (
-            not each.entry.about and each.entry.kind in MARKS and first <= each.at <= last
-        ):
-            yield each
-
-
-def _is_called(each: Happening, job: str) -> bool:
-    identity = whole_of(each.entry.about).hex()
-    short = _SHORTENED.fullmatch(job.lower())
-    if short:
-        return identity.startswith(short[1]) and identity.endswith(short[2])
-    return job == each.entry.name or identity.startswith(job.lower())
 
 
 # ---------------------------------------------------------------- the format
@@ -183,10 +160,7 @@ def _chunk(each: Happening, timeline: Timeline) -> dict[str, Any]:
 def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, Any]]:
     """From the node that gave something to the first chunk that the thief made of it. A viewer draws an arrow
     from bar to bar, so the giving is a short bar."""
-    chunks: dict[tuple[PeerId, bytes], list[Happening]] = {}
-    for each in found:
-        if each.entry.kind == RingKind.CHUNK:
-            chunks.setdefault((each.peer, each.entry.about), []).append(each)
+    chunks = chunks_by_place(found)
     number = 0
     for each in found:
         if each.entry.kind != RingKind.STEAL or each.entry.what != "gave":
@@ -196,7 +170,7 @@ def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, An
             "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": GIVING_MICROS,
             **timeline.place(each), "args": facts,
         }  # fmt: skip
-        made = _first_of(each, chunks.get((each.entry.peer, each.entry.about), []))
+        made = first_of(each, chunks.get((each.entry.peer, each.entry.about), []))
         if made is None:
             continue
         number += 1
@@ -204,17 +178,6 @@ def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, An
         took = timeline.micros(max(made.begun, each.at))
         yield {"ph": "s", **arrow, "ts": gave, **timeline.place(each)}
         yield {"ph": "f", "bp": "e", **arrow, "ts": took, **timeline.place(made)}
-
-
-def _first_of(gave: Happening, chunks: list[Happening]) -> Happening | None:
-    """An explore bag has no items that could be told apart: then it is the next chunk of the job."""
-    lo, hi = gave.entry.lo, gave.entry.hi
-    later = (
-        each
-        for each in chunks
-        if each.at >= gave.at and (each.entry.what == "step" or lo <= each.entry.lo < hi)
-    )
-    return min(later, key=lambda each: each.begun, default=None)
 
 
 def _mark(each: Happening, timeline: Timeline) -> dict[str, Any]:

@@ -8,6 +8,7 @@ to know what the values are used for.
 from __future__ import annotations
 
 import operator
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -39,7 +40,7 @@ class Options:
     ship: tuple[str, ...] = ()
     no_ship: tuple[str, ...] = ()
     report: Callable[[int, float, float | None], object] | None = field(default=None, hash=False)
-    """Not part of the hash: a callable need not have one."""
+    """Not part of the hash: a callable need not have one. A path is moved to `report_file`."""
     max_parallel: int | None = None
     resources: Resources = ()
     retry_on: tuple[type[BaseException], ...] = (Exception,)
@@ -47,6 +48,8 @@ class Options:
     restarts: int = 0
     keep: bool = False
     output: Output = Output.NODE
+    report_file: str = ""
+    """Where the story of each job is written when it has ended; empty: nowhere."""
 
     def __post_init__(self) -> None:
         checked = {
@@ -74,10 +77,27 @@ class Options:
             )
         if self.speculate and self.durable:
             raise ValueError("speculate: a durable job is not lent twice; leave one of the two out")
+        given: Any = self.report
+        if isinstance(given, str | os.PathLike):
+            object.__setattr__(self, "report_file", checked_file("report", given))
+            object.__setattr__(self, "report", None)
         if self.report is not None and not callable(self.report):
-            raise TypeError(f"report must be a callable or None, not {_shown(self.report)}")
+            raise TypeError(f"report must be a callable, a path or None, not {_shown(self.report)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def checked_file(name: str, value: Any) -> str:
+    """The absolute path of a file that can be made there. Raises TypeError and ValueError."""
+    path = os.fspath(value)
+    if not isinstance(path, str) or not path:
+        raise TypeError(f"{name} must be a path, not {_shown(path)}")
+    path = os.path.abspath(path)
+    if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
+        raise ValueError(
+            f"{name}: no file can be made at {path}: name one in a directory that exists"
+        )
+    return path
 
 
 def refuse_speculation(options: Options, method: str) -> None:

@@ -100,6 +100,10 @@ class ProgramLink:
         self.needs = Needs()
         self._wanted_output: dict[tuple[JobId, int], Future[tuple[bytes, int]]] = {}
         self.printer = Printer()
+        self.wants_story: Callable[[JobId, str], None] = lambda job, path: None
+        self.job_over: Callable[[JobId, str], None] = lambda job, name: None
+        """`host/lifetime.py` sets both. The first hears where the story of a job is to be written, the second which
+        jobs have ended."""
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         """Has callbacks called, in a thread of the program's."""
@@ -240,6 +244,7 @@ class ProgramLink:
         self.wake = self.act = refuse
         # Threads that are not here may hold the locks of these.
         self.printer = Printer()
+        self.job_over = lambda job, name: None
         self.user_threads = UserThreads()
         self.tell = self.user_threads.run_all
         # Cleared first, so that no job cancels anything: the jobs are the parent's.
@@ -301,6 +306,7 @@ class ProgramLink:
         elif isinstance(effect, fx.JobDone):
             handler = self.jobs.pop(effect.job, None)
             if handler is not None:
+                self.job_over(effect.job, handler.spec.name)
                 handler.done()
             if self.needs.jobs:
                 self.needs.job_over(effect.job)

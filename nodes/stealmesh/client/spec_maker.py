@@ -79,8 +79,11 @@ class SpecMaker:
         if combiner is not None and combiner.needs:
             needs = tuple(sorted({*needs, *combiner.needs}))
         must_fit_one_order(needs, name_of(fn))
+        job = self._link.new_job_id()
+        if options.report_file:
+            self._link.wants_story(job, options.report_file)
         return JobSpec(
-            job=self._link.new_job_id(),
+            job=job,
             kind=kind,
             owner=self._link.me,
             name=options.name or fitting_name(name_of(fn)),

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from stealmesh.client.session import ProgramLink
+from stealmesh.client.stories import Stories
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.host.driver import Driver
 from stealmesh.host.guest_key import GuestKey
@@ -78,6 +79,8 @@ class Lifetime:
             name = f"{key.told.name}-{self._pid}"
         self._member = new_member(Role.CLIENT, name, [], 0, life=life)
         self.link = ProgramLink(self._member.id, Room.of(self._config))
+        self._stories = Stories(self.link)
+        self.link.wants_story, self.link.job_over = self._stories.want, self._stories.over
         self.local: LocalMesh | None = None
         self.driver: Driver | None = None
         self.transport: Transport | None = None
@@ -170,6 +173,7 @@ class Lifetime:
         if self.closed.is_set():
             return
         self.accepted(hurried=hurried)
+        self._stories.wait()
         self.link.values.bring_all(hurried=hurried)
         self.close(MeshClosed("this mesh has been shut down"))
         self.link.user_threads.wait_until_quiet()  # callbacks are part of what was accepted
