@@ -404,7 +404,7 @@ class Process:
     def _nobody_can(self, effect: fx.NobodyCan) -> None:
         self.complaints.append(effect.why)
 
-    def _looked(self, effect: fx.LookReady | fx.CalledOff) -> None:
+    def _looked(self, effect: fx.LookReady | fx.StatusReady | fx.CalledOff) -> None:
         if self.listener is not None:
             self.listener(self, effect)
 
@@ -463,7 +463,7 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.LifeEnded: lambda process, effect: process.world.checkers.actors.died(effect.job),
     fx.NobodyCan: Process._nobody_can,
     fx.OtherRuntime: Process._ignore,
-    fx.StatusReady: Process._ignore,
+    fx.StatusReady: Process._looked,
     fx.LookReady: Process._looked,
     fx.CalledOff: Process._looked,
     fx.TakeStacks: Process._take_stacks,

@@ -1,7 +1,7 @@
 """The figures of a mesh in the text format of Prometheus: a pure function of a status.
 
-Decides which figures there are and what they are called (after dask's). Refuses to know how they are served: today
-`stealmesh metrics` prints them, and a page may serve them.
+Decides which figures there are and what they are called (after dask's). Refuses to know how they are served:
+`stealmesh metrics` prints them, and a page serves them at /metrics.
 
 The labels have few values: states and results, never names of jobs, functions or nodes, which users choose.
 """

@@ -72,7 +72,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         help="auto: serve as a supernode when the mesh wants one (the default); super: always; plain: never",
     )  # fmt: skip
     parser.add_argument(
-        "--name", default="", help="what status calls it (default: host and process id)"
+        "--name",
+        default="",
+        type=node_name,
+        help="what status calls it (default: host and process id)",
     )
     parser.add_argument(
         "--memory-limit",
@@ -88,6 +91,10 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-peer-cache", action="store_true",
         help="neither use nor store the addresses of earlier peers ($XDG_STATE_HOME/stealmesh/peers)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dashboard", metavar="HOST:PORT", nargs="?", type=page_place, const="127.0.0.1:0",
+        help="serve the page of the mesh, too (default: a free port of 127.0.0.1; elsewhere it wants a view token)",
     )  # fmt: skip
     parser.add_argument(
         "--log-json", action="store_true", help="what the node says on standard error is JSON, one object a line"
@@ -181,6 +188,25 @@ def dialable(text: str) -> str:
             f"{text!r} is where a node listens; others dial the address of one of its interfaces"
         )
     return address
+
+
+def node_name(text: str) -> str:
+    """What peers take: a node with another name could say nothing to them."""
+    if not text.isprintable() or len(text) > limits.NAME_CHARS_MAX:
+        raise argparse.ArgumentTypeError(
+            f"{text[: limits.NAME_CHARS_MAX]!r} is no name: at most {limits.NAME_CHARS_MAX} printable characters"
+        )
+    return text
+
+
+def page_place(text: str) -> str:
+    from stealmesh.page.place import place_of
+
+    try:
+        place_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 def listening(text: str) -> str:

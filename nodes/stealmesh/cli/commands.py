@@ -31,6 +31,7 @@ COMMANDS = {
     "events": "show what happened on a running mesh: who came, went, died, stole, and why",
     "trace": "write what ran where and when, for a viewer of traces",
     "report": "write the story of a job as one HTML file",
+    "dashboard": "serve the page: the mesh live in a browser, and /metrics",
     "metrics": "print the figures of a running mesh for Prometheus",
     "jobs": "show the jobs of a running mesh, also those that ended lately",
     "results": "collect the results of a durable job as JSON lines",

@@ -100,7 +100,16 @@ def _options(
         resources=arguments.resources,
         says=True,
         state=_state(arguments.state, key, listen),
+        page=_page(arguments.dashboard or "", key),
     )
+
+
+def _page(place: str, key: MeshKey | None) -> str:
+    if place and key is None:
+        raise CommandEnded(
+            USAGE, "--dashboard needs a mesh with a key: leave --insecure out, or --dashboard"
+        )
+    return place
 
 
 def _state(given: str, key: MeshKey | None, listen: str) -> str:

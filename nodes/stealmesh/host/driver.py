@@ -39,6 +39,7 @@ from stealmesh.host.strangers import Strangers
 from stealmesh.transport import Transport
 from stealmesh.values.neighbours import Neighbours
 from stealmesh.values.shelf import Shelf
+from stealmesh.workers.memory import own_octets
 from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
@@ -115,6 +116,8 @@ class Driver:
         self.keep_barred: Callable[[list[str]], None] = lambda names: None
         """A node that has a disk sets it: remembers the names of revoked tokens."""
         self.remembers = False
+        self.page = ""
+        """Where browsers find the page of this node."""
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -396,9 +399,14 @@ class Driver:
         }
         if self.core.links.guests.barred:
             facts["remembers"] = self.remembers
+        if self.page:
+            facts["page"] = self.page
         if self.pool is not None:
             facts["counters"] |= self.pool.counters
-            facts["worker_pids"] = self.pool.worker_pids()
+            facts["worker_pids"] = pids = self.pool.worker_pids()
+            facts["memory"] = own_octets()
+            facts["worker_memory"] = [own_octets(pid) for pid in pids]
+            facts["links"] = sum(1 for _ in self.core.links.ready())
             if self.pool.broken:
                 facts["state"] = f"workers cannot start: {self.pool.broken}"
         return facts

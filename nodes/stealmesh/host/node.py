@@ -93,6 +93,8 @@ class NodeOptions:
     """Somebody reads its standard error: it says who comes and goes there."""
     state: str = ""
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
+    page: str = ""
+    """HOST:PORT of the page that this node serves; empty: none."""
 
 
 class NodeProgram:
@@ -272,6 +274,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             _parent(options, epoll, endpoints, program),
             _join_deadline(program, options),
             _peers_remembered(options, driver) as remembered,
+            _page(options, driver, key, endpoints),
         ):
             driver.post(Join(options.seeds, remembered))
             driver.run()
@@ -397,6 +400,23 @@ def _peers_remembered(options: NodeOptions, driver: Any) -> Iterator[list[str]]:
     lonely = Lonely([] if options.seeds else remembered, say)
     with kept(cache, living, lambda found: lonely.looked(found, time.monotonic())):
         yield remembered
+
+
+@contextlib.contextmanager
+def _page(
+    options: NodeOptions, driver: Driver, key: MeshKey | None, endpoints: list[str]
+) -> Iterator[None]:
+    """The process that serves this node's page, if it is to have one."""
+    if not options.page or key is None:
+        yield
+        return
+    from stealmesh.host.page_process import page_beside
+
+    def told(url: str) -> None:
+        driver.page = url
+
+    with page_beside(options.page, driver.core.me.name, key, endpoints, told):
+        yield
 
 
 @contextlib.contextmanager
