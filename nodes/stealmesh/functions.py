@@ -56,13 +56,20 @@ LATELY = 8
 """How many of the latest functions are kept, so that maps in a loop do not pickle theirs each time."""
 
 
+class Unchanging:
+    """Data-only mode: a name means what the node has under it, whatever happens in the program."""
+
+    def holds(self) -> bool:
+        return True
+
+
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Shipped:
     """A function as it travels."""
 
     function: Callable[..., Any]
     """Kept so that its id cannot be given to another function."""
-    seen: ChangeWatch
+    seen: ChangeWatch | Unchanging
     """What the function reached when it was packed; tells if that has changed."""
     digest: Digest
     blob: bytes
@@ -76,6 +83,11 @@ class Shipped:
 
 class Shipper:
     """The functions that one program has sent, by object. Forgets those without a stream."""
+
+    by_name = False
+    """Data-only mode: functions travel by name (`client/by_name.py`)."""
+    runtime = ""
+    """What a node must run for them; empty: this Python."""
 
     def __init__(self) -> None:
         self._shipped: weakref.WeakValueDictionary[
@@ -134,6 +146,9 @@ class Shipper:
         self._shipped[key] = shipped
         self._lately.append(shipped)
         return shipped
+
+    def refuses(self, what: str, instead: str) -> None:
+        """Raises CannotShip for what these functions cannot be used with: here, nothing."""
 
     def tidy(self) -> list[Shipped]:
         """The latest functions, which are not kept any more. The caller drops the list where the user's

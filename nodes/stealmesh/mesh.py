@@ -20,10 +20,11 @@ from stealmesh.client.arguments import (
     checked_side_by_side,
 )
 from stealmesh.client.arguments import memory_limit as memory_limit_of
+from stealmesh.client.by_name import shipper_for
 from stealmesh.client.looking import Looking
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
-from stealmesh.functions import Shipper, module_names, must_be_no_import, packed_call
+from stealmesh.functions import module_names, must_be_no_import, packed_call
 from stealmesh.host.entrance import (
     UNSAID,
     Address,
@@ -70,6 +71,9 @@ class Mesh(Submitter):
             default: no limit). A task that needs more fails with TaskOutOfMemory; a worker that keeps
             more than three quarters of it between two tasks is replaced.
         resources: what each node has beside its workers, `{"GPU": 2}` (local only); see `options`.
+        functions: modules whose public functions run by name, on plain data and arrays of numbers: data-only
+            mode, for a local mesh, or one whose nodes run with `--functions`. Nothing is pickled or unpickled
+            in this process from then on, so all its meshes are of this kind.
         key: the mesh key: the path of a key file, a token (of `stealmesh start` or `stealmesh token`), or a
             `stealmesh.Key`; default: that of STEALMESH_TOKEN, then STEALMESH_KEY_FILE, then the user's key file.
             A local mesh makes one for itself.
@@ -96,6 +100,7 @@ class Mesh(Submitter):
         max_tasks_per_child: int | None = None,
         memory_limit: int | str | None = None,
         resources: Mapping[str, int] | None = None,
+        functions: Iterable[str | ModuleType] | None = None,
         key: str | os.PathLike[str] | AnyKey | None = None,
         config: Config | Mapping[str, Any] | None = None,
     ) -> None:
@@ -121,6 +126,7 @@ class Mesh(Submitter):
         check_workers(initializer, max_tasks_per_child, local=address is None)
         octets = memory_limit_of(memory_limit, local=address is None)
         self.config = load_config(config)
+        shipper, modules = shipper_for(functions, initializer)
         self._key_path = ""
         cores = os.cpu_count() or 1
         if address is None:
@@ -137,8 +143,7 @@ class Mesh(Submitter):
             way = entrance(address, key)
             self._key, self._key_path = way.key, way.key_path
             all_workers = cores if workers is None else workers
-        self._life = Lifetime(self, self._key, self.config)
-        shipper = Shipper()
+        self._life = Lifetime(self, self._key, self.config, by_name=shipper.by_name)
         # These two hold no mesh: what was submitted outlives it.
         submitted = Submitted(self._life.link, shipper)
         maker = SpecMaker(
@@ -176,6 +181,7 @@ class Mesh(Submitter):
                     resources=dict(checked_resources(resources)),
                     initializer=None if initializer is None else packed_call(initializer, initargs),
                     code=None if initializer is None else shipper.bundle().blob,
+                    functions=modules,
                 )
                 seeds = self._life.start_nodes(count, options, respawn=self._replace_dead_nodes)
                 self._life.link.printer.node_names = count > 1

@@ -44,7 +44,7 @@ from stealmesh.refs import Ref
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from
-from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.errors import CannotShip, NotRegistered
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 T = TypeVar("T")
@@ -380,7 +380,7 @@ class Submitter(Executor):
             self._submitted.must_be_open()
             try:
                 shipped = self._maker.ship(options, fn)
-            except CannotShip as error:
+            except (CannotShip, NotRegistered) as error:
                 failed: Future[T] = Future(self._link.condition)
                 failed.set_exception(error)
                 return failed

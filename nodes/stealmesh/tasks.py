@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _MARK = "__stealmesh_vectorized__"
 
 
-class _Vectorized:
+class Vectorized:
     """A callable that cannot carry the mark itself (a builtin, a ufunc)."""
 
     __stealmesh_vectorized__ = True
@@ -37,7 +37,7 @@ def vectorized(function: F) -> F:
     try:
         setattr(function, _MARK, True)
     except (AttributeError, TypeError):
-        return _Vectorized(function)  # type: ignore[return-value]
+        return Vectorized(function)  # type: ignore[return-value]
     return function
 
 

@@ -54,13 +54,19 @@ class LeavesItselfOut:
     """An object that is never packed: a number takes its place, and later what the number stands for."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        left_out = _left_out.get()
-        if left_out is None:
+        number = number_of(self)
+        if number is None:
             raise CannotBeLeftOut(
                 "a future of a mesh can be pickled only as an argument of submit() or an item of map(); "
                 "elsewhere, take its result()"
             )
-        return put_in, (left_out.setdefault(id(self), (len(left_out), self))[0],)
+        return put_in, (number,)
+
+
+def number_of(value: LeavesItselfOut) -> int | None:
+    """What takes its place where the value around it is packed as plain data; None: nothing can."""
+    left_out = _left_out.get()
+    return None if left_out is None else left_out.setdefault(id(value), (len(left_out), value))[0]
 
 
 def holds_one(value: Any, depth: int = 0) -> bool:

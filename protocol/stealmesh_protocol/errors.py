@@ -127,10 +127,12 @@ class StoreFull(MeshError):
 class NotRegistered(MeshError):
     """Data-only mode: nothing is unpickled, and no function is registered under this name."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "", text: str = "") -> None:
         super().__init__(
-            f"{name} is not registered here; this mesh runs registered functions on plain data "
-            "only: register it in the program that starts the nodes"
+            text
+            or f"{name} is not registered here: data-only nodes run functions that they have by name, on "
+            "plain data; put it into a module as a public function, and name that module with "
+            "--functions where nodes are started, and in Mesh(functions=[...])"
         )
         self.name = name
 

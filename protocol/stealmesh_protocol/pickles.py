@@ -20,12 +20,14 @@ from types import FunctionType
 from typing import Any, NoReturn
 
 from stealmesh_protocol import whole
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
 
 def unpickled(blob: bytes | memoryview, common: list[Any] | None = None) -> Any:
     """Raises CannotLoad for anything that the value's own code raises. `common`: see CommonPickler."""
+    PICKLES.opens_none()
     load = pickle.loads if common is None else _CommonUnpickler.opener(common)
     try:
         return load(blob)
@@ -136,6 +138,7 @@ class _TogetherPickler(pickle.Pickler):
 
 def pickled_together(values: list[Any]) -> bytes | None:
     """All of them as one pickle; None where one might be refused when it is opened."""
+    PICKLES.makes_none()
     buffer = io.BytesIO()
     try:
         _TogetherPickler(buffer, 5).dump(values)
@@ -146,6 +149,7 @@ def pickled_together(values: list[Any]) -> bytes | None:
 
 def pickled(value: Any) -> bytes:
     """Raises CannotShip for anything that the value's own code raises."""
+    PICKLES.makes_none()
     blob = quickly_pickled(value)
     return by_value(value) if blob is None else blob
 
@@ -269,10 +273,12 @@ def _common_pickler_class(pickler: type[Any]) -> Any:
 
 
 def common_pickler() -> Any:
+    PICKLES.makes_none()
     return _common_pickler_class(whole.pickler())()
 
 
 def by_value(value: Any) -> bytes:
+    PICKLES.makes_none()
     try:
         return interruptible(lambda: whole.dumps(value))
     except Refused as refused:

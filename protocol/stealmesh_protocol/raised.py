@@ -25,10 +25,12 @@ from types import MemberDescriptorType
 from typing import Any, TypeVar
 
 from stealmesh_protocol import whole
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import (
     ActorDied,
     CannotLoad,
     CannotShip,
+    NotRegistered,
     RemoteTraceback,
     ResourcesMissing,
     TaskFailed,
@@ -92,6 +94,8 @@ def headline(error: BaseException) -> str:
 
 def packed_exception(error: BaseException) -> bytes:
     """The exception as a pickle that was opened once to see whether it can be; empty if it cannot."""
+    if PICKLES.on:
+        return b""
     for ways in ({}, {"by_parts": True}, {"by_parts": True, "pruned": True}):
         try:
             blob = interruptible(partial(_tried, error, **ways))
@@ -297,6 +301,8 @@ def _set(error: BaseException, name: str, value: Any) -> None:
 
 def opened_exception(blob: bytes) -> BaseException | None:
     """None: it cannot be opened here."""
+    if PICKLES.on:
+        return None
     try:
         error = interruptible(lambda: pickle.loads(blob))
     except Refused:
@@ -319,9 +325,12 @@ def exception_for(
     traceback: str,
     attempts: Sequence[str],
     bases: Sequence[str],
+    error: BaseException | None = None,
 ) -> BaseException:
-    """What to raise for a failed item, with the remote traceback at the end of its causes."""
-    error = opened_exception(exception) if exception else None
+    """What to raise for a failed item, with the remote traceback at the end of its causes. `error`: it
+    travelled as plain data, and is made already."""
+    if error is None and exception:
+        error = opened_exception(exception)
     if error is None:
         error = _our_exception(kind, text, attempts, bases)
     if traceback:
@@ -361,6 +370,8 @@ def _our_exception(
             return CannotShip(text)
         case "unloadable":
             return CannotLoad(text)
+        case "not-registered":
+            return NotRegistered(text=text)
         case "unplaceable":
             return ResourcesMissing(text)
         case "value-lost":

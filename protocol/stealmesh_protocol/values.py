@@ -8,7 +8,9 @@ write the record of a failure (plain words, no user value).
 codec     blob
 ========  ===========================================================================
 0 PLAIN   msgpack: None, bool, int, float, str, bytes, list, dict; extension 1 is an
-          ndarray: length of the head (u16), head = msgpack [dtype, shape], raw items
+          ndarray: length of the head (u16), head = msgpack [dtype, shape], raw items.
+          In data-only mode also extension 2: a tuple (msgpack of its items as an array),
+          and extension 3: a number (msgpack), what goes in there travels beside (`apart.py`)
 1 PICKLE  pickle protocol 5, by pickle itself where that works everywhere, else cloudpickle
 2 OUTCOMES  msgpack [values codec, values blob, failures, remarks]: some items of a chunk
           failed, or there is something to remark beside the values or the partial
@@ -30,7 +32,8 @@ Four facts shape the choice.
 * One pickle of many items is opened whole or not at all, so one item that refuses to be
   called again would cost all its neighbours. So only items that hold nothing of the user's go
   together; all others are pickled one by one, as ITEMS.
-* With ``plain_only`` (data-only mode) codec 1 is neither written nor opened.
+* With ``plain_only``, and in a process in data-only mode (`data_only.py`), codec 1 is neither written
+  nor opened.
 
 What a list of numbers costs per item, looking included, on the machine of the first
 measurement (pack + unpack, 10,000 items; ``tests/protocol/measure.py`` repeats it)::
@@ -58,7 +61,8 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 from msgspec.msgpack import Ext
 
-from stealmesh_protocol import apart, given, limits, pickles
+from stealmesh_protocol import apart, data_only, given, limits, pickles
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import (
     CannotShip,
     RemoteProtocolError,
@@ -75,11 +79,12 @@ UNSENDABLE, STOPPED, UNLOADABLE = "unsendable", "stopped", "unloadable"
 OUT_OF_MEMORY = "out-of-memory"
 UNPLACEABLE = "unplaceable"
 VALUE_LOST = "value-lost"
+NOT_REGISTERED = "not-registered"
 ACTOR_DIED = "actor-died"
 
 _T = TypeVar("_T")
 
-_EXT_NDARRAY = 1
+_EXT_NDARRAY, _EXT_TUPLE, _EXT_LEFT_OUT = 1, 2, 3
 _EXT32_HEAD_OCTETS = 6
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
@@ -107,10 +112,11 @@ class Failure(msgspec.Struct, array_like=True):
     offset: int
     """Which item, counted from the chunk's first."""
     kind: str
-    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY, UNPLACEABLE, VALUE_LOST or
-    ACTOR_DIED."""
+    """RAISED, WORKER_DIED, TIMEOUT, UNSENDABLE, STOPPED, UNLOADABLE, OUT_OF_MEMORY, UNPLACEABLE, VALUE_LOST,
+    NOT_REGISTERED or ACTOR_DIED."""
     exception: bytes = b""
-    """The exception, pickled; empty if it could not be, or if there was none."""
+    """The exception, pickled; empty if it could not be, or if there was none. In data-only mode: PLAIN, its
+    name, arguments and notes."""
     text: str = ""
     """Its type and message."""
     traceback: str = ""
@@ -170,7 +176,7 @@ class _NdarrayHead(msgspec.Struct, array_like=True):
 
 def pack(value: Any, *, plain_only: bool = False) -> tuple[int, bytes]:
     """The value as (codec, blob). Raises CannotShip, naming the part that refuses."""
-    if plain_only:
+    if plain_only or PICKLES.on:
         return PLAIN, _plain(value)
     kind = type(value)
     if kind in _SCALARS or (kind is list and _is_best_sent_plain(value)):
@@ -188,7 +194,7 @@ def unpack(codec: int, blob: bytes | memoryview, *, plain_only: bool = False) ->
     pickled value's own code fails here."""
     if codec == PLAIN:
         return _unpacked_plain(blob)
-    if codec == PICKLE and not plain_only:
+    if codec == PICKLE and not (plain_only or PICKLES.on):
         return pickles.unpickled(blob)
     if codec == ITEMS:
         return [entry.open(plain_only=plain_only) for entry in entries_of(blob)]
@@ -204,7 +210,7 @@ def pack_list(values: Sequence[Any], *, plain_only: bool = False) -> tuple[int, 
     """The items or results of a chunk, in order."""
     if type(values) is not list:
         return pack(values, plain_only=plain_only)
-    if plain_only:
+    if plain_only or PICKLES.on:
         return PLAIN, _plain(values)
     if _is_best_sent_plain(values):
         try:
@@ -224,6 +230,8 @@ def pack_list(values: Sequence[Any], *, plain_only: bool = False) -> tuple[int, 
 
 def pack_harmless(values: list[Any]) -> tuple[int, bytes]:
     """The same for items that the caller knows to hold nothing of the user's."""
+    if PICKLES.on:
+        return PLAIN, _plain(values)
     return PICKLE, pickle.dumps(values, 5)
 
 
@@ -283,7 +291,7 @@ class Entry:
             return _opened_apart(packed[1:], plain_only=plain_only)
         if packed[0] not in (PLAIN, PICKLE):
             raise RemoteProtocolError("codec", f"no single value has the codec {packed[0]}")
-        if packed[0] == PLAIN or self._common is None or plain_only:
+        if packed[0] == PLAIN or self._common is None or plain_only or PICKLES.on:
             return unpack(packed[0], packed[1:], plain_only=plain_only)
         return self._common.opened(packed[1:])
 
@@ -476,17 +484,35 @@ def again_in(blob: bytes) -> tuple[float, bytes, Failure]:
 
 def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
     """The exception to raise for a failure, with the remote traceback at the end of its causes."""
+    plain = plain_only or PICKLES.on
     error = exception_for(
         failure.kind,
         failure.text,
-        b"" if plain_only else failure.exception,
+        b"" if plain else failure.exception,
         failure.traceback,
         failure.attempts,
-        [] if plain_only else failure.bases,
+        data_only.bases_here(failure.bases) if plain else failure.bases,
+        _plain_exception(failure.exception) if plain and failure.kind == RAISED else None,
     )
     if failure.output:
         goes_with(error, failure.output)
     return error
+
+
+def exception_as_data(error: BaseException) -> bytes:
+    """In data-only mode. Empty: it is none of Python's own, or its arguments are no plain data."""
+    told = data_only.told(error)
+    try:
+        return b"" if told is None else _plain(told)
+    except CannotShip:
+        return b""
+
+
+def _plain_exception(blob: bytes) -> BaseException | None:
+    try:
+        return data_only.made_of(_unpacked_plain(blob)) if blob else None
+    except RemoteProtocolError:
+        return None  # a pickle, for example: its words are all that is read of it
 
 
 def _printable(failure: Failure) -> Failure:
@@ -533,38 +559,77 @@ def _is_best_sent_plain(values: list[Any]) -> bool:
     return list(map(type, values)).count(kind) == count
 
 
+class _NotPlain(Exception):
+    """A part that is no plain data: what it is, and the way to it from the outside, the last step first."""
+
+    def __init__(self, what: str, way: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.way = [way] if way else []
+
+    def fault(self) -> str:
+        return f"value{''.join(reversed(self.way))} {self.what}"
+
+
 def _plain(value: Any) -> bytes:
     """Data-only mode: msgpack or an error that names the part that is no plain data."""
-    fault = _plain_fault(value, "value", 0)
-    if fault:
-        raise CannotShip(f"this mesh sends plain data only: {fault}", fault)
     try:
-        return _packed_array(value) if _is_ndarray(value) else _encode(value)
+        ready = _ready(value, 0)
+        return _packed_array(value) if _is_ndarray(value) else _encode(ready)
+    except _NotPlain as odd:
+        text = f"this mesh sends plain data only: {odd.fault()}"
+        raise CannotShip(text, odd.fault()) from None
     except (ValueError, OverflowError) as error:
         raise CannotShip(f"this value is not plain data: {error}", str(error)) from error
 
 
-def _plain_fault(value: Any, path: str, depth: int) -> str:
-    """Where `value` holds something that would come back as another type; empty: nowhere."""
+def _ready(value: Any, depth: int) -> Any:
+    """The value as msgpack takes it without making another type of it. Raises _NotPlain."""
     kind = type(value)
     if kind in _SCALARS:
-        return ""
+        return value
     if depth > _DEPTH_MAX:
-        return f"{path} is nested too deeply, or contains itself"
+        raise _NotPlain("is nested too deeply, or contains itself")
     if kind is list:
-        if _SCALARS.issuperset(map(type, value)):
-            return ""
-        faults = (_plain_fault(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))
-        return next(filter(None, faults), "")
+        return value if _SCALARS.issuperset(map(type, value)) else _ready_items(value, depth)
+    if kind is tuple:
+        return Ext(_EXT_TUPLE, _encode(_ready_items(value, depth)))
     if kind is dict:
-        odd = next((key for key in value if type(key) not in _PLAIN_KEYS), None)
-        if odd is not None:
-            return f"{path} has the key {odd!r} (a {pickles.name_of(odd)})"
-        faults = (_plain_fault(v, f"{path}[{k!r}]", depth + 1) for k, v in value.items())
-        return next(filter(None, faults), "")
+        return _ready_dict(value, depth)
     if _is_ndarray(value):
-        return "" if _is_simple_array(value) else f"{path} is an array of dtype {value.dtype}"
-    return f"{path} is a {pickles.name_of(value)}"
+        if not _is_simple_array(value):
+            raise _NotPlain(f"is an array of dtype {value.dtype}")
+        return value
+    if isinstance(value, apart.LeavesItselfOut):
+        number = apart.number_of(value)
+        if number is None:
+            raise _NotPlain(f"is a {pickles.name_of(value)}: take its result()")
+        return Ext(_EXT_LEFT_OUT, _encode(number))
+    raise _NotPlain(f"is a {pickles.name_of(value)}")
+
+
+def _ready_items(values: Sequence[Any], depth: int) -> list[Any]:
+    ready = []
+    for at, each in enumerate(values):
+        try:
+            ready.append(_ready(each, depth + 1))
+        except _NotPlain as odd:
+            odd.way.append(f"[{at}]")
+            raise
+    return ready
+
+
+def _ready_dict(value: dict[Any, Any], depth: int) -> dict[Any, Any]:
+    ready = {}
+    for key, each in value.items():
+        if type(key) not in _PLAIN_KEYS:
+            raise _NotPlain(f"has the key {key!r} (a {pickles.name_of(key)})")
+        try:
+            ready[key] = _ready(each, depth + 1)
+        except _NotPlain as odd:
+            odd.way.append(f"[{key!r}]")
+            raise
+    return ready
 
 
 def _unpacked_plain(blob: bytes | memoryview) -> Any:
@@ -657,13 +722,24 @@ def _opened_array(data: memoryview) -> Any:
 
 
 def _opened_extension(code: int, data: memoryview) -> Any:
-    if code != _EXT_NDARRAY:
-        raise ValueError(f"no value has the extension {code}")
-    return _opened_array(data)
+    if code == _EXT_NDARRAY:
+        return _opened_array(data)
+    if code == _EXT_TUPLE:
+        items = _decode(data)
+        if type(items) is list:
+            return tuple(items)
+    if code == _EXT_LEFT_OUT:
+        number = _decode_number(data)
+        try:
+            return apart.put_in(number)
+        except LookupError as error:
+            raise ValueError(str(error)) from error
+    raise ValueError(f"no value has the extension {code}, or not with such a content")
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=_array_inside).encode
 _decode = msgspec.msgpack.Decoder(ext_hook=_opened_extension).decode
+_decode_number = msgspec.msgpack.Decoder(int).decode
 _decode_head = msgspec.msgpack.Decoder(_NdarrayHead).decode
 _decode_outcomes = msgspec.msgpack.Decoder(_Remarked).decode
 _decode_again = msgspec.msgpack.Decoder(_Again).decode

@@ -37,6 +37,7 @@ from stealmesh_protocol.values import (
     PICKLE,
     PLAIN,
     Failure,
+    exception_as_data,
     pack,
     pack_list,
     pack_outcomes,
@@ -57,6 +58,9 @@ class Name(str):
 
 class Number(int):
     __slots__ = ()
+
+
+Pair = collections.namedtuple("Pair", "a b")
 
 
 class Point:
@@ -360,8 +364,8 @@ def test_arrays_are_plain_data_also_deep_inside() -> None:
 @pytest.mark.parametrize(
     ("value", "fault"),
     [
-        ((1, 2), "value is a tuple"),
-        ([1, {"a": (1,)}], "value[1]['a'] is a tuple"),
+        (Pair(1, 2), "value is a Pair"),
+        ([1, {"a": (1, {2})}], "value[1]['a'][1] is a set"),
         ({"a": bytearray()}, "value['a'] is a bytearray"),
         ([Colour.RED], "value[0] is a Colour"),
         ({(1, 2): 3}, "value has the key (1, 2) (a tuple)"),
@@ -404,6 +408,79 @@ def test_nothing_is_unpickled_in_data_only_mode() -> None:
     armed = False
     assert type(error) is TaskFailed
     assert "pickle.find_class" not in events
+
+
+@pytest.mark.parametrize(
+    "value",
+    [(), (1, "a", None), [(1, (2, [3])), {"k": (4,)}], ((1, 2), {}), {"a": [(np.arange(3), b"x")]}],
+    ids=repr,
+)
+def test_tuples_stay_tuples_in_data_only_mode(value: Any) -> None:
+    assert_same(unpack(*pack(value, plain_only=True), plain_only=True), value)
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [packed(Ext(2, packed(1))), packed(Ext(2, b"")), packed(Ext(3, packed("a"))), packed(Ext(3, packed(0)))],
+    ids=["a tuple of a number", "an empty one", "no number", "nothing was left out"],
+)  # fmt: skip
+def test_extensions_of_data_only_mode_that_are_none(blob: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="value"):
+        unpack(PLAIN, blob)
+
+
+def test_a_tuple_nested_without_end_is_refused() -> None:
+    blob = packed([])
+    for _ in range(2000):
+        blob = packed(Ext(2, packed([Ext(2, blob)])))[:60_000] if len(blob) < 50_000 else blob
+    with pytest.raises(RemoteProtocolError, match="value"):
+        unpack(PLAIN, blob)
+
+
+def with_note(error: Exception) -> Exception:
+    error.add_note("a note")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("bad", 3), KeyError("k"), with_note(ZeroDivisionError("x")), FileNotFoundError(2, "no", "/f")],
+    ids=repr,
+)  # fmt: skip
+def test_pythons_own_exceptions_travel_as_data(error: Exception) -> None:
+    failure = Failure(0, "raised", exception_as_data(error), "its text")
+    there = rebuild(failure, plain_only=True)
+    assert type(there) is type(error)
+    assert (str(there), there.args) == (str(error), error.args)
+    assert getattr(there, "__notes__", None) == getattr(error, "__notes__", None)
+
+
+class Own(ValueError):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error", [Own("x"), SystemExit(1), ValueError({1}), ExceptionGroup("g", [OSError()])]
+)
+def test_no_other_exception_does(error: BaseException) -> None:
+    assert exception_as_data(error) == b""
+
+
+def test_the_words_of_other_exceptions_are_raised_as_their_nearest_type() -> None:
+    failure = Failure(0, "raised", text="Own: x", bases=["mymodule:Own", "builtins:ValueError"])
+    there = rebuild(failure, plain_only=True)
+    assert isinstance(there, TaskFailed)
+    assert isinstance(there, ValueError)
+    assert "mymodule" not in sys.modules
+    assert str(there) == "Own: x"
+
+
+@pytest.mark.parametrize(
+    "told", [["SystemExit", [1], []], ["Own", [], []], ["UnicodeDecodeError", [], []], 7]
+)
+def test_data_that_tell_of_no_exception(told: Any) -> None:
+    failure = Failure(0, "raised", packed(told), "its text")
+    assert type(rebuild(failure, plain_only=True)) is TaskFailed
 
 
 # ---------------------------------------------------------------- blobs that are none

@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from stealmesh_protocol.data_only import RUNTIME as DATA_ONLY
 from stealmesh_protocol.errors import RemoteProtocolError
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import JobSpec, Lease, Member, Report, Role
 from stealmesh_protocol.values import (
     AGAIN,
     LACKING,
+    NOT_REGISTERED,
     RAISED,
     UNLOADABLE,
     Failure,
@@ -187,6 +189,11 @@ def has_runtime(spec: JobSpec, member: Member) -> bool:
     return not spec.runtime or not member.runtime or spec.runtime == member.runtime
 
 
+def has_mode(spec: JobSpec, member: Member) -> bool:
+    """Do the job and the node both, or neither of them, name functions instead of sending code?"""
+    return has_runtime(spec, member) or DATA_ONLY not in (spec.runtime, member.runtime)
+
+
 def is_worker(member: Member) -> bool:
     return member.workers > 0 and member.role is not Role.CLIENT
 
@@ -206,6 +213,10 @@ def nobody_can(spec: JobSpec, members: list[Member]) -> str:
     return f"{told}; {spec.name} needs {spec.runtime}"
 
 
+MODE_REMEDY = (
+    "data-only nodes (--functions) run functions that they have by name, for programs with "
+    "Mesh(functions=[...]); all others run what programs send: start nodes of the kind that the program needs"
+)
 NOBODY_REMEDY = (
     "start a node with that Python, or run the program with one that the nodes have "
     "(python -m stealmesh status shows them)"
@@ -242,7 +253,7 @@ def told_by_all(blob: bytes, reasons: list[tuple[str, str]]) -> bytes:
 
 
 def _with_reasons(failure: Failure, others: str) -> Failure:
-    if failure.kind == UNLOADABLE:
+    if failure.kind in (UNLOADABLE, NOT_REGISTERED):
         return replace(failure, text=f"{failure.text}; passed over before: {others}")
     if failure.kind == RAISED:
         trace = f"{failure.traceback.rstrip()}\n\nTried before on other nodes: {others}\n"

@@ -21,9 +21,11 @@ from stealmesh_engine.effects import Effect, NobodyCan
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.dealing import Priorities, Round, Turn
 from stealmesh_engine.ledger.declined import (
+    MODE_REMEDY,
     NOBODY_REMEDY,
     NOBODY_SAID_SECONDS,
     NOBODY_SECONDS,
+    has_mode,
     has_runtime,
     nobody_can,
 )
@@ -34,7 +36,7 @@ from stealmesh_engine.ledger.requirements import RESOURCES_REMEDY, nobody_has
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import BEGINS, CAME_BACK, Grant, JobSpec, Lease, Member
-from stealmesh_protocol.values import UNLOADABLE, UNPLACEABLE
+from stealmesh_protocol.values import NOT_REGISTERED, UNLOADABLE, UNPLACEABLE
 
 SETTLED_SECONDS = 2.0
 """A job whose resources no node has is given up once no node has come or gone for this long."""
@@ -180,11 +182,14 @@ class Placement:
             return ""
         lacks_python = needs_another_python(job.spec, nodes)
         job.why_stuck = (nobody_can if lacks_python else nobody_has)(job.spec, nodes)
-        why = f"{job.why_stuck}: {NOBODY_REMEDY if lacks_python else RESOURCES_REMEDY}"
+        lacks_mode = needs_another_mode(job.spec, nodes)
+        remedy = NOBODY_REMEDY if lacks_python else RESOURCES_REMEDY
+        why = f"{job.why_stuck}: {MODE_REMEDY if lacks_mode else remedy}"
         if job.stuck_since is None:
             job.stuck_since = now
         stuck_seconds = now - job.stuck_since
-        never_could = not (lacks_python or job.told or job.keeping is not None)
+        hopes = lacks_python and not lacks_mode
+        never_could = not (hopes or job.told or job.keeping is not None)
         if never_could and now - self._nodes_changed_at >= SETTLED_SECONDS:
             return why  # at once, unless we do not know the mesh well yet
         if stuck_seconds >= NOBODY_SAID_SECONDS and not job.said_stuck:
@@ -198,6 +203,13 @@ def needs_another_python(spec: JobSpec, nodes: list[Member]) -> bool:
     return not any(has_runtime(spec, node) for node in nodes)
 
 
+def needs_another_mode(spec: JobSpec, nodes: list[Member]) -> bool:
+    """Do these nodes want names of functions where the job sends code, or the other way round?"""
+    return not any(has_mode(spec, node) for node in nodes)
+
+
 def kind_of_lack(spec: JobSpec, nodes: list[Member]) -> str:
     """As what kind of failure the job's items end if none of these nodes can run them."""
+    if needs_another_mode(spec, nodes):
+        return NOT_REGISTERED
     return UNLOADABLE if needs_another_python(spec, nodes) else UNPLACEABLE

@@ -68,6 +68,11 @@ def add_node_options(parser: argparse.ArgumentParser) -> None:
         "repeatable, or separated by commas",
     )  # fmt: skip
     parser.add_argument(
+        "--functions", metavar="MODULE", type=module_list, action="extend", default=[],
+        help="data-only: run the public functions of these modules by name, on plain data, and unpickle "
+        "nothing; repeatable, or separated by commas",
+    )  # fmt: skip
+    parser.add_argument(
         "--role", choices=("auto", "super", "plain"), default="auto",
         help="auto: serve as a supernode when the mesh wants one (the default); super: always; plain: never",
     )  # fmt: skip
@@ -146,6 +151,18 @@ def resource_counts(text: str) -> dict[str, int]:
         return dict(checked_resources(counts))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def module_list(text: str) -> list[str]:
+    """package.module,other"""
+    from stealmesh.functions import module_names
+
+    try:
+        return list(module_names(text.split(",")))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of modules; write package.module,other"
+        ) from None
 
 
 def not_negative(text: str) -> float:

@@ -97,6 +97,7 @@ def _options(
         join_seconds_max=join_seconds if addresses and not founding else None,
         peer_cache=_peer_cache(arguments, key, listen),
         config=config_of(arguments),
+        functions=arguments.functions,
         resources=arguments.resources,
         says=True,
         state=_state(arguments.state, key, listen),

@@ -289,6 +289,7 @@ def make_actor(
         raise ValueError("speculate: an actor's calls run in one place")
     if options.max_parallel:
         raise ValueError("max_parallel: an actor runs one call at a time")
+    maker.refuses("actor", "register functions, and give each call the state that it needs")
     body = ActorBody(cls, args, kwargs, options.name or name_of(cls))
     link, streams = submitted.link, submitted.streams
     with submitted.lock:

@@ -223,7 +223,7 @@ def durable_call(
     Raises CannotShip, and ValueError for an argument that cannot outlive the program."""
     if spec.needs:
         raise CannotShip(REFS_END)
-    functions = [each.blob for each in (shipped, shipped.code) if each]
+    functions = [each.blob for each in (shipped, shipped.code) if each.blob]
     too_large = fault_of_size(sum(map(len, functions)), spec.name, FUNCTION_REMEDY)
     if too_large is not None:
         raise too_large

@@ -61,7 +61,9 @@ def launch(
         submitter=submitter(),
         submitted=time.time(),
     )
-    functions = [each.blob for each in (shipped, combiner, (combiner or shipped).code) if each]
+    functions = [
+        each.blob for each in (shipped, combiner, (combiner or shipped).code) if each and each.blob
+    ]
     too_large = fault_of_size(sum(map(len, functions)), spec.name, FUNCTION_REMEDY)
     if too_large is not None:
         raise too_large
@@ -99,7 +101,7 @@ def search(
     if spec.needs or needs:
         raise CannotShip(REFS_END)
     spec = replace(spec, submitter=submitter(), submitted=time.time())
-    functions = [each.blob for each in (shipped, combiner, combiner.code) if each]
+    functions = [each.blob for each in (shipped, combiner, combiner.code) if each.blob]
     job = Job(link, spec.job, combine, initial)
     block = Block(0, len(bag), 0) if bag else None
     link.follow(

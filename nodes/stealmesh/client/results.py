@@ -135,7 +135,7 @@ def _looked_at(codec: int, blob: bytes) -> tuple[list[Any], list[vx.Failure], Me
 def _errors_of(failures: list[vx.Failure], first: int, name: str) -> dict[int, BaseException]:
     """The exceptions by offset. Texts about an argument or a result get the number of the item."""
     for failure in failures:
-        if failure.kind in (vx.UNSENDABLE, vx.UNLOADABLE, vx.OUT_OF_MEMORY):
+        if failure.kind in (vx.UNSENDABLE, vx.UNLOADABLE, vx.OUT_OF_MEMORY, vx.NOT_REGISTERED):
             failure.text = f"item {first + failure.offset} of {name}: {failure.text}"
     return {failure.offset: _rebuilt(failure) for failure in failures}
 

@@ -33,8 +33,12 @@ class SpecMaker:
         self._shipper = shipper
         self._one_by_one = one_by_one
         self._concurrency = concurrency
-        self._runtime = runtime()
+        self._runtime = shipper.runtime or runtime()
         self._lately: dict[tuple[int, tuple[type[BaseException], ...]], RetryOn] = {}
+
+    def refuses(self, what: str, instead: str) -> None:
+        """Raises CannotShip if the mesh has functions by name only."""
+        self._shipper.refuses(what, instead)
 
     def ship(self, options: Options, fn: Callable[..., Any]) -> Shipped:
         """The function as it travels. Raises TypeError, CannotShip."""
@@ -103,6 +107,6 @@ class SpecMaker:
             resources=options.resources,
             together=self._concurrency if awaits else 0,
             needs=needs,
-            stays_from=stays_from,
+            stays_from=0 if self._shipper.by_name else stays_from,
             output=options.output,
         )

@@ -68,6 +68,7 @@ class Streams:
             return stream
         # What calls of one function must not do at once, calls of others may do beside it.
         may_share = len(self._own) >= OWN_STREAMS and not options.max_parallel and not shipped.needs
+        may_share = may_share and not self._shipper.by_name
         if may_share and not self._comes_back(shipped.digest):
             return None
         stream = self._own[key] = SubmitStream(

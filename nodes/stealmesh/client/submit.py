@@ -42,6 +42,7 @@ from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import limits
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.apart import packed_apart
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotShip, MeshClosed, StoreFull
 from stealmesh_protocol.ids import ValueId
 from stealmesh_protocol.messages import Block, JobSpec, Part
@@ -125,7 +126,7 @@ class SubmitStream(HoldsBack):
         else:
             whole = None
             try:
-                if is_heavy(args, kwargs):
+                if is_heavy(args, kwargs) and not PICKLES.on:
                     args, kwargs = self.link.values.lightened(args, kwargs)
                 packed, inputs, needs = self._packed_apart(args, kwargs)
                 if len(packed[1]) > limits.BLOB_OCTETS_MAX:
@@ -176,7 +177,7 @@ class SubmitStream(HoldsBack):
         self, args: Args, packed: Packed, inputs: list[Any]
     ) -> tuple[Ref[Any], Packed, tuple[ValueId, ...]]:
         """Arguments that no message can carry, by a name. Raises CannotShip, StoreFull."""
-        if inputs:
+        if inputs or PICKLES.on:
             must_fit(packed, self.spec.name)
         ref = self.link.values.scatter(args)
         return ref, *refs.noting(lambda: vx.pack(ref))

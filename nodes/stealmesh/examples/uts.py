@@ -307,6 +307,12 @@ def visitor(tree: Tree) -> Visit:
     return partial(_visit, tree)
 
 
+def visit_tree(name: str, bag: list[Item], limit: int) -> tuple[Partial, list[Item]]:
+    """The same for one of TREES by its name. For data-only meshes, which take names and plain data:
+    `partial(visit_tree, "T1")`."""
+    return _visit(TREES[name], bag, limit)
+
+
 def combine_counts(a: Partial, b: Partial) -> Partial:
     return a[0] + b[0], a[1] + b[1], max(a[2], b[2])
 

@@ -44,6 +44,7 @@ from stealmesh.values.room import Room, resolved
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import BarTokens, Drain, Join
+from stealmesh_protocol.data_only import RUNTIME as DATA_ONLY
 from stealmesh_protocol.errors import JoinRefused, MeshClosed
 from stealmesh_protocol.messages import Role
 from stealmesh_protocol.passes import TokenSecrets
@@ -68,7 +69,10 @@ class MeshHolder(Protocol):
 class Lifetime:
     """The part of a mesh that its threads know."""
 
-    def __init__(self, holder: MeshHolder, key: AnyKey, config: Config) -> None:
+    def __init__(
+        self, holder: MeshHolder, key: AnyKey, config: Config, *, by_name: bool = False
+    ) -> None:
+        """`by_name`: the program is in data-only mode."""
         self._pid = os.getpid()
         self._key = key
         self._config = resolved(config)
@@ -77,7 +81,8 @@ class Lifetime:
         if isinstance(key, GuestKey):
             life, self._proof = key.new_life()
             name = f"{key.told.name}-{self._pid}"
-        self._member = new_member(Role.CLIENT, name, [], 0, life=life)
+        self._runs = DATA_ONLY if by_name else runtime()
+        self._member = new_member(Role.CLIENT, name, [], 0, life=life, runs=self._runs)
         self.link = ProgramLink(self._member.id, Room.of(self._config))
         self._stories = Stories(self.link)
         self.link.wants_story, self.link.job_over = self._stories.want, self._stories.over
@@ -122,7 +127,7 @@ class Lifetime:
             config=self._config,
             rng=new_rng(),
             mesh=self._key.mesh_id(),
-            runtime=runtime(),
+            runtime=self._runs,
             wall_offset=wall_offset(),
             submitter=submitter(),
             tokens=TokenSecrets(self._proof),
@@ -255,6 +260,12 @@ class Lifetime:
 
 _living: set[Lifetime] = set()
 """Those that have not ended yet, in this process."""
+
+
+def any_living() -> bool:
+    """Is any mesh of this process open?"""
+    return bool(_living)
+
 
 _callbacks: weakref.WeakSet[UserThreads] = weakref.WeakSet()
 """Threads that may run callbacks now, also of meshes that have ended in the background."""

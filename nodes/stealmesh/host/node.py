@@ -35,6 +35,7 @@ from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import BarTokens, Drain, Event, Join
+from stealmesh_protocol.data_only import RUNTIME as DATA_ONLY
 from stealmesh_protocol.errors import JoinRefused, MeshError
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class NodeOptions:
     config: Config = field(default_factory=Config)
     runtime: str = ""
     """For tests: the Python that this node claims to run; empty: its own."""
+    functions: list[str] = field(default_factory=list)
+    """Data-only mode: the modules whose functions it runs by name. Empty: it runs what programs send."""
     resources: dict[str, int] = field(default_factory=dict)
     """What it has beside its workers, as it declares it."""
     says: bool = False
@@ -95,6 +98,12 @@ class NodeOptions:
     """Directory of the log of durable jobs; empty: they are kept in memory only."""
     page: str = ""
     """HOST:PORT of the page that this node serves; empty: none."""
+
+    def runs(self) -> str:
+        """What it tells others that it runs."""
+        from stealmesh.host.identity import runtime
+
+        return DATA_ONLY if self.functions else self.runtime or runtime()
 
 
 class NodeProgram:
@@ -150,11 +159,12 @@ class NodeProgram:
         elif isinstance(effect, fx.Joined):
             self._joined = True
         elif isinstance(effect, fx.OtherRuntime):
-            from stealmesh.host.identity import runtime
-
+            ours = self._options.runs()
+            modes = DATA_ONLY in (ours, effect.runtime)
+            programs = "for that kind of node" if modes else "with that Python"
             say(
-                f"this node runs {self._options.runtime or runtime()}, {effect.name} runs "
-                f"{effect.runtime}: programs with that Python get nothing run here"
+                f"this node runs {ours}, {effect.name} runs {effect.runtime}: programs {programs} "
+                "get nothing run here"
             )
         elif isinstance(effect, fx.WorthSaying) and self._options.says:
             self._terminal.tell(effect.entry, time.monotonic())
@@ -206,6 +216,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
             code=options.code or b"",
             authkey=options.authkey,
             tasks_max=options.max_tasks_per_child,
+            functions=options.functions,
             say=say,
         )
         pool.shelf.room = room.Room.of(options.config, options.state)
@@ -220,7 +231,7 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
 def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log: Log | None) -> int:
     # Late on purpose: the fork server exists before libzmq's threads do.
     from stealmesh.host.driver import Driver
-    from stealmesh.host.identity import new_member, new_rng, runtime, wall_offset
+    from stealmesh.host.identity import new_member, new_rng, wall_offset
     from stealmesh.host.issuing import WORKERS_NAME, issued, pass_secrets
     from stealmesh.host.security import MeshKey
     from stealmesh.transport import Transport
@@ -238,7 +249,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     )
     try:
         endpoints = _advertised(transport.endpoints, options.advertise)
-        if key is not None:
+        if key is not None and not options.functions:
             # What runs in workers submits as a guest: it has no business with the mesh key.
             theirs = issued(key, KeyRole.SUBMIT, WORKERS_NAME)
             pool.inside.door = wire.pack([endpoints[:1], theirs.packed()])
@@ -249,7 +260,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             endpoints,
             options.workers,
             eligible=options.role == "auto",
-            runs=options.runtime,
+            runs=options.runs(),
             resources=tuple(sorted(options.resources.items())),
         )
         core = NodeCore(
@@ -257,7 +268,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             config=options.config,
             rng=new_rng(),
             mesh=key.mesh_id() if key is not None else b"insecure",
-            runtime=options.runtime or runtime(),
+            runtime=options.runs(),
             wall_offset=wall_offset(),
             threads=options.threads,
             tokens=NO_TOKENS if key is None else TokenSecrets(secrets=pass_secrets(key)),

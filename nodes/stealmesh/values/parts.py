@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from stealmesh_protocol import pickles
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, RemoteProtocolError
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
@@ -65,6 +66,7 @@ def _aligned(at: int) -> int:
 
 def packed(value: Any) -> Parts:
     """Raises CannotShip, naming the part that refuses."""
+    PICKLES.makes_none()
     buffers: list[memoryview] = []
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -85,6 +87,7 @@ def packed(value: Any) -> Parts:
 
 def opened(octets: memoryview) -> Any:
     """The value in these octets, which it goes on using. Raises CannotLoad."""
+    PICKLES.opens_none()
     end = LENGTH_OCTETS + int.from_bytes(octets[:LENGTH_OCTETS], "little")
     try:
         size, places = _decode_head(octets[LENGTH_OCTETS:end])

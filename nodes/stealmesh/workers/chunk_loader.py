@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pickle import loads
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -24,7 +24,12 @@ from stealmesh.workers.explore import Step
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, all_failed, all_unopened, remarked
 from stealmesh.workers.shared_words import WorkerWords
 from stealmesh.workers.staying import PutsAway
+from stealmesh_protocol.data_only import PICKLES
+from stealmesh_protocol.errors import NotRegistered
 from stealmesh_protocol.values import ITEMS
+
+if TYPE_CHECKING:
+    from stealmesh.registered import Registry
 
 
 @dataclass(slots=True)
@@ -77,6 +82,15 @@ class ChunkLoader:
     open: OpenBlock | None = None
     now: tuple[ChunkOrder, BlobMirror] | None = None
     """The chunk that runs."""
+    registry: Registry | None = None
+    """Data-only mode: what may be called here."""
+
+    def be_data_only(self, modules: list[str]) -> None:
+        """Run what these modules show, and nothing else. Raises what the modules raise when they are imported."""
+        from stealmesh.registered import Registry
+
+        PICKLES.forbid()
+        self.registry = Registry(modules)
 
     def luggage(self) -> nesting.Luggage:
         """What children of the task that runs need elsewhere."""
@@ -169,6 +183,8 @@ class ChunkLoader:
     def _settle_in(self, code: bytes, mirror: BlobMirror) -> None:
         if not code:
             return
+        if self.registry is not None:
+            raise NotRegistered("code that a program brings")
         assert not self.code, "the pool gives a worker the work of one program only"
         self.code = code
         importer.settle_in(mirror.get(code))
@@ -178,7 +194,7 @@ class ChunkLoader:
         if known is None:
             before = versions.met
             versions.begin()
-            made, pieces = load_function(mirror.get(digest))
+            made, pieces = self._made(mirror.get(digest))
             self.functions[digest] = (made, pieces, versions.met)
             versions.add(before)
             return made
@@ -189,6 +205,9 @@ class ChunkLoader:
         if known[2]:
             versions.add(known[2])
         return known[0]
+
+    def _made(self, blob: bytes) -> tuple[Any, tuple[Piece, ...]]:
+        return load_function(blob) if self.registry is None else (self.registry.opened(blob), ())
 
     def _items(self, chunk: ChunkOrder, mirror: BlobMirror) -> run.Items:
         if chunk.step:

@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from stealmesh.workers import present
 from stealmesh.workers.again import may_try_again, undeferred
-from stealmesh.workers.failures import Failures, unloadable, unsendable
+from stealmesh.workers.failures import Failures, kind_of, unloadable, unsendable
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.outcome import TOO_LARGE
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.raised import headline
-from stealmesh_protocol.values import LACKING, RAISED, UNLOADABLE, UNSENDABLE
+from stealmesh_protocol.values import LACKING, RAISED, UNSENDABLE
 
 LIMIT_FIRST = 64
 LIMIT_MAX = 1 << 30
@@ -208,7 +208,7 @@ def _failed_step(
 
 def bag_failed(error: BaseException, where: str, *, lacking: bool) -> Step:
     """A bag or its functions could not be opened here."""
-    return _failed_step(unloadable(error, where), UNLOADABLE, lacking=lacking)
+    return _failed_step(unloadable(error, where), kind_of(error), lacking=lacking)
 
 
 def pack_bag(items: list[Any]) -> bytes:

@@ -19,9 +19,16 @@ import msgspec
 from stealmesh.shipping import opening, versions
 from stealmesh.tracebacks import telling
 from stealmesh.workers.division import moved
-from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError
+from stealmesh_protocol.data_only import PICKLES
+from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError, NotRegistered
 from stealmesh_protocol.raised import bases_of, headline, packed_exception
-from stealmesh_protocol.values import RAISED, Failure
+from stealmesh_protocol.values import (
+    NOT_REGISTERED,
+    RAISED,
+    UNLOADABLE,
+    Failure,
+    exception_as_data,
+)
 
 TRACEBACK_CHARS_A_CHUNK_MAX = 256 * 1024
 """Bounds the tracebacks of a chunk: fifty thousand items may fail alike."""
@@ -77,7 +84,8 @@ class Failures(msgspec.Struct):
     def _pickled(self, error: BaseException) -> bytes:
         """Pickle it once: a whole chunk may fail with the same exception object."""
         if self._last is None or self._last[0] is not error:
-            self._last = (error, packed_exception(error))
+            packed = exception_as_data(error) if PICKLES.on else packed_exception(error)
+            self._last = (error, packed)
         return self._last[1]
 
 
@@ -117,6 +125,8 @@ def unloadable(error: BaseException, where: str = "") -> BaseException:
     """The error for what cannot be loaded here: which node lacks what, and the remedy. `where` is the
     node's name, by default `WHERE`."""
     where = where or WHERE
+    if isinstance(error, NotRegistered):
+        return NotRegistered(error.name, f"{error} (node {where})")
     if isinstance(error, CannotLoad) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ModuleNotFoundError) and error.name:
@@ -132,6 +142,11 @@ def unloadable(error: BaseException, where: str = "") -> BaseException:
     if versions.met:
         told = CannotLoad(f"{told}; {other_versions()}")
     return told.with_traceback(error.__traceback__)
+
+
+def kind_of(error: BaseException) -> str:
+    """As which kind of failure it travels that something could not be loaded."""
+    return NOT_REGISTERED if isinstance(error, NotRegistered) else UNLOADABLE
 
 
 def unopened(fault: MeshError, where: str) -> str:

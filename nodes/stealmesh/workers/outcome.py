@@ -18,6 +18,7 @@ from stealmesh.workers import failures, wire
 from stealmesh.workers.failures import (
     Failures,
     is_lacking_for_an_item,
+    kind_of,
     unloadable,
     unopened,
     unsendable,
@@ -185,7 +186,7 @@ def all_failed(
     chunk: ChunkOrder, error: BaseException, where: str, *, lacking: bool = False
 ) -> ChunkOutcome:
     """The function or the items could not be loaded here: no item was executed."""
-    return _all_failed(chunk, unloadable(error, where), lacking=lacking)
+    return _all_failed(chunk, unloadable(error, where), kind_of(error), lacking=lacking)
 
 
 def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOutcome:
@@ -194,15 +195,17 @@ def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOu
     if not isinstance(error, MeshError):
         return all_failed(chunk, error, where, lacking=lacking)
     told = CannotLoad(unopened(error, where)).with_traceback(error.__traceback__)
-    return _all_failed(chunk, told, lacking=lacking)
+    return _all_failed(chunk, told, UNLOADABLE, lacking=lacking)
 
 
-def _all_failed(chunk: ChunkOrder, told: BaseException, *, lacking: bool) -> ChunkOutcome:
+def _all_failed(
+    chunk: ChunkOrder, told: BaseException, kind: str, *, lacking: bool
+) -> ChunkOutcome:
     failures = Failures()
     failures.lacking = lacking
     count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
     for offset in range(count):
-        failures.add(offset, told, kind=UNLOADABLE)
+        failures.add(offset, told, kind=kind)
     outcome = _pack_failures((), failures, 0.0)
     outcome.done = chunk.hi - chunk.lo
     return outcome

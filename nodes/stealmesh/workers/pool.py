@@ -104,16 +104,15 @@ class WorkerPool:
         hash_seed: int | None = None,
         node_name: str = "",
         code: bytes = b"",
+        functions: Iterable[str] = (),
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`initializer` is a pickled pair (function, arguments), run once by every worker process;
-        `code` is the bundle of modules that it needs.
-
-        Plain functions run in `threads` threads of a worker.
-        `import_paths` go in front of the workers' sys.path, `environment` over the node's own;
-        `hash_seed` is what their `hash()` starts from, unless the user has chosen one. A process ends
-        itself after `tasks_max` tasks, if that is not 0, and another takes its place. `say` tells
-        people what they should know of this node. Raises OSError.
+        `code` is the bundle of modules that it needs. With `functions` (modules) workers are in data-only
+        mode. Plain functions run in `threads` threads of a worker. `import_paths` go in front of the
+        workers' sys.path, `environment` over the node's own; `hash_seed` is what their `hash()` starts
+        from, unless the user has chosen one. A process ends itself after `tasks_max` tasks, if that is not
+        0, and another takes its place. `say` tells people what they should know. Raises OSError.
         """
         own_path = interpreter.program_path()
         setup = [
@@ -122,6 +121,7 @@ class WorkerPool:
             initializer or b"",
             node_name,
             authkey or b"",
+            list(functions),
             tasks_max,
         ]
         single_threaded = {name: "1" for name in SINGLE_THREADED if name not in os.environ}

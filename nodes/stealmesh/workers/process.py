@@ -76,7 +76,7 @@ def live(
     try:
         loader = _prepare(mirror.setup(), line, listener)
         stopping.NOW.listen(line, reporting.HERE)
-        if not loader.threads:
+        if not loader.threads and loader.registry is None:
             GATE.settle_in(loader, listener)
         forked.end_if_forked()
     except wire.StreamEnded:
@@ -279,7 +279,8 @@ def _check_still_me() -> None:
 
 
 def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoader:
-    paths, memory_limit, initializer, node_name, authkey, tasks_max, threads, bundle, sign = setup
+    paths, memory_limit, initializer, node_name, authkey, functions, *rest = setup
+    tasks_max, threads, bundle, sign = rest
     printing.HERE.knows(sign)
     sys.path[:] = map(os.fsdecode, paths)
     if memory_limit:
@@ -288,6 +289,8 @@ def _prepare(setup: list[Any], line: memoryview, listener: Listener) -> ChunkLoa
         multiprocessing.process.current_process().authkey = authkey
     failures.WHERE = f"{node_name or 'this node'} ({socket.gethostname()})"
     loader = ChunkLoader(line, failures.WHERE, listener, tasks_max, threads)
+    if functions:
+        loader.be_data_only(functions)
     if bundle:
         loader.code, blob = bundle
         importer.settle_in(blob)

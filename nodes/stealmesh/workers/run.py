@@ -36,6 +36,7 @@ from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, pack_partial, pa
 from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, Opening, SealedItems
 from stealmesh.workers.stopping import FromOutside
 from stealmesh_protocol import values
+from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import TaskStopped
 from stealmesh_protocol.raised import headline
 from stealmesh_protocol.values import OUT_OF_MEMORY, RAISED, STOPPED, UNLOADABLE
@@ -374,6 +375,7 @@ def _at_once(
 
 def call_carried(blob: bytes, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function that is used once and comes with its arguments (client/streams.py)."""
+    PICKLES.opens_none()
     versions.begin()
     try:
         function = loads(blob)
