@@ -137,7 +137,7 @@ class NodeCore:
         """Asked for what only the host knows and `status` shows."""
         shown = Shown(
             self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
-            counters, self.around, lambda: self.host_facts(), self.values, self.links.guests,
+            counters, self.around, lambda: self.host_facts(), self.values, self.links,
         )  # fmt: skip
         self.looks = Looks(self.durable, self.around, effects, counters)
         self.journals = journals.Journals(context, self.view, self.links, wall_offset)

@@ -25,7 +25,7 @@ from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.journals.journals import Journals
 from stealmesh_engine.ledger.jobs_around import JobsAround, one_a_job
 from stealmesh_engine.ledger.owner import Owner
-from stealmesh_engine.links.guests import Guests
+from stealmesh_engine.links.introductions import PROTOCOL_VERSION
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.looking import Looks
 from stealmesh_engine.stealing.thief import Thief
@@ -76,7 +76,7 @@ class Shown:
     around: JobsAround
     host_facts: Callable[[], dict[str, Any]]
     values: Values
-    guests: Guests
+    links: Links
 
 
 def snapshot(peer: Shown, now: float | None = None) -> bytes:
@@ -115,7 +115,10 @@ def snapshot(peer: Shown, now: float | None = None) -> bytes:
             "values": peer.values.facts() | facts.pop("values", {}),
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
-            **peer.guests.facts(),
+            "addresses": [each for each in me.endpoints if each.startswith("tcp://")],
+            "cannot_reach": peer.links.out_of_reach(),
+            "protocol": PROTOCOL_VERSION,
+            **peer.links.guests.facts(),
             **facts,
         }
     )

@@ -102,6 +102,9 @@ class Peer:
         self.attempts = max(self.attempts, attempts)
 
 
+OUT_OF_REACH_SHOWN_MAX = 16
+
+
 @dataclass(slots=True)
 class Seed:
     """An address to dial without knowing which peer listens there."""
@@ -159,6 +162,18 @@ class LinkTable:
         self._epochs = 0
 
     # ------------------------------------------------------------ who can be talked to
+
+    def out_of_reach(self) -> list[str]:
+        """The names of nodes that are said to live and that do not answer us; some of them."""
+        found = [
+            peer.member.name
+            for peer_id, peer in self.peers.items()
+            if peer.link is None
+            and (peer.attempts or peer_id in self.mute)
+            and peer.member.role is not Role.CLIENT
+            and self.view.is_alive(peer_id)
+        ]
+        return sorted(found)[:OUT_OF_REACH_SHOWN_MAX]
 
     def ready(self) -> Iterator[tuple[PeerId, Peer]]:
         """Peers that can be talked to now."""

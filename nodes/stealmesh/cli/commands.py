@@ -38,6 +38,7 @@ COMMANDS = {
     "cancel": "stop a durable job",
     "explain": "why a job or an item is not running, and where it has been tried",
     "stacks": "the Python stacks of a node's workers, or of the one that runs an item",
+    "doctor": "look for what keeps a mesh from working, and say what to do",
     "run": "run a function over items, results as JSON lines",
     "demo": "a local mesh loses a node halfway, and still gets it right",
 }

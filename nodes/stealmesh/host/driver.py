@@ -34,6 +34,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import no_interrupts
+from stealmesh.host.machine import Machine
 from stealmesh.host.saying import say
 from stealmesh.host.strangers import Strangers
 from stealmesh.transport import Transport
@@ -118,6 +119,7 @@ class Driver:
         self.remembers = False
         self.page = ""
         """Where browsers find the page of this node."""
+        self.machine = Machine()
         core.host_facts = self._facts
         epoll.register(self._wake_fd, select.EPOLLIN)
         self._performers: dict[type, Callable[[Any], None]] = {
@@ -397,6 +399,7 @@ class Driver:
             "traffic": self.transport.traffic.facts(),
             "values": self.shelf.facts(),
         }
+        facts["machine"] = self.machine.facts()
         if self.core.links.guests.barred:
             facts["remembers"] = self.remembers
         if self.page:

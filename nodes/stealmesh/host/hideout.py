@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +33,7 @@ def hideout() -> Iterator[str | None]:
 
 def _make() -> str | None:
     prefix = f"stealmesh-{os.getpid()}-"
-    for base in _bases():
+    for base in bases():
         _sweep(base)
         if len(os.fsencode(os.path.join(base, prefix + "12345678", INBOX))) > PATH_OCTETS_MAX:
             continue
@@ -41,7 +42,8 @@ def _make() -> str | None:
     return None
 
 
-def _bases() -> list[str]:
+def bases() -> list[str]:
+    """Where such a directory may be, the best place first."""
     found = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
     with contextlib.suppress(OSError):  # no directory can be written to
         found.insert(0, tempfile.gettempdir())
@@ -50,12 +52,22 @@ def _bases() -> list[str]:
 
 def _sweep(base: str) -> None:
     """Remove what killed nodes of this user left behind."""
+    for left in dead_in(base):
+        shutil.rmtree(left, ignore_errors=True)  # it follows no link
+
+
+def dead_in(base: str) -> list[Path]:
+    """The directories there that this user's nodes and programs had, and that they cannot clear up any more.
+    A link is none: another user may have planted it."""
+    found = []
     with contextlib.suppress(OSError):
         for left in Path(base).glob("stealmesh-*-*"):
             with contextlib.suppress(OSError, ValueError):
-                pid = int(left.name.split("-")[1])
-                if left.stat().st_uid == os.getuid() and not _is_running(pid):
-                    shutil.rmtree(left, ignore_errors=True)
+                pid, facts = int(left.name.split("-")[1]), left.lstat()
+                own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+                if own and not _is_running(pid):
+                    found.append(left)
+    return found
 
 
 def _is_running(pid: int) -> bool:

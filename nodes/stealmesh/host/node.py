@@ -276,6 +276,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)
         program.stop = driver.stop
+        driver.machine.state = options.state
         if log is not None:
             log.on_failure = program.log_failed
             driver.post(log.recall())
