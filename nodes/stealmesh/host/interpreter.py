@@ -31,6 +31,8 @@ from typing import cast
 from stealmesh_protocol.errors import CannotStart
 
 HASH_SEED = "PYTHONHASHSEED"
+SECRETS = frozenset({"STEALMESH_TOKEN", "STEALMESH_KEY", "STEALMESH_KEY_FILE"})
+"""A token is a key; the other two say where one is."""
 IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
 FIRST_DESCRIPTOR = 3
 
@@ -138,8 +140,10 @@ class Surroundings:
     def of_this_process(
         cls, extra: Mapping[str, str] | None = None, hash_seed: int | None = None
     ) -> Surroundings:
-        """`extra` stays, and tasks see it. The hash seed is taken back, unless the user has chosen one."""
-        ours, flags = dict(os.environ), _flags()
+        """`extra` stays, and tasks see it. The hash seed is taken back, unless the user has chosen one. What
+        opens a mesh is left out for good: user code is going to run there."""
+        known = {name: value for name, value in os.environ.items() if name not in SECRETS}
+        ours, flags = dict(known), _flags()
         if sys.flags.isolated:
             flags += ["-s", "-P"]
         if sys.flags.ignore_environment:
@@ -147,9 +151,9 @@ class Surroundings:
         if hash_seed is not None and not ours.get(HASH_SEED, "").isdecimal():
             ours[HASH_SEED] = str(hash_seed)
         restored = {
-            name: os.environ.get(name)
-            for name in ours.keys() | os.environ.keys()
-            if ours.get(name) != os.environ.get(name)
+            name: known.get(name)
+            for name in ours.keys() | known.keys()
+            if ours.get(name) != known.get(name)
         }
         flags = [flag for flag in flags if flag not in ("-E", "-I")]
         return cls(flags, {**ours, **(extra or {})}, restored)

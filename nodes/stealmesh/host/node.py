@@ -233,6 +233,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     from stealmesh.host.driver import Driver
     from stealmesh.host.identity import new_member, new_rng, wall_offset
     from stealmesh.host.issuing import WORKERS_NAME, issued, pass_secrets
+    from stealmesh.host.kernel import close_to_others
     from stealmesh.host.security import MeshKey
     from stealmesh.transport import Transport
     from stealmesh_engine.core import NodeCore
@@ -240,6 +241,8 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
     from stealmesh_protocol.passes import NO_TOKENS, KeyRole, TokenSecrets
 
     key = None if options.key is None else MeshKey.unpacked(options.key)
+    if key is not None:
+        close_to_others()
     epoll = select.epoll()
     transport = Transport(
         key,

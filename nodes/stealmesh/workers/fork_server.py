@@ -31,7 +31,6 @@ Idea: CPython's forkserver and Android's zygote.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import mmap
 import os
@@ -44,10 +43,10 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from stealmesh.host.interpreter import fresh_signals, restore_environment
+from stealmesh.host.kernel import PR_SET_PDEATHSIG, prctl
 from stealmesh.workers import wire
 from stealmesh.workers.wire import Word
 
-PR_SET_PDEATHSIG = 1
 LOOK = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
 
 
@@ -109,7 +108,7 @@ class ForkServer:
         self._wake_writer = wake_writer
         signal.set_wakeup_fd(wake_writer.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        self._prctl = _prctl()
+        self._prctl = prctl()
 
     def serve(self) -> NoReturn:
         poll = select.poll()
@@ -264,13 +263,3 @@ def _make_group(pid: int) -> None:
     """Parent and child both call it, so that neither goes on before it is done (a shell's trick)."""
     with contextlib.suppress(PermissionError, ProcessLookupError):  # it exec'd or died already
         os.setpgid(pid, pid)
-
-
-def _prctl() -> Callable[..., int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    try:
-        function = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return None
-    return function
