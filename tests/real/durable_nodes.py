@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,8 @@ class Nodes:
         self.processes: dict[int, subprocess.Popen[str]] = {}
         self._said: list[Path] = []
 
-    def start(self, number: int) -> None:
+    def start(self, number: int, python_path: Sequence[Path] = ()) -> None:
+        """`python_path`: where it finds another version of us."""
         seeds = [part for address in self.addresses for part in ("--seed", address)]
         said = self.directory / f"node{number}-{len(self._said)}.log"
         self._said.append(said)
@@ -42,7 +45,13 @@ class Nodes:
                 stdout=log,
                 stderr=log,
                 text=True,
+                env=self._environment(python_path),
             )
+
+    @staticmethod
+    def _environment(python_path: Sequence[Path]) -> dict[str, str]:
+        places = [*map(str, python_path), os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
 
     def listening(self) -> None:
         """Wait until those that were started last can be dialled."""
