@@ -503,6 +503,19 @@ def test_work_waits_for_room_and_goes_on_when_results_are_collected() -> None:
     scene.collected(reader, within=60.0)
 
 
+def test_inputs_that_leave_no_room_for_results_are_refused() -> None:
+    """A job whose inputs nearly filled the room stood still for ever. Each block has about ten octets here."""
+    scene = durable_scene(3, keep_octets_max=6000)
+    fits = scene.launch(40, fed=True, block_items=1)
+    scene.collected(fits)
+    large = scene.launch(800, fed=True, block_items=1, law=SLOW, feed_seconds=0.001)
+    scene.until(lambda: large.done, within=20.0)
+    assert "results need the rest" in large.refusal
+    assert any(node.core.counters.get("launches-refused") for node in scene.nodes)
+    scene.until(lambda: _octets(scene) < 3000, within=20.0)
+    scene.collected(scene.launch(40, fed=True, block_items=1))
+
+
 def test_the_log_is_written_anew_when_most_of_it_is_history(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -65,6 +65,18 @@ def _inputs_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     return found
 
 
+def test_a_rebuilt_job_gets_its_inputs_whatever_room_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were accepted once, so they are not refused now."""
+    scene = _scene(1)
+    job = scene.launch(400, fed=True, law=SLOW)
+    scene.until(lambda: job.accepted_whole)
+    monkeypatch.setattr("stealmesh_engine.durable.requests.INPUTS_SHARE", 0.0)
+    _kill_all_keepers(scene, job)
+    scene.collected(job, within=60.0)
+
+
 @SEEDS
 @KINDS
 def test_a_range_is_finished_without_its_keepers_and_its_submitter(

@@ -15,6 +15,7 @@ import zmq
 from stealmesh.host.security import MeshKey
 from stealmesh.transport import curve_keys, links
 from stealmesh.transport import transport as transport_module
+from stealmesh.transport.zap import ZapHandler
 from stealmesh_engine.events import Garbled, Heard, LinkDown, LinkUp
 from stealmesh_protocol.messages import FnPut, Refused, Status, Steal
 
@@ -102,6 +103,31 @@ def test_without_the_zap_handler_no_client_comes_in(make_side: MakeSide) -> None
     link = a.dial(b.endpoint)
     until(lambda: a.down_reason(link), a, b)
     assert not a.is_up(link)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_zap_handler_that_ends_is_started_again(
+    make_side: MakeSide, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever ended it: until then the node refused everybody, for ever and in silence."""
+    a, b, c = make_side(), make_side("tcp://127.0.0.1:0"), make_side()
+    handler = b.transport._zap
+    assert handler is not None
+    still_works(a, b)
+    with monkeypatch.context() as broken:
+        broken.setattr(ZapHandler, "_answer", lambda self, request: 1 / 0)
+        link = c.dial(b.endpoint)
+        until(lambda: not handler._thread.is_alive(), b, c)
+    assert not c.is_up(link)
+    b.transport.look_again()
+    assert b.transport.counters["restarted:admission"] == 1
+    assert "started again" in capfd.readouterr().err
+    d = make_side()
+    again = d.dial(b.endpoint)
+    until(lambda: d.is_up(again), b, d)
+    still_works(a, b)
+    b.transport.look_again()
+    assert b.transport.counters["restarted:admission"] == 1
 
 
 @pytest.mark.parametrize("direction", ["in", "out"])

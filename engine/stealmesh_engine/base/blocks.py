@@ -21,11 +21,13 @@ Input = tuple[Block, bytes]
 class Blocks:
     """Blocks in the order of their items."""
 
-    __slots__ = ("_at", "_lows")
+    __slots__ = ("_at", "_lows", "octets")
 
     def __init__(self, inputs: Iterable[Input] = ()) -> None:
         self._at: dict[int, Input] = {}
         self._lows: list[int] = []
+        self.octets = 0
+        """Of all of them."""
         for block, blob in inputs:
             self.add(block, blob)
 
@@ -50,8 +52,11 @@ class Blocks:
 
     def add(self, block: Block, blob: bytes) -> None:
         """A second block that begins at the same item takes the place of the first."""
-        if block.lo not in self._at:
+        if block.lo in self._at:
+            self.octets -= len(self._at[block.lo][1])
+        else:
             insort(self._lows, block.lo)
+        self.octets += len(blob)
         self._at[block.lo] = (block, blob)
 
     def at(self, item: int) -> Input | None:
@@ -86,6 +91,7 @@ class Blocks:
                     octets += len(blob)
                 else:
                     at += 1
+        self.octets -= octets
         return octets
 
     def keep_only(self, items: IntervalSet) -> None:
@@ -95,9 +101,10 @@ class Blocks:
                 self._drop(block.lo)
 
     def clear(self) -> None:
+        self.octets = 0
         self._at.clear()
         self._lows.clear()
 
     def _drop(self, lo: int) -> None:
-        del self._at[lo]
+        self.octets -= len(self._at.pop(lo)[1])
         del self._lows[bisect_right(self._lows, lo) - 1]

@@ -78,6 +78,7 @@ MEANINGS = {
 FAMILIES = {
     "garbled": "messages that could not be read, by reason",
     "other-version": "packages that are here in another version than a program has",
+    "restarted": "threads that had ended and were started again",
     "roused": "processes that were stopped and made to go on",
     "dropped": "frames that the transport or the pool dropped, by reason",
     "refused": "connections that were refused, by reason",

@@ -204,7 +204,7 @@ class DurableClient:
         if mine is None or not self._was_asked(mine, primary):
             return None
         if message.refusal:
-            if mine.launch is None:
+            if mine.launch is None and primary != mine.primary:
                 return None  # another node has taken it
             del self.jobs[message.job]
         else:

@@ -1,6 +1,6 @@
 """What clients ask of the node that leads their job: begin it, take more items, show results, cancel it.
 
-Decides whether a new job is taken here. Refuses to know how a job is run (primary.py) and how one that
+Decides whether a new job, and its items, are taken here. Refuses to know how a job is run (primary.py) and how one that
 lost all replicas is rebuilt (takeover.py). A request for a job that is led elsewhere is answered by what
 we know of it (HERE).
 """
@@ -30,6 +30,8 @@ from stealmesh_protocol.messages import (
     Supply,
 )
 
+INPUTS_SHARE = 0.5
+"""Of `keep_octets_max`: what inputs may take of it."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
 """What the holder of a token hears of a job that is not its own."""
 
@@ -100,8 +102,37 @@ class Requests:
     def supplied(self, client: PeerId, message: Supply, now: float) -> None:
         unless(owner_of(message.job) == client, "not-its-owner")
         primary = self._led(client, message.job, now)
-        if primary is not None:
-            primary.supplied(client, message, now)
+        if primary is None:
+            return
+        if refusal := self._no_room_for(primary, message):
+            # What is here already is of no use, and takes room from others.
+            self.state.counters.count("launches-refused")
+            self.state.links.send(client, Accepted(message.job, 0, refusal=refusal), now)
+            primary.expire(now)
+            return
+        primary.supplied(client, message, now)
+
+    def _no_room_for(self, primary: Primary, message: Supply) -> str:
+        """Inputs stay until their results are here, so results need room beside them. Without it the job would
+        stand still for ever. What a former primary accepted is taken."""
+        known = primary.replica.total
+        fresh = sum(
+            len(blob)
+            for block, blob in zip(message.blocks, message.blobs, strict=True)
+            if block.lo >= known
+        )
+        if primary.rebuild is not None or not fresh:
+            return ""
+        led = self.state.primaries.values()
+        octets = fresh + sum(each.replica.blocks.octets for each in led)
+        most = self.state.config.keep_octets_max
+        if octets <= INPUTS_SHARE * most:
+            return ""
+        return (
+            f"the inputs of durable jobs have {octets / MIB:.1f} MiB and more here, and may take half of the "
+            f"{most / MIB:.1f} MiB that the node may keep, as results need the rest: give the job names of "
+            "files, or smaller jobs, or raise keep_octets_max"
+        )
 
     def fetched(self, client: PeerId, message: Fetch, now: float) -> None:
         primary = self._led(client, message.job, now)

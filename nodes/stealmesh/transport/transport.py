@@ -160,8 +160,10 @@ class Transport:
     @property
     def counters(self) -> dict[str, int]:
         """What was refused or dropped, by reason."""
-        refused = 0 if self._zap is None else self._zap.refused
-        return dict(self.counts) | ({"refused:unknown-client-key": refused} if refused else {})
+        zap = {} if self._zap is None else {
+            "refused:unknown-client-key": self._zap.refused, "restarted:admission": self._zap.restarts
+        }  # fmt: skip
+        return dict(self.counts) | {reason: count for reason, count in zap.items() if count}
 
     def queued_octets(self, link: LinkId) -> int:
         """Octets that wait for room on the wire. Custody is never dropped: watch this and send less."""
@@ -220,6 +222,8 @@ class Transport:
         if self._inbox is not None:
             self._touched[self._inbox] = None
             self._descriptors.look()
+        if self._zap is not None:
+            self._zap.look()
 
     def wait_seconds(self) -> float:
         """How long the driver may sleep: 0 while more is waiting, infinity when nothing is due."""

@@ -1,7 +1,9 @@
 """The ZAP handler: a tiny thread that tells libzmq which CURVE clients may come in (RFC 27).
 
 It answers "200" for our domain and the client keys of our roles, "400" for everything else, and counts. Which
-role it was stands in the user id, which libzmq shows with each message of the connection. It fails closed: if this thread ends, ZAP_ENFORCE_DOMAIN makes libzmq refuse all clients.
+role it was stands in the user id, which libzmq shows with each message of the connection. It fails closed: while this
+thread does not run, ZAP_ENFORCE_DOMAIN makes libzmq refuse all clients. So its owner looks after it now and then,
+and starts another one if it has ended, whatever ended it.
 
 It has a thread of its own. pyzmq's authenticator lives in the event loop instead: there every handshake
 waits while the loop is busy, and one exception ends all admissions.
@@ -12,9 +14,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import zmq
 
+from stealmesh.host.saying import say
 from stealmesh.transport.keys import LetIn
 from stealmesh.transport.sockets import DOMAIN
 
@@ -27,23 +31,43 @@ class ZapHandler:
         self, context: zmq.Context[zmq.Socket[bytes]], let_in: Mapping[bytes, LetIn]
     ) -> None:
         self.refused = 0
+        self.restarts = 0
+        """How often the thread had ended and was started again."""
         self._context = context
         self._let_in = let_in
         """By public key: not a secret, so its look-up may take as long as it takes."""
-        self._door = context.socket(zmq.REP)
-        self._door.setsockopt(zmq.LINGER, 0)
-        self._door.bind(_ADDRESS)  # before any inbox is bound, so that no client comes in unchecked
-        self._thread = threading.Thread(target=self._stand, name="stealmesh-zap", daemon=True)
+        self._closed = False
+        self._open()
+
+    def _open(self) -> None:
+        door = self._context.socket(zmq.REP)
+        door.setsockopt(zmq.LINGER, 0)
+        door.bind(_ADDRESS)  # before any inbox is bound, so that no client comes in unchecked
+        stand = partial(self._stand, door)
+        self._thread = threading.Thread(target=stand, name="stealmesh-zap", daemon=True)
         self._thread.start()
 
-    def _stand(self) -> None:
+    def _stand(self, door: zmq.Socket[bytes]) -> None:
         try:
-            while (request := self._door.recv_multipart()) != [_POISON]:
-                self._door.send_multipart(self._answer(request))
+            while (request := door.recv_multipart()) != [_POISON]:
+                door.send_multipart(self._answer(request))
         except zmq.ContextTerminated:
             pass
         finally:
-            self._door.close()
+            door.close()
+
+    def look(self) -> None:
+        """Nobody can come in any more? Then start again. Called by the owner, now and then."""
+        if self._thread.is_alive() or self._closed:
+            return
+        self.restarts += 1
+        say(
+            "the thread that lets peers in had ended: it is started again; please report what it said above"
+        )
+        try:
+            self._open()
+        except (OSError, RuntimeError, zmq.ZMQError) as error:
+            say(f"nobody can come in ({error}): trying again")
 
     def _answer(self, request: list[bytes]) -> list[bytes]:
         version, number, domain, mechanism, key = (*request[:3], *request[5:7], *[b""] * 7)[:5]
@@ -56,6 +80,9 @@ class ZapHandler:
         return [b"1.0", number, b"400", b"not a key of this mesh", b"", b""]
 
     def close(self) -> None:
+        self._closed = True
+        if not self._thread.is_alive():
+            return
         messenger = self._context.socket(zmq.REQ)
         messenger.setsockopt(zmq.LINGER, 0)
         messenger.setsockopt(zmq.SNDTIMEO, 0)
