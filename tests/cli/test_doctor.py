@@ -17,7 +17,7 @@ from tests.cli.conftest import Shell
 
 from stealmesh.cli import doctor
 from stealmesh.doctor import here, keys, mesh
-from stealmesh.doctor.finding import Finding, report
+from stealmesh.doctor.diagnosis import Diagnosis, report
 from stealmesh.host import hideout, machine
 from stealmesh.host.issuing import issued
 from stealmesh.host.security import JoinToken, MeshKey, save_private
@@ -47,9 +47,9 @@ BUILD = "stealmesh 1.2.3 cpython-3.11 linux"
         (here.clock(0.0), "set the clock"),
         (here.leftovers([Path("/tmp/stealmesh-1-a")]), "rm -r /tmp/stealmesh-1-a"),
     ],
-    ids=lambda each: each.what if isinstance(each, Finding) else "",
+    ids=lambda each: each.what if isinstance(each, Diagnosis) else "",
 )
-def test_what_is_to_be_done_here(finding: Finding, remedy: str) -> None:
+def test_what_is_to_be_done_here(finding: Diagnosis, remedy: str) -> None:
     assert not finding.is_well
     assert remedy in finding.remedy
     assert finding.line().startswith("TODO ")
@@ -71,7 +71,7 @@ def test_what_is_to_be_done_here(finding: Finding, remedy: str) -> None:
     ],
     ids=lambda each: each.what,
 )
-def test_what_is_well_here(finding: Finding) -> None:
+def test_what_is_well_here(finding: Diagnosis) -> None:
     assert finding.is_well
     assert finding.line().startswith("ok   ")
 
@@ -128,7 +128,7 @@ def test_the_clock_that_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
 KEY = MeshKey(bytes(range(32)))
 
 
-def of_file(path: Path) -> list[Finding]:
+def of_file(path: Path) -> list[Diagnosis]:
     return list(keys.findings(str(path), None, time.time()))
 
 
@@ -205,12 +205,12 @@ def node(**other: Any) -> dict[str, Any]:
     return {**told, "machine": machine, **other}
 
 
-def looked(*nodes: dict[str, Any], dials: mesh.Dials = lambda address: "") -> list[Finding]:
+def looked(*nodes: dict[str, Any], dials: mesh.Dials = lambda address: "") -> list[Diagnosis]:
     client = {"role": "client", "name": "me"}
     return list(mesh.findings({"nodes": [client, *nodes]}, BUILD, (1000.0, 1001.0), dials))
 
 
-def bad(*nodes: dict[str, Any], dials: mesh.Dials = lambda address: "") -> list[Finding]:
+def bad(*nodes: dict[str, Any], dials: mesh.Dials = lambda address: "") -> list[Diagnosis]:
     return [each for each in looked(*nodes, dials=dials) if not each.is_well]
 
 
@@ -308,10 +308,10 @@ def test_what_answers_at_an_address(listener: Callable[[bytes], str]) -> None:
 # ---------------------------------------------------------------- the command
 
 
-def diagnosed(shell: Shell, *argv: str) -> tuple[int, dict[str, Finding]]:
+def diagnosed(shell: Shell, *argv: str) -> tuple[int, dict[str, Diagnosis]]:
     done = shell.run("doctor", "--json", *argv)
     told = json.loads(done.stdout)
-    found = {each["what"]: Finding(**each) for each in told["findings"]}
+    found = {each["what"]: Diagnosis(**each) for each in told["findings"]}
     assert told["well"] == all(each.is_well for each in found.values())
     return done.returncode, found
 

@@ -48,6 +48,11 @@ def too_much_memory(x: int) -> int:
     return len(bytearray(1 << 45))
 
 
+def slow_square(x: int) -> int:
+    time.sleep(0.01)
+    return x * x
+
+
 def doze(x: int) -> int:
     time.sleep(0.02)
     return x

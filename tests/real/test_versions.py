@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 from tests.real.durable_nodes import Nodes, nodes_of
+from tests.real.tasks import slow_square
 
 import stealmesh
 from stealmesh.doctor import mesh as doctor
@@ -73,11 +73,6 @@ class Finder(PathFinder):
 
 sys.meta_path.insert(0, Finder)
 '''
-
-
-def slow_square(x: int) -> int:
-    time.sleep(0.01)
-    return x * x
 
 
 def next_minor(directory: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from stealmesh.cli.joining import enter, key_path, the_mesh, token_from_environm
 from stealmesh.cli.status import first_look
 
 if TYPE_CHECKING:
-    from stealmesh.doctor.finding import Finding
+    from stealmesh.doctor.diagnosis import Diagnosis
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from stealmesh.doctor.finding import report
+    from stealmesh.doctor.diagnosis import report
 
     found = list(findings(arguments))
     told = report(found)
@@ -43,15 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     return DONE if told["well"] else FAILED
 
 
-def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
+def findings(arguments: argparse.Namespace) -> Iterator[Diagnosis]:
     from stealmesh.doctor import here, keys
-    from stealmesh.doctor.finding import Finding
+    from stealmesh.doctor.diagnosis import Diagnosis
 
     yield from here.findings(arguments.state)
     try:
         token = None if arguments.key_file else token_from_environment()
     except CommandEnded as refusal:
-        yield Finding("key", str(refusal), "make a new token with `stealmesh token`")
+        yield Diagnosis("key", str(refusal), "make a new token with `stealmesh token`")
         return
     own = list(
         keys.findings(key_path(arguments), None if token is None else token.key, time.time())
@@ -61,10 +61,10 @@ def findings(arguments: argparse.Namespace) -> Iterator[Finding]:
         yield from _of_the_mesh(arguments)
 
 
-def _of_the_mesh(arguments: argparse.Namespace) -> Iterator[Finding]:
+def _of_the_mesh(arguments: argparse.Namespace) -> Iterator[Diagnosis]:
     """What can be asked of the nodes; a person who names none need not have any."""
     from stealmesh.doctor import mesh as nodes
-    from stealmesh.doctor.finding import Finding
+    from stealmesh.doctor.diagnosis import Diagnosis
     from stealmesh.host.identity import build
     from stealmesh.transport.library import greeted_at
 
@@ -83,8 +83,10 @@ def _of_the_mesh(arguments: argparse.Namespace) -> Iterator[Finding]:
         text = str(end)
         named = bool(arguments.seeds) or "STEALMESH_TOKEN" in text
         if named or not ("unreachable" in text or "no usable mesh key" in text):
-            yield Finding("mesh", text, "see that a node runs there, and that this host reaches it")
+            yield Diagnosis(
+                "mesh", text, "see that a node runs there, and that this host reaches it"
+            )
         else:
-            yield Finding(
+            yield Diagnosis(
                 "mesh", "none runs where this user knows of; name a node with --seed to look at it"
             )

@@ -1,4 +1,4 @@
 """What `stealmesh doctor` looks at: this machine (`here.py`), the key (`keys.py`), the nodes (`mesh.py`).
 
-Each looks and returns findings (`finding.py`), which say what to do. Nothing is changed.
+Each looks and returns findings (`diagnosis.py`), which say what to do. Nothing is changed.
 """

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stealmesh.doctor.finding import Finding, in_words
+from stealmesh.doctor.diagnosis import Diagnosis, in_words
 from stealmesh.host import hideout, machine
 from stealmesh.host.identity import VERSION
 from stealmesh.host.peer_cache import state_directory
@@ -32,7 +32,7 @@ MADE_AT = 1_735_689_600.0
 """2025-01-01: an earlier time of day is a clock that was never set."""
 
 
-def findings(state: str = "") -> Iterator[Finding]:
+def findings(state: str = "") -> Iterator[Diagnosis]:
     """`state`: where a node here would keep durable jobs."""
     yield versions(sys.version_info[:2])
     yield encryption(library())
@@ -46,72 +46,74 @@ def findings(state: str = "") -> Iterator[Finding]:
     yield leftovers(left_behind())
 
 
-def versions(python: tuple[int, ...]) -> Finding:
+def versions(python: tuple[int, ...]) -> Diagnosis:
     text = f"stealmesh {VERSION}, protocol {PROTOCOL_VERSION}, Python {platform.python_version()}"
     remedy = "" if python >= PYTHON_MIN else "install Python 3.11 or later"
-    return Finding("versions", text, remedy)
+    return Diagnosis("versions", text, remedy)
 
 
-def encryption(found: Library) -> Finding:
+def encryption(found: Library) -> Diagnosis:
     text = f"libzmq {found.version} (pyzmq {found.binding})"
     numbers = tuple(int(part) for part in found.version.split(".")[:2] if part.isdecimal())
     if not found.curve:
         remedy = "install pyzmq from a wheel (pip install --force-reinstall pyzmq), which brings libsodium"
-        return Finding("encryption", f"{text} without CURVE: no node can encrypt", remedy)
+        return Diagnosis("encryption", f"{text} without CURVE: no node can encrypt", remedy)
     if numbers < LIBZMQ_MIN:
-        return Finding("encryption", text, "upgrade pyzmq: libzmq 4.3 or later is needed")
-    return Finding("encryption", f"{text} with CURVE")
+        return Diagnosis("encryption", text, "upgrade pyzmq: libzmq 4.3 or later is needed")
+    return Diagnosis("encryption", f"{text} with CURVE")
 
 
-def descriptors(most: int) -> Finding:
+def descriptors(most: int) -> Diagnosis:
     if most >= DESCRIPTORS_MIN:
-        return Finding("open files", _limit(most))
+        return Diagnosis("open files", _limit(most))
     text = f"a process may open {most}, and a node with many peers needs {DESCRIPTORS_MIN}"
-    return Finding("open files", text, FILES_REMEDY)
+    return Diagnosis("open files", text, FILES_REMEDY)
 
 
-def processes(most: int, now: int) -> Finding:
+def processes(most: int, now: int) -> Diagnosis:
     if most - now >= PROCESSES_LEFT_MIN:
-        return Finding("processes", f"{_limit(most)}; {now} run")
-    return Finding("processes", f"this user may have {most}, and has {now}", THREADS_REMEDY)
+        return Diagnosis("processes", f"{_limit(most)}; {now} run")
+    return Diagnosis("processes", f"this user may have {most}, and has {now}", THREADS_REMEDY)
 
 
-def memory(free: int) -> Finding:
+def memory(free: int) -> Diagnosis:
     if free < 0 or free >= MEMORY_MIN:
-        return Finding("memory", f"{in_words(free)} free" if free >= 0 else "unknown")
-    return Finding("memory", f"{in_words(free)} free", "end other programs, or start fewer workers")
+        return Diagnosis("memory", f"{in_words(free)} free" if free >= 0 else "unknown")
+    return Diagnosis(
+        "memory", f"{in_words(free)} free", "end other programs, or start fewer workers"
+    )
 
 
-def shared_memory(free: int) -> Finding:
+def shared_memory(free: int) -> Diagnosis:
     if free >= SHARED_MEMORY_MIN:
-        return Finding("shared memory", f"{in_words(free)} free in {machine.SHARED_MEMORY}")
+        return Diagnosis("shared memory", f"{in_words(free)} free in {machine.SHARED_MEMORY}")
     text = "there is none" if free < 0 else f"{in_words(free)} free in {machine.SHARED_MEMORY}"
     remedy = "give the container more (docker run --shm-size=1g), or remove files there"
-    return Finding("shared memory", text, remedy)
+    return Diagnosis("shared memory", text, remedy)
 
 
-def disk(directory: str, free: int, *, writable: bool) -> Finding:
+def disk(directory: str, free: int, *, writable: bool) -> Diagnosis:
     if not writable:
         remedy = "make it yours, or name another directory with --state"
-        return Finding("state", f"{directory} cannot be written to", remedy)
+        return Diagnosis("state", f"{directory} cannot be written to", remedy)
     if free >= STATE_MIN:
-        return Finding("state", f"{in_words(free)} free for durable jobs in {directory}")
+        return Diagnosis("state", f"{in_words(free)} free for durable jobs in {directory}")
     text = f"{in_words(max(free, 0))} free for durable jobs in {directory}"
-    return Finding("state", text, "free some room there, or name another directory with --state")
+    return Diagnosis("state", text, "free some room there, or name another directory with --state")
 
 
-def clock(now: float) -> Finding:
+def clock(now: float) -> Diagnosis:
     text = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now))
     remedy = "" if now >= MADE_AT else "set the clock: tokens and passes have dates"
-    return Finding("clock", text, remedy)
+    return Diagnosis("clock", text, remedy)
 
 
-def leftovers(paths: list[Path]) -> Finding:
+def leftovers(paths: list[Path]) -> Diagnosis:
     if not paths:
-        return Finding("leftovers", "none of dead meshes")
+        return Diagnosis("leftovers", "none of dead meshes")
     some = ", ".join(map(str, paths[:3])) + (f" and {len(paths) - 3} more" if paths[3:] else "")
     remedy = f"the next node of yours removes them; or: rm -r {' '.join(map(str, paths[:3]))}"
-    return Finding("leftovers", f"of processes that were killed: {some}", remedy)
+    return Diagnosis("leftovers", f"of processes that were killed: {some}", remedy)
 
 
 # ---------------------------------------------------------------- looking

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from stealmesh.doctor.finding import Finding, in_words
+from stealmesh.doctor.diagnosis import Diagnosis, in_words
 from stealmesh.doctor.here import MEMORY_MIN, SHARED_MEMORY_MIN, STATE_MIN
 from stealmesh.host.addresses import is_loopback
 from stealmesh.transport.sockets import FILES_REMEDY
@@ -30,15 +30,15 @@ Dials = Callable[[str], str]
 
 def findings(
     status: dict[str, Any], build: str, asked: tuple[float, float], dials: Dials
-) -> Iterator[Finding]:
+) -> Iterator[Diagnosis]:
     """`build`: this program's own. `asked`: the time of day before and after the nodes answered."""
     nodes = [node for node in status["nodes"] if node["role"] != "client"]
     if not nodes:
-        yield Finding(
+        yield Diagnosis(
             "mesh", "no node has answered", "try again, or see whether one runs (stealmesh status)"
         )
         return
-    yield Finding("mesh", f"{len(nodes)} node{'s answer' if nodes[1:] else ' answers'}")
+    yield Diagnosis("mesh", f"{len(nodes)} node{'s answer' if nodes[1:] else ' answers'}")
     hosts = {node["host"] for node in nodes}
     for node in nodes:
         yield version(node, build)
@@ -48,32 +48,32 @@ def findings(
         yield from room(node)
 
 
-def version(node: dict[str, Any], build: str) -> Finding:
+def version(node: dict[str, Any], build: str) -> Diagnosis:
     what = f"{node['name']}: version"
     if node["state"] == "unreadable":
-        return Finding(what, "its answer cannot be read", "upgrade the older side")
+        return Diagnosis(what, "its answer cannot be read", "upgrade the older side")
     if node.get("protocol", PROTOCOL_VERSION) != PROTOCOL_VERSION:
         text = f"it speaks protocol {node['protocol']}, this program {PROTOCOL_VERSION}"
-        return Finding(what, text, "upgrade the older side")
+        return Diagnosis(what, text, "upgrade the older side")
     theirs, ours = _package(node["build"]), _package(build)
     if theirs != ours:
         text = f"{theirs}, this program {ours}"
-        return Finding(what, text, "upgrade the older one when it suits: both work together")
-    return Finding(what, f"{node['build']}, runs {node['runtime']}")
+        return Diagnosis(what, text, "upgrade the older one when it suits: both work together")
+    return Diagnosis(what, f"{node['build']}, runs {node['runtime']}")
 
 
-def reached(node: dict[str, Any], dials: Dials, *, alone: bool) -> Finding:
+def reached(node: dict[str, Any], dials: Dials, *, alone: bool) -> Diagnosis:
     """From here to it."""
     what, addresses = f"{node['name']}: reached", _addresses(node)
     if not addresses:
-        return Finding(what, "by its local socket only")
+        return Diagnosis(what, "by its local socket only")
     silent = [f"{address} ({why})" for address, why in _dialled(addresses, dials) if why]
     if silent:
-        return Finding(what, f"nobody answers at {', '.join(silent)}", FIREWALL)
+        return Diagnosis(what, f"nobody answers at {', '.join(silent)}", FIREWALL)
     if not alone and all(map(is_loopback, addresses)):
         text = f"it tells others {addresses[0]}, where only its own host reaches it"
-        return Finding(what, text, "start it with --listen tcp://0.0.0.0:7077")
-    return Finding(what, f"at {', '.join(addresses)}")
+        return Diagnosis(what, text, "start it with --listen tcp://0.0.0.0:7077")
+    return Diagnosis(what, f"at {', '.join(addresses)}")
 
 
 def silent(addresses: list[str], dials: Dials) -> str:
@@ -89,16 +89,16 @@ def _dialled(addresses: list[str], dials: Dials) -> list[tuple[str, str]]:
         return list(zip(addresses, pool.map(dials, addresses), strict=True))
 
 
-def reaches(node: dict[str, Any]) -> Finding:
+def reaches(node: dict[str, Any]) -> Diagnosis:
     """From it to the others, this host's nodes among them."""
     what = f"{node['name']}: reaches others"
     missed = node.get("cannot_reach")
     if isinstance(missed, list) and missed:
-        return Finding(what, f"not {', '.join(map(str, missed))}, although others do", FIREWALL)
-    return Finding(what, f"it knows {node['sees']} nodes and has found none out of reach")
+        return Diagnosis(what, f"not {', '.join(map(str, missed))}, although others do", FIREWALL)
+    return Diagnosis(what, f"it knows {node['sees']} nodes and has found none out of reach")
 
 
-def clocks(node: dict[str, Any], asked: tuple[float, float]) -> Iterator[Finding]:
+def clocks(node: dict[str, Any], asked: tuple[float, float]) -> Iterator[Diagnosis]:
     machine = _machine(node)
     theirs, jumped = machine.get("clock", 0.0), machine.get("clock_jumped", 0.0)
     if not theirs:
@@ -107,23 +107,23 @@ def clocks(node: dict[str, Any], asked: tuple[float, float]) -> Iterator[Finding
     apart = max(asked[0] - theirs, theirs - asked[1], 0.0)
     if apart > CLOCKS_APART_SECONDS:
         ahead = "ahead of" if theirs > asked[1] else "behind"
-        yield Finding(what, f"{apart:.0f} s {ahead} this machine's", SET_CLOCKS)
+        yield Diagnosis(what, f"{apart:.0f} s {ahead} this machine's", SET_CLOCKS)
     elif abs(jumped) > JUMP_SECONDS:
         how = "put forward" if jumped > 0 else "put back"
         text = f"it was {how} by {abs(jumped):.0f} s since the node began"
-        yield Finding(what, text, f"if the machine did not sleep: {SET_CLOCKS}")
+        yield Diagnosis(what, text, f"if the machine did not sleep: {SET_CLOCKS}")
     else:
-        yield Finding(what, "as this machine's")
+        yield Diagnosis(what, "as this machine's")
 
 
-def room(node: dict[str, Any]) -> Iterator[Finding]:
+def room(node: dict[str, Any]) -> Iterator[Diagnosis]:
     """What its machine still gives it."""
     machine, name = _machine(node), node["name"]
     if not machine:
         return
     used, most = machine.get("descriptors", 0), machine.get("descriptors_max", 0)
     if most and used > DESCRIPTORS_SHARE * most:
-        yield Finding(f"{name}: open files", f"{used} of {most} are open", FILES_REMEDY)
+        yield Diagnosis(f"{name}: open files", f"{used} of {most} are open", FILES_REMEDY)
     for fact, least, what, remedy in (
         ("memory_free", MEMORY_MIN, "memory", "end other programs there, or give it fewer workers"),
         ("shared_memory_free", SHARED_MEMORY_MIN, "shared memory", "give its container more"),
@@ -131,7 +131,7 @@ def room(node: dict[str, Any]) -> Iterator[Finding]:
     ):
         free = machine.get(fact, -1)
         if 0 <= free < least:
-            yield Finding(f"{name}: {what}", f"{in_words(free)} free", remedy)
+            yield Diagnosis(f"{name}: {what}", f"{in_words(free)} free", remedy)
 
 
 def _addresses(node: dict[str, Any]) -> list[str]:

@@ -160,10 +160,7 @@ class Transport:
     @property
     def counters(self) -> dict[str, int]:
         """What was refused or dropped, by reason."""
-        zap = {} if self._zap is None else {
-            "refused:unknown-client-key": self._zap.refused, "restarted:admission": self._zap.restarts
-        }  # fmt: skip
-        return dict(self.counts) | {reason: count for reason, count in zap.items() if count}
+        return dict(self.counts) | ({} if self._zap is None else self._zap.counters())
 
     def queued_octets(self, link: LinkId) -> int:
         """Octets that wait for room on the wire. Custody is never dropped: watch this and send less."""
@@ -215,8 +212,7 @@ class Transport:
         return events
 
     def look_again(self) -> None:
-        """Have the next settle() look at every socket. A descriptor signals once, and we cannot prove that
-        no path misses the signal; a look costs a microsecond."""
+        """Have the next settle() look at every socket: one signals once, and some path may miss it."""
         for link in self._links.values():
             self._touched[link.port] = None
         if self._inbox is not None:

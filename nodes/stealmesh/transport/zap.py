@@ -56,6 +56,10 @@ class ZapHandler:
         finally:
             door.close()
 
+    def counters(self) -> dict[str, int]:
+        told = {"refused:unknown-client-key": self.refused, "restarted:admission": self.restarts}
+        return {reason: count for reason, count in told.items() if count}
+
     def look(self) -> None:
         """Nobody can come in any more? Then start again. Called by the owner, now and then."""
         if self._thread.is_alive() or self._closed:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     what: str
     text: str
     remedy: str = ""
@@ -23,7 +23,7 @@ class Finding:
         return f"{mark} {self.what}: {self.text}{end}"
 
 
-def report(findings: Iterable[Finding]) -> dict[str, Any]:
+def report(findings: Iterable[Diagnosis]) -> dict[str, Any]:
     """For programs."""
     found = list(findings)
     return {
