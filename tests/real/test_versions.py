@@ -182,17 +182,17 @@ def test_six_nodes_are_upgraded_one_by_one_under_load(tmp_path: Path, step: str)
         nodes.listening()
         with nodes.mesh() as mesh:
             nodes.complete(mesh)
-            items = range(3000)
+            items = range(6000)
             ordinary = mesh.map(slow_square, items, chunksize=5)
-            durable = mesh.launch(slow_square, range(1500))
-            reduced = mesh.map_reduce(slow_square, range(1000), operator.add)
+            durable = mesh.launch(slow_square, range(3000))
+            reduced = mesh.map_reduce(slow_square, range(2000), operator.add)
             for number in range(6):
                 upgraded(nodes, number, list(after))
                 assert mesh.submit(slow_square, number).result(60) == number * number
                 nodes.complete(mesh)
             assert list(ordinary) == [x * x for x in items]
-            assert list(durable.results()) == [x * x for x in range(1500)]
-            assert reduced.result() == sum(x * x for x in range(1000))
+            assert list(durable.results()) == [x * x for x in range(3000)]
+            assert reduced.result() == sum(x * x for x in range(2000))
             assert refusals(mesh) == {}
             assert set(versions(mesh).values()) == {LATER if step.startswith("to the") else VERSION}
     finally:
