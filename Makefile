@@ -41,8 +41,9 @@ bench: $(RUN_DEPS) ## measure, beside the standard library's pool
 seeds: $(RUN_DEPS) ## random worlds in virtual time: make seeds WORLDS=200
 	$(BIN)/python -m stealmesh_bench.seeds --worlds $(WORLDS)
 
-fuzz: $(RUN_DEPS) ## one key holder lies, in virtual worlds: make fuzz MINUTES=60
+fuzz: $(RUN_DEPS) ## one key holder lies, then the holder of a token, in virtual worlds: make fuzz MINUTES=60
 	$(BIN)/python -m stealmesh_bench.insider --minutes $(MINUTES)
+	$(BIN)/python -m stealmesh_bench.insider --minutes $(MINUTES) --guests
 
 chaos: $(RUN_DEPS) ## break a mesh of real processes on purpose, once
 	$(BIN)/stealmesh chaos

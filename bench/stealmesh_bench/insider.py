@@ -12,9 +12,11 @@ import gc
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from random import Random
 
 from stealmesh_sim.insider import RECIPES, SEQUENCE, InsiderOutcome, minimised, play, recipes_of
+from stealmesh_sim.insider_guests import play_guest
 
 GUIDED_SHARE = 0.35
 """How many lies come from those that were news before."""
@@ -27,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     if options.one is not None:
         recipes = [int(each) for each in options.recipes.split(",")] if options.recipes else None
-        return _tell(play(options.one, recipes), recipes)
+        return _tell(_player(options)(options.one, recipes), recipes, guests=options.guests)
     gc.disable()  # a world is one large cycle: garbage is for afterwards
     try:
         return _many(options)
@@ -44,13 +46,21 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--recipes", default="", help="with --one: these lies only, by their numbers"
     )
+    parser.add_argument(
+        "--guests", action="store_true", help="the liar holds a submit or view token, and nothing is excused"
+    )  # fmt: skip
     parser.add_argument("--raw", action="store_true", help="do not look for shorter attacks")
     return parser.parse_args(arguments)
 
 
-def replay(seed: int, recipes: list[int] | None) -> str:
+def _player(options: argparse.Namespace) -> Callable[..., InsiderOutcome]:
+    return play_guest if options.guests else play
+
+
+def replay(seed: int, recipes: list[int] | None, *, guests: bool = False) -> str:
     """The command that repeats a world."""
-    told = "" if recipes is None else " --recipes " + ",".join(map(str, recipes))
+    told = " --guests" if guests else ""
+    told += "" if recipes is None else " --recipes " + ",".join(map(str, recipes))
     return f"python -m stealmesh_bench.insider --one {seed}{told}"
 
 
@@ -77,7 +87,7 @@ def _many(options: argparse.Namespace) -> int:
         if not options.worlds and time.perf_counter() - begun > 60 * options.minutes:
             break
         recipes = guided(seed, list(corpus)[-RECIPES * 20 :])
-        outcome = play(seed, recipes, known)
+        outcome = _player(options)(seed, recipes, known)
         corpus.update(dict.fromkeys(outcome.found))
         totals["worlds"] += 1
         totals["lies"] += outcome.lies
@@ -90,9 +100,12 @@ def _many(options: argparse.Namespace) -> int:
         most = max(most, (outcome.effects_most, seed))
         if outcome.kind:
             bad[outcome.kind] += 1
-            print(f"world {seed}: {outcome.text}\n    {replay(seed, recipes)}", flush=True)
+            print(
+                f"world {seed}: {outcome.text}\n    {replay(seed, recipes, guests=options.guests)}",
+                flush=True,
+            )
             if not options.raw:
-                _shorten(seed, recipes or recipes_of(seed), outcome.kind)
+                _shorten(seed, recipes or recipes_of(seed), outcome.kind, guests=options.guests)
         seed += 1
         if totals["worlds"] % 10 == 0:
             gc.collect()
@@ -106,9 +119,10 @@ def _many(options: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _shorten(seed: int, recipes: list[int], kind: str) -> None:
-    shorter = minimised(seed, recipes, kind)
-    _tell(play(seed, shorter), shorter)
+def _shorten(seed: int, recipes: list[int], kind: str, *, guests: bool) -> None:
+    plays = play_guest if guests else play
+    shorter = minimised(seed, recipes, kind, plays)
+    _tell(plays(seed, shorter), shorter, guests=guests)
 
 
 def _how_it_goes(totals: Counter[str], paths: int, bad: Counter[str], seconds: float) -> None:
@@ -121,10 +135,10 @@ def _how_it_goes(totals: Counter[str], paths: int, bad: Counter[str], seconds: f
     )
 
 
-def _tell(outcome: InsiderOutcome, recipes: list[int] | None) -> int:
+def _tell(outcome: InsiderOutcome, recipes: list[int] | None, *, guests: bool = False) -> int:
     print(f"world {outcome.seed}: {outcome.text or 'fine'}, {outcome.lies} lies")
     if outcome.kind:
-        print(f"    {replay(outcome.seed, recipes)}")
+        print(f"    {replay(outcome.seed, recipes, guests=guests)}")
         for _, to, lie in outcome.said:
             print(f"    to {to}: {lie!r}"[:1000], flush=True)
     return 1 if outcome.kind else 0

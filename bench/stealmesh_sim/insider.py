@@ -301,6 +301,8 @@ class InsiderOutcome:
 class InsiderWorld(World):
     """A small world with one insider. `known`: outcomes that are no news (written, too)."""
 
+    wire_class: type[Overhearing] = Overhearing
+
     def __init__(
         self, seed: int, recipes: list[int] | None = None, known: set[str] | None = None
     ) -> None:
@@ -308,7 +310,7 @@ class InsiderWorld(World):
         super().__init__(
             seed, config=Config(custody_seconds=0.3, lone_keeper_seconds=3.0), hashing=False
         )
-        self.wire = wire = Overhearing(self, Latency(), Random(f"{seed}/links"))
+        self.wire = wire = self.wire_class(self, Latency(), Random(f"{seed}/links"))
         wire.overheard = Overheard()
         wire.granted, wire.tainted, wire.kept, wire.forged = {}, {}, set(), set()
         self.network = wire
@@ -640,7 +642,9 @@ def play(
     return InsiderWorld(seed, recipes, known).play()
 
 
-def minimised(seed: int, recipes: list[int], kind: str) -> list[int]:
+def minimised(
+    seed: int, recipes: list[int], kind: str, play: Callable[..., InsiderOutcome] = play
+) -> list[int]:
     """A shorter list of recipes that harms this world in the same way (delta debugging after Zeller)."""
     size = max(1, len(recipes) // 2)
     while True:

@@ -557,7 +557,7 @@ def _printed(message: Printed) -> None:
 
 def _printed_get(message: PrintedGet) -> None:
     check_job_id(message.job)
-    check_interval(message.item, limits.INDEX_MAX)
+    check_interval(message.item, message.item + 1)  # the answer names it as one
 
 
 def _journal_get(message: JournalGet) -> None:

@@ -6,6 +6,7 @@ second plays random worlds of liars; `make fuzz` plays more.
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 
 import msgspec
@@ -17,6 +18,7 @@ from stealmesh_engine.base.snapshots import UNREADABLE
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import ItemsRunning
 from stealmesh_engine.events import AskStatus, Heard, KeepValue, Probed, Tick
+from stealmesh_engine.links.guests import Guests
 from stealmesh_engine.membership import membership
 from stealmesh_engine.status import merge_status, snapshot
 from stealmesh_protocol import limits
@@ -43,6 +45,7 @@ from stealmesh_protocol.messages import (
     Message,
     Part,
     PeerState,
+    PrintedGet,
     Reign,
     Report,
     Revoked,
@@ -60,6 +63,7 @@ from stealmesh_protocol.messages import (
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
 from stealmesh_sim.insider import InsiderWorld, minimised, play, recipes_of
+from stealmesh_sim.insider_guests import play_guest
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw
@@ -464,6 +468,42 @@ def test_many_random_liars_do_no_harm() -> None:
     for seed in range(100, 400):
         outcome = play(seed)
         assert not outcome.kind, f"world {seed}: {outcome.text}"
+
+
+def test_random_guests_do_no_harm() -> None:
+    """The holder of a submit or view token says the same lies, and nothing is excused."""
+    rude: Counter[str] = Counter()
+    for seed in range(1, 6):
+        outcome = play_guest(seed)
+        assert not outcome.kind, f"world {seed}: {outcome.text}"
+        rude.update(outcome.rude)
+    assert rude["rude-key-role"] > 50
+    assert rude["rude-guest-not-its-job"] > 20
+
+
+@pytest.mark.slow
+def test_many_random_guests_do_no_harm() -> None:
+    for seed in range(100, 1000):
+        outcome = play_guest(seed)
+        assert not outcome.kind, f"world {seed}: {outcome.text}"
+
+
+def test_a_guest_whose_name_nobody_looks_at_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It cancels a durable job of others: the worlds above would show that."""
+    seed = 42
+    assert not play_guest(seed).kind
+    monkeypatch.setattr(Guests, "name_of", lambda self, peer: "")
+    outcome = play_guest(seed)
+    assert outcome.kind == "lost", outcome.text
+    assert "cancelled" in outcome.text
+
+
+def test_the_last_number_that_an_item_could_have_is_none() -> None:
+    """Found by a guest's lie: the answer to such a question could not be said."""
+    job = job_id(bytes(16), 1)
+    CHECKS[PrintedGet](PrintedGet(job, limits.INDEX_MAX - 1))
+    with pytest.raises(Fault):
+        CHECKS[PrintedGet](PrintedGet(job, limits.INDEX_MAX))
 
 
 def test_a_world_of_lies_is_a_function_of_its_number() -> None:
