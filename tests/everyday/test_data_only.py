@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,10 +23,14 @@ from tests.everyday.test_passed_over import Mesh
 
 import stealmesh
 from stealmesh import registered
+from stealmesh.client.by_name import NO_CODE
 from stealmesh.examples import primes, uts
+from stealmesh.functions import Shipped, Unchanging
 from stealmesh.tasks import Each, RetryOn, Star
 from stealmesh_protocol import values
-from stealmesh_protocol.errors import CannotShip, NotRegistered, RemoteProtocolError
+from stealmesh_protocol.data_only import RUNTIME
+from stealmesh_protocol.errors import CannotLoad, CannotShip, NotRegistered, RemoteProtocolError
+from stealmesh_protocol.ids import digest_of
 
 SPY = """
 import os, pickle, sys
@@ -208,6 +213,37 @@ def test_a_program_that_sends_code_is_told_so_or_passes_over_the_node(mixed: Mes
     assert mixed.status()["data"]["executed"] == 0
 
 
+class Bomb:
+    """Opening its pickle leaves a trace."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.real
+def test_a_program_that_poses_as_data_only_has_nothing_opened(mixed: Mesh, tmp_path: Path) -> None:
+    """It says the right mode, and sends pickles all the same: as the function, and as its argument."""
+    mixed.node("data", functions=["stealmesh.examples.primes"])
+    mesh = mixed.program()
+    mesh._maker._runtime = RUNTIME
+    trace = tmp_path / "trace"
+    for function in (functools.partial(print, Bomb(trace)), print):
+        with pytest.raises(NotRegistered):
+            mesh.submit(function).result(PATIENCE_SECONDS)
+    named = registered.Registry(["stealmesh.examples.primes"]).packed(primes.is_prime)
+    shipped = Shipped(primes.is_prime, Unchanging(), digest_of(named), named, NO_CODE)
+    mesh._maker.ship = lambda options, fn: shipped  # type: ignore[method-assign]
+    with pytest.raises(CannotLoad, match="data-only mode"):
+        mesh.submit(primes.is_prime, Bomb(trace)).result(PATIENCE_SECONDS)
+    assert mesh.submit(primes.is_prime, 7).exception(PATIENCE_SECONDS) is not None
+    assert not trace.exists()
+    pickle.loads(pickle.dumps(Bomb(trace))).close()
+    assert trace.exists(), "where it is opened, it does leave one"
+
+
 OTHER_WAY = """
 import sys, stealmesh
 from stealmesh.examples import primes, uts
@@ -243,6 +279,10 @@ def registry() -> registered.Registry:
     return registered.Registry(["stealmesh.examples.primes", "stealmesh.examples.uts"])
 
 
+def called(function: Any) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
 @pytest.mark.parametrize(
     "function",
     [
@@ -251,7 +291,7 @@ def registry() -> registered.Registry:
         RetryOn(primes.is_prime, (ValueError, OSError)),
         functools.partial(uts.visit_tree, "T1", limit=3),
     ],
-    ids=repr,
+    ids=called,
 )  # fmt: skip
 def test_what_has_a_name_is_the_same_on_the_other_side(
     registry: registered.Registry, function: Any
@@ -267,7 +307,7 @@ def test_what_has_a_name_is_the_same_on_the_other_side(
         lambda n: n, len, print, functools.lru_cache, primes._count_odd, uts.Tree, eval,
         functools.partial(eval, "1"), operator.methodcaller("x"), [].append,
     ],
-    ids=repr,
+    ids=called,
 )  # fmt: skip
 def test_what_has_none_is_refused_by_name(registry: registered.Registry, function: Any) -> None:
     with pytest.raises(NotRegistered, match="is not registered here"):

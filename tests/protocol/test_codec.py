@@ -333,7 +333,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
             st.just([blob for _, blob in said]),
         )
     ),
-    PrintedGet: st.builds(PrintedGet, jobs, index),
+    PrintedGet: st.builds(PrintedGet, jobs, st.integers(0, limits.INDEX_MAX - 1)),
     JournalGet: st.builds(JournalGet, u64, index, st.integers(0, 255), st.integers(1, limits.JOURNAL_OCTETS_MAX)),
     JournalPage: st.lists(entries, max_size=4).flatmap(journal_page),
     Fetch: st.builds(Fetch, jobs, u64, st.booleans()),
