@@ -100,6 +100,15 @@ def dead_pid() -> int:
     return done.pid
 
 
+def test_a_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    left = tmp_path / f"stealmesh-{ended.pid}-x"
+    left.mkdir()
+    assert hideout.dead_in(str(tmp_path)) == [left]
+    ended.wait()
+
+
 def test_only_own_directories_of_dead_processes_are_left_behind(tmp_path: Path) -> None:
     pid = dead_pid()
     (tmp_path / f"stealmesh-{pid}-dead").mkdir()

@@ -71,10 +71,12 @@ def dead_in(base: str) -> list[Path]:
 
 
 def _is_running(pid: int) -> bool:
+    """One that has ended and that nobody has waited for (a container may have nobody who does) runs no more."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[:1]
     except ProcessLookupError:
         return False
-    except PermissionError:
-        pass  # it runs, as another user
-    return True
+    except OSError:
+        return True  # it runs, as another user; or this system does not say more
+    return state != [b"Z"]
