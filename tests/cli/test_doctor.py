@@ -345,7 +345,9 @@ def test_the_doctor_beside_a_node(shell: Shell) -> None:
     shell.node("--listen", "tcp://127.0.0.1:0", "--seed", start.address(), "--advertise", wrong, "--name", "two").address()  # fmt: skip
     status, found = diagnosed(shell)
     assert status == 1
-    assert [each.what for each in found.values() if not each.is_well] == ["two: reached"]
+    bad = {each.what for each in found.values() if not each.is_well}
+    # Where the first one has to dial the second, it says that it cannot.
+    assert {"two: reached"} <= bad <= {"two: reached", "one: reaches others"}
     shell.key_file.chmod(0o644)
     done = shell.run("doctor")
     assert done.returncode == 1
