@@ -148,7 +148,6 @@ def test_help_is_for_every_command_that_exists(capsys: pytest.CaptureFixture[str
         "events",
         "explain",
         "doctor",
-        "dashboard",
     ):
         assert f"\n    {command} " in said
         assert main([command, "--help"]) == 0
