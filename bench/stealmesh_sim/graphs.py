@@ -43,6 +43,7 @@ from stealmesh_sim.random_worlds import (
     play,
 )
 from stealmesh_sim.work import CostLaw, Work
+from stealmesh_sim.workers import hands_on
 from stealmesh_sim.world import World
 
 
@@ -152,10 +153,22 @@ class GraphWork(Work):
 
     account: GraphAccount
     stream: int
-    __slots__ = ("account", "stream")
+    ran: dict[int, tuple[RunChunk, dict[int, int]]]
+    """Chunks whose worker hands results on: the runs of their items."""
+    __slots__ = ("account", "ran", "stream")
 
     def knot(self, index: int) -> int:
         return self.account.numbers[self.stream, index]
+
+    def goes_to(self, chunk: RunChunk, lo: int, hi: int) -> int:
+        """Up to the first item that fails, or whose result stays, if others are made of it."""
+        if not hands_on(chunk):
+            return hi
+        self.ran[id(chunk)] = chunk, {}
+        if chunk.spec.stays_from:
+            return lo + 1
+        fails = (at for at in range(lo, hi) if self.account.wish.knots[self.knot(at)].fails)
+        return next((at + 1 for at in fails), hi)
 
     def outcome(self, chunk: RunChunk, lo: int, hi: int) -> tuple[int, bytes, int]:
         results: list[Any] = []
@@ -167,6 +180,8 @@ class GraphWork(Work):
                 results.append(None)
                 continue
             self.account.runs += 1
+            if id(chunk) in self.ran:
+                self.ran[id(chunk)][1][index] = self.account.runs
             results.append(msgpack.encode((self.knot(index), self.account.runs, made_of)))
         if failures:
             return *vx.pack_outcomes(results, failures), len(failures)
@@ -184,6 +199,12 @@ class GraphWork(Work):
         GraphAccount.that(msgpack.decode(apart.blob) == [self.stream, index], "it is another item")
         found = []
         for number, offset in apart.places:
+            if (number, offset) == given.MISSING and block.inputs == (
+                (chunk.spec.job, index - 1, block.inputs[0][2] if block.inputs else 0),
+            ):
+                ran = self.ran.get(id(chunk), (chunk, {}))[1]
+                found.append((self.knot(index - 1), ran.get(index - 1, -1)))
+                continue
             GraphAccount.that(number >= 0, f"item {index} runs without all of its inputs")
             result = apart.results[number]
             values = vx.unpack_list(result[0], result[1:])
@@ -308,7 +329,7 @@ class GraphProgram:
         for number, stream in enumerate(wish.streams):
             made = work_of(world, owner, stream)
             work = GraphWork(**{name: getattr(made, name) for name in Work.__slots__})
-            work.account, work.stream = self.account, number
+            work.account, work.stream, work.ran = self.account, number, {}
             octets = wish.stays.get(number, 0)
             work.spec = msgspec_replace(work.spec, stays_from=octets)
             for index in range(stream.items if octets else 0):

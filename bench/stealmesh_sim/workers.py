@@ -93,6 +93,11 @@ class WorkerHost(Protocol):
     def hear(self, event: Event) -> None: ...
 
 
+def hands_on(chunk: RunChunk) -> bool:
+    """Does each of its items but the first need the result of the one before it?"""
+    return any(block.inputs for block, _ in chunk.blocks)
+
+
 def hand_over(
     process: WorkerHost, chunk: RunChunk, lo: int, hi: int
 ) -> tuple[tuple[int, int], ...]:
@@ -251,11 +256,14 @@ class VirtualWorker:
         lo, hi = base + chunk.lo, base + chunk.hi
         lacked = work.lacked(self.process.lacks, lo, hi)
         if lacked:
+            if hands_on(chunk):
+                lacked, self.hi = 1, chunk.lo + 1
             seconds = LOAD_SECONDS if work.needy is None else min(work.seconds(lo, hi), 1.0)
             world.after(seconds, self._lack, self.life, work, lacked)
             return
         if self.tells:
             self._tell(chunk.chunk, chunk.lo, 0.0)
+        self.hi = work.goes_to(chunk, chunk.lo, chunk.hi)
         self._plan(work, base)
 
     def _tell(self, chunk: int, item: int, done: float) -> None:
@@ -315,6 +323,8 @@ class VirtualWorker:
             codec, blob, failed = self._finish(work, base, at)
             told.append(ChunkPart(self.number, chunk.chunk, codec, blob, took, failed, at, self.hi))
         self.lo = at + 1
+        if hands_on(chunk):
+            self.hi = self.lo  # what is behind it lacks its result
         said = again_part(work, item)
         told.append(ChunkPart(self.number, chunk.chunk, AGAIN, said, 0.0, 0, self.lo, self.hi))
         if self.lo < self.hi:
@@ -416,7 +426,8 @@ class VirtualWorker:
         if life == self.life and chunk is not None:
             self.running = None
             blob = lacking_blob(work.module, failed)
-            self.process.hear(ChunkDone(self.number, chunk.chunk, LACKING, blob, 0.0, failed))
+            done = ChunkDone(self.number, chunk.chunk, LACKING, blob, 0.0, failed, self.hi)
+            self.process.hear(done)
             self._read(life)
 
     def _lack_bag(self, life: int, work: Work) -> None:

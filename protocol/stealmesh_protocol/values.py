@@ -295,6 +295,12 @@ class Entry:
             return unpack(packed[0], packed[1:], plain_only=plain_only)
         return self._common.opened(packed[1:])
 
+    def open_behind(self, value: Any) -> Any:
+        """An item with a place that is still empty: this value fills it. Raises CannotLoad, RemoteProtocolError."""
+        if self._packed[0] != given.APART:
+            raise RemoteProtocolError("codec", "nothing is to go into this item")
+        return _opened_apart(self._packed[1:], plain_only=False, fill=(value,))
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a packed value is opened, not packed again")
 
@@ -305,13 +311,18 @@ def pack_given(packed: tuple[int, bytes], values: Iterable[tuple[int, bytes]]) -
     return GIVEN, _encode(_Given(codec, blob, [bytes([one]) + other for one, other in values]))
 
 
-def _opened_apart(blob: bytes | memoryview, *, plain_only: bool) -> Any:
+def _opened_apart(
+    blob: bytes | memoryview, *, plain_only: bool, fill: tuple[()] | tuple[Any] = ()
+) -> Any:
     item = given.opened(blob)
     if item.codec not in (PLAIN, PICKLE) or not all(item.results):
         raise RemoteProtocolError("value", "a value, or what goes into it, without a known codec")
     chunks: dict[int, list[Any]] = {}
     values = []
     for number, offset in item.places:
+        if fill and (number, offset) == given.MISSING:
+            values.append(fill[0])
+            continue
         if not 0 <= number < len(item.results):
             raise RemoteProtocolError("value", "a result that goes into a value is not there")
         result = item.results[number]

@@ -16,6 +16,7 @@ MEANINGS = {
     "custody-gaps": "links that ended because a message was missing between two others",
     "doubts": "times at which this node doubted itself rather than the many that were silent",
     "follow-ons": "items that were leased to where their inputs are, before these had results",
+    "follow-ons-handed-on": "items that a worker ran behind the one that goes into them, without a word of its node in between",
     "follow-ons-returned": "items that came to this node without their inputs being here",
     "follow-ons-run": "items that this node ran with results that it had made itself",
     "follow-ons-withdrawn": "items that were withheld again, as an input of theirs had moved or was lost",

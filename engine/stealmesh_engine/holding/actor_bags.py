@@ -17,7 +17,8 @@ from stealmesh_protocol.messages import Lease
 class ActorBags(IndexedBags):
     """The leases of one actor."""
 
-    def cut(self, items: int) -> Cut | None:
+    def cut(self, items: int, behind: int = 0) -> Cut | None:
+        del behind  # its calls follow none
         for lid, held, ready in self._in_order():
             if ready:
                 return self._cut_off(lid, held, min(items, ready))

@@ -72,8 +72,9 @@ class Bags(ABC):
     # -- workers
 
     @abstractmethod
-    def cut(self, items: int) -> Cut | None:
-        """At most `items` untouched items of one lease for a worker; None: there are none."""
+    def cut(self, items: int, behind: int = 0) -> Cut | None:
+        """At most `items` untouched items of one lease for a worker, and behind a single one at most `behind`
+        follow-ons that its worker can hand results on to; None: there are none."""
 
     @abstractmethod
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:

@@ -48,6 +48,9 @@ from stealmesh_protocol.messages import JobKind, JobSpec
 FUNCTION_PATIENCE_SECONDS = 0.25
 LANE_SHARE_SECONDS = 0.25
 """A bag of a job with `max_parallel` is asked to share once in this time."""
+HANDED_ON_MAX = 255
+"""The most follow-ons in one chunk. They take a worker up to TURN_SECONDS, as what waits for them elsewhere hears of
+them together."""
 FIXED_OCTETS_MAX = limits.BLOB_OCTETS_MAX // 4
 """Bound of the results of one chunk if the program has fixed its number of items."""
 
@@ -420,8 +423,22 @@ class Dispatcher:
                 chunk_seconds_min=self.config.chunk_seconds_min,
                 chunk_seconds_max=_chunk_seconds_max(held.spec, self.config),
                 chunk_octets_max=self.config.chunk_octets_max,
-            )
+            ),
+            self._behind(held),
         )
+
+    def _behind(self, held: HeldJob) -> int:
+        """How many follow-ons may go behind a single item, whose worker hands results on from one to the next:
+        no other could run any of them earlier."""
+        cost = held.bags.cost
+        if not held.bags.some_follow or held.bags.together or not cost.seconds_per_item:
+            return 0
+        if held.spec.vectorized or held.spec.life or held.spec.resources:
+            return 0
+        most = min(HANDED_ON_MAX, int(TURN_SECONDS / cost.seconds_per_item))
+        if cost.octets_per_item:
+            most = min(most, int(self.config.chunk_octets_max / cost.octets_per_item))
+        return most
 
     def may_queue(self, held: HeldJob) -> bool:
         return (

@@ -58,9 +58,9 @@ class ExploreBags(Bags):
     def waiting(self) -> Iterator[tuple[LeaseId, HeldBag]]:
         return ((lid, bag) for lid, bag in self.leases.items() if not bag.running)
 
-    def cut(self, items: int) -> Cut | None:
+    def cut(self, items: int, behind: int = 0) -> Cut | None:
         """The waiting bag that came last, whole."""
-        del items
+        del items, behind
         lid = next((lid for lid in reversed(self.leases) if not self.leases[lid].running), None)
         if lid is None:
             return None

@@ -119,11 +119,22 @@ class FollowOns:
                 continue  # its owner will withdraw what waits for it
             del self.awaited[job, item, part.lid]
             for other, at in waiting:
+                if other == job and item < at < part.hi:
+                    self._ran_behind(job, at)
+                    continue
                 # One report has them in their order; those of two jobs could overtake each other.
                 followed = followed and other == job and self.waiting[other][at].places == 1
                 self.waiting[other][at].results[job, item, part.lid] = result
                 self._go_on(self._jobs[other], at)
         return followed
+
+    def _ran_behind(self, job: JobId, item: int) -> None:
+        """A worker had it behind the only one that it lacked, and has done both."""
+        self.waiting[job].pop(item)
+        if not self.waiting[job]:
+            del self.waiting[job]
+        self._counters.count("follow-ons-run")
+        self._counters.count("follow-ons-handed-on")
 
     def tidy(self, held: HeldJob) -> None:
         """Some of this job's items may not wait any more, as they are not ours."""

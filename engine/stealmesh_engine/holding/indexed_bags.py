@@ -30,6 +30,8 @@ class HeldLease(msgspec.Struct):
     """What was cancelled while workers had some of the lease: it does not run if they give it back."""
     waiting: IntervalSet | None = None
     """Items that no worker has because they lack values; None: none ever did."""
+    handed_on: IntervalSet | None = None
+    """Follow-ons that a worker has, each behind the one that goes into it; None: none ever were."""
 
     def note_unwanted(self, lo: int, hi: int) -> None:
         lo, hi = max(lo, self.lo), min(hi, self.hi)
@@ -52,6 +54,24 @@ class HeldLease(msgspec.Struct):
             self.waiting.add(low, high)
             self.untouched.remove(low, high)
         return sum(high - low for low, high in parts)
+
+    def hand_on(self, lo: int, hi: int) -> None:
+        """A worker gets these, which wait."""
+        assert self.waiting is not None
+        self.waiting.remove(lo, hi)
+        if self.handed_on is None:
+            self.handed_on = IntervalSet()
+        self.handed_on.add(lo, hi)
+
+    def no_longer_handed_on(self, lo: int, hi: int) -> None:
+        """They are done, or come back, or nobody wants them."""
+        if self.handed_on:
+            self.handed_on.remove(lo, hi)
+
+    def is_follow_on(self, item: int) -> bool:
+        """Does it wait, here or at a worker, for something to be made?"""
+        both = (self.waiting, self.handed_on)
+        return any(some is not None and some.covers(item, item + 1) for some in both)
 
     def go_on(self) -> int:
         """Nothing waits any more. Returns how many items did."""
@@ -112,6 +132,7 @@ class IndexedBags(Bags):
         if held is None:
             return False
         held.busy -= hi - lo
+        held.no_longer_handed_on(lo, hi)
         before = held.untouched.size
         held.untouched.add(lo, hi)
         if held.unwanted is not None:
@@ -141,28 +162,45 @@ class IndexedBags(Bags):
 
     # -- giving to workers
 
-    def cut(self, items: int) -> Cut | None:
+    def cut(self, items: int, behind: int = 0) -> Cut | None:
         """The first ones of the first lease that has any. Fewer, if some of them may have killed a
         worker and the others have not."""
         for lid, held in self.leases.items():
             if held.untouched.size:
-                return self._cut_off(lid, held, items)
+                return self._cut_off(lid, held, items, behind)
         return None
 
-    def _cut_off(self, lid: LeaseId, held: HeldLease, items: int) -> Cut:
+    def _cut_off(self, lid: LeaseId, held: HeldLease, items: int, behind: int = 0) -> Cut:
         if self.fragile:
-            items = self.fragile.together(held.untouched.first, items)
+            items, behind = self.fragile.together(held.untouched.first, items), 0
         taken = held.untouched.take_first(items)
         assert taken is not None, "the lease has untouched items"
-        held.busy += taken[1] - taken[0]
-        self.untouched -= taken[1] - taken[0]
-        return Cut(lid, *taken, [] if self.spec.step else self.inputs.within(*taken))
+        lo, hi = taken
+        self.untouched -= hi - lo
+        if behind and hi - lo == 1:
+            hi = self._chained(lid, held, hi, hi + behind)
+        held.busy += hi - lo
+        return Cut(lid, lo, hi, [] if self.spec.step else self.inputs.within(lo, hi))
+
+    def _chained(self, lid: LeaseId, held: HeldLease, lo: int, most: int) -> int:
+        """How far the follow-ons from `lo` on each lack only the item in front, under the same lease: a worker
+        gets them with it."""
+        hi, waiting = lo, held.waiting
+        while hi < most and waiting is not None and waiting.covers(hi, hi + 1):
+            fed = self.inputs.at(hi)
+            if fed is None or fed[0].needs or fed[0].inputs != ((self.spec.job, hi - 1, lid),):
+                break
+            hi += 1
+        if hi > lo:
+            held.hand_on(lo, hi)
+        return hi
 
     def finish(self, lid: LeaseId, lo: int, hi: int) -> bool:
         held = self.leases.get(lid)
         if held is None:
             return False
         held.busy -= hi - lo
+        held.no_longer_handed_on(lo, hi)
         self._gone(lo, hi)
         self._tidy(lid, held)
         return True
@@ -198,7 +236,9 @@ class IndexedBags(Bags):
                 count = held.wait(max(lo, block.lo), min(hi, block.hi))
                 self.untouched -= count
                 if count and block.inputs:
-                    self._follows.setdefault(block.lo, []).append(lid)
+                    under = self._follows.setdefault(block.lo, [])
+                    if lid not in under:  # it may come back from a worker
+                        under.append(lid)
                 if count and lacks and gate is not None:
                     gate.want(block.needs)
 
@@ -210,23 +250,23 @@ class IndexedBags(Bags):
         )
 
     def is_waiting(self, item: int) -> bool:
-        here = [lid for lid in self._follows.get(item, ()) if self._waits_under(lid, item)]
+        leases = [self.leases.get(lid) for lid in self._follows.get(item, ())]
+        here = any(held is not None and held.is_follow_on(item) for held in leases)
         if not here:
             self._follows.pop(item, None)
-        return bool(here)
-
-    def _waits_under(self, lid: LeaseId, item: int) -> bool:
-        held = self.leases.get(lid)
-        return held is not None and held.waiting is not None and held.waiting.covers(item, item + 1)
+        return here
 
     def complete(self, item: int, blob: bytes) -> None:
         found = self.inputs.at(item)
         assert found is not None, "what waits is here"
         self.inputs.add(replace(found[0], inputs=()), blob)
         for lid in self._follows.pop(item):
-            if self._waits_under(lid, item):
-                held = self.leases[lid]
-                assert held.waiting is not None
+            held = self.leases.get(lid)
+            if (
+                held is not None
+                and held.waiting is not None
+                and held.waiting.covers(item, item + 1)
+            ):
                 held.waiting.remove(item, item + 1)
                 held.untouched.add(item, item + 1)
                 self.untouched += 1
@@ -296,6 +336,7 @@ class IndexedBags(Bags):
             self.untouched -= before - held.untouched.size
             if held.waiting:
                 held.waiting.remove(lo, hi)
+            held.no_longer_handed_on(lo, hi)
             if held.busy:
                 held.note_unwanted(lo, hi)
             self._tidy(lid, held)

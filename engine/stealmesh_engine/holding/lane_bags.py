@@ -16,7 +16,8 @@ from stealmesh_protocol.messages import Lease
 class LaneBags(IndexedBags):
     """The lanes of one job that a node holds."""
 
-    def cut(self, items: int) -> Cut | None:
+    def cut(self, items: int, behind: int = 0) -> Cut | None:
+        del behind  # what waits for others has no lane
         for lid, held in self.leases.items():
             if _is_idle(held):
                 return self._cut_off(lid, held, items)

@@ -75,7 +75,7 @@ class Crediting:
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
         for part, blob in zip(message.parts, message.blobs, strict=True):
             if job.edges is not None and job.edges.follows:
-                self._take_back_premature(job, job.edges, holder, part)
+                self._take_back_premature(job, job.edges, holder, part, blob)
             lacked = part.codec == LACKING
             if lacked and job.ledger.is_second(holder, part.lid, part.lo, part.hi):
                 self._lacks_second(job, holder, part, blob)
@@ -97,7 +97,7 @@ class Crediting:
             if part.stays or job.ledger.again:
                 fed = job.ledger.inputs.within(part.lo, part.hi)
                 if job.edges is not None:
-                    fed = job.edges.recipes(fed)
+                    fed = job.edges.recipes(fed, part, blob)
             verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
             if fed is not None:
                 told = self.staying.judged(job, holder, part, verdict, fed, now)
@@ -126,13 +126,12 @@ class Crediting:
                     job.edges.credited(lo, hi, part, blob)
 
     def _take_back_premature(
-        self, job: IndexedJob, edges: JobEdges, holder: PeerId, part: Part
+        self, job: IndexedJob, edges: JobEdges, holder: PeerId, part: Part, blob: bytes
     ) -> None:
         """A holder speaks of items that it cannot have run, as not all that goes into them is there."""
-        for item in edges.premature(part.lo, part.hi):
-            if edges.follows[item] == (holder, part.lid):
-                self.counters.count("results-premature")
-                job.ledger.split(holder, part.lid, item, item + 1)
+        for item in edges.premature(holder, part, blob):
+            self.counters.count("results-premature")
+            job.ledger.split(holder, part.lid, item, item + 1)
 
     def commit(self, job: ExploreJob, holder: PeerId, message: Commit, now: float) -> None:
         partial = message.blobs[0]

@@ -244,14 +244,27 @@ class JobEdges:
         stays = {each.stays for each in results if each.stays is not None}
         return replace(block, needs=tuple(sorted(stays.union(block.needs)))) if stays else block
 
-    def recipes(self, fed: list[Input]) -> list[Input]:
-        """These blocks as they have to be if their items are to run again when nothing else is here."""
-        return [
-            self._completed(each)
-            if each[0].lo in self.inputs and each[0].lo not in self.missing
-            else each
-            for each in fed
-        ]
+    def recipes(self, fed: list[Input], part: Part, blob: bytes) -> list[Input]:
+        """These blocks as they have to be if their items, which a holder has done, are to run again when nothing
+        else is here."""
+        return [self._recipe(each, part, blob) for each in fed]
+
+    def _recipe(self, fed: Input, part: Part, blob: bytes) -> Input:
+        into = self.into(fed[0].lo)
+        kept = [edges.results.get(at) or self._made_in(part, blob, edges, at) for edges, at in into]
+        results = [each for each in kept if each is not None]
+        if not into or len(results) < len(into):
+            return fed
+        filled = given.filled(fed[1], [each.result for each in results])
+        return self._needing(fed[0], results), filled
+
+    def _made_in(self, part: Part, blob: bytes, edges: JobEdges, item: int) -> NeededResult | None:
+        """The result of an item in this part, which may go into another one there; None: it has none."""
+        place = edges.places.at(item) if edges is self and part.lo <= item < part.hi else None
+        if place is None or place[1] != part.lid or self.name_of_staying(item, part) is not None:
+            return None
+        result = good_in(part.codec, blob, item - part.lo)
+        return None if result is None else NeededResult(result, 0)
 
     def needs_alone(self, item: int) -> bool:
         """Does this item, which may follow, need values?"""
@@ -349,9 +362,20 @@ class JobEdges:
             if not kept.users:
                 del self.results[item]
 
-    def premature(self, lo: int, hi: int) -> list[int]:
-        """Those of these items that no node can have run: not all that goes into them is there."""
-        return within(self.follows, lo, hi) if self.follows else []
+    def premature(self, holder: PeerId, part: Part, blob: bytes) -> list[int]:
+        """Those of these items that the holder cannot have run: not all that goes into them is there, nor has it
+        made the rest before them in the same part, under the same lease."""
+        if not self.follows:
+            return []
+        found: list[int] = []
+        for item in within(self.follows, part.lo, part.hi):
+            if self.follows[item] == (holder, part.lid) and not all(
+                at in edges.results
+                or (at < item and at not in found and self._made_in(part, blob, edges, at))
+                for edges, at in self.into(item)
+            ):
+                found.append(item)
+        return found
 
     def audit(self) -> None:
         """Check the edges. It takes as long as there are some."""

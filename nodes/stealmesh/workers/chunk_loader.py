@@ -219,10 +219,13 @@ class ChunkLoader:
             if block[0] < chunk.hi and chunk.lo < block[1]:
                 items += self._cut(chunk, block, mirror)
                 sealed |= block[2] == ITEMS
+        if chunk.hands_on:
+            return run.handed_on(items, self.where, chunk.stays_from)
         return run.sealed(items, self.where) if sealed else items
 
     def _cut(self, chunk: ChunkOrder, block: list[Any], mirror: BlobMirror) -> list[Any]:
         low, high, codec, key, blob = block
+        codec = ITEMS if codec == wire.BEHIND else codec
         lo, hi = max(chunk.lo, low) - low, min(chunk.hi, high) - low
         if not key:
             return run.open_block(codec, blob)[lo:hi]

@@ -66,12 +66,14 @@ class Misfits:
             "one that needs only what is installed"
         )
         bag = spec.kind == JobKind.EXPLORE
-        count = 1 if bag or spec.kind == JobKind.REDUCE else effect.hi - effect.lo
+        follows = not bag and any(block.inputs for block, _ in effect.blocks)
+        upto = effect.lo + 1 if follows else effect.hi  # the others do not begin
+        count = 1 if bag or spec.kind == JobKind.REDUCE else upto - effect.lo
         _, blob = cannot_load(text, count)
         if bag:
             partial = bytes([LACKING]) + blob
             return BagStep(effect.worker, effect.chunk, partial, b"", 0, 0, 0.0, failed=1)
-        return ChunkDone(effect.worker, effect.chunk, LACKING, blob, 0.0, count, effect.hi)
+        return ChunkDone(effect.worker, effect.chunk, LACKING, blob, 0.0, count, upto)
 
 
 def headline(story: str) -> str:

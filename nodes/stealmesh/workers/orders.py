@@ -78,15 +78,16 @@ class OrderPacker:
 
     def block(self, job: JobId, block: Block, blob: bytes, lo: int, hi: int) -> list[object]:
         key = job + _BLOCK_KEY.pack(block.lo, block.hi)
+        codec = wire.BEHIND if block.inputs else block.codec
         whole = lo <= block.lo and block.hi <= hi
         if whole and key not in self._handle.cached:
             if len(blob) <= self._inline_room:
                 self._inline_room -= len(blob)
-                return [block.lo, block.hi, block.codec, b"", blob]
+                return [block.lo, block.hi, codec, b"", blob]
             self._once(key, blob)  # no other order needs it: it goes when the next one comes
         else:
             self._cached(key, blob)
-        return [block.lo, block.hi, block.codec, key, b""]
+        return [block.lo, block.hi, codec, key, b""]
 
     def bag(self, chunk: int, block: Block, blob: bytes) -> list[object]:
         if len(blob) <= self._inline_room:

@@ -75,6 +75,11 @@ class ChunkOrder(msgspec.Struct):
     away: PutsAway | None = None
     """What does that, once the order is loaded."""
 
+    @property
+    def hands_on(self) -> bool:
+        """Does each of its items but the first need the result of the one before it?"""
+        return bool(self.blocks) and self.blocks[-1][2] == wire.BEHIND
+
 
 class ChunkOutcome(msgspec.Struct):
     codec: int
@@ -203,11 +208,12 @@ def _all_failed(
 ) -> ChunkOutcome:
     failures = Failures()
     failures.lacking = lacking
-    count = 1 if chunk.kind == wire.REDUCE else chunk.hi - chunk.lo
+    items = 1 if chunk.hands_on else chunk.hi - chunk.lo  # the others do not begin
+    count = 1 if chunk.kind == wire.REDUCE else items
     for offset in range(count):
         failures.add(offset, told, kind=kind)
     outcome = _pack_failures((), failures, 0.0)
-    outcome.done = chunk.hi - chunk.lo
+    outcome.done = items
     return outcome
 
 

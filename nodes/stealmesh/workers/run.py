@@ -33,7 +33,14 @@ from stealmesh.workers.failures import (
 from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.memory import LIMIT, named, out_of_memory
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, pack_partial, pack_results
-from stealmesh.workers.sealed import CannotOpenCarried, CannotOpenItem, Opening, SealedItems
+from stealmesh.workers.sealed import (
+    CannotOpenCarried,
+    CannotOpenItem,
+    HandedOn,
+    HandingOn,
+    Opening,
+    SealedItems,
+)
 from stealmesh.workers.stopping import FromOutside
 from stealmesh_protocol import values
 from stealmesh_protocol.data_only import PICKLES
@@ -76,6 +83,8 @@ def run(
         here.ends()
         return told(chunk, whole, failures, begun, count)
     reporting.HERE.results = results
+    if isinstance(items, HandedOn):
+        items.results = results
     if watch is None or count == 1:
         later = _one_by_one(chunk, function, iter(items), results, again, failures)
         here.ends()
@@ -218,6 +227,7 @@ def _one_by_one(
                 present.item_over()
                 say_again(chunk, results, failures, speak, *later)
                 results.append(None)
+                _hand_nothing_on(source)
                 continue
         else:
             while error is not None and len(attempts) <= chunk.retries and may_try_again(error):
@@ -232,6 +242,13 @@ def _one_by_one(
             if chunk.kind == wire.REDUCE:
                 return None  # one missing item makes the partial worthless
             results.append(None)
+            _hand_nothing_on(source)
+
+
+def _hand_nothing_on(source: Iterator[Any]) -> None:
+    """This item has no result: what needs it does not begin here."""
+    if isinstance(source, HandingOn):
+        source.end()
 
 
 def note_failure(
@@ -438,3 +455,7 @@ def open_block(codec: int, blob: bytes) -> list[Any]:
 
 def sealed(items: list[Any], where: str) -> SealedItems:
     return SealedItems(items, lambda fault: unopened(fault, where))
+
+
+def handed_on(items: list[Any], where: str, stays_from: int) -> HandedOn:
+    return HandedOn(items, lambda fault: unopened(fault, where), stays_from)

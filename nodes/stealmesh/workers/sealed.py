@@ -8,12 +8,21 @@ away (`__setstate__`, as list iterators have it).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from operator import length_hint
 from typing import Any
 
+from stealmesh.workers import forked
+from stealmesh.workers.stopping import FromOutside
+from stealmesh_protocol import values
 from stealmesh_protocol.errors import CannotLoad, MeshError
 from stealmesh_protocol.values import Entry
+
+HANDED_ON_OCTETS_MAX = 64 * 1024
+"""A larger result ends the chunk: what needs it gets it as everything else does."""
+_SAME_FOR_ALL = frozenset({type(None), bool, int, float})
+"""Nothing that a task does with one of these is seen by another task."""
 
 
 class CannotOpenItem(CannotLoad):
@@ -84,3 +93,61 @@ class Opening(Iterator[Any]):
 
     def __setstate__(self, place: int) -> None:
         self._items.__setstate__(place)  # type: ignore[attr-defined]
+
+
+class HandedOn(SealedItems):
+    """Items that need the result of the one before them, all but the first."""
+
+    __slots__ = ("_octets_max", "results")
+
+    def __init__(self, items: list[Any], explain: Explain, stays_from: int) -> None:
+        super().__init__(items, explain)
+        self.results: list[Any] = []
+        """Of the items before the next one."""
+        self._octets_max = min(HANDED_ON_OCTETS_MAX, stays_from // 2 or HANDED_ON_OCTETS_MAX)
+
+    def __iter__(self) -> HandingOn:
+        return HandingOn(self._items, self._explain, self.results, self._octets_max)
+
+
+class HandingOn(Opening):
+    """Opens each item together with a copy of the result before it, as if that had travelled.
+
+    It ends before an item for which that does not work, for whatever reason. That item is given back: it runs
+    alone, and there the reason is told.
+    """
+
+    __slots__ = ("_octets_max", "_results")
+
+    def __init__(
+        self, items: list[Any], explain: Explain, results: list[Any], octets_max: int
+    ) -> None:
+        super().__init__(iter(items), explain)
+        self._results = results
+        self._octets_max = octets_max
+
+    def __next__(self) -> Any:
+        if not self._results:
+            return super().__next__()
+        item = next(self._items)
+        try:
+            return item.open_behind(self._copied(self._results[-1]))
+        except FromOutside:
+            raise  # the program stops this item
+        except BaseException as error:  # noqa: BLE001 - packing and opening run the user's code
+            forked.end_if_forked(error)
+            self.end()
+            raise StopIteration from None
+
+    def end(self) -> None:
+        """No item begins any more."""
+        self.__setstate__(sys.maxsize)
+
+    def _copied(self, result: Any) -> Any:
+        """Raises CannotShip, OverflowError, or what the user's code raises."""
+        if type(result) in _SAME_FOR_ALL:
+            return result
+        codec, blob = values.pack(result)
+        if len(blob) > self._octets_max:
+            raise OverflowError("too large to be handed on")
+        return values.unpack(codec, blob)

@@ -97,6 +97,8 @@ QUESTION = struct.Struct("<QB")
 STOP = struct.Struct("<QQQ")
 """Beside the questions, where tasks run side by side: stop what runs of this chunk, if it is one of the items
 from lo to hi."""
+BEHIND = -1
+"""In the place of a block's codec: its one item needs the result of the item before it, which runs here first."""
 HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS = range(4)
 """How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh.
 What are your threads at? (The number is the question's, not a chunk's.)"""
