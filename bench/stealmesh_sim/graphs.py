@@ -70,6 +70,8 @@ class GraphWish:
     """Items that are fed at once."""
     pause_seconds: float = 0.01
     """Between two batches."""
+    in_one_step: bool = False
+    """The core hears of a batch at once, as of what has gathered in a real program."""
     cancels: list[tuple[float, int]] = field(default_factory=list)
     """When (after the start) which knot is not wanted any more."""
     stops: set[int] = field(default_factory=set)
@@ -403,6 +405,9 @@ class GraphProgram:
         for at in range(self._fed, upto):
             self._fed = at + 1
             self._feed_one(at)
+        self.owner.fed_in_one_step = True
+        self.owner.wake()
+        self.owner.fed_in_one_step = False
         if upto < len(self.wish.knots):
             self.world.after(self.wish.pause_seconds, self._feed)
         else:
@@ -453,7 +458,8 @@ class GraphProgram:
     def _tell(self, event: Event) -> None:
         """A real program and its core are one process: it knows all that the core has delivered."""
         self.owner.inbox.append(event)
-        self.owner.wake()
+        if not (self.wish.in_one_step and isinstance(event, Feed)):
+            self.owner.wake()
 
     def _cancel(self, at: int) -> None:
         knot = self.wish.knots[at]
@@ -506,6 +512,27 @@ def drawn_graph(rng: Random, until: float) -> GraphWish:
     if rng.random() < 0.3:
         for _ in range(rng.choice((1, 2, 5))):
             graph.cancels.append((rng.uniform(0, until), rng.randrange(len(knots))))
+    return graph
+
+
+def drawn_chains(rng: Random, until: float) -> GraphWish:
+    """Chains of items so short that workers hand their results on."""
+    law = CostLaw("const", rng.choice((0.00002, 0.0002, 0.001)), 0)
+    stream = Wish(JobKind.SUBMIT, 0, law, retries=rng.choice((0, 2)))
+    inputs: list[set[int]] = []
+    for _ in range(rng.choice((1, 1, 3))):
+        first = len(inputs)
+        length = rng.choice((40, 150, 400))
+        inputs += [{at - 1} if at > first else set() for at in range(first, first + length)]
+    knots = [Knot(0, at, sorted(each)) for at, each in enumerate(inputs)]
+    stream.items = len(knots)
+    for knot in rng.sample(knots, rng.choice((0, 0, 1, 5))):
+        _trouble(rng, stream, knot)
+        knot.fails = rng.random() < 0.2
+    graph = GraphWish(knots, [stream], rng.uniform(0, until / 2), rng.choice((50, 1000)))
+    graph.in_one_step = True
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        graph.cancels.append((rng.uniform(0, 0.1), rng.randrange(len(knots))))
     return graph
 
 
@@ -627,6 +654,9 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
         (rng.randrange(plan.clients), drawn_graph(rng, plan.faults_until))
         for _ in range(rng.choice((1, 1, 2)))
     ]
+    rng = Random(f"{seed}/short chains")
+    if rng.random() < 0.4:
+        graphs.append((rng.randrange(plan.clients), drawn_chains(rng, plan.faults_until)))
     for _, wish in graphs:
         _have_stay(Random(f"{seed}/graphs whose results stay"), wish)
         rng = Random(f"{seed}/what is stopped")

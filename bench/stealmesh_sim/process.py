@@ -15,7 +15,16 @@ from typing import Any, Protocol
 from stealmesh_engine import effects as fx
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
-from stealmesh_engine.events import CancelItems, Event, Heard, LinkDown, LinkId, StacksTaken, Tick
+from stealmesh_engine.events import (
+    CancelItems,
+    Event,
+    Feed,
+    Heard,
+    LinkDown,
+    LinkId,
+    StacksTaken,
+    Tick,
+)
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
@@ -170,6 +179,8 @@ class Process:
         self.sent = 0
         self.heard = 0
         self.first_busy_at: float | None = None
+        self.fed_in_one_step = False
+        """It hears of all inputs of a batch at once: they lead to no delivery."""
         self._accepted = -1
         self._timer_at: float | None = None
         self._awake_at: float | None = None
@@ -228,7 +239,10 @@ class Process:
         if events:
             if self.member.role is Role.CLIENT:
                 # One by one, so that the checkers know which event led to which delivery.
-                for event in events:
+                together = [e for e in events if self.fed_in_one_step and type(e) is Feed]
+                if together:
+                    self._step(together)
+                for event in events[len(together) :]:
                     self._step([event])
             else:
                 self._step(events)

@@ -15,8 +15,9 @@ from stealmesh_engine.effects import InputFailed, InputWithdrawn
 from stealmesh_engine.events import CancelItems, Drain, Feed
 from stealmesh_engine.holding import belief
 from stealmesh_engine.holding.bags import Bags
+from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.follow_ons import FollowOns
-from stealmesh_engine.holding.indexed_bags import IndexedBags
+from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.graph import Graph
@@ -25,9 +26,11 @@ from stealmesh_protocol import given
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.messages import Block, JobKind, Part, Report
 from stealmesh_sim import graphs
-from stealmesh_sim.graphs import GraphProgram, GraphWish, Knot
+from stealmesh_sim.graphs import GraphProgram, GraphWish, GraphWork, Knot
+from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
+from stealmesh_sim.workers import VirtualWorker
 
 from .scenes import Scene, scene
 
@@ -57,6 +60,7 @@ def graph(
     seconds: float = 0.005,
     stays: dict[int, int] | None = None,
     holds_seconds: float = 0.0,
+    in_one_step: bool = False,
     **wishes: Any,
 ) -> GraphProgram:
     """One job: item n has these inputs."""
@@ -64,6 +68,7 @@ def graph(
     stream = Wish(JobKind.SUBMIT, len(knots), CostLaw("const", seconds), **wishes)
     wish = GraphWish(knots, [stream], told.world.now, 1000, stays=stays or {})
     wish.holds_seconds = holds_seconds
+    wish.in_one_step = in_one_step
     program = GraphProgram(told.world, told.client, wish)
     told.programs += program.streams  # type: ignore[arg-type]
     return program
@@ -109,6 +114,132 @@ def test_a_result_that_is_on_its_way_is_found() -> None:
     account = program.account
     told.until(lambda: bool(counted(told, "follow-ons-run")) or stream.done)
     assert len(account.results) == len(knots)
+
+
+@pytest.mark.parametrize("chains", [1, 3])
+def test_a_worker_hands_results_on(chains: int) -> None:
+    """A chain of short items needs a word of the node for many of them. It is told of in few parts, which count."""
+    told = scene(2, workers=2)
+    inputs = [[at - 1] if at % 200 else [] for at in range(200 * chains)]
+    program = graph(told, inputs, seconds=0.0001, in_one_step=True)
+    finish(told)
+    assert len(program.account.results) == len(inputs)
+    assert counted(told, "follow-ons-handed-on") > 0.7 * len(inputs)
+    assert counted(told, "results-premature") == 0
+
+
+def handed_on(told: Scene, **wishes: Any) -> tuple[GraphProgram, Process, VirtualWorker]:
+    """A chain that a worker is in the middle of: at least twenty of its items wait at the worker, or are done."""
+    program = graph(told, chain(400), seconds=0.0002, in_one_step=True, **wishes)
+
+    def at_work() -> list[tuple[Process, VirtualWorker]]:
+        return [
+            (node, worker)
+            for node in told.nodes
+            for worker in node.workers
+            if worker.running is not None and worker.running.hi - worker.running.lo >= 20
+        ]
+
+    told.until(lambda: bool(at_work()))
+    return program, *at_work()[0]
+
+
+def test_what_was_handed_on_comes_back_from_a_dead_worker() -> None:
+    """Also what the program has looked at meanwhile: it cancels another item of the job."""
+    told = scene(2, workers=2)
+    program, _, worker = handed_on(told)
+    program._cancel(399)
+    told.run(0.0005)
+    worker.kill()
+    finish(told)
+    assert len(program.account.results) == 399
+
+
+def test_what_was_handed_on_is_lost_with_its_node() -> None:
+    told = scene(2, workers=2)
+    program, node, _ = handed_on(told)
+    told.world.crash(node)
+    finish(told)
+    assert len(program.account.results) == 400
+
+
+def test_what_was_handed_on_is_not_begun_behind_an_item_that_is_put_off() -> None:
+    told = scene(1, workers=1)
+    program, _, worker = handed_on(told, retries=2, again={item: [-1.0, 0.0] for item in (90, 95)})
+    assert worker.running is not None
+    finish(told)
+    assert len(program.account.results) == 400
+    assert counted(told, "results-premature") == 0
+
+
+def test_what_was_handed_on_behind_a_failure_fails_with_it() -> None:
+    told = scene(1, workers=1)
+    knots = [Knot(0, at, [at - 1] if at else [], fails=at == 100) for at in range(200)]
+    stream = Wish(JobKind.SUBMIT, 200, CostLaw("const", 0.0001))
+    wish = GraphWish(knots, [stream], told.world.now, 1000, in_one_step=True)
+    program = GraphProgram(told.world, told.client, wish)
+    told.programs += program.streams  # type: ignore[arg-type]
+    finish(told)
+    assert program.account.failed == {100}
+    assert program.account.spared == dict.fromkeys(range(101, 200), 100)
+    assert counted(told, "results-premature") == 0
+    assert counted(told, "follow-ons-handed-on") > 50
+
+
+def test_what_was_handed_on_may_be_cancelled() -> None:
+    """Its worker does it all, and what is behind the item that is not wanted counts for nothing."""
+    told = scene(1, workers=1)
+    program, _, worker = handed_on(told)
+    assert worker.running is not None
+    item = worker.running.hi - 2
+    program._cancel(item)
+    finish(told)
+    assert set(program.account.results) == set(range(item))
+
+
+def lent_together(told: Scene) -> tuple[GraphProgram, Any, bytes, int]:
+    """Follow-ons that their node has, under one lease."""
+    program = graph(told, chain(6), seconds=1.0, in_one_step=True)
+    told.until(lambda: counted(told, "follow-ons") == 5)
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    holder, lid = edges.follows[2]
+    assert edges.follows[3] == (holder, lid)
+    return program, edges, holder, lid
+
+
+@pytest.mark.parametrize("what", ["right", "failed", "put off", "stays", "another lease", "alone"])
+def test_a_part_may_bring_what_goes_into_its_own_items(what: str) -> None:
+    """If that is a result, before it, under the same lease."""
+    told = scene(1, workers=1)
+    _, edges, holder, lid = lent_together(told)
+    lo, codec, blob = 2, vx.PLAIN, b"\x92\xc0\xc0"
+    stays: tuple[tuple[int, int], ...] = ()
+    if what == "failed":
+        codec, blob = vx.pack_outcomes([1, 2], [vx.Failure(0, vx.RAISED)])
+    elif what == "put off":
+        codec = vx.AGAIN
+    elif what == "stays":
+        stays = ((2, 1000),)
+    elif what == "another lease":
+        edges.places.put(2, 3, (holder, lid + 1, 0))
+    elif what == "alone":
+        lo, blob = 3, b"\x91\xc0"
+    part = Part(lid, lo, 4, codec, 0.1, 0, stays)
+    edges.results[1] = object()  # so that only item 3 is asked for
+    assert edges.premature(holder, part, blob) == ([] if what == "right" else [3])
+    edges.results.clear()
+
+
+def test_what_is_made_again_has_what_its_own_part_brought() -> None:
+    """An item's result stays, and the one that went into it has come in the same part."""
+    told = scene(1, workers=1)
+    _, edges, _, lid = lent_together(told)
+    fed = edges.ledger.inputs.at(3)
+    part = Part(lid, 2, 4, vx.PLAIN, 0.1, 0, ((3, 1000),))
+    ((_, blob),) = edges.recipes([fed], part, b"\x92\xa4made\xc0")
+    assert b"made" in blob
+    assert given.places_in(blob, 0) == 1
 
 
 def stencil(nodes: int, steps: int) -> list[list[int]]:
@@ -442,7 +573,7 @@ def what_follows_takes_octets_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipes_lack_what_goes_into_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(JobEdges, "recipes", lambda self, fed: fed)
+    monkeypatch.setattr(JobEdges, "recipes", lambda self, fed, part, blob: fed)
 
 
 def nobody_hears_what_it_goes_into(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,6 +582,45 @@ def nobody_hears_what_it_goes_into(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def a_large_result_goes() -> None:
     test_a_result_that_stays_goes_into_what_waits(1000)
+
+
+def nothing_is_made_in_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobEdges, "_made_in", lambda *args: None)
+
+
+def what_a_worker_has_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node forgets what goes into it."""
+
+    def is_follow_on(self: HeldLease, item: int) -> bool:
+        return self.waiting is not None and self.waiting.covers(item, item + 1)
+
+    monkeypatch.setattr(HeldLease, "is_follow_on", is_follow_on)
+
+
+def workers_go_on_behind_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(GraphWork, "goes_to", lambda self, chunk, lo, hi: hi)
+
+
+def nothing_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dispatcher, "_behind", lambda *args: 0)
+
+
+def what_was_handed_on_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back as if it lacked nothing."""
+    right = IndexedBags.put_back
+
+    def put_back(self: IndexedBags, lid: int, lo: int, hi: int) -> bool:
+        for at in range(lo, hi):
+            fed = self.inputs.at(at)
+            if fed is not None and fed[0].inputs:
+                self.inputs.add(replace(fed[0], inputs=()), fed[1])
+        return right(self, lid, lo, hi)
+
+    monkeypatch.setattr(IndexedBags, "put_back", put_back)
+
+
+def results_are_handed_on() -> None:
+    test_a_worker_hands_results_on(1)
 
 
 STORIES: list[tuple[Mutate, Callable[[], None]]] = [
@@ -488,6 +658,21 @@ STORIES: list[tuple[Mutate, Callable[[], None]]] = [
     (what_follows_takes_octets_unasked, a_large_result_goes),
     (recipes_lack_what_goes_into_them, test_what_waited_is_made_again_with_what_went_into_it),
     (nobody_hears_what_it_goes_into, a_large_result_goes),
+    (nothing_is_made_in_a_part, results_are_handed_on),
+    (nothing_is_made_in_a_part, test_what_is_made_again_has_what_its_own_part_brought),
+    (nothing_is_handed_on, results_are_handed_on),
+    (
+        what_a_worker_has_does_not_wait,
+        test_what_was_handed_on_comes_back_from_a_dead_worker,
+    ),
+    (
+        what_was_handed_on_stays_away,
+        test_what_was_handed_on_comes_back_from_a_dead_worker,
+    ),
+    (
+        workers_go_on_behind_a_failure,
+        test_what_was_handed_on_behind_a_failure_fails_with_it,
+    ),
     (one_input_is_enough, test_what_needs_results_of_two_nodes_waits_for_both),
 ]
 
