@@ -654,13 +654,13 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
         (rng.randrange(plan.clients), drawn_graph(rng, plan.faults_until))
         for _ in range(rng.choice((1, 1, 2)))
     ]
-    rng = Random(f"{seed}/short chains")
-    if rng.random() < 0.4:
-        graphs.append((rng.randrange(plan.clients), drawn_chains(rng, plan.faults_until)))
     for _, wish in graphs:
         _have_stay(Random(f"{seed}/graphs whose results stay"), wish)
         rng = Random(f"{seed}/what is stopped")
         wish.stops = {knot for _, knot in wish.cancels if rng.random() < 0.5}
+    rng = Random(f"{seed}/short chains")
+    if rng.random() < 0.4:
+        graphs.append((rng.randrange(plan.clients), drawn_chains(rng, plan.faults_until)))
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(graphs))
     play(GraphWorld(plan, graphs), outcome, watch=watch)
     return outcome

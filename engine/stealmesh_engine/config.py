@@ -117,6 +117,9 @@ class Config:
     """Of a program: results of `submit` with more octets stay on the node that made them until they are asked for.
     Less: small results, too, take one more round trip when they are asked for; more: larger ones travel to
     the program although the next task may need them elsewhere, or nobody."""
+    pending_calls_max: int = 1_000_000
+    """Of a program: calls of `submit` that are not over. Beyond it `submit` waits until some are. More: a larger graph
+    at once, for up to 700 octets a call beside its arguments; less: a program that submits sooner waits sooner."""
     store_disk_octets: int = 0
     """Values that it keeps on disk (0: half of what is free there when it begins; 1: none). Beyond it
     `scatter` is refused, and a node waits until work that has values ends."""

@@ -87,6 +87,14 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     is_stopped = False
     """The program has stopped it."""
 
+    # What most futures never have, or not while they wait, takes no room in them: there may be a million.
+    index = -1
+    """Its item's index in the job; -1 until it is on its way."""
+    _result: T | None = None
+    _exception: BaseException | None = None
+    _told: list[Any] | None = None
+    _to_call: list[Callable[[StandardFuture[T]], object]] | None = None
+
     _parcel: ResultSource | None = None
     """Where the result is until the program asks for it."""
 
@@ -110,13 +118,22 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         # Deliberately not super().__init__(): it would make a condition for this future alone.
         self._condition = WakefulCondition() if condition is None else condition
         self._state = PENDING
-        self._result: T | None = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[StandardFuture[T]], object]] = []
         self._submission = submission
-        self.index = -1
-        """Its item's index in the job; -1 until it is on its way."""
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        """What `wait` and `as_completed` have told it of themselves."""
+        if self._told is None:
+            self._told = []
+        return self._told
+
+    @property
+    def _done_callbacks(
+        self,
+    ) -> list[Callable[[StandardFuture[T]], object]]:
+        if self._to_call is None:
+            self._to_call = []
+        return self._to_call
 
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
@@ -311,11 +328,11 @@ class Future(LeavesItselfOut, StandardFuture[T]):
 
     def drop_callbacks(self) -> None:
         """In a forked child: the callbacks belong to the parent, which calls them itself."""
-        self._done_callbacks.clear()
+        self._to_call = None
 
     def _invoke_callbacks(self) -> None:
         """After `cancel()`, in the thread that cancels."""
-        for callback in self._done_callbacks:
+        for callback in self._to_call or ():
             self._call(callback)
 
     def _bring_for_callbacks(self, grip: ResultGrip) -> None:
@@ -340,10 +357,10 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             self._bring_for_callbacks(self.grip)
         failed = self._exception is not None
         with self._condition:
-            for waiter in self._waiters:
+            for waiter in self._told or ():
                 if _minds_failures(waiter):
                     (waiter.add_exception if failed else waiter.add_result)(self)
-        for callback in self._done_callbacks:
+        for callback in self._to_call or ():
             try:
                 callback(self)
             except BaseException:  # noqa: BLE001  logged, as in the standard library
@@ -376,7 +393,7 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
             future._result = result
             future._exception = exception
             future._state = FINISHED
-            if future._waiters or future._done_callbacks:
+            if future._told or future._to_call:
                 _announce(future, to_tell)
         condition.notify_all()
     if to_tell:
@@ -399,7 +416,7 @@ def arrive(
                 continue
             future._parcel = parcel  # before the state: readers do not wait for the lock
             future._state = FINISHED
-            if future._waiters or future._done_callbacks:
+            if future._told or future._to_call:
                 _announce(future, to_tell)
         condition.notify_all()
     if to_tell:
@@ -411,8 +428,8 @@ def arrive(
 
 def _announce(future: Future[Any], to_tell: list[Callable[[], None]]) -> None:
     """Wake plain waiters. What needs the open result, or runs the user's code, is left to `_tell`."""
-    later = bool(future._done_callbacks)
-    for waiter in future._waiters:
+    later = bool(future._to_call)
+    for waiter in future._told or ():
         if _minds_failures(waiter):
             later = True
         else:

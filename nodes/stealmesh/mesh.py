@@ -145,7 +145,7 @@ class Mesh(Submitter):
             all_workers = cores if workers is None else workers
         self._life = Lifetime(self, self._key, self.config, by_name=shipper.by_name)
         # These two hold no mesh: what was submitted outlives it.
-        submitted = Submitted(self._life.link, shipper)
+        submitted = Submitted(self._life.link, shipper, self.config.pending_calls_max)
         maker = SpecMaker(
             self._life.link,
             shipper,

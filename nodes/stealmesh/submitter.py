@@ -87,8 +87,12 @@ class Submitter(Executor):
 
         The future's exception is the task's own, with the remote traceback as its cause; WorkerDied
         when the task ended its worker process `attempts_max` times; TaskTimeout after the `timeout` of
-        `options`. Raises RuntimeError after shutdown.
+        `options`. Raises RuntimeError after shutdown. Waits while `pending_calls_max` calls are not over.
         """
+        crowd = self._submitted.crowd
+        crowd.left -= 1
+        if crowd.left < 0:
+            crowd.look()
         last = self._streams.last
         if (
             last is not None

@@ -13,9 +13,8 @@ from msgspec.structs import replace
 
 from stealmesh_engine.effects import InputFailed, InputWithdrawn
 from stealmesh_engine.events import CancelItems, Drain, Feed
-from stealmesh_engine.holding import belief
+from stealmesh_engine.holding import belief, dispatcher
 from stealmesh_engine.holding.bags import Bags
-from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
 from stealmesh_engine.ledger.crediting import Crediting
@@ -602,7 +601,7 @@ def workers_go_on_behind_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nothing_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Dispatcher, "_behind", lambda *args: 0)
+    monkeypatch.setattr(dispatcher, "_behind", lambda *args: 0)
 
 
 def what_was_handed_on_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:

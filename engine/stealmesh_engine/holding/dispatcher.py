@@ -424,21 +424,8 @@ class Dispatcher:
                 chunk_seconds_max=_chunk_seconds_max(held.spec, self.config),
                 chunk_octets_max=self.config.chunk_octets_max,
             ),
-            self._behind(held),
+            _behind(held, self.config),
         )
-
-    def _behind(self, held: HeldJob) -> int:
-        """How many follow-ons may go behind a single item, whose worker hands results on from one to the next:
-        no other could run any of them earlier."""
-        cost = held.bags.cost
-        if not held.bags.some_follow or held.bags.together or not cost.seconds_per_item:
-            return 0
-        if held.spec.vectorized or held.spec.life or held.spec.resources:
-            return 0
-        most = min(HANDED_ON_MAX, int(TURN_SECONDS / cost.seconds_per_item))
-        if cost.octets_per_item:
-            most = min(most, int(self.config.chunk_octets_max / cost.octets_per_item))
-        return most
 
     def may_queue(self, held: HeldJob) -> bool:
         return (
@@ -471,6 +458,20 @@ class Dispatcher:
 
 def _chunk_seconds_max(spec: JobSpec, config: Config) -> float:
     return config.fold_seconds_max if spec.kind is JobKind.REDUCE else config.chunk_seconds_max
+
+
+def _behind(held: HeldJob, config: Config) -> int:
+    """How many follow-ons may go behind a single item, whose worker hands results on from one to the next:
+    no other could run any of them earlier."""
+    cost = held.bags.cost
+    if not held.bags.some_follow or held.bags.together or not cost.seconds_per_item:
+        return 0
+    if held.spec.vectorized or held.spec.life or held.spec.resources:
+        return 0
+    most = min(HANDED_ON_MAX, int(TURN_SECONDS / cost.seconds_per_item))
+    if cost.octets_per_item:
+        most = min(most, int(config.chunk_octets_max / cost.octets_per_item))
+    return most
 
 
 def _timeout_at(spec: JobSpec, now: float, *, starts: bool) -> float | None:

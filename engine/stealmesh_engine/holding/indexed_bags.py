@@ -371,6 +371,10 @@ class IndexedBags(Bags):
     def audit(self, with_workers: int | None = None) -> None:
         assert self.untouched == sum(held.untouched.size for held in self.leases.values())
         assert not any(held.is_used_up for held in self.leases.values())
+        for held in self.leases.values():
+            for part in held.handed_on or ():
+                here = [some for some in (held.untouched, held.waiting) if some is not None]
+                assert not any(some.overlap(*part) for some in here), "a worker does not have it"
         if with_workers is not None:
             busy = sum(held.busy for held in self.leases.values())
             assert busy == with_workers, f"{busy} items count as busy, workers have {with_workers}"

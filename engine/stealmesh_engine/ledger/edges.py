@@ -82,6 +82,7 @@ class JobEdges:
         "places",
         "queues",
         "results",
+        "stays",
     )
 
     def __init__(
@@ -100,6 +101,9 @@ class JobEdges:
         """Of each item that is not over: what waits for it, and some that do not any more."""
         self.results: dict[int, NeededResult] = {}
         """Of those that are over, as long as items that they go into are not."""
+        self.stays = False
+        """Did the last result stay where it was made? Then the next ones may, and nothing follows them: it would
+        be withdrawn each time, with all behind it."""
         self.queues = queues
         self.places: Places[tuple[PeerId, LeaseId, int]] = Places()
         """Which node has an item, under which lease, and its place in the node's queue, less its number."""
@@ -325,6 +329,7 @@ class JobEdges:
         """What lacked this lacks one less."""
         waiting = self.waiting_for(item)
         del self.dependents[item]
+        self.stays = stays is not None
         if waiting:
             self.keep(item, result, len(waiting), stays)
         for edges, other in waiting:

@@ -319,7 +319,8 @@ class Graph:
         for source, at in edges.into(item):
             if at in source.results:
                 continue
-            where = source.places.at(at) if source.leads else None
+            leads = source.leads and not source.stays
+            where = source.places.at(at) if leads else None
             if where is None or (holder is not None and where[0] != holder):
                 return
             holder, place = where[0], max(place, where[2] + at)

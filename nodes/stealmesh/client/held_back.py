@@ -50,6 +50,11 @@ class HoldsBack:
         """Some calls are in the line: the driver is to come by."""
         raise NotImplementedError
 
+    @property
+    def held_back(self) -> int:
+        """How many calls wait here for the results of others."""
+        return len(self._held_back)
+
     def _must_work(self) -> None:
         """Raises what the mesh failed with. Asked after a call was entered: the link sets `failure` before
         it clears the streams."""

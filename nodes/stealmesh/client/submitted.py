@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 
+from stealmesh.client.crowd import Crowd
 from stealmesh.client.durable_call import DurableCall
 from stealmesh.client.map import MapJob
 from stealmesh.client.reduce import FoldJob
@@ -32,7 +33,7 @@ of them run as there are workers."""
 class Submitted:
     """The open streams, maps and folds of one mesh."""
 
-    def __init__(self, link: ProgramLink, shipper: Shipper) -> None:
+    def __init__(self, link: ProgramLink, shipper: Shipper, pending_calls_max: int) -> None:
         self.link = link
         self.lock = threading.Lock()
         """Held while a stream is chosen, opened or closed, and while the mesh is closed."""
@@ -42,6 +43,7 @@ class Submitted:
         self.calls: set[DurableCall] = set()
         """Durable calls that the mesh may not hold yet."""
         self.closed = False
+        self.crowd = Crowd(link, pending_calls_max, self._pending, lambda: self.closed)
         self._refusal: MeshError | None = None
         """Why this process may not use the mesh, or not for that."""
 
@@ -77,6 +79,10 @@ class Submitted:
         self.lock = threading.Lock()
         self.closed = True
         self._refusal = error
+
+    def _pending(self) -> int:
+        """Calls that are not over."""
+        return sum(stream.pending + stream.held_back for stream in self.streams)
 
     # ------------------------------------------------------------ the end of what was
 

@@ -1,0 +1,62 @@
+"""How many calls of a program are not over, and when a thread that submits has to wait.
+
+Decides that beyond a bound `submit` waits until calls end, so that a program that is faster than its mesh does
+not grow. Decides also who never waits: the mesh's own threads, in which callbacks and the inputs of jobs run. Calls
+that wait for others may need just these threads to go on, and each callback that waited would cost a thread more.
+Refuses to know what a call is. What waits on tasks' own behalf (`stealmesh.here()`) is not counted: their calls
+would have to end for their own parents to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+LOOKS_MAX = 1024
+"""After this number of calls somebody counts how many are not over. A smaller bound is looked at more often."""
+PATIENCE_SECONDS = 0.5
+"""The longest that a thread sleeps between two counts. Each call that ends wakes it sooner."""
+OURS = "stealmesh-"
+"""How the names of the mesh's threads begin."""
+
+
+class Waited(Protocol):
+    """What ends the calls of a program."""
+
+    condition: threading.Condition
+    failure: BaseException | None
+
+
+class Crowd:
+    """The calls of one program."""
+
+    def __init__(
+        self, link: Waited, most: int, pending: Callable[[], int], is_closed: Callable[[], bool]
+    ) -> None:
+        self._link = link
+        self._most = most
+        self._pending = pending
+        self._is_closed = is_closed
+        self._step = max(1, min(LOOKS_MAX, most // 8))
+        self.left = 0
+        """So many calls may come before somebody counts again. Threads count it down together, and may miss a few."""
+        self.waiting = 0
+        """Threads that wait."""
+
+    def look(self) -> None:
+        """Another call comes. Returns when there is room for as many as come before the next look, or none is needed
+        any more: then the caller hears why from what it calls next."""
+        self.left = self._step
+        if self._has_room() or threading.current_thread().name.startswith(OURS):
+            return
+        with self._link.condition:
+            self.waiting += 1
+            try:
+                while not (self._has_room() or self._is_closed()):
+                    self._link.condition.wait(PATIENCE_SECONDS)
+            finally:
+                self.waiting -= 1
+
+    def _has_room(self) -> bool:
+        return self._link.failure is not None or self._pending() + self._step <= self._most
