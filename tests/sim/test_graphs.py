@@ -437,6 +437,15 @@ def test_a_result_that_stays_goes_into_what_waits(octets: int) -> None:
     assert not told.world.checkers.values.still_keeping(told.client.member.id)
 
 
+def test_nothing_follows_what_stays_again_and_again() -> None:
+    """The first large result has all that follows it withdrawn, and later ones find nothing that does."""
+    told = scene(1, workers=1)
+    program = graph(told, chain(60), stays={0: 1000}, in_one_step=True)
+    finish(told)
+    assert len(program.account.results) == 60
+    assert 0 < counted(told, "follow-ons-withdrawn") <= 60
+
+
 def test_what_waited_is_made_again_with_what_went_into_it() -> None:
     """A node dies with results, and with those that they were made of."""
     told = scene(3, workers=1)
@@ -600,6 +609,10 @@ def workers_go_on_behind_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(GraphWork, "goes_to", lambda self, chunk, lo, hi: hi)
 
 
+def all_follow_what_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobEdges, "stays", property(lambda self: False, lambda self, stays: None))
+
+
 def nothing_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "_behind", lambda *args: 0)
 
@@ -659,6 +672,7 @@ STORIES: list[tuple[Mutate, Callable[[], None]]] = [
     (nobody_hears_what_it_goes_into, a_large_result_goes),
     (nothing_is_made_in_a_part, results_are_handed_on),
     (nothing_is_made_in_a_part, test_what_is_made_again_has_what_its_own_part_brought),
+    (all_follow_what_stays, test_nothing_follows_what_stays_again_and_again),
     (nothing_is_handed_on, results_are_handed_on),
     (
         what_a_worker_has_does_not_wait,
