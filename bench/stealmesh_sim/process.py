@@ -239,7 +239,9 @@ class Process:
         if events:
             if self.member.role is Role.CLIENT:
                 # One by one, so that the checkers know which event led to which delivery.
-                together = [e for e in events if self.fed_in_one_step and type(e) is Feed]
+                together: list[Event] = []
+                if self.fed_in_one_step:
+                    together += (event for event in events if type(event) is Feed)
                 if together:
                     self._step(together)
                 for event in events[len(together) :]:

@@ -30,7 +30,7 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import WakefulCondition
 from stealmesh.refs import ResultGrip, Stayed
@@ -120,20 +120,20 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         self._state = PENDING
         self._submission = submission
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        """What `wait` and `as_completed` have told it of themselves."""
-        if self._told is None:
-            self._told = []
-        return self._told
+    if not TYPE_CHECKING:  # they are lists as ever to those who use them
 
-    @property
-    def _done_callbacks(
-        self,
-    ) -> list[Callable[[StandardFuture[T]], object]]:
-        if self._to_call is None:
-            self._to_call = []
-        return self._to_call
+        @property
+        def _waiters(self):
+            """What `wait` and `as_completed` have told it of themselves."""
+            if self._told is None:
+                self._told = []
+            return self._told
+
+        @property
+        def _done_callbacks(self):
+            if self._to_call is None:
+                self._to_call = []
+            return self._to_call
 
     def __await__(self) -> Generator[Any, None, T]:
         import asyncio  # 25 ms that other programs save: a program that awaits has it loaded
@@ -258,7 +258,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         """The same for one that does not read the result."""
         with self._condition:
             if self._state not in _OVER:
-                self._done_callbacks.append(fn)
+                if self._to_call is None:
+                    self._to_call = []
+                self._to_call.append(fn)
                 return
         self._call(fn)
 

@@ -36,8 +36,9 @@ def order(count: int, stays_from: int = 0) -> ChunkOrder:
     blocks: list[list[Any]] = [[at, at + 1, values.ITEMS, b"", b""] for at in range(count)]
     for block in blocks[1:]:
         block[2] = wire.BEHIND
-    options = {"stays_from": stays_from} if stays_from else {}
-    return ChunkOrder(wire.SUBMIT, b"f", b"", 0, 0, False, 0, 0, count, blocks, **options)
+    told = ChunkOrder(wire.SUBMIT, b"f", b"", 0, 0, False, 0, 0, count, blocks)
+    told.stays_from = stays_from
+    return told
 
 
 def run(

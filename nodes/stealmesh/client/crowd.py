@@ -39,15 +39,21 @@ class Crowd:
         self._pending = pending
         self._is_closed = is_closed
         self._step = max(1, min(LOOKS_MAX, most // 8))
-        self.left = 0
+        self._left = 0
         """So many calls may come before somebody counts again. Threads count it down together, and may miss a few."""
         self.waiting = 0
         """Threads that wait."""
 
-    def look(self) -> None:
-        """Another call comes. Returns when there is room for as many as come before the next look, or none is needed
-        any more: then the caller hears why from what it calls next."""
-        self.left = self._step
+    def one_more(self) -> None:
+        """Another call comes. Returns when there is room for it, or none is needed any more: then the caller hears why
+        from what it calls next."""
+        self._left -= 1
+        if self._left < 0:
+            self._look()
+
+    def _look(self) -> None:
+        """Is there room for as many as come before the next look?"""
+        self._left = self._step
         if self._has_room() or threading.current_thread().name.startswith(OURS):
             return
         with self._link.condition:
