@@ -120,7 +120,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         self._state = PENDING
         self._submission = submission
 
-    if not TYPE_CHECKING:  # they are lists as ever to those who use them
+    if TYPE_CHECKING:  # they are lists as ever to those who use them
+        _done_callbacks: list[Callable[[StandardFuture[T]], object]]
+    else:
 
         @property
         def _waiters(self):
@@ -334,7 +336,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
 
     def _invoke_callbacks(self) -> None:
         """After `cancel()`, in the thread that cancels."""
-        for callback in self._to_call or ():
+        for callback in self._done_callbacks:
             self._call(callback)
 
     def _bring_for_callbacks(self, grip: ResultGrip) -> None:
@@ -362,7 +364,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             for waiter in self._told or ():
                 if _minds_failures(waiter):
                     (waiter.add_exception if failed else waiter.add_result)(self)
-        for callback in self._to_call or ():
+        for callback in self._done_callbacks:
             try:
                 callback(self)
             except BaseException:  # noqa: BLE001  logged, as in the standard library
