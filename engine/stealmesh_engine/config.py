@@ -119,7 +119,7 @@ class Config:
     the program although the next task may need them elsewhere, or nobody."""
     pending_calls_max: int = 1_000_000
     """Of a program: calls of `submit` that are not over. Beyond it `submit` waits until some are. More: a larger graph
-    at once, for up to 700 octets a call beside its arguments; less: a program that submits sooner waits sooner."""
+    at once, for about 720 octets a call beside its arguments; less: a program that submits sooner waits sooner."""
     store_disk_octets: int = 0
     """Values that it keeps on disk (0: half of what is free there when it begins; 1: none). Beyond it
     `scatter` is refused, and a node waits until work that has values ends."""
