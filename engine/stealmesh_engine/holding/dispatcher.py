@@ -424,7 +424,7 @@ class Dispatcher:
                 chunk_seconds_max=_chunk_seconds_max(held.spec, self.config),
                 chunk_octets_max=self.config.chunk_octets_max,
             ),
-            _behind(held, self.config),
+            _behind(held, self.config) if bags.some_follow else 0,
         )
 
     def may_queue(self, held: HeldJob) -> bool:
@@ -464,7 +464,7 @@ def _behind(held: HeldJob, config: Config) -> int:
     """How many follow-ons may go behind a single item, whose worker hands results on from one to the next:
     no other could run any of them earlier."""
     cost = held.bags.cost
-    if not held.bags.some_follow or held.bags.together or not cost.seconds_per_item:
+    if held.bags.together or not cost.seconds_per_item:
         return 0
     if held.spec.vectorized or held.spec.life or held.spec.resources:
         return 0

@@ -200,7 +200,8 @@ class IndexedBags(Bags):
         if held is None:
             return False
         held.busy -= hi - lo
-        held.no_longer_handed_on(lo, hi)
+        if held.handed_on:
+            held.no_longer_handed_on(lo, hi)
         self._gone(lo, hi)
         self._tidy(lid, held)
         return True
