@@ -33,7 +33,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import WakefulCondition
-from stealmesh.refs import ResultGrip, Stayed
+from stealmesh.refs import Grip, ResultGrip, Stayed
 from stealmesh_protocol.apart import LeavesItselfOut
 from stealmesh_protocol.errors import MeshError
 from stealmesh_protocol.raised import set_context
@@ -100,6 +100,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
 
     grip: ResultGrip | None = None
     """Of a result that stayed on the node that made it: keeps it there, and has it brought here."""
+
+    lends: list[Grip] | None = None
+    """What keeps the values that its call was given as closed Refs: its result may hold such a Ref."""
 
     _trace: Any = _UNREAD
     """Of its exception, without the frames of its readers."""
@@ -202,7 +205,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         """Have the result here, once. Raises ValueLost, CannotLoad, TimeoutError."""
         grip = self.grip
         if grip is not None and type(self._result) is Stayed:
-            self._result = grip.open(timeout)
+            self._result = grip.open(None, timeout)
             grip.came_home()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -308,6 +311,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         if values is not None:
             self._result = values[self.index - parcel.lo]
             self._parcel = None
+        self.lends = None  # a Ref in the result keeps its value itself
 
     def _open_alone(self, parcel: ResultSource) -> None:
         """An item of this chunk has failed, or its results came packed one by one."""

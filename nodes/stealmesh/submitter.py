@@ -33,13 +33,13 @@ from stealmesh.client.launching import launch, search, value_later
 from stealmesh.client.map import MapJob, MapResults, size_of
 from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.needs import must_fit_one_order
-from stealmesh.client.own_values import gathered
 from stealmesh.client.reduce import MISSING, FoldJob
 from stealmesh.client.results import pack_tagged
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
 from stealmesh.functions import Shipped, name_of
 from stealmesh.futures import Future
+from stealmesh.gathering import gathered
 from stealmesh.refs import Ref
 from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob

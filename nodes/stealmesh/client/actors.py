@@ -76,7 +76,7 @@ class ActorStream(SubmitStream):
                 return super().submit(args, kwargs)
             future: Future[Any] = Future(self.link.condition, self)
             try:
-                packed, inputs, needs = self._packed_apart(args, kwargs)
+                packed, inputs, needs = self._packed_apart(future, args, kwargs)
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
                 return future

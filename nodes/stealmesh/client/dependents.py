@@ -99,6 +99,8 @@ def for_the_core(
     """The call, if the core can be told of it. `kind`: of streams."""
     if inputs[0].index == HELD_BACK or not stream.named_inputs:
         return None
+    if any(each.lends for each in inputs):
+        return None  # a closed Ref may be in its result, and only here we see what that keeps
     shape: Shape = stream.link.shape
     first: Any = inputs[0]._submission
     pending = stream.pending

@@ -44,7 +44,9 @@ def with_results(packed: Packed, inputs: list[Future[Any]]) -> Packed:
 def packed_result(future: Future[Any]) -> Packed:
     grip = future.grip
     if grip is not None:
-        return vx.pack(grip.ref())  # the question goes to the data
+        future.exception()  # opens it: then we know whether it is the result that stayed, or values of Refs in it
+        if not grip.lent:
+            return vx.pack(grip.ref())  # the question goes to the data
     result = future.result()
     try:
         return vx.pack(result)

@@ -31,6 +31,8 @@ HURRIED_SECONDS = 5.0
 class OwnValues:
     """The home of a program's values."""
 
+    is_a_tasks = False
+
     def __init__(self, me: PeerId, post: Callable[..., None], room: Room | None = None) -> None:
         self.shelf = Shelf(room)
         self._me = me
@@ -47,12 +49,20 @@ class OwnValues:
         from stealmesh.values.parts import packed
 
         parts, needs = refs.noting(lambda: packed(value))
+        return self._put(parts.octets, parts, needs)
+
+    def _put(
+        self,
+        octets: int,
+        parts: Iterable[tuple[int, bytes | memoryview]],
+        needs: tuple[ValueId, ...],
+    ) -> Ref[Any]:
         name = value_id(self._me, next(self._numbers))
-        self.shelf.put(name, parts.octets, parts)
-        grip = Grip(self, name, parts.octets, refs.grips_of(needs))
+        self.shelf.put(name, octets, parts)
+        grip = Grip(self, name, octets, refs.grips_of(needs))
         self.on_first()
-        self.tell(KeepValue(name, parts.octets))
-        return Ref(name, parts.octets, grip)
+        self.tell(KeepValue(name, octets))
+        return Ref(name, octets, grip)
 
     def lightened(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -69,14 +79,15 @@ class OwnValues:
     def tell(self, event: Event) -> None:
         self._post(event)
 
-    def open(self, value: ValueId) -> Any:
-        from stealmesh.values.parts import mapped
+    def open(self, value: ValueId, place: int | None = None) -> Any:
+        return self.shelf.open(value, place)
 
-        descriptor = self.shelf.descriptor(value)
-        try:
-            return mapped(descriptor, self.shelf.octets(value))
-        finally:
-            os.close(descriptor)
+    def octets_of(self, value: ValueId, place: int | None) -> memoryview:
+        return self.shelf.mapped(value, place)
+
+    def put(self, octets: memoryview) -> Ref[Any]:
+        """Put a value on the mesh that is packed already. Raises StoreFull, OSError."""
+        return self._put(octets.nbytes, [(0, octets)], ())
 
     def released(self, value: ValueId) -> None:
         if os.getpid() != self._pid:
@@ -127,40 +138,3 @@ class OwnValues:
         for grip in grips:
             with contextlib.suppress(ValueLost, TimeoutError):
                 grip.bring(until - time.monotonic() if hurried else None)
-
-
-def gathered(value: Any, timeout: float | None = None) -> Any:
-    """The same, with the results of futures and the values of Refs in their places. Looks into lists, tuples,
-    sets and dicts, at any depth. Raises what a future raises, ValueLost, TimeoutError."""
-    _ask_for_all(value)
-    return _gathered(value, timeout)
-
-
-def _gathered(value: Any, timeout: float | None) -> Any:
-    from stealmesh.futures import Future
-
-    if isinstance(value, Ref):
-        return value.result(timeout)
-    if isinstance(value, Future):
-        return gathered(value.result(timeout), timeout)
-    kind = type(value)
-    if kind in (list, tuple, set, frozenset):
-        return kind([_gathered(each, timeout) for each in value])
-    if kind is dict:
-        return {key: _gathered(each, timeout) for key, each in value.items()}
-    return value
-
-
-def _ask_for_all(value: Any) -> None:
-    """Have the results that stayed on nodes come side by side."""
-    from stealmesh.futures import Future
-
-    if isinstance(value, Future):
-        if value.grip is not None:
-            value.grip.ask()
-    elif type(value) in (list, tuple, set, frozenset):
-        for each in value:
-            _ask_for_all(each)
-    elif type(value) is dict:
-        for each in value.values():
-            _ask_for_all(each)

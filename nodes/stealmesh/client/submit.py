@@ -13,6 +13,7 @@ has which stream (`streams.py`).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
@@ -85,6 +86,8 @@ class SubmitStream(HoldsBack):
     """The tasks of one function, and their futures."""
 
     named_inputs = True  # the core keeps what its calls wait for
+    leaves: Callable[[Ref[Any]], Ref[Any]] | None = None
+    """The names under which the Refs of a task leave its process, if this is a stream of a task's."""
 
     def __init__(
         self,
@@ -128,7 +131,7 @@ class SubmitStream(HoldsBack):
             try:
                 if is_heavy(args, kwargs) and not PICKLES.on:
                     args, kwargs = self.link.values.lightened(args, kwargs)
-                packed, inputs, needs = self._packed_apart(args, kwargs)
+                packed, inputs, needs = self._packed_apart(future, args, kwargs)
                 if len(packed[1]) > limits.BLOB_OCTETS_MAX:
                     whole, packed, needs = self._as_a_value((args, kwargs), packed, inputs)
             except (CannotShip, StoreFull) as error:
@@ -160,16 +163,19 @@ class SubmitStream(HoldsBack):
         return future
 
     def _packed_apart(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Packed, list[Any], tuple[ValueId, ...]]:
         """The arguments, the futures in them, and the values that they need. Raises CannotShip."""
         needs: tuple[ValueId, ...] = ()
         if not refs.in_use:
             packed, inputs = packed_apart(self._packed, (args, kwargs))
         else:
+            lends: list[Grip] = []
             (packed, inputs), needs = refs.noting(
-                lambda: packed_apart(self._packed, (args, kwargs))
+                lambda: packed_apart(self._packed, (args, kwargs)), leaves=self.leaves, lends=lends
             )
+            if lends:
+                future.lends = lends
         must_fit_one_order(needs, self.spec.name)
         return packed, inputs, needs
 

@@ -21,7 +21,9 @@ import threading
 from functools import partial
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
+from stealmesh.nested.inputs import call_with_values
 from stealmesh.nested.threads import STACK_OCTETS, start_thread
 from stealmesh.workers import wire
 from stealmesh.workers.printing import HERE
@@ -31,6 +33,7 @@ from stealmesh_protocol.errors import CannotShip, MeshError
 if TYPE_CHECKING:
     from stealmesh.client.submit import SubmitStream
     from stealmesh.nested.child import ChildFuture
+    from stealmesh.refs import Grip, Ref
     from stealmesh.workers.nesting import Luggage
 
 LATE_SECONDS = 0.05
@@ -48,6 +51,8 @@ AGAIN_SECONDS = 10.0
 """After a join that failed."""
 LOOK_SECONDS = 0.5
 OURS = "stealmesh.nested"
+NEVER = 1 << 62
+"""Octets of a result that stays where it is made: children's come to their parents. The values of Refs in them stay."""
 CO_COROUTINE = 0x80
 """As in `inspect`, which is large."""
 
@@ -109,6 +114,8 @@ def may_leave(child: ChildFuture) -> bool:
     call = child.call
     if call is None or child.stays or child.report is not None:
         return False
+    if call[0] is call_with_values:
+        call = call[1]  # elsewhere, the values are put in their places as for any call
     if getattr(getattr(call[0], "__code__", None), "co_flags", 0) & CO_COROUTINE:
         return False
     return not str(getattr(call[0], "__module__", OURS)).startswith(OURS)
@@ -133,11 +140,14 @@ class Client:
         self._life = Lifetime(self, token, Config())
         self._streams: dict[bytes, SubmitStream] = {}
         """By the function of the parents' chunk."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.used_at = monotonic()
         self.away = 0
         """Children that are elsewhere."""
         self._life.link.tidy = self._tidy
+        self._life.link.values.is_a_tasks = True
+        self._names: WeakKeyDictionary[Grip, dict[Ref[Any], Ref[Any]]] = WeakKeyDictionary()
+        """Values of other homes in this process that have left with children, as long as they live there."""
         try:
             self._life.join(endpoints)
         except BaseException:
@@ -154,8 +164,11 @@ class Client:
         return driver is not None and driver.consult(lambda core: core.view.size) <= ASK_NODES_MAX
 
     def close(self) -> None:
+        """The values of Refs that children have returned come here first."""
         from stealmesh_protocol.errors import MeshClosed
 
+        if not self.broken:
+            self._life.link.values.bring_all(hurried=False)
         self._life.close(MeshClosed("this worker has no child elsewhere"))
 
     # ------------------------------------------------------------ children
@@ -166,6 +179,8 @@ class Client:
         try:
             assert child.call is not None, "it has not begun"
             fn, args, kwargs = child.call
+            if fn is call_with_values:
+                fn, args, kwargs = args
             with self._lock:
                 future = self._stream(luggage, fn).submit((fn, *args), kwargs)
                 self.used_at = monotonic()
@@ -177,6 +192,19 @@ class Client:
         self.away += 1
         away.goes(future, self)
         future.add_done_callback(partial(self._over, home, child, away))
+
+    def leaves(self, ref: Ref[Any]) -> Ref[Any]:
+        """A Ref of a task goes with a child: the name under which this client has its value. Raises ValueLost,
+        StoreFull, OSError."""
+        grip, values = ref.grip, self._life.link.values
+        assert grip is not None, "a Ref of a task has one"
+        if grip.home is values:
+            return ref
+        with self._lock:
+            known = self._names.setdefault(grip, {})
+            if ref not in known:
+                known[ref] = values.put(ref.packed_octets())
+            return known[ref]
 
     def hear_what_runs(self) -> None:
         """Ask the nodes which of our children their workers have begun: their futures know it then."""
@@ -229,8 +257,10 @@ class Client:
             code=luggage.code,
             chunk_items=1,
             output=Output(HERE.mode),  # it comes here, and goes where ours does
+            stays_from=NEVER,
         )
         stream = self._streams[luggage.outer] = SubmitStream(link, spec)
+        stream.leaves = self.leaves
         link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions={digest: function}))
         return stream
 

@@ -1,19 +1,24 @@
-"""Futures in the arguments of a child: its inputs.
+"""Futures and Refs in the arguments of a child: its inputs, and the values that it gets.
 
 Most arguments hold none, and that is seen without pickling them: numbers, texts, containers of them (at the
 speed of C), plain objects by their attributes. Only what cannot be looked into is pickled, which finds every
 future. A child with inputs keeps its arguments packed, and the results take the places of the futures when it
-runs. Decides that; refuses to know when a child runs.
+runs. One with Refs, and without futures, keeps its arguments as they are, so that it can leave; where it runs, the
+values take the places of the Refs. Decides that; refuses to know when a child runs.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
+from stealmesh import refs
 from stealmesh.client.inputs import name_the_culprit
+from stealmesh.nested.child import Call
+from stealmesh.refs import ClosedRef, Grip, Ref
 from stealmesh_protocol import apart
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
@@ -28,6 +33,7 @@ PLAIN = frozenset({
 _SAYS_ITSELF = (
     "__slots__", "__reduce_ex__", "__reduce__", "__getstate__", "__getnewargs_ex__", "__getnewargs__",
 )  # fmt: skip
+REFS = (Ref, ClosedRef)
 _SEQUENCES = frozenset({list, tuple, set, frozenset})
 
 Packed = tuple[int, bytes]
@@ -37,18 +43,51 @@ class InputCancelled(Exception):
     """An input was cancelled, so the child is."""
 
 
-def inputs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Packed, list[Any]] | None:
-    """The packed arguments and the futures in them. None: there are none. Raises CannotShip for arguments
-    with futures that cannot be packed."""
+def prepared(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+    """The call of a child with these arguments, whatever they hold. Raises CannotShip for arguments with futures
+    or Refs that cannot be packed, TypeError for a Ref around the function."""
+    if refs.in_use:
+        fn, args, kwargs = _without_refs_around(fn, args, kwargs)
     if not any(_may_hold(value, 0) for value in (*args, *kwargs.values())):
-        return None
+        return fn, args, kwargs
     try:
-        packed, inputs = apart.packed_apart(vx.pack, (args, kwargs))
+        (packed, inputs), needs = refs.noting(
+            lambda: apart.packed_apart(vx.pack, (args, kwargs)), leaves=_stays_here
+        )
     except CannotShip:
         if any(apart.holds_one(value) for value in (*args, *kwargs.values())):
             raise
-        return None  # the child gets the very object, as all others do
-    return (packed, inputs) if inputs else None
+        if any(isinstance(value, REFS) for value in (*args, *kwargs.values())):
+            return call_with_values, (fn, args, kwargs), {}  # the others are given as they are
+        return fn, args, kwargs  # the child gets the very object, as all others do
+    if inputs:
+        return call_with_inputs, (fn, packed, inputs, refs.grips_of(needs)), {}
+    return (call_with_values, (fn, args, kwargs), {}) if needs else (fn, args, kwargs)
+
+
+def _stays_here(ref: Ref[Any]) -> Ref[Any]:
+    """What is packed is opened in this process."""
+    return ref
+
+
+def _without_refs_around(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Call:
+    """What a partial holds are arguments. A variable around a function is not: the function would find a Ref in it
+    here, and a value elsewhere."""
+    while isinstance(fn, partial):
+        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+    for cell in getattr(fn, "__closure__", None) or ():
+        try:
+            held = cell.cell_contents
+        except ValueError:
+            continue  # the variable has no value yet
+        if isinstance(held, REFS):
+            raise TypeError(
+                f"{getattr(fn, '__qualname__', fn)} refers to a Ref in a variable around it: a task inside a task "
+                "gets Refs as arguments only"
+            )
+    return fn, args, kwargs
 
 
 def _may_hold(value: Any, depth: int) -> bool:
@@ -84,9 +123,29 @@ def _is_what_its_attributes_are(kind: Any) -> bool:
     )
 
 
-def call_with_inputs(fn: Any, packed: Packed, inputs: list[Any]) -> Any:
-    """Call `fn` with the results of its inputs. Raises the error of an input that has failed, and
-    InputCancelled."""
+def call_with_values(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call `fn` with the values of Refs in their places. Raises ValueLost."""
+    rest = [each for each in (*args, *kwargs.values()) if type(each) not in REFS]
+    if any(_may_hold(each, 0) for each in rest):
+        try:
+            packed, _ = refs.noting(lambda: vx.pack((args, kwargs)), leaves=_stays_here)
+        except CannotShip:
+            return fn(*map(_opened, args), **{name: _opened(each) for name, each in kwargs.items()})
+        args, kwargs = vx.unpack(*packed)
+        return fn(*args, **kwargs)
+    return fn(*map(_opened, args), **{name: _opened(each) for name, each in kwargs.items()})
+
+
+def _opened(value: Any) -> Any:
+    """An argument as the child gets it."""
+    kind = type(value)
+    return value.result() if kind is Ref else value.ref if kind is ClosedRef else value
+
+
+def call_with_inputs(fn: Any, packed: Packed, inputs: list[Any], held: list[Grip]) -> Any:
+    """Call `fn` with the results of its inputs; `held` keeps the values that it needs. Raises the error of an
+    input that has failed, and InputCancelled."""
+    del held
     given = [_result_of(each) for each in inputs]
     args, kwargs = apart.opened_with(given, lambda: vx.unpack(*packed))
     return fn(*args, **kwargs)

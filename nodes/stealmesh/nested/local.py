@@ -9,13 +9,15 @@ runs some of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from time import monotonic, perf_counter
 from typing import Any, Protocol
 
+from stealmesh import refs
 from stealmesh.client.missing import MISSING, with_initial
 from stealmesh.nested.child import Call, ChildFuture
-from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
+from stealmesh.nested.inputs import PLAIN, prepared
 from stealmesh.workers.explore import VisitPace
 
 AHEAD_MAX = 64
@@ -61,7 +63,7 @@ def mapped(
                 loop.wanted = False
                 yield from _ahead(family, fn, chain((args,), islice(items, AHEAD_MAX - 1)), until)
             else:
-                yield inline(*_with_inputs(fn, args))
+                yield inline(*_prepared(fn, args))
     finally:
         family.ends_loop(loop)
 
@@ -70,8 +72,7 @@ def _ahead(
     family: Loops, fn: Callable[..., Any], items: Iterator[tuple[Any, ...]], until: float | None
 ) -> Iterator[Any]:
     """The results of these items, which are children from now on. Who leaves cancels those not begun."""
-    calls = [_with_inputs(fn, args) for args in items]
-    children = [family.add((call, args, {})) for call, args in calls]
+    children = [family.add((*_prepared(fn, args), {})) for args in items]
     children.reverse()
     try:
         while children:
@@ -142,10 +143,10 @@ def explored(
     return with_initial(value, combine, initial, name)
 
 
-def _with_inputs(
+def _prepared(
     fn: Callable[..., Any], args: tuple[Any, ...]
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    if len(args) == 1 and type(args[0]) in PLAIN:
+    if len(args) == 1 and type(args[0]) in PLAIN and not refs.in_use:
         return fn, args
-    found = inputs_of(args, {})
-    return (fn, args) if found is None else (call_with_inputs, (fn, *found))
+    fn, args, kwargs = prepared(fn, args, {})
+    return (partial(fn, **kwargs) if kwargs else fn), args

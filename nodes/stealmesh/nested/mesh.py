@@ -13,13 +13,14 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stealmesh import refs
 from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.missing import MISSING
 from stealmesh.nested import local
 from stealmesh.nested.away import AWAY
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.family import Family
-from stealmesh.nested.inputs import PLAIN, call_with_inputs, inputs_of
+from stealmesh.nested.inputs import PLAIN, call_with_inputs, prepared
 from stealmesh.tasks import Each, is_vectorized
 from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import LIVE, PRESENT, Present
@@ -30,10 +31,11 @@ from stealmesh_protocol.errors import CannotShip
 if TYPE_CHECKING:
     from stealmesh.client.arguments import Options
     from stealmesh.futures import Future
+    from stealmesh.refs import Ref
 
 T = TypeVar("T")
 
-ELSEWHERE = ("durable", "max_parallel", "resources", "speculate", "timeout")
+ELSEWHERE = ("durable", "keep", "max_parallel", "output", "resources", "speculate", "timeout")
 """Settings that a child in its parent's process cannot have."""
 
 
@@ -67,7 +69,7 @@ class NestedMesh(Executor):
             if type(value) not in PLAIN:
                 break
         else:
-            if not kwargs and self._options is None:
+            if not kwargs and self._options is None and not refs.in_use:
                 return self._family.add((fn, args, kwargs))
         return self._add(fn, args, kwargs)
 
@@ -136,11 +138,35 @@ class NestedMesh(Executor):
         loop = partial(local.explored, name=_name_of(visit))
         return self._loop(loop, visit, list(roots), combine, initial)
 
+    # ------------------------------------------------------------ data
+
+    def scatter(self, value: T) -> Ref[T]:
+        """Pack a value once, and get a name for it that any child takes in its place, here or elsewhere.
+
+        Each child may change what it gets. A Ref in the task's result, anywhere in it, comes home as a Ref of the
+        program, which keeps the value from then on. Otherwise the value goes when no Ref and no child needs it,
+        and with the worker at the latest.
+
+        Raises CannotShip for a value that cannot be pickled, TypeError for one with Refs in it, StoreFull when
+        neither memory nor disk has room for it.
+        """
+        from stealmesh.nested.task_values import HERE
+
+        return HERE.scatter(value, GATE.order())
+
+    def gather(self, values: Any, timeout: float | None = None) -> Any:
+        """The same structure with values in the place of Refs, and results in that of futures. See `Mesh.gather`."""
+        from stealmesh.gathering import gathered
+
+        return gathered(values, timeout)
+
+    # ------------------------------------------------------------ settings
+
     def options(self, **settings: Any) -> NestedMesh:
         """The same methods, with these settings. They are those of `Mesh.options`.
 
-        A child runs in its parent's process. So `timeout`, `resources`, `max_parallel` and `speculate` are settings of
-        the outer task, and raise ValueError here, as `durable` does. `retries` runs a child again that
+        A child runs in its parent's process. So `timeout`, `resources`, `max_parallel`, `output`, `keep` and
+        `speculate` are settings of the outer task, and raise ValueError here, as `durable` does. `retries` runs a child again that
         raises; `report` hears what it says of its progress; `priority` and `progress` do nothing here.
         """
         sender = whole.sender()
@@ -155,7 +181,7 @@ class NestedMesh(Executor):
                 settings[name] = module_names(settings[name])
         options = Options(**settings)
         for name in ELSEWHERE:
-            if getattr(options, name):
+            if getattr(options, name) if name != "output" else name in settings:
                 raise ValueError(
                     f"{name}: a task inside a task runs in its parent's process; set it for the outer task"
                 )
@@ -187,13 +213,11 @@ class NestedMesh(Executor):
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
         family, options = self._family, self._options
-        call: Call = (fn, args, kwargs)
+        call: Call
         try:
-            found = inputs_of(args, kwargs)
+            call = prepared(fn, args, kwargs)
         except CannotShip as error:
             return family.add((_fail, (error,), {}))
-        if found is not None:
-            call = (call_with_inputs, (fn, *found), {})
         if options is not None and options.retries:
             call = (_attempts, (self._family, options.retries, call), {})
         child = family.add(call)

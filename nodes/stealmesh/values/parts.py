@@ -107,11 +107,21 @@ def opened(octets: memoryview) -> Any:
         ) from refused.error
 
 
-def mapped(descriptor: int, octets: int) -> Any:
-    """The value in this file, opened in a private map of it: changes stay in this process."""
+def mapped(descriptor: int, octets: int, place: int | None = None) -> Any:
+    """The value in this file, opened in a private map of it: changes stay in this process. `place`: one of several
+    that are in it. Raises CannotLoad, ValueLost."""
+    return opened(private(descriptor, octets, place))
+
+
+def private(descriptor: int, octets: int, place: int | None = None) -> memoryview:
+    """The same, not opened."""
     if not octets:
         raise RemoteProtocolError("value", "a value without octets")
-    memory = mmap.mmap(
-        descriptor, octets, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+    memory = memoryview(
+        mmap.mmap(descriptor, octets, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     )
-    return opened(memoryview(memory))
+    if place is None:
+        return memory
+    from stealmesh.values.together import one_of
+
+    return one_of(memory, place)

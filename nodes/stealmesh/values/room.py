@@ -75,12 +75,16 @@ class Room:
         """Octets that are in use."""
         self.spilled = 0
         """Octets that ever went to disk."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as the shelf's
 
     @classmethod
     def of(cls, config: Config, directory: str = "") -> Room:
         """As `resolved` has said."""
         return cls(config.store_memory_octets, config.store_disk_octets, directory)
+
+    def bound(self, memory_max: int, directory: str) -> None:
+        """From now on this much may lie in memory, and the rest there."""
+        self._memory_max, self._directory = memory_max, directory
 
     def take(self, octets: int) -> bool:
         """This is going to be kept. True: on disk. Raises StoreFull."""

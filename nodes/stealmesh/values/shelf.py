@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from stealmesh.values.room import Room, readable
 from stealmesh_protocol.ids import ValueId
@@ -47,8 +48,9 @@ class Shelf:
         self._small: dict[ValueId, bytearray] = {}
         self.missed = 0
         """Values that a worker was to have and that had gone."""
-        self._lock = threading.Lock()
-        """Held while one comes or goes: neighbours hand over in threads of their own."""
+        self._lock = threading.RLock()
+        """Held while one comes or goes: neighbours hand over in threads of their own. A Ref may end in between, in
+        the same thread, and its value goes then."""
 
     def __contains__(self, value: ValueId) -> bool:
         return value in self._files or value in self._small
@@ -150,6 +152,23 @@ class Shelf:
         descriptor = _memory(value, len(small))
         _write(descriptor, 0, memoryview(small))
         return descriptor
+
+    def open(self, value: ValueId, place: int | None) -> Any:
+        """The value (one of several in it: `place`), which the caller may change. Raises KeyError, CannotLoad,
+        ValueLost."""
+        from stealmesh.values.parts import opened
+
+        return opened(self.mapped(value, place))
+
+    def mapped(self, value: ValueId, place: int | None) -> memoryview:
+        """The same, not opened."""
+        from stealmesh.values.parts import private
+
+        descriptor = self.descriptor(value)
+        try:
+            return private(descriptor, self.octets(value), place)
+        finally:
+            os.close(descriptor)
 
     def given(self, value: ValueId) -> int:
         """The same for a worker. The value may have gone while the order that needs it waited for a process: then

@@ -38,11 +38,11 @@ class MappedValues:
                 if self._descriptors.setdefault(value, descriptor) != descriptor:
                     os.close(descriptor)  # an order beside this one has brought it
 
-    def open(self, value: ValueId) -> Any:
+    def open(self, value: ValueId, place: int | None) -> Any:
         from stealmesh.values.parts import mapped
 
         descriptor = self._descriptors[value]
-        return mapped(descriptor, os.fstat(descriptor).st_size)
+        return mapped(descriptor, os.fstat(descriptor).st_size, place)
 
     def end(self, values: Sequence[ValueId]) -> None:
         """The order with these is done. What its tasks have kept of the values stays mapped."""

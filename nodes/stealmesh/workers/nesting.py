@@ -60,6 +60,10 @@ class ChildGate:
         self._listener.listen()
         HERE.say(number, FrameKind.NESTS)
 
+    def order(self) -> Any:
+        """The order with the chunk that runs; None: tasks run side by side here, and each has its own."""
+        return None if self._loader is None or self._loader.now is None else self._loader.now[0]
+
     def closes(self) -> None:
         """The chunk is over."""
         self._open = None

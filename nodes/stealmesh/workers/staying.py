@@ -1,6 +1,6 @@
 """Results that stay on the node: a worker hands them over beside its answer, which has only their names.
 
-Decides which results stay, by their size, and whether one lies in memory or on disk: an order says how much
+Decides which results stay, by their size, and the values of Refs in a result (`lending.py`); and whether one lies in memory or on disk: an order says how much
 room there is. Small ones go along in plain bytes, as a descriptor for each would use them up. Refuses to
 know what becomes of them (`stealmesh/values/made.py`).
 
@@ -57,6 +57,8 @@ class HandsOver:
     """Of one worker process."""
 
     def __init__(self) -> None:
+        self.refs_are_made = False
+        """A task of this process has made a Ref: results are looked through for such."""
         self._orders: socket.socket | None = None
         self._send: Send = lambda *words: None
 
@@ -79,6 +81,14 @@ class HandsOver:
                 continue  # it may stand for an item that failed
             name = value_of_item(chunk.job, first + offset)
             try:
+                if name and self.refs_are_made:
+                    from stealmesh.workers.lending import lent
+
+                    together, with_names = lent(name, result)
+                    if together is not None:
+                        self._hand_over(number, chunk, first + offset, together)
+                        results[offset] = with_names
+                        continue
                 parts = packed(result)
             except CannotShip:
                 continue
@@ -110,8 +120,8 @@ class HandsOver:
 
 
 def is_heavy(results: Sequence[Any], least: int) -> bool:
-    """Can one of a few results be seen to stay, without packing it?"""
-    if least <= 1:
+    """Can one of a few results be seen to stay, without packing it? Or may there be Refs of tasks in them?"""
+    if least <= 1 or HERE.refs_are_made:
         return True
     if len(results) > LOOKED_AT:
         return False
