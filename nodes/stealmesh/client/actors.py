@@ -47,7 +47,7 @@ class ActorStream(SubmitStream):
         self,
         link: ProgramLink,
         spec: JobSpec,
-        shipped: Shipped,
+        shipped: Shipped | None,
         words: ItemWords | None,
         gone: Callable[[ActorStream], None],
     ) -> None:
@@ -201,7 +201,7 @@ class Actor:
     """
 
     def __init__(
-        self, submitter: Any, submitted: Submitted, stream: ActorStream, cls: type
+        self, submitter: Any, submitted: Submitted | None, stream: ActorStream, cls: type
     ) -> None:
         self._submitter = submitter
         """Kept, because a mesh that the program drops ends."""
@@ -261,6 +261,7 @@ class Actor:
         return f"<stealmesh.Actor {self._stream.spec.name}, {state}>"
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        assert self._submitted is not None, "a task's actor has calls of its own kind"
         self._submitted.must_be_open()
         future = self._stream.submit((name, *args), kwargs)
         if future is None:
@@ -269,6 +270,16 @@ class Actor:
 
 
 _WRAPPED = (staticmethod, classmethod)
+
+
+def refuse_settings(options: Options) -> None:
+    """Raises ValueError for settings that an actor cannot have."""
+    if options.durable:
+        raise ValueError("durable: an actor ends with its program")
+    if options.speculate:
+        raise ValueError("speculate: an actor's calls run in one place")
+    if options.max_parallel:
+        raise ValueError("max_parallel: an actor runs one call at a time")
 
 
 def make_actor(
@@ -283,12 +294,7 @@ def make_actor(
     """Raises TypeError, ValueError, CannotShip."""
     if not isinstance(cls, type):
         raise TypeError(f"actor: a class is needed, not {type(cls).__qualname__}")
-    if options.durable:
-        raise ValueError("durable: an actor ends with its program")
-    if options.speculate:
-        raise ValueError("speculate: an actor's calls run in one place")
-    if options.max_parallel:
-        raise ValueError("max_parallel: an actor runs one call at a time")
+    refuse_settings(options)
     maker.refuses("actor", "register functions, and give each call the state that it needs")
     body = ActorBody(cls, args, kwargs, options.name or name_of(cls))
     link, streams = submitted.link, submitted.streams

@@ -19,6 +19,7 @@ import contextlib
 import os
 import threading
 from functools import partial
+from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -31,6 +32,7 @@ from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip, MeshError
 
 if TYPE_CHECKING:
+    from stealmesh.client.session import ProgramLink
     from stealmesh.client.submit import SubmitStream
     from stealmesh.nested.child import ChildFuture
     from stealmesh.refs import Grip, Ref
@@ -144,6 +146,8 @@ class Client:
         self.used_at = monotonic()
         self.away = 0
         """Children that are elsewhere."""
+        self.actors = 0
+        """Those that are not over."""
         self._life.link.tidy = self._tidy
         self._life.link.values.is_a_tasks = True
         self._names: WeakKeyDictionary[Grip, dict[Ref[Any], Ref[Any]]] = WeakKeyDictionary()
@@ -192,6 +196,17 @@ class Client:
         self.away += 1
         away.goes(future, self)
         future.add_done_callback(partial(self._over, home, child, away))
+
+    @property
+    def link(self) -> ProgramLink:
+        return self._life.link
+
+    def lets_go(self, actor: object) -> None:
+        """This actor is over."""
+        del actor
+        with self._lock:
+            self.actors -= 1
+            self.used_at = monotonic()
 
     def leaves(self, ref: Ref[Any]) -> Ref[Any]:
         """A Ref of a task goes with a child: the name under which this client has its value. Raises ValueLost,
@@ -293,6 +308,8 @@ class ClientKeeper:
         self._client: Client | None = None
         self._joins_from = 0.0
         """Not before; infinite while a thread joins, or looks after the client."""
+        self._waiting: list[SimpleQueue[Client | BaseException]] = []
+        """Who waits until the thread has joined."""
 
     def wanted(self, home: ChildHome, luggage: Luggage, door: bytes) -> None:
         """A child of this family is wanted elsewhere. Called by the listener's thread."""
@@ -310,6 +327,31 @@ class ClientKeeper:
         except RuntimeError:
             self._joins_from = monotonic() + AGAIN_SECONDS  # no thread to be had
 
+    def for_an_actor(self, door: bytes) -> Client:
+        """The client, which stays until `lets_go`. Called by a thread of a task. Raises MeshError, OSError."""
+        answer: SimpleQueue[Client | BaseException] = SimpleQueue()
+        with self._lock:
+            client, joins = self._client, self._joins_from == float("inf")
+            if client is not None:
+                client.actors += 1
+                return client
+            self._joins_from = float("inf")
+            self._waiting.append(answer)
+        if not joins:
+            start_thread(partial(self._work, None, None, door), STACK_OCTETS)
+        found = answer.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    def _tell(self, found: Client | BaseException) -> None:
+        """With the lock: those that wait."""
+        for answer in self._waiting:
+            if isinstance(found, Client):
+                found.actors += 1
+            answer.put(found)
+        self._waiting = []
+
     def forget(self) -> None:
         """In a forked child: it is no worker."""
         self._lock = threading.Lock()
@@ -317,20 +359,29 @@ class ClientKeeper:
 
     # ------------------------------------------------------------ a thread of its own
 
-    def _work(self, home: ChildHome, luggage: Luggage, door: bytes) -> None:
-        """Join, send the first child, and leave when nothing has been away for a while."""
+    def _work(self, home: ChildHome | None, luggage: Luggage | None, door: bytes) -> None:
+        """Join, send the first child (if there is one), and leave when nothing has been away for a while."""
         try:
             client = Client(door)
-        except (MeshError, OSError):
-            self._joins_from = monotonic() + AGAIN_SECONDS  # children stay here meanwhile
+        except (MeshError, OSError) as error:
+            with self._lock:
+                self._joins_from = monotonic() + AGAIN_SECONDS  # children stay here meanwhile
+                self._tell(error)
             return
-        self._client = client
-        self._send(client, home, luggage)
+        with self._lock:
+            self._client = client
+            self._tell(client)
+        if home is not None and luggage is not None:
+            self._send(client, home, luggage)
         del home, luggage  # the chunk may end before us
         while True:
             sleep(LOOK_SECONDS)
             with self._lock:
-                idle = not client.away and monotonic() - client.used_at > IDLE_SECONDS
+                idle = (
+                    not client.away
+                    and not client.actors
+                    and monotonic() - client.used_at > IDLE_SECONDS
+                )
                 if idle or client.broken:
                     self._client, self._joins_from = None, monotonic()
                     break

@@ -52,6 +52,8 @@ class ChildFuture(Future[Any]):
     _done_callbacks: Any = ()
     _watchers: list[Any] | None = None
     _submission = None
+    grip = lends = None
+    """Its result is in this process."""
     index = -1
     pile: Any = None
     """Where it runs."""
@@ -144,6 +146,8 @@ class ChildFuture(Future[Any]):
                     self._family.have_run(self)
                 return
         self._call(fn)
+
+    when_over = add_done_callback
 
     def drop_callbacks(self) -> None:
         self._done_callbacks = ()

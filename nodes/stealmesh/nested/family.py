@@ -24,7 +24,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 from stealmesh.nested.away import Away, may_leave
 from stealmesh.nested.child import Call, ChildFuture
@@ -47,6 +47,17 @@ TOO_DEEP = (
     f"tasks inside tasks are {LEVELS_A_THREAD * SEGMENTS_MAX:,} deep, and each waits for the next: does the "
     "recursion end? If it does, let a task return what is still to be done (see Mesh.explore)"
 )
+
+
+class Actor(Protocol):
+    """An actor that a task has made (`task_actors.TaskActor`)."""
+
+    def end(self) -> None:
+        """Its task is over."""
+
+
+Elsewhere = Any
+"""Where a child is that is not here: `away.Away`, or a call of an actor."""
 
 
 class Pile:
@@ -88,6 +99,8 @@ class Family:
         self._item = -1
         """The item that submitted the children on the pile."""
         self.closed = False
+        self._actors: list[Actor] = []
+        """Those that the item has made."""
 
     # ------------------------------------------------------------ any thread of the task
 
@@ -105,10 +118,41 @@ class Family:
         """A new child of the task, or of the child, that runs in this thread."""
         pile = self.pile()
         if not pile.level:
-            self._must_go_on()
+            self.must_go_on()
         child = ChildFuture(self, call)
         pile.children.append(child)
         return child
+
+    def must_go_on(self) -> None:
+        """The task itself submits. Raises RuntimeError if it is over."""
+        if self.closed or self._present.over:
+            raise RuntimeError(
+                "cannot schedule new futures: the task that called here() is over; call here() in each task"
+            )
+        item = len(self._results)
+        if item == self._item:
+            return
+        if self._item >= 0 and get_ident() == self._thread:
+            self.settle()  # the item before this one has left something, or nothing
+        self._item = item
+        if self._present.run is not None:
+            self._present.run.held = item
+
+    def add_elsewhere(self, away: Elsewhere) -> ChildFuture:
+        """A child that is elsewhere from its beginning: the call of an actor."""
+        pile = self.pile()
+        children = pile.children
+        while len(children) > pile.mark and children[-1]._state == FINISHED:
+            children.pop()  # otherwise the results of a hundred thousand calls would wait for the task's end
+        child = self.add((_never, (), {}))
+        with self.lock:
+            child.begins(None)
+            child.away, child.call = away, None
+        return child
+
+    def owns(self, actor: Actor) -> None:
+        """It ends with the task."""
+        self._actors.append(actor)
 
     def run(self, child: ChildFuture) -> None:
         """In this thread, unless somebody has begun it."""
@@ -164,7 +208,7 @@ class Family:
         if pile.level >= LEVELS_A_THREAD:
             return self.add((fn, args, {})).result()
         if not pile.level:
-            self._must_go_on()
+            self.must_go_on()
         outer, report = pile.mark, pile.report
         pile.mark = mark = len(pile.children)
         pile.level += 1
@@ -228,12 +272,23 @@ class Family:
                 child._state = PENDING
                 self.condition.notify_all()
 
-    def came(self, child: ChildFuture, away: Away, value: Any, error: BaseException | None) -> None:
+    def came(
+        self, child: ChildFuture, away: Elsewhere, value: Any, error: BaseException | None
+    ) -> None:
         """It is over elsewhere."""
         with self.lock:
             if child.away is not away:
                 return
             child.end(FINISHED, value, error)
+            self.condition.notify_all()
+        child.call_back()
+
+    def dropped(self, child: ChildFuture, away: Elsewhere) -> None:
+        """It was cancelled elsewhere."""
+        with self.lock:
+            if child.away is not away:
+                return
+            child.end(CANCELLED_AND_NOTIFIED, None, None)
             self.condition.notify_all()
         child.call_back()
 
@@ -252,6 +307,7 @@ class Family:
         self._finish(self._pile, 0)
         for pile in list(self._others.values()):
             self._finish(pile, 0)
+        self._end_actors()
         if self._present.run is not None:
             self._present.run.held = None
 
@@ -263,30 +319,21 @@ class Family:
         self._cancel(self._pile, 0)
         for pile in list(self._others.values()):
             self._cancel(pile, 0)
+        self._end_actors()
+
+    def _end_actors(self) -> None:
+        while self._actors:
+            self._actors.pop().end()
 
     def close(self) -> None:
         """The chunk is over."""
         self.closed = True
         GATE.closes()
+        self._end_actors()
         for pile in (self._pile, *list(self._others.values())):
             _dismiss(pile)
 
     # ------------------------------------------------------------ inside
-
-    def _must_go_on(self) -> None:
-        """The task itself submits. Raises RuntimeError if it is over."""
-        if self.closed or self._present.over:
-            raise RuntimeError(
-                "cannot schedule new futures: the task that called here() is over; call here() in each task"
-            )
-        item = len(self._results)
-        if item == self._item:
-            return
-        if self._item >= 0 and get_ident() == self._thread:
-            self.settle()  # the item before this one has left something, or nothing
-        self._item = item
-        if self._present.run is not None:
-            self._present.run.held = item
 
     def _call(self, child: ChildFuture, pile: Pile) -> None:
         """It has begun. Returns when it is over, and its descendants are. Raises only TaskStopped."""
@@ -436,6 +483,10 @@ class Helper:
             finally:
                 end_if_forked()
             del child
+
+
+def _never() -> None:
+    raise AssertionError("the call of an actor does not run here")
 
 
 def _dismiss(pile: Pile) -> None:

@@ -70,9 +70,7 @@ def _stays_here(ref: Ref[Any]) -> Ref[Any]:
     return ref
 
 
-def _without_refs_around(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Call:
+def _without_refs_around(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
     """What a partial holds are arguments. A variable around a function is not: the function would find a Ref in it
     here, and a value elsewhere."""
     while isinstance(fn, partial):

@@ -31,6 +31,7 @@ from stealmesh_protocol.errors import CannotShip
 if TYPE_CHECKING:
     from stealmesh.client.arguments import Options
     from stealmesh.futures import Future
+    from stealmesh.nested.task_actors import TaskActor
     from stealmesh.refs import Ref
 
 T = TypeVar("T")
@@ -159,6 +160,38 @@ class NestedMesh(Executor):
         from stealmesh.gathering import gathered
 
         return gathered(values, timeout)
+
+    # ------------------------------------------------------------ actors
+
+    def actor(self, cls: type[Any], /, *args: Any, **kwargs: Any) -> TaskActor:
+        """One object `cls(*args, **kwargs)` in a process of its own, as long as this task runs. See `Mesh.actor`.
+
+        The task and its children call `handle.method(...)`; children with the handle stay in the task's process.
+        The object ends when the task is over, or with `handle.shutdown()`. The handle cannot be returned.
+
+        Raises TypeError for what is no class, CannotShip, RuntimeError where a worker cannot join the mesh, or
+        the task is over.
+        """
+        if not isinstance(cls, type):
+            raise TypeError(f"actor: a class is needed, not {type(cls).__qualname__}")
+        sender = whole.sender()
+        from stealmesh.client.arguments import Options
+        from stealmesh.nested.task_actors import make_task_actor
+
+        whole.send_with(sender)  # importing them has changed how values travel
+        family = self._family
+        family.must_go_on()
+        luggage, door = GATE.door()
+        client = AWAY.for_an_actor(door)
+        try:
+            actor = make_task_actor(
+                family, client, luggage, self._options or Options(), cls, args, kwargs
+            )
+        except BaseException:
+            client.lets_go(cls)
+            raise
+        family.owns(actor)
+        return actor
 
     # ------------------------------------------------------------ settings
 

@@ -119,6 +119,8 @@ class Listener:
         """Where tasks run side by side: what to do with an order to stop some."""
         self.give_child: Callable[[int, bytes], None] = lambda number, door: None
         """Hears that a child of this chunk's task is wanted (`nesting.py`), in our thread."""
+        self.take_door: Callable[[bytes], None] = lambda door: None
+        """Hears the way into the mesh (`nesting.py`), in our thread."""
         self.tell_stacks: Callable[[int], None] = lambda ticket: None
         """Tells what this process is at (`stacks.py`), in our thread."""
         self.listens: Callable[[], None] = lambda: None
@@ -212,6 +214,9 @@ class Listener:
             number, asked = wire.QUESTION.unpack_from(packet)
             if asked == wire.GIVE_CHILD:
                 self.give_child(number, packet[wire.QUESTION.size :])
+                continue
+            if asked == wire.TAKE_DOOR:
+                self.take_door(packet[wire.QUESTION.size :])
                 continue
             if asked == wire.TELL_STACKS:
                 try:

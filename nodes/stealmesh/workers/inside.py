@@ -6,6 +6,7 @@ Decides nothing. Knows the way into the mesh, which a worker needs for a child t
 from __future__ import annotations
 
 from stealmesh.workers import wire
+from stealmesh.workers.handle import ProcessHandle
 from stealmesh.workers.processes import Processes
 from stealmesh_engine.effects import Export, Relieve
 from stealmesh_engine.events import TaskNests, TaskWaits
@@ -22,6 +23,10 @@ class TasksInside:
         handle = self._processes.workers[effect.worker].handle
         if self.door and handle is not None and effect.chunk in handle.outstanding:
             handle.ask(wire.QUESTION.pack(effect.chunk, wire.GIVE_CHILD) + self.door)
+
+    def show_door(self, handle: ProcessHandle, payload: bytes | memoryview) -> None:
+        """A task there makes an actor, and needs a client of its own for that."""
+        handle.ask(wire.QUESTION.pack(*wire.CHUNK.unpack(payload), wire.TAKE_DOOR) + self.door)
 
     def relieve(self, effect: Relieve) -> None:
         self._processes.relieve(effect.worker, wanted=effect.wanted)

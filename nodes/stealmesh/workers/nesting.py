@@ -8,8 +8,10 @@ how (`stealmesh/nested/away.py`, which is loaded when the first one does).
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pickle import dumps, loads
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from stealmesh.workers.reporting import HERE
@@ -33,6 +35,8 @@ class Luggage:
         return self.outer if self.is_childs else dumps(_Opening(self.outer), 5)
 
 
+DOOR_SECONDS = 1.0
+"""After so long without an answer the node is asked again."""
 Give = Callable[[Luggage, bytes], None]
 """Gives a child away, with its luggage, by this door (`TasksInside.door`)."""
 
@@ -45,10 +49,11 @@ class ChildGate:
         self._listener: Any = None
         self._open: tuple[int, Luggage, Give] | None = None
         """The chunk that runs, if its task has children."""
+        self._doors: SimpleQueue[bytes] = SimpleQueue()
 
     def settle_in(self, loader: Any, listener: Any) -> None:
         self._loader, self._listener = loader, listener
-        listener.give_child = self.asked
+        listener.give_child, listener.take_door = self.asked, self._doors.put
 
     def opens(self, give: Give) -> None:
         """A task of the chunk that runs has a mesh: from now on the node may ask for its children. Called by
@@ -59,6 +64,27 @@ class ChildGate:
         self._open = (number, self._loader.luggage(), give)
         self._listener.listen()
         HERE.say(number, FrameKind.NESTS)
+
+    def door(self) -> tuple[Luggage, bytes]:
+        """What something of the task that runs needs elsewhere, and the way into the mesh. Called by a thread of the
+        task. Raises RuntimeError where there is none."""
+        one = self._open
+        if one is None:
+            raise RuntimeError(
+                "here().actor(): neither a visit of explore() nor a task that runs beside others in its process "
+                "can make an actor: make it in the program, with mesh.actor()"
+            )
+        door: bytes | None = None
+        while door is None:
+            HERE.say(one[0], FrameKind.SEEKS_DOOR)
+            with suppress(Empty):  # the node did not get round to it, or the answer was lost
+                door = self._doors.get(timeout=DOOR_SECONDS)
+        if not door:
+            raise RuntimeError(
+                "here().actor(): this mesh has no key, so workers cannot join it: make the actor in the program, "
+                "with mesh.actor()"
+            )
+        return one[1], door
 
     def order(self) -> Any:
         """The order with the chunk that runs; None: tasks run side by side here, and each has its own."""

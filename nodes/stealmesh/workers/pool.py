@@ -379,6 +379,8 @@ class WorkerPool:
                 self._events.append(ItemTold(number, *wire.WORD.unpack(payload)))
             elif kind in (FrameKind.NESTS, FrameKind.WAITS, FrameKind.GOES_ON):
                 self._events.append(task_word(kind, number, payload))
+            elif kind == FrameKind.SEEKS_DOOR:
+                self.inside.show_door(handle, payload)
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:

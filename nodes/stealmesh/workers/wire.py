@@ -13,7 +13,7 @@ All on one machine, between processes that trust each other's framing but not ea
     worker  → node      packets    the same way back: a descriptor of a result that stays, before its STAYS
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / NESTS / WAITS / GOES_ON /
-                                   RETIRES / OTHER_VERSION / STACKS / STAYS
+                                   SEEKS_DOOR / RETIRES / OTHER_VERSION / STACKS / STAYS
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -65,6 +65,7 @@ class FrameKind(IntEnum):
     GOES_ON = 26
     STAYS = 27
     SPOKE = 28
+    SEEKS_DOOR = 29
     STACKS = 40
 
 
@@ -99,12 +100,13 @@ STOP = struct.Struct("<QQQ")
 from lo to hi."""
 BEHIND = -1
 """In the place of a block's codec: its one item needs the result of the item before it, which runs here first."""
-HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS = range(4)
+HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS, TAKE_DOOR = range(5)
 """How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh.
-What are your threads at? (The number is the question's, not a chunk's.)"""
+What are your threads at? (The number is the question's, not a chunk's.)
+No question, but the answer to SEEKS_DOOR: the way into the mesh follows, or nothing."""
 CHUNK = struct.Struct("<Q")
 """Of a NESTS: the chunk with a task that has children. Of a WAITS: it waits for some that others run. Of a
-GOES_ON: it does not wait any more."""
+GOES_ON: it does not wait any more. Of a SEEKS_DOOR: it wants a way into the mesh."""
 STAYS_HEAD = struct.Struct("<QQQ")
 """Of a STAYS: chunk, item, octets. The result follows, or it has come as a descriptor with the same words."""
 PUT_HEAD = struct.Struct("<H")
