@@ -18,6 +18,7 @@ Importing this file is cheap on purpose: workers import it.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -158,8 +159,8 @@ class Packing:
     """What is noted while something is packed."""
 
     leaves: Callable[[Ref[Any]], Ref[Any]] | None
-    """A Ref of a task is packed: returns the name under which its value can be had where the pickle goes. None: it
-    cannot go there."""
+    """A Ref is packed: returns the name under which its value can be had where the pickle goes. None: that is its own
+    name, and those of tasks cannot go there."""
     is_result: bool
     """It goes to the owner of a task, where Refs stay Refs."""
     values: dict[ValueId, None] = field(default_factory=dict)
@@ -170,7 +171,17 @@ class Packing:
 
 _packing: ContextVar[Packing | None] = ContextVar("packing", default=None)
 """None: a Ref stays a Ref."""
-_finders: list[Callable[[ValueId, int | None], Any]] = []
+
+
+class Finder(Protocol):
+    """Has values that were given along to this process. All raise KeyError for one that it has not."""
+
+    def open(self, value: ValueId, place: int | None) -> Any: ...
+
+    def octets_of(self, value: ValueId, place: int | None) -> memoryview: ...
+
+
+_finders: list[Finder] = []
 """Where values are looked up by name in this process; each raises KeyError for one that it has not."""
 in_use = False
 """Has this process had a Ref? The only question while it has not."""
@@ -215,11 +226,7 @@ class Ref(Generic[T]):
                 return opened
             found: T = _found(self._value, place) if grip is None else grip.open(place)
         except KeyError:
-            raise ValueLost(
-                f"the value {self._value.hex()} is not at hand in this process: its program needs it "
-                "no more, or it belongs to another program; a task gets it as an argument",
-                self._value.hex(),
-            ) from None
+            raise self._lost() from None
         return found
 
     def closed(self) -> ClosedRef:
@@ -232,10 +239,39 @@ class Ref(Generic[T]):
         """What keeps its value, in its program."""
         return self._grip
 
+    @property
+    def is_a_tasks(self) -> bool:
+        """Does its value end with a task of this process?"""
+        return self._grip is not None and self._grip.home.is_a_tasks
+
+    @property
+    def value(self) -> ValueId:
+        """The name of its value."""
+        return self._value
+
+    @property
+    def place(self) -> int | None:
+        """Which of several values in one it is."""
+        return self._place
+
     def packed_octets(self) -> memoryview:
-        """Its value as it is packed, in the process that has it. Raises ValueLost."""
-        assert self._grip is not None, "its home asks"
-        return self._grip.packed_octets(self._place)
+        """Its value as it is packed. Raises ValueLost, if that is not in this process."""
+        try:
+            if self._grip is not None:
+                return self._grip.packed_octets(self._place)
+            for finder in _finders:
+                with contextlib.suppress(KeyError):
+                    return finder.octets_of(self._value, self._place)
+        except KeyError:
+            raise self._lost() from None
+        raise self._lost()
+
+    def _lost(self) -> ValueLost:
+        return ValueLost(
+            f"the value {self._value.hex()} is not at hand in this process: its program needs it "
+            "no more, or it belongs to another program; a task gets it as an argument",
+            self._value.hex(),
+        )
 
     def __repr__(self) -> str:
         return f"<stealmesh.Ref {self._value.hex()}, {self._octets:,} octets>"
@@ -303,12 +339,11 @@ BOUND = (
 
 def _as_it_leaves(ref: Ref[Any], packing: Packing | None) -> Ref[Any]:
     """The name that its value has where the pickle goes. Raises TypeError."""
-    grip = ref._grip
-    if grip is None or not grip.home.is_a_tasks:
-        return ref
-    if packing is None or packing.leaves is None:
+    if packing is not None and packing.leaves is not None:
+        return packing.leaves(ref)
+    if ref.is_a_tasks:
         raise TypeError(BOUND)
-    return packing.leaves(ref)
+    return ref
 
 
 def _note(packing: Packing, value: ValueId) -> None:
@@ -345,9 +380,14 @@ def grips_of(values: Iterable[ValueId]) -> list[Grip]:
     return [grip for value in values if (grip := _grips.get(value)) is not None]
 
 
-def find_with(find: Callable[[ValueId, int | None], Any]) -> None:
+def in_hand() -> int:
+    """How many values this process keeps on the mesh."""
+    return len(_grips)
+
+
+def find_with(finder: Finder) -> None:
     """From now on look values up with this, too."""
-    _finders.append(find)
+    _finders.append(finder)
 
 
 def _found(value: ValueId, place: int | None = None) -> Any:
@@ -357,9 +397,9 @@ def _found(value: ValueId, place: int | None = None) -> Any:
 
 def _given(value: ValueId, place: int | None = None) -> Any:
     """What was given along to this process. Raises KeyError."""
-    for find in _finders:
+    for finder in _finders:
         try:
-            return find(value, place)
+            return finder.open(value, place)
         except KeyError:
             continue
     raise KeyError(value)

@@ -18,14 +18,16 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from functools import partial
 from queue import SimpleQueue
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from stealmesh.nested.inputs import call_with_values
 from stealmesh.nested.threads import STACK_OCTETS, start_thread
+from stealmesh.refs import Ref
 from stealmesh.workers import wire
 from stealmesh.workers.printing import HERE
 from stealmesh_protocol import whole
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from stealmesh.client.session import ProgramLink
     from stealmesh.client.submit import SubmitStream
     from stealmesh.nested.child import ChildFuture
-    from stealmesh.refs import Grip, Ref
+    from stealmesh.refs import Grip
     from stealmesh.workers.nesting import Luggage
+    from stealmesh_protocol.ids import ValueId
 
 LATE_SECONDS = 0.05
 """A child that has not begun after so long may be taken back."""
@@ -92,6 +95,10 @@ class Away:
         self._late_seconds = LATE_SECONDS if client.may_ask else LATE_UNASKED_SECONDS
         self._client, self._future = client, future
 
+    def is_over(self) -> None:
+        """The future knows us, and keeps what came: do not keep it."""
+        self._future = None
+
     def is_late(self) -> bool:
         """Should it have begun by now?"""
         future = self._future
@@ -142,7 +149,10 @@ class Client:
         self._life = Lifetime(self, token, Config())
         self._streams: dict[bytes, SubmitStream] = {}
         """By the function of the parents' chunk."""
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._packs = threading.RLock()
+        """Held while something that leaves is packed."""
+        self._counts = threading.Lock()
         self.used_at = monotonic()
         self.away = 0
         """Children that are elsewhere."""
@@ -150,8 +160,13 @@ class Client:
         """Those that are not over."""
         self._life.link.tidy = self._tidy
         self._life.link.values.is_a_tasks = True
-        self._names: WeakKeyDictionary[Grip, dict[Ref[Any], Ref[Any]]] = WeakKeyDictionary()
+        self._names: WeakKeyDictionary[Grip, dict[int | None, Ref[Any]]] = WeakKeyDictionary()
         """Values of other homes in this process that have left with children, as long as they live there."""
+        self._kept: list[Grip] = []
+        self._programs: WeakValueDictionary[tuple[ValueId, int | None], Grip] = (
+            WeakValueDictionary()
+        )
+        """Values that were given to our tasks, by their names: what children that are away need of them."""
         try:
             self._life.join(endpoints)
         except BaseException:
@@ -185,7 +200,7 @@ class Client:
             fn, args, kwargs = child.call
             if fn is call_with_values:
                 fn, args, kwargs = args
-            with self._lock:
+            with self.keeps_values(), self._lock:
                 future = self._stream(luggage, fn).submit((fn, *args), kwargs)
                 self.used_at = monotonic()
             if future is None or (future.done() and isinstance(future.exception(), CannotShip)):
@@ -197,6 +212,16 @@ class Client:
         away.goes(future, self)
         future.add_done_callback(partial(self._over, home, child, away))
 
+    @contextlib.contextmanager
+    def keeps_values(self) -> Iterator[None]:
+        """Around the packing of something that leaves: what it needs of the program's values is kept until the call
+        keeps it itself."""
+        with self._packs:
+            try:
+                yield
+            finally:
+                self._kept.clear()
+
     @property
     def link(self) -> ProgramLink:
         return self._life.link
@@ -204,22 +229,35 @@ class Client:
     def lets_go(self, actor: object) -> None:
         """This actor is over."""
         del actor
-        with self._lock:
+        with self._counts:
             self.actors -= 1
             self.used_at = monotonic()
 
+    def holds(self) -> None:
+        """An actor is made."""
+        with self._counts:
+            self.actors += 1
+
     def leaves(self, ref: Ref[Any]) -> Ref[Any]:
-        """A Ref of a task goes with a child: the name under which this client has its value. Raises ValueLost,
-        StoreFull, OSError."""
+        """A Ref goes with a child: the name under which this client has its value. A guest of the mesh speaks of its
+        own values only, so those of the program get such a name, too. Raises ValueLost, StoreFull, OSError."""
         grip, values = ref.grip, self._life.link.values
-        assert grip is not None, "a Ref of a task has one"
-        if grip.home is values:
+        if grip is not None and grip.home is values:
             return ref
-        with self._lock:
+        with self._packs:
+            if grip is None:
+                name = ref.value, ref.place
+                ours = self._programs.get(name)
+                if ours is None:
+                    ours = values.put(ref.packed_octets()).grip
+                    assert ours is not None, "its home has just made it"
+                    self._programs[name] = ours
+                self._kept.append(ours)
+                return Ref(ours.value, ours.octets, ours)
             known = self._names.setdefault(grip, {})
-            if ref not in known:
-                known[ref] = values.put(ref.packed_octets())
-            return known[ref]
+            if ref.place not in known:
+                known[ref.place] = values.put(ref.packed_octets())
+            return known[ref.place]
 
     def hear_what_runs(self) -> None:
         """Ask the nodes which of our children their workers have begun: their futures know it then."""
@@ -232,6 +270,7 @@ class Client:
         """In a thread that the client keeps for this."""
         self.away -= 1
         self.used_at = monotonic()
+        away.is_over()
         if future.cancelled():
             return  # it was taken back
         error = future.exception()
@@ -333,7 +372,7 @@ class ClientKeeper:
         with self._lock:
             client, joins = self._client, self._joins_from == float("inf")
             if client is not None:
-                client.actors += 1
+                client.holds()
                 return client
             self._joins_from = float("inf")
             self._waiting.append(answer)
@@ -348,7 +387,7 @@ class ClientKeeper:
         """With the lock: those that wait."""
         for answer in self._waiting:
             if isinstance(found, Client):
-                found.actors += 1
+                found.holds()
             answer.put(found)
         self._waiting = []
 

@@ -8,7 +8,6 @@ that its handle stays in the task's process. Refuses to know where the object li
 
 from __future__ import annotations
 
-from pickle import dumps, loads
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stealmesh import refs
@@ -66,7 +65,7 @@ class TaskActor(Actor):
 
     def __init__(self, family: Family, client: Client, stream: ActorStream, cls: type) -> None:
         super().__init__(client, None, stream, cls)
-        self._family = family
+        self._family, self._client = family, client
 
     def end(self) -> None:
         """The task is over."""
@@ -76,7 +75,8 @@ class TaskActor(Actor):
         raise TypeError(BOUND)
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        future = self._stream.submit((name, *args), kwargs)
+        with self._client.keeps_values():
+            future = self._stream.submit((name, *args), kwargs)
         if future is None:
             raise RuntimeError(f"cannot call {name}: {ENDED}")
         family, call = self._family, ActorCall(future)
@@ -104,10 +104,23 @@ def make_task_actor(
 ) -> TaskActor:
     """The client is held for it by the caller, and is let go when the actor is over. Raises ValueError, CannotShip,
     MeshClosed."""
+    with client.keeps_values():
+        stream = _opened(client, luggage, options, cls, args, kwargs)
+    return TaskActor(family, client, stream, cls)
+
+
+def _opened(
+    client: Client,
+    luggage: Luggage,
+    options: Options,
+    cls: type[Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> ActorStream:
     refuse_settings(options)
     body = ActorBody(cls, args, kwargs, options.name or name_of(cls))
     packed, needs = refs.noting(lambda: vx.pack(body), leaves=client.leaves)
-    function = dumps(_Opening(luggage.outer, *packed), 5)
+    function = luggage.with_value(*packed)
     if len(function) > limits.BLOB_OCTETS_MAX:
         raise CannotShip(
             f"the arguments of {name_of(cls)} do not fit into a message: scatter large ones, and pass the Refs"
@@ -136,20 +149,4 @@ def make_task_actor(
     stream = ActorStream(link, spec, None, words, client.lets_go)
     stream.leaves = client.leaves
     link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions={digest: function}))
-    return TaskActor(family, client, stream, cls)
-
-
-def body_of(outer: bytes, codec: int, blob: bytes) -> Any:
-    """Opened in the actor's process: first what its task's function brought, as the class means the same names."""
-    loads(outer)
-    return vx.unpack(codec, blob)
-
-
-class _Opening:
-    """A pickle of it opens to `body_of(…)`."""
-
-    def __init__(self, outer: bytes, codec: int, blob: bytes) -> None:
-        self._parts = outer, codec, blob
-
-    def __reduce__(self) -> Any:
-        return body_of, self._parts
+    return stream

@@ -8,6 +8,7 @@ Decides that, and the bound: what the order leaves for results in memory. Refuse
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from typing import Any
@@ -29,6 +30,8 @@ class TaskValues:
         self._me = os.urandom(PEER_ID_OCTETS)
         """Stands in names for an owner. No peer has it, so nothing can be asked for by such a name."""
         self._numbers = itertools.count(1)
+        self._kept = 0
+        """As many values had something here that kept them when a task was last over: a global, perhaps."""
         self.shelf = Shelf(Room(int(MEMORY_SHARE * memory_octets()) // (os.cpu_count() or 1)))
 
     def scatter(self, value: Any, order: staying.OrderThatKeeps | None) -> Ref[Any]:
@@ -45,8 +48,15 @@ class TaskValues:
             self.shelf.room.bound(max(1, order.memory), order.directory)
         name = value_id(self._me, next(self._numbers))
         self.shelf.put(name, parts.octets, parts)
-        staying.HERE.refs_are_made = True
+        staying.HERE.refs_are_made, staying.HERE.tidy = True, self.tidy
         return Ref(name, parts.octets, Grip(self, name, parts.octets, []))
+
+    def tidy(self) -> None:
+        """A task is over. Its Refs may be in a circle of garbage, with the traceback of its error for example: so
+        what it has left is looked for, and only once."""
+        if refs.in_hand() > self._kept:
+            gc.collect()
+        self._kept = refs.in_hand()
 
     def open(self, value: ValueId, place: int | None) -> Any:
         return self.shelf.open(value, place)

@@ -107,14 +107,14 @@ def opened(octets: memoryview) -> Any:
         ) from refused.error
 
 
-def mapped(descriptor: int, octets: int, place: int | None = None) -> Any:
-    """The value in this file, opened in a private map of it: changes stay in this process. `place`: one of several
-    that are in it. Raises CannotLoad, ValueLost."""
-    return opened(private(descriptor, octets, place))
+def mapped(descriptor: int, octets: int) -> Any:
+    """The value in this file, opened in a private map of it: changes stay in this process. Raises CannotLoad."""
+    return opened(private(descriptor, octets))
 
 
 def private(descriptor: int, octets: int, place: int | None = None) -> memoryview:
-    """The same, not opened."""
+    """The octets of the value in this file, in a private map of it: changes stay in this process. `place`: one of
+    several values that are in it. Raises ValueLost."""
     if not octets:
         raise RemoteProtocolError("value", "a value without octets")
     memory = memoryview(

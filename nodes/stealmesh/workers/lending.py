@@ -22,6 +22,8 @@ def lent(name: ValueId, result: Any) -> tuple[Together | None, Any]:
     taken: dict[Ref[Any], int] = {}
 
     def leaves(ref: Ref[Any]) -> Ref[Any]:
+        if not ref.is_a_tasks:
+            return ref  # the program's own comes back to it
         return Ref(name, ref.octets, None, taken.setdefault(ref, len(taken)))
 
     packed, _ = refs.noting(lambda: vx.pack(result), leaves=leaves, is_result=True)

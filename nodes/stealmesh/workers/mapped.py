@@ -30,7 +30,7 @@ class MappedValues:
         if not self._known:
             from stealmesh import refs
 
-            refs.find_with(self.open)
+            refs.find_with(self)
             self._known = True
         with self._lock:
             for value, descriptor in zip(values, descriptors, strict=True):
@@ -39,10 +39,15 @@ class MappedValues:
                     os.close(descriptor)  # an order beside this one has brought it
 
     def open(self, value: ValueId, place: int | None) -> Any:
-        from stealmesh.values.parts import mapped
+        from stealmesh.values.parts import opened
+
+        return opened(self.octets_of(value, place))
+
+    def octets_of(self, value: ValueId, place: int | None) -> memoryview:
+        from stealmesh.values.parts import private
 
         descriptor = self._descriptors[value]
-        return mapped(descriptor, os.fstat(descriptor).st_size, place)
+        return private(descriptor, os.fstat(descriptor).st_size, place)
 
     def end(self, values: Sequence[ValueId]) -> None:
         """The order with these is done. What its tasks have kept of the values stays mapped."""

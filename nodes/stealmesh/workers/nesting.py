@@ -16,6 +16,7 @@ from typing import Any
 
 from stealmesh.workers.reporting import HERE
 from stealmesh.workers.wire import FrameKind
+from stealmesh_protocol import values
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Luggage:
     def function(self) -> bytes:
         """Shipped like any function, it opens to `call_child`."""
         return self.outer if self.is_childs else dumps(_Opening(self.outer), 5)
+
+    def with_value(self, codec: int, blob: bytes) -> bytes:
+        """Shipped like any function, it opens to this value (an actor's body)."""
+        return dumps(_OpeningOf(self.outer, codec, blob), 5)
 
 
 DOOR_SECONDS = 1.0
@@ -132,3 +137,19 @@ class _Opening:
 
     def __reduce__(self) -> Any:
         return child_of, (self._outer,)
+
+
+def opened_behind(outer: bytes, codec: int, blob: bytes) -> Any:
+    """Opened in another process: first what the function brought, as the value means the same names."""
+    loads(outer)
+    return values.unpack(codec, blob)
+
+
+class _OpeningOf:
+    """A pickle of it opens to `opened_behind(…)`."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = parts
+
+    def __reduce__(self) -> Any:
+        return opened_behind, self._parts

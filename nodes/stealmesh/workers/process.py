@@ -174,6 +174,8 @@ def _serve(
             _answer(stream, number, chunk, outcome)
             here.results = ()  # large ones may be among them
             del outcome
+            if staying.HERE.refs_are_made:
+                staying.HERE.tidy()
             if 0 < loader.tasks_max <= done:
                 forked.flush()
                 os._exit(0)

@@ -59,6 +59,8 @@ class HandsOver:
     def __init__(self) -> None:
         self.refs_are_made = False
         """A task of this process has made a Ref: results are looked through for such."""
+        self.tidy: Callable[[], None] = lambda: None
+        """Called behind the answer to an order, once a task here has made a Ref."""
         self._orders: socket.socket | None = None
         self._send: Send = lambda *words: None
 
