@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.everyday.test_nested_data import data, nothing_is_left
+from tests.everyday.test_kept import nothing_is_left
+from tests.everyday.test_nested_data import data
 from tests.patience import until
 
 import stealmesh
@@ -102,11 +103,15 @@ def test_it_ends_however_its_task_ends(mesh: stealmesh.Mesh, tmp_path: Path) -> 
         mesh.submit(lambda: kept[0].add(1)).result(PATIENCE)
 
 
+def makes(what: Any, *args: Any) -> Any:
+    return stealmesh.here().actor(what, *args)
+
+
 def test_what_cannot_be_is_refused_by_name(mesh: stealmesh.Mesh) -> None:
     with pytest.raises(stealmesh.CannotShip, match=r"ends with that task.*mesh.actor\(\)"):
-        mesh.submit(lambda: stealmesh.here().actor(Counter, 1)).result(PATIENCE)
+        mesh.submit(makes, Counter, 1).result(PATIENCE)
     with pytest.raises(TypeError, match="a class is needed"):
-        mesh.submit(lambda: stealmesh.here().actor(adds)).result(PATIENCE)  # type: ignore[arg-type]
+        mesh.submit(makes, adds).result(PATIENCE)
 
     def visit(bag: list[int], limit: int) -> tuple[int, list[int]]:
         stealmesh.here().actor(Counter, 1)

@@ -49,10 +49,10 @@ TOO_DEEP = (
 )
 
 
-class Actor(Protocol):
+class MadeActor(Protocol):
     """An actor that a task has made (`task_actors.TaskActor`)."""
 
-    def end(self) -> None:
+    def _ends(self) -> None:
         """Its task is over."""
 
 
@@ -99,7 +99,7 @@ class Family:
         self._item = -1
         """The item that submitted the children on the pile."""
         self.closed = False
-        self._actors: list[Actor] = []
+        self._actors: list[MadeActor] = []
         """Those that the item has made."""
 
     # ------------------------------------------------------------ any thread of the task
@@ -150,7 +150,7 @@ class Family:
             child.away, child.call = away, None
         return child
 
-    def owns(self, actor: Actor) -> None:
+    def owns(self, actor: MadeActor) -> None:
         """It ends with the task."""
         self._actors.append(actor)
 
@@ -323,7 +323,7 @@ class Family:
 
     def _end_actors(self) -> None:
         while self._actors:
-            self._actors.pop().end()
+            self._actors.pop()._ends()
 
     def close(self) -> None:
         """The chunk is over."""

@@ -67,8 +67,8 @@ class TaskActor(Actor):
         super().__init__(client, None, stream, cls)
         self._family, self._client = family, client
 
-    def end(self) -> None:
-        """The task is over."""
+    def _ends(self) -> None:
+        """The task is over. (Other names are those of the object's methods.)"""
         self._stream.end()
 
     def __reduce__(self) -> NoReturn:

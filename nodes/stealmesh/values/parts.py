@@ -20,12 +20,12 @@ from typing import Any
 
 import msgspec
 
+from stealmesh.values.together import ALIGNED, one_of
 from stealmesh_protocol import pickles
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, RemoteProtocolError
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
-ALIGNED = 64
 LENGTH_OCTETS = 8
 OUT_OF_BAND_OCTETS_MIN = 1024
 """A smaller buffer is copied into the pickle: a place of its own costs more."""
@@ -122,6 +122,4 @@ def private(descriptor: int, octets: int, place: int | None = None) -> memoryvie
     )
     if place is None:
         return memory
-    from stealmesh.values.together import one_of
-
     return one_of(memory, place)

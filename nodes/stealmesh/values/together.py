@@ -13,9 +13,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
-from stealmesh.values.parts import ALIGNED
 from stealmesh_protocol.errors import ValueLost
 
+ALIGNED = 64
 MARK = b"\xff" * 8
 _COUNT = struct.Struct("<Q")
 _PLACE = struct.Struct("<QQ")

@@ -9,7 +9,11 @@ from stealmesh.workers import wire
 from stealmesh.workers.handle import ProcessHandle
 from stealmesh.workers.processes import Processes
 from stealmesh_engine.effects import Export, Relieve
-from stealmesh_engine.events import TaskNests, TaskWaits
+from stealmesh_engine.events import Event, TaskNests, TaskWaits
+
+TASK_WORDS = frozenset({
+    wire.FrameKind.NESTS, wire.FrameKind.WAITS, wire.FrameKind.GOES_ON, wire.FrameKind.SEEKS_DOOR,
+})  # fmt: skip
 
 
 class TasksInside:
@@ -24,9 +28,14 @@ class TasksInside:
         if self.door and handle is not None and effect.chunk in handle.outstanding:
             handle.ask(wire.QUESTION.pack(effect.chunk, wire.GIVE_CHILD) + self.door)
 
-    def show_door(self, handle: ProcessHandle, payload: bytes | memoryview) -> None:
-        """A task there makes an actor, and needs a client of its own for that."""
+    def heard(
+        self, kind: int, worker: int, handle: ProcessHandle, payload: bytes | memoryview
+    ) -> list[Event]:
+        """What a worker says of its task. If that makes an actor, the worker needs a client of its own."""
+        if kind != wire.FrameKind.SEEKS_DOOR:
+            return [task_word(kind, worker, payload)]
         handle.ask(wire.QUESTION.pack(*wire.CHUNK.unpack(payload), wire.TAKE_DOOR) + self.door)
+        return []
 
     def relieve(self, effect: Relieve) -> None:
         self._processes.relieve(effect.worker, wanted=effect.wanted)

@@ -38,7 +38,7 @@ from stealmesh.workers.actor_process import ACTORS_MAX, run_actor
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.fork_server import NOT_FORKED, cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
-from stealmesh.workers.inside import TasksInside, task_word
+from stealmesh.workers.inside import TASK_WORDS, TasksInside
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.orders import OrderPacker
 from stealmesh.workers.otherversions import OtherVersions
@@ -377,10 +377,8 @@ class WorkerPool:
                 self._events.append(step)
             elif kind == FrameKind.TOLD:
                 self._events.append(ItemTold(number, *wire.WORD.unpack(payload)))
-            elif kind in (FrameKind.NESTS, FrameKind.WAITS, FrameKind.GOES_ON):
-                self._events.append(task_word(kind, number, payload))
-            elif kind == FrameKind.SEEKS_DOOR:
-                self.inside.show_door(handle, payload)
+            elif kind in TASK_WORDS:
+                self._events += self.inside.heard(kind, number, handle, payload)
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:
