@@ -139,13 +139,20 @@ def test_a_ref_is_handed_on_closed(mesh: stealmesh.Mesh) -> None:
     nothing_is_left(mesh)
 
 
-def test_a_closed_ref_that_is_returned_is_the_programs(mesh: stealmesh.Mesh) -> None:
+def when_open(gate: Path, ref: Any) -> dict[str, Any]:
+    until(gate.exists)
+    return {"it": ref}
+
+
+def test_a_closed_ref_that_is_returned_is_the_programs(
+    mesh: stealmesh.Mesh, tmp_path: Path
+) -> None:
     """Its value lives until the program has dropped what came back, and no longer."""
     ref = mesh.scatter(data())
     future = mesh.submit(lambda it: {"it": it}, ref.closed())
-    again = mesh.submit(
-        lambda got: size(got["it"]), mesh.submit(lambda it: {"it": it}, ref.closed())
-    )
+    early = mesh.submit(when_open, tmp_path / "gate", ref.closed())
+    again = mesh.submit(lambda got: size(got["it"]), early)
+    (tmp_path / "gate").touch()
     del ref
     until(future.done)
     assert again.result(PATIENCE) == LARGE
@@ -153,7 +160,7 @@ def test_a_closed_ref_that_is_returned_is_the_programs(mesh: stealmesh.Mesh) -> 
     back = future.result()["it"]
     del future
     assert size(back.result()) == LARGE
-    del back, again
+    del back, again, early
     nothing_is_left(mesh)
 
 
