@@ -313,13 +313,22 @@ def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{i}]", part) for i, part in enumerate(value))
     elif hasattr(value, "__code__"):
         yield from _captured_by(value)
-    else:
+    elif not _refuses_itself(value):
         if getattr(value, "__self__", None) is not None:
             yield ".__self__", value.__self__
         for name in ("func", "args", "keywords"):
             if hasattr(value, name):
                 yield f".{name}", getattr(value, name)
         yield from ((f".{name}", part) for name, part in getattr(value, "__dict__", {}).items())
+
+
+def _refuses_itself(value: Any) -> bool:
+    """It says by its own method that it is not to be pickled: what it holds is not looked at."""
+    try:
+        interruptible(lambda: value.__reduce_ex__(5))
+    except Refused:
+        return True
+    return False
 
 
 def _captured_by(function: Any) -> Iterator[tuple[str, Any]]:

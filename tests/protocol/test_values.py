@@ -298,16 +298,19 @@ def test_numbers_need_neither_numpy_nor_cloudpickle() -> None:
 # ---------------------------------------------------------------- what cannot be sent
 
 
+LOCK = threading.Lock()
+
+
 class Rude:
+    def __init__(self) -> None:
+        self.lock = LOCK
+
     def __reduce__(self) -> Any:
         raise RuntimeError("not me")
 
 
 def holder_of(inner: Any) -> Any:
     return types.SimpleNamespace(inner=inner)
-
-
-LOCK = threading.Lock()
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,9 @@ def reaches(node: dict[str, Any]) -> Diagnosis:
     missed = node.get("cannot_reach")
     if isinstance(missed, list) and missed:
         return Diagnosis(what, f"not {', '.join(map(str, missed))}, although others do", FIREWALL)
-    return Diagnosis(what, f"it knows {node['sees']} nodes and has found none out of reach")
+    return Diagnosis(
+        what, f"nodes that it knows, itself among them: {node['sees']}; out of reach: none"
+    )
 
 
 def clocks(node: dict[str, Any], asked: tuple[float, float]) -> Iterator[Diagnosis]:
