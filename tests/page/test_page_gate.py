@@ -91,6 +91,7 @@ def test_a_cookie_ends_with_its_token() -> None:
         (token(expires=NOW - 1000), "expired"),
         (JoinToken(KEY).encode(), "mesh key"),
     ],
+    ids=["empty", "short", "of another mesh", "expired", "the mesh key"],
 )
 def test_what_is_no_good_token_of_this_mesh_opens_nothing(wrong: str, why: str) -> None:
     with pytest.raises(RequestRefused, match=why):
