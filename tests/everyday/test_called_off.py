@@ -45,7 +45,10 @@ def meshes() -> Iterator[tuple[stealmesh.Mesh, stealmesh.Mesh]]:
 
 
 def the_job(mesh: stealmesh.Mesh) -> bytes:
-    (line,) = (line for line in mesh.status()["jobs"] if line["name"] == "the job")
+    """Nodes hear of it with the program's next heartbeat."""
+    (line,) = until(
+        lambda: [line for line in mesh.status()["jobs"] if line["name"] == "the job"], "the job"
+    )
     return bytes.fromhex(line["id"])
 
 

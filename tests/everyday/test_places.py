@@ -49,11 +49,11 @@ def test_a_temporary_directory_that_is_none(tmp_path: Path, bad: str) -> None:
 
 def test_the_local_socket_needs_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without any a node is reached by its network address."""
-    monkeypatch.setattr("stealmesh.host.hideout._bases", lambda: [str(tmp_path / ("x" * 90))])
+    monkeypatch.setattr("stealmesh.host.hideout.bases", lambda: [str(tmp_path / ("x" * 90))])
     with hideout() as path:
         assert path is None
     (tmp_path / "short").mkdir()
-    monkeypatch.setattr("stealmesh.host.hideout._bases", lambda: ["/does/not/exist", "/tmp"])
+    monkeypatch.setattr("stealmesh.host.hideout.bases", lambda: ["/does/not/exist", "/tmp"])
     with hideout() as path:
         assert path is not None
         assert len(os.fsencode(path)) <= PATH_OCTETS_MAX
