@@ -307,13 +307,15 @@ def _culprit(value: Any, path: str, depth: int) -> str:
 
 def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
     """What pickling this value would pickle too, with the step that leads there."""
-    if isinstance(value, dict):
+    if hasattr(value, "__code__"):
+        yield from _captured_by(value)
+    elif _refuses_itself(value):
+        return
+    elif isinstance(value, dict):
         yield from ((f"[{key!r}]", part) for key, part in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
         yield from ((f"[{i}]", part) for i, part in enumerate(value))
-    elif hasattr(value, "__code__"):
-        yield from _captured_by(value)
-    elif not _refuses_itself(value):
+    else:
         if getattr(value, "__self__", None) is not None:
             yield ".__self__", value.__self__
         for name in ("func", "args", "keywords"):

@@ -309,6 +309,11 @@ class Rude:
         raise RuntimeError("not me")
 
 
+class RudeDict(dict[str, Any]):
+    def __reduce__(self) -> Any:
+        raise TypeError("not me, and not what is in me")
+
+
 def holder_of(inner: Any) -> Any:
     return types.SimpleNamespace(inner=inner)
 
@@ -322,6 +327,7 @@ def holder_of(inner: Any) -> Any:
         ((lambda inner: lambda: inner)(LOCK), "value's variable inner (a lock)"),
         (functools.partial(print, LOCK), "value.args[0] (a lock)"),
         ([Rude()], "value[0] (a Rude)"),
+        ([RudeDict(lock=LOCK)], "value[0] (a RudeDict)"),
         ((n for n in [1]), "value (a generator)"),
     ],
 )

@@ -8,7 +8,7 @@ from stealmesh.store.logfile import FILE
 from stealmesh.store.records import OPENING_OCTETS
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable import locate as asking
-from stealmesh_protocol.messages import JobKind, Role
+from stealmesh_protocol.messages import JobKind, Role, Supply
 from stealmesh_sim.process import Process
 from stealmesh_sim.work import CostLaw
 
@@ -501,6 +501,21 @@ def test_work_waits_for_room_and_goes_on_when_results_are_collected() -> None:
     assert _octets(scene) < 3000 + 30000
     reader = scene.attach(job)
     scene.collected(reader, within=60.0)
+
+
+def test_inputs_that_are_said_again_need_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client says again what it has no answer to; the home may have it by then."""
+    scene = durable_scene(4)
+    job = scene.launch(40, fed=True, law=CostLaw("const", 0.05))
+    scene.until(lambda: job.accepted_whole)
+    home = scene.home(job)
+    assert home is not None
+    inputs = list(scene.lead(home, job).replica.blocks)
+    again = Supply(job.job, [block for block, _ in inputs], blobs=[blob for _, blob in inputs])
+    monkeypatch.setattr("stealmesh_engine.durable.requests.INPUTS_SHARE", 0.0)
+    home.core.durable.requests.supplied(scene.client.member.id, again, scene.world.now)
+    assert "launches-refused" not in home.core.counters
+    scene.collected(job)
 
 
 def test_inputs_that_leave_no_room_for_results_are_refused() -> None:

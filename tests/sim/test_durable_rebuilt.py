@@ -65,16 +65,23 @@ def _inputs_at(nodes: list[Process], job: DurableReader) -> IntervalSet:
     return found
 
 
-def test_a_rebuilt_job_gets_its_inputs_whatever_room_there_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """They were accepted once, so they are not refused now."""
+def test_what_comes_while_a_job_is_rebuilt_is_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal forgets the job, and a job that is being rebuilt is not to be forgotten half-way."""
     scene = _scene(1)
-    job = scene.launch(400, fed=True, law=SLOW)
-    scene.until(lambda: job.accepted_whole)
-    monkeypatch.setattr("stealmesh_engine.durable.requests.INPUTS_SHARE", 0.0)
-    _kill_all_keepers(scene, job)
-    scene.collected(job, within=60.0)
+    job = scene.launch(600, law=SLOW, fed=True, block_items=7, feed_seconds=0.2)
+    scene.until(lambda: scene.safe_items(job) >= 100)
+    with monkeypatch.context() as full:
+        full.setattr("stealmesh_engine.durable.requests.INPUTS_SHARE", 0.0)
+        _kill_all_keepers(scene, job)
+        scene.until(lambda: _is_rebuilt(scene, job), within=60.0)
+        scene.until(lambda: not _is_rebuilt(scene, job), within=60.0)
+    scene.collected(job, within=90.0)
+    assert job.accepted_whole
+
+
+def _is_rebuilt(scene: DurableScene, job: DurableReader) -> bool:
+    leads = (node.core.durable.state.primaries.get(job.job) for node in scene.nodes if node.alive)
+    return any(primary is not None and primary.rebuild is not None for primary in leads)
 
 
 @SEEDS

@@ -114,7 +114,7 @@ class Requests:
 
     def _no_room_for(self, primary: Primary, message: Supply) -> str:
         """Inputs stay until their results are here, so results need room beside them. Without it the job would
-        stand still for ever. What a former primary accepted is taken."""
+        stand still for ever. While a job is rebuilt all is taken: a refusal would forget it half-way."""
         known = primary.replica.total
         fresh = sum(
             len(blob)

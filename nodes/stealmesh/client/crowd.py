@@ -40,7 +40,7 @@ class Crowd:
         self._is_closed = is_closed
         self._step = max(1, min(LOOKS_MAX, most // 8))
         self._left = 0
-        """So many calls may come before somebody counts again. Threads count it down together, and may miss a few."""
+        """This many calls may come before somebody counts again. Threads count it down together, and may miss a few."""
         self.waiting = 0
         """Threads that wait."""
 

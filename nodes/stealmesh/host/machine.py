@@ -43,16 +43,21 @@ def memory_free() -> int:
         return found
 
 
-def disk_free(directory: str | os.PathLike[str]) -> int:
-    """Octets that this user may still write there, or where it would be made."""
-    path = Path(directory)
-    while not path.exists() and path != path.parent:
-        path = path.parent
+def free_in(directory: str | os.PathLike[str]) -> int:
+    """Octets that this user may still write in a directory; -1 also if there is none."""
     try:
-        found = os.statvfs(path)
+        found = os.statvfs(directory)
     except OSError:
         return -1
     return found.f_bavail * found.f_frsize
+
+
+def disk_free(directory: str | os.PathLike[str]) -> int:
+    """The same; of a directory that is still to be made, where it would be."""
+    path = Path(directory)
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return free_in(path)
 
 
 class Machine:

@@ -7,11 +7,11 @@ the middle of a job ends the node. Refuses to know what others do with the disk 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from stealmesh.host.machine import UNLIMITED, free_in
 from stealmesh.store.logfile import FILE
 from stealmesh_engine.config import Config
 
@@ -33,10 +33,9 @@ def fitting(config: Config, directory: str, say: Callable[[str], None]) -> Confi
 def _room(directory: Path) -> int:
     """What is free, and what the log has already. A directory that cannot be asked is not bounded here: opening
     the log says what is wrong."""
+    free, log = free_in(directory), directory / FILE
     try:
-        found = os.statvfs(directory)
-        free = found.f_bavail * found.f_frsize
-        log = directory / FILE
-        return free + (log.stat().st_size if log.exists() else 0)
+        has = log.stat().st_size if log.exists() else 0
     except OSError:
-        return 1 << 62
+        return UNLIMITED
+    return UNLIMITED if free < 0 else free + has

@@ -17,6 +17,7 @@ import tempfile
 import threading
 from dataclasses import replace
 
+from stealmesh.host.machine import free_in
 from stealmesh_engine.config import Config
 from stealmesh_protocol.errors import StoreFull
 
@@ -31,7 +32,7 @@ def resolved(config: Config, directory: str = "") -> Config:
         config,
         store_memory_octets=config.store_memory_octets or int(MEMORY_SHARE * memory_octets()),
         store_disk_octets=config.store_disk_octets
-        or int(DISK_SHARE * _free(place(directory)))
+        or int(DISK_SHARE * max(0, free_in(place(directory))))
         or 1,
     )
 
@@ -52,14 +53,6 @@ def place(directory: str = "") -> str:
     if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):
         return "/var/tmp"
     return tempfile.gettempdir()
-
-
-def _free(directory: str) -> int:
-    try:
-        found = os.statvfs(directory)
-    except OSError:
-        return 0
-    return found.f_bavail * found.f_frsize
 
 
 class Room:

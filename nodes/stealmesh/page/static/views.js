@@ -194,7 +194,7 @@ export function Slow({ frame }) {
   return html`<p>What has run longest comes first. An item's name leads to its story: why it is where it is, and the line of Python where it stands.</p>
     <${Table} caption="What runs now" columns=${columns} rows=${keyed(frame.slow, (s) => `${s.node_id}/${s.worker}/${s.job}/${s.lo}`)}
       of=${frame.slow_of} none="Nothing runs." />
-    <h2>Jobs of which nothing runs</h2>
+    <h2>Jobs with nothing running</h2>
     ${waiting.length ? html`<ul>${waiting.map((job) => html`<li key=${job.id}><${ItemLink} job=${job.id} words=${job.name || short(job.id)} />:
       ${several(job.free, "item")} free, since ${moment(job.started)}</li>`)}</ul>` : html`<p class="soft">None.</p>`}`;
 }
