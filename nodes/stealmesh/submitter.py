@@ -89,7 +89,7 @@ class Submitter(Executor):
         when the task ended its worker process `attempts_max` times; TaskTimeout after the `timeout` of
         `options`. Raises RuntimeError after shutdown. Waits while `pending_calls_max` calls are not over.
         """
-        self._submitted.crowd.one_more()
+        self._submitted.pending_calls.one_more()
         last = self._streams.last
         if (
             last is not None

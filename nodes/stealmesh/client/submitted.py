@@ -13,9 +13,9 @@ import threading
 import time
 import weakref
 
-from stealmesh.client.crowd import Crowd
 from stealmesh.client.durable_call import DurableCall
 from stealmesh.client.map import MapJob
+from stealmesh.client.pending_calls import PendingCalls
 from stealmesh.client.reduce import FoldJob
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.streams import Streams
@@ -43,7 +43,9 @@ class Submitted:
         self.calls: set[DurableCall] = set()
         """Durable calls that the mesh may not hold yet."""
         self.closed = False
-        self.crowd = Crowd(link, pending_calls_max, self._pending, lambda: self.closed)
+        self.pending_calls = PendingCalls(
+            link, pending_calls_max, self._pending, lambda: self.closed
+        )
         self._refusal: MeshError | None = None
         """Why this process may not use the mesh, or not for that."""
 

@@ -28,7 +28,7 @@ class Waited(Protocol):
     failure: BaseException | None
 
 
-class Crowd:
+class PendingCalls:
     """The calls of one program."""
 
     def __init__(

@@ -12,7 +12,7 @@ import pytest
 from tests.patience import until
 
 import stealmesh
-from stealmesh.client.crowd import Crowd
+from stealmesh.client.pending_calls import PendingCalls
 
 PATIENCE = 20
 BOUND = 64
@@ -67,18 +67,18 @@ class Submits:
             self.error = error
 
 
-def crowd_of(mesh: stealmesh.Mesh) -> Crowd:
-    return mesh._submitted.crowd
+def calls_of(mesh: stealmesh.Mesh) -> PendingCalls:
+    return mesh._submitted.pending_calls
 
 
 def test_submit_waits_beyond_the_bound(mesh: stealmesh.Mesh, gate: str) -> None:
     submits = Submits(lambda: mesh.submit(behind, gate), 3 * BOUND)
-    until(lambda: crowd_of(mesh).waiting == 1)
+    until(lambda: calls_of(mesh).waiting == 1)
     assert BOUND // 2 < len(submits.futures) <= BOUND
     Path(gate).touch()
     submits.thread.join(PATIENCE)
     assert sum(each.result(PATIENCE) for each in submits.futures) == 3 * BOUND
-    assert crowd_of(mesh).waiting == 0
+    assert calls_of(mesh).waiting == 0
 
 
 def test_a_chain_longer_than_the_bound_ends(mesh: stealmesh.Mesh) -> None:
@@ -102,10 +102,10 @@ def test_a_callback_submits_beyond_the_bound(
     first = mesh.submit(behind, str(first_gate))
     first.add_done_callback(submit_more)
     submits = Submits(lambda: mesh.submit(behind, gate), 2 * BOUND)
-    until(lambda: crowd_of(mesh).waiting == 1)
+    until(lambda: calls_of(mesh).waiting == 1)
     first_gate.touch()
     assert told.wait(PATIENCE)
-    assert crowd_of(mesh).waiting == 1
+    assert calls_of(mesh).waiting == 1
     Path(gate).touch()
     submits.thread.join(PATIENCE)
     assert sum(each.result(PATIENCE) for each in submits.futures + more) == 3 * BOUND
@@ -135,7 +135,7 @@ def test_who_waits_hears_of_the_end(gate: str) -> None:
     """At once, while the calls before it run on."""
     mesh = stealmesh.Mesh(nodes=1, workers=1, config={"pending_calls_max": 8})
     submits = Submits(lambda: mesh.submit(behind, gate), 100)
-    until(lambda: crowd_of(mesh).waiting == 1)
+    until(lambda: calls_of(mesh).waiting == 1)
     begun = len(submits.futures)
     ends = threading.Thread(target=mesh.shutdown, daemon=True)
     ends.start()
