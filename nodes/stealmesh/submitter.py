@@ -21,6 +21,7 @@ from stealmesh.client.arguments import (
     Options,
     as_range,
     checked_sizes,
+    fitting_name,
     refuse_keeping,
     refuse_speculation,
     seconds,
@@ -41,9 +42,10 @@ from stealmesh.functions import Shipped, name_of
 from stealmesh.futures import Future
 from stealmesh.gathering import gathered
 from stealmesh.refs import Ref
-from stealmesh.tasks import Each, Star, is_vectorized
+from stealmesh.tasks import Each, Star, caller_of, is_caller, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from
+from stealmesh_protocol.apart import CannotBeLeftOut
 from stealmesh_protocol.errors import CannotShip, NotRegistered
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
@@ -162,10 +164,14 @@ class Submitter(Executor):
         refuse_keeping(self._options, "map")
         until = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
         options = self._options
-        if is_over_futures(iterables) and not options.durable:
+
+        def call_by_call() -> Iterator[Any]:
             return map_futures(
                 self.submit, fn, iterables, ahead=buffersize, until=until, ordered=ordered
             )
+
+        if is_over_futures(iterables) and not options.durable:
+            return call_by_call()
         if chunksize is not None:
             options = dataclasses.replace(options, chunksize=chunksize)
         single = len(iterables) == 1
@@ -173,7 +179,12 @@ class Submitter(Executor):
         function = fn if single else Star(fn)
         if options.durable:
             return self._launch(options, function, source, None, MISSING).results(timeout)
-        shipped = self._maker.ship(options, function)
+        try:
+            shipped = self._maker.ship(options, function)
+        except CannotShip as error:
+            if _holds_futures(error):
+                return call_by_call()
+            raise
         bar = _bar(options, fn, progress)
         words = words_for(self._link.user_threads, options.report, bar)
         a_range = as_range(source)
@@ -376,31 +387,55 @@ class Submitter(Executor):
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
         """The call of another function than the last one, or of one that has changed."""
-        options = self._options
         with self._submitted.lock:
             self._submitted.must_be_open()
             try:
-                shipped = self._maker.ship(options, fn)
+                shipped = self._maker.ship(self._options, fn)
             except (CannotShip, NotRegistered) as error:
-                failed: Future[T] = Future(self._link.condition)
-                failed.set_exception(error)
-                return failed
-            if options.durable:
-                return self._submit_durably(shipped, fn, args, kwargs)
-
-            def make_spec() -> JobSpec:
-                stays_from = 1 if options.keep else self._inline_octets + 1
-                return self._maker.spec(JobKind.SUBMIT, options, shipped, fn, stays_from=stays_from)
-
-            stream = self._streams.own(options, shipped, make_spec)
-            if stream is None:
-                stream = self._streams.shared(options, make_spec())
-                args = (shipped.blob, *args)
+                if is_caller(fn) or not _holds_futures(error):
+                    failed: Future[T] = Future(self._link.condition)
+                    failed.set_exception(error)
+                    return failed
             else:
-                self._streams.last = (fn, options, stream, shipped)
-            future: Future[T] | None = stream.submit(args, kwargs)
-            assert future is not None, "streams are closed under the lock only"
-            return future
+                return self._submit_shipped(shipped, fn, args, kwargs)
+        return self._submit_as_an_argument(fn, args, kwargs)
+
+    def _submit_shipped(
+        self,
+        shipped: Shipped,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Future[T]:
+        options = self._options
+        if options.durable:
+            return self._submit_durably(shipped, fn, args, kwargs)
+
+        def make_spec() -> JobSpec:
+            stays_from = 1 if options.keep else self._inline_octets + 1
+            return self._maker.spec(JobKind.SUBMIT, options, shipped, fn, stays_from=stays_from)
+
+        stream = self._streams.own(options, shipped, make_spec)
+        if stream is None:
+            stream = self._streams.shared(options, make_spec())
+            args = (shipped.blob, *args)
+        else:
+            self._streams.last = (fn, options, stream, shipped)
+        future: Future[T] | None = stream.submit(args, kwargs)
+        assert future is not None, "streams are closed under the lock only"
+        return future
+
+    def _submit_as_an_argument(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[T]:
+        """The call of a function that holds futures: it waits for them as for any other argument.
+
+        A function goes once to each worker, and what its futures will be belongs to one call.
+        """
+        named = dataclasses.replace(
+            self._options, name=self._options.name or fitting_name(name_of(fn))
+        )
+        return MeshView(self, named)._submit_to_a_stream(caller_of(fn), (fn, *args), kwargs)
 
     def _submit_durably(
         self,
@@ -469,6 +504,11 @@ class MeshView(Submitter):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the whole mesh down, as `Mesh.shutdown` does."""
         self._mesh.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _holds_futures(error: Exception) -> bool:
+    """Is this why a function cannot be shipped? (A future in a global is an error of another type.)"""
+    return type(error.__cause__) is CannotBeLeftOut
 
 
 def _refuse_report(options: Options) -> None:

@@ -64,6 +64,25 @@ class Star:
         return self.function(*args)
 
 
+def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call a function that travels as an argument, because it holds futures."""
+    return function(*args, **kwargs)
+
+
+async def call_and_wait(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """`call` for an `async def`."""
+    return await function(*args, **kwargs)
+
+
+def caller_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The one of the two that fits the function."""
+    return call_and_wait if is_coroutine(function) else call
+
+
+def is_caller(function: Callable[..., Any]) -> bool:
+    return function is call or function is call_and_wait
+
+
 class Each:
     """A `visit` made of a function for one item (see `each`). `explore` fills `combine` in."""
 

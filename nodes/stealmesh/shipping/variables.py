@@ -45,10 +45,14 @@ def is_as_first_seen(module: str, name: str, attribute: str, value: Any) -> bool
     return _first_seen.setdefault((module, name, attribute), value) is value
 
 
+class GlobalHoldsFuture(apart.CannotBeLeftOut):
+    """A global that is not made yet, where a global travels apart from all calls."""
+
+
 def refuse_futures(name: str, value: Any) -> None:
     """Raise if the value holds a future. Workers make a global from the program's text, which cannot make a future."""
     if apart.holds_one(value):
-        raise apart.CannotBeLeftOut(
+        raise GlobalHoldsFuture(
             f"{name} holds a future, and a global goes once to each worker: pass the future as an argument"
         )
 
