@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stealmesh import refs
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol import whole
+from stealmesh_protocol.apart import CannotBeLeftOut
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, ValueId, digest_of
 
@@ -79,6 +80,11 @@ class Shipped:
     """The values that it is made of."""
     grips: list[Grip] = field(default_factory=list)
     """What keeps these."""
+
+
+def holds_futures(error: Exception) -> bool:
+    """Is this why a function cannot be shipped? (A future in a global is an error of another type.)"""
+    return type(error.__cause__) is CannotBeLeftOut
 
 
 class Shipper:

@@ -21,16 +21,16 @@ from stealmesh.client.arguments import (
     Options,
     as_range,
     checked_sizes,
-    fitting_name,
     refuse_keeping,
+    refuse_report,
     refuse_speculation,
     seconds,
 )
-from stealmesh.client.durable_call import durable_call
 from stealmesh.client.durable_job import Job, attached
 from stealmesh.client.item_words import words_for
 from stealmesh.client.job_ids import job_named
 from stealmesh.client.launching import launch, search, value_later
+from stealmesh.client.lone_calls import LoneCalls
 from stealmesh.client.map import MapJob, MapResults, size_of
 from stealmesh.client.map_futures import is_over_futures, map_futures
 from stealmesh.client.needs import must_fit_one_order
@@ -38,15 +38,14 @@ from stealmesh.client.reduce import MISSING, FoldJob
 from stealmesh.client.results import pack_tagged
 from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submitted import Submitted
-from stealmesh.functions import Shipped, name_of
+from stealmesh.functions import holds_futures, name_of
 from stealmesh.futures import Future
 from stealmesh.gathering import gathered
 from stealmesh.refs import Ref
-from stealmesh.tasks import Each, Star, caller_of, is_caller, is_vectorized
+from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from
-from stealmesh_protocol.apart import CannotBeLeftOut
-from stealmesh_protocol.errors import CannotShip, NotRegistered
+from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 T = TypeVar("T")
@@ -73,6 +72,7 @@ class Submitter(Executor):
         self._max_workers = workers
         self._slice_items = slice_items
         self._inline_octets = inline_octets
+        self._calls = LoneCalls(submitted, maker, options, inline_octets)
 
     # ------------------------------------------------------------ work that ends with this program
 
@@ -103,7 +103,7 @@ class Submitter(Executor):
             future: Future[Any] | None = last[2].submit(args, kwargs)
             if future is not None:
                 return future
-        return self._submit_to_a_stream(fn, args, kwargs)
+        return self._calls.submit(fn, args, kwargs)
 
     @overload
     def map(
@@ -182,7 +182,7 @@ class Submitter(Executor):
         try:
             shipped = self._maker.ship(options, function)
         except CannotShip as error:
-            if _holds_futures(error):
+            if holds_futures(error):
                 return call_by_call()
             raise
         bar = _bar(options, fn, progress)
@@ -270,7 +270,7 @@ class Submitter(Executor):
         if isinstance(visit, Each):
             visit = Each(visit.expand, combine)
         if options.durable:
-            _refuse_report(options)
+            refuse_report(options)
             return value_later(
                 self._link, search(self._link, maker, options, visit, roots, combine, initial)
             )
@@ -328,7 +328,8 @@ class Submitter(Executor):
         made again, from the same arguments, at most n times; later calls go to the new object. With
         `retries=n` a call that had begun runs again, at most n times. What a method raises is never retried.
 
-        Raises TypeError for what is no class, CannotShip, RuntimeError after shutdown.
+        Futures among the arguments are waited for here. Raises what they raise, TypeError for what is no class,
+        CannotShip, RuntimeError after shutdown.
         """
         self._submitted.must_be_open()
         refuse_keeping(self._options, "actor")
@@ -383,78 +384,6 @@ class Submitter(Executor):
 
     # ------------------------------------------------------------ inside
 
-    def _submit_to_a_stream(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Future[T]:
-        """The call of another function than the last one, or of one that has changed."""
-        with self._submitted.lock:
-            self._submitted.must_be_open()
-            try:
-                shipped = self._maker.ship(self._options, fn)
-            except (CannotShip, NotRegistered) as error:
-                if is_caller(fn) or not _holds_futures(error):
-                    failed: Future[T] = Future(self._link.condition)
-                    failed.set_exception(error)
-                    return failed
-            else:
-                return self._submit_shipped(shipped, fn, args, kwargs)
-        return self._submit_as_an_argument(fn, args, kwargs)
-
-    def _submit_shipped(
-        self,
-        shipped: Shipped,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Future[T]:
-        options = self._options
-        if options.durable:
-            return self._submit_durably(shipped, fn, args, kwargs)
-
-        def make_spec() -> JobSpec:
-            stays_from = 1 if options.keep else self._inline_octets + 1
-            return self._maker.spec(JobKind.SUBMIT, options, shipped, fn, stays_from=stays_from)
-
-        stream = self._streams.own(options, shipped, make_spec)
-        if stream is None:
-            stream = self._streams.shared(options, make_spec())
-            args = (shipped.blob, *args)
-        else:
-            self._streams.last = (fn, options, stream, shipped)
-        future: Future[T] | None = stream.submit(args, kwargs)
-        assert future is not None, "streams are closed under the lock only"
-        return future
-
-    def _submit_as_an_argument(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Future[T]:
-        """The call of a function that holds futures: it waits for them as for any other argument.
-
-        A function goes once to each worker, and what its futures will be belongs to one call.
-        """
-        named = dataclasses.replace(
-            self._options, name=self._options.name or fitting_name(name_of(fn))
-        )
-        return MeshView(self, named)._submit_to_a_stream(caller_of(fn), (fn, *args), kwargs)
-
-    def _submit_durably(
-        self,
-        shipped: Shipped,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Future[T]:
-        _refuse_report(self._options)
-        if self._options.max_parallel:
-            raise ValueError(
-                "max_parallel: each durable call is a job of its own; launch() makes one job of many items"
-            )
-        spec = self._maker.spec(JobKind.SUBMIT, self._options, shipped, fn)
-        call, begin = durable_call(self._link, spec, shipped, args, kwargs)
-        self._submitted.enter_call(call)
-        begin()
-        return call.future
-
     def _fold(
         self,
         spec: JobSpec,
@@ -480,7 +409,7 @@ class Submitter(Executor):
         self._submitted.must_be_open()
         refuse_speculation(options, "launch")
         refuse_keeping(options, "launch")
-        _refuse_report(options)
+        refuse_report(options)
         return launch(
             self._link, self._maker, options, fn, items, combine, initial, self._slice_items
         )
@@ -504,20 +433,6 @@ class MeshView(Submitter):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the whole mesh down, as `Mesh.shutdown` does."""
         self._mesh.shutdown(wait, cancel_futures=cancel_futures)
-
-
-def _holds_futures(error: Exception) -> bool:
-    """Is this why a function cannot be shipped? (A future in a global is an error of another type.)"""
-    return type(error.__cause__) is CannotBeLeftOut
-
-
-def _refuse_report(options: Options) -> None:
-    if options.report is not None:
-        raise ValueError("report: a durable job calls no program; ask Job.progress()")
-    if options.report_file:
-        raise ValueError(
-            "report: a durable job may end without a program; `stealmesh report` tells its story"
-        )
 
 
 def _bar(options: Options, fn: Callable[..., Any], wanted: bool = False) -> Any:

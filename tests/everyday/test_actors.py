@@ -199,6 +199,18 @@ def test_a_value_on_the_mesh_is_an_argument_like_others(mesh: Any) -> None:
     assert [got(each) for each in futures] == [3, 2, 1000, 1000]
 
 
+def test_the_constructor_may_be_given_futures(mesh: Any) -> None:
+    """Anywhere in its arguments. An actor that is made again is made of their results, so it keeps them."""
+    start = mesh.submit(abs, -5)
+    counter = mesh.options(restarts=1).actor(Counter, start=start)
+    assert got(counter.add(1)) == 6
+    assert isinstance(counter.end().exception(PATIENCE_SECONDS), stealmesh.ActorDied)
+    assert got(counter.add(2)) == 7
+    assert got(mesh.actor(Lengths, {"a": [start], "b": start}).own()) == 2
+    with pytest.raises(ZeroDivisionError):
+        mesh.actor(Counter, mesh.submit(divmod, 1, 0))
+
+
 def test_a_method_may_have_tasks_of_its_own(mesh: Any) -> None:
     assert got(mesh.actor(Lengths, "").fib(12)) == 144
 

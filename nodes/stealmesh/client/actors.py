@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from stealmesh import refs
 from stealmesh.client.arguments import Options
+from stealmesh.client.call_arguments import with_results
 from stealmesh.client.held_back import NOT_PLAIN
 from stealmesh.client.inputs import Packed, WaitingCall
 from stealmesh.client.item_words import ItemWords, words_for
@@ -28,7 +29,7 @@ from stealmesh.client.spec_maker import SpecMaker
 from stealmesh.client.submit import SubmitStream
 from stealmesh.client.submitted import Submitted
 from stealmesh.client.telling import tell
-from stealmesh.functions import Shipped, name_of
+from stealmesh.functions import Shipped, holds_futures, name_of
 from stealmesh.futures import Future, settle
 from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.workers.actor_body import ActorBody
@@ -291,12 +292,27 @@ def make_actor(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Actor:
-    """Raises TypeError, ValueError, CannotShip."""
+    """Raises TypeError, ValueError, CannotShip, and what a future among the arguments raises."""
     if not isinstance(cls, type):
         raise TypeError(f"actor: a class is needed, not {type(cls).__qualname__}")
     refuse_settings(options)
     maker.refuses("actor", "register functions, and give each call the state that it needs")
-    body = ActorBody(cls, args, kwargs, options.name or name_of(cls))
+    name = options.name or name_of(cls)
+    try:
+        stream = _open_stream(submitted, maker, options, ActorBody(cls, args, kwargs, name))
+    except CannotShip as error:
+        if not holds_futures(error):
+            raise
+        # The object may have to be made again when nobody has these results any more, so it keeps them.
+        args, kwargs = with_results((args, kwargs), name)
+        stream = _open_stream(submitted, maker, options, ActorBody(cls, args, kwargs, name))
+    return Actor(submitter, submitted, stream, cls)
+
+
+def _open_stream(
+    submitted: Submitted, maker: SpecMaker, options: Options, body: ActorBody
+) -> ActorStream:
+    """The stream of the calls of one new actor. Raises CannotShip."""
     link, streams = submitted.link, submitted.streams
     with submitted.lock:
         submitted.must_be_open()
@@ -310,4 +326,4 @@ def make_actor(
         streams.actors[stream] = None
         functions = {shipped.digest: shipped.blob}
         link.open(spec.job, stream, OpenJob(spec, open_ended=True, functions=functions))
-    return Actor(submitter, submitted, stream, cls)
+    return stream

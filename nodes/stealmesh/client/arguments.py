@@ -285,6 +285,16 @@ def as_range(items: Iterable[Any], *, whole: bool = False) -> range | None:
     return items if fits else None
 
 
+def refuse_report(options: Options) -> None:
+    """Raises ValueError for a report of a durable job."""
+    if options.report is not None:
+        raise ValueError("report: a durable job calls no program; ask Job.progress()")
+    if options.report_file:
+        raise ValueError(
+            "report: a durable job may end without a program; `stealmesh report` tells its story"
+        )
+
+
 def fitting_name(name: Any) -> str:
     """A function's own name, escaped and shortened so that it fits into a message."""
     text = str(name).replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()

@@ -11,6 +11,7 @@ from typing import Any
 from stealmesh.client.inputs import Packed
 from stealmesh.client.results import fault_of_size
 from stealmesh_protocol import values as vx
+from stealmesh_protocol.apart import opened_with, packed_apart
 from stealmesh_protocol.errors import CannotShip
 
 
@@ -22,6 +23,16 @@ def packed_arguments(arguments: Any, name: str) -> Packed:
         raise CannotShip(
             f"the arguments of {name} cannot be sent to the mesh: {error}", error.culprit
         ) from error
+
+
+def with_results(arguments: Any, name: str) -> Any:
+    """The arguments with results in the place of futures, once these are there. They may lie anywhere.
+
+    Raises CannotShip, and what a future raises.
+    """
+    packed, inputs = packed_apart(lambda value: packed_arguments(value, name), arguments)
+    given = [future.result() for future in inputs]
+    return opened_with(given, lambda: vx.unpack(*packed))
 
 
 def must_fit(packed: Packed, name: str) -> None:
