@@ -10,6 +10,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,6 +72,14 @@ TAGS = {
     "Barred": 104,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
+
+PLAIN_RECORDS = {
+    "Context",  # its effects: every part appends
+    "Deliver", "Fact", "Happened", "Keep",
+}  # fmt: skip
+"""What is filled in where the news is. In other packages, objects change by their methods alone."""
+CHANGING = {"add", "append", "appendleft", "clear", "extend", "pop", "popleft", "remove", "update"}
+"""What changes a collection where it stands."""
 
 
 # ---------------------------------------------------------------- reading
@@ -228,6 +237,64 @@ def classes_of(path: Path) -> list[ast.ClassDef]:
     return [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)]
 
 
+@cache
+def fields_by_package() -> dict[str, set[str]]:
+    """Package of the engine → the names of its classes' fields. Of a file on top: its own."""
+    found: dict[str, set[str]] = {}
+    for path in sources("engine"):
+        known = found.setdefault(_part(inside(path)), set())
+        known.update(*map(_fields, classes_of(path)))
+    return found
+
+
+@cache
+def plain_fields() -> set[str]:
+    classes = (each for path in sources("engine", "protocol") for each in classes_of(path))
+    return set().union(*(_fields(each) for each in classes if each.name in PLAIN_RECORDS))
+
+
+def _part(where: str) -> str:
+    return Path(where).relative_to("engine/stealmesh_engine").parts[0]
+
+
+def _fields(found: ast.ClassDef) -> set[str]:
+    declared = {node.target for node in found.body if isinstance(node, ast.AnnAssign)}
+    names = {target.id for target in declared if isinstance(target, ast.Name)}
+    own = (target for target in _written(found) if _is_self(target.value))
+    return names | {target.attr for target in own}
+
+
+def _written(tree: ast.AST) -> Iterator[ast.Attribute]:
+    """The fields that are assigned, deleted, or changed where they stand."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield node
+        elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del):
+            yield from _field(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield from _field(node.func.value) if node.func.attr in CHANGING else ()
+
+
+def _field(node: ast.expr) -> Iterator[ast.Attribute]:
+    if isinstance(node, ast.Attribute):
+        yield node
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "self"
+
+
+def written_from_afar(where: str, source: str, fields: dict[str, set[str]]) -> list[str]:
+    """Fields of other packages' classes that the file `where` writes. By name: a field whose name a
+    class of the same package has, too, is not noticed."""
+    others = set().union(*fields.values()) - fields.get(_part(where), set()) - plain_fields()
+    return [
+        f"{where}:{target.lineno}: {ast.unparse(target)}"
+        for target in _written(ast.parse(source))
+        if target.attr in others and not _is_self(target.value)
+    ]
+
+
 def swallowed(source: str) -> list[int]:
     """Lines of handlers that catch everything, or catch broadly and do nothing about it."""
     return [
@@ -286,6 +353,12 @@ def test_a_file_holds_one_idea(path: Path) -> None:
 @everywhere("engine")
 def test_packages_of_the_engine_have_an_order(path: Path) -> None:
     assert not wrong_order(inside(path), path.read_text())
+
+
+def test_no_part_writes_the_fields_of_another() -> None:
+    fields = fields_by_package()
+    for path in sources("engine"):
+        assert not written_from_afar(inside(path), path.read_text(), fields)
 
 
 def test_no_modules_import_each_other() -> None:
@@ -363,6 +436,36 @@ def test_a_wrong_import_is_found(where: str, source: str) -> None:
 )
 def test_an_upward_import_between_packages_is_found(where: str, source: str) -> None:
     assert wrong_order(f"engine/stealmesh_engine/{where}", source)
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("membership/a.py", "peer.heard_at = now"),
+        ("membership/a.py", "self.links.peers[peer_id].shown_at = now"),
+        ("core.py", "self.links.mute.pop(peer_id, None)"),
+        ("core.py", "self.links.mute[peer_id] = 0"),
+        ("core.py", "del self.links.mute[peer_id]"),
+        ("durable/a.py", "job.open_ended, job.duplicates_dropped = True, 0"),
+        ("durable/a.py", "job.duplicates_dropped += 1"),
+    ],
+)
+def test_a_field_that_is_written_from_afar_is_found(where: str, source: str) -> None:
+    assert written_from_afar(f"engine/stealmesh_engine/{where}", source, fields_by_package())
+
+
+@pytest.mark.parametrize(
+    ("where", "source"),
+    [
+        ("links/a.py", "peer.heard_at = now"),
+        ("membership/a.py", "self.heard_at = now"),
+        ("ledger/a.py", "job.duplicates_dropped += 1"),
+        ("holding/a.py", "fact.why, happened.cut = Why.LEASED, []"),
+        ("data/a.py", "self._context.effects.append(Joined())"),
+    ],
+)
+def test_a_field_that_is_written_at_home_is_left_alone(where: str, source: str) -> None:
+    assert not written_from_afar(f"engine/stealmesh_engine/{where}", source, fields_by_package())
 
 
 def test_a_circle_is_found() -> None:

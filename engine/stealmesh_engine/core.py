@@ -213,8 +213,8 @@ class NodeCore:
         self.links.dial_due(now)
         self._work(now)
         while self.links.own_mail or (self.durable.state.primaries and self.durable.has_news):
-            for _ in range(len(self.links.own_mail)):
-                self._said(self.me.id, self.links.own_mail.popleft(), now)
+            for message in self.links.take_own_mail():
+                self._said(self.me.id, message, now)
             self.durable.conclude(now)
             self._work(now)
         if self.leaving.until is not None:
@@ -306,7 +306,7 @@ class NodeCore:
         self.holder.forget_unreached(now)
         self.holder.forget_empty(now)
         for peer_id in self.view.bury(now):
-            self.links.mute.pop(peer_id, None)
+            self.links.is_buried(peer_id)
         self.membership.reconnect.tend(now)
         self.waiting.beat(now)
         self.upkeep.seek_links(now)

@@ -211,7 +211,8 @@ class Primary:
         if job is not None and self.replica.state:
             self.owner.abandon(job, now, stop=self.stops)
         elif job is not None:
-            self.owner.functions.update(self.replica.functions if added.functions else {})
+            if added.functions:
+                self.owner.add_functions(self.replica.functions)
             self._enter(job, added, now)
             self.owner.work_changed(job.spec.job, now)
 

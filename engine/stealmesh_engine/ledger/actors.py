@@ -133,6 +133,6 @@ class LifeEnds:
         failures = [Failure(at, ACTOR_DIED, text=why, attempts=deaths) for at in range(count)]
         told = Part(part.lid, part.lo, part.hi, OUTCOMES, 0.0, count)
         blob = pack_outcomes(None, failures)[1]
-        job.failed += count
+        job.count_failed(count)
         for lo, hi in verdict.intervals:
             self.effects.append(Deliver(job.spec.job, told, blob, lo, hi))

@@ -42,7 +42,7 @@ class Candidates:
         barred = passed.barred(at, now)
         node = self._least_laden(job, barred)
         if node is not None:
-            passed.hoping_since = None
+            passed.stop_hoping()
         elif not self._is_untried(job, barred, now):
             node = self._least_laden(job, barred.keys() - passed.willing(at))
         return node
@@ -148,9 +148,7 @@ class Candidates:
         )
         if not hopeful:
             return False
-        if passed.hoping_since is None:
-            passed.hoping_since = now
-        return now - passed.hoping_since < UNTRIED_SECONDS
+        return passed.hopes(now) < UNTRIED_SECONDS
 
     def told_by_all(self, job: OwnedJob, part: Part, blob: bytes, now: float) -> bytes:
         """The error when no node can run it: with the reasons of all, the last one's as it is."""

@@ -106,8 +106,8 @@ class Crediting:
                     job.keeping.dismissed(holder, part)
                 continue
             assert isinstance(verdict, Credited)
-            job.lapsed.pop(holder, None)
-            job.failed += min(part.failed, sum(hi - lo for lo, hi in verdict.intervals))
+            job.has_reported(holder)
+            job.count_failed(min(part.failed, sum(hi - lo for lo, hi in verdict.intervals)))
             if part.failed:
                 job.has_failed(part.lo, part.codec, blob)
             for lo, hi in verdict.intervals if told is None else told:
@@ -156,12 +156,12 @@ class Crediting:
             job.has_failed(0, partial[0] if partial else 0, partial[1:])
         if job.keeping is not None:
             assert isinstance(verdict, Stepped)
-            job.failed += message.failed
+            job.count_failed(message.failed)
             job.keeping.stepped(holder, message, partial, verdict)
         elif partial:
             lo, hi = message.seq, message.seq + 1
             part = Part(message.lid, lo, hi, 0, message.seconds, message.failed)
-            job.failed += message.failed
+            job.count_failed(message.failed)
             self.effects.append(Deliver(message.job, part, partial, lo, hi))
 
     def _counts(
@@ -170,7 +170,7 @@ class Crediting:
         """Does the contribution count? If not, count it as dropped, and tell a stale holder."""
         if isinstance(verdict, Credited):
             return True
-        job.duplicates_dropped += min(items, DROPPED_AT_ONCE_MAX)
+        job.count_dropped(min(items, DROPPED_AT_ONCE_MAX))
         self.counters.count("results-dropped", items)
         if isinstance(verdict, Stale):
             self.revoke(holder, job.spec.job, verdict.lids, now)
@@ -223,7 +223,7 @@ class Crediting:
         judged = ledger.putting_off().judge(job.spec, item, blob, self.rng)
         if not isinstance(judged, Again):
             return outcome, judged.blob
-        job.lapsed.pop(holder, None)
+        job.has_reported(holder)
         if not ledger.wait(part.lid, item, now + judged.seconds):
             return None
         self.alarms.set(job.spec.job, ledger.putting_off().next_at)
@@ -263,7 +263,7 @@ class Crediting:
         """The same of an explore bag, which goes on from its last step."""
         passed = job.passing()
         passed.unfit(holder, reason_in(message.blobs[0][1:]), now)
-        passed.nodes[holder].tried = True
+        passed.has_tried(holder)
         if not self.candidates.is_open(job, 0, now) or isinstance(
             job.ledger.split(holder, message.lid), Stale
         ):
@@ -279,7 +279,7 @@ class Crediting:
         while ledger.has_free:
             part = ledger.give_up(self.links.view.me.id)
             part, blob = ledger.delivered_as(part, *cannot_load(why, part.failed, kind, attempts))
-            job.failed += part.failed
+            job.count_failed(part.failed)
             job.has_failed(part.lo, OUTCOMES, blob[1:] if isinstance(job, ExploreJob) else blob)
             if job.keeping is not None:
                 job.keeping.credited(self.links.view.me.id, part, blob, part.lo, part.hi)

@@ -81,6 +81,19 @@ class PassedOver:
         known = self.nodes.get(peer)
         self.nodes[peer] = Unfit(reason, now, known is not None and known.tried)
 
+    def has_tried(self, peer: PeerId) -> None:
+        """This node declined after it had begun."""
+        self.nodes[peer].tried = True
+
+    def hopes(self, now: float) -> float:
+        """A node that can run it may yet be found: for how many seconds has that been the only hope?"""
+        if self.hoping_since is None:
+            self.hoping_since = now
+        return now - self.hoping_since
+
+    def stop_hoping(self) -> None:
+        self.hoping_since = None
+
     def declined(self, peer: PeerId, lo: int, hi: int, reason: str) -> None:
         """The node has tried these items, and lacked something."""
         unfit = self.nodes.get(peer)

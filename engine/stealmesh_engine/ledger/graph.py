@@ -265,7 +265,7 @@ class Graph:
             if cause is None:
                 self._effects.append(InputWithdrawn(edges.job, intervals))
             else:
-                self._jobs[edges.job].failed += len(items)
+                self._jobs[edges.job].count_failed(len(items))
                 self._effects.append(InputFailed(edges.job, intervals, *cause))
 
     # ------------------------------------------------------------ follow-ons
@@ -380,7 +380,7 @@ class Graph:
                 self._journal.tell(now, "follows", job_id, lease.lid, (holder, lo, hi))
             told = [edges.named(item) for lease in leases for item in range(lease.lo, lease.hi)]
             blocks, blobs = [block for block, _ in told], [blob for _, blob in told]
-            job.told[holder] = None
+            job.has_told(holder)
             self._counters.count("follow-ons", len(blocks))
             self._links.send(holder, Grant(job.spec, leases, blocks, 0, blobs), now)
 

@@ -133,6 +133,45 @@ class OwnedJob:
         """This holder knows the job, and must hear of its end."""
         self.told[holder] = None
 
+    def let_lapse(self, holder: PeerId) -> None:
+        """This holder beats, and yet let a lease of ours expire: others come first."""
+        self.lapsed[holder] = None
+
+    def has_reported(self, holder: PeerId) -> None:
+        """It does its work again, if it ever let a lease lapse."""
+        self.lapsed.pop(holder, None)
+
+    def count_failed(self, items: int) -> None:
+        """So many more items have an error as their result."""
+        self.failed += items
+
+    def count_dropped(self, items: int) -> None:
+        """So many results came a second time, or too late."""
+        self.duplicates_dropped += items
+
+    def close_input(self) -> None:
+        """No more items come."""
+        self.open_ended = False
+
+    def is_led_elsewhere(self) -> None:
+        """Another peer is its primary now: here it is over."""
+        self.done = True
+
+    def is_stuck(self, why: str, now: float) -> float:
+        """No node can run it. Returns for how many seconds that has been so."""
+        self.why_stuck = why
+        if self.stuck_since is None:
+            self.stuck_since = now
+        return now - self.stuck_since
+
+    def is_not_stuck(self) -> None:
+        self.stuck_since, self.why_stuck = None, ""
+
+    def says_once_that_it_is_stuck(self) -> bool:
+        """True the first time: the program is told once."""
+        first, self.said_stuck = not self.said_stuck, True
+        return first
+
     def copies_say(self, failed: int, *, open_ended: bool) -> None:
         """Of a durable job: how many items have failed in all, and whether more may come."""
         self.failed, self.open_ended = failed, open_ended

@@ -141,7 +141,7 @@ class Owner:
 
     def open(self, event: OpenJob, now: float) -> None:
         spec = event.spec
-        self.functions.update(event.functions)
+        self.add_functions(event.functions)
         job = opened(event, self.candidates.homes)
         job.submitted_by(self.submitter, now, self.wall_offset)
         self.jobs[spec.job] = job
@@ -167,7 +167,7 @@ class Owner:
     def close_input(self, event: CloseInput, now: float) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
-            job.open_ended = False
+            job.close_input()
             self._work_changed(job, now)
 
     def cancel_items(self, event: CancelItems, now: float) -> None:
@@ -197,11 +197,15 @@ class Owner:
                 self.journal.tell(now, "cancelled", job.spec.job)
                 self._drop(job, now)
 
+    def add_functions(self, functions: dict[Digest, bytes]) -> None:
+        """Functions of our jobs, by digest: holders ask us for them."""
+        self.functions.update(functions)
+
     # ------------------------------------------------------------ durable jobs
 
     def lead(self, job: OwnedJob, functions: dict[Digest, bytes], now: float) -> None:
         """This peer is the primary of a durable job from now on."""
-        self.functions.update(functions)
+        self.add_functions(functions)
         self.jobs[job.spec.job] = job
         self.placement.priorities.opened(job.spec.priority)
         self.journal.tell(now, "leads", job.spec.job, job.spec.term)
@@ -220,7 +224,7 @@ class Owner:
         """Another peer is the primary: the leases are no longer ours to judge, so no holder is told."""
         job = self.jobs.pop(job_id, None)
         if job is not None:
-            job.done = True
+            job.is_led_elsewhere()
             self.placement.forget(job_id)
             self.placement.priorities.closed(job.spec.priority)
             self.alarms.set(job_id, None)
@@ -373,7 +377,7 @@ class Owner:
                     continue
                 job.ledger.revoke(lid)
                 self.counters.count("leases-expired")
-                job.lapsed[holder] = None
+                job.let_lapse(holder)
                 self.crediting.lease_over("expired", job, lid, holder, now)
                 self.crediting.revoke(holder, job.spec.job, [lid], now)
                 self._work_changed(job, now)

@@ -145,7 +145,7 @@ class Placement:
     ) -> None:
         """The holder hears what it has been lent."""
         lease, blocks, blobs = granted
-        job.told[holder] = None
+        job.has_told(holder)
         self.journal.tell(now, "granted", job.spec.job, lease.lid, holder)
         spec = job.spec
         if job.lives is not None:
@@ -178,22 +178,19 @@ class Placement:
         """
         nodes = [] if self.side.withholds(now) else self.candidates.strangers(job)
         if not nodes:
-            job.stuck_since, job.why_stuck = None, ""
+            job.is_not_stuck()
             return ""
         lacks_python = needs_another_python(job.spec, nodes)
-        job.why_stuck = (nobody_can if lacks_python else nobody_has)(job.spec, nodes)
+        what = (nobody_can if lacks_python else nobody_has)(job.spec, nodes)
         lacks_mode = needs_another_mode(job.spec, nodes)
         remedy = NOBODY_REMEDY if lacks_python else RESOURCES_REMEDY
-        why = f"{job.why_stuck}: {MODE_REMEDY if lacks_mode else remedy}"
-        if job.stuck_since is None:
-            job.stuck_since = now
-        stuck_seconds = now - job.stuck_since
+        why = f"{what}: {MODE_REMEDY if lacks_mode else remedy}"
+        stuck_seconds = job.is_stuck(what, now)
         hopes = lacks_python and not lacks_mode
         never_could = not (hopes or job.told or job.keeping is not None)
         if never_could and now - self._nodes_changed_at >= SETTLED_SECONDS:
             return why  # at once, unless we do not know the mesh well yet
-        if stuck_seconds >= NOBODY_SAID_SECONDS and not job.said_stuck:
-            job.said_stuck = True
+        if stuck_seconds >= NOBODY_SAID_SECONDS and job.says_once_that_it_is_stuck():
             self.effects.append(NobodyCan(job.spec.job, why))
         return why if stuck_seconds >= NOBODY_SECONDS and job.keeping is None else ""
 

@@ -79,6 +79,17 @@ class Peer:
     met_at: tuple[str, ...] = ()
     """Its addresses when we met it. `member` is replaced by every newer record."""
 
+    def is_heard(self, now: float) -> None:
+        """A sign of life."""
+        self.heard_at = now
+
+    def may_be_shown(self, now: float, seconds: float) -> bool:
+        """It is worth another page of our view, the last one being at least so old. Counts as shown."""
+        if now - self.shown_at < seconds:
+            return False
+        self.shown_at = now
+        return True
+
     def is_carried_by(self, link: LinkId) -> None:
         """From now on this link carries our messages; no other need be dialled."""
         self.link, self.dial_at, self.rude = link, None, 0
@@ -244,6 +255,23 @@ class LinkTable:
             for endpoint in peer.met_at:
                 self._listening_at.setdefault(endpoint, {})[member.id] = None
         return peer
+
+    def learns(self, record: Member) -> Peer | None:
+        """A newer record. Returns the peer, if we remember it."""
+        peer = self.peers.get(record.id)
+        if peer is not None:
+            peer.member = record
+        return peer
+
+    def is_buried(self, peer_id: PeerId) -> None:
+        """The view has forgotten this life: that it is out of our reach no longer matters."""
+        self.mute.pop(peer_id, None)
+
+    def take_own_mail(self) -> list[Message]:
+        """What we have said to ourselves, oldest first; the caller hears it now."""
+        mail = list(self.own_mail)
+        self.own_mail.clear()
+        return mail
 
     def remove(self, peer_id: PeerId) -> None:
         """Discard all that we remember of a peer except its lines."""

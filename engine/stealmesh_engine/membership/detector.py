@@ -61,6 +61,10 @@ class Detector:
         self.watches[peer] = Watched(now, watch.patience)
         return True
 
+    def be_patient(self, peer: PeerId, seconds: float) -> None:
+        """From now on so many seconds of silence make this watched peer suspect."""
+        self.watches[peer].patience = seconds
+
     def forget(self, peer: PeerId) -> None:
         self.watches.pop(peer, None)
 

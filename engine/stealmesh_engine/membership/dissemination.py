@@ -127,10 +127,8 @@ class Dissemination:
         peer = self.links.peers[peer_id]
         if peer.member.role is Role.CLIENT:
             self.readers[peer_id] = None
-        if digest == self.view.digest or now - peer.shown_at < COMPARE_SECONDS:
-            return
-        peer.shown_at = now
-        self.links.send(peer_id, Digests(folded(self.view.buckets, self._buckets())), now)
+        if digest != self.view.digest and peer.may_be_shown(now, COMPARE_SECONDS):
+            self.links.send(peer_id, Digests(folded(self.view.buckets, self._buckets())), now)
 
     def show_the_way(self, peer_id: PeerId, now: float) -> None:
         """A peer takes us, a leaf, for a supernode, and may know none: name some. (A node that had come
@@ -138,8 +136,7 @@ class Dissemination:
         tests/sim/test_random_worlds.py, "who takes a leaf for one who serves is told who does".)"""
         peer = self.links.peers[peer_id]
         near = self.view.supers_near(peer_id, SUPERS_IN_WELCOME)
-        if near and now - peer.shown_at >= COMPARE_SECONDS:
-            peer.shown_at = now
+        if near and peer.may_be_shown(now, COMPARE_SECONDS):
             self.links.send(peer_id, View([self.view.members[each] for each in near]), now)
 
     def differs(self, peer_id: PeerId, message: Digests, now: float) -> None:

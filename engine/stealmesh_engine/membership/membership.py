@@ -142,14 +142,13 @@ class Membership(Decider):
 
     def heard(self, peer_id: PeerId, peer: Peer, now: float) -> None:
         """A sign of life."""
-        peer.heard_at = now
-        watch = self.detector.watches.get(peer_id)
-        if watch is not None:
+        peer.is_heard(now)
+        if peer_id in self.detector.watches:
             if self.detector.heard(peer_id, now):
                 self.suspicions.end(peer_id)
                 self.journal.tell(now, "hears again from", detail=peer_id)
             if peer_id in self.charges.peers:
-                watch.patience = self.config.silence_seconds
+                self.detector.be_patient(peer_id, self.config.silence_seconds)
         else:
             self.leaf.heard(peer_id, now)
         record = self.view.members.get(peer_id)
@@ -214,9 +213,7 @@ class Membership(Decider):
             self.news.tell(record, now, by_super=by_super)
         if self._is_predecessor(record):
             return self.verdicts.dead(record.id, now, "gone")
-        peer = self.links.peers.get(record.id)
-        if peer is not None:
-            peer.member = record
+        peer = self.links.learns(record)
         if record.state >= PeerState.DEAD:
             return self.verdicts.mourn(record.id, peer, now)
         if record.state is PeerState.SUSPECT:

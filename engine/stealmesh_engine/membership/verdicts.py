@@ -118,9 +118,7 @@ class Verdicts(Decider):
     def stands_still(self, record: Member, now: float) -> None:
         """We or others found this peer stalled."""
         self._stalled.setdefault(record.id, now)
-        peer = self.links.peers.get(record.id)
-        if peer is not None:
-            peer.member = record
+        self.links.learns(record)
 
     def moves_again(self, peer: PeerId) -> None:
         self._stalled.pop(peer, None)
