@@ -113,37 +113,34 @@ class NodeCore:
         self.journal = Journal(config.story_lines_max, Rings.of(config, self.effects))
         self.view = MembershipView(me)
         self.detector = Detector(config.refute_seconds)
-        effects, counters, journal = self.effects, self.counters, self.journal
-        context = Context(config, effects, counters, journal, rng)
+        context = Context(config, self.effects, self.counters, self.journal, rng)
         self.links = Links(context, self.view, mesh, runtime, tokens, wall_offset)
-        self.owner = Owner(
-            config, self.links, journal, effects, counters, rng=rng, wall_offset=wall_offset, submitter=submitter
-        )  # fmt: skip
+        self.owner = Owner(context, self.links, wall_offset=wall_offset, submitter=submitter)
         self.values = values.Values(context, self.links, self.view, self.owner.staying)
-        self.holder = Holder(config, self.links, journal, effects, counters, self.values, threads)
+        self.holder = Holder(context, self.links, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
-        self.thief = Thief(config, self.links, self.view, self.dispatcher, rng, journal.rings)
-        self.victim = Victim(config, self.links, self.view, self.detector, self.holder, self.thief, journal)  # fmt: skip
+        self.thief = Thief(context, self.links, self.dispatcher)
+        self.victim = Victim(context, self.links, self.detector, self.holder, self.thief)
         self.durable = durable.DurableDoor(self.owner, self.holder)
-        self.membership = membership.Membership(
-            config, self.links, self.view, self.detector, rng, journal, counters
+        self.membership = membership.Membership(context, self.links, self.detector)
+        self.waiting = Waiting(context, self.links, self.owner, self.durable.client)
+        self.upkeep = Upkeep(context, self.links, self.owner, self.holder, self.membership)
+        self.leaving = Leaving(
+            context, self.links, self.owner, self.holder, self.membership.supernodes
         )
-        self.waiting = Waiting(self.links, self.owner, self.durable.client, effects)
-        self.upkeep = Upkeep(config, self.view, self.links, self.owner, self.holder, self.membership, rng)  # fmt: skip
-        self.leaving = Leaving(self.view, self.links, self.owner, self.holder, self.membership.supernodes, effects)  # fmt: skip
-        self.around = JobsAround(counters)
+        self.around = JobsAround(self.counters)
         self.host_facts: Callable[[], dict[str, Any]] = dict
         """Asked for what only the host knows and `status` shows."""
         shown = Shown(
             self.view, self.owner, self.holder, self.thief, self.victim, self.durable.state,
-            counters, self.around, lambda: self.host_facts(), self.values, self.links,
+            self.counters, self.around, lambda: self.host_facts(), self.values, self.links,
         )  # fmt: skip
-        self.looks = Looks(self.durable, self.around, effects, counters)
+        self.looks = Looks(context, self.durable, self.around)
         self.journals = journals.Journals(context, self.view, self.links, wall_offset)
-        self.inquiries = Inquiries(shown, self.links, effects, (self.looks, self.journals))
+        self.inquiries = Inquiries(shown, self.links, self.effects, (self.looks, self.journals))
         self._joined = False
-        self.runtimes = Runtimes(effects)
+        self.runtimes = Runtimes(self.effects)
         self._beat_at: float | None = None
         self._ack_at: float | None = None
         self._due: float | None = None
@@ -430,7 +427,7 @@ class NodeCore:
             return
         peer_id = line.peer
         peer = self.links.peers[peer_id]
-        guest, kinds = line.guest, kinds_heard(LinkState.READY, peer.member.role, self.me.role)
+        guest, kinds = line.guest, kinds_heard(LinkState.READY, peer.member.role, self.view.me.role)
         if message.TAG not in kinds and guest is None:
             self._happened(self.links.confused(event.link, "out-of-place", now), now)
             return
@@ -454,7 +451,7 @@ class NodeCore:
             self.owner.renew(peer_id, message.loads, now)
         if message.told:
             self.owner.hear_progress(peer_id, message)
-            if peer_id == self.me.id:
+            if peer_id == self.view.me.id:
                 return  # of a durable job that we lead: we do not watch ourselves
         if message.queued_seconds:
             self.thief.hinted(peer_id, message.queued_seconds, now)

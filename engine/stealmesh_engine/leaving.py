@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stealmesh_engine.effects import Effect, Left
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Left
 from stealmesh_engine.events import Drain
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.supernodes import Supernodes
-from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Beat, Role, View
 
@@ -30,19 +30,18 @@ class Leaving:
 
     def __init__(
         self,
-        view: MembershipView,
+        context: Context,
         links: Links,
         owner: Owner,
         holder: Holder,
         supernodes: Supernodes,
-        effects: list[Effect],
     ) -> None:
-        self._view = view
+        self._view = links.view
         self._links = links
         self._owner = owner
         self._holder = holder
         self._supernodes = supernodes
-        self._effects = effects
+        self._effects = context.effects
         self.until: float | None = None
         self.has_left = False
 

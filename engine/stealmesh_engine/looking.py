@@ -21,10 +21,10 @@ from typing import Any
 
 import msgspec
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.durable.door import DurableDoor
 from stealmesh_engine.durable.why_kept import why_kept
-from stealmesh_engine.effects import CalledOff, Effect, LookReady, TakeStacks
+from stealmesh_engine.effects import CalledOff, LookReady, TakeStacks
 from stealmesh_engine.events import AskCallOff, AskLook, StacksTaken
 from stealmesh_engine.holding.why_here import all_here, why_here
 from stealmesh_engine.ledger.jobs_around import OWNER_GONE, JobsAround
@@ -103,20 +103,14 @@ class Owed:
 class Looks:
     """All questions that are open here."""
 
-    def __init__(
-        self,
-        durable: DurableDoor,
-        around: JobsAround,
-        effects: list[Effect],
-        counters: Counters,
-    ) -> None:
+    def __init__(self, context: Context, durable: DurableDoor, around: JobsAround) -> None:
         self._owner = durable.owner
         self._holder = durable.holder
         self._durable = durable
         self._around = around
         self._links = durable.links
-        self._effects = effects
-        self._counters = counters
+        self._effects = context.effects
+        self._counters = context.counters
         self._open: dict[int, Look] = {}
         self._owed: dict[int, Owed] = {}
         self._by_number: dict[int, tuple[int, PeerId]] = {}

@@ -10,9 +10,8 @@ nodes that we have a link with hear one, too: that is a hint for those that have
 from __future__ import annotations
 
 from collections.abc import Container
-from random import Random
 
-from stealmesh_engine.config import Config
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
@@ -20,7 +19,6 @@ from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.membership.membership import Membership
 from stealmesh_engine.membership.rates import Rates
 from stealmesh_engine.stealing.thief import HINT_SECONDS
-from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Beat, JobLine, Role
 
@@ -37,21 +35,19 @@ class Upkeep:
 
     def __init__(
         self,
-        config: Config,
-        view: MembershipView,
+        context: Context,
         links: Links,
         owner: Owner,
         holder: Holder,
         membership: Membership,
-        rng: Random,
     ) -> None:
-        self._config = config
-        self._view = view
+        self._config = config = context.config
+        self._view = links.view
         self._links = links
         self._owner = owner
         self._holder = holder
         self._membership = membership
-        self._rng = rng
+        self._rng = context.rng
         self.rates = Rates(config)
 
     def say_beats(self, now: float) -> None:

@@ -10,8 +10,9 @@ a person who has waited for longer wonders.
 
 from __future__ import annotations
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.durable.client import DurableClient
-from stealmesh_engine.effects import Effect, WaitsForNodes, WorksAgain
+from stealmesh_engine.effects import WaitsForNodes, WorksAgain
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.messages import Role
@@ -22,12 +23,12 @@ ENDPOINTS_NAMED_MAX = 4
 
 class Waiting:
     def __init__(
-        self, links: Links, owner: Owner, durable: DurableClient, effects: list[Effect]
+        self, context: Context, links: Links, owner: Owner, durable: DurableClient
     ) -> None:
         self.links = links
         self.owner = owner
         self.durable = durable
-        self.effects = effects
+        self.effects = context.effects
         self._since: float | None = None
         """Since when there has been work and no node."""
         self._told = False

@@ -14,8 +14,8 @@ Invariant: a process runs calls of one life of one job, and a life has one proce
 
 from __future__ import annotations
 
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.effects import Effect, StopWorker
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import StopWorker
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.links.links import Links
@@ -31,16 +31,15 @@ class Actors:
 
     def __init__(
         self,
+        context: Context,
         links: Links,
-        journal: Journal,
-        effects: list[Effect],
         jobs: HeldJobs,
         slots: Slots,
         lives: dict[JobId, int],
     ) -> None:
         self._links = links
-        self._journal = journal
-        self._effects = effects
+        self._journal = context.journal
+        self._effects = context.effects
         self._jobs = jobs
         self._slots = slots
         self.lives = lives

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.events import (
     BagStep,
     ChunkDone,
@@ -53,9 +52,8 @@ class Answers:
 
     def __init__(
         self,
+        context: Context,
         links: Links,
-        journal: Journal,
-        counters: Counters,
         dispatcher: Dispatcher,
         reports: Reports,
         handover: Handover,
@@ -64,9 +62,9 @@ class Answers:
         follow_ons: FollowOns,
     ) -> None:
         self.links = links
-        self.journal = journal
-        self.rings = journal.rings
-        self.counters = counters
+        self.journal = context.journal
+        self.rings = self.journal.rings
+        self.counters = context.counters
         self.dispatcher = dispatcher
         self.jobs = dispatcher.jobs
         self.slots = dispatcher.slots

@@ -7,14 +7,15 @@ worker is asked for one, and when again. Refuses to know which child goes (the w
 
 from __future__ import annotations
 
-from stealmesh_engine.effects import Effect, Export
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Export
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.slots import CHILDREN_SECONDS
 
 
 class Children:
-    def __init__(self, effects: list[Effect], dispatcher: Dispatcher) -> None:
-        self._effects = effects
+    def __init__(self, context: Context, dispatcher: Dispatcher) -> None:
+        self._effects = context.effects
         self._dispatcher = dispatcher
 
     def ask(self, now: float) -> bool:

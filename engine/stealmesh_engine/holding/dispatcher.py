@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.functions import ShippedFunctions
 from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.effects import (
     Divide,
-    Effect,
     Retract,
     RunChunk,
     Share,
@@ -60,16 +60,15 @@ class Dispatcher:
 
     def __init__(
         self,
-        config: Config,
+        context: Context,
         links: Links,
-        effects: list[Effect],
         jobs: HeldJobs,
         slots: Slots,
         functions: ShippedFunctions,
         values: Values,
     ) -> None:
-        self.config = config
-        self.effects = effects
+        self.config = config = context.config
+        self.effects = effects = context.effects
         self.jobs = jobs
         self.functions = functions
         self.slots = slots

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import Slots
@@ -55,19 +55,19 @@ class FollowOns:
 
     def __init__(
         self,
+        context: Context,
         links: Links,
         jobs: HeldJobs,
         slots: Slots,
         stock: Stock,
         reports: Reports,
-        counters: Counters,
     ) -> None:
         self._links = links
         self._jobs = jobs
         self._slots = slots
         self._stock = stock
         self._reports = reports
-        self._counters = counters
+        self._counters = context.counters
         self.waiting: dict[JobId, dict[int, FollowOn]] = {}
         self.awaited: dict[Input, list[Name]] = {}
         """What waits for each input. Empty as long as nothing does: the only question then."""

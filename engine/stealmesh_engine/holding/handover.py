@@ -6,7 +6,7 @@ and what the ledger does with what comes back.
 
 from __future__ import annotations
 
-from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
@@ -22,15 +22,15 @@ class Handover:
 
     def __init__(
         self,
+        context: Context,
         links: Links,
-        journal: Journal,
         jobs: HeldJobs,
         dispatcher: Dispatcher,
         actors: Actors,
     ) -> None:
         self.actors = actors
         self.links = links
-        self.journal = journal
+        self.journal = context.journal
         self.jobs = jobs
         self.dispatcher = dispatcher
         self._leaving: list[Chunk] = []

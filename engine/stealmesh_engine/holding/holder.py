@@ -13,13 +13,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.functions import ShippedFunctions, needed
-from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rude import unless
-from stealmesh_engine.config import Config
 from stealmesh_engine.data.values import Values
-from stealmesh_engine.effects import Effect, ForgetJob
+from stealmesh_engine.effects import ForgetJob
 from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.answers import Answers
 from stealmesh_engine.holding.belief import believable
@@ -64,53 +62,41 @@ from stealmesh_protocol.messages import (
 class Holder:
     """All held work of a node."""
 
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        journal: Journal,
-        effects: list[Effect],
-        counters: Counters,
-        values: Values,
-        threads: int = 1,
-    ) -> None:
-        self.config = config
+    def __init__(self, context: Context, links: Links, values: Values, threads: int = 1) -> None:
+        self.config = config = context.config
         self.threads = threads
         """Tasks that each worker runs side by side."""
         self.links = links
-        self.journal = journal
-        self.effects = effects
-        self.counters = counters
+        self.journal = context.journal
+        self.effects = context.effects
+        self.counters = counters = context.counters
         self.jobs = HeldJobs()
         self.slots = Slots()
         self.retained = Retained(config, counters)
         self.functions = ShippedFunctions(config, counters)
         self.values = values
-        self.dispatcher = Dispatcher(
-            config, links, effects, self.jobs, self.slots, self.functions, values
-        )
+        self.dispatcher = Dispatcher(context, links, self.jobs, self.slots, self.functions, values)
         lives: dict[JobId, int] = {}
-        made = MadeHere(effects, values)
-        progress = Progress(links, self.jobs, self.slots, counters)
-        self.printouts = Printouts(links, self.jobs, self.slots, counters)
+        made = MadeHere(context, values)
+        progress = Progress(context, links, self.jobs, self.slots)
+        self.printouts = Printouts(context, links, self.jobs, self.slots)
         self.reports = Reports(
             links, self.jobs, self.slots, progress, self.printouts, lives, made.unsaid
         )
-        self.actors = Actors(links, journal, effects, self.jobs, self.slots, lives)
-        self.handover = Handover(links, journal, self.jobs, self.dispatcher, self.actors)
+        self.actors = Actors(context, links, self.jobs, self.slots, lives)
+        self.handover = Handover(context, links, self.jobs, self.dispatcher, self.actors)
         self.shortage = Shortage(
-            links, journal, self.jobs, self.dispatcher.stock, self.reports, values
+            context, links, self.jobs, self.dispatcher.stock, self.reports, values
         )
         values.needed_by(NeededHere(self.jobs, self.slots, self.dispatcher))
-        self.relief = Relief(links, effects, self.slots)
-        self.children = Children(effects, self.dispatcher)
+        self.relief = Relief(context, links, self.slots)
+        self.children = Children(context, self.dispatcher)
         self.follow_ons = FollowOns(
-            links, self.jobs, self.slots, self.dispatcher.stock, self.reports, counters
+            context, links, self.jobs, self.slots, self.dispatcher.stock, self.reports
         )
         self.answers = Answers(
+            context,
             links,
-            journal,
-            counters,
             self.dispatcher,
             self.reports,
             self.handover,

@@ -6,16 +6,17 @@ Refuses to know where the octets are (the host) and whether a result counts (its
 
 from __future__ import annotations
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.values import Values
-from stealmesh_engine.effects import Effect, KeepMade
+from stealmesh_engine.effects import KeepMade
 from stealmesh_engine.events import ChunkDone, ChunkPart
 from stealmesh_protocol.ids import JobId, value_of_item
 from stealmesh_protocol.messages import Part
 
 
 class MadeHere:
-    def __init__(self, effects: list[Effect], values: Values) -> None:
-        self._effects = effects
+    def __init__(self, context: Context, values: Values) -> None:
+        self._effects = context.effects
         self._values = values
 
     def drop(self, event: ChunkDone | ChunkPart) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Container
 
 import msgspec
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.output_room import OutputRoom
 from stealmesh_engine.events import ItemsPrinted
 from stealmesh_engine.holding.held_job import HeldJobs
@@ -58,11 +58,11 @@ class Unsaid(msgspec.Struct):
 class Printouts:
     """By job: what its tasks have printed and its owner has not heard."""
 
-    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots, counters: Counters) -> None:
+    def __init__(self, context: Context, links: Links, jobs: HeldJobs, slots: Slots) -> None:
         self._links = links
         self._jobs = jobs
         self._slots = slots
-        self._counters = counters
+        self._counters = context.counters
         self.unsaid: dict[JobId, Unsaid] = {}
         self._said_at = -1e9
         self._room = OutputRoom(OCTETS_AT_ONCE, OCTETS_A_SECOND)

@@ -10,7 +10,7 @@ dropped by the ledger (`ledger/item_progress.py`).
 
 from __future__ import annotations
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.events import ItemTold
 from stealmesh_engine.holding.held_job import HeldJobs
 from stealmesh_engine.holding.slots import Slots
@@ -26,11 +26,11 @@ Word = tuple[JobId, LeaseId, int, float, float]
 class Progress:
     """The latest word of each item that runs here and that its owner has not heard."""
 
-    def __init__(self, links: Links, jobs: HeldJobs, slots: Slots, counters: Counters) -> None:
+    def __init__(self, context: Context, links: Links, jobs: HeldJobs, slots: Slots) -> None:
         self._links = links
         self._jobs = jobs
         self._slots = slots
-        self._counters = counters
+        self._counters = context.counters
         self._since = 0.0
         self.words: dict[JobId, dict[int, Word]] = {}
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from math import inf
 
-from stealmesh_engine.effects import Effect, Relieve
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Relieve
 from stealmesh_engine.holding.slots import Slots
 from stealmesh_engine.links.links import Links
 
@@ -25,9 +26,9 @@ AGAIN_SECONDS = 1.0
 class Relief:
     """Their numbers begin at twice that of the ordinary workers, as these may have two processes each."""
 
-    def __init__(self, links: Links, effects: list[Effect], slots: Slots) -> None:
+    def __init__(self, context: Context, links: Links, slots: Slots) -> None:
         self._links = links
-        self._effects = effects
+        self._effects = context.effects
         self._slots = slots
         self._starting: set[int] = set()
         self._working: set[int] = set()

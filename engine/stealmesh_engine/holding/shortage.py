@@ -7,7 +7,7 @@ job lack something (`indexed_bags.py`).
 
 from __future__ import annotations
 
-from stealmesh_engine.base.journal import Journal
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.values import Values
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.reports import Reports
@@ -23,15 +23,15 @@ class Shortage:
 
     def __init__(
         self,
+        context: Context,
         links: Links,
-        journal: Journal,
         jobs: HeldJobs,
         stock: Stock,
         reports: Reports,
         values: Values,
     ) -> None:
         self._links = links
-        self._journal = journal
+        self._journal = context.journal
         self._jobs = jobs
         self._stock = stock
         self._reports = reports

@@ -6,10 +6,8 @@ at its home (holding/actors.py), and when the next one begins: that is placement
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.effects import Deliver, Effect, LifeEnded
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Deliver, LifeEnded
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.lives import Lives
 from stealmesh_engine.ledger.owned_job import OwnedJob
@@ -21,13 +19,13 @@ from stealmesh_protocol.values import ACTOR_DIED, LACKING, OUTCOMES, Failure, pa
 GONE = "its node is gone"
 
 
-@dataclass(slots=True, eq=False)
 class LifeEnds:
     """The ends of all lives of one owner's actors."""
 
-    journal: Journal
-    effects: list[Effect]
-    crediting: Crediting
+    def __init__(self, context: Context, crediting: Crediting) -> None:
+        self.journal = context.journal
+        self.effects = context.effects
+        self.crediting = crediting
 
     # ------------------------------------------------------------ what holders say
 

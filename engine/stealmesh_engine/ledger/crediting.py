@@ -9,15 +9,11 @@ Invariant: an item is delivered once, when the ledger credits it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from random import Random
 
 from msgspec.structs import replace
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Deliver, Effect, ItemsRunning, ItemWaits
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Deliver, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.declined import cannot_load, reason_in
 from stealmesh_engine.ledger.edges import JobEdges
@@ -36,19 +32,26 @@ DROPPED_AT_ONCE_MAX = 1 << 32
 """A report may claim to be about more items than there are."""
 
 
-@dataclass(slots=True, eq=False)
 class Crediting:
     """Turns reports into deliveries."""
 
-    config: Config
-    links: Links
-    journal: Journal
-    effects: list[Effect]
-    counters: Counters
-    candidates: Candidates
-    rng: Random
-    alarms: Alarms
-    staying: Staying
+    def __init__(
+        self,
+        context: Context,
+        links: Links,
+        candidates: Candidates,
+        alarms: Alarms,
+        staying: Staying,
+    ) -> None:
+        self.config = context.config
+        self.links = links
+        self.journal = context.journal
+        self.effects = context.effects
+        self.counters = context.counters
+        self.rng = context.rng
+        self.candidates = candidates
+        self.alarms = alarms
+        self.staying = staying
 
     def revoke(self, holder: PeerId, job: JobId, lids: list[LeaseId], now: float) -> None:
         """Tell the holder to let go of these leases."""
@@ -106,9 +109,10 @@ class Crediting:
                     job.keeping.dismissed(holder, part)
                 continue
             assert isinstance(verdict, Credited)
-            job.has_reported(holder)
-            job.count_failed(min(part.failed, sum(hi - lo for lo, hi in verdict.intervals)))
+            if job.lapsed:
+                job.has_reported(holder)
             if part.failed:
+                job.count_failed(min(part.failed, sum(hi - lo for lo, hi in verdict.intervals)))
                 job.has_failed(part.lo, part.codec, blob)
             for lo, hi in verdict.intervals if told is None else told:
                 if job.keeping is None:

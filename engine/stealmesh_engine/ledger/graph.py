@@ -20,10 +20,8 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from operator import itemgetter
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Deliver, Effect, InputFailed, InputWithdrawn
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import Deliver, InputFailed, InputWithdrawn
 from stealmesh_engine.events import Feed
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.edges import JobEdges, Name, within
@@ -59,19 +57,16 @@ class Graph:
 
     def __init__(
         self,
-        config: Config,
+        context: Context,
         links: Links,
-        journal: Journal,
-        effects: list[Effect],
-        counters: Counters,
         candidates: Candidates,
         jobs: dict[JobId, OwnedJob],
     ) -> None:
-        self._config = config
+        self._config = context.config
         self._links = links
-        self._journal = journal
-        self._effects = effects
-        self._counters = counters
+        self._journal = context.journal
+        self._effects = context.effects
+        self._counters = context.counters
         self._candidates = candidates
         self._jobs = jobs
         self._lost: list[tuple[JobEdges, int, int]] = []
@@ -380,7 +375,8 @@ class Graph:
                 self._journal.tell(now, "follows", job_id, lease.lid, (holder, lo, hi))
             told = [edges.named(item) for lease in leases for item in range(lease.lo, lease.hi)]
             blocks, blobs = [block for block, _ in told], [blob for _, blob in told]
-            job.has_told(holder)
+            if holder not in job.told:
+                job.has_told(holder)
             self._counters.count("follow-ons", len(blocks))
             self._links.send(holder, Grant(job.spec, leases, blocks, 0, blobs), now)
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.output_room import LINE_COSTS, OutputRoom
 from stealmesh_engine.base.rude import unless
-from stealmesh_engine.effects import Effect, JobPrinted
+from stealmesh_engine.effects import JobPrinted
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId
@@ -65,10 +65,10 @@ class KeptOutput:
 class PrintoutsHere:
     """Of all jobs that this peer owns or leads."""
 
-    def __init__(self, links: Links, effects: list[Effect], counters: Counters) -> None:
+    def __init__(self, context: Context, links: Links) -> None:
         self._links = links
-        self._effects = effects
-        self._counters = counters
+        self._effects = context.effects
+        self._counters = context.counters
         self._room = OutputRoom(OCTETS_AT_ONCE, OCTETS_A_SECOND)
         self._kept: OrderedDict[JobId, KeptOutput] = OrderedDict()
         self._kept_octets = 0

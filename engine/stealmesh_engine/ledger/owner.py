@@ -12,15 +12,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from random import Random
 from typing import Any, Protocol, TypeVar
 
-from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.functions import needed
-from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rude import unless
-from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect, JobDone
+from stealmesh_engine.effects import JobDone
 from stealmesh_engine.events import (
     CancelItems,
     CancelJob,
@@ -96,41 +93,30 @@ class Owner:
     """
 
     def __init__(
-        self,
-        config: Config,
-        links: Links,
-        journal: Journal,
-        effects: list[Effect],
-        counters: Counters,
-        *,
-        rng: Random,
-        wall_offset: float = 0.0,
-        submitter: str = "",
+        self, context: Context, links: Links, *, wall_offset: float = 0.0, submitter: str = ""
     ) -> None:
-        self.config = config
+        self.config = context.config
         self.links = links
-        self.journal = journal
-        self.effects = effects
-        self.counters = counters
+        self.journal = context.journal
+        self.effects = context.effects
+        self.counters = context.counters
         self.wall_offset = wall_offset
         self.submitter = submitter
         self.jobs: dict[JobId, OwnedJob] = {}
         self.ended: deque[JobLine] = deque(maxlen=ENDED_JOBS_REMEMBERED)
         """How the last jobs ended, for status."""
         self.functions: dict[Digest, bytes] = {}
-        self.deliveries = Deliveries(config, links)
-        candidates = self.candidates = Candidates(config, links)
+        self.deliveries = Deliveries(self.config, links)
+        candidates = self.candidates = Candidates(self.config, links)
         self.alarms = Alarms()
         self.staying = Staying(self.jobs, self._work_changed)
-        self.crediting = Crediting(
-            config, links, journal, effects, counters, candidates, rng, self.alarms, self.staying
-        )
-        self.placement = Placement(config, links, journal, effects, counters, candidates)
-        self.speculation = Speculation(config, links, self.placement)
-        self.actors = LifeEnds(journal, effects, self.crediting)
-        self.unheard = Unheard(self.jobs, journal, self.crediting, self.actors, self._hear)
-        self.graph = Graph(config, links, journal, effects, counters, candidates, self.jobs)
-        self.printouts = PrintoutsHere(links, effects, counters)
+        self.crediting = Crediting(context, links, candidates, self.alarms, self.staying)
+        self.placement = Placement(context, links, candidates)
+        self.speculation = Speculation(self.config, links, self.placement)
+        self.actors = LifeEnds(context, self.crediting)
+        self.unheard = Unheard(context, self.jobs, self.crediting, self.actors, self._hear)
+        self.graph = Graph(context, links, candidates, self.jobs)
+        self.printouts = PrintoutsHere(context, links)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:

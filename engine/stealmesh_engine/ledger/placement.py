@@ -10,14 +10,10 @@ Invariant: a job with free work that it may lease is in `unplaced` after every s
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from msgspec.structs import replace
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
-from stealmesh_engine.effects import Effect, NobodyCan
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.effects import NobodyCan
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.dealing import Priorities, Round, Turn
 from stealmesh_engine.ledger.declined import (
@@ -42,24 +38,21 @@ SETTLED_SECONDS = 2.0
 """A job whose resources no node has is given up once no node has come or gone for this long."""
 
 
-@dataclass(slots=True, eq=False)
 class Placement:
     """Gives free work to nodes."""
 
-    config: Config
-    links: Links
-    journal: Journal
-    effects: list[Effect]
-    counters: Counters
-    candidates: Candidates
-    side: PartitionGuard = field(init=False)
-    unplaced: dict[JobId, None] = field(default_factory=dict)
-    """Jobs with free work that no reachable node could be given yet."""
-    priorities: Priorities = field(default_factory=Priorities)
-    _nodes_changed_at: float = -1e9
-
-    def __post_init__(self) -> None:
-        self.side = PartitionGuard(self.config, self.links)
+    def __init__(self, context: Context, links: Links, candidates: Candidates) -> None:
+        self.config = context.config
+        self.links = links
+        self.journal = context.journal
+        self.effects = context.effects
+        self.counters = context.counters
+        self.candidates = candidates
+        self.side = PartitionGuard(self.config, links)
+        self.unplaced: dict[JobId, None] = {}
+        """Jobs with free work that no reachable node could be given yet."""
+        self.priorities = Priorities()
+        self._nodes_changed_at = -1e9
 
     # ------------------------------------------------------------ grants
 
@@ -145,7 +138,8 @@ class Placement:
     ) -> None:
         """The holder hears what it has been lent."""
         lease, blocks, blobs = granted
-        job.has_told(holder)
+        if holder not in job.told:
+            job.has_told(holder)
         self.journal.tell(now, "granted", job.spec.job, lease.lid, holder)
         spec = job.spec
         if job.lives is not None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.functions import needed
-from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.ledger.actors import LifeEnds
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.owned_job import OwnedJob
@@ -24,14 +24,14 @@ Hear = Callable[[PeerId, Report | Commit, float], None]
 class Unheard:
     def __init__(
         self,
+        context: Context,
         jobs: dict[JobId, OwnedJob],
-        journal: Journal,
         crediting: Crediting,
         actors: LifeEnds,
         hear: Hear,
     ) -> None:
         self._jobs = jobs
-        self._journal = journal
+        self._journal = context.journal
         self._crediting = crediting
         self._actors = actors
         self._hear = hear

@@ -29,7 +29,7 @@ from stealmesh_engine.links.introductions import SUPERS_IN_WELCOME
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.membership.detector import NEVER
-from stealmesh_engine.view.membership_view import BUCKETS, MembershipView, folded, mark_of
+from stealmesh_engine.view.membership_view import BUCKETS, folded, mark_of
 from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Digests, Member, PeerState, Role, View
@@ -61,10 +61,10 @@ class Guest:
 
 
 class Dissemination:
-    def __init__(self, config: Config, links: Links, view: MembershipView) -> None:
+    def __init__(self, config: Config, links: Links) -> None:
         self.config = config
         self.links = links
-        self.view = view
+        self.view = links.view
         self.table = Table(())
         """The observers of each peer. Written only here."""
         self.flush_at: float | None = None

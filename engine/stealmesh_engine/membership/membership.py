@@ -14,12 +14,9 @@ next supernode, without a verdict (leaf.py).
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
-from stealmesh_engine.base.counters import Counters
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
 from stealmesh_engine.membership.changes import Arrived, Change, Gone
@@ -34,7 +31,7 @@ from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.told import ToldLives
 from stealmesh_engine.membership.verdicts import Verdicts
-from stealmesh_engine.view.membership_view import MembershipView, newer
+from stealmesh_engine.view.membership_view import newer
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.limits import INCARNATION_STEP_MAX
 from stealmesh_protocol.messages import (
@@ -57,19 +54,10 @@ ACK = Ack()
 
 
 class Membership(Decider):
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: MembershipView,
-        detector: Detector,
-        rng: Random,
-        journal: Journal,
-        counters: Counters,
-    ) -> None:
-        news = Dissemination(config, links, view)
-        told = ToldLives(journal.rings, view)
-        shared = Shared(config, links, view, detector, news, journal, counters, told)
+    def __init__(self, context: Context, links: Links, detector: Detector) -> None:
+        news = Dissemination(context.config, links)
+        told = ToldLives(context.journal.rings, links.view)
+        shared = Shared(context, links, detector, news, told)
         super().__init__(shared)
         self.leaf = Leaf(shared)
         self.suspicions = Suspicions(shared)
@@ -77,7 +65,7 @@ class Membership(Decider):
         self.reach = Reach(shared, self.leaf, self.charges)
         self.verdicts = Verdicts(shared, self.suspicions, self.leaf, self.charges, self.reach)
         self.supernodes = Supernodes(shared, self.leaf, self.charges, self.verdicts)
-        self.reconnect = Reconnect(shared, self.leaf, rng)
+        self.reconnect = Reconnect(shared, self.leaf)
 
     # ------------------------------------------------------------ time
 

@@ -10,8 +10,6 @@ failed members in the same way; memberlist, which does not, needs luck.
 
 from __future__ import annotations
 
-from random import Random
-
 from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf
@@ -26,10 +24,10 @@ RECONNECT_SECONDS = 0.2
 
 
 class Reconnect(Decider):
-    def __init__(self, shared: Shared, leaf: Leaf, rng: Random) -> None:
+    def __init__(self, shared: Shared, leaf: Leaf) -> None:
         super().__init__(shared)
         self.leaf = leaf
-        self.rng = rng
+        self.rng = shared.context.rng
         self._tended_at = NEVER
 
     def tend(self, now: float) -> None:

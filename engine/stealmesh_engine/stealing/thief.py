@@ -15,14 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
-from stealmesh_engine.base.rings import Rings
-from stealmesh_engine.config import Config
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.links.links import Links
-from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Message, Nothing, Sated, Steal
@@ -47,21 +44,13 @@ class Asking:
 class Thief:
     """A node that looks for work, and what it remembers while it does."""
 
-    def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: MembershipView,
-        dispatcher: Dispatcher,
-        rng: Random,
-        rings: Rings,
-    ) -> None:
-        self.config = config
+    def __init__(self, context: Context, links: Links, dispatcher: Dispatcher) -> None:
+        self.config = context.config
         self.links = links
-        self.view = view
+        self.view = links.view
         self.dispatcher = dispatcher
-        self.rng = rng
-        self.rings = rings
+        self.rng = context.rng
+        self.rings = context.journal.rings
         self.seek_at: float | None = None
         self.asking: Asking | None = None
         self.tries = 0

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from stealmesh_engine.base.journal import Journal
-from stealmesh_engine.config import Config
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.requirements import suits
@@ -22,7 +21,6 @@ from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.stealing.shares import share_of, worth_of
 from stealmesh_engine.stealing.thief import Thief
-from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import (
@@ -54,23 +52,16 @@ class Victim:
     """What a node gives to thieves."""
 
     def __init__(
-        self,
-        config: Config,
-        links: Links,
-        view: MembershipView,
-        detector: Detector,
-        holder: Holder,
-        thief: Thief,
-        journal: Journal,
+        self, context: Context, links: Links, detector: Detector, holder: Holder, thief: Thief
     ) -> None:
-        self.config = config
+        self.config = context.config
         self.links = links
-        self.view = view
+        self.view = links.view
         self.detector = detector
         self.holder = holder
         self.dispatcher = holder.dispatcher
         self.thief = thief
-        self.journal = journal
+        self.journal = context.journal
         self.hungry: dict[PeerId, int] = {}
         """Thieves that wait for us to have something: peer → nonce of their request."""
         self.taken: dict[PeerId, list[str]] = {}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -41,11 +43,10 @@ class Node:
         links.send.side_effect = lambda peer, message, now: self.said.append(message)
         self.said: list[object] = []
         self.holder = Holder(
-            Config(prefetch_seconds_max=0.0),
+            Context(
+                Config(prefetch_seconds_max=0.0), self.effects, Counters(), Journal(100), Random(1)
+            ),
             links,
-            Journal(100),
-            self.effects,
-            Counters(),
             Mock(Values),
         )
         self.holder.functions.blobs[b"f"] = b"function"

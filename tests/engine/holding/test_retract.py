@@ -7,10 +7,12 @@ the core believes to be running.
 
 from __future__ import annotations
 
+from random import Random
 from unittest.mock import Mock
 
 import pytest
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -34,7 +36,9 @@ def holder() -> Holder:
     effects: list[Effect] = []
     links = Mock(Links)  # a holder only sends through them
     links.unacked_octets.return_value = 0
-    holder = Holder(Config(), links, Journal(100), effects, Counters(), Mock(Values))
+    holder = Holder(
+        Context(Config(), effects, Counters(), Journal(100), Random(1)), links, Mock(Values)
+    )
     holder.functions.blobs[b"f"] = b"function"
     holder.answers.worker_ready(0)
     holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, ITEMS)]), 0.0)

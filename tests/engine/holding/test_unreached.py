@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
 from unittest.mock import Mock
 
 import pytest
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -24,7 +26,7 @@ def holder() -> Holder:
     links = Mock()
     links.is_ready.return_value = False
     links.view.me.id = b"m" * 16
-    holder = Holder(Config(), links, Journal(100), [], Counters(), Mock(Values))
+    holder = Holder(Context(Config(), [], Counters(), Journal(100), Random(1)), links, Mock(Values))
     holder.granted(OWNER, Grant(SPEC, [Lease(granted_lease(1), 0, 10)]), 0.0)
     holder.forget_unreached(0.0)
     return holder

@@ -8,6 +8,7 @@ from unittest.mock import Mock
 import pytest
 from msgspec.structs import replace
 
+from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.config import Config
@@ -100,7 +101,7 @@ def test_what_cannot_be_sent_fails_the_items_that_need_it(what: str) -> None:
     links.peers = {}
     links.view = Mock()
     links.unheard.return_value = []
-    owner = Owner(Config(), links, Journal(100), effects, Counters(), rng=Random(1))
+    owner = Owner(Context(Config(), effects, Counters(), Journal(100), Random(1)), links)
     owner.placement.side = Mock(withholds=lambda now: False)
     needs_it = replace(SPEC, **{what: digest})
     other = replace(SPEC, job=job_id(ME, 2), function=b"o" * 16)

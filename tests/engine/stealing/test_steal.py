@@ -7,6 +7,9 @@ from unittest.mock import Mock
 
 from tests.engine.wire import Host, Wire, ring
 
+from stealmesh_engine.base.context import Context
+from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.journal import Journal
 from stealmesh_engine.base.rings import Rings
 from stealmesh_engine.config import Config
 from stealmesh_engine.events import WorkerLost
@@ -267,7 +270,8 @@ def test_a_beat_that_overtakes_a_commit_does_not_cost_the_new_bag() -> None:
 
 def alone() -> Thief:
     """A thief without a mesh."""
-    return Thief(PATIENT, Mock(), Mock(), Mock(), Random(1), Rings(0, 0, []))
+    context = Context(PATIENT, [], Counters(), Journal(0, Rings(0, 0, [])), Random(1))
+    return Thief(context, Mock(), Mock())
 
 
 def test_victims_that_had_nothing_are_not_asked_again_at_once() -> None:
