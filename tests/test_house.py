@@ -32,7 +32,7 @@ CLASS_NAMES_TWICE_MAX = 8
 PACKAGES = {
     "base": 0, "view": 1, "links": 2, "data": 3, "ledger": 3, "journals": 3,
     "holding": 4, "membership": 4,
-    "stealing": 5, "durable": 6,
+    "stealing": 5, "durable": 6, "presence": 7,
 }  # fmt: skip
 """The engine's packages; each imports only from those with a lower number, and from BOTTOM."""
 BOTTOM = {"config", "events", "effects"}

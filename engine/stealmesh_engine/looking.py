@@ -21,15 +21,14 @@ from typing import Any
 
 import msgspec
 
-from stealmesh_engine.base.context import Context
-from stealmesh_engine.durable.door import DurableDoor
 from stealmesh_engine.durable.why_kept import why_kept
 from stealmesh_engine.effects import CalledOff, LookReady, TakeStacks
 from stealmesh_engine.events import AskCallOff, AskLook, StacksTaken
 from stealmesh_engine.holding.why_here import all_here, why_here
-from stealmesh_engine.ledger.jobs_around import OWNER_GONE, JobsAround
+from stealmesh_engine.ledger.jobs_around import OWNER_GONE
 from stealmesh_engine.ledger.why import OVER, Fact, Why, plain
 from stealmesh_engine.ledger.why_owned import why_item, why_job
+from stealmesh_engine.parts import Parts
 from stealmesh_protocol.ids import (
     JobId,
     PeerId,
@@ -103,14 +102,14 @@ class Owed:
 class Looks:
     """All questions that are open here."""
 
-    def __init__(self, context: Context, durable: DurableDoor, around: JobsAround) -> None:
-        self._owner = durable.owner
-        self._holder = durable.holder
-        self._durable = durable
-        self._around = around
-        self._links = durable.links
-        self._effects = context.effects
-        self._counters = context.counters
+    def __init__(self, parts: Parts) -> None:
+        self._owner = parts.owner
+        self._holder = parts.holder
+        self._durable = parts.durable
+        self._around = parts.around
+        self._links = parts.links
+        self._effects = parts.effects
+        self._counters = parts.counters
         self._open: dict[int, Look] = {}
         self._owed: dict[int, Owed] = {}
         self._by_number: dict[int, tuple[int, PeerId]] = {}

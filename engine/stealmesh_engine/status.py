@@ -14,23 +14,15 @@ from typing import Any
 
 import msgspec
 
-from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.base.snapshots import figure_of, readable
-from stealmesh_engine.data.values import Values
 from stealmesh_engine.durable.slices import sum_of
-from stealmesh_engine.durable.state import DurableState
-from stealmesh_engine.effects import Effect, StatusReady
+from stealmesh_engine.effects import StatusReady
 from stealmesh_engine.events import AskStatus
-from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.journals.journals import Journals
-from stealmesh_engine.ledger.jobs_around import JobsAround, one_a_job
-from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.ledger.jobs_around import one_a_job
 from stealmesh_engine.links.introductions import PROTOCOL_VERSION
-from stealmesh_engine.links.links import Links
 from stealmesh_engine.looking import Looks
-from stealmesh_engine.stealing.thief import Thief
-from stealmesh_engine.stealing.victim import Victim
-from stealmesh_engine.view.membership_view import MembershipView
+from stealmesh_engine.parts import Parts
 from stealmesh_protocol.ids import JobId, PeerId, number_in_whole, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Status, StatusGet
 
@@ -62,27 +54,10 @@ def job_dict(line: JobLine) -> dict[str, Any]:
     }
 
 
-@dataclass(slots=True)
-class Shown:
-    """The parts of a peer that `status` shows."""
-
-    view: MembershipView
-    owner: Owner
-    holder: Holder
-    thief: Thief
-    victim: Victim
-    durable: DurableState
-    counters: Counters
-    around: JobsAround
-    host_facts: Callable[[], dict[str, Any]]
-    values: Values
-    links: Links
-
-
-def snapshot(peer: Shown, now: float | None = None) -> bytes:
+def snapshot(peer: Parts, now: float | None = None) -> bytes:
     """This peer as it is now, as msgpack."""
     me, dispatcher = peer.view.me, peer.holder.dispatcher
-    lines = [*peer.owner.lines(now), *peer.durable.lines(), *peer.around.lines(now)]
+    lines = [*peer.owner.lines(now), *peer.durable.state.lines(), *peer.around.lines(now)]
     facts = peer.host_facts()
     counters = {**peer.counters, **facts.pop("counters", {})}
     return msgspec.msgpack.encode(
@@ -111,7 +86,7 @@ def snapshot(peer: Shown, now: float | None = None) -> bytes:
             "resources_taken": {
                 name: taken for name, _ in me.resources if (taken := peer.holder.slots.taken(name))
             },
-            "leads": [job.hex() for job in peer.durable.primaries],
+            "leads": [job.hex() for job in peer.durable.state.primaries],
             "values": peer.values.facts() | facts.pop("values", {}),
             "jobs": [job_dict(line) for line in lines],
             "counters": counters,
@@ -124,7 +99,7 @@ def snapshot(peer: Shown, now: float | None = None) -> bytes:
     )
 
 
-def _longest(peer: Shown, now: float | None) -> list[dict[str, Any]]:
+def _longest(peer: Parts, now: float | None) -> list[dict[str, Any]]:
     """The chunks that have run longest here."""
     jobs, chunks = peer.holder.jobs, peer.holder.slots.running()
     found = [
@@ -188,16 +163,10 @@ class Inquiry:
 class Inquiries:
     """Status requests: those of our program that peers have still to answer, and those of peers."""
 
-    def __init__(
-        self,
-        shown: Shown,
-        links: Links,
-        effects: list[Effect],
-        beside: tuple[Looks, Journals],
-    ) -> None:
-        self._shown = shown
-        self._links = links
-        self._effects = effects
+    def __init__(self, parts: Parts, beside: tuple[Looks, Journals]) -> None:
+        self._parts = parts
+        self._links = parts.links
+        self._effects = parts.effects
         self._beside = beside
         """Questions of other kinds that are waited for in the same way."""
         self._open: dict[int, Inquiry] = {}
@@ -206,7 +175,7 @@ class Inquiries:
 
     def ask(self, event: AskStatus, now: float) -> None:
         """Our program asks for the status of the mesh."""
-        view = self._shown.view
+        view = self._parts.view
         asked = [peer for peer in view.nodes() if peer != view.me.id]
         self._open[event.nonce] = Inquiry(now + PATIENCE_SECONDS, dict.fromkeys(asked))
         self._plan()
@@ -225,15 +194,15 @@ class Inquiries:
             other.met(peer, now)
 
     def asked(self, peer: PeerId, message: StatusGet, now: float) -> None:
-        self._shown.holder.reports.tell_all_running(peer, now)
-        self._links.send(peer, Status(message.nonce, [snapshot(self._shown, now)]), now)
+        self._parts.holder.reports.tell_all_running(peer, now)
+        self._links.send(peer, Status(message.nonce, [snapshot(self._parts, now)]), now)
 
     def answered(self, peer: PeerId, message: Status, now: float) -> None:
         inquiry = self._open.get(message.nonce)
         if inquiry is None or peer not in inquiry.waiting:
             return
         del inquiry.waiting[peer]
-        own = msgspec.msgpack.decode(snapshot(self._shown))
+        own = msgspec.msgpack.decode(snapshot(self._parts))
         for blob in message.blobs:
             inquiry.snapshots.append(
                 msgspec.msgpack.encode(readable(blob, own, self._links.member_of(peer)))
@@ -252,7 +221,7 @@ class Inquiries:
 
     def _answer(self, now: float) -> None:
         """Give our program those that all peers have answered, or that have waited long enough."""
-        own = snapshot(self._shown, now)
+        own = snapshot(self._parts, now)
         done = [n for n, each in self._open.items() if not each.waiting or each.until <= now]
         for nonce in done:
             self._effects.append(StatusReady(nonce, [own, *self._open.pop(nonce).snapshots]))

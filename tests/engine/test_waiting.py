@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stealmesh_engine.effects import WaitsForNodes, WorksAgain
-from stealmesh_engine.waiting import TELL_AFTER_SECONDS
+from stealmesh_engine.presence.waiting import TELL_AFTER_SECONDS
 from stealmesh_protocol.messages import Role
 
 from .wire import Wire, pair

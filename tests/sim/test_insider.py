@@ -432,7 +432,7 @@ def test_a_status_that_is_none_marks_its_node(answer: bytes | str) -> None:
     stage = Stage()
     inquiries = stage.program.core.inquiries
 
-    shown = msgspec.msgpack.decode(snapshot(stage.liar.core.inquiries._shown))
+    shown = msgspec.msgpack.decode(snapshot(stage.liar.core))
     wrong = {"jobs": [{"id": "zz"}], "name": 7, "counters": {"x": "many"}}
     blob = (
         answer
@@ -651,7 +651,7 @@ def test_figures_that_a_peer_claims_can_still_be_said() -> None:
     assert job.failed == 1
     line = job.line()
     CHECKS[Beat](Beat(1, 1, jobs=[line]))
-    assert msgspec.msgpack.decode(snapshot(stage.program.core.inquiries._shown))["counters"]
+    assert msgspec.msgpack.decode(snapshot(stage.program.core))["counters"]
     owner.effects.clear()
 
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 import msgspec
 import pytest
 
-from stealmesh_engine import upkeep
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import Send
 from stealmesh_engine.membership import verdicts
@@ -21,6 +20,7 @@ from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
+from stealmesh_engine.presence import heartbeats
 from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import HOMES, supers_wanted
@@ -152,8 +152,10 @@ def test_a_false_rumour_about_a_neighbour_is_no_reason_to_watch_it() -> None:
     known = next(p for p in members if not is_super(p) and leaf.core.links.is_ready(p.member.id))
     peer = known.member.id
     leaf.core.links.peers[peer].heard_at = world.now
-    leaf.core.learn([msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now)
-    leaf.core.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
+    leaf.core.consequences.learn(
+        [msgspec.structs.replace(known.core.me, state=PeerState.DEAD)], world.now
+    )
+    leaf.core.consequences.learn([msgspec.structs.replace(known.core.me, incarnation=9)], world.now)
     leaf.wake()
     world.run(world.now + 5.0)
     assert declared_dead(members) == 0
@@ -553,7 +555,7 @@ def test_a_leaf_with_work_to_spare_does_not_beat_to_everybody_it_knows(
     monkeypatch: pytest.MonkeyPatch, rule: bool
 ) -> None:
     if not rule:
-        monkeypatch.setattr(upkeep, "HINTS_A_BEAT", 1000)
+        monkeypatch.setattr(heartbeats, "HINTS_A_BEAT", 1000)
     world, members = mesh(24, workers=1)
     client = world.client("client", seeds=["tcp://n0:7077"])
     world.run(world.now + 1.0)

@@ -3,7 +3,7 @@
 Decides which links are closed because they are idle, too many, or lead to a peer that is over. Refuses
 to know the rest: which links come to be (dialling.py), who is let in (introductions.py), what is
 said again (sending.py), and what any message means. It makes no call upwards: what happened to peers is
-returned as `Happened`, and core.py draws the consequences.
+returned as `Happened`, and consequences.py acts on it.
 
 Idea: a ROUTER socket to receive and reply, a DEALER for each dialled link, after the ZeroMQ guide.
 """

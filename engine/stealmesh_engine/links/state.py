@@ -133,7 +133,7 @@ class Seed:
 
 @dataclass(slots=True)
 class Happened:
-    """What a link event meant for peers. The core draws the consequences, in the order of the fields."""
+    """What a link event meant for peers. consequences.py acts on it, in the order of the fields."""
 
     reset: list[PeerId] = field(default_factory=list)
     """It had taken us for dead and discarded its channel state: nothing that we sent counts any more."""

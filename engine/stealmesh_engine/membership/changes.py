@@ -1,6 +1,6 @@
 """What has changed about a peer and concerns its work.
 
-Decides nothing. A decider of this package looks at one peer and returns a change, or None; core.py then
+Decides nothing. A decider of this package looks at one peer and returns a change, or None; consequences.py then
 moves the work and hands a `Gone` back to `Membership.close`. The order matters: a peer's work is taken
 back while its channel still exists, and before the next peer is judged.
 """

@@ -1,7 +1,7 @@
 """Who is a living member of the mesh: the door of this package.
 
 Decides which of its deciders acts on what is heard, learned or missed, one peer at a time. Refuses to
-know what follows for a peer's work: it returns a `Change`, and core.py acts on it before the next peer
+know what follows for a peer's work: it returns a `Change`, and consequences.py acts on it before the next peer
 is looked at.
 
 Every node and client beats to a few observers, the supernodes that rendezvous hashing gives it (three

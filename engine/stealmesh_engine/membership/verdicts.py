@@ -1,7 +1,7 @@
 """When a silence is a death, when the peer only stands still, and when the fault is more likely ours.
 
 Decides the verdicts on peers and undoes what membership knows of a dead one. Refuses to know what
-happens to its work (core.py) and how the word travels (dissemination.py).
+happens to its work (consequences.py) and how the word travels (dissemination.py).
 
 A majority of the observers that can be heard makes a verdict, after `refute_seconds`. Three rules keep
 the living alive:

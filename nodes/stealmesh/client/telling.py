@@ -1,6 +1,6 @@
 """A line on standard error that says why the program seems to stand still.
 
-Decides the words only; the engine decides when (`waiting.py`). A thread of its own prints the line,
+Decides the words only; the engine decides when (`presence/waiting.py`). A thread of its own prints the line,
 because sys.stderr may be any object of the program's, and a full pipe must not stop the mesh.
 """
 

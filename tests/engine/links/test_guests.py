@@ -255,7 +255,7 @@ def test_what_is_about_others_is_not_a_guests_to_say() -> None:
         View([Member(holder.id, "x", "far", Role.PLAIN, [], 2)]),
     ):
         peer = node()
-        peer.learn([record], 1.0)
+        peer.consequences.learn([record], 1.0)
         assert enter(peer, holder)[1]
         peer.step(2.0, Heard(1, message, int(message.CUSTODY)))
         rude = [name for name in peer.counters if name.startswith("rude-guest")]

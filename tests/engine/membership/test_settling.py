@@ -34,7 +34,7 @@ def test_a_burst_of_supernodes_is_one_table(monkeypatch: pytest.MonkeyPatch) -> 
     settled.settled_at = now
     made.clear()
     for number in range(BURST):
-        core.learn([_supernode(number)], now)
+        core.consequences.learn([_supernode(number)], now)
     assert made == []
     assert core.detector.look_at is not None
     assert core.detector.look_at <= now + charges.SETTLE_SECONDS

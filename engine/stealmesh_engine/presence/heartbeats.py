@@ -1,7 +1,8 @@
 """What a peer says and looks after with every heartbeat.
 
-Decides which peers hear a beat and what is in it, which nodes hear a hint that there is work, and which
-links a peer wants. Refuses to know what a beat means to its hearer, and when one is due (core.py).
+Decides when a beat is due, which peers hear it and what is in it, which nodes hear a hint that there is
+work, and which links a peer wants. Refuses to know what a beat means to its hearer, and what else is done
+with every beat (core.py).
 
 A beat goes to our observers and to the owners of what we hold. If we have work to spare, a few of the
 nodes that we have a link with hear one, too: that is a hint for those that have none.
@@ -30,7 +31,7 @@ HINTS_OF_LONG_WORK = 8
 """Once for each job and holder, when its first item takes long."""
 
 
-class Upkeep:
+class Heartbeats:
     """The heartbeats of one peer, and the links that it wants."""
 
     def __init__(
@@ -48,7 +49,23 @@ class Upkeep:
         self._holder = holder
         self._membership = membership
         self._rng = context.rng
-        self.rates = Rates(config)
+        self._rates = Rates(config)
+        self.due: float | None = None
+        """When the next beat is due; None until the first step."""
+
+    def first(self, now: float) -> float:
+        """We have just begun: the first beat is due at once."""
+        self.due = now
+        return now
+
+    def begin(self, now: float) -> None:
+        """A beat begins; plan the next one."""
+        self._rates.beats(now)
+        self.due = now + self._config.beat_seconds * self._rng.uniform(0.9, 1.1)
+
+    def greet(self, now: float) -> None:
+        """A peer has just met us: the next beat comes soon, and greets all that come meanwhile."""
+        self.due = now if self.due is None else min(self.due, self._rates.greeting_at(now))
 
     def say_beats(self, now: float) -> None:
         """Tell our observers and the owners of what we hold that we live, what we hold and know."""
@@ -56,7 +73,7 @@ class Upkeep:
         queued = self._holder.dispatcher.queued_seconds() if works else 0.0
         hearers = dict.fromkeys(leaf.observers)
         if works:
-            if self.rates.owners_wait(self._view.size, now):
+            if self._rates.owners_wait(self._view.size, now):
                 hearers.update(dict.fromkeys(self._owners(now)))
             if queued >= HINT_SECONDS:
                 hearers.update(dict.fromkeys(self._hinted(HINTS_A_BEAT, hearers)))
