@@ -43,7 +43,7 @@ from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
-from stealmesh_engine.view.observers import HOMES
+from stealmesh_engine.view.observers import LEAF_OBSERVERS
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, owner_of, term_of, whole_of
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES, failures_of
@@ -490,7 +490,7 @@ class Checkers:
             homes = node.core.membership.leaf.observers
             if not all(home in alive for home in homes):
                 return f"{node.name} beats to the dead"
-            if not view.knows_all() and len(homes) < min(HOMES, view.supers_count):
+            if not view.knows_all() and len(homes) < min(LEAF_OBSERVERS, view.supers_count):
                 return f"{node.name} has only {len(homes)} homes"
             if view.knows_all():
                 opinions.setdefault(tuple(view.supers()), node.name)

@@ -97,10 +97,10 @@ def draw_durable(seed: int, *, sliced: bool = False, all_kinds: bool = True) -> 
     plan.mixture = FaultMixture(counts)
     plan.config = replace(
         plan.config,
-        keepers=rng.choice((2, 3, 3, 3, 5)),
+        replicas=rng.choice((2, 3, 3, 3, 5)),
         custody_seconds=rng.choice((0.3, 1.0)),
-        home_patience_seconds=25.0,
-        lone_keeper_seconds=rng.choice((3.0, 10.0)),
+        primary_patience_seconds=25.0,
+        lone_replica_seconds=rng.choice((3.0, 10.0)),
     )
     kinds = Random(f"{seed}/kinds") if all_kinds else None
     plan.wishes = [

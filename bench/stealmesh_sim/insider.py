@@ -308,7 +308,7 @@ class InsiderWorld(World):
     ) -> None:
         self.rng = rng = Random(f"{seed}/insider")
         super().__init__(
-            seed, config=Config(custody_seconds=0.3, lone_keeper_seconds=3.0), hashing=False
+            seed, config=Config(custody_seconds=0.3, lone_replica_seconds=3.0), hashing=False
         )
         self.wire = wire = self.wire_class(self, Latency(), Random(f"{seed}/links"))
         wire.overheard = Overheard()

@@ -33,7 +33,7 @@ class Config:
     doubt_seconds: float = 5.0
     """A supernode that suddenly hears nobody asks itself for so long before it believes that all the
     others are dead. Longer: one that was cut off alone passes fewer false verdicts; 0: it never doubts."""
-    homeless_seconds: float = 2.0
+    unobserved_seconds: float = 2.0
     """Leaves that hear no supernode serve as supernodes themselves after this long, one, then two, then four
     of them … each second; at once if all supernodes are known to be dead."""
     attach_a_second: float = 200.0
@@ -79,13 +79,13 @@ class Config:
     healing results count once, but work may have been done on both sides. `majority`: those with
     fewer than half of the nodes that were there before lease nothing until the others are back, so
     next to nothing is done twice; but if more than half really die, everything waits for them."""
-    keepers: int = 3
-    """Copies of a durable job, its home's included. Results count once two are held, so 3 survive
+    replicas: int = 3
+    """Copies of a durable job, its primary's included. Results count once two are held, so 3 survive
     any two deaths that are some seconds apart; more copies cost traffic, fewer safety."""
     slice_items: int = 1 << 20
     """A durable job of more items than this is cut into slices of this size (or the next power of two; a
-    range into at most 17), each with a home of its own. Smaller: the results of one job are spread over
-    more supernodes; more homes that each holder speaks with."""
+    range into at most 17), each with a primary of its own. Smaller: the results of one job are spread over
+    more supernodes; more primaries that each holder speaks with."""
     keep_octets_max: int = 1024 * MIB
     """Inputs and results of durable jobs that one node keeps (memory, and as much on disk, three
     times that for moments). Beyond it collected results go first, then work waits for room and new
@@ -93,21 +93,21 @@ class Config:
     keep_seconds: float = 86400.0
     """How long results of an ended durable job wait to be collected. Longer: more of them at a time."""
     custody_seconds: float = 1.0
-    """How long a new home waits for holders to say what they have, before it leases out what
+    """How long a new primary waits for holders to say what they have, before it leases out what
     nobody claims. Shorter: sooner under way again; more done twice when a holder is slow to answer."""
-    lone_keeper_seconds: float = 10.0
-    """How long a keeper waits for others that must have been there, before it goes on with the
+    lone_replica_seconds: float = 10.0
+    """How long a replica waits for others that must have been there, before it goes on with the
     copy it has. Longer: a mesh that starts slowly after a full stop repeats less; a real loss of
-    two keepers at once is a longer standstill."""
+    two replicas at once is a longer standstill."""
     rebuild_seconds: float = 20.0
-    """How long nobody who keeps a durable job may be heard before another node becomes its home, with
-    what holders and submitters have of it (at most half of home_patience_seconds). Shorter: less of a
-    standstill; after a full stop more is done twice when the keepers' machines come back late."""
+    """How long no replica of a durable job may be heard before another node becomes its primary, with
+    what holders and submitters have of it (at most half of primary_patience_seconds). Shorter: less of a
+    standstill; after a full stop more is done twice when their machines come back late."""
     spare_octets_max: int = 64 * MIB
     """Results of durable jobs that a node keeps although others hold them safely, and inputs that a
     client keeps: what a lost job is rebuilt from. Beyond it the oldest go."""
-    home_patience_seconds: float = 60.0
-    """How long a durable job without a home is looked for, by its holders and its clients, before
+    primary_patience_seconds: float = 60.0
+    """How long a durable job without a primary is looked for, by its holders and its clients, before
     it is taken for lost."""
 
     store_memory_octets: int = 0
@@ -167,7 +167,7 @@ class Config:
 
     @property
     def rebuild_after_seconds(self) -> float:
-        return min(self.rebuild_seconds, self.home_patience_seconds / 2)
+        return min(self.rebuild_seconds, self.primary_patience_seconds / 2)
 
     @classmethod
     def lan(cls) -> Config:

@@ -112,7 +112,7 @@ class Consequences:
             if self._view.is_alive(peer_id) and not self.links.is_ready(peer_id):
                 self.act(self._membership.verdicts.dead(peer_id, now, "gone"), now)
         if happened.named_by and (
-            self._view.told is None or self._membership.leaf.homeless_since is not None
+            self._view.told is None or self._membership.leaf.unobserved_since is not None
         ):
             # Otherwise our observers know better which peers we should know.
             self.learn(happened.named, now, happened.named_by)

@@ -160,7 +160,7 @@ class ForgetJob(msgspec.Struct):
     job: JobId
 
 
-# ---------------------------------------------------------------- the log of a keeper
+# ---------------------------------------------------------------- the log of a replica
 
 
 class Write(msgspec.Struct):
@@ -241,7 +241,7 @@ class ValueCame(msgspec.Struct):
 
 
 class Accepted(msgspec.Struct):
-    """A durable job is held safely by its keepers, with its items up to here. Owes nothing.
+    """A durable job is held safely by its replicas, with its items up to here. Owes nothing.
 
     With a `refusal` nobody holds it, and nobody will."""
 
@@ -324,7 +324,7 @@ class ItemsProgress(msgspec.Struct):
 
 
 class ItemPrinted(msgspec.Struct):
-    """What this item of a durable job has printed, as far as its home has it. Owes nothing."""
+    """What this item of a durable job has printed, as far as its primary has it. Owes nothing."""
 
     job: JobId
     item: int

@@ -256,7 +256,7 @@ class Retracted(msgspec.Struct):
     chunk: int | None
 
 
-# ---------------------------------------------------------------- the log of a keeper
+# ---------------------------------------------------------------- the log of a replica
 
 
 class Recall(msgspec.Struct):

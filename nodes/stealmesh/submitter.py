@@ -369,7 +369,7 @@ class Submitter(Executor):
         `job_id` is its id, an unambiguous beginning of it, or the short form that `stealmesh status`
         shows. `combine` (and `initial`) are those of a reduction, to get its one value. Raises
         ValueError when no job, or more than one, has that name. A whole id that no node knows ends
-        with JobLost after `Config.home_patience_seconds`.
+        with JobLost after `Config.primary_patience_seconds`.
         """
         self._submitted.must_be_open()
         job = job_named(job_id, lambda: self._link.status()["jobs"])

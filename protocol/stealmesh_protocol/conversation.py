@@ -145,7 +145,7 @@ _BOTH_WAYS = _kinds(
 BETWEEN_NODES: Kinds = _kinds(
     *(Vote, Around, Promote), *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)
 )
-"""What supernodes and leaves, and keepers and holders of durable jobs, have to say to each other is no business of a client's."""
+"""What supernodes and leaves, and replicas and holders of durable jobs, have to say to each other is no business of a client's."""
 
 _TO_NODES = _kinds(Barred)
 """A client says it for the person who runs the mesh; nodes tell each other."""

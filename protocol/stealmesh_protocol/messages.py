@@ -25,10 +25,10 @@ the part to the thief under a new lease id. So a steal is written down before an
 on it, and the deaths of victim and thief are one case: a lease that has lost its holder.
 
 Shape of a durable job: a client LAUNCHes it at a node, which becomes its home: the job's primary
-keeper, with a ledger of its own. All that matters is joined into the copies of two more keepers
+replica, with a ledger of its own. All that matters is joined into the copies of two more replicas
 (KEEP, KEPT) before anybody is told that it holds (ACCEPTED to the client, SETTLED to the holder,
 who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
-collects what other keepers (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
+collects what other replicas (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
 tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`; of revoked tokens: `token_messages.py`.
@@ -457,7 +457,7 @@ class Here(Message):
     weight: int = 0
     """How much the speaker's copy has: items credited and items fed."""
     why: str = ""
-    """GONE: what became of it. LEADS: `rebuilt` if all keepers were lost; tell me all that you have."""
+    """GONE: what became of it. LEADS: `rebuilt` if all replicas were lost; tell me all that you have."""
 
 
 class Keep(Message):

@@ -31,12 +31,12 @@ from stealmesh_bench.chaos import simulated
 from stealmesh_bench.chaos.named import Wanted, draw
 from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_engine.membership.supernodes import Supernodes
-from stealmesh_engine.view.observers import HOMES, supers_wanted
+from stealmesh_engine.view.observers import LEAF_OBSERVERS, supers_wanted
 from stealmesh_protocol.messages import Role
 
 NODES = 20
 SECONDS = 8.0
-TOO_MANY_GUESTS = int(1.3 * HOMES * NODES / supers_wanted(NODES))
+TOO_MANY_GUESTS = int(1.3 * LEAF_OBSERVERS * NODES / supers_wanted(NODES))
 
 
 def play(name: str, *, silent: bool = False) -> ChaosReport:
@@ -64,7 +64,7 @@ def who_is_asked_declines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_serves_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Supernodes, "_serve_the_homeless", lambda self, now, since: None)
+    monkeypatch.setattr(Supernodes, "_serve_the_unobserved", lambda self, now, since: None)
 
 
 @pytest.mark.parametrize(

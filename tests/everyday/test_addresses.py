@@ -276,7 +276,7 @@ def test_an_address_that_means_nothing_is_one_line_at_once(
         ({"config": {"beat_seconds": float("nan")}}, ValueError, "must be a number"),
         ({"config": {"beat_seconds": "soon"}}, ValueError, "must be a number"),
         ({"config": {"slice_items": 2.5}}, ValueError, "must be a whole number"),
-        ({"config": {"keepers": True}}, ValueError, "must be a whole number"),
+        ({"config": {"replicas": True}}, ValueError, "must be a whole number"),
     ],
 )
 def test_an_argument_that_means_nothing_is_one_line_at_once(

@@ -160,7 +160,7 @@ def test_a_client_whose_entry_node_dies_goes_on_through_another(nodes: Nodes) ->
 
 
 def test_no_such_job(nodes: Nodes) -> None:
-    with nodes.mesh(home_patience_seconds=2.0) as mesh:
+    with nodes.mesh(primary_patience_seconds=2.0) as mesh:
         with pytest.raises(stealmesh.JobLost, match="nobody knows it"):
             mesh.attach("00" * 20).result(timeout=PATIENCE_SECONDS)
         with pytest.raises(ValueError, match="not a job id"):

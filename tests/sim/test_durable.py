@@ -69,7 +69,7 @@ def test_the_home_dies_and_another_keeper_goes_on(kind: JobKind, disks: bool, si
 
 def test_what_holders_have_survives_their_home_though_nothing_of_it_is_safe() -> None:
     """They keep results until they are told, and claim them from the next home."""
-    scene = durable_scene(4, workers=1, keepers=2)
+    scene = durable_scene(4, workers=1, replicas=2)
     job = scene.launch(200, law=CostLaw("const", 0.3))
     scene.until(lambda: scene.safe_items(job) >= 12)
     home = scene.at_home(job)
@@ -167,7 +167,7 @@ def test_a_keeper_that_dies_is_replaced() -> None:
 
 
 def test_two_keepers_die_at_once_and_the_third_goes_on() -> None:
-    scene = durable_scene(5, disks=False, lone_keeper_seconds=3.0)
+    scene = durable_scene(5, disks=False, lone_replica_seconds=3.0)
     job = scene.launch(2000)
     scene.half_done(job)
     home = scene.at_home(job)
@@ -252,7 +252,7 @@ def test_a_copy_that_lags_behind_does_not_lead_before_it_has_caught_up() -> None
 
 def test_a_holder_was_away_when_the_home_changed() -> None:
     """It comes back with leases of a former reign; no lease of the new one has the same name."""
-    scene = durable_scene(5, keepers=2)
+    scene = durable_scene(5, replicas=2)
     job = scene.launch(400, law=CostLaw("const", 1.0))
     scene.until(lambda: scene.safe_items(job) >= 20)
 
@@ -431,7 +431,7 @@ def test_results_expire() -> None:
 
 def test_a_job_that_everybody_lost_is_lost_loudly() -> None:
     """Its submitter, its keepers and all holders: there is no one to rebuild it from."""
-    scene = durable_scene(3, disks=False, home_patience_seconds=8.0)
+    scene = durable_scene(3, disks=False, primary_patience_seconds=8.0)
     job = scene.launch(2000, law=SLOW)
     scene.until(lambda: scene.safe_items(job) > 20)
     other = scene.attach(job)
@@ -445,7 +445,7 @@ def test_a_job_that_everybody_lost_is_lost_loudly() -> None:
 
 
 def test_an_unknown_job_is_not_waited_for_forever() -> None:
-    scene = durable_scene(2, home_patience_seconds=5.0)
+    scene = durable_scene(2, primary_patience_seconds=5.0)
     job = scene.launch(10)
     scene.collected(job)
     job.work.spec = type(job.work.spec)(  # a job without an owner
@@ -462,7 +462,7 @@ def test_a_home_is_found_that_is_no_supernode(rule: bool, monkeypatch: pytest.Mo
     if not rule:
         monkeypatch.setattr(asking, "ASKED_MAX", 3)
     for seed in range(1, 20):
-        scene = durable_scene(12, seed=seed, settle_seconds=0.2, home_patience_seconds=8.0)
+        scene = durable_scene(12, seed=seed, settle_seconds=0.2, primary_patience_seconds=8.0)
         job = scene.launch(40, law=SLOW)
         scene.run(4.0)
         if all(keeper.core.me.role is Role.PLAIN for keeper in scene.keepers(job)):

@@ -78,7 +78,7 @@ def test_one_flipped_bit_on_each_of_three_keepers_costs_nothing() -> None:
 
 
 def test_inputs_that_all_disks_have_lost_are_named() -> None:
-    scene = durable_scene(3, home_patience_seconds=10.0)
+    scene = durable_scene(3, primary_patience_seconds=10.0)
     job = scene.launch(400, law=SLOW, collects=False, fed=True, block_items=50)
     scene.until(lambda: job.accepted_whole)
     scene.world.crash(scene.client)
@@ -100,7 +100,7 @@ def test_inputs_that_all_disks_have_lost_are_named() -> None:
 
 
 def test_inputs_that_all_disks_have_lost_come_from_the_program_if_it_lives() -> None:
-    scene = durable_scene(3, home_patience_seconds=20.0)
+    scene = durable_scene(3, primary_patience_seconds=20.0)
     job = scene.launch(400, law=SLOW, fed=True, block_items=50)
     scene.until(lambda: job.accepted_whole)
     stop(scene)
@@ -113,7 +113,7 @@ def test_inputs_that_all_disks_have_lost_come_from_the_program_if_it_lives() -> 
 
 def test_a_job_whose_end_all_disks_have_lost_says_so() -> None:
     """No one knows how many items there were: what is there can be had, the next one is called lost."""
-    scene = durable_scene(3, home_patience_seconds=10.0)
+    scene = durable_scene(3, primary_patience_seconds=10.0)
     job = scene.launch(100, law=SLOW, collects=False, fed=True, block_items=50)
     scene.until(lambda: scene.safe_items(job) == 100, within=30.0)
     scene.world.crash(scene.client)
@@ -130,7 +130,7 @@ def test_a_job_whose_end_all_disks_have_lost_says_so() -> None:
 
 def test_a_damaged_keeper_does_not_stand_in_for_one_that_is_late() -> None:
     """Of two keepers one is damaged, the other late: nothing is run again meanwhile."""
-    scene = durable_scene(2, keepers=2)
+    scene = durable_scene(2, replicas=2)
     job = scene.launch(600, law=SLOW, collects=False)
     scene.half_done(job)
     stop(scene)

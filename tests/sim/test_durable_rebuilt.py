@@ -24,7 +24,7 @@ NODES = 6
 
 
 def _scene(seed: int, **knobs: float) -> DurableScene:
-    calm = {"rebuild_seconds": 6.0, "home_patience_seconds": 15.0, "lone_keeper_seconds": 3.0}
+    calm = {"rebuild_seconds": 6.0, "primary_patience_seconds": 15.0, "lone_replica_seconds": 3.0}
     return durable_scene(NODES, seed=seed, disks=False, **(calm | knobs))  # type: ignore[arg-type]
 
 

@@ -109,7 +109,7 @@ def test_the_home_dies_and_another_keeper_goes_on(disks: bool, silent: bool) -> 
 
 def test_steps_that_no_keeper_has_never_were() -> None:
     """A home that its keepers cannot hear counts on. When it dies, what it alone had is done again, once."""
-    scene = search_scene(5, keepers=2)
+    scene = search_scene(5, replicas=2)
     job = scene.search()
     scene.share_done(job, 0.3)
     home = scene.at_home(job)
@@ -182,7 +182,7 @@ def test_both_sides_of_a_cut_go_on_and_one_account_holds() -> None:
 
 def test_a_former_home_leads_again_after_a_cut() -> None:
     """It had gone on by itself. What it leads with then is the other side's account, and nothing of its own."""
-    scene = search_scene(5, disks=False, lone_keeper_seconds=3.0)
+    scene = search_scene(5, disks=False, lone_replica_seconds=3.0)
     job = scene.search(seconds=0.04)
     scene.share_done(job, 0.2)
     home = scene.at_home(job)
@@ -236,7 +236,7 @@ def test_all_keepers_are_lost_and_the_program_gives_the_roots_again() -> None:
 
 @pytest.mark.slow
 def test_all_keepers_and_the_program_are_lost_and_readers_are_told() -> None:
-    scene = search_scene(5, disks=False, home_patience_seconds=8.0)
+    scene = search_scene(5, disks=False, primary_patience_seconds=8.0)
     job = scene.search(seconds=0.01)
     scene.share_done(job, 0.4)
     other = scene.attach(job)
@@ -254,7 +254,7 @@ def test_a_keeper_that_is_being_filled_leads_with_what_it_has_whole(
 ) -> None:
     """The account comes in many pages. One that has some of them alone has nothing, and not a part."""
     _small_pages(monkeypatch)
-    scene = search_scene(5, keepers=2)
+    scene = search_scene(5, replicas=2)
     job = scene.search(seconds=0.01)
     scene.share_done(job, 0.4)
     home = scene.at_home(job)

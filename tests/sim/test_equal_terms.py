@@ -71,7 +71,7 @@ def _lead(node: Process, job: bytes) -> Primary | None:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_two_homes_of_one_term_meet(seed: int) -> None:
     scene = two_homes_meet(seed)
-    assert sum(scene.counted("homes-resigned", node) for node in scene.nodes) >= 1
+    assert sum(scene.counted("primaries-stepped-down", node) for node in scene.nodes) >= 1
 
 
 def test_it_is_noticed_if_leases_of_both_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

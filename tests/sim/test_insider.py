@@ -85,7 +85,7 @@ class Stage:
         actor: bool = False,
         max_parallel: int = 0,
     ) -> None:
-        self.world = world = World(7, config=Config(keepers=2))
+        self.world = world = World(7, config=Config(replicas=2))
         disks = [VirtualDisk(Random(each)) if durable else None for each in range(2)]
         seeds = ["tcp://a:7077"]
         self.a = world.node("a", seeds=[], disk=disks[0])

@@ -23,7 +23,7 @@ from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.presence import heartbeats
 from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_engine.view.membership_view import MembershipView
-from stealmesh_engine.view.observers import HOMES, supers_wanted
+from stealmesh_engine.view.observers import LEAF_OBSERVERS, supers_wanted
 from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role, View
 from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
@@ -320,7 +320,7 @@ def test_fixed_supernodes_that_fall_silent_do_not_make_leaves_know_everybody() -
         view.join(fixed, world.now)
     view.renew(eligible=False)
     assert view.supers_count
-    leaf.core.membership.supernodes._serve_the_homeless(world.now, world.now - 60.0)
+    leaf.core.membership.supernodes._serve_the_unobserved(world.now, world.now - 60.0)
     assert view.told is not None
 
 
@@ -347,7 +347,7 @@ def test_leaves_that_hear_no_supernode_serve_themselves(
     rule: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not rule:
-        monkeypatch.setattr(Supernodes, "_serve_the_homeless", lambda self, now, since: None)
+        monkeypatch.setattr(Supernodes, "_serve_the_unobserved", lambda self, now, since: None)
     world, members = mesh(40)
     for process in supers_of(members):
         world.crash(process, silent=True)
@@ -385,7 +385,7 @@ def test_a_leaf_takes_another_home_for_one_that_is_silent() -> None:
     world.run(world.now + 3.0)
     homes = leaf.core.membership.leaf.observers
     assert lost not in homes
-    assert len(homes) == HOMES
+    assert len(homes) == LEAF_OBSERVERS
 
 
 def test_everybody_starts_again() -> None:

@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         "--target", choices=TARGETS, default="any",
         help="the node that kill-one kills (default: any node). submitter: another program, whose work goes "
         "first; durable-submitter: the program that launched the job, which another one then collects. "
-        "Of disk-…: the disks of a minority of the keepers (the default), or of all",
+        "Of disk-…: the disks of a minority of the replicas (the default), or of all",
     )  # fmt: skip
     parser.add_argument(
         "--silent", action="store_true",

@@ -41,17 +41,17 @@ def damage(
     """Draw it. `slow`: the node with the disk that lagged behind."""
     before = {number: read(octets) for number, octets in logs.items()}
     has = {number: _items_of(reading.records) for number, reading in before.items()}
-    keepers = [number for number in sorted(logs) if has[number]]
+    replicas = [number for number in sorted(logs) if has[number]]
     drawn = Damage()
     if target == ALL:
         gone: set[int] = set()
-        for number in keepers:
+        for number in replicas:
             spared = _records(before[number], without=gone)
             # In the first half: what comes after it is much.
             some = spared[: max(1, len(spared) // 2)]
             drawn.logs[number] = _spoil_one(logs[number], how, rng, some, gone)
-    elif keepers:
-        candidates = [number for number in keepers if number != slow] or keepers
+    elif replicas:
+        candidates = [number for number in replicas if number != slow] or replicas
         victim = rng.choice(candidates)
         drawn.late = {number for number in candidates if number != victim}
         # Only the victim and the late nodes have these: no other node can tell that they are missing.
@@ -60,7 +60,7 @@ def damage(
         some = _records(before[victim], among=lacked) or _records(before[victim])
         drawn.logs[victim] = _spoil_one(logs[victim], how, rng, some, set())
     after = {**logs, **drawn.logs}
-    for number in keepers:
+    for number in replicas:
         drawn.left |= untouched(before[number], logs[number], after[number])
     return drawn
 

@@ -234,17 +234,17 @@ def _full_stop(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _disk_bitflip(wanted: Wanted, rng: Random) -> Scenario:
-    """A full stop, and one bit is flipped in a keeper's log (--target all: in every keeper's)."""
+    """A full stop, and one bit is flipped in a replica's log (--target all: in every replica's)."""
     return _damaged(wanted, rng, "disk-bitflip", "bitflip")
 
 
 def _disk_truncated(wanted: Wanted, rng: Random) -> Scenario:
-    """A full stop, and a keeper's log has lost its end (--target all: every keeper's, at other places)."""
+    """A full stop, and a replica's log has lost its end (--target all: every replica's, at other places)."""
     return _damaged(wanted, rng, "disk-truncated", "truncated")
 
 
 def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
-    """The power fails on one keeper of a slow disk (--target all: on all): nothing unsynced is there."""
+    """The power fails on one replica of a slow disk (--target all: on all): nothing unsynced is there."""
     work, at = _stop_at(wanted, rng)
     faults = [
         ChaosFault(at - LAG_SECONDS, "slow-disk"),
@@ -254,7 +254,7 @@ def _disk_unsynced(wanted: Wanted, rng: Random) -> Scenario:
 
 
 def _disk_full(wanted: Wanted, rng: Random) -> Scenario:
-    """A keeper's disk is full until its node ends (--target all: all are full for a moment); full stop."""
+    """A replica's disk is full until its node ends (--target all: all are full for a moment); full stop."""
     work, at = _stop_at(wanted, rng)
     seconds = FULL_SECONDS if hit_by(wanted) == "all" else FULL_FOR_GOOD_SECONDS
     faults = [ChaosFault(at - seconds - 0.5, "full-disk", target=hit_by(wanted), seconds=seconds)]

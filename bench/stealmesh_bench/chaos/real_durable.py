@@ -216,7 +216,7 @@ class RealDurableStage(RealStage):
             "spoil": self._spoil,
         }[fault.kind](fault)
 
-    def _keepers(self) -> list[int]:
+    def _replicas(self) -> list[int]:
         logs = self.seats.logs()
         found = [n for n in logs if any(record.results for record in read(logs[n]).records)]
         if not found:
@@ -226,11 +226,11 @@ class RealDurableStage(RealStage):
     def _hit(self, fault: ChaosFault) -> list[int]:
         if fault.target == disks.ALL:
             return list(range(self.scenario.nodes))
-        keepers = self._keepers()
-        return [self.rng.choice([n for n in keepers if n != self.slow] or keepers)]
+        replicas = self._replicas()
+        return [self.rng.choice([n for n in replicas if n != self.slow] or replicas)]
 
     def _slow_disk(self, fault: ChaosFault) -> None:
-        self.slow = self.rng.choice(self._keepers())
+        self.slow = self.rng.choice(self._replicas())
         (self.seats.state(self.slow) / SLOW).touch()
 
     def _full_disk(self, fault: ChaosFault) -> None:

@@ -322,7 +322,7 @@ class RealStage:
         timer.start()
 
     def _disk_fault(self, fault: ChaosFault) -> None:
-        raise AssertionError("only a durable job has keepers with disks")
+        raise AssertionError("only a durable job has replicas with disks")
 
     def _touched(self, numbers: set[int], seconds: float) -> None:
         for number in numbers - {CLIENT}:

@@ -25,10 +25,10 @@ KINDS = {
     "corrupt": "one octet of what these nodes are sent is flipped",
     "rival": "a second program submits work that goes first",
     "kill-rival": "that program is killed",
-    "slow-disk": "the disk of one keeper of the durable job needs long for each commit",
+    "slow-disk": "the disk of one replica of the durable job needs long for each commit",
     "full-disk": "the disks of some nodes are full for a while",
     "power": "the next deaths are power failures: what was not made sure of is gone",
-    "spoil": "the logs of some keepers are damaged while all are dead",
+    "spoil": "the logs of some replicas are damaged while all are dead",
     "kill-submitter": "the program that launched the durable job is killed",
 }
 PROXIED = frozenset({"silence", "cut", "delay", "reset", "half-open", "corrupt"})

@@ -107,21 +107,21 @@ class SimulatedDurableStage(SimulatedStage):
             "spoil": self._spoil,
         }[fault.kind](fault)
 
-    def _keepers(self) -> list[SimulatedSeat]:
+    def _replicas(self) -> list[SimulatedSeat]:
         """Seats with a replica of the job; the primary comes first."""
         homes = [(s, s.process.core.durable.state) for s in self.seats if s.process.alive]
-        keepers = [(seat, home) for seat, home in homes if home.replicas]
-        if not keepers:
+        replicas = [(seat, home) for seat, home in homes if home.replicas]
+        if not replicas:
             raise CannotPlay("no node has a replica of the job yet: let it last longer (--seconds)")
-        return [seat for seat, home in sorted(keepers, key=lambda pair: not pair[1].primaries)]
+        return [seat for seat, home in sorted(replicas, key=lambda pair: not pair[1].primaries)]
 
     def _hit(self, fault: ChaosFault) -> list[VirtualDisk]:
-        seats = self.seats if fault.target == disks.ALL else self._keepers()[:1]
+        seats = self.seats if fault.target == disks.ALL else self._replicas()[:1]
         return [seat.process.disk for seat in seats if seat.process.disk is not None]
 
     def _slow_disk(self, fault: ChaosFault) -> None:
         """A replica that is not the primary: a slow primary would slow the whole job down."""
-        seat = self._keepers()[-1]
+        seat = self._replicas()[-1]
         assert seat.process.disk is not None
         seat.process.disk.commit_seconds = SLOW_COMMIT_SECONDS
         self.slow = seat.number

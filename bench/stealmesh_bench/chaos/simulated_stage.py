@@ -436,7 +436,7 @@ class SimulatedStage:
         raise AssertionError("only a durable job has a submitter of its own")
 
     def _disk_fault(self, fault: ChaosFault) -> None:
-        raise AssertionError("only a durable job has keepers with disks")
+        raise AssertionError("only a durable job has replicas with disks")
 
     def _place(self, number: int) -> int:
         if number == CLIENT:

@@ -88,7 +88,7 @@ class Backup:
         replica.reconfigure(configuration)
         if led:
             state.journal.tell(now, "resigns", job, 0, configuration.primary)
-            state.counters.count("homes-resigned")
+            state.counters.count("primaries-stepped-down")
             for peer, _ in self.links.ready():
                 state.say_here(peer, job, now)  # holders may not know the new primary
         elif former != configuration.primary and self.links.view.is_alive(former):

@@ -295,7 +295,7 @@ class DurableClient:
             self._launch_somewhere(job, mine, now)
         elif mine.gone is not None and now - mine.gone[0] > GONE_SECONDS:
             return self._give_up(job, mine.gone[1])
-        elif now - mine.lost_since > self.config.home_patience_seconds:
+        elif now - mine.lost_since > self.config.primary_patience_seconds:
             return self._give_up(job, "nobody knows it")
         else:
             self._seek(job, now)

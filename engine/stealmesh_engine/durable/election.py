@@ -7,7 +7,7 @@ A replica is a candidate if its primary is dead or if it comes out of a log. It 
 its rivals answer what they have (HERE). Once enough replicas of the last configuration are present that
 together they have everything that was ever safe, the best becomes primary under a higher term: the latest
 configuration, then the fullest replica, then rank. If the others do not come, it goes on alone after
-`lone_keeper_seconds`. On two sides of a cut, two primaries may exist for a time. When they meet, the one
+`lone_replica_seconds`. On two sides of a cut, two primaries may exist for a time. When they meet, the one
 with the lower term steps down, and the join of the two replicas is right.
 
 Idea: view changes after Viewstamped Replication.
@@ -162,8 +162,8 @@ class Election:
         is_all = all(peer in members and members[peer].state >= PeerState.DEAD for peer in absent)
         waited = now - candidacy.since
         ready = enough and (is_all or waited >= LISTEN_SECONDS)
-        if not ready and waited < config.lone_keeper_seconds:
-            moment = LISTEN_SECONDS if enough else config.lone_keeper_seconds
+        if not ready and waited < config.lone_replica_seconds:
+            moment = LISTEN_SECONDS if enough else config.lone_replica_seconds
             state.wake_by(max(candidacy.since + moment, now + 0.01))
             return
         mine = _rank(replica.configuration, replica.weight, job, state.me)

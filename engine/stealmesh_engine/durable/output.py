@@ -1,6 +1,6 @@
-"""For a program: what an item of a durable job has printed, as far as the job's home still has it.
+"""For a program: what an item of a durable job has printed, as far as the job's primary still has it.
 
-Decides whom to ask, and which answer belongs to which question. Refuses to know what the home keeps
+Decides whom to ask, and which answer belongs to which question. Refuses to know what the primary keeps
 (`ledger/output.py`). It is a question without memory on the other side: no answer, and the program asks again.
 """
 

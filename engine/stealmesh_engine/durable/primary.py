@@ -261,13 +261,13 @@ class Primary:
             self._short_since = None
         elif self._short_since is None:
             self._short_since = now
-        elif now - self._short_since > self.config.home_patience_seconds:
+        elif now - self._short_since > self.config.primary_patience_seconds:
             self.merged(self.replica.end_at(self.closes_at), now)
 
     def give_up_rebuild(self, now: float) -> None:
         """Declare lost what a rebuilt job lacks and has waited for long enough."""
         rebuild = self.rebuild
-        patience = self.config.home_patience_seconds
+        patience = self.config.primary_patience_seconds
         if rebuild is not None and not self.gathering and now - rebuild.since >= patience:
             self.rebuild = None
             self.merged(rebuild.give_up(self.replica), now)

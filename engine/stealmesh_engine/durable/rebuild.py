@@ -2,7 +2,7 @@
 
 Decides what is missing of a rebuilt job and what becomes of it. Holders still have results and leases,
 and the program that launched the job has its functions and the items that it has not collected. They
-send these to the new primary for `home_patience_seconds`. Refuses to know how they find it (locate.py,
+send these to the new primary for `primary_patience_seconds`. Refuses to know how they find it (locate.py,
 client.py) and how the new primary takes over (takeover.py).
 
 README.md tells the whole story.

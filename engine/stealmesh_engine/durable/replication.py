@@ -243,7 +243,7 @@ class Replication:
 
     def choose(self, now: float) -> list[PeerId]:
         """Nodes that are to keep the job, too, so that there are enough; on other hosts if possible."""
-        missing = self.config.keepers - 1 - len(self.streams)
+        missing = self.config.replicas - 1 - len(self.streams)
         if missing <= 0:
             return []
         view = self.links.view

@@ -6,7 +6,7 @@ that leads (election.py, requests.py).
 
 The replicas of the former configuration say what they have (OFFER), and the new primary asks for what it
 lacks (PULL). Holders name their leases and bring results that were not safe (CLAIM). The primary waits
-`custody_seconds` for these. If too few replicas come it goes on alone after `lone_keeper_seconds`.
+`custody_seconds` for these. If too few replicas come it goes on alone after `lone_replica_seconds`.
 
 Idea: view changes after Viewstamped Replication.
 """
@@ -89,7 +89,7 @@ class Takeover:
         state, job = self.state, replica.spec.job
         term = state.terms.take(job, above)
         state.journal.tell(now, "accedes", job, term)
-        state.counters.count("homes-followed")
+        state.counters.count("primaries-followed")
         replica.reconfigure(Reign(term, 0, state.me, stores))
         primary = state.lead(replica)
         latecomer = bool(stores) and state.store not in (store for store, _ in stores)
@@ -137,7 +137,7 @@ class Takeover:
     def _try_begin(self, primary: Primary, gathering: Gathering, now: float) -> None:
         """Begin if enough former replicas are joined and the holders have had their time."""
         state = self.state
-        lone_at = gathering.since + self.config.lone_keeper_seconds
+        lone_at = gathering.since + self.config.lone_replica_seconds
         if gathering.lacks_replicas(state.store) and now < lone_at:
             state.wake_by(lone_at)
             return
@@ -209,7 +209,7 @@ class Takeover:
         offered = self._offers.pop((job, peer), None)
         if peer in replication.streams:
             return
-        if len(replication.streams) < self.config.keepers - 1 and offered is not None:
+        if len(replication.streams) < self.config.replicas - 1 and offered is not None:
             replication.open_stream(peer, offered.covered, now)
         else:
             self.links.send(peer, Forget(job, primary.replica.configuration.term), now)

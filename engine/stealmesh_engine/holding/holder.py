@@ -318,7 +318,7 @@ class Holder:
             since = held.primary_gone_since
             if since is None:
                 continue
-            if now - since < self.config.home_patience_seconds:
+            if now - since < self.config.primary_patience_seconds:
                 found.append(job)
             else:
                 self._orphaned(job, now)

@@ -70,9 +70,9 @@ class Crediting:
 
     # ------------------------------------------------------------ results
 
-    def homeless(self, holder: PeerId, message: Report, now: float) -> None:
+    def too_late(self, holder: PeerId, message: Report, now: float) -> None:
         """These are results of a job that is over."""
-        self.staying.homeless(message.job, holder, message.parts, now)
+        self.staying.too_late(message.job, holder, message.parts, now)
         self.revoke(holder, message.job, [part.lid for part in message.parts], now)
 
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:

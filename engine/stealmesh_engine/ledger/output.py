@@ -1,6 +1,6 @@
 """What tasks of this peer's jobs have printed elsewhere.
 
-Decides what is shown to the program and what of it is too much; and, at the home of a durable job, what is kept
+Decides what is shown to the program and what of it is too much; and, at the primary of a durable job, what is kept
 for those who ask. Refuses to know how a line is shown.
 
 A peer's word is an input: it may say any text, for an item that it holds or not. So what one peer and all

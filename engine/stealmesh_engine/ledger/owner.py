@@ -262,7 +262,7 @@ class Owner:
                 self.speculation.reported(job, job.ledger.copies, holder, message.parts, now)
             self._work_changed(job, now)
         elif not self._replicas.took(holder, message, now):
-            self.crediting.homeless(holder, message, now)
+            self.crediting.too_late(holder, message, now)
 
     def commit(self, holder: PeerId, message: Commit, now: float) -> None:
         job = self.job(message.job, ExploreJob)

@@ -91,7 +91,7 @@ class Staying:
             self._results.cannot(value_of_item(job.spec.job, item), ENDED_OTHERWISE, now)
         return list(fresh)
 
-    def homeless(self, job: JobId, holder: PeerId, parts: list[Part], now: float) -> None:
+    def too_late(self, job: JobId, holder: PeerId, parts: list[Part], now: float) -> None:
         """These are results of a job that is over."""
         for part in parts:
             for item, _ in part.stays:

@@ -1,7 +1,7 @@
 """Why an item waits: every reason that there is in this engine, and in which words people hear it.
 
 One enumeration for all layers: the ledger (`why_owned.py`), the node that has the item (`holding/why_here.py`)
-and the keepers of a durable job (`durable/why_kept.py`) find the facts, each as a pure function of what it
+and the replicas of a durable job (`durable/why_kept.py`) find the facts, each as a pure function of what it
 knows. Decides nothing about work. A new way to wait gets a line here; a test walks the whole list and has a
 world for each.
 """
@@ -101,7 +101,7 @@ WORDS: dict[Why, str] = {
     Why.ACTOR_DEAD: "its actor is dead and is not made again: {text}",
     Why.ACTOR_HOME_AWAY: "the node where its actor lives gets nothing now: {text}",
     Why.COPIES_NOT_SAFE: "nothing is leased before the copies of the job are safe on other nodes",
-    Why.NO_ROOM_FOR_RESULTS: "the keepers have no room for more results: collect some",
+    Why.NO_ROOM_FOR_RESULTS: "the replicas have no room for more results: collect some",
     Why.LESSER_SIDE: "the mesh is cut, and this may be the smaller side, which leases nothing",
     Why.NO_NODES: "no node with workers can be reached",
     Why.NODES_AWAY: "no node that could run it gets anything now: {text}",
@@ -128,8 +128,8 @@ WORDS: dict[Why, str] = {
     Why.NO_WORKER: "the node has no worker that is up",
     Why.NODE_LEAVES: "the node is leaving, and begins nothing",
     Why.REPORT_UNDER_WAY: "it has run, and its result is on its way to the owner",
-    Why.NO_PRIMARY: "the job has lost its primary, and its keepers agree on another one",
-    Why.GATHERING: "the job's new primary gathers what the other keepers have",
+    Why.NO_PRIMARY: "the job has lost its primary, and its replicas agree on another one",
+    Why.GATHERING: "the job's new primary gathers what the other replicas have",
     Why.RESULT_NOT_SAFE: "it has run, and its result is not on enough disks yet",
 }
 """Reason → words, with the facts in their places."""

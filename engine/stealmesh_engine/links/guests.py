@@ -3,7 +3,7 @@
 Decides whether the pass of a HELLO is genuine, belongs to the speaker, has expired or was revoked; whether a guest
 may say a message about this job or value; and when a guest has to go. Keeps the names of revoked tokens, and tells
 them to other nodes. Refuses to know CURVE: the host says with which key a link came (`CameBy`). Who may collect
-and cancel a durable job is for its home to say (durable/requests.py), with the name that it learns here.
+and cancel a durable job is for its primary to say (durable/requests.py), with the name that it learns here.
 
 The record of revoked names is a set that only grows, up to BARRED_MAX; beyond that the first in alphabetical order
 stay. So records merge in any order, and two peers that have heard the same keep the same.

@@ -82,7 +82,7 @@ class Charges(Decider):
 
     def _watch_from_afar(self, peer: PeerId, now: float) -> None:
         """It may not know yet that we observe it, or be dead already: give it time to come, unless it
-        was our home and fell silent, or spoke with us a moment ago."""
+        was our observer and fell silent, or spoke with us a moment ago."""
         silence = self.config.silence_seconds
         if peer in self.leaf.skipped and peer in self.links.peers:
             self.detector.watch(peer, self.links.peers[peer].heard_at, silence)

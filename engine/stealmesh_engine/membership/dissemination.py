@@ -9,10 +9,10 @@ that many deaths travel as one message. What got lost is found by comparing dige
 first one number for all records, then one for each bucket of ids, then the records of the buckets that
 differ.
 
-A leaf is told who is *around* it and no more: its homes, some supernodes for bad times, its lifelines,
+A leaf is told who is *around* it and no more: its observers, some supernodes for bad times, its lifelines,
 and how many nodes there are. So what a leaf holds and hears does not grow with the mesh. (In a mesh of
 up to EVERYBODY_MAX nodes, all nodes are around each other.) The beats of a leaf repeat the digest of
-what it was told last, so a home knows when to tell it again.
+what it was told last, so an observer knows when to tell it again.
 
 Ideas: one-hop gossip among super-peers after Skype's lesson; digests of buckets after Merkle's trees,
 cut down to one level.
@@ -44,14 +44,14 @@ COMPARE_SECONDS = 1.0
 """Between two comparisons with one peer: what is on its way need not be compared."""
 TIDY_SECONDS = 2.0
 QUIET_SECONDS = 5.0
-"""A leaf keeps a peer that spoke within this time, even if no home names it."""
+"""A leaf keeps a peer that spoke within this time, even if no observer names it."""
 UNTOLD = 1
-"""What a leaf repeats to a home that has told it nothing yet."""
+"""What a leaf repeats to an observer that has told it nothing yet."""
 
 
 @dataclass(slots=True)
 class Guest:
-    """A leaf that takes us for its home, and what we have told it."""
+    """A leaf that takes us for its observer, and what we have told it."""
 
     changes: int = -1
     """The state of our view for which the rest was found."""
@@ -70,11 +70,11 @@ class Dissemination:
         self.flush_at: float | None = None
         self.guests: dict[PeerId, Guest] = {}
         self.readers: dict[PeerId, None] = {}
-        """Clients that take us for their home."""
+        """Clients that take us for their observer."""
         self.echoes: dict[PeerId, int] = {}
-        """As a leaf: the digests of what our homes have told us."""
+        """As a leaf: the digests of what our observers have told us."""
         self.around: dict[PeerId, frozenset[PeerId]] = {}
-        """As a leaf: home → the peers that it named."""
+        """As a leaf: observer → the peers that it named."""
         self._fresh: dict[PeerId, bool] = {}
         """Peers with a new record → did a supernode tell us?"""
         self._flushed_at = NEVER
@@ -156,7 +156,7 @@ class Dissemination:
         members = len(self.view.members)
         return 8 if members <= 128 else 64 if members <= 1024 else BUCKETS
 
-    # ------------------------------------------------------------ homes and leaves
+    # ------------------------------------------------------------ observers and leaves
 
     def guest_beats(self, peer_id: PeerId, echo: int, now: float) -> None:
         """A leaf says what it was told last: is it still so?"""
@@ -166,20 +166,20 @@ class Dissemination:
         if guest.changes != self.view.changes or guest.digest != echo:
             self._tell_around(peer_id, guest, now, echo)
 
-    def heard_around(self, home: PeerId, message: Around, now: float) -> None:
-        """As a leaf: a home has told us who is around us. Forget the peers that no home names any more,
+    def heard_around(self, observer: PeerId, message: Around, now: float) -> None:
+        """As a leaf: an observer has told us who is around us. Forget the peers that no observer names any more,
         unless we talk with them; remember some of the dead, so that no rumour wakes them."""
         view = self.view
-        self.echoes[home] = message.digest
-        self.around[home] = frozenset(member.id for member in message.members)
+        self.echoes[observer] = message.digest
+        self.around[observer] = frozenset(member.id for member in message.members)
         view.tell(message.lifelines, message.nodes)
         self._drop_strangers(now)
         for member in view.dead()[: -2 * EVERYBODY_MAX]:
             view.drop(member.id)
 
-    def listen_to(self, homes: Container[PeerId], now: float) -> None:
+    def listen_to(self, observers: Container[PeerId], now: float) -> None:
         """As a leaf: what other peers than these have told us does not count any more."""
-        former = [peer for peer in self.around if peer not in homes]
+        former = [peer for peer in self.around if peer not in observers]
         for peer in former:
             del self.around[peer]
             self.echoes.pop(peer, None)
@@ -187,7 +187,7 @@ class Dissemination:
             self._drop_strangers(now)
 
     def tidy(self, now: float) -> None:
-        """As a leaf: forget the silent peers that no home names. No observer would tell us that such a
+        """As a leaf: forget the silent peers that no observer names. No observer would tell us that such a
         peer is dead, and a link with a machine that went off looks well."""
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
@@ -204,24 +204,24 @@ class Dissemination:
 
     def _drop_strangers(self, now: float) -> None:
         if not self.around:
-            return  # without any home, every peer that we know is worth keeping
+            return  # without any observer, every peer that we know is worth keeping
         for peer in [each for each in self.view.nodes() if self.is_stranger(each, now)]:
             self.view.drop(peer)
 
     def _tell_around(self, peer_id: PeerId, guest: Guest, now: float, echo: int = 0) -> None:
         view = self.view
-        homes = self.table.of(peer_id)
+        observers = self.table.of(peer_id)
         lifelines = view.neighbours(peer_id, self.config.lifelines_max)
         if len(view.nodes()) <= EVERYBODY_MAX:
             around = dict.fromkeys(view.nodes())
         else:
             supers = view.supers_near(peer_id, SUPERS_AROUND)
             followers = view.followers(peer_id, self.config.lifelines_max)
-            around = dict.fromkeys([*homes, *supers, *lifelines, *followers])
+            around = dict.fromkeys([*observers, *supers, *lifelines, *followers])
         members = [view.members[peer] for peer in around if view.is_alive(peer)]
         ids = frozenset(around)
         gone = [view.members[peer] for peer in sorted(guest.ids - ids) if peer in view.members]
-        text = b"".join([*homes, *lifelines, bytes([view.size.bit_length()])])
+        text = b"".join([*observers, *lifelines, bytes([view.size.bit_length()])])
         digest = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
         for member in members:
             digest ^= mark_of(member)
@@ -233,7 +233,7 @@ class Dissemination:
         guest.digest, guest.ids, guest.told_at = digest, ids, now
         members += [member for member in gone if member.state >= PeerState.DEAD]
         members = members[:MEMBERS_IN_VIEW_MAX]
-        around_it = Around(digest, view.size, list(homes), lifelines, members)
+        around_it = Around(digest, view.size, list(observers), lifelines, members)
         self.links.send(peer_id, around_it, now)
 
     # ------------------------------------------------------------ inside

@@ -1,9 +1,9 @@
 """The observers that a peer beats to, and what a leaf does when they fall silent.
 
-Decides which supernodes are the homes of a leaf or client, when one of them is replaced and since when
-none has been heard. Refuses to know whether a silent home is dead: its own observers say that.
+Decides which supernodes are the observers of a leaf or client, when one of them is replaced and since when
+none has been heard. Refuses to know whether a silent observer is dead: its own observers say that.
 
-A leaf has three homes, those that rendezvous hashing gives it. They tell it which they are, as they know
+A leaf has three observers, those that rendezvous hashing gives it. They tell it which they are, as they know
 more supernodes; until then, and in place of a silent one, it chooses among those that it knows. A
 supernode beats to up to ten observers, chosen by the same hash.
 
@@ -20,7 +20,7 @@ from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.changes import Gone
 from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.dissemination import UNTOLD
-from stealmesh_engine.view.observers import HOMES
+from stealmesh_engine.view.observers import LEAF_OBSERVERS
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Around, Member, PeerState, Role, View
 
@@ -37,12 +37,12 @@ class Leaf(Decider):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self.observers: list[PeerId] = []
-        """The peers we beat to; for a leaf or client they are its homes."""
-        self.homeless_since: float | None = None
-        """Since when we hear no home; None while we hear one, or need none."""
+        """The peers we beat to; for a leaf or client they are its observers."""
+        self.unobserved_since: float | None = None
+        """Since when we hear no observer; None while we hear one, or need none."""
         self.skipped: dict[PeerId, float] = {}
-        """Silent homes → until when we do without them. Written only here."""
-        self._homes_told: list[PeerId] = []
+        """Silent observers → until when we do without them. Written only here."""
+        self._observers_told: list[PeerId] = []
 
     # ------------------------------------------------------------ choosing
 
@@ -52,8 +52,8 @@ class Leaf(Decider):
         if view.serves():
             self.observers = list(self.news.table.of(view.me.id))
             return
-        homes = [p for p in self._homes_told if view.is_alive(p) and p not in self.skipped]
-        if len(homes) < HOMES:
+        observers = [p for p in self._observers_told if view.is_alive(p) and p not in self.skipped]
+        if len(observers) < LEAF_OBSERVERS:
             # Not told yet, or some are gone: choose ourselves among those we know.
             known = [p for p in view.supers() if p != view.me.id and p not in self.skipped]
             if view.me.role is Role.CLIENT and not known:
@@ -61,16 +61,18 @@ class Leaf(Decider):
                 # Regression: tests/sim/test_random_worlds.py, "and tells it of those that it misses".
                 ready = self.links.is_ready
                 known = [p for p in view.nodes() if p not in self.skipped and ready(p)]
-            homes += [p for p in ranked(view.me.id, known) if p not in homes][: HOMES - len(homes)]
-        self.observers = homes
-        for peer in homes:
+            observers += [p for p in ranked(view.me.id, known) if p not in observers][
+                : LEAF_OBSERVERS - len(observers)
+            ]
+        self.observers = observers
+        for peer in observers:
             self.links.connect(peer, now)
             if peer not in self.detector.watches:
                 self.detector.watch(peer, now, self.config.silence_seconds)
         for peer in before:
-            if peer not in homes:
+            if peer not in observers:
                 self.detector.forget(peer)
-        self.news.listen_to(homes, now)
+        self.news.listen_to(observers, now)
 
     def keep_linked(self, now: float) -> None:
         """Once a beat: have a link with each observer."""
@@ -87,27 +89,27 @@ class Leaf(Decider):
             return self.view.digest
         return self.news.echoes.get(peer_id, UNTOLD)
 
-    # ------------------------------------------------------------ what homes say
+    # ------------------------------------------------------------ what observers say
 
-    def listens_to(self, home: PeerId, message: Around) -> bool:
-        """Are we a leaf, and is this one of its homes? It knows that we are neither our own home nor our own
+    def listens_to(self, observer: PeerId, message: Around) -> bool:
+        """Are we a leaf, and is this one of its observers? It knows that we are neither our own observer nor our own
         lifeline."""
         unless(self.view.me.id not in (*message.homes, *message.lifelines), "around-itself")
-        return self.view.me.role is Role.PLAIN and home in self.observers
+        return self.view.me.role is Role.PLAIN and observer in self.observers
 
-    def heard_around(self, home: PeerId, message: Around, now: float) -> None:
-        """A home told us who is around us; its records have been learned already."""
-        self._contradict(home, message.members, now)
-        if self.view.knows_all() or home not in self.observers:
-            return  # its records may have made it a home of ours no longer
-        self.news.heard_around(home, message, now)
-        if message.homes != self._homes_told:
-            self._homes_told = message.homes
+    def heard_around(self, observer: PeerId, message: Around, now: float) -> None:
+        """An observer told us who is around us; its records have been learned already."""
+        self._contradict(observer, message.members, now)
+        if self.view.knows_all() or observer not in self.observers:
+            return  # its records may have made it an observer of ours no longer
+        self.news.heard_around(observer, message, now)
+        if message.homes != self._observers_told:
+            self._observers_told = message.homes
             self.choose(now)
 
-    def _contradict(self, home: PeerId, records: list[Member], now: float) -> None:
-        """Show the home the deaths that it does not know of: one of us is wrong, and neither would
-        ever find out. If the peer lives, the home hears it and has it refute. Regression:
+    def _contradict(self, observer: PeerId, records: list[Member], now: float) -> None:
+        """Show the observer the deaths that it does not know of: one of us is wrong, and neither would
+        ever find out. If the peer lives, the observer hears it and has it refute. Regression:
         tests/sim/test_random_worlds.py, "a leaf that holds somebody for dead tells a home"."""
         view = self.view
         dead = [
@@ -116,30 +118,30 @@ class Leaf(Decider):
             if record.state < PeerState.DEAD and view.is_dead(record.id)
         ]
         if dead:
-            self.links.send(home, View(dead), now)
+            self.links.send(observer, View(dead), now)
 
-    # ------------------------------------------------------------ silent homes
+    # ------------------------------------------------------------ silent observers
 
     def skip(self, peer: PeerId, now: float) -> Gone | None:
-        """A home is silent: take the next one. The link may be what is dead; a new one shows who
-        lives there. A client that hears no home at all has no one to tell it that this one lives."""
+        """An observer is silent: take the next one. The link may be what is dead; a new one shows who
+        lives there. A client that hears no observer at all has no one to tell it that this one lives."""
         self.journal.tell(now, "does without", detail=peer)
         self.skipped[peer] = now + SKIP_SECONDS
         self.detector.forget(peer)
         self.links.renew(peer, now)
         self.choose(now)
-        if self.view.me.role is not Role.CLIENT or self.hears_home(now):
+        if self.view.me.role is not Role.CLIENT or self.hears_observer(now):
             return None
         self.links.misses(peer)
         return Gone(peer)
 
     def heard(self, peer: PeerId, now: float) -> None:
-        """A silent home speaks: take it back with the next beat."""
+        """A silent observer speaks: take it back with the next beat."""
         if peer in self.skipped:
             self.skipped[peer] = now
 
     def take_back(self, now: float) -> bool:
-        """Skip no home longer than it deserves; True when one may be chosen again."""
+        """Skip no observer longer than it deserves; True when one may be chosen again."""
         over = [peer for peer, until in self.skipped.items() if until <= now]
         for peer in over:
             del self.skipped[peer]
@@ -148,12 +150,12 @@ class Leaf(Decider):
     def drop(self, peer: PeerId) -> None:
         self.skipped.pop(peer, None)
 
-    def hears_home(self, now: float) -> bool:
+    def hears_observer(self, now: float) -> bool:
         return hears_any(self.links, self.observers, self.config.silence_seconds, now)
 
-    def feel_homeless(self, now: float) -> None:
-        """Note since when no home has been heard."""
-        if self.view.serves() or self.hears_home(now):
-            self.homeless_since = None
-        elif self.homeless_since is None:
-            self.homeless_since = now
+    def feel_unobserved(self, now: float) -> None:
+        """Note since when no observer has been heard."""
+        if self.view.serves() or self.hears_observer(now):
+            self.unobserved_since = None
+        elif self.unobserved_since is None:
+            self.unobserved_since = now

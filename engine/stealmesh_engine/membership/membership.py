@@ -5,9 +5,9 @@ know what follows for a peer's work: it returns a `Change`, and consequences.py 
 is looked at.
 
 Every node and client beats to a few observers, the supernodes that rendezvous hashing gives it (three
-homes for a leaf, up to ten observers for a supernode), and they answer. An observer that hears nothing
+observers for a leaf, up to ten for a supernode), and they answer. An observer that hears nothing
 for `silence_seconds` tells the suspect, asks the other observers and looks whether anything listens at
-its address (suspicion.py); what they find is judged (verdicts.py). A leaf replaces a silent home by the
+its address (suspicion.py); what they find is judged (verdicts.py). A leaf replaces a silent observer by the
 next supernode, without a verdict (leaf.py).
 """
 
@@ -82,7 +82,7 @@ class Membership(Decider):
             for peer in self.view.supers():
                 if patient or self.view.me.id < peer:  # otherwise both would dial at once
                     self.links.connect(peer, now)
-        self.leaf.feel_homeless(now)
+        self.leaf.feel_unobserved(now)
         return self.verdicts.fence_stalled(now)
 
     def look(self, now: float) -> Overdue:

@@ -41,7 +41,7 @@ class Reconnect(Decider):
         self.links.seek_remembered(now)
         if self.view.me.role is Role.CLIENT:
             self._redial_the_unreachable(now)
-        if self.leaf.homeless_since is not None:
+        if self.leaf.unobserved_since is not None:
             self._ask_the_way(now)
         self._redial_the_dead(now)
 
@@ -54,7 +54,7 @@ class Reconnect(Decider):
                 self.links.knock(member, now)
             return
         if not self.view.knows_all():
-            return  # a leaf leaves that to its homes
+            return  # a leaf leaves that to its observers
         fresh = self.view.buried_at(dead[-1].id) > now - FRESH_SECONDS
         if self.rng.random() < (CHANCE_FRESH if fresh else CHANCE):
             self.links.knock(self.rng.choice(dead), now)

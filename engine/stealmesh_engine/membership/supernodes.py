@@ -46,7 +46,7 @@ ASKED_SECONDS = 3.0
 """A node that was asked and does not serve after this time is passed over for a while."""
 PASSED_OVER_SECONDS = 30.0
 RANK_SECONDS = 1.0
-"""In this time the number of homeless leaves that may serve doubles."""
+"""In this time the number of unobserved leaves that may serve doubles."""
 COMPANY_SECONDS = 10.0
 """A peer that we heard within this time is company: another is without a supernode, too."""
 LATE_SECONDS = 5.0
@@ -84,8 +84,8 @@ class Supernodes(Decider):
         if view.serves():
             self._look_for_more(now)
             self._consider_stopping(now)
-        elif self.leaf.homeless_since is not None:
-            self._serve_the_homeless(now, self.leaf.homeless_since)
+        elif self.leaf.unobserved_since is not None:
+            self._serve_the_unobserved(now, self.leaf.unobserved_since)
 
     def sought(self, now: float) -> None:
         """A node that knows no peer has come to our address: if many have, and none serves, we serve."""
@@ -171,7 +171,7 @@ class Supernodes(Decider):
 
     # ------------------------------------------------------------ none at all
 
-    def _serve_the_homeless(self, now: float, since: float) -> None:
+    def _serve_the_unobserved(self, now: float, since: float) -> None:
         """No supernode looks after us, and the same goes for others: the first in rank serves."""
         view = self.view
         if not view.supers_count and not any(view.members[p].eligible for p in view.nodes()):
@@ -181,7 +181,7 @@ class Supernodes(Decider):
         if not company or not self._is_fit(now):
             return
         if view.supers_count:
-            since += self.config.homeless_seconds  # it may be that only we do not hear them
+            since += self.config.unobserved_seconds  # it may be that only we do not hear them
         if now - since >= RANK_SECONDS * log2(1.0 + self._rank()):
             self._serve(now, "nobody else does")
 
@@ -221,7 +221,7 @@ class Supernodes(Decider):
     def _serve(self, now: float, why: str) -> None:
         self.journal.tell(now, "serves as a supernode", detail=why)
         self.told.serves(Role.SUPER, now, why)
-        if not self.leaf.hears_home(now):
+        if not self.leaf.hears_observer(now):
             self.verdicts.trust_ourselves(now)
         self.view.renew(role=Role.SUPER)
         self.news.tell(self.view.me, now)

@@ -5,7 +5,7 @@ higher role), which nodes are supernodes, and which are lifelines. Refuses to kn
 and how a death is noticed (membership). A change is a join, so the order and number of deliveries do not
 matter, and any two peers that exchange their views agree.
 
-Supernodes and clients hold all records. A leaf of a large mesh holds those around it, as its homes tell
+Supernodes and clients hold all records. A leaf of a large mesh holds those around it, as its observers tell
 it; they also tell it its lifelines and how many nodes there are.
 
 Ideas: incarnations owned by the accused, after SWIM. Lifeline graphs after Saraswat et al., laid out as
@@ -66,9 +66,9 @@ class MembershipView:
         self.supers_changes = 0
         """Increases with every change of the set `supers()`."""
         self.told: list[PeerId] | None = None
-        """The lifelines that our homes gave us; None: we know all nodes and find them ourselves."""
+        """The lifelines that our observers gave us; None: we know all nodes and find them ourselves."""
         self.told_size = 0
-        """How many nodes the mesh has, as our homes say."""
+        """How many nodes the mesh has, as our observers say."""
         self._graves: dict[PeerId, float] = {}
         self._ring: list[PeerId] = []
         self._rings: dict[int, list[PeerId]] = {}
@@ -197,11 +197,11 @@ class MembershipView:
         return self.me.role is Role.CLIENT or self.serves()
 
     def tell(self, lifelines: list[PeerId], nodes: int) -> None:
-        """As a leaf: a home names our lifelines and the number of nodes."""
+        """As a leaf: an observer names our lifelines and the number of nodes."""
         self.told, self.told_size = lifelines, nodes
 
     def untell(self) -> None:
-        """From now on this view is meant to be whole: forget what our homes told."""
+        """From now on this view is meant to be whole: forget what our observers told."""
         self.supers_changes += self.told is not None and not self._supers
         self.told, self.told_size = None, 0
 
@@ -217,7 +217,7 @@ class MembershipView:
         if self.told is not None:
             return [peer for peer in self.told if self.is_alive(peer)]
         if not self.knows_all():
-            return []  # we know supernodes only; our homes will tell us soon
+            return []  # we know supernodes only; our observers will tell us soon
         return self.neighbours(me.id, degree_max)
 
     def neighbours(self, peer: PeerId, degree_max: int) -> list[PeerId]:

@@ -1,6 +1,6 @@
 """How many supernodes a mesh has, and which of them observe which nodes.
 
-Decides the number S(N), the three homes of a leaf or client, and the observers of a supernode. All follow
+Decides the number S(N), the three observers of a leaf or client, and those of a supernode. All follow
 from the ids alone, so two nodes that know the same supernodes find the same answer without asking.
 Refuses to know which nodes are heard, and what a silence means (membership).
 
@@ -20,7 +20,7 @@ from heapq import nlargest
 from stealmesh_engine.base.rendezvous import Weight, place, weights
 from stealmesh_protocol.ids import PeerId
 
-HOMES = 3
+LEAF_OBSERVERS = 3
 OBSERVERS = 10
 LEAVES_A_SUPERNODE = 64
 TABLES_KEPT = 64
@@ -59,14 +59,14 @@ class Table:
         """The same and the next in rank, so that after a death no peer has to be ranked anew."""
 
     def of(self, peer: PeerId) -> tuple[PeerId, ...]:
-        """The homes of a leaf or client, the observers of a supernode; the nearest first."""
+        """The observers of this peer; the nearest first."""
         found = self._found.get(peer)
         if found is None:
             found = self._found[peer] = self._find(peer)
         return found
 
     def _find(self, peer: PeerId) -> tuple[PeerId, ...]:
-        most = OBSERVERS if peer in self._all else HOMES
+        most = OBSERVERS if peer in self._all else LEAF_OBSERVERS
         if len(self.supers) <= most:
             return tuple(each for each in self.supers if each != peer)
         order = self._inherited(peer, most)

@@ -7,7 +7,13 @@ from random import Random
 import pytest
 
 from stealmesh_engine.base.rendezvous import ranked
-from stealmesh_engine.view.observers import HOMES, OBSERVERS, Table, supers_wanted, table_of
+from stealmesh_engine.view.observers import (
+    LEAF_OBSERVERS,
+    OBSERVERS,
+    Table,
+    supers_wanted,
+    table_of,
+)
 
 
 def ids(count: int, seed: int = 1) -> list[bytes]:
@@ -27,7 +33,7 @@ def test_the_homes_are_those_that_rendezvous_names() -> None:
     supers, leaves = ids(20), ids(50, 2)
     table = Table(tuple(supers))
     for leaf in leaves:
-        assert list(table.of(leaf)) == ranked(leaf, supers)[:HOMES]
+        assert list(table.of(leaf)) == ranked(leaf, supers)[:LEAF_OBSERVERS]
     for each in supers:
         others = [other for other in supers if other != each]
         assert list(table.of(each)) == ranked(each, others)[:OBSERVERS]
