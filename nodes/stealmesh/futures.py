@@ -188,11 +188,8 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         finally:
             if context is not None:
                 set_context(error, context)
-            del (
-                self,
-                error,
-                context,
-            )  # breaks the cycle of the exception, its traceback and this frame
+            # Breaks the cycle of the exception, its traceback and this frame.
+            del self, error, context
 
     def _as_it_came(self, error: BaseException) -> BaseException | None:
         """Take off the frames of those who have read this result before. Returns the error's context."""

@@ -400,10 +400,6 @@ def unpack_list(codec: int, blob: bytes | memoryview, *, plain_only: bool = Fals
         ) from error
 
 
-pack_items = pack_list
-unpack_items = unpack_list
-
-
 def pack_outcomes(
     values: Sequence[Any] | None, failures: Iterable[Failure], *, plain_only: bool = False
 ) -> tuple[int, bytes]:

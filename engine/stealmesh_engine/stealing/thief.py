@@ -80,9 +80,8 @@ class Thief:
         ask_at = None if starves_at is None else starves_at - 2 * self.round_trip_seconds
         if ask_at is None or ask_at > now:
             if ask_at is None or ask_at > now + NAME_SECONDS:
-                self._take_back_name(
-                    now
-                )  # sooner, we are hungry again before it is worth the words
+                # Sooner, we are hungry again before it is worth the words.
+                self._take_back_name(now)
             self.seek_at = ask_at
             return
         if self.asking is not None:

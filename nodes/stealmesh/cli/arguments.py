@@ -39,6 +39,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_job(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "job", metavar="JOB", help="its id as `stealmesh jobs` shows it, or its name"
+    )
+
+
 def add_mesh(parser: argparse.ArgumentParser) -> None:
     """The options that say which mesh is meant."""
     add_seeds(parser)

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "job", metavar="JOB", help="its id as `stealmesh jobs` shows it, or its name"
-    )
+    shared.add_job(parser)
     shared.add_mesh(parser)
 
 

@@ -156,10 +156,8 @@ class MapJob:
                     finally:
                         if context is not None:
                             set_context(error, context)
-                        del (
-                            error,
-                            context,
-                        )  # breaks the cycle of this frame and the error's traceback
+                        # Breaks the cycle of this frame and the error's traceback.
+                        del error, context
         finally:
             self.stop()
 

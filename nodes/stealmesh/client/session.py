@@ -130,9 +130,8 @@ class ProgramLink:
                 event.functions[event.spec.code] = self._bundles[event.spec.code]
             if isinstance(event, OpenJob) and event.spec.needs:
                 self.needs.hold_all(job, event.spec.needs)
-        with (
-            no_interrupts()
-        ):  # the program would wait for ever for a job that the core does not know
+        # The program would wait for ever for a job that the core does not know.
+        with no_interrupts():
             self.jobs[job] = handler
             self.post(*events)
 

@@ -105,11 +105,8 @@ class ChildFuture(Future[Any]):
         finally:
             if context is not None:
                 set_context(error, context)
-            del (
-                self,
-                error,
-                context,
-            )  # breaks the cycle of the exception, its traceback and this frame
+            # Breaks the cycle of the exception, its traceback and this frame.
+            del self, error, context
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The task's exception, or None; runs it as `result` does."""

@@ -132,9 +132,8 @@ class PageServer:
 
     async def _metrics(self, request: Request) -> bytes:
         status = await self._gathering.status()
-        self._gate.check_visitor(
-            request, time.time()
-        )  # the answer may say that its token is revoked
+        # The answer may say that its token is revoked.
+        self._gate.check_visitor(request, time.time())
         text = exposition(status, time.time())
         return answer(200, "text/plain; version=0.0.4; charset=utf-8", text.encode())
 

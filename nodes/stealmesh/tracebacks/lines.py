@@ -42,9 +42,5 @@ def name_for(path: str, remark: str, lines: Mapping[int, str]) -> str:
 def _enter(name: str, lines: Mapping[int, str]) -> None:
     last = max(lines, default=0)
     text = [lines.get(number, "") + "\n" for number in range(1, last + 1)]
-    linecache.cache[name] = (
-        last,
-        None,
-        text,
-        name,
-    )  # without a time: it is never looked for on disk
+    # Without a time: it is never looked for on disk.
+    linecache.cache[name] = (last, None, text, name)

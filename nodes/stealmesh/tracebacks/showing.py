@@ -72,9 +72,8 @@ def _give_frames(error: BaseException, record: Trails) -> bool:
     """False: it is not the exception that the record tells of, or they are not of one shape."""
     told = list(trails.exceptions_told(error))
     kinds = [trail.kind for trail in record.trails]
-    alone = len(kinds) == len(told) == 1 and isinstance(
-        error, TaskFailed
-    )  # or it stands in for another
+    # Or it stands in for another.
+    alone = len(kinds) == len(told) == 1 and isinstance(error, TaskFailed)
     if not alone and kinds != [type(one).__name__[: trails.NAME_CHARS_MAX] for one in told]:
         return False
     names = _Names(record.files, record.trails)

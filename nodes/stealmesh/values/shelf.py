@@ -84,9 +84,8 @@ class Shelf:
     def keep_room(self, value: ValueId, octets: int) -> None:
         """A value of this size is going to come in pieces. Raises OSError, StoreFull."""
         with self._lock:
-            self._forget(
-                value
-            )  # a neighbour has just handed it over, and nobody waits for that any more
+            # A neighbour has just handed it over, and nobody waits for that any more.
+            self._forget(value)
             if octets <= SMALL_OCTETS_MAX:
                 self._small[value] = bytearray(octets)
             else:

@@ -74,9 +74,8 @@ class OutputPipe:
         self.fd, far = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self.fd, False)
         self.far_end = os.fdopen(far, "wb", buffering=0)
-        self.sign = b"\0" + os.urandom(
-            SIGN_OCTETS - 1
-        )  # no line ends with its first octet, and waits for the rest
+        # No line ends with its first octet, and waits for the rest.
+        self.sign = b"\0" + os.urandom(SIGN_OCTETS - 1)
         self.spoken = False
         """Something has come a moment ago, or is kept. Read before each answer."""
         self.said: dict[Key, tuple[list[bytes], int]] = {}
