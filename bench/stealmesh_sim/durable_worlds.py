@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from stealmesh.store import read
-from stealmesh_engine.durable.bag_account import BagReplica, replica_of
+from stealmesh_engine.durable.bag_replica import BagReplica, replica_of
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_protocol.ids import JobId, whole_of
 from stealmesh_protocol.messages import JobKind

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
-from stealmesh_engine import consequences, looking, status
+from stealmesh_engine import consequences, looks, status
 from stealmesh_engine.base.rude import objection
 from stealmesh_engine.config import Config
 from stealmesh_engine.consequences import Consequences
@@ -32,7 +32,7 @@ from stealmesh_engine.journals import journals
 from stealmesh_engine.ledger import owner
 from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
-from stealmesh_engine.looking import Looks
+from stealmesh_engine.looks import Looks
 from stealmesh_engine.membership import membership
 from stealmesh_engine.membership.rates import report_patience
 from stealmesh_engine.parts import Parts
@@ -303,7 +303,7 @@ _EVENTS: Table = {
     **_of("consequences", consequences.EVENTS),
     **_of("leaving", leaving.EVENTS),
     **_of("inquiries", status.EVENTS),
-    **_of("looks", looking.EVENTS),
+    **_of("looks", looks.EVENTS),
     **_of("journals", journals.EVENTS),
     **_of("answers", answers.EVENTS),
     **_of("owner", owner.EVENTS),
@@ -316,7 +316,7 @@ _MESSAGES: Table = {
     **_of("consequences", consequences.MESSAGES),
     **_of("links", links.MESSAGES),
     **_of("inquiries", status.MESSAGES),
-    **_of("looks", looking.MESSAGES),
+    **_of("looks", looks.MESSAGES),
     **_of("journals", journals.MESSAGES),
     **_of("membership", membership.MESSAGES),
     **_of("holder", holder.MESSAGES),

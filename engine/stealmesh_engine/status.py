@@ -21,7 +21,7 @@ from stealmesh_engine.events import AskStatus
 from stealmesh_engine.journals.journals import Journals
 from stealmesh_engine.ledger.jobs_around import one_a_job
 from stealmesh_engine.links.introductions import PROTOCOL_VERSION
-from stealmesh_engine.looking import Looks
+from stealmesh_engine.looks import Looks
 from stealmesh_engine.parts import Parts
 from stealmesh_protocol.ids import JobId, PeerId, number_in_whole, whole_of
 from stealmesh_protocol.messages import JobKind, JobLine, Status, StatusGet

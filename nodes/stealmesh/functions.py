@@ -26,7 +26,7 @@ from stealmesh_protocol.ids import Digest, ValueId, digest_of
 if TYPE_CHECKING:
     from stealmesh.refs import Grip
     from stealmesh.shipping.bundle import Bundle, Bundler
-    from stealmesh.shipping.watching import ChangeWatch
+    from stealmesh.shipping.change_watch import ChangeWatch
 
 # `shipping` is imported with the first function, so that importing stealmesh stays quick.
 

@@ -1,7 +1,7 @@
 """Which account of an explore job's bags a copy has: said with KEEP, OFFER and FETCHED.
 
 Decides how two accounts are told apart and which of them is later. Refuses to know what is in an account
-(the engine's durable/bag_account.py) and who leads a job.
+(the engine's durable/bag_replica.py) and who leads a job.
 
 Results of an indexed job name their items, so copies of it are joined in any order. Steps of an explore
 job follow from each other, so each copy has the account of one primary, up to one of its words.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.durable.bag_account import BagReplica
+from stealmesh_engine.durable.bag_replica import BagReplica
 from stealmesh_engine.durable.client import DurableClient
 from stealmesh_engine.durable.replica import Added, Replica
 from stealmesh_engine.holding.held_job import HeldJob

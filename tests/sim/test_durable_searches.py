@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stealmesh_engine.durable import replica, retention
-from stealmesh_engine.durable.bag_account import BagReplica
+from stealmesh_engine.durable.bag_replica import BagReplica
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.durable_programs import DurableReader, Launcher
 from stealmesh_sim.process import Process

@@ -29,7 +29,7 @@ from stealmesh_engine.holding.why_here import why_here
 from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.why import WORDS, Fact, Why
 from stealmesh_engine.ledger.why_owned import why_free, why_item
-from stealmesh_engine.looking import Answer, story_of
+from stealmesh_engine.looks import Answer, story_of
 from stealmesh_protocol.ids import JobId, digest_of, job_id
 from stealmesh_protocol.messages import (
     Block,

@@ -11,7 +11,7 @@ from stealmesh_engine.effects import CalledOff, LookReady
 from stealmesh_engine.events import AskCallOff, AskLook, Drain
 from stealmesh_engine.ledger.jobs_around import KEPT_MAX, OWNER_GONE, JobsAround, one_a_job
 from stealmesh_engine.ledger.why import Fact, Why
-from stealmesh_engine.looking import OPEN_MAX, Answer
+from stealmesh_engine.looks import OPEN_MAX, Answer
 from stealmesh_engine.status import job_dict
 from stealmesh_protocol.ids import JobId, job_id
 from stealmesh_protocol.messages import JobKind, JobLine, LookAt, Seen, Topic

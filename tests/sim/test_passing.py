@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from stealmesh_engine.ledger.crediting import Crediting
-from stealmesh_engine.ledger.declined import PassedOver
+from stealmesh_engine.ledger.passed_over import PassedOver
 from stealmesh_protocol.messages import JobKind
 from stealmesh_sim import durable_worlds, random_worlds
 from stealmesh_sim.disks import VirtualDisk

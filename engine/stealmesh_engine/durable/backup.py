@@ -11,7 +11,7 @@ together with its peer, after Paxos ballots (terms.py says why that is enough).
 from __future__ import annotations
 
 from stealmesh_engine.base.rude import is_near, is_one_job, unless
-from stealmesh_engine.durable.bag_account import replica_of
+from stealmesh_engine.durable.bag_replica import replica_of
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.durable.replica import EXPIRED, Added, Replica, supersedes
 from stealmesh_engine.durable.state import DurableState

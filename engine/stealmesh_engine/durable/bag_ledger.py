@@ -2,7 +2,7 @@
 
 Decides which numbers a bag gets. A bag of n items takes n numbers, which follow the last ones. A step uses
 up the numbers of its bag, and what it leaves and splits off gets new ones: so a step says, like the result
-of an indexed job, which numbers it covers, and copies of the account need no other words (bag_account.py).
+of an indexed job, which numbers it covers, and copies of the account need no other words (bag_replica.py).
 Refuses to know copies and when a step is safe.
 
 Invariant: every bag that is free or leased has numbers, and no two bags have one in common.

@@ -2,7 +2,7 @@
 
 Decides what a step adds to the account that the replicas keep, and which bags are free when it takes the job
 over: all that its account has. Refuses to know when a step is safe (replication.py) and which account holds
-(bag_account.py).
+(bag_replica.py).
 
 A holder keeps no step that it has said, and says none again. If a primary dies before another replica has
 a step, that step never was: the next primary leases the bag as it stood before, and all holders let go of
@@ -18,8 +18,8 @@ from typing import ClassVar
 
 from msgspec.structs import replace
 
-from stealmesh_engine.durable.bag_account import BagReplica
 from stealmesh_engine.durable.bag_ledger import NumberedBags
+from stealmesh_engine.durable.bag_replica import BagReplica
 from stealmesh_engine.durable.primary import Gathering, Primary
 from stealmesh_engine.durable.replica import Added, Entry, Replica
 from stealmesh_engine.ledger.owned_job import ExploreJob, OwnedJob

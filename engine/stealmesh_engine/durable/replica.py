@@ -73,7 +73,7 @@ class Added:
     header: bool = False
     """The total, the end or the floor changed."""
     replaced: bool = False
-    """Another account took the place of ours (bag_account.py)."""
+    """Another account took the place of ours (bag_replica.py)."""
 
     def __bool__(self) -> bool:
         return bool(self.results or self.blocks or self.functions or self.header or self.replaced)

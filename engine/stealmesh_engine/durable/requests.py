@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from stealmesh_engine.base.rude import is_one_job, unless
-from stealmesh_engine.durable.bag_account import replica_of
+from stealmesh_engine.durable.bag_replica import replica_of
 from stealmesh_engine.durable.primary import Primary, first_word
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover

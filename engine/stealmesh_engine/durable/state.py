@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from stealmesh_engine.durable.bag_account import replica_of
 from stealmesh_engine.durable.bag_primary import primary_of
+from stealmesh_engine.durable.bag_replica import replica_of
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.durable.rebuild import REBUILT
 from stealmesh_engine.durable.replica import EXPIRED, Replica, supersedes

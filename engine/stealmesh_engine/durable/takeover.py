@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.base.rude import unless
-from stealmesh_engine.durable.bag_account import replica_of
+from stealmesh_engine.durable.bag_replica import replica_of
 from stealmesh_engine.durable.primary import Gathering, Primary, first_word
 from stealmesh_engine.durable.rebuild import Rebuild, is_incomplete
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.terms import beyond
-from stealmesh_engine.ledger.declined import without_lacking
+from stealmesh_engine.ledger.passed_over import without_lacking
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import (

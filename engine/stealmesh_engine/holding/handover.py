@@ -11,7 +11,7 @@ from stealmesh_engine.holding.actors import Actors
 from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.slots import Chunk
-from stealmesh_engine.ledger.declined import reason_in
+from stealmesh_engine.ledger.passed_over import reason_in
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import LeaseId
 from stealmesh_protocol.messages import Declined, Lease, Returned

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Container, Iterable
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.ledger.declined import UNTRIED_SECONDS, is_worker, told_by_all
 from stealmesh_engine.ledger.lives import Homes
 from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.ledger.passed_over import UNTRIED_SECONDS, is_worker, told_by_all
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import PeerId

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import Deliver, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
-from stealmesh_engine.ledger.declined import cannot_load, reason_in
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
+from stealmesh_engine.ledger.passed_over import cannot_load, reason_in
 from stealmesh_engine.ledger.put_off import Again, Alarms
 from stealmesh_engine.ledger.staying import Staying
 from stealmesh_engine.ledger.verdicts import Credited, Stale, Stepped, Verdict

@@ -16,7 +16,6 @@ from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import ItemsProgress
 from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
-from stealmesh_engine.ledger.declined import PassedOver
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import ExploreLedger
 from stealmesh_engine.ledger.indexed import IndexedLedger
@@ -26,6 +25,7 @@ from stealmesh_engine.ledger.job_pace import JobPace
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.lives import Homes, Lives
 from stealmesh_engine.ledger.mishaps import Mishaps
+from stealmesh_engine.ledger.passed_over import PassedOver
 from stealmesh_engine.ledger.verdicts import Stepped
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX

@@ -26,10 +26,10 @@ from stealmesh_engine.events import (
     OpenJob,
     Release,
 )
-from stealmesh_engine.ledger.actors import GONE, LifeEnds
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.graph import Graph
+from stealmesh_engine.ledger.life_ends import GONE, LifeEnds
 from stealmesh_engine.ledger.output import PrintoutsHere
 from stealmesh_engine.ledger.owned_job import (
     ExploreJob,

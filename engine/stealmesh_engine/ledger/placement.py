@@ -16,7 +16,10 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import NobodyCan
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.dealing import Priorities, Round, Turn
-from stealmesh_engine.ledger.declined import (
+from stealmesh_engine.ledger.job_ledger import Grantable
+from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
+from stealmesh_engine.ledger.partition_guard import PartitionGuard
+from stealmesh_engine.ledger.passed_over import (
     MODE_REMEDY,
     NOBODY_REMEDY,
     NOBODY_SAID_SECONDS,
@@ -25,9 +28,6 @@ from stealmesh_engine.ledger.declined import (
     has_runtime,
     nobody_can,
 )
-from stealmesh_engine.ledger.job_ledger import Grantable
-from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
-from stealmesh_engine.ledger.partition_guard import PartitionGuard
 from stealmesh_engine.ledger.requirements import RESOURCES_REMEDY, nobody_has
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, PeerId

@@ -6,7 +6,7 @@ have. Refuses to know how much of it is in use: the node that runs counts that (
 
 from __future__ import annotations
 
-from stealmesh_engine.ledger.declined import has_runtime
+from stealmesh_engine.ledger.passed_over import has_runtime
 from stealmesh_protocol.messages import JobSpec, Member, Resources
 
 SHOWN_MAX = 8

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.functions import needed
-from stealmesh_engine.ledger.actors import LifeEnds
 from stealmesh_engine.ledger.crediting import Crediting
+from stealmesh_engine.ledger.life_ends import LifeEnds
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_engine.links.unsayable import failed
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId

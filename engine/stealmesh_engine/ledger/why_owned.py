@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stealmesh_engine.ledger.declined import is_worker
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_engine.ledger.passed_over import is_worker
 from stealmesh_engine.ledger.placement import needs_another_python
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.ledger.why import NAMED_MAX, Fact, Why, short_text, some

@@ -21,7 +21,7 @@ from stealmesh.cli.status import first_look
 from stealmesh.host.saying import printable
 
 if TYPE_CHECKING:
-    from stealmesh_engine.looking import Answer
+    from stealmesh_engine.looks import Answer
     from stealmesh_protocol.stacks import Frame, Stack, WorkerStacks
 
 

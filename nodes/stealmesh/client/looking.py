@@ -1,7 +1,7 @@
 """A program's looks at jobs and workers, and its wish that another program's job ends: questions go to the core, and
 answers come back as plain data.
 
-Decides nothing. Refuses to know whom the core asks (the engine's `looking.py`), and how people are shown it (`cli`).
+Decides nothing. Refuses to know whom the core asks (the engine's `looks.py`), and how people are shown it (`cli`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from stealmesh.futures import Future
 from stealmesh_engine.effects import LookReady
 from stealmesh_engine.events import AskCallOff, AskLook, Event
-from stealmesh_engine.looking import Answer, story_of
+from stealmesh_engine.looks import Answer, story_of
 from stealmesh_protocol.ids import JobId, PeerId, owner_of
 from stealmesh_protocol.messages import Topic
 

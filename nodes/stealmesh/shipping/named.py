@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.opening import Piece
 from stealmesh.shipping.packing import Pickler, dumps, pieces_for, with_pieces
 from stealmesh.shipping.reach import Reach, functions_in, is_watched, walk, walk_all
-from stealmesh.shipping.watching import ChangeWatch
 from stealmesh_protocol import whole
 
 KNOWN_MAX = 4096

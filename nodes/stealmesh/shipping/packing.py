@@ -12,7 +12,7 @@ Decides what travels as a name, what as a value, and what is made from the progr
   the import makes (elsewhere.py), unless the module itself rebinds them (`global`): that is its own
   business in each process.
 
-Every global that a function reaches is watched (watching.py): what has changed is packed again.
+Every global that a function reaches is watched (change_watch.py): what has changed is packed again.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from typing import Any
 from stealmesh import refs
 from stealmesh.shipping import opening
 from stealmesh.shipping.bundle import is_installed
+from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.elsewhere import packed_elsewhere
 from stealmesh.shipping.opening import Piece, PieceKind
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
 from stealmesh.shipping.source import Source, text_of_main
 from stealmesh.shipping.variables import is_as_first_seen, is_home_of, is_plain, refuse_futures
-from stealmesh.shipping.watching import ChangeWatch
 from stealmesh_protocol import apart
 from stealmesh_protocol.ids import digest_of
 

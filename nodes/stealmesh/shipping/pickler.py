@@ -20,6 +20,7 @@ from typing import Any
 import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import opening
+from stealmesh.shipping.change_watch import ChangeWatch, content
 from stealmesh.shipping.reach import (
     Key,
     Reach,
@@ -31,7 +32,6 @@ from stealmesh.shipping.reach import (
     walk_all,
     walk_code,
 )
-from stealmesh.shipping.watching import ChangeWatch, content
 
 _ALIASED = frozenset({list, dict, set, object})
 _LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}

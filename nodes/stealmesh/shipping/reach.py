@@ -16,9 +16,9 @@ from typing import Any
 import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping.bundle import is_own
+from stealmesh.shipping.change_watch import ChangeWatch, content
 from stealmesh.shipping.needs import imports_in
 from stealmesh.shipping.opening import is_under
-from stealmesh.shipping.watching import ChangeWatch, content
 
 Key = tuple[str, str]
 """A module and the name of one of its globals."""

@@ -41,6 +41,7 @@ import zmq
 from stealmesh.host.security import AnyKey
 from stealmesh.transport import link_table, probes
 from stealmesh.transport.accepted import AcceptedLinks
+from stealmesh.transport.descriptor_watch import DescriptorWatch
 from stealmesh.transport.keys import Ways, keys_of
 from stealmesh.transport.link_table import LinkTable
 from stealmesh.transport.links import (
@@ -54,7 +55,6 @@ from stealmesh.transport.links import (
 )
 from stealmesh.transport.outbox import Outbox
 from stealmesh.transport.reasons import refuse_open_doors, why_down, why_undialled
-from stealmesh.transport.shortage import DescriptorWatch
 from stealmesh.transport.sockets import (
     HANDSHAKE_SECONDS,
     TransportError,

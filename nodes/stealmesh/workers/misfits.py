@@ -53,7 +53,7 @@ class Misfits:
 
     def answer(self, effect: RunChunk) -> ChunkDone | BagStep:
         """The answer to an order that cannot run here: another node may run it."""
-        from stealmesh_engine.ledger.declined import (
+        from stealmesh_engine.ledger.passed_over import (
             cannot_load,  # here, so that the fork server starts soon
         )
         from stealmesh_protocol.values import LACKING

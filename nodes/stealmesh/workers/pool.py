@@ -41,7 +41,7 @@ from stealmesh.workers.handle import ProcessHandle, Sentence
 from stealmesh.workers.inside import TASK_WORDS, TasksInside
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.orders import OrderPacker
-from stealmesh.workers.otherversions import OtherVersions
+from stealmesh.workers.other_versions import OtherVersions
 from stealmesh.workers.processes import Processes, State, Worker
 from stealmesh.workers.shared_words import SharedWords
 from stealmesh.workers.stack_takers import StackTakers

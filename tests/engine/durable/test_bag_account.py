@@ -8,8 +8,8 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from stealmesh_engine.durable.bag_account import BagReplica, replica_of
 from stealmesh_engine.durable.bag_ledger import NumberedBags
+from stealmesh_engine.durable.bag_replica import BagReplica, replica_of
 from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.verdicts import Stale, Stepped

@@ -19,7 +19,7 @@ from stealmesh_engine.holding.cost import Cost
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.slots import PATROL_SECONDS, TURN_SECONDS, WANTED_SECONDS
-from stealmesh_engine.ledger.declined import cannot_load
+from stealmesh_engine.ledger.passed_over import cannot_load
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import granted_lease, job_id
 from stealmesh_protocol.messages import Block, Declined, Grant, JobKind, JobSpec, Lease, Report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stealmesh_engine.ledger.declined import (
+from stealmesh_engine.ledger.passed_over import (
     OTHERS_CHARS_MAX,
     UNFIT_SECONDS,
     PassedOver,
