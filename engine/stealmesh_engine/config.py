@@ -1,4 +1,4 @@
-"""Every knob, with its default and what turning it costs.
+"""Every setting, its default, and the cost of changing it.
 
 Decides nothing by itself. All times are seconds, all sizes octets. The defaults are for
 machines in one room; `Config.wan()` is for links with tens of milliseconds between them.

@@ -13,8 +13,8 @@ def batch(story: Story) -> None:
     """A batch.
 
     A program, dora, maps a function over a range. It owns the job, and its ledger says who has which
-    items. A node without work has left its name with dora before (a lifeline), so alice gets the
-    range at once and passes some of it on to bob. Dora alone grants leases.
+    items. It grants the range to the node with the fewest leases, alice, who passes some of it on to
+    bob. Dora alone grants leases.
     """
     story.start("alice", "bob")
     dora = story.program("dora")

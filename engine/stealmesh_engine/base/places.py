@@ -1,4 +1,4 @@
-"""Which place each of many integers has, as disjoint intervals with a place each.
+"""Maps intervals of integers to places.
 
 Decides nothing. Knows nothing of jobs or leases. Parallel lists with bisection, as in `intervals.py`: a look costs
 under a microsecond however many there are.

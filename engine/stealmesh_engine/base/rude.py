@@ -1,10 +1,10 @@
-"""What a peer says is an input, not a fact: how a handler refuses a message, and what it must know for that.
+"""How a handler refuses a message that cannot be true.
 
 Decides nothing about messages. A handler checks what a message claims against what this peer knows before it
 changes anything, and raises :class:`Rude` with a reason if both cannot be true. The core counts it (`rude-…`)
 and ends the link after a few. So a check is a line where the handler is, and no handler ends links.
 
-Only for what no honest peer can say, whatever messages were late, lost or repeated. What may be a race is
+Raise `Rude` only for what no honest peer can send, even after loss, delay or repetition. What may be a race is
 answered as before (`Revoked`, HERE), or dropped and counted.
 """
 

@@ -1,6 +1,6 @@
 """Who gives children of its tasks away, and how often.
 
-A task that has submitted tasks runs them itself, as long as nobody else has nothing to do. Decides which
+A task runs the tasks that it has submitted itself, until another worker is idle. Decides which
 worker is asked for one, and when again. Refuses to know which child goes (the worker), and who is idle
 (`stealing/victim.py`).
 """

@@ -1,4 +1,4 @@
-"""What holders say of their work, and what of it counts.
+"""Judges the reports of holders: which results are delivered.
 
 Decides, with the ledger's verdict, what is delivered, which leases are revoked, and whether another node is
 asked for what one could not run. Refuses to know who is granted what (placement.py).

@@ -1,6 +1,6 @@
 """Who is alive: heartbeats, suspicion, verdicts, and the supernodes that pass the word on.
 
-Decides which peers observe each other, when a silent peer is suspected, when it is dead, which records are
+Decides when a silent peer is suspected, when it is dead, which records are
 told to which peers, and when a node is promoted. Refuses to know jobs: it returns what has changed
 (changes.py), and the core moves the work.
 

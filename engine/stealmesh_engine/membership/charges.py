@@ -1,4 +1,4 @@
-"""The peers that this one observes, and when that is found anew.
+"""The peers that this one observes, and when that set is computed again.
 
 Decides which peers are our charges: those for which we are among the observers that rendezvous hashing
 gives. Refuses to know what their silence means (verdicts.py).

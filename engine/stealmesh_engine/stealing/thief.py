@@ -3,10 +3,10 @@
 Decides when to ask, which peer, when to leave the name with the lifelines, and when to be silent. Refuses
 to know what a victim gives (`shares.py`) and what becomes of the work (`holding`).
 
-A thief asks one random peer at a time. (If all follow the best-known load hint, they herd onto one victim:
-efficiency at 64 nodes fell from 99.6 % to 81 %.) After two empty answers it leaves its name with its
-lifelines and is silent. Idle nodes cost nothing, and a node that gets work feeds the hungry, so work
-spreads in a wave along the lifelines.
+A thief asks one peer at a time: one that hinted at work to it, else a random one. (If all follow the best-known
+load hint, they herd onto one victim: efficiency at 64 nodes fell from 99.6 % to 81 %.) After two empty answers it
+leaves its name with its lifelines and is silent. Idle nodes cost nothing, and a node that gets work feeds the
+hungry, so work spreads in a wave along the lifelines.
 
 Ideas: lifelines after Saraswat et al. (PPoPP 2011); silence instead of polling after WEWS.
 """

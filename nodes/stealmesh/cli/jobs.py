@@ -1,6 +1,6 @@
 """Show the jobs of a running mesh: what runs, and what has ended lately, also of programs that are gone.
 
-A job is called by its id, the beginning of it, the short form that is shown, or its name. `stealmesh results`,
+Name a job by its id, the start of its id, the short form that is shown, or its name. `stealmesh results`,
 `Mesh.attach` and `Mesh.jobs` take those of durable ones (Mesh.launch, options(durable=True)).
 """
 

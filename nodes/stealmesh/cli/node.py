@@ -5,8 +5,8 @@ life again (and says so while none of them answers). The first SIGTERM or SIGINT
 work goes back, running work is finished, then exit status 0. The second ends the node at once.
 
 A node retries a seed that it cannot reach, and says the reason once. After --join-timeout it gives up
-with exit status 3. A node that finds its own address among the seeds is one of the first, and waits for
-ever.
+with exit status 3. A node that finds its own address among the seeds is one of the first: it
+waits for the others without a limit.
 """
 
 from __future__ import annotations

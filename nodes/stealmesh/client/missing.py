@@ -1,4 +1,4 @@
-"""What a reduction makes of its initial value, and of none. In a file of its own: workers need no more of a client."""
+"""The initial value of a reduction, and what happens without one. A separate file: workers import nothing else of the client."""
 
 from __future__ import annotations
 

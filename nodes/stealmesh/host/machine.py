@@ -1,7 +1,7 @@
 """What a process can still get from its machine: descriptors, processes, memory, disk, and the time of day.
 
 Reads and counts, and decides nothing: `stealmesh doctor` says what is too little (`doctor/`). Each figure is read
-when somebody asks, so that a status shows what is now. -1: the machine does not tell.
+when somebody asks, so that a status shows what is now. -1: unknown.
 """
 
 from __future__ import annotations

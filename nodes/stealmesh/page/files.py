@@ -1,7 +1,6 @@
 """What the browser loads once: the page, its scripts, and two libraries that lie beside them.
 
-Decides which files there are: those of a list that is read when the server starts, so that no path of a visitor's ever
-reaches the file system. Refuses to know what is in them.
+Decides which files there are. The list is read when the server starts, so a request can never name a file of the disk. Refuses to know what is in them.
 """
 
 from __future__ import annotations

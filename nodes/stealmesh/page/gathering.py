@@ -1,6 +1,6 @@
-"""What the page asks of the mesh, and when: once a second while somebody looks, and nothing else.
+"""What the page asks of the mesh, and when: once a second, only while somebody looks.
 
-Decides how often and for whom. One status a second serves all visitors, whatever their number; journals are read of
+Decides how often and for whom. One status a second serves all visitors; journals are read of
 those nodes only whose task stream is on somebody's screen, and never of more than NODES_WATCHED_MAX. Looks at single
 items and workers are asked for when a visitor wants one, a few at a time. Refuses to know HTTP and what is drawn.
 """

@@ -7,7 +7,7 @@
     packing   functions, classes, values ─ blob → opening    and are what the program has now
       reach     what a function reaches
       pickler   what travels as a name
-      watching  has any of it changed since?
+      change_watch  has any of it changed since?
                      source    the text of the program's own file, on both sides
 
 Modules travel whole, as text, in one bundle. What is in `__main__` travels piece by piece, each

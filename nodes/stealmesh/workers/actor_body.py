@@ -1,9 +1,9 @@
-"""An actor's object in its process: the function that all its calls call.
+"""The object of an actor in its process, and the function that runs its calls.
 
 It travels as any function does, with the class and the arguments of the constructor, and is loaded once in a
 process that runs nothing else. So the object lives as long as the process. Decides when the object is made
 (with the first call), and how a coroutine of it runs: to its end, before the next call begins. Refuses to know
-orders, lives and owners.
+who calls, and what happens when the process dies.
 """
 
 from __future__ import annotations
