@@ -251,6 +251,8 @@ def _beyond(copy: Replica, others: list[Replica]) -> bool:
 class DurableWorld:
     """A drawn world, set up and ready to run."""
 
+    patience_seconds = PATIENCE_SECONDS
+
     def __init__(self, drawn: DurablePlan) -> None:
         self.drawn = drawn
         plan = self.plan = drawn.plan
@@ -331,7 +333,7 @@ class DurableWorld:
         self.faults.mend_all()
         self.faults.all_start()
         mended = world.now
-        bound = mended + PATIENCE_SECONDS + 3 * self._ideal_seconds()
+        bound = mended + self.patience_seconds + 3 * self._ideal_seconds()
         while not all(self._over(each) for each in self.commissions):
             world.run(world.now + 0.1)
             if world.now > bound:

@@ -116,7 +116,7 @@ from stealmesh_protocol.messages import (
     Welcome,
     Withdraw,
 )
-from stealmesh_protocol.passes import is_barred
+from stealmesh_protocol.passes import is_barred, is_name
 
 
 def _hello(message: Hello) -> None:
@@ -363,7 +363,7 @@ def _launch(message: Launch) -> None:
 
 def _supply(message: Supply) -> None:
     check_job_id(message.job)
-    check_blocks(message.blocks)
+    check_blocks(message.blocks, durable=message.job)
     check_blobs(message.blobs, len(message.blocks))
     check_interval(0, message.total)
 
@@ -404,7 +404,7 @@ def _keep(message: Keep) -> None:
     check_interval(0, message.total)
     check_interval(message.floor, message.total)
     check_text(message.state)
-    check_blocks(message.blocks)
+    check_blocks(message.blocks, durable=message.spec.job)
     _kept(message.results)
     extra = len(message.blobs) - len(message.blocks) - len(message.results)
     if not 0 <= extra <= 3:
@@ -483,6 +483,8 @@ def _fetched(message: Fetched) -> None:
     check_pairs(message.missing)
     check_blobs(message.blobs, len(message.results))
     _account(message.account)
+    if message.guest and not is_name(message.guest):
+        raise Fault("text", f"{message.guest[:80]!r} is no name of a token")
 
 
 def _job_only(message: Closed | Abolish | Seek) -> None:

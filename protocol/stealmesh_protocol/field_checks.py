@@ -23,8 +23,9 @@ from stealmesh_protocol.ids import (
     SLICE_DOUBLINGS_MAX,
     SLICE_ID_OCTETS,
     VALUE_ID_OCTETS,
+    JobId,
 )
-from stealmesh_protocol.input_checks import fault_of_inputs
+from stealmesh_protocol.input_checks import fault_of_calls, fault_of_inputs
 from stealmesh_protocol.messages import (
     Block,
     JobKind,
@@ -220,8 +221,11 @@ def check_job_spec(spec: JobSpec) -> None:
         raise Fault("actor", "only single calls can be an actor's")
 
 
-def check_blocks(blocks: list[Block], waits_in: JobSpec | None = None) -> None:
-    """Items of the job `waits_in` may wait for others; None: none may."""
+def check_blocks(
+    blocks: list[Block], waits_in: JobSpec | None = None, *, durable: JobId = b""
+) -> None:
+    """Items of the job `waits_in` may wait for others, and those of the `durable` one for durable calls;
+    without either none may."""
     check_list(blocks)
     if len(blocks) > 1:
         check_disjoint((block.lo, block.hi) for block in blocks)
@@ -231,8 +235,10 @@ def check_blocks(blocks: list[Block], waits_in: JobSpec | None = None) -> None:
             raise Fault("range", f"codec {block.codec}")
         if block.needs:
             check_needs(block.needs)
-        if block.inputs and (fault := fault_of_inputs(block, waits_in)):
-            raise Fault("list", fault)
+        if block.inputs:
+            fault = fault_of_calls(block, durable) if durable else fault_of_inputs(block, waits_in)
+            if fault:
+                raise Fault("list", fault)
 
 
 def check_leases(leases: list[Lease]) -> None:

@@ -6,11 +6,26 @@ Decides whether they make sense by themselves. Refuses to know whether they are 
 from __future__ import annotations
 
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import JOB_ID_OCTETS, owner_of
+from stealmesh_protocol.ids import JOB_ID_OCTETS, JobId, owner_of
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 ITEMS = 5
 """The codec of values that are packed one by one (`values.py`)."""
+
+
+def fault_of_calls(block: Block, job: JobId) -> str:
+    """What is wrong with the durable calls that go into this block of a durable job; empty: nothing."""
+    if block.hi - block.lo != 1 or block.codec != ITEMS:
+        return "only a block of one item, packed alone, can wait for others"
+    if len(block.inputs) > limits.CALLS_INTO_MAX:
+        return "an item waits for too many others"
+    calls = {call for call, _, _ in block.inputs}
+    if len(calls) < len(block.inputs) or job in calls:
+        return "an item waits for one call twice, or for itself"
+    for call, index, lid in block.inputs:
+        if len(call) != JOB_ID_OCTETS or index or lid:
+            return "an item of a durable job waits for calls alone"
+    return ""
 
 
 def fault_of_inputs(block: Block, spec: JobSpec | None) -> str:

@@ -562,6 +562,8 @@ class Fetch(Message):
     job: JobId
     lo: int
     want: bool = True
+    into: bool = False
+    """A home says it: what it has, or wants, goes into a call that it leads, and is collected by nobody."""
 
 
 class Fetched(Message):
@@ -578,6 +580,8 @@ class Fetched(Message):
     """Items that will never have a result."""
     blobs: list[bytes] = []
     account: BagAccount | None = None
+    guest: str = ""
+    """The token with which the job was launched: those of others have no business with it."""
 
 
 # ---------------------------------------------------------------- pieces

@@ -128,6 +128,8 @@ class Failure(msgspec.Struct, array_like=True):
     """What the item printed last, as far as it is known."""
     trails: bytes = b""
     """Its frames (`trails.py`); empty if only the text tells them."""
+    of: str = ""
+    """Which other task had it first, if this one did not run for it."""
 
 
 class OtherVersion(msgspec.Struct, array_like=True, frozen=True):

@@ -101,6 +101,7 @@ class DurableDoor:
         self._beat_replicas(now)
         for job in self.client.due():
             self.slices.tell(self.client.beat(job, now), now)
+        self.state.inputs.beat(now)
         for job in self.holder.without_primary(now):
             for peer in (me, *may_know(job, self.links, now)):
                 self.links.send(peer, Seek(job), now)
@@ -134,16 +135,18 @@ class DurableDoor:
             primary.recruit(now)
         self.election.peer_gone(peer, now)
         self.client.peer_gone(peer, now)
+        self.state.inputs.peer_gone(peer, now)
 
     # ------------------------------------------------------------ what every step ends with
 
     @property
     def has_news(self) -> bool:
-        return bool(self.state.news)
+        return bool(self.state.news) or self.state.inputs.has_news
 
     def conclude(self, now: float) -> None:
         """Tell replicas what is new, and holders and clients what has become safe."""
         state = self.state
+        state.inputs.settle(now)
         for job, primary in state.with_news():
             replication = primary.replication
             keep = replication.flush(now)
@@ -166,6 +169,7 @@ class DurableDoor:
         unless(not leads or message.reign.primary == peer, "leads-for-another")
         self.election.here(peer, message, now)
         self.slices.tell(self.client.here(peer, message, now), now)
+        self.state.inputs.here(peer, message, now)
         job, holder = message.job, self.holder
         if message.standing is Standing.LEADS:
             term, rebuilt = message.reign.term, message.why == REBUILT
@@ -189,6 +193,7 @@ class DurableDoor:
 
     def _fetched(self, peer: PeerId, message: Fetched, now: float) -> None:
         self.slices.tell(self.client.fetched(peer, message, now), now)
+        self.state.inputs.fetched(peer, message, now)
 
 
 EVENTS: dict[type, Callable[[DurableDoor, Any, float], None]] = {

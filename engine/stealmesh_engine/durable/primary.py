@@ -20,6 +20,8 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.durable.call_edges import CallEdges
+from stealmesh_engine.durable.inputs import USED_SECONDS, Inputs
 from stealmesh_engine.durable.rebuild import Rebuild
 from stealmesh_engine.durable.replica import (
     BEYOND_REPAIR,
@@ -105,12 +107,18 @@ class Primary:
         """A client has fetched everything below."""
         self.closes_at: int | None = None
         """The number of items, as a client gave it; some may not be here yet."""
+        self.edges: CallEdges | None = None
+        """None as long as nothing goes into them."""
+        self._used_at = -1e9
+        """When a result of this job was last asked for by the home of a call that it goes into."""
         self.stops = False
         """A client has stopped the job: holders are to stop what runs of it."""
         self._short_since: float | None = None
         self._watchers: dict[PeerId, int] = {}
         """Clients to tell how things stand, and the first item that each of them lacks."""
 
+    inputs: Inputs
+    """Asks for what goes into its items; set by the node that has it (state.py)."""
     hears_holders: ClassVar[bool] = True
     """Holders have something of the job that a new primary needs."""
 
@@ -119,6 +127,7 @@ class Primary:
     def credited(self, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int) -> None:
         self.replication.enter(self.replica.add_result(part, blob, lo, hi))
         self.replication.owe(holder, part)
+        self._are_over(lo, hi)
 
     def stepped(self, holder: PeerId, message: Commit, partial: bytes, step: Stepped) -> None:
         raise AssertionError("an indexed job has no steps")
@@ -137,6 +146,7 @@ class Primary:
     def take_over(self, gathering: Gathering, rebuild: Rebuild | None) -> None:
         """Wait for what other replicas, or at least holders and clients, have of the job."""
         self.gathering, self.rebuild = gathering, rebuild
+        self._used_at = gathering.since  # those that need a result do not know us yet
 
     def go_on_from(self, former: Primary) -> None:
         """This peer led the job under a lower term: what its clients said holds."""
@@ -182,6 +192,9 @@ class Primary:
                 self._adopt(job, holder, lease, now)
             for holder, lease in gathering.given_up:
                 ledger.split(holder, lease.lid, lease.lo, lease.hi)
+        for block, _ in () if replica.spec.step else ledger.inputs:
+            if block.inputs:
+                self._edges_of(job).enter(block)
         return job
 
     def claimed(self, holder: PeerId, leases: list[Lease], now: float) -> None:
@@ -209,6 +222,7 @@ class Primary:
         self.replica.find_again()
         job = self.owner.jobs.get(self.replica.spec.job)
         if job is not None and self.replica.state:
+            self.let_go_of_inputs()
             self.owner.abandon(job, now, stop=self.stops)
         elif job is not None:
             if added.functions:
@@ -301,6 +315,27 @@ class Primary:
             keep = Keep(replica.spec, replica.configuration, floor=floor)
             self.merged(replica.join(keep), now)
 
+    # ------------------------------------------------------------ what goes into its items, and into others
+
+    def is_used(self, now: float) -> bool:
+        """Does a result of it go into calls that are led elsewhere?"""
+        return now - self._used_at < USED_SECONDS
+
+    def let_go_of_inputs(self) -> None:
+        """It is not led here any more, or is over."""
+        if self.edges is not None:
+            self.edges.let_go()
+            self.edges = None
+
+    def _are_over(self, lo: int, hi: int) -> None:
+        if self.edges is not None:
+            self.edges.over(lo, hi)
+
+    def _edges_of(self, job: IndexedJob) -> CallEdges:
+        if self.edges is None:
+            self.edges = CallEdges(self, self.owner, job.ledger, self.inputs)
+        return self.edges
+
     # ------------------------------------------------------------ replicas
 
     def recruit(self, now: float) -> None:
@@ -329,7 +364,10 @@ class Primary:
     # ------------------------------------------------------------ results
 
     def fetched(self, client: PeerId, message: Fetch, now: float) -> None:
-        self.collected = max(self.collected, min(message.lo, self.replica.total))
+        if message.into:
+            self._used_at = now
+        else:
+            self.collected = max(self.collected, min(message.lo, self.replica.total))
         self._watchers.pop(client, None)
         self._show(client, message.lo, now, wait=message.want, want=message.want)
 
@@ -370,6 +408,7 @@ class Primary:
             replica.closed,
             missing,
             [blob for _, blob in entries],
+            guest=replica.spec.guest,
         )
         self._say(client, fetched, now)
 
@@ -406,6 +445,8 @@ class Primary:
             found = replica.blocks.at(at)
             if found is not None:
                 ledger.feed(*found)  # of a rebuilt job its first items may be there already
+                if found[0].inputs:
+                    self._edges_of(job).enter(found[0])
                 for some in replica.covered.overlap(at, found[0].hi):
                     self._note(job, *some, now)
                 continue
@@ -420,6 +461,7 @@ class Primary:
         for piece in IntervalSet([(lo, hi)]).minus(job.ledger.credited.overlap(lo, hi)):
             if piece[1] <= job.ledger.total:
                 self.owner.take_note(job, *piece, now)
+        self._are_over(lo, hi)
 
     def _adopt(self, job: OwnedJob, holder: PeerId, lease: Lease, now: float) -> None:
         """Leave with its holder the part of a lease that is free, and have it drop the rest."""

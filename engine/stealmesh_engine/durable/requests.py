@@ -14,13 +14,17 @@ from stealmesh_engine.durable.bag_replica import replica_of
 from stealmesh_engine.durable.primary import Primary, first_word
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
+from stealmesh_protocol.given import places_in
 from stealmesh_protocol.ids import JobId, PeerId, owner_of
 from stealmesh_protocol.limits import MIB, TERM_MAX, TERM_STEP_MAX
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
+    Block,
     Fetch,
     Here,
+    JobKind,
+    JobSpec,
     Launch,
     PeerState,
     PrintedGet,
@@ -34,6 +38,12 @@ INPUTS_SHARE = 0.5
 """Of `keep_octets_max`: what inputs may take of it."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
 """What the holder of a token hears of a job that is not its own."""
+
+
+def fits(spec: JobSpec, block: Block, blob: bytes) -> bool:
+    """May these calls go into this item of the job, and does it have places for them?"""
+    kinds = (JobKind.SUBMIT, JobKind.MAP)
+    return spec.kind in kinds and places_in(blob, len(block.inputs)) >= len(block.inputs)
 
 
 class Requests:
@@ -104,6 +114,8 @@ class Requests:
         primary = self._led(client, message.job, now)
         if primary is None:
             return
+        for block, blob in zip(message.blocks, message.blobs, strict=True):
+            unless(not block.inputs or fits(primary.replica.spec, block, blob), "inputs")
         if refusal := self._no_room_for(primary, message):
             # What is here already is of no use, and takes room from others.
             self.state.counters.count("launches-refused")

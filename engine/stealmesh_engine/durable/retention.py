@@ -35,13 +35,17 @@ class Retention:
 
     def _drop_calls(self, now: float) -> None:
         """A program may make thousands of single calls: the oldest go whose results it has."""
-        calls = [each for each in self.state.primaries.values() if each.is_collected_call]
+        calls = [
+            each
+            for each in self.state.primaries.values()
+            if each.is_collected_call and not each.is_used(now)
+        ]
         calls.sort(key=lambda each: each.replica.ended_at or 0.0)
         for primary in calls[: max(0, len(calls) - CALLS_KEPT_MAX)]:
             primary.expire(now)
 
     def _make_room(self, most: int, now: float) -> None:
-        led = self.state.primaries.values()
+        led = [each for each in self.state.primaries.values() if not each.is_used(now)]
         ended = [each for each in led if each.replica.ended_at is not None]
         ended.sort(key=lambda each: each.replica.ended_at or 0.0)
         running = [each for each in led if each.replica.ended_at is None]
@@ -56,5 +60,5 @@ class Retention:
             replica.note_end(now)
             if replica.ended_at is not None and now - replica.ended_at > keep_seconds:
                 primary = self.state.primaries.get(job)
-                if primary is not None:
+                if primary is not None and not primary.is_used(now):
                     primary.expire(now)

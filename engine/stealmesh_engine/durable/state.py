@@ -17,6 +17,7 @@ from itertools import count
 
 from stealmesh_engine.durable.bag_primary import primary_of
 from stealmesh_engine.durable.bag_replica import replica_of
+from stealmesh_engine.durable.inputs import Inputs
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.durable.rebuild import REBUILT
 from stealmesh_engine.durable.replica import EXPIRED, Replica, supersedes
@@ -88,6 +89,8 @@ class DurableState:
         """Jobs that others keep, and the configuration that said so: earlier ones do not bind us."""
         self._next_grant = count(1).__next__
         """Numbers the grants of all explore jobs that are led here (bag_ledger.py)."""
+        self.inputs = Inputs(self.config, self.links, self.counters)
+        """What goes into the calls that are led here."""
         self.due: float | None = None
         """When to look again at candidacies and gatherings."""
 
@@ -98,15 +101,21 @@ class DurableState:
 
     def lead(self, replica: Replica) -> Primary:
         """This node is the primary from now on (perhaps again, under a higher term)."""
+        former = self.primaries.get(replica.spec.job)
+        if former is not None:
+            former.let_go_of_inputs()
         primary = primary_of(self.owner, replica, self.store, self.news, self._next_grant)
+        primary.inputs = self.inputs
         self.primaries[replica.spec.job] = primary
         return primary
 
     def step_down(self, job: JobId) -> bool:
         """This node does not lead the job any more. True if it did."""
         self.candidacies.pop(job, None)
-        if self.primaries.pop(job, None) is None:
+        primary = self.primaries.pop(job, None)
+        if primary is None:
             return False
+        primary.let_go_of_inputs()
         self.owner.resign(job)
         return True
 
@@ -245,3 +254,4 @@ class DurableState:
     def audit(self) -> None:
         for replica in self.replicas.values():
             replica.audit()
+        self.inputs.audit()

@@ -114,10 +114,14 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     def feed_withheld(self, block: Block, blob: bytes) -> None:
         """The same for an item that lacks results of others."""
         self.feed(block, blob)
-        self.free.remove(block.lo, block.hi)
+        self.withhold(block.lo)
+
+    def withhold(self, item: int) -> None:
+        """It is free, and lacks results of others."""
         if self.withheld is None:
             self.withheld = IntervalSet()
-        self.withheld.add(block.lo, block.hi)
+        self.free.remove(item, item + 1)
+        self.withheld.add(item, item + 1)
 
     def release(self, upto: int) -> None:
         """Items below `upto` may be leased from now on."""
@@ -294,6 +298,10 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
         lent = self.leases.get(lid)
         if (lent.holder != holder) if lent is not None else self._is_to_come(lid):
             return []
+        if self.withheld is not None:  # it has what they lack
+            for part in self.withheld.overlap(lo, hi):
+                self.withheld.remove(*part)
+                self.free.add(*part)
         adopted = self.free.overlap(lo, hi)
         if not adopted:
             return []
@@ -405,9 +413,7 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
         self.free.add(lo, hi)
         if self.edges is not None:
             for item in self.edges.lost(lo, hi):
-                assert self.withheld is not None
-                self.free.remove(item, item + 1)
-                self.withheld.add(item, item + 1)
+                self.withhold(item)
 
     def _is_to_come(self, lid: LeaseId) -> bool:
         """Will a later grant have this id?"""

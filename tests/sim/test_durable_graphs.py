@@ -1,0 +1,302 @@
+"""Stories of durable calls that go into others: the graph runs to its end, whatever dies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from msgspec.structs import replace
+from tests.marks import later
+
+from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.durable import call_edges, inputs, retention
+from stealmesh_engine.durable.primary import Primary
+from stealmesh_protocol.messages import Fetch, JobKind
+from stealmesh_protocol.values import UNSENDABLE, VALUE_LOST, failures_of
+from stealmesh_sim.durable_graphs import CANCELLED, FAILED, CallGraph, CallLauncher, run, value_of
+from stealmesh_sim.durable_programs import DurableReader
+from stealmesh_sim.graphs import Knot
+from stealmesh_sim.process import Process
+from stealmesh_sim.programs import Wish
+from stealmesh_sim.work import CostLaw
+
+from .durable_scenes import DurableScene, durable_scene
+
+TOGETHER = 5
+DIAMOND = [[], [0], [0], [1, 2]]
+
+
+@dataclass
+class Submitted:
+    """A graph, and the calls of the program that submits it."""
+
+    scene: DurableScene
+    graph: CallGraph
+    calls: list[CallLauncher]
+
+    @property
+    def accepted(self) -> bool:
+        return all(each.accepted_whole for each in self.calls)
+
+    def until_accepted(self) -> None:
+        self.scene.until(lambda: self.accepted)
+
+    def kill_program(self) -> None:
+        self.scene.world.crash(self.scene.client)
+
+    def home(self, at: int) -> Process:
+        return self.scene.at_home(self.calls[at])
+
+    def lead(self, at: int) -> Primary:
+        return self.scene.lead(self.home(at), self.calls[at])
+
+    def heirs(self) -> list[DurableReader]:
+        other = self.scene.newcomer("other")
+        return [DurableReader(self.scene.world, other, each.work) for each in self.calls]
+
+    def collected(self, readers: list[DurableReader] | None = None, within: float = 60.0) -> None:
+        """Each call came to what a sequential evaluation says, and no home asks for anything any more."""
+        readers = readers or list(self.calls)
+        self.scene.until(lambda: all(each.done for each in readers), within=within)
+        assert not any(each.gone or each.missing for each in readers)
+        values: list[int] = []
+        for at, knot in enumerate(self.graph.knots):
+            values.append(value_of(at, [values[each] for each in knot.inputs]))
+        assert [self.graph.found[at] for at in range(len(values))] == values
+        self.nothing_is_left()
+
+    def nothing_is_left(self) -> None:
+        nodes = [each for each in self.scene.nodes if each.alive]
+        self.scene.until(
+            lambda: all(each.core.durable.state.inputs.is_empty for each in nodes), within=5.0
+        )
+
+
+def submitted(
+    scene: DurableScene, knots: list[list[int]], *, seconds: float = 0.5, fails: int = -1
+) -> Submitted:
+    graph = CallGraph([Knot(0, 0, each, at == fails) for at, each in enumerate(knots)])
+    calls: list[CallLauncher] = []
+    for _ in knots:
+        law = CostLaw("const", seconds)
+        wish = Wish(JobKind.SUBMIT, 1, law, scene.world.now, fed=True, function="shared")
+        calls.append(CallLauncher(scene.world, scene.client, wish, graph, calls))
+    return Submitted(scene, graph, calls)
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_a_graph_is_done_and_collected(nodes: int) -> None:
+    told = submitted(durable_scene(nodes), DIAMOND)
+    told.until_accepted()
+    assert not told.calls[0].done
+    told.collected(within=10.0)
+
+
+def test_the_rest_of_the_graph_runs_after_the_programs_death() -> None:
+    told = submitted(durable_scene(4), DIAMOND, seconds=2.0)
+    told.until_accepted()
+    told.kill_program()
+    told.scene.run(10.0)
+    assert told.graph.found == {}, "nobody has read anything"
+    told.collected(told.heirs(), within=1.0)
+
+
+@pytest.mark.parametrize("disks", [True, False])
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_the_home_of_any_call_dies(at: int, disks: bool) -> None:
+    told = submitted(durable_scene(5, disks=disks), DIAMOND, seconds=1.0)
+    told.until_accepted()
+    told.kill_program()
+    told.scene.crash(told.home(at))
+    told.collected(told.heirs())
+
+
+def test_every_home_dies_one_after_the_other() -> None:
+    told = submitted(durable_scene(5), [[], [0], [1], [2]], seconds=1.5)
+    told.until_accepted()
+    told.kill_program()
+    for at in range(4):
+        told.scene.until(lambda: told.scene.home(told.calls[0]) is not None)
+        told.scene.until(lambda at=at: told.scene.home(told.calls[at]) is not None)  # type: ignore[misc]
+        home = told.home(at)
+        told.scene.crash(home)
+        told.scene.run(4.0)
+        told.scene.restart(home)
+        told.scene.run(2.0)
+    told.collected(told.heirs())
+
+
+def test_all_nodes_die_at_once_and_come_back() -> None:
+    told = submitted(durable_scene(4), DIAMOND, seconds=3.0)
+    told.until_accepted()
+    told.kill_program()
+    told.scene.run(3.5)
+    for node in list(told.scene.nodes):
+        told.scene.crash(node)
+    for node in list(told.scene.nodes):
+        told.scene.restart(node)
+    told.scene.run(1.0)
+    told.collected(told.heirs())
+
+
+def running(told: Submitted, at: int) -> list[Process]:
+    """Which nodes run this call."""
+    job = told.calls[at].job
+    return [
+        node
+        for node in told.scene.nodes
+        if node.alive and any(each.job == job for each in node.core.dispatcher.slots.running())
+    ]
+
+
+def with_a_holder_elsewhere() -> tuple[Submitted, Process, int]:
+    """One of four calls that another goes into runs, and not at its home, which dies. Returns who runs it."""
+    told = submitted(durable_scene(5, workers=1), [[], *([0] for _ in range(4))], seconds=6.0)
+    told.until_accepted()
+    told.kill_program()
+    told.scene.until(lambda: all(running(told, at) for at in range(1, 5)))
+    told.scene.run(0.5)
+    for at in range(1, 5):
+        (holder,) = running(told, at)
+        if told.home(at) is not holder:
+            told.scene.crash(told.home(at))
+            return told, holder, at
+    raise AssertionError("their homes run them all")
+
+
+def test_what_runs_when_its_home_dies_runs_on_with_what_it_was_given() -> None:
+    """A new home asks for the inputs of items that no holder has, and for no others."""
+    told, holder, at = with_a_holder_elsewhere()
+    told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
+    told.scene.until(lambda: told.calls[at].job in told.home(at).core.owner.jobs)
+    told.scene.run(0.5)
+    assert running(told, at) == [holder]
+    assert not told.lead(at).edges.needed  # type: ignore[union-attr]
+    told.collected(told.heirs())
+
+
+def test_what_was_left_with_its_holder_waits_for_its_inputs_when_that_dies() -> None:
+    told, holder, at = with_a_holder_elsewhere()
+    told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
+    told.scene.until(lambda: told.calls[at].job in told.home(at).core.owner.jobs)
+    told.scene.run(0.5)
+    assert running(told, at) == [holder]
+    told.scene.crash(holder)
+    told.collected(told.heirs())
+
+
+def test_a_failure_goes_on_with_the_name_of_the_first_that_had_it() -> None:
+    told = submitted(durable_scene(4), [[], [0], [1], [2], []], fails=1)
+    told.until_accepted()
+    told.kill_program()
+    heirs = told.heirs()
+    told.scene.until(lambda: all(each.done for each in heirs), within=20.0)
+    found = told.graph.found
+    assert [isinstance(found[at], int) for at in range(5)] == [True, False, False, False, True]
+    assert [found[at] for at in (1, 2, 3)] == [FAILED] * 3
+    home = told.lead(3).replica
+    ((_, blob),) = home.following(0, told.lead(3).replication.unsettled)
+    (failure,) = failures_of(blob)
+    assert failure.of.startswith(f"durable call {told.calls[1].work.spec.name} (")
+    told.nothing_is_left()
+
+
+def test_a_cancelled_call_cancels_what_it_goes_into_and_nothing_else() -> None:
+    told = submitted(durable_scene(4), [[], [0], [1], []], seconds=1.0)
+    told.until_accepted()
+    told.graph.cancelled.add(0)
+    told.calls[0].abolish()
+    told.scene.until(lambda: all(each.done for each in told.calls), within=20.0)
+    assert [each.state for each in told.calls] == [CANCELLED] * 3 + ["done"]
+    told.nothing_is_left()
+
+
+def failed_as(told: Submitted, at: int, kind: str, text: str) -> None:
+    """This call has failed like this, as its home has it."""
+    told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
+    told.scene.until(lambda: told.lead(at).replica.ended, within=60.0)
+    ((_, blob),) = told.lead(at).replica.following(0, IntervalSet())
+    (failure,) = failures_of(blob)
+    assert failure.kind == kind
+    assert text in failure.text
+
+
+def test_a_result_that_is_lost_fails_what_it_goes_into_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The home of the third has it, and dies; and no other node keeps it any more."""
+    monkeypatch.setattr(inputs, "PATIENCE", 1.0)
+    scene = durable_scene(4, home_patience_seconds=8.0)
+    told = submitted(scene, [[], [], [0, 1]], seconds=0.1)
+    told.graph.may_lose = True
+    told.calls[1].work.law = CostLaw("const", 20.0)
+    told.until_accepted()
+    scene.until(lambda: told.calls[0].done)
+    told.kill_program()
+    for node in scene.nodes:
+        node.core.durable.state.drop(told.calls[0].job)
+    scene.crash(told.home(2))
+    failed_as(told, 2, VALUE_LOST, told.calls[0].job.hex()[:8])
+    told.nothing_is_left()
+
+
+def test_the_holder_of_a_token_gets_no_results_of_others() -> None:
+    told = submitted(durable_scene(3), [[], [0], [0]], seconds=0.5)
+    told.graph.may_lose = True
+    told.calls[1].work.spec = replace(told.calls[1].work.spec, guest="ada")
+    told.until_accepted()
+    failed_as(told, 1, VALUE_LOST, inputs.NOT_THEIRS)
+    told.scene.until(lambda: told.calls[2].done)
+    assert isinstance(told.graph.found[2], int)
+
+
+def test_results_that_no_message_can_carry_together_fail_the_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(call_edges, "BLOB_OCTETS_MAX", 20)
+    told = submitted(durable_scene(3), [[], [], [0], [0, 1]])
+    told.graph.may_lose = True
+    told.until_accepted()
+    failed_as(told, 3, UNSENDABLE, "hand on the names of files")
+    told.scene.until(lambda: told.calls[2].done)
+    assert isinstance(told.graph.found[2], int)
+    told.nothing_is_left()
+
+
+def test_a_collected_call_stays_while_it_goes_into_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program has its result, and the home has more calls than it keeps."""
+    monkeypatch.setattr(retention, "CALLS_KEPT_MAX", 0)
+    told = submitted(durable_scene(4), [[], [], [0, 1]], seconds=0.1)
+    told.calls[1].work.law = CostLaw("const", 6.0)
+    told.until_accepted()
+    told.scene.until(lambda: told.calls[0].done)
+    told.scene.run(3.0)
+    home = told.home(2)
+    told.scene.crash(home)
+    told.collected()
+
+
+def test_many_calls_at_one_home_ask_for_an_input_once() -> None:
+    scene = durable_scene(1)
+    said: list[Fetch] = []
+    right = scene.nodes[0].core.links.send
+
+    def send(peer: bytes, message: object, now: float) -> None:
+        if isinstance(message, Fetch) and message.into:
+            said.append(message)
+        right(peer, message, now)  # type: ignore[arg-type]
+
+    scene.nodes[0].core.links.send = send  # type: ignore[method-assign,assignment]
+    told = submitted(scene, [[], *([0] for _ in range(20))], seconds=0.2)
+    told.until_accepted()
+    told.collected()
+    assert 1 <= len(said) <= 5
+
+
+@pytest.mark.parametrize("first", [1, *later(6, 11, 16)])
+def test_random_worlds_with_durable_graphs(first: int) -> None:
+    for seed in range(first, first + TOGETHER):
+        outcome = run(seed)
+        assert not outcome.breach, (
+            f"{outcome.breach}\n    stealmesh_sim.durable_graphs {seed} {seed + 1}"
+        )
