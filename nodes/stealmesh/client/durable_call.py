@@ -1,9 +1,9 @@
 """`submit` with `durable=True`: one call that is a durable job of one item, and its future.
 
-Decides when the call is said to the mesh: at once, or, if its arguments hold futures, when these are over.
-Their values go into the copies beside the arguments, so the mesh needs nothing of this program once it has
-the call. Decides which futures may be among the arguments. Refuses to know where the job runs, and how
-results are opened (`results.py`).
+Decides when the call is said to the mesh: at once, or, if its arguments hold futures, when these are ready
+(`durable_inputs.py`). The mesh is told which calls go into it by name, and has the values of all others, so it
+needs nothing of this program once it has the call. Decides which futures may be among the arguments. Refuses to
+know where the job runs, and how results are opened (`results.py`).
 
 Accepted means what it means for `launch`: two nodes have the call on their disks. `submit` does not wait for
 that, so that many calls can be on their way at once; `DurableFuture.accepted` does.
@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from stealmesh import refs
 from stealmesh.client.call_arguments import must_fit, packed_arguments
+from stealmesh.client.durable_inputs import WaitingDurableCall, item_of_calls
 from stealmesh.client.feeding import REFS_END
 from stealmesh.client.inputs import Packed, WaitingCall, with_results
 from stealmesh.client.results import FUNCTION_REMEDY, ChunkResults, fault_of_size
@@ -32,7 +33,8 @@ from stealmesh_engine.events import AbolishJob, FetchResults, LaunchJob, LeaveJo
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.errors import CannotShip, JobLost, JobRefused
-from stealmesh_protocol.messages import Block, JobSpec
+from stealmesh_protocol.ids import JobId
+from stealmesh_protocol.messages import Block, Inputs, JobSpec
 
 if TYPE_CHECKING:
     from stealmesh.client.durable_job import Job
@@ -74,6 +76,13 @@ class DurableCall:
         self._begun = False
         self._handle: Job | None = None
         """The program has attached to it as well."""
+        self._when_safe: list[Callable[[], None]] = []
+        self._goes_into = 0
+        """Calls that are said with its name, and that the mesh may not hold yet."""
+        self._leaves = False
+        """The program has its result."""
+        self._holds: list[DurableCall] = []
+        """Calls that go into this one."""
         self.future: DurableFuture[Any] = DurableFuture(link.condition, self)
         self.future.job_id = spec.job.hex()
 
@@ -82,23 +91,76 @@ class DurableCall:
     def begin(self, packed: Packed, inputs: list[Future[Any]]) -> None:
         """Say the call to the mesh, or wait until all inputs are there."""
         if not inputs:
-            self._say(packed)
+            self._say(vx.join_entries([packed]))
             return
-        self._waiting = WaitingCall(self, self.future, packed, inputs)
+        self._waiting = WaitingDurableCall(self, self.future, packed, inputs)
         self._waiting.begin()
 
     def complete(self, call: WaitingCall) -> None:
+        named = self._holding(call.inputs)
         try:
-            packed, needs = refs.noting(lambda: with_results(call.packed, call.inputs))
+            needs: object
+            if named:
+                (blob, names), needs = refs.noting(lambda: item_of_calls(call, named))
+            else:
+                packed, needs = refs.noting(lambda: with_results(call.packed, call.inputs))
+                blob, names = vx.join_entries([packed]), ()
             if needs:
                 raise CannotShip(REFS_END)
-            must_fit(packed, self._spec.name)
-        except CannotShip as error:
+            must_fit((vx.ITEMS, blob), self._spec.name)
+        except Exception as error:  # noqa: BLE001  that of an input, which came in this moment, or CannotShip
             self.fail(call, error)
             return
         call.drop()
-        if not self.future.done():
-            self._say(packed)
+        if self.future.done():
+            self._is_safe_now()
+        else:
+            self._say(blob, names)
+
+    def _holding(self, inputs: list[Future[Any]]) -> dict[int, JobId]:
+        """The places of those that are to go into it by name, and their ids."""
+        named: dict[int, JobId] = {}
+        for place, each in enumerate(inputs):
+            source: Any = each._submission
+            if isinstance(source, DurableCall) and source.goes_into_another(self._link):
+                named[place] = source._spec.job
+                self._holds.append(source)
+        return named
+
+    def goes_into_another(self, link: ProgramLink) -> bool:
+        """Have it go into another call by name. False: it is over, or of another mesh."""
+        if link is not self._link:
+            return False
+        with link.condition:
+            if self.future.done() or not self._accepted:
+                return False
+            self._goes_into += 1
+        return True
+
+    def is_in_another(self) -> None:
+        """The mesh holds the call that it goes into, or that is over."""
+        with self._link.condition:
+            self._goes_into -= 1
+            leaves = self._leaves and not self._goes_into
+        if leaves:
+            self._leave()
+
+    def when_safe(self, fn: Callable[[], None]) -> None:
+        """Have this called when it is accepted or over, in a thread of the program's; now, if it is."""
+        with self._link.condition:
+            if not self.is_safe:
+                self._when_safe.append(fn)
+                return
+        fn()
+
+    def _is_safe_now(self) -> None:
+        with self._link.condition:
+            waiting, self._when_safe = self._when_safe, []
+            holds, self._holds = self._holds, []
+        if waiting:
+            self._link.tell(waiting)
+        for each in holds:
+            each.is_in_another()
 
     def fail(self, call: WaitingCall, error: BaseException) -> None:
         call.drop()
@@ -128,6 +190,7 @@ class DurableCall:
             self._waiting.drop()
         if self._begun:
             self._link.post(AbolishJob(self._spec.job, stop=future.is_stopped))
+        self._is_safe_now()
 
     def stop(self, future: Future[Any]) -> bool:
         if not end_stopped(self._link, future, self.name_of(future)):
@@ -142,15 +205,14 @@ class DurableCall:
         """The program has attached to this call: show the handle what comes, too."""
         self._handle = handle
 
-    def _say(self, packed: Packed) -> None:
+    def _say(self, blob: bytes, names: Inputs = ()) -> None:
         job = self._spec.job
-        blob = vx.join_entries([packed])
         self._begun = True
         self._link.follow(
             job,
             self,
             LaunchJob(self._spec, 0, self._functions),
-            SupplyJob(job, Block(0, 1, vx.ITEMS), blob, closed=True),
+            SupplyJob(job, Block(0, 1, vx.ITEMS, inputs=names), blob, closed=True),
             FetchResults(job, 0),
         )
 
@@ -176,6 +238,7 @@ class DurableCall:
             self._link.dropped += arrive(
                 self._link.condition, self._link.tell, [self.future], parcel
             )
+            self._is_safe_now()
             self._leave()
         elif effect.line.state == "cancelled":
             self._settle(CancelledError(f"call {self.future.job_id} was cancelled"))
@@ -186,9 +249,12 @@ class DurableCall:
         with self._link.condition:
             self._accepted = self._accepted or accepted
             self._link.condition.notify_all()
+        if accepted:
+            self._is_safe_now()
 
     def _settle(self, error: BaseException) -> None:
         settle(self._link.condition, self._link.tell, [(self.future, None, error)])
+        self._is_safe_now()
         self._leave()
 
     def _leave(self) -> None:
@@ -198,11 +264,19 @@ class DurableCall:
         if self._handle is not None:
             self._link.durable[self._spec.job] = self._handle
             return
+        with self._link.condition:
+            first, self._leaves = not self._leaves, True
+            stays = self._goes_into > 0
+        if stays:
+            if first:  # otherwise the next beat says that its result is collected
+                self._link.post(FetchResults(self._spec.job, 0, want=False))
+            return
         del self._link.durable[self._spec.job]
         self._link.post(LeaveJob(self._spec.job, 1))
 
     def broken(self, error: BaseException) -> None:
         settle(self._link.condition, self._link.tell, [(self.future, None, error)])
+        self._is_safe_now()
         if self._handle is not None:
             self._handle.broken(error)
 

@@ -91,6 +91,9 @@ class WaitingCall:
             name_the_culprit(error, one.task_name)
             self._receiver.fail(self, error)
             return
+        self._one_less()
+
+    def _one_less(self) -> None:
         with self._lock:
             self._missing -= 1
             complete = self._missing == 0

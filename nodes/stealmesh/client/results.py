@@ -11,6 +11,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
+from stealmesh.client.inputs import name_the_culprit
 from stealmesh.client.remarks import tell
 from stealmesh_protocol import limits
 from stealmesh_protocol import values as vx
@@ -143,7 +144,10 @@ def _errors_of(failures: list[vx.Failure], first: int, name: str) -> dict[int, B
 def _rebuilt(failure: vx.Failure) -> BaseException:
     from stealmesh.tracebacks.showing import rebuilt  # here: most programs see no failure
 
-    return rebuilt(failure)
+    error = rebuilt(failure)
+    if failure.of:
+        name_the_culprit(error, failure.of)
+    return error
 
 
 def _opened(entry: vx.Entry, name: str) -> tuple[Any, BaseException | None]:
