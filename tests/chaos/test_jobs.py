@@ -365,7 +365,7 @@ def test_in_virtual_time(kind: str, name: str, capsys: pytest.CaptureFixture[str
         (["--sim", "--scenario", "full-stop", "--job", "submits"], "runs real code"),
         (
             ["--job", "grpah"],
-            "write stream, tasks, uts-t1, graph, nested, actors, submits, explore or",
+            "write stream, tasks, uts-t1, graph, nested, actors, submits, explore, durable-graph or",
         ),
     ],
 )

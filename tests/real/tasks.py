@@ -100,3 +100,13 @@ def refuse_twice(path: str) -> str:
         if len(log.readlines()) < 3:
             raise ValueError("not yet")
     return "done"
+
+
+def log_and_mix(log: str, number: int, seconds: float, *inputs: int) -> int:
+    """One call of a graph: what it comes to depends on its inputs and their order."""
+    log_and_doze((log, number))
+    time.sleep(seconds)
+    value = number + 1
+    for each in inputs:
+        value = (value * 31 + each) % 1_000_003
+    return value

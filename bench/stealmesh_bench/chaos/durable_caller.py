@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from typing import Any
 
 from stealmesh import Mesh
 from stealmesh_bench.chaos import durable_work
@@ -19,9 +20,9 @@ def main() -> None:
     threading.Thread(target=end_with_our_owner, daemon=True).start()
     with Mesh(address) as mesh:
         print("begun", flush=True)
-        calls = [
-            durable_work.begun(mesh, job, int(seed), number, log) for number in range(int(count))
-        ]
+        calls: list[Any] = []
+        for number in range(int(count)):
+            calls.append(durable_work.begun(mesh, job, int(seed), number, log, calls))
         for call in calls:
             print(call.accepted(), flush=True)
         threading.Event().wait()  # to be killed is what we are for

@@ -39,6 +39,7 @@ JOBS = {
 DURABLE_ALONE = {
     durable_work.SUBMITS: "durable calls of 0.25 s, for full-stop and durable-submitter alone",
     durable_work.EXPLORE: "durable searches, for full-stop and durable-submitter alone",
+    durable_work.GRAPH: "durable calls of 0.25 s that need each other's results, for the same two alone",
 }
 NAMED = JOBS | DURABLE_ALONE
 VIRTUAL_JOBS = ("graph", "nested", "actors")

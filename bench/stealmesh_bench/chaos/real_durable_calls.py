@@ -39,9 +39,9 @@ class RealDurableCallsStage(RealDurableStage):
 
     def _launched(self) -> CallSubmitter:
         each = (
-            durable_work.CALL_SECONDS
-            if self.job == durable_work.SUBMITS
-            else durable_work.TREE_SECONDS
+            durable_work.TREE_SECONDS
+            if self.job == durable_work.EXPLORE
+            else durable_work.CALL_SECONDS
         )
         words = [self.job, str(self.scenario.items(each)), self.log, str(self.scenario.seed)]
         return CallSubmitter(words, self._entry(), self.key, self.directory)

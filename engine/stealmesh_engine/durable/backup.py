@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from stealmesh_engine.base.rude import is_near, is_one_job, unless
 from stealmesh_engine.durable.bag_replica import replica_of
+from stealmesh_engine.durable.call_edges import fits
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.durable.replica import EXPIRED, Added, Replica, supersedes
 from stealmesh_engine.durable.state import DurableState
@@ -38,6 +39,8 @@ class Backup:
             unless(is_one_job(message.spec, replica.spec), "another-job")
             unless(is_near(message.reign.term, replica.configuration.term), "term")
             unless(replica.may_have(message.total), "total")
+        for block, blob in zip(message.blocks, message.blobs, strict=False):
+            unless(not block.inputs or fits(message.spec, block, blob), "inputs")
         if message.reign.primary == state.me:
             if primary is not None:
                 if primary.gathering is not None and primary.gathering.latecomer:

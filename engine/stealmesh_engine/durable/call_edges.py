@@ -22,8 +22,14 @@ from stealmesh_protocol import given
 from stealmesh_protocol.given import Result
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import BLOB_OCTETS_MAX, MIB
-from stealmesh_protocol.messages import Block, JobKind, Part
+from stealmesh_protocol.messages import Block, JobKind, JobSpec, Part
 from stealmesh_protocol.values import ITEMS, UNSENDABLE
+
+
+def fits(spec: JobSpec, block: Block, blob: bytes) -> bool:
+    """May these calls go into this item of the job, and does it have places for them?"""
+    kinds = (JobKind.SUBMIT, JobKind.MAP)
+    return spec.kind in kinds and given.places_in(blob, len(block.inputs)) >= len(block.inputs)
 
 
 class Leads(Protocol):

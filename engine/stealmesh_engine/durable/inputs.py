@@ -58,6 +58,11 @@ def no_result(kind: str, text: str, *, cancelled: bool = False) -> NoResult:
     return NoResult(*pack_outcomes(None, [Failure(0, kind, text=text)]), cancelled)
 
 
+def name_of(call: JobId) -> str:
+    """The short form of its id that commands show, and that `attach` takes."""
+    return f"{call.hex()[:8]}..{call.hex()[-4:]}"
+
+
 class InputUser(Protocol):
     """A job that calls go into (call_edges.py)."""
 
@@ -168,7 +173,7 @@ class Inputs:
             for user in list(known.users):
                 failed = known.failed
                 if failed is None and user.guest and self.reader.guests.get(call) != user.guest:
-                    failed = no_result(VALUE_LOST, f"durable call {call.hex()[:8]}: {NOT_THEIRS}")
+                    failed = no_result(VALUE_LOST, f"durable call {name_of(call)}: {NOT_THEIRS}")
                 user.told(call, failed, now)
 
     # ------------------------------------------------------------ what homes say
@@ -197,7 +202,7 @@ class Inputs:
             return  # what it goes into has it, or has ended with it
         found: Result | NoResult | None
         if isinstance(word, fx.JobGone):
-            found = no_result(VALUE_LOST, f"durable call {word.job.hex()[:8]} is gone: {word.why}")
+            found = no_result(VALUE_LOST, f"durable call {name_of(word.job)} is gone: {word.why}")
         else:
             assert isinstance(word, fx.Results)
             found = _said_by(word)
@@ -220,7 +225,7 @@ class Inputs:
 def _said_by(word: fx.Results) -> Result | NoResult | None:
     """What the home's word means to those that the call goes into. None: it is not over."""
     line = word.line
-    named = f"durable call {line.name} ({word.job.hex()[:8]})"
+    named = f"durable call {line.name} ({name_of(word.job)})"
     if line.kind is not JobKind.SUBMIT:
         return no_result(VALUE_LOST, f"{named} is no single call, so its result goes into no other")
     if line.state == "cancelled":

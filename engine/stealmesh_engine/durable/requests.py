@@ -11,20 +11,17 @@ from msgspec.structs import replace
 
 from stealmesh_engine.base.rude import is_one_job, unless
 from stealmesh_engine.durable.bag_replica import replica_of
+from stealmesh_engine.durable.call_edges import fits
 from stealmesh_engine.durable.primary import Primary, first_word
 from stealmesh_engine.durable.state import DurableState
 from stealmesh_engine.durable.takeover import Takeover
-from stealmesh_protocol.given import places_in
 from stealmesh_protocol.ids import JobId, PeerId, owner_of
 from stealmesh_protocol.limits import MIB, TERM_MAX, TERM_STEP_MAX
 from stealmesh_protocol.messages import (
     Abolish,
     Accepted,
-    Block,
     Fetch,
     Here,
-    JobKind,
-    JobSpec,
     Launch,
     PeerState,
     PrintedGet,
@@ -38,12 +35,6 @@ INPUTS_SHARE = 0.5
 """Of `keep_octets_max`: what inputs may take of it."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
 """What the holder of a token hears of a job that is not its own."""
-
-
-def fits(spec: JobSpec, block: Block, blob: bytes) -> bool:
-    """May these calls go into this item of the job, and does it have places for them?"""
-    kinds = (JobKind.SUBMIT, JobKind.MAP)
-    return spec.kind in kinds and places_in(blob, len(block.inputs)) >= len(block.inputs)
 
 
 class Requests:
