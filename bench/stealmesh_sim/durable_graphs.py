@@ -9,11 +9,15 @@ made of the right results. Calls that fail, and calls that are cancelled, end wh
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
 from msgspec import msgpack
 
+from stealmesh_engine.config import Config
+from stealmesh_engine.durable import inputs
 from stealmesh_engine.effects import Deliver, RunChunk
 from stealmesh_engine.events import AbolishJob, LaunchJob, SupplyJob
 from stealmesh_protocol import given
@@ -35,6 +39,7 @@ SUBMIT_SECONDS = 0.01
 """How often a program looks whether the next call can be submitted."""
 PATIENCE_SECONDS = 200.0
 """A call that is lost is looked for longer by those that it goes into than by programs."""
+FEW_OCTETS = 40
 FAILED = "failed"
 CANCELLED = "cancelled"
 
@@ -173,6 +178,10 @@ class CallLauncher(Launcher):
         before: list[CallLauncher],
     ) -> None:
         self.graph = graph
+        self.held_until = 0.0
+        """It is not submitted before."""
+        self.by_name = False
+        """Its inputs go by name, also those that are over."""
         self.number = len(before)
         self.inputs = [before[each] for each in graph.knots[self.number].inputs]
         super().__init__(world, client, wish)
@@ -186,7 +195,8 @@ class CallLauncher(Launcher):
         if any(each.refusal or each.is_bad for each in self.inputs):
             self.refusal, self.done_at = "what goes into it is over", self.world.now
             return
-        if not all(each.accepted_whole for each in self.inputs):
+        waits = self.world.now < self.held_until
+        if waits or not all(each.accepted_whole for each in self.inputs):
             self.world.after(SUBMIT_SECONDS, self._open)
             return
         self.opened_at = self.world.now
@@ -210,9 +220,10 @@ class CallLauncher(Launcher):
         known = {
             place: vx.pack(msgpack.encode((each.number, found[each.number])))
             for place, each in enumerate(self.inputs)
-            if each.done
+            if each.done and not self.by_name
         }
-        names = tuple((each.job, 0, 0) for each in self.inputs if not each.done)
+        by_name = (each for place, each in enumerate(self.inputs) if place not in known)
+        names = tuple((each.job, 0, 0) for each in by_name)
         return Block(0, 1, vx.ITEMS, inputs=names), given.item_apart(
             packed, len(self.inputs), known
         )
@@ -283,8 +294,20 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
         client = rng.randrange(drawn.plan.clients)
         graphs.append((client, *drawn_calls(rng, drawn.plan.faults_until)))
     outcome = WorldOutcome(seed, nodes=drawn.plan.nodes, jobs=len(graphs))
-    play(DurableGraphWorld(drawn, graphs), outcome, watch=watch)
+    with _little_room(rng.random() < 0.3):
+        play(DurableGraphWorld(drawn, graphs), outcome, watch=watch)
     return outcome
+
+
+@contextmanager
+def _little_room(is_little: bool) -> Iterator[None]:
+    """A home has room for two or three of these small results."""
+    before = inputs.ROOM_SHARE
+    try:
+        inputs.ROOM_SHARE = FEW_OCTETS / Config().keep_octets_max if is_little else before
+        yield
+    finally:
+        inputs.ROOM_SHARE = before
 
 
 def main() -> int:

@@ -147,6 +147,25 @@ def a_lost_call_is_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InputReader, "beat", beat)
 
 
+def tokens_are_looked_at_when_a_result_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not when one is there already."""
+    monkeypatch.setattr(Inputs, "has", lambda self, call, guest: call in self.results)
+
+
+def results_are_kept_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Inputs._came
+
+    def came(self: Inputs, *given: Any) -> None:
+        self._room = 1 << 30
+        right(self, *given)
+
+    monkeypatch.setattr(Inputs, "_came", came)
+
+
+def what_had_no_room_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Inputs, "_fetch_late", lambda self, call, known, now: False)
+
+
 def _story(name: str, *args: object) -> Mutate:
     def play(monkeypatch: pytest.MonkeyPatch) -> None:
         story = getattr(stories, name)
@@ -158,6 +177,8 @@ def _story(name: str, *args: object) -> Mutate:
 HOME_DIES = _story("test_the_home_of_any_call_dies", 3, True)
 DIAMOND = _story("test_a_graph_is_done_and_collected", 4)
 LOST = _story("test_a_result_that_is_lost_fails_what_it_goes_into_by_name")
+
+ROOM = _story("test_results_without_room_at_a_home_come_when_all_others_are_there")
 
 CASES: list[tuple[Mutate, Mutate]] = [
     (the_copies_do_not_say_what_goes_into_a_call, HOME_DIES),
@@ -203,6 +224,12 @@ CASES: list[tuple[Mutate, Mutate]] = [
         _story("test_results_that_no_message_can_carry_together_fail_the_call"),
     ),
     (a_lost_call_is_waited_for_for_ever, LOST),
+    (
+        tokens_are_looked_at_when_a_result_comes,
+        _story("test_nor_if_its_home_has_them_for_another"),
+    ),
+    (results_are_kept_without_room, ROOM),
+    (what_had_no_room_is_not_asked_for_again, ROOM),
 ]
 
 

@@ -252,6 +252,38 @@ def test_the_holder_of_a_token_gets_no_results_of_others() -> None:
     assert isinstance(told.graph.found[2], int)
 
 
+def test_nor_if_its_home_has_them_for_another() -> None:
+    told = submitted(durable_scene(1), [[], [], [0, 1], [0]], seconds=0.2)
+    told.graph.may_lose = True
+    told.calls[1].work.law = CostLaw("const", 5.0)
+    late = told.calls[3]
+    late.work.spec = replace(late.work.spec, guest="ada")
+    late.by_name, late.held_until = True, told.scene.world.now + 3.0
+    told.until_accepted()
+    inputs_there = told.home(2).core.durable.state.inputs
+    assert told.calls[0].job in inputs_there.results
+    failed_as(told, 3, VALUE_LOST, inputs.NOT_THEIRS)
+    told.scene.until(lambda: told.calls[2].done)
+    assert isinstance(told.graph.found[2], int)
+
+
+def test_results_without_room_at_a_home_come_when_all_others_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inputs, "ROOM_SHARE", 40 / (1024 << 20))
+    told = submitted(durable_scene(1), [*([[]] * 7), [0, 1, 2, 3, 4, 5, 6], [6, 0], [5]])
+    told.calls[6].work.law = CostLaw("const", 4.0)
+    asked = told.scene.nodes[0].core.durable.state.inputs
+    told.until_accepted()
+    told.kill_program()
+    told.scene.run(3.0)
+    assert all(told.lead(at).replica.ended for at in (0, 1, 2, 3, 4, 5, 9))
+    assert 0 < asked.octets <= 40
+    assert len(asked.results) < 4
+    told.collected(told.heirs())
+    assert not asked.octets
+
+
 def test_results_that_no_message_can_carry_together_fail_the_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -69,15 +69,14 @@ class CallEdges:
                 self._ledger.withhold(item)
 
     def _ask(self, item: int) -> None:
-        if item in self._asks:
-            return
+        first = item not in self._asks
         self._asks[item] = None
         for call in self.into[item]:
-            self.needed[call] += 1
+            self.needed[call] += first
             self._asked.need(call, self)
 
     def _lacks(self, item: int) -> bool:
-        return any(call not in self._asked.results for call in self.into[item])
+        return not all(self._asked.has(call, self.guest) for call in self.into[item])
 
     # ------------------------------------------------------------ what becomes of inputs
 
@@ -93,6 +92,10 @@ class CallEdges:
 
     def needs(self, call: JobId) -> bool:
         return call in self.needed
+
+    def beside(self, call: JobId) -> list[list[JobId]]:
+        waiting = (self.into[item] for item in self.waiting_for(call))
+        return [[each for each in calls if each != call] for calls in waiting]
 
     def told(self, call: JobId, failed: NoResult | None, now: float) -> None:
         """The call is over: what lacked it lacks one less, or ends with it."""

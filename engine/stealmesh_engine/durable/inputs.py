@@ -39,6 +39,8 @@ PATIENCE = 4.0
 them is final, and machines may come back late."""
 ASKED_AGAIN_SECONDS = 10.0
 """How often the home of a call is told that its result, which is here, is needed."""
+ROOM_SHARE = 0.25
+"""Of `keep_octets_max`: what a home has of results that go into calls which wait for others as well."""
 USED_SECONDS = 60.0
 """So long after it was asked for, a result stays where it is. The election of a primary takes less."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
@@ -71,6 +73,9 @@ class InputUser(Protocol):
 
     def needs(self, call: JobId) -> bool:
         """Does it wait for this?"""
+
+    def beside(self, call: JobId) -> list[list[JobId]]:
+        """The calls beside this one, of each item that waits for it."""
 
     def told(self, call: JobId, failed: NoResult | None, now: float) -> None:
         """The call is over. None: its result is there."""
@@ -117,6 +122,8 @@ class _Call:
     """The jobs led here that it goes into."""
     failed: NoResult | None = None
     asked_at: float = -1e9
+    is_late: bool = False
+    """It has a result, for which there was no room: it comes when all else is there that goes into a user's item."""
 
 
 class Inputs:
@@ -126,11 +133,18 @@ class Inputs:
         self.reader = InputReader(config, links, counters)
         self.results: dict[JobId, Result] = {}
         """Those that are there."""
+        self._room = int(ROOM_SHARE * config.keep_octets_max)
+        self.octets = 0
+        """Of the results."""
+        self._urgent: dict[JobId, None] = {}
+        """Late ones that are on their way, with or without room."""
         self._calls: dict[JobId, _Call] = {}
         self._new: dict[JobId, None] = {}
         """Those that nobody has been asked for yet."""
         self._over: dict[JobId, None] = {}
         """Those that have something to tell their users."""
+        self._look: dict[JobId, None] = {}
+        """Late ones that more items wait for than before."""
 
     # ------------------------------------------------------------ what primaries need
 
@@ -142,16 +156,27 @@ class Inputs:
         known.users[user] = None
         if call in self.results or known.failed is not None:
             self._over[call] = None
+        if known.is_late:
+            self._look[call] = None
 
     def need_no_more(self, call: JobId, user: InputUser) -> None:
         known = self._calls[call]
         del known.users[user]
-        if not known.users:
+        if known.users:
+            self._drop_for_room(call, known)
+        else:
             del self._calls[call]
-            self.results.pop(call, None)
+            result = self.results.pop(call, None)
+            self.octets -= 0 if result is None else len(result.blob)
+            self._urgent.pop(call, None)
             self._new.pop(call, None)
             self._over.pop(call, None)
+            self._look.pop(call, None)
             self.reader.leave_off(call)
+
+    def has(self, call: JobId, guest: str) -> bool:
+        """Is its result here, for jobs that were launched with this token?"""
+        return call in self.results and (not guest or self.reader.guests.get(call) == guest)
 
     @property
     def is_empty(self) -> bool:
@@ -159,7 +184,7 @@ class Inputs:
 
     @property
     def has_news(self) -> bool:
-        return bool(self._new or self._over)
+        return bool(self._new or self._over or self._look)
 
     def settle(self, now: float) -> None:
         """Ask for what is new, and tell primaries what is over."""
@@ -167,6 +192,9 @@ class Inputs:
             call, _ = self._new.popitem()
             self._calls[call].asked_at = now
             self.reader.read(call, now)
+        while self._look:
+            call, _ = self._look.popitem()
+            self._fetch_late(call, self._calls[call], now)
         while self._over:
             call, _ = self._over.popitem()
             known = self._calls[call]
@@ -179,22 +207,22 @@ class Inputs:
     # ------------------------------------------------------------ what homes say
 
     def fetched(self, primary: PeerId, message: Fetched, now: float) -> None:
-        self._hear(self.reader.fetched(primary, message, now))
+        self._hear(self.reader.fetched(primary, message, now), now)
 
     def here(self, peer: PeerId, message: Here, now: float) -> None:
-        self._hear(self.reader.here(peer, message, now))
+        self._hear(self.reader.here(peer, message, now), now)
 
     def beat(self, now: float) -> None:
         for call in self.reader.due():
             known = self._calls[call]
             if call not in self.results or now - known.asked_at >= ASKED_AGAIN_SECONDS:
                 known.asked_at = now
-                self._hear(self.reader.beat(call, now))
+                self._hear(self.reader.beat(call, now), now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
         self.reader.peer_gone(peer, now)
 
-    def _hear(self, word: Word | None) -> None:
+    def _hear(self, word: Word | None, now: float) -> None:
         if word is None or word.job not in self._calls:
             return
         known = self._calls[word.job]
@@ -207,11 +235,46 @@ class Inputs:
             assert isinstance(word, fx.Results)
             found = _said_by(word)
         if isinstance(found, Result):
-            self.results[word.job] = found
+            self._came(word.job, known, found, now)
         elif found is not None:
             known.failed = found
-        if found is not None:
             self._over[word.job] = None
+
+    # ------------------------------------------------------------ room
+
+    def _came(self, call: JobId, known: _Call, result: Result, now: float) -> None:
+        """Keep it if there is room, or if all else is there that goes into some item, or comes at once."""
+        ripe = self._fetch_late(call, known, now)
+        if not ripe and call not in self._urgent and self.octets + len(result.blob) > self._room:
+            known.is_late = True
+            return
+        known.is_late = False
+        self._urgent.pop(call, None)
+        self.results[call] = result
+        self.octets += len(result.blob)
+        self._over[call] = None
+
+    def _fetch_late(self, call: JobId, known: _Call, now: float) -> bool:
+        """Is all else over that goes into an item with this? Then have come what is late of it."""
+        ripe = [
+            calls for user in known.users for calls in user.beside(call) if self._are_over(calls)
+        ]
+        for each in [each for calls in ripe for each in (call, *calls)]:
+            if self._calls[each].is_late and each not in self._urgent:
+                self._urgent[each] = None
+                self.reader.fetch(FetchResults(each, 0), now)
+        return bool(ripe)
+
+    def _drop_for_room(self, call: JobId, known: _Call) -> None:
+        """It was needed by one that has it now, and there is no room for it."""
+        needed = any(self._are_over(calls) for user in known.users for calls in user.beside(call))
+        if self.octets > self._room and call in self.results and not needed:
+            self.octets -= len(self.results.pop(call).blob)
+            known.is_late = True
+            self._over.pop(call, None)
+
+    def _are_over(self, calls: list[JobId]) -> bool:
+        return all(each in self.results or self._calls[each].is_late for each in calls)
 
     def audit(self) -> None:
         for call, known in self._calls.items():
@@ -219,6 +282,7 @@ class Inputs:
             for user in known.users:
                 assert user.needs(call), "a call is asked for and goes into nothing"
         assert self.results.keys() <= self._calls.keys()
+        assert self.octets == sum(len(each.blob) for each in self.results.values())
         assert self.reader.jobs.keys() <= self._calls.keys()
 
 
