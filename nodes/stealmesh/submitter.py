@@ -90,6 +90,9 @@ class Submitter(Executor):
         The future's exception is the task's own, with the remote traceback as its cause; WorkerDied
         when the task ended its worker process `attempts_max` times; TaskTimeout after the `timeout` of
         `options`. Raises RuntimeError after shutdown. Waits while `pending_calls_max` calls are not over.
+
+        With `options(durable=True)` the future is a DurableFuture: once it is accepted, the call and all durable calls
+        among its arguments outlive this program. Raises ValueError for a pending future that does not.
         """
         self._submitted.pending_calls.one_more()
         last = self._streams.last

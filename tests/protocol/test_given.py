@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from stealmesh_protocol import apart, given
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.codec import split
 from stealmesh_protocol.errors import LocalProtocolError, RemoteProtocolError
-from stealmesh_protocol.messages import Block, Grant, JobKind, JobSpec, Lease
+from stealmesh_protocol.ids import job_id
+from stealmesh_protocol.messages import (
+    Block,
+    Fetched,
+    Grant,
+    JobKind,
+    JobLine,
+    JobSpec,
+    Keep,
+    Lease,
+    Message,
+    Reign,
+    Supply,
+)
 
 OWNER, DIGEST = bytes([7]) * 16, bytes(16)
 JOB = OWNER + bytes(4)
+OTHER, THIRD = job_id(OWNER, 1), job_id(OWNER, 2)
 
 
 class Slot(apart.LeavesItselfOut):
@@ -117,3 +133,51 @@ def test_a_grant_of_an_item_that_waits_can_be_said() -> None:
 def test_inputs_that_make_no_sense_are_refused(message: Grant) -> None:
     with pytest.raises(LocalProtocolError):
         split(message, 1, 0)
+
+
+CALLS = Block(0, 1, vx.ITEMS, (), ((JOB, 0, 0), (OTHER, 0, 0)))
+
+
+def supplied(block: Block, job: bytes = THIRD) -> Supply:
+    return Supply(job, [block], blobs=[item(2)])
+
+
+def kept(block: Block) -> Keep:
+    spec = JobSpec(THIRD, JobKind.SUBMIT, OWNER, "f", DIGEST, term=1)
+    return Keep(spec, Reign(1, 0, OWNER, []), blocks=[block], blobs=[item(2)])
+
+
+@pytest.mark.parametrize("said", [supplied, kept], ids=["SUPPLY", "KEEP"])
+def test_durable_calls_go_into_a_durable_call(said: Callable[[Block], Message]) -> None:
+    assert split(said(CALLS), 1, 0)
+    of_another = Block(0, 1, vx.ITEMS, (), ((bytes(20), 0, 0),))
+    assert split(said(of_another), 1, 0), "its program is another one"
+
+
+@pytest.mark.parametrize("said", [supplied, kept], ids=["SUPPLY", "KEEP"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block(0, 2, vx.ITEMS, (), CALLS.inputs),
+        Block(0, 1, vx.PICKLE, (), CALLS.inputs),
+        Block(0, 1, vx.ITEMS, (), ((JOB, 1, 0),)),
+        Block(0, 1, vx.ITEMS, (), ((JOB, 0, 1),)),
+        Block(0, 1, vx.ITEMS, (), ((THIRD, 0, 0),)),
+        Block(0, 1, vx.ITEMS, (), ((JOB, 0, 0), (JOB, 0, 0))),
+        Block(0, 1, vx.ITEMS, (), ((JOB[:-1], 0, 0),)),
+        Block(0, 1, vx.ITEMS, (), tuple((job_id(OWNER, n), 0, 0) for n in range(9, 1034))),
+    ],
+    ids=["two items", "packed together", "an item", "a lease", "itself", "twice", "no job", "too many"],
+)  # fmt: skip
+def test_calls_that_make_no_sense_are_refused(
+    said: Callable[[Block], Message], block: Block
+) -> None:
+    with pytest.raises(LocalProtocolError):
+        split(said(block), 1, 0)
+
+
+def test_who_launched_it_is_a_name() -> None:
+    line = JobLine(JOB, JobKind.SUBMIT, "f", "done", 1, 1, 0, 0, 0, 0, 0)
+    assert split(Fetched(JOB, 0, line, guest="ada"), 0, 0)
+    with pytest.raises(LocalProtocolError):
+        split(Fetched(JOB, 0, line, guest="a\nb"), 0, 0)

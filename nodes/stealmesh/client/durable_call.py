@@ -56,8 +56,9 @@ class DurableFuture(Future[T]):
     def accepted(self, timeout: float | None = None) -> str:
         """Sleep until the mesh holds the call safely, and return its id.
 
-        From then on this program may be killed, and so may any node. Raises JobRefused, what an input of
-        the call raised, CancelledError, MeshClosed, and TimeoutError after `timeout` seconds.
+        From then on this program may be killed, and so may any node: the call and the durable calls that go into it
+        run to their end. Raises JobRefused, what an input of the call raised, CancelledError, MeshClosed, and
+        TimeoutError after `timeout` seconds.
         """
         submission: Any = self._submission
         submission.await_accepted(timeout)
