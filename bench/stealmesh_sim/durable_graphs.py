@@ -301,7 +301,7 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
 
 @contextmanager
 def _little_room(is_little: bool) -> Iterator[None]:
-    """A home has room for two or three of these small results."""
+    """A primary has room for two or three of these small results."""
     before = inputs.ROOM_SHARE
     try:
         inputs.ROOM_SHARE = FEW_OCTETS / Config().keep_octets_max if is_little else before

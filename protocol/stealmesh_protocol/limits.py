@@ -191,7 +191,7 @@ INPUTS_MAX = 64
 """Items that one block in a GRANT waits for: an item with more of them is not leased before it can run."""
 
 CALLS_INTO_MAX = 1024
-"""Durable calls whose results go into one item of a durable job: its home asks for each of them."""
+"""Durable calls whose results go into one item of a durable job: its primary asks for each of them."""
 
 ATTEMPTS_MAX = 1000
 """How many workers a job may allow one item to kill."""

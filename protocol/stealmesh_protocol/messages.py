@@ -563,7 +563,7 @@ class Fetch(Message):
     lo: int
     want: bool = True
     into: bool = False
-    """A home says it: what it has, or wants, goes into a call that it leads, and is collected by nobody."""
+    """A primary says it: what it has, or wants, goes into a call that it leads, and is collected by nobody."""
 
 
 class Fetched(Message):

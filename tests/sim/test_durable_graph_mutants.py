@@ -72,7 +72,7 @@ def what_a_cancelled_call_goes_into_fails(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(CallEdges, "_end", end)
 
 
-def a_home_collects_what_goes_into_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_primary_collects_what_goes_into_its_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InputReader, "_ask", DurableClient._ask)
 
 
@@ -80,8 +80,8 @@ def a_collected_result_goes_although_it_is_needed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Primary, "is_used", lambda self, now: False)
 
 
-def a_home_asks_once_and_is_never_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not look for the next home of a call that goes into its own."""
+def a_primary_asks_once_and_is_never_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not look for the next primary of a call that goes into its own."""
 
     def seek(self: InputReader, job: bytes, now: float) -> None:
         if not self.jobs[job].asked:
@@ -90,7 +90,7 @@ def a_home_asks_once_and_is_never_heard_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(InputReader, "_seek", seek)
 
 
-def a_home_does_not_ask_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_primary_does_not_ask_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InputReader, "_seek", DurableClient._seek)
 
 
@@ -98,7 +98,9 @@ def what_a_holder_loses_runs_without_its_inputs(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(CallEdges, "lost", lambda self, lo, hi: [])
 
 
-def a_new_home_leaves_nothing_that_waits_with_its_holder(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_new_primary_leaves_nothing_that_waits_with_its_holder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     right = IndexedLedger.adopt
 
     def adopt(self: IndexedLedger, *claimed: Any) -> list[tuple[int, int]]:
@@ -174,14 +176,14 @@ def _story(name: str, *args: object) -> Mutate:
     return play
 
 
-HOME_DIES = _story("test_the_home_of_any_call_dies", 3, True)
+PRIMARY_DIES = _story("test_the_primary_of_any_call_dies", 3, True)
 DIAMOND = _story("test_a_graph_is_done_and_collected", 4)
 LOST = _story("test_a_result_that_is_lost_fails_what_it_goes_into_by_name")
 
-ROOM = _story("test_results_without_room_at_a_home_come_when_all_others_are_there")
+ROOM = _story("test_results_without_room_at_a_primary_come_when_all_others_are_there")
 
 CASES: list[tuple[Mutate, Mutate]] = [
-    (the_copies_do_not_say_what_goes_into_a_call, HOME_DIES),
+    (the_copies_do_not_say_what_goes_into_a_call, PRIMARY_DIES),
     (a_call_runs_when_one_of_its_inputs_is_there, DIAMOND),
     (results_go_into_the_wrong_places, DIAMOND),
     (
@@ -197,22 +199,25 @@ CASES: list[tuple[Mutate, Mutate]] = [
         _story("test_a_cancelled_call_cancels_what_it_goes_into_and_nothing_else"),
     ),
     (
-        a_home_collects_what_goes_into_its_calls,
+        a_primary_collects_what_goes_into_its_calls,
         _story("test_a_collected_call_stays_while_it_goes_into_others"),
     ),
     (
         a_collected_result_goes_although_it_is_needed,
         _story("test_a_collected_call_stays_while_it_goes_into_others"),
     ),
-    (a_home_asks_once_and_is_never_heard_again, _story("test_the_home_of_any_call_dies", 0, True)),
-    (a_home_does_not_ask_itself, _story("test_a_graph_is_done_and_collected", 1)),
+    (
+        a_primary_asks_once_and_is_never_heard_again,
+        _story("test_the_primary_of_any_call_dies", 0, True),
+    ),
+    (a_primary_does_not_ask_itself, _story("test_a_graph_is_done_and_collected", 1)),
     (
         what_a_holder_loses_runs_without_its_inputs,
         _story("test_what_was_left_with_its_holder_waits_for_its_inputs_when_that_dies"),
     ),
     (
-        a_new_home_leaves_nothing_that_waits_with_its_holder,
-        _story("test_what_runs_when_its_home_dies_runs_on_with_what_it_was_given"),
+        a_new_primary_leaves_nothing_that_waits_with_its_holder,
+        _story("test_what_runs_when_its_primary_dies_runs_on_with_what_it_was_given"),
     ),
     (
         the_token_of_a_call_does_not_matter,
@@ -226,7 +231,7 @@ CASES: list[tuple[Mutate, Mutate]] = [
     (a_lost_call_is_waited_for_for_ever, LOST),
     (
         tokens_are_looked_at_when_a_result_comes,
-        _story("test_nor_if_its_home_has_them_for_another"),
+        _story("test_nor_if_its_primary_has_them_for_another"),
     ),
     (results_are_kept_without_room, ROOM),
     (what_had_no_room_is_not_asked_for_again, ROOM),

@@ -44,18 +44,18 @@ class Submitted:
     def kill_program(self) -> None:
         self.scene.world.crash(self.scene.client)
 
-    def home(self, at: int) -> Process:
+    def primary(self, at: int) -> Process:
         return self.scene.at_home(self.calls[at])
 
     def lead(self, at: int) -> Primary:
-        return self.scene.lead(self.home(at), self.calls[at])
+        return self.scene.lead(self.primary(at), self.calls[at])
 
     def heirs(self) -> list[DurableReader]:
         other = self.scene.newcomer("other")
         return [DurableReader(self.scene.world, other, each.work) for each in self.calls]
 
     def collected(self, readers: list[DurableReader] | None = None, within: float = 60.0) -> None:
-        """Each call came to what a sequential evaluation says, and no home asks for anything any more."""
+        """Each call came to what a sequential evaluation says, and no primary asks for anything any more."""
         readers = readers or list(self.calls)
         self.scene.until(lambda: all(each.done for each in readers), within=within)
         assert not any(each.gone or each.missing for each in readers)
@@ -103,25 +103,25 @@ def test_the_rest_of_the_graph_runs_after_the_programs_death() -> None:
 
 @pytest.mark.parametrize("disks", [True, False])
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_the_home_of_any_call_dies(at: int, disks: bool) -> None:
+def test_the_primary_of_any_call_dies(at: int, disks: bool) -> None:
     told = submitted(durable_scene(5, disks=disks), DIAMOND, seconds=1.0)
     told.until_accepted()
     told.kill_program()
-    told.scene.crash(told.home(at))
+    told.scene.crash(told.primary(at))
     told.collected(told.heirs())
 
 
-def test_every_home_dies_one_after_the_other() -> None:
+def test_every_primary_dies_one_after_the_other() -> None:
     told = submitted(durable_scene(5), [[], [0], [1], [2]], seconds=1.5)
     told.until_accepted()
     told.kill_program()
     for at in range(4):
         told.scene.until(lambda: told.scene.home(told.calls[0]) is not None)
         told.scene.until(lambda at=at: told.scene.home(told.calls[at]) is not None)  # type: ignore[misc]
-        home = told.home(at)
-        told.scene.crash(home)
+        primary = told.primary(at)
+        told.scene.crash(primary)
         told.scene.run(4.0)
-        told.scene.restart(home)
+        told.scene.restart(primary)
         told.scene.run(2.0)
     told.collected(told.heirs())
 
@@ -150,7 +150,7 @@ def running(told: Submitted, at: int) -> list[Process]:
 
 
 def with_a_holder_elsewhere() -> tuple[Submitted, Process, int]:
-    """One of four calls runs, into each of which another goes, at a node that does not keep it. Its home dies.
+    """One of four calls runs, into each of which another goes, at a node that does not keep it. Its primary dies.
     Returns who runs it, and its number."""
     pairs: list[list[int]] = [[], [0], [], [2], [], [4], [], [6]]
     told = submitted(durable_scene(5, workers=1), pairs, seconds=6.0)
@@ -161,16 +161,16 @@ def with_a_holder_elsewhere() -> tuple[Submitted, Process, int]:
     for at in (1, 3, 5, 7):
         (holder,) = running(told, at)
         if holder not in told.scene.keepers(told.calls[at]):
-            told.scene.crash(told.home(at))
+            told.scene.crash(told.primary(at))
             return told, holder, at
     raise AssertionError("their keepers run them all")
 
 
-def test_what_runs_when_its_home_dies_runs_on_with_what_it_was_given() -> None:
-    """A new home asks for the inputs of items that no holder has, and for no others."""
+def test_what_runs_when_its_primary_dies_runs_on_with_what_it_was_given() -> None:
+    """A new primary asks for the inputs of items that no holder has, and for no others."""
     told, holder, at = with_a_holder_elsewhere()
     told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
-    told.scene.until(lambda: told.calls[at].job in told.home(at).core.owner.jobs)
+    told.scene.until(lambda: told.calls[at].job in told.primary(at).core.owner.jobs)
     told.scene.run(0.5)
     assert running(told, at) == [holder]
     assert not told.lead(at).edges.needed  # type: ignore[union-attr]
@@ -180,7 +180,7 @@ def test_what_runs_when_its_home_dies_runs_on_with_what_it_was_given() -> None:
 def test_what_was_left_with_its_holder_waits_for_its_inputs_when_that_dies() -> None:
     told, holder, at = with_a_holder_elsewhere()
     told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
-    told.scene.until(lambda: told.calls[at].job in told.home(at).core.owner.jobs)
+    told.scene.until(lambda: told.calls[at].job in told.primary(at).core.owner.jobs)
     told.scene.run(0.5)
     assert running(told, at) == [holder]
     told.scene.crash(holder)
@@ -196,8 +196,8 @@ def test_a_failure_goes_on_with_the_name_of_the_first_that_had_it() -> None:
     found = told.graph.found
     assert [isinstance(found[at], int) for at in range(5)] == [True, False, False, False, True]
     assert [found[at] for at in (1, 2, 3)] == [FAILED] * 3
-    home = told.lead(3).replica
-    ((_, blob),) = home.following(0, told.lead(3).replication.unsettled)
+    primary = told.lead(3).replica
+    ((_, blob),) = primary.following(0, told.lead(3).replication.unsettled)
     (failure,) = failures_of(blob)
     assert failure.of.startswith(f"durable call {told.calls[1].work.spec.name} (")
     told.nothing_is_left()
@@ -214,7 +214,7 @@ def test_a_cancelled_call_cancels_what_it_goes_into_and_nothing_else() -> None:
 
 
 def failed_as(told: Submitted, at: int, kind: str, text: str) -> None:
-    """This call has failed like this, as its home has it."""
+    """This call has failed like this, as its primary has it."""
     told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
     told.scene.until(lambda: told.lead(at).replica.ended, within=60.0)
     ((_, blob),) = told.lead(at).replica.following(0, IntervalSet())
@@ -226,9 +226,9 @@ def failed_as(told: Submitted, at: int, kind: str, text: str) -> None:
 def test_a_result_that_is_lost_fails_what_it_goes_into_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The home of the third has it, and dies; and no other node keeps it any more."""
+    """The primary of the third has it, and dies; and no other node keeps it any more."""
     monkeypatch.setattr(inputs, "PATIENCE", 1.0)
-    scene = durable_scene(4, home_patience_seconds=8.0)
+    scene = durable_scene(4, primary_patience_seconds=8.0)
     told = submitted(scene, [[], [], [0, 1]], seconds=0.1)
     told.graph.may_lose = True
     told.calls[1].work.law = CostLaw("const", 20.0)
@@ -237,7 +237,7 @@ def test_a_result_that_is_lost_fails_what_it_goes_into_by_name(
     told.kill_program()
     for node in scene.nodes:
         node.core.durable.state.drop(told.calls[0].job)
-    scene.crash(told.home(2))
+    scene.crash(told.primary(2))
     failed_as(told, 2, VALUE_LOST, inputs.name_of(told.calls[0].job))
     told.nothing_is_left()
 
@@ -252,7 +252,7 @@ def test_the_holder_of_a_token_gets_no_results_of_others() -> None:
     assert isinstance(told.graph.found[2], int)
 
 
-def test_nor_if_its_home_has_them_for_another() -> None:
+def test_nor_if_its_primary_has_them_for_another() -> None:
     told = submitted(durable_scene(1), [[], [], [0, 1], [0]], seconds=0.2)
     told.graph.may_lose = True
     told.calls[1].work.law = CostLaw("const", 5.0)
@@ -260,14 +260,14 @@ def test_nor_if_its_home_has_them_for_another() -> None:
     late.work.spec = replace(late.work.spec, guest="ada")
     late.by_name, late.held_until = True, told.scene.world.now + 3.0
     told.until_accepted()
-    inputs_there = told.home(2).core.durable.state.inputs
+    inputs_there = told.primary(2).core.durable.state.inputs
     assert told.calls[0].job in inputs_there.results
     failed_as(told, 3, VALUE_LOST, inputs.NOT_THEIRS)
     told.scene.until(lambda: told.calls[2].done)
     assert isinstance(told.graph.found[2], int)
 
 
-def test_results_without_room_at_a_home_come_when_all_others_are_there(
+def test_results_without_room_at_a_primary_come_when_all_others_are_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inputs, "ROOM_SHARE", 40 / (1024 << 20))
@@ -298,15 +298,15 @@ def test_results_that_no_message_can_carry_together_fail_the_call(
 
 
 def test_a_collected_call_stays_while_it_goes_into_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its program has its result, and the home has more calls than it keeps."""
+    """Its program has its result, and the primary has more calls than it keeps."""
     monkeypatch.setattr(retention, "CALLS_KEPT_MAX", 0)
     told = submitted(durable_scene(4), [[], [], [0, 1]], seconds=0.1)
     told.calls[1].work.law = CostLaw("const", 6.0)
     told.until_accepted()
     told.scene.until(lambda: told.calls[0].done)
     told.scene.run(3.0)
-    home = told.home(2)
-    told.scene.crash(home)
+    primary = told.primary(2)
+    told.scene.crash(primary)
     told.collected()
 
 

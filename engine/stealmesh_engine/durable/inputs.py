@@ -1,7 +1,7 @@
-"""What goes into durable calls that are led here: the results of other durable calls, asked of their homes.
+"""What goes into durable calls that are led here: the results of other durable calls, asked of their primaries.
 
 Decides what the result of a call is to those that it goes into: a value, a failure, a cancellation or a loss.
-The primary of the call that waits reads the other one as a program would, so it finds it again when its home
+The primary of the call that waits reads the other one as a program would, so it finds it again when its primary
 dies. It collects nothing: a result that is asked for stays where it is (primary.py, retention.py). Decides
 how long a call that nobody knows is looked for. Refuses to know which items wait for it (call_edges.py).
 
@@ -38,9 +38,9 @@ PATIENCE = 4.0
 """So many times longer than a program looks for a job, a call that goes into others is looked for: what ends
 them is final, and machines may come back late."""
 ASKED_AGAIN_SECONDS = 10.0
-"""How often the home of a call is told that its result, which is here, is needed."""
+"""How often the primary of a call is told that its result, which is here, is needed."""
 ROOM_SHARE = 0.25
-"""Of `keep_octets_max`: what a home has of results that go into calls which wait for others as well."""
+"""Of `keep_octets_max`: what a primary has of results that go into calls which wait for others as well."""
 USED_SECONDS = 60.0
 """So long after it was asked for, a result stays where it is. The election of a primary takes less."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
@@ -85,8 +85,8 @@ class InputReader(DurableClient):
     """Reads the results of calls, and collects none."""
 
     def __init__(self, config: Config, links: Links, counters: Counters) -> None:
-        patience = PATIENCE * config.home_patience_seconds
-        super().__init__(replace(config, home_patience_seconds=patience), links, counters)
+        patience = PATIENCE * config.primary_patience_seconds
+        super().__init__(replace(config, primary_patience_seconds=patience), links, counters)
         self.guests: dict[JobId, str] = {}
         """The token with which each was launched."""
 
@@ -95,7 +95,7 @@ class InputReader(DurableClient):
         self.fetch(FetchResults(job, 0), now)
 
     def leave_off(self, job: JobId) -> None:
-        """It goes into nothing here any more. Its home need not hear of it."""
+        """It goes into nothing here any more. Its primary need not hear of it."""
         self.jobs.pop(job, None)
         self.guests.pop(job, None)
 
@@ -204,7 +204,7 @@ class Inputs:
                     failed = no_result(VALUE_LOST, f"durable call {name_of(call)}: {NOT_THEIRS}")
                 user.told(call, failed, now)
 
-    # ------------------------------------------------------------ what homes say
+    # ------------------------------------------------------------ what primaries say
 
     def fetched(self, primary: PeerId, message: Fetched, now: float) -> None:
         self._hear(self.reader.fetched(primary, message, now), now)
@@ -287,7 +287,7 @@ class Inputs:
 
 
 def _said_by(word: fx.Results) -> Result | NoResult | None:
-    """What the home's word means to those that the call goes into. None: it is not over."""
+    """What the primary's word means to those that the call goes into. None: it is not over."""
     line = word.line
     named = f"durable call {line.name} ({name_of(word.job)})"
     if line.kind is not JobKind.SUBMIT:

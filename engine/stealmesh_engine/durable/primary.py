@@ -110,7 +110,7 @@ class Primary:
         self.edges: CallEdges | None = None
         """None as long as nothing goes into them."""
         self._used_at = -1e9
-        """When a result of this job was last asked for by the home of a call that it goes into."""
+        """When a result of this job was last asked for by the primary of a call that it goes into."""
         self.stops = False
         """A client has stopped the job: holders are to stop what runs of it."""
         self._short_since: float | None = None
