@@ -19,7 +19,7 @@ from rich.console import Console
 
 from stealmesh.examples import primes
 from stealmesh_bench import __main__ as command
-from stealmesh_bench import exact, metg, record, single, startup
+from stealmesh_bench import exact, metg, printed_lines, record, single, startup
 from stealmesh_bench.compare import Plan, alternate, rows
 from stealmesh_bench.memory import Sampler, family, peak_mib, resident_mib
 from stealmesh_bench.peers import PEERS, PPE, STEALMESH
@@ -42,6 +42,13 @@ def test_a_measurement_works(name: str, tmp_path: Path, capsys: pytest.CaptureFi
     assert {"workload", "peer", "value", "unit", "ratio_to_ppe", "runs"} <= printed[0].keys()
     assert all(each["runs"] == 1 and math.isfinite(each["value"]) for each in printed)
     assert any(each["peer"] == STEALMESH and each["met"] is not None for each in printed)
+
+
+@pytest.mark.real
+def test_printed_lines_are_all_accounted_for(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["--lines", "20000", "--items", "8", "--micros", "1", "--pairs", "1", "--workers", "2"]
+    assert printed_lines.main(argv) == 0
+    assert "lost or in disorder: 0" in capsys.readouterr().out
 
 
 # ---------------------------------------------------------------- stands

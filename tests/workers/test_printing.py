@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stealmesh.workers import printing
+from stealmesh.workers.output_ring import OutputRing
 from stealmesh.workers.printed import LINE_OCTETS_MAX, LINES_AT_ONCE, OutputPipe
 from stealmesh.workers.printing import CALLER, MARK, NODE, Printing
 
@@ -58,7 +59,13 @@ def wrote(pipe: OutputPipe, *pieces: bytes | tuple[int, int]) -> None:
 @pytest.fixture
 def talk(pipe: OutputPipe) -> tuple[Printing, Here, list[str]]:
     here, told, talk = Here(), [], Printing()
-    talk._pipe, talk._here, talk.tell = pipe.far_end.fileno(), lambda: here, lambda: told.append("")
+    talk._pipe, talk._here, talk.tell = (
+        pipe.far_end.fileno(),
+        lambda: here,
+        lambda _: told.append(""),
+    )
+    talk._ring = OutputRing.of(os.dup(pipe.ring.far_end.fileno()))
+    talk._ring_words, talk._put = talk._ring.words, talk._ring.put
     talk.knows(pipe.sign)
     talk.mode = CALLER
     return talk, here, told

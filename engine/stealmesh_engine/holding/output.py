@@ -36,6 +36,14 @@ class Unsaid(msgspec.Struct):
 
     texts: list[Text] = []
     blobs: list[bytes] = []
+    missing: Text | None = None
+    """What came when these were too many."""
+
+    def miss(self, text: Text) -> None:
+        """So many lines of these items, too."""
+        before = self.missing or Text(text.lo, text.hi, 0)
+        lo, hi = min(before.lo, text.lo), max(before.hi, text.hi)
+        self.missing = Text(lo, hi, min(before.dropped + text.dropped, INDEX_MAX))
 
     def add(self, text: Text, blob: bytes) -> None:
         """Behind the last one, if that is the same items' and lacks nothing."""
@@ -90,6 +98,7 @@ class Printouts:
             unsaid.add(Text(lo, hi, dropped), blob)
         else:
             self._counters.count("output-dropped", lines - dropped)
+            unsaid.miss(Text(lo, hi, lines))
 
     def flush(self, now: float, reported: Container[JobId]) -> float | None:
         """Say what may be said now: all of it after a pause, and that of jobs with results to report. Returns when
@@ -113,6 +122,9 @@ class Printouts:
             self._lost(unsaid.texts, unsaid.blobs)
             return
         self._said_at = now
+        if unsaid.missing is not None:
+            unsaid.texts.append(unsaid.missing)
+            unsaid.blobs.append(b"")
         for lo, hi in _pages(unsaid.blobs):
             texts, blobs = unsaid.texts[lo:hi], unsaid.blobs[lo:hi]
             if not self._links.send(held.spec.owner, Printed(job, texts, blobs), now):

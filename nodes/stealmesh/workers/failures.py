@@ -18,6 +18,7 @@ import msgspec
 
 from stealmesh.shipping import opening, versions
 from stealmesh.tracebacks import telling
+from stealmesh.workers import printing
 from stealmesh.workers.division import moved
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError, NotRegistered
@@ -60,6 +61,7 @@ class Failures(msgspec.Struct):
     ) -> None:
         """`kind` other than RAISED: the error is not the task's. Its words travel, and the program makes one
         of our exceptions of them."""
+        printing.HERE.item_failed()
         story, trails = _told(error) if self._room > 0 else (AS_BEFORE, b"")
         if kind == RAISED and versions.met and self._room > 0:
             story = f"{story}\n{other_versions()}\n"

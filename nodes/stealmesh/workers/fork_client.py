@@ -106,7 +106,7 @@ class ForkClient:
 
     def spawn(self, worker: int, life: int, ends: tuple[End, ...]) -> None:
         """Fork a worker around these ends: orders (which the node keeps, too), stream, questions, output,
-        sheet."""
+        sheet, ring."""
         self._letters.append((wire.pack([Word.SPAWN, worker, life]), ends))
         self.post()
 

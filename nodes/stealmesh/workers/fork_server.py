@@ -47,6 +47,8 @@ from stealmesh.host.kernel import PR_SET_PDEATHSIG, prctl
 from stealmesh.workers import wire
 from stealmesh.workers.wire import Word
 
+ENDS = 6
+"""Descriptors that a worker is given."""
 LOOK = os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
 
 
@@ -94,7 +96,7 @@ class ForkServer:
         control: socket.socket,
         flags: mmap.mmap,
         live: Callable[
-            [socket.socket, socket.socket, socket.socket, int, memoryview, int], NoReturn
+            [socket.socket, socket.socket, socket.socket, int, memoryview, int, int], NoReturn
         ],
     ) -> None:
         self._control = control
@@ -124,7 +126,7 @@ class ForkServer:
 
     def _obey(self) -> None:
         try:
-            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, 5)
+            packet, descriptors, _, _ = socket.recv_fds(self._control, wire.PACKET_OCTETS_MAX, ENDS)
         except ConnectionError:
             raise NodeGone from None
         if not packet:
@@ -172,6 +174,7 @@ class ForkServer:
         questions: int,
         output: int,
         sheet: int,
+        ring: int,
     ) -> NoReturn:
         """In the child. It never returns or raises into the server's frames."""
         try:
@@ -196,6 +199,7 @@ class ForkServer:
                 output,
                 line,
                 sheet,
+                ring,
             )
         except BaseException:  # noqa: BLE001 - any error ends here
             sys.excepthook(*sys.exc_info())

@@ -3,7 +3,7 @@
 Decides when a pipe is read. One that has brought something is not looked at for a moment: a task that prints a
 million lines would wake the node a million times. It is read at the latest then, and before each answer of
 its worker, so that what a task printed comes before its result. A pipe that fills is read sooner, because
-what writes there waits. Refuses to know what is in a pipe (`printed.py`), and what becomes of a line
+what writes there waits. One whose lines are too many puts them into a ring instead, which is looked at in the same pauses. Refuses to know what is in a pipe (`printed.py`), and what becomes of a line
 (the engine's `holding/output.py`).
 """
 
@@ -70,7 +70,7 @@ class Outlets:
         events: list[Event] = []
         for fd in [fd for fd, at in self._paused.items() if at <= now]:
             worker, handle = self._by_fd[fd]
-            octets = handle.printed.read(handle)
+            octets = handle.printed.look(handle)
             if octets:
                 self._pause(fd, octets, now)
                 events += self._events(worker, handle)
@@ -91,6 +91,9 @@ class Outlets:
         hi = after[chunk][1] if chunk in after else getattr(said, "upto", 0) or lo + 1
         handle.outstanding = {chunk: (lo, hi)} | {k: v for k, v in after.items() if k != chunk}
         self.read_out(worker, handle, events)  # it was said while the chunk was whole
+        if printed.until is not None:
+            printed.take(*printed.until, handle)
+            events += self._events(worker, handle)
         handle.outstanding = after
         if printed.tails and not isinstance(said, BagStep) and (said.failed or said.codec == AGAIN):
             said.codec, said.blob = with_output(
@@ -111,8 +114,8 @@ class Outlets:
         self, worker: KnownWorker, handle: ProcessHandle, running: list[int], events: list[Event]
     ) -> str:
         """It has died with these chunks. Returns what the item printed last that ran, if one can tell."""
+        handle.printed.all_over(handle)
         output = handle.printed.last_of(running[0]) if len(running) == 1 else ""
-        handle.printed.all_over()
         events += self._events(worker, handle)
         return output
 

@@ -367,7 +367,7 @@ class WorkerPool:
                     self._processes.outlets.before_answer(worker, handle, answer, self._events)
                 self._events.append(answer)
             elif kind == FrameKind.SPOKE:
-                handle.printed.spoken = True
+                handle.printed.chunk_spoke(payload)
             elif kind == FrameKind.STAYS:
                 self.made.came(payload, handle.orders)
             elif kind == FrameKind.STEP:

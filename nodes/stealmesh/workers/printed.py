@@ -2,9 +2,10 @@
 
 Decides which item a line belongs to, what is too much, and what is kept as the end of an item's output for the
 case that it fails. Refuses to know when a pipe is read (`outlets.py`), and how a line got into it (`printing.py`).
-What is beyond the bounds is read, counted and dropped.
+What is beyond the bounds is counted and dropped. From the first line that is, its worker puts lines into a ring
+(`output_ring.py`), of which only those are looked at that are passed on, until it has been quiet for a moment.
 
-A dead worker's pipe has all that it wrote. So the end of its output is known after SIGKILL, too.
+A dead worker's pipe and its ring have all that it wrote. So the end of its output is known after SIGKILL, too.
 
 Idea: the marks in the stream are the escape sequences of terminals.
 """
@@ -17,8 +18,9 @@ import os
 import time
 from typing import Protocol
 
-from stealmesh.workers.printing import MARK, SIGN_OCTETS
-from stealmesh_protocol.limits import TEXT_OCTETS_MAX
+from stealmesh.workers.output_ring import SPOKE, RingReader
+from stealmesh.workers.printing import MARK, MARK_OCTETS, ONLY_END, RING_BEFORE, SIGN_OCTETS
+from stealmesh_protocol.limits import INDEX_MAX, TEXT_OCTETS_MAX
 from stealmesh_protocol.printed import tail_of
 
 PIPE_OCTETS = 256 * 1024
@@ -28,6 +30,8 @@ LINES_A_SECOND = 500
 LINES_AT_ONCE = 1000
 """That one worker passes on: more than a person can read."""
 OCTETS_A_SECOND = 64 * 1024
+LINES_AGAIN = 100
+"""With room for so many, lines come through the pipe again."""
 LINE_OCTETS_MAX = 8 * 1024
 """A longer line is cut."""
 CUT = " […]\n".encode()
@@ -41,6 +45,8 @@ Key = tuple[int, int, int]
 """A chunk, and the items of it that may have printed it. (0, 0, 0): nothing that runs."""
 
 NOTHING: Key = (0, 0, 0)
+SOMEBODY = (0, -1)
+"""What a mark says when no item speaks."""
 
 
 class Ordered(Protocol):
@@ -56,18 +62,8 @@ class OutputPipe:
     """What one worker process prints."""
 
     __slots__ = (
-        "_at",
-        "_carry", "_is_wide",
-        "_key",
-        "_lines",
-        "_partials",
-        "_room",
-        "far_end",
-        "fd",
-        "said",
-        "sign",
-        "spoken",
-        "tails",
+        "_at", "_carry", "_is_wide", "_key", "_lines", "_only_end", "_partials", "_remembered_to", "_ring_key",
+        "_room", "far_end", "fd", "ring", "said", "sign", "spoken", "tails", "until",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -84,12 +80,25 @@ class OutputPipe:
         self._partials: dict[Key, bytes] = {}
         self._carry = b""
         """Perhaps the beginning of a mark."""
-        self._key: tuple[int, int] = (0, -1)
+        self._key: tuple[int, int] = SOMEBODY
         """What the last mark said."""
+        self._ring_key: tuple[int, int] = SOMEBODY
+        """The same of the ring."""
+        self._only_end = False
+        """What comes was said before, and is wanted as the end of what an item printed that has failed."""
         self._room = float(TEXT_OCTETS_MAX)
         self._lines = float(LINES_AT_ONCE)
         self._at = time.monotonic()
         self._is_wide = False
+        self.ring = RingReader()
+        self.until: tuple[int, int] | None = None
+        """What its worker had put into the ring when its last chunk ended: octets and lines."""
+        self._remembered_to = 0
+        """How far `tails` has what was put into the ring."""
+
+    def chunk_spoke(self, payload: bytes | memoryview) -> None:
+        """Its worker is about to answer. Raises struct.error."""
+        self.spoken, self.until = True, SPOKE.unpack(payload)
 
     def read(self, handle: Ordered) -> int:
         """Read what there is. Returns the number of octets; -1: it has ended."""
@@ -106,6 +115,68 @@ class OutputPipe:
             self._cut(octets, handle)
         return total
 
+    def look(self, handle: Ordered) -> int:
+        """Read the pipe, and take what has come through the ring, between two answers of its worker. Returns what
+        `read` does, and 1 at least if one should look again in a moment."""
+        written = self.ring.written()  # first: what is in the pipe by then was said before that
+        octets = self.read(handle)
+        if 0 <= octets < READ_OCTETS_MAX and self._is_in_use(written, handle):
+            return max(octets, 1)
+        return octets
+
+    def _is_in_use(self, written: tuple[int, int] | None, handle: Ordered) -> bool:
+        ring, running = self.ring, handle.running()
+        if not ring.beyond and ring.read_to == ring.last_words()[0]:
+            return False
+        if written is None or (running is not None and ring.chunk not in (0, running)):
+            return True  # more than this chunk has spoken, and the answer between the two is about to be read
+        self._refill()
+        if written == (ring.read_to, ring.told_lines) and self._lines >= LINES_AGAIN:
+            ring.beyond = False  # and look once more: its worker may just have read that word
+        self.take(*written, handle)
+        return True
+
+    def take(self, end: int, lines: int | None, handle: Ordered) -> None:
+        """What has come through the ring up to there, as far as there is room: the rest is counted. Lines None:
+        their number there is not known, and a later call counts what is missing."""
+        ring = self.ring
+        if end <= ring.read_to:
+            return
+        self._refill()
+        octets, start = ring.copy(ring.read_to, end)
+        several = start > ring.read_to
+        """Perhaps more than one item has said what is missing."""
+        ring.read_to = end
+        first, *pieces = octets.split(self.sign)
+        if several:
+            self._ring_key = SOMEBODY
+            first = _whole_lines_of(first)
+        taken = self._told_of(first, handle)
+        for piece in pieces:
+            if self._lines < 1.0:
+                break
+            if self._marks(piece):
+                taken += self._told_of(piece[MARK.size :], handle)
+        if pieces:
+            self._marks(pieces[-1])
+            several = True
+        ring.told_lines += taken
+        if lines is not None and lines > ring.told_lines:
+            whose = SOMEBODY if several else self._ring_key
+            self._missing(self._whose(handle, whose), lines - ring.told_lines)
+            ring.told_lines = lines
+
+    def remember(self, end: int, handle: Ordered) -> None:
+        """Have `tails` what was put into the ring up to there."""
+        octets, start = self.ring.copy(self._remembered_to, end)
+        first, *pieces = octets.split(self.sign)
+        if start > self._remembered_to:
+            self._keep_end(_whole_lines_of(first), handle, SOMEBODY)
+        self._remembered_to = max(self._remembered_to, end)
+        for piece in pieces:
+            if len(piece) > MARK.size:
+                self._keep_end(piece[MARK.size :], handle, MARK.unpack_from(piece))
+
     def widen(self) -> None:
         """Much is coming. Not from the start: what all pipes of a user may hold together is bounded."""
         if not self._is_wide:
@@ -120,8 +191,11 @@ class OutputPipe:
         for key in [key for key in self.tails if key[0] == chunk]:
             del self.tails[key]
 
-    def all_over(self) -> None:
-        """The process is dead."""
+    def all_over(self, handle: Ordered) -> None:
+        """The process is dead, and its pipe is read."""
+        end, lines = self.ring.last_words()
+        self.take(end, lines, handle)
+        self.remember(end, handle)
         for key in list(self._partials):
             self._pass_on(key, self._partials.pop(key) + b"\n")
 
@@ -146,6 +220,7 @@ class OutputPipe:
     def close(self) -> None:
         os.close(self.fd)
         self.far_end.close()
+        self.ring.close()
 
     # ------------------------------------------------------------ inside
 
@@ -181,16 +256,43 @@ class OutputPipe:
         return octets
 
     def _marked(self, piece: bytes, handle: Ordered) -> None:
-        if len(piece) >= MARK.size:  # otherwise a task has copied our sign
-            self._key = MARK.unpack_from(piece)
-            self._text(piece[MARK.size :], handle)
+        if len(piece) < MARK.size:
+            return  # a task has copied our sign
+        place, item = MARK.unpack_from(piece)
+        self._only_end = item == ONLY_END
+        if item == RING_BEFORE:
+            self.take(place, None, handle)
+            self.remember(place, handle)
+        elif item != ONLY_END:
+            self._key = place, item
+        self._text(piece[MARK.size :], handle)
+
+    def _marks(self, piece: bytes) -> bool:
+        """In the ring: whose is what follows?"""
+        if len(piece) < MARK.size:
+            return False
+        self._ring_key = MARK.unpack_from(piece)
+        return True
 
     def _text(self, octets: bytes, handle: Ordered) -> None:
+        if octets:
+            self._keep_end(octets, handle, self._key)
+            if not self._only_end:
+                self._tell(self._whose(handle, self._key), octets)
+
+    def _told_of(self, octets: bytes, handle: Ordered) -> int:
+        """Of the ring: how many lines these are. They are passed on or counted."""
         if not octets:
-            return
-        key = self._whose(handle)
-        if key is not NOTHING:
+            return 0
+        self._tell(self._whose(handle, self._ring_key), octets)
+        return octets.count(b"\n")
+
+    def _keep_end(self, octets: bytes, handle: Ordered, said: tuple[int, int]) -> None:
+        key = self._whose(handle, said)
+        if key is not NOTHING and octets:
             self._remember(key, octets)
+
+    def _tell(self, key: Key, octets: bytes) -> None:
         octets = self._partials.pop(key, b"") + octets
         end = octets.rfind(b"\n") + 1
         if end < len(octets):
@@ -205,8 +307,8 @@ class OutputPipe:
         if end:
             self._pass_on(key, octets[:end])
 
-    def _whose(self, handle: Ordered) -> Key:
-        chunk, item = self._key
+    def _whose(self, handle: Ordered, said: tuple[int, int]) -> Key:
+        chunk, item = said
         bounds = handle.outstanding.get(chunk)
         if bounds is None:
             running = handle.running()
@@ -232,10 +334,16 @@ class OutputPipe:
         at = 0
         if not dropped and len(self.said) < SAID_MAX:
             at = self._take(lines, texts)
-        if at < len(lines):
-            self._room = self._lines = 0.0
-            dropped += lines.count(b"\n", at)
         self.said[key] = (texts, dropped)
+        if at < len(lines):
+            self._missing(key, lines.count(b"\n", at))
+
+    def _missing(self, key: Key, lines: int) -> None:
+        """These had no room, and more will have none."""
+        self._room = self._lines = 0.0
+        self.ring.beyond = True
+        texts, dropped = self.said.get(key) or ([], 0)
+        self.said[key] = (texts, min(dropped + lines, INDEX_MAX))
 
     def _take(self, lines: bytes, texts: list[bytes]) -> int:
         """As much as there is room for. Returns where the rest begins."""
@@ -260,6 +368,11 @@ class OutputPipe:
             self._lines -= count
             at = end
         return at
+
+
+def _whole_lines_of(octets: bytes) -> bytes:
+    """What begins somewhere: perhaps in a line, perhaps in a mark."""
+    return octets[octets.find(b"\n", MARK_OCTETS) + 1 :]
 
 
 def _after(lines: bytes, at: int, count: int) -> int:

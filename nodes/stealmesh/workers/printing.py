@@ -9,6 +9,9 @@ Whose line it is: Python's own prints are preceded by a mark (`MARK`) when anoth
 What comes without one is said by what C code or a child process wrote, and belongs to the item that printed
 last, or to the chunk that runs. A chunk in which nothing is printed costs one look at an attribute.
 
+While its node drops lines, as they are too many, they go into memory that both share instead of the pipe: that costs
+no system call (`output_ring.py`). What is written into the pipe after that says where in the order its place is.
+
 Refuses to know who reads it, and how much of it arrives: the node never lets the pipe stay full, and drops
 what is too much (`printed.py`).
 """
@@ -21,8 +24,11 @@ import os
 import struct
 import sys
 import threading
+from _thread import get_ident
 from collections.abc import Callable, Sized
 from typing import Any, Protocol
+
+from stealmesh.workers.output_ring import BEYOND, CHUNK, SPOKE, OutputRing
 
 Voice = tuple[int, int]
 """A chunk and one of its items. -1: any of them. (0, -1): whatever runs."""
@@ -35,6 +41,13 @@ SIGN_OCTETS = 12
 """Of what a mark begins with, which is another one for each process: a task prints it by accident never."""
 MARK = struct.Struct("<Qq")
 """Behind the sign: chunk, item."""
+MARK_OCTETS = SIGN_OCTETS + MARK.size
+RING_BEFORE = -2
+"""In place of an item: what lies in the ring up to here, the chunk's place in the mark, was said before."""
+ONLY_END = -3
+"""In place of an item: what follows is the end of what the item of the last mark has said into the ring."""
+END_OCTETS = 16 * 1024
+"""As much goes with a failure. As `TEXT_OCTETS_MAX` has it."""
 PARTS_MAX = 256
 REST_OCTETS_MAX = 8192
 """An unfinished line that is longer goes as far as it is."""
@@ -55,8 +68,9 @@ class Printing:
     def __init__(self) -> None:
         self.mode = NODE
         """Where the output of what began last goes. Read before each chunk."""
-        self.tell: Callable[[], object] = lambda: None
-        """Tells the node that the chunk which is about to be answered has printed something."""
+        self.tell: Callable[[bytes], object] = lambda told: None
+        """Tells the node that the chunk which is about to be answered has printed something, and how much is in
+        the ring."""
         self.quiet = False
         """Nothing has been printed since the last flush."""
         self.out: Any = None
@@ -73,6 +87,18 @@ class Printing:
         self._now: Voice | None = None
         """Whose it was."""
         self._pipe = -1
+        self._ring: OutputRing | None = None
+        self._in_ring = False
+        """What was said last is there, and not in the pipe."""
+        self._ring_words: Any = None
+        """Its words, where lines may go there."""
+        self._put: Any = None
+        self._ring_marked: Voice | None = None
+        """Whose the lines there are."""
+        self._loop = get_ident()
+        """The thread that runs tasks."""
+        self._ring_from = 0
+        """Where there the item that speaks has begun."""
         self._sign = b""
         self._real: tuple[int, int] = (-1, -1)
         self._marked: Voice | None = None
@@ -84,9 +110,12 @@ class Printing:
         """In a process that a task has forked: the item that did it."""
         self._forked = False
 
-    def settle_in(self, pipe: int, here: Callable[[], Speaks], tell: Callable[[], object]) -> None:
+    def settle_in(
+        self, pipe: int, ring: int, here: Callable[[], Speaks], tell: Callable[[bytes], object]
+    ) -> None:
         """Before any user code runs: take the place of what Python opened."""
         self._pipe, self._here, self.tell = pipe, here, tell
+        self._ring, self._loop = OutputRing.of(ring), get_ident()
         self._real = os.dup(1), os.dup(2)  # now: a task may close them
         self.out = sys.stdout = _stream(sys.stdout, 1, self)
         self.err = sys.stderr = _stream(sys.stderr, 2, self)
@@ -109,20 +138,33 @@ class Printing:
         os.dup2(ends[1], 2)
         if mode == NONE:
             os.close(nowhere)
-        self.mode = mode
+        self.mode, self._at = mode, -1
+        if not self.beside and self._ring is not None:
+            self._ring_words, self._put = self._ring.words, self._ring.put
         for fd, stream in ((1, self.out), (2, self.err)):
             self._connect(fd, stream)
 
     def chunk_ends(self) -> None:
         """What comes next without a mark is not this chunk's."""
         with self._lock:
-            spoken, self.quiet = not self.quiet, True
-            self._flush_rests()
-            self._at = -1
-            if self._marked is not None:
-                self._mark(None)
+            spoken, self._at = not self.quiet, -1
+            if self._may_flush():
+                self._flush_rests()
+                self._mark_end()
+            self.quiet = True
         if spoken and self.mode == CALLER and not self._forked:
-            self.tell()
+            ring = self._ring
+            self.tell(SPOKE.pack(0, 0) if ring is None else SPOKE.pack(ring.at, ring.lines))
+
+    def item_failed(self) -> None:
+        """Before the next one may write over what it has said: the end of that goes along."""
+        if self._in_ring:
+            with self._lock:
+                self._flush_rests()
+                if self._in_ring and self._ring is not None:
+                    end = self._ring.end_of(self._ring_from, END_OCTETS)
+                    only = self._marking(self._ring_marked) + self._sign + MARK.pack(0, ONLY_END)
+                    self._out(only + end + self._marking(self._marked))
 
     # ------------------------------------------------------------ prints
 
@@ -158,19 +200,21 @@ class Printing:
         stream.buffer.write = write
 
     def _writer(self, fd: int, stream: io.TextIOWrapper) -> Callable[[str], int]:
-        plain = type(stream).write
+        plain, parts, here = type(stream).write, self._parts[fd], self._here()
+        add, say = parts.append, self._say
 
         def write(text: str, /) -> int:
-            if type(text) is not str or self.mode != CALLER:
+            """Once for each piece of a line, so it is written for speed."""
+            if type(text) is not str:
                 return plain(stream, text)
-            self.quiet = False
-            results = self._here().results
+            results = here.results
             if len(results) != self._at or results is not self._results:
+                if self.mode != CALLER:
+                    return plain(stream, text)
                 self._another(results)
-            parts = self._parts[fd]
-            parts.append(text)
+            add(text)
             if "\n" in text or len(parts) > PARTS_MAX:
-                self._say(parts)
+                say(parts, text)
             return len(text)
 
         return write
@@ -179,10 +223,26 @@ class Printing:
         """Another item prints than before."""
         with self._lock:
             self._flush_parts()
+            self.quiet = False
             self._results, self._at, self._now = results, len(results), self._voice()
 
-    def _say(self, parts: list[str]) -> None:
-        """The whole lines of these."""
+    def _say(self, parts: list[str], last: str) -> None:
+        """The whole lines of these. `last`: what was added."""
+        words = self._ring_words
+        if (
+            words is not None and words[BEYOND] and last == "\n"
+            and self._now is self._ring_marked and self._in_ring and get_ident() == self._loop
+        ):  # fmt: skip
+            # One more line, of the same item, into the ring: as below, with fewer calls.
+            text = "".join(parts)
+            parts.clear()
+            try:
+                octets = text.encode()
+            except UnicodeEncodeError:
+                octets = _octets_of(text)
+            self._put(octets, 1)
+            self.quiet = False  # last: the listener may have ended a part meanwhile
+            return
         with self._lock:
             text = "".join(parts)
             parts.clear()
@@ -191,14 +251,14 @@ class Printing:
                 parts.append(text[end:])
                 text = text[:end]
             if text:
-                self._write(self._now, text.encode("utf-8", "backslashreplace"))
+                self._write(self._now, _octets_of(text))
 
     def _flush_parts(self) -> None:
         for parts in self._parts.values():
             if parts:
                 text = "".join(parts)
                 parts.clear()
-                self._write(self._now, text.encode("utf-8", "backslashreplace"))
+                self._write(self._now, _octets_of(text))
 
     def _voice(self) -> Voice | None:
         return self._fixed if self._forked else self._here().voice()
@@ -223,7 +283,12 @@ class Printing:
 
     def flush(self) -> None:
         with self._lock:
-            self._flush_rests()
+            if self._may_flush():
+                self._flush_rests()
+
+    def _may_flush(self) -> bool:
+        """While lines go into the ring, another thread must not put the rest of one into the pipe."""
+        return not self._in_ring or get_ident() == self._loop
 
     def _flush_rests(self) -> None:
         self._flush_parts()
@@ -232,18 +297,32 @@ class Printing:
             self._write(voice, rest)
 
     def _write(self, voice: Voice | None, octets: bytes) -> None:
-        if voice != self._marked:
+        if self._goes_into_ring():
+            self._into_ring(voice, octets)
+            self.quiet = False
+            return
+        if self._in_ring and get_ident() == self._loop and self._ring is not None:
+            self._in_ring = False
+            before = self._sign + MARK.pack(self._ring.at, RING_BEFORE)
+            octets = before + self._marking(voice) + octets
+            self._marked = voice
+        elif voice != self._marked:
             octets = self._marking(voice) + octets
             self._marked = voice
         if self.beside:
             octets += self._marking(None)
             self._marked = None
         self._out(octets)
+        self.quiet = False
 
-    def _mark(self, voice: Voice | None) -> None:
-        if self._marked != voice:
-            self._marked = voice
-            self._out(self._marking(voice))
+    def _mark_end(self) -> None:
+        """What comes next is nobody's."""
+        if self._marked is not None:
+            self._marked = None
+            self._out(self._marking(None))
+        if self._in_ring and self._ring_marked is not None and self._ring is not None:
+            self._ring_marked = None
+            self._ring.put(self._marking(None), 0)
 
     def _marking(self, voice: Voice | None) -> bytes:
         return self._sign + MARK.pack(*(voice or NOBODY))
@@ -256,6 +335,24 @@ class Printing:
         except OSError:
             pass  # the node is gone, and this process is about to be
 
+    # ------------------------------------------------------------ the ring
+
+    def _goes_into_ring(self) -> bool:
+        """The ring has one writer, and so needs no lock: the thread that runs tasks."""
+        words = self._ring_words
+        return words is not None and words[BEYOND] != 0 and get_ident() == self._loop
+
+    def _into_ring(self, voice: Voice | None, octets: bytes) -> None:
+        ring = self._ring
+        assert ring is not None
+        lines = octets.count(b"\n")
+        if voice is not self._ring_marked or not self._in_ring:
+            self._in_ring, self._ring_marked = True, voice
+            octets = self._marking(voice) + octets
+            ring.words[CHUNK] = 0 if voice is None else voice[0]
+            self._ring_from = ring.at + MARK_OCTETS
+        ring.put(octets, lines)
+
     # ------------------------------------------------------------ forks
 
     def _forks(self) -> None:
@@ -265,8 +362,18 @@ class Printing:
     def _is_forked(self) -> None:
         """Another thread, which is not here, may have held the lock. Unfinished lines are the parent's."""
         self._lock, self._rests, self._forked = threading.RLock(), {}, True
-        self._parts = {1: [], 2: []}
+        self._ring_words = self._ring = None  # it has one writer
+        self._in_ring = False
+        for parts in self._parts.values():
+            parts.clear()
         self._at = -1
+
+
+def _octets_of(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 class _Tap(io.RawIOBase):

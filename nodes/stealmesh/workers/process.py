@@ -59,14 +59,16 @@ def live(
     output: int,
     line: memoryview,
     sheet: int,
+    ring: int,
 ) -> NoReturn:
     """From the fork to the end. `line` is this worker's part of the shared words, `sheet` a file for what it
-    cannot say itself (`stacks.py`)."""
+    cannot say itself (`stacks.py`), `ring` memory for lines that are too many (`output_ring.py`)."""
     orders.setblocking(True)
     stream.setblocking(True)
     questions.setblocking(True)
     forked.this_process_is_the_worker()
-    printing.HERE.settle_in(output, lambda: reporting.HERE, partial(_send, stream, FrameKind.SPOKE))
+    speaks = partial(_send, stream, FrameKind.SPOKE)
+    printing.HERE.settle_in(output, ring, lambda: reporting.HERE, speaks)
     listener = Listener(questions, partial(_flush_and_send, stream))
     reporting.HERE.settle_in(listener.lock, partial(_send, stream))
     staying.HERE.settle_in(orders, partial(_send_behind, stream))

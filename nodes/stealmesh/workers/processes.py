@@ -248,13 +248,21 @@ class Processes:
         worker.state = State.STARTING
         self._words.share(worker.number, False)
         self._register(worker, handle)
-        ends = (orders_back, stream_far, questions_far, handle.printed.far_end, sheet_far)
+        printed = handle.printed
+        ends = (
+            orders_back,
+            stream_far,
+            questions_far,
+            printed.far_end,
+            sheet_far,
+            printed.ring.far_end,
+        )
         self.forks.spawn(worker.number, worker.lives, ends)
         *common, tasks_max = self._setup
         if worker.actor:
             tasks_max = wire.NEVER  # with its process it would lose what it is there for
         bundle = [digest, code] if initializer and code else []
-        setup = [*common, tasks_max, worker.threads, bundle, handle.printed.sign]
+        setup = [*common, tasks_max, worker.threads, bundle, printed.sign]
         handle.writer.put(FrameKind.SETUP, wire.pack(setup))
         self.push(worker, handle)
 

@@ -12,7 +12,7 @@ from stealmesh_engine.holding import output
 from stealmesh_engine.ledger import output as at_the_owner
 from stealmesh_protocol.codec import encode
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.limits import TEXT_OCTETS_MAX
+from stealmesh_protocol.limits import TEXT_OCTETS_MAX, TEXTS_MAX
 from stealmesh_protocol.messages import Grant, Output, Printed, Report, Role, Text
 
 LINE = b"x" * 99 + b"\n"
@@ -74,6 +74,17 @@ def test_a_chunk_that_the_worker_has_begun_before_we_know() -> None:
     node.step(ItemsPrinted(0, queued.chunk, queued.lo, queued.lo + 1, b"early\n"))
     wire.advance(0.1)
     assert ("node", queued.lo, queued.lo + 1, b"early\n", 0) in shown(client)
+
+
+def test_lines_of_too_many_items_are_counted_for_the_program_too() -> None:
+    wire, client, node, _, chunk = working(4 * TEXTS_MAX)
+    node.step(*(ItemsPrinted(0, chunk, at, at + 1, b"x\n", 1) for at in range(3 * TEXTS_MAX)))
+    wire.advance(0.2)
+    told = shown(client)
+    lines = sum(text.count(b"\n") for *_, text, _ in told)
+    assert 0 < lines < 3 * TEXTS_MAX
+    assert lines + sum(dropped for *_, dropped in told) == 6 * TEXTS_MAX
+    assert all(0 <= lo < hi <= 3 * TEXTS_MAX for _, lo, hi, _, _ in told)
 
 
 def test_what_an_item_has_left_running_speaks_for_its_job() -> None:

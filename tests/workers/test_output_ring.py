@@ -1,0 +1,256 @@
+"""Lines that are too many: they go through memory instead of the pipe, and are counted exactly. Without processes."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from stealmesh.workers.output_ring import BEGUN, RING_OCTETS, SPOKE, WRITTEN, OutputRing, RingReader
+from stealmesh.workers.printed import LINES_AT_ONCE, OutputPipe
+from stealmesh.workers.printing import CALLER, Printing
+
+from .test_printing import Handle, Here
+
+# ---------------------------------------------------------------- the memory
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[OutputRing, RingReader]]:
+    reader = RingReader()
+    yield OutputRing.of(os.dup(reader.far_end.fileno())), reader
+    reader.close()
+
+
+Ends = tuple[OutputRing, RingReader]
+
+
+def test_what_is_put_down_is_read_and_what_is_written_over_is_not(ends: Ends) -> None:
+    writer, reader = ends
+    rng, said = random.Random(1), b""
+    for number in range(3000):
+        octets = b"%d " % number + b"x" * rng.randrange(200) + b"\n"
+        writer.put(octets, 1)
+        said += octets
+        if rng.random() < 0.01:
+            end, lines = reader.written() or (0, 0)
+            assert (end, lines) == (len(said), number + 1)
+            start = rng.randrange(max(0, end - 2 * RING_OCTETS), end)
+            octets, first = reader.copy(start, end)
+            assert first == max(start, end - RING_OCTETS)
+            assert octets == said[first:end]
+            most = rng.randrange(1, RING_OCTETS)
+            assert (
+                writer.end_of(start, most) == said[max(start, end - min(most, RING_OCTETS)) : end]
+            )
+
+
+def test_more_than_there_is_room_for_leaves_its_end(ends: Ends) -> None:
+    writer, reader = ends
+    writer.put(b"before\n", 1)
+    octets = os.urandom(3 * RING_OCTETS // 2)
+    writer.put(octets, 0)
+    assert reader.copy(0, 10**9) == (octets[-RING_OCTETS:], 7 + RING_OCTETS // 2)
+
+
+def test_what_may_be_half_written_is_not_read(ends: Ends) -> None:
+    writer, reader = ends
+    writer.put(bytes(RING_OCTETS), 0)
+    writer.words[BEGUN] = RING_OCTETS + 100  # and it writes just now
+    assert reader.written() is None
+    octets, first = reader.copy(0, RING_OCTETS)
+    assert (first, len(octets)) == (100, RING_OCTETS - 100)
+
+
+def test_a_task_that_writes_nonsense_there_harms_nobody(ends: Ends) -> None:
+    writer, reader = ends
+    for word in (2**64 - 1, 2**40, 0):
+        writer.words[WRITTEN] = word
+        for begun in (2**64 - 1, word, 0):
+            writer.words[BEGUN] = begun
+            assert len(reader.copy(0, 2**64)[0]) <= RING_OCTETS
+
+
+# ---------------------------------------------------------------- a worker that prints too much
+
+Talk = tuple[Printing, Here, OutputPipe, list[bytes]]
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
+    """What has room is set by the tests, and not by the time that they take."""
+    monkeypatch.setattr(OutputPipe, "_refill", lambda self: None)
+    told: list[bytes] = []
+    pipe, here, talk = OutputPipe(), Here(), Printing()
+    pipe.widen()
+    talk._pipe, talk._here, talk.tell = pipe.far_end.fileno(), lambda: here, told.append
+    talk._ring = OutputRing.of(os.dup(pipe.ring.far_end.fileno()))
+    talk._ring_words, talk._put = talk._ring.words, talk._ring.put
+    talk.knows(pipe.sign)
+    talk.mode = CALLER
+    yield talk, here, pipe, told
+    pipe.close()
+
+
+def prints(talk: Printing, here: Here, text: str) -> None:
+    """As `print` does."""
+    if len(here.results) != talk._at or here.results is not talk._results:
+        talk._another(here.results)
+    for piece in (text, "\n"):
+        talk._parts[1].append(piece)
+    talk._say(talk._parts[1], "\n")
+
+
+def told_of(pipe: OutputPipe) -> dict[tuple[int, int, int], tuple[list[bytes], int]]:
+    found, pipe.said = pipe.said, {}
+    return {key: (b"".join(texts).splitlines(), dropped) for key, (texts, dropped) in found.items()}
+
+
+def floods(talk: Printing, here: Here, pipe: OutputPipe, handle: Handle) -> None:
+    """Until its lines go into the ring."""
+    for number in range(LINES_AT_ONCE + 1):
+        prints(talk, here, f"early {number}")
+    pipe.look(handle)
+    assert pipe.ring.beyond
+
+
+def test_lines_that_nobody_will_see_cost_no_system_call_and_are_counted(talk: Talk) -> None:
+    printing, here, pipe, told = talk
+    handle = Handle(c7=(0, 1))
+    floods(printing, here, pipe, handle)
+    ((lines, dropped),) = told_of(pipe).values()
+    assert len(lines) + dropped == LINES_AT_ONCE + 1
+    for number in range(20_000):
+        prints(printing, here, f"line {number}")
+    with pytest.raises(BlockingIOError):
+        os.read(pipe.fd, 1)
+    printing.chunk_ends()
+    end, lines_put = SPOKE.unpack(told[-1])
+    assert lines_put == 20_000
+    pipe.read(handle)
+    pipe.take(end, lines_put, handle)
+    ((lines, dropped),) = told_of(pipe).values()
+    assert len(lines) + dropped == 20_000
+
+
+def test_what_has_room_is_passed_on_from_the_ring_in_order(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 1))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    for number in range(50):
+        prints(printing, here, f"line {number}")
+    pipe._lines, pipe._room = 30.0, 10_000.0
+    assert pipe.look(handle)
+    ((lines, dropped),) = told_of(pipe).values()
+    assert lines[:30] == [b"line %d" % number for number in range(30)]
+    assert len(lines) + dropped == 50
+
+
+def test_a_quiet_worker_goes_back_to_its_pipe_and_the_order_stays(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 1))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    prints(printing, here, "in the ring")
+    pipe.ring.beyond = False
+    prints(printing, here, "in the pipe")
+    pipe._lines, pipe._room = 100.0, 10_000.0
+    pipe.read(handle)
+    assert told_of(pipe) == {(7, 0, 1): ([b"in the ring", b"in the pipe"], 0)}
+    assert pipe.tail(7, 0).endswith("in the ring\nin the pipe\n")
+    pipe._lines = 1000.0
+    pipe.ring.beyond = True
+    assert pipe.look(handle), "and looks once more"
+    assert not pipe.ring.beyond
+    assert not pipe.look(handle)
+
+
+def test_lines_of_several_items_are_counted_for_their_chunk(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 500))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    for _ in range(300):
+        here.results.append(None)
+        prints(printing, here, "one line each")
+    pipe._lines, pipe._room = 2.0, 10_000.0
+    pipe.look(handle)
+    assert told_of(pipe) == {
+        (7, 1, 2): ([b"one line each"], 0),
+        (7, 2, 3): ([b"one line each"], 0),
+        (7, 0, 500): ([], 298),
+    }
+
+
+def test_a_failed_item_has_its_end_although_others_wrote_over_it(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 9))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    here.results.append(None)
+    for number in range(5000):
+        prints(printing, here, f"fails {number}")
+    printing.item_failed()
+    here.results.append(None)
+    for number in range(20_000):
+        prints(printing, here, f"well {number}")
+    pipe.read(handle)
+    assert pipe.tail(7, 1).endswith("fails 4998\nfails 4999\n")
+    assert len(pipe.tail(7, 1)) == 16 * 1024
+    assert told_of(pipe) == {}, "it is no line that is told again"
+
+
+def test_a_dead_worker_has_left_its_last_words(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 1))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    for number in range(20_000):
+        prints(printing, here, f"line {number}")
+    pipe.read(handle)
+    pipe.all_over(handle)
+    assert pipe.last_of(7).endswith("line 19998\nline 19999\n")
+    assert len(pipe.last_of(7)) == 16 * 1024
+    ((lines, dropped),) = told_of(pipe).values()
+    assert len(lines) + dropped == 20_000
+
+
+def test_other_threads_and_forked_children_stay_with_the_pipe(talk: Talk) -> None:
+    printing, here, pipe, _ = talk
+    handle = Handle(c7=(0, 1))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    thread = threading.Thread(target=printing.said, args=(b"of a thread\n",))
+    thread.start()
+    thread.join()
+    assert pipe.ring.last_words() == (0, 0)
+    printing._forks()
+    printing._is_forked()
+    printing.said(b"of a child\n")
+    assert pipe.ring.last_words() == (0, 0)
+    pipe._lines, pipe._room = 100.0, 10_000.0
+    pipe.read(handle)
+    assert told_of(pipe) == {(7, 0, 1): ([b"of a thread", b"of a child"], 0)}
+
+
+def test_the_node_waits_while_another_chunk_has_spoken_already(talk: Talk) -> None:
+    printing, here, pipe, told = talk
+    handle = Handle(c7=(0, 1), c8=(1, 2))
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    prints(printing, here, "of 7")
+    printing.chunk_ends()
+    here.number = 8
+    prints(printing, here, "of 8")
+    assert pipe.look(handle), "its answer is about to be read"
+    assert told_of(pipe) == {}
+    end, lines = SPOKE.unpack(told[-1])
+    pipe.take(end, lines, handle)
+    assert told_of(pipe) == {(7, 0, 1): ([], 1)}
+    del handle.outstanding[7]
+    pipe.look(handle)
+    assert told_of(pipe) == {(8, 1, 2): ([], 1)}
