@@ -15,14 +15,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from stealmesh.host.happened import words_of
+from stealmesh.task_picture import picture
 from stealmesh_protocol.ids import PeerId, whole_of
 from stealmesh_protocol.journal_messages import RingKind
 
 if TYPE_CHECKING:
     from stealmesh.client.journals import Happening
 
-WIDTH, ROW, GAP = 1000, 14, 4
-LABEL = 170
 TROUBLES_MAX = 500
 MARKS = {RingKind.DEATH: "death", RingKind.VERDICT: "verdict", RingKind.LEASE: "lease"}
 """What happens to processes and concerns each job that they run."""
@@ -33,8 +32,7 @@ STYLE = """
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-.scroll { overflow-x: auto } svg { display: block } svg text { font: 11px system-ui; fill: currentColor }
-.well { fill: #3b7dd8 } .failed { fill: #d99a1c } .lost { fill: #cc3344 }
+.scroll { overflow-x: auto } svg { display: block }
 """
 
 
@@ -94,13 +92,17 @@ def page(job: str, found: list[Happening], missed: int = 0) -> str:
         if missed
         else "",
         "<h2>Who did what</h2>",
-        _table(shares.values()),
+        table_of(shares.values()),
         "<h2>What went wrong</h2>",
         _troubles(found),
         "<h2>Which worker was busy when</h2>",
-        "<p>Blue ran well, yellow has items that failed, red was lost with its process or not wanted any more.</p>",
-        f'<div class="scroll">{_timeline(chunks, shares, begun, ended)}</div>',
+        f'<div class="scroll">{picture(found, title)}</div>',
     ]
+    return as_html(title, parts)
+
+
+def as_html(title: str, parts: Iterable[str]) -> str:
+    """One file, without script, that asks for nothing outside."""
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join(part for part in parts if part)
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
@@ -138,7 +140,7 @@ def _summary(chunks: list[Happening], shares: list[NodeShare], begun: float, end
     )
 
 
-def _table(shares: Iterable[NodeShare]) -> str:
+def table_of(shares: Iterable[NodeShare]) -> str:
     names = ("workers", "chunks", "items", "failed", "busy s", "items given", "items stolen")
     head = "<th>node</th>" + "".join(f'<th class="n">{name}</th>' for name in names)
     rows = []
@@ -172,37 +174,3 @@ def _troubles(found: list[Happening]) -> str:
     ]
     more = f"<p>and {len(told) - TROUBLES_MAX:,} more.</p>" if len(told) > TROUBLES_MAX else ""
     return "<table>" + "\n".join(rows) + "</table>" + more
-
-
-def _timeline(
-    chunks: list[Happening], shares: dict[PeerId, NodeShare], begun: float, ended: float
-) -> str:
-    """A bar for each stretch of one colour. Bars that touch are one, so a million chunks make no larger page than
-    the picture has columns."""
-    rows = [(peer, worker) for peer, share in shares.items() for worker in sorted(share.workers)]
-    scale = WIDTH / max(ended - begun, 1e-9)
-    bars: dict[tuple[PeerId, int], list[tuple[int, int, str]]] = {row: [] for row in rows}
-    for each in chunks:
-        lo, hi = int((each.begun - begun) * scale), int((each.at - begun) * scale) + 1
-        row, colour = bars[each.peer, each.entry.worker], _colour(each)
-        if row and row[-1][2] == colour and lo <= row[-1][1]:
-            row[-1] = min(lo, row[-1][0]), max(hi, row[-1][1]), colour
-        else:
-            row.append((lo, hi, colour))
-    drawn = []
-    for place, (peer, worker) in enumerate(rows):
-        y, name = place * (ROW + GAP), escape(f"{shares[peer].name}, worker {worker}")
-        drawn.append(f'<text x="0" y="{y + ROW - 3}">{name}</text>')
-        drawn += (
-            f'<rect class="{colour}" x="{LABEL + lo}" y="{y}" width="{hi - lo}" height="{ROW}"/>'
-            for lo, hi, colour in bars[peer, worker]
-        )
-    size = f'width="{LABEL + WIDTH + 2}" height="{max(1, len(rows)) * (ROW + GAP)}"'
-    label = f'role="img" aria-label="{len(rows)} workers over {ended - begun:.3f} seconds"'
-    return f"<svg {size} {label}>" + "\n".join(drawn) + "</svg>"
-
-
-def _colour(each: Happening) -> str:
-    if each.entry.what not in DONE:
-        return "lost"
-    return "failed" if each.entry.count else "well"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from stealmesh_bench.chaos import plot
+from stealmesh.client.journals import Happening
+from stealmesh_bench.chaos import plot, simulated
 from stealmesh_bench.chaos.beliefs import Beliefs, agreed_at
 from stealmesh_bench.chaos.eyes import BORN, DEAD, LEFT, Glimpse
 from stealmesh_bench.chaos.figures import Durations, Goodput, Lack
@@ -15,6 +17,7 @@ from stealmesh_bench.chaos.ledger import Ledger, answer, executions
 from stealmesh_bench.chaos.named import SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import ChaosReport, Measured, together
 from stealmesh_bench.chaos.scenario import CLIENT, Bounds
+from stealmesh_protocol.journal_messages import JournalEntry, RingKind
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -219,12 +222,44 @@ def test_the_picture_is_well_formed_and_says_what_happened(tmp_path: Path) -> No
     tree = ElementTree.parse(tmp_path / "a.svg")
     texts = ["".join(each.itertext()) for each in tree.iter() if each.tag.endswith("text")]
     assert any("kill <3>" in text for text in texts)
-    assert any("stealmesh chaos --seed 1" in text for text in texts)
+    assert "capacity of the survivors" in texts
     lines = [each for each in tree.iter() if each.tag.endswith("polyline")]
     assert len(lines[0].attrib["points"].split()) == 3
 
 
+def test_a_reader_who_was_not_there_reads_what_happened_in_order(tmp_path: Path) -> None:
+    """Faults, who noticed, who came back; the same news of many nodes is one line."""
+    made = report(goodput_wanted=90.0, killed=1, recovered_90_s=0.4)
+    made.began, made.marks, made.timeline = 1000.0, [(0.2, "kill <3>")], [(0.0, 9.0), (2.0, 9.0)]
+    peers = [bytes([at]) * 16 for at in range(4)]
+
+    def told(at: float, node: int, *entry: Any) -> None:
+        entry_ = JournalEntry(len(made.found), at, *entry)
+        made.found.append(Happening(1000.0 + at, 1000.0, f"n{node}", peers[node], entry_))
+
+    told(0.3, 0, RingKind.CHUNK, "done", "square", b"job", b"", 0, 0, 4)
+    told(0.4, 3, RingKind.CHUNK, "lost", "square", b"job", b"", 0, 4, 8)
+    for node in range(3):
+        told(0.5, node, RingKind.VERDICT, "is declared dead", "n3", b"", peers[3])
+    told(0.6, 0, RingKind.LEASE, "fenced", "n3")
+    told(1.1, 1, RingKind.MEMBER, "joined", "n3")
+    told(1.2, 0, RingKind.STEAL, "gave", "n1", b"job", peers[1], -1, 0, 4, 0.0, 4)
+    plot.draw(made, str(tmp_path / "a.html"))
+    text = (tmp_path / "a.html").read_text()
+    in_order = ("kill &lt;3&gt;</strong>", "n3 is declared dead", "lease of n3 fenced", "n3 joined")
+    table = text[text.index("What was done") : text.index("Who did what")]
+    places = [table.index(words) for words in in_order]
+    assert places == sorted(places)
+    assert table.count("is declared dead") == 1
+    assert "n0 and 2 more" in table
+    assert "stealmesh chaos --seed 1" in text
+    assert "4 items changed hands" in text
+    assert 'class="bad"' in text, "what was lost"
+    assert "<script" not in text
+
+
 def test_another_kind_of_picture_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    plot.check(str(tmp_path / "a.html"))
     with pytest.raises(plot.CannotDraw, match=r"\.svg"):
         plot.check(str(tmp_path / "a.png"))
     with pytest.raises(plot.CannotDraw, match="directory"):
@@ -241,3 +276,15 @@ def test_each_lack_counts_from_its_own_beginning() -> None:
     never = Lack(3.0)
     never.look(3.1, enough=True)
     assert never.seconds == 0.0
+
+
+def test_a_virtual_run_has_the_journals_of_its_dead_too(tmp_path: Path) -> None:
+    """The victim's own chunks are in the picture, which no real node has any more."""
+    made = simulated.play(draw(Wanted("kill-one", 3, 4, 4.0)), "again", drawn=True)
+    plot.draw(made, str(tmp_path / "a.html"))
+    text = (tmp_path / "a.html").read_text()
+    ran = {each.node for each in made.found if each.entry.kind == RingKind.CHUNK}
+    (victim,) = [what.removeprefix("kill ") for _, what in made.marks]
+    assert f"n{victim}" in ran
+    assert len(ran) == 4
+    assert f"n{victim} is declared dead" in text

@@ -142,7 +142,7 @@ def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
         if not told.json:
             _say(f"[{number}/{len(orders)}] {order.replay}")
         try:
-            report = _play(order, _watcher(told.watch))
+            report = _play(order, _watcher(told.watch), drawn=bool(told.plot))
         except CannotPlay as error:
             if "all" not in (told.scenario or []):
                 raise
@@ -165,7 +165,7 @@ def _play_all(orders: list[Order], told: argparse.Namespace) -> int:
     return EXIT_BREACH if any(report.breaches for report in reports) else EXIT_PASS
 
 
-def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
+def _play(order: Order, watch: Callable[[str], None] | None, *, drawn: bool = False) -> ChaosReport:
     if order.sim and not order.wanted.nodes:
         if order.job:
             raise CannotPlay("random --sim draws its own work: leave --job away, or say --nodes")
@@ -183,11 +183,11 @@ def _play(order: Order, watch: Callable[[str], None] | None) -> ChaosReport:
     if order.sim:
         from stealmesh_bench.chaos import simulated
 
-        return simulated.play(scenario, order.replay, watch=watch, job=order.job)
+        return simulated.play(scenario, order.replay, watch=watch, job=order.job, drawn=drawn)
     from stealmesh_bench.chaos import real
 
     job = order.job or ("tasks" if scenario.durable else "stream")
-    return real.play(scenario, order.replay, job=job)
+    return real.play(scenario, order.replay, job=job, drawn=drawn)
 
 
 def _watcher(wanted: bool) -> Callable[[str], None] | None:
@@ -261,7 +261,11 @@ def _parser() -> argparse.ArgumentParser:
         "of a run that nothing disturbs",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one object a scenario, one a line")
-    parser.add_argument("--plot", metavar="FILE.svg", help="draw goodput over time with the faults")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="FILE.svg: draw who did what when, with goodput and faults; FILE.html: tell it",
+    )
     parser.add_argument(
         "--watch", action="store_true", help="with --sim: every event, on standard error"
     )

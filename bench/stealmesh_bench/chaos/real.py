@@ -22,8 +22,10 @@ from stealmesh_bench.chaos.workload import Stuck
 from stealmesh_protocol.errors import MeshError
 
 
-def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport:
-    """Run it, measure it, judge it. Raises CannotPlay when it cannot be played at all."""
+def play(
+    scenario: Scenario, replay: str, *, job: str = "stream", drawn: bool = False
+) -> ChaosReport:
+    """Run it, measure it, judge it. `drawn`: read journals for a picture. Raises CannotPlay when it cannot be played at all."""
     task = jobs.find(job)
     report = ChaosReport(scenario.name, scenario.seed, scenario.nodes, False, replay, task.name)
     begun = time.perf_counter()
@@ -39,6 +41,7 @@ def play(scenario: Scenario, replay: str, *, job: str = "stream") -> ChaosReport
             raise CannotPlay(str(error)) from None
         stack.callback(seats.close)
         stage = stage_for(scenario, job)(scenario, report, seats, key, directory)
+        stage.drawn = drawn
         try:
             stage.run(task)
         except NodeFailed as error:

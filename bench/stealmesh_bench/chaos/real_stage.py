@@ -34,6 +34,7 @@ from stealmesh_bench.chaos.scenario import (
     Scenario,
 )
 from stealmesh_bench.chaos.seats import NodeFailed, NodeLife, Seats
+from stealmesh_bench.chaos.seen import Onlooker
 from stealmesh_bench.chaos.workload import RunAccount, Stuck, Workload, WorkloadRun
 from stealmesh_bench.paths import python_path
 from stealmesh_engine.view.observers import supers_wanted
@@ -73,6 +74,9 @@ class RealStage:
         self.over = threading.Event()
         self.problem: BaseException | None = None
         self.memory = MemoryWatch()
+        self.drawn = False
+        """Somebody wants a picture."""
+        self.onlooker: Onlooker | None = None
         self.settled_at = 0.0
         self.timers: list[threading.Timer] = []
         self.silences: list[tuple[int, float, float]] = []
@@ -97,6 +101,9 @@ class RealStage:
                 threading.Thread(target=self._play, name="chaos-player"),
                 threading.Thread(target=self._watch_memory, name="chaos-sampler"),
             ]
+            if self.drawn:
+                self.onlooker = Onlooker(mesh)
+                threads.append(threading.Thread(target=self.onlooker.look, args=(self.over,)))
             if self.had_supers:
                 threads.append(threading.Thread(target=self._look_for_supernodes))
             for thread in threads:
@@ -120,6 +127,8 @@ class RealStage:
                     timer.cancel()
                 for thread in threads:
                     thread.join()
+                if self.onlooker is not None:
+                    self.onlooker.read()
                 if self.rival is not None:
                     self.rival.kill()
                     self.rival.wait()
@@ -382,6 +391,8 @@ class RealStage:
             report.rss_mib, report.growth_mib = self.memory.growth()
         measured = self._recovery() if account.flowed else Measured()
         report.timeline = account.goodput.bins(max(account.goodput.last(), 1.0), TIMELINE_SECONDS)
+        if self.onlooker is not None:
+            self.onlooker.tell(report, account.flow)
         report.judge(scenario.bounds, measured)
 
     def _believed(self) -> None:

@@ -6,10 +6,16 @@ values and jobs that do not end are breaches always; the rest as the scenario's 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from stealmesh_bench.chaos.scenario import Bounds
+
+if TYPE_CHECKING:
+    from stealmesh.client.journals import Happening
+
+DRAWN = frozenset({"breaches", "timeline", "marks", "found", "began", "unread"})
+"""What is no figure."""
 
 
 @dataclass(slots=True)
@@ -65,6 +71,12 @@ class ChaosReport:
     """(seconds, items a second), for the picture."""
     marks: list[tuple[float, str]] = field(default_factory=list)
     """(seconds, what was done), for the picture."""
+    found: list[Happening] = field(default_factory=list)
+    """What the nodes remember, in order of time, for the picture."""
+    began: float = 0.0
+    """When work began to flow, in the time of `found`."""
+    unread: int = 0
+    """Entries that the nodes did not remember any more."""
 
     def judge(self, bounds: Bounds, measured: Measured) -> None:
         """Add what is not as it should be to the breaches."""
@@ -105,10 +117,10 @@ class ChaosReport:
 
     def as_object(self) -> dict[str, Any]:
         """What --json prints."""
-        fields = asdict(self)
-        for name in ("breaches", "timeline", "marks"):
-            del fields[name]
-        return {**fields, "verdict": self.verdict, "replay": self.replay}
+        figures = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name not in DRAWN
+        }
+        return {**figures, "verdict": self.verdict, "replay": self.replay}
 
 
 @dataclass(frozen=True, slots=True)

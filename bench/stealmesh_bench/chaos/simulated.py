@@ -10,7 +10,7 @@ import gc
 import time
 from collections.abc import Callable
 
-from stealmesh_bench.chaos import eyes
+from stealmesh_bench.chaos import eyes, seen
 from stealmesh_bench.chaos.report import ChaosReport
 from stealmesh_bench.chaos.scenario import CannotPlay, Scenario
 from stealmesh_bench.chaos.simulated_durable import SimulatedDurableStage
@@ -25,8 +25,10 @@ def play(
     *,
     watch: Callable[[str], None] | None = None,
     job: str = "",
+    drawn: bool = False,
 ) -> ChaosReport:
-    """Run it, measure it, judge it. `job`: empty for what the scenario has by itself."""
+    """Run it, measure it, judge it. `job`: empty for what the scenario has by itself. `drawn`: read journals for a
+    picture."""
     report = ChaosReport(
         scenario.name,
         scenario.seed,
@@ -51,6 +53,8 @@ def play(
     finally:
         gc.enable()
     stage.measure()
+    if drawn:
+        seen.of_processes(stage.world.processes, report, stage.flow)
     report.wall_s = round(time.perf_counter() - begun, 3)
     return report
 
