@@ -236,7 +236,8 @@ class Mesh(Submitter):
                 `submit`, the call's number among those of this function through views like this one.
                 A path: there the story of the job is written when it has ended, also when it has failed, as one
                 HTML file: who did how much, what went wrong, which worker was busy when (`stealmesh report` prints
-                the same). Calls of one function are one job; a later job overwrites the file.
+                the same). Calls of one function are one job; a later job overwrites the file. Of a durable job it
+                is written if this program is there when the job ends; otherwise `stealmesh report` tells it.
             max_parallel: how many items of one job, or calls of one function, may run at once in the
                 whole mesh.
             resources: what an item takes up of its node while it runs, `{"GPU": 1}`; see

@@ -37,7 +37,7 @@ def test_every_job_of_a_view_has_its_file(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="report"):
                 mesh.options(report=wrong)
         with pytest.raises(ValueError, match="stealmesh report"):
-            mesh.options(report=well).launch(abs, range(2))
+            mesh.options(report=well, durable=True).submit(abs, -2)
         assert mesh.options(report=last).submit(abs, -1).result() == 1
         assert not last.exists(), "calls of one function go on being one job"
     assert "abs: 1 items ran" in last.read_text(), "the end of the program waits for it"
@@ -53,3 +53,14 @@ def test_a_file_that_cannot_be_written_ends_nothing(
         place.rmdir()
         assert list(view.map(abs, [-1])) == [1]
     until(lambda: "no report of abs" in capfd.readouterr().err, "it is said")
+
+
+def test_a_durable_job_has_its_file_while_its_program_is_there(tmp_path: Path) -> None:
+    launched, value = tmp_path / "launched.html", tmp_path / "value.html"
+    with stealmesh.Mesh(workers=1) as mesh:
+        job = mesh.options(report=launched).launch(fails_at_five, range(9))
+        assert job.wait(60)
+        assert "fails_at_five: 9 items ran, 1 failed" in told(launched)
+        view = mesh.options(report=value, durable=True)
+        assert view.map_reduce(abs, range(9), max).result() == 8
+    assert "abs: 9 items ran" in value.read_text(), "the end of the program waits for it"

@@ -238,6 +238,21 @@ def an_input_is_missing() -> Found:
     return ask(told, job, 1)
 
 
+@world_of(Why.FOLLOWS)
+def it_is_handed_on_in_a_chain() -> Found:
+    """A link that is at its node before the one above it is done."""
+    told = scene(1, workers=1)
+    told.run(1.0)
+    job = graph(told, [[], *([at] for at in range(5))], seconds=2.0).streams[0].job
+    told.run(1.0)
+    found = [
+        fact for at in (1, 2, 5) for fact in [why_here(told.nodes[0].core.holder, job, at, 0.0)]
+    ]
+    name = told.client.core.owner.jobs[job].spec.name
+    assert [fact.text for fact in found if fact is not None] == [f"{name}/{at}" for at in (0, 1, 4)]
+    return [fact for fact in found if fact is not None]
+
+
 # ---------------------------------------------------------------- waits by itself
 
 

@@ -14,7 +14,7 @@ from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
 from stealmesh_engine.holding.lane_bags import LaneBags
 from stealmesh_engine.holding.slots import ActorSlot, Chunk, Slot
 from stealmesh_engine.ledger.why import NAMED_MAX, Fact, Why, short_text, some
-from stealmesh_protocol.ids import JobId, ValueId
+from stealmesh_protocol.ids import JobId, ValueId, short
 from stealmesh_protocol.messages import Needs, Report
 
 CHUNKS_TOLD_MAX = 256
@@ -135,7 +135,9 @@ def _in_stock(holder: Holder, held: HeldJob, item: int) -> Fact | None:
     before = 0
     for lease in held.bags.leases.values():
         if lease.waiting is not None and lease.waiting.covers(item, item + 1):
-            return _why_value(holder, _needs_of(held.bags, item))
+            return _why_it_follows(holder, held, item) or _why_value(
+                holder, _needs_of(held.bags, item)
+            )
         if lease.untouched.covers(item, item + 1):
             before += sum(hi - lo for lo, hi in lease.untouched.overlap(0, item))
             return _why_not_begun(holder, held, before, lease)
@@ -175,6 +177,20 @@ def _why_not_begun(
         if other is not held and other.spec.priority > spec.priority
     )
     return Fact(Why.QUEUED, count=before + ahead + others)
+
+
+def _why_it_follows(holder: Holder, held: HeldJob, item: int) -> Fact | None:
+    """Which calls it follows, each by its job's name and its item. None: it has all results that it needs."""
+    follow_on = holder.follow_ons.waiting.get(held.spec.job, {}).get(item)
+    names = (
+        [] if follow_on is None else [f"{_name(holder, j)}/{at}" for j, at, _ in follow_on.lacks()]
+    )
+    return Fact(Why.FOLLOWS, text=some(names), count=len(names)) if names else None
+
+
+def _name(holder: Holder, job: JobId) -> str:
+    held = holder.jobs.get(job)
+    return short(job) if held is None else held.spec.name
 
 
 def _resources(holder: Holder) -> str:

@@ -65,6 +65,7 @@ class Why(StrEnum):
     LANE_BUSY = "lane-busy"
     CALL_BEFORE = "call-before"
     FUNCTION_COMES = "function-comes"
+    FOLLOWS = "follows"
     VALUE_COMES = "value-comes"
     VALUE_MADE_AGAIN = "value-made-again"
     VALUE_HAS_NO_ROOM = "value-has-no-room"
@@ -119,6 +120,7 @@ WORDS: dict[Why, str] = {
     Why.LANE_BUSY: "another item of its lane runs (max_parallel)",
     Why.CALL_BEFORE: "calls of an actor run one after the other: {count} are before it",
     Why.FUNCTION_COMES: "the node has yet to get its function, or the program's modules",
+    Why.FOLLOWS: "it is at the node already, and begins there when these are done: {text}",
     Why.VALUE_COMES: "the node fetches what it needs: {text}",
     Why.VALUE_MADE_AGAIN: "what it needs is lost and is made again: {text}",
     Why.VALUE_HAS_NO_ROOM: "what it needs waits for room in the node's memory: {text}",

@@ -135,6 +135,8 @@ class Job:
         self._initial = initial
         self._changed = WakefulCondition()
         self._line = line
+        self.at_end: Callable[[], object] | None = None
+        """Called once, in the driver's thread, when it is over while this program is there."""
         self._accepted = 0
         self._accepted_whole = False
         self._error: BaseException | None = None
@@ -355,6 +357,10 @@ class Job:
             else:
                 total = 0 if self._line is None else self._line.total
                 self._error = JobLost([(self._next, max(total, self._next))], self.id, effect.why)
+            at_end = self.at_end
+            if at_end is not None and self._over:
+                self.at_end = None
+                at_end()
             self._changed.notify_all()
 
     def also(self, handle: Any) -> None:

@@ -5,6 +5,7 @@ Refuses to know how results come back (`durable_job`).
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ from stealmesh.tasks import is_vectorized
 from stealmesh_engine.durable.slices import cut
 from stealmesh_engine.events import LaunchJob, SupplyJob
 from stealmesh_protocol.errors import CannotShip
-from stealmesh_protocol.messages import Block, JobKind
+from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 
 def launch(
@@ -45,6 +46,7 @@ def launch(
 
     Raises JobRefused, JobLost, CannotShip, and what `items` raises.
     """
+    options, story = without_story(options)
     shipped = maker.ship(options, fn)
     combiner = None if combine is None else maker.ship(options, combine)
     a_range = as_range(items, whole=True)
@@ -68,6 +70,7 @@ def launch(
     if too_large is not None:
         raise too_large
     job = Job(link, spec.job, combine, initial)
+    _have_it_told(link, job, spec, story)
     total = 0 if a_range is None else len(a_range)
     link.follow(spec.job, job, LaunchJob(spec, total, functions))
     if a_range is not None:
@@ -94,6 +97,7 @@ def search(
 
     Raises JobRefused, JobLost, CannotShip, and what `roots` raises.
     """
+    options, story = without_story(options)
     shipped, combiner = maker.ship(options, visit), maker.ship(options, combine)
     spec = maker.spec(JobKind.EXPLORE, options, shipped, visit, combiner=combiner)
     bag = list(roots)
@@ -103,6 +107,7 @@ def search(
     spec = replace(spec, submitter=submitter(), submitted=time.time())
     functions = [each.blob for each in (shipped, combiner, combiner.code) if each.blob]
     job = Job(link, spec.job, combine, initial)
+    _have_it_told(link, job, spec, story)
     block = Block(0, len(bag), 0) if bag else None
     link.follow(
         spec.job,
@@ -112,6 +117,17 @@ def search(
     )
     job.await_accepted(len(bag), whole=True)
     return job
+
+
+def without_story(options: Options) -> tuple[Options, str]:
+    """The file for the story of the job apart: only its handle knows when it is over, and under which id."""
+    return dataclasses.replace(options, report_file=""), options.report_file
+
+
+def _have_it_told(link: ProgramLink, job: Job, spec: JobSpec, path: str) -> None:
+    if path:
+        link.wants_story(spec.job, path)
+        job.at_end = lambda: link.job_over(spec.job, spec.name)
 
 
 class _ValueOfJob:

@@ -99,6 +99,10 @@ class LoneCalls:
         kwargs: dict[str, Any],
     ) -> Future[T]:
         refuse_report(self._options)
+        if self._options.report_file:
+            raise ValueError(
+                "report: each durable call is a job of its own; `stealmesh report` tells the story of one"
+            )
         if self._options.max_parallel:
             raise ValueError(
                 "max_parallel: each durable call is a job of its own; launch() makes one job of many items"

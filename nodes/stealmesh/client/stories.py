@@ -1,7 +1,7 @@
 """The files of `options(report=path)`: the story of a job as one HTML page, written when the job has ended.
 
-Decides when: as soon as the ledger says that the job is over, whatever it came to, and before this program leaves the
-mesh, because the nodes have the story. Refuses to know what is on the page (`job_story.py`). A thread of its own
+Decides when: as soon as the ledger, or the primary of a durable job, says that the job is over, whatever it came to, and
+before this program leaves the mesh, because the nodes have the story. Refuses to know what is on the page (`job_story.py`). A thread of its own
 writes each file: it asks all nodes, which may take a second.
 """
 
