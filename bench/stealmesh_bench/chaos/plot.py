@@ -119,7 +119,7 @@ def _is_theft(entry: object) -> bool:
 
 
 @dataclass(slots=True)
-class Line:
+class StoryLine:
     """Of what happened."""
 
     at: float
@@ -131,7 +131,7 @@ class Line:
 
 
 def _lines(report: ChaosReport) -> str:
-    told = [Line(at, "", what, fault=True) for at, what in report.marks]
+    told = [StoryLine(at, "", what, fault=True) for at, what in report.marks]
     told += _news(report)
     told.sort(key=lambda line: (line.at, not line.fault))
     rows = [
@@ -144,10 +144,10 @@ def _lines(report: ChaosReport) -> str:
     return f"<table>{head}{''.join(rows[:LINES_MAX])}</table>{more}"
 
 
-def _news(report: ChaosReport) -> list[Line]:
+def _news(report: ChaosReport) -> list[StoryLine]:
     """The same news of several nodes are one line, at the time of the first."""
-    lines: list[Line] = []
-    last: dict[tuple[int, str, str], Line] = {}
+    lines: list[StoryLine] = []
+    last: dict[tuple[int, str, str], StoryLine] = {}
     for each in report.found:
         entry, at = each.entry, each.at - report.began
         if entry.kind not in TOLD:
@@ -157,7 +157,7 @@ def _news(report: ChaosReport) -> list[Line]:
         if known is not None and entry.kind != RingKind.DEATH and at - known.at < SAME_SECONDS:
             known.others += 1
             continue
-        last[key] = Line(at, each.node, words_of(entry))
+        last[key] = StoryLine(at, each.node, words_of(entry))
         lines.append(last[key])
     return lines
 
@@ -166,7 +166,7 @@ def _and(others: int) -> str:
     return f" and {others:,} more" if others else ""
 
 
-def _bold(line: Line) -> str:
+def _bold(line: StoryLine) -> str:
     return f"<strong>{escape(line.words)}</strong>" if line.fault else escape(line.words)
 
 
