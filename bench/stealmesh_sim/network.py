@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
@@ -46,6 +46,15 @@ class Latency:
     """One way."""
     jitter: float = 0.3
     """Up to this share of the latency is added, message by message."""
+    octets_a_second: float = 0.0
+    """What a line takes of the blobs of messages, one behind the other; 0: any number at once."""
+    lines: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The same of single lines, from one process to another, by their names."""
+
+    def line_seconds(self, source: str, target: str, message: Message) -> float:
+        """How long the blobs of this message keep the line."""
+        speed = self.lines.get((source, target), self.octets_a_second)
+        return sum(map(len, getattr(message, "blobs", ()))) / speed if speed else 0.0
 
 
 class Station(Protocol):
@@ -176,6 +185,8 @@ class Network:
         wire = pipe.wire
         if wire and wire[-1][0] > at:
             at = wire[-1][0]
+        if latency.octets_a_second or latency.lines:
+            at += latency.line_seconds(pipe.source.name, pipe.target.name, message)
         wire.append((at, message, effect.seq, effect.ack))
         clock.at(at, self._pump, pipe)
 

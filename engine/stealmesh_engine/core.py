@@ -279,6 +279,7 @@ class NodeCore(Parts):
             self.owner.hear_progress(peer_id, message)
             if peer_id == self.view.me.id:
                 return  # of a durable job that we lead: we do not watch ourselves
+        self.owner.candidates.beat(peer_id, message.queued_seconds)
         if message.queued_seconds:
             self.thief.hinted(peer_id, message.queued_seconds, now)
         self.around.heard(peer_id, message.jobs, now)

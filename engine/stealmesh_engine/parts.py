@@ -63,6 +63,7 @@ class Parts:
         self.links = Links(context, self.view, mesh, runtime, tokens, wall_offset)
         self.owner = Owner(context, self.links, wall_offset=wall_offset, submitter=submitter)
         self.values = Values(context, self.links, self.view, self.owner.staying)
+        self.owner.candidates.ask_about_values(self.values.directory)
         self.holder = Holder(context, self.links, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.data.journeys import Journeys
 from stealmesh_engine.data.stored import Stored
 from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
 from stealmesh_engine.links.links import Links
@@ -40,6 +41,8 @@ AGAIN_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 """A source that sends nothing for this long is left for another one."""
 
+OTHERS_MIN = 64
+"""Beyond these, what is remembered of values that have gone is looked through."""
 
 UNKNOWN_SECONDS = 3.0
 """An owner that is not among those we know is dead and forgotten, or has yet to link with us."""
@@ -56,6 +59,8 @@ class Fetching:
     source: PeerId = b""
     """The copy that it is taken from; empty: none is known."""
     heard_at: float = 0.0
+    began: tuple[float, int] = (0.0, 0)
+    """When this source was first asked, and how much was missing then."""
     missing: IntervalSet = field(default_factory=IntervalSet)
     """Octets that have not come."""
     unasked: IntervalSet = field(default_factory=IntervalSet)
@@ -88,7 +93,7 @@ class Fetching:
 
     def take_from(self, source: PeerId, now: float) -> None:
         """From now on this copy is asked, for all that is missing."""
-        self.source, self.heard_at = source, now
+        self.source, self.heard_at, self.began = source, now, (now, self.missing.size)
         self.unasked = IntervalSet(self.missing)
 
     def leave_source(self) -> None:
@@ -119,16 +124,23 @@ class Fetching:
 class Copies:
     """What a node has of values, its own included."""
 
-    def __init__(self, context: Context, links: Links, view: MembershipView) -> None:
+    def __init__(
+        self, context: Context, links: Links, view: MembershipView, journeys: Journeys
+    ) -> None:
         self._context = context
         self._links = links
         self._view = view
+        self._journeys = journeys
         self.stored = Stored(context.config.store_memory_octets)
         self.held_back = False
         """What is wanted waits for room, or for a worker that has nothing to do."""
         self.fetches: dict[ValueId, Fetching] = {}
         self.news: dict[ValueId, str] = {}
         """What has come since this was last emptied → "", or what is lost → why."""
+        self._serving: dict[tuple[PeerId, ValueId], float] = {}
+        """Who takes which value from us, piece by piece, and since when."""
+        self._others: dict[ValueId, set[PeerId]] = {}
+        """Peers that have, or take, values of which we had a copy: our sources and takers."""
         self.unreached: dict[PeerId, float] = {}
         """Owners of copies without a link to us → since when."""
 
@@ -335,6 +347,10 @@ class Copies:
             return
         self._context.effects.append(WritePiece(value, message.at, blob))
         if not fetch.missing:
+            if fetch.source and not self._is_neighbour(fetch.source):
+                since, octets = fetch.began
+                self._journeys.took(fetch.source, octets, now - since)
+                self._note_other(value, fetch.source)
             self._complete(value, fetch, now)
         elif fetch.source:
             self._ask(value, fetch, now)
@@ -364,9 +380,32 @@ class Copies:
             if making and not octets:
                 self._links.send(owner_of(value), ValueHeld(value, whole=False, making=making), now)
             return
+        self._measure(peer, value, lo, hi, octets, now)
+        self._note_other(value, peer)
         for at in range(lo, hi, VALUE_PIECE_OCTETS):
             size = min(VALUE_PIECE_OCTETS, hi - at)
             self._context.effects.append(ReadPiece(value, at, size, peer))
+
+    def is_also_at(self, value: ValueId, peer: PeerId) -> bool:
+        """Has this peer a copy of a value of ours, as far as we know?"""
+        return peer == owner_of(value) or peer in self._others.get(value, ())
+
+    def _note_other(self, value: ValueId, peer: PeerId) -> None:
+        self._others.setdefault(value, set()).add(peer)
+        if len(self._others) > 2 * len(self.whole) + OTHERS_MIN:
+            self._others = {each: self._others[each] for each in self._others if each in self.whole}
+
+    def _measure(
+        self, peer: PeerId, value: ValueId, lo: int, hi: int, octets: int, now: float
+    ) -> None:
+        """A taker asks for the last of a value when all but a window of it has come. So we know the line as well."""
+        if octets < 2 * WINDOW_OCTETS or self._is_neighbour(peer):
+            return
+        if lo == 0:
+            self._serving[peer, value] = now
+        elif hi == octets:
+            since = self._serving.pop((peer, value), now)
+            self._journeys.took(peer, octets - WINDOW_OCTETS, now - since)
 
     def read(self, value: ValueId, at: int, blob: bytes, peer: PeerId, now: float) -> None:
         """The host has read a piece for a peer (empty: it could not)."""
@@ -407,6 +446,8 @@ class Copies:
     def peer_gone(self, peer: PeerId, now: float) -> None:
         """The peer is dead, gone or has forgotten us: nothing comes from it, and what it owned goes."""
         self.unreached.pop(peer, None)
+        for each in [each for each in self._serving if each[0] == peer]:
+            del self._serving[each]
         for value, fetch in list(self.fetches.items()):
             if owner_of(value) == peer:
                 self._lost(value, "its program is gone", now)

@@ -16,11 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stealmesh_engine.base.context import Context
+from stealmesh_engine.data.journeys import Journeys
 from stealmesh_engine.effects import ForgetValue
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import LeaseId, PeerId, ValueId
-from stealmesh_protocol.messages import ValueAt, ValueDrop, ValueHeld, ValueSeek
+from stealmesh_protocol.messages import Needs, ValueAt, ValueDrop, ValueHeld, ValueSeek
 
 TAKERS_MAX = 2
 """Nodes that take a value from one copy at once. More: a wider and flatter tree, and each link is slower."""
@@ -35,6 +36,8 @@ class Account:
     """Who has all of it; the oldest copy first."""
     taking: dict[PeerId, PeerId] = field(default_factory=dict)
     """Who takes a copy → from whom."""
+    since: dict[PeerId, float] = field(default_factory=dict)
+    """Who takes a copy → since when."""
     waiting: dict[PeerId, list[PeerId]] = field(default_factory=dict)
     """Who waits until a copy has room → copies that gave it nothing."""
 
@@ -57,7 +60,7 @@ class Account:
 
     def no_copy(self, peer: PeerId, *, doubtful: bool) -> None:
         """Of the making that counts it has, and takes, nothing; `doubtful`: of another one it has all."""
-        self.taking.pop(peer, None)
+        self.no_taker(peer)
         self.waiting.pop(peer, None)
         if doubtful:
             self.doubtful[peer] = None
@@ -65,18 +68,25 @@ class Account:
     def forget(self, peer: PeerId) -> None:
         """What this peer had of it, it has no more. Others may still take from it, and find out."""
         self.copies.pop(peer, None)
-        self.taking.pop(peer, None)
+        self.no_taker(peer)
         self.waiting.pop(peer, None)
+
+    def no_taker(self, peer: PeerId) -> None:
+        self.taking.pop(peer, None)
+        self.since.pop(peer, None)
 
 
 class Directory:
     """The values that this peer owns."""
 
-    def __init__(self, context: Context, links: Links, view: MembershipView) -> None:
+    def __init__(
+        self, context: Context, links: Links, view: MembershipView, journeys: Journeys
+    ) -> None:
         self._context = context
         self._links = links
         self._view = view
         self.accounts: dict[ValueId, Account] = {}
+        self.journeys = journeys
         self.lost: Callable[[ValueId, float], None] = lambda value, now: None
         """Is told of a result that nobody has a copy of (`results.py`)."""
         self.ours_goes: Callable[[ValueId], None] = lambda value: None
@@ -167,6 +177,8 @@ class Directory:
         if message.whole and peer not in account.known():
             self._context.counters.count("copies-unasked")
             return
+        if message.whole:
+            self._has_travelled(peer, account, now)
         account.forget(peer)
         account.doubtful.pop(peer, None)
         if message.whole:
@@ -202,6 +214,7 @@ class Directory:
             del account.waiting[taker]
             if source != taker:
                 account.taking[taker] = source
+                account.since[taker] = now
             self._links.send(taker, ValueAt(value, account.octets, source, account.making), now)
 
     def _source_for(self, taker: PeerId, account: Account) -> PeerId | None:
@@ -223,3 +236,41 @@ class Directory:
     def _host_of(self, peer: PeerId) -> str:
         member = self._links.member_of(peer)
         return self._view.me.host if peer == self._me else "" if member is None else member.host
+
+    # ------------------------------------------------------------ journeys
+
+    def _has_travelled(self, taker: PeerId, account: Account, now: float) -> None:
+        """All of it is there. What a neighbour hands over says nothing about a line."""
+        source, since = account.taking.get(taker), account.since.get(taker)
+        if source is None or since is None or self._host_of(source) == self._host_of(taker):
+            return
+        self.journeys.took(taker, account.octets, now - since)
+
+    def moving(self, needs: Needs) -> Moves:
+        """These values, as far as they are ours, as what would have to move to some node."""
+        there = []
+        for value in needs:
+            account = self.accounts.get(value)
+            if account is not None:
+                places = {*account.copies, *account.taking}
+                there.append((account.octets, places, set(map(self._host_of, places))))
+        return Moves(self, there)
+
+    def seconds_to(self, peer: PeerId, values: list[tuple[int, set[PeerId], set[str]]]) -> float:
+        """How long those that are not at this peer, or on its host, travel to it."""
+        host = self._host_of(peer)
+        octets = sum(
+            octets for octets, places, hosts in values if peer not in places and host not in hosts
+        )
+        return self.journeys.seconds(octets, peer) if octets else 0.0
+
+
+@dataclass(slots=True)
+class Moves:
+    """Some values, each with its octets, its places and their hosts. (The face that `ledger/soonest.py` asks for.)"""
+
+    directory: Directory
+    values: list[tuple[int, set[PeerId], set[str]]]
+
+    def seconds(self, peer: PeerId) -> float:
+        return self.directory.seconds_to(peer, self.values)

@@ -11,6 +11,7 @@ from typing import Any
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.data.copies import Copies
 from stealmesh_engine.data.directory import Directory
+from stealmesh_engine.data.journeys import Journeys
 from stealmesh_engine.data.results import CallsBehind, StayingResults
 from stealmesh_engine.data.stored import Needed
 from stealmesh_engine.effects import ValueCame
@@ -43,9 +44,10 @@ class Values:
     def __init__(
         self, context: Context, links: Links, view: MembershipView, calls: CallsBehind
     ) -> None:
-        self.directory = Directory(context, links, view)
+        self.journeys = Journeys()
+        self.directory = Directory(context, links, view, self.journeys)
         self.results = StayingResults(context, links, self.directory, calls)
-        self.copies = copies = Copies(context, links, view)
+        self.copies = copies = Copies(context, links, view, self.journeys)
         self.directory.ours_goes = copies.released
         self._effects = context.effects
         self._wanted: set[ValueId] = set()
@@ -95,6 +97,7 @@ class Values:
         self.copies.start(now)
 
     def peer_gone(self, peer: PeerId, now: float) -> None:
+        self.journeys.forget(peer)
         self.copies.peer_gone(peer, now)
         self.directory.peer_gone(peer, now)
 

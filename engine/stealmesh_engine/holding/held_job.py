@@ -19,7 +19,7 @@ from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.lane_bags import LaneBags
 from stealmesh_engine.holding.poison import Attempts
 from stealmesh_engine.holding.retained import Retained
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId, owner_of, term_of
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, owner_of, term_of
 from stealmesh_protocol.messages import JobKind, JobSpec, Keep, Kept, Part, Reign
 from stealmesh_protocol.values import AGAIN, LACKING
 
@@ -55,6 +55,10 @@ class HeldJob:
     _declined_at: float = -1e9
     _gave: OrderedDict[int | bytes, PeerId] = field(default_factory=OrderedDict)
     """What went to which thief last, by a mark that is the same if it comes back."""
+    _brought: dict[PeerId, set[ValueId]] = field(default_factory=dict)
+    """The values that each thief has fetched for what it got of this job."""
+    too_dear_until: dict[PeerId, float] = field(default_factory=dict)
+    """Thieves to which values would travel for too long, and until when that is not looked at again."""
     _returned: dict[PeerId, float] = field(default_factory=dict)
     """Thieves that cannot run this job, as its ledger knows, and until when they get nothing of it."""
 
@@ -118,6 +122,17 @@ class HeldJob:
     def has_suspects(self) -> bool:
         """Has a worker died of something of this job that is still here?"""
         return bool(self.attempts.by_suspect) or self.bags.has_suspects
+
+    def brings(self, thief: PeerId, values: set[ValueId]) -> None:
+        """The thief has got items that need these."""
+        self._brought.setdefault(thief, set()).update(values)
+
+    def is_too_dear_for(self, thief: PeerId, until: float) -> None:
+        """Its values would travel to this thief for too long; that is not looked at again until then."""
+        self.too_dear_until[thief] = until
+
+    def brought(self, thief: PeerId) -> set[ValueId]:
+        return self._brought.get(thief, set())
 
     def may_go_to(self, thief: PeerId, now: float) -> bool:
         return now >= self._returned.get(thief, -1e9)

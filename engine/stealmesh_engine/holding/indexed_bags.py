@@ -321,6 +321,16 @@ class IndexedBags(Bags):
                 break
         return parts
 
+    def last_parts(self, items: int) -> list[tuple[int, int]]:
+        parts: list[tuple[int, int]] = []
+        for lid in reversed(list(self.leases)):
+            for lo, hi in reversed(list(self.leases[lid].untouched)):
+                if items <= 0:
+                    return parts
+                parts.append((max(lo, hi - items), hi))
+                items -= hi - parts[-1][0]
+        return parts
+
     def drop(self, lid: LeaseId) -> bool:
         held = self.leases.pop(lid, None)
         if held is None:

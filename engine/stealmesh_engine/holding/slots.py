@@ -345,6 +345,13 @@ class Slots:
             return any(slot.running is None or slot.running.ends_soon(now) for slot in slots)
         return any(map(self.is_idle, slots)) or any(each.ends_soon(now) for each in self.running())
 
+    def busy_seconds(self, now: float) -> float:
+        """How long all of them have been at what they run: the one that began last. 0: one is free."""
+        slots = self.by_worker.values()
+        if not all(slot.running is not None for slot in slots):
+            return 0.0
+        return min((now - slot.running.started for slot in slots if slot.running), default=0.0)
+
     # ------------------------------------------------------------ actors
 
     def all_slots(self) -> list[Slot]:

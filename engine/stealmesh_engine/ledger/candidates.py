@@ -7,16 +7,17 @@ know what a lease is (job_ledger.py) and what holders say (crediting.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 
 from stealmesh_engine.config import Config
 from stealmesh_engine.ledger.lives import Homes
-from stealmesh_engine.ledger.owned_job import OwnedJob
+from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.passed_over import UNTRIED_SECONDS, is_worker, told_by_all
 from stealmesh_engine.ledger.requirements import suits
+from stealmesh_engine.ledger.soonest import Soonest, Whereabouts
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Member, Part, Role
+from stealmesh_protocol.messages import Member, Needs, Part, Role
 
 LOOKED_AT_MAX = 256
 """Bound on the peers that are considered for one grant."""
@@ -29,6 +30,7 @@ class Candidates:
         self.away: dict[PeerId, None] = {}
         """Nodes that are leaving: they get no new work."""
         self.homes = Homes()
+        self.soonest = Soonest()
         self._looked_at = 0
 
     def next_for(self, job: OwnedJob, now: float) -> PeerId | None:
@@ -53,6 +55,10 @@ class Candidates:
         Of many nodes only some are looked at, others each time: when thousands die at once there are as
         many leases to place, and stealing evens out what chance does not.
         """
+        if isinstance(job, IndexedJob) and job.ledger.needy and job.lives is None:
+            needs = job.ledger.needs_of_first()
+            if needs:
+                return self._soonest(job, needs, barred)
         best, best_load = None, 0
         me = self.links.view.me.id
         if job.keeping is not None and me not in barred and self.may_run(job, me):
@@ -74,6 +80,30 @@ class Candidates:
             if not load:
                 break
         return best or lapsed
+
+    def ask_about_values(self, whereabouts: Whereabouts) -> None:
+        """From now on, these say where values are."""
+        self.soonest.ask(whereabouts)
+
+    def beat(self, peer: PeerId, queued_seconds: float) -> None:
+        """A node says how long one worker would need for what waits there."""
+        member = self.links.member_of(peer)
+        self.soonest.beat(peer, queued_seconds, 1 if member is None else member.workers)
+
+    def _soonest(self, job: IndexedJob, needs: Needs, barred: Container[PeerId]) -> PeerId | None:
+        """The reachable node where an item that needs these values is over first."""
+        able = list(self._able(job, barred))
+        well = [each for each in able if each[0] not in job.lapsed]
+        return self.soonest.node_for(job, needs, well or able)
+
+    def _able(self, job: OwnedJob, barred: Container[PeerId]) -> Iterator[tuple[PeerId, int]]:
+        """Nodes that may get something of the job, with their numbers of workers."""
+        me = self.links.view.me
+        if job.keeping is not None and me.id not in barred and self.may_run(job, me.id):
+            yield me.id, me.workers
+        for peer in self._peers_in_turn()[:LOOKED_AT_MAX]:
+            if peer not in barred and self.may_run(job, peer):
+                yield peer, self.links.peers[peer].member.workers
 
     def _peers_in_turn(self) -> list[PeerId]:
         """All peers; if they are many, beginning with others each time."""

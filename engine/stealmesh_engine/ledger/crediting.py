@@ -111,6 +111,8 @@ class Crediting:
             assert isinstance(verdict, Credited)
             if job.lapsed:
                 job.has_reported(holder)
+            if job.item_seconds is not None:
+                job.took(part.hi - part.lo, part.seconds)
             if part.failed:
                 job.count_failed(min(part.failed, sum(hi - lo for lo, hi in verdict.intervals)))
                 job.has_failed(part.lo, part.codec, blob)

@@ -270,6 +270,13 @@ class JobEdges:
         result = good_in(part.codec, blob, item - part.lo)
         return None if result is None else NeededResult(result, 0)
 
+    def values_into(self, item: int) -> set[ValueId]:
+        """The results that go into this item and stay where they were made."""
+        if item not in self.inputs:
+            return set()
+        into = (edges.results.get(at) for edges, at in self.into(item))
+        return {each.stays for each in into if each is not None and each.stays is not None}
+
     def needs_alone(self, item: int) -> bool:
         """Does this item, which may follow, need values?"""
         fed = self.ledger.inputs.at(item)
@@ -335,6 +342,7 @@ class JobEdges:
         for edges, other in waiting:
             if stays is not None:  # its node waits for octets that it may not use unasked
                 self._news.withhold(edges, other)
+                edges.ledger.needy = True
             edges.got_one(other)
 
     def got_one(self, item: int) -> None:

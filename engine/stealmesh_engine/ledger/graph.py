@@ -101,6 +101,8 @@ class Graph:
                 missing += 1
             elif not self._known(source, name[1], (job.spec.job, item)):
                 cause = cause or name
+            elif source.results[name[1]].stays is not None:
+                job.ledger.needy = True
         if missing or cause:
             job.ledger.feed_withheld(event.block, event.blob)
         else:

@@ -24,8 +24,8 @@ from stealmesh_engine.ledger.put_off import PutOff
 from stealmesh_engine.ledger.recipes import LedgerOfRecipes
 from stealmesh_engine.ledger.second_copies import LentPiece, SecondCopies
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId, granted_lease, root_of
-from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, granted_lease, root_of
+from stealmesh_protocol.messages import Block, Commit, Lease, Needs, Part, Report
 
 GIVEN_UP_TOGETHER = 1024
 """Items that fail together when no node can run them."""
@@ -46,6 +46,8 @@ class LedgerEdges(Protocol):
 
     def completed(self, lo: int, hi: int) -> tuple[list[Block], list[bytes]]: ...
 
+    def values_into(self, item: int) -> set[ValueId]: ...
+
 
 class Lent(msgspec.Struct):
     """An indexed lease: the items that its holder has not accounted for yet."""
@@ -62,6 +64,8 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
 
     lasting_refusals: ClassVar[bool] = False
     free: IntervalSet
+    needy = False
+    """Has any item needed values of its own?"""
     copies: SecondCopies | None = None
     """Items that two holders have (lent_twice.py); None: it is not that kind of job."""
 
@@ -105,11 +109,14 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     def feed(self, block: Block, blob: bytes) -> None:
         assert block.lo <= self.total, "blocks follow each other without gaps"
         self.inputs.add(block, blob)
+        if block.needs:
+            self.needy = True
         self.extend(block.hi)
 
     def provide(self, inputs: Iterable[tuple[Block, bytes]]) -> None:
         """The inputs of the items that there are."""
         self.inputs = Blocks(inputs)
+        self.needy = any(block.needs for block, _ in self.inputs)
 
     def feed_withheld(self, block: Block, blob: bytes) -> None:
         """The same for an item that lacks results of others."""
@@ -139,6 +146,16 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     @property
     def first_free(self) -> int:
         return self.free.first
+
+    def needs_of_first(self) -> Needs:
+        """The values that the item which is leased next needs, beside what the whole job needs."""
+        if not self.free.size:
+            return ()
+        item = self.free.first
+        fed = self.inputs.at(item)
+        needs = () if fed is None else fed[0].needs
+        stay = () if self.edges is None else self.edges.values_into(item)
+        return tuple({*needs, *stay}) if stay else needs
 
     @property
     def has_free(self) -> bool:

@@ -32,6 +32,7 @@ from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import Commit, JobKind, JobLine, JobSpec, Part
 from stealmesh_protocol.values import OUTCOMES
 
+WEIGHT_OF_NEWEST = 0.3
 UNWANTED_MAX = 1024
 """Intervals of cancelled items that are remembered for people who ask."""
 
@@ -101,6 +102,8 @@ class OwnedJob:
     """When its ledger was opened here, and how much was done then."""
     pace: JobPace | None = None
     """None until somebody has looked."""
+    item_seconds: float | None = None
+    """What one item takes lately; None until it matters where one runs (soonest.py)."""
 
     def __post_init__(self) -> None:
         if self.spec.max_parallel:
@@ -190,6 +193,11 @@ class OwnedJob:
             if self.mishaps is None:
                 self.mishaps = Mishaps()
             self.mishaps.add(lo, blob)
+
+    def took(self, items: int, seconds: float) -> None:
+        """So many items took a worker so long."""
+        if self.item_seconds is not None and items:
+            self.item_seconds += WEIGHT_OF_NEWEST * (seconds / items - self.item_seconds)
 
     def last_error(self) -> str:
         """How the last item that failed did."""

@@ -337,6 +337,7 @@ class Owner:
         """The holder is dead, gone or has forgotten us: what it held is free."""
         self.placement.side.lost(now)
         self.placement.nodes_changed(now)
+        self.candidates.soonest.forget(holder)
         for job in self._in_order():
             if job.lanes is not None:
                 job.lanes.gone(holder, job.ledger.held_by(holder), now)

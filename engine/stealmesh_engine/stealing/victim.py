@@ -19,6 +19,7 @@ from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.stealing.loot import Loot
 from stealmesh_engine.stealing.shares import share_of, worth_of
 from stealmesh_engine.stealing.thief import Thief
 from stealmesh_protocol.ids import JobId, PeerId
@@ -62,6 +63,7 @@ class Victim:
         self.dispatcher = holder.dispatcher
         self.thief = thief
         self.journal = context.journal
+        self.loot = Loot(links, holder.slots, holder.values)
         self.hungry: dict[PeerId, int] = {}
         """Thieves that wait for us to have something: peer → nonce of their request."""
         self.taken: dict[PeerId, list[str]] = {}
@@ -172,20 +174,13 @@ class Victim:
         """Give this thief its share of our most urgent job, of equals of our richest. False: nothing worth
         the journey."""
         return any(
-            self._give(held, thief, nonce, sharers, now) for held in self._richest(thief, now)
+            self._give(held, thief, nonce, sharers, now)
+            for held in self._richest(thief, now, sharers)
         )
 
     def _give(self, held: HeldJob, thief: PeerId, nonce: int, sharers: int, now: float) -> bool:
         bags, job, owner = held.bags, held.spec.job, held.spec.owner
-        items = share_of(
-            bags,
-            sharers=sharers,
-            nodes=max(2, self.view.size),
-            config=self.config,
-            tried=self.holder.slots.is_running(job),
-            busy=not self.holder.slots.soon_free(now),
-            workers=self._has_workers_for(held),
-        )
+        items = self._share(held, thief, sharers, now)
         if not items:
             return False
         before = dict(bags.leases) if bags.opaque else {}
@@ -196,6 +191,7 @@ class Victim:
             thief,
             [mark_of(before[part.lid].items) if bags.opaque else part.lo for part in parts],
         )
+        self.loot.gave(held, thief, parts)
         self.given += 1
         for part in parts:
             self.journal.tell(now, "gave", job, part.lid, (part.lo, part.hi))
@@ -203,6 +199,22 @@ class Victim:
         self.links.send(owner, Split(job, parts, thief, nonce), now)
         self.unheard.setdefault(owner, (self.links.last_said(owner), now))
         return True
+
+    def _share(self, held: HeldJob, thief: PeerId, sharers: int, now: float) -> int:
+        """How many of its items this thief gets; 0: nothing worth the journey, theirs or that of their values."""
+        workers = self._has_workers_for(held)
+        items = share_of(
+            held.bags,
+            sharers=sharers,
+            nodes=max(2, self.view.size),
+            config=self.config,
+            tried=self.holder.slots.is_running(held.spec.job),
+            busy=not self.holder.slots.soon_free(now),
+            workers=workers,
+        )
+        if items and workers and self.loot.is_too_dear(held, thief, items, now):
+            return 0
+        return items
 
     def _note(self, held: HeldJob, thief: PeerId, parts: list[Lease], now: float) -> None:
         """For `stealmesh events`: one entry for each part, so that its chunks can be found at the thief."""
@@ -250,7 +262,7 @@ class Victim:
             self._can_run(self.holder.jobs[job], thief, now) for job in jobs
         )
 
-    def _richest(self, thief: PeerId, now: float) -> list[HeldJob]:
+    def _richest(self, thief: PeerId, now: float, sharers: int = 1) -> list[HeldJob]:
         """Of each priority, highest first, the job in stock that is worth most to this thief and that it
         can run. (All jobs usually have the same priority.) Without a worker here it is the one that has
         waited longest: new ones that are worth more would come again and again.
@@ -266,6 +278,8 @@ class Victim:
                 continue
             if self._is_late(held.spec.owner, now):
                 continue
+            if held.bags.waits and not self._share(held, thief, sharers, now):
+                continue  # its values travel too long, and something else may be worth it
             worth = worth_of(held.bags, self.config)
             if not self._has_workers_for(held):
                 worth = 3, -place
