@@ -273,13 +273,11 @@ class NodeCore(Parts):
         return objection(self.counters, handler, hears, peer_id, message, now)
 
     def _on_beat(self, peer_id: PeerId, message: Beat, now: float) -> None:
-        if message.loads:
-            self.owner.renew(peer_id, message.loads, now)
+        self.owner.beat_heard(peer_id, message, now)
         if message.told:
             self.owner.hear_progress(peer_id, message)
             if peer_id == self.view.me.id:
                 return  # of a durable job that we lead: we do not watch ourselves
-        self.owner.candidates.beat(peer_id, message.queued_seconds)
         if message.queued_seconds:
             self.thief.hinted(peer_id, message.queued_seconds, now)
         self.around.heard(peer_id, message.jobs, now)

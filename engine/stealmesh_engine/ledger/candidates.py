@@ -14,7 +14,7 @@ from stealmesh_engine.ledger.lives import Homes
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.passed_over import UNTRIED_SECONDS, is_worker, told_by_all
 from stealmesh_engine.ledger.requirements import suits
-from stealmesh_engine.ledger.soonest import Soonest, Whereabouts
+from stealmesh_engine.ledger.soonest import Soonest, Whereabouts, needs_of_first
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Member, Needs, Part, Role
@@ -56,7 +56,7 @@ class Candidates:
         many leases to place, and stealing evens out what chance does not.
         """
         if isinstance(job, IndexedJob) and job.ledger.needy and job.lives is None:
-            needs = job.ledger.needs_of_first()
+            needs = needs_of_first(job.ledger)
             if needs:
                 return self._soonest(job, needs, barred)
         best, best_load = None, 0

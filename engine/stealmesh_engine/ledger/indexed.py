@@ -25,7 +25,7 @@ from stealmesh_engine.ledger.recipes import LedgerOfRecipes
 from stealmesh_engine.ledger.second_copies import LentPiece, SecondCopies
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, granted_lease, root_of
-from stealmesh_protocol.messages import Block, Commit, Lease, Needs, Part, Report
+from stealmesh_protocol.messages import Block, Commit, Lease, Part, Report
 
 GIVEN_UP_TOGETHER = 1024
 """Items that fail together when no node can run them."""
@@ -146,16 +146,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     @property
     def first_free(self) -> int:
         return self.free.first
-
-    def needs_of_first(self) -> Needs:
-        """The values that the item which is leased next needs, beside what the whole job needs."""
-        if not self.free.size:
-            return ()
-        item = self.free.first
-        fed = self.inputs.at(item)
-        needs = () if fed is None else fed[0].needs
-        stay = () if self.edges is None else self.edges.values_into(item)
-        return tuple({*needs, *stay}) if stay else needs
 
     @property
     def has_free(self) -> bool:

@@ -299,6 +299,12 @@ class Owner:
             job.passing().unfit(holder, message.reason, now)
         self.returned(holder, Returned(message.job, message.parts), now)
 
+    def beat_heard(self, peer: PeerId, message: Beat, now: float) -> None:
+        """A node says what it has of ours, and how much waits there in all."""
+        if message.loads:
+            self.renew(peer, message.loads, now)
+        self.candidates.beat(peer, message.queued_seconds)
+
     def renew(self, holder: PeerId, loads: list[JobLoad], now: float) -> None:
         """A holder names what it holds, job by job."""
         for load in loads:

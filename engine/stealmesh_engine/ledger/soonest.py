@@ -53,6 +53,17 @@ class Nowhere:
         return 0.0
 
 
+def needs_of_first(ledger: IndexedLedger) -> Needs:
+    """The values that the item which is leased next needs, beside what the whole job needs."""
+    if not ledger.free.size:
+        return ()
+    item = ledger.free.first
+    fed = ledger.inputs.at(item)
+    needs = () if fed is None else fed[0].needs
+    stay = () if ledger.edges is None else ledger.edges.values_into(item)
+    return tuple({*needs, *stay}) if stay else needs
+
+
 class Soonest:
     def __init__(self) -> None:
         self._whereabouts: Whereabouts = Nowhere()
