@@ -129,6 +129,7 @@ def killed(asked: argparse.Namespace, arguments: list[str]) -> int:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     program.wait()
+    program.stdout.close()
     until(lambda: not files_of_any(tempfile.gettempdir()))
     return free_octets() - full
 

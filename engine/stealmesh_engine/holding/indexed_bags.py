@@ -125,7 +125,7 @@ class IndexedBags(Bags):
 
     @property
     def blocks(self) -> list[Input]:
-        return self.inputs.as_they_came
+        return list(self.inputs)
 
     def put_back(self, lid: LeaseId, lo: int, hi: int) -> bool:
         held = self.leases.get(lid)

@@ -16,6 +16,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Input
+from stealmesh_engine.base.counts import Counts
 from stealmesh_engine.base.places import Places
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.queues import Queues
@@ -95,7 +96,7 @@ class JobEdges:
         self._news = news
         self.inputs: dict[int, Short] = {}
         """Of each item that is not over: what goes into it, in the order of its places."""
-        self.missing: dict[int, int] = {}
+        self.missing = Counts()
         """How many of them are not there yet."""
         self.dependents: dict[int, Short] = {}
         """Of each item that is not over: what waits for it, and some that do not any more."""
@@ -351,7 +352,7 @@ class JobEdges:
             self.missing[item] = left
             self._news.look(self, item)
             return
-        del self.missing[item]
+        self.missing[item] = 0
         if self.leads_no_more(item) is None:
             self.ledger.end_withholding(item)
             self._news.changed(self.job)
@@ -363,7 +364,7 @@ class JobEdges:
         for item in within(self.inputs, lo, hi):
             names = self.into(item)
             del self.inputs[item]
-            self.missing.pop(item, None)
+            self.missing[item] = 0
             self.leads_no_more(item)
             for edges, at in names:
                 edges.let_go(at)
@@ -396,7 +397,7 @@ class JobEdges:
             assert item in self.inputs, "an item lacks something that does not go into it"
         for item in self.inputs:
             lacks = sum(at not in edges.results for edges, at in self.into(item))
-            assert lacks == self.missing.get(item, 0), f"item {item} lacks another number of inputs"
+            assert lacks == self.missing[item], f"item {item} lacks another number of inputs"
             for edges, at in self.into(item):
                 if at not in edges.results:
                     assert (self, item) in edges._names(edges.dependents.get(at)), (
@@ -415,7 +416,7 @@ class JobEdges:
         assert sum(hi - lo for lo, hi, _ in self.places) == self.ledger.leased
         for lo, hi in self.ledger.withheld or ():
             for item in range(lo, hi):
-                assert self.missing.get(item), "an item is withheld that lacks nothing"
+                assert self.missing[item], "an item is withheld that lacks nothing"
                 assert item not in self.follows
 
 

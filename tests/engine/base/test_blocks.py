@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 from hypothesis import given
@@ -28,12 +29,28 @@ def touches(block: Block, lo: int, hi: int) -> bool:
     return bool(IntervalSet([(lo, hi)]).overlap(block.lo, block.hi))
 
 
+def in_order(some: Iterable[Input]) -> list[Input]:
+    return sorted(some, key=lambda each: each[0].lo)
+
+
+def is_as_new(blocks: Blocks) -> None:
+    """What has gone leaves no trace."""
+    twin = Blocks(blocks)
+    assert len(blocks) == len(twin)
+    for item in range(SPAN + 1):
+        assert blocks.at(item) == twin.at(item)
+        assert (item in blocks) == (item in twin)
+        assert blocks.within(item, item + 3) == twin.within(item, item + 3)
+    blocks.add(Block(SPAN + 5, SPAN + 6, 0), b"last")
+    blocks.add(Block(-2, -1, 0), b"first")
+    assert [blob for _, blob in blocks] == [b"first", *(blob for _, blob in twin), b"last"]
+
+
 @given(inputs(), ends, ends)
 def test_blocks_are_found_by_their_items(came: list[Input], lo: int, hi: int) -> None:
     blocks = Blocks(came)
     assert len(blocks) == len(came)
-    assert list(blocks) == sorted(came, key=lambda each: each[0].lo)
-    assert blocks.as_they_came == came
+    assert list(blocks) == in_order(came)
     if lo < hi:
         assert blocks.within(lo, hi) == [each for each in blocks if touches(each[0], lo, hi)]
     holding = [each for each in came if each[0].lo <= lo < each[0].hi]
@@ -53,15 +70,17 @@ def test_covered_blocks_around_the_parts_go(
         for each in came
         if covered.covers(each[0].lo, each[0].hi) and any(touches(each[0], *p) for p in around)
     ]
-    assert blocks.as_they_came == [each for each in came if each not in gone]
+    assert list(blocks) == in_order(each for each in came if each not in gone)
     assert octets == sum(len(blob) for _, blob in gone)
+    assert blocks.octets + octets == sum(len(blob) for _, blob in came)
+    is_as_new(blocks)
 
 
 @given(inputs(), parts)
 def test_only_blocks_of_these_items_stay(came: list[Input], kept: list[tuple[int, int]]) -> None:
     blocks, items = Blocks(came), IntervalSet(kept)
     blocks.keep_only(items)
-    assert blocks.as_they_came == [each for each in came if items.overlap(each[0].lo, each[0].hi)]
+    assert list(blocks) == in_order(each for each in came if items.overlap(each[0].lo, each[0].hi))
     assert all(each[0].lo in blocks for each in blocks)
 
 
@@ -70,3 +89,17 @@ def test_a_block_that_comes_again_takes_the_place_of_the_first() -> None:
     assert [blob for _, blob in blocks] == [b"c", b"b"]
     blocks.clear()
     assert not blocks
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=SPAN))
+def test_blocks_that_go_one_by_one(which: list[int]) -> None:
+    """From a long list, in any order: near the front, behind, in the middle."""
+    left = [(Block(at, at + 1, 0), b"%d" % at) for at in range(SPAN)]
+    blocks = Blocks(left)
+    for each in which:
+        if left:
+            block, _ = left.pop(each % len(left))
+            part = (block.lo, block.hi)
+            blocks.drop_covered([part], IntervalSet([part]))
+    assert list(blocks) == left
+    is_as_new(blocks)
