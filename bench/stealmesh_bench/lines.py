@@ -5,7 +5,7 @@ namespaces with host names of their own and a cable between them, and nothing ou
 scatters a value and gives it to a task on the other, and brings a result home. Beside it one Python process sends as
 many octets to another. `--megabits` bounds what either end may send; without it the processors are the bound.
 
-Says medians, and the seconds of processor time of all processes. Decides nothing.
+Says medians, and what an octet takes of the processors, of the program and the node together. Decides nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -124,29 +124,39 @@ def program(key: str, octets: int, runs: int) -> None:
     data = os.urandom(CHUNK) * (octets // CHUNK)
     with stealmesh.Mesh(f"tcp://{THERE}:{MESH_PORT}", key=key) as mesh:
         assert mesh.submit(size, b"1").result(PATIENCE_SECONDS) == 1
+        node = next(each["pid"] for each in mesh.status()["nodes"] if each["role"] != "client")
         print("joined", flush=True)
         for _ in range(runs):
             sys.stdin.readline()
             took = {"bare": bare(octets)}
             ref = mesh.scatter(data)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), processor_seconds(node)
             assert mesh.submit(size, ref).result(PATIENCE_SECONDS) == octets
             took["out"] = time.perf_counter() - began
+            took["out_processor"] = processor_seconds(node) - used
             del ref
             made = mesh.options(keep=True).submit(make, octets)
             made.exception(PATIENCE_SECONDS)
-            began = time.perf_counter()
+            began, used = time.perf_counter(), processor_seconds(node)
             assert len(made.result(PATIENCE_SECONDS)) == octets
             took["home"] = time.perf_counter() - began
+            took["home_processor"] = processor_seconds(node) - used
             del made
             print(json.dumps(took), flush=True)
+
+
+def processor_seconds(node: int) -> float:
+    """Of the node and of this program."""
+    with open(f"/proc/{node}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # ---------------------------------------------------------------- here
 
 
 def measure(octets: int, runs: int, megabits: float) -> dict[str, float]:
-    found: dict[str, list[float]] = {"bare": [], "out": [], "home": []}
+    found: dict[str, list[float]] = defaultdict(list)
     me = [sys.executable, "-m", "stealmesh_bench.lines"]
     with tempfile.TemporaryDirectory() as directory, two_hosts(megabits) as (here, there):
         key = os.path.join(directory, "mesh.key")
@@ -177,11 +187,13 @@ def measure(octets: int, runs: int, megabits: float) -> dict[str, float]:
                 for stream in (each.stdin, each.stdout):
                     assert stream is not None
                     stream.close()
-    row = {f"{what}_gb_s": octets / 1e9 / statistics.median(took) for what, took in found.items()}
-    row["out_ratio"] = row["out_gb_s"] / row["bare_gb_s"]
-    row["home_ratio"] = row["home_gb_s"] / row["bare_gb_s"]
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    row["processor_seconds"] = usage.ru_utime + usage.ru_stime
+    nanoseconds = {what: statistics.median(took) * 1e9 / octets for what, took in found.items()}
+    row = {f"{what}_gb_s": 1.0 / nanoseconds[what] for what in ("bare", "out", "home")}
+    for what in ("out", "home"):
+        row[f"{what}_ratio"] = statistics.median(
+            bare / took for bare, took in zip(found["bare"], found[what], strict=True)
+        )
+        row[f"{what}_processor_ns_an_octet"] = nanoseconds[f"{what}_processor"]
     return {name: round(value, 3) for name, value in row.items()}
 
 

@@ -116,3 +116,18 @@ def test_a_file_of_another_size_is_not_taken() -> None:
     assert VALUE not in target
     giver.close()
     source.close()
+
+
+def test_a_piece_that_is_on_its_way_outlives_its_file() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    octets = os.urandom(3 * LARGE)
+    on = kept(octets)
+    whole = on.read(VALUE, 0, on.octets(VALUE))
+    assert isinstance(whole, memoryview), "it is not copied"
+    assert whole.readonly
+    piece = on.read(VALUE, 50_000, 50_000)
+    on.close()
+    assert piece == whole[50_000:100_000]
+    assert octets in bytes(whole)
+    del piece, whole
+    assert len(os.listdir("/proc/self/fd")) == before

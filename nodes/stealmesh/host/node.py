@@ -24,6 +24,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.host import parent
+from stealmesh.host.heap import keep_freed_memory
 from stealmesh.host.hideout import hideout
 from stealmesh.host.interpreter import cannot_start, fill_standard_files, fresh_signals, hash_seed
 from stealmesh.host.refusals import refusal
@@ -195,6 +196,7 @@ def run_node(options: NodeOptions) -> int:
 
         options.config = bounds.fitting(options.config, options.state, say)
     pool = _started_pool(options)
+    keep_freed_memory()  # workers come from a process that began before
     try:
         with hideout() as socket_path, _log(options) as log:
             return _serve(options, pool, socket_path, log)
