@@ -16,8 +16,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from stealmesh_engine.base.blocks import Input
-from stealmesh_engine.base.counts import Counts
 from stealmesh_engine.base.places import Places
+from stealmesh_engine.base.small_numbers import SmallNumbers
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.queues import Queues
 from stealmesh_protocol import given
@@ -96,7 +96,7 @@ class JobEdges:
         self._news = news
         self.inputs: dict[int, Short] = {}
         """Of each item that is not over: what goes into it, in the order of its places."""
-        self.missing = Counts()
+        self.missing = SmallNumbers()
         """How many of them are not there yet."""
         self.dependents: dict[int, Short] = {}
         """Of each item that is not over: what waits for it, and some that do not any more."""

@@ -12,7 +12,7 @@ PAGE = 128
 """Items of a page. More: one item far from all others costs more; fewer: the page itself counts."""
 
 
-class Counts:
+class SmallNumbers:
     """A number above zero for some items, zero for all others."""
 
     __slots__ = ("_pages",)
