@@ -20,7 +20,7 @@ from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_protocol import given
 from stealmesh_protocol.given import Result
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId
 from stealmesh_protocol.limits import BLOB_OCTETS_MAX, MIB
 from stealmesh_protocol.messages import Block, JobKind, JobSpec, Part
 from stealmesh_protocol.values import ITEMS, UNSENDABLE
@@ -173,6 +173,11 @@ class CallEdges:
         fed = [self._ledger.inputs.at(item) for item in range(lo, hi)]
         filled = [self._filled(each) for each in fed if each is not None]
         return [Block(item, item + 1, ITEMS) for item in range(lo, hi)], filled
+
+    def values_into(self, item: int) -> set[ValueId]:
+        """No result of a durable call stays where it was made."""
+        del item
+        return set()
 
     def _filled(self, fed: Input) -> bytes:
         return given.filled(fed[1], self._results(fed[0].lo))
