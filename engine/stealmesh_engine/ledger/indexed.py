@@ -64,8 +64,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
 
     lasting_refusals: ClassVar[bool] = False
     free: IntervalSet
-    needy = False
-    """Has any item needed values of its own?"""
     copies: SecondCopies | None = None
     """Items that two holders have (lent_twice.py); None: it is not that kind of job."""
 

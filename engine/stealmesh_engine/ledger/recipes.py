@@ -20,6 +20,9 @@ L = TypeVar("L", bound=Lending)
 class LedgerOfRecipes(JobLedger[L]):
     """The part of an indexed ledger that knows recipes."""
 
+    needy = False
+    """Has any item needed values of its own?"""
+
     credited: IntervalSet
     free: IntervalSet
     inputs: Blocks
