@@ -15,8 +15,14 @@ from stealmesh.refs import Ref
 def gathered(value: Any, timeout: float | None = None) -> Any:
     """The same, with the results of futures and the values of Refs in their places. Looks into lists, tuples,
     sets and dicts, at any depth. Raises what a future raises, ValueLost, TimeoutError."""
-    _ask_for_all(value)
-    return _gathered(value, timeout)
+    try:
+        _ask_for_all(value)
+        return _gathered(value, timeout)
+    except BaseException as error:  # noqa: BLE001 - raised again
+        # The frames in here have futures, and one of these has the error: only the collector would free them.
+        raise error.with_traceback(None)  # noqa: B904 - the same error
+    finally:
+        del value
 
 
 def _gathered(value: Any, timeout: float | None) -> Any:

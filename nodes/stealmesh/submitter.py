@@ -105,7 +105,10 @@ class Submitter(Executor):
         ):
             future: Future[Any] | None = last[2].submit(args, kwargs)
             if future is not None:
-                return future
+                try:
+                    return future
+                finally:
+                    del future  # an error of this call has this frame, and the future has the error
         return self._calls.submit(fn, args, kwargs)
 
     @overload
@@ -317,7 +320,10 @@ class Submitter(Executor):
         Looks into lists, tuples, sets and dicts, at any depth. `timeout`: seconds to wait for each future.
         Raises what a future raises, TimeoutError, and ValueLost for a value that is gone.
         """
-        return gathered(values, timeout)
+        try:
+            return gathered(values, timeout)
+        finally:
+            del values  # an error has this frame
 
     # ------------------------------------------------------------ actors
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import threading
 import urllib.error
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -63,6 +66,42 @@ def test_nor_one_that_an_input_raised() -> None:
         mesh._link.close(stealmesh.MeshClosed("for the test"))
         with pytest.raises((tasks.Truthless, stealmesh.MeshClosed)):
             next(half_read)
+
+
+WAYS: dict[str, Callable[[stealmesh.Mesh], object]] = {
+    "result": lambda mesh: mesh.submit(tasks.raises, "falsy").result(PATIENCE),
+    "map": lambda mesh: list(mesh.map(tasks.raises, ["falsy"])),
+    "gather": lambda mesh: mesh.gather([{"deep": mesh.submit(tasks.raises, "falsy")}]),
+    "argument": lambda mesh: mesh.submit(len, threading.Lock()).result(PATIENCE),
+    "function": lambda mesh: mesh.submit(threading.Lock().acquire).result(PATIENCE),
+    "again": lambda mesh: [
+        mesh.submit(len, each).result(PATIENCE) for each in ([], threading.Lock())
+    ],
+}
+
+
+class Local:
+    """Weak references to it can be had."""
+
+
+def returns_after(way: Callable[[stealmesh.Mesh], object], mesh: stealmesh.Mesh) -> Any:
+    local = Local()
+    try:
+        way(mesh)
+    except Exception:  # noqa: BLE001 - what it raises is other tests' business
+        return weakref.ref(local)
+    raise AssertionError("it raises nothing")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_does_not_keep_the_callers_variables(mesh: stealmesh.Mesh, way: str) -> None:
+    """An error has the frames that it came through. A future in one of these made a circle, and the Refs in the
+    frames of the program stayed on the nodes until the collector came by."""
+    gc.disable()
+    try:
+        assert returns_after(WAYS[way], mesh)() is None
+    finally:
+        gc.enable()
 
 
 def test_a_constructor_of_its_own(mesh: stealmesh.Mesh) -> None:

@@ -80,7 +80,10 @@ class ActorStream(SubmitStream):
                 packed, inputs, needs = self._packed_apart(future, args, kwargs)
             except CannotShip as error:
                 settle(self.link.condition, self.link.tell, [(future, None, error)])
-                return future
+                try:
+                    return future
+                finally:
+                    del future  # the error has this frame
             if needs:
                 self._needs[future] = refs.grips_of(needs), needs
             if not inputs:

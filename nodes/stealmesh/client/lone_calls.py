@@ -46,12 +46,16 @@ class LoneCalls:
                 shipped = self._maker.ship(self._options, fn)
             except (CannotShip, NotRegistered) as error:
                 if is_caller(fn) or not holds_futures(error):
-                    failed: Future[T] = Future(self._submitted.link.condition)
-                    failed.set_exception(error)
-                    return failed
+                    return self._failed(error)
             else:
                 return self._submit_shipped(shipped, fn, args, kwargs)
         return self._submit_as_an_argument(fn, args, kwargs)
+
+    def _failed(self, error: Exception) -> Future[T]:
+        """Not in the frame in which the error was raised: that would keep the future, and this the error."""
+        future: Future[T] = Future(self._submitted.link.condition)
+        future.set_exception(error)
+        return future
 
     def _submit_shipped(
         self,
@@ -76,7 +80,10 @@ class LoneCalls:
             self._submitted.streams.last = (fn, options, stream, shipped)
         future: Future[T] | None = stream.submit(args, kwargs)
         assert future is not None, "streams are closed under the lock only"
-        return future
+        try:
+            return future
+        finally:
+            del future  # an error of this call has this frame, and the future has the error
 
     def _submit_as_an_argument(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -136,7 +136,12 @@ class SubmitStream(HoldsBack):
                     whole, packed, needs = self._as_a_value((args, kwargs), packed, inputs)
             except (CannotShip, StoreFull) as error:
                 settle(link.condition, link.tell, [(future, None, error)])
-                return future
+                try:
+                    return future
+                finally:
+                    del (
+                        future
+                    )  # the error has this frame: nothing but the collector would free both
             if needs:
                 self._needs[future] = refs.grips_of(needs), needs
             del whole  # the call keeps it
@@ -166,18 +171,23 @@ class SubmitStream(HoldsBack):
         self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Packed, list[Any], tuple[ValueId, ...]]:
         """The arguments, the futures in them, and the values that they need. Raises CannotShip."""
-        needs: tuple[ValueId, ...] = ()
-        if not refs.in_use:
-            packed, inputs = packed_apart(self._packed, (args, kwargs))
-        else:
-            lends: list[Grip] = []
-            (packed, inputs), needs = refs.noting(
-                lambda: packed_apart(self._packed, (args, kwargs)), leaves=self.leaves, lends=lends
-            )
-            if lends:
-                future.lends = lends
-        must_fit_one_order(needs, self.spec.name)
-        return packed, inputs, needs
+        try:
+            needs: tuple[ValueId, ...] = ()
+            if not refs.in_use:
+                packed, inputs = packed_apart(self._packed, (args, kwargs))
+            else:
+                lends: list[Grip] = []
+                (packed, inputs), needs = refs.noting(
+                    lambda: packed_apart(self._packed, (args, kwargs)),
+                    leaves=self.leaves,
+                    lends=lends,
+                )
+                if lends:
+                    future.lends = lends
+            must_fit_one_order(needs, self.spec.name)
+            return packed, inputs, needs
+        finally:
+            del future  # an error of the packing has this frame
 
     def _as_a_value(
         self, args: Args, packed: Packed, inputs: list[Any]
