@@ -68,15 +68,14 @@ def test_nor_one_that_an_input_raised() -> None:
             next(half_read)
 
 
+WITH_A_LOCK: list[Any] = [[], threading.Lock()]
 WAYS: dict[str, Callable[[stealmesh.Mesh], object]] = {
     "result": lambda mesh: mesh.submit(tasks.raises, "falsy").result(PATIENCE),
     "map": lambda mesh: list(mesh.map(tasks.raises, ["falsy"])),
     "gather": lambda mesh: mesh.gather([{"deep": mesh.submit(tasks.raises, "falsy")}]),
     "argument": lambda mesh: mesh.submit(len, threading.Lock()).result(PATIENCE),
     "function": lambda mesh: mesh.submit(threading.Lock().acquire).result(PATIENCE),
-    "again": lambda mesh: [
-        mesh.submit(len, each).result(PATIENCE) for each in ([], threading.Lock())
-    ],
+    "again": lambda mesh: [mesh.submit(len, each).result(PATIENCE) for each in WITH_A_LOCK],
 }
 
 
