@@ -70,6 +70,7 @@ TAGS = {
     "Printed": 164, "PrintedGet": 165,
     "JournalGet": 98, "JournalPage": 99,
     "Barred": 104,
+    "Hire": 107, "Hired": 108, "HireOver": 109, "Dismiss": 110,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

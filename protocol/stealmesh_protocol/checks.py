@@ -64,6 +64,7 @@ from stealmesh_protocol.messages import (
     Commit,
     Declined,
     Digests,
+    Dismiss,
     Fetch,
     Fetched,
     FnGet,
@@ -72,6 +73,9 @@ from stealmesh_protocol.messages import (
     Grant,
     Hello,
     Here,
+    Hire,
+    Hired,
+    HireOver,
     JobKind,
     JournalGet,
     JournalPage,
@@ -543,6 +547,18 @@ def _value_only(message: ValueHeld | ValueDrop) -> None:
     check_count(message.making)
 
 
+def _hire(message: Hire | Hired | Dismiss | HireOver) -> None:
+    check_job_id(message.job)
+    check_count(message.hire)
+
+
+def _hire_over(message: HireOver) -> None:
+    _hire(message)
+    check_leases(message.taken)
+    if len(message.taken) > 1 or any(part.hi - part.lo != 1 for part in message.taken):
+        raise Fault("range", f"a worker cannot be at {message.taken}")
+
+
 def _printed(message: Printed) -> None:
     check_job_id(message.job)
     check_interval(0, message.asked + 1)
@@ -682,4 +698,8 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     JournalGet: _journal_get,
     JournalPage: _journal_page,
     Barred: _barred,
+    Hire: _hire,
+    Hired: _hire,
+    HireOver: _hire_over,
+    Dismiss: _hire,
 }

@@ -39,6 +39,7 @@ from stealmesh_protocol.messages import (
     Commit,
     Declined,
     Digests,
+    Dismiss,
     Fetch,
     Fetched,
     FnGet,
@@ -47,6 +48,9 @@ from stealmesh_protocol.messages import (
     Grant,
     Hello,
     Here,
+    Hire,
+    Hired,
+    HireOver,
     JournalGet,
     JournalPage,
     Keep,
@@ -130,8 +134,8 @@ TABLE: dict[tuple[LinkState, Direction], Kinds] = {
 }
 """(state, direction) → kinds that are in their place; what is not in the table is not."""
 
-_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned, Declined, Printed)
-_TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed)
+_FROM_HOLDERS = _kinds(Split, Report, Commit, Returned, Declined, Printed, Hired, HireOver)
+_TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed, Hire, Dismiss)
 _THIEVES = _kinds(Steal, Sated)
 _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch, PrintedGet)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)

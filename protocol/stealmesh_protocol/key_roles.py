@@ -27,9 +27,11 @@ from stealmesh_protocol.messages import (
     CallOff,
     Closed,
     Digests,
+    Dismiss,
     Fetch,
     FnPut,
     Grant,
+    Hire,
     JournalGet,
     JournalPage,
     Launch,
@@ -74,7 +76,7 @@ _LIVING = INTRODUCTIONS | _kinds(Bye, Beat, Ack, View, Digests, Nothing, Taken)
 """What every client says, no matter what for: of its VIEWs only its own record is heard."""
 
 _SUBMITTING = _kinds(
-    *(Grant, Revoked, Withdraw, Closed, FnPut, Piece),
+    *(Grant, Revoked, Withdraw, Closed, FnPut, Piece, Hire, Dismiss),
     *(Launch, Supply, Abolish, Seek, Fetch, PrintedGet, Seen),
     *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),
 )

@@ -9,10 +9,10 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
               / SEEK / HERE / FETCH / FETCHED
               / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
               / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / CALL_OFF / SEEN / PRINTED / PRINTED_GET
-              / JOURNAL_GET / JOURNAL_PAGE
+              / JOURNAL_GET / JOURNAL_PAGE / HIRE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
-              / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP / BARRED
+              / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP / BARRED / HIRED / HIRE_OVER / DISMISS
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
 the receiver's cumulative acknowledgement covers it, and sent again on the next connection
@@ -31,7 +31,8 @@ who keeps results until then). A peer that has lost the home asks for it (SEEK, 
 collects what other replicas (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
-tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`; of revoked tokens: `token_messages.py`.
+tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`; of revoked tokens: `token_messages.py`;
+of hired workers: `hire_messages.py`.
 What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
@@ -45,6 +46,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from stealmesh_protocol.accounts import BagAccount
+from stealmesh_protocol.hire_messages import Dismiss as Dismiss
+from stealmesh_protocol.hire_messages import Hire as Hire
+from stealmesh_protocol.hire_messages import Hired as Hired
+from stealmesh_protocol.hire_messages import HireOver as HireOver
 from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId
 from stealmesh_protocol.journal_messages import JournalGet as JournalGet
 from stealmesh_protocol.journal_messages import JournalPage as JournalPage
@@ -623,6 +628,7 @@ MESSAGES: dict[int, type[Message]] = {
         Printed, PrintedGet,
         JournalGet, JournalPage,
         Barred,
+        Hire, Hired, HireOver, Dismiss,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

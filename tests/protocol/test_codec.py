@@ -32,6 +32,7 @@ from stealmesh_protocol.messages import (
     Commit,
     Declined,
     Digests,
+    Dismiss,
     Fetch,
     Fetched,
     Finding,
@@ -41,6 +42,9 @@ from stealmesh_protocol.messages import (
     Grant,
     Hello,
     Here,
+    Hire,
+    Hired,
+    HireOver,
     JobKind,
     JobLine,
     JobLoad,
@@ -129,6 +133,9 @@ members = st.builds(
     st.sampled_from(PeerState), st.integers(0, 65535), small, names, st.booleans(), names,
 )  # fmt: skip
 leases = st.builds(lambda lid, i: Lease(lid, *i), u64, intervals)
+one_item = st.builds(
+    lambda lid, lo: Lease(lid, lo, lo + 1), u64, st.integers(0, limits.INDEX_MAX - 1)
+)
 bags = st.lists(
     st.builds(Lease, u64, st.just(0), st.integers(1, limits.STEP_ITEMS_MAX)), max_size=3
 )
@@ -333,6 +340,10 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
             st.just([blob for _, blob in said]),
         )
     ),
+    Hire: st.builds(Hire, jobs, u64),
+    Hired: st.builds(Hired, jobs, u64),
+    HireOver: st.builds(HireOver, jobs, u64, st.lists(one_item, max_size=1)),
+    Dismiss: st.builds(Dismiss, jobs, u64),
     PrintedGet: st.builds(PrintedGet, jobs, st.integers(0, limits.INDEX_MAX - 1)),
     JournalGet: st.builds(JournalGet, u64, index, st.integers(0, 255), st.integers(1, limits.JOURNAL_OCTETS_MAX)),
     JournalPage: st.lists(entries, max_size=4).flatmap(journal_page),
@@ -541,6 +552,8 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "long text", Printed(JOB, [Text()], [bytes(limits.TEXT_OCTETS_MAX + 1)]), 1, "size"
     many_texts = [bytes(limits.TEXT_OCTETS_MAX)] * 5
     yield "many texts", Printed(JOB, [Text()] * 5, many_texts), 1, "size"
+    yield "two items of one worker", HireOver(JOB, 1, [Lease(1, 0, 1), Lease(2, 1, 2)]), 1, "range"
+    yield "a worker at two items", HireOver(JOB, 1, [Lease(1, 0, 2)]), 1, "range"
     yield "text of no items", Printed(JOB, [Text(2, 1)], [b""]), 1, "range"
     yield "short value id", ValueDrop(JOB), 1, "id"
     twice = Block(0, 5, 0, (bytes(24), bytes(24)))

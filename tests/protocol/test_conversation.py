@@ -29,12 +29,16 @@ from stealmesh_protocol.messages import (
     Closed,
     Commit,
     Declined,
+    Dismiss,
     Fetch,
     Fetched,
     Forget,
     Grant,
     Hello,
     Here,
+    Hire,
+    Hired,
+    HireOver,
     Keep,
     KeptUpto,
     Launch,
@@ -109,8 +113,8 @@ def test_what_one_end_may_say_the_other_may_hear(speaker: Role, listener: Role) 
 
 
 def test_a_client_holds_no_leases() -> None:
-    holders = tags(Split, Report, Commit, Returned, Declined)
-    owners = tags(Grant, Revoked, Withdraw, Closed)
+    holders = tags(Split, Report, Commit, Returned, Declined, Hired, HireOver)
+    owners = tags(Grant, Revoked, Withdraw, Closed, Hire, Dismiss)
     thieves = tags(Steal, Sated)
     assert not A_CLIENT_MAY_SAY & (holders | thieves)
     assert not A_CLIENT_MAY_HEAR & owners

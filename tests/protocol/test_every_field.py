@@ -55,7 +55,7 @@ HARMLESS = {
         for field in (
             "Around.digest", "Beat.told[]", "Beat.view", "Block.inputs[]", "Commit.lid", "Commit.seq", "Digests.buckets[]",
             "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "JournalGet.nonce", "JournalPage.nonce",
-            "Lease.lid", "CallOff.nonce", "LookAt.nonce", "Nothing.nonce",
+            "Lease.lid", "CallOff.nonce", "Dismiss.hire", "Hire.hire", "HireOver.hire", "Hired.hire", "LookAt.nonce", "Nothing.nonce",
             "Part.lid", "Revoked.lids[]", "Seen.nonce", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
             "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",
             "Welcome.epoch",

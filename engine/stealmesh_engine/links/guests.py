@@ -42,7 +42,7 @@ CLOCKS_DIFFER_SECONDS = 300.0
 _ABOUT_OWN_VALUES = frozenset(
     {"ValueSeek", "ValueAt", "ValueGet", "ValuePut", "ValueHeld", "ValueDrop"}
 )
-_ABOUT_OWN_JOBS = frozenset({"Revoked", "Withdraw", "Closed", "Supply"})
+_ABOUT_OWN_JOBS = frozenset({"Revoked", "Withdraw", "Closed", "Supply", "Hire", "Dismiss"})
 
 
 def _needed(message: Message) -> Iterator[ValueId]:
