@@ -18,6 +18,7 @@ hear and deliver, at which node holds what and believes what, and at how much is
 12. values        a chunk runs where all that it needs is whole and right; in the end no copy is left
 13. actors        calls in order, in one life (`actors.py`)
 14. graphs        items get the very results of their inputs, or fail with them (`graphs.py`)
+15. hires         a hired worker gets one item at a time, and none from its node (`hired.py`)
 """
 
 from __future__ import annotations

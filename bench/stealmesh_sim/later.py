@@ -7,12 +7,12 @@ account. Refuses to know why an item is put off.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from stealmesh_engine.effects import ItemWaits
-from stealmesh_engine.events import Event, Heard
+from stealmesh_engine.events import Event, Heard, HiredAnswer
 from stealmesh_protocol.ids import JobId, LeaseId
-from stealmesh_protocol.messages import Grant, Report
+from stealmesh_protocol.messages import Grant, Lease, Report
 from stealmesh_protocol.values import AGAIN, again_in
 from stealmesh_sim.kernel import Breach
 
@@ -40,8 +40,12 @@ class LaterItems:
         """An owner hears which items are put off, perhaps by two holders, one of them stale."""
         self._asked.clear()
         for event in events:
+            report: Any = None
             if type(event) is Heard and type(event.message) is Report:
                 report = event.message
+            elif type(event) is HiredAnswer:
+                report = Report(event.job, [event.part], [event.blob])
+            if report is not None:
                 for part, blob in zip(report.parts, report.blobs, strict=True):
                     if part.codec == AGAIN:
                         item, seconds = (report.job, part.lo), again_in(blob)[0]
@@ -55,8 +59,11 @@ class LaterItems:
 
     def granted(self, grant: Grant) -> None:
         """A grant may be said again on a new connection: that leases nothing."""
-        job = grant.spec.job
-        fresh = [lease for lease in grant.leases if (job, lease.lid) not in self._granted]
+        self.leased(grant.spec.job, grant.leases)
+
+    def leased(self, job: JobId, leases: Iterable[Lease]) -> None:
+        """By a grant, or to a hired worker."""
+        fresh = [lease for lease in leases if (job, lease.lid) not in self._granted]
         self._granted.update((job, lease.lid) for lease in fresh)
         for of, item in list(self._until):
             if of == job and any(lease.lo <= item < lease.hi for lease in fresh):

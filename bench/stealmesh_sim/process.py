@@ -20,6 +20,7 @@ from stealmesh_engine.events import (
     Event,
     Feed,
     Heard,
+    HiredAnswer,
     LinkDown,
     LinkId,
     StacksTaken,
@@ -32,6 +33,7 @@ from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Ro
 from stealmesh_protocol.stacks import Stack, WorkerStacks
 from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.hired import VirtualHires, leases_of
 from stealmesh_sim.kernel import TIMERS
 from stealmesh_sim.later import LaterItems
 from stealmesh_sim.network import Connection, Network
@@ -93,6 +95,7 @@ class ProcessWorld(WorkerWorld, Protocol):
     toil: Toil | None
     network: Network
     trace: Trace
+    hires: VirtualHires
 
     @property
     def checkers(self) -> Observer: ...
@@ -305,6 +308,8 @@ class Process:
             world.checkers.cancelled(event)
         if type(event) is Heard and type(event.message) in (Report, Commit):
             valid = world.checkers.before_owner_hears(self, event)
+        elif type(event) is HiredAnswer:
+            valid = leases_of(self, event)
         world.checkers.later.heard(events)
         lacking = world.checkers.lacking(self, event) if len(events) == 1 else None
         effects = self.core.steps(world.now, events)
@@ -458,6 +463,11 @@ _PERFORMERS: dict[type, Callable[[Process, Any], None]] = {
     fx.Relieve: Process._relieve,
     fx.StopWorker: Process._stop_worker,
     fx.ForgetJob: Process._ignore,
+    fx.HireOut: lambda process, effect: process.world.hires.hire_out(process, effect),
+    fx.EndHire: lambda process, effect: process.world.hires.end(process, effect),
+    fx.FetchHired: lambda process, effect: process.world.hires.fetch(process, effect),
+    fx.OrderHired: lambda process, effect: process.world.hires.order(process, effect),
+    fx.DropHired: lambda process, effect: process.world.hires.drop(process, effect),
     fx.Write: Process._write,
     fx.Rewrite: Process._write,
     fx.KeepRoom: lambda process, effect: process.shelf.keep_room(effect),

@@ -50,6 +50,10 @@ class Wish:
     block_items: int = 20
     feed_seconds: float = 0.0
     """Between two blocks."""
+    alone: bool = False
+    """It waits for each call before it makes the next."""
+    think_seconds: float = 0.0
+    """Between a result and the next call."""
     window: int | None = None
     """Of a range, how many items may be out at once; None: all."""
     killers: dict[int, int] = field(default_factory=dict)
@@ -152,14 +156,16 @@ class VirtualProgram:
         """Feed one block, and the next after a while."""
         if not self.owner.alive:
             return
-        lo, hi = self._fed, min(self._fed + self.wish.block_items, self.wish.items)
+        lo = self._fed
+        hi = min(lo + (1 if self.wish.alone else self.wish.block_items), self.wish.items)
         if lo < hi:
             self._fed = hi
             blob = block_blob(self.work.number, lo, hi)
             needs = self._needs_of_block(lo // self.wish.block_items)
             self.owner.hear(Feed(self.job, Block(lo, hi, 1, needs), blob))
         if self._fed < self.wish.items:
-            self.world.after(self.wish.feed_seconds, self._feed)
+            if not self.wish.alone:
+                self.world.after(self.wish.feed_seconds, self._feed)
         else:
             self.owner.hear(CloseInput(self.job))
 
@@ -174,6 +180,8 @@ class VirtualProgram:
             return
         hi = min(hi, self._fed or self._released)
         if lo < hi:
+            if self.wish.alone and lo < self._fed <= hi and not self._is_over(self._fed - 1):
+                self._next()  # its result will not come
             self.owner.hear(CancelItems(self.job, [(lo, hi)], self.wish.stops))
             if self.wish.window is not None:
                 # Cancelled items never come, so the window cannot wait for them.
@@ -187,6 +195,9 @@ class VirtualProgram:
             self.done_at = self.world.now
             for value in self.values:
                 self.world.at(self.world.now, self.owner.hear, ReleaseValue(value))
+        elif isinstance(effect, Deliver) and self.wish.alone:
+            if effect.hi == self._fed:
+                self._next()
         elif isinstance(effect, Deliver) and self.wish.window is not None:
             self._received += effect.hi - effect.lo
             upto = min(self._received + self.wish.window, self.wish.items)
@@ -194,6 +205,14 @@ class VirtualProgram:
             if upto >= min(self._released + step, self.wish.items) > self._released:
                 self._released = upto
                 self.world.at(self.world.now, self.owner.hear, Release(self.job, upto))
+
+    def _next(self) -> None:
+        """The last call is over: make the next one after a while."""
+        self.world.after(self.wish.think_seconds, self._feed)
+
+    def _is_over(self, item: int) -> bool:
+        account = self.world.checkers.accounts[self.job]
+        return account.delivered.covers(item, item + 1) or account.unwanted.covers(item, item + 1)
 
 
 class Audience:

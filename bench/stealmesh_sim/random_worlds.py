@@ -99,6 +99,10 @@ class WorldOutcome:
     queue_max: int = 0
     placed: int = 0
     """Chunks that began under a bound."""
+    hired: int = 0
+    """Items that hired workers have answered."""
+    moved: int = 0
+    """Items that a hired worker had begun and its node went on with."""
     needed: int = 0
     """Chunks that needed values."""
     done_after_mending_seconds: float = 0.0
@@ -279,6 +283,44 @@ def make_actors(plan: WorldPlan) -> None:
         wish.items = min(wish.items, max(20, int(20.0 / wish.law.mean_seconds)))
         wish.restarts = rng.choice((0, 0, 1, 3, 100))
         wish.retries = rng.choice((0, 0, 1, 5))
+
+
+def make_alone(plan: WorldPlan) -> None:
+    """Most programs wait for each call before they make the next, on a host with all nodes: they hire workers."""
+    rng = Random(f"{plan.seed}/alone")
+    plan.nodes, plan.one_host = min(plan.nodes, 3), True
+    plan.faults_until = min(plan.faults_until, 5.0)
+    plan.latency = Latency(min(plan.latency.seconds, 0.0004), plan.latency.jitter)
+    for _, wish in plan.wishes:
+        if wish.kind is JobKind.EXPLORE or rng.random() > 0.85:
+            continue
+        mean = rng.choice((0.00002, 0.0002, 0.0002, 0.002, 0.02, 0.08))
+        wish.kind, wish.fed, wish.alone, wish.window, wish.block_items = (
+            JobKind.SUBMIT,
+            True,
+            True,
+            None,
+            1,
+        )
+        wish.priority = wish.priority if rng.random() < 0.1 else 0
+        wish.law = CostLaw(
+            rng.choice(("const", "exponential", "skewed")), mean, rng.getrandbits(32)
+        )
+        wish.items = min(
+            max(20, int(plan.faults_until / (mean + 0.001))), rng.choice((50, 150, 400))
+        )
+        wish.think_seconds = rng.choice((0.0, 0.00002, 0.002, 0.02))
+        wish.killers = {item % wish.items: times for item, times in wish.killers.items()}
+        wish.failing = frozenset(item % wish.items for item in wish.failing)
+        wish.endless = frozenset(item % wish.items for item in wish.endless)
+        if rng.random() < 0.3:
+            wish.retries = rng.choice((1, 3))
+            wish.again[rng.randrange(wish.items)] = _draw_past(rng, wish.retries)
+        if wish.cancels:
+            wish.stops = rng.random() < 0.5
+            wish.cancels = [(at, lo % wish.items, wish.items) for at, lo, _ in wish.cancels]
+    if rng.random() < 0.5:
+        plan.mixture.counts["worker"] = rng.choice((1, 5, 20))
 
 
 def _seeds(rng: Random, number: int) -> list[int]:
@@ -538,6 +580,9 @@ class RandomWorld:
         kinds = self.plan.mixture.counts.keys()
         counters = counters_of(self.world)
         excused = CUTS | {"forget"}
+        if any(wish.alone for _, wish in self.plan.wishes):
+            # Nothing comes behind a report that could show that it is missing.
+            excused |= {"disorder"}
         enough = self.plan.config.lease_seconds >= LEASE_SECONDS_ENOUGH and not kinds & excused
         if enough and counters["leases-expired"]:
             raise Breach("expiry", f"{counters['leases-expired']} leases ran out for no reason")
@@ -637,11 +682,12 @@ def run(
     control: bool = False,
     speculate: bool = False,
     actors: bool = False,
+    alone: bool = False,
 ) -> WorldOutcome:
     """Draw, run and judge one world; in an `unlike` one not every node can run every job, in a `placed` one
     jobs ask for bounds, resources and turns, in a `valued` one they need values. With `side` workers run many
     items at once; with `control` items run again later or are stopped. With `speculate` the last stragglers are
-    lent twice, with `actors` some jobs are actors."""
+    lent twice, with `actors` some jobs are actors, and `alone` most programs wait for each call."""
     plan = draw(seed)
     if placed:
         make_placed(plan)
@@ -657,6 +703,8 @@ def run(
         make_speculating(plan)
     if actors:
         make_actors(plan)
+    if alone:
+        make_alone(plan)
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(plan.wishes))
     drawn = RandomWorld(plan)
     play(drawn, outcome, watch=watch)
@@ -666,6 +714,7 @@ def run(
         1 for p in world.living() if p.core.me.incarnation > 1 and not p.core.dispatcher.draining
     )
     outcome.needed = world.checkers.values.needed
+    outcome.hired, outcome.moved = world.hires.served, world.hires.moved
     outcome.placed = world.checkers.placing.begun
     outcome.rate_max = world.checkers.rate_max
     outcome.queue_max = world.checkers.queue_max

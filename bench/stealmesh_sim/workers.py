@@ -40,6 +40,7 @@ from stealmesh_engine.events import (
 from stealmesh_protocol.ids import JobId, digest_of, value_of_item
 from stealmesh_protocol.messages import JobKind, JobSpec, Member
 from stealmesh_protocol.values import AGAIN, LACKING
+from stealmesh_sim.hired import VirtualHire
 from stealmesh_sim.kernel import Clock
 from stealmesh_sim.shelves import VirtualShelf
 from stealmesh_sim.work import CODEC, PRIME, Work, again_part, lacking_blob
@@ -134,6 +135,7 @@ class VirtualWorker:
     __slots__ = (
         "bag",
         "hi",
+        "hire",
         "life",
         "lo",
         "number",
@@ -164,6 +166,7 @@ class VirtualWorker:
         self.queue: deque[RunChunk] = deque()
         self.bag: Bag | None = None
         self.sharing = False
+        self.hire: VirtualHire | None = None  # who gives it orders; None: its node
 
     def start(self) -> None:
         if self.process.alive and not self.ready:
@@ -175,6 +178,7 @@ class VirtualWorker:
     def run(self, effect: RunChunk) -> None:
         check = self.process.world.checkers
         check.that(self.ready, "worker", f"worker {self.number} is not there")
+        check.that(self.hire is None or self.hire.handing, "hire", "a hired worker has other work")
         check.that(len(self.queue) < 2, "worker", "a third chunk")
         runtime = self.process.member.runtime
         alike = not effect.spec.runtime or effect.spec.runtime == runtime
@@ -267,7 +271,7 @@ class VirtualWorker:
         self._plan(work, base)
 
     def _tell(self, chunk: int, item: int, done: float) -> None:
-        self.process.hear(ItemTold(self.number, chunk, item, done, 1.0))
+        say(self, ItemTold(self.number, chunk, item, done, 1.0))
 
     def _plan(self, work: Work, base: int) -> None:
         """Plan when and how the running chunk ends, as it is now."""
@@ -304,9 +308,7 @@ class VirtualWorker:
         chunk = self.running
         if life != self.life or plan != self.plans or chunk is None:
             return
-        if not work.again[
-            item
-        ]:  # another worker, with a lease that is over, has said the last of it
+        if not work.again[item]:  # another, with a lease that is over, has said the last of it
             self._plan(work, base)
             return
         world, at = self.process.world, item - base
@@ -315,7 +317,7 @@ class VirtualWorker:
         self.process.busy_seconds += took
         if chunk.hi - chunk.lo == 1:
             self.running, said = None, again_part(work, item)
-            self.process.hear(ChunkDone(self.number, chunk.chunk, AGAIN, said, took, 0, chunk.hi))
+            say(self, ChunkDone(self.number, chunk.chunk, AGAIN, said, took, 0, chunk.hi))
             self._read(life)
             return
         told = []
@@ -371,7 +373,7 @@ class VirtualWorker:
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
         done = ChunkDone(self.number, chunk.chunk, codec, blob, took, failed, self.hi, stays)
-        self.process.hear(done)
+        say(self, done)
         if self.tells:
             self._tell(chunk.chunk, self.hi - 1, 1.0)
         self._read(life)
@@ -427,7 +429,7 @@ class VirtualWorker:
             self.running = None
             blob = lacking_blob(work.module, failed)
             done = ChunkDone(self.number, chunk.chunk, LACKING, blob, 0.0, failed, self.hi)
-            self.process.hear(done)
+            say(self, done)
             self._read(life)
 
     def _lack_bag(self, life: int, work: Work) -> None:
@@ -453,8 +455,8 @@ class VirtualWorker:
         if life != self.life or not self.process.alive:
             return
         self.life += 1
-        running, self.running = self.running, None
         self.ready = False
+        running = had(self)
         self.queue.clear()
         self.bag = None
         number = running.chunk if running is not None else None
@@ -524,3 +526,17 @@ class VirtualWorker:
         bag.seconds = 0.0
         bag.stocktaking = self.process.world.now
         self.process.hear(step)
+
+
+def say(worker: VirtualWorker, event: Event) -> None:
+    """To its node, or to the program that has hired it."""
+    if worker.hire is None or not worker.hire.hears(event):
+        worker.process.hear(event)
+
+
+def had(worker: VirtualWorker) -> RunChunk | None:
+    """What a worker ran that has died. If it was hired, its node hears first what that was."""
+    if worker.hire is not None:
+        worker.hire.end(worker.hire.number)
+    running, worker.running = worker.running, None
+    return running

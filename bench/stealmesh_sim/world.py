@@ -18,6 +18,7 @@ from stealmesh_protocol.ids import JobId, PeerId, ValueId, slice_of, whole_of
 from stealmesh_protocol.messages import Member, Resources, Role
 from stealmesh_sim.checkers import Checkers
 from stealmesh_sim.disks import VirtualDisk
+from stealmesh_sim.hired import VirtualHires
 from stealmesh_sim.kernel import Kernel
 from stealmesh_sim.network import Latency, Network
 from stealmesh_sim.process import Process, Toil
@@ -60,6 +61,7 @@ class World(Kernel):
         self.network = Network(self, latency or Latency(), rng, carry=carry)
         self.checkers = Checkers(self, messages_a_second_max=messages_a_second_max)
         self.trace = Trace(hashing=hashing)
+        self.hires = VirtualHires(self, seed)
         self.processes: list[Process] = []
         """All lives so far, in the order of their start; each one's number is its place here."""
         self.works: dict[JobId, Work] = {}
@@ -152,6 +154,8 @@ class World(Kernel):
             if process.disk is not None:
                 process.disk.crash()
             self.network.process_gone(process, silent=silent)
+            if not silent:
+                self.hires.owner_gone(process)
 
     def disk_failed(self, process: Process) -> None:
         """The disk of this process failed for too long."""

@@ -74,6 +74,11 @@ class Config:
     lifelines_max: int = 6
     """Fixed neighbours that remember a hungry node. More: faster spread, more leases outstanding."""
 
+    hire_after_calls: int = 4
+    """A program that has waited for this number of calls one by one hires a worker of its own host for the next.
+    Fewer: programs that call twice hire for nothing, which costs a node a millisecond. 0: never, and such calls take
+    five times as long."""
+
     partition: str = "progress"
     """What the lesser side of a cut does with its jobs. `progress`: everything that it can; after the
     healing results count once, but work may have been done on both sides. `majority`: those with

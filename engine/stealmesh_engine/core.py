@@ -27,9 +27,9 @@ from stealmesh_engine.data import values
 from stealmesh_engine.durable import door as durable
 from stealmesh_engine.effects import Effect
 from stealmesh_engine.events import CannotSay, Event, Heard, Tick
-from stealmesh_engine.holding import answers, holder
+from stealmesh_engine.holding import answers, hired_out, holder
 from stealmesh_engine.journals import journals
-from stealmesh_engine.ledger import owner
+from stealmesh_engine.ledger import hires, owner
 from stealmesh_engine.links import links
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.looks import Looks
@@ -96,7 +96,9 @@ class NodeCore(Parts):
         for event in events:
             part, handler = _EVENTS[type(event)]
             handler(getattr(self, part) if part else self, event, now)
-        self._conclude(now)
+        # A call that went to a hired worker, or came back: the shortest of all steps.
+        if len(events) != 1 or events[0] is not self.hires.dealt_with or self.auditing:
+            self._conclude(now)
         done = self.effects[:]
         self.effects.clear()
         return done
@@ -132,6 +134,8 @@ class NodeCore(Parts):
             self.reports.tell_running(self.dispatcher.patrol(now), now)
             self.holder.handover.return_held_up(now)
         self.owner.wake_up(now)
+        if self.hires.due is not None and now >= self.hires.due:
+            self.hires.look(now)
         self.durable.tick(now)
         self.inquiries.tick(now)
 
@@ -154,6 +158,7 @@ class NodeCore(Parts):
         self._due = self._soonest(now)
         if self.auditing:
             self.owner.audit()
+            self.hires.audit()
             self.holder.audit()
             self.durable.state.audit()
             self.values.audit()
@@ -167,7 +172,7 @@ class NodeCore(Parts):
             self.holder.look_for_values(now)
         if reports.unsaid or reports.progress.words or reports.due is not None:
             reports.flush(now, 0.0 if dispatcher.draining else report_patience(self.view.size))
-        if dispatcher.slots.by_worker:
+        if dispatcher.slots.by_worker or dispatcher.slots.hired:
             self.holder.dispatch(now)
             self.victim.feed_hungry(now)
             if dispatcher.turned_long:
@@ -193,6 +198,8 @@ class NodeCore(Parts):
             self.thief.seek_at,
             self.durable.state.due,
             self.owner.alarms.due,
+            self.hires.due,
+            self.hired_out.due,
             self.inquiries.until,
             self.looks.until,
             self.journals.until,
@@ -306,6 +313,8 @@ _EVENTS: Table = {
     **_of("journals", journals.EVENTS),
     **_of("answers", answers.EVENTS),
     **_of("owner", owner.EVENTS),
+    **_of("hired_out", hired_out.EVENTS),
+    **_of("hires", hires.EVENTS),
     **_of("durable", durable.EVENTS),
     **_of("values", values.EVENTS),
 }
@@ -322,6 +331,8 @@ _MESSAGES: Table = {
     **_of("thief", thief.MESSAGES),
     **_of("victim", victim.MESSAGES),
     **_of("owner", owner.MESSAGES),
+    **_of("hired_out", hired_out.MESSAGES),
+    **_of("hires", hires.MESSAGES),
     **_of("durable", durable.MESSAGES),
     **_of("values", values.MESSAGES),
 }

@@ -11,7 +11,7 @@ from stealmesh_engine.events import LinkId
 from stealmesh_protocol.accounts import NO_WORD, Viewstamp
 from stealmesh_protocol.ids import JobId, PeerId, ValueId
 from stealmesh_protocol.journal_messages import JournalEntry, JournalPage
-from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Message, Part
+from stealmesh_protocol.messages import Block, JobLine, JobSpec, Keep, Kept, Lease, Message, Part
 
 # ---------------------------------------------------------------- links
 
@@ -108,6 +108,52 @@ class Share(msgspec.Struct):
 
     worker: int
     wanted: bool
+
+
+class HireOut(msgspec.Struct):
+    """Let a program of this host talk to a worker that has nothing to do. Owes HireEnded, at once if that cannot
+    be."""
+
+    worker: int
+    chunk: int
+    """Number of the hire, among those of chunks."""
+    spec: JobSpec
+    function: bytes
+    code: bytes
+    owner: PeerId
+    hire: int
+
+
+class EndHire(msgspec.Struct):
+    """Have the worker back. Owes nothing more: the item that it is at goes on."""
+
+    worker: int
+    chunk: int
+
+
+class FetchHired(msgspec.Struct):
+    """Find the worker that this node of our host has hired out to us. Owes HireCame."""
+
+    hire: int
+    job: JobId
+    node: PeerId
+
+
+class OrderHired(msgspec.Struct):
+    """Hand an item to a hired worker. Owes HiredAnswer, unless the hire ends."""
+
+    hire: int
+    job: JobId
+    lease: Lease
+    block: Block
+    blob: bytes
+
+
+class DropHired(msgspec.Struct):
+    """Tell all that the hired worker has said by now, and let it go. Owes HireReadOut."""
+
+    hire: int
+    job: JobId
 
 
 class Export(msgspec.Struct):
@@ -458,6 +504,7 @@ class Left(msgspec.Struct):
 Effect = (
     Dial | Hangup | Send | Probe | KeepBarred
     | RunChunk | Retract | RetractSide | Divide | Share | Export | Relieve | StopItem | StopWorker | TakeStacks | ForgetJob
+    | HireOut | EndHire | FetchHired | OrderHired | DropHired
     | Write | Rewrite
     | KeepRoom | Adopt | WritePiece | ReadPiece | ForgetValue | KeepMade | ValueCame
     | Accepted | Results | JobGone

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
-from stealmesh_protocol.ids import Digest, JobId, PeerId, ValueId
-from stealmesh_protocol.messages import Block, JobSpec, Keep, Message, Topic
+from stealmesh_protocol.ids import Digest, JobId, LeaseId, PeerId, ValueId
+from stealmesh_protocol.messages import Block, JobSpec, Keep, Message, Part, Topic
 from stealmesh_protocol.passes import KeyRole
 from stealmesh_protocol.stacks import WorkerStacks
 
@@ -178,6 +178,17 @@ class WorkerLost(msgspec.Struct):
     """It ended itself after the number of tasks that it was meant to do."""
     output: str = ""
     """What the item that ran printed last."""
+
+
+class HireEnded(msgspec.Struct):
+    """A hired worker is its node's again. It comes before the word of its death, if that is how it ended."""
+
+    worker: int
+    chunk: int
+    """The number that the hire had here; the item has it from now on."""
+    lid: LeaseId = 0
+    item: int = -1
+    """What the worker has begun and not answered: it answers to its node. -1: nothing."""
 
 
 class ItemTold(msgspec.Struct):
@@ -374,6 +385,31 @@ class CloseInput(msgspec.Struct):
     job: JobId
 
 
+class HireCame(msgspec.Struct):
+    """The host has found a hired worker, or not."""
+
+    hire: int
+    job: JobId
+    here: bool
+
+
+class HiredAnswer(msgspec.Struct):
+    """A hired worker has done an item: a report of its node that came another way."""
+
+    hire: int
+    job: JobId
+    node: PeerId
+    part: Part
+    blob: bytes
+
+
+class HireReadOut(msgspec.Struct):
+    """All that this hired worker has said has been told; no more will come."""
+
+    hire: int
+    job: JobId
+
+
 class CancelItems(msgspec.Struct):
     """The program does not want these items any more; their results will be dropped and counted."""
 
@@ -512,6 +548,7 @@ Event = (
     | LinkUp | LinkDown | CameBy | Heard | CannotSay | Garbled | Probed | BarTokens
     | WorkerReady | ChunkDone | ChunkPart | BagStep | WorkerLost | SideReady | SideLost
     | SideRetracted | Retracted | ItemTold | ItemsPrinted | TaskNests | TaskWaits
+    | HireEnded | HireCame | HiredAnswer | HireReadOut
     | Recall | Written
     | PieceRead | Adopted | NoRoom | KeepValue | ReleaseValue | ForgetRecipe | WantValue
     | LaunchJob | SupplyJob | AttachJob | FetchResults | AskOutput | AbolishJob | LeaveJob

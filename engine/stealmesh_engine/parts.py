@@ -67,6 +67,7 @@ class Parts:
         self.holder = Holder(context, self.links, self.values, threads)
         self.dispatcher = self.holder.dispatcher
         self.reports, self.answers = self.holder.reports, self.holder.answers
+        self.hires, self.hired_out = self.owner.hires, self.holder.hired_out
         self.thief = Thief(context, self.links, self.dispatcher)
         self.victim = Victim(context, self.links, self.detector, self.holder, self.thief)
         self.durable = DurableDoor(self.owner, self.holder)

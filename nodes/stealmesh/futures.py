@@ -30,6 +30,7 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import AbstractContextManager
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.interrupts import WakefulCondition
@@ -90,6 +91,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     # What most futures never have, or not while they wait, takes no room in them: there may be a million.
     index = -1
     """Its item's index in the job; -1 until it is on its way."""
+    attend: Callable[[Future[Any], float], None] | None = None
+    """A hired worker has, or had, its item: the program's thread that waits for it, until that time at the latest, may
+    take the answer itself."""
     _result: T | None = None
     _exception: BaseException | None = None
     _told: list[Any] | None = None
@@ -282,6 +286,13 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         if self._state in _OVER:
             return
         until = None if timeout is None else time.monotonic() + timeout
+        if self.attend is not None:
+            try:
+                self.attend(self, inf if until is None else until)
+            except KeyboardInterrupt:
+                if self.on_interrupt is not None:
+                    self.on_interrupt()
+                raise
         with self._condition:
             try:
                 while self._state not in _OVER:
@@ -319,6 +330,10 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             self._exception = error
         self._parcel = None
         parcel.forget(self.index)
+
+    def is_over(self) -> bool:
+        """Without a lock."""
+        return self._state in _OVER
 
     def _mark_running(self) -> None:
         with self._condition:

@@ -28,6 +28,7 @@ MEANINGS = {
     "guests-jobs-refused": "times at which a token holder wanted to collect or cancel a job of others",
     "guests-records-dropped": "records of others in what token holders say of the members",
     "holders-out-of-reach": "peers that are alive, hold leases of ours and cannot be reached",
+    "hired-items": "items that this program handed to workers which it had hired, past their node",
     "primaries-followed": "times at which this replica followed a new primary",
     "primaries-stepped-down": "times at which this node stepped down as a job's primary",
     "introductions-too-late": "introductions that came after their link was given up",

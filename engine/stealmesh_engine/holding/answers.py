@@ -34,6 +34,7 @@ from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.hired_out import HiredOut
 from stealmesh_engine.holding.made_here import MadeHere
 from stealmesh_engine.holding.poison import timed_out
 from stealmesh_engine.holding.relief import Relief
@@ -60,6 +61,7 @@ class Answers:
         relief: Relief,
         made: MadeHere,
         follow_ons: FollowOns,
+        hired_out: HiredOut,
     ) -> None:
         self.links = links
         self.journal = context.journal
@@ -71,6 +73,7 @@ class Answers:
         self.reports = reports
         self.handover = handover
         self.relief = relief
+        self.hired_out = hired_out
         self.made = made
         self.follow_ons = follow_ons
         self.executed = 0
@@ -172,6 +175,8 @@ class Answers:
 
     def worker_lost(self, event: WorkerLost, now: float) -> None:
         self.relief.lost(event.worker, now)
+        if event.worker in self.slots.hired:
+            self.hired_out.never_was(event.worker, now)
         actor = self.slots.actors.get(event.worker) if self.slots.actors else None
         lost = self.slots.lost(event.worker, event.running)
         if lost is None:

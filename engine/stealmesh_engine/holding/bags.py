@@ -96,6 +96,11 @@ class Bags(ABC):
         del lid, lo, hi
         return False
 
+    def take_begun(self, lease: Lease) -> bool:
+        """A worker has this already: it had it from the owner itself. False: there is no such thing here."""
+        del lease
+        return False
+
     def step(self, lid: LeaseId, remaining: int, rest: bytes) -> int:
         """A worker took stock of its bag. Returns the number of this step; 0: the bag is gone."""
         del lid, remaining, rest

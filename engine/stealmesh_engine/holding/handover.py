@@ -89,6 +89,10 @@ class Handover:
         """No worker has [lo, hi) of this chunk any more, and it is not done; `died`: how many chunks died
         together there. What was cancelled meanwhile does not run, and a lane's ledger hears of that."""
         bags, lid = held.bags, chunk.lid
+        if chunk.hired:
+            if bags.finish(lid, lo, chunk.hi):
+                self._return(held, [Lease(lid, lo, chunk.hi)], now)  # its inputs are with its owner
+            return
         unwanted = bags.unwanted_of(lid, lo, chunk.hi) if held.spec.max_parallel else []
         if died:
             bags.died(lid, lo, chunk.hi, died)

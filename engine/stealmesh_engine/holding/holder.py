@@ -26,6 +26,7 @@ from stealmesh_engine.holding.dispatcher import Dispatcher
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handover import Handover
 from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
+from stealmesh_engine.holding.hired_out import HiredOut
 from stealmesh_engine.holding.made_here import MadeHere
 from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.output import Printouts
@@ -90,6 +91,9 @@ class Holder:
         )
         values.needed_by(NeededHere(self.jobs, self.slots, self.dispatcher))
         self.relief = Relief(context, links, self.slots)
+        self.hired_out = HiredOut(
+            context, links, self.jobs, self.dispatcher, self.functions, threads
+        )
         self.children = Children(context, self.dispatcher)
         self.follow_ons = FollowOns(
             context, links, self.jobs, self.slots, self.dispatcher.stock, self.reports
@@ -103,6 +107,7 @@ class Holder:
             self.relief,
             made,
             self.follow_ons,
+            self.hired_out,
         )
 
     def look_for_values(self, now: float) -> None:
@@ -116,6 +121,8 @@ class Holder:
         """See who works, and that they have something to do."""
         self.relief.tend(now)
         self.dispatcher.dispatch(now)
+        if self.slots.hired:
+            self.hired_out.tend(now)
 
     # ------------------------------------------------------------ what owners say
 
@@ -197,6 +204,7 @@ class Holder:
                 self.dispatcher.side.cancelled(message.job, message.intervals, now)
             for lo, hi in message.intervals if message.stop else ():
                 self.dispatcher.stop_items(message.job, lo, hi, now)
+            self.hired_out.withdrawn(message, now)
             self.follow_ons.tidy(held)
             self.dispatcher.stock.restock(held)
 
@@ -217,6 +225,7 @@ class Holder:
         self.retained.drop(job)
         self.journal.tell(now, "closed", job)
         self.dispatcher.job_over(job, stop=stop)
+        self.hired_out.job_over(job, stop=stop, now=now)
         if held.spec.life:
             self.actors.end(job, "its job is over")
         self.functions.tidy(held.spec for held in self.jobs.values())

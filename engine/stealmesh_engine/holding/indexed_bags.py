@@ -123,6 +123,13 @@ class IndexedBags(Bags):
             self._withhold(lease.lid, lo, hi)
         return True
 
+    def take_begun(self, lease: Lease) -> bool:
+        if lease.lid in self.leases or lease.lo >= lease.hi:
+            return False
+        held = HeldLease(lease.lo, lease.hi, IntervalSet(), lease.hi - lease.lo)
+        self.leases[lease.lid] = held
+        return True
+
     @property
     def blocks(self) -> list[Input]:
         return list(self.inputs)

@@ -80,7 +80,14 @@ class Printouts:
     def printed(self, event: ItemsPrinted, now: float) -> None:
         """Lines of a task, or of what it has started."""
         chunk = self._slots.chunk_at(event.worker, event.chunk)
-        job = self._last.get(event.worker) if chunk is None else chunk.job
+        if chunk is not None:
+            job: JobId | None = chunk.job
+        elif (
+            event.worker in self._slots.hired
+        ):  # its items are its hirer's, and what C code prints in them
+            job = self._slots.hired[event.worker].job
+        else:
+            job = self._last.get(event.worker)
         lo, hi = (event.lo, event.hi) if chunk is not None and not chunk.explore else (0, 0)
         held = None if job is None else self._jobs.get(job)
         lines = event.text.count(b"\n") + event.dropped

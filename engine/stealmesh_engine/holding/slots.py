@@ -15,7 +15,7 @@ from math import inf
 import msgspec
 
 from stealmesh_engine.holding.stopped import Stopped
-from stealmesh_protocol.ids import JobId, LeaseId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Resources
 
 TURN_SECONDS = 0.004
@@ -85,6 +85,8 @@ class Chunk(msgspec.Struct):
     """A call of an actor: what comes after it must not begin before it."""
     waits: bool = False
     """Its task waits for children elsewhere, and needs no core."""
+    hired: bool = False
+    """Its worker got the item from the owner: its inputs are not here."""
     children_at: float = inf
     """From when on its task is asked for a child; inf: it has none that may leave its worker."""
 
@@ -204,6 +206,25 @@ class Slot:
 
 
 @dataclass(slots=True)
+class HiredWorker:
+    """A worker that gets its items from a program on this host, until it comes back."""
+
+    worker: int
+    number: int
+    """Of the hire, among those of chunks: the item that it is at when it comes back has it from then on."""
+    job: JobId
+    owner: PeerId
+    hire: int
+    """The owner's number for it."""
+    ending: bool = False
+    """It has been told to come back."""
+    stops: list[tuple[int, int]] = field(default_factory=list)
+    """Items that the program has stopped since."""
+    ends_at: float = inf
+    """When its process ends, if it is not back by then."""
+
+
+@dataclass(slots=True)
 class ActorSlot(Slot):
     """The process of an actor."""
 
@@ -228,12 +249,14 @@ class Slots:
     """Workers whose process for these is up. Before that no item's time runs."""
     actors: dict[int, ActorSlot] = field(default_factory=dict)
     """The processes of actors, by number. They run nothing else, and no thief gets what waits for them."""
+    hired: dict[int, HiredWorker] = field(default_factory=dict)
+    """Those that are hired out (`hired_out.py`). They are nowhere else here."""
     some_may_share: bool = False
     """An explore bag, or a task with children, may be with a worker (`Victim.keep_spare`)."""
     _actors_begun: int = 0
 
     def __len__(self) -> int:
-        return len(self.by_worker)
+        return len(self.by_worker) + len(self.hired)
 
     def chunks(self) -> list[Chunk]:
         """Everything that is with workers."""
@@ -252,13 +275,14 @@ class Slots:
     def busy(self) -> int:
         """How many workers run something."""
         one_by_one = {slot.worker for slot in self.by_worker.values() if slot.running is not None}
-        return len(one_by_one | {worker for worker in self.beside if worker in self.by_worker})
+        beside = {worker for worker in self.beside if worker in self.by_worker}
+        return len(one_by_one | beside) + len(self.hired)
 
     def chunks_of(self, job: JobId) -> list[Chunk]:
         return [chunk for chunk in self.chunks() if chunk.job == job]
 
     def busy_jobs(self) -> set[JobId]:
-        return {chunk.job for chunk in self.chunks()}
+        return {chunk.job for chunk in self.chunks()} | {each.job for each in self.hired.values()}
 
     def taken(self, name: str) -> int:
         """How many of this resource the chunks at workers take up."""
@@ -467,6 +491,7 @@ class Slots:
     def lost(self, worker: int, number: int | None) -> tuple[list[Chunk], Chunk | None] | None:
         """The worker ended while it ran this chunk. Returns the chunks that it had not begun, and the
         one that it ran, if it had any; None: an unknown worker."""
+        assert worker not in self.hired, "a hire ends before its worker"
         slot = self.by_worker.pop(worker, None) or self.actors.pop(worker, None)
         if slot is None:
             return None

@@ -156,7 +156,7 @@ def _why_not_begun(
         return Fact(Why.FUNCTION_COMES)
     if spec.needs and holder.values.lacks(spec.needs):
         return _why_value(holder, spec.needs)
-    if not holder.slots.by_worker:
+    if not holder.slots:
         return Fact(Why.NO_WORKER)
     taken_up = any(slot.resources for slot in holder.slots.actors_of(spec.job))
     if stock.is_held_up(held, taken_up=True):

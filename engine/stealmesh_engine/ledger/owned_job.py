@@ -18,6 +18,7 @@ from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import ExploreLedger
+from stealmesh_engine.ledger.hired_hand import HiredHand
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
@@ -26,10 +27,11 @@ from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.lives import Homes, Lives
 from stealmesh_engine.ledger.mishaps import Mishaps
 from stealmesh_engine.ledger.passed_over import PassedOver
+from stealmesh_engine.ledger.requirements import may_be_hired_for
 from stealmesh_engine.ledger.verdicts import Stepped
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
-from stealmesh_protocol.messages import Commit, JobKind, JobLine, JobSpec, Part
+from stealmesh_protocol.messages import Block, Commit, JobKind, JobLine, JobSpec, Part
 from stealmesh_protocol.values import OUTCOMES
 
 WEIGHT_OF_NEWEST = 0.3
@@ -104,10 +106,20 @@ class OwnedJob:
     """None until somebody has looked."""
     item_seconds: float | None = None
     """What one item takes lately; None until it matters where one runs (soonest.py)."""
+    lone: int = 0
+    """How many items in a row came alone, when no other was open; -1: no worker is hired for such a job."""
+    hire: HiredHand | None = None
+    """A worker that is hired for it, or asked for."""
+    hire_at: float = 0.0
+    """Not before this time another one is asked for."""
+    hire_wait: float = 0.02
+    """How long that is after a hire that was not worth it: twice as long each time."""
 
     def __post_init__(self) -> None:
         if self.spec.max_parallel:
             self.lanes = Lanes(self.spec.max_parallel)
+        if not may_be_hired_for(self.spec):
+            self.lone = -1
 
     def submitted_by(self, submitter: str, now: float, wall_offset: float) -> None:
         """An ordinary job begins."""
@@ -123,6 +135,12 @@ class OwnedJob:
         if self.passed is None:
             self.passed = PassedOver(lasting=self.ledger.lasting_refusals)
         return self.passed
+
+    def comes(self, block: Block) -> None:
+        """These items come: one alone, when no other is open, or more."""
+        if self.lone >= 0:
+            alone = block.hi - block.lo == 1 and not self.ledger.leases
+            self.lone = self.lone + 1 if alone else 0
 
     def may_end(self) -> bool:
         """Is all of it credited, and safe?"""
@@ -292,7 +310,8 @@ def opened(event: OpenJob, homes: Homes) -> OwnedJob:
     if event.speculate:
         assert spec.kind in (JobKind.MAP, JobKind.SUBMIT), "parts of this cannot be lent twice"
         assert not spec.life, "the calls of an actor run in one place"
-        return IndexedJob(spec, TwiceLentLedger(event.total, event.released), event.open_ended)
+        twice = TwiceLentLedger(event.total, event.released)
+        return IndexedJob(spec, twice, event.open_ended, lone=-1)
     if spec.kind is JobKind.EXPLORE:
         return ExploreJob(spec, ExploreLedger(), event.open_ended)
     whole_parts = spec.kind is JobKind.REDUCE

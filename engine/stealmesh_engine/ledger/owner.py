@@ -29,6 +29,7 @@ from stealmesh_engine.events import (
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.graph import Graph
+from stealmesh_engine.ledger.hires import Hires
 from stealmesh_engine.ledger.life_ends import GONE, LifeEnds
 from stealmesh_engine.ledger.output import PrintoutsHere
 from stealmesh_engine.ledger.owned_job import (
@@ -117,6 +118,7 @@ class Owner:
         self.unheard = Unheard(context, self.jobs, self.crediting, self.actors, self._hear)
         self.graph = Graph(context, links, candidates, self.jobs)
         self.printouts = PrintoutsHere(context, links)
+        self.hires = Hires(context, links, self)
         self._replicas: Replicas = NoReplicas()
 
     def ask_replicas(self, replicas: Replicas) -> None:
@@ -138,9 +140,12 @@ class Owner:
     def feed(self, event: Feed, now: float) -> None:
         job = self.jobs.get(event.job)
         if job is not None:
+            if job.hire is not None and self.hires.hand(job, job.hire, event, now):
+                return
             if event.inputs:
                 self.graph.feed(job, event)
             else:
+                job.comes(event.block)
                 job.ledger.feed(event.block, event.blob)
             self._work_changed(job, now)
 
@@ -176,8 +181,7 @@ class Owner:
             self.abandon(job, now, stop=event.stop)
 
     def cancel_ordinary(self, now: float) -> None:
-        """This peer leaves: only durable jobs outlive it. The program is not told that the others are
-        done: they are not, and a fold would take what it has for the whole."""
+        """This peer leaves: only durable jobs outlive it. Others are not done: a fold must not take them for whole."""
         for job in list(self.jobs.values()):
             if job.keeping is None:
                 self.journal.tell(now, "cancelled", job.spec.job)
@@ -261,6 +265,8 @@ class Owner:
             if job.ledger.copies is not None:
                 self.speculation.reported(job, job.ledger.copies, holder, message.parts, now)
             self._work_changed(job, now)
+            if job.lone >= self.config.hire_after_calls and job.hire is None and now >= job.hire_at:
+                self.hires.may_ask(job, holder, now)
         elif not self._replicas.took(holder, message, now):
             self.crediting.too_late(holder, message, now)
 
@@ -344,6 +350,7 @@ class Owner:
         self.placement.side.lost(now)
         self.placement.nodes_changed(now)
         self.candidates.soonest.forget(holder)
+        self.hires.fenced(holder, now)
         for job in self._in_order():
             if job.lanes is not None:
                 job.lanes.gone(holder, job.ledger.held_by(holder), now)
@@ -433,6 +440,8 @@ class Owner:
             return
         if job.lives is not None:
             self.actors.fail_what_is_free(job)
+        if job.hire is not None and self.hires.takes(job, job.hire, now):
+            return
         if not self.placement.lease_out(job, now):
             if job.spec.resources and job.ledger.has_free:
                 self._watch_stuck(job, now)
@@ -458,6 +467,7 @@ class Owner:
             self.effects.append(JobDone(job.spec.job))
 
     def _drop(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
+        self.hires.job_over(job)
         job.end(now + self.wall_offset)
         if job.keeping is None:
             self.ended.append(job.line())

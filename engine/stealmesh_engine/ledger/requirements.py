@@ -7,7 +7,7 @@ have. Refuses to know how much of it is in use: the node that runs counts that (
 from __future__ import annotations
 
 from stealmesh_engine.ledger.passed_over import has_runtime
-from stealmesh_protocol.messages import JobSpec, Member, Resources
+from stealmesh_protocol.messages import JobKind, JobSpec, Member, Resources
 
 SHOWN_MAX = 8
 """Nodes that an error names."""
@@ -17,6 +17,17 @@ def suits(spec: JobSpec, member: Member) -> bool:
     """Could this node run the job, as far as is known?"""
     return has_runtime(spec, member) and (
         not spec.resources or has_resources(spec, member.resources)
+    )
+
+
+def may_be_hired_for(spec: JobSpec) -> bool:
+    """Are its items such that a hired worker may run them? Not those that something bounds, that run side by side,
+    or that need what only a node can bring."""
+    apart = spec.max_parallel or spec.resources or spec.together or spec.life or spec.chunk_items
+    return (
+        spec.kind is JobKind.SUBMIT
+        and not (apart or spec.timeout or spec.term or spec.needs or spec.priority)
+        and not spec.vectorized
     )
 
 

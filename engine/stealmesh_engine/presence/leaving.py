@@ -66,7 +66,8 @@ class Leaving:
         if self.until is None or self.has_left:
             return
         self._holder.handover.return_explore(now)
-        busy = any(not chunk.void for chunk in self._holder.dispatcher.slots.chunks())
+        slots = self._holder.dispatcher.slots
+        busy = slots.hired or any(not chunk.void for chunk in slots.chunks())
         unheard = any(peer.channel.unacked for _, peer in self._links.ready())
         if busy and now >= self.until:
             self.until = now + DRAIN_PATIENCE_SECONDS  # a task may take as long as it takes

@@ -43,6 +43,9 @@ class ClientJob(Protocol):
     def needs_as_well(self, index: int, grip: Grip) -> None:
         """A result that stays on a node goes into this item. (Single calls only.)"""
 
+    def handed_to_hired(self, index: int) -> None:
+        """A hired worker gets this item. (Single calls only.)"""
+
     def call_off(self) -> None:
         """A person wants it to end: cancel what has not begun, stop what runs. In a thread of the program's."""
 

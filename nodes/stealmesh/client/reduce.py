@@ -110,6 +110,9 @@ class FoldJob:
     def needs_as_well(self, index: int, grip: Any) -> None:
         raise AssertionError("only single calls wait for others in the core")
 
+    def handed_to_hired(self, index: int) -> None:
+        raise AssertionError("only single calls are handed to hired workers")
+
     def waits(self, item: int) -> None:
         """The program cannot ask which items run."""
 

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,12 @@ class ProgramLink:
         """What is called when a life of an actor has ended."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
+        self.ways: Mapping[JobId, Any] = {}
+        """Jobs with a hired worker."""
+        self.hand: Callable[[JobId, Callable[[], Event | None]], bool] = lambda job, feed: False
+        """Feeds a single call at once, if a hired worker is free for it."""
+        self.attend: Callable[[JobId, int, Callable[[], bool], float], None] | None = None
+        """Waits for the answer of a hired worker. `host/lifetime.py` sets all three."""
         """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
         have it called in this thread if the driver sleeps."""
         self.tidy: Callable[[], list[Event]] = list
@@ -241,6 +247,7 @@ class ProgramLink:
             raise error
 
         self.wake = self.act = refuse
+        self.attend, self.ways = None, {}
         # Threads that are not here may hold the locks of these.
         self.printer = Printer()
         self.job_over = lambda job, name: None
@@ -302,6 +309,10 @@ class ProgramLink:
                 handler.deliver(effect)
             if self.needs.jobs:
                 self.needs.over(effect.job, effect.lo, effect.hi)
+        elif isinstance(effect, fx.OrderHired):
+            handler = self.jobs.get(effect.job)
+            if handler is not None:
+                handler.handed_to_hired(effect.lease.lo)
         elif isinstance(effect, fx.JobDone):
             handler = self.jobs.pop(effect.job, None)
             if handler is not None:

@@ -126,6 +126,8 @@ class SubmitStream(HoldsBack):
         call: Call
         if octets >= 0:
             call = (future, octets, (args, kwargs))
+            if link.ways and not (self._waiting or self.closed) and self._goes_alone(call):
+                return future
         else:
             whole = None
             try:
@@ -166,6 +168,17 @@ class SubmitStream(HoldsBack):
             else:
                 link.feed_now(self)
         return future
+
+    def _goes_alone(self, call: Call) -> bool:
+        """Straight to a hired worker, if there is one that is free."""
+        future, _, item = call
+
+        def feed() -> Event | None:
+            if self.closed:
+                return None
+            return self._enter([future], *vx.pack_harmless([item]))
+
+        return self.link.hand(self.spec.job, feed)
 
     def _packed_apart(
         self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -281,6 +294,14 @@ class SubmitStream(HoldsBack):
     def call_off(self) -> None:
         for future in self._open_futures():
             future.stop()
+
+    def handed_to_hired(self, index: int) -> None:
+        if index in self._live:
+            self._live[index].attend = self.attend
+
+    def attend(self, future: Future[Any], until: float) -> None:
+        if self.link.attend is not None:
+            self.link.attend(self.spec.job, future.index, future.is_over, until)
 
     def name_of(self, future: Future[Any]) -> str:
         return self.spec.name if future.index < 0 else f"item {future.index} of {self.spec.name}"

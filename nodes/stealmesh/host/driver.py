@@ -33,6 +33,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from stealmesh.host.attending import AttendsHired
+from stealmesh.host.hired import HiredWays
 from stealmesh.host.interrupts import no_interrupts
 from stealmesh.host.machine import Machine
 from stealmesh.host.saying import say
@@ -45,7 +47,7 @@ from stealmesh.workers.pool import WorkerPool
 from stealmesh_engine import effects as fx
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Effect
-from stealmesh_engine.events import Adopted, CannotSay, Event, NoRoom, PieceRead, Tick
+from stealmesh_engine.events import Adopted, CannotSay, Event, HireEnded, NoRoom, PieceRead, Tick
 from stealmesh_engine.links.unsayable import instead_of
 from stealmesh_protocol.errors import LocalProtocolError, MeshClosed, StoreFull
 from stealmesh_protocol.messages import Role
@@ -79,7 +81,7 @@ class EmbeddingProgram(Protocol):
         """Deliver, ItemsRunning, JobDone, StatusReady, Joined, JoinFailed, Left."""
 
 
-class Driver:
+class Driver(AttendsHired):
     def __init__(
         self,
         core: NodeCore,
@@ -133,7 +135,11 @@ class Driver:
             shelf = Shelf() if pool is None else pool.shelf
         self.shelf = shelf
         self.neighbours = Neighbours(core.me.id, shelf)
+        self.hired = HiredWays(self.neighbours, epoll, self.post)
         self._performers |= {
+            fx.FetchHired: self.hired.fetch,
+            fx.OrderHired: self._order_hired,
+            fx.DropHired: lambda e: self._unheard.extend(self.hired.drop(e)),
             fx.KeepRoom: self._keep_room,
             fx.Adopt: self._adopt,
             fx.WritePiece: self._write_piece,
@@ -149,6 +155,8 @@ class Driver:
             epoll.register(self._pool_fd, select.EPOLLIN)
             self._performers |= {
                 fx.RunChunk: pool.run,
+                fx.HireOut: self._hire_out,
+                fx.EndHire: lambda e: pool.hires.end(e),
                 fx.Retract: lambda e: self._unheard.append(pool.retract(e.worker)),
                 fx.RetractSide: lambda e: self._unheard.extend(pool.retract_side(e.worker)),
                 fx.Divide: pool.divide,
@@ -213,6 +221,7 @@ class Driver:
             os.close(self._wake_fd)
         self._ended = self._stopped = self._awake = True
         self._epoll.close()
+        self.hired.disown()
 
     # ------------------------------------------------------------ the loop
 
@@ -224,6 +233,7 @@ class Driver:
                 timeout = self._round(self._sleep(timeout))
         finally:
             self.neighbours.close()
+            self.hired.close()
             with self._waking:
                 self._ended = True
                 self._epoll.unregister(self._wake_fd)
@@ -272,6 +282,10 @@ class Driver:
             raise MeshClosed(f"a decision was broken off half-way by {self._torn!r}")
         self._hear_wishes()
         events, self._unheard = self._unheard, []
+        return self._perform(events)
+
+    def _perform(self, events: list[Event]) -> list[Effect]:
+        """The same for these events, when there are no others."""
         for_the_program: list[Effect] = []
         if not events:
             self._unheard += self.transport.settle()
@@ -327,6 +341,8 @@ class Driver:
         for fd, _ in fired:
             if fd in transport.fds:
                 self._unheard += transport.ready(fd)
+            elif fd in self.hired.by_fd:
+                self._unheard += self.hired.ready(fd)
             elif fd == self._wake_fd:
                 os.eventfd_read(self._wake_fd)
             elif fd == self._pool_fd and pool is not None:
@@ -358,6 +374,18 @@ class Driver:
             self._unheard.append(
                 CannotSay(effect.link, effect.message, effect.seq, instead, str(error))
             )
+
+    def _order_hired(self, effect: fx.OrderHired) -> None:
+        self.hired.order(effect)
+        self.program.perform(effect)
+
+    def _hire_out(self, effect: fx.HireOut) -> None:
+        assert self.pool is not None, "a peer without workers hires none out"
+        sock = self.pool.hires.out(effect)
+        if sock is None:
+            self._unheard.append(HireEnded(effect.worker, effect.chunk))
+        else:
+            self.neighbours.offer(effect.owner, effect.hire, sock)
 
     # ------------------------------------------------------------ values
 

@@ -135,6 +135,8 @@ class Lifetime:
         self.driver = Driver(core, self.transport, epoll, self.link, shelf=self.link.values.shelf)
         self.link.values.on_first = self.driver.neighbours.serve
         self.link.wake, self.link.act = self.driver.wake, self.driver.act
+        self.link.attend, self.link.hand = self.driver.attend, self.driver.hand
+        self.link.ways = self.driver.hired.by_job
         self.thread = threading.Thread(target=self._drive, name="stealmesh", daemon=True)
         self.thread.start()
         threading.Thread(target=self._await_end, name="stealmesh-end", daemon=True).start()

@@ -17,12 +17,17 @@ from collections.abc import Callable
 
 from stealmesh.values.descriptors import received
 from stealmesh.values.shelf import Shelf
-from stealmesh_protocol.ids import VALUE_ID_OCTETS, PeerId, ValueId
+from stealmesh_protocol.ids import PEER_ID_OCTETS, PeerId, ValueId
 
 ANSWER_SECONDS = 2.0
 """A process that has not answered by then stands still; pieces come from it once it goes on."""
 _CREDENTIALS = struct.Struct("3i")
 """Of the process at the other end: pid, uid, gid."""
+
+
+OFFERS_MAX = 64
+"""Ways to hired workers that nobody has asked for yet."""
+HIRE_OCTETS = PEER_ID_OCTETS + 12
 
 
 def _address(peer: PeerId) -> str:
@@ -35,6 +40,11 @@ def _is_ours(sock: socket.socket) -> bool:
     return bool(_CREDENTIALS.unpack(found)[1] == os.getuid())
 
 
+def _hire(owner: PeerId, hire: int) -> bytes:
+    """The name of a hire. It has more octets than that of a value."""
+    return owner + b"hire" + hire.to_bytes(8, "big")
+
+
 class Neighbours:
     """One process among those of its host."""
 
@@ -44,6 +54,8 @@ class Neighbours:
         self._listener: socket.socket | None = None
         self._closed = False
         self._lock = threading.Lock()
+        self._hired: dict[bytes, socket.socket] = {}
+        """The way to workers that are hired out, by the owner's name for it, until it asks."""
 
     # ------------------------------------------------------------ giving
 
@@ -82,14 +94,55 @@ class Neighbours:
     def _answer(self, caller: socket.socket) -> None:
         if not _is_ours(caller):
             return
-        value = caller.recv(VALUE_ID_OCTETS)
-        descriptor = self._shelf.descriptor(value)
+        asked = caller.recv(HIRE_OCTETS)
+        if len(asked) == HIRE_OCTETS:
+            with self._lock:
+                sock = self._hired.pop(asked)
+            with sock:
+                socket.send_fds(caller, [b"\1"], [sock.fileno()])
+            return
+        descriptor = self._shelf.descriptor(asked)
         try:
             socket.send_fds(caller, [b"\1"], [descriptor])
         finally:
             os.close(descriptor)
 
+    def offer(self, owner: PeerId, hire: int, sock: socket.socket) -> bool:
+        """Give it to this owner when it asks. False: nobody can ask here."""
+        self.serve()
+        with self._lock:
+            if self._listener is None:
+                sock.close()
+                return False
+            self._hired[_hire(owner, hire)] = sock
+            if len(self._hired) > OFFERS_MAX:  # its owner died before it asked
+                self._hired.pop(next(iter(self._hired))).close()
+            return True
+
     # ------------------------------------------------------------ taking
+
+    def fetch_hired(
+        self, node: PeerId, hire: int, told: Callable[[socket.socket | None], None]
+    ) -> None:
+        """`told` hears the way to a worker that this node has hired out to us; None: there is none."""
+
+        def work() -> None:
+            told(self._fetch_hired(node, hire))
+
+        threading.Thread(target=work, name="stealmesh-hire", daemon=True).start()
+
+    def _fetch_hired(self, node: PeerId, hire: int) -> socket.socket | None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+                sock.settimeout(ANSWER_SECONDS)
+                sock.connect(_address(node))
+                if not _is_ours(sock):
+                    return None
+                sock.send(_hire(self._me, hire))
+                _, descriptors = received(sock, 1, 1)
+        except OSError:
+            return None
+        return socket.socket(fileno=descriptors[0]) if descriptors else None
 
     def take(self, value: ValueId, octets: int, peer: PeerId, told: Callable[[bool], None]) -> None:
         """Take the value over from this process of the same host; `told` hears whether that was done."""
@@ -120,6 +173,9 @@ class Neighbours:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            for sock in self._hired.values():
+                sock.close()
+            self._hired.clear()
             if self._listener is not None:
                 self._listener.close()
                 self._listener = None

@@ -115,6 +115,7 @@ class Listener:
         self._runs: dict[int, ChunkRun] = {}
         """By number: one, or those that run side by side."""
         self._listens = False
+        self._thread = False
         self._stops: Callable[[int, int, int], None] | None = None
         """Where tasks run side by side: what to do with an order to stop some."""
         self.give_child: Callable[[int, bytes], None] = lambda number, door: None
@@ -123,6 +124,10 @@ class Listener:
         """Hears the way into the mesh (`nesting.py`), in our thread."""
         self.tell_stacks: Callable[[int], None] = lambda ticket: None
         """Tells what this process is at (`stacks.py`), in our thread."""
+        self.end_hire: Callable[[int], None] = lambda number: None
+        """Hears that the node wants a hired worker back (`hired.py`), in our thread."""
+        self.node_gone: Callable[[], None] = lambda: None
+        """Called in our thread."""
         self.listens: Callable[[], None] = lambda: None
         """Called when the thread is there."""
 
@@ -183,6 +188,11 @@ class Listener:
         self._stops = stops
         self.listen()
 
+    @property
+    def is_there(self) -> bool:
+        """Is there a thread that reads questions?"""
+        return self._thread
+
     def listen(self) -> None:
         """Start the thread late: a worker with single items only never needs it. Signals are for the loop's
         thread."""
@@ -192,6 +202,7 @@ class Listener:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             _thread.start_new_thread(self._listen, ())
+            self._thread = True
             self.listens()
         except RuntimeError:
             pass  # no thread to be had: chunks are not divided here
@@ -205,18 +216,26 @@ class Listener:
             try:
                 packet = self._questions.recv(QUESTION_OCTETS_MAX)
             except OSError:
+                self.node_gone()
                 return
             if len(packet) == wire.STOP.size and self._stops is not None:
                 self._stops(*wire.STOP.unpack(packet))
                 continue
             if len(packet) < wire.QUESTION.size:
-                return  # the node is gone
+                self.node_gone()
+                return
             number, asked = wire.QUESTION.unpack_from(packet)
             if asked == wire.GIVE_CHILD:
                 self.give_child(number, packet[wire.QUESTION.size :])
                 continue
             if asked == wire.TAKE_DOOR:
                 self.take_door(packet[wire.QUESTION.size :])
+                continue
+            if asked == wire.END_HIRE:
+                try:
+                    self.end_hire(number)
+                except OSError:
+                    return
                 continue
             if asked == wire.TELL_STACKS:
                 try:

@@ -83,6 +83,8 @@ class ProcessHandle:
     """Where the last answer began."""
     beside: bool = False
     """It runs orders side by side."""
+    hire: int = 0
+    """The number under which it is hired out; 0: it is not."""
 
     def running(self) -> int | None:
         """The oldest unanswered chunk: the one that runs, unless the worker is just between two."""

@@ -10,7 +10,7 @@ what writes there waits. One whose lines are too many puts them into a ring inst
 from __future__ import annotations
 
 import select
-from typing import Protocol
+from typing import Any, Protocol
 
 from stealmesh.workers.handle import ProcessHandle
 from stealmesh.workers.printed import READ_OCTETS_MAX
@@ -64,6 +64,11 @@ class Outlets:
         handle.printed.spoken = True
         self._pause(fd, handle.printed.read(handle), now)
         return self._events(worker, handle)
+
+    def hired(self, fd: int) -> Any:
+        """Whose pipe this is, if the worker is hired out; else None."""
+        worker, handle = self._by_fd[fd]
+        return worker if handle.hire else None
 
     def look(self, now: float) -> list[Event]:
         """Read those whose pause is over."""

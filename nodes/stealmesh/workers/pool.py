@@ -38,6 +38,7 @@ from stealmesh.workers.actor_process import ACTORS_MAX, run_actor
 from stealmesh.workers.fork_client import ForkClient
 from stealmesh.workers.fork_server import NOT_FORKED, cause_of_death
 from stealmesh.workers.handle import ProcessHandle, Sentence
+from stealmesh.workers.hiring import HiringOut
 from stealmesh.workers.inside import TASK_WORDS, TasksInside
 from stealmesh.workers.misfits import Misfits, headline
 from stealmesh.workers.orders import OrderPacker
@@ -83,6 +84,7 @@ a library reads them when it is loaded, perhaps in a task's own child."""
 
 GARBAGE = (ValueError, TypeError, struct.error)
 """What reading raises when a task has written into the worker's own descriptors."""
+PARENT_DIED = "the fork server, its parent, died"
 KILLED = cause_of_death(signal.SIGKILL)
 PROCESSES_REMEDY = "raise the limit of processes (`ulimit -u`, or of the container), or start fewer"
 
@@ -141,15 +143,15 @@ class WorkerPool:
         self._processes = Processes(count, threads, self._epoll, forks, self._words, setup, code)
         self._workers = self._processes.workers
         self.inside = TasksInside(self._processes)
+        self.hires = HiringOut(self._processes, self._words, self.shelf, count, tasks_max)
         self.stack_takers = StackTakers(self._processes, self._words, count)
         self._other_versions = OtherVersions(say)
         self._say = say
         self._events: list[Event] = []
-        self._closed = False
         self.misfits = Misfits(node_name)
         self.orders_dropped = 0
         """Orders for a worker that had ended before the core heard of it; WorkerLost covers them."""
-        self._look_at = 0.0
+        self._look_at, self._closed = 0.0, False
 
     # ------------------------------------------------------------ for the host's loop
 
@@ -192,6 +194,7 @@ class WorkerPool:
             if fd == control:
                 control_ready = True
             elif fd in outlets:
+                self._visit(outlets.hired(fd))  # it may have said that an item is ours
                 self._events += outlets.ready(fd, now)
             else:
                 self._visit(processes.by_fd.get(fd))
@@ -236,8 +239,7 @@ class WorkerPool:
             self._processes.change(worker, b"", b"")
         handle = worker.handle
         if (effect.side or worker.on_demand) and worker.state is not State.READY:
-            # The core counts on this worker, whether it has a process or not.
-            worker.waiting.append(effect)
+            worker.waiting.append(effect)  # the core counts on it, whether it has a process or not
             return
         ready = worker.state is State.READY or worker.changing
         if handle is None or not ready or handle.sentence is not None:
@@ -379,6 +381,8 @@ class WorkerPool:
                 self._events.append(ItemTold(number, *wire.WORD.unpack(payload)))
             elif kind in TASK_WORDS:
                 self._events += self.inside.heard(kind, number, handle, payload)
+            elif kind == FrameKind.HIRE_ENDS:
+                self._events.append(self.hires.ended(worker, handle, payload))
             elif kind == FrameKind.RETIRES:
                 handle.retires = True
             elif kind == FrameKind.READY:
@@ -436,8 +440,7 @@ class WorkerPool:
             for worker in self._processes.replace_fork_server(now):
                 assert worker.handle is not None
                 if worker.handle.sentence is None:
-                    reason = "the fork server, its parent, died"
-                    worker.handle.sentence = Sentence(reason, False, None)
+                    worker.handle.sentence = Sentence(PARENT_DIED, False, None)
                 self._lose(worker, "", now, innocent=True)
 
     def _lose(self, worker: Worker, cause: str, now: float, *, innocent: bool = False) -> None:
@@ -445,15 +448,14 @@ class WorkerPool:
         because its parent did."""
         handle = worker.handle
         assert handle is not None
-        untouched = set()
-        while (chunk := handle.take_back()) is not None:
-            untouched.add(chunk)
+        untouched = set(iter(handle.take_back, None))
         self._read_to_the_end(worker, handle)
+        if handle.hire:
+            self._events.append(self.hires.died(worker, handle))
         running = [chunk for chunk in handle.outstanding if chunk not in untouched]
         assert len(running) <= 1 or worker.threads, running
         output = self._processes.outlets.died(worker, handle, running, self._events)
-        was_ready = worker.state is State.READY
-        changing = worker.changing
+        was_ready, changing = worker.state is State.READY, worker.changing
         for chunk in running:
             self.made.lost(chunk)
         worker.waiting.clear()  # the core is told of the loss, and puts back what was for this worker

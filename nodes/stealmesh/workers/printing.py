@@ -19,10 +19,12 @@ what is too much (`printed.py`).
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import struct
 import sys
+import termios
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Sized
@@ -71,6 +73,8 @@ class Printing:
         self.tell: Callable[[bytes], object] = lambda told: None
         """Tells the node that the chunk which is about to be answered has printed something, and how much is in
         the ring."""
+        self.before_output: Callable[[], object] = lambda: None
+        """Called before something of an item goes to the node."""
         self.quiet = False
         """Nothing has been printed since the last flush."""
         self.out: Any = None
@@ -144,6 +148,18 @@ class Printing:
         for fd, stream in ((1, self.out), (2, self.err)):
             self._connect(fd, stream)
 
+    def tell_of_unread(self) -> None:
+        """C code, or a program that a task has started, may have printed what the node has not read yet."""
+        if self.mode != CALLER or self._forked:
+            return
+        room = bytearray(4)
+        try:
+            fcntl.ioctl(self._pipe, termios.FIONREAD, room)
+        except OSError:
+            return
+        if any(room):
+            self._tell_spoke()
+
     def chunk_ends(self) -> None:
         """What comes next without a mark is not this chunk's."""
         with self._lock:
@@ -153,8 +169,11 @@ class Printing:
                 self._mark_end()
             self.quiet = True
         if spoken and self.mode == CALLER and not self._forked:
-            ring = self._ring
-            self.tell(SPOKE.pack(0, 0) if ring is None else SPOKE.pack(ring.at, ring.lines))
+            self._tell_spoke()
+
+    def _tell_spoke(self) -> None:
+        ring = self._ring
+        self.tell(SPOKE.pack(0, 0) if ring is None else SPOKE.pack(ring.at, ring.lines))
 
     def item_failed(self) -> None:
         """Before the next one may write over what it has said: the end of that goes along."""
@@ -297,6 +316,7 @@ class Printing:
             self._write(voice, rest)
 
     def _write(self, voice: Voice | None, octets: bytes) -> None:
+        self.before_output()
         if self._goes_into_ring():
             self._into_ring(voice, octets)
             self.quiet = False

@@ -23,9 +23,11 @@ from functools import partial
 from time import perf_counter
 from typing import Any, NoReturn
 
+from msgspec.structs import replace
+
 from stealmesh.shipping import importer, versions
 from stealmesh.shipping.named import WorkersSender
-from stealmesh.workers import failures, forked, printing, reporting, staying, stopping, wire
+from stealmesh.workers import failures, forked, hired, printing, reporting, staying, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, load_function
 from stealmesh.workers.division import Listener
@@ -69,7 +71,10 @@ def live(
     forked.this_process_is_the_worker()
     speaks = partial(_send, stream, FrameKind.SPOKE)
     printing.HERE.settle_in(output, ring, lambda: reporting.HERE, speaks)
+    printing.HERE.before_output = hired.NOW.yields
+    hired.NOW.settle_in(line, partial(_send, stream))
     listener = Listener(questions, partial(_flush_and_send, stream))
+    listener.end_hire, listener.node_gone = hired.NOW.wanted_back, hired.NOW.node_gone
     reporting.HERE.settle_in(listener.lock, partial(_send, stream))
     staying.HERE.settle_in(orders, partial(_send_behind, stream))
     _close_in_children(listener, orders, stream, questions)
@@ -157,9 +162,17 @@ def _serve(
         chunk = ChunkOrder(*order[2:])
         if chunk.output != prints.mode:
             prints.goes_to(chunk.output)
-        if chunk.values or descriptors:
+        if chunk.kind == wire.HIRED:
+            full = _serve_hirer(number, chunk, descriptors[0], stream, mirror, loader)
+            descriptors = []
+            if full:
+                _flush_and_send(stream, FrameKind.RETIRES)
+                end_here()
+        elif chunk.values or descriptors:
             VALUES.begin(chunk.values, descriptors)
-        if chunk.kind == wire.EXPLORE:
+        if chunk.kind == wire.HIRED:
+            pass
+        elif chunk.kind == wire.EXPLORE:
             for step in loader.explore(chunk, mirror):
                 _check_still_me()
                 if versions.fresh:
@@ -187,6 +200,61 @@ def _serve(
         if LIMIT.octets and loader.tasks_max != wire.NEVER and LIMIT.is_near():
             _flush_and_send(stream, FrameKind.RETIRES)
             end_here()
+
+
+def _serve_hirer(
+    number: int,
+    order: ChunkOrder,
+    descriptor: int,
+    stream: socket.socket,
+    mirror: BlobMirror,
+    loader: ChunkLoader,
+) -> bool:
+    """Take items from a program until the hire ends (`hired.py`). `order`: what is the same for all of them. True: this
+    process keeps so much memory that another is to take its place."""
+    sock, hire, here = socket.socket(fileno=descriptor), hired.NOW, reporting.HERE
+    sock.setblocking(True)
+    if not hire.begins(number, sock):
+        return False
+    loader.listener.listen()
+    if not loader.listener.is_there:
+        hire.over()  # nobody would hear that the node wants us back
+        return False
+    inbox = OrderInbox(sock)
+    room = memoryview(bytearray(hired.ORDER_OCTETS_MAX))
+    full = False
+    while not full:
+        try:
+            octets = inbox.receive(room)
+        except (wire.StreamEnded, OSError):
+            break
+        lid, lo, hi, first, end, codec = hired.ORDER.unpack_from(room)
+        if not hire.takes(lid, lo):
+            break
+        blob = bytes(room[hired.ORDER.size : octets])
+        blocks: list[list[Any]] = [[first, end, codec, b"", blob]]
+        chunk = replace(order, kind=wire.SUBMIT, lo=lo, hi=hi, blocks=blocks)
+        here.number, here.lo, here.results = number, lo, ()
+        outcome = loader.work(number, chunk, mirror)
+        _check_still_me()
+        here.number = None
+        if here.spoke:
+            here.close()
+        printing.HERE.tell_of_unread()
+        if versions.fresh:
+            _tell_node(stream)
+        head = hired.ANSWER.pack(lid, lo, outcome.codec, outcome.seconds, outcome.failed)
+        if not hire.answers(head + outcome.blob):
+            _answer(stream, number, chunk, outcome)
+            break
+        here.results = ()
+        del outcome
+        if staying.HERE.refs_are_made:
+            staying.HERE.tidy()
+        full = LIMIT.octets > 0 and LIMIT.is_near()
+    here.results = ()
+    hire.over()
+    return full
 
 
 def _answer(stream: socket.socket, number: int, chunk: ChunkOrder, outcome: ChunkOutcome) -> None:
@@ -239,6 +307,8 @@ class OrderInbox:
 
 
 def _send(stream: socket.socket, kind: FrameKind, *pieces: bytes) -> None:
+    if hired.NOW.item is not None and kind in hired.SPEAKS_OF_ITS_ITEM:
+        hired.NOW.yields()
     with _SENDING:
         for piece in wire.frame(kind, *pieces):
             stream.sendall(piece)
@@ -250,6 +320,7 @@ def _send_behind(
     pieces: tuple[bytes, ...],
     before: Callable[[], object] | None,
 ) -> None:
+    hired.NOW.yields()
     with _SENDING:
         if before is not None:
             before()
@@ -310,6 +381,7 @@ def _close_in_children(listener: Listener, *ends: socket.socket) -> None:
     def close() -> None:
         listener.forget()
         reporting.HERE.forget()
+        hired.NOW.forget()
         for end in ends:
             end.close()
 

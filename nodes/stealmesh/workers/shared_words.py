@@ -44,6 +44,16 @@ class SharedWords:
         """The number of the file there that its stacks are written into."""
         return int(self._words[worker * wire.WORDS_A_WORKER + wire.SHEET])
 
+    def hired(self, worker: int) -> tuple[int, int] | None:
+        """Lease and item that a hired worker, which is dead, was at. Then they are forgotten."""
+        line = worker * wire.WORDS_A_WORKER
+        lid, item = (
+            int(self._words[line + wire.HIRED_LID]),
+            int(self._words[line + wire.HIRED_ITEM]),
+        )
+        self._words[line + wire.HIRED_ITEM] = 0
+        return (lid, item - 1) if item else None
+
     def close(self) -> None:
         self._words.release()
         self._memory.close()

@@ -13,7 +13,7 @@ All on one machine, between processes that trust each other's framing but not ea
     worker  → node      packets    the same way back: a descriptor of a result that stays, before its STAYS
     node    → worker    stream     SETUP, then PUT / FORGET
     worker  → node      stream     READY / UNFIT, then PART / RESULT / STEP / TOLD / NESTS / WAITS / GOES_ON /
-                                   SEEKS_DOOR / RETIRES / OTHER_VERSION / STACKS / STAYS
+                                   SEEKS_DOOR / RETIRES / OTHER_VERSION / STACKS / STAYS / HIRE_ENDS
                                    [package, its version here, its version in the program]
 
 Why packets and a stream to a worker: a packet that the worker has not read is still in the kernel. The
@@ -66,6 +66,7 @@ class FrameKind(IntEnum):
     STAYS = 27
     SPOKE = 28
     SEEKS_DOOR = 29
+    HIRE_ENDS = 30
     STACKS = 40
 
 
@@ -81,6 +82,8 @@ class Word(IntEnum):
 
 # Job kinds, as JobKind has them: importing the messages would cost a worker 30 ms at its start.
 SUBMIT, MAP, REDUCE, EXPLORE = range(4)
+HIRED = 4
+"""No job's kind: from here on items come from a program, by the socket that comes along."""
 
 HEAD = struct.Struct("<IB")
 """Of a frame: octets of payload, kind."""
@@ -100,15 +103,18 @@ STOP = struct.Struct("<QQQ")
 from lo to hi."""
 BEHIND = -1
 """In the place of a block's codec: its one item needs the result of the item before it, which runs here first."""
-HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS, TAKE_DOOR = range(5)
+HOW_FAR, GIVE_BACK, GIVE_CHILD, TELL_STACKS, TAKE_DOOR, END_HIRE = range(6)
 """How far is it (or false)? Likewise, and give back what is not begun. Submit a child of the task to the mesh.
 What are your threads at? (The number is the question's, not a chunk's.)
-No question, but the answer to SEEKS_DOOR: the way into the mesh follows, or nothing."""
+No question, but the answer to SEEKS_DOOR: the way into the mesh follows, or nothing.
+No question: the hire of this number is over."""
 CHUNK = struct.Struct("<Q")
 """Of a NESTS: the chunk with a task that has children. Of a WAITS: it waits for some that others run. Of a
 GOES_ON: it does not wait any more. Of a SEEKS_DOOR: it wants a way into the mesh."""
 STAYS_HEAD = struct.Struct("<QQQ")
 """Of a STAYS: chunk, item, octets. The result follows, or it has come as a descriptor with the same words."""
+HIRE_ENDS = struct.Struct("<QQq")
+"""Of a HIRE_ENDS: chunk, and lease and item of what runs on as this chunk (-1: nothing)."""
 PUT_HEAD = struct.Struct("<H")
 """Of a PUT: octets of key; the key and the blob follow."""
 
@@ -129,15 +135,17 @@ DUMP_SIGNAL = signal.SIGWINCH
 terminal, which could change its size; and a library with a handler of its own only looks how wide its terminal is."""
 NEVER = -1
 """In place of a number of tasks: the process does not end itself, whatever it has done or keeps."""
-WORDS_A_WORKER = 8
-"""8-octet words for each worker: one cache line, so that workers do not slow each other down."""
+WORDS_A_WORKER = 16
+"""8-octet words for each worker: two cache lines, so that workers do not slow each other down."""
 SHARE = 0
 """Place in a worker's line. Not 0: give up part of the bag."""
 STOP_CHUNK, STOP_LO, STOP_HI = 1, 2, 3
 """Places: stop what runs of this chunk, if it is one of these items."""
 LOOKED_AT, LISTENS, SHEET = 4, 5, 6
 """Places: a question waits; the process (by its number) that reads them while it is busy; the number of the file there
-into which stacks are written. The other word is free."""
+into which stacks are written."""
+HIRED_LID, HIRED_ITEM = 8, 9
+"""Places: the lease of what a hired worker runs, and its item + 1; 0: it runs nothing."""
 
 
 def packets() -> tuple[socket.socket, socket.socket]:

@@ -1,0 +1,63 @@
+"""Programs that wait for each call, in processes of their own: what test_hires.py kills and interrupts."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import stealmesh
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def dozes(number: int) -> int:
+    time.sleep(0.002)
+    return 2 * number
+
+
+def right(mesh: stealmesh.Mesh, calls: int, first: int = 0) -> int:
+    """Make so many calls, one after the other. Returns how many came to what they should."""
+    return sum(
+        mesh.submit(double if at % 5 else dozes, at).result(timeout=120) == 2 * at
+        for at in range(first, first + calls)
+    )
+
+
+def interrupted(seconds: float) -> None:
+    """Call without end, and go on after each Ctrl-C. At last say how many there were."""
+    with stealmesh.Mesh(workers=2) as mesh:
+        right(mesh, 50)
+        print("ready", flush=True)
+        stops = calls = 0
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            try:
+                assert right(mesh, 1, calls) == 1
+                calls += 1
+            except KeyboardInterrupt:
+                stops += 1
+        while True:
+            try:
+                assert right(mesh, 200) == 200
+                break
+            except KeyboardInterrupt:
+                stops += 1
+        print(f"stops {stops}", flush=True)
+
+
+def endless(address: str) -> None:
+    """Call without end, until killed."""
+    with stealmesh.Mesh(address) as mesh:
+        right(mesh, 50)
+        print("ready", flush=True)
+        while True:
+            right(mesh, 100)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "interrupted":
+        interrupted(float(sys.argv[2]))
+    else:
+        endless(sys.argv[2])
