@@ -13,11 +13,9 @@ has which stream (`streams.py`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
-from stealmesh.client.call_arguments import must_fit, packed_arguments
 from stealmesh.client.dependents import (
     DEPENDS,
     HELD_BACK,
@@ -31,7 +29,8 @@ from stealmesh.client.heavy import is_heavy
 from stealmesh.client.held_back import NOT_PLAIN, HoldsBack
 from stealmesh.client.inputs import Packed, WaitingCall
 from stealmesh.client.item_words import ItemWords
-from stealmesh.client.needs import cut_by_needs, must_fit_one_order
+from stealmesh.client.needs import cut_by_needs
+from stealmesh.client.packs_calls import Args, PacksCalls
 from stealmesh.client.results import ChunkResults
 from stealmesh.client.session import ProgramLink
 from stealmesh.client.stopping import end_stopped
@@ -42,7 +41,6 @@ from stealmesh_engine.events import CancelItems, Event, Feed
 from stealmesh_engine.holding.reports import cut_by_size
 from stealmesh_protocol import limits
 from stealmesh_protocol import values as vx
-from stealmesh_protocol.apart import packed_apart
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotShip, MeshClosed, StoreFull
 from stealmesh_protocol.ids import ValueId
@@ -50,7 +48,7 @@ from stealmesh_protocol.messages import Block, JobSpec, Part
 
 if TYPE_CHECKING:
     from stealmesh.functions import Shipped
-    from stealmesh.refs import Grip, Ref, ResultGrip
+    from stealmesh.refs import Grip, ResultGrip
 
 BLOCK_TASKS_MAX = 500
 BLOCKS_AT_ONCE = 4
@@ -62,7 +60,6 @@ TEXT_CHARS_MAX = 64 * 1024
 _NUMBERS = frozenset({int, float, bool, type(None)})
 _TEXTS = frozenset({str, bytes})
 
-Args = tuple[tuple[Any, ...], dict[str, Any]]
 Call = tuple[Future[Any], int, "Args | Packed | Dependent"]
 """Future, octets of plain arguments (or NOT_PLAIN, DEPENDS), and the arguments (packed if they are not plain)."""
 RUNNING_REMEMBERED = 4096
@@ -82,12 +79,10 @@ def plain_octets(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return octets
 
 
-class SubmitStream(HoldsBack):
+class SubmitStream(PacksCalls, HoldsBack):
     """The tasks of one function, and their futures."""
 
     named_inputs = True  # the core keeps what its calls wait for
-    leaves: Callable[[Ref[Any]], Ref[Any]] | None = None
-    """The names under which the Refs of a task leave its process, if this is a stream of a task's."""
 
     def __init__(
         self,
@@ -179,40 +174,6 @@ class SubmitStream(HoldsBack):
             return self._enter([future], *vx.pack_harmless([item]))
 
         return self.link.hand(self.spec.job, feed)
-
-    def _packed_apart(
-        self, future: Future[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Packed, list[Any], tuple[ValueId, ...]]:
-        """The arguments, the futures in them, and the values that they need. Raises CannotShip."""
-        try:
-            needs: tuple[ValueId, ...] = ()
-            if not refs.in_use:
-                packed, inputs = packed_apart(self._packed, (args, kwargs))
-            else:
-                lends: list[Grip] = []
-                (packed, inputs), needs = refs.noting(
-                    lambda: packed_apart(self._packed, (args, kwargs)),
-                    leaves=self.leaves,
-                    lends=lends,
-                )
-                if lends:
-                    future.lends = lends
-            must_fit_one_order(needs, self.spec.name)
-            return packed, inputs, needs
-        finally:
-            del future  # an error of the packing has this frame
-
-    def _as_a_value(
-        self, args: Args, packed: Packed, inputs: list[Any]
-    ) -> tuple[Ref[Any], Packed, tuple[ValueId, ...]]:
-        """Arguments that no message can carry, by a name. Raises CannotShip, StoreFull."""
-        if inputs or PICKLES.on:
-            must_fit(packed, self.spec.name)
-        ref = self.link.values.scatter(args)
-        return ref, *refs.noting(lambda: vx.pack(ref))
-
-    def _packed(self, args: Args) -> Packed:
-        return packed_arguments(args, self.spec.name)
 
     def _take_back(self, call: Call) -> bool:
         """`rest` looks at what waits once more after it has set `closed`: it saw this call, or we do."""
