@@ -26,7 +26,15 @@ import msgspec
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.effects import Deliver, Dial, Effect, RunChunk, Send
-from stealmesh_engine.events import BagStep, ChunkDone, Event, Heard, Tick
+from stealmesh_engine.events import (
+    AskJournals,
+    AskLook,
+    BagStep,
+    ChunkDone,
+    Event,
+    Heard,
+    Tick,
+)
 from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.conversation import LinkState, kinds_heard
 from stealmesh_protocol.errors import RemoteProtocolError
@@ -48,6 +56,7 @@ from stealmesh_protocol.messages import (
     Report,
     Role,
     Standing,
+    Topic,
     Welcome,
 )
 from stealmesh_protocol.values import OUTCOMES, UNLOADABLE, Failure, pack_outcomes
@@ -177,6 +186,10 @@ class TolerantCheckers(Checkers):
 
     def that(self, holds: bool, kind: str, text: str) -> None:
         spoilt = kind == "delivery" and text.endswith("items came") and self.world.wire.kept
+        if kind == "delivery" and " came to " in text:  # a durable search
+            world = self.world
+            searches = [job for job in world.launched if world.works[job].tree is not None]
+            spoilt = any(self._is_tainted(job, 0, 1) for job in searches)
         if not holds and (spoilt or self.world.introduces):
             return  # what the insider may spoil
         super().that(holds, kind, text)
@@ -359,7 +372,7 @@ class InsiderWorld(World):
         wishes = [self._wish(rng) for _ in range(rng.choice((1, 2, 2)))]
         self.programs: list[VirtualProgram | Launcher] = [
             Launcher(self, self.owner, wish)
-            if self.durable and wish.kind in (JobKind.MAP, JobKind.REDUCE)
+            if self.durable and wish.kind is not JobKind.SUBMIT
             else VirtualProgram(self, self.owner, wish)
             for wish in wishes
         ]
@@ -383,8 +396,20 @@ class InsiderWorld(World):
             at += (0.0, 0.0, 0.002, 0.02)[recipe % 4]
             self.at(at, self._lie, recipe)
         self.ends_at = at + rng.choice((0.01, 0.5))
+        self._look_around(Random(f"{self.seed}/curious"))
         me = self.insider.member.id
         self.liar.mine = [me, *(job_id(me, number) for number in range(3))]
+
+    def _look_around(self, rng: Random) -> None:
+        """Someone at the honest program asks what becomes of its jobs, and what happened, while lies are told."""
+        for nonce in range(1, rng.choice((1, 4, 9))):
+            job, at = rng.choice(self.programs).job, rng.uniform(SETTLED_SECONDS, self.ends_at)
+            asks = (
+                AskLook(nonce, Topic.EXPLAIN, job, rng.choice((-1, 0, 7))),
+                AskLook(nonce, Topic.STACKS, rng.choice((b"", job))),
+                AskJournals(nonce),
+            )
+            self.at(at, self.owner.hear, rng.choice(asks))
 
     def _insider(self, rng: Random, seeds: list[str]) -> Process:
         """As a node with workers, one without, or a program."""
@@ -552,6 +577,9 @@ class InsiderWorld(World):
         for process in self.honest:
             if not process.alive or process.left:
                 raise Harm("node", f"{process.name} has ended")
+            until = process.core.looks.until, process.core.journals.until
+            if any(each is not None and each < self.now for each in until):
+                raise Harm("looks", f"{process.name} never answers a question")
         for program in self.programs:
             self._judge(program)
 
@@ -571,12 +599,13 @@ class InsiderWorld(World):
         if not program.done:
             raise Harm("lost", f"job {number} ({program.work.spec.kind.name}) never ended")
         if isinstance(program, Launcher):
+            is_search = program.work.spec.kind is JobKind.EXPLORE
             fate = program.gone or program.refusal or program.missing or program.state
             if (
                 program.gone
                 or program.refusal
                 or program.missing
-                or program.position != program.work.total
+                or (program.position != program.work.total and not is_search)
             ):
                 raise Harm(
                     "lost", f"durable job {number} ended with {fate!r}, {program.position} items"

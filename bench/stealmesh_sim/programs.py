@@ -223,7 +223,8 @@ class Audience:
         self._before = before
 
     def __call__(self, process: Process, effect: Any) -> None:
-        program = self.by_job.get(effect.job)
+        job: JobId = getattr(effect, "job", b"")  # an answer to a look is about no job alone
+        program = self.by_job.get(job)
         if program is not None:
             program.shown(effect)
         elif self._before is not None:
