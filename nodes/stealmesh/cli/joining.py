@@ -138,12 +138,17 @@ def join_as_client(arguments: argparse.Namespace) -> Mesh:
     return enter(arguments, the_mesh(arguments))
 
 
-def enter(arguments: argparse.Namespace, found: FoundMesh) -> Mesh:
+def enter(
+    arguments: argparse.Namespace, found: FoundMesh, *, functions: list[str] | None = None
+) -> Mesh:
+    """`functions`: as for `Mesh`."""
     from stealmesh.mesh import Mesh
     from stealmesh_protocol.errors import JoinRefused
 
     try:
-        return Mesh(found.addresses, key=found.key, config=config_of(arguments))
+        return Mesh(
+            found.addresses, key=found.key, functions=functions, config=config_of(arguments)
+        )
     except JoinRefused as refusal:
         raise CommandEnded(NOT_JOINED, f"could not join: {refusal}{found.hint}") from None
 

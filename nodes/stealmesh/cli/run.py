@@ -5,6 +5,9 @@ from that file, and called once with each item. An item that raises is reported 
 "item": …, "error": …} and does not stop the others; the exit status is then 1. Its traceback, all other output of
 this command, and that of tasks wherever they run, go to standard error.
 
+With --functions this is a program in data-only mode: the function travels by its name, items and results as plain
+data, and nothing is pickled. Data-only nodes (`stealmesh start --functions`) run nothing else.
+
 Without --seed it runs on your mesh: that of STEALMESH_TOKEN, of a node of yours on this host, or where
 you last knew one. If there is none (or with --local, --nodes, --nworkers) it starts a mesh of processes
 on this machine, which end with the command.
@@ -102,6 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--local", action="store_true", help="a mesh of its own, though there is a running one"
     )
+    parser.add_argument(
+        "--functions", metavar="MODULE", type=shared.module_list, action="extend", default=[],
+        help="data-only: the function travels by name, and is a public one of these modules, as data-only nodes "
+        "have it; repeatable, or separated by commas",
+    )  # fmt: skip
     shared.add_mesh(parser)
 
 
@@ -113,6 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     with standard_output_kept() as out:
         function, _ = find(arguments.function)
+        if arguments.functions:
+            must_be_registered(function, arguments)
         try:
             wanted = items.parse(arguments.items, as_json=arguments.json_lines)
         except ValueError as error:
@@ -124,13 +134,33 @@ def run(arguments: argparse.Namespace) -> int:
                 raise CommandEnded(BROKEN_PIPE) from None  # the reader of our output left
 
 
+def must_be_registered(function: Callable[[Any], Any], arguments: argparse.Namespace) -> None:
+    """Data-only mode: raises CommandEnded unless one of the modules shows this function."""
+    from stealmesh.registered import Registry
+    from stealmesh_protocol.errors import NotRegistered
+
+    named = ",".join(arguments.functions)
+    try:
+        Registry(arguments.functions).packed(function)
+    except NotRegistered:
+        module = getattr(function, "__module__", None)
+        raise CommandEnded(
+            USAGE,
+            f"--functions {named}: {arguments.function} is no public function of its own there; name the module "
+            f"that defines it (it says {module})",
+        ) from None
+    except Exception as error:  # noqa: BLE001  the modules are the user's code, and importing them runs it
+        raise CommandEnded(USAGE, f"--functions {named}: {type(error).__name__}: {error}") from None
+
+
 def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
     from stealmesh.mesh import Mesh
 
+    modules = arguments.functions or None
     found = None if own else the_mesh(arguments) if arguments.seeds else this_users(arguments)
     if found is not None:
         try:
-            mesh = enter(arguments, found)
+            mesh = enter(arguments, found, functions=modules)
         except CommandEnded as end:
             if not found.is_guess:
                 raise
@@ -142,7 +172,11 @@ def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
                 )
             return mesh
     return Mesh(
-        None, nodes=arguments.nodes, workers=arguments.nworkers, config=config_of(arguments)
+        None,
+        nodes=arguments.nodes,
+        workers=arguments.nworkers,
+        functions=modules,
+        config=config_of(arguments),
     )
 
 
@@ -175,8 +209,10 @@ def run_items(
             lambda item: view.submit(function, item), wanted, arguments.ahead, writer.flush
         ):
             told = _told(*row)
-            writer.write(told)
             fault = row[2].exception()
+            if done == failed:
+                _must_be_of_its_mode(fault)
+            writer.write(told)
             if fault is not None:
                 failed += 1
                 shown.add(row[0], row[1], fault)
@@ -206,6 +242,17 @@ def _told(index: int, item: Any, future: Future[Any]) -> dict[str, Any]:
     if error is None:
         return {"index": index, "item": item, "result": future.result()}
     return {"index": index, "item": item, "error": f"{type(error).__name__}: {error}"}
+
+
+def _must_be_of_its_mode(fault: BaseException | None) -> None:
+    """Raises CommandEnded if no node runs this function, and none has run it for another item: the next items would
+    have the same fault."""
+    from stealmesh_protocol.errors import NotRegistered
+
+    if isinstance(fault, NotRegistered):
+        raise CommandEnded(
+            FAILED, f"{fault}; `stealmesh run --functions MODULE` is a program that names functions"
+        )
 
 
 def readable(wanted: Iterable[Any]) -> Iterator[Any]:
