@@ -369,6 +369,7 @@ class InsiderWorld(World):
         self.honest = [*self.nodes, self.owner]
         self.insider = self._insider(rng, seeds)
         self.wire.insider = self.insider
+        self._lies_whenever_it_speaks()
         wishes = [self._wish(rng) for _ in range(rng.choice((1, 2, 2)))]
         self.programs: list[VirtualProgram | Launcher] = [
             Launcher(self, self.owner, wish)
@@ -399,6 +400,19 @@ class InsiderWorld(World):
         self._look_around(Random(f"{self.seed}/curious"))
         me = self.insider.member.id
         self.liar.mine = [me, *(job_id(me, number) for number in range(3))]
+
+    def _lies_whenever_it_speaks(self) -> None:
+        """Also when it says a lie again, on a new connection. Once a false alarm: world 200046 of the guests."""
+        step = self.insider._step
+
+        def lying(events: list[Event]) -> None:
+            self.later.lies = True
+            try:
+                step(events)
+            finally:
+                self.later.lies = False
+
+        self.insider._step = lying  # type: ignore[method-assign]
 
     def _look_around(self, rng: Random) -> None:
         """Someone at the honest program asks what becomes of its jobs, and what happened, while lies are told."""
@@ -523,9 +537,7 @@ class InsiderWorld(World):
             )
             return
         core.links.send(target.member.id, lie, self.now)
-        self.later.lies = True
         self.insider._step([Tick()])
-        self.later.lies = False
 
     # ------------------------------------------------------------ the verdict
 

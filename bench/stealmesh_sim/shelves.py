@@ -22,6 +22,8 @@ from stealmesh_engine.events import Adopted, Event, NoRoom, PieceRead
 from stealmesh_protocol.ids import PeerId, ValueId, item_of
 
 READ_SECONDS = 0.0001
+OCTETS_MAX = 1 << 28
+"""What fits on any virtual host. A liar may say that a value has more."""
 _MAKING = Struct(">QQ")
 """Of the process, of the chunk."""
 
@@ -89,10 +91,8 @@ class VirtualShelf:
         return len(there) == octets and there.startswith(content(value, octets))  # without a copy
 
     def keep_room(self, effect: KeepRoom) -> None:
-        if (
-            self.octets_max
-            and effect.octets + sum(map(len, self.values.values())) > self.octets_max
-        ):
+        most = self.octets_max or OCTETS_MAX
+        if effect.octets + sum(map(len, self.values.values())) > most:
             self._process.hear(NoRoom(effect.value, "the disk is full"))
             return
         self.values[effect.value] = bytearray(effect.octets)

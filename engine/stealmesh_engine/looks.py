@@ -48,6 +48,8 @@ STACKS_SECONDS = 0.7
 """How long a node waits for its workers. Less than the patience of those that ask."""
 OPEN_MAX = 64
 """Questions of peers that a node has open at once."""
+OPEN_OF_ONE_MAX = 16
+"""Those of one peer: who asks without end does not keep others from asking."""
 RELAYED_FROM = 1 << 48
 """Our own numbers for questions of others begin here."""
 
@@ -268,7 +270,7 @@ class Looks:
         known = self._links.member_of(owner)
         asks = known is not None and known.role is Role.CLIENT and self._links.is_ready(owner)
         owed = Owed(peer, message.nonce, message.job, -1, now + PATIENCE_SECONDS, owner)
-        if not asks or len(self._owed) >= OPEN_MAX:
+        if not asks or not self._has_room(peer):
             self._counters.count("looks-dropped")
             self._say(owed, self._nothing(), now)
             return
@@ -280,12 +282,17 @@ class Looks:
         self._links.send(owner, question, now)
         self._plan()
 
+    def _has_room(self, peer: PeerId) -> bool:
+        """May this peer have one more open question here?"""
+        of_one = sum(owed.peer == peer for owed in self._owed.values())
+        return len(self._owed) < OPEN_MAX and of_one < OPEN_OF_ONE_MAX
+
     def _take_stacks(self, peer: PeerId, message: LookAt, now: float) -> None:
         owed = Owed(peer, message.nonce, message.job, message.item, now + STACKS_SECONDS)
         workers = self._workers_with(message.job, message.item)
         if not workers:
             self._say(owed, self._nothing(), now)
-        elif len(self._owed) >= OPEN_MAX:
+        elif not self._has_room(peer):
             self._counters.count("looks-dropped")
             self._say(owed, self._nothing(), now)
         else:

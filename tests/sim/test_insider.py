@@ -481,6 +481,12 @@ def test_random_guests_do_no_harm() -> None:
     assert rude["rude-guest-not-its-job"] > 20
 
 
+def test_a_lie_that_is_said_again_is_still_the_liar_s() -> None:
+    """Once a false alarm: its grant, resent on a new connection, was taken for one of the job's owner."""
+    lies = (815178905923, 1052003941403, 576648391238, 156979622511, 176987270521, 894256307578, 1053676042098)  # fmt: skip
+    assert not play_guest(200046, list(lies)).text
+
+
 @pytest.mark.slow
 def test_many_random_guests_do_no_harm() -> None:
     for seed in range(100, 1000):

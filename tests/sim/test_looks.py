@@ -114,10 +114,12 @@ def test_a_node_asks_the_program_only_if_that_is_one_and_forwards_its_word_alone
 def test_a_flood_of_questions_has_a_bound() -> None:
     told = scene(2, workers=1)
     told.map(1, law=SLOW)
+    eyes = [told.world.client(f"eye{each}", seeds=[SEED_ADDRESS]) for each in range(5)]
     told.run(1.0)
     node = next(node for node in told.nodes if node.core.holder.slots.running())
     for number in range(500):
-        node.core.looks.asked(told.client.member.id, LookAt(number, Topic.STACKS), told.world.now)
+        asks = eyes[number // 100].member.id
+        node.core.looks.asked(asks, LookAt(number, Topic.STACKS), told.world.now)
     assert len(node.core.looks._owed) == OPEN_MAX
     assert node.core.counters["looks-dropped"] == 500 - OPEN_MAX
     told.run(2.0)

@@ -170,7 +170,8 @@ class Directory:
             if message.whole:
                 self._links.send(peer, ValueDrop(message.value), now)
             return
-        if account.making and message.making != account.making:
+        if message.making != account.making:
+            # Of another making, or of one of a value that nobody makes: says nothing of what it has of ours.
             account.no_copy(peer, doubtful=message.whole)
             self._serve(message.value, account, now)
             return
