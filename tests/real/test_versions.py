@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.durable_nodes import Nodes, nodes_of
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes, nodes_of
 from tests.real.tasks import slow_square
 
 import stealmesh
@@ -74,11 +75,46 @@ class Finder(PathFinder):
 sys.meta_path.insert(0, Finder)
 '''
 
+NEW_KIND = 250
+"""The tag of a kind that no version has."""
+SAYS_MORE = f'''
+import sys
+from importlib.machinery import PathFinder, SourceFileLoader
 
-def next_minor(directory: Path) -> list[Path]:
+MORE = b"""
+_write_before = write
+
+def write(message, seq=0, ack=0, *, compress_bulk=False):
+    frames = _write_before(message, seq, ack, compress_bulk=compress_bulk)
+    if type(message).__name__ != "Beat":
+        return frames
+    assert isinstance(frames, list)
+    return iter((frames, [HEADER.pack(MAGIC, MAJOR, {NEW_KIND}, 0, 0, 0, 0, 1) + bytes([0x90])]))
+"""
+
+class Loader(SourceFileLoader):
+    def source_to_code(self, data, path, **_):
+        return compile(data + MORE, path, "exec")
+    def get_code(self, name):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name != "stealmesh_protocol.codec":
+            return None
+        spec = super().find_spec(name, path, target)
+        spec.loader = Loader(name, spec.origin)
+        return spec
+
+sys.meta_path.insert(0, Finder)
+'''
+
+
+def next_minor(directory: Path, what: str = NEXT) -> list[Path]:
     place = directory / "next"
     place.mkdir(exist_ok=True)
-    (place / "sitecustomize.py").write_text(NEXT)
+    (place / "sitecustomize.py").write_text(what)
     return [place]
 
 
@@ -154,6 +190,31 @@ def test_the_next_minor_version_says_more(tmp_path: Path) -> None:
     environment = Nodes._environment(next_minor(tmp_path))
     out = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)  # fmt: skip
     assert out.stdout.split() == [*["of_the_next_minor"] * 3, LATER]
+
+
+def test_a_new_kind_of_message_is_ignored_and_counted(tmp_path: Path) -> None:
+    """The next minor version says one with each heartbeat; ours drops it, and the link goes on."""
+    nodes = Nodes(tmp_path, 2)
+    nodes.start(0)
+    nodes.start(1, next_minor(tmp_path, SAYS_MORE))
+    try:
+        nodes.listening()
+        with nodes.mesh(0) as mesh:
+            nodes.complete(mesh)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while (told := refusals(mesh)).get("garbled:kind", 0) < 3:
+                assert time.monotonic() < deadline, told
+                time.sleep(0.05)
+            assert list(mesh.map(slow_square, range(100), chunksize=2)) == [
+                x * x for x in range(100)
+            ]
+            assert refusals(mesh).keys() == {"garbled:kind"}
+            assert len(nodes_of(mesh)) == 2
+            counters = mesh.status()["counters"]
+            assert not [name for name in counters if name.startswith("rude-")]
+            assert not counters.get("peers-declared-dead")
+    finally:
+        nodes.stop()
 
 
 def upgraded(nodes: Nodes, number: int, path: list[Path]) -> None:
