@@ -185,7 +185,8 @@ class TolerantCheckers(Checkers):
             super().fetched(work, lo, kept, blob)
 
     def that(self, holds: bool, kind: str, text: str) -> None:
-        spoilt = kind == "delivery" and text.endswith("items came") and self.world.wire.kept
+        kept = bool(self.world.wire.kept)
+        spoilt = kind == "delivery" and text.endswith("items came") and kept
         if kind == "delivery" and " came to " in text:  # a durable search
             world = self.world
             searches = [job for job in world.launched if world.works[job].tree is not None]
