@@ -7,10 +7,12 @@ each result of the honest job is right, during the attack and after it. Refuses 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,11 +114,19 @@ class NodeProcess:
             return self.process.wait()
 
 
+WAITS = os.environ.get("HOSTILE_WAITS", "")
+"""A file: there each attack leaves how long the honest calls took beside it, and before and behind it. See
+`stealmesh_bench.disturbed`; no test looks at it."""
+QUIET_CALLS = 150
+
+
 class HonestJob:
     """Calls, one after the other, for as long as it is let; each result is compared."""
 
     def __init__(self, mesh: stealmesh.Mesh, node: NodeProcess) -> None:
         self.done = 0
+        self.seconds: list[float] = []
+        """Of each call."""
         self._mesh, self._node = mesh, node
         self._wrong: list[str] = []
         self._over = threading.Event()
@@ -126,7 +136,7 @@ class HonestJob:
 
     def _run(self) -> None:
         while not self._over.wait(0.002):
-            number = self.done
+            number, begun = self.done, time.perf_counter()
             try:
                 result = self._result(number)
             except Exception as error:  # noqa: BLE001  # whatever it is, the job was harmed
@@ -134,6 +144,7 @@ class HonestJob:
                 return
             if result != number * number:
                 self._wrong.append(f"{number}: {result!r}")
+            self.seconds.append(time.perf_counter() - begun)
             self.done += 1
 
     def _result(self, number: int) -> int:
@@ -148,6 +159,12 @@ class HonestJob:
         wanted = self.done + 3
         until(lambda: self.done >= wanted or self._wrong, "the honest job")
         assert not self._wrong
+
+    def quiet(self) -> None:
+        """Nobody attacks. Where it is measured: long enough for a percentile."""
+        wanted = len(self.seconds) + QUIET_CALLS
+        if WAITS:
+            until(lambda: len(self.seconds) >= wanted or self._wrong, "the honest job")
 
     def end(self) -> None:
         self._over.set()
@@ -216,8 +233,16 @@ class Place:
         try:
             node.forget_height()
             before, pid = node.octets(), self.me()["pid"]
+            job.quiet()
+            first = len(job.seconds)
             yield job
+            last = len(job.seconds)
             job.goes_on()
+            job.quiet()
+            if WAITS:
+                told = [os.environ.get("PYTEST_CURRENT_TEST", ""), job.seconds, first, last]
+                with Path(WAITS).open("a") as file:
+                    file.write(json.dumps(told) + "\n")
         finally:
             job.end()
         assert list(self.mesh.map(square, range(50))) == [n * n for n in range(50)]
