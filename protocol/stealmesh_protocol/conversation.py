@@ -139,7 +139,7 @@ _TO_HOLDERS = _kinds(Grant, Revoked, Withdraw, Closed, Hire, Dismiss)
 _THIEVES = _kinds(Steal, Sated)
 _FROM_PATRONS = _kinds(Launch, Supply, Abolish, Seek, Fetch, PrintedGet)
 _TO_PATRONS = _kinds(Accepted, Here, Fetched)
-"""A client with durable jobs talks to their home as any node would that has lost it."""
+"""A client with durable jobs talks to their primary as any node would that has lost it."""
 _BOTH_WAYS = _kinds(
     *(Bye, Beat, Ack, View, Digests, FnGet, FnPut, Nothing, StatusGet, Status, Piece, Taken),
     *(ValueSeek, ValueAt, ValueGet, ValuePut, ValueHeld, ValueDrop),

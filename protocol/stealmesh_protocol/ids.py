@@ -115,9 +115,9 @@ def child_lease(root: LeaseId, number: int) -> LeaseId:
 
 
 def reign_lease(term: int, number: int) -> LeaseId:
-    """The lease id of a durable job's `number`-th grant (from 1) under the home of this term.
+    """The lease id of a durable job's `number`-th grant (from 1) under the primary of this term.
 
-    No two terms have one in common. Two homes may have one term: with its holder the id still names one
+    No two terms have one in common. Two primaries may have one term: with its holder the id still names one
     lease (the engine's terms.py says why). Durable jobs have no bags that split off others, so the
     lower half of the number counts the grants and the upper half is the term.
     """

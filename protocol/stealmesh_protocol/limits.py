@@ -122,7 +122,7 @@ TERM_STEP_MAX = 2**16
 """A term that is further above the one that we know is a lie. An honest primary adds at most 48."""
 
 NODES_MAX = 2**20
-"""Of a mesh, as a home tells its leaves."""
+"""Of a mesh, as an observer tells a leaf."""
 
 STEP_ITEMS_MAX = 2**40
 """Of one step of an explore bag, and in one bag: sums of many fit 64 bits."""
@@ -212,7 +212,7 @@ SEATS_MAX = 16
 """Keepers of a durable job."""
 
 SEAT_OCTETS_MAX = 32
-"""Of the name of a keeper's store."""
+"""Of the name of a replica's store."""
 
 JOURNAL_ENTRIES_MAX = 1024
 """In one JOURNAL_PAGE."""

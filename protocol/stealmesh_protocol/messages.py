@@ -11,7 +11,7 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
               / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / CALL_OFF / SEEN / PRINTED / PRINTED_GET
               / JOURNAL_GET / JOURNAL_PAGE / HIRE
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
-              / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT / OFFER / PULL / FORGET
+              / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT_UPTO / OFFER / PULL / FORGET
               / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP / BARRED / HIRED / HIRE_OVER / DISMISS
 
 A custody message carries responsibility for work. It is numbered, kept by its sender until
@@ -24,10 +24,10 @@ the victim first lowers its own end and then asks the ledger to SPLIT, and the l
 the part to the thief under a new lease id. So a steal is written down before anyone can act
 on it, and the deaths of victim and thief are one case: a lease that has lost its holder.
 
-Shape of a durable job: a client LAUNCHes it at a node, which becomes its home: the job's primary
+Shape of a durable job: a client LAUNCHes it at a node, which becomes its primary
 replica, with a ledger of its own. All that matters is joined into the copies of two more replicas
-(KEEP, KEPT) before anybody is told that it holds (ACCEPTED to the client, SETTLED to the holder,
-who keeps results until then). A peer that has lost the home asks for it (SEEK, HERE); a new home
+(KEEP, KEPT_UPTO) before anybody is told that it holds (ACCEPTED to the client, SETTLED to the holder,
+who keeps results until then). A peer that has lost the primary asks for it (SEEK, HERE); a new primary
 collects what other replicas (OFFER, PULL) and the holders (CLAIM) have. Results are FETCHED.
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
@@ -145,7 +145,7 @@ class Beat(Message):
     incarnation: int
     view: int
     """Who knows everybody: the digest of its view, a different one is answered with DIGESTS. A leaf
-    to its home: the digest of the last AROUND. 0: the view is not what this is about."""
+    to its observer: the digest of the last AROUND. 0: the view is not what this is about."""
     queued_seconds: float = 0.0
     loads: list[JobLoad] = []
     """Only jobs owned by the receiver."""
@@ -190,11 +190,11 @@ class Digests(Message):
 
 
 class Around(Message):
-    """A home tells a leaf who is around it."""
+    """An observer tells a leaf who is around it."""
 
     TAG: ClassVar[int] = 13
     digest: int
-    """To be repeated in the next BEATs, so that the home knows what the leaf knows."""
+    """To be repeated in the next BEATs, so that the observer knows what the leaf knows."""
     nodes: int
     """How many there are in the whole mesh."""
     homes: list[PeerId]
@@ -395,10 +395,10 @@ class Status(Message):
 
 
 class Launch(Message):
-    """A client asks the receiver to be the home of a job. Blobs: its function, then its combiner and
+    """A client asks the receiver to be the primary of a job. Blobs: its function, then its combiner and
     its code, if any.
 
-    With a term in the spec: the job has had homes, and all are gone (a holder may say so, too).
+    With a term in the spec: the job has had primaries, and all are gone (a holder may say so, too).
     """
 
     TAG: ClassVar[int] = 64
@@ -419,11 +419,11 @@ class Supply(Message):
     closed: bool = False
     blobs: list[bytes] = []
     total: int = 0
-    """With `closed`: how many items there are. A home that has fewer has yet to get the rest."""
+    """With `closed`: how many items there are. A primary that has fewer has yet to get the rest."""
 
 
 class Accepted(Message):
-    """The home holds the job safely, with its items up to here; or it will not have it, and says why."""
+    """The primary holds the job safely, with its items up to here; or it will not have it, and says why."""
 
     TAG: ClassVar[int] = 66
     CUSTODY: ClassVar[bool] = True
@@ -473,7 +473,7 @@ class Keep(Message):
     spec: JobSpec
     reign: Reign
     number: int = 0
-    """Of the home's word: to be answered with KEPT. 0: nothing to answer."""
+    """Of the primary's word: to be answered with KEPT_UPTO. 0: nothing to answer."""
     total: int = 0
     closed: bool = False
     state: str = ""
@@ -498,7 +498,7 @@ class KeptUpto(Message):
 
 
 class Offer(Message):
-    """What my copy has, for a new home: take what you lack. A long list has pages, the last is `whole`."""
+    """What my copy has, for a new primary: take what you lack. A long list has pages, the last is `whole`."""
 
     TAG: ClassVar[int] = 72
     CUSTODY: ClassVar[bool] = True
@@ -539,7 +539,7 @@ class Forget(Message):
 
 
 class Settled(Message):
-    """The home holds your results for these items safely. An empty one answers an empty CLAIM."""
+    """The primary holds your results for these items safely. An empty one answers an empty CLAIM."""
 
     TAG: ClassVar[int] = 75
     CUSTODY: ClassVar[bool] = True
@@ -550,7 +550,7 @@ class Settled(Message):
 
 
 class Claim(Message):
-    """A holder tells a new home what it has: open parts of leases, and results (one blob a part)."""
+    """A holder tells a new primary what it has: open parts of leases, and results (one blob a part)."""
 
     TAG: ClassVar[int] = 76
     CUSTODY: ClassVar[bool] = True

@@ -4,7 +4,7 @@ Refuses to know what is in a text: its octets are a user's, in no encoding that 
 
 Shape: a spec says where the output of its job goes (`Output`). A holder says PRINTED to the job's owner, a few
 times a second and within bounds. Nobody keeps a message for this, repeats it, or waits for it: what gets
-lost is lost, and what the sender dropped it counts. The home of a durable job keeps a little of it; a
+lost is lost, and what the sender dropped it counts. The primary of a durable job keeps a little of it; a
 client asks there with PRINTED_GET, and the answer is a PRINTED.
 """
 
@@ -52,7 +52,7 @@ class Printed(Message):
 
 
 class PrintedGet(Message):
-    """A client asks the home of a durable job what this item has printed."""
+    """A client asks the primary of a durable job what this item has printed."""
 
     TAG: ClassVar[int] = 165
     job: JobId

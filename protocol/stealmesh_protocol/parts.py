@@ -49,9 +49,9 @@ class Standing(IntEnum):
     """What somebody is to a durable job."""
 
     LEADS = 0
-    """Its home."""
+    """Its primary."""
     KEEPS = 1
-    """Has a copy, and may know the home or look for it."""
+    """Has a copy, and may know the primary or look for it."""
     GONE = 2
     """Knows that it is over and that nothing is left of it."""
 
@@ -215,7 +215,7 @@ class Reign(msgspec.Struct, array_like=True, frozen=True):
     """Who leads a durable job and who keeps it. Of two reigns the higher (term, primary, version) holds."""
 
     term: int
-    """With `primary` it is the fencing token of a home: two that do not know of each other may have one."""
+    """With `primary` it is the fencing token of a primary: two that do not know of each other may have one."""
     version: int
     """Counts the changes of the seats within a term."""
     primary: PeerId
