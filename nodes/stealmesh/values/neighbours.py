@@ -21,6 +21,8 @@ from stealmesh_protocol.ids import PEER_ID_OCTETS, PeerId, ValueId
 
 ANSWER_SECONDS = 2.0
 """A process that has not answered by then stands still; pieces come from it once it goes on."""
+ACCEPTS_AGAIN_SECONDS = 0.2
+"""A process without descriptors looks so often whether there is one for a caller."""
 _CREDENTIALS = struct.Struct("3i")
 """Of the process at the other end: pid, uid, gid."""
 
@@ -53,6 +55,7 @@ class Neighbours:
         self._shelf = shelf
         self._listener: socket.socket | None = None
         self._closed = False
+        self._ended = threading.Event()
         self._lock = threading.Lock()
         self._hired: dict[bytes, socket.socket] = {}
         """The way to workers that are hired out, by the owner's name for it, until it asks."""
@@ -66,24 +69,29 @@ class Neighbours:
         with self._lock:
             if self._listener is not None or self._closed:
                 return
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            except OSError:
+                return  # no descriptor is left; perhaps there is one the next time
             try:
                 listener.bind(_address(self._me))
                 listener.listen(16)
-            except OSError:
+                threading.Thread(
+                    target=self._accept, args=(listener,), name="stealmesh-values", daemon=True
+                ).start()
+            except (OSError, RuntimeError):  # RuntimeError: no thread can be started
                 listener.close()
                 return
             self._listener = listener
-            threading.Thread(
-                target=self._accept, args=(listener,), name="stealmesh-values", daemon=True
-            ).start()
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 caller, _ = listener.accept()
             except OSError:
-                return  # closed
+                if self._ended.wait(ACCEPTS_AGAIN_SECONDS):
+                    return
+                continue  # no descriptor was left
             with caller:
                 caller.settimeout(ANSWER_SECONDS)
                 try:
@@ -129,7 +137,10 @@ class Neighbours:
         def work() -> None:
             told(self._fetch_hired(node, hire))
 
-        threading.Thread(target=work, name="stealmesh-hire", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="stealmesh-hire", daemon=True).start()
+        except RuntimeError:  # no thread can be started
+            told(None)
 
     def _fetch_hired(self, node: PeerId, hire: int) -> socket.socket | None:
         try:
@@ -150,7 +161,10 @@ class Neighbours:
         def work() -> None:
             told(self._take(value, octets, peer))
 
-        threading.Thread(target=work, name="stealmesh-take", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="stealmesh-take", daemon=True).start()
+        except RuntimeError:  # no thread can be started; it comes in pieces
+            told(False)
 
     def _take(self, value: ValueId, octets: int, peer: PeerId) -> bool:
         try:
@@ -173,6 +187,7 @@ class Neighbours:
     def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._ended.set()
             for sock in self._hired.values():
                 sock.close()
             self._hired.clear()

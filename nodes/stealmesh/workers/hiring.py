@@ -39,6 +39,10 @@ class HiringOut:
         waits = worker.state is not State.READY or worker.waiting or worker.changing
         if handle is None or not suits or waits or handle.sentence or self._tasks_max:
             return None
+        try:
+            ours, theirs = wire.packets()
+        except OSError:  # no descriptor is left; the calls go the ordinary way
+            return None
         if spec.code:
             handle.code = spec.code
         packer = OrderPacker(handle)
@@ -48,7 +52,6 @@ class HiringOut:
             # No more than this number of orders are out at once.
             share = self._shelf.room.left() // (2 * self._count)
             record += [spec.job, spec.stays_from, share, self._shelf.room.directory]
-        ours, theirs = wire.packets()
         handle.hire = effect.chunk
         handle.announce(effect.chunk, [theirs.detach()])
         handle.unsent.append((effect.chunk, packer.order(effect.chunk, record)))
