@@ -101,7 +101,7 @@ import functools, operator, os, sys, stealmesh
 with stealmesh.Mesh(sys.argv[1], key=sys.argv[2]) as mesh:
     kept = mesh.launch(len, [os.urandom(8000)] * 12)
     try:
-        mesh.launch(functools.partial(operator.concat, os.urandom(200_000)), [b""] * 3)
+        mesh.launch(functools.partial(operator.concat, os.urandom(300_000)), [b""] * 3)
     except stealmesh.JobRefused as error:
         print(error)
     print(list(kept.results()) == [8000] * 12)
@@ -112,7 +112,7 @@ with stealmesh.Mesh(sys.argv[1], key=sys.argv[2]) as mesh:
 def test_a_small_disk_refuses_what_does_not_fit_and_a_full_shm_is_not_needed(
     fresh: Callable[..., Place], tmp_path: Path
 ) -> None:
-    """1 MiB for --state, and no octet left in /dev/shm. What fits is kept, what does not is refused by name, and the
+    """1 MiB for --state, a quarter of which may be promised, and no octet left in /dev/shm. What fits is kept, what does not is refused by name, and the
     node with its other work goes on."""
     state, empty = tmp_path / "state", tmp_path / "empty"
     state.mkdir()
