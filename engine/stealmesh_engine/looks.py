@@ -26,7 +26,7 @@ from stealmesh_engine.effects import CalledOff, LookReady, TakeStacks
 from stealmesh_engine.events import AskCallOff, AskLook, StacksTaken
 from stealmesh_engine.holding.why_here import all_here, why_here
 from stealmesh_engine.ledger.jobs_around import OWNER_GONE
-from stealmesh_engine.ledger.why import OVER, Fact, Why, plain
+from stealmesh_engine.ledger.why import OVER, Fact, Why, how_it_ended, plain
 from stealmesh_engine.ledger.why_owned import why_item, why_job
 from stealmesh_engine.parts import Parts
 from stealmesh_protocol.ids import (
@@ -354,7 +354,7 @@ class Looks:
             return []
         if line.state == OWNER_GONE:
             return [Fact(Why.OWNER_GONE, many=line.done)]
-        return [Fact(Why.JOB_OVER, text=line.state, many=line.done)]
+        return [Fact(Why.JOB_OVER, text=how_it_ended(line), many=line.done)]
 
     def _parts_of(self, job: JobId, item: int) -> Iterable[tuple[JobId, int]]:
         """The job, or those of its slices that are here, and the item's number there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from stealmesh_engine.durable.client import DurableClient
 from stealmesh_engine.durable.state import DurableState
-from stealmesh_engine.ledger.why import Fact, Why, short_text
+from stealmesh_engine.ledger.why import Fact, Why, how_it_ended, short_text
 from stealmesh_protocol.ids import JobId
 
 
@@ -26,5 +26,5 @@ def why_kept(state: DurableState, client: DurableClient, job: JobId) -> list[Fac
     if replica is None:
         return []
     if primary is not None and job not in state.owner.jobs and replica.ended:
-        return [Fact(Why.JOB_OVER, text=replica.line().state, many=replica.done_items)]
+        return [Fact(Why.JOB_OVER, text=how_it_ended(replica.line()), many=replica.done_items)]
     return [Fact(Why.NO_PRIMARY)] if job in state.candidacies else []

@@ -13,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from stealmesh_protocol.parts import JobLine
+
 TEXT_CHARS_MAX = 1000
 NAMED_MAX = 8
 """Nodes, values and inputs that one answer names."""
@@ -170,6 +172,13 @@ class Fact(msgspec.Struct):
 
 def short_text(text: str) -> str:
     return text[:TEXT_CHARS_MAX]
+
+
+def how_it_ended(line: JobLine) -> str:
+    """Of a job that is over; with its last error, if items failed: the one that is asked for may be among them."""
+    if not line.failed:
+        return line.state
+    return short_text(f"{line.state}, {line.failed} failed, the last: {line.error}")
 
 
 def some(names: list[str]) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from tests.engine.wire import pair
 
 from stealmesh_engine.events import ChunkDone
 from stealmesh_engine.ledger.job_pace import JobPace
 from stealmesh_engine.ledger.mishaps import OCTETS_MAX, OUTCOMES_MAX, Mishaps
+from stealmesh_engine.ledger.why import how_it_ended
+from stealmesh_protocol.ids import job_id
+from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.parts import JobLine
 from stealmesh_protocol.values import OUTCOMES, Failure, pack_outcomes
 
 
@@ -64,3 +69,11 @@ def test_the_pace_is_that_of_the_last_seconds() -> None:
     assert 1.9 < rate < 2.2
     assert len(pace._marks) < 40
     assert pace.looked(141.0, 10) == 0.0, "a result that was lost is no negative rate"
+
+
+def test_a_job_that_is_over_says_what_failed() -> None:
+    """`explain` of an item whose resource nobody has said "its job is over: done"."""
+    well = JobLine(job_id(bytes(16), 1), JobKind.SUBMIT, "f", "done", 1, 1, 0, 0, 0, 0, 0)
+    assert how_it_ended(well) == "done"
+    failed = replace(well, failed=1, error="item 0: nobody has a gpu")
+    assert how_it_ended(failed) == "done, 1 failed, the last: item 0: nobody has a gpu"
