@@ -203,5 +203,6 @@ _MAY_BE_ZERO = frozenset(
         "inline_octets",
         "journal_chunks_max",
         "journal_entries_max",
+        "hire_after_calls",
     }
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from stealmesh_engine import core
+from stealmesh_engine.config import Config
 from stealmesh_engine.effects import DropHired
 from stealmesh_engine.events import HireEnded
 from stealmesh_engine.holding.hired_out import HiredOut
@@ -65,6 +66,14 @@ def test_a_program_that_waits_for_each_call_hires_a_worker() -> None:
 def test_programs_on_another_host_do_not() -> None:
     at = scene(1)
     calls(at)
+    at.finish()
+    assert not at.world.hires.begun
+
+
+def test_hire_after_calls_0_switches_it_off() -> None:
+    """The setting said so, and was refused."""
+    at = scene(1, one_host=True, config=Config(hire_after_calls=0))
+    calls(at, 100)
     at.finish()
     assert not at.world.hires.begun
 
