@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import threading
 from collections.abc import Iterator
 from math import inf
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from stealmesh.host.driver import Driver
-from stealmesh_engine.effects import JobDone
+from stealmesh_engine.effects import DropHired, FetchHired, JobDone
 from stealmesh_engine.events import Event, Heard
 from stealmesh_protocol.messages import Closed, Member, Role
 
@@ -70,7 +71,9 @@ class ScriptedTransport:
 
 
 class Quiet:
-    """A program without wishes."""
+    """A program without wishes and without descriptors."""
+
+    fds: frozenset[int] = frozenset()
 
     def __init__(self, log: list[str]) -> None:
         self.log = log
@@ -83,6 +86,9 @@ class Quiet:
 
     def pull(self) -> list[Event]:
         return []
+
+    def ready(self, fd: int) -> None:
+        raise AssertionError(f"{fd} is not the program's")
 
 
 @pytest.fixture
@@ -124,3 +130,34 @@ def test_the_program_is_told_when_the_loop_is_ready_to_sleep(
     driver._round(driver._sleep(0.0))
     assert core.told == [1]
     assert transport.log == ["planned", "told"]
+
+
+def test_the_way_to_a_hired_worker_ends_while_the_loop_wakes_up(
+    parts: tuple[Driver, RecordingCore, ScriptedTransport],
+) -> None:
+    """A thread of the program's heard that the hire is over, between the loop's waking and its turn. The loop took
+    the closed descriptor for one of the program's own, and the mesh ended."""
+    driver, _, transport = parts
+    transport.again.clear()
+    ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with workers:
+        assert driver.hired._has_come(FetchHired(1, JOB, b"n" * 16), ours)
+        driver.hired.watch(driver.hired.by_job[JOB])
+        workers.send(bytes(100))
+        fired = driver._sleep(0.0)
+        assert [fd for fd, _ in fired] == list(driver.hired.by_fd)
+        driver.hired.drop(DropHired(1, JOB))
+        driver._round(fired)
+
+
+def test_a_link_that_ends_while_the_loop_wakes_up_is_not_the_programs(
+    parts: tuple[Driver, RecordingCore, ScriptedTransport],
+) -> None:
+    """A node took it for a sign of its parent's end, and ended."""
+    driver, core, transport = parts
+    transport.again.clear()
+    os.eventfd_write(transport.socket, 1)
+    fired = driver._sleep(0.0)
+    transport.fds.clear()
+    driver._round(fired)
+    assert not core.told

@@ -296,6 +296,8 @@ class ProgramLink:
             events += stream.feed()
         return events
 
+    fds: frozenset[int] = frozenset()
+
     def ready(self, fd: int) -> None:
         raise AssertionError("a client watches no descriptors of its own")
 

@@ -65,6 +65,9 @@ GATHERS_MAX = 16
 class EmbeddingProgram(Protocol):
     """The program around the driver: the driver asks it and tells it."""
 
+    fds: frozenset[int]
+    """Descriptors that it has registered itself."""
+
     def has_wishes(self) -> bool:
         """Would `pull` return anything?"""
 
@@ -72,7 +75,7 @@ class EmbeddingProgram(Protocol):
         """What the program wants by now. The driver's thread calls it once a round."""
 
     def ready(self, fd: int) -> None:
-        """A descriptor that the program registered itself is readable."""
+        """A descriptor of the program's own is readable."""
 
     def workers_broken(self, why: str) -> None:
         """Some worker cannot be started; told at every tick."""
@@ -336,7 +339,8 @@ class Driver(AttendsHired):
         return fired
 
     def _take(self, fired: list[tuple[int, int]]) -> None:
-        """Read every descriptor that fired."""
+        """Read every descriptor that fired. One that nobody has any more was closed since: by what was read before
+        it, or by a thread of the program's that had the turn."""
         transport, pool = self.transport, self.pool
         for fd, _ in fired:
             if fd in transport.fds:
@@ -347,7 +351,7 @@ class Driver(AttendsHired):
                 os.eventfd_read(self._wake_fd)
             elif fd == self._pool_fd and pool is not None:
                 self._unheard += pool.collect(time.monotonic())
-            else:
+            elif fd in self.program.fds:
                 self.program.ready(fd)
 
     def _hear_wishes(self) -> None:

@@ -116,6 +116,8 @@ class NodeProgram:
         self.stop: Any = lambda: None
         self._terminal = Terminal()
         self.orphaned = False
+        self.fds: frozenset[int] = frozenset()
+        """Those that tell of the end of its parent."""
         self._joined = False
         self._refusal: JoinRefused | None = None
 
@@ -446,7 +448,7 @@ def _parent(
         yield
         return
     parent.tell(fd, endpoints=endpoints, pid=os.getpid())
-    with parent.watched(epoll, fd, options.parent_pid, program.orphan):
+    with parent.watched(epoll, fd, options.parent_pid, program.orphan) as program.fds:
         yield
 
 

@@ -30,8 +30,9 @@ def tell(fd: int, **what: object) -> None:
 @contextlib.contextmanager
 def watched(
     epoll: select.epoll, fd: int, program: int | None, gone: Callable[[], None]
-) -> Iterator[None]:
-    """While this lasts, the end of the program makes `epoll` fire, or calls `gone` in a thread.
+) -> Iterator[frozenset[int]]:
+    """While this lasts, the end of the program makes `epoll` fire at one of these descriptors, or calls `gone` in a
+    thread.
 
     `program` is its process, if it is our parent. On a kernel without pidfds a thread looks.
     """
@@ -47,7 +48,7 @@ def watched(
     if program is not None and os.getppid() != program:
         gone()
     try:
-        yield
+        yield frozenset({fd} if process is None else {fd, process})
     finally:
         ended.set()
         epoll.unregister(fd)
