@@ -141,6 +141,7 @@ def test_the_way_to_a_hired_worker_ends_while_the_loop_wakes_up(
     transport.again.clear()
     ours, workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with workers:
+        driver.hired._fetching.add(1)
         assert driver.hired._has_come(FetchHired(1, JOB, b"n" * 16), ours)
         driver.hired.watch(driver.hired.by_job[JOB])
         workers.send(bytes(100))

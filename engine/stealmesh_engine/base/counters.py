@@ -9,6 +9,7 @@ from __future__ import annotations
 MEANINGS = {
     "accusations-not-believed": "peers that others call dead or stalled, and that this node hears itself",
     "acquitted": "peers that were suspected and answered in time",
+    "answers-garbled": "what hired workers said that is no answer: a task wrote into descriptors of its worker",
     "answers-unasked": "answers on durable jobs from peers that this program never asked",
     "bags-passed-over": "explore bags that a node could not run and that went elsewhere",
     "beats-on-the-lesser-side": "heartbeats during which this owner leased nothing, being on the lesser side of a cut",

@@ -138,7 +138,7 @@ class Driver(AttendsHired):
             shelf = Shelf() if pool is None else pool.shelf
         self.shelf = shelf
         self.neighbours = Neighbours(core.me.id, shelf)
-        self.hired = HiredWays(self.neighbours, epoll, self.post)
+        self.hired = HiredWays(self.neighbours, epoll, self.post, core.counters)
         self._performers |= {
             fx.FetchHired: self.hired.fetch,
             fx.OrderHired: self._order_hired,

@@ -21,6 +21,7 @@ import msgspec
 
 from stealmesh.values.neighbours import Neighbours
 from stealmesh.workers.hired import ANSWER, ANSWER_OCTETS_MAX, ORDER
+from stealmesh_engine.base.counters import Counters
 from stealmesh_engine.effects import DropHired, FetchHired, OrderHired
 from stealmesh_engine.events import Event, HireCame, HiredAnswer, HireReadOut
 from stealmesh_protocol.ids import JobId, PeerId
@@ -47,39 +48,52 @@ class HiredWays:
     """Of one program."""
 
     def __init__(
-        self, neighbours: Neighbours, epoll: select.epoll, post: Callable[[Event], None]
+        self,
+        neighbours: Neighbours,
+        epoll: select.epoll,
+        post: Callable[[Event], None],
+        counters: Counters,
     ) -> None:
         self._neighbours = neighbours
         self._epoll = epoll
         self._post = post
+        self._counters = counters
         self.by_fd: dict[int, Way] = {}
         self.by_job: dict[JobId, Way] = {}
         self._by_hire: dict[int, Way] = {}
-        self._dropped: set[int] = set()
-        """Hires that were over before the way to them was there."""
+        self._fetching: set[int] = set()
+        """Hires to which the way is sought. One that is dropped meanwhile is not among them any more."""
         self._lock = threading.Lock()
 
     # ------------------------------------------------------------ effects
 
     def fetch(self, effect: FetchHired) -> None:
         def told(sock: socket.socket | None) -> None:
-            here = sock is not None and self._has_come(effect, sock)
+            here = self._has_come(effect, sock)
             self._post(HireCame(effect.hire, effect.job, here))
 
+        self._fetching.add(effect.hire)
         self._neighbours.fetch_hired(effect.node, effect.hire, told)
 
-    def _has_come(self, effect: FetchHired, sock: socket.socket) -> bool:
-        sock.setblocking(False)
+    def _has_come(self, effect: FetchHired, sock: socket.socket | None) -> bool:
         with self._lock:
-            if effect.hire in self._dropped:
-                self._dropped.discard(effect.hire)
+            wanted = effect.hire in self._fetching
+            self._fetching.discard(effect.hire)
+            if sock is None:
+                return False
+            try:
+                if wanted:
+                    self._epoll.register(sock, 0)
+            except OSError:  # the kernel watches no more for this user
+                wanted = False
+            if not wanted:
                 sock.close()
                 return False
+            sock.setblocking(False)
             sleeper = select.poll()
             sleeper.register(sock, select.POLLIN)
             way = Way(effect.hire, effect.job, effect.node, sock, sock.fileno(), sleeper)
             self._by_hire[effect.hire] = self.by_fd[way.fd] = self.by_job[effect.job] = way
-        self._epoll.register(way.fd, 0)
         return True
 
     def order(self, effect: OrderHired) -> None:
@@ -97,10 +111,9 @@ class HiredWays:
         """All that it has said, and that this is all."""
         events: list[Event] = []
         with self._lock:
+            self._fetching.discard(effect.hire)
             way = self._by_hire.pop(effect.hire, None)
-            if way is None:
-                self._dropped.add(effect.hire)
-            else:
+            if way is not None:
                 del self.by_fd[way.fd]
                 if self.by_job.get(way.job) is way:
                     del self.by_job[way.job]
@@ -111,7 +124,7 @@ class HiredWays:
         return [*events, HireReadOut(effect.hire, effect.job)]
 
     def _end(self, way: Way) -> None:
-        """Who sleeps on it wakes up."""
+        """A thread that sleeps on it wakes up."""
         with self._lock:
             way.closed, way.item = True, -1
             with contextlib.suppress(OSError):
@@ -142,15 +155,19 @@ class HiredWays:
         return [] if answer is None else [answer]
 
     def _read(self, way: Way) -> HiredAnswer | None:
-        try:
-            packet = way.sock.recv(ANSWER_OCTETS_MAX)
-        except BlockingIOError:
-            return None
-        except OSError:
-            packet = b""
-        if not packet:
-            way.item = -1  # its node will say that it is over
-            return None
+        while True:
+            try:
+                packet = way.sock.recv(ANSWER_OCTETS_MAX)
+            except BlockingIOError:
+                return None
+            except OSError:
+                packet = b""
+            if not packet:
+                way.item = -1  # its node will say that it is over
+                return None
+            if len(packet) >= ANSWER.size:
+                break
+            self._counters.count("answers-garbled")
         lid, item, codec, seconds, failed = ANSWER.unpack_from(packet)
         way.item = -1
         part = Part(lid, item, item + 1, codec, seconds, failed)
@@ -163,9 +180,12 @@ class HiredWays:
             way.sock.close()
         self._by_hire, self.by_fd = {}, {}
         self.by_job.clear()
+        self._fetching.clear()
         self._lock = threading.Lock()
 
     def close(self) -> None:
+        with self._lock:
+            self._fetching.clear()
         for way in self._by_hire.values():
             self._end(way)
         self.by_job.clear()
