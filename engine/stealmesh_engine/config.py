@@ -161,10 +161,12 @@ class Config:
                     choices = " or ".join(_CHOICES[field.name])
                     raise ValueError(f"{field.name} must be {choices}, not {value!r}")
                 continue
-            least = 0 if field.name in _MAY_BE_ZERO else 1e-9
+            may_be_0 = field.name in _MAY_BE_ZERO
             number = not isinstance(value, bool) and isinstance(value, int | float)
-            if not number or not value >= least:  # and no nan, which is not below anything either
-                raise ValueError(f"{field.name} must be a number above {least:g}, not {value!r}")
+            # Asked this way round it refuses nan, too, which is not below anything.
+            if not number or not value >= (0 if may_be_0 else 1e-9):
+                wanted = "of 0 or more" if may_be_0 else "above 0"
+                raise ValueError(f"{field.name} must be a number {wanted}, not {value!r}")
         if self.silence_seconds < 2 * self.beat_seconds:
             raise ValueError("silence_seconds must be at least 2 * beat_seconds")
         if self.chunk_seconds_max < self.chunk_seconds_min:
