@@ -42,6 +42,12 @@ class AttendsHired:
     def wake(self) -> None:
         raise NotImplementedError
 
+    def _wake_if_due(self) -> None:
+        """After a step in another thread: the loop sleeps on, unless there is something to do before it wakes up."""
+        due = self.core.next_deadline()
+        if self._unheard or (due is not None and due < self._sleeps_until):
+            self.wake()
+
     def _step(self) -> list[Effect]:
         raise NotImplementedError
 
@@ -78,9 +84,7 @@ class AttendsHired:
                 raise
             finally:
                 self._turn.release()
-            due = self.core.next_deadline()
-            if self._unheard or (due is not None and due < self._sleeps_until):
-                self.wake()
+            self._wake_if_due()
         return True
 
     def attend(self, job: JobId, item: int, is_over: Callable[[], bool], until: float) -> None:
@@ -123,7 +127,5 @@ class AttendsHired:
                     self._torn = error
                     self.wake()
                     raise
-            due = self.core.next_deadline()
-            if self._unheard or (due is not None and due < self._sleeps_until):
-                self.wake()
+            self._wake_if_due()
         return True

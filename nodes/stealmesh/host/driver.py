@@ -203,9 +203,7 @@ class Driver(AttendsHired):
                 raise
             finally:
                 self._turn.release()
-            due = self.core.next_deadline()
-            if self._unheard or (due is not None and due < self._sleeps_until):
-                self.wake()
+            self._wake_if_due()
 
     def consult(self, look: Callable[[NodeCore], T]) -> T:
         """Let another thread look at the core between two steps; it must be quick."""
