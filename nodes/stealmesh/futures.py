@@ -286,24 +286,19 @@ class Future(LeavesItselfOut, StandardFuture[T]):
         if self._state in _OVER:
             return
         until = None if timeout is None else time.monotonic() + timeout
-        if self.attend is not None:
-            try:
+        try:
+            if self.attend is not None:
                 self.attend(self, inf if until is None else until)
-            except KeyboardInterrupt:
-                if self.on_interrupt is not None:
-                    self.on_interrupt()
-                raise
-        with self._condition:
-            try:
+            with self._condition:
                 while self._state not in _OVER:
                     left = None if until is None else until - time.monotonic()
                     if left is not None and left <= 0:
                         return
                     self._condition.wait(left)
-            except KeyboardInterrupt:
-                if self.on_interrupt is not None:
-                    self.on_interrupt()
-                raise
+        except KeyboardInterrupt:
+            if self.on_interrupt is not None:
+                self.on_interrupt()
+            raise
 
     def _open(self) -> None:
         """Take the result out of its chunk, once."""

@@ -10,6 +10,11 @@ import msgspec
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import Lease
 
+AGAIN_SECONDS = 0.02
+AGAIN_SECONDS_MAX = 2.0
+"""How long until another worker is asked for: the first after a hire that was worth it; up to the other after one that
+was not, twice as long each time."""
+
 
 class HiredHand(msgspec.Struct):
     """A worker of another process, for single items of one job."""
@@ -28,8 +33,6 @@ class HiredHand(msgspec.Struct):
     dismissed: bool = False
     over: bool = False
     """The node has said that we have it no more."""
-    read_out: bool = False
-    """The host has told all that it said."""
     lid: LeaseId = 0
     """Under which lease it has an item; 0: it has none."""
     item: int = 0

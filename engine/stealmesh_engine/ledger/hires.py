@@ -28,7 +28,7 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import DropHired, FetchHired, OrderHired
 from stealmesh_engine.events import Event, Feed, HireCame, HiredAnswer, HireReadOut
 from stealmesh_engine.ledger.crediting import Crediting
-from stealmesh_engine.ledger.hired_hand import HiredHand
+from stealmesh_engine.ledger.hired_hand import AGAIN_SECONDS, AGAIN_SECONDS_MAX, HiredHand
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.placement import Placement
@@ -56,10 +56,6 @@ HELD_BACK_SECONDS = 0.004
 worker to come back."""
 UNANSWERED_SECONDS = 1.0
 """A node that has not answered by then does not know what a hire is."""
-AGAIN_SECONDS = 0.02
-AGAIN_SECONDS_MAX = 2.0
-"""How long until another worker is asked for: the first after a hire that was worth it; up to the other after one that
-was not, twice as long each time."""
 WORTH_ITEMS = 16
 ITEM_OCTETS_MAX = 32 * 1024
 """An item with more octets goes the ordinary way: what carries orders to a worker carries small ones."""
@@ -302,13 +298,11 @@ class Hires:
         """The node has it again, and we know all that it said."""
         job = self._hired[hire.number]
         self._forget(job, hire)
-        wanted = hire.served >= WORTH_ITEMS
-        job.hire_at = now + AGAIN_SECONDS
-        if not wanted:
-            job.hire_wait = min(AGAIN_SECONDS_MAX, 2 * job.hire_wait)
-            job.hire_at = now + job.hire_wait
-        else:
+        if hire.served >= WORTH_ITEMS:
             job.hire_wait = AGAIN_SECONDS
+        else:
+            job.hire_wait = min(AGAIN_SECONDS_MAX, 2 * job.hire_wait)
+        job.hire_at = now + job.hire_wait
         if not hire.lid:
             if hire.only:
                 self._owner.work_changed(job.spec.job, now)

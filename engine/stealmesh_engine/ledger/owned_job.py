@@ -18,7 +18,7 @@ from stealmesh_engine.events import OpenJob
 from stealmesh_engine.ledger.dealing import Lanes
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import ExploreLedger
-from stealmesh_engine.ledger.hired_hand import HiredHand
+from stealmesh_engine.ledger.hired_hand import AGAIN_SECONDS, HiredHand
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.item_progress import ItemProgress
 from stealmesh_engine.ledger.job_ledger import JobLedger
@@ -112,7 +112,7 @@ class OwnedJob:
     """A worker that is hired for it, or asked for."""
     hire_at: float = 0.0
     """Not before this time another one is asked for."""
-    hire_wait: float = 0.02
+    hire_wait: float = AGAIN_SECONDS
     """How long that is after a hire that was not worth it: twice as long each time."""
 
     def __post_init__(self) -> None:

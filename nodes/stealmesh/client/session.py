@@ -70,14 +70,14 @@ class ProgramLink:
         """What is called when a life of an actor has ended."""
         self.wake: Callable[[], None] = lambda: None
         self.act: Callable[[], None] = lambda: None
+        """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
+        have it called in this thread if the driver sleeps."""
         self.ways: Mapping[JobId, Any] = {}
         """Jobs with a hired worker."""
         self.hand: Callable[[JobId, Callable[[], Event | None]], bool] = lambda job, feed: False
         """Feeds a single call at once, if a hired worker is free for it."""
         self.attend: Callable[[JobId, int, Callable[[], bool], float], None] | None = None
         """Waits for the answer of a hired worker. `host/lifetime.py` sets all three."""
-        """`host/lifetime.py` sets both when the driver exists. `wake`: have `pull` called soon; `act`:
-        have it called in this thread if the driver sleeps."""
         self.tidy: Callable[[], list[Event]] = list
         """`Streams` sets it: closes idle streams. Called every TIDY_SECONDS in the driver's thread."""
         self.joined: Future[None] = Future()

@@ -136,9 +136,8 @@ class SubmitStream(PacksCalls, HoldsBack):
                 try:
                     return future
                 finally:
-                    del (
-                        future
-                    )  # the error has this frame: nothing but the collector would free both
+                    # The error has this frame: nothing but the collector would free both.
+                    del future
             if needs:
                 self._needs[future] = refs.grips_of(needs), needs
             del whole  # the call keeps it

@@ -127,7 +127,7 @@ class PresentHire:
                 self._end()
 
     def node_gone(self) -> None:
-        """Whoever waits for the next item must not wait for ever."""
+        """The loop must not wait for ever for the next item."""
         with self._lock:
             self._ended_before = 1 << 63
             if self._number:
