@@ -11,6 +11,8 @@ from tests.marks import later
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable import call_edges, inputs, retention
 from stealmesh_engine.durable.primary import Primary
+from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.put_off import DEFER_SECONDS_MIN
 from stealmesh_protocol.messages import Fetch, JobKind
 from stealmesh_protocol.values import UNSENDABLE, VALUE_LOST, failures_of
 from stealmesh_sim.durable_graphs import CANCELLED, FAILED, CallGraph, CallLauncher, run, value_of
@@ -149,11 +151,13 @@ def running(told: Submitted, at: int) -> list[Process]:
     ]
 
 
-def with_a_holder_elsewhere() -> tuple[Submitted, Process, int]:
+def with_a_holder_elsewhere(*, runs_again: bool = False) -> tuple[Submitted, Process, int]:
     """One of four calls runs, into each of which another goes, at a node that does not keep it. Its primary dies.
-    Returns who runs it, and its number."""
+    Returns who runs it, and its number. `runs_again`: the first time it asks to run once more."""
     pairs: list[list[int]] = [[], [0], [], [2], [], [4], [], [6]]
     told = submitted(durable_scene(5, workers=1), pairs, seconds=6.0)
+    for at in (1, 3, 5, 7) if runs_again else ():
+        told.calls[at].work.again = {0: [DEFER_SECONDS_MIN]}
     told.until_accepted()
     told.kill_program()
     told.scene.until(lambda: all(running(told, at) for at in (1, 3, 5, 7)))
@@ -184,6 +188,28 @@ def test_what_was_left_with_its_holder_waits_for_its_inputs_when_that_dies() -> 
     told.scene.run(0.5)
     assert running(told, at) == [holder]
     told.scene.crash(holder)
+    told.collected(told.heirs())
+
+
+def test_what_runs_again_under_a_new_primary_waits_for_its_inputs_as_well() -> None:
+    """Once: its time came before they did, and it was free without them: the primary fell over that."""
+    told, holder, at = with_a_holder_elsewhere(runs_again=True)
+    told.scene.until(lambda: told.scene.home(told.calls[at]) is not None)
+    told.scene.until(lambda: told.calls[at].job in told.primary(at).core.owner.jobs)
+    reader = told.primary(at).core.durable.state.inputs.reader
+    right, world = reader.read, told.scene.world
+
+    def read_late(job: bytes, now: float) -> None:
+        """The primary of its input is slow to answer."""
+        world.after(1.0, lambda: right(job, world.now))
+
+    reader.read = read_late  # type: ignore[method-assign]
+    ledger = told.lead(at).owner.jobs[told.calls[at].job].ledger
+    told.scene.run(0.5)
+    assert running(told, at) == [holder]
+    told.scene.until(lambda: told.calls[at - 1].job in reader.jobs)
+    assert isinstance(ledger, IndexedLedger)
+    assert ledger.put_off is not None, "it was to run again"
     told.collected(told.heirs())
 
 

@@ -278,11 +278,12 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
         return True
 
     def end_waits(self, now: float) -> float | None:
-        """What has waited long enough is free. Returns when to ask again; None: nothing waits."""
+        """What has waited long enough is free, or lacks what went into it. Returns when to ask again; None: nothing
+        waits."""
         if self.put_off is None:
             return None
         for item in self.put_off.take_due(now):
-            self.free.add(item, item + 1)
+            self._lost(item, item + 1)
         self._balanced()
         return self.put_off.next_at
 
@@ -414,7 +415,7 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     # -- inside
 
     def _lost(self, lo: int, hi: int) -> None:
-        """[lo, hi) has left its lease undone."""
+        """[lo, hi) has left its lease undone, at once or some time ago."""
         self.free.add(lo, hi)
         if self.edges is not None:
             for item in self.edges.lost(lo, hi):
