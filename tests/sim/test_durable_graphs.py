@@ -23,6 +23,7 @@ from stealmesh_sim.programs import Wish
 from stealmesh_sim.work import CostLaw
 
 from .durable_scenes import DurableScene, durable_scene
+from .scenes import SEED_ADDRESS
 
 TOGETHER = 5
 DIAMOND = [[], [0], [0], [1, 2]]
@@ -308,6 +309,22 @@ def test_results_without_room_at_a_primary_come_when_all_others_are_there(
     assert len(asked.results) < 4
     told.collected(told.heirs())
     assert not asked.octets
+
+
+def test_results_stay_for_a_call_that_no_node_can_run_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once: it was free, and did not count as one that waits. What went into it was dropped for room, and the
+    primary fell when a node came that could run it."""
+    monkeypatch.setattr(inputs, "ROOM_SHARE", 0.0)
+    told = submitted(durable_scene(1), [[], [0], [0]], seconds=1.0)
+    late = told.calls[2]
+    late.work.spec = replace(late.work.spec, resources=(("gpu", 1),))
+    told.until_accepted()
+    told.scene.until(lambda: told.calls[1].done)
+    told.scene.run(1.0)
+    told.scene.nodes.append(
+        told.scene.world.node("gpu", seeds=[SEED_ADDRESS], resources=(("gpu", 1),))
+    )
+    told.collected()
 
 
 def test_results_that_no_message_can_carry_together_fail_the_call(

@@ -80,8 +80,8 @@ class CallEdges:
 
     # ------------------------------------------------------------ what becomes of inputs
 
-    def waiting_for(self, call: JobId) -> list[int]:
-        """The items that no holder has and that this goes into."""
+    def lacking(self, call: JobId) -> list[int]:
+        """The items that are withheld, and that this goes into."""
         withheld = self._ledger.withheld
         return [
             item
@@ -94,12 +94,21 @@ class CallEdges:
         return call in self.needed
 
     def beside(self, call: JobId) -> list[list[JobId]]:
-        waiting = (self.into[item] for item in self.waiting_for(call))
-        return [[each for each in calls if each != call] for calls in waiting]
+        waiting = [*self.lacking(call), *self._free_with(call)]
+        return [[each for each in self.into[item] if each != call] for item in waiting]
+
+    def _free_with(self, call: JobId) -> list[int]:
+        """The items that lack nothing, and that no holder has, and that this goes into: it must stay for them."""
+        free = self._ledger.free
+        if not free:
+            return []
+        return [
+            item for item in self._asks if call in self.into[item] and free.covers(item, item + 1)
+        ]
 
     def told(self, call: JobId, failed: NoResult | None, now: float) -> None:
         """The call is over: what lacked it lacks one less, or ends with it."""
-        waiting = self.waiting_for(call)
+        waiting = self.lacking(call)
         if failed is not None:
             self._end(waiting, failed, now)
             return

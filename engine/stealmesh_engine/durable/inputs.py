@@ -75,7 +75,7 @@ class InputUser(Protocol):
         """Does it wait for this?"""
 
     def beside(self, call: JobId) -> list[list[JobId]]:
-        """The calls beside this one, of each item that waits for it."""
+        """The calls beside this one, of each item that it goes into and that no holder has."""
 
     def told(self, call: JobId, failed: NoResult | None, now: float) -> None:
         """The call is over. None: its result is there."""
