@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from typing import Any
 
 import pytest
@@ -131,3 +132,16 @@ def test_a_piece_that_is_on_its_way_outlives_its_file() -> None:
     assert octets in bytes(whole)
     del piece, whole
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_piece_is_copied_when_no_descriptor_is_left_for_a_map() -> None:
+    """Once: it ended the node."""
+    on = kept(b"v" * LARGE)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        piece = on.read(VALUE, 50_000, 1000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert piece == b"v" * 1000
+    on.close()

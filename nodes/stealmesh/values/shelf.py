@@ -39,14 +39,17 @@ class OpenFile:
     """Another process has made it, and counts it."""
     _mapped: memoryview | None = None
 
-    def piece(self, at: int, octets: int) -> memoryview:
-        """A part of it, as it lies: nothing is copied, and it stays readable when the file is closed. Raises OSError,
-        ValueError."""
-        if (
-            self._mapped is None
-        ):  # private, as a sealed file allows no other map to some kernels; nobody writes
+    def piece(self, at: int, octets: int) -> bytes | memoryview:
+        """A part of it, as it lies: nothing is copied, and it stays readable when the file is closed. It is copied if
+        the process has no descriptor or no room for a map. Raises OSError."""
+        if self._mapped is None:
+            # Private, as a sealed file allows no other map to some kernels; nobody writes.
             flags, protection = mmap.MAP_PRIVATE, mmap.PROT_READ
-            self._mapped = memoryview(mmap.mmap(self.descriptor, self.octets, flags, protection))
+            try:
+                mapped = mmap.mmap(self.descriptor, self.octets, flags, protection)
+            except OSError:
+                return os.pread(self.descriptor, octets, at)
+            self._mapped = memoryview(mapped)
         return self._mapped[at : at + octets]
 
 
