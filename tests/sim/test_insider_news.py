@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from tests.sim.test_insider import Stage, at_the_door, my_spec
 
-from stealmesh_engine.events import AskLook, KeepValue
+from stealmesh_engine.events import AskLook, KeepValue, ReleaseValue
 from stealmesh_engine.looks import OPEN_MAX, OPEN_OF_ONE_MAX
 from stealmesh_protocol import limits
 from stealmesh_protocol.ids import granted_lease, job_id, seat_of, value_id, value_of_item
@@ -68,6 +68,32 @@ def test_a_value_of_nobody_s_is_neither_kept_nor_fetched() -> None:
     assert list(account.copies) == [owner], "its owner has it, and nobody else"
     assert not stage.a.core.values.copies.fetches
     assert stage.a.core.counters["values-not-theirs"] == 2
+    stage.ends_well()
+
+
+def test_a_taker_is_not_struck_off_by_who_asks_it_for_another_making() -> None:
+    """It says that it has none of that making, and its owner took that for what it has of the value itself. So it was
+    not known as a copy, and kept the value when nothing needed it any more."""
+    stage = Stage()
+    me, owner, a = stage.liar.member.id, stage.program.member.id, stage.a.member.id
+    value = value_id(owner, 9)
+    stage.world.network.latency.octets_a_second = 10e6
+    stage.program.shelf.put(value, 3_000_000)
+    stage.program.hear(KeepValue(value, 3_000_000))
+    copies = stage.a.core.values.copies
+    copies.want((value,))
+    copies.start(stage.world.now)
+    stage.world.run(stage.world.now + 0.1)
+    account = stage.program.core.values.directory.accounts[value]
+    assert a in account.taking
+    stage.tell(stage.a, ValueGet(value, 0, 100, granted_lease(3)))
+    stage.tell(stage.program, ValueHeld(value, making=granted_lease(3)), seconds=1.0)
+    assert value in copies.whole
+    assert list(account.copies) == [owner, a]
+    assert me not in account.known()
+    stage.program.hear(ReleaseValue(value))
+    stage.world.run(stage.world.now + 1.0)
+    assert value not in copies.whole
     stage.ends_well()
 
 

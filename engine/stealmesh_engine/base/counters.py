@@ -46,6 +46,7 @@ MEANINGS = {
     "log-damage": "1 if the write-ahead log had lost something when it was opened",
     "looks-dropped": "questions about jobs and workers that got no answer, as too many were open",
     "looks-unreadable": "answers about jobs and workers that could not be read",
+    "makings-of-others": "what nodes said of a making of a value of ours that does not count",
     "members-beyond-bound": "records of unknown nodes that were not taken, because the view is full",
     "output-dropped": "lines that tasks printed and that were too much for this node or its owner, or had no way to go",
     "output-of-nothing": "lines printed here by what no job wants to hear of: what an ended task has left running",

@@ -171,7 +171,10 @@ class Directory:
                 self._links.send(peer, ValueDrop(message.value), now)
             return
         if message.making != account.making:
-            # Of another making, or of one of a value that nobody makes: says nothing of what it has of ours.
+            if message.making and not (message.whole and account.making):
+                # Others may ask it for any making: that it has none says nothing of what it has of ours.
+                self._context.counters.count("makings-of-others")
+                return
             account.no_copy(peer, doubtful=message.whole)
             self._serve(message.value, account, now)
             return
