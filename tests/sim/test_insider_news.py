@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from tests.sim.test_insider import Stage, at_the_door, my_spec
 
+from stealmesh_engine.data.copies import OTHERS_MIN, WINDOW_OCTETS
 from stealmesh_engine.events import AskLook, KeepValue, ReleaseValue
 from stealmesh_engine.looks import OPEN_MAX, OPEN_OF_ONE_MAX
 from stealmesh_protocol import limits
@@ -95,6 +96,19 @@ def test_a_taker_is_not_struck_off_by_who_asks_it_for_another_making() -> None:
     stage.world.run(stage.world.now + 1.0)
     assert value not in copies.whole
     stage.ends_well()
+
+
+def test_who_begins_to_take_values_and_never_ends_leaves_nothing() -> None:
+    """When each of them began is remembered, to measure the line, until the value has gone."""
+    stage = Stage()
+    copies, me, octets = stage.a.core.values.copies, stage.liar.member.id, 2 * WINDOW_OCTETS
+    for each in range(3 * OTHERS_MIN):
+        value = value_id(stage.program.member.id, 1000 + each)
+        copies.stored.add(value, octets)
+        copies.wanted(me, ValueGet(value, 0, 1), stage.world.now)
+        copies.stored.remove(value)
+    stage.a.core.values._effects.clear()
+    assert len(copies._serving) <= OTHERS_MIN + 1
 
 
 def test_a_job_that_needs_a_value_without_end_holds_up_no_other() -> None:

@@ -394,6 +394,8 @@ class Copies:
         self._others.setdefault(value, set()).add(peer)
         if len(self._others) > 2 * len(self.whole) + OTHERS_MIN:
             self._others = {each: self._others[each] for each in self._others if each in self.whole}
+            serving = self._serving.items()
+            self._serving = {key: since for key, since in serving if key[1] in self.whole}
 
     def _measure(
         self, peer: PeerId, value: ValueId, lo: int, hi: int, octets: int, now: float

@@ -2,7 +2,7 @@
 
 Decides what the speed of the line to a peer is taken for: what whole values made there lately, else what they
 made with all other peers, else an assumption. Refuses to know who asks, and what for: the owner of a value
-compares nodes (`ledger/soonest.py`), a victim weighs what its thief would have to fetch (`stealing/shares.py`).
+compares nodes (`ledger/soonest.py`), a victim weighs what its thief would have to fetch (`stealing/loot.py`).
 
 Between processes of one host nothing travels: a file is handed over.
 """
