@@ -140,6 +140,12 @@ def root_of(lease: LeaseId) -> LeaseId:
     return lease >> LEASE_STRIDE_BITS << LEASE_STRIDE_BITS
 
 
+def short_form(job: JobId) -> str:
+    """What commands show of a job, and what `attach` takes."""
+    written = job.hex()
+    return f"{written[:8]}..{written[-4:]}"
+
+
 def short(identity: bytes) -> str:
     """Eight hex digits: enough to tell peers and jobs apart in a log line."""
     return identity[-4:].hex() if len(identity) > PEER_ID_OCTETS else identity[:4].hex()

@@ -13,6 +13,8 @@ from stealmesh_engine.durable import call_edges, inputs, retention
 from stealmesh_engine.durable.primary import Primary
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.put_off import DEFER_SECONDS_MIN
+from stealmesh_engine.ledger.why_owned import why_item, why_job
+from stealmesh_protocol.ids import short_form
 from stealmesh_protocol.messages import Fetch, JobKind
 from stealmesh_protocol.values import UNSENDABLE, VALUE_LOST, failures_of
 from stealmesh_sim.durable_graphs import CANCELLED, FAILED, CallGraph, CallLauncher, run, value_of
@@ -265,7 +267,7 @@ def test_a_result_that_is_lost_fails_what_it_goes_into_by_name(
     for node in scene.nodes:
         node.core.durable.state.drop(told.calls[0].job)
     scene.crash(told.primary(2))
-    failed_as(told, 2, VALUE_LOST, inputs.name_of(told.calls[0].job))
+    failed_as(told, 2, VALUE_LOST, short_form(told.calls[0].job))
     told.nothing_is_left()
 
 
@@ -350,6 +352,20 @@ def test_a_collected_call_stays_while_it_goes_into_others(monkeypatch: pytest.Mo
     told.scene.run(3.0)
     primary = told.primary(2)
     told.scene.crash(primary)
+    told.collected()
+
+
+def test_explain_names_the_durable_calls_that_a_call_waits_for() -> None:
+    """Once, it said that it waits for others."""
+    told = submitted(durable_scene(3), [[], [], [0, 1]], seconds=0.5)
+    told.calls[1].work.law = CostLaw("const", 5.0)
+    told.until_accepted()
+    told.scene.until(lambda: told.calls[0].done)
+    owner, now = told.primary(2).core.owner, told.scene.world.now
+    job = owner.jobs[told.calls[2].job]
+    wanted = f"it waits for the results of durable call {short_form(told.calls[1].job)}"
+    assert [each.told for each in why_item(owner, job, 0, now)] == [wanted]
+    assert [each.told for each in why_job(owner, job, now)] == [wanted]
     told.collected()
 
 

@@ -21,7 +21,7 @@ from stealmesh_engine.events import AttachJob, FetchResults
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.errors import RemoteProtocolError
 from stealmesh_protocol.given import Result
-from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.ids import JobId, PeerId, short_form
 from stealmesh_protocol.messages import Fetch, Fetched, Here, JobKind, Seek
 from stealmesh_protocol.values import (
     OUTCOMES,
@@ -35,14 +35,14 @@ from stealmesh_protocol.values import (
 )
 
 PATIENCE = 4.0
-"""So many times longer than a program looks for a job, a call that goes into others is looked for: what ends
+"""How many times longer than a program looks for a job, a call that goes into others is looked for: what ends
 them is final, and machines may come back late."""
 ASKED_AGAIN_SECONDS = 10.0
 """How often the primary of a call is told that its result, which is here, is needed."""
 ROOM_SHARE = 0.25
 """Of `keep_octets_max`: what a primary has of results that go into calls which wait for others as well."""
 USED_SECONDS = 60.0
-"""So long after it was asked for, a result stays where it is. The election of a primary takes less."""
+"""How long a result stays where it is after it was asked for. The election of a primary takes less."""
 NOT_THEIRS = "it was launched with another token, or with the mesh key"
 
 
@@ -58,11 +58,6 @@ class NoResult:
 
 def no_result(kind: str, text: str, *, cancelled: bool = False) -> NoResult:
     return NoResult(*pack_outcomes(None, [Failure(0, kind, text=text)]), cancelled)
-
-
-def name_of(call: JobId) -> str:
-    """The short form of its id that commands show, and that `attach` takes."""
-    return f"{call.hex()[:8]}..{call.hex()[-4:]}"
 
 
 class InputUser(Protocol):
@@ -201,7 +196,7 @@ class Inputs:
             for user in list(known.users):
                 failed = known.failed
                 if failed is None and user.guest and self.reader.guests.get(call) != user.guest:
-                    failed = no_result(VALUE_LOST, f"durable call {name_of(call)}: {NOT_THEIRS}")
+                    failed = no_result(VALUE_LOST, f"durable call {short_form(call)}: {NOT_THEIRS}")
                 user.told(call, failed, now)
 
     # ------------------------------------------------------------ what primaries say
@@ -230,7 +225,7 @@ class Inputs:
             return  # what it goes into has it, or has ended with it
         found: Result | NoResult | None
         if isinstance(word, fx.JobGone):
-            found = no_result(VALUE_LOST, f"durable call {name_of(word.job)} is gone: {word.why}")
+            found = no_result(VALUE_LOST, f"durable call {short_form(word.job)} is gone: {word.why}")
         else:
             assert isinstance(word, fx.Results)
             found = _said_by(word)
@@ -289,7 +284,7 @@ class Inputs:
 def _said_by(word: fx.Results) -> Result | NoResult | None:
     """What the primary's word means to those that the call goes into. None: it is not over."""
     line = word.line
-    named = f"durable call {line.name} ({name_of(word.job)})"
+    named = f"durable call {line.name} ({short_form(word.job)})"
     if line.kind is not JobKind.SUBMIT:
         return no_result(VALUE_LOST, f"{named} is no single call, so its result goes into no other")
     if line.state == "cancelled":

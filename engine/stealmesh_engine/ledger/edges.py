@@ -278,6 +278,11 @@ class JobEdges:
         into = (edges.results.get(at) for edges, at in self.into(item))
         return {each.stays for each in into if each is not None and each.stays is not None}
 
+    def awaited(self, item: int) -> list[JobId]:
+        """No durable calls go into items of ordinary jobs."""
+        del item
+        return []
+
     def needs_alone(self, item: int) -> bool:
         """Does this item, which may follow, need values?"""
         fed = self.ledger.inputs.at(item)

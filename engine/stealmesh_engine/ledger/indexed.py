@@ -48,6 +48,8 @@ class LedgerEdges(Protocol):
 
     def values_into(self, item: int) -> set[ValueId]: ...
 
+    def awaited(self, item: int) -> list[JobId]: ...
+
 
 class Lent(msgspec.Struct):
     """An indexed lease: the items that its holder has not accounted for yet."""

@@ -15,7 +15,7 @@ from stealmesh_engine.ledger.passed_over import is_worker
 from stealmesh_engine.ledger.placement import needs_another_python
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.ledger.why import NAMED_MAX, Fact, Why, short_text, some
-from stealmesh_protocol.ids import PeerId, short
+from stealmesh_protocol.ids import PeerId, short, short_form
 from stealmesh_protocol.messages import Member
 
 HOLDERS_TOLD_MAX = 64
@@ -66,7 +66,7 @@ def _item(owner: Owner, job: IndexedJob, item: int, now: float) -> list[Fact]:
     if ledger.credited.covers(item, item + 1):
         return [_over(job, item)]
     if job.edges is not None and item in job.edges.missing:
-        return [Fact(Why.DEPENDENCY, text=some(_inputs(owner, job.edges, item)))]
+        return [_waits(owner, job, item)]
     pieces = ledger.pieces(item, item + 1)
     if pieces:
         return [_leased(owner, job, piece.holder, piece.lid, now) for piece in pieces]
@@ -76,7 +76,17 @@ def _item(owner: Owner, job: IndexedJob, item: int, now: float) -> list[Fact]:
         if item in ledger.again:
             return [Fact(Why.MADE_AGAIN)]
         return [why_free(owner, job, item, now)]
-    return [Fact(Why.DEPENDENCY, text="others")]
+    return [_waits(owner, job, item)]
+
+
+def _waits(owner: Owner, job: IndexedJob, item: int) -> Fact:
+    """It lacks results of others."""
+    if job.edges is not None:
+        names = _inputs(owner, job.edges, item)
+    else:
+        calls = [] if job.ledger.edges is None else job.ledger.edges.awaited(item)
+        names = [f"durable call {short_form(each)}" for each in calls]
+    return Fact(Why.DEPENDENCY, text=some(names) or "others")
 
 
 def _inputs(owner: Owner, edges: JobEdges, item: int) -> list[str]:
@@ -229,7 +239,6 @@ def _leases(owner: Owner, job: OwnedJob, now: float) -> Iterator[Fact]:
 
 def _not_leased(owner: Owner, job: IndexedJob, now: float) -> list[Fact]:
     """What is in no lease and not free."""
-    del owner
     ledger, found = job.ledger, []
     put_off = ledger.put_off
     if put_off is not None and put_off.size:
@@ -244,5 +253,10 @@ def _not_leased(owner: Owner, job: IndexedJob, now: float) -> list[Fact]:
     free = ledger.free.size
     known = ledger.credited.size + ledger.leased + free + (0 if put_off is None else put_off.size)
     if ledger.released > known:
-        found.append(Fact(Why.DEPENDENCY, many=ledger.released - known, text="others"))
+        withheld = ledger.withheld
+        fact = Fact(Why.DEPENDENCY, text="others")
+        if withheld is not None and withheld.size == 1:
+            fact = _waits(owner, job, withheld.first)
+        fact.many = ledger.released - known
+        found.append(fact)
     return found
