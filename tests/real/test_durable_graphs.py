@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
@@ -170,6 +171,35 @@ def test_what_goes_into_a_durable_call(nodes: Nodes, tmp_path: Path) -> None:
         assert mixed(total).result(PATIENCE_SECONDS) == 31 + 18
         with pytest.raises(ValueError, match=r"options\(durable=True\), too"):
             mixed(mesh.submit(time.sleep, 3))
+
+
+def test_an_input_that_fails_before_the_call_is_said(nodes: Nodes) -> None:
+    """Once: the call waited for the input that was not safe yet, and its error had no name then."""
+    with nodes.mesh() as mesh:
+        durable = mesh.options(durable=True)
+        later: Any = durable.submit(five_later)
+        failed: Any = durable.submit(tasks.raise_on_five, later)
+        unsafe: Any = durable.map_reduce(time.sleep, [600], max)
+        call: Any = durable.submit(max, failed, unsafe)
+        with pytest.raises(ValueError, match="right out") as error:
+            call.result(PATIENCE_SECONDS)
+        (note,) = error.value.__notes__
+        assert "this is the error of" in note
+        assert not unsafe.done()
+        assert unsafe.stop()
+
+
+def test_a_call_of_another_mesh_is_waited_for(nodes: Nodes) -> None:
+    """Once: it was taken for one that goes by name, and a thread of the program's slept until it was over."""
+    with nodes.mesh() as mesh, nodes.mesh() as other:
+        slow: Any = other.options(durable=True).submit(time.sleep, 8)
+        slow.accepted(PATIENCE_SECONDS)
+        call: Any = mesh.options(durable=True).submit(str, slow)
+        told = threading.Event()
+        mesh.submit(abs, 5).add_done_callback(lambda one: told.set())
+        assert told.wait(PATIENCE_SECONDS)
+        assert not slow.done(), "the callback came when the other mesh's call was over"
+        assert call.result(PATIENCE_SECONDS) == "None"
 
 
 def five_later() -> int:

@@ -190,9 +190,7 @@ class CallEdges:
 
     def awaited(self, item: int) -> list[JobId]:
         """The durable calls that go into this item and whose results are not here."""
-        return [
-            call for call in self.into.get(item, ()) if not self._asked.has(call, self.guest)
-        ]
+        return [call for call in self.into.get(item, ()) if not self._asked.has(call, self.guest)]
 
     def _filled(self, fed: Input) -> bytes:
         return given.filled(fed[1], self._results(fed[0].lo))

@@ -225,7 +225,9 @@ class Inputs:
             return  # what it goes into has it, or has ended with it
         found: Result | NoResult | None
         if isinstance(word, fx.JobGone):
-            found = no_result(VALUE_LOST, f"durable call {short_form(word.job)} is gone: {word.why}")
+            found = no_result(
+                VALUE_LOST, f"durable call {short_form(word.job)} is gone: {word.why}"
+            )
         else:
             assert isinstance(word, fx.Results)
             found = _said_by(word)

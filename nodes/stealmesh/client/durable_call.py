@@ -94,7 +94,7 @@ class DurableCall:
         if not inputs:
             self._say(vx.join_entries([packed]))
             return
-        self._waiting = WaitingDurableCall(self, self.future, packed, inputs)
+        self._waiting = WaitingDurableCall(self._link, self, self.future, packed, inputs)
         self._waiting.begin()
 
     def complete(self, call: WaitingCall) -> None:
@@ -146,13 +146,17 @@ class DurableCall:
         if leaves:
             self._leave()
 
-    def when_safe(self, fn: Callable[[], None]) -> None:
-        """Have this called when it is accepted or over, in a thread of the program's; now, if it is."""
+    def when_safe(self, link: ProgramLink, fn: Callable[[], None]) -> bool:
+        """Have this called when it is accepted or over, in a thread of the program's; now, if it is. False: it is of
+        another mesh, and goes into no call of this one by name."""
+        if link is not self._link:
+            return False
         with self._link.condition:
             if not self.is_safe:
                 self._when_safe.append(fn)
-                return
+                return True
         fn()
+        return True
 
     def _is_safe_now(self) -> None:
         with self._link.condition:

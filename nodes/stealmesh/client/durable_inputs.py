@@ -15,7 +15,9 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from stealmesh.client.inputs import WaitingCall, packed_result
+from stealmesh.client.inputs import Packed, Receiver, WaitingCall, packed_result
+from stealmesh.client.session import ProgramLink
+from stealmesh.futures import Future
 from stealmesh_protocol.given import item_apart
 from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.limits import CALLS_INTO_MAX
@@ -25,22 +27,38 @@ from stealmesh_protocol.messages import Inputs
 class WaitingDurableCall(WaitingCall):
     """One call, until each of its inputs is over, or is safe in the mesh."""
 
+    def __init__(
+        self,
+        link: ProgramLink,
+        receiver: Receiver,
+        future: Future[Any],
+        packed: Packed,
+        inputs: list[Future[Any]],
+    ) -> None:
+        super().__init__(receiver, future, packed, inputs)
+        self._link = link
+
     def begin(self) -> None:
         inputs = list(self.inputs)
         few = len(inputs) <= CALLS_INTO_MAX
         for each in inputs:
-            when_safe = getattr(each._submission, "when_safe", None)
-            if few and when_safe is not None:
-                when_safe(functools.partial(self._over, each))
+            when_safe = getattr(each._submission, "when_safe", None) if few else None
+            if when_safe is not None and when_safe(self._link, functools.partial(self._safe, each)):
+                each.when_over(self._failed)
             else:
                 each.when_over(self._over)
 
-    def _over(self, one: Any) -> None:
-        """An input is over, one way or the other, or the mesh holds it."""
+    def _safe(self, one: Any) -> None:
+        """The mesh holds it, or it is over."""
         if one.done():
-            super()._over(one)
+            self._over(one)
         else:
             self._one_less()
+
+    def _failed(self, one: Any) -> None:
+        """It is over. If it failed while another one was not safe yet, this call ends as well."""
+        if self._missing > 0 and (one.cancelled() or one.exception() is not None):
+            self._over(one)
 
 
 def item_of_calls(call: WaitingCall, named: Mapping[int, JobId]) -> tuple[bytes, Inputs]:
