@@ -31,7 +31,7 @@ Ends = tuple[OutputRing, RingReader]
 def test_what_is_put_down_is_read_and_what_is_written_over_is_not(ends: Ends) -> None:
     writer, reader = ends
     rng, said = random.Random(1), b""
-    for number in range(3000):
+    for number in range(4000):
         octets = b"%d " % number + b"x" * rng.randrange(200) + b"\n"
         writer.put(octets, 1)
         said += octets
@@ -48,12 +48,13 @@ def test_what_is_put_down_is_read_and_what_is_written_over_is_not(ends: Ends) ->
             )
 
 
-def test_more_than_there_is_room_for_leaves_its_end(ends: Ends) -> None:
+@pytest.mark.parametrize("halves", [3, 7])
+def test_more_than_there_is_room_for_leaves_its_end(ends: Ends, halves: int) -> None:
     writer, reader = ends
     writer.put(b"before\n", 1)
-    octets = os.urandom(3 * RING_OCTETS // 2)
+    octets = os.urandom(halves * RING_OCTETS // 2)
     writer.put(octets, 0)
-    assert reader.copy(0, 10**9) == (octets[-RING_OCTETS:], 7 + RING_OCTETS // 2)
+    assert reader.copy(0, 10**9) == (octets[-RING_OCTETS:], 7 + len(octets) - RING_OCTETS)
 
 
 def test_what_may_be_half_written_is_not_read(ends: Ends) -> None:
@@ -117,6 +118,15 @@ def floods(talk: Printing, here: Here, pipe: OutputPipe, handle: Handle) -> None
     assert pipe.ring.beyond
 
 
+def flooded(talk: Talk, **chunks: tuple[int, int]) -> Handle:
+    """A worker with these chunks, whose lines go into the ring from now on."""
+    printing, here, pipe, _ = talk
+    handle = Handle(**chunks)
+    floods(printing, here, pipe, handle)
+    told_of(pipe)
+    return handle
+
+
 def test_lines_that_nobody_will_see_cost_no_system_call_and_are_counted(talk: Talk) -> None:
     printing, here, pipe, told = talk
     handle = Handle(c7=(0, 1))
@@ -138,9 +148,7 @@ def test_lines_that_nobody_will_see_cost_no_system_call_and_are_counted(talk: Ta
 
 def test_what_has_room_is_passed_on_from_the_ring_in_order(talk: Talk) -> None:
     printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 1))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 1))
     for number in range(50):
         prints(printing, here, f"line {number}")
     pipe._lines, pipe._room = 30.0, 10_000.0
@@ -152,9 +160,7 @@ def test_what_has_room_is_passed_on_from_the_ring_in_order(talk: Talk) -> None:
 
 def test_a_quiet_worker_goes_back_to_its_pipe_and_the_order_stays(talk: Talk) -> None:
     printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 1))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 1))
     prints(printing, here, "in the ring")
     pipe.ring.beyond = False
     prints(printing, here, "in the pipe")
@@ -171,9 +177,7 @@ def test_a_quiet_worker_goes_back_to_its_pipe_and_the_order_stays(talk: Talk) ->
 
 def test_lines_of_several_items_are_counted_for_their_chunk(talk: Talk) -> None:
     printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 500))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 500))
     for _ in range(300):
         here.results.append(None)
         prints(printing, here, "one line each")
@@ -188,9 +192,7 @@ def test_lines_of_several_items_are_counted_for_their_chunk(talk: Talk) -> None:
 
 def test_a_failed_item_has_its_end_although_others_wrote_over_it(talk: Talk) -> None:
     printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 9))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 9))
     here.results.append(None)
     for number in range(5000):
         prints(printing, here, f"fails {number}")
@@ -204,11 +206,57 @@ def test_a_failed_item_has_its_end_although_others_wrote_over_it(talk: Talk) -> 
     assert told_of(pipe) == {}, "it is no line that is told again"
 
 
+def test_the_end_of_a_failed_item_is_told_once_and_as_nobody_elses(talk: Talk) -> None:
+    """Once: an item that failed without a word had the lines of the one before, and these had them twice; also across
+    chunks, which may be another program's."""
+    printing, here, pipe, _ = talk
+    handle = flooded(talk, c7=(0, 9))
+    here.results.append(None)
+    prints(printing, here, "fails")
+    printing.item_failed()
+    here.results.append(None)
+    printing.item_failed()  # it has said nothing
+    here.results.append(None)
+    pipe.ring.beyond = False
+    prints(printing, here, "in the pipe")
+    pipe.read(handle)
+    assert pipe.tail(7, 1) == "fails\n"
+    assert pipe.tail(7, 2) == ""
+    pipe.ring.beyond = True
+    prints(printing, here, "of 7")
+    printing.chunk_ends()
+    handle = Handle(c8=(0, 9))
+    pipe.read(handle)
+    here.number, here.results = 8, []
+    printing.item_failed()
+    assert pipe.read(handle) == 0, "nor does it cost anything"
+    assert pipe.tail(8, 0) == ""
+
+
+def test_what_begins_in_a_line_or_a_mark_begins_with_the_next_line(talk: Talk) -> None:
+    """Lines shorter than a mark: a piece of one was passed on."""
+    printing, here, pipe, _ = talk
+    rng, said = random.Random(1), set[bytes]()
+    here.number = 10  # its marks have the octet that ends lines
+    handle = flooded(talk, c10=(0, 10**6))
+    for number in range(4000):
+        here.results.append(None)
+        line = f"{number}" * rng.randrange(1, 4)
+        prints(printing, here, line)
+        said.add(line.encode())
+        end, lines = pipe.ring.last_words()
+        if end > 2 * RING_OCTETS - 5000:
+            pipe.ring.read_to = pipe.ring.told_lines = 0
+            pipe._lines, pipe._room = 3.0, 10_000.0
+            pipe.take(end, lines, handle)
+            shown = [line for found, _ in told_of(pipe).values() for line in found]
+            assert len(shown) == 3
+            assert said.issuperset(shown)
+
+
 def test_a_dead_worker_has_left_its_last_words(talk: Talk) -> None:
     printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 1))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 1))
     for number in range(20_000):
         prints(printing, here, f"line {number}")
     pipe.read(handle)
@@ -220,10 +268,8 @@ def test_a_dead_worker_has_left_its_last_words(talk: Talk) -> None:
 
 
 def test_other_threads_and_forked_children_stay_with_the_pipe(talk: Talk) -> None:
-    printing, here, pipe, _ = talk
-    handle = Handle(c7=(0, 1))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    printing, _, pipe, _ = talk
+    handle = flooded(talk, c7=(0, 1))
     thread = threading.Thread(target=printing.said, args=(b"of a thread\n",))
     thread.start()
     thread.join()
@@ -237,11 +283,27 @@ def test_other_threads_and_forked_children_stay_with_the_pipe(talk: Talk) -> Non
     assert told_of(pipe) == {(7, 0, 1): ([b"of a thread", b"of a child"], 0)}
 
 
+def test_another_thread_leaves_the_rest_of_a_line_to_its_writer(talk: Talk) -> None:
+    """The thread that listens to the node ends a part of a chunk in the middle of a line."""
+    printing, here, pipe, _ = talk
+    handle = flooded(talk, c7=(0, 9))
+    prints(printing, here, "whole")
+    printing._parts[1].append("half ")
+    for each in (printing.flush, printing.chunk_ends):
+        thread = threading.Thread(target=each)
+        thread.start()
+        thread.join()
+    with pytest.raises(BlockingIOError):
+        os.read(pipe.fd, 1)
+    prints(printing, here, "line")
+    pipe._lines, pipe._room = 100.0, 10_000.0
+    pipe.look(handle)
+    assert told_of(pipe) == {(7, 0, 1): ([b"whole", b"half line"], 0)}
+
+
 def test_the_node_waits_while_another_chunk_has_spoken_already(talk: Talk) -> None:
     printing, here, pipe, told = talk
-    handle = Handle(c7=(0, 1), c8=(1, 2))
-    floods(printing, here, pipe, handle)
-    told_of(pipe)
+    handle = flooded(talk, c7=(0, 1), c8=(1, 2))
     prints(printing, here, "of 7")
     printing.chunk_ends()
     here.number = 8

@@ -263,7 +263,9 @@ class OutputPipe:
         if item == RING_BEFORE:
             self.take(place, None, handle)
             self.remember(place, handle)
-        elif item != ONLY_END:
+        elif item == ONLY_END:
+            self._remembered_to = max(self._remembered_to, place)
+        else:
             self._key = place, item
         self._text(piece[MARK.size :], handle)
 
@@ -372,7 +374,8 @@ class OutputPipe:
 
 def _whole_lines_of(octets: bytes) -> bytes:
     """What begins somewhere: perhaps in a line, perhaps in a mark."""
-    return octets[octets.find(b"\n", MARK_OCTETS) + 1 :]
+    _, _, lines = octets[MARK_OCTETS:].partition(b"\n")
+    return lines
 
 
 def _after(lines: bytes, at: int, count: int) -> int:

@@ -47,7 +47,8 @@ MARK_OCTETS = SIGN_OCTETS + MARK.size
 RING_BEFORE = -2
 """In place of an item: what lies in the ring up to here, the chunk's place in the mark, was said before."""
 ONLY_END = -3
-"""In place of an item: what follows is the end of what the item of the last mark has said into the ring."""
+"""In place of an item: what follows is the end of what the item of the last mark has said into the ring, up to the
+chunk's place in the mark."""
 END_OCTETS = 16 * 1024
 """As much goes with a failure. As `TEXT_OCTETS_MAX` has it."""
 PARTS_MAX = 256
@@ -102,7 +103,7 @@ class Printing:
         self._loop = get_ident()
         """The thread that runs tasks."""
         self._ring_from = 0
-        """Where there the item that speaks has begun."""
+        """Where there the item that speaks has begun, or its end was told."""
         self._sign = b""
         self._real: tuple[int, int] = (-1, -1)
         self._marked: Voice | None = None
@@ -176,14 +177,18 @@ class Printing:
         self.tell(SPOKE.pack(0, 0) if ring is None else SPOKE.pack(ring.at, ring.lines))
 
     def item_failed(self) -> None:
-        """Before the next one may write over what it has said: the end of that goes along."""
+        """Before the next one may write over what it has said: the end of that goes along, once."""
         if self._in_ring:
             with self._lock:
                 self._flush_rests()
-                if self._in_ring and self._ring is not None:
-                    end = self._ring.end_of(self._ring_from, END_OCTETS)
-                    only = self._marking(self._ring_marked) + self._sign + MARK.pack(0, ONLY_END)
+                ring = self._ring
+                end = b"" if ring is None else ring.end_of(self._ring_from, END_OCTETS)
+                if end and ring is not None:
+                    only = (
+                        self._marking(self._ring_marked) + self._sign + MARK.pack(ring.at, ONLY_END)
+                    )
                     self._out(only + end + self._marking(self._marked))
+                    self._ring_from = ring.at
 
     # ------------------------------------------------------------ prints
 
@@ -340,9 +345,8 @@ class Printing:
         if self._marked is not None:
             self._marked = None
             self._out(self._marking(None))
-        if self._in_ring and self._ring_marked is not None and self._ring is not None:
-            self._ring_marked = None
-            self._ring.put(self._marking(None), 0)
+        if self._ring is not None:
+            self._ring_from = self._ring.at  # what comes there next has a mark of its own
 
     def _marking(self, voice: Voice | None) -> bytes:
         return self._sign + MARK.pack(*(voice or NOBODY))
