@@ -280,8 +280,7 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
         return True
 
     def end_waits(self, now: float) -> float | None:
-        """What has waited long enough is free, or lacks what went into it. Returns when to ask again; None: nothing
-        waits."""
+        """What has waited long enough is free, or lacks inputs. Returns when to ask again; None: nothing waits."""
         if self.put_off is None:
             return None
         for item in self.put_off.take_due(now):
