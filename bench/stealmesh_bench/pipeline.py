@@ -178,7 +178,7 @@ class Killer:
         """Octets that ever went to disk, of nodes as they were last seen."""
 
     def watch(self, row: list[stealmesh.Future[Any]]) -> None:
-        """End a node when a quarter of these is over, and one when half of them are, if so many are to end."""
+        """End a node when a quarter of these is over, and another when half of them are, up to the most that may end."""
         for share in (0.25, 0.5):
             if len(self.killed) >= self._most:
                 return

@@ -52,7 +52,7 @@ class Knot:
     """One item of a graph."""
 
     stream: int
-    """Of which job."""
+    """The number of its job."""
     index: int
     inputs: list[int]
     """By their numbers in the graph."""

@@ -26,10 +26,10 @@ class Config:
     refute_seconds: float = 0.5
     """A suspect has this long to answer before it is taken for dead. Detection takes silence + refute."""
     stalled_lease_seconds: float = 2.5
-    """A node that stands still while its connection holds keeps its leases for so long after that
-    was found out. Shorter: less waiting; more work done twice after a short pause."""
+    """How long a node that stands still while its connection holds keeps its leases after that was
+    found out. Shorter: less waiting; more work done twice after a short pause."""
     stalled_seconds: float = 60.0
-    """After so long it is taken for dead all the same."""
+    """After this time it is taken for dead all the same."""
     doubt_seconds: float = 5.0
     """A supernode that suddenly hears nobody asks itself for so long before it believes that all the
     others are dead. Longer: one that was cut off alone passes fewer false verdicts; 0: it never doubts."""

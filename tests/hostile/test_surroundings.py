@@ -112,8 +112,8 @@ with stealmesh.Mesh(sys.argv[1], key=sys.argv[2]) as mesh:
 def test_a_small_disk_refuses_what_does_not_fit_and_a_full_shm_is_not_needed(
     fresh: Callable[..., Place], tmp_path: Path
 ) -> None:
-    """1 MiB for --state, a quarter of which may be promised, and no octet left in /dev/shm. What fits is kept, what does not is refused by name, and the
-    node with its other work goes on."""
+    """--state has 1 MiB, and a quarter of it may be promised; /dev/shm has no octet left. What fits is kept, what does
+    not is refused by name, and the node goes on with its other work."""
     state, empty = tmp_path / "state", tmp_path / "empty"
     state.mkdir()
     empty.mkdir()

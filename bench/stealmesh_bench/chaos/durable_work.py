@@ -24,7 +24,7 @@ TREE_SECONDS = 12.0
 """About as long as a tree takes on one node."""
 DEPTH_MAX, BRANCHING = 7, 4
 NEAR = 16
-"""A call of a graph is made of some of so many before it."""
+"""A call of a graph is made of some of this number of calls before it."""
 
 
 class NotedVisit:

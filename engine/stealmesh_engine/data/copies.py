@@ -140,7 +140,7 @@ class Copies:
         self._serving: dict[tuple[PeerId, ValueId], float] = {}
         """Who takes which value from us, piece by piece, and since when."""
         self._others: dict[ValueId, set[PeerId]] = {}
-        """Peers that have, or take, values of which we had a copy: our sources and takers."""
+        """Peers that have, or take, values that we had a copy of: our sources and takers."""
         self.unreached: dict[PeerId, float] = {}
         """Owners of copies without a link to us → since when."""
 

@@ -40,7 +40,7 @@ class Unsaid(msgspec.Struct):
     """What came when these were too many."""
 
     def miss(self, text: Text) -> None:
-        """So many lines of these items, too."""
+        """The lines that are missing of these items, too."""
         before = self.missing or Text(text.lo, text.hi, 0)
         lo, hi = min(before.lo, text.lo), max(before.hi, text.hi)
         self.missing = Text(lo, hi, min(before.dropped + text.dropped, INDEX_MAX))

@@ -163,11 +163,11 @@ class OwnedJob:
         self.lapsed.pop(holder, None)
 
     def count_failed(self, items: int) -> None:
-        """So many more items have an error as their result."""
+        """This number of items has an error as its result."""
         self.failed += items
 
     def count_dropped(self, items: int) -> None:
-        """So many results came a second time, or too late."""
+        """This number of results came a second time, or too late."""
         self.duplicates_dropped += items
 
     def close_input(self) -> None:
@@ -213,7 +213,7 @@ class OwnedJob:
             self.mishaps.add(lo, blob)
 
     def took(self, items: int, seconds: float) -> None:
-        """So many items took a worker so long."""
+        """A worker took this time (seconds) for this number of items."""
         if self.item_seconds is not None and items:
             self.item_seconds += WEIGHT_OF_NEWEST * (seconds / items - self.item_seconds)
 

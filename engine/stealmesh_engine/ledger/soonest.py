@@ -4,8 +4,8 @@ Decides by one sum: the seconds that its values travel to a node, by their octet
 line, and the seconds of work that wait there. Refuses to know where values are (`data/directory.py`) and which
 nodes may run the item (`candidates.py`). Items that need no values never come here.
 
-What waits at a node is the larger of what its last beat says, which others may have sent, and what we have
-leased to it, of which it may not have heard.
+What waits at a node is the larger of two: what its last beat says, which others may have sent, and what we have
+leased to it, as it may not have heard of that yet.
 
 Idea: minimum completion time (Braun et al. 2001); the same sum in Legion's and dask's placing of tasks.
 """
@@ -70,7 +70,7 @@ class Soonest:
         self.queued: dict[PeerId, float] = {}
         """The seconds of work that each node said it has for each of its workers."""
         self._jobs: dict[JobId, IndexedJob] = {}
-        """Jobs of which items were placed here, the one that was last looked at behind."""
+        """Jobs whose items were placed here. The one that was looked at last is the last."""
 
     def ask(self, whereabouts: Whereabouts) -> None:
         self._whereabouts = whereabouts

@@ -62,7 +62,7 @@ class Detector:
         return True
 
     def be_patient(self, peer: PeerId, seconds: float) -> None:
-        """From now on so many seconds of silence make this watched peer suspect."""
+        """From now on this watched peer becomes suspect after this silence (seconds)."""
         self.watches[peer].patience = seconds
 
     def forget(self, peer: PeerId) -> None:

@@ -16,7 +16,7 @@ from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Member, PeerState, Role
 
 NEW_SECONDS = 2.0
-"""For so long after our own start all that we learn is how things stood."""
+"""How long after our own start all that we learn is how things stood."""
 ACCUSERS_NAMED_MAX = 8
 
 

@@ -3,7 +3,7 @@
 Does FetchHired, OrderHired and DropHired for the driver, and makes HiredAnswers of what comes. Refuses to know which
 item a worker gets and what its answer is worth (the core), and who waits for it.
 
-Whoever holds the driver's turn reads and writes here, and nobody else. Only the fetching has a thread of its own.
+Only the thread that holds the driver's turn reads and writes here. Only the fetching has a thread of its own.
 
 The thread that waits for an answer sleeps on the socket itself (`Driver.attend`): no other thread wakes up in between.
 While no thread does, the driver's loop watches it.

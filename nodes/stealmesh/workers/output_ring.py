@@ -53,7 +53,7 @@ class OutputRing:
             os.close(fd)
 
     def put(self, octets: bytes, lines: int) -> None:
-        """All of it, or the end of it. It has so many lines: marks may have the same octets."""
+        """All of it, or the end of it. The caller counts its lines: marks may have the same octets."""
         words, length = self.words, len(octets)
         at = self.at
         place = at % RING_OCTETS

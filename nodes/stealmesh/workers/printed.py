@@ -2,8 +2,8 @@
 
 Decides which item a line belongs to, what is too much, and what is kept as the end of an item's output for the
 case that it fails. Refuses to know when a pipe is read (`outlets.py`), and how a line got into it (`printing.py`).
-What is beyond the bounds is counted and dropped. From the first line that is, its worker puts lines into a ring
-(`output_ring.py`), of which only those are looked at that are passed on, until it has been quiet for a moment.
+What is beyond the bounds is counted and dropped. After the first dropped line, the worker puts its lines into a
+ring (`output_ring.py`) until it has been quiet for a moment. There the node reads only what it passes on.
 
 A dead worker's pipe and its ring have all that it wrote. So the end of its output is known after SIGKILL, too.
 
@@ -31,7 +31,7 @@ LINES_AT_ONCE = 1000
 """That one worker passes on: more than a person can read."""
 OCTETS_A_SECOND = 64 * 1024
 LINES_AGAIN = 100
-"""With room for so many, lines come through the pipe again."""
+"""With room for this number, lines come through the pipe again."""
 LINE_OCTETS_MAX = 8 * 1024
 """A longer line is cut."""
 CUT = " […]\n".encode()

@@ -50,7 +50,7 @@ ONLY_END = -3
 """In place of an item: what follows is the end of what the item of the last mark has said into the ring, up to the
 chunk's place in the mark."""
 END_OCTETS = 16 * 1024
-"""As much goes with a failure. As `TEXT_OCTETS_MAX` has it."""
+"""What goes with a failure: as much as `TEXT_OCTETS_MAX` lets the node keep."""
 PARTS_MAX = 256
 REST_OCTETS_MAX = 8192
 """An unfinished line that is longer goes as far as it is."""
