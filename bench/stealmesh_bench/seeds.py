@@ -14,10 +14,17 @@ import time
 from collections import Counter
 from dataclasses import asdict
 
-from stealmesh_sim import durable_worlds, random_worlds
+from stealmesh_sim import durable_graphs, durable_worlds, graphs, random_worlds
 from stealmesh_sim.random_worlds import WorldOutcome
 
 STORY_LINES_MAX = 200
+FAMILIES = {
+    "durable": "worlds whose jobs are durable",
+    "sliced": "the same, with jobs that are cut into slices",
+    "graphs": "worlds with graphs of calls",
+    "durable-graphs": "worlds with graphs of durable calls",
+}
+GRAPHS = {"graphs": graphs.run, "durable-graphs": durable_graphs.run}
 UNLIKE = "unlike"
 PLACED = "placed"
 WORLDS_BETWEEN_CLEANINGS = 10
@@ -39,18 +46,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--worlds", type=int, default=2000, help="how many worlds to run")
     parser.add_argument("--seed", type=int, default=1, help="the first world's seed")
     family = parser.add_mutually_exclusive_group()
-    family.add_argument(
-        "--durable",
-        dest="family",
-        action="store_const",
-        const="durable",
-        default="",
-        help="worlds whose jobs are durable",
-    )
-    family.add_argument(
-        "--sliced", dest="family", action="store_const", const="sliced",
-        help="the same, with jobs that are cut into slices",
-    )  # fmt: skip
+    for name, meaning in FAMILIES.items():
+        family.add_argument(
+            f"--{name}", dest="family", action="store_const", const=name, default="", help=meaning
+        )
     parser.add_argument(
         "--unlike", action="store_true",
         help="some nodes have another Python, or lack modules that jobs need",
@@ -63,6 +62,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--watch", action="store_true", help="with --one: print every event")
     parser.add_argument("--json", action="store_true", help="one object a world, one a line")
     options = parser.parse_args(arguments)
+    if options.family in GRAPHS and (options.unlike or options.placed):
+        parser.error(f"--{options.family} knows neither --{UNLIKE} nor --{PLACED}")
     if options.unlike:
         options.family = f"{options.family} {UNLIKE}".strip()
     if options.placed:
@@ -77,6 +78,8 @@ def replay(seed: int, family: str = "") -> str:
 
 
 def _run(seed: int, family: str, *, watch: bool = False) -> WorldOutcome:
+    if family in GRAPHS:
+        return GRAPHS[family](seed, watch=watch)
     told = family.split()
     unlike, placed = UNLIKE in told, PLACED in told
     if "durable" not in told and "sliced" not in told:

@@ -8,7 +8,6 @@ made of the right results. Calls that fail, and calls that are cancelled, end wh
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -308,20 +307,3 @@ def _little_room(is_little: bool) -> Iterator[None]:
         yield
     finally:
         inputs.ROOM_SHARE = before
-
-
-def main() -> int:
-    """`python -m stealmesh_sim.durable_graphs FIRST LAST`: play the worlds from FIRST to before LAST."""
-    first, last = map(int, sys.argv[1:3])
-    bad = 0
-    for seed in range(first, last):
-        outcome = run(seed)
-        if outcome.breach:
-            bad += 1
-            print(f"{seed}: {outcome.breach}", flush=True)
-    print(f"{last - first} worlds with durable graphs, {bad} of them broke a promise")
-    return int(bad > 0)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -8,7 +8,6 @@ by itself, which fails because of another, and which has a result.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -664,20 +663,3 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(graphs))
     play(GraphWorld(plan, graphs), outcome, watch=watch)
     return outcome
-
-
-def main() -> int:
-    """`python -m stealmesh_sim.graphs FIRST LAST`: play the worlds from FIRST to before LAST."""
-    first, last = map(int, sys.argv[1:3])
-    bad = 0
-    for seed in range(first, last):
-        outcome = run(seed)
-        if outcome.breach:
-            bad += 1
-            print(f"{seed}: {outcome.breach}", flush=True)
-    print(f"{last - first} worlds with graphs, {bad} of them broke a promise")
-    return int(bad > 0)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -116,3 +116,18 @@ def _free_ports(count: int) -> list[int]:
             stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
         ]
         return [each.getsockname()[1] for each in sockets]
+
+
+def said_by_the_dead(code: str, *arguments: object) -> list[str]:
+    """The words of the only line that this program prints. It is killed as soon as it has."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    words = program.stdout.readline().split()
+    program.kill()
+    program.communicate()
+    return words

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import operator
-import subprocess
-import sys
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
 from tests.real import tasks
-from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes, said_by_the_dead
 from tests.real.test_durable import runs_of
 
 import stealmesh
@@ -35,18 +33,7 @@ sys.stdin.read()
 
 def launched_by_the_dead(nodes: Nodes, log: Path, height: int, count: int) -> list[str]:
     """The ids of a search and of calls whose program is killed as soon as it has them."""
-    arguments = [nodes.addresses[0], str(nodes.key), str(log), str(height), str(count)]
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout is not None
-    ids = program.stdout.readline().split()
-    program.kill()
-    program.communicate()
-    return ids
+    return said_by_the_dead(PROGRAM, nodes.addresses[0], nodes.key, log, height, count)
 
 
 def done_so_far(job: stealmesh.Job, wanted: float) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import CancelledError, Future
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests.real import tasks
-from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes
+from tests.real.durable_nodes import PATIENCE_SECONDS, Nodes, said_by_the_dead
 from tests.real.test_durable import runs_of
 
 import stealmesh
@@ -56,18 +54,7 @@ def evaluated(graph: list[list[int]], log: str) -> list[int]:
 
 def submitted_by_the_dead(nodes: Nodes, log: Path, number: int, seconds: float) -> list[str]:
     """The ids of the calls of a graph whose program is killed as soon as it has them."""
-    arguments = [nodes.addresses[0], str(nodes.key), str(log), str(number), str(seconds)]
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout is not None
-    ids = program.stdout.readline().split()
-    program.kill()
-    program.communicate()
-    return ids
+    return said_by_the_dead(PROGRAM, nodes.addresses[0], nodes.key, log, number, seconds)
 
 
 def runs_so_far(log: Path, wanted: int) -> None:

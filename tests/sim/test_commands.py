@@ -27,6 +27,24 @@ def test_a_breach_is_told_with_the_command_that_repeats_it(
     assert "faults:" in told
 
 
+@pytest.mark.parametrize("family", seeds.FAMILIES)
+def test_each_family_of_worlds_repeats_a_world_by_its_number(
+    capsys: pytest.CaptureFixture[str], family: str
+) -> None:
+    found = []
+    for _ in range(2):
+        assert seeds.main([*seeds.replay(5, family).split()[3:], "--json"]) == 0
+        world = json.loads(capsys.readouterr().out)
+        found.append((world["replay"], world["trace"]))
+    assert found[0] == found[1]
+    assert found[0][0] == seeds.replay(5, family)
+
+
+def test_worlds_with_graphs_refuse_what_they_do_not_know() -> None:
+    with pytest.raises(SystemExit):
+        seeds.main(["--graphs", "--placed", "--one", "1"])
+
+
 def test_figures_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert seeds.main(["--one", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

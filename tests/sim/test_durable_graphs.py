@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from tests.marks import later
 
+from stealmesh_bench.seeds import replay
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.durable import call_edges, inputs, retention
 from stealmesh_engine.durable.primary import Primary
@@ -390,6 +391,4 @@ def test_many_calls_at_one_home_ask_for_an_input_once() -> None:
 def test_random_worlds_with_durable_graphs(first: int) -> None:
     for seed in range(first, first + TOGETHER):
         outcome = run(seed)
-        assert not outcome.breach, (
-            f"{outcome.breach}\n    stealmesh_sim.durable_graphs {seed} {seed + 1}"
-        )
+        assert not outcome.breach, f"{outcome.breach}\n    {replay(seed, 'durable-graphs')}"

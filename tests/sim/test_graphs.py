@@ -1,6 +1,6 @@
 """Graphs in virtual time: random worlds against a sequential evaluation, stories, and mutants that are noticed.
 
-More worlds: `python -m stealmesh_sim.graphs 1 3001`.
+More worlds: `python -m stealmesh_bench.seeds --graphs --worlds 3000`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from stealmesh_bench.seeds import replay
 from stealmesh_engine.effects import InputFailed, InputWithdrawn
 from stealmesh_engine.events import CancelItems, Drain, Feed
 from stealmesh_engine.holding import belief, dispatcher
@@ -44,7 +45,7 @@ def test_random_graphs(first: int) -> None:
     follow_ons = 0
     for seed in range(first, first + 10):
         outcome = graphs.run(seed)
-        assert not outcome.breach, f"{seed}: {outcome.breach}"
+        assert not outcome.breach, f"{outcome.breach}\n    {replay(seed, 'graphs')}"
         follow_ons += outcome.counters.get("follow-ons-run", 0)
     assert follow_ons
 

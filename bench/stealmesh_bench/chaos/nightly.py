@@ -1,8 +1,9 @@
 """A night of chaos: `python -m stealmesh_bench.chaos.nightly` (also `make chaos-nightly`).
 
 Every scenario in virtual time and on real processes, among them five minutes of killers; then 20,000
-random worlds, 2,000 with durable jobs and 2,000 with durable jobs in slices. Every part runs, even if one before it failed; exit
-status 1 if any of them broke a promise. What failed prints the command that repeats it.
+random worlds, and 2,000 of each other family: durable jobs, jobs in slices, graphs, durable graphs.
+Every part runs, even if one before it failed; exit status 1 if any of them broke a promise. What
+failed prints the command that repeats it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 from stealmesh_bench.chaos.jobs import VIRTUAL_JOBS
 from stealmesh_bench.chaos.named import DISKS
+from stealmesh_bench.seeds import FAMILIES
 
 PYTHON = sys.executable
 CHAOS = ("-m", "stealmesh_bench.chaos")
@@ -50,8 +52,7 @@ def parts(worlds: int, seed: int) -> list[list[str]]:
         [*chaos, "--scenario", "killers", "--nodes", "13", "--seconds", "300"],
         [*chaos, "--sim", "--scenario", "kill-one", "--scenario", "skype-card", "--nodes", "1000"],
         [*seeds, "--worlds", str(worlds)],
-        [*seeds, "--worlds", str(worlds // 10), "--durable"],
-        [*seeds, "--worlds", str(worlds // 10), "--sliced"],
+        *([*seeds, "--worlds", str(worlds // 10), f"--{each}"] for each in FAMILIES),
     ]
 
 
