@@ -21,7 +21,7 @@ picture: $(RUN_DEPS) ## the same, drawn into docs/demo.svg
 
 test: $(DEV_DEPS) ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not real'
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and real'
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow and real'
 
 slow: $(DEV_DEPS) ## the slow tests
 	$(BIN)/python -m pytest -m slow

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -315,6 +316,15 @@ def test_what_answers_at_an_address(listener: Callable[[bytes], str]) -> None:
 
 
 # ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def shell(shell: Shell) -> Iterator[Shell]:
+    """The doctor also looks for what killed meshes of this user left: here it finds that of this test only."""
+    with tempfile.TemporaryDirectory() as directory:
+        shell.environment["TMPDIR"] = directory
+        yield shell
+        shell.close()
 
 
 def diagnosed(shell: Shell, *argv: str) -> tuple[int, dict[str, Diagnosis]]:

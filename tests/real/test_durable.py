@@ -260,12 +260,12 @@ def test_all_keepers_are_killed_for_good_and_the_job_is_rebuilt(tmp_path: Path) 
         with four.mesh() as mesh:
             four.complete(mesh)
             supers = four.supernodes(mesh, 3)
-            job = mesh.launch(tasks.doze, range(800))
+            job = mesh.launch(tasks.doze, range(400))
             while job.progress().done < 60:
                 time.sleep(0.05)
             assert four.home_of(mesh, job) in supers
             for number in supers:
                 four.kill(number)
-            assert job.result(timeout=120) == list(range(800))
+            assert job.result(timeout=120) == list(range(400))
     finally:
         four.stop()
