@@ -13,9 +13,10 @@ from stealmesh_engine import core
 from stealmesh_engine.config import Config
 from stealmesh_engine.effects import DropHired
 from stealmesh_engine.events import HireEnded
+from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.hired_out import HiredOut
-from stealmesh_engine.holding.slots import HiredWorker
-from stealmesh_engine.ledger.hired_hand import HiredHand
+from stealmesh_engine.holding.slots import HiredWorker, Slot
+from stealmesh_engine.ledger.hired_hand import AGAIN_SECONDS, HiredHand
 from stealmesh_engine.ledger.hires import Hires
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.verdicts import Credited, Verdict
@@ -68,6 +69,22 @@ def test_programs_on_another_host_do_not() -> None:
     calls(at)
     at.finish()
     assert not at.world.hires.begun
+
+
+def test_a_node_that_refused_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, asked = HiredOut._spare, list[float]()
+    at = scene(1, one_host=True)
+
+    def spare(self: HiredOut, held: HeldJob, owner: PeerId) -> Slot | None:
+        asked.append(at.world.now)
+        return None if len(asked) == 1 else right(self, held, owner)
+
+    monkeypatch.setattr(HiredOut, "_spare", spare)
+    calls(at, 400)
+    until_hired(at)
+    refused, hired_at = asked
+    assert AGAIN_SECONDS < hired_at - refused < 4 * AGAIN_SECONDS
+    at.finish()
 
 
 def test_hire_after_calls_0_switches_it_off() -> None:
