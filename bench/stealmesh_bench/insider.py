@@ -20,16 +20,20 @@ from stealmesh_sim.insider_guests import play_guest
 
 GUIDED_SHARE = 0.35
 """How many lies come from those that were news before."""
+LIES = 4 * RECIPES
+"""In one world: told in the time of RECIPES, as a world without any lie costs as much as 200 of them."""
 SAID_EVERY = 200
 """Worlds between two lines on how it goes."""
-STEP_SECONDS = 0.05
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     if options.one is not None:
         recipes = [int(each) for each in options.recipes.split(",")] if options.recipes else None
+        recipes = recipes_of(options.one, options.lies) if recipes is None else recipes
         return _tell(_player(options)(options.one, recipes), recipes, guests=options.guests)
+    gc.collect()
+    gc.freeze()  # what was imported is no garbage
     gc.disable()  # a world is one large cycle: garbage is for afterwards
     try:
         return _many(options)
@@ -42,6 +46,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--worlds", type=int, default=0, help="how many; 0: until the time is over")
     parser.add_argument("--minutes", type=float, default=10.0, help="for how long")
     parser.add_argument("--seed", type=int, default=1, help="the first world's seed")
+    parser.add_argument("--lies", type=int, default=LIES, help="in one world")
     parser.add_argument("--one", type=int, metavar="N", help="play world N alone")
     parser.add_argument(
         "--recipes", default="", help="with --one: these lies only, by their numbers"
@@ -57,19 +62,22 @@ def _player(options: argparse.Namespace) -> Callable[..., InsiderOutcome]:
     return play_guest if options.guests else play
 
 
-def replay(seed: int, recipes: list[int] | None, *, guests: bool = False) -> str:
+def replay(seed: int, recipes: list[int], *, guests: bool = False) -> str:
     """The command that repeats a world."""
     told = " --guests" if guests else ""
-    told += "" if recipes is None else " --recipes " + ",".join(map(str, recipes))
+    if recipes == recipes_of(seed, len(recipes)):
+        told += f" --lies {len(recipes)}"  # shorter than naming them
+    else:
+        told += " --recipes " + ",".join(map(str, recipes))
     return f"python -m stealmesh_bench.insider --one {seed}{told}"
 
 
-def guided(seed: int, corpus: list[int]) -> list[int] | None:
-    """The lies of this world: some are those that were news before. None: it has its own."""
+def guided(seed: int, corpus: list[int], lies: int) -> list[int]:
+    """The lies of this world: some are those that were news before."""
     rng = Random(f"{seed}/guided")
+    own = recipes_of(seed, lies)
     if not corpus or rng.random() < 0.3:
-        return None
-    own = recipes_of(seed)
+        return own
     return [rng.choice(corpus) if rng.random() < GUIDED_SHARE else each for each in own]
 
 
@@ -86,7 +94,7 @@ def _many(options: argparse.Namespace) -> int:
     while not options.worlds or seed < options.seed + options.worlds:
         if not options.worlds and time.perf_counter() - begun > 60 * options.minutes:
             break
-        recipes = guided(seed, list(corpus)[-RECIPES * 20 :])
+        recipes = guided(seed, list(corpus)[-RECIPES * 20 :], options.lies)
         outcome = _player(options)(seed, recipes, known)
         corpus.update(dict.fromkeys(outcome.found))
         totals["worlds"] += 1
@@ -105,7 +113,7 @@ def _many(options: argparse.Namespace) -> int:
                 flush=True,
             )
             if not options.raw:
-                _shorten(seed, recipes or recipes_of(seed), outcome.kind, guests=options.guests)
+                _shorten(seed, recipes, outcome.kind, guests=options.guests)
         seed += 1
         if totals["worlds"] % 10 == 0:
             gc.collect()
@@ -135,7 +143,7 @@ def _how_it_goes(totals: Counter[str], paths: int, bad: Counter[str], seconds: f
     )
 
 
-def _tell(outcome: InsiderOutcome, recipes: list[int] | None, *, guests: bool = False) -> int:
+def _tell(outcome: InsiderOutcome, recipes: list[int], *, guests: bool = False) -> int:
     print(f"world {outcome.seed}: {outcome.text or 'fine'}, {outcome.lies} lies")
     if outcome.kind:
         print(f"    {replay(outcome.seed, recipes, guests=guests)}")

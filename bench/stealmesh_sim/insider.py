@@ -13,11 +13,10 @@ may be what it keeps of a durable job whose home chose it as a keeper. SECURITY.
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from time import thread_time
 from types import FrameType
 from typing import Any, SupportsIndex
 
@@ -38,7 +37,7 @@ from stealmesh_engine.events import (
 from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.conversation import LinkState, kinds_heard
 from stealmesh_protocol.errors import RemoteProtocolError
-from stealmesh_protocol.ids import JobId, LeaseId, job_id, root_of
+from stealmesh_protocol.ids import JobId, LeaseId, ValueId, job_id, root_of
 from stealmesh_protocol.messages import (
     Abolish,
     Claim,
@@ -57,6 +56,7 @@ from stealmesh_protocol.messages import (
     Role,
     Standing,
     Topic,
+    ValueGet,
     Welcome,
 )
 from stealmesh_protocol.values import OUTCOMES, UNLOADABLE, Failure, pack_outcomes
@@ -69,6 +69,7 @@ from stealmesh_sim.lies import Liar, Overheard
 from stealmesh_sim.network import Latency, Network, Station
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.value_checks import ValueChecks
 from stealmesh_sim.work import CostLaw, VirtualTree, Work
 from stealmesh_sim.workers import VirtualWorker
 from stealmesh_sim.world import World
@@ -84,10 +85,12 @@ PATIENCE_SECONDS = 120.0
 EFFECTS_MAX = 600
 """Of one step. Honest ones have up to about a hundred in these small worlds."""
 MESSAGES_MAX = 20_000
-"""Between honest peers, in a whole world. About 3,000 is what is usual."""
+"""Between honest peers, in a whole world of RECIPES lies. About 3,000 is what is usual."""
 STORED_MAX = 20_000
 """Things that one honest core remembers, in all its tables."""
 STEP_SECONDS = 0.05
+LOOK_SECONDS = 0.01
+"""Of processor time, from one look at how long a step has run to the next: a look at each step was a tenth of a world."""
 STEP_SECONDS_MAX = 60
 """Of processor time and a whole world, as a last resort: a step that does not return is a finding, not a hang. (By the
 clock on the wall, worlds on a busy machine were found guilty.)"""
@@ -116,6 +119,8 @@ class Overhearing(Network):
     tainted: dict[JobId, list[tuple[int, int]]]
     kept: set[JobId]
     """Durable jobs that the insider was made a keeper of, or claims to be one."""
+    spoilt: set[ValueId]
+    """Values that an honest peer fetched from it: its copy may be a wrong one, and travels on."""
     forged: set[JobId]
     """Jobs that it leases out, as if they were its own."""
     honest_messages = 0
@@ -146,6 +151,8 @@ class Overhearing(Network):
         if type(message) is Grant:
             lids = self.granted.setdefault(message.spec.job, set())
             lids.update(lease.lid for lease in message.leases)
+        elif type(message) is ValueGet:
+            self.spoilt.add(message.value)
         elif type(message) is Keep and message.number:
             self.kept.add(message.spec.job)
 
@@ -164,6 +171,17 @@ class Overhearing(Network):
             roots = {root_of(lid) for lid in self.granted.get(message.job, set())}
             if root_of(message.lid) in roots:
                 self.tainted.setdefault(message.job, []).append((0, 1 << 63))
+
+
+class TolerantValues(ValueChecks):
+    """A copy that came from the insider may be a wrong one: nobody but the owner knows the right one."""
+
+    def __init__(self, world: InsiderWorld) -> None:
+        super().__init__(world)
+        self._wire = world.wire
+
+    def is_right(self, process: Process, value: ValueId) -> bool:
+        return value in self._wire.spoilt or super().is_right(process, value)
 
 
 class TolerantCheckers(Checkers):
@@ -328,15 +346,19 @@ class InsiderWorld(World):
         self.wire = wire = self.wire_class(self, Latency(), Random(f"{seed}/links"))
         wire.overheard = Overheard()
         wire.granted, wire.tainted, wire.kept, wire.forged = {}, {}, set(), set()
+        wire.spoilt = set()
         self.network = wire
         self.checkers = TolerantCheckers(self)
         self.later = self.checkers.later = TolerantLater(self)
+        self.checkers.values = TolerantValues(self)
         self.liar = Liar(wire.overheard)
         self.recipes = recipes_of(seed) if recipes is None else recipes
         self.known = set() if known is None else known
         self.outcome = InsiderOutcome(seed)
+        self.watch = Watch()
         self._recipe = 0
         self._count = 0
+        self._messages_max = MESSAGES_MAX * max(1, len(self.recipes) // RECIPES)
         self._furnish(rng)
 
     # ------------------------------------------------------------ the honest
@@ -395,8 +417,9 @@ class InsiderWorld(World):
             welcome = Random(f"{self.seed}/welcome")
             self.wire.welcomes = lambda said: self.liar.changed(said, welcome)
         at = SETTLED_SECONDS
+        denser = min(1.0, RECIPES / max(1, len(self.recipes)))
         for recipe in self.recipes:
-            at += (0.0, 0.0, 0.002, 0.02)[recipe % 4]
+            at += (0.0, 0.0, 0.002, 0.02)[recipe % 4] * denser
             self.at(at, self._lie, recipe)
         self.ends_at = at + rng.choice((0.01, 0.5))
         self._look_around(Random(f"{self.seed}/curious"))
@@ -467,17 +490,18 @@ class InsiderWorld(World):
             wish.priority = rng.choice((-1, 3))
 
     def _timed(self, process: Process) -> None:
-        """How long do its steps take?"""
-        steps, outcome = process.core.steps, self.outcome
+        """How long do its steps take? Told by the looks that fall into a step."""
+        steps, outcome, watch = process.core.steps, self.outcome, self.watch
 
         def timed(now: float, events: list[Event]) -> list[Effect]:
-            begun = thread_time()
+            begun = watch.looks
             try:
                 return steps(now, events)
             finally:
-                took = thread_time() - begun
-                outcome.step_seconds_most = max(outcome.step_seconds_most, took)
-                outcome.slow_steps += took > STEP_SECONDS
+                if watch.looks != begun:
+                    took = (watch.looks - begun) * LOOK_SECONDS
+                    outcome.step_seconds_most = max(outcome.step_seconds_most, took)
+                    outcome.slow_steps += took > STEP_SECONDS
 
         process.core.steps = timed  # type: ignore[method-assign]
 
@@ -551,7 +575,7 @@ class InsiderWorld(World):
         outcome.effects_most = max(outcome.effects_most, len(effects))
         if len(effects) > EFFECTS_MAX:
             raise Harm("work", f"a step of {process.name} had {len(effects)} effects")
-        if self.wire.honest_messages > MESSAGES_MAX:
+        if self.wire.honest_messages > self._messages_max:
             raise Harm("storm", f"honest peers said {self.wire.honest_messages} messages")
         event = events[0]
         if type(event) is Heard and self._recipe:
@@ -564,7 +588,7 @@ class InsiderWorld(World):
     def play(self) -> InsiderOutcome:
         outcome = self.outcome
         try:
-            with _no_longer_than(STEP_SECONDS_MAX):
+            with self.watch.watching():
                 self._play()
         except Breach as breach:
             outcome.kind, outcome.text = breach.kind, str(breach)
@@ -657,25 +681,33 @@ class Hangs(Exception):
     """A step did not return."""
 
 
-@contextmanager
-def _no_longer_than(seconds: int) -> Any:
-    def ring(number: int, frame: FrameType | None) -> None:
-        code = None if frame is None else frame.f_code
-        raise Hangs(f"no end after {seconds} s in {code}")
+class Watch:
+    """Looks now and then, in processor time, at what runs; ends what has not ended after STEP_SECONDS_MAX."""
 
-    before = signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def _look(self, number: int, frame: FrameType | None) -> None:
+        self.looks += 1
+        if self.looks * LOOK_SECONDS > STEP_SECONDS_MAX:
+            code = None if frame is None else frame.f_code
+            raise Hangs(f"no end after {STEP_SECONDS_MAX} s in {code}")
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGPROF, self._look)
+        signal.setitimer(signal.ITIMER_PROF, LOOK_SECONDS, LOOK_SECONDS)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, before)
 
 
-def recipes_of(seed: int) -> list[int]:
-    """The lies of a world that nobody has chosen."""
+def recipes_of(seed: int, count: int = RECIPES) -> list[int]:
+    """The lies of a world that nobody has chosen. More of them are told in the same time."""
     rng = Random(f"{seed}/recipes")
-    return [rng.getrandbits(40) for _ in range(RECIPES)]
+    return [rng.getrandbits(40) for _ in range(count)]
 
 
 def play(

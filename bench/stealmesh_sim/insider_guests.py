@@ -17,6 +17,7 @@ from stealmesh_protocol.passes import NONCE_OCTETS, KeyRole, Pass, life_id, proo
 from stealmesh_sim.insider import InsiderOutcome, InsiderWorld, Overhearing
 from stealmesh_sim.network import Station
 from stealmesh_sim.process import Process
+from stealmesh_sim.value_checks import ValueChecks
 
 MARK, SECRET = "0a0b0c0d", bytes(range(32))
 """The mesh key's fingerprint, and what passes are sealed with."""
@@ -65,6 +66,7 @@ class GuestWorld(InsiderWorld):
         super().__init__(seed, recipes, known)
         # It has one id, by its proof, and it is nobody's keeper: nothing is excused.
         self.introduces, self.claims, self.wire.welcomes = False, True, None
+        self.checkers.values = ValueChecks(self)
 
     def _start(self, *told: Any, **options: Any) -> Process:
         process = super()._start(*told, **options)

@@ -61,6 +61,11 @@ def _fields(kind: type[msgspec.Struct]) -> tuple[Any, ...]:
     return msgspec.structs.fields(kind)
 
 
+@lru_cache(maxsize=64)
+def _talk_of(may_say: frozenset[int]) -> list[type[Message]]:
+    return [kind for kind in TALK if kind.TAG in may_say]
+
+
 class Overheard:
     """What was said in this world: messages of each kind, and the things that they name, by their length."""
 
@@ -105,7 +110,7 @@ class Liar:
 
     def lie(self, rng: Random, may_say: frozenset[int]) -> Message | None:
         """A message that passes the checks of its form; None: nothing came to mind."""
-        kinds = [kind for kind in TALK if kind.TAG in may_say]
+        kinds = _talk_of(may_say)
         heard = self.overheard.messages
         for _ in range(TRIES):
             kind = rng.choice(kinds)
@@ -169,10 +174,10 @@ class Liar:
 
     def _donated(self, name: str, rng: Random) -> Any:
         givers: list[Any] = [
-            message
-            for heard in self.overheard.messages.values()
-            for message in list(heard)[-3:]
-            if name in message.__struct_fields__
+            heard[at]
+            for kind, heard in self.overheard.messages.items()
+            if name in kind.__struct_fields__
+            for at in range(max(0, len(heard) - 3), len(heard))
         ]
         return getattr(rng.choice(givers), name) if givers else None
 

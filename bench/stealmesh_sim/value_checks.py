@@ -34,8 +34,12 @@ class ValueChecks:
         """A worker of this process is handed a chunk."""
         for value in needs_of(effect):
             self.needed += 1
-            if not process.shelf.is_right(value, self._world.values[value]):
+            if not self.is_right(process, value):
                 raise Breach("values", f"{process.name} runs without {value.hex()}")
+
+    def is_right(self, process: Process, value: ValueId) -> bool:
+        """Does this process have all of it?"""
+        return process.shelf.is_right(value, self._world.values[value])
 
     def still_keeping(self, owner: PeerId) -> list[str]:
         """Who still has something of this owner's values: octets, a copy in the books, a fetch under way."""

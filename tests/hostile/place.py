@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,11 @@ class NodeProcess:
 WAITS = os.environ.get("HOSTILE_WAITS", "")
 """A file: there each attack leaves how long the honest calls took beside it, and before and behind it. See
 `stealmesh_bench.disturbed`; no test looks at it."""
-QUIET_CALLS = 150
+QUIET_CALLS, QUIET_CALLS_MIN, QUIET_SECONDS = 300, 15, 10.0
+"""Undisturbed calls that a test with all its cases needs, and one case; how long to wait for them at most. (It was 300
+for each case, without a bound: on a busy machine that was longer than a test may take, and the bench never ended.)"""
+_quiet_calls: Counter[str] = Counter()
+"""By test, of all cases so far."""
 
 
 class HonestJob:
@@ -161,10 +166,14 @@ class HonestJob:
         assert not self._wrong
 
     def quiet(self) -> None:
-        """Nobody attacks. Where it is measured: long enough for a percentile."""
-        wanted = len(self.seconds) + QUIET_CALLS
-        if WAITS:
-            until(lambda: len(self.seconds) >= wanted or self._wrong, "the honest job")
+        """Nobody attacks. Where it is measured: long enough for a percentile of this test's calls."""
+        if not WAITS:
+            return
+        test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].partition("[")[0]
+        before, deadline = len(self.seconds), time.monotonic() + QUIET_SECONDS
+        wanted = before + max(QUIET_CALLS_MIN, (QUIET_CALLS - _quiet_calls[test]) // 2)
+        until(lambda: len(self.seconds) >= wanted or self._wrong or time.monotonic() > deadline)
+        _quiet_calls[test] += len(self.seconds) - before
 
     def end(self) -> None:
         self._over.set()
