@@ -41,7 +41,8 @@ bench: $(RUN_DEPS) ## measure, beside the standard library's pool
 seeds: $(RUN_DEPS) ## random worlds in virtual time: make seeds WORLDS=200
 	$(BIN)/python -m stealmesh_bench.seeds --worlds $(WORLDS)
 
-fuzz: $(RUN_DEPS) ## one key holder lies, then the holder of a token, in virtual worlds: make fuzz MINUTES=60
+fuzz: $(RUN_DEPS) ## octets at every door (guided, with pip install '.[fuzz]'), then liars in virtual worlds: make fuzz MINUTES=60
+	$(BIN)/python -m stealmesh_bench.fuzzed --minutes $(MINUTES)
 	$(BIN)/python -m stealmesh_bench.insider --minutes $(MINUTES)
 	$(BIN)/python -m stealmesh_bench.insider --minutes $(MINUTES) --guests
 

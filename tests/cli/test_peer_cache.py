@@ -114,7 +114,7 @@ def test_a_bad_entry_does_not_spoil_the_others(tmp_path: Path) -> None:
     bad = [
         5, "x", [A], [A, "yesterday"], [A, None], [7, NOW], ["tcp://a b:1", NOW], ["tcp://a", NOW],
         ["tcp://a:0", NOW], ["tcp://a:65536", NOW], ["ipc:///tmp/x", NOW], ["tcp://a:1/..", NOW],
-        ["tcp://" + "a" * 300 + ":1", NOW], [A, float("nan")],
+        ["tcp://" + "a" * 300 + ":1", NOW], [A, float("nan")], [A, 10**400],
     ]  # fmt: skip
     made = written(tmp_path, {"peers": [*bad, [C, NOW], ["tcp://[fe80::1]:7077", NOW]]})
     assert made.load() == [C, "tcp://[fe80::1]:7077"]

@@ -146,7 +146,7 @@ class PeerCache:
             try:
                 address, seen = entry
                 age = self._now() - seen
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 self._refuse("garbled")
                 continue
             if not _is_address(address):
