@@ -184,7 +184,7 @@ def _other(value: Any, rng: Random) -> Any:
 # ---------------------------------------------------------------- the two ways to run
 
 
-class Run:
+class FuzzRun:
     """Counts, says how it goes, and ends after so many messages or minutes."""
 
     def __init__(self, messages: int, minutes: float) -> None:
@@ -209,7 +209,7 @@ class Run:
         print(f"{self._said_at - self._begun:.0f} s: {figures}", flush=True)
 
 
-def blind(run: Run, inputs: list[bytes], seed: int) -> None:
+def blind(run: FuzzRun, inputs: list[bytes], seed: int) -> None:
     """Bends inputs of the corpus without a guide."""
     rng = Random(seed)
     while not run.is_over():
@@ -223,7 +223,9 @@ def blind(run: Run, inputs: list[bytes], seed: int) -> None:
             raise
 
 
-def guided(atheris: Any, run: Run, place: Path, rest: list[str], end: Callable[[], None]) -> None:
+def guided(
+    atheris: Any, run: FuzzRun, place: Path, rest: list[str], end: Callable[[], None]
+) -> None:
     """Never returns: libFuzzer keeps the process for itself. `end` is called when it is over."""
 
     def one(octets: bytes) -> None:
@@ -313,7 +315,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = [each.read_bytes() for each in options.place.iterdir()]
         print(f"{keep(smallest([*found, *inputs_of()]))} inputs kept in {CORPUS}")
         return 0
-    run, guide = Run(options.messages, options.minutes), _atheris()
+    run, guide = FuzzRun(options.messages, options.minutes), _atheris()
     inputs = [*seeds(), *inputs_of()]
     if guide is None:
         print("no guide: install Atheris (pip install '.[fuzz]') for one", flush=True)

@@ -1,9 +1,9 @@
 """A thousand strangers a second at the port of a node: what is left for its honest program?
 
 ``python -m stealmesh_bench.strangers``. Two meshes alike run on this machine, each a node on loopback TCP and a
-program. Strangers knock at the first one only. The programs take turns, a second each, before the flood and during it:
+program. Strangers knock at the first one only. The programs take turns, a second each, around the flood and during it:
 
-    (attacked / twin during the flood) / (attacked / twin before it)
+    (attacked / twin during the flood) / (attacked / twin before and behind it)
 
 So what the strangers' own processor time costs, and what else this machine does, is paid by both. What a stranger costs
 the node is counted in processor time, too: on a busy machine that is the better figure. In the middle of the flood a new node joins, and a new program runs a task there. Exit status 1: a wrong result, a node that died or did not
@@ -282,21 +282,22 @@ def measured(rate: int, seconds: float) -> int:
             1e6 * (worked[0] - worked[1] * done[0] / max(1, done[1])) / max(1, told["connections"])
         )
         grown = attacked.memory("VmHWM") - memory if lives else 0
-    return report(before, during, told, turned_away, newcomer, lives=lives, grown=grown)
+        around = [*before, *(pairs(attacked, twin, max(10.0, seconds / 3)) if lives else ())]
+    return report(around, during, told, turned_away, newcomer, lives=lives, grown=grown)
 
 
 def report(
-    before: list[tuple[float, float]], during: list[tuple[float, float]], told: dict[str, int],
+    around: list[tuple[float, float]], during: list[tuple[float, float]], told: dict[str, int],
     turned_away: Counter[str], newcomer: NewNode, *, lives: bool, grown: int,
 ) -> int:  # fmt: skip
     def ratio(turns: list[tuple[float, float]]) -> float:
         return median(ours / theirs for ours, theirs in turns)
 
-    share = ratio(during) / ratio(before)
+    share = ratio(during) / ratio(around)
     a_second = 1000 * told.get("connections", 0) / max(1, told["milliseconds"])
     print(f"strangers: {told}: {a_second:.0f} connections/s")
     print(f"turned away: {dict(turned_away)}")
-    for name, turns in (("before", before), ("during", during)):
+    for name, turns in (("around", around), ("during", during)):
         ours, theirs = (median(each) for each in zip(*turns, strict=True))
         print(f"{name}: {len(turns)} pairs, attacked {ours:.0f} calls/s, twin {theirs:.0f}, ratio {ratio(turns):.3f}")  # fmt: skip
     print(f"new node joined in {newcomer.node_seconds:.1f} s, new program in {newcomer.program_seconds:.1f} s {newcomer.fault}")  # fmt: skip

@@ -355,7 +355,7 @@ class InsiderWorld(World):
         self.recipes = recipes_of(seed) if recipes is None else recipes
         self.known = set() if known is None else known
         self.outcome = InsiderOutcome(seed)
-        self.watch = Watch()
+        self.watch = StepLooks()
         self._recipe = 0
         self._count = 0
         self._messages_max = MESSAGES_MAX * max(1, len(self.recipes) // RECIPES)
@@ -681,7 +681,7 @@ class Hangs(Exception):
     """A step did not return."""
 
 
-class Watch:
+class StepLooks:
     """Looks now and then, in processor time, at what runs; ends what has not ended after STEP_SECONDS_MAX."""
 
     def __init__(self) -> None:
