@@ -96,7 +96,8 @@ class Visitor:
     """One window, with all that a browser complains of."""
 
     def __init__(self, browser: Any, base: str, width: int, scheme: str) -> None:
-        self.base, self.width, self.complaints = base, width, list[str]()
+        self.base, self.width, self.scheme = base, width, scheme
+        self.complaints = list[str]()
         height = 844 if width < 600 else 900
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme
@@ -130,11 +131,13 @@ class Visitor:
         directory = os.environ.get("STEALMESH_PICTURES")
         if directory:
             self.window.wait_for_timeout(3000)  # so that there is something in the picture
-            file = Path(directory) / f"{name}-{self.width}.png"
+            file = Path(directory) / f"{name}-{self.width}-{self.scheme}.png"
             self.window.screenshot(path=str(file), full_page=True)
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")]
+)
 def test_every_view_shows_a_mesh_at_work_and_goes_on_at_another_node(
     shell: Shell, nodes: list[Command], browser: Any, width: int, scheme: str
 ) -> None:
@@ -161,9 +164,10 @@ def test_every_view_shows_a_mesh_at_work_and_goes_on_at_another_node(
         assert visitor.window.evaluate("window.broken") is None
         by_keyboard(visitor)
         assert visitor.complaints == []
-        the_serving_node_is_killed(visitor, nodes[0], two)
+        the_serving_node_is_killed(visitor, nodes[0], nodes[1], two)
     finally:
         program.end()
+        nodes[1].process.send_signal(signal.SIGCONT)
 
 
 class Program:
@@ -213,10 +217,16 @@ def by_keyboard(visitor: Visitor) -> None:
     visitor.is_titled("Jobs")
 
 
-def the_serving_node_is_killed(visitor: Visitor, node: Command, other: str) -> None:
+def the_serving_node_is_killed(
+    visitor: Visitor, node: Command, second: Command, other: str
+) -> None:
+    """While the node of the other page is too busy to answer: its page is known all the same."""
     visitor.opens("jobs")
     visitor.window.wait_for_selector("main table")
+    second.process.send_signal(signal.SIGSTOP)
+    visitor.sees(" answering")
     node.process.send_signal(signal.SIGKILL)
+    second.process.send_signal(signal.SIGCONT)
     visitor.sees("The server of this page does not answer.")
     visitor.draws("killed")
     visitor.base = other

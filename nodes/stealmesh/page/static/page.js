@@ -9,14 +9,14 @@ const VIEWS = [
   ["mesh", "Mesh", MeshView], ["stream", "Task stream", Stream], ["jobs", "Jobs", Jobs], ["slow", "Slow or stuck", Slow],
   ["memory", "Memory", Memory], ["counters", "Counters", Counters], ["look", "Look at an item", Look],
 ];
-const POINTS_MAX = 120, BARS_MAX = 12000, MARKS_MAX = 1500, KEPT_SECONDS = 65, SILENT_MS = 4000, AGAIN_MS = 1000;
+const POINTS_MAX = 120, BARS_MAX = 12000, MARKS_MAX = 1500, KEPT_SECONDS = 65, PAGES_KEPT_SECONDS = 600, SILENT_MS = 4000, AGAIN_MS = 1000;
 
 // ---------------------------------------------------------------- what is known
 
 const known = {
   frame: null, here: {}, ahead: 0, trouble: "", connected: false, locked: false,
   figures: { at: [], busy: [], rate: [], queued: [] }, last: null,
-  stream: emptyStream(),
+  stream: emptyStream(), pages: new Map(),
 };
 
 function emptyStream() {
@@ -37,7 +37,14 @@ function heard(frame) {
     id: each.node_id, node: each.node, worker: size(each.worker), name: each.name, job: each.job, lo: each.lo, hi: each.hi,
     seconds: each.seconds, told: frame.now,
   }));
+  rememberPages(frame);
   Object.assign(known, { frame, trouble: "", connected: true });
+}
+
+/** A node that is too busy to answer for a moment is missing in a frame. Its page is wanted when ours dies just then. */
+function rememberPages({ pages, now }) {
+  for (const page of pages) known.pages.set(page.url, { ...page, heard: now });
+  for (const [url, page] of known.pages) if (now - page.heard > PAGES_KEPT_SECONDS) known.pages.delete(url);
 }
 
 function heardStream(news) {
@@ -121,15 +128,21 @@ function Page() {
 
 function State() {
   const { frame, connected, here } = known;
-  const words = frame ? `${several(frame.totals.nodes, "node")}, ${count(frame.totals.busy)} of ${several(frame.totals.workers, "worker")} busy` : "";
+  const words = frame ? `${answering(frame)}, ${count(frame.totals.busy)} of ${several(frame.totals.workers, "worker")} busy` : "";
   return html`<div class="state"><span class="dot ${connected ? "" : "off"}" aria-hidden="true"></span
     ><b>${connected ? "live" : "not connected"}</b>${here.name && ` at ${here.name}`}${words && ` · ${words}`}</div>`;
 }
 
+/** Nodes that have not answered in time are known to the others. */
+function answering({ totals, nodes }) {
+  const there = size(totals.nodes), seen = nodes.reduce((most, node) => Math.max(most, size(node.sees)), 0);
+  return seen > there ? `${count(there)} of ${several(seen, "node")} answering` : several(totals.nodes, "node");
+}
+
 /** Said to screen readers, too, when it changes. */
 function Trouble() {
-  const { connected, trouble, frame, here } = known;
-  const others = (frame?.pages ?? []).filter((page) => page.url !== here.url);
+  const { connected, trouble, frame, here, pages } = known;
+  const others = [...pages.values()].filter((page) => page.url !== here.url).sort((a, b) => b.heard - a.heard);
   const lost = !connected && frame;
   return html`<div role="status">${lost && html`<div class="banner"><b>The server of this page does not answer.</b> It is tried again every second;
       what you see is the last that was heard.
