@@ -26,7 +26,7 @@ from stealmesh_engine.effects import CalledOff, LookReady, TakeStacks
 from stealmesh_engine.events import AskCallOff, AskLook, StacksTaken
 from stealmesh_engine.holding.why_here import all_here, why_here
 from stealmesh_engine.ledger.jobs_around import OWNER_GONE
-from stealmesh_engine.ledger.why import OVER, Fact, Why, how_it_ended, plain
+from stealmesh_engine.ledger.why import OVER, Fact, Why, how_it_ended, how_it_failed, plain
 from stealmesh_engine.ledger.why_owned import why_item, why_job
 from stealmesh_engine.parts import Parts
 from stealmesh_protocol.ids import (
@@ -342,11 +342,11 @@ class Looks:
             held = [fact] if fact is not None else []
             answer.held += in_whole(each, held if at >= 0 else all_here(self._holder, each, now))
             answer.kept += why_kept(self._durable.state, self._durable.client, each)
-        answer.kept += self._over(job)
+        answer.kept += self._over(job, item)
         return answer
 
-    def _over(self, job: JobId) -> list[Fact]:
-        """How a job ended that is not open here."""
+    def _over(self, job: JobId, item: int) -> list[Fact]:
+        """How a job ended that is not open here, or this item of it, as far as that is known."""
         line = self._around.ended(job)
         if line is None:
             line = next((line for line in self._owner.ended if line.job == job), None)
@@ -354,6 +354,9 @@ class Looks:
             return []
         if line.state == OWNER_GONE:
             return [Fact(Why.OWNER_GONE, many=line.done)]
+        how = how_it_failed(line, item)
+        if how:
+            return [Fact(Why.FAILED, text=how, many=line.done)]
         return [Fact(Why.JOB_OVER, text=how_it_ended(line), many=line.done)]
 
     def _parts_of(self, job: JobId, item: int) -> Iterable[tuple[JobId, int]]:
@@ -455,4 +458,5 @@ def _deepest(owned: list[Fact], held: list[Fact], kept: list[Fact]) -> Fact | No
     holders = {fact.node for fact in leased}
     at_holder = [fact for fact in held if fact.node in holders or not leased]
     running = [fact for fact in at_holder if fact.worker >= 0]
+    kept = sorted(kept, key=lambda fact: fact.why is Why.OWNER_GONE)  # others know how it ended
     return next(iter([*running, *at_holder, *leased, *kept]), None)

@@ -26,6 +26,7 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.slots import Chunk
 from stealmesh_engine.holding.why_here import why_here
+from stealmesh_engine.ledger.mishaps import OUTCOMES_MAX, Mishaps
 from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.why import WORDS, Fact, Why
 from stealmesh_engine.ledger.why_owned import why_free, why_item
@@ -145,6 +146,19 @@ def some_done() -> Found:
     story = ask(told, program.job)
     assert any(fact["many"] == 1 for fact in story["facts"] if fact["why"] == "failed")
     return story
+
+
+@world_of(Why.ENDED)
+def failed_long_ago() -> Found:
+    """It was said to be done."""
+    told = scene(1, workers=1)
+    program = told.map(9, law=CostLaw("const", 1.0))
+    told.until(lambda: owned(told, program).ledger.credited.size >= 2)
+    mishaps = owned(told, program).mishaps = Mishaps()
+    assert ask(told, program.job, 0)["why"] == "done"
+    for item in range(3, 4 + OUTCOMES_MAX):
+        mishaps.add(item, b"")
+    return ask(told, program.job, 0)
 
 
 @world_of(Why.CANCELLED, Why.STOPPING)

@@ -24,15 +24,19 @@ class Mishaps:
     def __init__(self) -> None:
         self._outcomes: deque[tuple[int, bytes]] = deque()
         self._octets = 0
+        self.forgot = False
+        """Older ones had no room: an item of which nothing is known may have failed."""
 
     def add(self, lo: int, blob: bytes) -> None:
         """Some items from `lo` on have failed, as the blob (codec OUTCOMES) says."""
         if len(blob) > OCTETS_MAX:
+            self.forgot = True
             return
         self._outcomes.append((lo, blob))
         self._octets += len(blob)
         while self._octets > OCTETS_MAX or len(self._outcomes) > OUTCOMES_MAX:
             self._octets -= len(self._outcomes.popleft()[1])
+            self.forgot = True
 
     def last(self) -> str:
         """The last one in words; empty: none is remembered."""

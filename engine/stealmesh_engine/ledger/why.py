@@ -26,6 +26,7 @@ class Why(StrEnum):
     # -- over
     DONE = "done"
     FAILED = "failed"
+    ENDED = "ended"
     CANCELLED = "cancelled"
     JOB_OVER = "job-over"
     OWNER_GONE = "owner-gone"
@@ -86,6 +87,7 @@ class Why(StrEnum):
 WORDS: dict[Why, str] = {
     Why.DONE: "it is done",
     Why.FAILED: "it failed: {text}",
+    Why.ENDED: "it is over: {count} items of its job failed, and how the older ones ended is forgotten",
     Why.CANCELLED: "the program has cancelled it",
     Why.JOB_OVER: "its job is over: {text}",
     Why.OWNER_GONE: "its program is gone, and the job ended with it",
@@ -140,7 +142,7 @@ WORDS: dict[Why, str] = {
 
 assert WORDS.keys() == set(Why), "a reason without words"
 
-OVER = frozenset({Why.DONE, Why.FAILED, Why.CANCELLED, Why.JOB_OVER, Why.OWNER_GONE})
+OVER = frozenset({Why.DONE, Why.FAILED, Why.ENDED, Why.CANCELLED, Why.JOB_OVER, Why.OWNER_GONE})
 """Nothing more happens."""
 
 
@@ -179,6 +181,16 @@ def how_it_ended(line: JobLine) -> str:
     if not line.failed:
         return line.state
     return short_text(f"{line.state}, {line.failed} failed, the last: {line.error}")
+
+
+def how_it_failed(line: JobLine, item: int) -> str:
+    """How this item of a job that is over failed; empty: it did not, or the line does not say it."""
+    of, _, how = line.error.partition(": ")
+    if item < 0 or not line.failed:
+        return ""
+    if of == f"item {item}":
+        return short_text(how)
+    return short_text(f"as all of the job did, the last: {line.error}") * (line.failed == line.done)
 
 
 def some(names: list[str]) -> str:

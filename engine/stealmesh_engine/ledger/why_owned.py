@@ -99,7 +99,11 @@ def _over(job: IndexedJob, item: int) -> Fact:
     if job.unwanted is not None and job.unwanted.covers(item, item + 1):
         return Fact(Why.CANCELLED)
     how = "" if job.mishaps is None else job.mishaps.of(item)
-    return Fact(Why.FAILED, text=how) if how else Fact(Why.DONE)
+    if how:
+        return Fact(Why.FAILED, text=how)
+    if job.mishaps is not None and job.mishaps.forgot:
+        return Fact(Why.ENDED, count=job.failed)
+    return Fact(Why.DONE)
 
 
 def _put_off(job: IndexedJob, item: int, now: float) -> Fact:

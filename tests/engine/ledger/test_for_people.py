@@ -8,7 +8,8 @@ from tests.engine.wire import pair
 from stealmesh_engine.events import ChunkDone
 from stealmesh_engine.ledger.job_pace import JobPace
 from stealmesh_engine.ledger.mishaps import OCTETS_MAX, OUTCOMES_MAX, Mishaps
-from stealmesh_engine.ledger.why import how_it_ended
+from stealmesh_engine.ledger.why import Fact, Why, how_it_ended, how_it_failed
+from stealmesh_engine.looks import Answer, story_of
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import JobKind
 from stealmesh_protocol.parts import JobLine
@@ -77,3 +78,16 @@ def test_a_job_that_is_over_says_what_failed() -> None:
     assert how_it_ended(well) == "done"
     failed = replace(well, failed=1, error="item 0: nobody has a gpu")
     assert how_it_ended(failed) == "done, 1 failed, the last: item 0: nobody has a gpu"
+    assert how_it_failed(well, 0) == how_it_failed(failed, -1) == ""
+    assert how_it_failed(failed, 0) == "nobody has a gpu"
+    some = replace(failed, total=9, done=9, error="item 3: no")
+    assert (how_it_failed(some, 3), how_it_failed(some, 4)) == ("no", ""), "it may have gone well"
+    all_of_them = replace(some, failed=9)
+    assert how_it_failed(all_of_them, 4) == "as all of the job did, the last: item 3: no"
+
+
+def test_a_node_that_knows_how_a_job_ended_is_heard_before_one_that_knows_only_the_end() -> None:
+    gone = Answer("a", kept=[Fact(Why.OWNER_GONE)])
+    knows = Answer("b", kept=[Fact(Why.FAILED, text="no")])
+    for answers in ([gone, knows], [knows, gone]):
+        assert story_of(answers, bytes(20), 0)["told"] == "it failed: no"
