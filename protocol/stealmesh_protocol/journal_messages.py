@@ -15,6 +15,8 @@ import msgspec
 from stealmesh_protocol.message import Message
 
 NO_WORKER = -1
+BESIDE = "side by side"
+"""In place of a reason: other chunks ran at the same worker meanwhile. Without it a worker runs one at a time."""
 
 
 class RingKind(IntEnum):
@@ -56,7 +58,7 @@ class JournalEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     lo: int = 0
     hi: int = 0
     begun: float = 0.0
-    """CHUNK: when its worker began it."""
+    """CHUNK: when its worker began it, if it ended when its node heard of that."""
     count: int = 0
     """CHUNK: items that failed; STEAL: items; VALUE: octets; otherwise how often it happened."""
     detail: str = ""

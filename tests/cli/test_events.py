@@ -18,6 +18,7 @@ from stealmesh.client.journals import (
     Happening,
     JournalReader,
     Teller,
+    in_turn,
     kinds_called,
 )
 from stealmesh.futures import Future
@@ -26,7 +27,7 @@ from stealmesh.host.terminal import BURST, Terminal
 from stealmesh.job_story import of_job, page, shares_of
 from stealmesh.metrics import exposition
 from stealmesh_engine.effects import JournalsReady, ToldPage
-from stealmesh_protocol.journal_messages import JournalEntry, JournalPage, RingKind
+from stealmesh_protocol.journal_messages import BESIDE, JournalEntry, JournalPage, RingKind
 
 JOB, OTHER = bytes(19) + b"\1", bytes(19) + b"\2"
 ADA, BOB = b"a" * 16, b"b" * 16
@@ -311,6 +312,20 @@ def test_a_job_is_called_by_id_short_form_or_name(job: str) -> None:
     assert {e.entry.name for e in chosen if e.entry.kind == RingKind.CHUNK} == {"square"}
     assert len(list(of_job(story(), "all"))) == len(story())
     assert not list(of_job(story(), "nothing"))
+
+
+def test_chunks_that_a_busy_node_heard_of_at_once_lie_one_after_the_other() -> None:
+    """They took what their worker says, and ran in turn; what runs side by side stays where it is."""
+    late = [chunk(0, 10.0, 12.0), chunk(1, 11.5, 12.0), chunk(2, 11.999, 12.0)]
+    beside = [chunk(at, 11.0, 12.0, worker=7, detail=BESIDE) for at in (3, 4)]
+    found = in_turn([happened(each) for each in [*late, *beside]])
+    assert [round(each.begun, 6) for each in found] == [9.499, 11.499, 11.999, 11.0, 11.0]
+    assert [round(each.at, 6) for each in found] == [11.499, 11.999, 12.0, 12.0, 12.0]
+    events = trace_of(found)
+    check_schema(events)
+    assert all(bar["dur"] > 0 for bar in events if bar["ph"] == "X")
+    threads = {e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert threads == {"node", "worker 0", "worker 7", "worker 7, beside 1"}
 
 
 def test_the_trace_is_json_also_when_it_is_large() -> None:

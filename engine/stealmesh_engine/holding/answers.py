@@ -42,7 +42,7 @@ from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import FIRST_ACTOR, Chunk
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.journal_messages import RingKind
+from stealmesh_protocol.journal_messages import BESIDE, RingKind
 from stealmesh_protocol.limits import ENTRY_DETAIL_CHARS_MAX
 from stealmesh_protocol.messages import Commit, Lease, Part
 from stealmesh_protocol.values import AGAIN, LACKING
@@ -140,11 +140,11 @@ class Answers:
         self.executed += event.items
         self.run_seconds += event.seconds
         held = self.jobs.get(chunk.job)
-        begun = max(chunk.started, now - event.seconds)
         name = "" if held is None else held.spec.name
         self.rings.ran(
-            now, "step", chunk.job, name, chunk.worker, 0, event.items, begun, event.failed
-        )
+            now, "step", chunk.job, name, chunk.worker, 0, event.items,
+            max(0.0, now - event.seconds), event.failed,
+        )  # fmt: skip
         if held is None or chunk.void or not chunk.explore:
             self._wasted(event.items)
             return
@@ -239,8 +239,9 @@ class Answers:
                 chunk.worker,
                 chunk.lo,
                 upto,
-                max(chunk.started, now - event.seconds),
+                max(0.0, now - event.seconds),
                 event.failed,
+                BESIDE if chunk.together else "",
             )
         if held is None or chunk.void or chunk.explore:
             self._wasted(items)

@@ -13,13 +13,13 @@ Idea: Cristian's algorithm, and NTP's habit of keeping the best sample.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from stealmesh_engine.effects import JournalsReady, ToldPage
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.journal_messages import JournalEntry, RingKind
+from stealmesh_protocol.journal_messages import BESIDE, JournalEntry, RingKind
 from stealmesh_protocol.limits import JOURNAL_OCTETS_MAX
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class JournalReader:
                 if page.page.more and counts[page.peer] < ENTRIES_A_READ_MAX:
                     only.append(page.peer)
         self.silent = list(silent.values())
-        return sorted(found, key=lambda each: (each.at, each.peer, each.entry.number))
+        return sorted(in_turn(found), key=lambda each: (each.at, each.peer, each.entry.number))
 
     def _ask(self, only: list[PeerId] | None) -> JournalsReady:
         nodes = len(only if only is not None else self.tellers) or 1
@@ -140,6 +140,22 @@ class JournalReader:
             Happening(entry.at + offset, entry.begun + offset, teller.name, told.peer, entry)
             for entry in page.entries
         ]
+
+
+def in_turn(found: list[Happening]) -> list[Happening]:
+    """The same with the chunks of each worker one after the other, as they ran. A node writes down when it hears that
+    a chunk is over, and a busy one hears of several at once: each had ended before the next one began."""
+    began: dict[tuple[PeerId, int], float] = {}
+    told: list[Happening] = []
+    for each in sorted(found, key=lambda each: each.entry.number, reverse=True):
+        entry = each.entry
+        if entry.kind == RingKind.CHUNK and entry.detail != BESIDE:
+            late = each.at - began.get((each.peer, entry.worker), inf)
+            if late > 0.0:
+                each = replace(each, at=each.at - late, begun=each.begun - late)
+            began[each.peer, entry.worker] = each.begun
+        told.append(each)
+    return told[::-1]
 
 
 def kinds_called(names: list[str]) -> int:

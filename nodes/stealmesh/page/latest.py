@@ -13,7 +13,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from stealmesh.client.journals import Happening, Teller
+from stealmesh.client.journals import Happening, Teller, in_turn
 from stealmesh_engine.effects import JournalsReady, ToldPage
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.journal_messages import RingKind
@@ -52,7 +52,7 @@ class LatestReader:
                 break
             ready = await self._ask(only)
             only = [page.peer for page in ready.pages if self._taken(page, found)]
-        return sorted(found, key=lambda each: (each.at, each.peer, each.entry.number))
+        return sorted(in_turn(found), key=lambda each: (each.at, each.peer, each.entry.number))
 
     async def _ask(self, peers: list[PeerId]) -> JournalsReady:
         # The end of a journal is not known before its first page: a mark far beyond brings an empty one.

@@ -6,11 +6,13 @@ from unittest.mock import Mock
 
 from msgspec.structs import replace
 
+from stealmesh_engine.base.rings import Rings
 from stealmesh_engine.effects import Divide, RetractSide, RunChunk, StopWorker
 from stealmesh_engine.events import SideLost, SideRetracted
 from stealmesh_engine.holding.poison import PIECES
 from stealmesh_engine.holding.side_by_side import COROUTINE_GRACE_SECONDS
 from stealmesh_protocol.ids import job_id
+from stealmesh_protocol.journal_messages import BESIDE
 from stealmesh_protocol.messages import JobKind, JobSpec, Returned, Withdraw
 
 from .test_division import EACH, OWNER, SPEC, Node
@@ -55,6 +57,22 @@ def test_the_place_of_one_that_ends_goes_to_the_next() -> None:
     assert node.reported(0.2) == [(at, at + 1) for at in range(1, 100)], (
         "the slow one holds up nothing"
     )
+
+
+def test_the_journal_says_how_long_each_took_and_what_ran_side_by_side() -> None:
+    """Also if the node hears of several at once."""
+    for spec, detail in ((ASYNC, BESIDE), (SPEC, "")):
+        node = Node(spec=spec, items=100)
+        node.holder.answers.rings = Rings(10, 10, [])
+        node.dispatch(0.0)
+        for now in (4.0, 9.0, 9.0):
+            slots = node.holder.slots
+            there = (each for each in ordered(node) if slots.running_chunk(each.worker, each.chunk))
+            node.done(next(there), now, seconds=2.0)
+            node.dispatch(now)
+        found = node.holder.answers.rings.chunks.entries
+        assert [(each.begun, each.at) for each in found] == [(2.0, 4.0), (7.0, 9.0), (7.0, 9.0)]
+        assert {each.detail for each in found} == {detail}
 
 
 def test_cheap_ones_go_in_chunks_as_ever() -> None:
