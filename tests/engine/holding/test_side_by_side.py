@@ -71,8 +71,8 @@ def test_the_journal_says_how_long_each_took_and_what_ran_side_by_side() -> None
             node.done(next(there), now, seconds=2.0)
             node.dispatch(now)
         found = node.holder.answers.rings.chunks.entries
-        assert [(each.begun, each.at) for each in found] == [(2.0, 4.0), (7.0, 9.0), (7.0, 9.0)]
-        assert {each.detail for each in found} == {detail}
+        assert [(entry.begun, entry.at) for entry in found] == [(2.0, 4.0), (7.0, 9.0), (7.0, 9.0)]
+        assert {entry.detail for entry in found} == {detail}
 
 
 def test_cheap_ones_go_in_chunks_as_ever() -> None:
