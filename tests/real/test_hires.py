@@ -280,9 +280,59 @@ def deaths_of_nodes(kills: int, chance: random.Random) -> None:
         assert right(mesh, 100) == 100
 
 
+FIRST_KILLS = 4
+"""After these all that a process opens once is open."""
+
+
+def deaths_of_programs(kills: int, chance: random.Random) -> None:
+    """At any moment: as it joins, before it asks for a worker, while that is on its way, and with a call under way."""
+    with stealmesh.Mesh(workers=2) as mesh:
+        until_hired(mesh)
+        opened: dict[int, int] = {}
+        with subprocess.Popen(
+            [sys.executable, "-m", "tests.real.calls_alone", "programs", mesh.address],
+            env={**os.environ, "STEALMESH_KEY_FILE": mesh.key_file},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as starter:
+            assert starter.stdin is not None
+            assert starter.stdout is not None
+            killed = 0
+            while killed < kills:
+                if killed >= FIRST_KILLS and not opened:
+                    opened = open_descriptors(mesh)
+                several = chance.choice((1, 1, 2))
+                starter.stdin.write(several * "\n")
+                starter.stdin.flush()
+                pids = [int(starter.stdout.readline()) for _ in range(several)]
+                time.sleep(chance.uniform(0.0, 0.4))
+                kill_all(pids)
+                killed += several
+            starter.stdin.close()
+        left = open_descriptors(mesh)
+        # Processes change, as each serves one program only. One way for which nobody asked may wait for the next hire.
+        assert all(count <= opened.get(pid, count) + 1 for pid, count in left.items())
+        until_hired(mesh)
+
+
+def open_descriptors(mesh: stealmesh.Mesh) -> dict[int, int]:
+    """How many the node and each worker has, once the node has heard of all deaths and knows only us."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        status = mesh.status()
+        node = next(each for each in status["nodes"] if each["role"] != "client")
+        if node["links"] == 1 and not node["busy"] and node["workers"] == 2:
+            pids = [node["pid"], *node["worker_pids"]]
+            return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
+        assert time.monotonic() < until, status
+        time.sleep(0.05)
+
+
 KINDS: dict[str, Callable[[int, random.Random], None]] = {
     "workers": deaths_of_workers,
     "nodes": deaths_of_nodes,
+    "programs": deaths_of_programs,
 }
 
 
@@ -294,7 +344,7 @@ def test_nothing_is_lost_or_doubled_by_deaths(kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "kills"), [("workers", 180), ("nodes", 60)])
+@pytest.mark.parametrize(("kind", "kills"), [("workers", 140), ("nodes", 60), ("programs", 100)])
 def test_many_deaths(kind: str, kills: int) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")

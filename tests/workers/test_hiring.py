@@ -121,6 +121,21 @@ def test_a_way_that_cannot_be_offered_is_closed(
     far.close()
 
 
+def test_a_way_for_which_nobody_asked_goes_when_its_worker_has_left_it(giver: Neighbours) -> None:
+    """The program died before it asked, and its node has the worker again."""
+    near, far = wire.packets()
+    assert giver.offer(OWNER, 1, near)
+    far.shutdown(socket.SHUT_RDWR)
+    other, waits = wire.packets()
+    third, also_waits = wire.packets()
+    assert giver.offer(OWNER, 2, other)
+    assert near.fileno() < 0
+    assert giver.offer(OWNER, 3, third)
+    assert other.fileno() >= 0, "its worker waits"
+    for sock in (far, waits, also_waits):
+        sock.close()
+
+
 class Listener(socket.socket):
     """Its callers come as they are told to."""
 

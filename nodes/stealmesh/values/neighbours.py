@@ -47,6 +47,15 @@ def _hire(owner: PeerId, hire: int) -> bytes:
     return owner + b"hire" + hire.to_bytes(8, "big")
 
 
+def _has_ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_DONTWAIT | socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 class Neighbours:
     """One process among those of its host."""
 
@@ -122,10 +131,17 @@ class Neighbours:
             if self._listener is None:
                 sock.close()
                 return False
+            self._drop_stale()
             self._hired[_hire(owner, hire)] = sock
-            if len(self._hired) > OFFERS_MAX:  # its owner died before it asked
+            if len(self._hired) > OFFERS_MAX:
                 self._hired.pop(next(iter(self._hired))).close()
             return True
+
+    def _drop_stale(self) -> None:
+        """Ways whose worker has left them: their owners died before they asked."""
+        for name, sock in list(self._hired.items()):
+            if _has_ended(sock):
+                self._hired.pop(name).close()
 
     # ------------------------------------------------------------ taking
 
