@@ -33,14 +33,14 @@ from typing import Any, Protocol
 
 from stealmesh_bench import graph_shapes
 from stealmesh_bench.compare import alternate
-from stealmesh_bench.graph_shapes import Shape
+from stealmesh_bench.graph_shapes import TaskGraph
 from stealmesh_bench.metg import Point, crossing, curve
 from stealmesh_bench.stand import Stand, check
 
 WORKERS = 2
 PATIENCE_SECONDS = 280.0
 START_SECONDS = 0.002
-SHAPES: dict[str, Callable[..., Shape]] = {
+SHAPES: dict[str, Callable[..., TaskGraph]] = {
     "chain": graph_shapes.chain,
     "tree": graph_shapes.tree,
     "fan": graph_shapes.fan,
@@ -48,7 +48,7 @@ SHAPES: dict[str, Callable[..., Shape]] = {
 
 
 class GraphPeer(Protocol):
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         """Submit all of it. Returns the results that are wanted."""
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class StealmeshGraphs:
 
         self.mesh = stealmesh.Mesh(nodes=nodes, workers=workers)
 
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         futures: list[Any] = []
         for call in shape.calls:
             inputs = [futures[at] for at in call.inputs]
@@ -83,7 +83,7 @@ class DaskCalls:
         )
         self.client = Client(self.cluster)
 
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         futures: list[Any] = []
         for call in shape.calls:
             inputs = [futures[at] for at in call.inputs]
@@ -101,7 +101,7 @@ class DaskGraphs(DaskCalls):
 
     runs = 0
 
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         self.runs += 1  # a key that is known already would not run again
         names = [f"{self.runs}-{at}" for at in range(len(shape.calls))]
         graph = {
@@ -119,7 +119,7 @@ class RayGraphs:
         self.ray = ray
         self.remote: dict[Callable[..., Any], Any] = {}
 
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         references: list[Any] = []
         for call in shape.calls:
             if call.function not in self.remote:
@@ -171,7 +171,7 @@ def metg(peer: None, name: str, nodes: int, steps: int) -> tuple[float | None, l
     return crossing(points), points
 
 
-def _seconds(peer: GraphPeer, shape: Shape) -> float:
+def _seconds(peer: GraphPeer, shape: TaskGraph) -> float:
     gc.collect()
     begun = perf_counter()
     results = peer.run(shape)

@@ -30,7 +30,7 @@ def cell(seconds: float, *inputs: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class GraphTask:
     """One task: its constants, then the results of these calls of the graph, by their numbers."""
 
     function: Callable[..., Any]
@@ -39,43 +39,43 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    calls: list[Call]
+class TaskGraph:
+    calls: list[GraphTask]
     wanted: list[int]
     """The calls whose results the program asks for."""
     results: list[Any]
     """What these have to be."""
 
 
-def chain(length: int) -> Shape:
-    calls = [Call(grown, (0,))] + [Call(grown, (), (at,)) for at in range(length - 1)]
-    return Shape(calls, [length - 1], [length])
+def chain(length: int) -> TaskGraph:
+    calls = [GraphTask(grown, (0,))] + [GraphTask(grown, (), (at,)) for at in range(length - 1)]
+    return TaskGraph(calls, [length - 1], [length])
 
 
-def tree(leaves: int) -> Shape:
-    calls = [Call(grown, (at,)) for at in range(leaves)]
+def tree(leaves: int) -> TaskGraph:
+    calls = [GraphTask(grown, (at,)) for at in range(leaves)]
     level = list(range(leaves))
     while len(level) > 1:
         first = len(calls)
-        calls += [Call(added, (), tuple(level[at : at + 2])) for at in range(0, len(level), 2)]
+        calls += [GraphTask(added, (), tuple(level[at : at + 2])) for at in range(0, len(level), 2)]
         level = list(range(first, len(calls)))
-    return Shape(calls, level, [leaves * (leaves + 1) // 2])
+    return TaskGraph(calls, level, [leaves * (leaves + 1) // 2])
 
 
-def fan(width: int) -> Shape:
+def fan(width: int) -> TaskGraph:
     """1 → width → 1."""
-    calls = [Call(grown, (0,)), *[Call(grown, (), (0,))] * width]
-    calls.append(Call(added, (), tuple(range(1, width + 1))))
-    return Shape(calls, [width + 1], [2 * width])
+    calls = [GraphTask(grown, (0,)), *[GraphTask(grown, (), (0,))] * width]
+    calls.append(GraphTask(added, (), tuple(range(1, width + 1))))
+    return TaskGraph(calls, [width + 1], [2 * width])
 
 
-def stencil(width: int, steps: int, seconds: float) -> Shape:
+def stencil(width: int, steps: int, seconds: float) -> TaskGraph:
     """All results are wanted: all columns have to come to the end."""
-    calls = [Call(cell, (seconds,)) for _ in range(width)]
+    calls = [GraphTask(cell, (seconds,)) for _ in range(width)]
     for step in range(1, steps):
         before = (step - 1) * width
         for at in range(width):
             near = range(before + max(0, at - 1), before + min(width, at + 2))
-            calls.append(Call(cell, (seconds,), tuple(near)))
+            calls.append(GraphTask(cell, (seconds,), tuple(near)))
     last = list(range(len(calls) - width, len(calls)))
-    return Shape(calls, last, [seconds] * width)
+    return TaskGraph(calls, last, [seconds] * width)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from stealmesh_bench import graph_peers, graph_shapes, pipeline_peers
-from stealmesh_bench.graph_shapes import Shape
+from stealmesh_bench.graph_shapes import TaskGraph
 from stealmesh_bench.pipeline import BLOCK
 from stealmesh_bench.stand import WrongResult
 
 
-def one_by_one(shape: Shape) -> list[Any]:
+def one_by_one(shape: TaskGraph) -> list[Any]:
     done: list[Any] = []
     for call in shape.calls:
         done.append(call.function(*call.constants, *[done[at] for at in call.inputs]))
@@ -40,7 +40,7 @@ class Paper:
         self.overhead = overhead
         self.clock = 0.0
 
-    def run(self, shape: Shape) -> list[Any]:
+    def run(self, shape: TaskGraph) -> list[Any]:
         for call in shape.calls:
             self.clock += (call.constants[0] + self.overhead) / 2
         return shape.results
