@@ -1,20 +1,23 @@
 """Peers side by side: strictly alternating runs, and the rows that come of them.
 
 A B C A B C …: what disturbs the machine for some seconds disturbs all peers alike, and the
-ratio of two runs made next to each other survives it.
+ratio of two runs made next to each other survives it. A peer that fails is left out and named;
+if Stealmesh fails, there is no figure.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from stealmesh_bench.other_peers import PEERS
 from stealmesh_bench.peers import PPE, STEALMESH
 from stealmesh_bench.record import Row, Target
-from stealmesh_bench.stand import Stand
+from stealmesh_bench.stand import BenchError, Stand
 
 
 @dataclass(frozen=True)
@@ -34,17 +37,32 @@ class Plan:
         return quick if self.quick else full
 
 
+OTHERS = frozenset(PEERS) - {STEALMESH}
+"""Whose failure is theirs alone."""
+
 Values = dict[str, list[Any]]
 """By peer: what each run said."""
 
 
 def alternate(runs: Mapping[str, Callable[[], Any]], repeats: int) -> Values:
-    """Each run in turn, again and again."""
+    """Each run in turn, again and again. A peer that fails once is not run again, and has no figure."""
     said: Values = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            said[name].append(run())
+            if name not in said:
+                continue
+            try:
+                said[name].append(run())
+            except BenchError as error:
+                if name not in OTHERS:
+                    raise
+                del said[name]
+                _left_out(name, error)
     return said
+
+
+def _left_out(peer: str, error: BenchError) -> None:
+    print(f"stealmesh bench: {peer} is left out: {error}", file=sys.stderr, flush=True)
 
 
 def beside(
@@ -52,9 +70,17 @@ def beside(
 ) -> Values:
     """`function(peer, **arguments)` at a stand for each peer, after a smaller run to warm up."""
     with ExitStack() as stack:
-        stands = [stack.enter_context(Stand(peer)) for peer in plan.peers]
-        for stand in stands:
-            stand.run(function, **{**arguments, **warm_up})
+        stands = []
+        for peer in plan.peers:
+            try:
+                stand = stack.enter_context(Stand(peer))
+                stand.run(function, **{**arguments, **warm_up})
+            except BenchError as error:
+                if peer not in OTHERS:
+                    raise
+                _left_out(peer, error)
+            else:
+                stands.append(stand)
         return alternate(
             {stand.peer: partial(stand.run, function, **arguments) for stand in stands},
             plan.repeats,

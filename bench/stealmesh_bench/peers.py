@@ -107,8 +107,9 @@ STEALMESH = "stealmesh"
 PPE = "ProcessPoolExecutor"
 POOL = "multiprocessing.Pool"
 
-PEERS: dict[str, Callable[..., BenchPeer]] = {
+STANDARD: dict[str, Callable[..., BenchPeer]] = {
     STEALMESH: Stealmesh,
     PPE: StandardExecutor,
     POOL: StandardPool,
 }
+"""Those that need nothing but this project."""

@@ -37,6 +37,11 @@ class Target:
         return f"{sign} {self.bound:g}{' × PPE' if self.of == 'ratio' else ''}"
 
 
+def more_is_better(unit: str, target: str) -> bool:
+    """Which way a figure should go: as its target says, else as its unit does."""
+    return target.startswith("≥") if target else unit.endswith("/s")
+
+
 SUMMARIES: dict[str, Callable[[Sequence[float]], float]] = {
     "median": median,
     "max": max,

@@ -44,7 +44,7 @@ def check(right: bool, what: str) -> None:
 
 
 class Stand:
-    """One process with one peer. `peer` is a name of `peers.PEERS`, or empty."""
+    """One process with one peer. `peer` is a name of `other_peers.PEERS`, or empty."""
 
     def __init__(self, peer: str = "", **arguments: Any) -> None:
         self.peer = peer
@@ -132,7 +132,7 @@ class Stand:
 
 def serve(peer_name: str, arguments: dict[str, Any], asked: IO[str], answers: IO[str]) -> None:
     """Open the peer, say so, and run what is asked until there are no more requests."""
-    from stealmesh_bench.peers import PEERS
+    from stealmesh_bench.other_peers import PEERS
 
     def say(**answer: Any) -> None:
         answers.write(json.dumps(answer) + "\n")

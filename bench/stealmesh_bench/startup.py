@@ -27,11 +27,21 @@ IMPORTS = {
     STEALMESH: "from stealmesh import Mesh",
     PPE: "from concurrent.futures import ProcessPoolExecutor",
     POOL: "from multiprocessing import Pool; import multiprocessing.pool",
+    "dask": "from distributed import Client, LocalCluster",
+    "ray": "import ray",
+    "loky": "from loky import ProcessPoolExecutor",
+    "joblib": "from joblib import Parallel, delayed",
 }
 FIRST_RESULTS = {
     STEALMESH: "with Mesh() as pool: say(pool.submit(pow, 2, 10).result())",
     PPE: "with ProcessPoolExecutor(2) as pool: say(pool.submit(pow, 2, 10).result())",
     POOL: "with Pool(2) as pool: say(pool.apply(pow, (2, 10)))",
+    "dask": "with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as pool:"
+    " say(Client(pool).submit(pow, 2, 10).result())",
+    "ray": "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False);"
+    " say(ray.get(ray.remote(lambda: pow(2, 10)).remote()))",
+    "loky": "with ProcessPoolExecutor(2) as pool: say(pool.submit(pow, 2, 10).result())",
+    "joblib": "say(Parallel(n_jobs=2)([delayed(pow)(2, 10)])[0])",
 }
 TIMED_IMPORT = """
 import sys, time

@@ -23,7 +23,7 @@ def as_table(rows: Iterable[Row], title: str) -> Table:
             row.unit,
             "" if row.ratio_to_ppe is None else _spread(row.ratio_to_ppe, row.ratios),
             str(len(row.values)),
-            _judged(row),
+            judged(row),
         )
     return table
 
@@ -39,7 +39,8 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _judged(row: Row) -> str:
+def judged(row: Row) -> str:
+    """The target in green or red; empty without one."""
     if row.target is None:
         return ""
     return f"[green]{row.target} ✓[/green]" if row.is_met else f"[red]{row.target} ✗[/red]"

@@ -22,7 +22,7 @@ from stealmesh_bench import __main__ as command
 from stealmesh_bench import exact, metg, printed_lines, record, single, startup
 from stealmesh_bench.compare import Plan, alternate, rows
 from stealmesh_bench.memory import Sampler, family, peak_mib, resident_mib
-from stealmesh_bench.peers import PEERS, PPE, STEALMESH
+from stealmesh_bench.peers import PPE, STANDARD, STEALMESH
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError, Stand, WrongResult
 from stealmesh_bench.suite import SUITE
@@ -96,7 +96,7 @@ def test_a_wrong_result_is_no_figure() -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", STANDARD)
 def test_a_peer_leaves_nobody_behind(name: str) -> None:
     with Stand(name) as one:
         one.run(single.tasks_per_second, tasks=4)
