@@ -165,6 +165,8 @@ _EVERYTHING: Kinds = frozenset(MESSAGES)
 
 def kinds_heard(state: LinkState, speaker: Role = Role.PLAIN, listener: Role = Role.PLAIN) -> Kinds:
     """All kinds that `listener` may hear from `speaker` now; made once for each triple."""
+    if state is LinkState.READY:  # of nearly all messages; the hash of an enum's member is slow
+        return _HEARD_READY[speaker is Role.CLIENT][listener is Role.CLIENT]
     return _HEARD[state, speaker is Role.CLIENT, listener is Role.CLIENT]
 
 
@@ -194,3 +196,8 @@ _HEARD: dict[tuple[LinkState, bool, bool], Kinds] = {
     for speaks in (False, True)
     for listens in (False, True)
 }
+
+_HEARD_READY = tuple(
+    tuple(_HEARD[LinkState.READY, speaks, listens] for listens in (False, True))
+    for speaks in (False, True)
+)

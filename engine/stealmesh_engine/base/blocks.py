@@ -96,6 +96,8 @@ class Blocks:
         """Drop the blocks around these parts that lie in `done` as a whole. Returns their octets."""
         before = self.octets
         lows, blocks, blobs = self._lows, self._blocks, self._blobs
+        if self._first == len(lows):
+            return 0
         for lo, hi in parts:
             at = max(self._first, bisect_right(lows, lo, self._first) - 1)
             while at < len(lows) and lows[at] < hi:

@@ -82,9 +82,13 @@ class IntervalSet:
         found: list[tuple[int, int]] = []
         if lo >= hi:
             return found
-        at = bisect_right(self._highs, lo)
-        while at < len(self._lows) and self._lows[at] < hi:
-            found.append((max(lo, self._lows[at]), min(hi, self._highs[at])))
+        lows, highs = self._lows, self._highs
+        at = bisect_right(highs, lo)
+        # The common case by far: all of it is in one interval.
+        if at < len(lows) and lows[at] <= lo and hi <= highs[at]:
+            return [(lo, hi)]
+        while at < len(lows) and lows[at] < hi:
+            found.append((max(lo, lows[at]), min(hi, highs[at])))
             at += 1
         return found
 
@@ -112,6 +116,15 @@ class IntervalSet:
             return
         left = bisect_left(highs, lo)
         right = bisect_right(lows, hi)
+        if left + 1 == right:
+            # Nearly always, then: one interval grows.
+            self.size -= highs[left] - lows[left]
+            if lo < lows[left]:
+                lows[left] = lo
+            if hi > highs[left]:
+                highs[left] = hi
+            self.size += highs[left] - lows[left]
+            return
         if left < right:
             lo = min(lo, lows[left])
             hi = max(hi, highs[right - 1])
