@@ -176,7 +176,8 @@ def test_it_is_said_loudly_and_is_no_exit_status(
     file = tmp_path / "results.jsonl"
     assert remembered(file) == []
     for value in (100.0, 50.0):
-        monkeypatch.setitem(SUITE, "single", lambda plan, v=value: [Row("w", STEALMESH, "/s", [v])])
+        rows = [Row("w", STEALMESH, "/s", [value])]
+        monkeypatch.setitem(SUITE, "single", lambda plan: rows)  # noqa: B023  called at once
         assert command.main(["single", "--record", str(file)]) == 0
     assert "REGRESSION w: 100 → 50 /s (-50%)" in capsys.readouterr().out
     assert [each["value"] for each in remembered(file)] == [100.0, 50.0]
