@@ -190,7 +190,9 @@ def how_it_failed(line: JobLine, item: int) -> str:
         return ""
     if of == f"item {item}":
         return short_text(how)
-    return short_text(f"as all of the job did, the last: {line.error}") * (line.failed == line.done)
+    if line.failed < line.done:
+        return ""
+    return short_text(f"as all of the job did, the last: {line.error}")
 
 
 def some(names: list[str]) -> str:
