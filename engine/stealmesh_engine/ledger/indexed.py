@@ -329,11 +329,8 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
             for part in () if some is None else some.overlap(lo, hi):
                 some.remove(*part)  # type: ignore[union-attr]
                 self.credited.add(*part)
-        if self.credited.covers(lo, hi):
-            self._balanced()
-            self.inputs.drop_covered([(lo, hi)], self.credited)
-            return told
-        for lid, lent in list(self.leases.items()):
+        leases = () if self.credited.covers(lo, hi) else list(self.leases.items())
+        for lid, lent in leases:
             for part in lent.open.overlap(lo, hi):
                 told.setdefault(lent.holder, []).append(part)
                 self._close(lid, lent, *part)
