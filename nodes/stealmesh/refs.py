@@ -333,7 +333,8 @@ class ClosedRef:
 
 BOUND = (
     "a Ref that a task has made lives in the task's own process, and leaves it only as an argument of "
-    "here().submit(), or in the result of a task that was given to submit(): elsewhere, return the value itself"
+    "here().submit(), or in a result of submit() or map() that goes to the program: elsewhere, return the value "
+    "itself"
 )
 
 

@@ -46,6 +46,7 @@ from stealmesh.tasks import Each, Star, is_vectorized
 from stealmesh_engine.events import CloseInput, Feed, OpenJob
 from stealmesh_engine.status import line_from
 from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.limits import REFS_ONLY
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 T = TypeVar("T")
@@ -195,7 +196,13 @@ class Submitter(Executor):
         words = words_for(self._link.user_threads, options.report, bar)
         a_range = as_range(source)
         spec = self._maker.spec(
-            JobKind.MAP, options, shipped, function, a_range, vectorized=is_vectorized(fn)
+            JobKind.MAP,
+            options,
+            shipped,
+            function,
+            a_range,
+            vectorized=is_vectorized(fn),
+            stays_from=REFS_ONLY,
         )
         job = MapJob(
             self._link,

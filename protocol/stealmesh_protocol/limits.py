@@ -184,6 +184,8 @@ TEXT_OCTETS_MAX = 16 * KIB
 TEXTS_OCTETS_MAX = 64 * KIB
 """All texts of one PRINTED."""
 
+REFS_ONLY = 1 << 62
+"""More octets than any result has: of a job whose results stay from this size on, only the values of Refs in them do."""
 NEEDS_MAX = 240
 """Values that one job or block names: a worker gets a descriptor of each, and 253 fit one packet."""
 

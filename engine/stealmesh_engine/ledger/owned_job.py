@@ -292,6 +292,16 @@ class IndexedJob(OwnedJob):
             self.passed.settled(lo, hi)
         return told
 
+    def keeps_results(self) -> list[tuple[int, int]]:
+        """The program wants nothing more of it, and has results that may have to be made again: it goes on for them
+        alone. Returns the items that are not wanted any more."""
+        self.close_input()
+        self.ledger.release(self.ledger.total)
+        unwanted = IntervalSet([(0, self.ledger.total)])
+        for item in self.ledger.again:
+            unwanted.remove(item, item + 1)
+        return list(unwanted)
+
     def linger(self, lo: int, hi: int, until: float) -> None:
         """[lo, hi) is going to be cancelled: what holders have of it takes up its lanes for a while."""
         for piece in () if self.lanes is None else self.ledger.pieces(lo, hi):

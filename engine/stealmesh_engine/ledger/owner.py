@@ -139,15 +139,16 @@ class Owner:
 
     def feed(self, event: Feed, now: float) -> None:
         job = self.jobs.get(event.job)
-        if job is not None:
-            if job.hire is not None and self.hires.hand(job, job.hire, event, now):
-                return
-            if event.inputs:
-                self.graph.feed(job, event)
-            else:
-                job.comes(event.block)
-                job.ledger.feed(event.block, event.blob)
-            self._work_changed(job, now)
+        if job is None or not job.open_ended:
+            return  # the program has cancelled it meanwhile
+        if job.hire is not None and self.hires.hand(job, job.hire, event, now):
+            return
+        if event.inputs:
+            self.graph.feed(job, event)
+        else:
+            job.comes(event.block)
+            job.ledger.feed(event.block, event.blob)
+        self._work_changed(job, now)
 
     def release(self, event: Release, now: float) -> None:
         job = self.job(event.job, IndexedJob)
@@ -177,7 +178,9 @@ class Owner:
 
     def cancel_job(self, event: CancelJob, now: float) -> None:
         job = self.jobs.get(event.job)
-        if job is not None:
+        if isinstance(job, IndexedJob) and job.ledger.recipes:
+            self.cancel_items(CancelItems(event.job, job.keeps_results(), event.stop), now)
+        elif job is not None:
             self.abandon(job, now, stop=event.stop)
 
     def cancel_ordinary(self, now: float) -> None:
@@ -455,10 +458,9 @@ class Owner:
 
     def _in_order(self) -> list[OwnedJob]:
         """All jobs, the most urgent first."""
-        jobs = list(self.jobs.values())
-        if self.placement.priorities.differ:
-            jobs.sort(key=lambda job: -job.spec.priority)
-        return jobs
+        if not self.placement.priorities.differ:
+            return list(self.jobs.values())
+        return sorted(self.jobs.values(), key=lambda job: -job.spec.priority)
 
     def _end(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
         """The job is complete, or the program has cancelled it."""

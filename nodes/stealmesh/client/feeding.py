@@ -21,6 +21,7 @@ from stealmesh.client.inputs import with_results
 from stealmesh.client.needs import BLOCK_NEEDS_MAX, must_fit_one_order
 from stealmesh.client.results import Unshippable, fault_of_size, pack_items
 from stealmesh.client.session import ProgramLink
+from stealmesh.refs import Grip
 from stealmesh_engine.events import CloseInput, Feed
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.apart import packed_apart
@@ -47,7 +48,8 @@ class Feeder:
 
     `room(fed, size)` blocks until more items are wanted and returns how many, at most `size`; 0 ends
     the reading. `ended(fed, error)` is called once with the number of items and with the exception
-    that the input raised, or None.
+    that the input raised, or None. `lends(lo, hi, grips)`: closed Refs are among these items, and so may be
+    among their results.
     """
 
     def __init__(
@@ -57,12 +59,14 @@ class Feeder:
         items: Iterator[Any],
         room: Callable[[int, int], int],
         ended: Callable[[int, BaseException | None], None],
+        lends: Callable[[int, int, list[Grip]], None] = lambda lo, hi, grips: None,
     ) -> None:
         self._link = link
         self._spec = spec
         self._items = items
         self._room = room
         self._ended = ended
+        self._lends = lends
         threading.Thread(target=self._read, name="stealmesh-read", daemon=True).start()
 
     def _read(self) -> None:
@@ -73,7 +77,10 @@ class Feeder:
                 began = time.monotonic()
                 items, ended, error = _gather(self._items, wanted)
                 octets = 0
-                for block, blob in packed_blocks(items, fed, self._spec.name):
+                lends: list[Grip] = []
+                for block, blob in packed_blocks(items, fed, self._spec.name, lends):
+                    if lends:
+                        self._lends(block.lo, block.hi, list(lends))
                     if block.needs:  # `items` has the Refs until here
                         self._link.needs.hold(self._spec.job, block.lo, block.hi, block.needs)
                     self._link.post(Feed(self._spec.job, block, blob))
@@ -112,27 +119,30 @@ def blocks_of(
                 size = min(size, slice_items - fed % slice_items)
 
 
-def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
+def packed_blocks(
+    items: list[Any], first: int, name: str, lends: list[Grip] | None = None
+) -> Iterator[tuple[Block, bytes]]:
     """These items as blocks that fit into messages. Raises CannotShip for an item that cannot be sent,
-    after the blocks before it."""
+    after the blocks before it. `lends`: has what keeps the closed Refs of a block when that is yielded, and perhaps
+    of others."""
     if not items:
         return
     try:
         ((codec, blob), inputs), needs = refs.noting(
-            lambda: packed_apart(lambda items: pack_items(items, first, name), items)
+            lambda: packed_apart(lambda items: pack_items(items, first, name), items), lends=lends
         )
     except Unshippable as culprit:
-        yield from packed_blocks(items[: culprit.offset], first, name)
+        yield from packed_blocks(items[: culprit.offset], first, name, lends)
         raise
     if inputs:
-        yield from _blocks_with_inputs(items, first, name)
+        yield from _blocks_with_inputs(items, first, name, lends)
         return
     too_much = len(blob) > BLOCK_OCTETS_LARGE or len(needs) > BLOCK_NEEDS_MAX
     if too_much and len(items) > 1:
         del blob
         middle = len(items) // 2
-        yield from packed_blocks(items[:middle], first, name)
-        yield from packed_blocks(items[middle:], first + middle, name)
+        yield from packed_blocks(items[:middle], first, name, lends)
+        yield from packed_blocks(items[middle:], first + middle, name, lends)
         return
     too_large = fault_of_size(len(blob), f"item {first} of {name}")
     if too_large is not None:
@@ -141,10 +151,12 @@ def packed_blocks(items: list[Any], first: int, name: str) -> Iterator[tuple[Blo
     yield Block(first, first + len(items), codec, needs), blob
 
 
-def _blocks_with_inputs(items: list[Any], first: int, name: str) -> Iterator[tuple[Block, bytes]]:
+def _blocks_with_inputs(
+    items: list[Any], first: int, name: str, lends: list[Grip] | None
+) -> Iterator[tuple[Block, bytes]]:
     """The same for items that hold futures: each is a block of its own, once its inputs are over."""
     for at, item in enumerate(items, first):
-        entry, needs = refs.noting(functools.partial(_entry_of, item))
+        entry, needs = refs.noting(functools.partial(_entry_of, item), lends=lends)
         must_fit_one_order(needs, name)
         blob = vx.join_entries([entry])
         too_large = fault_of_size(len(blob), f"item {at} of {name}")

@@ -24,6 +24,7 @@ from stealmesh.client.feeding import Feeder
 from stealmesh.client.item_words import ItemWords, PartBar
 from stealmesh.client.results import open_chunk
 from stealmesh.client.session import ProgramLink
+from stealmesh.client.until_read import UntilRead
 from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import OpenJob, Release
@@ -69,6 +70,9 @@ class MapResults(itertools.chain[T]):
         """Stop here: what has not been computed is cancelled."""
         self._chunks.close()
         self._job.stop()  # a generator that never started does not do it
+
+    def __del__(self) -> None:
+        self._job.until_read.drop()
 
 
 class MapJob:
@@ -124,6 +128,8 @@ class MapJob:
         self._asked = 0
         """Items that were read or released so far."""
         self._delivered = 0
+        self.until_read = UntilRead()
+        self.until_read.function_has(spec.needs)
 
     # ------------------------------------------------------------ starting
 
@@ -139,7 +145,9 @@ class MapJob:
         event.speculate = self._speculate
         self.link.open(self.spec.job, self, event)
         self._reading = True
-        Feeder(self.link, self.spec, items, self._room, self._input_ended)
+        Feeder(
+            self.link, self.spec, items, self._room, self._input_ended, self.until_read.items_have
+        )
 
     # ------------------------------------------------------------ the reader's thread
 
@@ -166,6 +174,7 @@ class MapJob:
         with self._changed:
             over, self._over = self._over, True
             self._changed.notify_all()
+        self.until_read.drop()
         if not over:
             self.link.cancel(self.spec.job, stop=running)
         if self._bar is not None:
@@ -178,9 +187,12 @@ class MapJob:
     def _open(self, effect: fx.Deliver) -> Generator[Iterable[Any], None, BaseException | None]:
         """The results up to the first item that failed. Returns its error."""
         part = effect.part
+        kept = self.until_read.opens(effect.lo)
         values, errors = open_chunk(
             part.codec, effect.blob, part.hi - part.lo, part.lo, self.spec.name
         )
+        del kept
+        self.until_read.opened(effect.lo, effect.hi)
         if effect.hi - effect.lo != part.hi - part.lo:
             values = values[effect.lo - part.lo : effect.hi - part.lo]
             errors = {at - (effect.lo - part.lo): error for at, error in errors.items()}
@@ -317,6 +329,8 @@ class MapJob:
     def finished(self) -> bool:
         if self._over or self.spec.job not in self.link.jobs:
             return True
+        if self.total is not None and self._delivered >= self.total:
+            return True  # the job may go on, to make values of Refs again
         return self._ending and not self._reading and self._delivered >= self._asked
 
     def _window(self) -> int:
@@ -334,6 +348,8 @@ class MapJob:
     def deliver(self, effect: fx.Deliver) -> None:
         if self._words is not None:
             self._words.over(effect.lo, effect.hi)
+        if effect.part.stays:
+            self._keep(effect)
         with self._changed:
             self._delivered += effect.hi - effect.lo
             if self._over:
@@ -346,6 +362,13 @@ class MapJob:
             else:
                 self._arrived.append(effect)
             self._changed.notify_all()
+
+    def _keep(self, effect: fx.Deliver) -> None:
+        """There are Refs in these results, until they are opened."""
+        stays = [each for each in effect.part.stays if effect.lo <= each[0] < effect.hi]
+        values = self.link.values
+        grips = values.results(self.spec.job, stays, self.link.needs, asked_for=False)
+        self.until_read.came(effect.lo, grips.values())
 
     def running(self, intervals: list[tuple[int, int]]) -> None:
         """The program cannot ask which items of a map run."""

@@ -32,6 +32,7 @@ from stealmesh.workers import wire
 from stealmesh.workers.printing import HERE
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip, MeshError
+from stealmesh_protocol.limits import REFS_ONLY
 
 if TYPE_CHECKING:
     from stealmesh.client.session import ProgramLink
@@ -56,8 +57,6 @@ AGAIN_SECONDS = 10.0
 """After a join that failed."""
 LOOK_SECONDS = 0.5
 OURS = "stealmesh.nested"
-NEVER = 1 << 62
-"""Octets of a result that stays where it is made: children's come to their parents. The values of Refs in them stay."""
 CO_COROUTINE = 0x80
 """As in `inspect`, which is large."""
 
@@ -311,7 +310,7 @@ class Client:
             code=luggage.code,
             chunk_items=1,
             output=Output(HERE.mode),  # it comes here, and goes where ours does
-            stays_from=NEVER,
+            stays_from=REFS_ONLY,
         )
         stream = self._streams[luggage.outer] = SubmitStream(link, spec)
         stream.leaves = self.leaves

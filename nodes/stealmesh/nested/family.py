@@ -328,6 +328,7 @@ class Family:
     def close(self) -> None:
         """The chunk is over."""
         self.closed = True
+        self._results = ()
         GATE.closes()
         self._end_actors()
         for pile in (self._pile, *list(self._others.values())):

@@ -249,6 +249,7 @@ class Listener:
                     self._answer(run, give=asked == wire.GIVE_BACK)
                 except OSError:
                     return
+                del run  # it has results, and the next question may be long in coming
 
     def _answer(self, run: ChunkRun, *, give: bool) -> None:
         kept = run.give_back() if give else run.kept

@@ -111,7 +111,8 @@ def pack_results(
 
 def _put_away(results: Sequence[Any], failures: Failures, away: PutsAway) -> Sequence[Any]:
     """Where there is no room for them, one by one: an item whose result has none fails."""
-    assert isinstance(results, list), "calls have their results in a list"
+    if not isinstance(results, list):
+        return results  # an array, of a vectorized function
     try:
         return away(results)
     except BaseException as error:

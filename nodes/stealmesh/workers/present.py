@@ -61,6 +61,7 @@ class Present(msgspec.Struct, eq=False):
         LIVE.pop(self, None)
         if self.family is not None:
             self.family.close()
+        self.results, self.run = (), None  # the context has us until the next chunk begins
 
 
 PRESENT: ContextVar[Present | None] = ContextVar("present", default=None)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from stealmesh.workers import forked, wire
 from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.limits import REFS_ONLY
 
 
 class OrderThatKeeps(Protocol):
@@ -91,10 +92,12 @@ class HandsOver:
                         self._hand_over(number, chunk, first + offset, together)
                         results[offset] = with_names
                         continue
+                if not name or chunk.stays_from >= REFS_ONLY:
+                    continue
                 parts = packed(result)
             except CannotShip:
                 continue
-            if not name or parts.octets < chunk.stays_from:
+            if parts.octets < chunk.stays_from:
                 continue
             self._hand_over(number, chunk, first + offset, parts)
             results[offset] = Stayed(name, parts.octets)
@@ -123,9 +126,14 @@ class HandsOver:
 
 def is_heavy(results: Sequence[Any], least: int) -> bool:
     """Can one of a few results be seen to stay, without packing it? Or may there be Refs of tasks in them?"""
-    if least <= 1 or HERE.refs_are_made:
+    if least <= 1:
         return True
-    if len(results) > LOOKED_AT:
+    if HERE.refs_are_made:
+        from stealmesh import refs
+
+        if refs.in_hand():
+            return True
+    if least >= REFS_ONLY or len(results) > LOOKED_AT:
         return False
     for result in results:
         kind = type(result)
