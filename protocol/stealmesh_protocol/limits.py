@@ -186,6 +186,7 @@ TEXTS_OCTETS_MAX = 64 * KIB
 
 REFS_ONLY = 1 << 62
 """More octets than any result has: of a job whose results stay from this size on, only the values of Refs in them do."""
+
 NEEDS_MAX = 240
 """Values that one job or block names: a worker gets a descriptor of each, and 253 fit one packet."""
 

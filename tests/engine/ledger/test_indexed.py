@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.verdicts import Credited, Repeated, Stale
 from stealmesh_protocol.ids import granted_lease
-from stealmesh_protocol.messages import Lease
+from stealmesh_protocol.messages import Block, Lease
 
 A, B, C = b"node-a", b"node-b", b"node-c"
 HOLDERS = [A, B, C]
@@ -276,6 +276,23 @@ def test_an_empty_interval_changes_nothing(lo: int, hi: int) -> None:
     assert ledger.cancel(lo, hi) == {}
     ledger.audit()
     assert list(ledger.leases[lid].open) == [(0, 3)]
+
+
+def test_what_is_cancelled_when_it_is_done_keeps_the_input_of_its_recipe() -> None:
+    ledger = IndexedLedger(0, 0)
+    block = Block(0, 2, 1)
+    ledger.feed(block, b"two items")
+    lid = leased(ledger)
+    fed = ledger.inputs.within(0, 2)
+    assert ledger.credit(A, lid, 0, 2) == Credited([(0, 2)])
+    ledger.keep_recipe(1, fed)
+    ledger.cancel(0, 2)
+    assert ledger.lose(1)
+    assert ledger.grant(A, 1.0) == (Lease(granted_lease(2), 1, 2), [block], [b"two items"])
+    ledger.credit(A, granted_lease(2), 1, 2)
+    ledger.made_again(1)
+    ledger.cancel(0, 2)
+    assert not ledger.inputs
 
 
 def test_the_audit_notices_what_is_missing_and_what_is_double() -> None:
