@@ -39,8 +39,12 @@ def makes(number: int) -> dict[str, Any]:
 
 
 @stealmesh.vectorized
-def makes_all(numbers: Any) -> list[Any]:
+def makes_all(numbers: Any) -> Any:
     return [makes(number) for number in numbers]
+
+
+def make_two(one: int, other: int) -> list[dict[str, Any]]:
+    return [makes(one), makes(other)]
 
 
 def total(of: dict[str, Any]) -> tuple[int, int]:
@@ -88,7 +92,7 @@ def test_all_ways_to_map(mesh: stealmesh.Mesh) -> None:
     assert right(list(mesh.map(makes, [mesh.submit(int, n) for n in range(3)])), range(3))
     assert right(list(mesh.options(retries=1).map(makes, range(3))), range(3))
     assert right(list(mesh.options(speculate=True).map(makes, range(3))), range(3))
-    (pair,) = mesh.map(lambda a, b: [makes(a), makes(b)], [1], [2])
+    (pair,) = mesh.map(make_two, [1], [2])
     assert right(pair, range(1, 3))
     del loose, pair
     nothing_is_left(mesh)

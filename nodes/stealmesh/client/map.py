@@ -217,6 +217,8 @@ class MapJob:
                 effect = self._take()
                 if effect is not None:
                     return effect
+                if self._all_read() and self._at_once and isinstance(self._error, MeshClosed):
+                    return None  # the mesh ended behind the last result
                 if self._error is not None and (self._at_once or self._all_read()):
                     self._raise()
                 if self._all_read():
