@@ -458,8 +458,6 @@ class Owner:
 
     def _in_order(self) -> list[OwnedJob]:
         """All jobs, the most urgent first."""
-        if not self.placement.priorities.differ:
-            return list(self.jobs.values())
         return sorted(self.jobs.values(), key=lambda job: -job.spec.priority)
 
     def _end(self, job: OwnedJob, now: float, *, stop: bool = False) -> None:
