@@ -98,8 +98,12 @@ class VirtualReader:
         """The iterator ends."""
         if not self.has_left:
             self.has_left = True
-            self.world.checkers.accounts[self.job].unwanted.add(0, self.items)
-            self._tell(CancelJob(self.job))
+            self.world.at(self.world.now, self._cancel)
+
+    def _cancel(self) -> None:
+        """Behind the step that delivered the last result that it reads: more may have come with that."""
+        self.world.checkers.accounts[self.job].unwanted.add(0, self.items)
+        self.owner.hear(CancelJob(self.job))
 
     def want(self, value: ValueId) -> None:
         """`ref.result()`."""
