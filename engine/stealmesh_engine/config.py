@@ -130,7 +130,8 @@ class Config:
     `scatter` is refused, and a node waits until work that has values ends."""
 
     links_max: int = 1024
-    """Connections that this peer opens itself; the least recently used idle one goes first."""
+    """Connections that this peer opens itself; the least recently used idle one goes first, never one with a node that
+    holds work of ours."""
     dial_backoff_seconds_max: float = 5.0
     """Redialling waits a random time up to 50 ms, 100 ms, 200 ms … this much (full jitter)."""
     unacked_octets_max: int = 32 * MIB

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from stealmesh_engine.config import Config
 from stealmesh_engine.holding.cost import Cost
+from stealmesh_engine.membership.rates import Rates
+from stealmesh_protocol.messages import JobKind
 from stealmesh_sim.membership_scale import mesh, until
 from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.scale import run
 from stealmesh_sim.work import CostLaw
+
+from .scenes import scene
 
 
 def test_forty_nodes_are_busy_at_once_and_stay_so() -> None:
@@ -46,3 +51,19 @@ def test_long_items_are_spread_before_the_first_has_ended(
     until(world, lambda: busy() >= 80, 1.0, every=0.05)
     assert (busy() >= 80) is guarded, f"{busy()} of 100 nodes are busy"
     assert not program.done
+
+
+def test_who_holds_work_of_a_program_keeps_its_link_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program closes idle links beyond a bound, and no node can dial a program. Once, nodes that computed for more
+    than a second could not report until the program asked after them: 2.5 s with 4,096 nodes."""
+    monkeypatch.setattr(
+        Rates, "owners_wait", lambda self, size, now: False
+    )  # as often in large ones
+    told = scene(6, config=Config(links_max=2))
+    program = told.submit(Wish(JobKind.MAP, 12, CostLaw("const", 2.0), told.world.now))
+    begun = told.world.now
+    told.until(lambda: program.done)
+    assert told.world.now - begun < 4.2
+    told.finish()

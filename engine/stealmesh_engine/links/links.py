@@ -102,13 +102,17 @@ class Links(LinkTable):
             if peer_id not in wanted and not client and now - used > IDLE_SECONDS:
                 self.hang_up(peer_id, "idle")
 
-    def retire(self, links_max: int, now: float) -> None:
-        """Close the least recently used links that we dialled, beyond `links_max` of them."""
-        if len(self.peers) > links_max:
-            idle = sorted(self._idle())
-            for used, peer_id in idle[: max(0, len(idle) - links_max)]:
-                if now - used > IDLE_SECONDS:
-                    self.hang_up(peer_id, "idle")
+    def retire(self, links_max: int, wanted: Container[PeerId], now: float) -> None:
+        """Close the least recently used links that we dialled, beyond `links_max` of them, except those with `wanted`
+        peers: who holds work of a program may have something to tell it, and cannot dial a program."""
+        if len(self.peers) <= links_max:
+            return
+        idle = sorted(self._idle())
+        beyond = len(idle) - links_max
+        for used, peer_id in idle:
+            if beyond > 0 and peer_id not in wanted and now - used > IDLE_SECONDS:
+                self.hang_up(peer_id, "idle")
+                beyond -= 1
 
     def _idle(self) -> list[tuple[float, PeerId]]:
         """The links that we dialled and over which nothing is under way: (last used, peer)."""

@@ -104,7 +104,7 @@ class Heartbeats:
             wanted = view.lifelines(self._config.lifelines_max)
         for peer in wanted:
             links.connect(peer, now)
-        links.retire(self._config.links_max, now)
+        links.retire(self._config.links_max, self._owner.holders(), now)
         if view.told is not None:
             self._membership.news.tidy(now)
         if view.told is not None and view.size > EVERYBODY_MAX:
