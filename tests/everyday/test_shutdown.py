@@ -264,3 +264,17 @@ def wait_for_progress(mesh: stealmesh.Mesh) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("nothing gets on")
+
+
+def test_an_input_that_is_cut_off_is_said_however_the_mesh_ends() -> None:
+    """Once: the reader of a half-read input heard nothing, if all that was computed had come when the mesh ended."""
+    jobs = []
+    with stealmesh.Mesh(workers=1) as mesh:
+        for ordered in (True, False):
+            reading: Any = mesh.map(same, itertools.count(), buffersize=4, ordered=ordered)
+            next(reading)
+            jobs.append(reading)
+    for reading in jobs:
+        reading._job.broken(MeshClosed("and once more, behind what was cut off"))
+        with pytest.raises(MeshClosed, match="before the input of this map was read to its end"):
+            list(reading)

@@ -217,8 +217,6 @@ class MapJob:
                 effect = self._take()
                 if effect is not None:
                     return effect
-                if self._all_read() and self._at_once and isinstance(self._error, MeshClosed):
-                    return None  # the mesh ended behind the last result
                 if self._error is not None and (self._at_once or self._all_read()):
                     self._raise()
                 if self._all_read():
@@ -331,7 +329,7 @@ class MapJob:
     def finished(self) -> bool:
         if self._over or self.spec.job not in self.link.jobs:
             return True
-        if self.total is not None and self._delivered >= self.total:
+        if self._has_all():
             return True  # the job may go on, to make values of Refs again
         return self._ending and not self._reading and self._delivered >= self._asked
 
@@ -391,14 +389,19 @@ class MapJob:
     def waits(self, item: int) -> None:
         """Nor which wait."""
 
+    def _has_all(self) -> bool:
+        """Has each item of the input its result here?"""
+        return self.total is not None and self._delivered >= self.total
+
     def done(self) -> None:
         """Comes after the last results, unless the mesh was shut down."""
-        if self.total is None or self._delivered < self.total:
+        if not self._has_all():
             self.broken(MeshClosed("this mesh has been shut down"))
 
     def broken(self, error: BaseException) -> None:
         with self._changed:
-            if self._error is None:  # `or` would call the exception's own __bool__
+            # A mesh that ends behind the last result takes nothing away; an input that was cut off has said so.
+            if self._error is None and not (isinstance(error, MeshClosed) and self._has_all()):
                 self._error = error
             self._at_once = True
             self._changed.notify_all()
