@@ -185,7 +185,7 @@ def _other(value: Any, rng: Random) -> Any:
 
 
 class FuzzRun:
-    """Counts, says how it goes, and ends after so many messages or minutes."""
+    """Counts, says how it goes, and ends after this number of messages or minutes."""
 
     def __init__(self, messages: int, minutes: float) -> None:
         self.told: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """A virtual program that reads a map whose results have Refs in them: their values stay on the nodes.
 
-Does what a program does that keeps these Refs beyond the map: it reads so many results, ends the map as the end of its
+Does what a program does that keeps these Refs beyond the map: it reads some results, ends the map as the end of its
 iterator does, wants some of the values later, and drops its Refs one by one. Decides nothing about copies.
 """
 
@@ -30,7 +30,7 @@ from stealmesh_sim.world import World
 
 
 class VirtualReader:
-    """One map over `items`, of which it reads the first `reads` results that come."""
+    """One map over `items`. It reads the first `reads` results that come."""
 
     def __init__(
         self,

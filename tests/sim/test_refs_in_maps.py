@@ -10,13 +10,15 @@ from random import Random
 
 import pytest
 
-from stealmesh_engine.events import CancelItems
+from stealmesh_engine.events import CancelItems, Feed
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.owner import Owner
+from stealmesh_protocol.messages import Block
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.process import Process
 from stealmesh_sim.read_maps import VirtualReader
+from stealmesh_sim.work import block_blob
 
 from .scenes import Scene, scene
 
@@ -79,6 +81,22 @@ def test_a_lost_value_of_a_map_that_was_left_is_made_again(fed: bool) -> None:
         reading.want(value)
     told.until(lambda: all(reading.has(value) for value in lost))
     assert told.counted("values-made-again") == len(lost)
+    reading.drop_all()
+    nothing_is_left(told, reading)
+
+
+def test_what_is_fed_after_the_end_of_the_reading_is_not_run() -> None:
+    """Another thread reads the input, and does not know yet."""
+    told = scene(2)
+    reading = reader(told, 30, fed=True)
+    told.until(lambda: reading.has_left)
+    told.run(0.5)
+    ran = sum(node.items for node in told.nodes)
+    told.client.hear(
+        Feed(reading.job, Block(30, 35, 1, ()), block_blob(reading.work.number, 30, 35))
+    )
+    told.run(1.0)
+    assert sum(node.items for node in told.nodes) == ran
     reading.drop_all()
     nothing_is_left(told, reading)
 

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.patience import until
 
 from stealmesh.workers import run as runner
 from stealmesh.workers import wire
@@ -97,6 +98,40 @@ def test_results_may_be_asked_for_without_giving_anything_back(
     told = [results(each) for each in host.log if isinstance(each, ChunkPart | ChunkDone)]
     assert [each for part in told for each in part] == list(range(ITEMS)), "nothing is told again"
     assert all(told[:-1]), "nor is nothing told; an answer after the gate may have something"
+
+
+class LeavesATrace:
+    """A result that a worker packs, and then lets go."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return str, ("packed",)
+
+    def __del__(self) -> None:
+        with open(self.path, "a") as file:
+            file.write("gone\n")
+
+
+def test_who_was_asked_keeps_no_results_until_it_is_asked_again(
+    host: Host, gate: Gate, tmp_path: Path
+) -> None:
+    wait, path = gate.task(), str(tmp_path / "log")
+    Path(path).touch()
+
+    def task(x: int) -> Any:
+        if x == GATE_AT:
+            wait(x)
+        return LeavesATrace(path)
+
+    chunk = host.run(task, range(ITEMS))
+    gate.wait_until_entered()
+    ask(host, chunk, give=False)
+    host.take(ChunkPart)
+    gate.let_go()
+    host.done(chunk)
+    until(lambda: Path(path).read_text().count("gone") == ITEMS)
 
 
 def test_of_a_reduction_only_the_rest_comes_back(host: Host, gate: Gate, tmp_path: Path) -> None:

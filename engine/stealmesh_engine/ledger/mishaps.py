@@ -25,7 +25,7 @@ class Mishaps:
         self._outcomes: deque[tuple[int, bytes]] = deque()
         self._octets = 0
         self.forgot = False
-        """Older ones had no room: an item of which nothing is known may have failed."""
+        """Older ones had no room: an item that nothing is known about may have failed."""
 
     def add(self, lo: int, blob: bytes) -> None:
         """Some items from `lo` on have failed, as the blob (codec OUTCOMES) says."""

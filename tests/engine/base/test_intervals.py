@@ -116,3 +116,20 @@ def test_a_set_is_not_a_key() -> None:
 
 def test_it_is_unequal_to_other_things() -> None:
     assert IntervalSet() != []
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "found"),
+    [
+        (2, 4, [(2, 4)]),
+        (2, 5, [(2, 4)]),
+        (0, 4, [(1, 4)]),
+        (2, 7, [(2, 4), (6, 7)]),
+        (4, 6, []),
+        (6, 9, [(6, 9)]),
+        (8, 12, [(8, 9)]),
+    ],
+)
+def test_what_of_a_set_lies_in_an_interval(lo: int, hi: int, found: list[tuple[int, int]]) -> None:
+    """The cases of the quick way, which random draws may miss."""
+    assert IntervalSet([(1, 4), (6, 9)]).overlap(lo, hi) == found

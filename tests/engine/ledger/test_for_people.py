@@ -37,7 +37,7 @@ def test_the_last_failure_is_told_and_each_that_is_remembered() -> None:
 def test_what_is_remembered_has_a_bound() -> None:
     mishaps = Mishaps()
     mishaps.add(0, bytes(OCTETS_MAX + 1))
-    assert mishaps._octets == 0
+    assert (mishaps._octets, mishaps.forgot) == (0, True)
     for item in range(1000):
         mishaps.add(item, outcome("x" * 100_000, 0))
     assert mishaps._octets <= OCTETS_MAX

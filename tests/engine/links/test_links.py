@@ -26,9 +26,13 @@ def test_a_peer_whose_addresses_change_is_forgotten_at_all_of_them() -> None:
 
 def test_idle_links_beyond_the_limit_are_closed_the_oldest_first() -> None:
     wire, client, nodes = ring(4, config=Config(links_max=2))
+    for node in nodes:
+        client.core.links.connect(node.id, wire.now)
+    wire.advance(0.1)
+    assert all(client.core.links.is_ready(node.id) for node in nodes)
+    wire.hush()
     wire.advance(5.0)
     ready = [node for node in nodes if client.core.links.is_ready(node.id)]
-    assert len(ready) >= 2
-    byes = wire.take(Bye, by=client)
-    assert all(bye.reason == "idle" for bye in byes)
+    assert len(ready) == 3, "it has dialled three"
+    assert [bye.reason for bye in wire.take(Bye, by=client)] == ["idle"]
     assert all(client.core.view.is_alive(node.id) for node in nodes)
