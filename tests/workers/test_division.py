@@ -55,7 +55,8 @@ def begun(path: Path) -> list[int]:
 
 
 def results(event: ChunkPart | ChunkDone) -> list[Any]:
-    return values.unpack_list(event.codec, event.blob)
+    """An empty list if earlier parts told them all: the event has no octets then."""
+    return values.unpack_list(event.codec, event.blob) if event.blob else []
 
 
 # ---------------------------------------------------------------- one worker, asked at the right moment
