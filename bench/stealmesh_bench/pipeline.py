@@ -119,9 +119,9 @@ class Outcome:
     """Those that ran again."""
     needless: list[str]
     """Those of them that need not have."""
-    made_again: int
-    """As the mesh counts: results that were lost and are computed again."""
-    spilled_mib: int
+    made_again: int | None
+    """As the mesh counts: results that were lost and are computed again. None: a peer does not tell."""
+    spilled_mib: int | None
     seconds: float
 
     @property

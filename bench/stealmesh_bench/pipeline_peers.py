@@ -48,10 +48,16 @@ class PipelinePeer(Protocol):
     def kill_one(self, killed: set[int]) -> set[int]:
         """End one more node. Returns its processes."""
 
+    def told(self) -> tuple[int | None, int | None]:
+        """How many results it has made again, and MiB that went to disk, of nodes that live or that were killed. None:
+        it does not tell."""
+
 
 class StealmeshPipeline:
     def __init__(self, mesh: Any) -> None:
         self.mesh = mesh
+        self.spilled: dict[int, int] = {}
+        """Octets by nodes, as they were last seen."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self.mesh.submit(function, *arguments)
@@ -64,11 +70,22 @@ class StealmeshPipeline:
         return handle.result()
 
     def kill_one(self, killed: set[int]) -> set[int]:
-        nodes = [each for each in self.mesh.status()["nodes"] if each["role"] != "client"]
-        alive = [each for each in nodes if each["pid"] not in killed and each["values"]]
+        alive = [each for each in self._looked() if each["pid"] not in killed]
         fullest: int = max(alive, key=lambda node: node["values"]["stored"])["pid"]
         os.kill(fullest, signal.SIGKILL)
         return {fullest}
+
+    def told(self) -> tuple[int | None, int | None]:
+        self._looked()
+        counters = self.mesh.status()["counters"]
+        return counters.get("values-made-again", 0), sum(self.spilled.values()) >> 20
+
+    def _looked(self) -> list[dict[str, Any]]:
+        nodes = [each for each in self.mesh.status()["nodes"] if each["role"] != "client"]
+        found = [each for each in nodes if each["values"]]
+        for each in found:
+            self.spilled[each["pid"]] = each["values"]["spilled_octets"]
+        return found
 
 
 @contextmanager
@@ -100,6 +117,9 @@ class DaskPipeline:
         for pid in (nanny, worker):  # first who would start another one
             os.kill(pid, signal.SIGKILL)
         return {worker, nanny}
+
+    def told(self) -> tuple[int | None, int | None]:
+        return None, None
 
 
 def _held(dask_worker: Any) -> tuple[int, int, int]:
@@ -144,6 +164,9 @@ class RayPipeline:
         (raylet,) = (each.process.pid for each in node.all_processes["raylet"])
         os.kill(raylet, signal.SIGKILL)  # its workers and its store end with it
         return {raylet}
+
+    def told(self) -> tuple[int | None, int | None]:
+        return None, None
 
 
 @contextmanager
@@ -200,7 +223,7 @@ def _run(peer: PipelinePeer, lines: int, octets: int, kill: int, limit: float) -
     nodes_killed = kill - len(due)
     return Outcome(
         lines, octets / 1e6, WORKERS, nodes_killed, wrong, runs, runs - 4 * lines, needless,
-        0, 0, round(seconds, 1),
+        *peer.told(), round(seconds, 1),
     )  # fmt: skip
 
 

@@ -92,6 +92,9 @@ class PaperLines:
         self.kills += 1
         return {-self.kills}
 
+    def told(self) -> tuple[int | None, int | None]:
+        return 3, None
+
 
 @pytest.mark.parametrize(("loses", "wrong"), [(False, 0), (True, 4)])
 def test_a_score_that_never_comes_is_wrong(loses: bool, wrong: int) -> None:
@@ -100,3 +103,4 @@ def test_a_score_that_never_comes_is_wrong(loses: bool, wrong: int) -> None:
     outcome = pipeline_peers.run_peer(peer, 8, BLOCK, 2, 60.0, warm=False)
     assert (outcome.killed, peer.kills) == (2, 2)
     assert (outcome.wrong, outcome.runs, outcome.again) == (wrong, 32, 0)
+    assert (outcome.made_again, outcome.spilled_mib) == (3, None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
+import sys
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from stealmesh.values import parts, shelf
 from stealmesh.values.neighbours import Neighbours
 from stealmesh.values.shelf import Shelf
+from stealmesh_protocol import pickles
 
 VALUE = bytes(range(24))
 LARGE = shelf.SMALL_OCTETS_MAX + 1
@@ -39,6 +42,57 @@ def test_a_value_comes_back_as_it_was(sizes: list[int], rest: dict[str, int]) ->
     on = kept(value)
     assert opened(on) == value
     on.close()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"__main__" * 40_000,
+        "__main__ é" * 40_000,
+        {"text": "x" * 70_000, "many": [b"a" * 65_536, b"b" * 65_535, 1 << 900_000]},
+    ],
+    ids=["bytes", "text", "both"],
+)
+def test_large_data_is_kept_from_where_it_lies_and_names_nothing(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pickles, "by_value", lambda value: pytest.fail("nothing here is a name"))
+    on = kept(value)
+    assert opened(on) == value
+    on.close()
+    if isinstance(value, bytes):
+        assert any(piece is value for _, piece in parts.packed(value)), "it was copied"
+
+
+def test_a_large_bytearray_may_change_before_it_is_kept() -> None:
+    value = bytearray(LARGE)
+    packed = parts.packed(value)
+    value += b"\1" * LARGE  # it would refuse if somebody looked at it
+    on = Shelf()
+    on.put(VALUE, packed.octets, packed)
+    assert opened(on) == bytes(LARGE)
+    on.close()
+
+
+FRAME = b"\x95"
+
+
+@pytest.mark.parametrize("before", [b"a" * 70_000, b"a" * 60_000], ids=["data", "in a large frame"])
+def test_a_name_behind_data_is_seen(before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Local:
+        pass
+
+    Local.__module__, Local.__qualname__ = "__main__", "Local"
+    monkeypatch.setattr(sys.modules["__main__"], "Local", Local, raising=False)
+    monkeypatch.setattr(pickles, "by_value", lambda value: b"by value")
+    whole = pickle.dumps([before, Local], 5)
+    frame = len(whole) - whole.rindex(FRAME)
+    # Numbers of a user's array may look like the length of the frame behind them.
+    for data in (before, before[:-4] + frame.to_bytes(4, "little")):
+        assert [bytes(each) for _, each in parts.packed([data, b"c" * 60_000, Local])][1:] == [
+            b"by value"
+        ]
+        assert [bytes(each) for _, each in parts.packed([data, Local])][1:] == [b"by value"]
 
 
 @pytest.mark.parametrize("octets", [10, LARGE])
