@@ -69,6 +69,7 @@ from stealmesh_sim.lies import Liar, Overheard
 from stealmesh_sim.network import Latency, Network, Station
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
+from stealmesh_sim.side_by_side import Lane, VirtualSide
 from stealmesh_sim.value_checks import ValueChecks
 from stealmesh_sim.work import CostLaw, VirtualTree, Work
 from stealmesh_sim.workers import VirtualWorker
@@ -255,15 +256,12 @@ class SaysAgain(list[float]):
         return super().pop(at) if self else 0.05
 
 
-class WaryWorker(VirtualWorker):
-    """A worker that may be handed nonsense by the insider: it fails, as a real one would."""
+class Wary(VirtualWorker):
+    """It may be handed nonsense by the insider: it fails, as a real worker would."""
 
-    __slots__ = ("_forged", "_nonsense")
-
-    def __init__(self, process: Process, number: int, forged: set[JobId]) -> None:
-        super().__init__(process, number)
-        self._forged = forged
-        self._nonsense: set[int] = set()
+    __slots__ = ()
+    _forged: set[JobId]
+    _nonsense: set[int]
 
     def run(self, effect: RunChunk) -> None:
         try:
@@ -305,6 +303,31 @@ class WaryWorker(VirtualWorker):
             blob = pack_outcomes(None, failures)[1]
             hear(ChunkDone(self.number, number, OUTCOMES, blob, 0.0, count, chunk.hi))
         self._read(life)
+
+
+class WaryWorker(Wary):
+    __slots__ = ("_forged", "_nonsense")
+
+    def __init__(self, process: Process, number: int, forged: set[JobId]) -> None:
+        super().__init__(process, number)
+        self._forged, self._nonsense = forged, set()
+
+
+class WaryLane(Wary, Lane):
+    __slots__ = ("_forged", "_nonsense")
+
+    def __init__(self, side: VirtualSide, order: RunChunk, forged: set[JobId]) -> None:
+        super().__init__(side, order)
+        self._forged, self._nonsense = forged, set()
+
+
+class WarySide(VirtualSide):
+    def __init__(self, plain: VirtualSide, forged: set[JobId]) -> None:
+        super().__init__(plain.process, plain.number, plain.threads)
+        self._forged = forged
+
+    def _lane(self, effect: RunChunk) -> Lane:
+        return WaryLane(self, effect, self._forged)
 
 
 @dataclass(slots=True)
@@ -368,6 +391,7 @@ class InsiderWorld(World):
         self._timed(process)
         count = len(process.workers)
         process.workers = [WaryWorker(process, each, self.wire.forged) for each in range(count)]
+        process.sides = [WarySide(each, self.wire.forged) for each in process.sides]
         return process
 
     def _furnish(self, rng: Random) -> None:

@@ -38,11 +38,14 @@ class VirtualSide:
         others = [lane.order.spec for lane in self.lanes.values() if lane.running or lane.queue]
         self._check(effect, others)
         self.most = max(self.most, len(others) + 1)
-        lane = self.lanes[effect.chunk] = Lane(self, effect)
+        lane = self.lanes[effect.chunk] = self._lane(effect)
         lane.run(effect)
         if not self.up and not self.starts:
             self.starts = True
             self.process.world.after(START_SECONDS, self._ready, self.life)
+
+    def _lane(self, effect: RunChunk) -> Lane:
+        return Lane(self, effect)
 
     def _ready(self, life: int) -> None:
         if life != self.life:

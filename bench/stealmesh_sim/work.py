@@ -171,8 +171,7 @@ class Work:
         """What is wrong with the blocks of this chunk."""
         upto = chunk.lo
         for block, blob in chunk.blocks:
-            number, lo, hi = msgpack.decode(blob)
-            if (number, lo, hi) != (self.number, base + block.lo, base + block.hi):
+            if msgpack.decode(blob) != [self.number, base + block.lo, base + block.hi]:
                 return f"the block at {block.lo} has other items"
             if block.lo <= upto:
                 upto = max(upto, block.hi)

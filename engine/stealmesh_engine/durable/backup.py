@@ -122,4 +122,5 @@ class Backup:
             return
         ours = replica.configuration
         if peer == ours.primary and ours.term <= message.term:  # the one that has what we offered
+            unless(is_near(message.term, ours.term), "term")
             state.hand_away(replica, message.term, peer)

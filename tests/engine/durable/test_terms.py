@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from stealmesh_engine.base.counters import Counters
+from stealmesh_engine.base.rude import Rude
 from stealmesh_engine.config import Config
 from stealmesh_engine.durable import terms
 from stealmesh_engine.durable.backup import Backup
@@ -20,6 +21,7 @@ from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_protocol.ids import PeerId, job_id, reign_lease, term_of
+from stealmesh_protocol.limits import TERM_MAX
 from stealmesh_protocol.messages import Forget, JobKind, JobSpec, Lease, Reign
 
 A, B, C = (bytes([16 * n]) + bytes(15) for n in (1, 2, 3))
@@ -127,3 +129,13 @@ def test_a_former_primary_of_the_same_term_cannot_have_a_replica_forgotten() -> 
     assert JOBS[0] in state.replicas
     backup.forgotten(B, Forget(JOBS[0], 5), 0.0)
     assert JOBS[0] not in state.replicas
+
+
+def test_a_primary_cannot_leave_a_term_that_has_none_above_it() -> None:
+    """Who keeps the job again leads it above the term that FORGET has named."""
+    state = DurableState(Mock(config=Config(), effects=[], counters=Counters()))
+    state.keep(Replica(SPEC, Reign(5, 1, B, [])))
+    with pytest.raises(Rude):
+        Backup(state).forgotten(B, Forget(JOBS[0], TERM_MAX - 1), 0.0)
+    assert JOBS[0] in state.replicas
+    assert state.take_back(JOBS[0]) == 0
