@@ -62,12 +62,13 @@ def packed_square() -> bytes:
 def slow_square(number: int) -> int:
     import time
 
-    time.sleep(0.05)
+    time.sleep(0.002)
     return number * number
 
 
-ITEMS = 100
-"""Enough for the job to outlast a theft on a busy machine."""
+ITEMS = 2500
+"""Enough for the job to outlast a theft on a busy machine. They are short: the node has one worker, and the honest calls
+beside wait for the item that it is at."""
 
 
 def test_of_two_different_results_the_first_counts(place: Place, beside: HonestJob) -> None:
