@@ -32,13 +32,14 @@ def lines_of(found: list[Happening]) -> Iterator[str]:
     """`found` in order of time."""
     spans: dict[PeerId, list[Span]] = {}
     names = {each.peer: each.node or each.peer.hex()[:8] for each in found}
-    links = {chunk: gave for gave, chunk in first_chunks(found)}
+    links: dict[tuple[PeerId, int], list[Happening]] = {}
+    for gave, made in first_chunks(found):
+        spans.setdefault(gave.peer, []).append(_gave(gave))
+        if made is not None:
+            links.setdefault(_place(made), []).append(gave)
     for each in found:
         if each.entry.kind == RingKind.CHUNK:
-            gave = links.get(_place(each))
-            spans.setdefault(each.peer, []).append(_chunk(each, gave))
-    for gave in links.values():
-        spans.setdefault(gave.peer, []).append(_gave(gave))
+            spans.setdefault(each.peer, []).append(_chunk(each, links.get(_place(each), [])))
     for peer, several in spans.items():
         yield _line(names[peer], peer.hex(), several)
     jobs = [_job(job, chunks) for job, chunks in _by_job(found).items()]
@@ -71,7 +72,7 @@ def _job(job: JobId, chunks: list[Happening]) -> Span:
     return _span(job, _job_span(job), name, begun, ended, {"stealmesh.job": job.hex()})
 
 
-def _chunk(each: Happening, gave: Happening | None) -> Span:
+def _chunk(each: Happening, given: list[Happening]) -> Span:
     entry = each.entry
     job = whole_of(entry.about)
     told = {f"stealmesh.{name}": fact for name, fact in facts_of(entry).items()}
@@ -79,8 +80,8 @@ def _chunk(each: Happening, gave: Happening | None) -> Span:
     span["parentSpanId"] = _job_span(job)
     if entry.what not in ENDED_WELL or entry.count:
         span["status"] = {"code": ERROR, "message": words_of(entry)}
-    if gave is not None:
-        span["links"] = [{"traceId": _trace(job), "spanId": _own_span(gave)}]
+    if given:
+        span["links"] = [{"traceId": _trace(job), "spanId": _own_span(gave)} for gave in given]
     return span
 
 

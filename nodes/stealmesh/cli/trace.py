@@ -19,7 +19,7 @@ from stealmesh.cli.events import journals_of, read, say_missed
 from stealmesh.cli.exits import DONE, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
-from stealmesh.cli.trace_steals import chunks_by_place, first_of
+from stealmesh.cli.trace_steals import first_chunks
 from stealmesh.host.happened import facts_of, words_of
 from stealmesh.job_story import MARKS, of_job
 from stealmesh_protocol.ids import PeerId
@@ -160,17 +160,13 @@ def _chunk(each: Happening, timeline: Timeline) -> dict[str, Any]:
 def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, Any]]:
     """From the node that gave something to the first chunk that the thief made of it. A viewer draws an arrow
     from bar to bar, so the giving is a short bar."""
-    chunks = chunks_by_place(found)
     number = 0
-    for each in found:
-        if each.entry.kind != RingKind.STEAL or each.entry.what != "gave":
-            continue
+    for each, made in first_chunks(found):
         gave, facts = timeline.micros(each.at), facts_of(each.entry)
         yield {
             "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": GIVING_MICROS,
             **timeline.place(each), "args": facts,
         }  # fmt: skip
-        made = first_of(each, chunks.get((each.entry.peer, each.entry.about), []))
         if made is None:
             continue
         number += 1
