@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING
 
-from stealmesh.host.happened import words_of
+from stealmesh.host.faults import FaultGroup, FaultGroups
 from stealmesh.task_picture import picture
 from stealmesh_protocol.ids import PeerId, whole_of
 from stealmesh_protocol.journal_messages import RingKind
@@ -22,7 +22,9 @@ from stealmesh_protocol.journal_messages import RingKind
 if TYPE_CHECKING:
     from stealmesh.client.journals import Happening
 
-TROUBLES_MAX = 500
+TROUBLES_MAX = 200
+NODES_NAMED_MAX = 4
+SHARES_MAX = 200
 MARKS = {RingKind.DEATH: "death", RingKind.VERDICT: "verdict", RingKind.LEASE: "lease"}
 """What happens to processes and concerns each job that they run."""
 DONE = ("done", "step")
@@ -31,7 +33,8 @@ STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif }
 body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; text-align: left }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.wrong td { vertical-align: top; border-top: 1px solid #8884 } td.w { min-width: 20rem; overflow-wrap: anywhere }
 .scroll { overflow-x: auto } svg { display: block }
 """
 
@@ -159,18 +162,39 @@ def table_of(shares: Iterable[NodeShare]) -> str:
 
 
 def _troubles(found: list[Happening]) -> str:
-    told = [
-        each
-        for each in found
-        if each.entry.kind in MARKS
-        or (each.entry.kind == RingKind.CHUNK and (each.entry.count or each.entry.what not in DONE))
-    ]
+    """The same is one line, the newest first."""
+    groups = FaultGroups()
+    for each in found:
+        groups.add(each.entry, each.at, each.node or each.peer.hex()[:8], each.peer)
+    told = groups.newest_first()
     if not told:
         return "<p>Nothing that a node remembers.</p>"
-    rows = [
-        f"<tr><td>{time.strftime('%H:%M:%S', time.localtime(each.at))}.{int(each.at * 1000) % 1000:03}</td>"
-        f"<td>{escape(each.node)}</td><td>{escape(words_of(each.entry))}</td></tr>"
-        for each in told[:TROUBLES_MAX]
-    ]
-    more = f"<p>and {len(told) - TROUBLES_MAX:,} more.</p>" if len(told) > TROUBLES_MAX else ""
-    return "<table>" + "\n".join(rows) + "</table>" + more
+    head = '<tr><th>last</th><th>what</th><th class="n">how often</th><th>for example</th><th>at</th></tr>'
+    rows = [_trouble(group) for group in told[:TROUBLES_MAX]]
+    left = len(told) - TROUBLES_MAX
+    more = f"<p>and {left:,} older kinds of failure.</p>" if left > 0 else ""
+    if groups.left_out:
+        more += f"<p>{groups.left_out:,} more, of more kinds than are told apart.</p>"
+    return (
+        '<div class="scroll"><table class="wrong">'
+        + "\n".join([head, *rows])
+        + f"</table></div>{more}"
+    )
+
+
+def _trouble(group: FaultGroup) -> str:
+    moment = time.strftime("%H:%M:%S", time.localtime(group.last))
+    often = (
+        f"{group.many:,} item{'' if group.many == 1 else 's'}"
+        if group.of_items
+        else f"{group.many:,} ×"
+    )
+    item = f"item {group.item:,}" if group.item >= 0 else ""
+    names = sorted(group.nodes)
+    nodes = ", ".join(names[:NODES_NAMED_MAX])
+    if len(names) > NODES_NAMED_MAX:
+        nodes += f" and {len(names) - NODES_NAMED_MAX:,} more"
+    return (
+        f'<tr><td>{moment}.{int(group.last * 1000) % 1000:03}</td><td class="w">{escape(group.said)}</td>'
+        f'<td class="n">{often}</td><td>{item}</td><td>{escape(nodes)}</td></tr>'
+    )

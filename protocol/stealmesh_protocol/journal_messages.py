@@ -17,6 +17,8 @@ from stealmesh_protocol.message import Message
 NO_WORKER = -1
 BESIDE = "side by side"
 """In place of a reason: other chunks ran at the same worker meanwhile. Without it a worker runs one at a time."""
+BESIDE_AND = ", "
+"""Between that and how items failed."""
 
 
 class RingKind(IntEnum):
@@ -62,7 +64,7 @@ class JournalEntry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     count: int = 0
     """CHUNK: items that failed; STEAL: items; VALUE: octets; otherwise how often it happened."""
     detail: str = ""
-    """For people: a reason."""
+    """For people: a reason. CHUNK: that it ran beside others (`BESIDE`), how items of it failed (`failed_words.py`)."""
 
 
 class JournalGet(Message):

@@ -41,8 +41,9 @@ from stealmesh_engine.holding.relief import Relief
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.slots import FIRST_ACTOR, Chunk
 from stealmesh_engine.links.links import Links
+from stealmesh_protocol.failed_words import line_of
 from stealmesh_protocol.ids import JobId
-from stealmesh_protocol.journal_messages import BESIDE, RingKind
+from stealmesh_protocol.journal_messages import BESIDE, BESIDE_AND, RingKind
 from stealmesh_protocol.limits import ENTRY_DETAIL_CHARS_MAX
 from stealmesh_protocol.messages import Commit, Lease, Part
 from stealmesh_protocol.values import AGAIN, LACKING
@@ -144,6 +145,7 @@ class Answers:
         self.rings.ran(
             now, "step", chunk.job, name, chunk.worker, 0, event.items,
             max(0.0, now - event.seconds), event.failed,
+            line_of(event.partial[0], event.partial[1:]) if event.failed and event.partial else "",
         )  # fmt: skip
         if held is None or chunk.void or not chunk.explore:
             self._wasted(event.items)
@@ -241,7 +243,7 @@ class Answers:
                 upto,
                 max(0.0, now - event.seconds),
                 event.failed,
-                BESIDE if chunk.together else "",
+                _detail(chunk, event) if chunk.together or event.failed else "",
             )
         if held is None or chunk.void or chunk.explore:
             self._wasted(items)
@@ -367,6 +369,13 @@ class Answers:
 
     def _wasted(self, items: int) -> None:
         self.counters.count("items-run-for-nothing", items)
+
+
+def _detail(chunk: Chunk, event: ChunkDone | ChunkPart) -> str:
+    """What is not said of most chunks: that others ran beside it, and how items of it failed."""
+    failed = line_of(event.codec, event.blob, chunk.lo) if event.failed else ""
+    beside = BESIDE if chunk.together else ""
+    return f"{beside}{BESIDE_AND if beside and failed else ''}{failed}"[:ENTRY_DETAIL_CHARS_MAX]
 
 
 EVENTS: dict[type[Event], Callable[[Answers, Any, float], None]] = {

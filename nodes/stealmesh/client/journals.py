@@ -149,7 +149,7 @@ def in_turn(found: list[Happening]) -> list[Happening]:
     told: list[Happening] = []
     for each in sorted(found, key=lambda each: each.entry.number, reverse=True):
         entry = each.entry
-        if entry.kind == RingKind.CHUNK and entry.detail != BESIDE:
+        if entry.kind == RingKind.CHUNK and not entry.detail.startswith(BESIDE):
             late = each.at - began.get((each.peer, entry.worker), inf)
             if late > 0.0:
                 each = replace(each, at=each.at - late, begun=each.begun - late)

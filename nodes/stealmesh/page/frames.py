@@ -25,6 +25,7 @@ WORKERS_MAX = 64
 """Workers of one node whose memory is named."""
 COUNTERS_MAX = 300
 TEXT_CHARS_MAX = 120
+ERROR_CHARS_MAX = 300
 EXACT_MAX = 1 << 53
 """A browser's numbers are exact up to here; larger ones travel as texts."""
 _PAGE = re.compile(r"https?://[A-Za-z0-9.\-]+:\d{1,5}/|https?://\[[0-9a-fA-F:.]+\]:\d{1,5}/")
@@ -71,10 +72,10 @@ def pages_of(nodes: Iterable[Status]) -> list[dict[str, str]]:
     return sorted(found, key=lambda page: (page["name"], page["url"]))[:PAGES_MAX]
 
 
-def text(claim: Any) -> str:
+def text(claim: Any, most: int = TEXT_CHARS_MAX) -> str:
     """A peer's word, for a browser."""
     shown = printable(str(claim))
-    return shown if len(shown) <= TEXT_CHARS_MAX else f"{shown[: TEXT_CHARS_MAX - 1]}…"
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
 
 
 def number(claim: Any) -> float:
@@ -183,7 +184,8 @@ def _open_first(jobs: list[Status]) -> list[Status]:
 def _job(job: Status) -> dict[str, Any]:
     eta = job.get("eta_seconds")
     return {
-        **{name: text(job.get(name) or "") for name in ("id", "kind", "name", "state", "owner", "error")},
+        **{name: text(job.get(name) or "") for name in ("id", "kind", "name", "state", "owner")},
+        "error": text(job.get("error") or "", ERROR_CHARS_MAX),
         **{
             name: count(job[name])
             for name in ("total", "done", "failed", "leased", "free", "rerun", "duplicates_dropped")

@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stealmesh.host.faults import faults_of
 from stealmesh.host.happened import kind_of, words_of
 from stealmesh.page.frames import number, text
 from stealmesh_protocol.ids import PeerId, number_in_whole, whole_of
@@ -31,7 +32,8 @@ TOUCHING_SECONDS = 0.02
 BAR_SECONDS_MAX = 1.0
 """A bar that was drawn may not grow, so a long one is begun anew."""
 ENDED_WELL = ("done", "step")
-_FAULTS = (RingKind.DEATH, RingKind.VERDICT, RingKind.LEASE)
+FAULT_CHARS_MAX = 300
+"""Of what went wrong: a failure's words say more than a name."""
 
 
 @dataclass(slots=True)
@@ -66,6 +68,13 @@ class StreamMark:
     to: PeerId = b""
     """A steal: the thief."""
     items: int = 0
+    """That were stolen, or that failed; otherwise how often it happened."""
+    key: str = ""
+    """Of what went wrong: what has the same one is the same (`host/faults.py`)."""
+    of_items: bool = False
+    job: str = ""
+    item: int = -1
+    """One that failed; -1: none is known."""
 
 
 @dataclass(slots=True)
@@ -78,15 +87,21 @@ class StreamPicture:
     """Of the last entry. A browser has seen all up to some number."""
 
     def add(self, found: Iterable[Happening]) -> None:
-        """Entries of one reading, in order of time."""
+        """Entries of one reading, in order of time. What went wrong in the same way at one node is one mark."""
         last: dict[tuple[PeerId, int], StreamBar] = {}
+        same: dict[tuple[PeerId, str], StreamMark] = {}
         for each in found:
             if each.entry.kind == RingKind.CHUNK:
                 self._chunk(each, last)
-            mark = _mark_of(each)
-            if mark is not None:
+            for mark in _marks_of(each):
+                known = same.get((mark.node, mark.key)) if mark.key else None
+                if known is not None:
+                    known.items += mark.items
+                    known.at, known.words, known.item = mark.at, mark.words, mark.item
+                    continue
                 self.seq += 1
                 mark.seq = self.seq
+                same[mark.node, mark.key] = mark
                 self.marks.append(mark)
 
     def forget(self, before: float, nodes: Container[PeerId]) -> None:
@@ -114,12 +129,13 @@ class StreamPicture:
         if (
             before is not None
             and (before.name, before.what) == (name, entry.what)
-            and not (before.failed or entry.count)
+            and bool(before.failed) == bool(entry.count)
             and 0 <= each.begun - before.at <= TOUCHING_SECONDS
             and each.at - before.begun <= BAR_SECONDS_MAX
         ):
             before.at = each.at
             before.chunks += 1
+            before.failed += entry.count
             return
         self.seq += 1
         job = whole_of(entry.about)
@@ -141,27 +157,32 @@ def _after(kept: deque[Any], seq: int) -> list[Any]:
     return found[::-1]
 
 
-def _mark_of(each: Happening) -> StreamMark | None:
+def _marks_of(each: Happening) -> Iterable[StreamMark]:
     """None: the bar says it all."""
     entry = each.entry
-    if entry.kind == RingKind.CHUNK:
-        if entry.what in ENDED_WELL and not entry.count:
-            return None
-        words = text(words_of(entry))
-        return StreamMark(0, each.peer, each.at, "chunk", words, True, worker=entry.worker)
-    if entry.kind == RingKind.STEAL:
-        if entry.what != "gave":
-            return None
-        return StreamMark(
+    kind = kind_of(entry)
+    for fault in faults_of(entry):
+        yield StreamMark(
+            0, each.peer, each.at, kind, text(fault.said, FAULT_CHARS_MAX), True, entry.worker, b"", fault.many,
+            fault.key[:FAULT_CHARS_MAX], fault.of_items, fault.job.hex(), fault.item,
+        )  # fmt: skip
+    if entry.kind == RingKind.STEAL and entry.what == "gave":
+        yield StreamMark(
             0, each.peer, each.at, "steal", text(words_of(entry)), False,
             to=entry.peer, items=entry.count,
         )  # fmt: skip
-    if entry.kind == RingKind.VALUE or entry.what == "met":
-        return None  # who was met has come to the other, and the other says so
-    fault = entry.kind in _FAULTS
-    return StreamMark(
-        0, each.peer, each.at, kind_of(entry), text(words_of(entry)), fault, worker=entry.worker
-    )
+    # Who was met has come to the other, and the other says so.
+    if entry.kind >= RingKind.MEMBER and entry.kind != RingKind.LEASE and entry.what != "met":
+        yield StreamMark(
+            0,
+            each.peer,
+            each.at,
+            kind,
+            text(words_of(entry)),
+            False,
+            entry.worker,
+            items=entry.count,
+        )
 
 
 def _bar(bar: StreamBar, rows: dict[PeerId, int]) -> list[Any]:
@@ -176,5 +197,5 @@ def _mark(mark: StreamMark, rows: dict[PeerId, int]) -> list[Any]:
     to = rows.get(mark.to, -1) if mark.to else -1
     return [
         rows[mark.node], round(number(mark.at), 4), mark.kind, mark.words, mark.fault, mark.worker,
-        to, mark.items,
+        to, mark.items, mark.key, mark.of_items, mark.job, mark.item,
     ]  # fmt: skip

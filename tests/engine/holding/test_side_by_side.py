@@ -8,12 +8,13 @@ from msgspec.structs import replace
 
 from stealmesh_engine.base.rings import Rings
 from stealmesh_engine.effects import Divide, RetractSide, RunChunk, StopWorker
-from stealmesh_engine.events import SideLost, SideRetracted
+from stealmesh_engine.events import ChunkDone, SideLost, SideRetracted
 from stealmesh_engine.holding.poison import PIECES
 from stealmesh_engine.holding.side_by_side import COROUTINE_GRACE_SECONDS
 from stealmesh_protocol.ids import job_id
-from stealmesh_protocol.journal_messages import BESIDE
+from stealmesh_protocol.journal_messages import BESIDE, BESIDE_AND
 from stealmesh_protocol.messages import JobKind, JobSpec, Returned, Withdraw
+from stealmesh_protocol.values import RAISED, Failure, pack_outcomes
 
 from .test_division import EACH, OWNER, SPEC, Node
 
@@ -73,6 +74,22 @@ def test_the_journal_says_how_long_each_took_and_what_ran_side_by_side() -> None
         found = node.holder.answers.rings.chunks.entries
         assert [(entry.begun, entry.at) for entry in found] == [(2.0, 4.0), (7.0, 9.0), (7.0, 9.0)]
         assert {entry.detail for entry in found} == {detail}
+
+
+def test_the_journal_says_which_item_failed_and_how() -> None:
+    failure = Failure(0, RAISED, text="ValueError: no", traceback="long")
+    codec, blob = pack_outcomes(None, [failure])
+    for spec, detail in (
+        (ASYNC, f"{BESIDE}{BESIDE_AND}item 0: ValueError: no"),
+        (SPEC, "item 0: ValueError: no"),
+    ):
+        node = Node(spec=spec, items=1)
+        answers = node.holder.answers
+        answers.rings = Rings(10, 10, [])
+        node.dispatch(0.0)
+        chunk = ordered(node)[0]
+        answers.chunk_done(ChunkDone(chunk.worker, chunk.chunk, codec, blob, 1.0, 1), 1.0)
+        assert [(e.count, e.detail) for e in answers.rings.chunks.entries] == [(1, detail)]
 
 
 def test_cheap_ones_go_in_chunks_as_ever() -> None:

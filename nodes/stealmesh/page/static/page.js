@@ -9,26 +9,24 @@ const VIEWS = [
   ["mesh", "Mesh", MeshView], ["stream", "Task stream", Stream], ["jobs", "Jobs", Jobs], ["slow", "Slow or stuck", Slow],
   ["memory", "Memory", Memory], ["counters", "Counters", Counters], ["look", "Look at an item", Look],
 ];
-const POINTS_MAX = 120, BARS_MAX = 12000, MARKS_MAX = 1500, KEPT_SECONDS = 65, PAGES_KEPT_SECONDS = 600, SILENT_MS = 4000, AGAIN_MS = 1000;
+const POINTS_MAX = 120, BARS_MAX = 12000, MARKS_MAX = 1500, FAULTS_MAX = 200, KEPT_SECONDS = 65, PAGES_KEPT_SECONDS = 600;
+const RATE_SECONDS = 5, SILENT_MS = 4000, AGAIN_MS = 1000;
 
 // ---------------------------------------------------------------- what is known
 
 const known = {
   frame: null, here: {}, ahead: 0, trouble: "", connected: false, locked: false,
-  figures: { at: [], busy: [], rate: [], queued: [] }, last: null,
+  figures: { at: [], busy: [], rate: [], queued: [] }, ran: [],
   stream: emptyStream(), pages: new Map(),
 };
 
 function emptyStream() {
-  return { rows: [], bars: [], marks: [], running: [], chunks: [], first: 0, of: 0, atOnce: 16, ahead: 0, leftOut: 0 };
+  return { rows: [], bars: [], marks: [], running: [], chunks: [], faults: new Map(), faultsLeftOut: 0, first: 0, of: 0, atOnce: 16, ahead: 0, leftOut: 0 };
 }
 
 function heard(frame) {
   known.ahead = frame.now - Date.now() / 1000;
-  const { totals } = frame, { figures, last } = known;
-  const executed = size(totals.executed);
-  const rate = last && frame.now > last.now ? Math.max(0, (executed - last.executed) / (frame.now - last.now)) : 0;
-  known.last = { now: frame.now, executed };
+  const { totals } = frame, { figures } = known, rate = rateOf(frame);
   for (const [name, value] of [["at", frame.now], ["busy", size(totals.busy)], ["rate", rate], ["queued", totals.queued_seconds]]) {
     figures[name].push(value);
     if (figures[name].length > POINTS_MAX) figures[name].shift();
@@ -39,6 +37,15 @@ function heard(frame) {
   }));
   rememberPages(frame);
   Object.assign(known, { frame, trouble: "", connected: true });
+}
+
+/** Of the last seconds: nodes answer at moments of their own, so from one frame to the next it jumps. */
+function rateOf({ now, totals }) {
+  const { ran } = known;
+  ran.push({ now, executed: size(totals.executed) });
+  while (ran.length > 2 && now - ran[1].now >= RATE_SECONDS) ran.shift();
+  const [first, latest] = [ran[0], ran.at(-1)];
+  return latest.now > first.now ? Math.max(0, (latest.executed - first.executed) / (latest.now - first.now)) : 0;
 }
 
 /** A node that is too busy to answer for a moment is missing in a frame. Its page is wanted when ours dies just then. */
@@ -52,14 +59,31 @@ function heardStream(news) {
   const name = (row) => news.rows[row]?.[0] ?? "?", id = (row) => news.rows[row]?.[1];
   for (const [row, worker, begun, at, called, what, failed, job, lo, hi, chunks] of news.bars)
     stream.bars.push({ id: id(row), node: name(row), worker, begun, at, name: called, what, failed, job, lo, hi, chunks });
-  for (const [row, at, kind, words, fault, worker, to, items] of news.marks)
+  for (const [row, at, kind, words, fault, worker, to, items, key, ofItems, job, item] of news.marks) {
     stream.marks.push({ id: id(row), node: name(row), at, kind, words, fault, worker, to: to < 0 ? null : id(to), items });
+    if (key) heardFault(stream, { key, node: name(row), at, words, many: size(items), ofItems, job, item });
+  }
   stream.bars = stream.bars.filter((bar) => bar.at >= since).slice(-BARS_MAX);
   stream.marks = stream.marks.slice(-MARKS_MAX);
   Object.assign(stream, {
     rows: news.rows, chunks: news.chunks, first: news.first, of: news.of, atOnce: news.at_once, ahead: known.ahead,
     leftOut: stream.leftOut + news.left_out,
   });
+}
+
+/** What is the same is one line, with how often, where, and the latest for an example. */
+function heardFault(stream, { key, node, at, words, many, ofItems, job, item }) {
+  const group = stream.faults.get(key) ?? { key, many: 0, nodes: new Set(), last: 0, ofItems };
+  group.many += many;
+  group.nodes.add(node);
+  if (at >= group.last) Object.assign(group, { last: at, words, job, item });
+  stream.faults.delete(key);
+  stream.faults.set(key, group); // the latest is the last
+  if (stream.faults.size > FAULTS_MAX) {
+    const [oldest, { many: lost }] = stream.faults.entries().next().value;
+    stream.faults.delete(oldest);
+    stream.faultsLeftOut += lost;
+  }
 }
 
 // ---------------------------------------------------------------- the connection
@@ -114,7 +138,11 @@ function Page() {
   const first = view === "stream" ? Math.max(0, parseInt(rest[0], 10) || 0) : view === "mesh" ? 0 : -1;
   useLive(first, changed);
   const title = VIEWS.find(([name]) => name === view)[1], View = VIEWS.find(([name]) => name === view)[2];
-  useEffect(() => { document.title = `${title} · Stealmesh`; }, [title]);
+  useEffect(() => {
+    document.title = `${title} · Stealmesh`;
+    const row = document.querySelector("nav.views"), open = row?.querySelector("[aria-current=page]"); // on a narrow screen it may lie outside
+    if (open) row.scrollLeft = open.offsetLeft - (row.clientWidth - open.clientWidth) / 2;
+  }, [title, known.locked]);
   if (known.locked) return html`<${Login} done=${() => { known.locked = false; changed(); }} />`;
   return html`
     <header class="top"><h1><img src="/icon.svg" alt="" />Stealmesh</h1><${State} /></header>
@@ -130,7 +158,7 @@ function State() {
   const { frame, connected, here } = known;
   const words = frame ? `${answering(frame)}, ${count(frame.totals.busy)} of ${several(frame.totals.workers, "worker")} busy` : "";
   return html`<div class="state"><span class="dot ${connected ? "" : "off"}" aria-hidden="true"></span
-    ><b>${connected ? "live" : "not connected"}</b>${here.name && ` at ${here.name}`}${words && ` · ${words}`}</div>`;
+    ><b>${connected ? "live" : "not connected"}</b>${here.name && ` ${connected ? "at" : "to"} ${here.name}`}${words && ` · ${words}`}</div>`;
 }
 
 /** Nodes that have not answered in time are known to the others. */
