@@ -21,7 +21,14 @@ PATIENCE_SECONDS = 60.0
 class Command:
     """A running `stealmesh …`, its output line by line."""
 
-    def __init__(self, argv: list[str], environment: dict[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        argv: list[str],
+        environment: dict[str, str],
+        cwd: Path,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._patience = patience
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stealmesh", *argv],
             env=environment,
@@ -53,7 +60,7 @@ class Command:
 
     def line(self, words: str, name: str = "err") -> str:
         """Wait for a line with these words."""
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + self._patience
         while (
             line := self._lines[name].get(timeout=max(0.1, until - time.monotonic()))
         ) is not None:
@@ -95,6 +102,8 @@ class Shell:
             "XDG_CONFIG_HOME": str(self.config),
             "XDG_STATE_HOME": str(directory / "state"),
         }
+        self.patience = PATIENCE_SECONDS
+        """For what a command says. A test that starts much at once, and has a longer limit itself, may want more."""
         self._commands: list[Command] = []
 
     @property
@@ -116,7 +125,7 @@ class Shell:
         cwd: Path | None = None,
     ) -> Command:
         environment = self.environment | (environment or {})
-        command = Command(list(argv), environment, cwd or self.directory)
+        command = Command(list(argv), environment, cwd or self.directory, self.patience)
         self._commands.append(command)
         return command
 

@@ -114,7 +114,7 @@ def test_what_is_stuck_is_found(
     assert re.search(r"task Task-\d+, runs looks:waits", said)
     assert "await asyncio.Event().wait()" in said
 
-    assert re.search(r"item 0: at \S+, it runs on worker \d+ since", person.types("explain", item))
+    assert re.search(r"item 0: at \S+, it runs on worker \d+, for", person.types("explain", item))
     others = look_further(shell, person, job, nodes) if nodes > 2 else []
 
     # A program that is killed leaves a line behind.

@@ -498,7 +498,7 @@ def it_runs() -> Found:
     program = told.map(1, law=SLOW)
     told.run(1.0)
     story = ask(told, program.job, 0)
-    assert story["told"].startswith("it runs on worker 0 since 2.")
+    assert story["told"].startswith("it runs on worker 0, for 2.")
     assert story["node"] == "n0"
     return story
 

@@ -1,6 +1,6 @@
 // Pictures: the task stream on a canvas, the mesh as a ring, figures over time by uPlot.
 import { html, useEffect, useRef } from "/vendor/htm-preact.js";
-import { count, seconds, size } from "/words.js";
+import { count, moment, seconds, size } from "/words.js";
 
 const ROW = 15, GAP = 3, TOP = 18;
 const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -163,17 +163,19 @@ export function Ring({ nodes, steals }) {
     `${steals.length} pairs of nodes with steals in the last seconds. The table of nodes says the same in words.`;
   return html`<svg class="ring" viewBox="0 0 ${2 * half} ${2 * half}" role="img" aria-label=${label}>
     ${steals.map((each) => arrow(each, at, r, half))}
-    ${nodes.map((node) => disc(node, at.get(node.id), r, nodes.length))}
+    ${nodes.map((node) => disc(node, at.get(node.id), r, nodes.length, half))}
   </svg>`;
 }
 
-function disc(node, [x, y], r, many) {
+/** Its name lies on the outer side, where no arrow goes. */
+function disc(node, [x, y], r, many, half) {
+  const above = many > 1 && y < half - 1;
   const share = size(node.workers) ? size(node.busy) / size(node.workers) : 0, round = 2 * Math.PI * r;
   return html`<g key=${node.id}>
     <circle class="rim ${node.role === "super" ? "super" : ""} ${node.state === "alive" ? "" : "unwell"}" cx=${x} cy=${y} r=${r} />
     <circle class="load" cx=${x} cy=${y} r=${r} stroke-dasharray="${Math.min(1, share) * round} ${round}" transform="rotate(-90 ${x} ${y})" />
     ${r >= 16 && html`<text class="in" x=${x} y=${y + 4}>${count(node.busy)}/${count(node.workers)}</text>`}
-    ${many <= 24 && html`<text x=${x} y=${y + r + 15}>${node.name.length > 14 ? `${node.name.slice(0, 13)}…` : node.name}</text>`}
+    ${many <= 24 && html`<text class="name" x=${x} y=${above ? y - r - 8 : y + r + 16}>${node.name.length > 14 ? `${node.name.slice(0, 13)}…` : node.name}</text>`}
     <title>${node.name}</title>
   </g>`;
 }
@@ -218,7 +220,7 @@ function options(width, say) {
   return {
     width, height: 120, cursor: { show: false }, legend: { show: false },
     scales: { x: { time: true }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] } },
-    axes: [{ ...axis, size: 22, space: 90 }, { ...axis, size: 62, values: (_, all) => all.map((n) => say(n)), space: 30 }],
+    axes: [{ ...axis, size: 22, space: 90, values: (_, all) => all.map(moment) }, { ...axis, size: 62, values: (_, all) => all.map((n) => say(n)), space: 30 }],
     series: [{}, { stroke: ink("--accent"), width: 1.5, fill: ink("--on"), points: { show: false } }],
   };
 }

@@ -1,4 +1,4 @@
-// How figures are written for people. Decides nothing else.
+// How figures are written for people. Decides nothing else. A number and its unit are not parted at the end of a line.
 
 /** A number of things, exact: those beyond 2^53 come as texts. */
 export const count = (n) => (typeof n === "string" ? n : String(Math.round(n))).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -7,23 +7,23 @@ export const count = (n) => (typeof n === "string" ? n : String(Math.round(n))).
 export const size = (n) => Number(n) || 0;
 
 export function seconds(s) {
-  if (s < 0.0005) return s > 0 ? "<1 ms" : "0 s";
-  if (s < 1) return `${(s * 1000).toFixed(s < 0.01 ? 1 : 0)} ms`;
-  if (s < 60) return `${s.toFixed(s < 10 ? 1 : 0)} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
-  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
-  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+  if (s < 0.0005) return s > 0 ? "<1\u00a0ms" : "0\u00a0s";
+  if (s < 1) return `${(s * 1000).toFixed(s < 0.01 ? 1 : 0)}\u00a0ms`;
+  if (s < 60) return `${s.toFixed(s < 10 ? 1 : 0)}\u00a0s`;
+  if (s < 3600) return `${Math.floor(s / 60)}\u00a0min ${Math.floor(s % 60)}\u00a0s`;
+  if (s < 86400) return `${Math.floor(s / 3600)}\u00a0h ${Math.floor((s % 3600) / 60)}\u00a0min`;
+  return `${Math.floor(s / 86400)}\u00a0d ${Math.floor((s % 86400) / 3600)}\u00a0h`;
 }
 
 export function octets(n) {
   let value = size(n), unit = 0;
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
-  return `${value >= 10 || !unit ? value.toFixed(0) : value.toFixed(1)} ${units[unit]}`;
+  return `${value >= 10 || !unit ? value.toFixed(0) : value.toFixed(1)}\u00a0${units[unit]}`;
 }
 
 export function rate(r) {
-  if (!r) return "–";
+  if (!r) return "0/s";
   if (r >= 10) return `${count(r)}/s`;
   return r >= 0.1 ? `${r.toFixed(1)}/s` : `${(r * 60).toFixed(1)}/min`;
 }
@@ -36,7 +36,7 @@ export function moment(at) {
 }
 
 /** "3 nodes", "1 node". */
-export const several = (n, thing) => `${count(n)} ${thing}${size(n) === 1 ? "" : "s"}`;
+export const several = (n, thing) => `${count(n)}\u00a0${thing}${size(n) === 1 ? "" : "s"}`;
 
 /** A job as tables call it. */
 export const short = (job) => (job.length > 16 ? `${job.slice(0, 8)}..${job.slice(-4)}` : job);
