@@ -13,6 +13,7 @@ import pytest
 
 from stealmesh.cli.events import WIDTH, EventLines, as_line
 from stealmesh.cli.trace import lines_of, trace_of
+from stealmesh.cli.trace_steals import first_chunks
 from stealmesh.client.journals import (
     ASKED_AGAIN_MAX,
     Happening,
@@ -284,9 +285,9 @@ def check_schema(events: list[dict[str, Any]]) -> None:
     assert not arrows
     for bar in sorted(bars, key=lambda bar: bar["ts"]):
         place = (bar["pid"], bar["tid"])
-        if bar["cat"] != "steal":
-            assert ends.get(place, 0.0) <= bar["ts"] + 1.0, "bars of a thread overlap"
-            ends[place] = bar["ts"] + bar["dur"]
+        assert bar["dur"] > 0
+        assert ends.get(place, 0.0) <= bar["ts"] + 1.0, "bars of a thread overlap"
+        ends[place] = bar["ts"] + bar["dur"]
     named = {(e["pid"], e["tid"]) for e in events if e["name"] == "thread_name"}
     assert {(bar["pid"], bar["tid"]) for bar in bars} <= named
 
@@ -302,6 +303,37 @@ def test_a_trace_has_bars_arrows_and_marks() -> None:
     assert marks == ["worker 2 died at square", "n7 is suspected"]
     names = {e["args"]["name"] for e in events if e["name"] in ("process_name", "thread_name")}
     assert {"node n0", "node bob", "worker 2", "worker 2, beside 1"} <= names
+
+
+def test_a_node_that_gives_often_has_one_row_of_bars() -> None:
+    gifts = [
+        happened(JournalEntry(at, 10.0 + at // 3 * 2e-5, RingKind.STEAL, "gave", "bob", JOB, BOB, lo=at, hi=at + 1, count=1))
+        for at in range(30)
+    ]  # fmt: skip
+    made = [happened(chunk(at, 10.1 + at, 10.2 + at, lo=at, hi=at + 1), "bob", BOB) for at in range(30)]  # fmt: skip
+    events = trace_of([*gifts, *made])
+    check_schema(events)
+    assert sum(event["ph"] == "s" for event in events) == 30
+
+
+def test_a_steal_leads_to_the_first_chunk_of_what_it_gave() -> None:
+    def gave(at: float, lo: int, hi: int, job: bytes = JOB) -> Happening:
+        return happened(JournalEntry(0, at, RingKind.STEAL, "gave", "bob", job, BOB, lo=lo, hi=hi, count=1))  # fmt: skip
+
+    def made(number: int, begun: float, lo: int, **more: Any) -> Happening:
+        return happened(chunk(number, begun, begun + 0.5, lo=lo, hi=lo + 2, **more), "bob", BOB)
+
+    chunks = [made(1, 3.0, 4), made(2, 2.0, 6), made(3, 1.0, 8), made(4, 9.0, 4), made(5, 1.5, 20)]
+    steps = [made(6, 5.0, 0, what="step", about=OTHER), made(7, 4.0, 0, what="step", about=OTHER)]
+    gifts = [
+        gave(1.2, 4, 8),
+        gave(2.7, 4, 8),
+        gave(5.0, 4, 5),
+        gave(4.2, 0, 0, OTHER),
+        gave(9.9, 4, 8),
+    ]
+    led_to = [each and each.entry.number for _, each in first_chunks([*gifts, *chunks, *steps])]
+    assert led_to == [2, 1, 4, 7, None]
 
 
 @pytest.mark.parametrize(

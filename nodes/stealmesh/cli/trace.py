@@ -33,7 +33,7 @@ WHOLE_NODE = 0
 LANE_STRIDE = 1 << 24
 """Above all numbers of workers and of actors."""
 TOUCHING_SECONDS = 1e-6
-GIVING_MICROS = 50.0
+GIVING_MICROS, GIVING_MICROS_MIN = 50.0, 0.5
 _ENDED_WELL = {"done", "step"}
 
 
@@ -159,19 +159,27 @@ def _chunk(each: Happening, timeline: Timeline) -> dict[str, Any]:
 
 def _arrows(found: list[Happening], timeline: Timeline) -> Iterator[dict[str, Any]]:
     """From the node that gave something to the first chunk that the thief made of it. A viewer draws an arrow
-    from bar to bar, so the giving is a short bar."""
-    number = 0
-    for each, made in first_chunks(found):
-        gave, facts = timeline.micros(each.at), facts_of(each.entry)
+    from bar to bar, so the giving is a short bar. It ends before the next one of its node begins, as bars that overlap
+    are drawn one below the other, and a node may give thirty times within the same 50 µs."""
+    led_to = list(first_chunks(found))
+    following: dict[PeerId, list[float]] = {}
+    for each, _ in reversed(led_to):
+        following.setdefault(each.peer, []).append(timeline.micros(each.at))
+    ends: dict[PeerId, float] = {}
+    for number, (each, made) in enumerate(led_to, 1):
+        left = following[each.peer]
+        gave = round(max(left.pop(), ends.get(each.peer, 0.0)), 1)
+        room = left[-1] - gave if left else GIVING_MICROS
+        long = round(min(GIVING_MICROS, max(GIVING_MICROS_MIN, room)), 1)
+        ends[each.peer] = gave + long
         yield {
-            "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": GIVING_MICROS,
-            **timeline.place(each), "args": facts,
+            "ph": "X", "name": words_of(each.entry), "cat": "steal", "ts": gave, "dur": long,
+            **timeline.place(each), "args": facts_of(each.entry),
         }  # fmt: skip
         if made is None:
             continue
-        number += 1
         arrow = {"name": "steal", "cat": "steal", "id": number}
-        took = timeline.micros(max(made.begun, each.at))
+        took = max(timeline.micros(max(made.begun, each.at)), gave)
         yield {"ph": "s", **arrow, "ts": gave, **timeline.place(each)}
         yield {"ph": "f", "bp": "e", **arrow, "ts": took, **timeline.place(made)}
 
