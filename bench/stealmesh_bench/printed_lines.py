@@ -71,15 +71,21 @@ def processor_seconds() -> float:
 
 
 class Reader(io.StringIO):
-    """The caller's standard error: counts what is shown."""
+    """The caller's standard error. What is shown is kept, and counted when the clock has stopped: a terminal does not
+    count either."""
 
     def __init__(self) -> None:
         super().__init__()
         self.shown = self.dropped = self.disorder = 0
         self._last: dict[str, int] = {}
+        self._texts: list[str] = []
 
     def write(self, text: str) -> int:
-        for line in text.splitlines():
+        self._texts.append(text)
+        return len(text)
+
+    def count(self) -> None:
+        for line in "".join(self._texts).splitlines():
             found = LINE.fullmatch(line)
             missing = DROPPED.search(line)
             if missing:
@@ -91,7 +97,6 @@ class Reader(io.StringIO):
                 self._last[found[1]] = number
             else:
                 sys.__stderr__.write(f"not a line of a task: {line!r}\n")  # type: ignore[union-attr]
-        return len(text)
 
 
 def once(
@@ -107,6 +112,7 @@ def once(
         seconds, used = time.perf_counter() - begun, processor_seconds() - used
         mesh._life.link.printer.finish()
         mesh._life.link.printer._over = False
+    reader.count()
     return seconds, used, reader
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import threading
@@ -98,11 +99,10 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Talk]:
 
 def prints(talk: Printing, here: Here, text: str) -> None:
     """As `print` does."""
-    if len(here.results) != talk._at or here.results is not talk._results:
-        talk._another(here.results)
+    assert talk._here() is here
+    write = talk._writer(1, io.TextIOWrapper(io.BytesIO()))
     for piece in (text, "\n"):
-        talk._parts[1].append(piece)
-    talk._say(talk._parts[1], "\n")
+        write(piece)
 
 
 def told_of(pipe: OutputPipe) -> dict[tuple[int, int, int], tuple[list[bytes], int]]:
@@ -281,6 +281,30 @@ def test_other_threads_and_forked_children_stay_with_the_pipe(talk: Talk) -> Non
     pipe._lines, pipe._room = 100.0, 10_000.0
     pipe.read(handle)
     assert told_of(pipe) == {(7, 0, 1): ([b"of a thread", b"of a child"], 0)}
+
+
+def test_a_line_of_another_thread_goes_into_the_pipe(talk: Talk) -> None:
+    """The ring has one writer, also while the same item goes on there."""
+    printing, here, pipe, _ = talk
+    flooded(talk, c7=(0, 9))
+    prints(printing, here, "in the ring")
+    assert printing._ring is not None
+    lines = printing._ring.lines
+    thread = threading.Thread(target=prints, args=(printing, here, "another's"))
+    thread.start()
+    thread.join()
+    assert printing._ring.lines == lines
+    assert b"another's\n" in os.read(pipe.fd, 4096)
+
+
+def test_after_a_line_in_the_pipe_the_next_in_the_ring_has_its_mark(talk: Talk) -> None:
+    """Else the node would not know that the next one in the pipe comes behind it."""
+    printing, here, pipe, _ = talk
+    flooded(talk, c7=(0, 9))
+    for beyond in (True, False, True):
+        pipe.ring.beyond = beyond
+        prints(printing, here, "line")
+        assert printing._in_ring == beyond
 
 
 def test_another_thread_leaves_the_rest_of_a_line_to_its_writer(talk: Talk) -> None:

@@ -100,6 +100,8 @@ class Printing:
         self._put: Any = None
         self._ring_marked: Voice | None = None
         """Whose the lines there are."""
+        self._goes_on = False
+        """What is printed now is of the same item as what was put down there last."""
         self._loop = get_ident()
         """The thread that runs tasks."""
         self._ring_from = 0
@@ -225,7 +227,8 @@ class Printing:
 
     def _writer(self, fd: int, stream: io.TextIOWrapper) -> Callable[[str], int]:
         plain, parts, here = type(stream).write, self._parts[fd], self._here()
-        add, say = parts.append, self._say
+        add, clear, say, join = parts.append, parts.clear, self._say, "".join
+        words, put, loop = self._ring_words, self._put, self._loop
 
         def write(text: str, /) -> int:
             """Once for each piece of a line, so it is written for speed."""
@@ -237,8 +240,20 @@ class Printing:
                     return plain(stream, text)
                 self._another(results)
             add(text)
-            if "\n" in text or len(parts) > PARTS_MAX:
-                say(parts, text)
+            if "\n" in text:
+                if not (self._goes_on and words[BEYOND] and text == "\n" and get_ident() == loop):
+                    say(parts)
+                    return len(text)
+                # One more line, of the same item, into the ring: as `_say` does it, without its calls.
+                try:
+                    octets = join(parts).encode()
+                except UnicodeEncodeError:
+                    octets = _octets_of(join(parts))
+                clear()
+                put(octets, 1)
+                self.quiet = False  # last: the listener may have ended a part meanwhile
+            elif len(parts) > PARTS_MAX:
+                say(parts)
             return len(text)
 
         return write
@@ -249,24 +264,10 @@ class Printing:
             self._flush_parts()
             self.quiet = False
             self._results, self._at, self._now = results, len(results), self._voice()
+            self._goes_on = False
 
-    def _say(self, parts: list[str], last: str) -> None:
-        """The whole lines of these. `last`: what was added."""
-        words = self._ring_words
-        if (
-            words is not None and words[BEYOND] and last == "\n"
-            and self._now is self._ring_marked and self._in_ring and get_ident() == self._loop
-        ):  # fmt: skip
-            # One more line, of the same item, into the ring: as below, with fewer calls.
-            text = "".join(parts)
-            parts.clear()
-            try:
-                octets = text.encode()
-            except UnicodeEncodeError:
-                octets = _octets_of(text)
-            self._put(octets, 1)
-            self.quiet = False  # last: the listener may have ended a part meanwhile
-            return
+    def _say(self, parts: list[str]) -> None:
+        """The whole lines of these."""
         with self._lock:
             text = "".join(parts)
             parts.clear()
@@ -327,7 +328,7 @@ class Printing:
             self.quiet = False
             return
         if self._in_ring and get_ident() == self._loop and self._ring is not None:
-            self._in_ring = False
+            self._in_ring = self._goes_on = False
             before = self._sign + MARK.pack(self._ring.at, RING_BEFORE)
             octets = before + self._marking(voice) + octets
             self._marked = voice
@@ -375,6 +376,7 @@ class Printing:
             octets = self._marking(voice) + octets
             ring.words[CHUNK] = 0 if voice is None else voice[0]
             self._ring_from = ring.at + MARK_OCTETS
+        self._goes_on = voice is self._now
         ring.put(octets, lines)
 
     # ------------------------------------------------------------ forks
@@ -387,7 +389,7 @@ class Printing:
         """Another thread, which is not here, may have held the lock. Unfinished lines are the parent's."""
         self._lock, self._rests, self._forked = threading.RLock(), {}, True
         self._ring_words = self._ring = None  # it has one writer
-        self._in_ring = False
+        self._in_ring = self._goes_on = False
         for parts in self._parts.values():
             parts.clear()
         self._at = -1
