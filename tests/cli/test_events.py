@@ -314,6 +314,10 @@ def test_a_node_that_gives_often_has_one_row_of_bars() -> None:
     events = trace_of([*gifts, *made])
     check_schema(events)
     assert sum(event["ph"] == "s" for event in events) == 30
+    assert (
+        len({event["ts"] for event in events if event.get("cat") == "steal" and event["ph"] == "X"})
+        == 30
+    )
 
 
 def test_a_steal_leads_to_the_first_chunk_of_what_it_gave() -> None:
@@ -332,8 +336,9 @@ def test_a_steal_leads_to_the_first_chunk_of_what_it_gave() -> None:
         gave(4.2, 0, 0, OTHER),
         gave(9.9, 4, 8),
     ]
+    steps.append(happened(chunk(8, 3.9, 6.0, what="step", about=OTHER), "bob", BOB))
     led_to = [each and each.entry.number for _, each in first_chunks([*gifts, *chunks, *steps])]
-    assert led_to == [2, 1, 4, 7, None]
+    assert led_to == [2, 1, 4, 8, None]
 
 
 @pytest.mark.parametrize(
