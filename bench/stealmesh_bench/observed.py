@@ -138,7 +138,7 @@ def chunks_of(tasks: int) -> int:
     with stealmesh.Mesh(workers=2) as mesh:
         _run(mesh, "map", tasks)
         ready = mesh._life.link.ask_journals(since={}, kinds=0, octets=4096, only=None, named="")
-        return sum(page.page.told[0] for page in ready.result(10.0).pages)
+        return sum(int(page.page.told[0]) for page in ready.result(10.0).pages)
 
 
 # ---------------------------------------------------------------- the command
@@ -182,7 +182,7 @@ def share_of(kind: str, much: int, told: argparse.Namespace) -> float:
     entries = 1.0
     if kind == "map":
         entries = chunks_of(much) / much
-    share = extra * entries / cost
+    share: float = extra * entries / cost
     kinds = ", ".join(f"{name} {n / chunks:.2f}" for name, n in sorted(writes.items()))
     print(
         f"{kind}: what is written for a chunk takes {each:,.0f} instructions ({kinds} a chunk), {extra * 1e6:.2f} µs at "

@@ -95,8 +95,9 @@ def test_deaths_and_verdicts_are_told_apart_and_good_chunks_are_no_faults() -> N
         )  # fmt: skip
 
     verdict = JournalEntry(9, 5.0, RingKind.VERDICT, "is declared dead", "n7", b"", BOB, detail="a")
+    echo = JournalEntry(9, 4.0, RingKind.VERDICT, "is told dead", "n7", b"", BOB, detail="by n1")
     told = groups(
-        (death(1, 9), "n1"), (death(2, 9), "n1"), (death(3, 11), "n1"), (verdict, "n1"), (verdict, "n2")
+        (death(1, 9), "n1"), (death(2, 9), "n1"), (death(3, 11), "n1"), (verdict, "n1"), (echo, "n2")
     )  # fmt: skip
     assert [each[1] for each in told] == [2, 1, 2]
     assert told[0][0] == "n7 is declared dead: a"
@@ -146,3 +147,17 @@ def test_a_page_gets_what_is_the_same_once_for_each_node_and_reading() -> None:
     stream.add([happened(failed(1, 9.0, "item 1: ValueError: no 1"))])
     (more,) = stream.since(seen, {ADA: 0})["marks"]
     assert more[7:9] == [1, mark[8]]
+
+
+def test_a_page_gets_what_one_node_gave_to_another_once_for_each_reading() -> None:
+    def gave(number: int, to: bytes) -> JournalEntry:
+        return JournalEntry(
+            number, 1.0, RingKind.STEAL, "gave", "bob", JOB, to, lo=1, hi=2, count=3
+        )
+
+    stream = StreamPicture()
+    stream.add(happened(gave(at, (ADA, BOB)[at % 2])) for at in range(1000))
+    told = stream.since(0, {ADA: 0, BOB: 1})["marks"]
+    assert [(mark[2], mark[6], mark[7], mark[8]) for mark in told] == [
+        ("steal", 0, 1500, ""), ("steal", 1, 1500, ""),
+    ]  # fmt: skip

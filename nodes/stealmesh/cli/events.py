@@ -22,7 +22,7 @@ from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded, say
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
-from stealmesh.host.happened import facts_of, kind_of, words_of
+from stealmesh.host.happened import ECHOES, facts_of, kind_of, words_of
 from stealmesh_protocol.journal_messages import RingKind
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ SAME_SECONDS = 10.0
 """Within this time several nodes tell of the same thing."""
 WIDTH = 80
 NODE_CHARS = 12
-_ECHOES = {"is told dead": "is declared dead", "is told stalled": "is found stalled"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +153,7 @@ class EventLines:
             if kind not in (RingKind.VERDICT, RingKind.MEMBER) or not each.entry.peer:
                 folded.append((each, 1))
                 continue
-            key = (kind, _ECHOES.get(what, what), each.entry.peer)
+            key = (kind, ECHOES.get(what, what), each.entry.peer)
             if each.at - self._lately.get(key, -inf) > SAME_SECONDS:
                 self._lately[key] = each.at
                 first[key] = len(folded)

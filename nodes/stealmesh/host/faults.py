@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from stealmesh.host.happened import words_of
+from stealmesh.host.happened import ECHOES, words_of
 from stealmesh.host.saying import printable
 from stealmesh_protocol.failed_words import read_line
 from stealmesh_protocol.ids import JobId, PeerId, number_in_whole, whole_of
@@ -94,7 +94,7 @@ def faults_of(entry: JournalEntry) -> list[FaultTold]:
     if entry.kind not in (RingKind.DEATH, RingKind.VERDICT, RingKind.LEASE):
         return []
     if entry.kind == RingKind.VERDICT:  # what several nodes say of one node is the same
-        told = f"{entry.name} {entry.what}"
+        told = f"{entry.name} {ECHOES.get(entry.what, entry.what)}"
         return [FaultTold(_key(entry, told), printable(words_of(entry)), 1, of_items=False)]
     # A death has the number of its worker and its item, and two signals are two things.
     told = f"{entry.name} {entry.what} {entry.detail}"

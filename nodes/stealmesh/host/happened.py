@@ -11,6 +11,8 @@ from typing import Any
 from stealmesh.host.saying import printable
 from stealmesh_protocol.journal_messages import NO_WORKER, JournalEntry, RingKind
 
+ECHOES = {"is told dead": "is declared dead", "is told stalled": "is found stalled"}
+"""Verdicts that others have spoken, and what these said."""
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 

@@ -87,21 +87,23 @@ class StreamPicture:
     """Of the last entry. A browser has seen all up to some number."""
 
     def add(self, found: Iterable[Happening]) -> None:
-        """Entries of one reading, in order of time. What went wrong in the same way at one node is one mark."""
+        """Entries of one reading, in order of time. What went wrong in the same way at one node is one mark,
+        and so is what one node gave to another: in a flood of steals nothing else may be lost."""
         last: dict[tuple[PeerId, int], StreamBar] = {}
         same: dict[tuple[PeerId, str], StreamMark] = {}
         for each in found:
             if each.entry.kind == RingKind.CHUNK:
                 self._chunk(each, last)
             for mark in _marks_of(each):
-                known = same.get((mark.node, mark.key)) if mark.key else None
+                alike = (mark.node, f"to {mark.to.hex()}" if mark.to else mark.key)
+                known = same.get(alike) if alike[1] else None
                 if known is not None:
                     known.items += mark.items
                     known.at, known.words, known.item = mark.at, mark.words, mark.item
                     continue
                 self.seq += 1
                 mark.seq = self.seq
-                same[mark.node, mark.key] = mark
+                same[alike] = mark
                 self.marks.append(mark)
 
     def forget(self, before: float, nodes: Container[PeerId]) -> None:

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef } from "/vendor/htm-preact.js";
 import { count, moment, seconds, size } from "/words.js";
 
+export const STEALS_DRAWN = 60;
 const ROW = 15, GAP = 3, TOP = 18;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
@@ -126,21 +127,20 @@ function grid(pen, wide, high, span, left) {
 }
 
 function marks(pen, stream, first, x, start, end) {
-  for (const mark of stream.marks) {
-    const y = first.get(mark.id);
-    if (y === undefined || mark.at < start || mark.at > end) continue;
-    const at = x(mark.at), to = first.get(mark.to);
-    if (mark.kind === "steal" && to !== undefined) {
-      pen.strokeStyle = pen.fillStyle = ink("--ink");
-      pen.globalAlpha = 0.55;
-      const tip = to + ROW / 2, way = to > y ? -1 : 1;
-      pen.beginPath(); pen.moveTo(at, y + ROW / 2); pen.lineTo(at, tip); pen.stroke();
-      pen.beginPath(); pen.moveTo(at, tip); pen.lineTo(at - 3, tip + way * 6); pen.lineTo(at + 3, tip + way * 6); pen.fill();
-      pen.globalAlpha = 1;
-    } else if (mark.fault) {
-      pen.fillStyle = ink("--bad");
-      pen.beginPath(); pen.moveTo(at, y + 6); pen.lineTo(at - 5, y - 4); pen.lineTo(at + 5, y - 4); pen.fill();
-    }
+  const seen = stream.marks.filter((mark) => first.has(mark.id) && mark.at >= start && mark.at <= end);
+  const steals = seen.filter((mark) => mark.kind === "steal" && first.has(mark.to)).sort((a, b) => size(b.items) - size(a.items));
+  pen.strokeStyle = pen.fillStyle = ink("--ink");
+  pen.globalAlpha = 0.45;
+  for (const mark of steals.slice(0, STEALS_DRAWN)) {
+    const y = first.get(mark.id), at = x(mark.at), to = first.get(mark.to), tip = to + ROW / 2, way = to > y ? -1 : 1;
+    pen.beginPath(); pen.moveTo(at, y + ROW / 2); pen.lineTo(at, tip); pen.stroke();
+    pen.beginPath(); pen.moveTo(at, tip); pen.lineTo(at - 3, tip + way * 6); pen.lineTo(at + 3, tip + way * 6); pen.fill();
+  }
+  pen.globalAlpha = 1;
+  pen.fillStyle = ink("--bad");
+  for (const mark of seen.filter((each) => each.fault)) {
+    const y = first.get(mark.id), at = x(mark.at);
+    pen.beginPath(); pen.moveTo(at, y + 6); pen.lineTo(at - 5, y - 4); pen.lineTo(at + 5, y - 4); pen.fill();
   }
 }
 

@@ -1,6 +1,6 @@
 // The views, one a function. Each draws the last frame; the task stream also what it has kept of the last minute.
 import { html, useEffect, useState } from "/vendor/htm-preact.js";
-import { Chart, colour, Ring, TaskStream } from "/drawing.js";
+import { Chart, colour, Ring, STEALS_DRAWN, TaskStream } from "/drawing.js";
 import { count, moment, octets, rate, seconds, several, short, size } from "/words.js";
 
 const RING_MAX = 48, KEPT_SECONDS = 60, FAULTS_SHOWN = 60, NODES_NAMED = 3, STEALS_SECONDS = 10, LOG_MAX = 60, SAME_SECONDS = 10, NAMES_MAX = 24;
@@ -102,9 +102,9 @@ export function Stream({ known, frame }) {
     </div>
     <div class="panel"><${TaskStream} stream=${stream} span=${span} paused=${paused} onHint=${setHint}
       onPick=${(bar) => go("look", bar.job, bar.lo)} /></div>
-    <p class="hint">${hint || "A bar is what a worker ran; pale: it still runs. Red: lost or stopped; amber foot: items failed; red triangle: a fault; arrows: steals, from victim to thief."}</p>
+    <p class="hint">${hint || `A bar is what a worker ran; pale: it still runs. Red: lost or stopped; amber foot: items failed; red triangle: a fault; arrows: the ${STEALS_DRAWN} largest steals, from victim to thief.`}</p>
     <p class="soft">These nodes have run ${several(ran, "chunk")} so far, counted by them.${
-      stream.leftOut ? ` ${count(stream.leftOut)} bars were too many to draw.` : ""} Chunks that touch are one bar.</p>
+      stream.leftOut ? ` ${count(stream.leftOut)} bars and arrows were too many to draw.` : ""} Chunks that touch are one bar.</p>
     <${Functions} stream=${stream} />
     <h2>What went wrong</h2><${Faults} stream=${stream} />
     <h2>Who came and went, what was refused</h2><${Log} marks=${stream.marks} />`;
@@ -132,8 +132,10 @@ function Swatch({ colour: shade }) {
   return html`<i aria-hidden="true" ref=${(dot) => { if (dot) dot.style.background = shade; }}></i>`;
 }
 
-export function Bar({ share, kind }) {
-  return html`<div class="bar" aria-hidden="true"><i class=${kind} ref=${(dot) => { if (dot) dot.style.width = `${100 * Math.min(1, share)}%`; }}></i></div>`;
+/** `bad`: what of it failed is red, behind the rest. */
+export function Bar({ share, kind, bad = 0 }) {
+  const wide = (part) => (dot) => { if (dot) dot.style.width = `${100 * Math.min(1, part)}%`; };
+  return html`<div class="bar" aria-hidden="true"><i class=${kind} ref=${wide(share)}></i>${bad > 0 && html`<i class="bad" ref=${wide(bad)}></i>`}</div>`;
 }
 
 /** The same failure is one line: a job may fail a thousand times in one way. */
@@ -179,12 +181,12 @@ function folded(marks) {
 
 export function Jobs({ frame }) {
   const { totals, jobs } = frame;
-  const share = (job) => (size(job.total) ? size(job.done) / size(job.total) : 0);
+  const share = (job, items) => (size(job.total) ? Math.max(0, items) / size(job.total) : 0);
   const columns = [
     ["Job", (j) => html`<${ItemLink} job=${j.id} words=${j.name || short(j.id)} /><div class="soft">${short(j.id)} ${j.kind}${j.durable ? ", durable" : ""}</div>
       ${j.error && html`<div class="error">last error: ${j.error}</div>`}`],
     ["State", (j) => html`<span class=${j.state.includes("gone") || j.state.includes("lost") ? "bad" : ""}>${j.state}</span>`, "s"],
-    ["Done", (j) => html`<div class="share">${count(j.done)} of ${count(j.total)}<${Bar} share=${share(j)} kind=${size(j.failed) ? "bad" : j.ended ? "done" : ""} /></div>`, "n"],
+    ["Done", (j) => html`<div class="share">${count(j.done)} of ${count(j.total)}<${Bar} share=${share(j, size(j.done) - size(j.failed))} kind=${j.ended ? "done" : ""} bad=${share(j, size(j.failed))} /></div>`, "n"],
     ["Failed", (j) => html`<span class=${size(j.failed) ? "bad" : ""}>${count(j.failed)}</span>`, "n"],
     ["With nodes", (j) => count(j.leased), "n"], ["Free", (j) => count(j.free), "n"],
     ["Rate", (j) => (j.rate ? rate(j.rate) : "–"), "n"], ["Time left", (j) => (j.eta === null ? "–" : seconds(j.eta)), "n"],
