@@ -212,6 +212,23 @@ def test_what_several_nodes_say_is_one_line(capsys: pytest.CaptureFixture[str]) 
     assert "dead" in capsys.readouterr().out, "another death of the name, much later"
 
 
+def test_what_a_node_gave_within_a_second_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def gave(at: float, to: str, job: bytes = JOB) -> Happening:
+        entry = JournalEntry(0, at, RingKind.STEAL, "gave", to, job, BOB, lo=1, hi=9, count=1000)
+        return happened(entry)
+
+    many = [gave(5.0 + at / 10, f"n{at % 7}") for at in range(10)]
+    EventLines(as_json=False).show([*many, gave(5.2, "n1", OTHER), gave(6.5, "n9")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("steal")[2].strip() for line in lines] == [
+        "gave 10,000 items to n0, n1, n2, n3, ..",
+        "gave 1,000 items 1:9 to n1",
+        "gave 1,000 items 1:9 to n9",
+    ]
+    EventLines(as_json=True).show(many)
+    assert len(capsys.readouterr().out.splitlines()) == 10, "JSON has all"
+
+
 def _rest(entry: JournalEntry) -> list[Any]:
     return [getattr(entry, name) for name in JournalEntry.__struct_fields__[2:]]
 

@@ -15,8 +15,11 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded, say
@@ -39,6 +42,8 @@ SAME_SECONDS = 10.0
 """Within this time several nodes tell of the same thing."""
 WIDTH = 80
 NODE_CHARS = 12
+STEALS_SECONDS = 1.0
+STEALS_NAMED_MAX = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,13 +148,23 @@ class EventLines:
             sys.stdout.flush()
 
     def _folded(self, entries: list[Happening]) -> list[tuple[Happening, int]]:
-        """What several nodes say of one node is shown once, with how many say it."""
+        """What several nodes say of one node is shown once, with how many say it; what a node gave of a job, or got,
+        within a second is one line."""
         first: dict[tuple[int, str, bytes], int] = {}
         folded: list[tuple[Happening, int]] = []
         for each in entries:
             kind, what = each.entry.kind, each.entry.what
             if what == "met":
                 continue  # it came to them, and says so itself
+            if kind == RingKind.STEAL and each.entry.about:
+                key = (kind, what, each.peer + each.entry.about)
+                place = first.get(key)
+                if place is not None and each.at - folded[place][0].at <= STEALS_SECONDS:
+                    folded[place] = _together(folded[place][0], each), 1
+                else:
+                    first[key] = len(folded)
+                    folded.append((each, 1))
+                continue
             if kind not in (RingKind.VERDICT, RingKind.MEMBER) or not each.entry.peer:
                 folded.append((each, 1))
                 continue
@@ -164,6 +179,16 @@ class EventLines:
         old = entries[-1].at - SAME_SECONDS if entries else 0.0
         self._lately = {key: at for key, at in self._lately.items() if at >= old}
         return folded
+
+
+def _together(one: Happening, other: Happening) -> Happening:
+    """Two steals as one line: how many items, and to or from whom."""
+    names = one.entry.name.split(", ")
+    if other.entry.name not in names:
+        names = [*names, other.entry.name] if len(names) < STEALS_NAMED_MAX else [*names[:-1], ".."]
+    many = one.entry.count + other.entry.count
+    entry = structs.replace(one.entry, name=", ".join(names), count=many, lo=0, hi=0)
+    return replace(one, entry=entry)
 
 
 def as_data(each: Happening) -> dict[str, Any]:
