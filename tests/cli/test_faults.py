@@ -104,7 +104,8 @@ def test_deaths_and_verdicts_are_told_apart_and_good_chunks_are_no_faults() -> N
     assert told[0][3] == ["n1", "n2"]
     assert not faults_of(chunk(1, 1.0, 2.0))
     assert not faults_of(chunk(1, 1.0, 2.0, what="unwanted"))
-    assert faults_of(chunk(1, 1.0, 2.0, what="died", hi=7, detail="signal 9"))[0].many == 7
+    assert faults_of(chunk(1, 1.0, 2.0, what="timed out", hi=7, detail="signal 9"))[0].many == 7
+    assert not faults_of(chunk(1, 1.0, 2.0, what="died")), "the death of its worker says it"
 
 
 def test_groups_are_bounded_and_what_has_no_room_is_counted() -> None:

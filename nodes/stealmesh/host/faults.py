@@ -106,8 +106,8 @@ def faults_of(entry: JournalEntry) -> list[FaultTold]:
 def _of_chunk(entry: JournalEntry) -> Iterable[FaultTold]:
     name, detail = entry.name or "?", entry.detail
     if entry.what not in ENDED_WELL:
-        if entry.what == "unwanted":
-            return  # it was cancelled, or came twice
+        if entry.what in ("unwanted", "died"):
+            return  # it was cancelled or came twice, or the death of its worker says the same
         said = f"{name}: {entry.what}" + (f": {detail}" if detail else "")
         job, item = _place(entry, entry.lo)
         yield FaultTold(

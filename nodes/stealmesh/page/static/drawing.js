@@ -8,11 +8,11 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** Each function has its colour, on every page and in every run. */
+/** Each function has its colour, on every page and in every run; red and amber are for what went wrong. */
 export function colour(name) {
   let hash = 7;
   for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 9973;
-  return `hsl(${(hash * 47) % 360} 55% ${dark.matches ? 58 : 47}%)`;
+  return `hsl(${75 + (hash * 47) % 250} 55% ${dark.matches ? 58 : 47}%)`;
 }
 
 const endedWell = (bar) => bar.what === "done" || bar.what === "step";

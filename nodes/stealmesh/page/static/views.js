@@ -140,7 +140,7 @@ export function Bar({ share, kind, bad = 0 }) {
 
 /** The same failure is one line: a job may fail a thousand times in one way. */
 function Faults({ stream }) {
-  const told = [...stream.faults.values()].reverse();
+  const told = [...stream.faults.values()].sort((a, b) => b.last - a.last);
   const columns = [
     ["Last", (f) => moment(f.last)], ["What", (f) => html`<span class="bad">${f.words}</span>`, "w"],
     ["How often", (f) => (f.ofItems ? several(f.many, "item") : `${count(f.many)} ×`), "n"],
