@@ -151,6 +151,7 @@ def intervals(verdict: object) -> list[tuple[int, int]]:
 
 def test_the_first_result_counts() -> None:
     ledger, first, second = lent_twice()
+    assert ledger.copies is not None
     assert intervals(ledger.credit(Y, second, 4, 5)) == [(4, 5)]
     assert ledger.copies.take_beaten() == [LentPiece(X, first, 4, 5)]
     assert intervals(ledger.credit(X, first, 3, 8)) == [(3, 4), (5, 8)]

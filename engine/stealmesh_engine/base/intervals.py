@@ -27,7 +27,7 @@ class IntervalSet:
     @classmethod
     def of(cls, lo: int, hi: int) -> IntervalSet:
         """The integers in [lo, hi). There is at least one."""
-        one = cls.__new__(cls)
+        one = IntervalSet()
         one._lows, one._highs, one.size = [lo], [hi], hi - lo
         return one
 

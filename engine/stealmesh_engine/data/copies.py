@@ -334,7 +334,7 @@ class Copies:
             self._context.counters.count("pieces-unasked")
             return
         # From the copy that it is taken from, or a former one, whose piece is late.
-        if peer not in (fetch.source, *fetch.avoid):
+        if peer != fetch.source and peer not in fetch.avoid:
             self._context.counters.count("pieces-unasked")
             return
         if not message.blobs:

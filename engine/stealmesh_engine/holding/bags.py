@@ -20,7 +20,6 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.holding.cost import Cost
 from stealmesh_protocol.ids import LeaseId, ValueId
 from stealmesh_protocol.messages import Block, Grant, JobSpec, Lease, Needs
@@ -48,9 +47,6 @@ class Bags(ABC):
 
     opaque: ClassVar[bool] = False
     """Each piece goes whole, and what it costs is not known before it is done."""
-
-    inputs: Blocks | None = None
-    """Of jobs whose items come as blocks."""
 
     some_follow: bool = False
     """Has any block had inputs that it waits for?"""

@@ -9,6 +9,7 @@ from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.rude import is_near, is_one_job, owns, unless
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.held_job import HeldJob
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_protocol.given import is_same_item
 from stealmesh_protocol.ids import PeerId, term_of
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec
@@ -39,7 +40,7 @@ def _is_a_job_of(peer: PeerId, spec: JobSpec, held: HeldJob | None) -> None:
 def _has_inputs(grant: Grant, bags: Bags | None) -> None:
     """Every item that is leased comes with its input, or came before; and no input is replaced.
     Results of others that go into an item may be: it comes again when it could not run with the first ones."""
-    here = Blocks() if bags is None or bags.inputs is None else bags.inputs
+    here = bags.inputs if isinstance(bags, IndexedBags) else Blocks()
     for block, blob in zip(grant.blocks, grant.blobs, strict=True):
         for known, octets in here.within(block.lo, block.hi):
             unless((known, octets) == (block, blob) or is_same_item(octets, blob), "blocks")

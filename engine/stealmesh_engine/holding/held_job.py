@@ -217,8 +217,10 @@ class HeldJob:
 class HeldJobs(dict[JobId, HeldJob]):
     """All jobs of others that a node holds."""
 
-    some_take_resources = False
-    """Has a job been here whose items take up resources?"""
+    def __init__(self) -> None:
+        super().__init__()
+        self.some_take_resources = False
+        """Has a job been here whose items take up resources?"""
 
     def begin(self, spec: JobSpec, threads: int = 1) -> HeldJob:
         """Something comes of a job that has nothing here. `threads`: of each worker."""

@@ -85,7 +85,6 @@ class IndexedBags(Bags):
     """The leases that a node holds of one indexed job."""
 
     leases: dict[LeaseId, HeldLease]
-    inputs: Blocks
 
     def __init__(self, spec: JobSpec) -> None:
         super().__init__(spec)

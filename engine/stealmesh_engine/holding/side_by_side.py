@@ -68,14 +68,14 @@ class SideBySide:
     def _fits(self, held: HeldJob) -> bool:
         if not held.bags.together or self._stock.is_outranked(held):
             return False
-        best, fewest = None, inf
+        best, fewest = None, 0
         for worker in self._slots.by_worker:
             if worker in self._slots.relief:
                 continue
             running = self._slots.beside.get(worker, {}).values()
             free = self._kept_free is None or self._kept_free[0] != worker
             if (
-                len(running) < fewest
+                (best is None or len(running) < fewest)
                 and (free or self._kept_free == (worker, held.spec.job))
                 and self.has_room(held, running)
             ):

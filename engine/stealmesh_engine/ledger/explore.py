@@ -85,6 +85,10 @@ class ExploreLedger(JobLedger[LentBag]):
         return 0
 
     @property
+    def has_free(self) -> bool:
+        return bool(self.free)
+
+    @property
     def free_items(self) -> int:
         return len(self.free)
 

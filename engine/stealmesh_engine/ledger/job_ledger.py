@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Sized
+from collections.abc import Callable, Collection
 from typing import ClassVar, Generic, Protocol, TypeVar
 
 from stealmesh_engine.ledger.verdicts import Figures, Verdict
@@ -54,7 +54,6 @@ class JobLedger(ABC, Generic[L]):
 
     lasting_refusals: ClassVar[bool]
     """A node that could not run something of the job is never asked again."""
-    free: Sized
 
     def __init__(self) -> None:
         self.leases: dict[LeaseId, L] = {}
@@ -75,8 +74,9 @@ class JobLedger(ABC, Generic[L]):
         return INDEX_MAX
 
     @property
+    @abstractmethod
     def has_free(self) -> bool:
-        return bool(self.free)
+        """Is there anything that may be leased?"""
 
     @property
     @abstractmethod

@@ -36,6 +36,8 @@ CONFUSED_ATTEMPTS = 5
 UNKNOWN_LINKS_MAX = 256
 SHOWN_OUT = ("expired", "revoked", "role")
 """Refusals that are about our token, and not about the link."""
+NOT_AT_ONCE = ("gap", "forgotten", *SHOWN_OUT)
+"""Refusals after which we wait before we dial again."""
 
 
 class Introductions:
@@ -174,7 +176,7 @@ class Introductions:
         self._table.lines.pop(link, None)
         self._effects.append(Hangup(link))
         if line is None or line.state is LinkState.READY:
-            if line is not None and refusal.code in ("gap", "forgotten", *SHOWN_OUT):
+            if line is not None and refusal.code in NOT_AT_ONCE:
                 # Somebody may introduce itself under our name: dialling anew at once would not end.
                 self._back_off(line)
             happened = self._over(link, line)

@@ -94,7 +94,8 @@ class Leaf(Decider):
     def listens_to(self, observer: PeerId, message: Around) -> bool:
         """Are we a leaf, and is this one of its observers? It knows that we are neither our own observer nor our own
         lifeline."""
-        unless(self.view.me.id not in (*message.homes, *message.lifelines), "around-itself")
+        me = self.view.me.id
+        unless(me not in message.homes and me not in message.lifelines, "around-itself")
         return self.view.me.role is Role.PLAIN and observer in self.observers
 
     def heard_around(self, observer: PeerId, message: Around, now: float) -> None:
