@@ -10,18 +10,12 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
+from stealmesh_sim.breach import Breach as Breach
+
 ARRIVALS, TIMERS = 0, 1
 """At one moment what arrives comes before the timers."""
 STANDSTILL_ACTIONS = 100_000
 """More actions than this at one moment are an endless loop."""
-
-
-class Breach(AssertionError):
-    """A promise was broken. `kind` names the check that found it."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(f"{kind}: {text}")
-        self.kind = kind
 
 
 class Clock(Protocol):

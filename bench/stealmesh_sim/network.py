@@ -81,14 +81,15 @@ class Pipe:
     """One direction of a connection."""
 
     __slots__ = (
-        "connection", "control", "custody", "cuts", "deaf", "disorder", "held_back", "link", "not_before",
-        "source", "target", "unsent", "wire",
+        "connection", "control", "custody", "cuts", "deaf", "disorder", "from_place", "held_back", "link",
+        "not_before", "source", "target", "to_place", "unsent", "wire",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, source: Station, target: Station) -> None:
         self.connection = connection
         self.source = source
         self.target = target
+        self.from_place, self.to_place = source.place, target.place
         self.link: LinkId = -1
         """The connection's number at the target; -1: the target has not heard of it yet."""
         self.wire: deque[Parcel] = deque()
@@ -223,8 +224,12 @@ class Network:
             self._open(pipe)
 
     def _crossing(self, sources: frozenset[int], targets: frozenset[int]) -> list[Pipe]:
-        pipes = (pipe for each in self.connections.values() for pipe in each.pipes)
-        return [p for p in pipes if p.source.place in sources and p.target.place in targets]
+        return [
+            pipe
+            for each in self.connections.values()
+            for pipe in each.pipes
+            if pipe.from_place in sources and pipe.to_place in targets
+        ]
 
     def _walls_between(self, a: int, b: int) -> int:
         """How many faults keep this direction shut?"""
@@ -278,8 +283,8 @@ class Network:
                 del self.silent[endpoint]
                 for connection in list(self.connections.values()):
                     for pipe in connection.pipes:
-                        if pipe.source.place == process.place and not pipe.source.alive:
-                            pipe.cuts = self._walls_between(pipe.source.place, pipe.target.place)
+                        if pipe.from_place == process.place and not pipe.source.alive:
+                            pipe.cuts = self._walls_between(pipe.from_place, pipe.to_place)
                             self.reset(connection)
 
     def open_connections(self) -> list[Connection]:

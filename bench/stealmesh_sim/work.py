@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf, log
+from typing import Final
 
 from msgspec import msgpack
 
@@ -21,7 +22,7 @@ from stealmesh_protocol.values import RAISED, UNLOADABLE, Failure, pack_again, p
 
 CODEC = 200
 """The codec number of virtual results; no real codec has it."""
-_MASK = (1 << 64) - 1
+_MASK: Final = (1 << 64) - 1
 PRIME = (1 << 61) - 1
 ITEM_SECONDS_MAX = 3.0
 
