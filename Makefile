@@ -5,10 +5,11 @@ BIN := .venv/bin
 RUN_DEPS := .venv/.installed
 DEV_DEPS := .venv/.installed-dev
 WORLDS ?= 2000
+COMPILED := STEALMESH_PURE=0
 MINUTES ?= 10
 INTERPRETERS ?= $(PYTHON) $(wildcard $(HOME)/.pyenv/versions/3.1[2-9]*/bin/python)
 
-.PHONY: demo picture test slow suites check bench seeds fuzz chaos chaos-nightly clean help
+.PHONY: demo picture test slow suites check bench fast test-fast same-traces seeds fuzz chaos chaos-nightly clean help
 
 help: ## what there is to say
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 15
@@ -32,6 +33,20 @@ check: $(DEV_DEPS) ## style, types and house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py
 
+fast: $(RUN_DEPS) ## compile the core beside the pure one (needs a C compiler); STEALMESH_PURE=1 switches it off
+	@command -v $${CC:-cc} >/dev/null || { echo "no C compiler: install one (Debian: apt install gcc)" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./fast
+	$(COMPILED) $(BIN)/stealmesh --version
+
+test-fast: $(DEV_DEPS) fast ## the engine's tests, the wire's vectors and 300 random worlds on the compiled core
+	$(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not real and not pure' tests/engine tests/protocol tests/fast
+	$(MAKE) same-traces WORLDS=300
+
+same-traces: ## the same worlds on both cores have the same traces: make same-traces WORLDS=1000
+	@$(COMPILED) $(BIN)/stealmesh --version | grep -q 'core: compiled$$' || { echo "no compiled core that fits: make fast" >&2; exit 2; }
+	STEALMESH_PURE=1 $(BIN)/python -m stealmesh_bench.traces --worlds $(WORLDS) --no-scenarios > .traces.log
+	$(COMPILED) $(BIN)/python -m stealmesh_bench.traces --same .traces.log
+
 suites: $(DEV_DEPS) ## other people's tests on a mesh: CPython's (each interpreter), joblib's, dask's, scikit-learn, parsl's
 	tests/suites/all.sh .suites $(INTERPRETERS)
 
@@ -53,7 +68,7 @@ chaos-nightly: $(RUN_DEPS) ## a night of it: 20,000 random worlds and every scen
 	nice -n 10 $(BIN)/python -m stealmesh_bench.chaos.nightly
 
 clean: ## remove what the other targets made
-	rm -rf .venv .suites dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .suites dist build fast/build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find protocol engine nodes bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/pyvenv.cfg:

@@ -17,6 +17,9 @@ ROOMS = [str(ROOT / room) for room in ("protocol", "engine", "nodes", "bench")]
 # pytest's own `pythonpath` ends at this process; the nodes and workers that tests start need it too.
 os.environ["PYTHONPATH"] = os.pathsep.join([*ROOMS, *filter(None, [os.getenv("PYTHONPATH")])])
 
+# Pure Python is the reference, and tests put wrong parts into it. `make test-fast` asks for the compiled core.
+os.environ.setdefault("STEALMESH_PURE", "1")
+
 # A shell's background jobs ignore Ctrl-C, and so would every program that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,7 +20,7 @@ from stealmesh_bench.compare import Plan
 from stealmesh_bench.compass import as_compass, bearings
 from stealmesh_bench.compass_svg import as_svg
 from stealmesh_bench.other_peers import PEERS, is_installed
-from stealmesh_bench.peers import STANDARD, STEALMESH
+from stealmesh_bench.peers import PURE, STANDARD, STEALMESH
 from stealmesh_bench.record import (
     Row,
     Setting,
@@ -118,11 +118,12 @@ def _one(
 
 
 def _peers(named: str) -> tuple[str, ...]:
-    """Stealmesh first: it is measured beside all the others."""
+    """Stealmesh first: it is measured beside all the others. With its compiled core, in pure Python as well."""
     if named == ALL_PEERS:
         return tuple(peer for peer in PEERS if is_installed(peer))
     others = [name.strip() for name in named.split(",") if name.strip()]
-    return tuple(dict.fromkeys([STEALMESH, *others]))
+    ours = [STEALMESH, PURE] if is_installed(PURE) else [STEALMESH]
+    return tuple(dict.fromkeys([*ours, *others]))
 
 
 def _parser() -> argparse.ArgumentParser:

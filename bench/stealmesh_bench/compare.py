@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from stealmesh_bench.other_peers import PEERS
-from stealmesh_bench.peers import PPE, STEALMESH
+from stealmesh_bench.peers import PPE, PURE, STEALMESH
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError, Stand
 
@@ -37,7 +37,7 @@ class Plan:
         return quick if self.quick else full
 
 
-OTHERS = frozenset(PEERS) - {STEALMESH}
+OTHERS = frozenset(PEERS) - {STEALMESH, PURE}
 """Whose failure is theirs alone."""
 
 Values = dict[str, list[Any]]

@@ -11,7 +11,16 @@ import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from stealmesh_bench.peers import STANDARD, WORKERS, BenchPeer, StandardExecutor, chunk_items
+from stealmesh.host.core_in_use import COMPILED, core_in_use
+from stealmesh_bench.peers import (
+    PURE,
+    STANDARD,
+    WORKERS,
+    BenchPeer,
+    StandardExecutor,
+    Stealmesh,
+    chunk_items,
+)
 
 
 def _each(function: Callable[[Any], Any], items: range) -> list[Any]:
@@ -122,10 +131,13 @@ NEEDS = {"dask": "distributed", "ray": "ray", "loky": "loky", "joblib": "joblib"
 
 
 def is_installed(peer: str) -> bool:
+    if peer == PURE:
+        return core_in_use() == COMPILED  # otherwise there is nothing to tell apart
     return peer not in NEEDS or importlib.util.find_spec(NEEDS[peer]) is not None
 
 
 PEERS: dict[str, Callable[..., BenchPeer]] = STANDARD | {
+    PURE: Stealmesh,
     "dask": DaskBench,
     "ray": RayBench,
     "loky": LokyBench,

@@ -104,6 +104,8 @@ class StandardPool:
 
 
 STEALMESH = "stealmesh"
+PURE = "stealmesh (pure)"
+"""A second column, if Stealmesh's own is that of its compiled core."""
 PPE = "ProcessPoolExecutor"
 POOL = "multiprocessing.Pool"
 
@@ -113,3 +115,8 @@ STANDARD: dict[str, Callable[..., BenchPeer]] = {
     POOL: StandardPool,
 }
 """Those that need nothing but this project."""
+
+
+def environment_of(peer: str) -> dict[str, str]:
+    """What is added to the environment of the process in which this peer is measured."""
+    return {"STEALMESH_PURE": "1"} if peer == PURE else {}

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from stealmesh_bench.paths import python_path
+from stealmesh_bench.peers import environment_of
 
 ANSWER_SECONDS_MAX = 300.0
 CLOSE_SECONDS_MAX = 15.0
@@ -50,7 +51,7 @@ class Stand:
         self.peer = peer
         self._process = subprocess.Popen(
             [sys.executable, "-m", "stealmesh_bench.stand", json.dumps([peer, arguments])],
-            env={**os.environ, "PYTHONPATH": python_path()},
+            env={**os.environ, "PYTHONPATH": python_path(), **environment_of(peer)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # its children are ended with it, as one group

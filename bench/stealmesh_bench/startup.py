@@ -18,13 +18,14 @@ from time import perf_counter
 
 from stealmesh_bench.compare import Plan, alternate, pick, rows
 from stealmesh_bench.paths import python_path
-from stealmesh_bench.peers import POOL, PPE, STEALMESH
+from stealmesh_bench.peers import POOL, PPE, PURE, STEALMESH, environment_of
 from stealmesh_bench.record import Row, Target
 from stealmesh_bench.stand import BenchError
 
 IMPORTS = {
     # The package loads its parts when they are first named: that is timed, not the empty shell.
     STEALMESH: "from stealmesh import Mesh",
+    PURE: "from stealmesh import Mesh",
     PPE: "from concurrent.futures import ProcessPoolExecutor",
     POOL: "from multiprocessing import Pool; import multiprocessing.pool",
     "dask": "from distributed import Client, LocalCluster",
@@ -34,6 +35,7 @@ IMPORTS = {
 }
 FIRST_RESULTS = {
     STEALMESH: "with Mesh() as pool: say(pool.submit(pow, 2, 10).result())",
+    PURE: "with Mesh() as pool: say(pool.submit(pow, 2, 10).result())",
     PPE: "with ProcessPoolExecutor(2) as pool: say(pool.submit(pow, 2, 10).result())",
     POOL: "with Pool(2) as pool: say(pool.apply(pow, (2, 10)))",
     "dask": "with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as pool:"
@@ -95,7 +97,10 @@ def measure(plan: Plan) -> list[Row]:
 
 
 def _imports(plan: Plan, environment: Environment) -> list[Row]:
-    runs = {peer: partial(import_milliseconds, IMPORTS[peer], environment) for peer in plan.peers}
+    runs = {
+        peer: partial(import_milliseconds, IMPORTS[peer], environment | environment_of(peer))
+        for peer in plan.peers
+    }
     alternate(runs, 1)  # compiles
     said = alternate(runs, plan.repeats)
     shell = [
@@ -112,6 +117,9 @@ def _imports(plan: Plan, environment: Environment) -> list[Row]:
 
 
 def _first_results(plan: Plan, environment: Environment) -> list[Row]:
-    runs = {peer: partial(first_result_seconds, peer, environment) for peer in plan.peers}
+    runs = {
+        peer: partial(first_result_seconds, peer, environment | environment_of(peer))
+        for peer in plan.peers
+    }
     alternate(runs, 1)
     return rows("first result", "s", alternate(runs, plan.repeats), Target("value", "most", 0.5))

@@ -14,6 +14,7 @@ from stealmesh_bench import (
     single,
     startup,
     uts_speedup,
+    virtual,
 )
 from stealmesh_bench.compare import Plan
 from stealmesh_bench.record import Row
@@ -28,4 +29,5 @@ SUITE: dict[str, Callable[[Plan], list[Row]]] = {
     "billion": billion.measure,
     "recovery": recovery.measure,
     "exact": exact.measure,
+    "virtual": virtual.measure,
 }

@@ -19,3 +19,5 @@ random_worlds   draw a whole world from a number; durable_worlds: with durable j
 Nothing here depends on hash order, on identities of objects or on a real clock: the same seed
 gives the same trace, event by event. Start reading at ``world``.
 """
+
+import stealmesh_protocol  # noqa: F401  the compiled core, if there is one, is chosen there

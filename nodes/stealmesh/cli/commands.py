@@ -75,9 +75,10 @@ class _Version(argparse.Action):
     """Prints the version, which is imported only then: its module imports heavier ones."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from stealmesh.host.core_in_use import core_in_use
         from stealmesh.host.identity import VERSION
 
-        print(f"stealmesh {VERSION}")
+        print(f"stealmesh {VERSION}, core: {core_in_use()}")
         parser.exit()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stealmesh.doctor.diagnosis import Diagnosis, in_words
 from stealmesh.host import hideout, machine
+from stealmesh.host.core_in_use import core_in_use
 from stealmesh.host.identity import VERSION
 from stealmesh.host.peer_cache import state_directory
 from stealmesh.transport.library import Library, library
@@ -35,6 +36,7 @@ MADE_AT = 1_735_689_600.0
 def findings(state: str = "") -> Iterator[Diagnosis]:
     """`state`: where a node here would keep durable jobs."""
     yield versions(sys.version_info[:2])
+    yield core(core_in_use())
     yield encryption(library())
     yield descriptors(machine.soft_limit(resource.RLIMIT_NOFILE))
     yield processes(machine.soft_limit(resource.RLIMIT_NPROC), processes_of(os.getuid()))
@@ -50,6 +52,14 @@ def versions(python: tuple[int, ...]) -> Diagnosis:
     text = f"stealmesh {VERSION}, protocol {PROTOCOL_VERSION}, Python {platform.python_version()}"
     remedy = "" if python >= PYTHON_MIN else "install Python 3.11 or later"
     return Diagnosis("versions", text, remedy)
+
+
+def core(verdict: str) -> Diagnosis:
+    """A compiled core that does not fit is no defect of the mesh, but somebody installed it to be used."""
+    stale = "other sources" in verdict or "compiled for" in verdict
+    return Diagnosis(
+        "core", verdict, "build it anew with `make fast`, or uninstall it" if stale else ""
+    )
 
 
 def encryption(found: Library) -> Diagnosis:
