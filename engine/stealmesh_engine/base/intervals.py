@@ -27,7 +27,7 @@ class IntervalSet:
     @classmethod
     def of(cls, lo: int, hi: int) -> IntervalSet:
         """The integers in [lo, hi). There is at least one."""
-        one = IntervalSet()
+        one = _blank(cls)
         one._lows, one._highs, one.size = [lo], [hi], hi - lo
         return one
 
@@ -189,3 +189,7 @@ class IntervalSet:
         lo = max(hi - count, self._lows[-1])
         self.remove(lo, hi)
         return lo, hi
+
+
+_blank = IntervalSet.__new__
+"""Makes one without a call of `__init__`."""
