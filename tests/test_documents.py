@@ -15,7 +15,7 @@ DOCUMENTS = [
     ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md")
 ]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
-PACKAGES = ("protocol", "engine", "nodes", "bench")
+PACKAGES = ("protocol", "engine", "nodes", "bench", "fast")
 
 
 @pytest.mark.parametrize(("name", "words"), [("README.md", 1000), ("ARCHITECTURE.md", 1200)])
