@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
 import pytest
+from tests.conftest import ROOT
 
-from stealmesh_engine import config
 from stealmesh_engine.config import Config
 
 TEXTS: dict[str, str] = dict(
     re.findall(
         r'^    (\w+): [^\n]+ = [^\n]+\n    """(.*?)"""',
-        inspect.getsource(config),
+        (ROOT / "engine/stealmesh_engine/config.py").read_text(),
         re.MULTILINE | re.DOTALL,
     )
 )

@@ -16,6 +16,8 @@ from tests.conftest import ROOMS, ROOT
 
 from stealmesh.doctor import here
 from stealmesh.host.core_in_use import COMPILED, core_in_use
+from stealmesh.host.settings import load_config
+from stealmesh_engine.config import Config
 
 LOADER = ROOT / "fast/stealmesh_fast/__init__.py"
 MODULE = "stealmesh_engine.config"
@@ -152,6 +154,10 @@ def test_the_installed_one_is_used_or_not(pure: str, ending: str) -> None:
         pytest.skip("the compiled core is of other sources")
     assert endings == [ending] * 3
     assert verdict.startswith(COMPILED if pure == "0" else "pure Python")
+
+
+def test_the_switch_is_no_setting_of_a_mesh() -> None:
+    assert load_config({}, {"STEALMESH_PURE": "1", "HOME": "/nonexistent"}) == Config()
 
 
 def test_the_doctor_names_a_core_that_does_not_fit() -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from stealmesh_engine.config import Config
 
 PREFIX = "STEALMESH_"
-NOT_KNOBS = frozenset({"STEALMESH_KEY_FILE", "STEALMESH_CONFIG_FILE", "STEALMESH_TOKEN"})
+NOT_KNOBS = frozenset(
+    {"STEALMESH_KEY_FILE", "STEALMESH_CONFIG_FILE", "STEALMESH_TOKEN", "STEALMESH_PURE"}
+)
 
 
 def load_config(
