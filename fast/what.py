@@ -8,6 +8,8 @@ Left out:
 * `ledger/verdicts.py`: a struct there has a descendant. To mypyc a class that is none of its own has none, so
   `isinstance(x, Credited)` was False for a `Stepped`, and durable explore jobs stood still. `compiling.py` refuses
   such modules.
+* `protocol/given.py`: msgspec finds no types in a struct of a compiled module, and decodes lists where tuples were
+  asked for. `config.py`: a compiled dataclass takes True for a number.
 * `ledger/owned_job.py`: its classes narrow the field `ledger`, which has one layout in a native class.
 * `durable`, and what people alone ask for (`looks.py`, `why*.py`, `trails.py`, `printed.py`): seldom run.
 """
@@ -19,13 +21,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ROOMS = {"stealmesh_protocol": "protocol", "stealmesh_engine": "engine", "stealmesh_sim": "bench"}
 
-PROTOCOL = ("checks", "codec", "conversation", "field_checks", "given", "ids", "key_roles")
+PROTOCOL = ("checks", "codec", "conversation", "field_checks", "ids", "key_roles")
 SIMULATOR = (
     "checkers", "kernel", "later", "network", "placing", "process", "programs", "shelves", "trace",
     "value_checks", "work", "workers",
 )  # fmt: skip
 NOT_OF_THE_ENGINE = {
-    "effects.py", "events.py", "looks.py", "holding/why_here.py", "ledger/owned_job.py", "ledger/verdicts.py",
+    "config.py", "effects.py", "events.py", "looks.py", "holding/why_here.py", "ledger/owned_job.py", "ledger/verdicts.py",
     "ledger/why.py", "ledger/why_owned.py",
 }  # fmt: skip
 

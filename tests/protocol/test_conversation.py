@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from stealmesh_protocol import conversation
 from stealmesh_protocol.conversation import (
     A_CLIENT_MAY_HEAR,
     A_CLIENT_MAY_SAY,
@@ -60,7 +59,7 @@ from stealmesh_protocol.messages import (
     Withdraw,
 )
 
-SPEC = Path(conversation.__file__).parents[1] / "SPEC.md"
+SPEC = Path(__file__).parents[2] / "protocol/SPEC.md"
 HELLO, WELCOME, REFUSED, BYE = Hello.TAG, Welcome.TAG, Refused.TAG, Bye.TAG
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stealmesh_protocol import codec, given, limits
+from stealmesh_protocol import given, limits
 from stealmesh_protocol.accounts import BagAccount
 from stealmesh_protocol.codec import Assembler, decode, split
 from stealmesh_protocol.errors import REMEDIES
@@ -100,7 +100,7 @@ from stealmesh_protocol.messages import (
 )
 from stealmesh_protocol.passes import KeyRole, Pass, life_id, proof_of, sealed
 
-SPEC = Path(codec.__file__).parents[1] / "SPEC.md"
+SPEC = Path(__file__).parents[2] / "protocol/SPEC.md"
 
 ADA, BOB = bytes.fromhex("a0" * 16), bytes.fromhex("b0" * 16)
 JOB = ADA + bytes.fromhex("00000007")

@@ -25,6 +25,8 @@ from stealmesh_protocol.ids import granted_lease, job_id
 from stealmesh_protocol.messages import Block, Declined, Grant, JobKind, JobSpec, Lease, Report
 from stealmesh_protocol.values import LACKING
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 OWNER = b"o" * 16
 SPEC = JobSpec(job_id(OWNER, 1), JobKind.MAP, OWNER, "range", b"f", step=1)
 OTHER = JobSpec(job_id(OWNER, 2), JobKind.SUBMIT, OWNER, "small", b"f")

@@ -24,6 +24,8 @@ from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import granted_lease, job_id
 from stealmesh_protocol.messages import Grant, JobKind, JobSpec, Lease
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 OWNER = b"o" * 16
 SPEC = JobSpec(job_id(OWNER, 1), JobKind.MAP, OWNER, "range", b"f", step=1)
 MILLISECONDS = 0.001

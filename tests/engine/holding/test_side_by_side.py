@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest.mock import Mock
 
+import pytest
 from msgspec.structs import replace
 
 from stealmesh_engine.base.rings import Rings
@@ -17,6 +18,8 @@ from stealmesh_protocol.messages import JobKind, JobSpec, Returned, Withdraw
 from stealmesh_protocol.values import RAISED, Failure, pack_outcomes
 
 from .test_division import EACH, OWNER, SPEC, Node
+
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
 
 ASYNC = replace(SPEC, together=100)
 OTHER = JobSpec(job_id(OWNER, 2), JobKind.MAP, OWNER, "other", b"f", step=1)

@@ -15,6 +15,8 @@ from stealmesh_engine.links.deliveries import Deliveries
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.messages import Block, Commit, FnPut, Grant, JobKind, JobSpec, Report, Role
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 SECONDS = 40.0
 """Longer than a lease."""
 

@@ -9,6 +9,8 @@ from stealmesh_engine.membership import charges, dissemination
 from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_protocol.messages import Member, PeerState, Role
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 BURST = 20
 
 

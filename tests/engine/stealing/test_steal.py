@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from unittest.mock import Mock
 
+import pytest
 from tests.engine.wire import Host, Wire, ring
 
 from stealmesh_engine.base.context import Context
@@ -26,6 +27,8 @@ from stealmesh_protocol.messages import (
     Steal,
     Withdraw,
 )
+
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
 
 PATIENT = Config(ask_patience_seconds=1.0)
 
