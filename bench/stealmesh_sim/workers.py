@@ -99,12 +99,16 @@ def hands_on(chunk: RunChunk) -> bool:
     return any(block.inputs for block, _ in chunk.blocks)
 
 
+RESULT_OCTETS_MAX = 1 << 26
+"""No virtual task makes more, whatever a liar's job says of what stays."""
+
+
 def hand_over(
     process: WorkerHost, chunk: RunChunk, lo: int, hi: int
 ) -> tuple[tuple[int, int], ...]:
     """The results of these items stay here, if the job is such a one. Returns them with their octets."""
     octets = chunk.spec.stays_from
-    if not octets:
+    if not 0 < octets <= RESULT_OCTETS_MAX:
         return ()
     for item in range(lo, hi):
         value = value_of_item(chunk.spec.job, item)

@@ -609,7 +609,9 @@ def test_work_for_a_client_is_refused() -> None:
     wire, client, node = pair()
     job = job_id(node.id, 1)
     spec = JobSpec(job, JobKind.MAP, node.id, "wrong", FUNCTION, step=1)
-    node.core.links.send(client.id, Grant(spec, [Lease(granted_lease(1), 0, 3)]), wire.now)
+    grant, peer = Grant(spec, [Lease(granted_lease(1), 0, 3)]), node.core.links.peers[client.id]
+    # An honest node's `send` would not say it.
+    node.core.links.sending._say(client.id, peer, grant, peer.channel.number(grant))
     node.step(Tick())
     wire.advance(60.0)
     assert not client.core.holder.jobs

@@ -181,6 +181,7 @@ MISFITS = {
     "a launch without its code": (Launch(spec, 1, [b""]), "blobs"),
     "a supplied block without a blob": (Supply(JOB, [Block(0, 3, 0)]), "blobs"),
     "a copy with four functions": (Keep(spec, reign, blobs=[b""] * 4), "blobs"),
+    "a copy in a state that no line has room for": (Keep(spec, reign, state="x" * 1000), "text"),
     "a copy without a result's blob": (Keep(spec, reign, results=[Kept(0, 4, part)]), "blobs"),
     "credited beyond its part": (
         Keep(spec, reign, results=[Kept(0, 5, part)], blobs=[b""]),

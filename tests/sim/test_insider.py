@@ -306,6 +306,18 @@ def test_two_that_name_each_other_are_not_run_between() -> None:
     assert len(said) <= 4
 
 
+def test_a_program_is_not_told_of_a_job_that_it_is_said_to_lead() -> None:
+    """Once: a node offered the program what it had of it, and the program ended the link each time."""
+    stage = Stage()
+    job = replace(stage.spec, job=job_id(stage.program.member.id, 9), term=0)
+    for leader in (stage.liar, stage.program):
+        reign = Reign(limits.TERM_MAX, 1, leader.member.id, [])
+        stage.tell(stage.a, Keep(job, reign, 0, 0, closed=False))
+    assert stage.a.core.counters["not-for-programs"]
+    assert not stage.refused(stage.program, "out-of-place")
+    stage.ends_well()
+
+
 def test_one_voice_does_not_end_a_durable_job() -> None:
     stage = Stage(durable=True)
     job, me = stage.spec.job, stage.liar.member.id

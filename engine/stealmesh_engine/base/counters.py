@@ -48,6 +48,7 @@ MEANINGS = {
     "looks-unreadable": "answers about jobs and workers that could not be read",
     "makings-of-others": "what nodes said of a making of a value of ours that does not count",
     "members-beyond-bound": "records of unknown nodes that were not taken, because the view is full",
+    "not-for-programs": "messages that were not sent, as their receiver is a program, which has no use for them: a peer has lied",
     "output-dropped": "lines that tasks printed and that were too much for this node or its owner, or had no way to go",
     "output-of-nothing": "lines printed here by what no job wants to hear of: what an ended task has left running",
     "output-too-late": "lines that came for jobs that were over, or from peers that hold nothing of them",

@@ -15,8 +15,9 @@ from stealmesh_engine.events import Heard, LinkId
 from stealmesh_engine.links.custody import Hearing
 from stealmesh_engine.links.dialling import Dialling
 from stealmesh_engine.links.state import LinkTable, Peer
+from stealmesh_protocol.conversation import A_CLIENT_MAY_HEAR
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Ack, Message
+from stealmesh_protocol.messages import Ack, Message, Role
 
 ACKS_OWED_MAX = 16
 ACKS_OWED_OCTETS_MAX = 1 << 20
@@ -46,6 +47,10 @@ class Sending:
                 self._context.counters.count("sent-to-unknown")
                 return False
             peer = table.meet(member)
+        if peer.member.role is Role.CLIENT and message.TAG not in A_CLIENT_MAY_HEAR:
+            # Somebody has told us that a program leads or keeps a job. It would end the link for such a word.
+            self._context.counters.count("not-for-programs")
+            return False
         seq = peer.channel.number(message) if message.CUSTODY else 0
         peer.used = now
         if peer.link is None:
