@@ -79,7 +79,7 @@ def test_what_is_well_here(finding: Diagnosis) -> None:
 def test_all_of_it_is_looked_at() -> None:
     found = [each.what for each in here.findings()]
     assert found == [
-        "versions", "encryption", "open files", "processes", "memory", "shared memory", "state", "clock", "leftovers",
+        "versions", "core", "encryption", "open files", "processes", "memory", "shared memory", "state", "clock", "leftovers",
     ]  # fmt: skip
     assert here.processes_of(os.getuid()) >= 1
 

@@ -233,7 +233,7 @@ def keeps(draw: st.DrawFn) -> Keep:
     one = draw(blobs)
     floor, total = draw(intervals)
     return Keep(
-        draw(specs), draw(reigns), draw(index), total, draw(st.booleans()), draw(texts),
+        draw(specs), draw(reigns), draw(index), total, draw(st.booleans()), draw(names),
         floor, blocks, results, [one] * count, draw(accounts),
     )  # fmt: skip
 
@@ -308,7 +308,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     KeptUpto: st.builds(KeptUpto, jobs, terms, index, peers),
     Offer: st.builds(
         Offer, jobs, peers, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4),
-        index, st.booleans(), texts, st.just(0), small, st.booleans(), accounts,
+        index, st.booleans(), names, st.just(0), small, st.booleans(), accounts,
     ),
     Pull: st.builds(
         Pull, jobs, st.lists(intervals, max_size=4), st.lists(intervals, max_size=4), st.booleans()
