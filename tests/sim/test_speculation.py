@@ -15,7 +15,8 @@ from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram
 from stealmesh_sim.work import CostLaw
 
-from .scenes import Scene, scene
+from .scenes import SEED_ADDRESS, Scene, scene
+from .test_looking import ask
 
 ITEM = CostLaw("const", 0.2)
 ITEMS = 20
@@ -75,6 +76,19 @@ def test_one_slow_item_runs_twice_and_no_more() -> None:
     told.map(ITEMS, law=CostLaw("turning", 1.0, turn=ITEMS - 1), speculate=True)
     told.finish()
     assert told.world.checkers.placing.twice
+
+
+def test_an_item_that_two_nodes_have_is_explained() -> None:
+    """Once: the program's core raised, as a second copy is in no lease of the ledger's."""
+    told = scene(4, workers=1)
+    eye = told.world.client("eye", seeds=[SEED_ADDRESS])
+    told.run(1.0)
+    program = told.map(ITEMS, law=CostLaw("turning", 1.0, turn=ITEMS - 1), speculate=True)
+    told.until(lambda: twice(told) == 1)
+    told.until(lambda: len(holders_of(told, program)) == 2)
+    assert ask(told, program.job, ITEMS - 1, by=eye)["why"] == "running"
+    assert ask(told, program.job, by=eye)["nodes_answered"]
+    told.finish()
 
 
 def test_without_the_wish_nothing_is_lent_twice() -> None:

@@ -176,6 +176,10 @@ class JobLedger(ABC, Generic[L]):
     def held_by(self, holder: PeerId) -> list[LeaseId]:
         return list(self._by_holder.get(holder, ()))
 
+    def born(self, lid: LeaseId) -> float:
+        """The first deadline of one of these."""
+        return self.leases[lid].born
+
     def load_of(self, holder: PeerId) -> int:
         """How many leases the holder has."""
         return len(self._by_holder.get(holder, ()))

@@ -110,6 +110,9 @@ class TwiceLentLedger(IndexedLedger):
     def held_by(self, holder: PeerId) -> list[LeaseId]:
         return list(dict.fromkeys([*self._copies.held_by(holder), *super().held_by(holder)]))
 
+    def born(self, lid: LeaseId) -> float:
+        return super().born(lid) if lid in self.leases else self._copies.leases[lid].born
+
     def renew(self, holder: PeerId, lids: list[LeaseId], deadline: float) -> list[LeaseId]:
         seconds = {lid for lid in lids if self._copies.renew(holder, lid, deadline)}
         return [lid for lid in super().renew(holder, lids, deadline) if lid not in seconds]

@@ -27,6 +27,8 @@ class Copy:
     holder: PeerId
     open: IntervalSet
     deadline: float
+    born: float
+    """Its first deadline."""
 
 
 class LentPiece(NamedTuple):
@@ -49,7 +51,7 @@ class SecondCopies:
 
     def enter(self, lid: LeaseId, holder: PeerId, lo: int, hi: int, deadline: float) -> None:
         assert not self.overlap(lo, hi), "an item has three copies"
-        self.leases[lid] = Copy(holder, IntervalSet([(lo, hi)]), deadline)
+        self.leases[lid] = Copy(holder, IntervalSet([(lo, hi)]), deadline, deadline)
 
     # -- looking
 

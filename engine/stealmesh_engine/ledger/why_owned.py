@@ -221,8 +221,7 @@ def name_of(owner: Owner, peer: PeerId) -> str:
 
 
 def _leased(owner: Owner, job: OwnedJob, holder: PeerId, lid: int, now: float) -> Fact:
-    lent = job.ledger.leases[lid]
-    since = max(0.0, now - (lent.born - owner.config.lease_seconds))
+    since = max(0.0, now - (job.ledger.born(lid) - owner.config.lease_seconds))
     return Fact(Why.LEASED, holder.hex(), seconds=since, text=name_of(owner, holder))
 
 
