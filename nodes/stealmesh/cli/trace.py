@@ -34,6 +34,8 @@ LANE_STRIDE = 1 << 24
 """Above all numbers of workers and of actors."""
 TOUCHING_SECONDS = 1e-6
 GIVING_MICROS, GIVING_MICROS_MIN = 50.0, 0.5
+BAR_MICROS_MIN = 0.1
+"""A worker may be dead in the moment in which its chunk begins, and a viewer shows no bar without length."""
 _ENDED_WELL = {"done", "step"}
 
 
@@ -148,7 +150,7 @@ def _chunk(each: Happening, timeline: Timeline) -> dict[str, Any]:
     begun, ended = timeline.micros(each.begun), timeline.micros(each.at)
     event = {
         "ph": "X", "name": entry.name or "?", "cat": entry.what, "ts": begun,
-        "dur": round(ended - begun, 1), **timeline.place(each), "args": facts_of(entry),
+        "dur": max(BAR_MICROS_MIN, round(ended - begun, 1)), **timeline.place(each), "args": facts_of(entry),
     }  # fmt: skip
     if entry.what not in _ENDED_WELL:
         event["cname"] = "terrible"
