@@ -139,6 +139,10 @@ def test_max_parallel_holds_while_workers_and_nodes_are_killed(
         play()
         while killer.killed < 3:  # a busy machine lets the job end before enough has died
             play()
+    while (
+        row.most() < 3
+    ):  # of a short search on a busy machine there may be fewer at once, while some die
+        play()
     assert row.most() == 3, "three at once, not more, and not fewer either"
 
 
