@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.data.copies import Copies
+from stealmesh_engine.data.copies import AGAIN_SECONDS, Copies
 from stealmesh_engine.data.directory import Account, Directory
 from stealmesh_engine.data.stored import NothingNeeded, Stored
 from stealmesh_engine.events import ReleaseValue
@@ -23,7 +23,7 @@ from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.shortage import Shortage
 from stealmesh_engine.holding.stock import Stock
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.messages import JobKind, ValueAt, ValueSeek
 from stealmesh_protocol.values import VALUE_LOST, failures_of
 from stealmesh_sim import random_worlds
 from stealmesh_sim.kernel import Breach
@@ -124,6 +124,35 @@ def test_a_copy_whose_node_dies_is_replaced_by_another() -> None:
     source = next(peer for peer in account.taking.values() if peer != told.client.member.id)
     victim = next(node for node in told.nodes if node.member.id == source)
     told.world.crash(victim)
+    nothing_is_left(told)
+
+
+def test_a_copy_of_the_dead_is_not_waited_for() -> None:
+    """Once: the taker had heard of the death before its program, which named the dead node: ten seconds went by."""
+    told = scene(3)
+    program = needy(
+        told, JobKind.SUBMIT, items=60, values=1, value_octets=1_000_000, law=CostLaw("const", 0.1)
+    )
+    (value,) = program.values
+    told.until(lambda: all(value in node.core.values.copies.whole for node in told.nodes))
+    taker, victim, _ = told.nodes
+    told.world.crash(victim)
+    told.until(lambda: taker.core.view.is_dead(victim.member.id))
+    asked: list[ValueSeek] = []
+    taker.core.values.copies.stored.remove(value)
+    taker.core.values.copies.want((value,))
+    links, owner = taker.core.links, told.client.member.id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links.sending, "send", lambda peer, message, now: asked.append(message))
+        taker.core.values.copies.start(told.world.now)
+        for _ in range(3):  # it has yet to hear of the death
+            here = ValueAt(value, 1_000_000, victim.member.id, 0)
+            taker.core.values.copies.located(owner, here, told.world.now)
+    assert [each.avoid for each in asked] == [[], [victim.member.id]], "no storm, and no silence"
+    assert not taker.core.values.copies.fetches[value].source
+    began = told.world.now
+    told.until(lambda: value in taker.core.values.copies.whole, within=2 * AGAIN_SECONDS)
+    assert told.world.now - began < 2 * AGAIN_SECONDS
     nothing_is_left(told)
 
 

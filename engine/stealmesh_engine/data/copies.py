@@ -96,11 +96,13 @@ class Fetching:
         self.source, self.heard_at, self.began = source, now, (now, self.missing.size)
         self.unasked = IntervalSet(self.missing)
 
-    def leave_source(self) -> None:
-        """The copy is of no use: take no more from it."""
+    def leave_source(self, now: float) -> bool:
+        """The copy is of no use: take no more from it. False: we have said so before, and its owner is asked later."""
+        is_news = self.source not in self.avoid
         if self.source:
             self.avoid = [*self.avoid, self.source][-8:]
-        self.source, self.asked_at, self.adopting = b"", None, False
+        self.source, self.asked_at, self.adopting = b"", now, False
+        return is_news
 
     def came(self, lo: int, hi: int, now: float) -> bool:
         """These octets are here. False: they, or some, were here before."""
@@ -244,7 +246,10 @@ class Copies:
             self._links.send(peer, ValueHeld(value, whole=False), now)
             return
         fetch.take_from(message.source, now)
-        if fetch.octets >= ADOPT_OCTETS_MIN and self._is_neighbour(message.source):
+        if self._view.is_dead(message.source):  # the owner has yet to hear it
+            if fetch.leave_source(now):
+                self._seek(value, fetch, now)
+        elif fetch.octets >= ADOPT_OCTETS_MIN and self._is_neighbour(message.source):
             fetch.adopting = True
             self._context.effects.append(Adopt(value, fetch.octets, message.source))
         else:
@@ -419,7 +424,7 @@ class Copies:
 
     def _elsewhere(self, value: ValueId, fetch: Fetching, now: float) -> None:
         """The source has nothing for us: ask the owner for another copy."""
-        fetch.leave_source()
+        fetch.leave_source(now)
         self._seek(value, fetch, now)
 
     def no_room(self, value: ValueId, why: str, now: float) -> None:
