@@ -137,7 +137,8 @@ def run(
         tally = os.path.join(directory, "tally")
         began = time.perf_counter()
         with stealmesh.Mesh(nodes=nodes, workers=1, config=config) as mesh:
-            killer = Killer(mesh, kill)
+            stores = Stores(mesh)
+            killer = Killer(stores, kill)
             row: list[stealmesh.Future[Any]]
             row = [mesh.submit(load, tally, line, octets) for line in range(lines)]
             for stage in STAGES[1:]:
@@ -148,7 +149,7 @@ def run(
                     killer.watch(row)
             scores = [each.result(PATIENCE_SECONDS) for each in row]
             seconds = time.perf_counter() - began
-            facts = mesh.status()
+            told = stores.told()
         with open(tally) as file:
             notes = [tuple(map(int, told.split())) for told in file]
     runs = sum(not over for over, *_ in notes)
@@ -161,21 +162,47 @@ def run(
         runs,
         runs - 4 * lines,
         needless_runs(notes, killer.killed),
-        facts["counters"].get("values-made-again", 0),
-        killer.spilled >> 20,
+        *told,
         round(seconds, 1),
     )
+
+
+class Stores:
+    """What the nodes of a mesh say of the values that they keep."""
+
+    def __init__(self, mesh: stealmesh.Mesh) -> None:
+        self._mesh = mesh
+        self._spilled: dict[int, int] = {}
+        """Octets that ever went to disk, by nodes, as they were last seen."""
+
+    def look(self) -> list[dict[str, Any]]:
+        nodes = [each for each in self._mesh.status()["nodes"] if each["role"] != "client"]
+        found = [each for each in nodes if each["values"]]
+        for each in found:
+            self._spilled[each["pid"]] = each["values"]["spilled_octets"]
+        return found
+
+    def kill_fullest(self, killed: set[int]) -> int:
+        """With SIGKILL, one that is not among these. Returns its process."""
+        alive = [each for each in self.look() if each["pid"] not in killed]
+        fullest: int = max(alive, key=lambda node: node["values"]["stored"])["pid"]
+        os.kill(fullest, signal.SIGKILL)
+        return fullest
+
+    def told(self) -> tuple[int, int]:
+        """How many results were made again, and MiB that went to disk."""
+        self.look()
+        made_again: int = self._mesh.status()["counters"].get("values-made-again", 0)
+        return made_again, sum(self._spilled.values()) >> 20
 
 
 class Killer:
     """Ends nodes with SIGKILL, the fullest first."""
 
-    def __init__(self, mesh: stealmesh.Mesh, most: int) -> None:
-        self._mesh = mesh
+    def __init__(self, stores: Stores, most: int) -> None:
+        self._stores = stores
         self._most = most
         self.killed: set[int] = set()
-        self.spilled = 0
-        """Octets that ever went to disk, of nodes as they were last seen."""
 
     def watch(self, row: list[stealmesh.Future[Any]]) -> None:
         """End a node when a quarter of these is over, and another when half of them are, up to the most that may end."""
@@ -184,15 +211,7 @@ class Killer:
                 return
             while sum(each.done() for each in row) < share * len(row):
                 time.sleep(0.02)
-            self._kill()
-
-    def _kill(self) -> None:
-        nodes = [each for each in self._mesh.status()["nodes"] if each["role"] != "client"]
-        alive = [each for each in nodes if each["pid"] not in self.killed and each["values"]]
-        self.spilled += sum(node["values"]["spilled_octets"] for node in alive)
-        fullest = max(alive, key=lambda node: node["values"]["stored"])
-        os.kill(fullest["pid"], signal.SIGKILL)
-        self.killed.add(fullest["pid"])
+            self.killed.add(self._stores.kill_fullest(self.killed))
 
 
 def needless_runs(notes: list[tuple[int, ...]], killed: set[int]) -> list[str]:

@@ -56,8 +56,7 @@ class PipelinePeer(Protocol):
 class StealmeshPipeline:
     def __init__(self, mesh: Any) -> None:
         self.mesh = mesh
-        self.spilled: dict[int, int] = {}
-        """Octets by nodes, as they were last seen."""
+        self.stores = pipeline.Stores(mesh)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return self.mesh.submit(function, *arguments)
@@ -70,22 +69,10 @@ class StealmeshPipeline:
         return handle.result()
 
     def kill_one(self, killed: set[int]) -> set[int]:
-        alive = [each for each in self._looked() if each["pid"] not in killed]
-        fullest: int = max(alive, key=lambda node: node["values"]["stored"])["pid"]
-        os.kill(fullest, signal.SIGKILL)
-        return {fullest}
+        return {self.stores.kill_fullest(killed)}
 
     def told(self) -> tuple[int | None, int | None]:
-        self._looked()
-        counters = self.mesh.status()["counters"]
-        return counters.get("values-made-again", 0), sum(self.spilled.values()) >> 20
-
-    def _looked(self) -> list[dict[str, Any]]:
-        nodes = [each for each in self.mesh.status()["nodes"] if each["role"] != "client"]
-        found = [each for each in nodes if each["values"]]
-        for each in found:
-            self.spilled[each["pid"]] = each["values"]["spilled_octets"]
-        return found
+        return self.stores.told()
 
 
 @contextmanager
