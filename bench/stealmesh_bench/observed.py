@@ -134,7 +134,7 @@ def _run(mesh: stealmesh.Mesh, kind: str, tasks: int) -> None:
 
 
 def chunks_of(tasks: int) -> int:
-    """How many entries a real map of so many tasks has."""
+    """How many entries a real map of this many tasks has."""
     with stealmesh.Mesh(workers=2) as mesh:
         _run(mesh, "map", tasks)
         ready = mesh._life.link.ask_journals(since={}, kinds=0, octets=4096, only=None, named="")

@@ -1,7 +1,7 @@
 """How some items of a chunk failed, in the one line that an entry of a journal has room for.
 
 Decides the form: `item 17: ValueError: no`, and `item 17 (2 of 3): ValueError: no` if the others of the chunk failed in
-other words. A node writes it, and whoever shows journals reads it back to tell what is the same. Plain words: no user
+other words. A node writes it, and what shows journals reads it back to tell what is the same. Plain words: no user
 value is opened, and of each failure only its place and its words are decoded.
 """
 

@@ -7,6 +7,7 @@ import math
 import re
 import time
 from html.parser import HTMLParser
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -335,6 +336,15 @@ def test_a_node_that_gives_often_has_one_row_of_bars() -> None:
         len({event["ts"] for event in events if event.get("cat") == "steal" and event["ph"] == "X"})
         == 30
     )
+    bars = sorted((e["ts"], e["dur"]) for e in events if e.get("cat") == "steal" and e["ph"] == "X")
+    assert all(ts + dur <= later + 1e-6 for (ts, dur), (later, _) in pairwise(bars)), "one row"
+    assert bars[-1][0] - bars[0][0] < 9 * 20 + 50, "and hardly later than they were given"
+
+
+def test_a_chunk_that_ends_as_it_begins_has_a_bar() -> None:
+    """Its worker was dead at once."""
+    (bar,) = [e for e in trace_of([happened(chunk(1, 2.0, 2.0, what="died"))]) if e["ph"] == "X"]
+    assert bar["dur"] > 0
 
 
 def test_a_steal_leads_to_the_first_chunk_of_what_it_gave() -> None:

@@ -39,7 +39,8 @@ def test_a_node_says_which_item_failed_and_how() -> None:
     assert line_of(values.PLAIN, b"", 0) == ""
     assert line_of(values.OUTCOMES, b"\xff nonsense", 0) == ""
     assert line_of(values.OUTCOMES, b"\x91" * 5000, 0) == ""
-    assert len(line_of(*outcomes("E: " + "x" * 999), 0)) == ENTRY_DETAIL_CHARS_MAX
+    for first in (0, None):
+        assert len(line_of(*outcomes("E: " + "x" * 999), first)) == ENTRY_DETAIL_CHARS_MAX
 
 
 def test_what_is_written_can_be_read() -> None:
@@ -148,6 +149,14 @@ def test_a_page_gets_what_is_the_same_once_for_each_node_and_reading() -> None:
     stream.add([happened(failed(1, 9.0, "item 1: ValueError: no 1"))])
     (more,) = stream.since(seen, {ADA: 0})["marks"]
     assert more[7:9] == [1, mark[8]]
+
+
+def test_chunks_that_touch_are_one_bar_with_all_that_failed_but_none_that_did_not() -> None:
+    stream = StreamPicture()
+    entries = [chunk(at, at * 0.1, at * 0.1 + 0.1, count=(2 if at < 3 else 0)) for at in range(5)]
+    stream.add(happened(each) for each in entries)
+    bars = stream.since(0, {ADA: 0})["bars"]
+    assert [(bar[6], bar[10]) for bar in bars] == [(6, 3), (0, 2)]
 
 
 def test_a_page_gets_what_one_node_gave_to_another_once_for_each_reading() -> None:

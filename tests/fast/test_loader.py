@@ -17,6 +17,7 @@ from tests.conftest import ROOMS, ROOT
 from stealmesh.doctor import here
 from stealmesh.host.core_in_use import COMPILED, core_in_use
 from stealmesh.host.settings import load_config
+from stealmesh_bench.peers import PURE, STEALMESH, environment_of
 from stealmesh_engine.config import Config
 
 LOADER = ROOT / "fast/stealmesh_fast/__init__.py"
@@ -113,6 +114,18 @@ def test_the_finder_finds_the_compiled_modules_alone(shop: Shop) -> None:
     assert found.origin == str(shop.compiled / "stealmesh_engine/config.cpython-311.so")
     assert finder.find_spec("stealmesh_engine.effects") is None
     assert finder.find_spec("json") is None
+
+
+def test_what_the_note_does_not_name_is_not_found(shop: Shop) -> None:
+    """A module that was compiled once and is no more may lie there still."""
+    (shop.compiled / "stealmesh_engine/core.cpython-311.so").touch()
+    finder = shop.loader.Finder(shop.loader.compiled_in(shop.compiled))
+    assert finder.find_spec("stealmesh_engine.core") is None
+
+
+def test_the_pure_column_of_a_bench_runs_in_pure_python() -> None:
+    assert environment_of(PURE) == {"STEALMESH_PURE": "1"}
+    assert environment_of(STEALMESH) == {}
 
 
 # ---------------------------------------------------------------- who asks it

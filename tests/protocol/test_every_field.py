@@ -33,6 +33,7 @@ from stealmesh_protocol.messages import (
     Lease,
     LookAt,
     Message,
+    Offer,
     Part,
     Piece,
     Report,
@@ -182,6 +183,7 @@ MISFITS = {
     "a supplied block without a blob": (Supply(JOB, [Block(0, 3, 0)]), "blobs"),
     "a copy with four functions": (Keep(spec, reign, blobs=[b""] * 4), "blobs"),
     "a copy in a state that no line has room for": (Keep(spec, reign, state="x" * 1000), "text"),
+    "an offer in such a state": (Offer(JOB, bytes(16), state="x" * 1000), "text"),
     "a copy without a result's blob": (Keep(spec, reign, results=[Kept(0, 4, part)]), "blobs"),
     "credited beyond its part": (
         Keep(spec, reign, results=[Kept(0, 5, part)], blobs=[b""]),

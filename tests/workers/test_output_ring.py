@@ -325,6 +325,20 @@ def test_another_thread_leaves_the_rest_of_a_line_to_its_writer(talk: Talk) -> N
     assert told_of(pipe) == {(7, 0, 1): ([b"whole", b"half line"], 0)}
 
 
+def test_behind_the_rest_of_an_earlier_line_the_next_has_a_mark_again(talk: Talk) -> None:
+    """A flush puts down what another item left without an end."""
+    printing, here, pipe, _ = talk
+    handle = flooded(talk, c7=(0, 9))
+    printing.said(b"no end")
+    here.results.append(None)
+    prints(printing, here, "first")
+    printing.flush()
+    prints(printing, here, "second")
+    pipe._lines, pipe._room = 100.0, 10_000.0
+    pipe.look(handle)
+    assert told_of(pipe)[7, 1, 2][0] == [b"first", b"second"]
+
+
 def test_the_node_waits_while_another_chunk_has_spoken_already(talk: Talk) -> None:
     printing, here, pipe, told = talk
     handle = flooded(talk, c7=(0, 1), c8=(1, 2))

@@ -27,6 +27,7 @@ class TwiceLentLedger(IndexedLedger):
     def __init__(self, total: int = 0, released: int = 0) -> None:
         super().__init__(total, released)
         self.copies = self._copies = SecondCopies()
+        """Other ledgers may have none, and say so under the first name. This one has them, and uses the second."""
 
     # -- leasing
 

@@ -14,6 +14,7 @@ from stealmesh_engine.holding.poison import PIECES
 from stealmesh_engine.holding.side_by_side import COROUTINE_GRACE_SECONDS
 from stealmesh_protocol.ids import job_id
 from stealmesh_protocol.journal_messages import BESIDE, BESIDE_AND
+from stealmesh_protocol.limits import ENTRY_DETAIL_CHARS_MAX
 from stealmesh_protocol.messages import JobKind, JobSpec, Returned, Withdraw
 from stealmesh_protocol.values import RAISED, Failure, pack_outcomes
 
@@ -93,6 +94,19 @@ def test_the_journal_says_which_item_failed_and_how() -> None:
         chunk = ordered(node)[0]
         answers.chunk_done(ChunkDone(chunk.worker, chunk.chunk, codec, blob, 1.0, 1), 1.0)
         assert [(e.count, e.detail) for e in answers.rings.chunks.entries] == [(1, detail)]
+
+
+def test_what_the_journal_says_of_a_failure_fits_its_page() -> None:
+    """Nobody accepts a longer entry."""
+    codec, blob = pack_outcomes(None, [Failure(0, RAISED, text="x" * 999)])
+    node = Node(spec=ASYNC, items=1)
+    answers = node.holder.answers
+    answers.rings = Rings(10, 10, [])
+    node.dispatch(0.0)
+    chunk = ordered(node)[0]
+    answers.chunk_done(ChunkDone(chunk.worker, chunk.chunk, codec, blob, 1.0, 1), 1.0)
+    (entry,) = answers.rings.chunks.entries
+    assert len(entry.detail) == ENTRY_DETAIL_CHARS_MAX
 
 
 def test_cheap_ones_go_in_chunks_as_ever() -> None:
