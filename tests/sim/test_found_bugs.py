@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from stealmesh_engine.effects import Dial
 from stealmesh_engine.holding.poison import timed_out, worker_died
-from stealmesh_protocol.messages import JobKind, PeerState, Sated, Steal
+from stealmesh_protocol.messages import JobKind, PeerState, Role, Sated, Steal
 from stealmesh_protocol.values import unpack_outcomes
 from stealmesh_sim.network import Station
 from stealmesh_sim.programs import Wish
@@ -437,4 +438,19 @@ def test_what_a_node_holds_that_only_its_program_cannot_hear_is_freed_at_once() 
     assert told.counted("leases-expired") == 0
     assert told.world.now > start + 3.0, "it was to be missed while the job ran"
     told.world.network.mend(told.nodes[1].place, told.client.place)
+    told.finish()
+
+
+def test_who_has_missed_a_refutation_hears_it_again() -> None:
+    """A supernode answered no accusation that it had refuted before. One that had missed that held it for stalled
+    from then on, and told it nothing of other nodes (world 571 of actors that are called alone)."""
+    told = scene(2)
+    told.world.crash(told.client)  # it would set them right
+    told.run(10.0)
+    accuser, accused = told.nodes[0].core, told.nodes[1].core
+    missed = replace(accused.me, role=Role.PLAIN, state=PeerState.SUSPECT)
+    accused.view.renew(incarnation=missed.incarnation + 1)
+    accuser.view._set(missed)
+    accuser.links.learns(missed)
+    told.until(lambda: told.state_of(told.nodes[0], told.nodes[1]) is PeerState.ALIVE, within=5.0)
     told.finish()

@@ -43,6 +43,7 @@ from stealmesh_protocol.messages import (
     PeerState,
     Promote,
     Role,
+    View,
     Vote,
 )
 
@@ -189,7 +190,7 @@ class Membership(Decider):
         if not self._is_believable(record, source, now):
             return None
         if record.id == view.me.id:
-            self._refute(record, now)
+            self._refute(record, source, now)
             return None
         before = view.members.get(record.id)
         if not view.join(record, now):
@@ -234,9 +235,13 @@ class Membership(Decider):
         self.verdicts.accuse(record, now)
         return False
 
-    def _refute(self, record: Member, now: float) -> None:
-        refuted = self.view.refute(record)
-        if refuted is not None:
+    def _refute(self, record: Member, source: PeerId, now: float) -> None:
+        refuted, me = self.view.refute(record), self.view.me
+        if refuted is None:
+            outdated = record.incarnation < me.incarnation and record.state is not PeerState.ALIVE
+            if outdated and self.links.is_ready(source):
+                self.links.send(source, View([me]), now)  # it has missed what we have said since
+        else:
             self.journal.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
             self.told.verdict("refutes its death", refuted.id, now, aloud=True)
             if record.state is PeerState.DEAD:
