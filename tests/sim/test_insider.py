@@ -330,6 +330,17 @@ def test_one_voice_does_not_end_a_durable_job() -> None:
     stage.ends_well()
 
 
+def test_a_peer_that_says_that_it_leads_a_job_does_not_end_it() -> None:
+    """Once: a program took the word of any peer that had said that it leads its job."""
+    stage = Stage(durable=True)
+    job, me = stage.spec.job, stage.liar.member.id
+    followed, reign = stage.program.core.durable.client.jobs[job], Reign(90, 1, me, [])
+    followed.primary = me
+    stage.tell(stage.program, Here(job, Standing.GONE, reign, why="expired"))
+    assert stage.program.core.durable.client.jobs[job] is followed
+    stage.ends_well()
+
+
 def test_answers_of_a_peer_that_was_not_asked_are_dropped() -> None:
     stage = Stage(durable=True)
     job, client = stage.spec.job, stage.program.core.durable.client

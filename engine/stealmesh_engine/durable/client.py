@@ -55,7 +55,7 @@ UNANSWERED_SECONDS = 2.0
 SAID_AGAIN_SECONDS = 3.0
 """After this time without a word on our blocks, although the primary has heard them, we repeat them."""
 GONE_SECONDS = 1.0
-"""The word of a peer that is not our primary, that the job is gone, counts if no other contradicts for so long."""
+"""The word of a peer that the job is gone counts if no other contradicts for this time."""
 LAUNCH_AGAIN_SECONDS = 1.5
 """After this time without a primary, a job that was not accepted is launched at the next node."""
 ASKED_A_BEAT = 512
@@ -102,8 +102,8 @@ class FollowedJob:
     abolished: bool = False
     stopped: bool = False
     """Abolished, and what runs of it as well."""
-    gone: tuple[float, str] | None = None
-    """Without a primary: since when a peer has said that the job is gone, and no other that it has it; and why."""
+    gone: tuple[float, str, PeerId] | None = None
+    """Without a primary: since when a peer has said that the job is gone, and no other that it has it; why, and who."""
     asked: dict[PeerId, None] = field(default_factory=dict)
     """Every peer that was our primary once."""
     tried: dict[PeerId, None] = field(default_factory=dict)
@@ -256,13 +256,11 @@ class DurableClient:
         if mine is None:
             return None
         if message.standing is Standing.GONE:
-            if mine.primary not in (None, peer):
-                return None  # the job has a primary, and that would know
-            if mine.primary is None and mine.gone is None:
-                mine.gone = now, message.why  # if somebody has it after all, it says so soon
-            return None if mine.primary is None else self._give_up(job, message.why)
+            return self._is_gone(job, mine, peer, message.why, now)
         if message.standing is Standing.LEADS:
             mine.term = max(mine.term, message.reign.term)
+            if mine.gone is not None and mine.gone[2] == peer:
+                return None  # it leads the job, and has none for us
             if mine.primary != peer:
                 self._found(job, mine, peer, now)
             if message.why == REBUILT:
@@ -271,7 +269,7 @@ class DurableClient:
             # It has only a replica: there is, or will be, a primary elsewhere.
             mine.primary, mine.lost_since = None, now
             self._seek(job, now)
-        elif mine.primary is None:
+        elif mine.primary is None and not (mine.gone and mine.gone[2] == message.reign.primary):
             mine.lost_since, mine.gone = now, None  # there is a replica, so a primary will come
             # A primary that is no supernode may not be among those that we ask.
             self.chase.ask(job, message.reign.primary, now)
@@ -396,6 +394,21 @@ class DurableClient:
         if mine.primary is not None:
             mine.asked_since = now if mine.asked_since is None else mine.asked_since
             self.links.send(mine.primary, Fetch(job, mine.lo, mine.want), now)
+
+    def _is_gone(
+        self, job: JobId, mine: FollowedJob, peer: PeerId, why: str, now: float
+    ) -> Word | None:
+        """One peer says that the job is gone. That alone ends nothing, as anybody can say that it leads a job."""
+        if mine.primary not in (None, peer):
+            return None  # the job has a primary, and that would know
+        if mine.abolished:
+            return self._give_up(job, why)  # as we wish
+        if mine.primary is not None:
+            mine.primary, mine.lost_since = None, now
+            self._seek(job, now)
+        if mine.gone is None:
+            mine.gone = now, why, peer  # if somebody has it after all, it says so soon
+        return None
 
     def _seek(self, job: JobId, now: float) -> None:
         for peer in may_know(job, self.links, now):
