@@ -21,7 +21,7 @@ from stealmesh_protocol.ids import JobId
 from stealmesh_protocol.messages import JobSpec
 from stealmesh_protocol.values import ACTOR_DIED, OUTCOMES, failures_of
 from stealmesh_sim.kernel import Breach
-from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost
+from stealmesh_sim.workers import PIPE_SECONDS, VirtualWorker, WorkerHost, had
 
 START_SECONDS = 0.05
 ANSWER_SECONDS = 0.005
@@ -40,6 +40,7 @@ class VirtualActor(VirtualWorker):
 
     def run(self, effect: RunChunk) -> None:
         check = self.process.world.checkers
+        check.that(self.hire is None or self.hire.handing, "hire", "a hired actor has other calls")
         check.that(len(self.queue) < 2, "worker", "a third chunk")
         check.that(self.job in (b"", effect.spec.job), "actor", "two actors in one process")
         self.job = effect.spec.job
@@ -81,8 +82,8 @@ class VirtualActor(VirtualWorker):
         if life != self.life or not self.process.alive:
             return
         self.life += 1
-        running, self.running = self.running, None
         self.ready = False
+        running = had(self)
         self.queue.clear()
         number = running.chunk if running is not None else None
         self.process.hear(WorkerLost(self.number, number, reason, blame))

@@ -52,8 +52,7 @@ class HireHost(Protocol):
     @property
     def member(self) -> Any: ...
 
-    @property
-    def workers(self) -> Any: ...
+    def worker_at(self, number: int) -> Any: ...
 
     @property
     def world(self) -> Any: ...
@@ -80,15 +79,16 @@ class VirtualHires:
     # ------------------------------------------------------------ the node's host
 
     def hire_out(self, node: HireHost, effect: fx.HireOut) -> None:
-        if not node.workers[effect.worker].ready:  # it has died, as the core is about to hear
+        worker = node.worker_at(effect.worker)
+        if not worker.ready:  # it has died, as the core is about to hear
             node.hear(HireEnded(effect.worker, effect.chunk))
             return
         self.begun += 1
-        hire = VirtualHire(self, node, node.workers[effect.worker], effect)
+        hire = VirtualHire(self, node, worker, effect)
         self.by_name[effect.owner, effect.hire] = hire
 
     def end(self, node: HireHost, effect: fx.EndHire) -> None:
-        hire = node.workers[effect.worker].hire
+        hire = node.worker_at(effect.worker).hire
         if hire is not None:
             self.clock.after(self.way(), hire.end, effect.chunk)
 

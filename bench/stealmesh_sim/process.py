@@ -330,7 +330,7 @@ class Process:
                 world.checkers.runs(self, effect)
                 if effect.worker > FIRST_ACTOR and effect.worker not in self.actors:
                     self.actors[effect.worker] = VirtualActor(self, effect.worker)
-                self._worker(effect.worker, side=effect.side).run(effect)
+                self.worker_at(effect.worker, side=effect.side).run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
                     world.checkers.credited(effect, valid)
@@ -355,13 +355,14 @@ class Process:
     def _probe(self, effect: fx.Probe) -> None:
         self.world.network.probe(self, effect)
 
-    def _worker(self, number: int, *, side: bool = False) -> Any:
+    def worker_at(self, number: int, *, side: bool = False) -> Any:
+        """A worker, what runs side by side there, or the process of an actor."""
         if number > FIRST_ACTOR:
             return self.actors[number]
         return (self.sides if side else self.workers)[number]
 
     def _retract(self, effect: fx.Retract) -> None:
-        self._worker(effect.worker).retract(effect)
+        self.worker_at(effect.worker).retract(effect)
 
     def _retract_side(self, effect: fx.RetractSide) -> None:
         self.sides[effect.worker].retract()
@@ -393,7 +394,7 @@ class Process:
         if (
             effect.worker < FIRST_ACTOR or effect.worker in self.actors
         ):  # else it had no process yet
-            self._worker(effect.worker, side=effect.side).stop(effect)
+            self.worker_at(effect.worker, side=effect.side).stop(effect)
 
     def _delivered(self, effect: fx.Deliver) -> None:
         self.world.checkers.delivered(effect)

@@ -313,7 +313,7 @@ def make_alone(plan: WorldPlan) -> None:
         wish.killers = {item % wish.items: times for item, times in wish.killers.items()}
         wish.failing = frozenset(item % wish.items for item in wish.failing)
         wish.endless = frozenset(item % wish.items for item in wish.endless)
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and not wish.actor:
             wish.retries = rng.choice((1, 3))
             wish.again[rng.randrange(wish.items)] = _draw_past(rng, wish.retries)
         if wish.cancels:

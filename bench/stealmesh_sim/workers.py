@@ -369,7 +369,7 @@ class VirtualWorker:
         chunk = self.running
         if life != self.life or plan != self.plans or chunk is None:
             return
-        took = seconds - self.told
+        took = max(0.0, seconds - self.told)  # numbers are rounded
         self.process.busy_seconds += took
         stays = hand_over(self.process, chunk, self.lo, self.hi)
         codec, blob, failed = self._finish(work, base, self.hi)

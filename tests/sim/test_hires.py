@@ -269,8 +269,10 @@ def what_goes_on_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its node keeps it, and its owner takes it for not begun."""
     right = HiredOut._goes_on
 
-    def goes_on(self: HiredOut, hired: HiredWorker, event: HireEnded, now: float) -> list[Lease]:
-        right(self, hired, event, now)
+    def goes_on(
+        self: HiredOut, hired: HiredWorker, slot: Slot, event: HireEnded, now: float
+    ) -> list[Lease]:
+        right(self, hired, slot, event, now)
         return []
 
     monkeypatch.setattr(HiredOut, "_goes_on", goes_on)
@@ -281,7 +283,7 @@ def workers_do_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_dead_go_on_working(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Hires, "fenced", lambda self, node, now: None)
+    monkeypatch.setattr(Hires, "fenced", lambda self, job, node: False)
 
 
 def what_runs_again_stays_where_its_inputs_are_not(monkeypatch: pytest.MonkeyPatch) -> None:

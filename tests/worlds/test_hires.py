@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import ClassVar
 
 import pytest
 from msgspec.structs import replace
@@ -34,7 +35,7 @@ from stealmesh_engine.events import (
     WorkerReady,
 )
 from stealmesh_engine.holding.hired_out import HiredOut
-from stealmesh_engine.holding.slots import HiredWorker
+from stealmesh_engine.holding.slots import HiredWorker, Slot
 from stealmesh_engine.ledger.hired_hand import HiredHand
 from stealmesh_engine.ledger.hires import Hires
 from stealmesh_engine.ledger.indexed import IndexedLedger
@@ -53,6 +54,8 @@ class Wrong(AssertionError):
 
 class Little:
     """One client, one node, one worker, and what is under way between them."""
+
+    troubles: ClassVar[tuple[str, ...]] = TROUBLE
 
     def __init__(self, budgets: dict[str, int]) -> None:
         self.budgets = dict(budgets)
@@ -77,10 +80,12 @@ class Little:
         self.ran: dict[int, int] = {}
         self.fed = 0
         self.delivered: dict[int, int] = {}
-        spec = JobSpec(self.job, JobKind.SUBMIT, self.client.id, "f", FUNCTION)
-        self.hear(self.client, OpenJob(spec, open_ended=True, functions={FUNCTION: CODE}))
+        self.hear(self.client, OpenJob(self.spec(), open_ended=True, functions={FUNCTION: CODE}))
         self.feed()
         self.run(HONEST, until=lambda: self.fed == 2)  # the first call tells that they come alone
+
+    def spec(self) -> JobSpec:
+        return JobSpec(self.job, JobKind.SUBMIT, self.client.id, "f", FUNCTION)
 
     # -- what happens
 
@@ -136,7 +141,7 @@ class Little:
             "order": idle and bool(self.orders if self.hired is not None else self.queue),
             "done": not idle,
         }
-        for trouble in TROUBLE:
+        for trouble in self.troubles:
             may[trouble] = self.budgets.get(trouble, 0) > 0
         return [action for action, enabled in may.items() if enabled]
 
@@ -265,20 +270,20 @@ class Little:
         )  # fmt: skip
 
 
-def reached(path: tuple[str, ...], budgets: dict[str, int]) -> Little:
-    world = Little(budgets)
+def reached(path: tuple[str, ...], budgets: dict[str, int], little: type[Little]) -> Little:
+    world = little(budgets)
     for action in path:
         world.do(action)
     return world
 
 
-def explore(budgets: dict[str, int], states_max: int) -> int:
+def explore(budgets: dict[str, int], states_max: int, little: type[Little] = Little) -> int:
     """Look at every state. Returns how many there are. Raises Wrong."""
     seen: set[object] = set()
     paths: deque[tuple[str, ...]] = deque([()])
     while paths:
         path = paths.popleft()
-        world = reached(path, budgets)
+        world = reached(path, budgets, little)
         key = world.key()
         if key in seen:
             continue
@@ -338,8 +343,10 @@ def what_was_not_begun_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> str:
 def what_goes_on_is_not_named(monkeypatch: pytest.MonkeyPatch) -> str:
     right = HiredOut._goes_on
 
-    def goes_on(self: HiredOut, hired: HiredWorker, event: HireEnded, now: float) -> list[Lease]:
-        right(self, hired, event, now)
+    def goes_on(
+        self: HiredOut, hired: HiredWorker, slot: Slot, event: HireEnded, now: float
+    ) -> list[Lease]:
+        right(self, hired, slot, event, now)
         return []
 
     monkeypatch.setattr(HiredOut, "_goes_on", goes_on)

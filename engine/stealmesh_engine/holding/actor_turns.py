@@ -46,6 +46,8 @@ class ActorTurns:
         for job in list(self._stock.actors):
             held = self._jobs[job]
             for slot in self._slots.actors_of(job):
+                if slot.hired:
+                    continue
                 if slot.running is None and not self._may_begin(held, slot):
                     continue
                 behind = slot.running is not None

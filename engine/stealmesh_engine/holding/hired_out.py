@@ -8,6 +8,9 @@ and no thief sees it. It comes back when anything here waits for a worker. An it
 then on a chunk of this node's like any other, under the lease that the owner gave it: it is shown, stopped, asked
 about and buried as all others are. Only its inputs are not here; if it must run again, its owner gets it back.
 
+The process of an actor is hired by the program of the actor alone, and comes back when calls of it come the ordinary
+way. Its calls keep their order, as no call goes one way while another is under way the other (`ledger/hires.py`).
+
 Invariant: a worker is hired out, or among those that get work, never both.
 """
 
@@ -69,7 +72,7 @@ class HiredOut:
             self._links.send(peer, HireOver(message.job, message.hire), now)
             return
         spec, blobs = held.spec, self._functions.blobs
-        del self._slots.by_worker[slot.worker]
+        self._slots.hire_out(slot)
         self._begun += 1
         number = FIRST_HIRE + self._begun
         self._slots.hired[slot.worker] = HiredWorker(
@@ -92,7 +95,7 @@ class HiredOut:
         if not message.stop:
             return  # what comes of them is dropped
         for hired in self._slots.hired.values():
-            if hired.job == message.job:
+            if hired.job == message.job and not hired.of_actor:  # the calls of those go on
                 hired.stops += message.intervals
                 self._stop_soon(hired, now)
 
@@ -107,8 +110,9 @@ class HiredOut:
         del self._slots.hired[event.worker]
         if not self._slots.hired:
             self.due = None
-        self._slots.ready(event.worker)
-        taken = self._goes_on(hired, event, now) if event.item >= 0 else []
+        slot = self._slots.hire_over(event.worker)
+        goes_on = slot is not None and event.item >= 0
+        taken = self._goes_on(hired, slot, event, now) if goes_on and slot is not None else []
         self._journal.tell(now, "hire ended", hired.job, event.lid, hired.owner)
         if hired.owner in self._links.peers:
             self._links.send(hired.owner, HireOver(hired.job, hired.hire, taken), now)
@@ -123,8 +127,13 @@ class HiredOut:
         if dispatcher.draining:
             for hired in self._slots.hired.values():
                 self._end(hired)
-        elif dispatcher.stock and not any(each.ending for each in self._slots.hired.values()):
-            self._end(next(iter(self._slots.hired.values())))
+        else:
+            workers = [each for each in self._slots.hired.values() if not each.of_actor]
+            if workers and dispatcher.stock and not any(each.ending for each in workers):
+                self._end(workers[0])
+            for hired in self._slots.hired.values() if dispatcher.stock.actors else ():
+                if hired.of_actor and hired.job in dispatcher.stock.actors:
+                    self._end(hired)
         if self.due is not None and now >= self.due:
             self._end_stubborn(now)
 
@@ -133,20 +142,24 @@ class HiredOut:
         for hired in self._slots.hired.values():
             if hired.job == job:
                 self._end(hired)
-                if stop:
+                if stop and not hired.of_actor:
                     self._stop_soon(hired, now)
 
     # ------------------------------------------------------------ inside
 
     def _spare(self, held: HeldJob, owner: PeerId) -> Slot | None:
-        """A worker that has nothing to do, for a program on this host, if nothing here waits for it."""
+        """A worker that has nothing to do, for a program on this host, if nothing here waits for it; of an actor, its
+        own process."""
         dispatcher, slots, peer = self._dispatcher, self._slots, self._links.peers.get(owner)
         on_our_host = peer is not None and peer.member.host == self._links.view.me.host
         if not on_our_host or held.spec.owner != owner:
             return None
-        if dispatcher.draining or dispatcher.stock or self._threads > 1:
-            return None
         if not may_be_hired_for(held.spec) or self._functions.lacks(held.spec):
+            return None
+        if held.spec.life:
+            idle = () if dispatcher.draining or held.bags.leases else slots.actors_of(held.spec.job)
+            return next((slot for slot in idle if slot.is_idle), None)
+        if dispatcher.draining or dispatcher.stock or self._threads > 1:
             return None
         for slot in slots.by_worker.values():
             busy = slot.running is not None or slot.queued is not None or slot.retracting
@@ -175,14 +188,14 @@ class HiredOut:
             elif hired.ends_at < inf:
                 self.due = hired.ends_at if self.due is None else min(self.due, hired.ends_at)
 
-    def _goes_on(self, hired: HiredWorker, event: HireEnded, now: float) -> list[Lease]:
+    def _goes_on(self, hired: HiredWorker, slot: Slot, event: HireEnded, now: float) -> list[Lease]:
         """The item that the worker is at is a chunk of ours. Returns it, if anybody wants it."""
         lease = Lease(event.lid, event.item, event.item + 1)
         chunk = Chunk(
             hired.number, hired.job, lease.lid, lease.lo, lease.hi, hired.worker, now, None,
             one_by_one=True, in_parts=True, awaited=True, hired=True,
+            in_order=hired.of_actor,
         )  # fmt: skip
-        slot = self._slots.by_worker[hired.worker]
         slot.running = chunk
         held = self._jobs.get(hired.job)
         if held is None or held.spec.owner != hired.owner or not held.bags.take_begun(lease):

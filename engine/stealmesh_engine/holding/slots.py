@@ -223,6 +223,11 @@ class HiredWorker:
     ends_at: float = inf
     """When its process ends, if it is not back by then."""
 
+    @property
+    def of_actor(self) -> bool:
+        """Is it the process of an actor? That runs nothing else."""
+        return self.worker > FIRST_ACTOR
+
 
 @dataclass(slots=True)
 class ActorSlot(Slot):
@@ -233,6 +238,13 @@ class ActorSlot(Slot):
     """Before that the time of no call runs."""
     resources: Resources = ()
     """What it takes up of the node's for as long as it lives, once it has begun."""
+    hired: bool = False
+    """It gets its calls from its program (`hired_out.py`)."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Is it up, and has nothing to do?"""
+        return self.up and not (self.hired or self.retracting or self.running or self.queued)
 
 
 @dataclass(slots=True)
@@ -250,13 +262,17 @@ class Slots:
     actors: dict[int, ActorSlot] = field(default_factory=dict)
     """The processes of actors, by number. They run nothing else, and no thief gets what waits for them."""
     hired: dict[int, HiredWorker] = field(default_factory=dict)
-    """Those that are hired out (`hired_out.py`). They are nowhere else here."""
+    """Those that are hired out (`hired_out.py`), and processes of actors. Workers among them are nowhere else here."""
     some_may_share: bool = False
     """An explore bag, or a task with children, may be with a worker (`Victim.keep_spare`)."""
     _actors_begun: int = 0
 
     def __len__(self) -> int:
-        return len(self.by_worker) + len(self.hired)
+        return len(self.by_worker) + self._workers_hired()
+
+    def _workers_hired(self) -> int:
+        """Without the processes of actors, which are nobody else's."""
+        return sum(not each.of_actor for each in self.hired.values()) if self.hired else 0
 
     def chunks(self) -> list[Chunk]:
         """Everything that is with workers."""
@@ -276,7 +292,7 @@ class Slots:
         """How many workers run something."""
         one_by_one = {slot.worker for slot in self.by_worker.values() if slot.running is not None}
         beside = {worker for worker in self.beside if worker in self.by_worker}
-        return len(one_by_one | beside) + len(self.hired)
+        return len(one_by_one | beside) + self._workers_hired()
 
     def chunks_of(self, job: JobId) -> list[Chunk]:
         return [chunk for chunk in self.chunks() if chunk.job == job]
@@ -394,6 +410,25 @@ class Slots:
 
     def end_actor(self, worker: int) -> None:
         del self.actors[worker]
+
+    # ------------------------------------------------------------ hires
+
+    def hire_out(self, slot: Slot) -> None:
+        """It gets nothing here any more. A worker is in no list; an actor's process is still its actor's."""
+        if isinstance(slot, ActorSlot):
+            slot.hired = True
+        else:
+            del self.by_worker[slot.worker]
+
+    def hire_over(self, worker: int) -> Slot | None:
+        """It is ours again. None: it was an actor's whose life is over."""
+        if worker < FIRST_ACTOR:
+            self.ready(worker)
+            return self.by_worker[worker]
+        slot = self.actors.get(worker)
+        if slot is not None:
+            slot.hired = False
+        return slot
 
     # ------------------------------------------------------------ what workers say
 

@@ -25,7 +25,9 @@ class HiredHand(msgspec.Struct):
     used_at: float
     """When it was asked for, came, or was last given an item or had one done."""
     only: bool = False
-    """Its node has no other worker."""
+    """Its node has no other worker, or it is an actor's process."""
+    life: int = 0
+    """Of an actor: which of its lives it is."""
     hired: bool = False
     """The node has said that we have it."""
     here: bool = False

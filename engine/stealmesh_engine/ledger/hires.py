@@ -12,6 +12,9 @@ A hire is over when the node has said so *and* the host has told all that the wo
 then was not begun, and is free at once; or the node has taken it over, and it is an ordinary item of an ordinary
 lease. The deaths of the worker, and of the node, are these two cases and the fence.
 
+The program of an actor hires the actor's own process. Its calls run in order, so nothing goes the other way while a
+call is with it, and it gets none while one that went the other way is open.
+
 Decides when a worker is asked for and dismissed. Refuses to know sockets (the host) and what a result is worth
 (crediting.py). Idea: Ray's owners lease workers of their raylet and talk to them directly.
 
@@ -49,6 +52,8 @@ from stealmesh_protocol.values import AGAIN, LACKING
 
 IDLE_SECONDS = 0.01
 """A hired worker without an item goes back after this time at the latest, or twice that: others may need it."""
+ACTOR_IDLE_SECONDS = 1.0
+"""The process of an actor goes back after this time: nobody else needs it."""
 SLOW_SECONDS = 0.03
 """An item that takes longer becomes an ordinary one, which its node shows and looks after."""
 HELD_BACK_SECONDS = 0.004
@@ -113,8 +118,10 @@ class Hires:
             job.hire_at = now + AGAIN_SECONDS_MAX
             return
         self._numbers += 1
-        only = member is not None and member.workers == 1
+        only = (member is not None and member.workers == 1) or job.lives is not None
         job.hire = HiredHand(self._numbers, job.spec.job, node, now, only)
+        if job.lives is not None:
+            job.hire.life = job.lives.number
         self._hired[self._numbers] = job
         self._journal.tell(now, "hires", job.spec.job, 0, node)
         self._links.send(node, Hire(job.spec.job, self._numbers), now)
@@ -136,8 +143,11 @@ class Hires:
         return True
 
     def takes(self, job: OwnedJob, hire: HiredHand, now: float) -> bool:
-        """Does the hired worker get what is free of the job, now or in a moment?"""
-        return self.give(job, hire, now) or (hire.only and self._holds_back(hire, now))
+        """Does the hired worker get what is free of the job, now or in a moment? An actor's call waits for the one that
+        is there."""
+        if self.give(job, hire, now) or (job.lives is not None and hire.lid):
+            return True
+        return hire.only and self._holds_back(hire, now)
 
     def _holds_back(self, hire: HiredHand, now: float) -> bool:
         """Is a single item to wait for this worker?"""
@@ -185,7 +195,7 @@ class Hires:
             return  # it is being read out
         hire.here, hire.used_at = event.here, now
         if event.here:
-            self._wake_by(now + IDLE_SECONDS)
+            self._wake_by(now + _idle_seconds(hire))
         else:
             self._dismiss(hire, now)
         if hire.only:
@@ -204,6 +214,8 @@ class Hires:
             self._owner.report(event.node, Report(event.job, [part], [event.blob]), now)
             return
         assert isinstance(job, IndexedJob), "only calls are handed to hired workers"
+        if job.lives is not None:
+            job.lives.reported(event.node, [part], LACKING)
         self._crediting.alone(job, event.node, part, event.blob, now)
         if job.open_ended and hire.is_free and not job.ledger.has_free:
             self.dealt_with = event
@@ -225,12 +237,13 @@ class Hires:
         if job is not None and job.hire is not None and job.hire.over:
             self._ends(job.hire, now)
 
-    def fenced(self, node: PeerId, now: float) -> None:
-        """The node is gone: all that it had is free, and its workers do not count any more."""
-        for job in list(self._hired.values()):
-            if job.hire is not None and job.hire.node == node:
-                self.job_over(job)
-                self._owner.work_changed(job.spec.job, now)
+    def fenced(self, job: OwnedJob, node: PeerId) -> bool:
+        """The node is gone, and its workers do not count any more. True: the job had one, and what it held back is
+        free."""
+        had = job.hire is not None and job.hire.node == node
+        if had:
+            self.job_over(job)
+        return had
 
     def job_over(self, job: OwnedJob) -> None:
         """The node hears of the end of the job, or is gone itself."""
@@ -259,7 +272,7 @@ class Hires:
                 self._forget(job, hire)
                 job.hire_at = now + AGAIN_SECONDS_MAX
             elif hire.here and not hire.dismissed:
-                until = hire.used_at + (SLOW_SECONDS if hire.lid else IDLE_SECONDS)
+                until = hire.used_at + (SLOW_SECONDS if hire.lid else _idle_seconds(hire))
                 if now >= until:
                     self._dismiss(hire, now)
                 else:
@@ -274,6 +287,10 @@ class Hires:
 
     def _may_get(self, job: OwnedJob, hire: HiredHand, now: float) -> bool:
         if job.passed is not None or job.edges is not None or self._placement.priorities.differ:
+            return False
+        if job.lives is not None and (
+            job.ledger.leases or not job.lives.lives_at(hire.node, hire.life)
+        ):
             return False
         # A mute node is going to be fenced, perhaps.
         return hire.node not in self._links.mute and not self._placement.side.withholds(now)
@@ -313,7 +330,7 @@ class Hires:
                 job.ledger.postpone(hire.lid, now + self._config.lease_seconds)
         elif job.ledger.holds(hire.node, hire.lid):
             job.ledger.split(hire.node, hire.lid, hire.item, hire.item + 1)
-            self._owner.work_changed(job.spec.job, now)
+        self._owner.work_changed(job.spec.job, now)
 
     def _forget(self, job: OwnedJob, hire: HiredHand) -> None:
         job.hire, job.lone = None, 0
@@ -331,6 +348,10 @@ class Hires:
             assert hire is not None, "a job forgot its hire"
             assert hire.number == number, "a hire is one job's"
             assert job.spec.job in self._owner.jobs, "a job that is over hires nobody"
+
+
+def _idle_seconds(hire: HiredHand) -> float:
+    return ACTOR_IDLE_SECONDS if hire.life else IDLE_SECONDS
 
 
 MESSAGES: dict[type[Message], Callable[[Hires, PeerId, Any, float], None]] = {

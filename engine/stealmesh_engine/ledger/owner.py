@@ -353,11 +353,11 @@ class Owner:
         self.placement.side.lost(now)
         self.placement.nodes_changed(now)
         self.candidates.soonest.forget(holder)
-        self.hires.fenced(holder, now)
         for job in self._in_order():
+            hired = self.hires.fenced(job, holder)
             if job.lanes is not None:
                 job.lanes.gone(holder, job.ledger.held_by(holder), now)
-            if self.actors.gone(job, holder, GONE, now) or job.ledger.fence(holder):
+            if self.actors.gone(job, holder, GONE, now) or job.ledger.fence(holder) or hired:
                 self.crediting.lease_over("fenced", job, 0, holder, now)
                 self._work_changed(job, now)
 

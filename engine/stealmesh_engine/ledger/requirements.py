@@ -23,11 +23,11 @@ def suits(spec: JobSpec, member: Member) -> bool:
 def may_be_hired_for(spec: JobSpec) -> bool:
     """Are its items such that a hired worker may run them? Not those that something bounds, that run side by side,
     or that need what only a node can bring."""
-    apart = spec.max_parallel or spec.resources or spec.together or spec.life or spec.chunk_items
-    return (
-        spec.kind is JobKind.SUBMIT
-        and not (apart or spec.timeout or spec.term or spec.needs or spec.priority)
-        and not spec.vectorized
+    apart = spec.max_parallel or spec.together or spec.chunk_items or spec.vectorized
+    # An actor has taken up its resources for as long as it lives.
+    takes_up = spec.resources and not spec.life
+    return spec.kind is JobKind.SUBMIT and not (
+        apart or takes_up or spec.timeout or spec.term or spec.needs or spec.priority
     )
 
 

@@ -154,7 +154,7 @@ def _why_not_its_turn(owner: Owner, job: OwnedJob, item: int) -> Fact | None:
     if lives is not None:
         if lives.dead:
             return Fact(Why.ACTOR_DEAD, text=short_text(lives.why()))
-        if not lives.has_room(lids):
+        if not lives.has_room(lids) or (job.hire is not None and job.hire.lid):
             return Fact(Why.ACTOR_TURN, count=_before(job, item))
         return None
     if job.lanes is not None:

@@ -33,11 +33,14 @@ class HiringOut:
 
     def out(self, effect: HireOut) -> socket.socket | None:
         """Have the worker take items from a program. Returns the program's end; None: it cannot be."""
-        worker = self._processes.workers[effect.worker]
-        handle, spec = worker.handle, effect.spec
-        suits = handle is not None and (not spec.code or handle.code in (b"", spec.code))
+        worker, spec = self._processes.find(effect.worker), effect.spec
+        handle = None if worker is None else worker.handle
+        if worker is None or handle is None:
+            return None
+        suits = not spec.code or handle.code in (b"", spec.code)
         waits = worker.state is not State.READY or worker.waiting or worker.changing
-        if handle is None or not suits or waits or handle.sentence or self._tasks_max:
+        ends_soon = handle.sentence or (self._tasks_max and not worker.actor)
+        if not suits or waits or ends_soon:
             return None
         try:
             ours, theirs = wire.packets()
@@ -61,7 +64,8 @@ class HiringOut:
 
     def end(self, effect: EndHire) -> None:
         """Ask for the worker. It answers, or dies."""
-        handle = self._processes.workers[effect.worker].handle
+        worker = self._processes.find(effect.worker)
+        handle = None if worker is None else worker.handle
         if handle is not None and handle.hire == effect.chunk:
             handle.ask(wire.QUESTION.pack(effect.chunk, wire.END_HIRE))
 
@@ -88,6 +92,7 @@ class HiringOut:
 def _record(spec: JobSpec) -> list[object]:
     """What is the same for all items of a hired worker, as `ChunkOrder` has it."""
     record: list[object] = [
-        wire.HIRED, spec.function, b"", 0, 0, False, spec.retries, 0, 0, [], spec.code,
+        wire.HIRED, spec.function, b"", 0, 0, False, 0 if spec.life else spec.retries,
+        0, 0, [], spec.code,
     ]  # fmt: skip
-    return [*record, False, 0.0, "", [], False, int(spec.output)]
+    return [*record, False, 0.0, "", [], spec.life > 0, int(spec.output)]

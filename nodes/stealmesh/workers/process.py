@@ -251,7 +251,7 @@ def _serve_hirer(
         del outcome
         if staying.HERE.refs_are_made:
             staying.HERE.tidy()
-        full = LIMIT.octets > 0 and LIMIT.is_near()
+        full = LIMIT.octets > 0 and loader.tasks_max != wire.NEVER and LIMIT.is_near()
     here.results = ()
     hire.over()
     return full
