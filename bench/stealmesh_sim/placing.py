@@ -59,6 +59,8 @@ class PlacingChecks:
         """How often a chunk began, and some items ran in two copies."""
         self._nodes: dict[int, tuple[frozenset[PeerId], frozenset[PeerId]]] = {}
         """By process, as of the step before: the nodes that it knows, and those that hold work of it."""
+        self._waiting: set[int] = set()
+        """Processes where something waited for a node after their last step."""
         self._changes: dict[int, int] = {}
         self._granted: set[tuple[JobId, LeaseId]] = set()
         self.urgent = 0
@@ -169,13 +171,15 @@ class PlacingChecks:
 
     def _look(self, process: Process) -> None:
         """How many nodes have come or gone since the step before, or cannot be reached any more? Each leads
-        to a round of leases."""
+        to a round of leases. So does a beat, for what waited for a node."""
         core, number = process.core, process.number
         nodes, holders = frozenset(core.view.nodes()), frozenset(core.owner.holders())
         before, held = self._nodes.get(number, (nodes, holders))
         self._nodes[number] = nodes, holders
+        waited = number in self._waiting
+        (self._waiting.add if core.owner.placement.unplaced else self._waiting.discard)(number)
         cut_off = {each for each in held - holders if not core.links.is_ready(each)}
-        self._changes[number] = len((before ^ nodes) | cut_off)
+        self._changes[number] = len((before ^ nodes) | cut_off) + (waited and bool(cut_off))
 
     def _leased(self, process: Process, grant: Grant, before: int | None) -> int | None:
         """Returns the priority of the last new lease of this step. A thief gets what it was promised, and

@@ -9,6 +9,7 @@ from typing import Any
 from stealmesh.host.driver import Driver
 from stealmesh.host.identity import new_member, new_rng, runtime
 from stealmesh.transport import Transport
+from stealmesh.values.shelf import Shelf
 from stealmesh_engine.config import Config
 from stealmesh_engine.core import NodeCore
 from stealmesh_engine.events import Event, Join, WorkerReady
@@ -19,6 +20,7 @@ class MutePool:
     """Workers with a descriptor that never becomes readable."""
 
     broken = ""
+    shelf = Shelf()
 
     def __init__(self) -> None:
         self.epoll = select.epoll()

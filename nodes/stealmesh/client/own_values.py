@@ -106,6 +106,7 @@ class OwnValues:
         """The driver has ended. What the program still has a Ref of stays with it; what is elsewhere is gone."""
         self._closed = True
         self.coming.close()
+        self.shelf.keep_none_warm()
 
     # ------------------------------------------------------------ results that stay on nodes
 

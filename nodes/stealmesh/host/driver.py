@@ -271,6 +271,7 @@ class Driver(AttendsHired):
         if now >= self._look_again_at:
             self._look_again_at = now + LOOK_AGAIN_SECONDS
             self.transport.look_again()
+            self.shelf.tidy()
             self._unheard += self._strangers.look()
             self._unheard += self.transport.settle()
             if self.pool is not None:

@@ -2,8 +2,9 @@
 
 Decides where they lie: a large value in a file without a name, in memory (memfd) or beyond the bound on disk
 (`room.py`), so that it goes with the last process that has it open, also after SIGKILL; a small one in plain
-bytes, because a descriptor for each would use them up. Refuses to know what a value is, and who needs it: the
-engine says what comes, what is read and what goes.
+bytes, because a descriptor for each would use them up. A file that this process has filled goes into the hands of
+`warm.py` once its value is over. Refuses to know what a value is, and who needs it: the engine says what comes, what is
+read and what goes.
 
 Used by the driver's thread; a program's own threads put values in, and take descriptors, as do the threads
 that serve neighbours.
@@ -15,17 +16,18 @@ import fcntl
 import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from stealmesh.values.room import Room, readable
+from stealmesh.values.warm import MemoryFile, Pieces, WarmFiles, memory, write
 from stealmesh_protocol.ids import ValueId
 
 SMALL_OCTETS_MAX = 64 * 1024
-WRITE_OCTETS_MAX = 1 << 30
-"""One write call takes at most 2 GiB."""
+WARM_SHARE = 8
+"""Of the room that is left for values this part may be kept warm for those to come."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class OpenFile:
     on_disk: bool
     shared: bool = False
     """Another process has made it, and counts it."""
+    made: MemoryFile | None = None
+    """We have made it, in memory."""
     _mapped: memoryview | None = None
 
     def piece(self, at: int, octets: int) -> bytes | memoryview:
@@ -46,11 +50,27 @@ class OpenFile:
             # Private, as a sealed file allows no other map to some kernels; nobody writes.
             flags, protection = mmap.MAP_PRIVATE, mmap.PROT_READ
             try:
-                mapped = mmap.mmap(self.descriptor, self.octets, flags, protection)
+                with self.reader() as descriptor:
+                    mapped = mmap.mmap(descriptor, self.octets, flags, protection)
             except OSError:
                 return os.pread(self.descriptor, octets, at)
             self._mapped = memoryview(mapped)
         return self._mapped[at : at + octets]
+
+    def for_another(self) -> int:
+        """A descriptor of it that changes nothing, which the caller closes. Raises OSError."""
+        if self.made is not None:
+            return self.made.reader()
+        return (readable if self.on_disk else os.dup)(self.descriptor)
+
+    @contextmanager
+    def reader(self) -> Iterator[int]:
+        """The same, for a moment."""
+        descriptor = self.for_another()
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
 
 class Shelf:
@@ -58,6 +78,7 @@ class Shelf:
 
     def __init__(self, room: Room | None = None) -> None:
         self.room = room or Room()
+        self._warm = WarmFiles()
         self._files: dict[ValueId, OpenFile] = {}
         """Large values."""
         self._small: dict[ValueId, bytearray] = {}
@@ -75,9 +96,7 @@ class Shelf:
 
     # ------------------------------------------------------------ in
 
-    def put(
-        self, value: ValueId, octets: int, parts: Iterable[tuple[int, bytes | memoryview]]
-    ) -> None:
+    def put(self, value: ValueId, octets: int, parts: Pieces) -> None:
         """Keep a value that is here as a whole. Raises OSError, StoreFull."""
         if octets <= SMALL_OCTETS_MAX:
             room = bytearray(octets)
@@ -85,16 +104,28 @@ class Shelf:
                 room[at : at + len(part)] = part
             self._small[value] = room
             return
-        made = self._make(value, octets)
+        on_disk = self.room.take(octets)
+        try:
+            self._files[value] = (
+                self._on_disk(octets, parts) if on_disk else self._in_memory(value, octets, parts)
+            )
+        except BaseException:
+            self.room.give_back(octets, on_disk=on_disk)
+            raise
+
+    def _in_memory(self, value: ValueId, octets: int, parts: Pieces) -> OpenFile:
+        made = self._warm.full(_name(value), octets, parts)
+        return OpenFile(made.descriptor, octets, False, made=made)
+
+    def _on_disk(self, octets: int, parts: Pieces) -> OpenFile:
+        descriptor = self.room.file(octets)
         try:
             for at, part in parts:
-                _write(made.descriptor, at, part)
-            if not made.on_disk:
-                _seal(made.descriptor)
+                write(descriptor, at, part)
         except BaseException:
-            self._close(made)
+            os.close(descriptor)
             raise
-        self._files[value] = made
+        return OpenFile(descriptor, octets, True)
 
     def keep_room(self, value: ValueId, octets: int) -> None:
         """A value of this size is going to come in pieces. Raises OSError, StoreFull."""
@@ -144,7 +175,7 @@ class Shelf:
         if small is not None:
             small[at : at + len(blob)] = blob
         elif value in self._files:
-            _write(self._files[value].descriptor, at, blob)
+            write(self._files[value].descriptor, at, blob)
 
     # ------------------------------------------------------------ out
 
@@ -161,10 +192,9 @@ class Shelf:
         small = self._small.get(value)
         if small is None:
             with self._lock:  # otherwise it may be closed, and its number another file's
-                found = self._files[value]
-                return (readable if found.on_disk else os.dup)(found.descriptor)
-        descriptor = _memory(value, len(small))
-        _write(descriptor, 0, memoryview(small))
+                return self._files[value].for_another()
+        descriptor = memory(_name(value), len(small))
+        write(descriptor, 0, memoryview(small))
         return descriptor
 
     def open(self, value: ValueId, place: int | None) -> Any:
@@ -211,6 +241,20 @@ class Shelf:
     def close(self) -> None:
         for value in [*self._files, *self._small]:
             self.forget(value)
+        self.keep_none_warm()
+
+    def keep_none_warm(self) -> None:
+        """Nothing looks after it any more: what its program forgets from now on goes at once."""
+        self._warm.end()
+
+    def tidy(self) -> None:
+        """Now and then: give back memory that was kept for values which have not come."""
+        if self._warm:
+            self._warm.tidy(self._most_warm())
+
+    def _most_warm(self) -> int:
+        """What may lie here beside the values: less, where these have little room."""
+        return self.room.left() // WARM_SHARE
 
     def counters(self) -> dict[str, int]:
         return {"values-gone-before-their-order": self.missed} if self.missed else {}
@@ -228,39 +272,36 @@ class Shelf:
     def _make(self, value: ValueId, octets: int) -> OpenFile:
         on_disk = self.room.take(octets)
         try:
-            descriptor = self.room.file(octets) if on_disk else _memory(value, octets)
+            descriptor = self.room.file(octets) if on_disk else memory(_name(value), octets)
         except BaseException:
             self.room.give_back(octets, on_disk=on_disk)
             raise
         return OpenFile(descriptor, octets, on_disk)
 
     def _close(self, file: OpenFile) -> None:
-        os.close(file.descriptor)
         if not file.shared:
             self.room.give_back(file.octets, on_disk=file.on_disk)
+        if file.made is not None:
+            self._warm.rest(file.made, self._most_warm())
+        else:
+            os.close(file.descriptor)
 
 
 @contextmanager
-def filled(
-    parts: Iterable[tuple[int, bytes | memoryview]], octets: int, *, on_disk: bool, directory: str
-) -> Iterator[int]:
-    """A descriptor of a new file with all of this, which is closed behind it. Raises OSError, StoreFull."""
-    descriptor = Room(directory=directory).file(octets) if on_disk else _memory(b"", octets)
+def filled(octets: int, parts: Pieces, directory: str) -> Iterator[int]:
+    """A descriptor of a new file on disk with all of this, which is closed behind it. Raises OSError, StoreFull."""
+    descriptor = Room(directory=directory).file(octets)
     try:
         for at, part in parts:
-            _write(descriptor, at, part)
-        if not on_disk:
-            _seal(descriptor)
+            write(descriptor, at, part)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _memory(value: ValueId, octets: int) -> int:
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    descriptor = os.memfd_create(f"stealmesh-value-{value[-8:].hex()}", flags)
-    os.ftruncate(descriptor, octets)
-    return descriptor
+def _name(value: ValueId) -> str:
+    """For a person who looks at what a process has open."""
+    return f"stealmesh-value-{value[-8:].hex()}"
 
 
 def is_memory(descriptor: int) -> bool:
@@ -269,15 +310,3 @@ def is_memory(descriptor: int) -> bool:
     except OSError:
         return False  # a file on disk has no seals
     return True
-
-
-def _seal(descriptor: int) -> None:
-    """From now on no process can change what is in it, not even one that has it open."""
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK)
-
-
-def _write(descriptor: int, at: int, part: bytes | memoryview) -> None:
-    with memoryview(part) as view, view.cast("B") as octets:
-        done = 0
-        while done < len(octets):
-            done += os.pwrite(descriptor, octets[done : done + WRITE_OCTETS_MAX], at + done)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing.process
 import os
+import select
 import socket
 import sys
 import threading
@@ -39,6 +40,8 @@ from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome
 from stealmesh.workers.wire import FrameKind
 from stealmesh_protocol import whole
 
+KEPT_WARM_SECONDS = 0.5
+"""A worker without an order for this time needs no files of values that are over."""
 SPIN_SECONDS = 60e-6
 """How long to look for an order before sleeping. A node answers a result in about 30 µs; an order that
 has not come by then will not come soon, and looking on burns time that others could use."""
@@ -290,11 +293,21 @@ class OrderInbox:
         since = perf_counter()
         octets = self._look(room, since + SPIN_SECONDS) if self._came_soon else None
         if octets is None:
+            warm = sys.modules.get("stealmesh.values.warm")  # most workers never need it
+            if warm is not None and warm.some_rest():
+                self._wait_for_a_moment(warm.clear_all)
             octets = self._orders.recv_into(room)
             self._came_soon = perf_counter() < since + SOON_SECONDS
         if not octets:
             raise wire.StreamEnded
         return octets
+
+    def _wait_for_a_moment(self, let_go: Callable[[], None]) -> None:
+        """If nothing comes, let go of what was kept for it."""
+        sleeper = select.poll()
+        sleeper.register(self._orders, select.POLLIN)
+        if not sleeper.poll(1000.0 * KEPT_WARM_SECONDS):
+            let_go()
 
     def _look(self, room: memoryview, until: float) -> int | None:
         while True:

@@ -10,14 +10,18 @@ frame finds the packet.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stealmesh.workers import forked, wire
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.limits import REFS_ONLY
+
+if TYPE_CHECKING:
+    from stealmesh.values.warm import WarmFiles
 
 
 class OrderThatKeeps(Protocol):
@@ -62,6 +66,8 @@ class HandsOver:
         """A task of this process has made a Ref: results are looked through for such."""
         self.tidy: Callable[[], None] = lambda: None
         """Called behind the answer to an order, once a task here has made a Ref."""
+        self.warm: WarmFiles | None = None
+        """Files of results, for the next ones."""
         self._orders: socket.socket | None = None
         self._send: Send = lambda *words: None
 
@@ -106,6 +112,7 @@ class HandsOver:
 
     def _hand_over(self, number: int, chunk: OrderThatKeeps, item: int, parts: Any) -> None:
         from stealmesh.values.shelf import SMALL_OCTETS_MAX, filled
+        from stealmesh.values.warm import WarmFiles
 
         head = wire.STAYS_HEAD.pack(number, item, parts.octets)
         if parts.octets <= SMALL_OCTETS_MAX:
@@ -114,14 +121,28 @@ class HandsOver:
                 room[at : at + len(part)] = part
             self._send(wire.FrameKind.STAYS, (head, bytes(room)), None)
             return
-        on_disk = parts.octets > chunk.memory
-        if not on_disk:
-            chunk.memory -= parts.octets
-        with filled(parts, parts.octets, on_disk=on_disk, directory=chunk.directory) as descriptor:
-            orders = self._orders
-            assert orders is not None, "a worker has settled in before it runs anything"
-            before = lambda: socket.send_fds(orders, [head], [descriptor])  # noqa: E731
-            self._send(wire.FrameKind.STAYS, (head,), before)
+        if parts.octets > chunk.memory:
+            with filled(parts.octets, parts, chunk.directory) as descriptor:
+                self._send_open(head, descriptor)
+            return
+        chunk.memory -= parts.octets
+        if self.warm is None:
+            self.warm = WarmFiles()
+        file = self.warm.full("stealmesh-value-made", parts.octets, parts)
+        try:
+            descriptor = file.reader()
+            try:
+                self._send_open(head, descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            self.warm.rest(file, chunk.memory)
+
+    def _send_open(self, head: bytes, descriptor: int) -> None:
+        orders = self._orders
+        assert orders is not None, "a worker has settled in before it runs anything"
+        before = lambda: socket.send_fds(orders, [head], [descriptor])  # noqa: E731
+        self._send(wire.FrameKind.STAYS, (head,), before)
 
 
 def is_heavy(results: Sequence[Any], least: int) -> bool:
