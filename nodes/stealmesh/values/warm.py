@@ -30,7 +30,7 @@ from time import monotonic
 
 RESTS_SECONDS = 1.0
 """A file that nobody needed for this time goes."""
-WARM_OCTETS_MAX = 256 * 1024 * 1024
+WARM_OCTETS_MAX = 512 * 1024 * 1024
 WARM_FILES_MAX = 32
 """What one process keeps at most."""
 REUSED_OCTETS_MIN = 1024 * 1024
