@@ -159,7 +159,7 @@ class WarmFiles:
 
     def rest(self, file: MemoryFile, most: int = WARM_OCTETS_MAX) -> None:
         """Its value is over, as far as this process knows. `most`: octets that may rest here in all."""
-        if self._ended or not file.can_rest:
+        if self._ended or _forbidden.is_set() or not file.can_rest:
             file.close()
             return
         file.rests_since = monotonic()
@@ -197,6 +197,15 @@ class WarmFiles:
 
 
 _ALL: weakref.WeakSet[WarmFiles] = weakref.WeakSet()
+
+
+_forbidden = threading.Event()
+
+
+def keep_none() -> None:
+    """In a process that would not notice that it has nothing to do."""
+    _forbidden.set()
+    clear_all()
 
 
 def some_rest() -> bool:

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any, NoReturn
 
 from stealmesh.shipping import versions
+from stealmesh.values import warm
 from stealmesh.workers import coroutines, forked, printing, reporting, stopping, wire
 from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.chunk_loader import ChunkLoader, Loaded
@@ -43,6 +44,7 @@ def serve(
     asyncio.set_event_loop(loop)
     here = reporting.HERE = HereBeside(loader.listener.lock, speak)
     printing.HERE.beside = True
+    warm.keep_none()
     stops = stopping.NOW = StoppingBeside(loop)
     loader.listener.hears_stops(stops.asked)
     bench = Bench(orders, mirror, loader, answer, here, stops)
