@@ -114,6 +114,10 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     on_interrupt: Callable[[], object] | None = None
     """Called after Ctrl-C while the program waited for the result."""
 
+    is_awaited = False
+    """A thread sleeps, or slept, until it is over. Of others nobody hears: a program that waits for the last of ten
+    thousand would be woken as often."""
+
     _wanted = False
     """Somebody is going to read the result as soon as it is over, and must not wait for octets then."""
 
@@ -290,6 +294,7 @@ class Future(LeavesItselfOut, StandardFuture[T]):
             if self.attend is not None:
                 self.attend(self, inf if until is None else until)
             with self._condition:
+                self.is_awaited = True
                 while self._state not in _OVER:
                     left = None if until is None else until - time.monotonic()
                     if left is not None and left <= 0:
@@ -392,7 +397,7 @@ Telling = Callable[[list[Callable[[], None]]], None]
 """Has all of these functions called in a thread of the program's."""
 
 
-def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome]) -> int:
+def settle(condition: WakefulCondition, tell: Telling, outcomes: list[Outcome]) -> int:
     """Finish many futures of one mesh at once: (future, result, exception or None).
 
     Returns how many were over already (cancelled while under way): their results are dropped. Empties
@@ -401,6 +406,7 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
     dropped = 0
     to_tell: list[Callable[[], None]] = []
     with condition:
+        wakes = condition.wants_all > 0
         for future, result, exception in outcomes:
             if future._state in _OVER:
                 dropped += 1
@@ -408,9 +414,11 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
             future._result = result
             future._exception = exception
             future._state = FINISHED
+            wakes = wakes or future.is_awaited
             if future._told or future._to_call:
                 _announce(future, to_tell)
-        condition.notify_all()
+        if wakes:
+            condition.notify_all()
     if to_tell:
         outcomes.clear()
         del future, result, exception
@@ -419,21 +427,24 @@ def settle(condition: threading.Condition, tell: Telling, outcomes: list[Outcome
 
 
 def arrive(
-    condition: threading.Condition, tell: Telling, futures: list[Future[Any]], parcel: ResultSource
+    condition: WakefulCondition, tell: Telling, futures: list[Future[Any]], parcel: ResultSource
 ) -> int:
     """The same for futures with all their results in one chunk."""
     dropped = 0
     to_tell: list[Callable[[], None]] = []
     with condition:
+        wakes = condition.wants_all > 0
         for future in futures:
             if future._state in _OVER:
                 dropped += 1
                 continue
             future._parcel = parcel  # before the state: readers do not wait for the lock
             future._state = FINISHED
+            wakes = wakes or future.is_awaited
             if future._told or future._to_call:
                 _announce(future, to_tell)
-        condition.notify_all()
+        if wakes:
+            condition.notify_all()
     if to_tell:
         futures.clear()
         del future

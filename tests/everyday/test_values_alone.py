@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 from tests.everyday import value_tasks as tasks
 from tests.everyday.programs import run
+from tests.patience import until
 
 import stealmesh
 from stealmesh.client import results as outcomes
 from stealmesh.client.results import ChunkResults
-from stealmesh.futures import arrive
+from stealmesh.futures import arrive, settle
+from stealmesh.host.interrupts import WakefulCondition
 from stealmesh_protocol import values
 
 pytestmark = pytest.mark.real
@@ -155,6 +158,7 @@ def test_results_that_are_missing_fail_their_own_tasks() -> None:
     for index, future in enumerate(futures):
         future.index = index
     condition = futures[0]._condition
+    assert isinstance(condition, WakefulCondition)
     assert arrive(condition, lambda _: None, list(futures), parcel) == 0
     assert [future.result() for future in futures[:2]] == [1, 2]
     for index in (2, 3):
@@ -195,3 +199,62 @@ def test_a_value_of_the_program_is_named_though_its_class_travels(tmp_path: Path
     """
     done = run(program, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+class CountsNotices(WakefulCondition):
+    """Counts how often it wakes those that sleep on it."""
+
+    notices = 0
+
+    def notify_all(self) -> None:
+        self.notices += 1
+        super().notify_all()
+
+
+def one_of_two(condition: WakefulCondition) -> tuple[stealmesh.Future[int], stealmesh.Future[int]]:
+    both = stealmesh.Future[int](condition), stealmesh.Future[int](condition)
+    for index, future in enumerate(both):
+        future.index = index
+    return both
+
+
+def comes(condition: WakefulCondition, future: stealmesh.Future[int]) -> None:
+    codec, blob = values.pack_list([7])
+    parcel = ChunkResults(codec, blob, future.index, future.index + 1, "f")
+    assert arrive(condition, lambda _: None, [future], parcel) == 0
+
+
+def test_who_waits_for_one_result_sleeps_through_others() -> None:
+    condition = CountsNotices()
+    other, awaited = one_of_two(condition)
+    found: list[int] = []
+    waiter = threading.Thread(target=lambda: found.append(awaited.result()), daemon=True)
+    waiter.start()
+    until(lambda: awaited.is_awaited)
+    comes(condition, other)
+    assert settle(condition, lambda _: None, [(stealmesh.Future(condition), 1, None)]) == 0
+    assert condition.notices == 0
+    comes(condition, awaited)
+    waiter.join(30.0)
+    assert (condition.notices, found) == (1, [7])
+
+
+def test_who_waits_for_any_result_hears_of_each() -> None:
+    condition = CountsNotices()
+    one, other = one_of_two(condition)
+    over = threading.Event()
+
+    def waits() -> None:
+        with condition:
+            while not (one.is_over() and other.is_over()):
+                condition.wait_for_any(1000.0)
+        over.set()
+
+    waiter = threading.Thread(target=waits, daemon=True)
+    waiter.start()
+    until(lambda: condition.wants_all == 1)
+    comes(condition, one)
+    assert settle(condition, lambda _: None, [(other, 7, None)]) == 0
+    assert over.wait(30.0)
+    waiter.join(30.0)
+    assert (condition.notices, condition.wants_all) == (2, 0)

@@ -181,7 +181,7 @@ class DurableCall:
                 left = None if until is None else until - time.monotonic()
                 if left is not None and left <= 0:
                     raise TimeoutError(f"call {self.future.job_id} is not accepted yet")
-                self._link.condition.wait(left)
+                self._link.condition.wait_for_any(left)
         if not self._accepted:
             self.future.result()  # raises why it never was
 

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from stealmesh.host.interrupts import WakefulCondition
+
 LOOKS_MAX = 1024
 """After this number of calls somebody counts how many are not over. A smaller bound is looked at more often."""
 PATIENCE_SECONDS = 0.5
@@ -24,7 +26,7 @@ OURS = "stealmesh-"
 class Waited(Protocol):
     """What ends the calls of a program."""
 
-    condition: threading.Condition
+    condition: WakefulCondition
     failure: BaseException | None
 
 
@@ -60,7 +62,7 @@ class PendingCalls:
             self.waiting += 1
             try:
                 while not (self._has_room() or self._is_closed()):
-                    self._link.condition.wait(PATIENCE_SECONDS)
+                    self._link.condition.wait_for_any(PATIENCE_SECONDS)
             finally:
                 self.waiting -= 1
 

@@ -107,7 +107,7 @@ class Submitted:
             link.user_threads.do_abandoned_work()
             with link.condition:
                 # Streams and folds notify when they settle futures; maps end by JobDone.
-                link.condition.wait(0.05)
+                link.condition.wait_for_any(0.05)
 
     def enter_call(self, call: DurableCall) -> None:
         """The mesh is not left before it holds this call, or the call is over."""

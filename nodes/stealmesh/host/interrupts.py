@@ -83,14 +83,25 @@ class WakefulCondition(threading.Condition):
     """A condition whose `wait` ends after a second at the latest, notified or not: a signal is looked for then.
     The caller asks again what it waits for, as after every wait."""
 
+    wants_all = 0
+    """How many threads want to hear of each future that is settled. Others hear of those that they wait for."""
+
+    def wait_for_any(self, timeout: float | None = None) -> bool:
+        """The same, until anything is settled."""
+        self.wants_all += 1
+        try:
+            return self.wait(timeout)
+        finally:
+            self.wants_all -= 1
+
     def wait(self, timeout: float | None = None) -> bool:
         return super().wait(AWAKE_SECONDS if timeout is None else min(timeout, AWAKE_SECONDS))
 
 
-def shared_condition() -> threading.Condition:
+def shared_condition() -> WakefulCondition:
     """A condition with a re-entrant lock that is entered and left without running Python code."""
     lock = threading.RLock()
     entered_in_c = {"__enter__": lock.__enter__, "__exit__": lock.__exit__}
     # A class of its own: `with` looks at the type, and a built-in method there is called as it is.
-    made: threading.Condition = type("SharedCondition", (WakefulCondition,), entered_in_c)(lock)
+    made: WakefulCondition = type("SharedCondition", (WakefulCondition,), entered_in_c)(lock)
     return made
