@@ -48,7 +48,11 @@ class VirtualActor(VirtualWorker):
         self.queue.append(effect)
         if self.ready:
             self.process.world.after(PIPE_SECONDS, self._read, self.life)
-        elif not self.starts:
+        self.starts_up()
+
+    def starts_up(self) -> None:
+        """With its first order."""
+        if not (self.ready or self.starts):
             self.starts = True
             self.process.world.after(START_SECONDS, self._up, self.life)
 

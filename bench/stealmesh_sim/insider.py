@@ -60,6 +60,7 @@ from stealmesh_protocol.messages import (
     Welcome,
 )
 from stealmesh_protocol.values import OUTCOMES, UNLOADABLE, Failure, pack_outcomes
+from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.checkers import Checkers, DeliveredJob
 from stealmesh_sim.disks import VirtualDisk
 from stealmesh_sim.durable_programs import Launcher
@@ -313,6 +314,19 @@ class WaryWorker(Wary):
         self._forged, self._nonsense = forged, set()
 
 
+class WaryActor(Wary, VirtualActor):
+    __slots__ = ("_forged", "_nonsense")
+
+    def __init__(self, process: Process, number: int, forged: set[JobId]) -> None:
+        super().__init__(process, number)
+        self._forged, self._nonsense = forged, set()
+
+    def run(self, effect: RunChunk) -> None:
+        super().run(effect)
+        if effect.chunk in self._nonsense:
+            self.starts_up()
+
+
 class WaryLane(Wary, Lane):
     __slots__ = ("_forged", "_nonsense")
 
@@ -391,6 +405,7 @@ class InsiderWorld(World):
         self._timed(process)
         count = len(process.workers)
         process.workers = [WaryWorker(process, each, self.wire.forged) for each in range(count)]
+        process.new_actor = lambda at, number: WaryActor(at, number, self.wire.forged)
         process.sides = [WarySide(each, self.wire.forged) for each in process.sides]
         return process
 

@@ -159,6 +159,7 @@ class Process:
         )
         self.workers: list[VirtualWorker] = [VirtualWorker(self, each) for each in range(workers)]
         self.actors: dict[int, VirtualActor] = {}
+        self.new_actor: Callable[[Process, int], VirtualActor] = VirtualActor
         self.sides = [VirtualSide(self, each, threads) for each in range(workers)]
         self.barred: list[str] = []
         """The names of revoked tokens on its disk."""
@@ -329,7 +330,7 @@ class Process:
                     self.first_busy_at = world.now
                 world.checkers.runs(self, effect)
                 if effect.worker > FIRST_ACTOR and effect.worker not in self.actors:
-                    self.actors[effect.worker] = VirtualActor(self, effect.worker)
+                    self.actors[effect.worker] = self.new_actor(self, effect.worker)
                 self.worker_at(effect.worker, side=effect.side).run(effect)
             elif isinstance(effect, fx.Deliver):
                 if valid is not None:
