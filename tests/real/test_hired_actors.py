@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.everyday import running
 from tests.real.conftest import node_pids
-from tests.real.test_hires import PATIENCE_SECONDS, hired_items, kill_all
+from tests.real.test_hires import PATIENCE_SECONDS, calls_said, hired_items, kill_all
 
 import stealmesh
 
@@ -171,17 +168,7 @@ with stealmesh.Mesh(workers=2) as mesh:
 
 
 def test_what_a_call_prints_comes_home_in_order(tmp_path: Path) -> None:
-    running.write(tmp_path, program=PRINTS)
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=True,
-    )
-    said = [line.rpartition("call ")[2] for line in done.stdout.splitlines() if "call " in line]
-    assert said == [str(at) for at in range(60)], done.stdout
+    assert calls_said(tmp_path, PRINTS) == [str(at) for at in range(60)]
 
 
 # ---------------------------------------------------------------- deaths

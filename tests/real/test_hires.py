@@ -89,19 +89,23 @@ with stealmesh.Mesh(workers=2) as mesh:
 """
 
 
-def test_what_a_task_prints_comes_home_in_order(tmp_path: Path) -> None:
-    """Also what C code and child processes print."""
-    running.write(tmp_path, program=PRINTS)
+def calls_said(directory: Path, program: str) -> list[str]:
+    """The numbers that calls of this program have printed, as they came."""
+    running.write(directory, program=program)
     done = subprocess.run(
-        [sys.executable, str(tmp_path / "program.py")],
+        [sys.executable, str(directory / "program.py")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=PATIENCE_SECONDS,
         check=True,
     )
-    said = [line.rpartition("call ")[2] for line in done.stdout.splitlines() if "call " in line]
-    assert said == 2 * [str(at) for at in range(40)], done.stdout
+    return [line.rpartition("call ")[2] for line in done.stdout.splitlines() if "call " in line]
+
+
+def test_what_a_task_prints_comes_home_in_order(tmp_path: Path) -> None:
+    """Also what C code and child processes print."""
+    assert calls_said(tmp_path, PRINTS) == 2 * [str(at) for at in range(40)]
 
 
 def raises(number: int) -> int:

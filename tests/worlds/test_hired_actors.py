@@ -12,13 +12,14 @@ from typing import ClassVar
 import pytest
 from tests.engine.wire import FUNCTION, Host
 from tests.marks import later
+from tests.sim.test_hired_actors import (
+    calls_overtake_what_is_with_the_node,
+    later_calls_do_not_wait,
+)
 from tests.worlds.test_hires import CALLS, HONEST, Little, Wrong, explore
 
 from stealmesh_engine import effects as fx
 from stealmesh_engine.events import ChunkDone, HireEnded, Retracted, WorkerLost, WorkerReady
-from stealmesh_engine.ledger.hired_hand import HiredHand
-from stealmesh_engine.ledger.hires import Hires
-from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_protocol.messages import JobKind, JobSpec
 
 TROUBLE = ("die", "late", "fence", "early")
@@ -146,28 +147,6 @@ def test_every_state_with_two_troubles(troubles: tuple[str, str]) -> None:
 
 
 # ---------------------------------------------------------------- mutants
-
-
-def later_calls_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Hires.takes
-
-    def takes(self: Hires, job: OwnedJob, hire: HiredHand, now: float) -> bool:
-        return not hire.lid and right(self, job, hire, now)
-
-    monkeypatch.setattr(Hires, "takes", takes)
-
-
-def calls_overtake_what_is_with_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = Hires._may_get
-
-    def may_get(self: Hires, job: OwnedJob, hire: HiredHand, now: float) -> bool:
-        lives, job.lives = job.lives, None
-        try:
-            return right(self, job, hire, now)
-        finally:
-            job.lives = lives
-
-    monkeypatch.setattr(Hires, "_may_get", may_get)
 
 
 @pytest.mark.parametrize(
