@@ -1,4 +1,4 @@
-"""Calls of an actor beside those of a function: ``python -m stealmesh_bench.actor_calls``.
+"""Calls of an actor beside those of a function: ``python -m stealmesh_bench.actors``.
 
 One local mesh in which a program hires workers and the processes of its actors, and one in which it does not, take
 turns in one process. Shown: what a caller waits for one answer (µs, p50), the ratio of an actor's to a function's, and
@@ -68,7 +68,7 @@ def both(mesh: Mesh, calls: int) -> tuple[float, float]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m stealmesh_bench.actor_calls", description=__doc__
+        prog="python -m stealmesh_bench.actors", description=__doc__
     )
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--calls", type=int, default=1_000, help="that are waited for, in a run")
