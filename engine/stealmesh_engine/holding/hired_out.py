@@ -110,9 +110,9 @@ class HiredOut:
         del self._slots.hired[event.worker]
         if not self._slots.hired:
             self.due = None
-        slot = self._slots.hire_over(event.worker)
-        goes_on = slot is not None and event.item >= 0
-        taken = self._goes_on(hired, slot, event, now) if goes_on and slot is not None else []
+        slot, taken = self._slots.hire_over(event.worker), list[Lease]()
+        if slot is not None and event.item >= 0:
+            taken = self._goes_on(hired, slot, event, now)
         self._journal.tell(now, "hire ended", hired.job, event.lid, hired.owner)
         if hired.owner in self._links.peers:
             self._links.send(hired.owner, HireOver(hired.job, hired.hire, taken), now)
