@@ -40,8 +40,9 @@ class Keeper:
         self.total += 1
         return self.total
 
-    def dozes(self, seconds: float) -> int:
-        time.sleep(seconds)
+    def waits_for(self, path: str) -> int:
+        while not os.path.exists(path):
+            time.sleep(0.005)
         self.total += 1
         return self.total
 
@@ -124,12 +125,13 @@ def test_calls_that_need_more_than_an_answer(mesh: stealmesh.Mesh, tmp_path: Pat
 def test_a_long_call_is_shown_and_the_next_one_waits(mesh: stealmesh.Mesh, tmp_path: Path) -> None:
     with mesh.actor(Keeper, str(tmp_path / "log")) as keeper:
         until_hired(mesh, keeper)
-        long = keeper.dozes(0.5)
+        long = keeper.waits_for(str(tmp_path / "go"))
         until = time.monotonic() + PATIENCE_SECONDS
         while not long.running():
             assert time.monotonic() < until
             time.sleep(0.005)
         behind = [keeper.add(at) for at in range(5)]
+        (tmp_path / "go").touch()
         assert long.result() == 1
         assert [each.result() for each in behind] == [2, 3, 4, 5, 6]
 

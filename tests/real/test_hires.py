@@ -315,8 +315,10 @@ def deaths_of_programs(kills: int, chance: random.Random) -> None:
                 killed += several
             starter.stdin.close()
         left = open_descriptors(mesh)
-        # Processes change, as each serves one program only. One way for which nobody asked may wait for the next hire.
-        assert all(count <= opened.get(pid, count) + 1 for pid, count in left.items())
+        # Processes change, as each serves one program only. Ways for which nobody asked may wait for the next hire: one
+        # of each program that was killed last.
+        more = {pid: count - opened.get(pid, count) for pid, count in left.items()}
+        assert all(count <= several for count in more.values()), (more, opened)
         until_hired(mesh)
 
 
