@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
+from stealmesh_engine.config import Config
 from stealmesh_engine.events import Drain, Tick
 from stealmesh_engine.holding.hired_out import HiredOut
 from stealmesh_engine.holding.slots import Slots
+from stealmesh_engine.holding.stopped import GRACE_SECONDS
 from stealmesh_engine.ledger.hired_hand import HiredHand
 from stealmesh_engine.ledger.hires import ACTOR_IDLE_SECONDS, Hires
 from stealmesh_engine.ledger.lives import Lives
@@ -20,7 +22,7 @@ from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.ledger.why import Why
 from stealmesh_engine.ledger.why_owned import why_item
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import JobKind
+from stealmesh_protocol.messages import Hire, JobKind
 from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.programs import VirtualProgram, Wish
@@ -179,6 +181,44 @@ def a_long_call(at: Scene) -> None:
 
 def test_a_call_that_takes_long_becomes_its_nodes_and_others_follow_it() -> None:
     a_long_call(scene(1, one_host=True))
+
+
+def test_a_process_at_a_call_that_was_cancelled_is_not_hired_out() -> None:
+    """Its owner has no lease open, and does not know."""
+    at = scene(1, one_host=True, config=Config(hire_after_calls=0))
+    program = actor(at, 20, CostLaw("const", 0.05))
+    node = at.nodes[0]
+    at.until(lambda: any(each.running is not None for each in node.actors.values()))
+    node.core.hired_out.asked(at.client.member.id, Hire(program.job, 1), at.world.now)
+    assert not node.core.holder.slots.hired
+    at.finish()
+
+
+def test_a_call_that_is_stopped_goes_on_and_the_actor_lives() -> None:
+    """Also while its process does not answer: a worker's would be ended for that."""
+    at = scene(1, one_host=True)
+    program = actor(at, 40, CostLaw("turning", 2.0, turn=20))
+    until_hired(at)
+    at.until(lambda: at.owned(program).hire is not None and program._fed == 21)
+    at.until(lambda: any(each.running is not None for each in at.nodes[0].actors.values()))
+    at.world.hires.end = lambda *told: None  # type: ignore[method-assign]
+    program.wish.stops = True
+    program._cancel(20, 21)
+    at.run(2.0 * GRACE_SECONDS)
+    assert at.counted("workers-lost", at.nodes[0]) == 0
+    assert all(each.ready for each in at.nodes[0].actors.values())
+
+
+def test_what_hired_calls_take_is_learned() -> None:
+    """The less is known of that, the more calls are in doubt after a death."""
+    at = scene(1, one_host=True)
+    lives = at.owned(actor(at, 100)).lives
+    until_hired(at)
+    assert lives is not None
+    lives._seconds_per_item = None
+    at.until(lambda: lives._seconds_per_item is not None)
+    assert hired(at) is not None
+    at.finish()
 
 
 # ---------------------------------------------------------------- lives

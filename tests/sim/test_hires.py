@@ -19,6 +19,7 @@ from stealmesh_engine.holding.slots import HiredWorker, Slot
 from stealmesh_engine.ledger.hired_hand import AGAIN_SECONDS, HiredHand
 from stealmesh_engine.ledger.hires import Hires
 from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.verdicts import Credited, Verdict
 from stealmesh_protocol.ids import LeaseId, PeerId
 from stealmesh_protocol.messages import Hire as HireWord
@@ -186,6 +187,19 @@ def test_the_node_dies() -> None:
     at.world.crash(next(each for each in at.nodes if worker in each.workers))
     at.finish()
     assert at.world.hires.begun > 1, "it hires from the other node"
+
+
+def test_the_node_goes_whose_worker_is_waited_for() -> None:
+    """What was held back for it goes to another."""
+    at = scene(2, workers=1, one_host=True)
+    program = calls(at, 60)
+    owner, job = at.client.core.owner, at.owned(program)
+    assert isinstance(job, IndexedJob)
+    at.until(lambda: job.hire is not None and not job.hire.here and job.ledger.has_free)
+    assert job.hire is not None
+    owner.fence(job.hire.node, at.world.now)
+    assert not job.ledger.has_free
+    at.finish()
 
 
 def test_the_program_dies() -> None:

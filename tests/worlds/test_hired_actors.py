@@ -29,6 +29,7 @@ class LittleActor(Little):
     """The same world, whose worker is the process of an actor. Another life gets another process."""
 
     troubles: ClassVar[tuple[str, ...]] = TROUBLE
+    retries: ClassVar[int] = 0
 
     def __init__(self, budgets: dict[str, int]) -> None:
         self.process = 0
@@ -38,7 +39,16 @@ class LittleActor(Little):
         super().__init__(budgets)
 
     def spec(self) -> JobSpec:
-        return JobSpec(self.job, JobKind.SUBMIT, self.client.id, "f", FUNCTION, life=1, restarts=9)
+        return JobSpec(
+            self.job,
+            JobKind.SUBMIT,
+            self.client.id,
+            "f",
+            FUNCTION,
+            life=1,
+            restarts=9,
+            retries=self.retries,
+        )
 
     def perform(self, host: Host, effect: fx.Effect) -> None:
         if isinstance(effect, fx.RunChunk) and effect.worker != self.process:
@@ -78,9 +88,9 @@ class LittleActor(Little):
         for item, times in self.ran.items():
             if times == before.get(item, 0):
                 continue
-            if times > 1:
+            if times > 1 + self.retries:
                 raise Wrong(f"call {item} runs again")
-            if item < max(before, default=-1):
+            if item < max(before, default=-1) and not self.retries:
                 raise Wrong(f"call {item} runs after a later one")
 
     def _done(self) -> None:
@@ -126,6 +136,12 @@ class LittleActor(Little):
         return super().key(), self.process, lives.number, lives.home, tuple(here.values())
 
 
+class LittleRetried(LittleActor):
+    """A call that had begun when its life ended runs once more."""
+
+    retries: ClassVar[int] = 1
+
+
 def test_every_state_without_trouble() -> None:
     assert explore({}, 2000, LittleActor) > 5
 
@@ -134,6 +150,10 @@ def test_every_state_without_trouble() -> None:
 @pytest.mark.parametrize("trouble", ["die", "early", *later("late", "fence")])
 def test_every_state_with_one_trouble(trouble: str) -> None:
     assert explore({trouble: 1}, 20_000, LittleActor) > explore({}, 2000, LittleActor)
+
+
+def test_every_state_with_a_death_and_another_try() -> None:
+    assert explore({"die": 1}, 20_000, LittleRetried) > explore({}, 2000, LittleRetried)
 
 
 @pytest.mark.slow

@@ -95,7 +95,7 @@ class HiredOut:
         if not message.stop:
             return  # what comes of them is dropped
         for hired in self._slots.hired.values():
-            if hired.job == message.job and not hired.of_actor:  # the calls of those go on
+            if hired.job == message.job:
                 hired.stops += message.intervals
                 self._stop_soon(hired, now)
 
@@ -142,7 +142,7 @@ class HiredOut:
         for hired in self._slots.hired.values():
             if hired.job == job:
                 self._end(hired)
-                if stop and not hired.of_actor:
+                if stop:
                     self._stop_soon(hired, now)
 
     # ------------------------------------------------------------ inside
@@ -157,8 +157,8 @@ class HiredOut:
         if not may_be_hired_for(held.spec) or self._functions.lacks(held.spec):
             return None
         if held.spec.life:
-            idle = () if dispatcher.draining or held.bags.leases else slots.actors_of(held.spec.job)
-            return next((slot for slot in idle if slot.is_idle), None)
+            processes = slots.actors_of(held.spec.job)
+            return next((slot for slot in processes if slot.is_idle), None)
         if dispatcher.draining or dispatcher.stock or self._threads > 1:
             return None
         for slot in slots.by_worker.values():
@@ -173,8 +173,10 @@ class HiredOut:
             self._effects.append(EndHire(hired.worker, hired.number))
 
     def _stop_soon(self, hired: HiredWorker, now: float) -> None:
-        """If it does not come back, its process ends."""
+        """If it does not come back, its process ends. An actor's does not: its call goes on, or ends with the job."""
         self._end(hired)
+        if hired.of_actor:
+            return
         hired.ends_at = min(hired.ends_at, now + GRACE_SECONDS)
         self.due = hired.ends_at if self.due is None else min(self.due, hired.ends_at)
 
@@ -194,7 +196,6 @@ class HiredOut:
         chunk = Chunk(
             hired.number, hired.job, lease.lid, lease.lo, lease.hi, hired.worker, now, None,
             one_by_one=True, in_parts=True, awaited=True, hired=True,
-            in_order=hired.of_actor,
         )  # fmt: skip
         slot.running = chunk
         held = self._jobs.get(hired.job)
