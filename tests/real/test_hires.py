@@ -284,6 +284,8 @@ def deaths_of_nodes(kills: int, chance: random.Random) -> None:
         assert right(mesh, 100) == 100
 
 
+DESCRIPTORS_A_PROCESS = 7
+"""What a node has open for each worker process, also for one that is set aside while another program has the worker."""
 FIRST_KILLS = 4
 """After these all that a process opens once is open."""
 
@@ -323,14 +325,17 @@ def deaths_of_programs(kills: int, chance: random.Random) -> None:
 
 
 def open_descriptors(mesh: stealmesh.Mesh) -> dict[int, int]:
-    """How many the node and each worker has, once the node has heard of all deaths and knows only us."""
+    """How many the node and each worker has, once the node has heard of all deaths and knows only us. Of a node without
+    those of its worker processes: how many of these there are depends on who has called last."""
     until = time.monotonic() + PATIENCE_SECONDS
     while True:
         status = mesh.status()
         node = next(each for each in status["nodes"] if each["role"] != "client")
         if node["links"] == 1 and not node["busy"] and node["workers"] == 2:
             pids = [node["pid"], *node["worker_pids"]]
-            return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
+            counts = {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in pids}
+            counts[node["pid"]] -= DESCRIPTORS_A_PROCESS * len(node["worker_pids"])
+            return counts
         assert time.monotonic() < until, status
         time.sleep(0.05)
 
