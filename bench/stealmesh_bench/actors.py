@@ -67,9 +67,7 @@ def both(mesh: Mesh, calls: int) -> tuple[float, float]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m stealmesh_bench.actors", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m stealmesh_bench.actors", description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--calls", type=int, default=1_000, help="that are waited for, in a run")
     parser.add_argument("--at-once", type=int, default=100_000)
