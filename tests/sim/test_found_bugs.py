@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from stealmesh_engine.effects import Dial
 from stealmesh_engine.holding.poison import timed_out, worker_died
-from stealmesh_protocol.messages import JobKind, PeerState, Role, Sated, Steal
+from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import JobKind, Message, PeerState, Role, Sated, Steal, View
 from stealmesh_protocol.values import unpack_outcomes
 from stealmesh_sim.network import Station
 from stealmesh_sim.programs import Wish
@@ -454,3 +455,22 @@ def test_who_has_missed_a_refutation_hears_it_again() -> None:
     accuser.links.learns(missed)
     told.until(lambda: told.state_of(told.nodes[0], told.nodes[1]) is PeerState.ALIVE, within=5.0)
     told.finish()
+
+
+def test_only_an_accusation_is_answered_and_only_to_who_makes_it() -> None:
+    told = scene(2)
+    core, now, other = told.nodes[1].core, told.world.now, told.nodes[0].member.id
+    suspect = replace(core.me, state=PeerState.SUSPECT)
+    core.view.renew(incarnation=core.me.incarnation + 1)
+    said: list[tuple[PeerId, Message]] = []
+
+    def send(peer_id: PeerId, message: Message, now: float) -> bool:
+        said.append((peer_id, message))
+        return True
+
+    core.links.send = send  # type: ignore[method-assign]
+    core.membership.learn(replace(suspect, state=PeerState.ALIVE), now, other)
+    core.membership.learn(suspect, now)
+    assert not said
+    core.membership.learn(suspect, now, other)
+    assert said == [(other, View([core.view.me]))]

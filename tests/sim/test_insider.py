@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.rude import RUDE_MAX
 from stealmesh_engine.base.snapshots import UNREADABLE
 from stealmesh_engine.config import Config
-from stealmesh_engine.effects import ItemsRunning
+from stealmesh_engine.effects import ItemsRunning, JobGone
 from stealmesh_engine.events import AskStatus, Heard, KeepValue, Probed, Tick
 from stealmesh_engine.links.guests import Guests
 from stealmesh_engine.membership import membership
@@ -339,6 +339,30 @@ def test_a_peer_that_says_that_it_leads_a_job_does_not_end_it() -> None:
     stage.tell(stage.program, Here(job, Standing.GONE, reign, why="expired"))
     assert stage.program.core.durable.client.jobs[job] is followed
     stage.ends_well()
+
+
+def test_a_job_that_its_program_has_called_off_is_over_with_its_primarys_word() -> None:
+    stage = Stage(durable=True)
+    job, client = stage.spec.job, stage.program.core.durable.client
+    followed = client.jobs[job]
+    lead = followed.primary
+    assert lead is not None
+    gone = Here(job, Standing.GONE, Reign(1, 1, lead, []), why="cancelled")
+    assert client.here(lead, gone, stage.world.now) is None
+    followed.primary, followed.abolished = lead, True
+    assert client.here(lead, gone, stage.world.now) == JobGone(job, "cancelled")
+
+
+def test_copies_do_not_send_a_program_back_to_a_primary_that_has_no_job_for_it() -> None:
+    stage = Stage(durable=True)
+    job, client, now = stage.spec.job, stage.program.core.durable.client, stage.world.now
+    followed, a, b = client.jobs[job], stage.a.member.id, stage.b.member.id
+    followed.primary = a
+    client.here(a, Here(job, Standing.GONE, Reign(1, 1, a, []), why="another token's"), now)
+    client.here(b, Here(job, Standing.KEEPS, Reign(1, 1, a, [])), now)
+    assert followed.gone is not None
+    client.here(b, Here(job, Standing.KEEPS, Reign(2, 1, b, [])), now)
+    assert followed.gone is None, "another leads it"
 
 
 def test_answers_of_a_peer_that_was_not_asked_are_dropped() -> None:

@@ -236,11 +236,11 @@ class Membership(Decider):
         return False
 
     def _refute(self, record: Member, source: PeerId, now: float) -> None:
-        refuted, me = self.view.refute(record), self.view.me
+        refuted = self.view.refute(record)
         if refuted is None:
-            outdated = record.incarnation < me.incarnation and record.state is not PeerState.ALIVE
-            if outdated and self.links.is_ready(source):
-                self.links.send(source, View([me]), now)  # it has missed what we have said since
+            if record.state is not PeerState.ALIVE and self.links.is_ready(source):
+                # It has missed what we have said since.
+                self.links.send(source, View([self.view.me]), now)
         else:
             self.journal.tell(now, "refutes", detail=f"incarnation {refuted.incarnation}")
             self.told.verdict("refutes its death", refuted.id, now, aloud=True)
