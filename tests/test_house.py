@@ -56,6 +56,7 @@ IMPURE = {
 TAGS = {
     "Hello": 1, "Welcome": 2, "Refused": 3, "Bye": 4,
     "Beat": 8, "Ack": 9, "View": 10, "Vote": 11, "Digests": 12, "Around": 13, "Promote": 14,
+    "WhoIs": 15,
     "Steal": 16, "Nothing": 17, "Sated": 18,
     "Grant": 32, "Split": 33, "Report": 34, "Commit": 35, "Returned": 36, "Declined": 40, "Revoked": 37,
     "Withdraw": 38, "Closed": 39,
@@ -71,6 +72,7 @@ TAGS = {
     "JournalGet": 98, "JournalPage": 99,
     "Barred": 104,
     "Hire": 107, "Hired": 108, "HireOver": 109, "Dismiss": 110,
+    "InputGet": 111, "InputPut": 112,
 }  # fmt: skip
 """Numbers are forever. Add a line for a new message; never change one."""
 

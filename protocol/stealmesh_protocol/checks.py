@@ -76,6 +76,8 @@ from stealmesh_protocol.messages import (
     Hire,
     Hired,
     HireOver,
+    InputGet,
+    InputPut,
     JobKind,
     JournalGet,
     JournalPage,
@@ -118,6 +120,7 @@ from stealmesh_protocol.messages import (
     View,
     Vote,
     Welcome,
+    WhoIs,
     Withdraw,
 )
 from stealmesh_protocol.passes import is_barred, is_name
@@ -242,7 +245,7 @@ def _split(message: Split) -> None:
     check_count(message.nonce)
 
 
-def _report(message: Report) -> None:
+def _report(message: Report | InputPut) -> None:
     check_job_id(message.job)
     parts = message.parts
     check_list(parts)
@@ -559,6 +562,14 @@ def _hire_over(message: HireOver) -> None:
         raise Fault("range", f"a worker cannot be at {message.taken}")
 
 
+def _input_get(message: InputGet) -> None:
+    check_job_id(message.job)
+    check_list(message.items, limits.INPUTS_ASKED_MAX)
+    for item, lid in message.items:
+        if not 0 <= item < limits.INDEX_MAX or lid < 0:
+            raise Fault("range", f"item {item} under lease {lid}")
+
+
 def _printed(message: Printed) -> None:
     check_job_id(message.job)
     check_interval(0, message.asked + 1)
@@ -635,6 +646,12 @@ def _barred(message: Barred) -> None:
         raise Fault("list", "names of tokens that are out of order")
 
 
+def _who_is(message: WhoIs) -> None:
+    check_list(message.peers, limits.STRANGERS_MAX)
+    for peer in message.peers:
+        check_peer_id(peer)
+
+
 def _bare(message: Ack | Promote | Sated) -> None:
     """Nothing in it that could be wrong."""
 
@@ -651,6 +668,7 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Digests: _digests,
     Around: _around,
     Promote: _bare,
+    WhoIs: _who_is,
     Steal: _steal,
     Nothing: _nonce,
     Sated: _bare,
@@ -702,4 +720,6 @@ CHECKS: dict[type[Message], Callable[[Any], None]] = {
     Hired: _hire,
     HireOver: _hire_over,
     Dismiss: _hire,
+    InputGet: _input_get,
+    InputPut: _report,
 }

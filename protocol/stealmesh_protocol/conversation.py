@@ -51,6 +51,8 @@ from stealmesh_protocol.messages import (
     Hire,
     Hired,
     HireOver,
+    InputGet,
+    InputPut,
     JournalGet,
     JournalPage,
     Keep,
@@ -89,6 +91,7 @@ from stealmesh_protocol.messages import (
     View,
     Vote,
     Welcome,
+    WhoIs,
     Withdraw,
 )
 
@@ -147,9 +150,12 @@ _BOTH_WAYS = _kinds(
 )
 
 BETWEEN_NODES: Kinds = _kinds(
-    *(Vote, Around, Promote), *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim)
+    *(Vote, Around, Promote, WhoIs),
+    *(Keep, KeptUpto, Offer, Pull, Forget, Settled, Claim),
+    *(InputGet, InputPut),
 )
-"""What supernodes and leaves, and replicas and holders of durable jobs, have to say to each other is no business of a client's."""
+"""What supernodes and leaves, replicas and holders of durable jobs, and holders of items that follow each other have to
+say to each other is no business of a client's."""
 
 _TO_NODES = _kinds(Barred)
 """A client says it for the person who runs the mesh; nodes tell each other."""

@@ -239,6 +239,8 @@ def check_blocks(
             fault = fault_of_calls(block, durable) if durable else fault_of_inputs(block, waits_in)
             if fault:
                 raise Fault("list", fault)
+        elif block.makers:
+            raise Fault("list", "makers of nothing")
 
 
 def check_leases(leases: list[Lease]) -> None:

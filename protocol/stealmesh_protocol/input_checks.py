@@ -6,7 +6,7 @@ Decides whether they make sense by themselves. Refuses to know whether they are 
 from __future__ import annotations
 
 from stealmesh_protocol import limits
-from stealmesh_protocol.ids import JOB_ID_OCTETS, JobId, owner_of
+from stealmesh_protocol.ids import JOB_ID_OCTETS, PEER_ID_OCTETS, JobId, owner_of
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 ITEMS = 5
@@ -25,6 +25,8 @@ def fault_of_calls(block: Block, job: JobId) -> str:
     for call, index, lid in block.inputs:
         if len(call) != JOB_ID_OCTETS or index or lid:
             return "an item of a durable job waits for calls alone"
+    if block.makers:
+        return "durable calls are not made for one node"
     return ""
 
 
@@ -41,4 +43,8 @@ def fault_of_inputs(block: Block, spec: JobSpec | None) -> str:
             return "an item waits for none of another owner"
         if not 0 <= index <= limits.INDEX_MAX or lid < 0 or (job, index) == (spec.job, block.lo):
             return "an item waits for itself, or for nothing"
+    if block.makers and len(block.makers) != len(block.inputs):
+        return "each input has one maker"
+    if any(len(maker) not in (0, PEER_ID_OCTETS) for maker in block.makers):
+        return "an input is made by no peer"
     return ""

@@ -193,6 +193,12 @@ NEEDS_MAX = 240
 INPUTS_MAX = 64
 """Items that one block in a GRANT waits for: an item with more of them is not leased before it can run."""
 
+STRANGERS_MAX = 256
+"""Peers that one WHO_IS asks for."""
+
+INPUTS_ASKED_MAX = 4096
+"""Items whose results one INPUT_GET asks for."""
+
 CALLS_INTO_MAX = 1024
 """Durable calls whose results go into one item of a durable job: its primary asks for each of them."""
 

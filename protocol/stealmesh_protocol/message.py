@@ -16,7 +16,7 @@ Needs = tuple[ValueId, ...]
 
 Inputs = tuple[tuple[JobId, int, LeaseId], ...]
 """Items (job, index) with results that go into another item, by their places in it, and the leases under which
-the receiver has them, or had. The item waits until the receiver has made their results, under these leases."""
+their makers have them, or had. The item waits for their results, made under these leases."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):

@@ -7,9 +7,9 @@ The grammar (SPEC.md has it in full, conversation.py says what may follow what):
     bulky    = control / custody                            ; its blobs came in the PIECEs before it
     control  = BEAT / ACK / VIEW / STEAL / SATED / NOTHING / FN_GET / STATUS_GET / STATUS   ; may be lost
               / SEEK / HERE / FETCH / FETCHED
-              / VOTE / DIGESTS / AROUND / PROMOTE / TAKEN
+              / VOTE / DIGESTS / AROUND / PROMOTE / WHO_IS / TAKEN
               / VALUE_SEEK / VALUE_AT / VALUE_GET / LOOK_AT / CALL_OFF / SEEN / PRINTED / PRINTED_GET
-              / JOURNAL_GET / JOURNAL_PAGE / HIRE
+              / JOURNAL_GET / JOURNAL_PAGE / HIRE / INPUT_GET / INPUT_PUT
     custody  = GRANT / SPLIT / REPORT / COMMIT / RETURNED / DECLINED / REVOKED / WITHDRAW / CLOSED / FN_PUT
               / LAUNCH / SUPPLY / ACCEPTED / ABOLISH / KEEP / KEPT_UPTO / OFFER / PULL / FORGET
               / SETTLED / CLAIM / VALUE_PUT / VALUE_HELD / VALUE_DROP / BARRED / HIRED / HIRE_OVER / DISMISS
@@ -32,7 +32,7 @@ collects what other replicas (OFFER, PULL) and the holders (CLAIM) have. Results
 
 Shape of a value that lives on the mesh: `value_messages.py` says it; of a look at jobs: `look_messages.py`; of what
 tasks print: `output_messages.py`; of a node's journal: `journal_messages.py`; of revoked tokens: `token_messages.py`;
-of hired workers: `hire_messages.py`.
+of hired workers: `hire_messages.py`; of results that go from node to node: `follow_messages.py`.
 What messages are made of is in `parts.py`.
 
 Numbers are forever: a tag is never given to another message (tests pin them). New fields go
@@ -46,6 +46,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from stealmesh_protocol.accounts import BagAccount
+from stealmesh_protocol.follow_messages import InputGet as InputGet
+from stealmesh_protocol.follow_messages import InputPut as InputPut
 from stealmesh_protocol.hire_messages import Dismiss as Dismiss
 from stealmesh_protocol.hire_messages import Hire as Hire
 from stealmesh_protocol.hire_messages import Hired as Hired
@@ -206,6 +208,13 @@ class Promote(Message):
     """The mesh lacks supernodes: serve as one, if you can."""
 
     TAG: ClassVar[int] = 14
+
+
+class WhoIs(Message):
+    """A leaf has something to say to peers that it does not know: an observer tells it of them, in a VIEW."""
+
+    TAG: ClassVar[int] = 15
+    peers: list[PeerId]
 
 
 # ---------------------------------------------------------------- stealing
@@ -616,7 +625,7 @@ class Piece(Message):
 MESSAGES: dict[int, type[Message]] = {
     cls.TAG: cls
     for cls in (
-        Hello, Welcome, Refused, Bye, Beat, Ack, View, Vote, Digests, Around, Promote,
+        Hello, Welcome, Refused, Bye, Beat, Ack, View, Vote, Digests, Around, Promote, WhoIs,
         Steal, Nothing, Sated,
         Grant, Split, Report, Commit, Returned, Declined, Revoked, Withdraw, Closed,
         FnGet, FnPut, StatusGet, Status,
@@ -629,6 +638,7 @@ MESSAGES: dict[int, type[Message]] = {
         JournalGet, JournalPage,
         Barred,
         Hire, Hired, HireOver, Dismiss,
+        InputGet, InputPut,
     )
 }  # fmt: skip
 """Kind octet → message class. Append only."""

@@ -156,6 +156,8 @@ class Block(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Values that its items are made from."""
     inputs: Inputs = ()
     """What its only item waits for."""
+    makers: tuple[PeerId, ...] = ()
+    """The peer that makes each of them; an empty id: the receiver. Empty: the receiver makes all."""
 
 
 class Part(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -45,6 +45,8 @@ from stealmesh_protocol.messages import (
     Hire,
     Hired,
     HireOver,
+    InputGet,
+    InputPut,
     JobKind,
     JobLine,
     JobLoad,
@@ -96,6 +98,7 @@ from stealmesh_protocol.messages import (
     View,
     Vote,
     Welcome,
+    WhoIs,
     Withdraw,
 )
 
@@ -186,13 +189,13 @@ def grants(draw: st.DrawFn) -> Grant:
 
 
 @st.composite
-def reports(draw: st.DrawFn) -> Report:
+def reports(draw: st.DrawFn, kind: type[Report | InputPut] = Report) -> Report | InputPut:
     parts = [
         Part(draw(u64), lo, hi, draw(st.integers(0, 255)), draw(seconds), draw(small))
         for lo, hi in draw(st.lists(intervals, max_size=40))
     ]
     one = draw(blobs)
-    return Report(draw(jobs), parts, [one for _ in parts])
+    return kind(draw(jobs), parts, [one for _ in parts])
 
 
 @st.composite
@@ -269,6 +272,7 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
         st.lists(members, max_size=4),
     ),
     Promote: st.just(Promote()),
+    WhoIs: st.builds(WhoIs, st.lists(peers, max_size=9)),
     Steal: st.builds(Steal, u64, small, st.booleans()),
     Nothing: st.builds(Nothing, u64, st.booleans()),
     Sated: st.just(Sated()),
@@ -344,6 +348,8 @@ SAYINGS: dict[type[Message], st.SearchStrategy[Message]] = {
     Hired: st.builds(Hired, jobs, u64),
     HireOver: st.builds(HireOver, jobs, u64, st.lists(one_item, max_size=1)),
     Dismiss: st.builds(Dismiss, jobs, u64),
+    InputGet: st.builds(InputGet, jobs, st.lists(st.tuples(st.integers(0, limits.INDEX_MAX - 1), u64), max_size=5)),
+    InputPut: reports(InputPut),
     PrintedGet: st.builds(PrintedGet, jobs, st.integers(0, limits.INDEX_MAX - 1)),
     JournalGet: st.builds(JournalGet, u64, index, st.integers(0, 255), st.integers(1, limits.JOURNAL_OCTETS_MAX)),
     JournalPage: st.lists(entries, max_size=4).flatmap(journal_page),
@@ -553,6 +559,24 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     many_texts = [bytes(limits.TEXT_OCTETS_MAX)] * 5
     yield "many texts", Printed(JOB, [Text()] * 5, many_texts), 1, "size"
     yield "two items of one worker", HireOver(JOB, 1, [Lease(1, 0, 1), Lease(2, 1, 2)]), 1, "range"
+    yield "too many strangers", WhoIs([bytes(16)] * (limits.STRANGERS_MAX + 1)), 0, "list"
+    yield "a stranger without a name", WhoIs([b""]), 0, "id"
+    yield "an input below all", InputGet(JOB, [(-1, 1)]), 0, "range"
+    yield "too many inputs", InputGet(JOB, [(1, 1)] * (limits.INPUTS_ASKED_MAX + 1)), 0, "list"
+    yield "inputs without blobs", InputPut(JOB, [Part(1, 0, 1, 0, 0.1)]), 0, "blobs"
+    yield (
+        "makers of nothing",
+        Supply(JOB, [Block(0, 1, 5, makers=(bytes(16),))], blobs=[b""]),
+        1,
+        "list",
+    )
+    calls = JobSpec(JOB, JobKind.SUBMIT, JOB[:16], "f", DIGEST)
+    for what, makers in {
+        "a maker too many": (b"", b""),
+        "no peer makes it": (b"\x01",),
+    }.items():
+        block = Block(1, 2, 5, (), ((JOB, 0, 1),), makers)
+        yield what, Grant(calls, [Lease(2, 1, 2)], [block], 0, [b""]), 1, "list"
     yield "a worker at two items", HireOver(JOB, 1, [Lease(1, 0, 2)]), 1, "range"
     yield "text of no items", Printed(JOB, [Text(2, 1)], [b""]), 1, "range"
     yield "short value id", ValueDrop(JOB), 1, "id"

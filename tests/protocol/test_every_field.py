@@ -56,7 +56,7 @@ HARMLESS = {
         for field in (
             "Around.digest", "Beat.told[]", "Beat.view", "Block.inputs[]", "Commit.lid", "Commit.seq", "Digests.buckets[]",
             "Grant.nonce", "Hello.epoch", "Here.weight", "JobLoad.lids[]", "JournalGet.nonce", "JournalPage.nonce",
-            "Lease.lid", "CallOff.nonce", "Dismiss.hire", "Hire.hire", "HireOver.hire", "Hired.hire", "LookAt.nonce", "Nothing.nonce",
+            "Lease.lid", "CallOff.nonce", "Dismiss.hire", "Hire.hire", "HireOver.hire", "Hired.hire", "InputGet.items[]", "LookAt.nonce", "Nothing.nonce",
             "Part.lid", "Revoked.lids[]", "Seen.nonce", "Split.nonce", "Status.nonce", "StatusGet.nonce", "Steal.nonce",
             "ValueAt.making", "ValueDrop.making", "ValueGet.making", "ValueHeld.making", "ValuePut.making",
             "Welcome.epoch",
@@ -89,7 +89,7 @@ HARMLESS = {
     "what is left out": {
         ("empty", field)
         for field in (
-            "Hello.mesh", "Hello.proof", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "JournalEntry.about",
+            "Block.makers[]", "Hello.mesh", "Hello.proof", "Hello.to", "Here.seat", "JobSpec.code", "JobSpec.combine", "JournalEntry.about",
             "JournalEntry.peer", "KeptUpto.seat", "LookAt.job",
             "Offer.seat", "Reign.seats[]", "ValueAt.source", "Welcome.to",
         )
