@@ -148,6 +148,8 @@ class NodeCore(Parts):
                 self._said(self.me.id, message, now)
             self.durable.conclude(now)
             self._work(now)
+        if self.links.strangers:
+            self.membership.unknown.ask(now)
         if self.leaving.until is not None:
             self.leaving.go_when_done(now)
         self.links.acknowledge(all_owed=False)

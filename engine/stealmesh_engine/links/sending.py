@@ -45,6 +45,7 @@ class Sending:
             member = table.view.members.get(peer_id)
             if member is None:
                 self._context.counters.count("sent-to-unknown")
+                table.is_stranger(peer_id)
                 return False
             peer = table.meet(member)
         if peer.member.role is Role.CLIENT and message.TAG not in A_CLIENT_MAY_HEAR:

@@ -16,6 +16,7 @@ from stealmesh_engine.links.custody import Channel
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.conversation import LinkState
 from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.limits import STRANGERS_MAX
 from stealmesh_protocol.messages import Member, Message, Role
 from stealmesh_protocol.passes import KeyRole
 
@@ -165,6 +166,8 @@ class LinkTable:
         self.owing: dict[PeerId, None] = {}
         """Peers that wait for an acknowledgement."""
         self.own_mail: deque[Message] = deque()
+        self.strangers: dict[PeerId, None] = {}
+        """Peers that we had something to say to and do not know."""
         """Messages to ourselves: the primary of a durable job may hold leases of that job, too."""
         self._listening_at: dict[str, dict[PeerId, None]] = {}
         """Endpoint → those of `peers` that listen there."""
@@ -266,6 +269,16 @@ class LinkTable:
     def is_buried(self, peer_id: PeerId) -> None:
         """The view has forgotten this life: that it is out of our reach no longer matters."""
         self.mute.pop(peer_id, None)
+
+    def is_stranger(self, peer_id: PeerId) -> None:
+        """There is something to say to a peer that we do not know."""
+        if len(self.strangers) < STRANGERS_MAX:
+            self.strangers[peer_id] = None
+
+    def take_strangers(self) -> list[PeerId]:
+        """Those that we had something to say to."""
+        strangers, self.strangers = list(self.strangers), {}
+        return strangers
 
     def take_own_mail(self) -> list[Message]:
         """What we have said to ourselves, oldest first; the caller hears it now."""

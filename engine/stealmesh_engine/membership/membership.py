@@ -30,6 +30,7 @@ from stealmesh_engine.membership.reconnect import Reconnect
 from stealmesh_engine.membership.supernodes import Supernodes
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.told import ToldLives
+from stealmesh_engine.membership.unknown_peers import UnknownPeers
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view.membership_view import newer
 from stealmesh_protocol.ids import PeerId
@@ -45,6 +46,7 @@ from stealmesh_protocol.messages import (
     Role,
     View,
     Vote,
+    WhoIs,
 )
 
 NO_ONE = b""
@@ -67,6 +69,7 @@ class Membership(Decider):
         self.verdicts = Verdicts(shared, self.suspicions, self.leaf, self.charges, self.reach)
         self.supernodes = Supernodes(shared, self.leaf, self.charges, self.verdicts)
         self.reconnect = Reconnect(shared, self.leaf)
+        self.unknown = UnknownPeers(shared, self.leaf)
 
     # ------------------------------------------------------------ time
 
@@ -208,6 +211,7 @@ class Membership(Decider):
         if record.state is PeerState.SUSPECT:
             self.verdicts.stands_still(record, now)
             return None
+        self.unknown.learned(record, now)
         return self._welcome(record.id, now)
 
     def _is_believable(self, record: Member, source: PeerId, now: float) -> bool:
@@ -271,6 +275,7 @@ MESSAGES: dict[type[Message], Callable[[Membership, PeerId, Any, float], None]] 
     Vote: lambda members, *heard: members.suspicions.voted(*heard),
     Digests: lambda members, *heard: members.news.differs(*heard),
     Promote: lambda members, peer, message, now: members.supernodes.asked(now),
+    WhoIs: lambda members, *heard: members.unknown.asked(*heard),
 }
 """What this package does alone. core.py handles the others: a BEAT concerns several packages, and after
 each record of a VIEW, an AROUND or a WELCOME work may have to move."""
