@@ -41,6 +41,7 @@ from stealmesh_engine.effects import (
 from stealmesh_engine.events import CancelItems, Event, Heard
 from stealmesh_engine.holding.held_job import HeldJob
 from stealmesh_engine.ledger.indexed import IndexedLedger
+from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.requirements import suits
 from stealmesh_engine.links.sending import ACKS_OWED_MAX
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
@@ -49,6 +50,7 @@ from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, owner_of, te
 from stealmesh_protocol.messages import Commit, JobKind, JobSpec, Kept, Report, Role
 from stealmesh_protocol.values import LACKING, OUTCOMES, failures_of
 from stealmesh_sim.actors import ActorChecks
+from stealmesh_sim.hired import OwnLeases
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.later import LaterItems
 from stealmesh_sim.placing import PlacingChecks
@@ -283,7 +285,7 @@ class Checkers:
         else:
             parts = [(p.lid, p.lo, p.hi) for p in message.parts if p.codec == LACKING]
         valid = self.before_owner_hears(owner, event)
-        told = [(lo, hi) for lid, lo, hi in parts if valid.get(lid)]
+        told = [(lo, hi) for lid, lo, hi in parts if valid.get((message.job, lid))]
         if not told:
             return None
         job = owner.core.owner.jobs[message.job]
@@ -324,8 +326,8 @@ class Checkers:
 
     # ------------------------------------------------------------ custody
 
-    def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]:
-        """Lease of this report → does the ledger name the speaker as its holder now?"""
+    def before_owner_hears(self, owner: Process, event: Heard) -> OwnLeases:
+        """The leases of this report, and of those that came before and wait for this one, perhaps."""
         message = event.message
         if not isinstance(message, Report | Commit):
             return {}
@@ -334,12 +336,13 @@ class Checkers:
         if line is None or job is None:
             return {}
         lids = [p.lid for p in message.parts] if isinstance(message, Report) else [message.lid]
-        return {lid: job.ledger.holds(line.peer, lid) for lid in lids}
+        valid = {(message.job, lid): job.ledger.holds(line.peer, lid) for lid in lids}
+        return valid | _leases_of_early(owner)
 
-    def credited(self, effect: Deliver, valid: dict[LeaseId, bool]) -> None:
+    def credited(self, effect: Deliver, valid: OwnLeases) -> None:
         lid = effect.part.lid
         text = f"lease {lid >> 32}.{lid & 0xFFFFFFFF} was not the speaker's when it was credited"
-        self.that(valid.get(lid, False), "custody", text)
+        self.that(valid.get((effect.job, lid), False), "custody", text)
 
     def sweep(self) -> None:
         """No lease has two living holders, and the ledgers agree (asked now and then)."""
@@ -533,3 +536,13 @@ class Checkers:
         if load.control > most * (4 + load.links) + load.heard / ACKS_OWED_MAX:
             text = f"{process.name} sent {load.control} control messages within a second"
             raise Breach("load", text)
+
+
+def _leases_of_early(owner: Process) -> OwnLeases:
+    """Of reports that wait for those of their inputs."""
+    return {
+        (job.spec.job, part.lid): job.ledger.holds(holder, part.lid)
+        for job in owner.core.owner.jobs.values()
+        if isinstance(job, IndexedJob) and job.edges is not None
+        for holder, part, _ in job.edges.early
+    }

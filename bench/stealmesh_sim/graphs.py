@@ -535,6 +535,32 @@ def drawn_chains(rng: Random, until: float) -> GraphWish:
     return graph
 
 
+def drawn_grid(rng: Random, until: float) -> GraphWish:
+    """Rows of items that need their neighbours of the row before: their nodes hand results to each other."""
+    law = CostLaw(rng.choice(("const", "exponential")), rng.choice((0.0002, 0.002, 0.02)), 0)
+    streams = [
+        Wish(JobKind.SUBMIT, 0, law, retries=rng.choice((0, 2)))
+        for _ in range(rng.choice((1, 1, 2)))
+    ]
+    width, reach = rng.choice((2, 4, 8, 12)), rng.choice((1, 1, 2))
+    knots = []
+    for at in range(width * rng.choice((10, 30, 60))):
+        row, column = divmod(at, width)
+        near = range(max(0, column - reach), min(width, column + reach + 1))
+        inputs = [(row - 1) * width + each for each in near] if row else []
+        stream = column * len(streams) // width
+        knots.append(Knot(stream, streams[stream].items, inputs))
+        streams[stream].items += 1
+    for knot in rng.sample(knots, rng.choice((0, 0, 1, 5))):
+        _trouble(rng, streams[knot.stream], knot)
+        knot.fails &= rng.random() < 0.2
+    graph = GraphWish(knots, streams, rng.uniform(0, until / 2), rng.choice((5, 50, 1000)))
+    graph.pause_seconds = rng.uniform(0.0, until * 0.3) / max(1, len(knots) // graph.batch)
+    for _ in range(rng.choice((0, 0, 1, 3))):
+        graph.cancels.append((rng.uniform(0, until), rng.randrange(len(knots))))
+    return graph
+
+
 def _have_stay(rng: Random, wish: GraphWish) -> None:
     """The results of some streams stay where they were made. What is made again must not end otherwise."""
     if rng.random() > 0.3:
@@ -660,6 +686,9 @@ def run(seed: int, *, watch: bool = False) -> WorldOutcome:
     rng = Random(f"{seed}/short chains")
     if rng.random() < 0.4:
         graphs.append((rng.randrange(plan.clients), drawn_chains(rng, plan.faults_until)))
+    rng = Random(f"{seed}/grids")
+    if rng.random() < 0.5:
+        graphs.append((rng.randrange(plan.clients), drawn_grid(rng, plan.faults_until)))
     outcome = WorldOutcome(seed, nodes=plan.nodes, jobs=len(graphs))
     play(GraphWorld(plan, graphs), outcome, watch=watch)
     return outcome

@@ -30,6 +30,10 @@ from stealmesh_sim.kernel import Clock
 WAYS_SECONDS = (0.00002, 0.00005, 0.0004, 0.003)
 
 
+OwnLeases = dict[tuple[JobId, LeaseId], bool]
+"""Leases that somebody speaks of → does the ledger name the speaker as their holder?"""
+
+
 class HiredBody(Protocol):
     """A worker's process."""
 
@@ -206,7 +210,7 @@ class VirtualHire:
             self.node.inbox.append(ended)
 
 
-def leases_of(owner: Any, event: HiredAnswer) -> dict[LeaseId, bool]:
+def leases_of(owner: Any, event: HiredAnswer) -> OwnLeases:
     """Lease of this answer → does the ledger name its node as the holder now?"""
     job, lid = owner.core.owner.jobs.get(event.job), event.part.lid
-    return {} if job is None else {lid: job.ledger.holds(event.node, lid)}
+    return {} if job is None else {(event.job, lid): job.ledger.holds(event.node, lid)}

@@ -34,10 +34,13 @@ class LaterItems:
         self._until: dict[tuple[JobId, int], float] = {}
         self._asked: dict[tuple[JobId, int], float] = {}
         """Items that workers have just put off, and for how long."""
+        self._before: dict[tuple[JobId, int], float] = {}
+        """Those of earlier steps: what was said of an item before its inputs count is judged when they do."""
         self._granted: set[tuple[JobId, LeaseId]] = set()
 
     def heard(self, events: Iterable[Event]) -> None:
         """An owner hears which items are put off, perhaps by two holders, one of them stale."""
+        self._before |= self._asked
         self._asked.clear()
         for event in events:
             report: Any = None
@@ -55,7 +58,8 @@ class LaterItems:
         """The owner keeps this item until later."""
         self.count += 1
         item = effect.job, effect.item
-        self._until[item] = self._clock.now + max(0.0, self._asked.pop(item))
+        asked = self._asked if item in self._asked else self._before
+        self._until[item] = self._clock.now + max(0.0, asked.pop(item))
 
     def granted(self, grant: Grant) -> None:
         """A grant may be said again on a new connection: that leases nothing."""

@@ -28,12 +28,12 @@ from stealmesh_engine.events import (
 )
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.conversation import ON_THE_SPOT
-from stealmesh_protocol.ids import JobId, LeaseId, PeerId
+from stealmesh_protocol.ids import JobId, PeerId
 from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Role
 from stealmesh_protocol.stacks import Stack, WorkerStacks
 from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.disks import VirtualDisk
-from stealmesh_sim.hired import VirtualHires, leases_of
+from stealmesh_sim.hired import OwnLeases, VirtualHires, leases_of
 from stealmesh_sim.kernel import TIMERS
 from stealmesh_sim.later import LaterItems
 from stealmesh_sim.network import Connection, Network
@@ -53,7 +53,7 @@ class Observer(Judge, Protocol):
 
     def cancelled(self, event: CancelItems) -> None: ...
 
-    def before_owner_hears(self, owner: Process, event: Heard) -> dict[LeaseId, bool]: ...
+    def before_owner_hears(self, owner: Process, event: Heard) -> OwnLeases: ...
 
     def lacking(self, owner: Process, event: Event) -> tuple[JobId, int, int, bool] | None: ...
 
@@ -66,7 +66,7 @@ class Observer(Judge, Protocol):
     @property
     def later(self) -> LaterItems: ...
 
-    def credited(self, effect: fx.Deliver, valid: dict[LeaseId, bool]) -> None: ...
+    def credited(self, effect: fx.Deliver, valid: OwnLeases) -> None: ...
 
     def delivered(self, effect: fx.Deliver) -> None: ...
 

@@ -132,6 +132,7 @@ class Consequences:
         self._announce_joined()
         self._inquiries.met(peer_id, now)
         parts.values.met(peer_id, now)
+        parts.holder.follow_ons.across.met(peer_id, now)
         self.links.guests.met(peer_id, now)
         parts.heartbeats.greet(now)
         parts.owner.place(now)

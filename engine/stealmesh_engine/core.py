@@ -134,6 +134,9 @@ class NodeCore(Parts):
             self.reports.tell_running(self.dispatcher.patrol(now), now)
             self.holder.handover.return_held_up(now)
         self.owner.wake_up(now)
+        across = self.owner.graph.from_afar
+        if across.due is not None and now >= across.due:
+            across.look(now)
         if self.hires.due is not None and now >= self.hires.due:
             self.hires.look(now)
         self.durable.tick(now)
@@ -200,6 +203,7 @@ class NodeCore(Parts):
             self.thief.seek_at,
             self.durable.state.due,
             self.owner.alarms.due,
+            self.owner.graph.from_afar.due,
             self.hires.due,
             self.hired_out.due,
             self.inquiries.until,

@@ -18,7 +18,6 @@ from stealmesh_engine.holding import belief, dispatcher
 from stealmesh_engine.holding.bags import Bags
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.indexed_bags import HeldLease, IndexedBags
-from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.graph import Graph
 from stealmesh_engine.ledger.queues import Queues
@@ -227,7 +226,7 @@ def test_a_part_may_bring_what_goes_into_its_own_items(what: str) -> None:
         lo, blob = 3, b"\x91\xc0"
     part = Part(lid, lo, 4, codec, 0.1, 0, stays)
     edges.results[1] = object()  # so that only item 3 is asked for
-    assert edges.premature(holder, part, blob) == ([] if what == "right" else [3])
+    assert edges.not_yet(holder, part, blob) == ([], [] if what == "right" else [3])
     edges.results.clear()
 
 
@@ -421,7 +420,8 @@ def test_a_result_under_another_lease_is_not_taken() -> None:
     follow_ons = told.nodes[0].core.holder.follow_ons
     told.until(lambda: bool(follow_ons.awaited))
     (name,) = follow_ons.awaited
-    follow_ons.came(name[0], Part(name[2] + 1, 0, 1, 0, 0.1), b"\x91\xc0")
+    held = told.nodes[0].core.holder.jobs[name[0]]
+    follow_ons.came(held, Part(name[2] + 1, 0, 1, 0, 0.1), b"\x91\xc0", told.world.now)
     assert name in follow_ons.awaited
     finish(told)
 
@@ -481,10 +481,10 @@ def any_lease_of_an_input_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result of a run that does not count goes into what follows."""
     right = FollowOns.came
 
-    def came(self: FollowOns, job: bytes, part: Any, blob: bytes) -> None:
+    def came(self: FollowOns, held: Any, part: Any, blob: bytes, now: float) -> None:
         for name in list(self.awaited):
-            if name[0] == job and part.lo <= name[1] < part.hi:
-                right(self, job, replace(part, lid=name[2]), blob)
+            if name[0] == held.spec.job and part.lo <= name[1] < part.hi:
+                right(self, held, replace(part, lid=name[2]), blob, now)
                 break
 
     monkeypatch.setattr(FollowOns, "came", came)
@@ -547,7 +547,7 @@ def withdrawn_follow_ons_wait_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def what_cannot_have_run_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Crediting, "_take_back_premature", lambda *args: None)
+    monkeypatch.setattr(JobEdges, "not_yet", lambda *args: ([], []))
 
 
 def one_input_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -571,6 +571,7 @@ def what_comes_again_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def all_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Queues, "does_better", lambda *args: True)
+    monkeypatch.setattr(Queues, "best_maker", lambda self, inputs, workers: (inputs[0][0], 0.0))
 
 
 def busy() -> None:

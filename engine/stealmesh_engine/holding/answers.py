@@ -275,7 +275,10 @@ class Answers:
             if event is not None and part.stays:
                 self.made.keep(held.spec.job, event.chunk, part, now)
             self.reports.add(held.spec.job, part, blob, now)
-            if self.follow_ons.awaited and self.follow_ons.came(held.spec.job, part, blob):
+            follow_ons = self.follow_ons
+            if (follow_ons.awaited or follow_ons.across.wanted) and follow_ons.came(
+                held, part, blob, now
+            ):
                 self.reports.followed(held.spec.job)
         else:
             self._wasted(part.hi - part.lo)

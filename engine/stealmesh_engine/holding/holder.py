@@ -49,6 +49,8 @@ from stealmesh_protocol.messages import (
     FnPut,
     Grant,
     Here,
+    InputGet,
+    InputPut,
     Launch,
     Lease,
     Message,
@@ -158,7 +160,7 @@ class Holder:
                 self.retained.add(spec.job, block, blob)
         if not all(taken):
             self.counters.count("grants-refused", taken.count(False))
-        if held.bags.some_follow and any(block.inputs for block in message.blocks):
+        if held.bags.some_follow:
             self.follow_ons.came_in(held, message, now)
         for lease in message.leases:
             self.journal.tell(now, "received", spec.job, lease.lid, (lease.lo, lease.hi))
@@ -377,5 +379,7 @@ MESSAGES: dict[type[Message], Handler] = {
     Withdraw: _if_obeyed(lambda holder, message, now: holder.withdrawn(message, now)),
     Closed: _if_obeyed(lambda holder, message, now: holder.ended(message, now)),
     Settled: _if_obeyed(lambda holder, message, now: holder.settled(message)),
+    InputGet: lambda holder, peer, message, now: holder.follow_ons.wanted(peer, message, now),
+    InputPut: lambda holder, peer, message, now: holder.follow_ons.put(peer, message, now),
     FnPut: lambda holder, peer, message, now: holder.function_came(message),
 }

@@ -266,7 +266,7 @@ class IndexedBags(Bags):
     def complete(self, item: int, blob: bytes) -> None:
         found = self.inputs.at(item)
         assert found is not None, "what waits is here"
-        self.inputs.add(replace(found[0], inputs=()), blob)
+        self.inputs.add(replace(found[0], inputs=(), makers=()), blob)
         for lid in self._follows.pop(item):
             held = self.leases.get(lid)
             if (

@@ -32,7 +32,10 @@ JOBS_IN_BEAT_MAX = 512
 CLAIMS_MAX = 4096
 """Leases and results in one claim."""
 FOLLOWED_SECONDS = 0.001
-"""So long a result waits for company if what follows it runs here: a chain of short items is told of in few reports."""
+"""So long a result waits for company if what follows it goes on without its owner: a chain of short items is told of in
+few reports."""
+FOLLOWED_SECONDS_MAX = 0.004
+"""The longest that it waits if nothing else happens here meanwhile: a node does not wake up for it alone."""
 RUNNING_WORTH_TELLING_SECONDS = 0.25
 
 
@@ -128,7 +131,8 @@ class Reports:
                 and not held.spec.max_parallel  # others wait for its lane
                 and unsaid.octets < REPORT_OCTETS_MAX
             ):
-                self.due = until if self.due is None else min(self.due, until)
+                at = until if unsaid.urgent else unsaid.since + FOLLOWED_SECONDS_MAX
+                self.due = at if self.due is None else min(self.due, at)
                 continue
             del self.unsaid[job]
             if held.spec.term:

@@ -180,11 +180,13 @@ def _why_not_begun(
 
 
 def _why_it_follows(holder: Holder, held: HeldJob, item: int) -> Fact | None:
-    """Which calls it follows, each by its job's name and its item. None: it has all results that it needs."""
+    """Which calls it follows, each by its job's name and its item, and by its node if that is another one. None: it
+    has all results that it needs."""
     follow_on = holder.follow_ons.waiting.get(held.spec.job, {}).get(item)
-    names = (
-        [] if follow_on is None else [f"{_name(holder, j)}/{at}" for j, at, _ in follow_on.lacks()]
-    )
+    names = []
+    for (job, at, _), maker in () if follow_on is None else follow_on.lacking_makers():
+        there = f" on {holder.links.view.name_of(maker)}" if maker else ""
+        names.append(f"{_name(holder, job)}/{at}{there}")
     return Fact(Why.FOLLOWS, text=some(names), count=len(names)) if names else None
 
 

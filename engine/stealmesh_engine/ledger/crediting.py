@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from stealmesh_engine.base.context import Context
+from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.effects import Deliver, ItemsRunning, ItemWaits
 from stealmesh_engine.ledger.candidates import Candidates
+from stealmesh_engine.ledger.early_reports import EarlyReport
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.explore import CommittedStep
 from stealmesh_engine.ledger.owned_job import ExploreJob, IndexedJob, OwnedJob
@@ -26,7 +28,7 @@ from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_protocol.messages import Commit, JobLoad, Lease, Part, Report, Revoked
-from stealmesh_protocol.values import AGAIN, LACKING, OUTCOMES
+from stealmesh_protocol.values import AGAIN, LACKING, OUTCOMES, good_in
 
 DROPPED_AT_ONCE_MAX = 1 << 32
 """A report may claim to be about more items than there are."""
@@ -77,59 +79,106 @@ class Crediting:
 
     def report(self, job: IndexedJob, holder: PeerId, message: Report, now: float) -> None:
         for part, blob in zip(message.parts, message.blobs, strict=True):
+            intervals = [(part.lo, part.hi)]
             if job.edges is not None and job.edges.follows:
-                self._take_back_premature(job, job.edges, holder, part, blob)
-            lacked = part.codec == LACKING
-            if lacked and job.ledger.is_second(holder, part.lid, part.lo, part.hi):
-                self._lacks_second(job, holder, part, blob)
-                continue
-            if lacked:
-                movable = job.lives is None or job.lives.may_move()
-                if movable and self._passed_over(job, holder, part, blob, now):
-                    continue
-                part, blob = (
-                    replace(part, codec=OUTCOMES),
-                    self.candidates.told_by_all(job, part, blob, now),
-                )
-            elif part.codec == AGAIN:
-                outcome = self._put_off(job, holder, part, blob, now)
-                if outcome is None:
-                    continue
-                part, blob = outcome
-            told = fed = None
-            if part.stays or job.ledger.again:
-                fed = job.ledger.inputs.within(part.lo, part.hi)
-                if job.edges is not None:
-                    fed = job.edges.recipes(fed, part, blob)
-            verdict = job.ledger.credit(holder, part.lid, part.lo, part.hi)
-            if fed is not None:
-                told = self.staying.judged(job, holder, part, verdict, fed, now)
-            if not self._counts(job, holder, verdict, part.hi - part.lo, now):
-                if job.keeping is not None:
-                    job.keeping.dismissed(holder, part)
-                continue
-            assert isinstance(verdict, Credited)
-            if job.lapsed:
-                job.has_reported(holder)
-            if job.item_seconds is not None:
-                job.took(part.hi - part.lo, part.seconds)
-            if part.failed:
-                job.count_failed(min(part.failed, sum(hi - lo for lo, hi in verdict.intervals)))
-                job.has_failed(part.lo, part.codec, blob)
-            for lo, hi in verdict.intervals if told is None else told:
-                if job.keeping is None:
-                    deliver = Deliver(message.job, part, blob, lo, hi)
-                    if part.stays and job.edges is not None:
-                        deliver.into = job.edges.fed_by(part, lo, hi)
-                    self.effects.append(deliver)
-                else:
-                    job.keeping.credited(holder, part, blob, lo, hi)
-                if job.passed is not None:
-                    job.passed.settled(lo, hi)
-                    if not lacked:
-                        job.passed.able(holder)
-                if job.edges is not None:
-                    job.edges.credited(lo, hi, part, blob)
+                intervals = self._without_early(job, job.edges, holder, part, blob)
+            for lo, hi in intervals:
+                self._judge(job, holder, part, blob, lo, hi, now)
+
+    def early(self, job: IndexedJob, item: int, report: EarlyReport, now: float) -> None:
+        """This was said before all that went into the item counted."""
+        holder, part, blob = report
+        self._judge(job, holder, part, blob, item, item + 1, now)
+
+    def _without_early(
+        self, job: IndexedJob, edges: JobEdges, holder: PeerId, part: Part, blob: bytes
+    ) -> list[tuple[int, int]]:
+        """What of this part may be judged now. Of the rest not all that goes into it counts, so it waits. If it cannot
+        have run, or there is no room, it is out of its lease, and does not count."""
+        early, impossible = edges.not_yet(holder, part, blob)
+        if not (early or impossible):
+            return [(part.lo, part.hi)]
+        intervals = IntervalSet.of(part.lo, part.hi)
+        for item in early:
+            if edges.early.keep(item, (holder, part, blob)):
+                self.counters.count("results-early")
+                intervals.remove(item, item + 1)
+            else:
+                impossible.append(item)
+        for item in impossible:
+            self.counters.count("results-premature")
+            job.ledger.split(holder, part.lid, item, item + 1)
+        return list(intervals)
+
+    def _judge(
+        self,
+        job: IndexedJob,
+        holder: PeerId,
+        part: Part,
+        blob: bytes,
+        lo: int,
+        hi: int,
+        now: float,
+    ) -> None:
+        """[lo, hi) of this part, all of which the blob covers: does it count?"""
+        if (lo, hi) != (part.lo, part.hi):
+            part = _only(part, blob, lo, hi)
+        lacked = part.codec == LACKING
+        if lacked and job.ledger.is_second(holder, part.lid, lo, hi):
+            self._lacks_second(job, holder, part, blob)
+            return
+        if lacked:
+            movable = job.lives is None or job.lives.may_move()
+            if movable and self._passed_over(job, holder, part, blob, now):
+                return
+            part, blob = (
+                replace(part, codec=OUTCOMES),
+                self.candidates.told_by_all(job, part, blob, now),
+            )
+        elif part.codec == AGAIN:
+            outcome = self._put_off(job, holder, part, blob, now)
+            if outcome is None:
+                return
+            part, blob = outcome
+        told = fed = None
+        if part.stays or job.ledger.again:
+            fed = job.ledger.inputs.within(lo, hi)
+            if job.edges is not None:
+                fed = job.edges.recipes(fed, part, blob)
+        verdict = job.ledger.credit(holder, part.lid, lo, hi)
+        if fed is not None:
+            told = self.staying.judged(job, holder, part, verdict, fed, now)
+        if not self._counts(job, holder, verdict, hi - lo, now):
+            if job.keeping is not None:
+                job.keeping.dismissed(holder, part)
+            return
+        assert isinstance(verdict, Credited)
+        if job.lapsed:
+            job.has_reported(holder)
+        if job.item_seconds is not None:
+            job.took(hi - lo, part.seconds)
+        if part.failed:
+            job.count_failed(min(part.failed, sum(high - low for low, high in verdict.intervals)))
+            job.has_failed(part.lo, part.codec, blob)
+        for low, high in verdict.intervals if told is None else told:
+            self._credited(job, holder, part, blob, low, high)
+            if job.passed is not None:
+                job.passed.settled(low, high)
+                if not lacked:
+                    job.passed.able(holder)
+            if job.edges is not None:
+                job.edges.credited(low, high, part, blob)
+
+    def _credited(
+        self, job: IndexedJob, holder: PeerId, part: Part, blob: bytes, lo: int, hi: int
+    ) -> None:
+        if job.keeping is not None:
+            job.keeping.credited(holder, part, blob, lo, hi)
+            return
+        deliver = Deliver(job.spec.job, part, blob, lo, hi)
+        if part.stays and job.edges is not None:
+            deliver.into = job.edges.fed_by(part, lo, hi)
+        self.effects.append(deliver)
 
     def alone(self, job: IndexedJob, holder: PeerId, part: Part, blob: bytes, now: float) -> None:
         """A report of one item that is done, of a job whose items stand alone. The shortest way."""
@@ -138,14 +187,6 @@ class Crediting:
             if job.lapsed:
                 job.lapsed.pop(holder, None)
             self.effects.append(Deliver(job.spec.job, part, blob, part.lo, part.hi))
-
-    def _take_back_premature(
-        self, job: IndexedJob, edges: JobEdges, holder: PeerId, part: Part, blob: bytes
-    ) -> None:
-        """A holder speaks of items that it cannot have run, as not all that goes into them is there."""
-        for item in edges.premature(holder, part, blob):
-            self.counters.count("results-premature")
-            job.ledger.split(holder, part.lid, item, item + 1)
 
     def commit(self, job: ExploreJob, holder: PeerId, message: Commit, now: float) -> None:
         partial = message.blobs[0]
@@ -305,3 +346,15 @@ class Crediting:
             self.effects += [Deliver(job.spec.job, part, blob, lo, hi) for lo, hi in fresh]
             if isinstance(job, IndexedJob) and job.edges is not None:
                 job.edges.credited(part.lo, part.hi, part, blob)
+
+
+def _only(part: Part, blob: bytes, lo: int, hi: int) -> Part:
+    """What the part says of [lo, hi) alone. A blob with results still covers all of it, so its bounds stay."""
+    if part.codec == LACKING:
+        return replace(part, lo=lo, hi=hi)
+    failed = part.failed and sum(
+        good_in(part.codec, blob, item - part.lo) is None for item in range(lo, hi)
+    )
+    stays = tuple(each for each in part.stays if lo <= each[0] < hi)
+    seconds = part.seconds * (hi - lo) / (part.hi - part.lo)
+    return replace(part, failed=failed, stays=stays, seconds=seconds)

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.blocks import Input
 from stealmesh_engine.base.places import Places
 from stealmesh_engine.base.small_numbers import SmallNumbers
+from stealmesh_engine.ledger.early_reports import EarlyReport, EarlyReports
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.queues import Queues
 from stealmesh_protocol import given
@@ -54,6 +55,12 @@ class News(Protocol):
     def follows_no_more(self, holder: PeerId) -> None:
         """There is room for one more follow-on there."""
 
+    def complete(self, edges: JobEdges, item: int, holder: PeerId, lid: LeaseId) -> None:
+        """All that goes into this item counts. Its node, which has it already, has to get some of it from others."""
+
+    def came_early(self, edges: JobEdges, item: int, report: EarlyReport) -> None:
+        """This item's report may be judged now: all that went into it counts, or it is not there any more."""
+
     def failed(self, edges: JobEdges, item: int, part: Part, blob: bytes) -> None:
         """An item that others wait for has failed."""
 
@@ -72,8 +79,10 @@ class JobEdges:
     """The edges of one job. They are made with its first item that waits, or that another waits for."""
 
     __slots__ = (
+        "_from_afar",
         "_news",
         "dependents",
+        "early",
         "follows",
         "inputs",
         "job",
@@ -113,6 +122,10 @@ class JobEdges:
                 self._put(lo, hi, lent.holder, lid)
         self.follows: dict[int, tuple[PeerId, LeaseId]] = {}
         """Items that a node has before their inputs are all there."""
+        self._from_afar: set[int] = set()
+        """Those that need a result of another node."""
+        self.early = EarlyReports()
+        """Those that are over already, as their holder says."""
 
     # ------------------------------------------------------------ growing
 
@@ -208,6 +221,10 @@ class JobEdges:
         """It does not follow any more: it has all that it needs, or is not there."""
         where = self.follows.pop(item, None)
         if where is not None:
+            self._from_afar.discard(item)
+            early = self.early.take(item)
+            if early is not None:
+                self._news.came_early(self, item, early)
             self._news.follows_no_more(where[0])
         return where
 
@@ -297,6 +314,8 @@ class JobEdges:
         there: list[Result | None] = []
         here: list[NeededResult] = []
         names: list[tuple[JobId, int, LeaseId]] = []
+        makers: list[PeerId] = []
+        holder, _ = self.follows[item]
         for edges, at in self.into(item):
             kept = edges.results.get(at)
             there.append(None if kept is None else kept.result)
@@ -306,10 +325,15 @@ class JobEdges:
                 place = edges.places.at(at)
                 assert place is not None, "it follows what is nowhere"
                 names.append((edges.job, at, place[1]))
+                makers.append(b"" if place[0] == holder else place[0])
         inputs: Inputs = tuple(names)
+        if any(makers):
+            self._from_afar.add(item)
         blob = given.filled(fed[1], there) if here else fed[1]
         needs = self._needing(fed[0], here).needs
-        return Block(item, item + 1, ITEMS, needs, inputs), blob
+        return Block(
+            item, item + 1, ITEMS, needs, inputs, tuple(makers) if any(makers) else ()
+        ), blob
 
     # ------------------------------------------------------------ what is over
 
@@ -358,9 +382,13 @@ class JobEdges:
             self._news.look(self, item)
             return
         self.missing[item] = 0
-        if self.leads_no_more(item) is None:
+        awaited = item in self._from_afar and item not in self.early
+        where = self.leads_no_more(item)
+        if where is None:
             self.ledger.end_withholding(item)
             self._news.changed(self.job)
+        elif awaited:
+            self._news.complete(self, item, *where)
 
     def over(self, lo: int, hi: int) -> None:
         """These are over, one way or the other: what went into them is needed by one less."""
@@ -381,20 +409,35 @@ class JobEdges:
             if not kept.users:
                 del self.results[item]
 
-    def premature(self, holder: PeerId, part: Part, blob: bytes) -> list[int]:
-        """Those of these items that the holder cannot have run: not all that goes into them is there, nor has it
-        made the rest before them in the same part, under the same lease."""
-        if not self.follows:
-            return []
-        found: list[int] = []
-        for item in within(self.follows, part.lo, part.hi):
-            if self.follows[item] == (holder, part.lid) and not all(
-                at in edges.results
-                or (at < item and at not in found and self._made_in(part, blob, edges, at))
+    def not_yet(self, holder: PeerId, part: Part, blob: bytes) -> tuple[list[int], list[int]]:
+        """Those of these items that do not count yet, as not all that goes into them does, nor has the holder made it
+        before them in the same part, under the same lease: first those whose inputs other nodes may have made, or that
+        wait as well; then those that cannot have run."""
+        early: list[int] = []
+        impossible: list[int] = []
+        for item in sorted(within(self.follows, part.lo, part.hi) if self.follows else ()):
+            if self.follows[item] != (holder, part.lid):
+                continue
+            later = {*early, *impossible}
+            lacks = [
+                (edges, at)
                 for edges, at in self.into(item)
-            ):
-                found.append(item)
-        return found
+                if at not in edges.results
+                and (at >= item or at in later or not self._made_in(part, blob, edges, at))
+            ]
+            if not lacks:
+                continue
+            may_have_run = all(
+                edges.may_be_made(at, holder) or (edges is self and at in early)
+                for edges, at in lacks
+            )
+            (early if may_have_run else impossible).append(item)
+        return early, impossible
+
+    def may_be_made(self, item: int, holder: PeerId) -> bool:
+        """May this item of ours, which does not count, be over already? `holder` would have told us if it had it."""
+        place = self.places.at(item)
+        return item in self.early or (place is not None and place[0] != holder)
 
     def audit(self) -> None:
         """Check the edges. It takes as long as there are some."""
@@ -413,8 +456,11 @@ class JobEdges:
             assert self.ledger.is_open(holder, lid, item), "a follow-on is not where it should be"
             for edges, at in self.into(item):
                 place = edges.places.at(at)
-                here = at in edges.results or (place is not None and place[0] == holder)
-                assert here, "its input is elsewhere"
+                assert at in edges.results or place is not None, "its input is nowhere"
+                here = place is None or place[0] == holder
+                assert here or item in self._from_afar, "its input is elsewhere"
+        assert self._from_afar <= self.follows.keys()
+        self.early.audit(self.follows)
         for lo, hi, (holder, lid, _) in self.places:
             assert self.ledger.leases[lid].holder == holder, "a lease is elsewhere"
             assert self.ledger.leases[lid].open.covers(lo, hi), "an item is elsewhere"

@@ -1,8 +1,8 @@
 """Work that depends on work: which items follow their inputs to a node, and what becomes of them if those move.
 
-Decides that an item without all of its inputs is leased to the node that has those that are missing, behind
-them (a *follow-on*): the node runs it as soon as it has their results itself, and no journey to the owner and
-back lies in between. Decides also that it is withheld again as soon as one of them is not there any more, and
+Decides that an item without all of its inputs is leased to a node that has some of those that are missing, behind
+them (a *follow-on*): the node runs it as soon as it has their results, its own and those that it gets from other
+nodes, and no journey to the owner and back lies in between. Decides also that it is withheld again as soon as one of them is not there any more, and
 that a failure or a cancellation passes on at once. Refuses to know what results are, and what one job's edges
 look like (edges.py).
 
@@ -24,12 +24,14 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.effects import Deliver, InputFailed, InputWithdrawn
 from stealmesh_engine.events import Feed
 from stealmesh_engine.ledger.candidates import Candidates
+from stealmesh_engine.ledger.early_reports import EarlyReport
 from stealmesh_engine.ledger.edges import JobEdges, Name, within
+from stealmesh_engine.ledger.from_afar import FromAfar
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
-from stealmesh_engine.ledger.queues import Queues
+from stealmesh_engine.ledger.queues import Made, Queues
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import JobId, PeerId
+from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.limits import INPUTS_MAX
 from stealmesh_protocol.messages import Grant, JobSpec, Lease, Part, Withdraw
 from stealmesh_protocol.values import STOPPED, Failure, good_in, pack_outcomes
@@ -41,6 +43,10 @@ are 6 ms, longer than a journey to the owner."""
 WAITING_MAX = 4096
 """The most items that wait for room at one node; others are looked at again when an input of theirs is credited."""
 
+Place = Callable[[OwnedJob, float], None]
+"""Leases out what is free of a job."""
+Judge = Callable[[IndexedJob, int, EarlyReport, float], None]
+"""Judges what was said of an item before its inputs counted."""
 Cause = tuple[JobId, int, Part, bytes]
 """An item of a job that failed, and the report that says how."""
 
@@ -73,6 +79,7 @@ class Graph:
         self._look: deque[Name] = deque()
         self._changed: dict[JobId, None] = {}
         self._queues = Queues()
+        self.from_afar = FromAfar(context, links, jobs)
         self._following: Counter[PeerId] = Counter()
         self._wait_for_room: dict[PeerId, deque[Name]] = {}
         self._planned: list[tuple[PeerId, JobId, int]] = []
@@ -189,6 +196,14 @@ class Graph:
         self._look.append((edges, item))
         self.restless = True
 
+    def complete(self, edges: JobEdges, item: int, holder: PeerId, lid: LeaseId) -> None:
+        self.from_afar.complete(edges, item, holder, lid)
+        self.restless = True
+
+    def came_early(self, edges: JobEdges, item: int, report: EarlyReport) -> None:
+        self.from_afar.came_early(edges, item, report)
+        self.restless = True
+
     def follows_no_more(self, holder: PeerId) -> None:
         self._following[holder] -= 1
         if not self._following[holder]:
@@ -267,9 +282,14 @@ class Graph:
 
     # ------------------------------------------------------------ follow-ons
 
-    def settle(self, place: Callable[[OwnedJob, float], None], now: float) -> None:
-        """Have leased out what is free, and what others wait for; then what waits."""
-        while self._lost or self._look or self._changed:
+    def settle(self, place: Place, judge: Judge, now: float) -> None:
+        """Have judged what came early, and leased out what is free and what others wait for; then what waits."""
+        while self._lost or self._look or self._changed or self.from_afar.has_early:
+            for edges, item, report in self.from_afar.take_early():
+                job = self._jobs.get(edges.job)
+                if isinstance(job, IndexedJob) and job.edges is edges:
+                    judge(job, item, report, now)
+                    self.changed(edges.job)
             while self._lost:
                 self._withhold(*self._lost.pop())
             self._say_withdrawn(now)
@@ -281,6 +301,7 @@ class Graph:
             while self._look:
                 self._try(*self._look.popleft(), now)
             self._lease_planned(now)
+        self.from_afar.settle(now)
         self.restless = False
 
     def _take_changed(self) -> list[OwnedJob]:
@@ -306,25 +327,26 @@ class Graph:
             self.changed(edges.job)  # a lease fewer: there may be room for another
 
     def _try(self, edges: JobEdges, item: int, now: float) -> None:
-        """Does all that this item lacks lie at one node, which may have it?"""
+        """Is all that this item lacks made somewhere? Then it may follow to one of its makers."""
         job = self._jobs.get(edges.job)
         if item not in edges.missing or item in edges.follows or job is None or not edges.leads:
             return
         if job.lanes is not None or edges.missing[item] > INPUTS_MAX:
             return
-        holder, place = None, 0
+        inputs: list[Made] = []
         for source, at in edges.into(item):
             if at in source.results:
                 continue
             leads = source.leads and not source.stays
             where = source.places.at(at) if leads else None
-            if where is None or (holder is not None and where[0] != holder):
+            if where is None:
                 return
-            holder, place = where[0], max(place, where[2] + at)
-        assert holder is not None, "it lacks something"
+            inputs.append((where[0], where[2] + at))
+        assert inputs, "it lacks something"
+        holder, begins = self._queues.best_maker(inputs, self._workers)
         if not self._may_have(job, item, holder, now):
             return
-        if not self._does_better(job, holder, place):
+        if not self._queues.does_better(holder, begins, inputs, self._workers, self._others(job)):
             return
         if self._following[holder] >= self._room(holder):
             waiting = self._wait_for_room.setdefault(holder, deque(maxlen=WAITING_MAX))
@@ -335,20 +357,20 @@ class Graph:
         self._planned.append((holder, edges.job, item))
         edges.planned(item, holder)
 
-    def _does_better(self, job: OwnedJob, holder: PeerId, place: int) -> bool:
-        """Is it over sooner behind its inputs than it would be elsewhere?"""
-        view = self._links.view
-        others = (
-            (peer, max(1, view.members[peer].workers))
+    def _workers(self, node: PeerId) -> int:
+        member = self._links.view.members.get(node)
+        return max(1, 0 if member is None else member.workers)
+
+    def _others(self, job: OwnedJob) -> Iterable[tuple[PeerId, int]]:
+        members = self._links.view.members
+        return (
+            (peer, self._workers(peer))
             for peer in self._links.peers
-            if peer in view.members and self._candidates.may_run(job, peer)
+            if peer in members and self._candidates.may_run(job, peer)
         )
-        workers = max(1, view.members[holder].workers)
-        return self._queues.does_better(holder, workers, place, others)
 
     def _room(self, holder: PeerId) -> int:
-        member = self._links.view.members.get(holder)
-        return FOLLOW_ONS_A_WORKER * max(1, 0 if member is None else member.workers)
+        return FOLLOW_ONS_A_WORKER * self._workers(holder)
 
     def _may_have(self, job: OwnedJob, item: int, holder: PeerId, now: float) -> bool:
         if not self._candidates.may_run(job, holder):
@@ -357,30 +379,32 @@ class Graph:
 
     def _lease_planned(self, now: float) -> None:
         planned, self._planned = sorted(self._planned, key=itemgetter(0)), []
-        for (holder, job_id), named in groupby(planned, key=lambda each: each[:2]):
-            items = [item for _, _, item in named]
+        leased = [
+            (holder, job, self._lease(holder, job, [item for _, _, item in named], now))
+            for (holder, job), named in groupby(planned, key=lambda each: each[:2])
+        ]
+        for holder, job_id, leases in leased:  # now each has its lease, which others name
             job = self._jobs[job_id]
-            edges = job.edges
-            assert edges is not None
-            leases: list[Lease] = []
-            alone = [(item, item + 1) for item in items if edges.needs_alone(item)]
-            for lo, hi in [
-                *alone,
-                *runs_of(item for item in items if (item, item + 1) not in alone),
-            ]:
-                lease = edges.ledger.lease_withheld(
-                    holder, now + self._config.lease_seconds, lo, hi
-                )
-                leases.append(lease)
-                for item in range(lo, hi):
-                    edges.follows[item] = (holder, lease.lid)
-                self._journal.tell(now, "follows", job_id, lease.lid, (holder, lo, hi))
-            told = [edges.named(item) for lease in leases for item in range(lease.lo, lease.hi)]
+            assert job.edges is not None
+            told = [job.edges.named(item) for each in leases for item in range(each.lo, each.hi)]
             blocks, blobs = [block for block, _ in told], [blob for _, blob in told]
             if holder not in job.told:
                 job.has_told(holder)
             self._counters.count("follow-ons", len(blocks))
             self._links.send(holder, Grant(job.spec, leases, blocks, 0, blobs), now)
+
+    def _lease(self, holder: PeerId, job: JobId, items: list[int], now: float) -> list[Lease]:
+        edges = self._jobs[job].edges
+        assert edges is not None
+        leases: list[Lease] = []
+        alone = [(item, item + 1) for item in items if edges.needs_alone(item)]
+        for lo, hi in [*alone, *runs_of(item for item in items if (item, item + 1) not in alone)]:
+            lease = edges.ledger.lease_withheld(holder, now + self._config.lease_seconds, lo, hi)
+            leases.append(lease)
+            for item in range(lo, hi):
+                edges.follows[item] = (holder, lease.lid)
+            self._journal.tell(now, "follows", job, lease.lid, (holder, lo, hi))
+        return leases
 
     def _say_withdrawn(self, now: float) -> None:
         withdrawn, self._withdrawn = self._withdrawn, {}
@@ -394,7 +418,7 @@ class Graph:
     def is_empty(self) -> bool:
         """Is nothing left of any graph, but for the edges of jobs that are open?"""
         left = self._following or self._wait_for_room or self.restless or self._withdrawn
-        return not left and not any(
+        return not (left or self.from_afar.has_early) and not any(
             job.edges is not None
             and (job.edges.inputs or job.edges.dependents or job.edges.results)
             for job in self._jobs.values()

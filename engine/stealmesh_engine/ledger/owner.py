@@ -454,7 +454,7 @@ class Owner:
 
     def settle(self, now: float) -> None:
         """The last of a step: what waits may follow, or may not any more."""
-        self.graph.settle(self._work_changed, now)
+        self.graph.settle(self._work_changed, self.crediting.early, now)
 
     def _in_order(self) -> list[OwnedJob]:
         """All jobs, the most urgent first."""

@@ -1,8 +1,9 @@
 """How much of its graphs an owner has leased to each node, and how far behind the front an item is there.
 
-Decides whether an item does better behind its inputs, or later at a node that has less to do. Refuses to know
-edges and leases. It counts items, as if all of them cost the same, and takes each node's as a queue. A result's
-journey over the owner counts as one item: tasks for which it is much longer do not need many nodes.
+Decides whether an item does better behind its inputs, or later at a node that has less to do; and behind which of
+them, if several nodes make them. Refuses to know edges and leases. It counts items, as if all of them cost the same,
+and takes each node's as a queue. A result's journey counts as one item, from node to node or over the owner: tasks
+for which it is much longer do not need many nodes.
 
 Idea: the earliest finish time of HEFT (Topcuoglu et al. 2002), with counts in the place of seconds.
 """
@@ -10,12 +11,18 @@ Idea: the earliest finish time of HEFT (Topcuoglu et al. 2002), with counts in t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from stealmesh_protocol.ids import PeerId
 
 JOURNEY_ITEMS = 1
 """How many items a worker does while a result travels to another node, as far as we assume."""
+
+Made = tuple[PeerId, int]
+"""The node that makes an input, and the place of that in its queue."""
+Workers = Callable[[PeerId], int]
+Others = Iterable[tuple[PeerId, int]]
+"""Nodes, with their numbers of workers."""
 
 
 class Queues:
@@ -45,16 +52,33 @@ class Queues:
         """How many items came to the node after the one that has this place."""
         return self._leased[holder] - place - 1
 
+    def best_maker(self, inputs: list[Made], workers: Workers) -> tuple[PeerId, float]:
+        """Where, of the nodes that make these inputs, an item is over soonest, and when it begins there. Of equals:
+        where most of its inputs are."""
+        makers = Counter(holder for holder, _ in inputs)
+        if len(makers) == 1:
+            (maker,) = makers
+            return maker, self.open[maker] / workers(maker)
+        travelled = [(holder, self._travelled(holder, place, workers)) for holder, place in inputs]
+
+        def begins(maker: PeerId) -> float:
+            away = (at for holder, at in travelled if holder != maker)
+            return max(self.open[maker] / workers(maker), *away)
+
+        best = min(makers, key=lambda maker: (begins(maker), -makers[maker]))
+        return best, begins(best)
+
     def does_better(
-        self, holder: PeerId, workers: int, place: int, others: Iterable[tuple[PeerId, int]]
+        self, maker: PeerId, begins: float, inputs: list[Made], workers: Workers, others: Others
     ) -> bool:
-        """Is an item that waits for the one at this place over sooner here than at any of the other nodes (with
-        their numbers of workers)?"""
-        behind = self.behind(holder, place)
-        if behind < workers * (JOURNEY_ITEMS + 1):
+        """Is an item with these inputs over sooner at this maker, where it begins then, than at any of the others?"""
+        at_others = max(self._travelled(holder, place, workers) for holder, place in inputs)
+        if begins < at_others + JOURNEY_ITEMS:
             return True
-        here = self.open[holder] / workers
-        ahead = here - behind / workers + JOURNEY_ITEMS  # when its input is over, and has travelled
         return all(
-            peer == holder or max(self.open[peer] / of, ahead) >= here for peer, of in others
+            peer == maker or max(self.open[peer] / of, at_others) >= begins for peer, of in others
         )
+
+    def _travelled(self, holder: PeerId, place: int, workers: Workers) -> float:
+        """When the item at this place is over, and its result is at another node."""
+        return (self.open[holder] - self.behind(holder, place)) / workers(holder) + JOURNEY_ITEMS

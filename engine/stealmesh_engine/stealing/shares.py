@@ -9,6 +9,10 @@ from __future__ import annotations
 from stealmesh_engine.config import Config
 from stealmesh_engine.holding.bags import Bags
 
+FOLLOWED_FACTOR = 5
+"""What other items follow is worth a journey only if it waits that many times longer: all that follows it, here and at
+other nodes, is withdrawn and leased anew."""
+
 
 def share_of(
     bags: Bags,
@@ -35,7 +39,7 @@ def share_of(
         return -(-queued // sharers)
     if bags.opaque:
         return max(1, queued // 2)
-    worth_it = bags.queued_seconds >= config.steal_seconds_min
+    worth_it = bags.queued_seconds >= _seconds_min(bags, config)
     if not bags.cost.known and tried and not worth_it:
         return max(1, queued // (2 * nodes))
     if bags.cost.known and not worth_it:
@@ -47,8 +51,12 @@ def worth_of(bags: Bags, config: Config) -> tuple[int, float]:
     """How much a thief gains by it, greater is better: (2, queued seconds) if these are worth a journey,
     (1, queued items) if the cost is unknown, (0, queued seconds) for the rest."""
     seconds = bags.queued_seconds
-    if seconds >= config.steal_seconds_min and not bags.opaque:
+    if seconds >= _seconds_min(bags, config) and not bags.opaque:
         return 2, seconds
     if bags.opaque or not bags.cost.known:
         return 1, float(bags.queued_items)
     return 0, seconds
+
+
+def _seconds_min(bags: Bags, config: Config) -> float:
+    return config.steal_seconds_min * (FOLLOWED_FACTOR if bags.some_follow else 1)

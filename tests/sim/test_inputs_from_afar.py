@@ -1,0 +1,487 @@
+"""Items that wait at one node for results of another: stories, bounds, and mutants that are noticed.
+
+Random worlds have them, too (`drawn_grid` in stealmesh_sim/graphs.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.sim.test_graphs import counted, finish, graph, stencil
+
+from stealmesh_engine.events import Drain
+from stealmesh_engine.holding import handed_across
+from stealmesh_engine.holding.follow_ons import FollowOns
+from stealmesh_engine.holding.handed_across import HandedAcross
+from stealmesh_engine.ledger import early_reports
+from stealmesh_engine.ledger.crediting import Crediting, _only
+from stealmesh_engine.ledger.early_reports import EarlyReports
+from stealmesh_engine.ledger.edges import JobEdges
+from stealmesh_engine.ledger.from_afar import FromAfar
+from stealmesh_engine.ledger.graph import Graph
+from stealmesh_engine.ledger.queues import Queues
+from stealmesh_engine.links.links import Links
+from stealmesh_engine.stealing import shares
+from stealmesh_protocol import values as vx
+from stealmesh_protocol.messages import Grant, InputGet, InputPut, Message, Part, Report
+from stealmesh_sim.graphs import GraphProgram
+from stealmesh_sim.network import Connection
+from stealmesh_sim.process import Process
+
+from .scenes import Scene, scene
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+
+
+def said(told: Scene, kind: type[Message]) -> list[tuple[Process, Any]]:
+    """From now on, what nodes and the client say of this kind."""
+    heard: list[tuple[Process, Any]] = []
+    right = told.world.network.send
+
+    def send(process: Any, effect: Any) -> None:
+        if type(effect.message) is kind:
+            heard.append((process, effect.message))
+        right(process, effect)
+
+    told.world.network.send = send  # type: ignore[method-assign]
+    return heard
+
+
+def pair_of_columns(told: Scene, rows: int = 20, *, seconds: float = 0.005) -> GraphProgram:
+    """Two nodes with two columns each."""
+    return graph(told, stencil(2, rows), seconds=seconds)
+
+
+def maker_for(told: Scene, program: GraphProgram, item: int) -> Process:
+    """The node that makes what this item waits for at the other one."""
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    here = edges.follows[item][0]
+    nodes = {node.member.id: node for node in told.nodes}
+    return next(node for peer, node in nodes.items() if peer != here)
+
+
+def line(told: Scene, one: Process, other: Process) -> Connection:
+    """Between these two."""
+    return next(
+        each
+        for each in told.world.network.open_connections()
+        if {pipe.source for pipe in each.pipes} == {one, other}
+    )
+
+
+def waiting(told: Scene) -> tuple[Process, tuple[Any, bytes]]:
+    """A node that waits for a result of another, and for which one from whom."""
+    across = {node.name: node.core.holder.follow_ons.across for node in told.nodes}
+    told.until(lambda: any(each._makers for each in across.values()))
+    user = next(node for node in told.nodes if across[node.name]._makers)
+    return user, next(iter(across[user.name]._makers.items()))
+
+
+def busy(seconds: float, nodes: int = 4, steps: int = 30) -> float:
+    """The share of the time in which the workers of a stencil have something to do."""
+    told = scene(nodes, workers=1)
+    program = graph(told, stencil(nodes, steps), seconds=seconds)
+    begun = told.world.now
+    told.until(lambda: program.streams[0].done)
+    assert counted(told, "follow-ons-withdrawn") == 0
+    return 2 * steps * seconds / (told.world.now - begun)
+
+
+# ---------------------------------------------------------------- stories
+
+
+@pytest.mark.parametrize("seconds", [0.0005, 0.002])
+def test_no_item_waits_for_its_owner(seconds: float) -> None:
+    """Four nodes with two columns each. By way of the owner they are busy for 0.61 and 0.96 of the time."""
+    assert busy(seconds) > 0.94 if seconds < 0.001 else busy(seconds) > 0.98
+
+
+def test_each_result_goes_from_its_maker_to_its_user() -> None:
+    told = scene(2, workers=1)
+    program = pair_of_columns(told)
+    finish(told)
+    assert len(program.account.results) == 80
+    assert counted(told, "inputs-from-others") == 2 * 19
+    assert counted(told, "inputs-sent-again") == 0
+    assert counted(told, "inputs-unasked") == 0
+    for node in told.nodes:
+        assert not node.core.holder.follow_ons.across.wanted
+
+
+@pytest.mark.parametrize("loss", ["user", "maker", "worker", "drain"])
+def test_what_is_lost_runs_again_and_what_was_made_of_it(loss: str) -> None:
+    """With the result of the second run. (The world compares each result with those that it was made of.)"""
+    told = scene(3, workers=1)
+    program = graph(told, stencil(3, 30), seconds=0.02)
+    told.until(lambda: counted(told, "inputs-from-others") > 20)
+    user, (_, maker) = waiting(told)
+    if loss == "drain":
+        told.world.tell(user, Drain())
+    elif loss == "worker":
+        user.workers[0].kill()
+    elif loss == "user":
+        told.world.crash(user)
+    else:
+        told.world.crash(next(node for node in told.nodes if node.member.id == maker))
+    finish(told)
+    assert len(program.account.results) == 180
+
+
+def test_two_nodes_that_do_not_reach_each_other_get_results_from_the_owner() -> None:
+    """It waits a moment first: they may be at it."""
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 30, seconds=0.001)
+    told.until(lambda: counted(told, "inputs-from-others") > 4)
+    one, other = told.nodes
+    told.world.network.cut(one.place, other.place)
+    told.world.network.cut(other.place, one.place)
+    told.run(1.0)
+    assert counted(told, "inputs-sent-again") > 0
+    told.until(lambda: program.streams[0].done)
+    assert len(program.account.results) == 120
+
+
+def test_what_one_did_not_hear_is_asked_for_again() -> None:
+    """The request is lost with the link. The next link brings it."""
+    told = scene(2, workers=1)
+    program = graph(told, stencil(2, 2), seconds=0.1)
+    told.until(lambda: counted(told, "follow-ons") == 4)
+    asked = said(told, InputGet)
+    told.world.network.reset(line(told, *told.nodes))
+    told.until(lambda: len(asked) == 2)
+    finish(told)
+    assert len(program.account.results) == 8
+    assert counted(told, "inputs-from-others") == 2
+    assert counted(told, "inputs-sent-again") == 0
+
+
+def late_reports(told: Scene, program: GraphProgram, item: int) -> Process:
+    """The maker of what this item waits for: its reports to the owner are held up from now on."""
+    maker = maker_for(told, program, item)
+    holder = maker.core.holder
+    told.until(lambda: bool(holder.follow_ons.across.wanted and holder.slots.running()))
+    told.world.network.stall(line(told, maker, told.client), 0.15)
+    return maker
+
+
+def test_a_report_that_comes_early_waits_for_what_went_into_it() -> None:
+    told = scene(2, workers=1)
+    program = graph(told, stencil(2, 3), seconds=0.01)
+    told.until(lambda: counted(told, "follow-ons") == 8)
+    late_reports(told, program, 5)
+    told.until(lambda: counted(told, "results-early") > 0)
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    assert list(edges.early)
+    finish(told)
+    assert len(program.account.results) == 12
+    assert counted(told, "results-dropped") == 0
+    assert counted(told, "leases-expired") == 0
+
+
+def test_a_report_that_waits_ends_with_its_lease() -> None:
+    """The maker dies before its own report is heard: what was made of that does not count, and runs again."""
+    told = scene(2, workers=1)
+    program = graph(told, stencil(2, 3), seconds=0.01)
+    told.until(lambda: counted(told, "follow-ons") == 8)
+    maker = late_reports(told, program, 5)
+    told.until(lambda: counted(told, "results-early") > 0)
+    told.world.crash(maker)
+    finish(told)
+    assert len(program.account.results) == 12
+    assert counted(told, "results-dropped") > 0
+
+
+def test_a_result_of_another_peer_is_not_taken() -> None:
+    """Only from the one that the owner has named."""
+    told = scene(3, workers=1)
+    program = pair_of_columns(told, 4, seconds=0.5)
+    user, (name, maker) = waiting(told)
+    follow_ons, now = user.core.holder.follow_ons, told.world.now
+    job, item, lid = name
+    put = InputPut(job, [Part(lid, item, item + 1, vx.PLAIN, 0.1)], [b"\x91\x07"])
+    follow_ons.put(b"another".ljust(16), put, now)
+    assert name in follow_ons.awaited
+    assert counted(told, "inputs-unasked") == 1
+    everything = InputPut(job, [Part(lid + 1, 0, 1 << 60, vx.PLAIN, 0.1)], [b"\x91\x07"])
+    follow_ons.put(maker, everything, now)
+    assert name in follow_ons.awaited
+    assert counted(told, "inputs-unasked") == 2
+    finish(told)
+    assert len(program.account.results) == 16
+
+
+@pytest.mark.parametrize("codec", [vx.AGAIN, vx.LACKING])
+def test_what_is_no_result_goes_into_nothing(codec: int) -> None:
+    told = scene(2, workers=1)
+    pair_of_columns(told, 4, seconds=0.5)
+    user, (name, maker) = waiting(told)
+    follow_ons = user.core.holder.follow_ons
+    part = Part(name[2], name[1], name[1] + 1, codec, 0.1)
+    follow_ons.put(maker, InputPut(name[0], [part], [b"\x92\x01\x02"]), told.world.now)
+    assert name in follow_ons.awaited
+    finish(told)
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def test_others_are_forgotten_oldest_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked for and never made costs a bounded number of names."""
+    monkeypatch.setattr(handed_across, "WANTED_MAX", 3)
+    told = scene(2, workers=1)
+    across = told.nodes[0].core.holder.follow_ons.across
+    for item in range(5):
+        across.wants(b"peer".ljust(16), (b"job", item, 1))
+        across.wants(b"peer".ljust(16), (b"job", item, 1))
+    assert [name[1] for name in across.wanted] == [2, 3, 4]
+    assert all(len(peers) == 1 for peers in across.wanted.values())
+    assert counted(told, "inputs-forgotten") == 2
+    across.job_over(b"job")
+    assert not across.wanted
+
+
+def test_what_is_forgotten_comes_from_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handed_across, "WANTED_MAX", 0)
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 4, seconds=0.001)
+    finish(told)
+    assert len(program.account.results) == 16
+    assert counted(told, "inputs-from-others") == 0
+    assert counted(told, "inputs-sent-again") > 0
+
+
+def test_a_large_chunk_comes_from_the_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handed_across, "OCTETS_MAX", 0)
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 4, seconds=0.001)
+    finish(told)
+    assert len(program.account.results) == 16
+    assert counted(told, "inputs-from-others") == 0
+
+
+def test_reports_beyond_the_bound_do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are dropped, and the item runs again: a peer may say what it likes."""
+    monkeypatch.setattr(early_reports, "EARLY_OCTETS_MAX", 0)
+    told = scene(2, workers=1)
+    program = graph(told, stencil(2, 3), seconds=0.01)
+    told.until(lambda: counted(told, "follow-ons") == 8)
+    late_reports(told, program, 5)
+    finish(told)
+    assert len(program.account.results) == 12
+    assert counted(told, "results-premature") > 0
+
+
+def test_one_report_waits_for_each_item() -> None:
+    reports = EarlyReports()
+    part = Part(1, 5, 6, 0, 0.1)
+    assert reports.keep(5, (b"a", part, b"xyz"))
+    assert not reports.keep(5, (b"b", part, b"xyz"))
+    assert 5 in reports
+    reports.audit({5})
+    assert reports.take(5) == (b"a", part, b"xyz")
+    assert reports.take(5) is None
+    reports.audit(())
+
+
+def test_requests_are_cut_into_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handed_across, "INPUTS_ASKED_MAX", 2)
+    told = scene(2, workers=1)
+    node, maker = told.nodes
+    asked = said(told, InputGet)
+    sent: list[Message] = []
+    across = HandedAcross(node.core.context, node.core.links)
+    monkeypatch.setattr(Links, "send", lambda self, peer, message, now: sent.append(message))
+    names = [((b"job".ljust(20), item, 1), maker.member.id) for item in range(5)]
+    across.ask(names, told.world.now)
+    across.ask(names, told.world.now)
+    assert [len(each.items) for each in sent if isinstance(each, InputGet)] == [2, 2, 1]
+    assert not asked
+
+
+# ---------------------------------------------------------------- parts of which some come early
+
+
+def in_one_part(told: Scene) -> tuple[GraphProgram, JobEdges, bytes, int]:
+    """Items 4 and 5 follow, under one lease, and item 4 waits for another node as well."""
+    program = graph(told, [[], [], [], [], [0, 1, 2, 3], [4], [5]], seconds=1.0, in_one_step=True)
+    told.until(lambda: counted(told, "follow-ons") == 3)
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    holder, lid = edges.follows[4]
+    assert edges.follows[5] == edges.follows[6] == (holder, lid)
+    return program, edges, holder, lid
+
+
+def test_what_a_worker_handed_on_waits_with_what_was_early() -> None:
+    """A part of three items, the first of which needs one that another node has not told of yet."""
+    told = scene(2, workers=1)
+    _, edges, holder, lid = in_one_part(told)
+    part = Part(lid, 4, 7, vx.PLAIN, 0.3)
+    assert edges.not_yet(holder, part, b"\x93\xc0\xc0\xc0") == ([], [4, 5, 6])
+    own = [item for item in range(4) if (edges.places.at(item) or [b""])[0] == holder]
+    edges.results |= dict.fromkeys(own)  # type: ignore[arg-type]
+    assert edges.not_yet(holder, part, b"\x93\xc0\xc0\xc0") == ([4, 5, 6], [])
+    part = Part(lid, 5, 7, vx.PLAIN, 0.3)
+    assert edges.not_yet(holder, part, b"\x92\xc0\xc0") == ([], [5, 6])
+    edges.results.clear()
+
+
+def test_of_a_part_that_is_judged_in_pieces_each_counts_once() -> None:
+    """Failures, seconds and results that stay belong to their piece."""
+    codec, blob = vx.pack_outcomes([1, 2, 3], [vx.Failure(2, vx.RAISED)])
+    part = Part(9, 4, 7, codec, 0.3, 1, ((5, 1000),))
+    pieces = [_only(part, blob, item, item + 1) for item in (4, 5, 6)]
+    assert [piece.failed for piece in pieces] == [0, 0, 1]
+    assert [piece.stays for piece in pieces] == [(), ((5, 1000),), ()]
+    assert sum(piece.seconds for piece in pieces) == pytest.approx(0.3)
+    assert {(piece.lo, piece.hi) for piece in pieces} == {(4, 7)}
+    lacking = _only(Part(9, 4, 7, vx.LACKING, 0.0), b"why", 5, 6)
+    assert (lacking.lo, lacking.hi) == (5, 6)
+
+
+def test_what_cannot_have_run_is_not_kept() -> None:
+    """Its input is at the same node, which would have said so before."""
+    told = scene(2, workers=1)
+    program, edges, holder, lid = in_one_part(told)
+    owner = told.client.core.owner
+    report = Report(program.streams[0].job, [Part(lid, 6, 7, vx.PLAIN, 0.1)], [b"\x91\xc0"])
+    owner.report(holder, report, told.world.now)
+    assert 6 not in edges.early
+    assert counted(told, "results-premature") == 1
+    told.run(0.1)
+    finish(told)
+    assert len(program.account.results) == 7
+
+
+# ---------------------------------------------------------------- what is not worth a journey
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_what_others_follow_is_given_away_later(follows: bool) -> None:
+    told = scene(1, workers=1)
+    graph(told, [[]] * 4, seconds=0.004)
+    held = next(iter(told.nodes[0].core.holder.jobs.values()), None)
+    told.until(lambda: bool(told.nodes[0].core.holder.jobs))
+    held = next(iter(told.nodes[0].core.holder.jobs.values()))
+    told.until(lambda: held.bags.cost.known and held.bags.queued_items > 0)
+    held.bags.some_follow = follows
+    config = told.nodes[0].core.config
+    assert bool(shares.share_of(held.bags, sharers=1, nodes=2, config=config)) is not follows
+    assert (shares.worth_of(held.bags, config)[0] == 2) is not follows
+    held.bags.some_follow = False
+    finish(told)
+
+
+# ---------------------------------------------------------------- each rule has a mutant that is noticed
+
+
+def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HandedAcross, "ask", lambda *args: None)
+
+
+def nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HandedAcross, "give", lambda *args: None)
+
+
+def nobody_asks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HandedAcross, "met", lambda *args: None)
+
+
+def results_come_from_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def came(self: HandedAcross, peer: bytes, message: InputPut) -> list[Any]:
+        return [
+            (name, part, blob)
+            for part, blob in zip(message.parts, message.blobs, strict=True)
+            for name in self._within(message.job, part)
+        ]
+
+    monkeypatch.setattr(HandedAcross, "came", came)
+
+
+def the_owner_sends_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FromAfar, "complete", lambda *args: None)
+
+
+def early_ones_are_thrown_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EarlyReports, "keep", lambda *args: False)
+
+
+def early_ones_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobEdges, "not_yet", lambda *args: ([], []))
+
+
+def early_ones_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FromAfar, "came_early", lambda *args: None)
+
+
+def early_ones_count_after_their_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Crediting.early
+
+    def early(self: Crediting, job: Any, item: int, report: Any, now: float) -> None:
+        _, part, blob = report
+        for lid, lent in job.ledger.leases.items():
+            if lent.open.covers(item, item + 1):
+                moved = Part(lid, part.lo, part.hi, part.codec, part.seconds)
+                right(self, job, item, (lent.holder, moved, blob), now)
+                return
+
+    monkeypatch.setattr(Crediting, "early", early)
+
+
+def what_is_complete_waits_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = FollowOns.came_in
+
+    def came_in(self: FollowOns, held: Any, grant: Grant, now: float) -> None:
+        if grant.leases:
+            right(self, held, grant, now)
+
+    monkeypatch.setattr(FollowOns, "came_in", came_in)
+
+
+def all_go_to_the_first_maker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Queues, "best_maker", lambda self, inputs, workers: (inputs[0][0], 0.0))
+
+
+def what_moved_is_still_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Graph, "moved", lambda *args: None)
+
+
+def a_few_lines_are_cut() -> None:
+    test_two_nodes_that_do_not_reach_each_other_get_results_from_the_owner()
+
+
+def a_stencil() -> None:
+    test_each_result_goes_from_its_maker_to_its_user()
+
+
+def a_maker_dies() -> None:
+    test_what_is_lost_runs_again_and_what_was_made_of_it("maker")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "story"),
+    [
+        (nobody_asks, a_stencil),
+        (nobody_answers, a_stencil),
+        (nobody_asks_again, test_what_one_did_not_hear_is_asked_for_again),
+        (results_come_from_anybody, test_a_result_of_another_peer_is_not_taken),
+        (the_owner_sends_nothing_again, a_few_lines_are_cut),
+        (what_is_complete_waits_on, a_few_lines_are_cut),
+        (early_ones_are_thrown_away, test_a_report_that_comes_early_waits_for_what_went_into_it),
+        (early_ones_count, test_a_report_that_comes_early_waits_for_what_went_into_it),
+        (early_ones_wait_for_ever, test_a_report_that_comes_early_waits_for_what_went_into_it),
+        (early_ones_count_after_their_lease, test_a_report_that_waits_ends_with_its_lease),
+        (all_go_to_the_first_maker, lambda: test_no_item_waits_for_its_owner(0.002)),
+        (what_moved_is_still_followed, a_maker_dies),
+    ],
+)
+def test_a_mutant_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, mutant: Mutate, story: Callable[[], None]
+) -> None:
+    mutant(monkeypatch)
+    with pytest.raises(Exception):  # noqa: B017  an assertion, a breach, or what a core raises
+        story()
