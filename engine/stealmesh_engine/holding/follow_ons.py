@@ -142,7 +142,8 @@ class FollowOns:
         peers: dict[PeerId, None] = {}
         for item in range(part.lo, part.hi):
             name = (job, item, part.lid)
-            waiting, elsewhere = self.awaited.get(name), self.across.is_made(name)
+            waiting = self.awaited.get(name)
+            elsewhere = self.across.is_made(name) if self.across.wanted else ()
             result = _good(part, blob, item)
             if result is None or not (waiting or elsewhere):
                 followed = False

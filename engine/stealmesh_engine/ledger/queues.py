@@ -55,10 +55,10 @@ class Queues:
     def best_maker(self, inputs: list[Made], workers: Workers) -> tuple[PeerId, float]:
         """Where, of the nodes that make these inputs, an item is over soonest, and when it begins there. Of equals:
         where most of its inputs are."""
+        first = inputs[0][0]
+        if all(holder == first for holder, _ in inputs):
+            return first, self.open[first] / workers(first)
         makers = Counter(holder for holder, _ in inputs)
-        if len(makers) == 1:
-            (maker,) = makers
-            return maker, self.open[maker] / workers(maker)
         travelled = [(holder, self._travelled(holder, place, workers)) for holder, place in inputs]
 
         def begins(maker: PeerId) -> float:
