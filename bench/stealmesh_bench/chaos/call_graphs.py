@@ -1,6 +1,6 @@
 """`--job graph`: random graphs of calls that need each other's results, compared with a sequential evaluation.
 
-Draws graphs of chains, fan-outs and fan-ins. Some results are told to stay on the nodes, some are so large that
+Draws graphs of chains, fan-outs, fan-ins and grids. Some results are told to stay on the nodes, some are so large that
 they stay by themselves. Half of all graphs are collected from their last call back, so that what stays must last.
 Decides what each call comes to. Refuses to know what is broken meanwhile.
 """
@@ -27,6 +27,7 @@ LARGE_SHARE = 0.05
 LARGE_OCTETS = 100_000
 """More than `inline_octets`, so that the result stays."""
 INPUTS_MAX = 8
+GRID_COLUMNS = 4
 
 Given = tuple[int, int, bytes]
 """What a call returns: its item, its value, and some octets that only make it large."""
@@ -46,7 +47,7 @@ def draw(rng: Random, calls: int = CALLS) -> list[GraphCall]:
     """A random graph; the calls are in an order in which they can be evaluated."""
     graph: list[GraphCall] = []
     while len(graph) < calls:
-        shape = rng.choice((_chain, _fan_out, _fan_in, _anything))
+        shape = rng.choice((_chain, _fan_out, _fan_in, _grid, _anything))
         for inputs in shape(rng, len(graph), rng.randint(RUN_MIN, RUN_MAX)):
             stays, large = rng.random() < KEPT_SHARE, rng.random() < LARGE_SHARE
             graph.append(GraphCall(inputs, stays, large))
@@ -71,6 +72,14 @@ def _fan_in(rng: Random, base: int, count: int) -> Iterator[tuple[int, ...]]:
     for _ in range(count - 1):
         yield ()
     yield tuple(rng.sample(range(base + count - 1), min(base + count - 1, INPUTS_MAX)))
+
+
+def _grid(rng: Random, base: int, count: int) -> Iterator[tuple[int, ...]]:
+    """Rows of four calls; each needs its neighbours of the row before: nodes hand results to each other."""
+    for number in range(4 * count):
+        row, column = divmod(number, GRID_COLUMNS)
+        near = range(max(0, column - 1), min(GRID_COLUMNS, column + 2))
+        yield tuple(base + (row - 1) * GRID_COLUMNS + each for each in near) if row else ()
 
 
 def _anything(rng: Random, base: int, count: int) -> Iterator[tuple[int, ...]]:
