@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from stealmesh.host.core_in_use import COMPILED, core_in_use
 from stealmesh_bench.peers import (
@@ -35,6 +35,9 @@ def _chunks(items: range) -> list[range]:
 class DaskBench:
     """`LocalCluster` of dask.distributed: a scheduler in this process, two workers of one thread."""
 
+    calls: ClassVar[dict[str, Any]] = {"pure": False}
+    """Said with each call: one that was made before is made again."""
+
     def __init__(self) -> None:
         from distributed import Client, LocalCluster
 
@@ -44,22 +47,36 @@ class DaskBench:
         self.client = Client(self.cluster)
 
     def call(self, function: Callable[[Any], Any], item: Any) -> Any:
-        return self.client.submit(function, item, pure=False).result()
+        return self.client.submit(function, item, **self.calls).result()
 
     def gather(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        futures = [self.client.submit(function, item, pure=False) for item in items]
+        futures = [self.client.submit(function, item, **self.calls) for item in items]
         results: list[Any] = self.client.gather(futures)
         return results
 
     def stream(self, function: Callable[[Any], Any], items: range) -> Iterator[Any]:
         chunks = _chunks(items)
-        futures = self.client.map(_each, [function] * len(chunks), chunks, pure=False)
+        futures = self.client.map(_each, [function] * len(chunks), chunks, **self.calls)
         while futures:
             yield from futures.pop(0).result()
 
     def close(self) -> None:
         self.client.close()
         self.cluster.close()
+
+
+class FriskyBench(DaskBench):
+    """`LocalCluster` of Frisky: dask's calls, and a core in Rust. It remembers no call that was made before."""
+
+    calls: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self) -> None:
+        from frisky import LocalCluster
+
+        self.cluster = LocalCluster(
+            n_workers=WORKERS, threads_per_worker=1, processes=True, silence_summary=True
+        )
+        self.client = self.cluster.get_client()
 
 
 class RayBench:
@@ -126,7 +143,13 @@ class JoblibBench:
         self._all.__exit__(None, None, None)
 
 
-NEEDS = {"dask": "distributed", "ray": "ray", "loky": "loky", "joblib": "joblib"}
+NEEDS = {
+    "dask": "distributed",
+    "frisky": "frisky",
+    "ray": "ray",
+    "loky": "loky",
+    "joblib": "joblib",
+}
 """What has to be importable."""
 
 
@@ -139,6 +162,7 @@ def is_installed(peer: str) -> bool:
 PEERS: dict[str, Callable[..., BenchPeer]] = STANDARD | {
     PURE: Stealmesh,
     "dask": DaskBench,
+    "frisky": FriskyBench,
     "ray": RayBench,
     "loky": LokyBench,
     "joblib": JoblibBench,
