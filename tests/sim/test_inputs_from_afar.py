@@ -15,6 +15,8 @@ from stealmesh_engine.events import Drain
 from stealmesh_engine.holding import handed_across
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handed_across import HandedAcross
+from stealmesh_engine.holding.reports import FOLLOWED_SECONDS, FOLLOWED_SECONDS_MAX
+from stealmesh_engine.holding.why_here import why_here
 from stealmesh_engine.ledger import early_reports
 from stealmesh_engine.ledger.crediting import Crediting, _only
 from stealmesh_engine.ledger.early_reports import EarlyReports
@@ -355,6 +357,42 @@ def test_what_cannot_have_run_is_not_kept() -> None:
     told.run(0.1)
     finish(told)
     assert len(program.account.results) == 7
+
+
+# ---------------------------------------------------------------- what is told, and when
+
+
+def test_a_report_that_nobody_waits_for_goes_along_or_goes_late() -> None:
+    """With the first step after a millisecond; the node does not wake up for it before the fourth."""
+    told = scene(1, workers=1)
+    program = graph(told, [[], [0], [1]], seconds=0.5, in_one_step=True)
+    reports = told.nodes[0].core.reports
+    told.until(lambda: bool(reports.unsaid))
+    since = reports.unsaid[program.streams[0].job].since
+    assert reports.due == since + FOLLOWED_SECONDS_MAX
+    reports.flush(since + 0.9 * FOLLOWED_SECONDS, 0.0)
+    assert reports.unsaid
+    reports.flush(since + 1.1 * FOLLOWED_SECONDS, 0.0)
+    assert not reports.unsaid
+    finish(told)
+    assert len(program.account.results) == 3
+
+
+def test_it_is_told_where_an_input_is_made() -> None:
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 3, seconds=0.5)
+    user, (name, maker) = waiting(told)
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    item = next(
+        item for _, item in edges.waiting_for(name[1]) if edges.follows[item][0] == user.member.id
+    )
+    fact = why_here(user.core.holder, name[0], item, told.world.now)
+    assert fact is not None
+    where = next(node.name for node in told.nodes if node.member.id == maker)
+    assert f"/{name[1]} on {where}" in fact.text
+    assert fact.text.count(" on ") == 1
+    finish(told)
 
 
 # ---------------------------------------------------------------- what is not worth a journey
