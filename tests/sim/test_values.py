@@ -23,7 +23,7 @@ from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.needed_here import NeededHere
 from stealmesh_engine.holding.shortage import Shortage
 from stealmesh_engine.holding.stock import Stock
-from stealmesh_protocol.messages import JobKind, ValueAt, ValueSeek
+from stealmesh_protocol.messages import JobKind, ValueAt, ValueDrop, ValueSeek
 from stealmesh_protocol.values import VALUE_LOST, failures_of
 from stealmesh_sim import random_worlds
 from stealmesh_sim.kernel import Breach
@@ -51,6 +51,23 @@ def nothing_is_left(told: Scene) -> None:
     told.finish()
     keeping = told.world.checkers.values.still_keeping
     told.until(lambda: not keeping(told.client.member.id), within=5.0)
+
+
+def test_what_is_needed_anew_is_asked_for_anew() -> None:
+    """In one step a node hears that a value goes, and gets an item that needs it: the owner makes it again. The item is
+    not lost. (World 1898 of graphs: a line stood still between the two.)"""
+    told = scene(1)
+    copies, owner = told.nodes[0].core.values.copies, told.client.member.id
+    gone, other = owner + bytes(7) + b"\x01", owner + bytes(7) + b"\x02"
+    for value in (gone, other):
+        copies.stored.add(value, 10)
+        copies.dropped(owner, ValueDrop(value), told.world.now)
+    copies.want((gone,))
+    assert gone in copies.fetches
+    news = told.nodes[0].core.values.take_news()
+    assert list(news) == [other]
+    copies.fetches.clear()
+    told.nodes[0].core.effects.clear()
 
 
 def sent(told: Scene) -> list[int]:

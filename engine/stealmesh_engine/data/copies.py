@@ -163,6 +163,7 @@ class Copies:
                 self.stored.used(value)
             elif value not in self.fetches:
                 self.fetches[value] = Fetching()
+                self.news.pop(value, None)  # that it went was said before this was: ask again
 
     def start(self, now: float) -> None:
         """Fetching what is wanted, a few values at a time. When there is no room, only for a worker that has

@@ -457,7 +457,7 @@ class JobEdges:
             for edges, at in self.into(item):
                 place = edges.places.at(at)
                 assert at in edges.results or place is not None, "its input is nowhere"
-                here = place is None or place[0] == holder
+                here = at in edges.results or (place is not None and place[0] == holder)
                 assert here or item in self._from_afar, "its input is elsewhere"
         assert self._from_afar <= self.follows.keys()
         self.early.audit(self.follows)
