@@ -564,6 +564,8 @@ def our_faults() -> Iterator[tuple[str, Message, int, str]]:
     yield "an input below all", InputGet(JOB, [(-1, 1)]), 0, "range"
     yield "too many inputs", InputGet(JOB, [(1, 1)] * (limits.INPUTS_ASKED_MAX + 1)), 0, "list"
     yield "inputs without blobs", InputPut(JOB, [Part(1, 0, 1, 0, 0.1)]), 0, "blobs"
+    call = Block(0, 1, 5, (), ((bytes(20), 0, 0),), (bytes(16),))
+    yield "a maker of a durable call", Supply(JOB, [call], blobs=[b""]), 1, "list"
     yield (
         "makers of nothing",
         Supply(JOB, [Block(0, 1, 5, makers=(bytes(16),))], blobs=[b""]),

@@ -9,28 +9,45 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.sim.test_graphs import counted, finish, graph, stencil
+from tests.sim.test_graphs import chain, counted, finish, graph, stencil
 
+from stealmesh_engine.effects import Send
 from stealmesh_engine.events import Drain
 from stealmesh_engine.holding import handed_across
 from stealmesh_engine.holding.follow_ons import FollowOns
 from stealmesh_engine.holding.handed_across import HandedAcross
+from stealmesh_engine.holding.indexed_bags import IndexedBags
 from stealmesh_engine.holding.reports import FOLLOWED_SECONDS, FOLLOWED_SECONDS_MAX
 from stealmesh_engine.holding.why_here import why_here
 from stealmesh_engine.ledger import early_reports
 from stealmesh_engine.ledger.crediting import Crediting, _only
 from stealmesh_engine.ledger.early_reports import EarlyReports
 from stealmesh_engine.ledger.edges import JobEdges
-from stealmesh_engine.ledger.from_afar import FromAfar
+from stealmesh_engine.ledger.from_afar import PATIENCE_SECONDS, TOGETHER_SECONDS, FromAfar
 from stealmesh_engine.ledger.graph import Graph
+from stealmesh_engine.ledger.owned_job import IndexedJob
 from stealmesh_engine.ledger.queues import Queues
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.stealing import shares
+from stealmesh_protocol import given
 from stealmesh_protocol import values as vx
-from stealmesh_protocol.messages import Grant, InputGet, InputPut, Message, Part, Report
-from stealmesh_sim.graphs import GraphProgram
+from stealmesh_protocol.messages import (
+    Block,
+    Grant,
+    InputGet,
+    InputPut,
+    JobKind,
+    Lease,
+    Message,
+    Part,
+    Report,
+    Returned,
+)
+from stealmesh_sim.graphs import GraphProgram, GraphWish, Knot
 from stealmesh_sim.network import Connection
 from stealmesh_sim.process import Process
+from stealmesh_sim.programs import Wish
+from stealmesh_sim.work import CostLaw
 
 from .scenes import Scene, scene
 
@@ -56,9 +73,9 @@ def pair_of_columns(told: Scene, rows: int = 20, *, seconds: float = 0.005) -> G
     return graph(told, stencil(2, rows), seconds=seconds)
 
 
-def maker_for(told: Scene, program: GraphProgram, item: int) -> Process:
+def maker_for(told: Scene, program: GraphProgram, item: int, stream: int = 0) -> Process:
     """The node that makes what this item waits for at the other one."""
-    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    edges = told.client.core.owner.jobs[program.streams[stream].job].edges
     assert edges is not None
     here = edges.follows[item][0]
     nodes = {node.member.id: node for node in told.nodes}
@@ -160,9 +177,9 @@ def test_what_one_did_not_hear_is_asked_for_again() -> None:
     assert counted(told, "inputs-sent-again") == 0
 
 
-def late_reports(told: Scene, program: GraphProgram, item: int) -> Process:
+def late_reports(told: Scene, program: GraphProgram, item: int, *, stream: int = 0) -> Process:
     """The maker of what this item waits for: its reports to the owner are held up from now on."""
-    maker = maker_for(told, program, item)
+    maker = maker_for(told, program, item, stream)
     holder = maker.core.holder
     told.until(lambda: bool(holder.follow_ons.across.wanted and holder.slots.running()))
     told.world.network.stall(line(told, maker, told.client), 0.15)
@@ -216,16 +233,177 @@ def test_a_result_of_another_peer_is_not_taken() -> None:
     assert len(program.account.results) == 16
 
 
-@pytest.mark.parametrize("codec", [vx.AGAIN, vx.LACKING])
-def test_what_is_no_result_goes_into_nothing(codec: int) -> None:
+@pytest.mark.parametrize(
+    ("codec", "stays"), [(vx.AGAIN, False), (vx.LACKING, False), (vx.PLAIN, True)]
+)
+def test_what_is_no_result_goes_into_nothing(codec: int, stays: bool) -> None:
     told = scene(2, workers=1)
     pair_of_columns(told, 4, seconds=0.5)
     user, (name, maker) = waiting(told)
     follow_ons = user.core.holder.follow_ons
-    part = Part(name[2], name[1], name[1] + 1, codec, 0.1)
+    kept = ((name[1], 1000),) if stays else ()
+    part = Part(name[2], name[1], name[1] + 1, codec, 0.1, 0, kept)
     follow_ons.put(maker, InputPut(name[0], [part], [b"\x92\x01\x02"]), told.world.now)
     assert name in follow_ons.awaited
     finish(told)
+
+
+def test_a_result_that_comes_twice_is_taken_once() -> None:
+    told = scene(2, workers=1)
+    pair_of_columns(told, 4, seconds=0.5)
+    user, (name, maker) = waiting(told)
+    follow_ons = user.core.holder.follow_ons
+    part = Part(name[2], name[1], name[1] + 1, vx.PLAIN, 0.1)
+    follow_ons.put(maker, InputPut(name[0], [part, part], [b"\x91\x07"] * 2), told.world.now)
+    assert name not in follow_ons.awaited
+    assert name not in follow_ons.across._makers
+
+
+def granted(told: Scene, block: Block, blob: bytes, leases: list[Lease]) -> list[Message]:
+    """What a node answers to a grant of its owner."""
+    core = told.nodes[0].core
+    held = next(iter(core.holder.jobs.values()))
+    core.holder.granted(
+        held.spec.owner, Grant(held.spec, leases, [block], 0, [blob]), told.world.now
+    )
+    core.holder.audit()
+    said = [effect.message for effect in core.effects if isinstance(effect, Send)]
+    core.effects.clear()
+    return said
+
+
+def test_a_grant_that_makes_no_sense_goes_back_and_leaves_nothing() -> None:
+    """An item without places for its inputs; one of whose inputs the node has nothing, and the other is elsewhere; one
+    that is leased by nobody."""
+    told = scene(1, workers=1)
+    program = graph(told, chain(3), seconds=1.0)
+    told.until(lambda: counted(told, "follow-ons") == 2)
+    told.until(lambda: bool(told.nodes[0].core.holder.follow_ons.waiting))
+    job = program.streams[0].job
+    blob = given.item_apart((0, b"\x90"), 2, {})
+    names, makers = ((job, 70, 900), (job, 71, 901)), (b"other".ljust(16), b"")
+    for item, octets in ((9, blob), (10, b"\x91\xc0")):
+        block = Block(item, item + 1, vx.ITEMS, (), names, makers)
+        answer = granted(told, block, octets, [Lease(800 + item, item, item + 1)])
+        assert answer == [Returned(job, [Lease(800 + item, item, item + 1)])]
+    follow_ons = told.nodes[0].core.holder.follow_ons
+    waits = dict(follow_ons.waiting[job])
+    again = Block(1, 2, vx.ITEMS, (), ((job, 70, 900),))
+    known = told.nodes[0].core.holder.jobs[job].bags
+    assert isinstance(known, IndexedBags)
+    fed = known.inputs.at(1)
+    assert fed is not None
+    assert granted(told, again, fed[1], []) == []
+    assert follow_ons.waiting[job] == waits
+    known.inputs.add(*fed)
+    finish(told)
+    assert len(program.account.results) == 3
+
+
+def test_what_is_complete_has_no_makers_left() -> None:
+    """A block of an item that waits for nothing names nobody: another node would refuse it."""
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 3, seconds=0.5)
+    user, (name, maker) = waiting(told)
+    follow_ons = user.core.holder.follow_ons
+    item = next(at for at, one in follow_ons.waiting[name[0]].items() if name in one.block.inputs)
+    bags = user.core.holder.jobs[name[0]].bags
+    assert isinstance(bags, IndexedBags)
+    bags.complete(item, b"whole")
+    found = bags.inputs.at(item)
+    assert found is not None
+    assert found[0] == Block(item, item + 1, vx.ITEMS)
+    assert maker
+    assert program.streams
+
+
+def test_what_is_done_already_is_given_at_once() -> None:
+    """The owner has not heard of it yet, as its line stands still."""
+    told = scene(2, workers=1)
+    program = graph(told, stencil(2, 3), seconds=0.01)
+    told.until(lambda: counted(told, "follow-ons") == 8)
+    maker = late_reports(told, program, 5)
+    across = maker.core.holder.follow_ons.across
+    (job, item, lid), peers = next(iter(across.wanted.items()))
+    told.until(lambda: (job, item, lid) not in across.wanted)
+    gave = said(told, InputPut)
+    maker.core.holder.follow_ons.wanted(
+        peers[0], InputGet(job, [(item, lid), (99, 1)]), told.world.now
+    )
+    assert (job, 99, 1) in across.wanted
+    assert (job, item, lid) not in across.wanted
+    (sent,) = [each for each in maker.core.effects if isinstance(each, Send)]
+    assert isinstance(sent.message, InputPut)
+    assert (sent.message.parts[0].lo, sent.message.parts[0].lid) == (item, lid)
+    maker.core.effects.clear()
+    assert not gave
+    finish(told)
+
+
+def test_only_who_is_met_is_asked_again() -> None:
+    told = scene(3, workers=1)
+    core = told.nodes[0].core
+    across = HandedAcross(core.context, core.links)
+    one, other = (node.member.id for node in told.nodes[1:])
+    names = [((b"job".ljust(20), at, 1), (one, other)[at % 2]) for at in range(4)]
+    across.ask(names, told.world.now)
+    core.effects.clear()
+    across.met(other, told.world.now)
+    (sent,) = [effect.message for effect in core.effects if isinstance(effect, Send)]
+    assert sent == InputGet(b"job".ljust(20), [(1, 1), (3, 1)])
+    core.effects.clear()
+
+
+def test_a_job_that_is_over_is_wanted_no_more() -> None:
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 4, seconds=0.5)
+    waiting(told)
+    told.until(lambda: any(node.core.holder.follow_ons.across.wanted for node in told.nodes))
+    for node in told.nodes:
+        node.core.holder.closed(program.streams[0].job, told.world.now, stop=False)
+    for node in told.nodes:
+        across = node.core.holder.follow_ons.across
+        assert not across.wanted
+        assert not across._makers
+
+
+@pytest.mark.parametrize(
+    ("inputs", "leased", "best"),
+    [
+        ([("a", 0)], {"a": 3, "b": 1}, "a"),
+        ([("a", 0), ("a", 2)], {"a": 3, "b": 1}, "a"),
+        ([("a", 2), ("b", 0)], {"a": 3, "b": 3}, "a"),
+        ([("a", 0), ("b", 2)], {"a": 3, "b": 3}, "b"),
+        ([("a", 2), ("b", 1), ("b", 2)], {"a": 3, "b": 3}, "b"),
+        ([("b", 1), ("b", 2), ("a", 2)], {"a": 3, "b": 3}, "b"),
+        ([("a", 2), ("a", 1), ("b", 2)], {"a": 3, "b": 3}, "a"),
+        ([("a", 5), ("b", 0)], {"a": 6, "b": 1}, "a"),
+    ],
+)
+def test_an_item_goes_where_it_begins_first(
+    inputs: list[tuple[str, int]], leased: dict[str, int], best: str
+) -> None:
+    """Of two nodes that make its inputs; of equals where most of these are."""
+    queues = Queues()
+    for node, items in leased.items():
+        queues.joins(node.encode(), items)
+    places = [(node.encode(), place) for node, place in inputs]
+    assert queues.best_maker(places, lambda node: 1)[0] == best.encode()
+
+
+@pytest.mark.parametrize(("others", "better"), [({"c": 0}, False), ({"c": 8}, True)])
+def test_an_item_far_from_its_inputs_does_better_at_an_idle_node(
+    others: dict[str, int], better: bool
+) -> None:
+    queues = Queues()
+    queues.joins(b"a", 8)
+    idle = [(node.encode(), 1) for node in others]
+    for node, items in others.items():
+        if items:
+            queues.joins(node.encode(), items)
+    near, far = [(b"a", 6)], [(b"a", 1)]
+    assert queues.does_better(b"a", 8.0, far, lambda node: 1, idle) is better
+    assert queues.does_better(b"a", 8.0, near, lambda node: 1, idle)
 
 
 # ---------------------------------------------------------------- bounds
@@ -327,9 +505,28 @@ def test_what_a_worker_handed_on_waits_with_what_was_early() -> None:
     own = [item for item in range(4) if (edges.places.at(item) or [b""])[0] == holder]
     edges.results |= dict.fromkeys(own)  # type: ignore[arg-type]
     assert edges.not_yet(holder, part, b"\x93\xc0\xc0\xc0") == ([4, 5, 6], [])
+    edges.follows = dict(reversed(edges.follows.items()))
+    part = Part(lid, 4, 70, vx.PLAIN, 0.3)
+    assert edges.not_yet(holder, part, b"\x93\xc0\xc0\xc0") == ([4, 5, 6], []), "in their order"
     part = Part(lid, 5, 7, vx.PLAIN, 0.3)
     assert edges.not_yet(holder, part, b"\x92\xc0\xc0") == ([], [5, 6])
     edges.results.clear()
+
+
+def test_a_failure_behind_what_was_early_is_counted_once() -> None:
+    told = scene(2, workers=1)
+    program, _, holder, lid = in_one_part(told)
+    owner = told.client.core.owner
+    job = owner.job(program.streams[0].job, IndexedJob)
+    assert job is not None
+    codec, blob = vx.pack_outcomes([1, 2, 3], [vx.Failure(2, vx.RAISED)])
+    report = (holder, Part(lid, 4, 7, codec, 0.3, 1), blob)
+    for item in (4, 5):
+        owner.crediting.early(job, item, report, told.world.now)
+        assert job.line().failed == 0
+    owner.crediting.early(job, 6, report, told.world.now)
+    assert job.line().failed == 1
+    told.client.core.effects.clear()
 
 
 def test_of_a_part_that_is_judged_in_pieces_each_counts_once() -> None:
@@ -392,6 +589,38 @@ def test_it_is_told_where_an_input_is_made() -> None:
     where = next(node.name for node in told.nodes if node.member.id == maker)
     assert f"/{name[1]} on {where}" in fact.text
     assert fact.text.count(" on ") == 1
+    finish(told)
+
+
+def test_a_job_that_ends_with_what_came_early_ends() -> None:
+    """The report that completes it is one of another job."""
+    told = scene(2, workers=1)
+    knots = [Knot(0, 0, []), Knot(0, 1, []), Knot(1, 0, [0, 1])]
+    streams = [Wish(JobKind.SUBMIT, count, CostLaw("const", 0.01)) for count in (2, 1)]
+    wish = GraphWish(knots, streams, told.world.now, 1000, in_one_step=True)
+    program = GraphProgram(told.world, told.client, wish)
+    told.programs += program.streams  # type: ignore[arg-type]
+    told.until(lambda: counted(told, "follow-ons") == 1)
+    late_reports(told, program, 0, stream=1)
+    finish(told)
+    assert len(program.account.results) == 3
+    assert counted(told, "results-early") == 1
+
+
+def test_the_owner_looks_at_many_at_once() -> None:
+    told = scene(2, workers=1)
+    program = pair_of_columns(told, 3, seconds=0.5)
+    told.until(lambda: counted(told, "follow-ons") == 8)
+    edges = told.client.core.owner.jobs[program.streams[0].job].edges
+    assert edges is not None
+    from_afar = FromAfar(told.client.core.context, told.client.core.links, {})
+    for seconds in (0.0, 0.001):
+        from_afar.complete(edges, 5, b"holder".ljust(16), 1)
+        from_afar.settle(1.0 + seconds)
+    due = from_afar.due
+    assert due == 1.0 + PATIENCE_SECONDS + TOGETHER_SECONDS
+    from_afar.look(due)
+    assert not from_afar.due
     finish(told)
 
 

@@ -95,6 +95,24 @@ def test_a_leaf_asks_once_a_moment(large: Scene) -> None:
     core.effects.clear()
 
 
+def test_an_observer_that_is_there_is_asked(large: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaf, other = strangers(large)
+    core = leaf.core
+    first, *rest = core.membership.leaf.observers
+    core.links.hang_up(first, "idle")
+    core.effects.clear()
+    core.links.send(other.member.id, View([]), large.world.now)
+    core.membership.unknown.ask(large.world.now)
+    assert said(leaf) == [WhoIs([other.member.id])], "one of the others"
+    core.effects.clear()
+    for peer in rest:
+        core.links.hang_up(peer, "idle")
+    core.effects.clear()
+    core.links.send(other.member.id, View([]), large.world.now + 2.0)
+    core.membership.unknown.ask(large.world.now + 2.0)
+    assert not core.effects
+
+
 def test_what_is_asked_for_has_a_bound(large: Scene) -> None:
     leaf, _ = strangers(large)
     core, now = leaf.core, large.world.now

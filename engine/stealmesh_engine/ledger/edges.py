@@ -382,12 +382,12 @@ class JobEdges:
             self._news.look(self, item)
             return
         self.missing[item] = 0
-        awaited = item in self._from_afar and item not in self.early
+        from_afar = item in self._from_afar
         where = self.leads_no_more(item)
         if where is None:
             self.ledger.end_withholding(item)
             self._news.changed(self.job)
-        elif awaited:
+        elif from_afar:
             self._news.complete(self, item, *where)
 
     def over(self, lo: int, hi: int) -> None:

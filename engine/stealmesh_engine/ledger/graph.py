@@ -287,7 +287,7 @@ class Graph:
         while self._lost or self._look or self._changed or self.from_afar.has_early:
             for edges, item, report in self.from_afar.take_early():
                 job = self._jobs.get(edges.job)
-                if isinstance(job, IndexedJob) and job.edges is edges:
+                if isinstance(job, IndexedJob):
                     judge(job, item, report, now)
                     self.changed(edges.job)
             while self._lost:
@@ -418,7 +418,7 @@ class Graph:
     def is_empty(self) -> bool:
         """Is nothing left of any graph, but for the edges of jobs that are open?"""
         left = self._following or self._wait_for_room or self.restless or self._withdrawn
-        return not (left or self.from_afar.has_early) and not any(
+        return not left and not any(
             job.edges is not None
             and (job.edges.inputs or job.edges.dependents or job.edges.results)
             for job in self._jobs.values()

@@ -25,7 +25,7 @@ class UnknownPeers(Decider):
         super().__init__(shared)
         self._leaf = leaf
         self._asked: dict[PeerId, float] = {}
-        """Those that we have asked for, and when; the oldest first."""
+        """Those that we have asked for, and when last."""
 
     def ask(self, now: float) -> None:
         """We had something to say to peers that we do not know. Ask an observer who they are."""
@@ -35,7 +35,6 @@ class UnknownPeers(Decider):
         if observer is None or not fresh or self.view.knows_all():
             return
         for peer in fresh:
-            self._asked.pop(peer, None)
             self._asked[peer] = now
         while len(self._asked) > STRANGERS_MAX:
             del self._asked[next(iter(self._asked))]
