@@ -403,7 +403,7 @@ def test_an_item_far_from_its_inputs_does_better_at_an_idle_node(
             queues.joins(node.encode(), items)
     near, far = [(b"a", 6)], [(b"a", 1)]
     assert queues.does_better(b"a", 8.0, far, lambda node: 1, idle) is better
-    assert queues.does_better(b"a", 8.0, near, lambda node: 1, idle)
+    assert queues.does_better(b"a", 8.5, near, lambda node: 1, idle), "half an item is no reason"
 
 
 # ---------------------------------------------------------------- bounds
