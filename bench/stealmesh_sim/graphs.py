@@ -29,7 +29,7 @@ from stealmesh_engine.events import (
 from stealmesh_protocol import given
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.ids import JobId, ValueId, value_of_item
-from stealmesh_protocol.messages import Block, JobKind
+from stealmesh_protocol.messages import Block, JobKind, Part
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import Wish, watch, work_of
@@ -91,6 +91,8 @@ class GraphAccount:
         """Knot → the number of the run that counts."""
         self.failed: set[int] = set()
         self.cancelled: set[int] = set()
+        self.gave_up: Callable[[], bool] = lambda: False
+        """Has the owner given up a result that was lost too often?"""
         self.spared: dict[int, int | None] = {}
         """Knots that do not run → the other that is the cause; None: of one that was cancelled."""
         self.numbers = {(knot.stream, knot.index): at for at, knot in enumerate(wish.knots)}
@@ -228,6 +230,7 @@ class GraphWork(Work):
                     self.account.wish.knots[knot].fails
                     or index in self.killers
                     or index in self.again
+                    or self._is_lost_for_good(part, effect.blob, index)
                 )
                 self.account.that(told, f"{knot} failed without a cause")
                 self.account.fail(knot)
@@ -237,6 +240,12 @@ class GraphWork(Work):
             self.account.that(named == knot, f"{knot} has the result of {named}")
             self.account.arrived(knot, run, [(each, number) for each, number in made_of])
         return True
+
+    def _is_lost_for_good(self, part: Part, blob: bytes, index: int) -> bool:
+        """It needs a result that was lost as often as a call may run again."""
+        failures = vx.failures_of(blob) if part.codec == vx.OUTCOMES else []
+        kinds = [each.kind for each in failures if each.offset == index - part.lo]
+        return kinds == [vx.VALUE_LOST] and self.account.gave_up()
 
     def spared(self, effect: InputFailed | InputWithdrawn) -> None:
         cause = None
@@ -326,6 +335,7 @@ class GraphProgram:
         """What keeps results that stay for items that are not over."""
         self._grips: dict[tuple[JobId, int], HeldResult] = {}
         self.account = GraphAccount(wish)
+        self.account.gave_up = lambda: any("attempts_max" in e for e in owner.core.journal.of())
         self.streams: list[GraphStream] = []
         for number, stream in enumerate(wish.streams):
             made = work_of(world, owner, stream)

@@ -29,7 +29,16 @@ from stealmesh_engine.events import (
 from stealmesh_engine.holding.slots import FIRST_ACTOR
 from stealmesh_protocol.conversation import ON_THE_SPOT
 from stealmesh_protocol.ids import JobId, PeerId
-from stealmesh_protocol.messages import Commit, Grant, Hello, Member, Report, Role
+from stealmesh_protocol.messages import (
+    Commit,
+    Grant,
+    Hello,
+    InputGet,
+    InputPut,
+    Member,
+    Report,
+    Role,
+)
 from stealmesh_protocol.stacks import Stack, WorkerStacks
 from stealmesh_sim.actors import VirtualActor
 from stealmesh_sim.disks import VirtualDisk
@@ -321,7 +330,8 @@ class Process:
         sent = []
         for effect in effects:
             if isinstance(effect, fx.Send):
-                sent.append(effect.seq)
+                results = type(effect.message) in (InputGet, InputPut)
+                sent.append(effect.seq or int(results))  # work, though it has no number
                 if type(effect.message) is Grant:
                     world.checkers.later.granted(effect.message)
                 world.network.send(self, effect)
