@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 
 PeerId = bytes
-"""16 random bytes, drawn once per process life. A restarted process is another peer."""
+"""16 bytes, drawn once per process life. A restarted process is another peer. It follows from a secret of the process
+(:func:`stealmesh_protocol.passes.own_id`), or from its token."""
 
 JobId = bytes
 """The owner's PeerId followed by a 4-octet counter: unique without asking anybody. Large durable jobs

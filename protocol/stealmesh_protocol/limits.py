@@ -158,7 +158,7 @@ FINGERPRINT_OCTETS_MAX = 64
 """Of the mesh key, in HELLO."""
 
 PROOF_OCTETS_MAX = 256
-"""Of a token holder's proof, in HELLO."""
+"""Of the proof in HELLO."""
 
 TOKEN_NAME_CHARS_MAX = 64
 """Of a token: letters, digits, dot, dash and underscore."""

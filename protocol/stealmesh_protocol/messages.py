@@ -106,7 +106,8 @@ class Hello(Message):
     epoch: int = 0
     """Number of the sender's memory of its traffic with the receiver; a new one means that it has forgotten."""
     proof: bytes = b""
-    """From the holder of a token: its pass, sealed (passes.py). Empty: it holds the mesh key."""
+    """That the sender's id is its own (passes.py). From the holder of a token: its pass, sealed. From one of the mesh
+    key: the secret that its id follows from."""
 
 
 class Welcome(Message):

@@ -9,6 +9,10 @@ no node has to be told of it. The seal is a secret, too: it stands in the token 
 and both are seen by nodes only. The id of a token holder's process follows from its seal and a random nonce, so no
 other token can be used to speak in its name.
 
+The id of a process with the mesh key follows from a secret that the process draws, and HELLO carries the secret. Such
+ids end in a mark, so that any peer knows of an id that nobody may speak under it without a proof, without having met
+the process before. Other ids are anybody's: those of the simulator, and of processes older than the mark.
+
 Ideas: bearer tokens with a MAC after macaroons (Birgisson and others, 2014); ids that commit to a secret after
 CGAs (RFC 3972).
 """
@@ -28,6 +32,9 @@ from stealmesh_protocol.limits import PROOF_OCTETS_MAX, SECONDS_MAX, TOKEN_NAME_
 
 SEAL_OCTETS = 32
 NONCE_OCTETS = 16
+LIFE_OCTETS = 32
+PROVES_ITSELF = b"\x1d\xc3\x5a"
+"""The end of an id that follows from a secret. One random id in 16,777,216 ends like this as well."""
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{TOKEN_NAME_CHARS_MAX - 1}}}")
 _BARRED = re.compile(_NAME.pattern + r"@[0-9a-f]{8}")
 
@@ -101,6 +108,20 @@ def sealed(secret: bytes, told: Pass) -> bytes:
 def life_id(seal: bytes, nonce: bytes) -> PeerId:
     """The id of the process that holds this seal and has drawn this nonce."""
     return hashlib.blake2b(nonce, key=seal, digest_size=PEER_ID_OCTETS).digest()
+
+
+def own_id(secret: bytes) -> PeerId:
+    """The id of the process that has drawn this secret (LIFE_OCTETS of it)."""
+    size = PEER_ID_OCTETS - len(PROVES_ITSELF)
+    digest = hashlib.blake2b(secret, digest_size=size, person=b"stealmesh life").digest()
+    return digest + PROVES_ITSELF
+
+
+def may_be(speaker: PeerId, proof: bytes) -> bool:
+    """May the holder of the mesh key that shows this proof speak under this id?"""
+    if not speaker.endswith(PROVES_ITSELF):
+        return True
+    return len(proof) == LIFE_OCTETS and own_id(proof) == speaker
 
 
 def proof_of(told: Pass, seal: bytes, nonce: bytes) -> bytes:

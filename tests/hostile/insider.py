@@ -68,10 +68,12 @@ class Insider:
 
     def __init__(
         self, endpoint: str, key: MeshKey, *, member: Member | None = None, routing_id: bytes = b"",
-        **facts: Any,
+        proof: bytes = b"", **facts: Any,
     ) -> None:  # fmt: skip
         self.key = key
         self.mesh = key.mesh_id()
+        self.proof = proof
+        """That the member's id is its own; an id that does not end in the mark needs none."""
         self.member = member or Member(
             **{
                 "id": os.urandom(16), "name": "insider", "host": "elsewhere", "role": Role.CLIENT,
@@ -132,7 +134,7 @@ class Insider:
         to = b"" if self.node is None else self.node.id
         fields = {
             "versions": (1, 1), "mesh": self.mesh, "sender": self.member, "to": to,
-            "runtime": runtime(), "epoch": 1, **changes,
+            "runtime": runtime(), "epoch": 1, "proof": self.proof, **changes,
         }  # fmt: skip
         self.say(Hello(**fields))
         return self.hears(Welcome, Refused)

@@ -143,10 +143,9 @@ ROWS = (
             INTRODUCTIONS + "test_a_hello_that_is_not_for_this_node_is_refused_by_its_code",
             INTRODUCTIONS + "test_who_calls_itself_by_the_node_s_own_id_is_refused",
             INTRODUCTIONS + "test_an_introduction_from_before_comes_too_late",
-            INTRODUCTIONS + "test_who_takes_an_honest_program_s_id_costs_it_a_moment",
+            INTRODUCTIONS + "test_who_takes_an_honest_peer_s_id_is_refused",
+            INTRODUCTIONS + "test_a_proof_lets_its_own_id_in_and_again",
         ),
-        "of two with one id the later one is heard, until the other comes back: ids are not signed "
-        "(SECURITY.md), and the honest job stays right",
     ),
     Row(
         16,

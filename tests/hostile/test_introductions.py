@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 
 import cloudpickle
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 from tests.hostile.place import HonestJob, Place
 
-from stealmesh.host.identity import runtime
+from stealmesh.host.identity import new_life, runtime
 from stealmesh_engine.base.rude import RUDE_MAX
 from stealmesh_protocol.messages import (
     Ack,
@@ -28,6 +29,7 @@ from stealmesh_protocol.messages import (
     View,
     Welcome,
 )
+from stealmesh_protocol.passes import PROVES_ITSELF
 
 pytestmark = pytest.mark.real
 
@@ -106,17 +108,36 @@ def test_an_introduction_from_before_comes_too_late(place: Place, beside: Honest
         assert peer.is_answered()
 
 
-def test_who_takes_an_honest_program_s_id_costs_it_a_moment(
-    place: Place, beside: HonestJob
+@pytest.mark.parametrize("proof", [b"", bytes(32)], ids=["no proof", "another's"])
+def test_who_takes_an_honest_peer_s_id_is_refused(
+    place: Place, beside: HonestJob, proof: bytes
 ) -> None:
-    """Ids are not signed (SECURITY.md): the later introduction carries the messages until the honest
-    program comes back. Its job goes on, and each of its results is right."""
-    honest = next(node for node in place.status()["nodes"] if node["role"] == "client")
-    with place.insider() as liar:
+    """The id follows from a secret that only the process and those that it dials know. So it stays what it is at the
+    node: before, the liar's goodbye was the end of the program's session, and what it waited for went to the liar."""
+    name = f"client-{os.getpid()}"
+    honest = next(node for node in place.status()["nodes"] if node["name"] == name)
+    for theirs in (honest["id"], place.me()["id"]):
+        assert bytes.fromhex(theirs).endswith(PROVES_ITSELF)
+    with place.insider() as liar, place.counts("refused-duplicate"):
         member = msgspec.structs.replace(liar.member, id=bytes.fromhex(honest["id"]))
-        assert isinstance(liar.introduce(sender=member), Welcome)
+        refused = liar.introduce(sender=member, proof=proof)
+        assert isinstance(refused, Refused)
+        assert refused.code == "duplicate"
+        place.ignores(liar)
         beside.goes_on()
     beside.goes_on()
+
+
+def test_a_proof_lets_its_own_id_in_and_again(place: Place, beside: HonestJob) -> None:
+    """As a program that has lost its link comes back."""
+    life, proof = new_life()
+    with (
+        place.insider(id=life, proof=proof) as first,
+        place.insider(member=first.member, proof=proof) as later,
+    ):
+        assert isinstance(first.introduce(), Welcome)
+        assert isinstance(later.introduce(), Welcome)
+        assert later.is_answered()
 
 
 # ---------------------------------------------------------------- row 17

@@ -21,10 +21,13 @@ from stealmesh_protocol.key_roles import (
 from stealmesh_protocol.limits import PROOF_OCTETS_MAX
 from stealmesh_protocol.messages import MESSAGES, Barred, Keep, Launch, Steal, Vote
 from stealmesh_protocol.passes import (
+    PROVES_ITSELF,
     KeyRole,
     Pass,
     is_name,
     life_id,
+    may_be,
+    own_id,
     proof_of,
     proved,
     sealed,
@@ -45,6 +48,18 @@ def test_a_pass_is_proved_for_the_life_that_holds_it() -> None:
     assert proved(PROOF, (OURS,), bytes(16)) is None, "an id that is not its own"
     longest = proof_of(Pass(KeyRole.VIEW, "x" * 64, 9e10), SEAL, NONCE)
     assert len(longest) <= PROOF_OCTETS_MAX
+
+
+def test_an_id_of_its_own_is_proved_by_the_secret_that_it_follows_from() -> None:
+    own = own_id(SECRET)
+    assert len(own) == len(ID)
+    assert own.endswith(PROVES_ITSELF)
+    assert may_be(own, SECRET)
+    for wrong in (b"", SECRET[:-1], SECRET + b"s", b"o" * 32, PROOF):
+        assert not may_be(own, wrong)
+    assert not may_be(bytes(13) + PROVES_ITSELF, SECRET)
+    assert not may_be(own_id(b"short"), b"short"), "a secret that can be guessed proves nothing"
+    assert may_be(bytes(16), b""), "an id without the mark is anybody's"
 
 
 @pytest.mark.parametrize(

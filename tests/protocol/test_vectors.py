@@ -101,7 +101,7 @@ from stealmesh_protocol.messages import (
     WhoIs,
     Withdraw,
 )
-from stealmesh_protocol.passes import KeyRole, Pass, life_id, proof_of, sealed
+from stealmesh_protocol.passes import KeyRole, Pass, life_id, own_id, proof_of, sealed
 
 SPEC = Path(__file__).parents[2] / "protocol/SPEC.md"
 
@@ -133,6 +133,8 @@ told = Pass(KeyRole.SUBMIT, "laptop", 1.75e9)
 NONCE = bytes(range(16))
 SEAL = sealed(bytes(range(32)), told)
 PROOF = proof_of(told, SEAL, NONCE)
+LIFE = bytes(range(32))
+owner = Member(own_id(LIFE), "dan", "h4", Role.CLIENT, [], 0, build="0.1.0")
 guest = Member(life_id(SEAL, NONCE), "cleo", "h3", Role.CLIENT, [], 0, build="0.1.0")
 kept_spec = JobSpec(
     JOB, JobKind.MAP, BOB, "squares", DIGEST, term=17, submitter="ada@host:7", submitted=1.5e9,
@@ -164,6 +166,7 @@ PAGE = JournalPage(
 )
 VECTORS: list[tuple[str, Message, int, int]] = [
     ("HELLO", Hello((1, 1), b"fp", ada, BOB, "cpython 3.11", 99), 0, 0),
+    ("HELLO with a proof", Hello((1, 1), b"fp", owner, BOB, "cpython 3.11", 99, LIFE), 0, 0),
     ("HELLO of a token", Hello((1, 1), b"fp", guest, BOB, "cpython 3.11", 99, PROOF), 0, 0),
     ("WELCOME", Welcome(1, bob, ADA, [bob], "cpython 3.11", 98), 0, 0),
     ("REFUSED", Refused("mesh", "another mesh: check the key file", 0.5), 0, 0),

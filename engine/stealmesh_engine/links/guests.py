@@ -1,6 +1,7 @@
 """Guests: peers that came with a token instead of the mesh key. What they may say, and how long they may stay.
 
-Decides whether the pass of a HELLO is genuine, belongs to the speaker, has expired or was revoked; whether a guest
+Decides whether the speaker of a HELLO may have the id that it names; whether the pass of a HELLO is genuine, belongs
+to the speaker, has expired or was revoked; whether a guest
 may say a message about this job or value; and when a guest has to go. Keeps the names of revoked tokens, and tells
 them to other nodes. Refuses to know CURVE: the host says with which key a link came (`CameBy`). Who may collect
 and cancel a durable job is for its primary to say (durable/requests.py), with the name that it learns here.
@@ -34,7 +35,7 @@ from stealmesh_protocol.messages import (
     Role,
     View,
 )
-from stealmesh_protocol.passes import KeyRole, PassSecrets, barred, proved
+from stealmesh_protocol.passes import KeyRole, PassSecrets, barred, may_be, proved
 
 CLOCKS_DIFFER_SECONDS = 300.0
 """How long after its date a token still counts."""
@@ -96,11 +97,12 @@ class Guests:
     def introduced(self, link: LinkId, hello: Hello, now: float) -> GuestPass | Refused | None:
         """Who says this HELLO: a guest, one that is refused, or a holder of the mesh key (None)."""
         by = self._came_by.get(link)
-        if by is None:
-            return None
-        if by.role is KeyRole.PEER:
-            guest = GuestPass(by.role, "", by.until)
-            return self._overdue(guest, now) or guest
+        if by is None or by.role is KeyRole.PEER:
+            sender = hello.sender.id
+            if sender in self._names or not may_be(sender, hello.proof):
+                return Refused("duplicate", "this is the id of another process")
+            guest = None if by is None else GuestPass(by.role, "", by.until)
+            return guest and (self._overdue(guest, now) or guest)
         found = proved(hello.proof, self._secrets, hello.sender.id)
         if found is None or found[0].role is not by.role:
             return Refused(

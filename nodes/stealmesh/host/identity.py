@@ -15,6 +15,7 @@ from random import Random
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.limits import NAME_CHARS_MAX
 from stealmesh_protocol.messages import Member, Resources, Role
+from stealmesh_protocol.passes import LIFE_OCTETS, own_id
 
 VERSION = "0.1.0"
 
@@ -36,6 +37,12 @@ def build() -> str:
     return f"stealmesh {VERSION} {runtime()} {platform.system().lower()}"
 
 
+def new_life() -> tuple[PeerId, bytes]:
+    """The id of a new process that holds the mesh key, and the proof that it is its own."""
+    secret = os.urandom(LIFE_OCTETS)
+    return own_id(secret), secret
+
+
 def new_member(
     role: Role,
     name: str,
@@ -47,7 +54,7 @@ def new_member(
     resources: Resources = (),
     life: PeerId = b"",
 ) -> Member:
-    """The record of this process life, under an id that no other life ever has (`life`, if a token gives it).
+    """The record of this process life, under an id that no other life ever has (`life`; without: one that proves nothing).
     `runs` is for tests: the Python that it claims to be."""
     return Member(
         id=life or os.urandom(16),

@@ -35,7 +35,14 @@ from stealmesh.client.stories import Stories
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.host.driver import Driver
 from stealmesh.host.guest_key import GuestKey
-from stealmesh.host.identity import new_member, new_rng, runtime, submitter, wall_offset
+from stealmesh.host.identity import (
+    new_life,
+    new_member,
+    new_rng,
+    runtime,
+    submitter,
+    wall_offset,
+)
 from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.host.local import LocalMesh
 from stealmesh.host.security import AnyKey, keep_key
@@ -76,11 +83,12 @@ class Lifetime:
         self._pid = os.getpid()
         self._key = key
         self._config = resolved(config)
-        self._proof, life = b"", b""
-        name = f"client-{self._pid}"
         if isinstance(key, GuestKey):
             life, self._proof = key.new_life()
             name = f"{key.told.name}-{self._pid}"
+        else:
+            life, self._proof = new_life()
+            name = f"client-{self._pid}"
         self._runs = DATA_ONLY if by_name else runtime()
         self._member = new_member(Role.CLIENT, name, [], 0, life=life, runs=self._runs)
         self.link = ProgramLink(self._member.id, Room.of(self._config))

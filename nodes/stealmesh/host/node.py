@@ -235,14 +235,14 @@ def _started_pool(options: NodeOptions) -> WorkerPool:
 def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log: Log | None) -> int:
     # Late on purpose: the fork server exists before libzmq's threads do.
     from stealmesh.host.driver import Driver
-    from stealmesh.host.identity import new_member, new_rng, wall_offset
+    from stealmesh.host.identity import new_life, new_member, new_rng, wall_offset
     from stealmesh.host.issuing import WORKERS_NAME, issued, pass_secrets
     from stealmesh.host.kernel import close_to_others
     from stealmesh.host.security import MeshKey
     from stealmesh.transport import Transport
     from stealmesh_engine.core import NodeCore
     from stealmesh_protocol.messages import Role
-    from stealmesh_protocol.passes import NO_TOKENS, KeyRole, TokenSecrets
+    from stealmesh_protocol.passes import KeyRole, TokenSecrets
 
     key = None if options.key is None else MeshKey.unpacked(options.key)
     if key is not None:
@@ -261,6 +261,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             theirs = issued(key, KeyRole.SUBMIT, WORKERS_NAME)
             pool.inside.door = wire.pack([endpoints[:1], theirs.packed()])
         role = Role.SUPER if options.role == "super" else Role.PLAIN
+        life, proof = new_life()
         member = new_member(
             role,
             options.name,
@@ -269,6 +270,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             eligible=options.role == "auto",
             runs=options.runs(),
             resources=tuple(sorted(options.resources.items())),
+            life=life,
         )
         core = NodeCore(
             member,
@@ -278,7 +280,7 @@ def _serve(options: NodeOptions, pool: WorkerPool, socket_path: str | None, log:
             runtime=options.runs(),
             wall_offset=wall_offset(),
             threads=options.threads,
-            tokens=NO_TOKENS if key is None else TokenSecrets(secrets=pass_secrets(key)),
+            tokens=TokenSecrets(proof, () if key is None else pass_secrets(key)),
         )
         program = NodeProgram(options)
         driver = Driver(core, transport, epoll, program, pool, log)

@@ -63,6 +63,7 @@ from stealmesh_protocol.passes import (
     Pass,
     TokenSecrets,
     life_id,
+    own_id,
     proof_of,
     sealed,
 )
@@ -174,6 +175,55 @@ def test_a_key_before_this_one_counts_until_its_time() -> None:
     effects = peer.step(51.0 + CLOCKS_DIFFER_SECONDS, Tick())
     assert refusals(effects) == ["expired"]
     assert not peer.links.is_ready(other.id)
+
+
+# ---------------------------------------------------------------- ids of those with the mesh key
+
+LIFE = b"l" * 32
+HONEST = Member(own_id(LIFE), "honest", "far", Role.CLIENT, [], 1)
+
+
+@pytest.mark.parametrize("key", [None, CameBy(3, KeyRole.PEER, NOW + 50.0)], ids=["now", "before"])
+@pytest.mark.parametrize("proof", [b"", b"x" * 32, LIFE[:-1]], ids=["none", "another's", "cut"])
+def test_an_id_that_proves_itself_is_its_own(key: CameBy | None, proof: bytes) -> None:
+    """Who says HELLO under it without the proof is refused, also if its key is that from before; the process that it
+    belongs to notices nothing of it."""
+    peer = node()
+    peer.step(1.0, Heard(1, replace(hello(HONEST, peer.me.id), proof=LIFE)))
+    assert peer.links.peers[HONEST.id].link == 1
+    if key is not None:
+        peer.step(2.0, key)
+    effects = peer.step(2.0, Heard(3, replace(hello(HONEST, peer.me.id), proof=proof)))
+    assert refusals(effects) == ["duplicate"]
+    told = [each.link for each in effects if isinstance(each, (Send, Hangup))]
+    assert told == [3, 3], "nothing is said or done to the honest one"
+    assert peer.links.peers[HONEST.id].link == 1
+    assert peer.counters["refused-duplicate"] == 1
+
+
+def test_an_id_that_proves_itself_needs_the_proof_where_nobody_knows_it_yet() -> None:
+    peer = node()
+    assert refusals(peer.step(1.0, Heard(1, hello(HONEST, peer.me.id)))) == ["duplicate"]
+    assert not peer.links.peers
+
+
+def test_a_process_with_the_mesh_key_tells_its_proof() -> None:
+    wire = Wire()
+    other = wire.add("n0")
+    life = wire.add(
+        "life", workers=0, role=Role.CLIENT, seeds=[other.endpoint], identity=HONEST.id,
+        tokens=TokenSecrets(LIFE),
+    )  # fmt: skip
+    wire.advance(1.0)
+    assert other.core.links.is_ready(life.id)
+
+
+def test_who_has_the_mesh_key_is_refused_under_the_id_of_a_token_holder() -> None:
+    peer, holder = node(), Holder(KeyRole.SUBMIT)
+    assert enter(peer, holder)[1]
+    effects = peer.step(2.0, Heard(3, holder.hello(peer.me.id)))
+    assert refusals(effects) == ["duplicate"]
+    assert peer.links.peers[holder.id].link == 1
 
 
 # ---------------------------------------------------------------- the whole table
