@@ -82,6 +82,22 @@ def test_a_full_disk_is_found_out_before_anything_is_written(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_a_file_that_could_not_be_filled_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "pwrite", broken)
+    on = Shelf(Room(1, 0, str(tmp_path)))
+    with pytest.raises(OSError, match="Input/output error"):
+        put(on, 1)
+    assert name(1) not in on
+    assert on.room.disk == 0
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_what_is_handed_out_cannot_change_the_file(tmp_path: Path) -> None:
     on = Shelf(Room(1, 0, str(tmp_path)))
     put(on, 7)

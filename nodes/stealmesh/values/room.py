@@ -18,6 +18,7 @@ import threading
 from dataclasses import replace
 
 from stealmesh.host.machine import free_in
+from stealmesh.values.warm import Pieces, write
 from stealmesh_engine.config import Config
 from stealmesh_protocol.errors import StoreFull
 
@@ -124,6 +125,17 @@ class Room:
                 self.memory -= octets
             assert self.memory >= 0, "more is given back than was taken"
             assert self.disk >= 0, "more is given back than was taken"
+
+    def full(self, octets: int, parts: Pieces) -> int:
+        """A descriptor of a new file on disk, without a name, with all of this. Raises OSError, StoreFull."""
+        descriptor = self.file(octets)
+        try:
+            for at, part in parts:
+                write(descriptor, at, part)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def file(self, octets: int) -> int:
         """A descriptor of a new file of this size on disk, without a name. Raises StoreFull."""

@@ -106,26 +106,14 @@ class Shelf:
             return
         on_disk = self.room.take(octets)
         try:
-            self._files[value] = (
-                self._on_disk(octets, parts) if on_disk else self._in_memory(value, octets, parts)
-            )
+            if on_disk:
+                self._files[value] = OpenFile(self.room.full(octets, parts), octets, True)
+            else:
+                made = self._warm.full(_name(value), octets, parts)
+                self._files[value] = OpenFile(made.descriptor, octets, False, made=made)
         except BaseException:
             self.room.give_back(octets, on_disk=on_disk)
             raise
-
-    def _in_memory(self, value: ValueId, octets: int, parts: Pieces) -> OpenFile:
-        made = self._warm.full(_name(value), octets, parts)
-        return OpenFile(made.descriptor, octets, False, made=made)
-
-    def _on_disk(self, octets: int, parts: Pieces) -> OpenFile:
-        descriptor = self.room.file(octets)
-        try:
-            for at, part in parts:
-                write(descriptor, at, part)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return OpenFile(descriptor, octets, True)
 
     def keep_room(self, value: ValueId, octets: int) -> None:
         """A value of this size is going to come in pieces. Raises OSError, StoreFull."""
@@ -285,18 +273,6 @@ class Shelf:
             self._warm.rest(file.made, self._most_warm())
         else:
             os.close(file.descriptor)
-
-
-@contextmanager
-def filled(octets: int, parts: Pieces, directory: str) -> Iterator[int]:
-    """A descriptor of a new file on disk with all of this, which is closed behind it. Raises OSError, StoreFull."""
-    descriptor = Room(directory=directory).file(octets)
-    try:
-        for at, part in parts:
-            write(descriptor, at, part)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _name(value: ValueId) -> str:

@@ -111,7 +111,8 @@ class HandsOver:
         return results
 
     def _hand_over(self, number: int, chunk: OrderThatKeeps, item: int, parts: Any) -> None:
-        from stealmesh.values.shelf import SMALL_OCTETS_MAX, filled
+        from stealmesh.values.room import Room
+        from stealmesh.values.shelf import SMALL_OCTETS_MAX
         from stealmesh.values.warm import WarmFiles
 
         head = wire.STAYS_HEAD.pack(number, item, parts.octets)
@@ -122,27 +123,26 @@ class HandsOver:
             self._send(wire.FrameKind.STAYS, (head, bytes(room)), None)
             return
         if parts.octets > chunk.memory:
-            with filled(parts.octets, parts, chunk.directory) as descriptor:
-                self._send_open(head, descriptor)
+            descriptor = Room(directory=chunk.directory).full(parts.octets, parts)
+            self._send_and_close(head, descriptor)
             return
         chunk.memory -= parts.octets
         if self.warm is None:
             self.warm = WarmFiles()
         file = self.warm.full("stealmesh-value-made", parts.octets, parts)
         try:
-            descriptor = file.reader()
-            try:
-                self._send_open(head, descriptor)
-            finally:
-                os.close(descriptor)
+            self._send_and_close(head, file.reader())
         finally:
             self.warm.rest(file, chunk.memory)
 
-    def _send_open(self, head: bytes, descriptor: int) -> None:
+    def _send_and_close(self, head: bytes, descriptor: int) -> None:
         orders = self._orders
         assert orders is not None, "a worker has settled in before it runs anything"
         before = lambda: socket.send_fds(orders, [head], [descriptor])  # noqa: E731
-        self._send(wire.FrameKind.STAYS, (head,), before)
+        try:
+            self._send(wire.FrameKind.STAYS, (head,), before)
+        finally:
+            os.close(descriptor)
 
 
 def is_heavy(results: Sequence[Any], least: int) -> bool:
