@@ -17,7 +17,6 @@ import pytest
 from tests.patience import until
 
 import stealmesh
-from stealmesh.values import warm
 
 from .test_scattered import files_of, size, stored
 
@@ -59,7 +58,6 @@ def facts(mesh: stealmesh.Mesh, name: str) -> int:
 def nothing_is_left(mesh: stealmesh.Mesh) -> None:
     """No copy, no recipe, no octet in memory or on disk, no open file in any process of the mesh."""
     gc.collect()
-    warm.clear_all()  # also of other tests in this process
     for name in ("stored", "results", "owned", "memory_octets", "disk_octets"):
         until(lambda name=name: facts(mesh, name) == 0)  # type: ignore[misc]
     nodes = [node for node in mesh.status()["nodes"] if node["role"] != "client"]

@@ -12,7 +12,6 @@ from tests.everyday.test_scattered import files_of
 from tests.patience import until
 
 import stealmesh
-from stealmesh.values import warm
 
 pytestmark = pytest.mark.real
 
@@ -104,11 +103,9 @@ def test_memory_is_given_back_when_nothing_comes(mesh: stealmesh.Mesh) -> None:
 
 
 def test_what_a_program_forgets_after_the_mesh_goes_at_once() -> None:
-    warm.clear_all()  # of other tests in this process
-    before = len(files_of(os.getpid()))
     with stealmesh.Mesh(workers=1) as mesh:
         ref = mesh.scatter(filled(1))
-    assert len(files_of(os.getpid())) > before
+    assert files_of(os.getpid())
     del ref
     gc.collect()
-    assert len(files_of(os.getpid())) == before
+    assert not files_of(os.getpid())

@@ -9,6 +9,8 @@ from typing import Any
 import cloudpickle
 import pytest
 
+from stealmesh.values import warm
+
 from .host import Host
 
 
@@ -53,6 +55,14 @@ def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     for module in modules:
         cloudpickle.unregister_pickle_by_value(module)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_kept_warm() -> Iterator[None]:
+    """This process may have had values as a task has them, and has no driver that would tidy up behind them: the tests
+    that count files later would find these."""
+    yield
+    warm.clear_all()
 
 
 @pytest.fixture

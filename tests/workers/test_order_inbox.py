@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from stealmesh.values import warm
 from stealmesh.workers import process, wire
 from stealmesh.workers.process import SOON_SECONDS, SPIN_SECONDS, OrderInbox
 
@@ -44,7 +43,6 @@ class Orders:
 
     def serve(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         """All of them. Returns how often it looked and slept for each."""
-        warm.clear_all()  # of other tests in this process
         monkeypatch.setattr(process, "perf_counter", self.clock)
         monkeypatch.setattr(os, "sched_yield", self.pause)
         inbox, told = OrderInbox(self), []  # type: ignore[arg-type]
