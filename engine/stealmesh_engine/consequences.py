@@ -63,6 +63,7 @@ class Consequences:
             parts.around.gone(peer, now, now + parts.owner.wall_offset)
             self._unmoored(peer, now)
             self._membership.close(change, now)
+            parts.heartbeats.fall_out_of_step(now)
 
     def _no_trade(self, peer: PeerId) -> None:
         self._parts.victim.forget(peer)

@@ -41,7 +41,7 @@ from stealmesh_engine.status import Inquiries
 from stealmesh_engine.stealing import thief, victim
 from stealmesh_protocol.conversation import INTRODUCTIONS, LinkState, kinds_heard
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Beat, Member, Message
+from stealmesh_protocol.messages import Ack, Beat, Member, Message
 from stealmesh_protocol.passes import NO_TOKENS, TokenSecrets
 
 ACK_DELAY_SECONDS = 0.02
@@ -171,6 +171,8 @@ class NodeCore(Parts):
     def _work(self, now: float) -> None:
         """Tell of what is finished, see that workers have something to do, then others, then we."""
         dispatcher, reports = self.dispatcher, self.reports
+        if self.heartbeats.in_step and self.holder.jobs:
+            self.heartbeats.fall_out_of_step(now)
         if self.owner.graph.restless:
             self.owner.settle(now)
         if self.values.restless:
@@ -218,8 +220,8 @@ class NodeCore(Parts):
     def _beat(self, now: float) -> None:
         """Say that we live, what we hold and what we know, and look after what is due."""
         act = self.consequences.act
-        self.heartbeats.begin(now)
-        for gone in self.membership.tend(now):
+        next_beat = self.heartbeats.begin(now)
+        for gone in self.membership.tend(now, next_beat):
             act(gone, now)
         for happened in self.links.show_out(now):
             self.consequences.happened(happened, now)
@@ -295,6 +297,11 @@ class NodeCore(Parts):
             self.thief.hinted(peer_id, message.queued_seconds, now)
         self.around.heard(peer_id, message.jobs, now)
         self.membership.beat_heard(peer_id, message, now)
+        self.heartbeats.with_others(now)
+
+    def _on_ack(self, peer_id: PeerId, message: Ack, now: float) -> None:
+        del peer_id, message  # its header has said it all, and it goes out with a beat
+        self.heartbeats.with_others(now)
 
 
 Handler = Callable[..., None]
@@ -326,7 +333,7 @@ _EVENTS: Table = {
 }
 
 _MESSAGES: Table = {
-    **_of("", {Beat: NodeCore._on_beat}),
+    **_of("", {Beat: NodeCore._on_beat, Ack: NodeCore._on_ack}),
     **_of("consequences", consequences.MESSAGES),
     **_of("links", links.MESSAGES),
     **_of("inquiries", status.MESSAGES),

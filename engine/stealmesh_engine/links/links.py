@@ -23,7 +23,7 @@ from stealmesh_engine.links.sending import Sending
 from stealmesh_engine.links.state import Happened, LinkTable
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_protocol.ids import PeerId
-from stealmesh_protocol.messages import Ack, Barred, Bye, Message, Role
+from stealmesh_protocol.messages import Barred, Bye, Message, Role
 from stealmesh_protocol.passes import NO_TOKENS, TokenSecrets
 
 IDLE_SECONDS = 1.0
@@ -153,7 +153,6 @@ EVENTS: dict[type, Callable[[Links, Any, float], Happened]] = {
 """Events that concern links alone; what they return concerns others."""
 
 MESSAGES: dict[type[Message], Callable[[Links, PeerId, Any, float], None]] = {
-    Ack: lambda links, peer_id, message, now: None,  # its header has said it all
     Barred: lambda links, peer_id, message, now: links.guests.heard_barred(peer_id, message, now),
 }
 """Messages between introduced peers that concern links alone."""

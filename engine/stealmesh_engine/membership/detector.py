@@ -126,6 +126,12 @@ class Detector:
     def plan_look(self, at: float) -> None:
         self.look_at = at if self.look_at is None else min(self.look_at, at)
 
+    def put_off(self, until: float, now: float) -> None:
+        """A look is planned before `until`, for those that had been silent longest. If they have been heard since, it
+        would find nothing: look when the first can be silent."""
+        if self.look_at is not None and now < self.look_at <= until:
+            self.look_at = self.next_look()
+
     def plan_next(self, now: float) -> None:
         """After a look: plan the next one."""
         soonest = self.next_look()

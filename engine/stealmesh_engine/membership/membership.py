@@ -19,6 +19,7 @@ from typing import Any
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.links.links import Links
 from stealmesh_engine.links.state import Peer
+from stealmesh_engine.membership.beat_answers import BeatAnswers
 from stealmesh_engine.membership.changes import Arrived, Change, Gone
 from stealmesh_engine.membership.charges import Charges
 from stealmesh_engine.membership.decider import Decider, Shared
@@ -36,7 +37,6 @@ from stealmesh_engine.view.membership_view import newer
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.limits import INCARNATION_STEP_MAX
 from stealmesh_protocol.messages import (
-    Ack,
     Beat,
     Digests,
     Member,
@@ -53,7 +53,6 @@ NO_ONE = b""
 REDIAL_SECONDS = 2.0
 MEMBERS_KNOWN_MAX = 1 << 16
 """Records of nodes, the dead included: a peer can invent as many as it likes."""
-ACK = Ack()
 
 
 class Membership(Decider):
@@ -70,16 +69,18 @@ class Membership(Decider):
         self.supernodes = Supernodes(shared, self.leaf, self.charges, self.verdicts)
         self.reconnect = Reconnect(shared, self.leaf)
         self.unknown = UnknownPeers(shared, self.leaf)
+        self.answers = BeatAnswers(links)
 
     # ------------------------------------------------------------ time
 
-    def tend(self, now: float) -> list[Gone]:
+    def tend(self, now: float, next_beat: float) -> list[Gone]:
         """Once a beat: see to it that we are linked with those who matter. Returns the stalled peers
         that are no longer waited for."""
         self.told.begins(now)
         if self.leaf.take_back(now):
             self.charges.unsettle()
         self.charges.settle(now)
+        self.detector.put_off(next_beat, now)
         self.leaf.keep_linked(now)
         if self.view.me.role is Role.SUPER:
             patient = now - self.charges.settled_at > REDIAL_SECONDS
@@ -152,7 +153,7 @@ class Membership(Decider):
         role, view = self.links.peers[peer_id].member.role, message.view
         if not view:
             if message.loads:  # a holder beats to its owner; otherwise it is only a hint
-                self.links.send(peer_id, ACK, now)
+                self.answers.owe(peer_id, now)
             return
         if role is Role.CLIENT:
             if peer_id not in self.detector.watches:
@@ -165,7 +166,7 @@ class Membership(Decider):
         else:
             self.news.show_the_way(peer_id, now)
         if peer_id not in self.leaf.observers:
-            self.links.send(peer_id, ACK, now)
+            self.answers.owe(peer_id, now)
 
     def cut(self, peer_id: PeerId, now: float) -> Change:
         """The last link with this peer broke. That proves nothing; it is a reason to look at once."""

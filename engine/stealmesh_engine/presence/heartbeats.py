@@ -6,6 +6,15 @@ with every beat (core.py).
 
 A beat goes to our observers and to the owners of what we hold. If we have work to spare, a few of the
 nodes that we have a link with hear one, too: that is a hint for those that have none.
+
+Idle peers beat in step: a beat that is nearly due goes out when one of another peer is heard, and answers wait for
+the next beat. So peers that hear each other beat within a few milliseconds. An idle one wakes two or three times for
+a beat of all, not once for each of theirs. (A process that wakes up finds its memory in no cache, and pays three
+times.) When the members change, beats fall out of step for a while: what the first beat of any node sets right, such
+as a lack of supernodes, must not wait until all beat at once. So they do while there is work here: its hints go from
+node to node with a beat each, and in step each would wait for a whole period.
+
+Idea: pulse-coupled oscillators (fireflies) after Mirollo and Strogatz.
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ from stealmesh_engine.base.context import Context
 from stealmesh_engine.holding.holder import Holder
 from stealmesh_engine.ledger.owner import Owner
 from stealmesh_engine.links.links import Links
+from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.dissemination import EVERYBODY_MAX
 from stealmesh_engine.membership.membership import Membership
 from stealmesh_engine.membership.rates import Rates
@@ -23,6 +33,12 @@ from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Beat, JobLine, Role
 
+EARLY = 0.85
+"""In step: from this part of a period on, a beat goes out as soon as another peer's is heard."""
+SPREAD_IN_STEP, SPREAD = 0.05, 0.1
+"""If none is heard, it goes out after a whole period, give or take this part of one."""
+CALM_SECONDS = 5.0
+"""Beats are in step when the members have been the same for so long."""
 JOB_LINES_IN_BEAT_MAX = 256
 HINTS_A_BEAT = 1
 """Nodes that hear a hint, beside those that hear a beat anyway. With a hint to all, a busy mesh of 24
@@ -52,16 +68,38 @@ class Heartbeats:
         self._rates = Rates(config)
         self.due: float | None = None
         """When the next beat is due; None until the first step."""
+        self.in_step = False
+        """Our next beat goes with that of another peer, if it is nearly due then."""
+        self._early_at = 0.0
+        self._changes_known = -1
+        self._changed_at = NEVER
 
     def first(self, now: float) -> float:
         """We have just begun: the first beat is due at once."""
         self.due = now
         return now
 
-    def begin(self, now: float) -> None:
-        """A beat begins; plan the next one."""
+    def begin(self, now: float) -> float:
+        """A beat begins; plan the next one. Returns when that is due."""
         self._rates.beats(now)
-        self.due = now + self._config.beat_seconds * self._rng.uniform(0.9, 1.1)
+        if self._changes_known != self._view.changes:
+            self._changes_known, self._changed_at = self._view.changes, now
+        self.in_step = not self._holder.jobs and now - self._changed_at >= CALM_SECONDS
+        period, spread = self._config.beat_seconds, SPREAD_IN_STEP if self.in_step else SPREAD
+        self._early_at = now + EARLY * period
+        self.due = now + period * self._rng.uniform(1 - spread, 1 + spread)
+        return self.due
+
+    def with_others(self, now: float) -> None:
+        """Another peer beats: if ours is nearly due, it goes out with the next tick, which is now."""
+        if self.in_step and self.due is not None and self._early_at <= now < self.due:
+            self.due = now
+
+    def fall_out_of_step(self, now: float) -> None:
+        """A peer is gone, or work has come: what follows with beats comes sooner if not all beat at once."""
+        if self.in_step and self.due is not None:
+            self.in_step = False
+            self.due = min(self.due, now + self._config.beat_seconds * self._rng.random())
 
     def greet(self, now: float) -> None:
         """A peer has just met us: the next beat comes soon, and greets all that come meanwhile."""
@@ -85,6 +123,7 @@ class Heartbeats:
             for loads in pages or [[]]:
                 self._links.send(peer_id, Beat(incarnation, digest, queued, loads, lines), now)
             lines = []
+        self._membership.answers.say(hearers, now)
 
     def hint_at_long_work(self, now: float) -> None:
         """What seemed not worth the journey is. Thieves that found nothing here and fell silent may

@@ -31,6 +31,38 @@ def test_a_suspect_is_dead_after_its_chance_to_answer(after: float, dead: int) -
     assert len(detector.look(12.0 + after).ripe) == dead
 
 
+def test_a_look_is_put_off_when_all_have_been_heard_since() -> None:
+    detector = watching()
+    assert detector.look_at == 11.5
+    detector.heard(PEER, 10.8)
+    detector.put_off(until=11.5, now=11.0)
+    assert detector.look_at == pytest.approx(12.3)  # when PEER can be silent, and not later
+
+
+def test_a_look_at_the_silent_is_not_put_off() -> None:
+    detector = watching()
+    detector.watch(OTHER, 10.9, 1.5)
+    detector.heard(OTHER, 11.0)
+    detector.put_off(until=12.0, now=11.2)
+    assert detector.look_at == 11.5
+
+
+def test_a_look_that_is_due_or_comes_later_stays_as_it_is() -> None:
+    detector = watching()
+    detector.heard(PEER, 11.4)
+    detector.put_off(until=11.4, now=11.0)
+    assert detector.look_at == 11.5
+    detector.put_off(until=12.0, now=11.5)
+    assert detector.look_at == 11.5
+
+
+def test_nobody_is_left_to_look_at() -> None:
+    detector = watching()
+    detector.forget(PEER)
+    detector.put_off(until=12.0, now=11.0)
+    assert detector.look_at is None
+
+
 def test_who_is_judged_is_watched_no_more() -> None:
     detector = watching()
     detector.look(12.0)
