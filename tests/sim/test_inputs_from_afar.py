@@ -115,7 +115,7 @@ def busy(seconds: float, nodes: int = 4, steps: int = 30) -> float:
 @pytest.mark.parametrize("seconds", [0.0005, 0.002])
 def test_no_item_waits_for_its_owner(seconds: float) -> None:
     """Four nodes with two columns each. By way of the owner they are busy for 0.61 and 0.96 of the time."""
-    assert busy(seconds) > 0.94 if seconds < 0.001 else busy(seconds) > 0.98
+    assert busy(seconds) > (0.85 if seconds < 0.001 else 0.97)
 
 
 def test_each_result_goes_from_its_maker_to_its_user() -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.data.copies import AGAIN_SECONDS, Copies
+from stealmesh_engine.data.copies import AGAIN_SECONDS, STALLED_SECONDS, Copies
 from stealmesh_engine.data.directory import Account, Directory
 from stealmesh_engine.data.stored import NothingNeeded, Stored
 from stealmesh_engine.events import ReleaseValue
@@ -68,6 +68,27 @@ def test_what_is_needed_anew_is_asked_for_anew() -> None:
     assert list(news) == [other]
     copies.fetches.clear()
     told.nodes[0].core.effects.clear()
+
+
+def test_a_link_that_brings_nothing_for_too_long_is_made_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its other end may have given it up, and we have not heard of it. (World 1820 of graphs.)"""
+    told = scene(2)
+    (node, source), owner = told.nodes, told.client.member.id
+    core, now = node.core, told.world.now
+    renewed: list[bytes] = []
+    monkeypatch.setattr(core.links, "renew", lambda peer, now: renewed.append(peer))
+    core.values.copies.want((owner + bytes(8),))
+    fetch = core.values.copies.fetches[owner + bytes(8)]
+    fetch.asked_at = now
+    fetch.take_from(source.member.id, now)
+    core.values.copies.beat(now + 0.9 * STALLED_SECONDS, 60.0)
+    assert renewed == []
+    core.values.copies.beat(now + STALLED_SECONDS, 60.0)
+    assert renewed == [source.member.id]
+    core.values.copies.fetches.clear()
+    core.effects.clear()
 
 
 def sent(told: Scene) -> list[int]:

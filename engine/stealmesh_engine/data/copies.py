@@ -166,8 +166,7 @@ class Copies:
                 self.news.pop(value, None)  # that it went was said before this was: ask again
 
     def start(self, now: float) -> None:
-        """Fetching what is wanted, a few values at a time. When there is no room, only for a worker that has
-        nothing to do, and one at a time."""
+        """Fetching what is wanted, a few at a time; without room one at a time, and only for an idle worker."""
         under_way = sum(1 for fetch in self.fetches.values() if fetch.is_under_way)
         self.held_back = False
         for value, fetch in list(self.fetches.items()):
@@ -473,6 +472,9 @@ class Copies:
                 continue
             if fetch.source:
                 if now - fetch.heard_at >= STALLED_SECONDS:
+                    self._links.renew(
+                        fetch.source, now
+                    )  # the link may be what is dead (world 1820)
                     self._elsewhere(value, fetch, now)
             elif self._is_out_of_reach(owner_of(value), now, patience):
                 self._lost(value, "its program is out of reach", now)
