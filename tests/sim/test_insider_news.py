@@ -9,7 +9,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 from tests.sim.test_insider import Stage, at_the_door, my_spec
 
-from stealmesh_engine.data.copies import OTHERS_MIN, WINDOW_OCTETS
+from stealmesh_engine.data.copies_elsewhere import OTHERS_MIN, WINDOW_OCTETS
 from stealmesh_engine.events import AskLook, KeepValue, ReleaseValue
 from stealmesh_engine.looks import OPEN_MAX, OPEN_OF_ONE_MAX
 from stealmesh_protocol import limits
@@ -108,7 +108,7 @@ def test_who_begins_to_take_values_and_never_ends_leaves_nothing() -> None:
         copies.wanted(me, ValueGet(value, 0, 1), stage.world.now)
         copies.stored.remove(value)
     stage.a.core.values._effects.clear()
-    assert len(copies._serving) <= OTHERS_MIN + 1
+    assert len(copies.elsewhere._serving) <= OTHERS_MIN + 1
 
 
 def test_a_job_that_needs_a_value_without_end_holds_up_no_other() -> None:

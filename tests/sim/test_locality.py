@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stealmesh_engine.data.copies import Copies
+from stealmesh_engine.data.copies_elsewhere import CopiesElsewhere
 from stealmesh_engine.data.directory import Moves
 from stealmesh_engine.data.journeys import Journeys
 from stealmesh_engine.holding.slots import Slots
@@ -182,7 +182,7 @@ MUTANTS: dict[str, tuple[type, str, Callable[..., Any], str]] = {
         Slots, "busy_seconds", lambda self, now: 0.0, "nothing_waits_for_ever_at_a_stuck_node",
     ),
     "what others have is forgotten": (
-        Copies, "is_also_at", lambda self, value, peer: False, "one_value_is_paid_for_once",
+        CopiesElsewhere, "is_also_at", lambda self, value, peer: False, "one_value_is_paid_for_once",
     ),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.data.copies_elsewhere import WINDOW_OCTETS, CopiesElsewhere
 from stealmesh_engine.data.journeys import Journeys
 from stealmesh_engine.data.stored import Stored
 from stealmesh_engine.effects import Adopt, ForgetValue, KeepRoom, ReadPiece, WritePiece
@@ -30,8 +31,6 @@ from stealmesh_protocol.messages import (
     ValueSeek,
 )
 
-WINDOW_OCTETS = 2 * VALUE_ASK_OCTETS
-"""What is asked for and has not come. More: faster over long distances; more waits behind it on a slow line."""
 ADOPT_OCTETS_MIN = 64 * 1024
 """A smaller value is one message, and cheaper to copy than to hand over."""
 FETCHES_MAX = 8
@@ -40,9 +39,6 @@ AGAIN_SECONDS = 1.0
 """An owner that has not answered for this long is asked again: question or answer may have been lost."""
 STALLED_SECONDS = 10.0
 """A source that sends nothing for this long is left for another one."""
-
-OTHERS_MIN = 64
-"""Beyond these, what is remembered of values that have gone is looked through."""
 
 UNKNOWN_SECONDS = 3.0
 """An owner that is not among those we know is dead and forgotten, or has yet to link with us."""
@@ -139,10 +135,7 @@ class Copies:
         self.fetches: dict[ValueId, Fetching] = {}
         self.news: dict[ValueId, str] = {}
         """What has come since this was last emptied → "", or what is lost → why."""
-        self._serving: dict[tuple[PeerId, ValueId], float] = {}
-        """Who takes which value from us, piece by piece, and since when."""
-        self._others: dict[ValueId, set[PeerId]] = {}
-        """Peers that have, or take, values that we had a copy of: our sources and takers."""
+        self.elsewhere = CopiesElsewhere(journeys)
         self.unreached: dict[PeerId, float] = {}
         """Owners of copies without a link to us → since when."""
 
@@ -355,7 +348,7 @@ class Copies:
             if fetch.source and not self._is_neighbour(fetch.source):
                 since, octets = fetch.began
                 self._journeys.took(fetch.source, octets, now - since)
-                self._note_other(value, fetch.source)
+                self.elsewhere.note(value, fetch.source, self.whole)
             self._complete(value, fetch, now)
         elif fetch.source:
             self._ask(value, fetch, now)
@@ -385,34 +378,12 @@ class Copies:
             if making and not octets:
                 self._links.send(owner_of(value), ValueHeld(value, whole=False, making=making), now)
             return
-        self._measure(peer, value, lo, hi, octets, now)
-        self._note_other(value, peer)
+        if not self._is_neighbour(peer):
+            self.elsewhere.served(value, peer, lo, hi, octets, now)
+        self.elsewhere.note(value, peer, self.whole)
         for at in range(lo, hi, VALUE_PIECE_OCTETS):
             size = min(VALUE_PIECE_OCTETS, hi - at)
             self._context.effects.append(ReadPiece(value, at, size, peer))
-
-    def is_also_at(self, value: ValueId, peer: PeerId) -> bool:
-        """Has this peer a copy of a value of ours, as far as we know?"""
-        return peer == owner_of(value) or peer in self._others.get(value, ())
-
-    def _note_other(self, value: ValueId, peer: PeerId) -> None:
-        self._others.setdefault(value, set()).add(peer)
-        if len(self._others) > 2 * len(self.whole) + OTHERS_MIN:
-            self._others = {each: self._others[each] for each in self._others if each in self.whole}
-            serving = self._serving.items()
-            self._serving = {key: since for key, since in serving if key[1] in self.whole}
-
-    def _measure(
-        self, peer: PeerId, value: ValueId, lo: int, hi: int, octets: int, now: float
-    ) -> None:
-        """A taker asks for the last of a value when all but a window of it has come. So we know the line as well."""
-        if octets < 2 * WINDOW_OCTETS or self._is_neighbour(peer):
-            return
-        if lo == 0:
-            self._serving[peer, value] = now
-        elif hi == octets:
-            since = self._serving.pop((peer, value), now)
-            self._journeys.took(peer, octets - WINDOW_OCTETS, now - since)
 
     def read(self, value: ValueId, at: int, blob: bytes, peer: PeerId, now: float) -> None:
         """The host has read a piece for a peer (empty: it could not)."""
@@ -453,8 +424,7 @@ class Copies:
     def peer_gone(self, peer: PeerId, now: float) -> None:
         """The peer is dead, gone or has forgotten us: nothing comes from it, and what it owned goes."""
         self.unreached.pop(peer, None)
-        for each in [each for each in self._serving if each[0] == peer]:
-            del self._serving[each]
+        self.elsewhere.gone(peer)
         for value, fetch in list(self.fetches.items()):
             if owner_of(value) == peer:
                 self._lost(value, "its program is gone", now)

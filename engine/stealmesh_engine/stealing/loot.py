@@ -56,7 +56,7 @@ class Loot:
         octets = sum(
             copies.whole.get(value, 0)
             for value in needs - held.brought(thief)
-            if not copies.is_also_at(value, thief)
+            if not copies.elsewhere.is_also_at(value, thief)
         )
         return self._values.journeys.seconds(octets, thief) if octets else 0.0
 
