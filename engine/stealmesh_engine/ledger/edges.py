@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from stealmesh_engine.base.blocks import Input
 from stealmesh_engine.base.places import Places
 from stealmesh_engine.base.small_numbers import SmallNumbers
-from stealmesh_engine.ledger.early_reports import EarlyReport, EarlyReports
+from stealmesh_engine.ledger.early_reports import EarlyReports
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.queues import Queues
 from stealmesh_protocol import given
@@ -58,7 +58,7 @@ class News(Protocol):
     def complete(self, edges: JobEdges, item: int, holder: PeerId, lid: LeaseId) -> None:
         """All that goes into this item counts. Its node, which has it already, has to get some of it from others."""
 
-    def came_early(self, edges: JobEdges, item: int, report: EarlyReport) -> None:
+    def came_early(self, edges: JobEdges, item: int) -> None:
         """This item's report may be judged now: all that went into it counts, or it is not there any more."""
 
     def failed(self, edges: JobEdges, item: int, part: Part, blob: bytes) -> None:
@@ -222,9 +222,8 @@ class JobEdges:
         where = self.follows.pop(item, None)
         if where is not None:
             self._from_afar.discard(item)
-            early = self.early.take(item)
-            if early is not None:
-                self._news.came_early(self, item, early)
+            if item in self.early:
+                self._news.came_early(self, item)
             self._news.follows_no_more(where[0])
         return where
 

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 
 from stealmesh_engine.base.context import Context
-from stealmesh_engine.ledger.early_reports import EarlyReport
 from stealmesh_engine.ledger.edges import JobEdges
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_engine.links.links import Links
@@ -33,22 +32,23 @@ class FromAfar:
         self._links = links
         self._jobs = jobs
         self._counters = context.counters
-        self._early: deque[tuple[JobEdges, int, EarlyReport]] = deque()
+        self._early: deque[tuple[JobEdges, int]] = deque()
         self._complete: list[tuple[JobEdges, int, PeerId, LeaseId]] = []
         """Since when is set at the end of this step."""
         self._should_run: deque[tuple[float, JobEdges, int, PeerId, LeaseId]] = deque()
         self.due: float | None = None
         """When to look at them."""
 
-    def came_early(self, edges: JobEdges, item: int, report: EarlyReport) -> None:
-        """All that went into it counts now, or its lease is over."""
-        self._early.append((edges, item, report))
+    def came_early(self, edges: JobEdges, item: int) -> None:
+        """All that went into it counts now, or its lease is over. Its report is kept until it is judged: in the same
+        step its holder may speak of what it has made of it."""
+        self._early.append((edges, item))
 
     @property
     def has_early(self) -> bool:
         return bool(self._early)
 
-    def take_early(self) -> Iterator[tuple[JobEdges, int, EarlyReport]]:
+    def take_early(self) -> Iterator[tuple[JobEdges, int]]:
         """Those that can be judged now. What they complete follows."""
         while self._early:
             yield self._early.popleft()

@@ -200,8 +200,8 @@ class Graph:
         self.from_afar.complete(edges, item, holder, lid)
         self.restless = True
 
-    def came_early(self, edges: JobEdges, item: int, report: EarlyReport) -> None:
-        self.from_afar.came_early(edges, item, report)
+    def came_early(self, edges: JobEdges, item: int) -> None:
+        self.from_afar.came_early(edges, item)
         self.restless = True
 
     def follows_no_more(self, holder: PeerId) -> None:
@@ -285,9 +285,9 @@ class Graph:
     def settle(self, place: Place, judge: Judge, now: float) -> None:
         """Have judged what came early, and leased out what is free and what others wait for; then what waits."""
         while self._lost or self._look or self._changed or self.from_afar.has_early:
-            for edges, item, report in self.from_afar.take_early():
-                job = self._jobs.get(edges.job)
-                if isinstance(job, IndexedJob):
+            for edges, item in self.from_afar.take_early():
+                job, report = self._jobs.get(edges.job), edges.early.take(item)
+                if isinstance(job, IndexedJob) and report is not None:
                     judge(job, item, report, now)
                     self.changed(edges.job)
             while self._lost:
