@@ -15,6 +15,7 @@ from stealmesh_engine.effects import Effect, RunChunk, Send
 from stealmesh_engine.events import Event, Heard
 from stealmesh_engine.ledger.lent_twice import TwiceLentLedger
 from stealmesh_engine.ledger.requirements import suits
+from stealmesh_engine.stealing.shares import worth_moving_seconds
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId
 from stealmesh_protocol.messages import (
     Grant,
@@ -222,7 +223,7 @@ class PlacingChecks:
             return
         for held in core.dispatcher.stock.jobs():
             urgent = held.spec.priority > given.spec.priority
-            worth_it = held.bags.queued_seconds >= 2 * core.config.steal_seconds_min
+            worth_it = held.bags.queued_seconds >= 2 * worth_moving_seconds(held.bags, core.config)
             plain = held.spec.kind is not JobKind.EXPLORE and not held.spec.resources
             if urgent and worth_it and plain and suits(held.spec, thief):
                 late = core.victim._is_late(held.spec.owner, self.world.now)

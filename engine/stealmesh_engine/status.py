@@ -132,7 +132,9 @@ def line_from(job: dict[str, Any]) -> JobLine:
     kind = JobKind[job["kind"].upper()]
     rest = {name: figure_of(job, name) for name in JobLine.__struct_fields__[2:]}
     rest |= {name: job[name] or 0.0 for name in ("started", "ended")}
-    rest["told"] = tuple(map(tuple, rest["told"]))  # msgpack has lists, and compiled code takes no other type
+    rest["told"] = tuple(
+        map(tuple, rest["told"])
+    )  # msgpack has lists, and compiled code takes no other type
     return JobLine(bytes.fromhex(job["id"]), kind, **rest)
 
 

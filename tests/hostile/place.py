@@ -152,6 +152,11 @@ class HonestJob:
             self.seconds.append(time.perf_counter() - begun)
             self.done += 1
 
+    @property
+    def name(self) -> str:
+        """Of its program, in the mesh's status."""
+        return f"client-{os.getpid()}"
+
     def _result(self, number: int) -> int:
         future = self._mesh.submit(square, number)
         while self._node.lives():
@@ -179,6 +184,40 @@ class HonestJob:
         self._over.set()
         self._thread.join()
         assert not self._wrong, self._wrong
+
+
+class MeasuredJob(HonestJob):
+    """The same in a process of its own, whose calls do not wait for our Python."""
+
+    def __init__(self, place: Place) -> None:
+        self._program = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.honest", place.address, str(place.key_file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        super().__init__(place.mesh, place.node)
+
+    @property
+    def name(self) -> str:
+        return f"client-{self._program.pid}"
+
+    def _run(self) -> None:
+        assert self._program.stdout is not None
+        for line in self._program.stdout:
+            try:
+                self.seconds.append(float(line))
+            except ValueError:
+                self._wrong.append(line)
+                return
+            self.done += 1
+
+    def end(self) -> None:
+        assert self._program.stdin is not None
+        with self._program:
+            self._program.stdin.close()
+            super().end()
+        assert self._program.returncode == 0
 
 
 class Place:
@@ -238,7 +277,7 @@ class Place:
     def unharmed(self, growth_max: int = GROWTH_OCTETS_MAX) -> Iterator[HonestJob]:
         """What happens in the block harms neither the node nor the honest job beside it."""
         node = self.node
-        job = HonestJob(self.mesh, self.node)
+        job = MeasuredJob(self) if WAITS else HonestJob(self.mesh, self.node)
         try:
             node.forget_height()
             before, pid = node.octets(), self.me()["pid"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 
 import cloudpickle
@@ -114,8 +113,7 @@ def test_who_takes_an_honest_peer_s_id_is_refused(
 ) -> None:
     """The id follows from a secret that only the process and those that it dials know. So it stays what it is at the
     node: before, the liar's goodbye was the end of the program's session, and what it waited for went to the liar."""
-    name = f"client-{os.getpid()}"
-    honest = next(node for node in place.status()["nodes"] if node["name"] == name)
+    honest = next(node for node in place.status()["nodes"] if node["name"] == beside.name)
     for theirs in (honest["id"], place.me()["id"]):
         assert bytes.fromhex(theirs).endswith(PROVES_ITSELF)
     with place.insider() as liar, place.counts("refused-duplicate"):

@@ -39,7 +39,7 @@ def share_of(
         return -(-queued // sharers)
     if bags.opaque:
         return max(1, queued // 2)
-    worth_it = bags.queued_seconds >= _seconds_min(bags, config)
+    worth_it = bags.queued_seconds >= worth_moving_seconds(bags, config)
     if not bags.cost.known and tried and not worth_it:
         return max(1, queued // (2 * nodes))
     if bags.cost.known and not worth_it:
@@ -51,12 +51,13 @@ def worth_of(bags: Bags, config: Config) -> tuple[int, float]:
     """How much a thief gains by it, greater is better: (2, queued seconds) if these are worth a journey,
     (1, queued items) if the cost is unknown, (0, queued seconds) for the rest."""
     seconds = bags.queued_seconds
-    if seconds >= _seconds_min(bags, config) and not bags.opaque:
+    if seconds >= worth_moving_seconds(bags, config) and not bags.opaque:
         return 2, seconds
     if bags.opaque or not bags.cost.known:
         return 1, float(bags.queued_items)
     return 0, seconds
 
 
-def _seconds_min(bags: Bags, config: Config) -> float:
+def worth_moving_seconds(bags: Bags, config: Config) -> float:
+    """How much work of a job has to wait here before some of it is worth a journey."""
     return config.steal_seconds_min * (FOLLOWED_FACTOR if bags.some_follow else 1)
