@@ -6,10 +6,12 @@ so. The honest job ends well behind each of them, and the checkers look at every
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from tests.sim.test_insider import Stage, at_the_door, my_spec
 
 from stealmesh_engine.data.copies_elsewhere import OTHERS_MIN, WINDOW_OCTETS
+from stealmesh_engine.durable.replica import Replica
 from stealmesh_engine.events import AskLook, KeepValue, ReleaseValue
 from stealmesh_engine.looks import OPEN_MAX, OPEN_OF_ONE_MAX
 from stealmesh_protocol import limits
@@ -222,6 +224,21 @@ def test_a_durable_search_is_not_led_committed_or_closed_by_a_stranger_to_it() -
     stage.tell(home, Here(spec.job, Standing.GONE, Reign(spec.term, 1, me, [])))
     stage.tell(home, Fetch(spec.job, limits.INDEX_MAX, True))
     stage.tell(home, Keep(replace(search, owner=me), Reign(spec.term, 1, me, [])))
+    stage.ends_well()
+
+
+def test_a_job_that_is_done_stays_until_it_is_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its primary has all results, and its program not yet. Somebody who keeps none of it says that it is gone. (World
+    2002139: two results of 64 were lost.)"""
+    stage = Stage(durable=True)
+    job, me = stage.spec.job, stage.liar.member.id
+    home = next(n for n in (stage.a, stage.b) if job in n.core.durable.state.primaries)
+    with monkeypatch.context() as done:
+        done.setattr(Replica, "ended", property(lambda self: True))
+        gone = Here(job, Standing.GONE, Reign(stage.spec.term, 1, me, []))
+        home.core.durable.election.here(me, gone, stage.world.now)
+    assert job in home.core.durable.state.primaries
+    assert home.core.counters["ends-not-believed"] == 1
     stage.ends_well()
 
 

@@ -83,10 +83,10 @@ class Election:
 
     def _knows_the_end(self, peer: PeerId, replica: Replica) -> bool:
         """Does this peer know better than we that the job is gone? While somebody leads it, one voice from
-        outside is not enough to drop a copy."""
+        outside is not enough to drop a copy; nor while we do, not all of it being collected."""
         state, job, ours = self.state, replica.spec.job, replica.configuration
-        if job in state.primaries:
-            return replica.ended
+        if job in state.primaries and not replica.ended:
+            return False
         keeps = peer == ours.primary or any(peer == seat for _, seat in ours.seats)
         if not keeps and job not in state.candidacies:
             state.counters.count("ends-not-believed")
