@@ -153,9 +153,10 @@ class HonestJob:
             self.done += 1
 
     @property
-    def name(self) -> str:
-        """Of its program, in the mesh's status."""
-        return f"client-{os.getpid()}"
+    def peer(self) -> str:
+        """The id of its program."""
+        name, nodes = f"client-{os.getpid()}", self._mesh.status()["nodes"]
+        return str(next(node["id"] for node in nodes if node["name"] == name))
 
     def _result(self, number: int) -> int:
         future = self._mesh.submit(square, number)
@@ -196,11 +197,13 @@ class MeasuredJob(HonestJob):
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._program.stdout is not None
+        self._peer = self._program.stdout.readline().strip()
         super().__init__(place.mesh, place.node)
 
     @property
-    def name(self) -> str:
-        return f"client-{self._program.pid}"
+    def peer(self) -> str:
+        return self._peer
 
     def _run(self) -> None:
         assert self._program.stdout is not None

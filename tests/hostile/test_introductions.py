@@ -113,11 +113,10 @@ def test_who_takes_an_honest_peer_s_id_is_refused(
 ) -> None:
     """The id follows from a secret that only the process and those that it dials know. So it stays what it is at the
     node: before, the liar's goodbye was the end of the program's session, and what it waited for went to the liar."""
-    honest = next(node for node in place.status()["nodes"] if node["name"] == beside.name)
-    for theirs in (honest["id"], place.me()["id"]):
+    for theirs in (beside.peer, place.me()["id"]):
         assert bytes.fromhex(theirs).endswith(PROVES_ITSELF)
     with place.insider() as liar, place.counts("refused-duplicate"):
-        member = msgspec.structs.replace(liar.member, id=bytes.fromhex(honest["id"]))
+        member = msgspec.structs.replace(liar.member, id=bytes.fromhex(beside.peer))
         refused = liar.introduce(sender=member, proof=proof)
         assert isinstance(refused, Refused)
         assert refused.code == "duplicate"
