@@ -242,6 +242,20 @@ def test_a_job_that_is_done_stays_until_it_is_collected(monkeypatch: pytest.Monk
     stage.ends_well()
 
 
+def test_a_copy_does_not_end_a_job_that_its_primary_leads() -> None:
+    """Not all of it is done: the primary knows better than any of the copies."""
+    stage = Stage(durable=True)
+    job = stage.spec.job
+    home = next(n for n in (stage.a, stage.b) if job in n.core.durable.state.primaries)
+    replica = home.core.durable.state.replicas[job]
+    assert not replica.ended
+    seat = next(p for _, p in replica.configuration.seats if p != home.member.id)
+    gone = Here(job, Standing.GONE, Reign(replica.spec.term, 1, seat, []))
+    home.core.durable.election.here(seat, gone, stage.world.now)
+    assert job in home.core.durable.state.primaries
+    stage.ends_well()
+
+
 def test_names_of_tokens_without_end_are_bounded() -> None:
     stage = Stage()
     names = [f"laptop-{each:05}@0123abcd" for each in range(limits.BARRED_MAX + 64)]

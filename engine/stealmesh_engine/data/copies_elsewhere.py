@@ -6,8 +6,7 @@ sees it. Refuses to know which copy is taken (copies.py), and what the owner kno
 
 from __future__ import annotations
 
-from collections.abc import Container, Sized
-from typing import Protocol
+from collections.abc import Mapping
 
 from stealmesh_engine.data.journeys import Journeys
 from stealmesh_protocol.ids import PeerId, ValueId, owner_of
@@ -17,10 +16,6 @@ WINDOW_OCTETS = 2 * VALUE_ASK_OCTETS
 """What is asked for and has not come. More: faster over long distances; more waits behind it on a slow line."""
 OTHERS_MIN = 64
 """Beyond these, what is remembered of values that have gone is looked through."""
-
-
-class Known(Container[ValueId], Sized, Protocol):
-    """The values that we have whole copies of."""
 
 
 class CopiesElsewhere:
@@ -37,7 +32,7 @@ class CopiesElsewhere:
         """Has this peer a copy of a value of ours, as far as we know?"""
         return peer == owner_of(value) or peer in self._others.get(value, ())
 
-    def note(self, value: ValueId, peer: PeerId, whole: Known) -> None:
+    def note(self, value: ValueId, peer: PeerId, whole: Mapping[ValueId, int]) -> None:
         """This peer has it, too, or takes it. Of values that are not `whole` here all is forgotten now and then."""
         self._others.setdefault(value, set()).add(peer)
         if len(self._others) > 2 * len(whole) + OTHERS_MIN:

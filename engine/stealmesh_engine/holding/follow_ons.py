@@ -57,7 +57,7 @@ class FollowOn:
         return ((name, maker) for name, maker in self.makers() if name not in self.results)
 
     def lacks(self) -> Iterator[Input]:
-        return (name for name in self.block.inputs if name not in self.results)
+        return (name for name, _ in self.lacking_makers())
 
     def complete(self) -> bytes | None:
         """The item with all that goes into it; None: something is still to come."""
