@@ -509,7 +509,7 @@ def test_requests_are_cut_into_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not asked
 
 
-# ---------------------------------------------------------------- parts of which some come early
+# ---------------------------------------------------------------- parts that come early in part
 
 
 def in_one_part(told: Scene) -> tuple[GraphProgram, JobEdges, bytes, int]:
@@ -524,7 +524,7 @@ def in_one_part(told: Scene) -> tuple[GraphProgram, JobEdges, bytes, int]:
 
 
 def test_what_a_worker_handed_on_waits_with_what_was_early() -> None:
-    """A part of three items, the first of which needs one that another node has not told of yet."""
+    """A part of three items: its first needs one that another node has not told of yet."""
     told = scene(2, workers=1)
     _, edges, holder, lid = in_one_part(told)
     part = Part(lid, 4, 7, vx.PLAIN, 0.3)

@@ -45,7 +45,7 @@ def said(process: Process) -> list[Message]:
 
 
 def mixed(count: int) -> list[list[int]]:
-    """So many items, and as many more that each need two of these."""
+    """A column of items, and as many more that each need two of these."""
     return [[]] * count + [[at, (at + count // 2) % count] for at in range(count)]
 
 

@@ -120,7 +120,7 @@ class Crediting:
         hi: int,
         now: float,
     ) -> None:
-        """[lo, hi) of this part, all of which the blob covers: does it count?"""
+        """The blob covers all of [lo, hi) of this part: does it count?"""
         if (lo, hi) != (part.lo, part.hi):
             part = _only(part, blob, lo, hi)
         lacked = part.codec == LACKING
