@@ -229,6 +229,7 @@ class NodeCore(Parts):
         self.heartbeats.say_beats(now)
         self.durable.beat(now)
         self.values.beat(now)
+        self.holder.shortage.give_back(now)
         self.owner.placement.watch_side(now)
         if self.owner.jobs:
             self.owner.expire(now)

@@ -144,6 +144,11 @@ class Copies:
         """Values that are here → octets."""
         return self.stored.whole
 
+    @property
+    def made_again(self) -> set[ValueId]:
+        """Values that something here needs, and that nobody has at the moment."""
+        return {value for value, fetch in self.fetches.items() if fetch.made_again}
+
     # ------------------------------------------------------------ what is needed here
 
     def lacks(self, needs: tuple[ValueId, ...]) -> bool:

@@ -15,7 +15,7 @@ part that it reaches first; steal half after Hendler and Shavit.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Set
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -120,6 +120,10 @@ class Bags(ABC):
 
     waits: bool = False
     """May some of the items lack values?"""
+
+    def give_lacking(self, values: Set[ValueId]) -> list[Lease]:
+        """Parts of leases that wait for any of these values go back to their ledger."""
+        return []
 
     def wait_at(self, gate: Gate) -> None:
         """From now on, items that lack values wait."""

@@ -6,7 +6,7 @@ which blocks of inputs may go. Refuses to know what an item is.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Set
 
 import msgspec
 from msgspec.structs import replace
@@ -54,6 +54,14 @@ class HeldLease(msgspec.Struct):
             self.waiting.add(low, high)
             self.untouched.remove(low, high)
         return sum(high - low for low, high in parts)
+
+    def stop_waiting(self, lo: int, hi: int) -> list[tuple[int, int]]:
+        """What waits of [lo, hi) goes. Returns it."""
+        parts = [] if self.waiting is None else self.waiting.overlap(lo, hi)
+        for low, high in parts:
+            assert self.waiting is not None
+            self.waiting.remove(low, high)
+        return parts
 
     def hand_on(self, lo: int, hi: int) -> None:
         """A worker gets these, which wait."""
@@ -233,6 +241,17 @@ class IndexedBags(Bags):
         for lid, held in self.leases.items():
             self.untouched += held.go_on()
             self._withhold(lid, held.lo, held.hi)
+
+    def give_lacking(self, values: Set[ValueId]) -> list[Lease]:
+        parts: list[Lease] = []
+        for lid, held in list(self.leases.items()):
+            for block, _ in self.inputs.within(held.lo, held.hi) if held.waiting else ():
+                if not block.inputs and not values.isdisjoint(block.needs):
+                    parts += [Lease(lid, *part) for part in held.stop_waiting(block.lo, block.hi)]
+            self._tidy(lid, held)
+        for part in parts:
+            self._gone(part.lo, part.hi)
+        return parts
 
     def _withhold(self, lid: LeaseId, lo: int, hi: int) -> None:
         """What lacks a value or an input of the untouched items in [lo, hi) waits; values are fetched."""

@@ -14,7 +14,7 @@ from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
 from stealmesh_protocol.ids import ValueId
-from stealmesh_protocol.messages import Commit, Grant, JobKind, JobSpec, Part
+from stealmesh_protocol.messages import Commit, Grant, JobKind, JobSpec, Part, Returned
 from stealmesh_protocol.values import VALUE_LOST, Failure, pack_outcomes
 
 
@@ -64,6 +64,17 @@ class Shortage:
                 held.bags.let_in()
                 self._stock.restock(held)
         self._values.start(now)
+
+    def give_back(self, now: float) -> None:
+        """What waits here for values that are being made again goes back to its ledger: if it stays, and its job
+        has only so many leases, there may be none for what makes them (`ledger/lacking.py`)."""
+        lost = self._values.copies.made_again
+        for job, held in self._jobs.items() if lost else ():
+            if held.bags.waits and held.primary_gone_since is None:
+                parts = held.bags.give_lacking(lost)
+                if parts:
+                    self._journal.tell(now, "gives back", job, parts[0].lid, len(parts))
+                    self._links.send(held.spec.owner, Returned(job, parts), now)
 
     def _fail_all(self, held: HeldJob, value: ValueId, why: str, now: float) -> None:
         """Nothing of this job can run here."""

@@ -8,7 +8,7 @@ Invariant: every item is in exactly one place (unleased, in one lease, or credit
 Start reading at `job_ledger.py` (what both ledgers answer), then `owner.py`. A report goes through
 `crediting.py`, a grant through `placement.py`, which asks `candidates.py` for the node, `requirements.py`
 whether it has what the job needs, and `dealing.py` how many leases a bounded or an urgent job may have.
-What is done later or twice has files of its own: `put_off.py` (retries), `speculation.py` (second copies),
+What is done later or twice has files of its own: `put_off.py` (retries), `lacking.py` (items whose inputs are made again), `speculation.py` (second copies),
 `lives.py` (actors that begin again). Work that depends on work: `graph.py` (what is free when an input comes, and
 whether it follows its inputs to their node), `edges.py` (who waits for whom), `queues.py` (where it begins sooner),
 `staying.py` (results that stay on nodes).

@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
 from stealmesh_engine.ledger.job_ledger import Grantable
-from stealmesh_engine.ledger.put_off import PutOff
 from stealmesh_engine.ledger.recipes import LedgerOfRecipes
 from stealmesh_engine.ledger.second_copies import LentPiece, SecondCopies
 from stealmesh_engine.ledger.verdicts import Credited, Figures, Repeated, Stale, Verdict
@@ -91,8 +90,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
         """Of the items that are not credited. Empty, if the job's items are computed from their numbers."""
         self.leased = 0
         """Items under lease: the sum of the leases' open parts."""
-        self.put_off: PutOff | None = None
-        """Items that run again later; None until there is one."""
         self.edges: LedgerEdges | None = None
         """None as long as no item waits for another one."""
         self.withheld: IntervalSet | None = None
@@ -263,12 +260,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
 
     # -- items that run again later
 
-    def putting_off(self) -> PutOff:
-        """The items that run again later."""
-        if self.put_off is None:
-            self.put_off = PutOff()
-        return self.put_off
-
     def wait(self, lid: LeaseId, item: int, until: float) -> bool:
         """The item, which is open in this lease, is not leased again before that time. (False: it does not
         wait, since another holder goes on with it.)"""
@@ -278,15 +269,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
             self.edges.lost(item, item + 1)
         self._balanced()
         return True
-
-    def end_waits(self, now: float) -> float | None:
-        """What has waited long enough is free, or lacks inputs. Returns when to ask again; None: nothing waits."""
-        if self.put_off is None:
-            return None
-        for item in self.put_off.take_due(now):
-            self._lost(item, item + 1)
-        self._balanced()
-        return self.put_off.next_at
 
     def settle(self, lo: int, hi: int) -> dict[PeerId, list[tuple[int, int]]]:
         """[lo, hi) is done, as another account of the same job says; the caller has made sure that
@@ -413,7 +395,6 @@ class IndexedLedger(LedgerOfRecipes[Lent]):
     # -- inside
 
     def _lost(self, lo: int, hi: int) -> None:
-        """[lo, hi) has left its lease undone, at once or some time ago."""
         self.free.add(lo, hi)
         if self.edges is not None:
             for item in self.edges.lost(lo, hi):

@@ -30,6 +30,7 @@ from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.crediting import Crediting
 from stealmesh_engine.ledger.graph import Graph
 from stealmesh_engine.ledger.hires import Hires
+from stealmesh_engine.ledger.lacking import Lacking
 from stealmesh_engine.ledger.life_ends import GONE, LifeEnds
 from stealmesh_engine.ledger.output import PrintoutsHere
 from stealmesh_engine.ledger.owned_job import (
@@ -110,9 +111,9 @@ class Owner:
         self.deliveries = Deliveries(self.config, links)
         candidates = self.candidates = Candidates(self.config, links)
         self.alarms = Alarms()
-        self.staying = Staying(self.jobs, self._work_changed)
+        self.placement = Placement(context, links, candidates, Lacking(self.jobs, self.alarms))
+        self.staying = Staying(self.jobs, self._work_changed, self.placement.lacking)
         self.crediting = Crediting(context, links, candidates, self.alarms, self.staying)
-        self.placement = Placement(context, links, candidates)
         self.speculation = Speculation(self.config, links, self.placement)
         self.actors = LifeEnds(context, self.crediting)
         self.unheard = Unheard(context, self.jobs, self.crediting, self.actors, self._hear)

@@ -17,6 +17,7 @@ from stealmesh_engine.effects import NobodyCan
 from stealmesh_engine.ledger.candidates import Candidates
 from stealmesh_engine.ledger.dealing import Priorities, Round, Turn
 from stealmesh_engine.ledger.job_ledger import Grantable
+from stealmesh_engine.ledger.lacking import Lacking
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.partition_guard import PartitionGuard
 from stealmesh_engine.ledger.passed_over import (
@@ -41,13 +42,16 @@ SETTLED_SECONDS = 2.0
 class Placement:
     """Gives free work to nodes."""
 
-    def __init__(self, context: Context, links: Links, candidates: Candidates) -> None:
+    def __init__(
+        self, context: Context, links: Links, candidates: Candidates, lacking: Lacking
+    ) -> None:
         self.config = context.config
         self.links = links
         self.journal = context.journal
         self.effects = context.effects
         self.counters = context.counters
         self.candidates = candidates
+        self.lacking = lacking
         self.side = PartitionGuard(self.config, links)
         self.unplaced: dict[JobId, None] = {}
         """Jobs with free work that no reachable node could be given yet."""
@@ -72,6 +76,8 @@ class Placement:
         """False if something waits for a node."""
         ledger, turn = job.ledger, self.turn(job)
         while turn is None or turn.has_room(ledger.lids):
+            if self.lacking.made_again and self._holds_all_back(job, now):
+                return True
             node = None if self.side.withholds(now) else self.candidates.next_for(job, now)
             if node is None:
                 return False
@@ -80,6 +86,12 @@ class Placement:
             if not ledger.has_free:
                 return True
         return True
+
+    def _holds_all_back(self, job: OwnedJob, now: float) -> bool:
+        """What comes first does not wait for a result that is made again; True: nothing is left then."""
+        while job.ledger.has_free and self.lacking.holds_back(job, now):
+            pass
+        return not job.ledger.has_free
 
     def turn(self, job: OwnedJob) -> Turn | None:
         """How it is leased out in rounds; None: all of it at once."""
@@ -108,7 +120,7 @@ class Placement:
         alike = self.candidates.suits(job, thief)
         turn = self.turn(job)
         given = [part.hi - part.lo for part in parts if part.hi > part.lo]
-        while job.ledger.has_free:
+        while job.ledger.has_free and not self._holds_all_back(job, now):
             if turn is not None and not (given and turn.has_room(job.ledger.lids)):
                 return
             items = None if turn is None else given.pop()
@@ -156,6 +168,7 @@ class Placement:
     def forget(self, job_id: JobId) -> None:
         """Nothing of this job waits any more."""
         self.unplaced.pop(job_id, None)
+        self.lacking.job_over(job_id)
 
     def watch_side(self, now: float) -> None:
         """Are we on the lesser side of a cut (if that is to matter)?"""

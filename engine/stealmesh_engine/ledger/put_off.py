@@ -1,4 +1,5 @@
-"""Items that run again later: those that asked for it themselves, and those that failed and may be tried again.
+"""Items that run later: those that asked for it themselves, those that failed and may be tried again, and those
+that wait for a result that is made again (lacking.py).
 
 Decides for how long an item is put off, and when it has been often enough. The owner keeps such an item: it
 is in no lease and not free until its time has come, and then it is free like any other. So no worker, no
@@ -129,6 +130,11 @@ class PutOff:
         self.items.add(item, item + 1)
         self._until[item] = until
         heappush(self._due, (until, item))
+
+    def wait_no_more(self, item: int) -> None:
+        """If it waits, its time has come."""
+        if item in self._until:
+            self.add(item, 0.0)
 
     def take_due(self, now: float) -> list[int]:
         """Those whose time has come: they do not wait any more."""

@@ -11,20 +11,20 @@ from typing import TypeVar
 
 from stealmesh_engine.base.blocks import Blocks
 from stealmesh_engine.base.intervals import IntervalSet
-from stealmesh_engine.ledger.job_ledger import JobLedger, Lending
+from stealmesh_engine.ledger.job_ledger import Lending
+from stealmesh_engine.ledger.later import LedgerOfLater
 from stealmesh_protocol.messages import Block
 
 L = TypeVar("L", bound=Lending)
 
 
-class LedgerOfRecipes(JobLedger[L]):
+class LedgerOfRecipes(LedgerOfLater[L]):
     """The part of an indexed ledger that knows recipes."""
 
     needy = False
     """Has any item needed values of its own?"""
 
     credited: IntervalSet
-    free: IntervalSet
     inputs: Blocks
 
     def __init__(self) -> None:
@@ -73,9 +73,8 @@ class LedgerOfRecipes(JobLedger[L]):
     def forget_recipe(self, item: int) -> None:
         """Its result never has to be made again."""
         self.recipes.discard(item)
-        if item in self.again and self.free.covers(item, item + 1):
+        if item in self.again and self._take_out(item):
             self.again.discard(item)
-            self.free.remove(item, item + 1)
             self.credited.add(item, item + 1)
             self._balanced()
         if self._spent is not None and self.credited.covers(item, item + 1):
@@ -90,6 +89,3 @@ class LedgerOfRecipes(JobLedger[L]):
         for item in self.recipes:
             if lo <= item < hi:
                 self._spent.remove(item, item + 1)
-
-    def _balanced(self) -> None:
-        raise NotImplementedError

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stealmesh_engine.base.blocks import Input
 from stealmesh_engine.base.intervals import IntervalSet
+from stealmesh_engine.ledger.lacking import Lacking
 from stealmesh_engine.ledger.owned_job import IndexedJob, OwnedJob
 from stealmesh_engine.ledger.verdicts import Credited, Verdict
 from stealmesh_protocol.ids import JobId, LeaseId, PeerId, ValueId, item_of, value_of_item
@@ -49,9 +50,13 @@ class Staying:
     """The results of all jobs of one owner that stay where they were made."""
 
     def __init__(
-        self, jobs: dict[JobId, OwnedJob], changed: Callable[[OwnedJob, float], None]
+        self,
+        jobs: dict[JobId, OwnedJob],
+        changed: Callable[[OwnedJob, float], None],
+        lacking: Lacking,
     ) -> None:
         self._jobs = jobs
+        self._lacking = lacking
         self._changed = changed
         """Leases out what is free, and notices the end of a job."""
         self._results: ResultsMade
@@ -89,6 +94,8 @@ class Staying:
                 ledger.keep_recipe(item, fed)
         for item in again - {item for item, _ in part.stays}:
             self._results.cannot(value_of_item(job.spec.job, item), ENDED_OTHERWISE, now)
+        for item in again:
+            self._lacking.settled(value_of_item(job.spec.job, item))
         return list(fresh)
 
     def too_late(self, job: JobId, holder: PeerId, parts: list[Part], now: float) -> None:
@@ -107,6 +114,7 @@ class Staying:
             return f"it was lost {times} times (attempts_max)"
         if not job.ledger.lose(item):
             return "its call is not there any more"
+        self._lacking.begins(value)
         self._changed(job, now)
         return ""
 
@@ -114,6 +122,7 @@ class Staying:
         job, item = self._made_by(value)
         if job is not None:
             job.ledger.forget_recipe(item)
+            self._lacking.settled(value)
             self._changed(job, now)
 
     def _made_by(self, value: ValueId) -> tuple[IndexedJob | None, int]:

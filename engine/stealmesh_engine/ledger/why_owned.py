@@ -71,7 +71,7 @@ def _item(owner: Owner, job: IndexedJob, item: int, now: float) -> list[Fact]:
     if pieces:
         return [_leased(owner, job, piece.holder, piece.lid, now) for piece in pieces]
     if ledger.put_off is not None and ledger.put_off.items.covers(item, item + 1):
-        return [_put_off(job, item, now)]
+        return [_put_off(owner, job, item, now)]
     if ledger.free.covers(item, item + 1):
         if item in ledger.again:
             return [Fact(Why.MADE_AGAIN)]
@@ -106,7 +106,10 @@ def _over(job: IndexedJob, item: int) -> Fact:
     return Fact(Why.DONE)
 
 
-def _put_off(job: IndexedJob, item: int, now: float) -> Fact:
+def _put_off(owner: Owner, job: IndexedJob, item: int, now: float) -> Fact:
+    value = owner.placement.lacking.waits_for(job.spec.job, item)
+    if value is not None:
+        return Fact(Why.VALUE_MADE_AGAIN, text=value.hex())
     put_off = job.ledger.put_off
     assert put_off is not None
     left = max(0.0, put_off.until(item) - now)
@@ -246,7 +249,7 @@ def _not_leased(owner: Owner, job: IndexedJob, now: float) -> list[Fact]:
     put_off = ledger.put_off
     if put_off is not None and put_off.size:
         first = put_off.items.first
-        soonest = _put_off(job, first, now)
+        soonest = _put_off(owner, job, first, now)
         at = put_off.next_at
         soonest.many = put_off.size
         soonest.seconds = 0.0 if at is None else max(0.0, at - now)
