@@ -524,6 +524,7 @@ def _value_at(message: ValueAt) -> None:
     check_peer_id(message.source, may_be_empty=True)
     check_interval(0, message.octets)
     check_count(message.making)
+    check_text(message.why)
     if bool(message.source) is not bool(message.octets):
         raise Fault("range", f"a value of {message.octets} octets, source {message.source.hex()}")
 

@@ -37,6 +37,8 @@ class ValueAt(Message):
     source: PeerId = b""
     making: LeaseId = 0
     """Of a result that stays: under which lease it was made. Another making may have other octets."""
+    why: str = ""
+    """Of a value that is gone for good: how that came, for people. Empty: nothing needs it, or it never was."""
 
 
 class ValueGet(Message):

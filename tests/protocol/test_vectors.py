@@ -376,7 +376,7 @@ VECTORS: list[tuple[str, Message, int, int]] = [
     ),
     ("VALUE_SEEK", ValueSeek(VALUE, [BOB]), 0, 0),
     ("VALUE_AT", ValueAt(VALUE, 500_000_000, BOB), 0, 0),
-    ("VALUE_AT, gone", ValueAt(VALUE), 0, 0),
+    ("VALUE_AT, gone", ValueAt(VALUE, why="it was lost 4 times"), 0, 0),
     ("VALUE_GET", ValueGet(VALUE, 262_144, limits.VALUE_ASK_OCTETS), 0, 0),
     ("VALUE_PUT", ValuePut(VALUE, 262_144, [b"\x2a" * 3]), 17, 3),
     ("VALUE_PUT, not there", ValuePut(VALUE, 0), 18, 3),

@@ -20,6 +20,7 @@ from stealmesh_engine.ledger import staying
 from stealmesh_engine.ledger.indexed import IndexedLedger
 from stealmesh_engine.ledger.staying import Staying
 from stealmesh_protocol.ids import item_of
+from stealmesh_protocol.journal_messages import RingKind
 from stealmesh_sim.kernel import Breach
 from stealmesh_sim.pipelines import VirtualPipeline
 from stealmesh_sim.work import CostLaw
@@ -204,6 +205,9 @@ def test_what_is_lost_too_often_fails_by_name() -> None:
     assert told.counted("values-not-made-again") == 1
     told.client.hear(WantValue(value))
     told.until(lambda: told.counted("values-lost") == 1)
+    lost, _ = told.client.core.journal.rings.page(0, 1 << RingKind.VALUE, 1 << 30)
+    assert lost[-1].what == "lost"
+    assert lost[-1].detail == "it was lost 4 times, each time with the last node that had it"
     run.let_go()
     told.until(lambda: run.done)
 

@@ -230,7 +230,7 @@ class Copies:
             return
         fetch.made_again = False
         if not message.source:
-            self._lost(value, "its program needed it no more, or never had it", now)
+            self._lost(value, message.why or "its program needed it no more, or never had it", now)
             return
         if message.source == self._view.me.id:
             self._made_here(value, message.making, fetch, now)

@@ -25,6 +25,8 @@ from stealmesh_protocol.messages import Needs, ValueAt, ValueDrop, ValueHeld, Va
 
 TAKERS_MAX = 2
 """Nodes that take a value from one copy at once. More: a wider and flatter tree, and each link is slower."""
+GONE_REMEMBERED = 1000
+"""Values that are lost for good, and of which we know why."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,8 @@ class Directory:
         self._links = links
         self._view = view
         self.accounts: dict[ValueId, Account] = {}
+        self._gone: dict[ValueId, str] = {}
+        """Why the last values that were lost for good are gone."""
         self.journeys = journeys
         self.lost: Callable[[ValueId, float], None] = lambda value, now: None
         """Is told of a result that nobody has a copy of (`results.py`)."""
@@ -110,6 +114,13 @@ class Directory:
             self.let_copies_go(value, now)
             del self.accounts[value]
 
+    def is_gone(self, value: ValueId, why: str, now: float) -> None:
+        """It is lost for good: what needs it fails, and says why."""
+        if len(self._gone) >= GONE_REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+        self._gone[value] = why
+        self.release(value, now)
+
     def let_copies_go(self, value: ValueId, now: float) -> None:
         """Nothing needs them."""
         account = self.accounts[value]
@@ -117,7 +128,7 @@ class Directory:
             if peer != self._me and not self._view.is_dead(peer):
                 self._links.send(peer, ValueDrop(value), now)
         for peer in account.waiting:
-            self._links.send(peer, ValueAt(value), now)
+            self._links.send(peer, self._nowhere(value), now)
         self.accounts[value] = Account(account.octets, making=account.making)
         self.ours_goes(value)
         self._context.effects.append(ForgetValue(value))
@@ -154,7 +165,7 @@ class Directory:
         """A node needs a copy."""
         account = self.accounts.get(message.value)
         if account is None:
-            self._links.send(peer, ValueAt(message.value), now)
+            self._links.send(peer, self._nowhere(message.value), now)
             return
         if not account.making or peer not in account.copies:
             account.forget(peer)
@@ -208,6 +219,9 @@ class Directory:
         if account is not None and not account.copies:
             for peer in account.waiting:
                 self._links.send(peer, ValueAt(value, making=account.making), now)
+
+    def _nowhere(self, value: ValueId) -> ValueAt:
+        return ValueAt(value, why=self._gone.get(value, ""))
 
     def _serve(self, value: ValueId, account: Account, now: float) -> None:
         """Send those that wait to copies with room."""

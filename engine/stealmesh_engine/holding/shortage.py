@@ -13,7 +13,7 @@ from stealmesh_engine.holding.held_job import HeldJob, HeldJobs
 from stealmesh_engine.holding.reports import Reports
 from stealmesh_engine.holding.stock import Stock
 from stealmesh_engine.links.links import Links
-from stealmesh_protocol.ids import ValueId
+from stealmesh_protocol.ids import ValueId, item_of
 from stealmesh_protocol.messages import Commit, Grant, JobKind, JobSpec, Part, Returned
 from stealmesh_protocol.values import VALUE_LOST, Failure, pack_outcomes
 
@@ -102,7 +102,8 @@ class Shortage:
 def lost_outcome(spec: JobSpec, count: int, value: ValueId, why: str) -> tuple[int, bytes]:
     """Codec and blob of the outcome of items that need a value that is gone."""
     name = value.hex()
-    text = f"the value {name}, which {spec.name} needs, is gone: {why}; scatter it again"
+    again = "scatter it again" if item_of(value) is None else "submit the call that makes it again"
+    text = f"the value {name}, which {spec.name} needs, is gone: {why}; {again}"
     return pack_outcomes(
         None, [Failure(at, VALUE_LOST, text=text, attempts=[name]) for at in range(count)]
     )

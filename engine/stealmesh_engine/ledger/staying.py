@@ -111,7 +111,7 @@ class Staying:
         if job is None:
             return "the job of its call is over"
         if times > job.spec.attempts_max:
-            return f"it was lost {times} times (attempts_max)"
+            return f"it was lost {times} times, each time with the last node that had it"
         if not job.ledger.lose(item):
             return "its call is not there any more"
         self._lacking.begins(value)
