@@ -49,7 +49,7 @@ def test_random_graphs(first: int) -> None:
     assert follow_ons
 
 
-@pytest.mark.parametrize("seed", [1820, 1898, 20601])
+@pytest.mark.parametrize("seed", [1820, 1898, 20601, 40534])
 def test_worlds_in_which_something_was_wrong(seed: int) -> None:
     outcome = graphs.run(seed)
     assert not outcome.breach, f"{outcome.breach}\n    {replay(seed, 'graphs')}"
