@@ -45,12 +45,12 @@ HUGE = 1 << 62
 
 
 def packed_square() -> bytes:
-    """The function, under a digest that no node has heard of."""
+    """The function, under a digest that no node has heard of. (No assert is in it: pytest rewrites those, and the
+    node's only worker would import pytest while honest calls wait.)"""
     mark = os.urandom(8)
 
     def marked(number: int) -> int:
-        assert mark
-        return number * number
+        return number * number if mark else -1
 
     packed: bytes = cloudpickle.dumps(marked)
     return packed
@@ -67,15 +67,15 @@ def slow_square(number: int) -> int:
 
 
 ITEMS = 2500
-"""Enough for the job to outlast a theft on a busy machine. They are short: the node has one worker, and the honest calls
-beside wait for the item that it is at."""
+"""Enough for the job to outlast a theft on a busy machine. They are short, and go one by one: the node has one worker,
+and the honest calls beside wait for what it is at."""
 
 
 def test_of_two_different_results_the_first_counts(place: Place, beside: HonestJob) -> None:
     """A thief holds leases of an honest job, whose owner is the node. It reports twice, and otherwise than before;
     it reports what it never had; and it reports of jobs that nobody knows. Row 24: its steal claims room for all, and
     brings a share, as numbers and not as data."""
-    job = place.mesh.launch(slow_square, range(ITEMS))
+    job = place.mesh.options(chunksize=1).launch(slow_square, range(ITEMS))
     with place.insider(role=Role.PLAIN, workers=1) as thief:
         thief.introduce()
         nonces = iter(range(1, 1 << 20))
@@ -310,7 +310,7 @@ def test_a_function_of_12_mib_that_nobody_asked_for_is_let_go(
 def test_nothing_is_unpickled_in_a_node_s_own_process(place: Place, beside: HonestJob) -> None:
     """There is no data-only mode yet. What holds without it: the node opens no pickle, whatever it is sent (an audit
     hook in the node listens since it started), and an unknown or broken function is an error of its items."""
-    bomb = pickle.dumps(same)
+    bomb = pickle.dumps(os.getpid)
     with place.insider(role=Role.PLAIN, workers=1) as liar:
         liar.introduce()
         for function in (bomb, b"\x80\x05garbage.", b"", pickle.dumps(5)):
