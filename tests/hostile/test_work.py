@@ -62,11 +62,11 @@ def packed_square() -> bytes:
 def slow_square(number: int) -> int:
     import time
 
-    time.sleep(0.002)
+    time.sleep(0.0005)
     return number * number
 
 
-ITEMS = 2500
+ITEMS = 6000
 """Enough for the job to outlast a theft on a busy machine. They are short, and go one by one: the node has one worker,
 and the honest calls beside wait for what it is at."""
 
