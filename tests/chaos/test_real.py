@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +20,9 @@ from tests.patience import until
 
 from stealmesh.examples import uts
 from stealmesh.store.logfile import SURE
-from stealmesh.store.records import OPENING_OCTETS
+from stealmesh.store.records import read
 from stealmesh_bench.chaos import jobs, postmortem, real, seats
+from stealmesh_bench.chaos.real_durable import RealDurableStage
 from stealmesh_bench.chaos.scenario import Bounds, ChaosFault, Scenario
 
 pytestmark = pytest.mark.real
@@ -168,16 +170,33 @@ def test_a_full_stop() -> None:
     assert report.flowing_again_s is not None
 
 
+@pytest.mark.parametrize(("second", "breaches"), [(3.0, 0), (12.0, 1)])
+def test_what_was_safe_at_a_full_stop_may_have_run_twice_before(
+    second: float, breaches: int
+) -> None:
+    """A full disk ended a node, and what its workers had ran again elsewhere. The first node is back after 10 s."""
+    said: Any = SimpleNamespace(
+        account=SimpleNamespace(failed=[]), report=SimpleNamespace(notes=[], in_flight=None)
+    )
+    said.logs, said.left, said.stopped_at, said.back_at = (b"",), None, 8.0, 10.0
+    submitter: Any = SimpleNamespace(wrong="", collected=2)
+    ran = {0: [1.0], 1: [2.0, second], 2: [7.9, 11.0]}
+    RealDurableStage._judge_repeats(said, ran, submitter)
+    assert len(said.account.failed) == breaches
+    assert said.report.in_flight == 1 + (second < 10.0)
+    assert "0.100 s before the stop" in said.report.notes[0] or breaches
+
+
 @pytest.mark.slow
 def test_a_full_stop_that_forgets_is_a_breach(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every disk loses the last third of its log: what it had is run again, and that is found out."""
+    """Every disk loses the last third of its records: what it had is run again, and that is found out."""
     right = seats.Seats.disks
 
     def disks(self: seats.Seats) -> tuple[bytes, ...]:
         before = right(self)
         for log in Path(self._states).parent.glob("state-*/durable.log"):
-            with log.open("r+b") as file:
-                file.truncate(OPENING_OCTETS + (log.stat().st_size - OPENING_OCTETS) * 2 // 3)
+            places = read(log.read_bytes()).places
+            os.truncate(log, places[2 * len(places) // 3][0])
             (log.parent / SURE).unlink()
         return before
 

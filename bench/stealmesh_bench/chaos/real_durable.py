@@ -98,6 +98,10 @@ class RealDurableStage(RealStage):
     submitter: Submitter | None = None
     logs: tuple[bytes, ...] = ()
     """The logs when all nodes were dead."""
+    stopped_at = 0.0
+    """When the last nodes were killed (time.monotonic)."""
+    back_at = 0.0
+    """When the first of them was started again. Workers may outlive their node by a moment, not by that."""
     slow: int | None = None
     """The node with the disk that lagged behind."""
     powerless: tuple[int, ...] = ()
@@ -200,6 +204,7 @@ class RealDurableStage(RealStage):
         self.report.killed += 1
 
     def _kill(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
+        self.stopped_at = time.monotonic()
         super()._kill(fault, nodes)
         if not self.seats.living():
             self.logs = self.seats.disks()
@@ -260,6 +265,7 @@ class RealDurableStage(RealStage):
         self.report.notes.append(f"{fault.how} in the logs of {hit}; {late} come back late")
 
     def _start(self, fault: ChaosFault, nodes: tuple[int, ...]) -> None:
+        self.back_at = self.back_at or time.monotonic()
         if self.slow is not None:
             (self.seats.state(self.slow) / SLOW).unlink(missing_ok=True)
         late = tuple(number for number in nodes if number in self.late)
@@ -285,7 +291,8 @@ class RealDurableStage(RealStage):
         safe = {*range(submitter.collected), *_on_two(self.logs)}
         if self.left is not None:
             safe &= self.left
-        again = sorted(item for item in safe if len(ran.get(item, ())) > 1)
+        back = self.back_at
+        again = sorted(item for item in safe if _runs_since(back, ran.get(item, [])))
         if again:
             few = again[:REPEATED_TOLD_MAX]
             failed.append(
@@ -293,17 +300,24 @@ class RealDurableStage(RealStage):
             )
         if not self.logs:
             return
-        lives = self.seats.lives
-        stop = min(life.ended_at for life in lives if life.ended_at is not None)
-        back = min((life.ready_at or stop for life in self.seats.living()), default=stop)
-        # Workers may outlive their node by a moment.
         begun = {item for item, moments in ran.items() if moments[0] < back}
-        self.report.in_flight = len(begun - safe)
-        ages = [stop - moments[0] for moments in ran.values() if len(moments) > 1]
+        # A full disk may have ended a node before the stop: what its workers had ran again, as ever.
+        before = sum(at < back for moments in ran.values() for at in moments[1:])
+        self.report.in_flight = len(begun - safe) + before
+        ages = [
+            self.stopped_at - moments[0]
+            for moments in ran.values()
+            if _runs_since(back, moments) and moments[0] < back
+        ]
         if ages:
             self.report.notes.append(
                 f"of what ran twice, the oldest had begun {max(ages):.3f} s before the stop"
             )
+
+
+def _runs_since(back: float, moments: list[float]) -> bool:
+    """Was this item handed to a worker once more, after that time?"""
+    return any(at >= back for at in moments[1:])
 
 
 def _on_two(logs: tuple[bytes, ...]) -> set[int]:

@@ -68,6 +68,8 @@ class SimulatedDurableStage(SimulatedStage):
         """The node with the disk that lagged behind at the full stop."""
         self.late: set[int] = set()
         """Nodes that come back later than the others."""
+        self.ended_with_disk = 0
+        """Items that workers had when a full disk ended their node, before the stop: they run again, as ever."""
 
     def _disk(self, number: int) -> VirtualDisk:
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
@@ -95,7 +97,7 @@ class SimulatedDurableStage(SimulatedStage):
 
     def _note_in_flight(self) -> None:
         safe = sum(each.size for each in self.durable.safe.values())
-        self.report.in_flight = self.durable.begun.size - safe
+        self.report.in_flight = self.durable.begun.size - safe + self.ended_with_disk
 
     # ------------------------------------------------------------ disks
 
@@ -135,6 +137,9 @@ class SimulatedDurableStage(SimulatedStage):
         """The log of this node failed for too long, so the node ends."""
         self.beliefs.died(process.number, self.world.now)
         self.report.killed += 1
+        holder = process.core.holder
+        chunks = [chunk for job in holder.jobs for chunk in holder.slots.chunks_of(job)]
+        self.ended_with_disk += sum(chunk.hi - chunk.lo for chunk in chunks)
         self.world.crash(process)
         self._count()
 
