@@ -113,7 +113,10 @@ class Placement:
     ) -> None:
         """All that is free goes to the thief, since the victim has just given it up for it; of a job that
         is leased out in rounds, as much as the victim has given up. What the thief cannot run stays
-        where it was."""
+        where it was. A leaf that leads a durable job does not know all thieves: it asks who that is."""
+        if thief not in self.links.view.members:
+            self.links.is_stranger(thief)  # known by the time it asks again
+            return
         alive = thief not in self.links.mute and self.links.view.is_alive(thief)
         if not alive or self.side.withholds(now):
             return
