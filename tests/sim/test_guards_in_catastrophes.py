@@ -7,12 +7,16 @@ test can afford as many as ten thousand nodes have.
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 
 from stealmesh_engine.membership import supernodes
+from stealmesh_engine.membership.charges import Charges
+from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view import observers as homes
-from stealmesh_engine.view.observers import supers_wanted
+from stealmesh_engine.view.observers import Table, supers_wanted
 from stealmesh_protocol.ids import PeerId
 from stealmesh_sim.membership_scale import is_super, mesh, until
 from stealmesh_sim.process import Process
@@ -62,6 +66,89 @@ def test_the_dead_are_no_witnesses(guarded: bool, monkeypatch: pytest.MonkeyPatc
 
     took = until(world, all_are_buried, RESTORED_SECONDS_MAX)
     assert (took < RESTORED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+
+
+# ---------------------------------------------------------------- orphans
+
+
+def orphans_are_awaited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Charges, "_orphan_seconds", property(lambda self: 3.0))
+
+
+def who_was_awaited_before_is_awaited_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Detector, "hurry", lambda self, peer, until: None)
+
+
+ORPHANED_SECONDS_MAX = 4.2
+"""The observers are found after two seconds, the orphan 1.5 s later. It was three seconds later."""
+
+
+def burial_of_an_orphan(monkeypatch: pytest.MonkeyPatch, *, promoted: int) -> float:
+    """A leaf goes off with all of its observers, and a moment later, before anybody knows it, this many others begin
+    to serve that are to observe it then. How long it takes until it is known to be dead."""
+    monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
+    world, members = mesh(160)
+    supers = tuple(p.member.id for p in members if is_super(p))
+    leaves = [p for p in members if not is_super(p)]
+    pairs = permutations(leaves, 2 + promoted)
+    orphan, chosen = next(
+        (orphan, new)
+        for orphan, _, *new in pairs
+        if {p.member.id for p in new} <= {*after(supers, new).of(orphan.member.id)}
+    )
+    observers = Table(supers).of(orphan.member.id)
+    for process in members:
+        if process is orphan or process.member.id in observers:
+            world.crash(process, silent=True)
+    began = world.now
+    world.run(world.now + 1.4)
+    for process in chosen:
+        process.core.membership.supernodes._serve(world.now, "a test")
+    living = [p for p in world.living() if is_super(p)]
+
+    def is_buried() -> bool:
+        return all(p.core.view.is_dead(orphan.member.id) for p in living)
+
+    until(world, is_buried, 12.0)
+    return world.now - began
+
+
+def after(supers: tuple[PeerId, ...], new: list[Process]) -> Table:
+    return Table((*supers, *(p.member.id for p in new)))
+
+
+@with_and_without
+def test_orphans_are_found_soon(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not guarded:
+        orphans_are_awaited_for_long(monkeypatch)
+    took = burial_of_an_orphan(monkeypatch, promoted=0)
+    assert (took < ORPHANED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+
+
+@with_and_without
+def test_new_supernodes_do_not_wait_longer_for_orphans(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They had just begun to wait for a leaf that they observe when its other observers were found dead."""
+    if not guarded:
+        who_was_awaited_before_is_awaited_on(monkeypatch)
+    took = burial_of_an_orphan(monkeypatch, promoted=2)
+    assert (took < ORPHANED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+
+
+def test_an_orphan_that_lives_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All three observers of a leaf go off at once. It looks for others, and is heard in time."""
+    monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
+    world, members = mesh(160)
+    supers = tuple(p.member.id for p in members if is_super(p))
+    orphan = next(p for p in members if not is_super(p))
+    observers = Table(supers).of(orphan.member.id)
+    for process in members:
+        if process.member.id in observers:
+            world.crash(process, silent=True)
+    world.run(world.now + 10.0)
+    assert all(not p.core.view.is_dead(orphan.member.id) for p in world.living())
+    assert not any(p.core.counters.get("refuted") for p in world.living())
 
 
 # ---------------------------------------------------------------- promotion

@@ -41,6 +41,9 @@ SKYPE_BOUNDS = Bounds(
     supernodes_restored_seconds=10.0,
 )
 
+ORPHANED_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=4.0)
+"""Of machines that go off: who dies with all that observe it is found after these (decision 066)."""
+
 SUPER_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=None, supernodes_restored_seconds=8.0)
 """Those who watch are those who die, so only their return has a bound."""
 
@@ -327,7 +330,7 @@ def _card(wanted: Wanted, rng: Random) -> Scenario:
     fault = ChaosFault(wanted.calm_seconds, _end(wanted), _doomed(wanted, rng))
     return Scenario(
         "skype-card", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
-        SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
+        ORPHANED_BOUNDS if wanted.silent else SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
     )  # fmt: skip
 
 
@@ -352,7 +355,7 @@ def _build(wanted: Wanted, rng: Random) -> Scenario:
     fault = ChaosFault(wanted.calm_seconds, _end(wanted), doomed)
     return Scenario(
         "skype-build", wanted.seed, wanted.nodes, (fault,), wanted.seconds or wanted.calm_seconds + 16.0,
-        SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
+        ORPHANED_BOUNDS if wanted.silent else SKYPE_BOUNDS, wanted.calm_seconds, wanted.calm_seconds,
     )  # fmt: skip
 
 

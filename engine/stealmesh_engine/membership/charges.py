@@ -12,12 +12,16 @@ from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.suspicion import Suspicions
+from stealmesh_engine.view.observers import Table
 from stealmesh_protocol.ids import PeerId
 
 MANY = 512
 """Above this number of nodes we settle at most once in SETTLE_SECONDS: after a catastrophe supernodes
 come and go by the hundred, and each time there is a look at every node."""
 SETTLE_SECONDS = 0.2
+ORPHAN_BEATS = 2
+"""Within so many beats a leaf that has lost an observer comes to us, or it becomes suspect. More: after a catastrophe
+the dead are found later; fewer: a busy machine is accused."""
 
 
 class Charges(Decider):
@@ -36,11 +40,12 @@ class Charges(Decider):
         if self._settled == self.view.supers_changes:
             return
         self._settled, self.settled_at = self.view.supers_changes, now
+        before = self.news.table
         self.news.serve_under(self.view.supers())
         if self.view.knows_all():
             self.view.untell()
         self.leaf.choose(now)
-        self._take(now)
+        self._take(before, now)
 
     def settle_soon(self, now: float) -> None:
         """Settle at once or, among very many nodes, a moment after the last time."""
@@ -66,9 +71,11 @@ class Charges(Decider):
     def drop(self, peer: PeerId) -> None:
         self.peers.pop(peer, None)
 
-    def _take(self, now: float) -> None:
+    def _take(self, former: Table, now: float) -> None:
+        """`former`: who observed whom until now."""
         view, table = self.view, self.news.table
         before, me = self.peers, view.me.id
+        unobserved = self.leaf.unobserved_since is not None
         self.peers = {}
         if view.serves():
             self.peers = {p: None for p in view.nodes() if p != me and me in table.of(p)}
@@ -77,16 +84,24 @@ class Charges(Decider):
                 self.suspicions.end(peer)
                 self.detector.forget(peer)
         for peer in self.peers:
+            is_orphan = unobserved or any(map(view.is_dead, former.of(peer)))
             if peer not in before:
-                self._watch_from_afar(peer, now)
+                self._watch_from_afar(peer, now, is_orphan=is_orphan)
+            elif is_orphan and self.detector.is_awaited(peer, self.config.silence_seconds):
+                self.detector.hurry(peer, now + self._orphan_seconds)
 
-    def _watch_from_afar(self, peer: PeerId, now: float) -> None:
+    def _watch_from_afar(self, peer: PeerId, now: float, *, is_orphan: bool = False) -> None:
         """It may not know yet that we observe it, or be dead already: give it time to come, unless it
-        was our observer and fell silent, or spoke with us a moment ago."""
+        was our observer and fell silent, or spoke with us a moment ago. An orphan, which we observe because an
+        observer of its died, has missed that one for as long as we have, and has looked for others."""
         silence = self.config.silence_seconds
         if peer in self.leaf.skipped and peer in self.links.peers:
             self.detector.watch(peer, self.links.peers[peer].heard_at, silence)
         elif hears_any(self.links, [peer], 2 * self.config.beat_seconds, now):
             self.detector.watch(peer, now, silence)
         else:
-            self.detector.watch(peer, now, 2 * silence)
+            self.detector.watch(peer, now, self._orphan_seconds if is_orphan else 2 * silence)
+
+    @property
+    def _orphan_seconds(self) -> float:
+        return ORPHAN_BEATS * self.config.beat_seconds

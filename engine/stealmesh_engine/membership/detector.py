@@ -65,6 +65,17 @@ class Detector:
         """From now on this watched peer becomes suspect after this silence (seconds)."""
         self.watches[peer].patience = seconds
 
+    def is_awaited(self, peer: PeerId, patience: float) -> bool:
+        """Has it been given more than this patience, as it has yet to come?"""
+        watch = self.watches.get(peer)
+        return watch is not None and watch.suspect_since is None and watch.patience > patience
+
+    def hurry(self, peer: PeerId, until: float) -> None:
+        """This watched peer becomes suspect then, unless it is heard or was to be suspect before."""
+        watch = self.watches[peer]
+        watch.patience = min(watch.patience, until - watch.heard)
+        self.plan_look(watch.heard + watch.patience)
+
     def forget(self, peer: PeerId) -> None:
         self.watches.pop(peer, None)
 
