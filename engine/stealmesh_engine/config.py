@@ -174,6 +174,12 @@ class Config:
             raise ValueError("chunk_seconds_max must not be below chunk_seconds_min")
 
     @property
+    def orphan_seconds(self) -> float:
+        """Within this time a leaf that has lost an observer comes to a new one, or it becomes suspect. Longer: after a
+        catastrophe the dead are found later; shorter: on busy machines the living are accused."""
+        return 2 * self.beat_seconds
+
+    @property
     def rebuild_after_seconds(self) -> float:
         return min(self.rebuild_seconds, self.primary_patience_seconds / 2)
 

@@ -11,13 +11,15 @@ from itertools import permutations
 
 import pytest
 
+from stealmesh_engine.config import Config
 from stealmesh_engine.membership import supernodes
-from stealmesh_engine.membership.charges import Charges
 from stealmesh_engine.membership.detector import Detector
+from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
 from stealmesh_engine.view import observers as homes
 from stealmesh_engine.view.observers import Table, supers_wanted
 from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Vote
 from stealmesh_sim.membership_scale import is_super, mesh, until
 from stealmesh_sim.process import Process
 from stealmesh_sim.world import World
@@ -72,18 +74,21 @@ def test_the_dead_are_no_witnesses(guarded: bool, monkeypatch: pytest.MonkeyPatc
 
 
 def orphans_are_awaited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Charges, "_orphan_seconds", property(lambda self: 3.0))
+    monkeypatch.setattr(Config, "orphan_seconds", property(lambda self: 3.0))
 
 
 def who_was_awaited_before_is_awaited_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Detector, "hurry", lambda self, peer, until: None)
 
 
+VOTED_SECONDS_MAX = 4.6
 ORPHANED_SECONDS_MAX = 4.2
 """The observers are found after two seconds, the orphan 1.5 s later. It was three seconds later."""
 
 
-def burial_of_an_orphan(monkeypatch: pytest.MonkeyPatch, *, promoted: int) -> float:
+def burial_of_an_orphan(
+    monkeypatch: pytest.MonkeyPatch, *, promoted: int, after_seconds: float = 1.4
+) -> float:
     """A leaf goes off with all of its observers, and a moment later, before anybody knows it, this many others begin
     to serve that are to observe it then. How long it takes until it is known to be dead."""
     monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
@@ -101,7 +106,7 @@ def burial_of_an_orphan(monkeypatch: pytest.MonkeyPatch, *, promoted: int) -> fl
         if process is orphan or process.member.id in observers:
             world.crash(process, silent=True)
     began = world.now
-    world.run(world.now + 1.4)
+    world.run(world.now + after_seconds)
     for process in chosen:
         process.core.membership.supernodes._serve(world.now, "a test")
     living = [p for p in world.living() if is_super(p)]
@@ -134,6 +139,26 @@ def test_new_supernodes_do_not_wait_longer_for_orphans(
         who_was_awaited_before_is_awaited_on(monkeypatch)
     took = burial_of_an_orphan(monkeypatch, promoted=2)
     assert (took < ORPHANED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+
+
+def nobody_hurries_for_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Suspicions.voted
+
+    def voted(self: Suspicions, voter: PeerId, message: Vote, now: float) -> None:
+        with monkeypatch.context() as patch:
+            who_was_awaited_before_is_awaited_on(patch)
+            right(self, voter, message, now)
+
+    monkeypatch.setattr(Suspicions, "voted", voted)
+
+
+@with_and_without
+def test_a_new_supernode_votes_soon(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins to serve when the observers are just being found dead, and another waits for its vote."""
+    if not guarded:
+        nobody_hurries_for_a_vote(monkeypatch)
+    took = burial_of_an_orphan(monkeypatch, promoted=1, after_seconds=1.8)
+    assert (took < VOTED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
 
 
 def test_an_orphan_that_lives_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ SKYPE_BOUNDS = Bounds(
     supernodes_restored_seconds=10.0,
 )
 
-ORPHANED_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=4.0)
+ORPHANED_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=5.0)
 """Of machines that go off: who dies with all that observe it is found after these (decision 066)."""
 
 SUPER_BOUNDS = replace(SKYPE_BOUNDS, detection_p99_seconds=None, supernodes_restored_seconds=8.0)

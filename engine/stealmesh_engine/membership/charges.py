@@ -19,9 +19,6 @@ MANY = 512
 """Above this number of nodes we settle at most once in SETTLE_SECONDS: after a catastrophe supernodes
 come and go by the hundred, and each time there is a look at every node."""
 SETTLE_SECONDS = 0.2
-ORPHAN_BEATS = 2
-"""Within so many beats a leaf that has lost an observer comes to us, or it becomes suspect. More: after a catastrophe
-the dead are found later; fewer: a busy machine is accused."""
 
 
 class Charges(Decider):
@@ -88,7 +85,7 @@ class Charges(Decider):
             if peer not in before:
                 self._watch_from_afar(peer, now, is_orphan=is_orphan)
             elif is_orphan and self.detector.is_awaited(peer, self.config.silence_seconds):
-                self.detector.hurry(peer, now + self._orphan_seconds)
+                self.detector.hurry(peer, now + self.config.orphan_seconds)
 
     def _watch_from_afar(self, peer: PeerId, now: float, *, is_orphan: bool = False) -> None:
         """It may not know yet that we observe it, or be dead already: give it time to come, unless it
@@ -100,8 +97,4 @@ class Charges(Decider):
         elif hears_any(self.links, [peer], 2 * self.config.beat_seconds, now):
             self.detector.watch(peer, now, silence)
         else:
-            self.detector.watch(peer, now, self._orphan_seconds if is_orphan else 2 * silence)
-
-    @property
-    def _orphan_seconds(self) -> float:
-        return ORPHAN_BEATS * self.config.beat_seconds
+            self.detector.watch(peer, now, self.config.orphan_seconds if is_orphan else 2 * silence)

@@ -110,3 +110,7 @@ class Suspicions(Decider):
             self.links.send(voter, Vote(subject, known.incarnation, Finding.HEARD), now)
             return
         self.of(subject).votes[voter] = message.finding, now
+        if self.detector.is_awaited(subject, self.config.silence_seconds):
+            self.detector.hurry(
+                subject, now + self.config.orphan_seconds
+            )  # others wait for our vote
