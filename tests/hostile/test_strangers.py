@@ -67,10 +67,12 @@ def test_what_stands_still_is_closed_and_its_descriptors_come_back(
         quarter = calling(10, greeting()[:11])
         slow = calling(10)
         until(lambda: place.node.descriptors() >= before + 90, "they are connected")
-        threading.Thread(target=drip, args=(slow, greeting(), over), daemon=True).start()
+        dripping = threading.Thread(target=drip, args=(slow, greeting(), over), daemon=True)
+        dripping.start()
         for caller in [*silent, *half, *quarter, *slow]:
             caller.rest()  # until the node hangs up
         over.set()
+        dripping.join()  # before its sockets are closed
     until(lambda: place.node.descriptors() <= before + 2, "the descriptors came back")
 
 
