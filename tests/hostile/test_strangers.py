@@ -66,7 +66,8 @@ def test_what_stands_still_is_closed_and_its_descriptors_come_back(
         half = calling(20, greeting())
         quarter = calling(10, greeting()[:11])
         slow = calling(10)
-        until(lambda: place.node.descriptors() >= before + 90, "they are connected")
+        # Nearly all of them: the honest program, which has just come, hires a worker, and that takes some with it.
+        until(lambda: place.node.descriptors() >= before + 80, "they are connected")
         dripping = threading.Thread(target=drip, args=(slow, greeting(), over), daemon=True)
         dripping.start()
         for caller in [*silent, *half, *quarter, *slow]:
