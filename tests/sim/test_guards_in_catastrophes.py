@@ -162,7 +162,15 @@ def test_a_new_supernode_votes_soon(guarded: bool, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_orphan_that_lives_is_not_accused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All three observers of a leaf go off at once. It looks for others, and is heard in time."""
+    """All three observers of a leaf go off at once. It looks for others, and is heard in time. Only who is awaited is
+    hurried."""
+    hurry = Detector.hurry
+
+    def watched(self: Detector, peer: PeerId, until: float) -> None:
+        assert self.is_awaited(peer, Config().silence_seconds)
+        hurry(self, peer, until)
+
+    monkeypatch.setattr(Detector, "hurry", watched)
     monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
     world, members = mesh(160)
     supers = tuple(p.member.id for p in members if is_super(p))

@@ -69,10 +69,10 @@ class Charges(Decider):
         self.peers.pop(peer, None)
 
     def _take(self, former: Table, now: float) -> None:
-        """`former`: who observed whom until now."""
+        """`former`: who observed whom until now. A charge that we wait for is an orphan if one of these died: it
+        has missed that one for as long as we have, and looks for others already."""
         view, table = self.view, self.news.table
         before, me = self.peers, view.me.id
-        unobserved = self.leaf.unobserved_since is not None
         self.peers = {}
         if view.serves():
             self.peers = {p: None for p in view.nodes() if p != me and me in table.of(p)}
@@ -81,20 +81,19 @@ class Charges(Decider):
                 self.suspicions.end(peer)
                 self.detector.forget(peer)
         for peer in self.peers:
-            is_orphan = unobserved or any(map(view.is_dead, former.of(peer)))
             if peer not in before:
-                self._watch_from_afar(peer, now, is_orphan=is_orphan)
-            elif is_orphan and self.detector.is_awaited(peer, self.config.silence_seconds):
+                self._watch_from_afar(peer, now)
+            is_orphan = any(map(view.is_dead, former.of(peer)))
+            if is_orphan and self.detector.is_awaited(peer, self.config.silence_seconds):
                 self.detector.hurry(peer, now + self.config.orphan_seconds)
 
-    def _watch_from_afar(self, peer: PeerId, now: float, *, is_orphan: bool = False) -> None:
+    def _watch_from_afar(self, peer: PeerId, now: float) -> None:
         """It may not know yet that we observe it, or be dead already: give it time to come, unless it
-        was our observer and fell silent, or spoke with us a moment ago. An orphan, which we observe because an
-        observer of its died, has missed that one for as long as we have, and has looked for others."""
+        was our observer and fell silent, or spoke with us a moment ago."""
         silence = self.config.silence_seconds
         if peer in self.leaf.skipped and peer in self.links.peers:
             self.detector.watch(peer, self.links.peers[peer].heard_at, silence)
         elif hears_any(self.links, [peer], 2 * self.config.beat_seconds, now):
             self.detector.watch(peer, now, silence)
         else:
-            self.detector.watch(peer, now, self.config.orphan_seconds if is_orphan else 2 * silence)
+            self.detector.watch(peer, now, 2 * silence)

@@ -141,3 +141,33 @@ def test_watching_again_begins_anew() -> None:
     detector.watch(PEER, 12.1, 5.0)
     assert detector.look(17.0).suspects == []
     assert detector.look(17.1).suspects == [PEER]
+
+
+def test_who_is_awaited_becomes_suspect_sooner() -> None:
+    """Its watch gives it time to come; somebody says that it is silent, or an observer of its has died."""
+    detector = Detector(0.5)
+    detector.watch(PEER, 10.0, 3.0)
+    assert detector.is_awaited(PEER, 1.5)
+    looks = [detector.look_at]
+    detector.hurry(PEER, 11.0)
+    looks.append(detector.look_at)
+    assert looks == [13.0, 11.0]
+    assert not detector.look(10.9).suspects
+    assert detector.look(11.0).suspects == [PEER]
+
+
+def test_nobody_is_given_more_time_by_hurrying() -> None:
+    detector = Detector(0.5)
+    detector.watch(PEER, 10.0, 3.0)
+    detector.hurry(PEER, 14.0)
+    assert detector.look(13.0).suspects == [PEER]
+
+
+def test_who_is_heard_or_suspect_or_unknown_is_not_awaited() -> None:
+    detector = Detector(0.5)
+    assert not detector.is_awaited(PEER, 1.5)
+    detector.watch(PEER, 10.0, 1.5)
+    assert not detector.is_awaited(PEER, 1.5)
+    detector.watch(PEER, 10.0, 3.0)
+    detector.look(13.0)
+    assert not detector.is_awaited(PEER, 1.5)
