@@ -40,6 +40,16 @@ def test_what_was_safe_stays_safe(
     assert f"--target {target}" in said["replay"]
 
 
+@pytest.mark.parametrize("seed", [9, 12])
+def test_what_a_full_disk_s_node_had_may_run_again(
+    capsys: pytest.CaptureFixture[str], seed: int
+) -> None:
+    """It ends before the full stop, and is no part of what was in flight then."""
+    status, said = run(capsys, "disk-full", "minority", seed)
+    assert said["verdict"] == "pass"
+    assert status == 0
+
+
 # ---------------------------------------------------------------- and they bite
 
 

@@ -69,7 +69,8 @@ class SimulatedDurableStage(SimulatedStage):
         self.late: set[int] = set()
         """Nodes that come back later than the others."""
         self.ended_with_disk = 0
-        """Items that workers had when a full disk ended their node, before the stop: they run again, as ever."""
+        """Items that a node had begun when a full disk ended it, and whose results no other node has: they run
+        again, as ever."""
 
     def _disk(self, number: int) -> VirtualDisk:
         return VirtualDisk(Random(f"{self.scenario.seed}/disk/{number}"))
@@ -138,8 +139,15 @@ class SimulatedDurableStage(SimulatedStage):
         self.beliefs.died(process.number, self.world.now)
         self.report.killed += 1
         holder = process.core.holder
-        chunks = [chunk for job in holder.jobs for chunk in holder.slots.chunks_of(job)]
-        self.ended_with_disk += sum(chunk.hi - chunk.lo for chunk in chunks)
+        others = [node for node in self.world.living() if node is not process]
+        for job, held in holder.jobs.items():
+            begun = IntervalSet((chunk.lo, chunk.hi) for chunk in holder.slots.chunks_of(job))
+            for part in held.unsettled:
+                begun.add(*part)
+            replicas = [node.core.durable.state.replicas.get(job) for node in others]
+            for covered in (each.covered for each in replicas if each is not None):
+                begun = IntervalSet(begun.minus(covered))
+            self.ended_with_disk += begun.size
         self.world.crash(process)
         self._count()
 
