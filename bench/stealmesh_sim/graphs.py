@@ -678,6 +678,9 @@ def nothing_is_left(world: World) -> None:
             raise Breach("leftover", f"{process.name} has follow-ons")
         if not process.core.owner.graph.is_empty:
             raise Breach("leftover", f"{process.name} has edges")
+        lacking = process.core.owner.placement.lacking
+        if lacking.made_again or not lacking.is_empty:
+            raise Breach("leftover", f"{process.name} has items that wait for lost results")
 
 
 def run(seed: int, *, watch: bool = False) -> WorldOutcome:

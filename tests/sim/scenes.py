@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
+
 from stealmesh_engine.config import Config
 from stealmesh_engine.ledger.owned_job import OwnedJob
 from stealmesh_protocol.messages import JobKind, PeerState
+from stealmesh_sim.kernel import Breach
 from stealmesh_sim.process import Process
 from stealmesh_sim.programs import VirtualProgram, Wish
 from stealmesh_sim.work import CostLaw, VirtualTree
@@ -103,3 +106,14 @@ def scene(
     assert not world.checkers.disagreement()
     assert client.core.links.joined
     return Scene(world, members, client)
+
+
+def must_notice(
+    story: Callable[[], None],
+    mutant: Callable[[pytest.MonkeyPatch], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without this rule the story must not go well."""
+    mutant(monkeypatch)
+    with pytest.raises((Breach, AssertionError)):
+        story()

@@ -26,7 +26,7 @@ from stealmesh_protocol.messages import Needs, ValueAt, ValueDrop, ValueHeld, Va
 TAKERS_MAX = 2
 """Nodes that take a value from one copy at once. More: a wider and flatter tree, and each link is slower."""
 GONE_REMEMBERED = 1000
-"""Values that are lost for good, and of which we know why."""
+"""We remember of this number of lost values why they are gone."""
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class Directory:
             self.let_copies_go(value, now)
             del self.accounts[value]
 
-    def is_gone(self, value: ValueId, why: str, now: float) -> None:
+    def give_up(self, value: ValueId, why: str, now: float) -> None:
         """It is lost for good: what needs it fails, and says why."""
         if len(self._gone) >= GONE_REMEMBERED:
             del self._gone[next(iter(self._gone))]

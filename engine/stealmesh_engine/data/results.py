@@ -114,7 +114,7 @@ class StayingResults:
             now, RingKind.VALUE, "cannot be made again", about=value, detail=why
         )
         self._let_inputs_go(value, recipe, now)
-        self._directory.is_gone(value, why, now)
+        self._directory.give_up(value, why, now)
         self._calls.forget(value, now)
 
     # ------------------------------------------------------------ what the program needs

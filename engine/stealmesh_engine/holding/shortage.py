@@ -67,7 +67,7 @@ class Shortage:
 
     def give_back(self, now: float) -> None:
         """What waits here for values that are being made again goes back to its ledger: if it stays, and its job
-        has only so many leases, there may be none for what makes them (`ledger/lacking.py`)."""
+        has a bound on its leases, there may be none for what makes them (`ledger/lacking.py`)."""
         lost = self._values.copies.made_again
         for job, held in self._jobs.items() if lost else ():
             if held.bags.waits and held.primary_gone_since is None:

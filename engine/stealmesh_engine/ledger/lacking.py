@@ -4,7 +4,7 @@ Decides that such an item is not leased out before that result is there, and tha
 Refuses to know who makes the result, and what is made again (`data/results.py`).
 
 A node could wait for the result as well, and does so for a moment. But a job that is leased out in rounds
-(dealing.py) has only so many leases: if items that wait have them all, the calls that make what these wait for
+(dealing.py) has a bound on its leases: if items that wait have them all, the calls that make what these wait for
 get none, and all wait for ever (world 20601). So a node gives such items back (`holding/shortage.py`), and
 here they take up no lease.
 """

@@ -123,7 +123,7 @@ class Placement:
         alike = self.candidates.suits(job, thief)
         turn = self.turn(job)
         given = [part.hi - part.lo for part in parts if part.hi > part.lo]
-        while job.ledger.has_free and not self._holds_all_back(job, now):
+        while job.ledger.has_free:
             if turn is not None and not (given and turn.has_room(job.ledger.lids)):
                 return
             items = None if turn is None else given.pop()
