@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from tests.real.durable_nodes import Nodes
 
 import stealmesh
+
+FAILED = pytest.StashKey[bool]()
+"""Has the test itself failed?"""
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +28,26 @@ def four_nodes() -> Iterator[stealmesh.Mesh]:
         yield running
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
+def nodes(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Nodes]:
     three = Nodes(tmp_path, 3)
     for number in range(3):
         three.start(number)
     try:
         three.listening()
         yield three
+        if request.node.stash.get(FAILED, False):
+            three.tell()
     finally:
         three.stop()
 

@@ -71,6 +71,20 @@ class Nodes:
             with contextlib.suppress(ProcessLookupError):
                 self.kill(number)
 
+    def tell(self) -> None:
+        """Print what the nodes that live know, for the report of a test that has failed."""
+        lives = [self.addresses[number] for number in self.processes]
+        mesh = ["--key-file", str(self.key), *(part for each in lives for part in ("--seed", each))]
+        looks = [["status"], ["jobs"], ["events"], *(["stacks", each] for each in lives)]
+        for look in looks if lives else ():
+            command = [sys.executable, "-m", "stealmesh", *look, *mesh]
+            print("$ stealmesh", *look, flush=True)
+            subprocess.run(
+                command, timeout=PATIENCE_SECONDS, env=self._environment(()), check=False
+            )
+        for said in self._said:
+            print(f"{said.name}:", said.read_text(), sep="\n")
+
     def mesh(self, *numbers: int, **config: float) -> stealmesh.Mesh:
         """A client that knows these nodes (or all)."""
         seeds = [self.addresses[number] for number in numbers or range(len(self.addresses))]
