@@ -463,7 +463,7 @@ class Job:
         """Wait for the next results; None at the end. Raises TimeoutError, and what ended the job."""
         patience = -1 if reader.until is None else max(0.0, reader.until - time.monotonic())
         if not self._turn.acquire(timeout=patience):
-            raise self._too_late(reader)
+            raise _too_late(self.id, self._line, reader.position)
         try:
             with self._changed:
                 if self._reader is not reader:
@@ -490,21 +490,8 @@ class Job:
                 raise failure
             wait = None if reader.until is None else reader.until - time.monotonic()
             if wait is not None and wait <= 0:
-                raise self._too_late(reader)
+                raise _too_late(self.id, self._line, reader.position)
             self._changed.wait(wait)
-
-    def _too_late(self, reader: _Reader) -> TimeoutError:
-        """With what the primary said last, and where to ask for more."""
-        line, at = self._line, reader.position
-        known = (
-            "no node has answered for it"
-            if line is None
-            else f"{line.done:,} of {_total(line):,} are done, and nodes have {line.leased:,}"
-        )
-        return TimeoutError(
-            f"job {self.id} has not come further than item {at}: {known} "
-            f"(`stealmesh explain {self.id}/{at}` says more)"
-        )
 
     def _first_word(self) -> JobLine | None:
         with self._changed:
@@ -524,6 +511,19 @@ def _total(line: JobLine) -> int:
     if line.kind is JobKind.EXPLORE:
         return line.done + line.leased + line.free  # as far as it is known
     return line.total
+
+
+def _too_late(job: str, line: JobLine | None, at: int) -> TimeoutError:
+    """What the primary said last, and where to ask for more."""
+    known = (
+        "no node has answered for it"
+        if line is None
+        else f"{line.done:,} of {_total(line):,} are done, and nodes have {line.leased:,}"
+    )
+    return TimeoutError(
+        f"job {job} has not come further than item {at}: {known} "
+        f"(`stealmesh explain {job}/{at}` says more)"
+    )
 
 
 def _partial(codec: int, blob: bytes | memoryview) -> tuple[Any, bool]:
