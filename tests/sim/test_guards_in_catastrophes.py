@@ -12,7 +12,8 @@ from itertools import permutations
 import pytest
 
 from stealmesh_engine.config import Config
-from stealmesh_engine.membership import supernodes
+from stealmesh_engine.membership import supernodes, verdicts
+from stealmesh_engine.membership.charges import Charges
 from stealmesh_engine.membership.detector import Detector
 from stealmesh_engine.membership.suspicion import Suspicions
 from stealmesh_engine.membership.verdicts import Verdicts
@@ -27,6 +28,8 @@ from stealmesh_sim.world import World
 with_and_without = pytest.mark.parametrize("guarded", [True, False], ids=["with", "without"])
 
 RESTORED_SECONDS_MAX = 10.0
+DOUBTLESS_SECONDS_MAX = 4.0
+"""Silence, and the chance to answer, are two seconds; a doubt would be five more."""
 
 
 def lose_supernodes(
@@ -78,19 +81,24 @@ def orphans_are_awaited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def who_was_awaited_before_is_awaited_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Detector, "hurry", lambda self, peer, until: None)
+    monkeypatch.setattr(Detector, "hurry", lambda self, peer, seconds, now: None)
 
 
-VOTED_SECONDS_MAX = 4.6
+VOTED_SECONDS_MAX = 3.0
+NEWCOMERS_SECONDS_MAX = 4.6
 ORPHANED_SECONDS_MAX = 4.2
 """The observers are found after two seconds, the orphan 1.5 s later. It was three seconds later."""
 
 
 def burial_of_an_orphan(
-    monkeypatch: pytest.MonkeyPatch, *, promoted: int, after_seconds: float = 1.4
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    promoted: int,
+    after_seconds: float = 1.4,
+    alone: bool = False,
 ) -> float:
-    """A leaf goes off with all of its observers, and a moment later, before anybody knows it, this many others begin
-    to serve that are to observe it then. How long it takes until it is known to be dead."""
+    """A leaf goes off, with all of its observers or `alone`, and a moment later this many others begin to serve that
+    are to observe it then. How long it takes until it is known to be dead."""
     monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
     world, members = mesh(160)
     supers = tuple(p.member.id for p in members if is_super(p))
@@ -101,7 +109,7 @@ def burial_of_an_orphan(
         for orphan, _, *new in pairs
         if {p.member.id for p in new} <= {*after(supers, new).of(orphan.member.id)}
     )
-    observers = Table(supers).of(orphan.member.id)
+    observers = () if alone else Table(supers).of(orphan.member.id)
     for process in members:
         if process is orphan or process.member.id in observers:
             world.crash(process, silent=True)
@@ -141,6 +149,21 @@ def test_new_supernodes_do_not_wait_longer_for_orphans(
     assert (took < ORPHANED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
 
 
+def newcomers_know_no_orphans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Charges, "_with_lately_dead", lambda self, now: self.news.table)
+
+
+@with_and_without
+def test_who_serves_after_the_deaths_knows_whose_observers_died(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All three observers of a leaf are found dead with others, and all three that follow have just begun to serve."""
+    if not guarded:
+        newcomers_know_no_orphans(monkeypatch)
+    took = burial_of_an_orphan(monkeypatch, promoted=3, after_seconds=2.3)
+    assert (took < NEWCOMERS_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+
+
 def nobody_hurries_for_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Suspicions.voted
 
@@ -154,10 +177,10 @@ def nobody_hurries_for_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @with_and_without
 def test_a_new_supernode_votes_soon(guarded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It begins to serve when the observers are just being found dead, and another waits for its vote."""
+    """Two of the three that observe a leaf have just begun to serve when it goes off. The third waits for a vote."""
     if not guarded:
         nobody_hurries_for_a_vote(monkeypatch)
-    took = burial_of_an_orphan(monkeypatch, promoted=1, after_seconds=1.8)
+    took = burial_of_an_orphan(monkeypatch, promoted=2, after_seconds=0.2, alone=True)
     assert (took < VOTED_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
 
 
@@ -166,9 +189,9 @@ def test_an_orphan_that_lives_is_not_accused(monkeypatch: pytest.MonkeyPatch) ->
     hurried."""
     hurry = Detector.hurry
 
-    def watched(self: Detector, peer: PeerId, until: float) -> None:
+    def watched(self: Detector, peer: PeerId, seconds: float, now: float) -> None:
         assert self.is_awaited(peer, Config().silence_seconds)
-        hurry(self, peer, until)
+        hurry(self, peer, seconds, now)
 
     monkeypatch.setattr(Detector, "hurry", watched)
     monkeypatch.setattr(homes, "LEAVES_A_SUPERNODE", 8)
@@ -181,7 +204,35 @@ def test_an_orphan_that_lives_is_not_accused(monkeypatch: pytest.MonkeyPatch) ->
             world.crash(process, silent=True)
     world.run(world.now + 10.0)
     assert all(not p.core.view.is_dead(orphan.member.id) for p in world.living())
-    assert not any(p.core.counters.get("refuted") for p in world.living())
+    assert not any(p.core.membership.supernodes.refuted_at for p in world.living())
+
+
+# ---------------------------------------------------------------- self-doubt
+
+
+@with_and_without
+def test_who_hears_a_part_of_its_charges_is_not_cut_off(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One supernode is left, with half of its leaves. It need not ask itself whether all the others are alive."""
+    if not guarded:
+        monkeypatch.setattr(verdicts, "HEARD_SHARE", 1.1)
+    world, members = mesh(40)
+    last, *supers = [p for p in members if is_super(p)]
+    leaves = [p for p in members if not is_super(p)]
+    gone = [*supers, *leaves[::2]]
+    for process in gone:
+        world.crash(process, silent=True)
+    observed = [p for p in gone if p.member.id in last.core.membership.charges.peers]
+    assert 2 * len(observed) > len(last.core.membership.charges.peers)
+
+    def are_buried() -> bool:
+        return all(last.core.view.is_dead(p.member.id) for p in observed)
+
+    took = until(world, are_buried, RESTORED_SECONDS_MAX)
+    assert (took < DOUBTLESS_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
+    assert ("doubts" in last.core.counters) is not guarded
+    assert not any(p.core.membership.supernodes.refuted_at for p in world.living())
 
 
 # ---------------------------------------------------------------- promotion

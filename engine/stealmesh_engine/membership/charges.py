@@ -12,13 +12,16 @@ from stealmesh_engine.membership.decider import Decider, Shared
 from stealmesh_engine.membership.detector import NEVER
 from stealmesh_engine.membership.leaf import Leaf, hears_any
 from stealmesh_engine.membership.suspicion import Suspicions
-from stealmesh_engine.view.observers import Table
+from stealmesh_engine.view.observers import Table, table_of
 from stealmesh_protocol.ids import PeerId
+from stealmesh_protocol.messages import Role
 
 MANY = 512
 """Above this number of nodes we settle at most once in SETTLE_SECONDS: after a catastrophe supernodes
 come and go by the hundred, and each time there is a look at every node."""
 SETTLE_SECONDS = 0.2
+ORPHANED_SECONDS = 5.0
+"""For so long after the death of an observer a peer may have to look for others."""
 
 
 class Charges(Decider):
@@ -37,12 +40,11 @@ class Charges(Decider):
         if self._settled == self.view.supers_changes:
             return
         self._settled, self.settled_at = self.view.supers_changes, now
-        before = self.news.table
         self.news.serve_under(self.view.supers())
         if self.view.knows_all():
             self.view.untell()
         self.leaf.choose(now)
-        self._take(before, now)
+        self._take(now)
 
     def settle_soon(self, now: float) -> None:
         """Settle at once or, among very many nodes, a moment after the last time."""
@@ -68,9 +70,9 @@ class Charges(Decider):
     def drop(self, peer: PeerId) -> None:
         self.peers.pop(peer, None)
 
-    def _take(self, former: Table, now: float) -> None:
-        """`former`: who observed whom until now. A charge that we wait for is an orphan if one of these died: it
-        has missed that one for as long as we have, and looks for others already."""
+    def _take(self, now: float) -> None:
+        """A charge that we wait for is an orphan if an observer of its has died lately: it has missed that one for as
+        long as others have, and looks for more already."""
         view, table = self.view, self.news.table
         before, me = self.peers, view.me.id
         self.peers = {}
@@ -80,12 +82,24 @@ class Charges(Decider):
             if peer not in self.peers:
                 self.suspicions.end(peer)
                 self.detector.forget(peer)
+        with_dead = self._with_lately_dead(now) if self.peers else table
         for peer in self.peers:
             if peer not in before:
                 self._watch_from_afar(peer, now)
-            is_orphan = any(map(view.is_dead, former.of(peer)))
-            if is_orphan and self.detector.is_awaited(peer, self.config.silence_seconds):
-                self.detector.hurry(peer, now + self.config.orphan_seconds)
+            if self.detector.is_awaited(peer, self.config.silence_seconds) and any(
+                map(view.is_dead, with_dead.of(peer))
+            ):
+                self.detector.hurry(peer, self.config.orphan_seconds, now)
+
+    def _with_lately_dead(self, now: float) -> Table:
+        """Who would observe whom if no supernode had died lately. We may not have served then."""
+        view, table = self.view, self.news.table
+        dead = [
+            each.id
+            for each in view.dead()
+            if each.role is Role.SUPER and now - view.buried_at(each.id) < ORPHANED_SECONDS
+        ]
+        return table_of(sorted([*table.supers, *dead]), table) if dead else table
 
     def _watch_from_afar(self, peer: PeerId, now: float) -> None:
         """It may not know yet that we observe it, or be dead already: give it time to come, unless it

@@ -70,10 +70,11 @@ class Detector:
         watch = self.watches.get(peer)
         return watch is not None and watch.suspect_since is None and watch.patience > patience
 
-    def hurry(self, peer: PeerId, until: float) -> None:
-        """This watched peer becomes suspect then, unless it is heard or was to be suspect before."""
+    def hurry(self, peer: PeerId, seconds: float, now: float) -> None:
+        """This watched peer becomes suspect after this time, counted from when its watch began, unless it is heard or was
+        to be suspect before."""
         watch = self.watches[peer]
-        watch.patience = min(watch.patience, until - watch.heard)
+        watch.patience = min(watch.patience, max(seconds, now - watch.heard))
         self.plan_look(watch.heard + watch.patience)
 
     def forget(self, peer: PeerId) -> None:

@@ -42,8 +42,10 @@ from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Promote, Role
 
 WAVE_SECONDS = 1.0
+DIALLED_SECONDS = 0.4
+"""A candidate that cannot be dialled within this time, less than a beat, is passed over for a while."""
 ASKED_SECONDS = 3.0
-"""A node that was asked and does not serve after this time is passed over for a while."""
+"""So is a node that was asked and does not serve after this time."""
 PASSED_OVER_SECONDS = 30.0
 RANK_SECONDS = 1.0
 """In this time the number of unobserved leaves that may serve doubles."""
@@ -75,6 +77,7 @@ class Supernodes(Decider):
         self._surplus_since: float | None = None
         self._asked: dict[PeerId, float] = {}
         self._probing: dict[str, PeerId] = {}
+        """Endpoint → the candidate that is being dialled there."""
 
     def tend(self, now: float) -> None:
         """Once a beat."""
@@ -149,13 +152,15 @@ class Supernodes(Decider):
         asked = self._asked
         for peer in [p for p, at in asked.items() if now - at > PASSED_OVER_SECONDS]:
             del asked[peer]
+        dialled = set(self._probing.values())
         fit = [
             peer
             for peer in self.view.nodes()
             if members[peer].eligible
             and members[peer].role is Role.PLAIN
             and self.view.is_well(peer)
-            and now - asked.get(peer, now) < ASKED_SECONDS
+            and not self.detector.is_suspect(peer)
+            and now - asked.get(peer, now) < (DIALLED_SECONDS if peer in dialled else ASKED_SECONDS)
         ]
         return nlargest(count, fit, key=lambda peer: (weight(SERVICE, peer), peer))
 

@@ -112,5 +112,5 @@ class Suspicions(Decider):
         self.of(subject).votes[voter] = message.finding, now
         if self.detector.is_awaited(subject, self.config.silence_seconds):
             self.detector.hurry(
-                subject, now + self.config.orphan_seconds
+                subject, self.config.orphan_seconds, now
             )  # others wait for our vote

@@ -7,7 +7,8 @@ A majority of the observers that can be heard makes a verdict, after `refute_sec
 the living alive:
 
 * the late judge no one: all clocks are put forward by our own delay;
-* a peer that misses half of its charges at once and hears no other supernode doubts itself first;
+* a peer that misses half of its charges at once and hears no other supernode, and hardly any of its charges,
+  doubts itself first;
 * a peer that keeps its connection and answers at its address is *stalled*: it gets no work, its leases
   go to others after a while, but it is dead only after a minute.
 
@@ -32,6 +33,8 @@ from stealmesh_protocol.messages import Finding, Member, PeerState, View
 
 _WHY = {"silent": "it is silent", "gone": "nothing listens at its address"}
 DOUBT_SHARE = 0.5
+HEARD_SHARE = 0.25
+"""Who hears this part of its charges is not cut off: the silent ones are."""
 PROBE_SECONDS = 5.0
 """Between two looks at the address of a stalled peer: each takes a place in the queue of connections
 that it does not accept meanwhile, and that queue has about a hundred places."""
@@ -145,12 +148,13 @@ class Verdicts(Decider):
         self._trusted_until = now + self.config.doubt_seconds
 
     def _doubts_itself(self, now: float) -> bool:
-        """Most charges are silent at once and we hear no other supernode: the fault may be ours."""
+        """Most charges are silent at once, and we hear neither the rest of them nor another supernode: the fault may
+        be ours."""
         if now < self._trusted_until:
             return False
         silent = [peer for peer in self.charges.peers if self.detector.is_suspect(peer)]
         few = len(silent) < 2 or len(silent) < DOUBT_SHARE * len(self.charges.peers)
-        hears = hears_any(self.links, self.view.supers(), 2 * self.config.beat_seconds, now)
+        hears = self._hears_others(now)
         doubt = 0.0 if self._doubt_since is None else now - self._doubt_since
         if doubt >= self.config.doubt_seconds and not hears:
             # We heard no supernode for `doubt_seconds`, so the others are really down: accept the
@@ -175,6 +179,14 @@ class Verdicts(Decider):
             self.counters.count("doubts")
             self.told.verdict("doubts itself", self.view.me.id, now, f"{share} are silent")
         return True
+
+    def _hears_others(self, now: float) -> bool:
+        fresh = 2 * self.config.beat_seconds
+        if hears_any(self.links, self.view.supers(), fresh, now):
+            return True
+        charges = self.charges.peers
+        heard = sum(hears_any(self.links, [peer], fresh, now) for peer in charges)
+        return heard >= HEARD_SHARE * len(charges)
 
     # ------------------------------------------------------------ the dead
 

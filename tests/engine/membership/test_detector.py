@@ -149,7 +149,7 @@ def test_who_is_awaited_becomes_suspect_sooner() -> None:
     detector.watch(PEER, 10.0, 3.0)
     assert detector.is_awaited(PEER, 1.5)
     looks = [detector.look_at]
-    detector.hurry(PEER, 11.0)
+    detector.hurry(PEER, 1.0, 10.3)
     looks.append(detector.look_at)
     assert looks == [13.0, 11.0]
     assert not detector.look(10.9).suspects
@@ -159,8 +159,16 @@ def test_who_is_awaited_becomes_suspect_sooner() -> None:
 def test_nobody_is_given_more_time_by_hurrying() -> None:
     detector = Detector(0.5)
     detector.watch(PEER, 10.0, 3.0)
-    detector.hurry(PEER, 14.0)
+    detector.hurry(PEER, 4.0, 10.3)
     assert detector.look(13.0).suspects == [PEER]
+
+
+def test_who_has_been_awaited_for_longer_is_suspect_at_once() -> None:
+    detector = Detector(0.5)
+    detector.watch(PEER, 10.0, 3.0)
+    detector.hurry(PEER, 1.0, 11.7)
+    assert not detector.look(11.6).suspects
+    assert detector.look(11.7).suspects == [PEER]
 
 
 def test_who_is_heard_or_suspect_or_unknown_is_not_awaited() -> None:
