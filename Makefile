@@ -38,8 +38,9 @@ fast: $(RUN_DEPS) ## compile the core beside the pure one (needs a C compiler); 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps ./fast
 	$(COMPILED) $(BIN)/stealmesh --version
 
-test-fast: $(DEV_DEPS) fast ## the engine's tests, the wire's vectors and 300 random worlds on the compiled core
+test-fast: $(DEV_DEPS) fast ## the engine's tests, real meshes, the wire's vectors and 300 random worlds on the compiled core
 	$(COMPILED) $(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not real and not pure' tests/engine tests/protocol tests/fast
+	$(COMPILED) $(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow and real and not pure' tests/real tests/everyday
 	$(MAKE) same-traces WORLDS=300
 
 same-traces: ## the same worlds on both cores have the same traces: make same-traces WORLDS=1000

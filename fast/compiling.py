@@ -1,10 +1,12 @@
 """Drives mypyc: types, two changes to what the type checker found, and C.
 
-mypyc believes what mypy infers, and twice that is not what Python does:
+mypyc believes what mypy infers, and that is not always what Python does:
 
 * mypy takes `self.x is not None` to hold until something is assigned to `self.x` in sight. If a call in between
   sets it to None, a second `if self.x is not None` is False in Python. Compiled code takes the value for what mypy
   says, and raises TypeError before it can ask. So what is asked for None, or for its truth, gets its declared type back.
+* A field that a descendant makes a property stays a field for those who know the ancestor alone. Such code is refused:
+  because of one such property no item that needed a value ever began.
 * A native class cannot have descendants that stay Python unless it says so, and no exception is one. Both are said here, and
   not in the sources (what.py).
 """
@@ -24,6 +26,7 @@ from mypy.nodes import (
     ClassDef,
     ComparisonExpr,
     ConditionalExpr,
+    Decorator,
     Expression,
     IfStmt,
     MemberExpr,
@@ -87,6 +90,10 @@ def _to_c(
     print(f"{len(names)} modules; {widened} fields are asked for None where mypy knows better")
     if hidden := sorted(hidden_descendants(result, names)):
         sys.exit(f"structs with descendants, which isinstance would not know: {', '.join(hidden)}")
+    if hidden := sorted(each for tree in trees for each in hidden_fields(tree)):
+        sys.exit(
+            f"properties in place of fields, which those who read the field miss: {', '.join(hidden)}"
+        )
     ir, ctext, _ = emitmodule.compile_modules_to_c(
         result, compiler_options=options, errors=errors, groups=groups
     )
@@ -173,6 +180,18 @@ def hidden_descendants(result: BuildResult, names: set[str]) -> Iterator[str]:
                         above.fullname == STRUCT for above in base.mro
                     ):
                         yield base.fullname
+
+
+def hidden_fields(tree: MypyFile) -> Iterator[str]:
+    """Properties in this tree that stand for a field of an ancestor: who knows the ancestor alone reads the field, and
+    finds what it was at first."""
+    classes = (each for each in tree.defs if isinstance(each, ClassDef))
+    for each in classes:
+        for name, own in each.info.names.items():
+            if isinstance(own.node, Decorator) and own.node.func.is_property:
+                above = [base.names[name].node for base in each.info.mro[1:] if name in base.names]
+                if any(isinstance(node, Var) for node in above):
+                    yield f"{each.fullname}.{name}"
 
 
 def open_classes(tree: MypyFile) -> Iterator[str]:

@@ -118,8 +118,10 @@ class Bags(ABC):
 
     # -- values
 
-    waits: bool = False
-    """May some of the items lack values?"""
+    @property
+    def waits(self) -> bool:
+        """May some of the items lack values?"""
+        return False
 
     def give_lacking(self, values: Set[ValueId]) -> list[Lease]:
         """Parts of leases that wait for any of these values go back to their ledger."""

@@ -223,7 +223,7 @@ class IndexedBags(Bags):
     # -- values
 
     @property
-    def waits(self) -> bool:  # type: ignore[override]
+    def waits(self) -> bool:
         return self._gate is not None
 
     def wait_at(self, gate: Gate) -> None:
