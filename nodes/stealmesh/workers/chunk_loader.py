@@ -22,6 +22,7 @@ from stealmesh.workers.blob_mirror import BlobMirror
 from stealmesh.workers.division import Listener
 from stealmesh.workers.explore import Step
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, all_failed, all_unopened, remarked
+from stealmesh.workers.own_values import OWN_OCTETS_MAX, MadeForEach, holds_values
 from stealmesh.workers.shared_words import WorkerWords
 from stealmesh.workers.staying import PutsAway
 from stealmesh_protocol.data_only import PICKLES
@@ -73,8 +74,8 @@ class ChunkLoader:
     functions: dict[bytes, tuple[Any, tuple[Piece, ...], tuple[versions.Other, ...]]] = field(
         default_factory=dict
     )
-    """By digest: the function, the pieces that must be in place when it is called, and the packages that
-    are here in another version."""
+    """By digest: the function (None: each order gets one of its own), the pieces that must be in place when it is
+    called, and the packages that are here in another version."""
     code: bytes = b""
     """The bundle that modules are imported from."""
     limits: dict[bytes, int] = field(default_factory=dict)
@@ -131,6 +132,9 @@ class ChunkLoader:
         except BaseException as error:  # noqa: BLE001 - unpickling runs the user's code
             forked.end_if_forked(error)
             return all_unopened(chunk, error, self.where)
+        if chunk.kind == wire.SUBMIT and len(items) > 1 and not self.functions[chunk.function][0]:
+            blob = mirror.get(chunk.function)
+            function = MadeForEach(lambda: self._made(blob)[0])
         kept = chunk if not self.threads else self._with_blobs(chunk, mirror)
         again = partial(self._again, kept, mirror)
         if len(items) == 1:
@@ -194,10 +198,14 @@ class ChunkLoader:
         if known is None:
             before = versions.met
             versions.begin()
-            made, pieces = self._made(mirror.get(digest))
-            self.functions[digest] = (made, pieces, versions.met)
+            blob = mirror.get(digest)
+            made, pieces = self._made(blob)
+            kept = None if len(blob) <= OWN_OCTETS_MAX and holds_values(made) else made
+            self.functions[digest] = (kept, pieces, versions.met)
             versions.add(before)
             return made
+        if known[0] is None:
+            return self._made(mirror.get(digest))[0]
         if known[1]:
             living = opening.living()
             assert living is not None, "what has pieces was loaded by it"
