@@ -14,7 +14,10 @@ from stealmesh.refs import Ref
 
 def gathered(value: Any, timeout: float | None = None) -> Any:
     """The same, with the results of futures and the values of Refs in their places. Looks into lists, tuples,
-    sets and dicts, at any depth. Raises what a future raises, ValueLost, TimeoutError."""
+    sets and dicts, at any depth. Raises what a future raises, ValueLost, TimeoutError, and TypeError for a timeout
+    that is no number."""
+    if isinstance(timeout, Ref | Future):
+        raise TypeError("gather takes one structure: write gather([a, b]), not gather(a, b)")
     try:
         _ask_for_all(value)
         return _gathered(value, timeout)

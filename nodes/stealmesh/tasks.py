@@ -64,6 +64,18 @@ class Star:
         return self.function(*args)
 
 
+class OneByOne:
+    """Calls a `vectorized` function with a chunk of one item: `map` over futures, where each item waits for its own."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.stealmesh_name = getattr(function, "__qualname__", type(function).__name__)
+
+    def __call__(self, *args: Any) -> Any:
+        (result,) = self.function([args[0] if len(args) == 1 else args])
+        return result
+
+
 def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Call a function that travels as an argument, because it holds futures."""
     return function(*args, **kwargs)

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from stealmesh.futures import Future
+from stealmesh.tasks import OneByOne, is_vectorized
 
 T = TypeVar("T")
 
@@ -38,6 +39,7 @@ def map_futures(
     ordered: bool,
 ) -> FutureResults[T]:
     """The results, in order unless `ordered` is False. Submits at once as many as may be `ahead`."""
+    fn = OneByOne(fn) if is_vectorized(fn) else fn
     calls = zip(*iterables, strict=False)
     pending = deque(submit(fn, *arguments) for arguments in islice(calls, ahead))
     further = (submit(fn, *arguments) for arguments in calls)

@@ -24,10 +24,12 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, 
 from queue import SimpleQueue
 from threading import get_ident
 from time import monotonic
+from types import CoroutineType
 from typing import Any, Protocol
 
 from stealmesh.nested.away import Away, may_leave
 from stealmesh.nested.child import Call, ChildFuture
+from stealmesh.nested.coroutines import ended
 from stealmesh.nested.inputs import InputCancelled
 from stealmesh.nested.local import Loop
 from stealmesh.nested.threads import STACK_OCTETS, start_thread
@@ -214,6 +216,8 @@ class Family:
         pile.level += 1
         try:
             value = fn(*args)
+            if type(value) is CoroutineType:
+                value = ended(value)
             if len(pile.children) > mark:
                 self._finish(pile, mark)
         except BaseException as error:
@@ -350,6 +354,8 @@ class Family:
         value, failed = None, None
         try:
             value = fn(*args, **kwargs)
+            if type(value) is CoroutineType:
+                value = ended(value)
             if len(children) > mark:
                 self._finish(pile, mark)
         except BaseException as error:
