@@ -240,7 +240,7 @@ class WritePiece(msgspec.Struct):
 
     value: ValueId
     at: int
-    blob: bytes
+    blob: bytes | memoryview
 
 
 class Adopt(msgspec.Struct):

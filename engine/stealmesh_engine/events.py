@@ -295,7 +295,7 @@ class PieceRead(msgspec.Struct):
 
     value: ValueId
     at: int
-    blob: bytes
+    blob: bytes | memoryview
     peer: PeerId
 
 

@@ -542,8 +542,8 @@ def _value_put(message: ValuePut) -> None:
     check_count(message.making)
     check_interval(message.at, limits.INDEX_MAX)
     check_list(message.blobs, 1)
-    if message.blobs and not 0 < len(message.blobs[0]) <= limits.VALUE_PIECE_OCTETS:
-        raise Fault("size", f"a piece of {len(message.blobs[0])} octets")
+    if message.blobs and not 0 < len(message.octets) <= limits.VALUE_PIECE_OCTETS:
+        raise Fault("size", f"a piece of {len(message.octets)} octets")
 
 
 def _value_only(message: ValueHeld | ValueDrop) -> None:

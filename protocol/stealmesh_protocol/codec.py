@@ -27,7 +27,7 @@ from __future__ import annotations
 import copy
 import struct
 from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import lz4.block
 import msgspec
@@ -83,6 +83,8 @@ from stealmesh_protocol.messages import (
     Welcome,
 )
 
+Octets = bytes | memoryview
+"""Of a blob. Pieces of values are views of the frames that they came in, and are sent as they lie in memory."""
 Frames = list[bytes]
 """One ZeroMQ multipart message."""
 
@@ -156,7 +158,7 @@ class _Kind:
         self.has_blobs = "blobs" in cls.__struct_fields__
         self.body_max = body_octets_max(cls)
         self.check: Callable[[Any], None] = CHECKS[cls]
-        self.decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(cls).decode
+        self.decode: Callable[[Octets], Message] = msgspec.msgpack.Decoder(cls).decode
 
 
 def body_octets_max(cls: type[Message]) -> int:
@@ -222,7 +224,7 @@ def _check_numbers(kind: _Kind, seq: int, ack: int) -> None:
         raise Fault("seq", f"the acknowledgement {ack}")
 
 
-def _is_bulky(blobs: list[bytes]) -> bool:
+def _is_bulky(blobs: Sequence[Octets]) -> bool:
     """Do any blobs have to lie outside the body?"""
     if max(map(len, blobs), default=0) > limits.INLINE_BLOB_OCTETS:
         return True
@@ -247,7 +249,7 @@ def _first_frame(
 def _write_bulky(
     kind: _Kind, message: Any, seq: int, ack: int, compress_bulk: bool
 ) -> Frames | Iterator[Frames]:
-    blobs: list[bytes] = message.blobs
+    blobs: Sequence[Octets] = message.blobs
     outside = [i for i, blob in enumerate(blobs) if len(blob) > limits.INLINE_BLOB_OCTETS]
     octets = sum(len(blobs[place]) for place in outside)
     if (
@@ -263,13 +265,13 @@ def _write_bulky(
         buffers.append(buffer)
     body = _without(message, outside)
     first = _first_frame(kind, body, 0, len(table), b"".join(table), seq, ack)
-    return [first, *buffers]
+    return cast("Frames", [first, *buffers])  # a view is as good: it is only sent
 
 
 def _write_pieces(
     kind: _Kind, message: Any, seq: int, ack: int, compress_bulk: bool
 ) -> Iterator[Frames]:
-    blobs: list[bytes] = message.blobs
+    blobs: Sequence[Octets] = message.blobs
     outside = [place for place, blob in enumerate(blobs) if blob]
     octets = sum(map(len, blobs))
     if octets > limits.MESSAGE_OCTETS_MAX or len(outside) > limits.BLOBS_MAX:
@@ -302,9 +304,9 @@ def _without(message: Any, outside: list[int]) -> Message:
     return whole
 
 
-def _cut(blobs: list[bytes]) -> Iterator[bytes]:
+def _cut(blobs: Sequence[Octets]) -> Iterator[bytes]:
     """The blobs as one stream, cut into pieces of equal size (the last one may be shorter)."""
-    parts: list[bytes] = []
+    parts: list[Octets] = []
     room = limits.PIECE_OCTETS
     for blob in blobs:
         at = 0
@@ -320,7 +322,7 @@ def _cut(blobs: list[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def _packed_buffer(blob: bytes, may_compress: bool) -> tuple[int, bytes]:
+def _packed_buffer(blob: Octets, may_compress: bool) -> tuple[int, Octets]:
     if may_compress and _seems_compressible(blob):
         packed = _compress(blob, store_size=False)
         if len(packed) <= len(blob) * limits.COMPRESS_RATIO_MAX:
@@ -328,7 +330,7 @@ def _packed_buffer(blob: bytes, may_compress: bool) -> tuple[int, bytes]:
     return RAW, blob
 
 
-def _seems_compressible(blob: bytes) -> bool:
+def _seems_compressible(blob: Octets) -> bool:
     """Samples from the beginning, the middle and the end decide whether it is worth trying."""
     octets = len(blob)
     if octets < limits.COMPRESS_BULK_OCTETS_MIN:
@@ -343,7 +345,7 @@ def _seems_compressible(blob: bytes) -> bool:
 # ---------------------------------------------------------------- from frames
 
 
-def decode(frames: Sequence[bytes], kinds: Container[int] | None = None) -> Decoded:
+def decode(frames: Sequence[Octets], kinds: Container[int] | None = None) -> Decoded:
     """The message in one multipart. `kinds`: what may be heard now (None: anything).
 
     A message that travelled in pieces needs its link's Assembler instead.
@@ -367,7 +369,7 @@ class Assembler:
         self.held_octets = 0
         """What waits here for its message, for the budgets of a host with many links."""
 
-    def hear(self, frames: Sequence[bytes], kinds: Container[int] | None = None) -> Decoded | None:
+    def hear(self, frames: Sequence[Octets], kinds: Container[int] | None = None) -> Decoded | None:
         """The message that these frames are or complete; None: a piece, more is to come."""
         try:
             decoded = _read(frames, kinds, self)
@@ -418,14 +420,14 @@ def _carve(pieces: list[bytes], sizes: list[int]) -> list[bytes]:
 
 
 def _read(
-    frames: Sequence[bytes], kinds: Container[int] | None, assembler: Assembler | None
+    frames: Sequence[Octets], kinds: Container[int] | None, assembler: Assembler | None
 ) -> Decoded:
     kind, flags, entries, seq, ack, body_octets = _envelope(frames, kinds)
     first = frames[0]
     octets = len(first)
     start = limits.HEADER_OCTETS
     table: list[_Entry] = []
-    blobs: list[bytes] = []
+    blobs: Sequence[Octets] = []
     if entries or flags & IN_PIECES:
         start += entries * ENTRY.size
         table = _table(first[limits.HEADER_OCTETS : start])
@@ -453,7 +455,7 @@ _Entry = tuple[int, int, int]
 _Envelope = tuple[_Kind, int, int, int, int, int]
 
 
-def _envelope(frames: Sequence[bytes], kinds: Container[int] | None) -> _Envelope:
+def _envelope(frames: Sequence[Octets], kinds: Container[int] | None) -> _Envelope:
     """Kind, flags, entries, seq, ack, size of the body: believable, and nothing opened yet."""
     count = len(frames)
     if not 0 < count <= 1 + limits.BUFFERS_MAX:
@@ -491,7 +493,7 @@ def _unknown(seq: int) -> Severity:
     return Severity.QUARANTINE if seq else Severity.DROP
 
 
-def _table(octets: bytes) -> list[_Entry]:
+def _table(octets: Octets) -> list[_Entry]:
     table: list[_Entry] = list(ENTRY.iter_unpack(octets))
     last = -1
     for place, _, size in table:
@@ -509,10 +511,11 @@ def _blobs_from_pieces(assembler: Assembler | None, table: list[_Entry]) -> tupl
     return assembler.take([size for _, _, size in table])
 
 
-def _blobs_from_buffers(frames: Sequence[bytes], table: list[_Entry]) -> tuple[list[bytes], int]:
+def _blobs_from_buffers(frames: Sequence[Octets], table: list[_Entry]) -> tuple[list[Octets], int]:
     if sum(size for _, _, size in table) > limits.MESSAGE_BUFFER_OCTETS:
         _garbled("size", "more buffers than one multipart may have")
-    blobs, octets = [], 0
+    octets = 0
+    blobs: list[Octets] = []
     for frame, (_, codec, size) in zip(frames[1:], table, strict=True):
         octets += len(frame)
         if codec == LZ4:
@@ -526,7 +529,7 @@ def _blobs_from_buffers(frames: Sequence[bytes], table: list[_Entry]) -> tuple[l
     return blobs, octets
 
 
-def _unpacked(packed: bytes, octets: int) -> bytes:
+def _unpacked(packed: Octets, octets: int) -> bytes:
     """The caller has compared `octets` with what may be; here it is compared with what can be."""
     if octets > limits.LZ4_RATIO_MAX * len(packed) + limits.LZ4_SLACK_OCTETS:
         _garbled("lz4", f"{len(packed)} octets cannot become {octets}")
@@ -539,7 +542,7 @@ def _unpacked(packed: bytes, octets: int) -> bytes:
     return unpacked
 
 
-def _message(kind: _Kind, body: bytes) -> Message:
+def _message(kind: _Kind, body: Octets) -> Message:
     try:
         return kind.decode(body)
     except msgspec.ValidationError as error:
@@ -548,8 +551,8 @@ def _message(kind: _Kind, body: bytes) -> Message:
         _garbled("msgpack", f"{kind.name}: {error}", cause=error)
 
 
-def _put_back(message: Any, table: list[_Entry], blobs: list[bytes]) -> None:
-    places: list[bytes] = message.blobs
+def _put_back(message: Any, table: list[_Entry], blobs: Sequence[Octets]) -> None:
+    places: list[Octets] = message.blobs
     for (place, _, _), blob in zip(table, blobs, strict=True):
         if place >= len(places) or places[place]:
             _garbled("table", f"place {place} is taken, or there is none")

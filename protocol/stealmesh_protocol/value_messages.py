@@ -11,7 +11,7 @@ the first copy. If it is lost, its item is leased out again; what is made then i
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from stealmesh_protocol.ids import LeaseId, PeerId, ValueId
 from stealmesh_protocol.message import Message
@@ -59,7 +59,14 @@ class ValuePut(Message):
     value: ValueId
     at: int
     blobs: list[bytes] = []
+    """Or views, which are as good. Compiled code asks for `octets`, as it believes what is written here."""
     making: LeaseId = 0
+
+    @property
+    def octets(self) -> bytes | memoryview:
+        """The piece; empty: there is none."""
+        blobs = cast("list[bytes | memoryview]", self.blobs)
+        return blobs[0] if blobs else b""
 
 
 class ValueHeld(Message):

@@ -238,6 +238,7 @@ def test_importing_costs_nothing_heavy() -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.pure
 def test_an_interrupt_in_the_middle_of_a_decision_ends_the_mesh_loudly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

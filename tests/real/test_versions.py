@@ -193,6 +193,7 @@ def test_the_next_minor_version_says_more(tmp_path: Path) -> None:
     assert out.stdout.split() == [*["of_the_next_minor"] * 3, LATER]
 
 
+@pytest.mark.pure
 def test_a_new_kind_of_message_is_ignored_and_counted(tmp_path: Path) -> None:
     """The next minor version says one with each heartbeat; ours drops it, and the link goes on."""
     nodes = Nodes(tmp_path, 2)

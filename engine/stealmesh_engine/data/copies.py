@@ -10,6 +10,7 @@ the next, what has come is kept. Idea: receiver-driven transfer, as in HTTP rang
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 from stealmesh_engine.base.context import Context
 from stealmesh_engine.base.intervals import IntervalSet
@@ -344,7 +345,7 @@ class Copies:
             if peer == fetch.source:
                 self._elsewhere(value, fetch, now)
             return
-        blob = message.blobs[0]
+        blob = message.octets
         if not fetch.came(message.at, message.at + len(blob), now):
             self._context.counters.count("pieces-unasked")
             return
@@ -390,11 +391,14 @@ class Copies:
             size = min(VALUE_PIECE_OCTETS, hi - at)
             self._context.effects.append(ReadPiece(value, at, size, peer))
 
-    def read(self, value: ValueId, at: int, blob: bytes, peer: PeerId, now: float) -> None:
+    def read(
+        self, value: ValueId, at: int, blob: bytes | memoryview, peer: PeerId, now: float
+    ) -> None:
         """The host has read a piece for a peer (empty: it could not)."""
         made = self.stored.made.get(value)
         making = self.stored.makings.get(value, 0) if made is None else made[1]
-        self._links.send(peer, ValuePut(value, at, [blob] if blob else [], making), now)
+        blobs = cast("list[bytes]", [blob] if blob else [])
+        self._links.send(peer, ValuePut(value, at, blobs, making), now)
 
     # ------------------------------------------------------------ what goes wrong
 

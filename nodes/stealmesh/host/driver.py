@@ -31,7 +31,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from stealmesh.host.attending import AttendsHired
 from stealmesh.host.hired import HiredWays
@@ -421,7 +421,6 @@ class Driver(AttendsHired):
 
     def _read_piece(self, effect: fx.ReadPiece) -> None:
         blob = self.shelf.read(effect.value, effect.at, effect.octets)
-        blob = cast("bytes", blob)  # a view is as good: it is only sent
         self._unheard.append(PieceRead(effect.value, effect.at, blob, effect.peer))
 
     def _facts(self) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from stealmesh_protocol.ids import granted_lease, job_id, value_id, value_of_ite
 from stealmesh_protocol.messages import Block, Grant, JobKind, JobSpec, Lease, Needs, Returned
 from stealmesh_protocol.values import unpack_outcomes
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 OWNER = b"o" * 16
 SPEC = JobSpec(job_id(OWNER, 1), JobKind.SUBMIT, OWNER, "calls", b"f")
 LOST, COMING = value_of_item(SPEC.job, 1), value_of_item(SPEC.job, 2)

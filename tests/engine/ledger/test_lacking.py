@@ -15,6 +15,8 @@ from stealmesh_engine.ledger.staying import Staying
 from stealmesh_protocol.ids import JobId, job_id, value_of_item
 from stealmesh_protocol.messages import Block
 
+pytestmark = pytest.mark.pure  # stand-ins: compiled classes take no others than they name
+
 OWNER = b"o" * 16
 MAKES, NEEDS = job_id(OWNER, 1), job_id(OWNER, 2)
 LOST = value_of_item(MAKES, 0)
