@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import SystemRandom
+from typing import NoReturn
 
+from stealmesh.host.core_in_use import COMPILED, core_in_use
 from stealmesh_bench.chaos import jobs, plot
 from stealmesh_bench.chaos.named import DISKS, SCENARIOS, Wanted, draw
 from stealmesh_bench.chaos.report import ChaosReport, together
 from stealmesh_bench.chaos.scenario import TARGETS, CannotPlay, Scenario
+from stealmesh_bench.paths import python_path
 
 DEFAULT = "kill-one"
 NODES_REAL = 8
@@ -67,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for job, about in jobs.NAMED.items():
             print(f"--job {job:8} {about}")
         return EXIT_PASS
+    if core_in_use() == COMPILED:
+        _on_the_pure_core(sys.argv[1:] if arguments is None else arguments)
     try:
         if told.plot:
             plot.check(told.plot)
@@ -76,6 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CannotPlay, plot.CannotDraw) as error:
         print(f"stealmesh chaos: {error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _on_the_pure_core(arguments: Sequence[str]) -> NoReturn:
+    """Start again there. The eyes of the stage (eyes.py) are in methods of the core, and native code calls its own
+    methods without them: then no node seems to have met another."""
+    words = [sys.executable, "-m", "stealmesh_bench.chaos", *arguments]
+    sys.stdout.flush()
+    os.execve(
+        sys.executable, words, {**os.environ, "STEALMESH_PURE": "1", "PYTHONPATH": python_path()}
+    )
 
 
 def _orders(told: argparse.Namespace) -> list[Order]:
