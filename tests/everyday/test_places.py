@@ -41,6 +41,17 @@ def test_a_temporary_directory_with_a_long_name(tmp_path: Path, octets: int) -> 
     assert not list(directory.iterdir())
 
 
+@pytest.mark.parametrize("name", [b"a b", "ü".encode(), b"\xff", b"o'clock \"\n"])
+def test_a_temporary_directory_whose_name_is_no_address(tmp_path: Path, name: bytes) -> None:
+    """Peers take only printable ASCII, without blanks, in an address: the sockets go elsewhere."""
+    directory = tmp_path / os.fsdecode(name)
+    directory.mkdir()
+    done = run(HELLO, tmp_path, variables={"TMPDIR": str(directory)})
+    assert done.stdout == FINE, done.stderr
+    assert not done.stderr
+    assert not list(directory.iterdir())
+
+
 @pytest.mark.parametrize("bad", ["/does/not/exist", "relative/one", "é" * 50])
 def test_a_temporary_directory_that_is_none(tmp_path: Path, bad: str) -> None:
     done = run(HELLO, tmp_path, variables={"TMPDIR": bad})
@@ -85,9 +96,10 @@ def test_settings_that_are_named_and_cannot_be_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("temporary", ["/tmp", "relative"])
 @pytest.mark.parametrize("how", ["-c", "standard input", "file"])
-def test_a_working_directory_that_was_deleted(tmp_path: Path, how: str) -> None:
-    """Row 33: the empty entry of sys.path stands for it."""
+def test_a_working_directory_that_was_deleted(tmp_path: Path, how: str, temporary: str) -> None:
+    """Row 33: the empty entry of sys.path stands for it. A relative TMPDIR has gone with it."""
     place = tmp_path / "gone"
     text = write(HELLO, tmp_path).read_text()
     # A path that is relative to it finds nothing either; ours are made absolute.
@@ -101,7 +113,7 @@ def test_a_working_directory_that_was_deleted(tmp_path: Path, how: str) -> None:
     done = subprocess.run(
         ["sh", "-c", f"rmdir {place}; {words[how]}"],
         cwd=place,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(rooms), "TEXT": text},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(rooms), "TEXT": text, "TMPDIR": temporary},
         capture_output=True,
         text=True,
         timeout=90,

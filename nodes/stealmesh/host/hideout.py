@@ -1,8 +1,9 @@
 """Where a node's local socket lives: a directory for this user only, named after the process.
 
 Decides which directory. The path of a socket has room for 107 octets, and a TMPDIR may need them
-all (batch systems make one a job): then a shorter place is taken. If there is none, the node has no
-local socket and is reached by its network address: slower, and nothing else.
+all (batch systems make one a job). Peers hear the path as an address, and take no blank and no letter
+beyond ASCII in one. Then another place is taken. If there is none, the node has no local socket and is
+reached by its network address: slower, and nothing else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from stealmesh.host.machine import temporary_directory
+from stealmesh_protocol.field_checks import endpoint_fault
 
 PATH_OCTETS_MAX = 107
 """The kernel's bound on the path of a socket."""
@@ -35,18 +39,21 @@ def _make() -> str | None:
     prefix = f"stealmesh-{os.getpid()}-"
     for base in bases():
         _sweep(base)
-        if len(os.fsencode(os.path.join(base, prefix + "12345678", INBOX))) > PATH_OCTETS_MAX:
+        if not _can_be_dialled(os.path.join(base, prefix + "12345678", INBOX)):
             continue
         with contextlib.suppress(OSError):  # not there, not ours, full: the next one
             return tempfile.mkdtemp(prefix=prefix, dir=base)
     return None
 
 
+def _can_be_dialled(path: str) -> bool:
+    return len(os.fsencode(path)) <= PATH_OCTETS_MAX and not endpoint_fault(f"ipc://{path}")
+
+
 def bases() -> list[str]:
     """Where such a directory may be, the best place first."""
-    found = [os.environ.get("XDG_RUNTIME_DIR", ""), "/tmp", "/var/tmp", "/dev/shm"]
-    with contextlib.suppress(OSError):  # no directory can be written to
-        found.insert(0, tempfile.gettempdir())
+    found = [temporary_directory(), os.environ.get("XDG_RUNTIME_DIR", "")]
+    found += ["/tmp", "/var/tmp", "/dev/shm"]
     return list(dict.fromkeys(path for path in found if os.path.isabs(path)))
 
 

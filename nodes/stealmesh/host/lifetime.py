@@ -45,6 +45,7 @@ from stealmesh.host.identity import (
 )
 from stealmesh.host.interrupts import AWAKE_SECONDS
 from stealmesh.host.local import LocalMesh
+from stealmesh.host.machine import temporary_directory
 from stealmesh.host.security import AnyKey, keep_key
 from stealmesh.transport import Transport
 from stealmesh.values.room import Room, resolved
@@ -176,7 +177,9 @@ class Lifetime:
     def key_file(self) -> str:
         """The key of this mesh, or the token that we came with, in a private file that goes with it."""
         if self._directory is None:
-            self._directory = tempfile.mkdtemp(prefix=f"stealmesh-{os.getpid()}-key-")
+            self._directory = tempfile.mkdtemp(
+                prefix=f"stealmesh-{os.getpid()}-key-", dir=temporary_directory()
+            )
             keep_key(self._key, os.path.join(self._directory, "mesh.key"))
         return os.path.join(self._directory, "mesh.key")
 

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import os
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 UNLIMITED = 1 << 62
+ALWAYS_THERE = "/var/tmp"
 SHARED_MEMORY = "/dev/shm"
+
+
+def temporary_directory() -> str:
+    """The usual one. A machine may have none, and a relative one has gone with its working directory: then one that
+    every system should have, so that whoever writes there hears what is wrong with it."""
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return ALWAYS_THERE
 
 
 def soft_limit(kind: int) -> int:

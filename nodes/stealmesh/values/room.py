@@ -17,7 +17,7 @@ import tempfile
 import threading
 from dataclasses import replace
 
-from stealmesh.host.machine import free_in
+from stealmesh.host.machine import ALWAYS_THERE, free_in, temporary_directory
 from stealmesh.values.warm import Pieces, write
 from stealmesh_engine.config import Config
 from stealmesh_protocol.errors import StoreFull
@@ -51,9 +51,9 @@ def place(directory: str = "") -> str:
     /var/tmp comes first, unless the user has chosen."""
     if directory:
         return directory
-    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK | os.X_OK):
-        return "/var/tmp"
-    return tempfile.gettempdir()
+    if "TMPDIR" not in os.environ and os.access(ALWAYS_THERE, os.W_OK | os.X_OK):
+        return ALWAYS_THERE
+    return temporary_directory()
 
 
 class Room:
