@@ -27,11 +27,13 @@ from stealmesh.cli import (
     tables,
     top,
 )
-from stealmesh.cli.exits import USAGE, CommandEnded
+from stealmesh.cli.exits import FAILED, NOT_JOINED, USAGE, CommandEnded
 from stealmesh.cli.function import find
 from stealmesh.cli.run import as_json, as_they_come, in_order
 from stealmesh.client import job_ids
 from stealmesh.futures import Future
+from stealmesh.transport import TransportError
+from stealmesh_protocol import errors
 
 
 @pytest.mark.parametrize(
@@ -134,6 +136,44 @@ def test_wrong_usage_is_2_and_says_something(
     assert not said.out
     assert said.err.strip()
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.NotAllowed("this token does not allow it: use another"), NOT_JOINED),
+        (errors.JoinRefused("no-answer"), NOT_JOINED),
+        (errors.MeshClosed("it is gone"), NOT_JOINED),
+        (errors.CannotStart("cannot start: raise a limit"), USAGE),
+        (TransportError("cannot listen: choose another port"), USAGE),
+        (errors.JobRefused("there is no room"), FAILED),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_an_error_of_ours_is_one_line_of_any_command(
+    error: Exception,
+    status: int,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("stealmesh.cli.jobs.run", fail)
+    assert main(["jobs"]) == status
+    assert capsys.readouterr().err == f"stealmesh: {error}\n"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), errors.LocalProtocolError("text", "too long")])
+def test_a_defect_of_ours_keeps_its_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("stealmesh.cli.jobs.run", fail)
+    with pytest.raises(type(error)):
+        main(["jobs"])
 
 
 def test_help_is_for_every_command_that_exists(capsys: pytest.CaptureFixture[str]) -> None:

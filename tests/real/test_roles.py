@@ -17,6 +17,7 @@ from tests.transport.sides import Side, until
 import stealmesh
 from stealmesh import JobLost, JoinRefused, NotAllowed
 from stealmesh.cli.commands import dispatch
+from stealmesh.cli.exits import NOT_JOINED
 from stealmesh.host.guest_key import GuestKey
 from stealmesh.host.identity import new_member, runtime
 from stealmesh.host.issuing import issued
@@ -70,6 +71,23 @@ def sleep(seconds: float) -> float:
 
 
 # ---------------------------------------------------------------- what each may do
+
+
+@pytest.mark.parametrize("command", ["run builtins:abs --items 0:2", f"results {'f' * 40}"])
+def test_a_command_that_a_view_token_does_not_allow_is_one_line(
+    two_nodes: Nodes,
+    command: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("STEALMESH_TOKEN", token(two_nodes, KeyRole.VIEW, "eye"))
+    assert dispatch(command.split()) == NOT_JOINED
+    said = capfd.readouterr()
+    assert not said.out
+    assert said.err == (
+        "stealmesh: this view token 'eye' does not allow to submit, collect or cancel: use one that "
+        "`stealmesh token --role submit` has made\n"
+    )
 
 
 def test_a_submit_token_runs_jobs_and_gets_its_results(two_nodes: Nodes) -> None:

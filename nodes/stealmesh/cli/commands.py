@@ -18,7 +18,7 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from stealmesh.cli.added import AddedCommand, added_commands, summary_of
-from stealmesh.cli.exits import BROKEN_PIPE, DONE, INTERRUPTED, USAGE, CommandEnded, say
+from stealmesh.cli.exits import BROKEN_PIPE, DONE, INTERRUPTED, USAGE, CommandEnded, ended_by, say
 
 COMMANDS = {
     "start": "first machine: make a key, listen, print the one line to paste elsewhere",
@@ -55,7 +55,7 @@ def dispatch(argv: list[str]) -> int:
     _open_what_is_closed()
     try:
         with _interruptible():
-            return _run(argv)
+            return _run_in_words(argv)
     except CommandEnded as end:
         if str(end):
             say(str(end))
@@ -113,6 +113,17 @@ def build_parser(wanted: str | None, added: dict[str, AddedCommand]) -> argparse
 
 
 # ---------------------------------------------------------------- inside
+
+
+def _run_in_words(argv: list[str]) -> int:
+    """Our own errors say what to do: they are a line, and no traceback."""
+    try:
+        return _run(argv)
+    except Exception as error:
+        end = ended_by(error)
+        if end is None:
+            raise
+        raise end from None
 
 
 def _run(argv: list[str]) -> int:

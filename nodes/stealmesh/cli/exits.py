@@ -1,7 +1,8 @@
 """How a command ends: exit statuses, and the one line on standard error that says why.
 
 Statuses are for scripts and never change their meaning. What a person can put right ends as
-`CommandEnded`; a traceback is a defect of ours.
+`CommandEnded`, and so does every error of our own types that a command lets pass (`ended_by`); a traceback is
+a defect of ours.
 """
 
 from __future__ import annotations
@@ -30,6 +31,23 @@ class CommandEnded(BaseException):
     def __init__(self, status: int, text: str = "") -> None:
         super().__init__(text)
         self.status = status
+
+
+def ended_by(error: Exception) -> CommandEnded | None:
+    """How a command ends by an error that one of our own types tells, whichever command it is. None: a defect of
+    ours, or of the user's code, and a traceback says more."""
+    from stealmesh_protocol import errors  # most commands end well, and --help needs none of it
+
+    if not isinstance(error, errors.MeshError) or isinstance(error, errors.ProtocolError):
+        return None
+    from stealmesh.transport import TransportError
+
+    status = FAILED
+    if isinstance(error, errors.NotAllowed | errors.JoinRefused | errors.MeshClosed):
+        status = NOT_JOINED
+    elif isinstance(error, errors.CannotStart | TransportError):
+        status = USAGE  # as `node` has it, for what this machine does not let us do
+    return CommandEnded(status, str(error))
 
 
 def say(text: str) -> None:

@@ -166,6 +166,7 @@ def _mesh(arguments: argparse.Namespace, *, own: bool) -> Mesh:
                 raise
             say(f"{end}: running on processes of this machine instead")
         else:
+            mesh._submitted.must_be_open()  # a token that only looks runs nothing here
             if not arguments.seeds:
                 say(
                     f"running on the mesh at {', '.join(found.addresses[:2])} (--local: on this machine)"
