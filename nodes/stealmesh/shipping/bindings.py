@@ -18,6 +18,7 @@ from typing import Any
 from stealmesh.shipping.source import ast_text
 
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _BLOCKS = (ast.If, ast.Try, ast.With, ast.For, ast.While)
 _BINDS_UNSEEN = frozenset({"globals", "vars", "setattr", "exec", "locals", "modules"})
 """A module that mentions one of these may bind more than its text says."""
@@ -39,6 +40,7 @@ class ModuleText:
         self.path = str(getattr(module, "__file__", "") or "")
         self._bound: dict[str, list[ast.AST]] = {}
         self._classes: dict[str, dict[str, list[ast.AST]]] = {}
+        self._statements: dict[str, list[ast.ClassDef]] = {}
         self._opaque = text is None
         """It may bind names that we do not see."""
         if text is not None:
@@ -61,7 +63,9 @@ class ModuleText:
 
     def _read_class(self, qualname: str, statement: ast.ClassDef) -> None:
         attributes = self._classes.setdefault(qualname, {})
-        for attribute, inner in _bound_in(statement.body):
+        self._statements.setdefault(qualname, []).append(statement)
+        for name, inner in _bound_in(statement.body):
+            attribute = _mangled(name, statement.name)
             attributes.setdefault(attribute, []).append(inner)
             if isinstance(inner, ast.ClassDef):
                 self._read_class(f"{qualname}.{attribute}", inner)
@@ -142,6 +146,54 @@ class ModuleText:
             )
             return Imported.YES if written else Imported.NO
         return _any_of(_literal(each, value) for each in binders)
+
+    def binds_attribute(self, cls: type, attribute: str) -> bool:
+        return attribute in self._classes.get(cls.__qualname__, {})
+
+    def attributes_of(self, qualname: str) -> list[str]:
+        """What the class statement gives a value; not what it only annotates."""
+        return [
+            attribute
+            for attribute, binders in self._classes.get(qualname, {}).items()
+            if not all(isinstance(each, ast.AnnAssign) and each.value is None for each in binders)
+        ]
+
+    def methods_of(self, qualname: str) -> set[str]:
+        """The methods that the class statement defines by `def`."""
+        return {
+            attribute
+            for attribute, binders in self._classes.get(qualname, {}).items()
+            if any(isinstance(each, _FUNCTIONS) for each in binders)
+        }
+
+    # ------------------------------------------------------------ class statements
+
+    def is_plain_class(self, qualname: str) -> bool:
+        """Is there one statement that makes it, with nothing that could add to it?"""
+        statements = self._statements.get(qualname, [])
+        return (
+            len(statements) == 1
+            and not self._opaque
+            and not statements[0].decorator_list
+            and not statements[0].keywords
+        )
+
+    def bases_of(self, qualname: str) -> list[str]:
+        """The names of its bases. Empty: none, or not all of them are names."""
+        statements = self._statements.get(qualname, [])
+        bases = statements[0].bases if len(statements) == 1 else []
+        names = [base.id for base in bases if isinstance(base, ast.Name)]
+        return names if len(names) == len(bases) else []
+
+    def doc_of(self, qualname: str) -> str | None:
+        statements = self._statements.get(qualname)
+        return ast.get_docstring(statements[-1]) if statements else None
+
+
+def _mangled(name: str, cls: str) -> str:
+    """Python's names for what is private to a class."""
+    private = name.startswith("__") and not name.endswith("__") and cls.strip("_")
+    return f"_{cls.lstrip('_')}{name}" if private else name
 
 
 def _any_of(found: Iterable[Imported]) -> Imported:

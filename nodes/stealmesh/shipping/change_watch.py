@@ -190,7 +190,7 @@ def content(cell: Any) -> Any:
 
 
 def _of_class(cls: Any) -> tuple[Any, ...]:
-    return tuple(vars(cls).values())
+    return (cls.__bases__, *cls.__dict__.values())
 
 
 def _of_dict(value: Any) -> tuple[Any, ...]:

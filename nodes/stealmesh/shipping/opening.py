@@ -67,10 +67,13 @@ class StandIn(ModuleType):
 
 class _Original(Enum):
     ORIGINAL = auto()
+    ABSENT = auto()
 
 
 ORIGINAL = _Original.ORIGINAL
 """In a piece: the value that the import made. Under an empty name it stands for the global itself."""
+ABSENT = _Original.ABSENT
+"""In a piece: the program has deleted this attribute."""
 _MISSING = object()
 
 
@@ -171,9 +174,7 @@ class Living:
         self, place: dict[str, Any], module: str, name: str, attributes: dict[str, Any]
     ) -> None:
         if attributes.pop("", None) is ORIGINAL:
-            original = self.originals.get((module, name, ""), _MISSING)
-            if original is not _MISSING:
-                place[name] = original
+            self._put_back(place, module, name)
         for path, value in attributes.items():
             target = place[name]
             *inside, attribute = path.split(".")
@@ -181,10 +182,21 @@ class Living:
                 target = getattr(target, each)
             key = (module, name, path)
             if value is ORIGINAL:
-                value = self.originals.get(key, _MISSING)
+                if key not in self.originals:
+                    continue  # this worker has never had another
+                value = self.originals[key]
             else:
                 self.originals.setdefault(key, _own_attribute(target, attribute))
-            _set_attribute(target, attribute, value)
+            _set_attribute(target, attribute, _MISSING if value is ABSENT else value)
+
+    def _put_back(self, place: dict[str, Any], module: str, name: str) -> None:
+        """Let the global be what the import made of it, or the text."""
+        original = self.originals.get((module, name, ""), place.get(name))
+        if original is not _MISSING:
+            place[name] = original
+        elif module in self.sources:  # a piece came before the text was asked
+            del place[name]
+            self.make(module, name)
 
 
 def _set_attribute(target: Any, attribute: str, value: Any) -> None:
@@ -207,6 +219,8 @@ def _set_attribute(target: Any, attribute: str, value: Any) -> None:
 
 def _own_attribute(target: Any, attribute: str) -> Any:
     """Not one of its class."""
+    if attribute == "__bases__":
+        return target.__bases__
     if isinstance(getattr(type(target), attribute, None), MemberDescriptorType):
         return getattr(target, attribute, _MISSING)
     return vars(target).get(attribute, _MISSING)

@@ -26,14 +26,15 @@ from typing import Any
 
 from stealmesh import refs
 from stealmesh.shipping import opening
-from stealmesh.shipping.bundle import is_installed
+from stealmesh.shipping.bindings import ModuleText
 from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.elsewhere import packed_elsewhere
 from stealmesh.shipping.opening import Piece, PieceKind
+from stealmesh.shipping.own_classes import changes_of
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
-from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
+from stealmesh.shipping.reach import Key, Reach
 from stealmesh.shipping.source import Source, text_of_main
-from stealmesh.shipping.variables import is_as_first_seen, is_home_of, is_plain, refuse_futures
+from stealmesh.shipping.variables import is_home_of, refuse_futures
 from stealmesh_protocol import apart
 from stealmesh_protocol.ids import digest_of
 
@@ -190,7 +191,7 @@ def _packed_global(
     if isinstance(value, type) and is_home_of(value, module, name):
         reach.watch.klass(value)
         if source is not None and source.defines_class(name):
-            changed = _changes_of(value, source, reach)
+            changed = changes_of(value, source, _text_of(source), reach)
             if changed is not None:
                 return PieceKind.SOURCE, dump(changed, reach, name=name) if changed else b""
     elif isinstance(value, FunctionType):
@@ -214,55 +215,6 @@ def _packed_global(
         return PieceKind.SOURCE, b""
 
 
-def _changes_of(cls: type, source: Source, reach: Reach) -> dict[str, Any] | None:
-    """The attributes of the class that differ from its text. None: it is not the class in the text."""
-    changes: dict[str, Any] = {}
-    for base in (*cls.__mro__[1:], type(cls)):
-        reach.reaches(base)
-        if reach.sends(base.__module__):
-            reach.needs[base.__module__, base.__qualname__.partition(".")[0]] = None
-        elif reach.watches(base.__module__):
-            walk(base, reach)
-    methods = source.methods_of(cls.__name__)
-    kept = 0
-    for attribute, value in list(vars(cls).items()):
-        refuse_futures(f"{cls.__qualname__}.{attribute}", value)
-        found = functions_in(value)
-        if found:
-            walk_all(found, reach)
-            if _is_as_written(cls, attribute, found, methods, source):
-                kept += attribute in methods
-            else:
-                changes[attribute] = value
-        elif attribute.startswith("__") or hasattr(type(value), "__get__"):
-            if attribute in methods:
-                changes[attribute] = value
-        elif isinstance(value, type):
-            walk(value, reach)
-        elif is_plain(value) or attribute in methods:
-            changes[attribute] = value
-            reach.watch.value(value)
-        elif not is_as_first_seen(cls.__module__, cls.__qualname__, attribute, value):
-            changes[attribute] = value
-    if hasattr(cls, "__members__"):
-        changes = {name: value for name, value in changes.items() if functions_in(value)}
-    return None if methods and not kept else changes
-
-
-def _is_as_written(
-    cls: type, attribute: str, found: list[FunctionType], methods: set[str], source: Source
-) -> bool:
-    codes = [function.__code__ for function in found]
-    if attribute in methods:
-        inside = cls.__qualname__ + "."
-        return any(
-            code in source.codes and getattr(code, "co_qualname", inside).startswith(inside)
-            for code in codes
-        )
-    # A dataclass's `__init__`, what a decorator of some library adds: made with the class.
-    return attribute.startswith("__") or all(is_installed(code.co_filename) for code in codes)
-
-
 _main_source: tuple[Any, Source | None] = (None, None)
 
 
@@ -278,3 +230,16 @@ def source_of(module: str) -> Source | None:
         path = os.path.abspath(path) if path else "<string>"
         _main_source = (main, None if text is None else Source(text, path))
     return _main_source[1]
+
+
+_main_statements: tuple[Source | None, ModuleText | None] = (None, None)
+
+
+def _text_of(source: Source) -> ModuleText:
+    """The statements of the program's own file, read once."""
+    global _main_statements
+    of, statements = _main_statements
+    if of is not source or statements is None:
+        statements = ModuleText(sys.modules["__main__"], source.text)
+        _main_statements = (source, statements)
+    return statements

@@ -135,17 +135,6 @@ class Source:
             for node in _tops(self.statements[at])
         )
 
-    def methods_of(self, name: str) -> set[str]:
-        """The methods that the class statement of this name defines by `def`."""
-        return {
-            inner.name
-            for at in self._binders.get(name, ())
-            for node in _tops(self.statements[at])
-            if isinstance(node, ast.ClassDef) and node.name == name
-            for inner in node.body
-            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef)
-        }
-
     # ------------------------------------------------------------ in a worker
 
     def make(self, name: str, names: dict[str, Any]) -> bool:

@@ -1,0 +1,204 @@
+"""A class of the program's file is what the program has made of it until now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.everyday.running import run
+
+pytestmark = pytest.mark.real
+
+
+def test_classes_inside_of_classes_are_seen(tmp_path: Path) -> None:
+    """An attribute, a method at any depth, another class in its place, a class where there was none; and back."""
+    run(
+        tmp_path,
+        """
+        import stealmesh
+
+        class Other:
+            z = 7
+            class Deep:
+                def get(self): return 7
+        class Outer:
+            class Inner:
+                z = 4
+                class Deep:
+                    def get(self): return 4
+                    def still(self): return 0
+            kind = int
+        def attribute(): return Outer.Inner.z
+        def method(): return Outer.Inner.Deep().get()
+        def kind(): return Outer.kind
+        first, get = Outer.Inner, Outer.Inner.Deep.get
+        def all_of(mesh): return [mesh.submit(f).result() for f in (attribute, method, kind)]
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            assert all_of(mesh) == [4, 4, int]
+            Outer.Inner.z, Outer.kind = 99, str
+            Outer.Inner.Deep.get = lambda self: 99
+            assert all_of(mesh) == [99, 99, str], all_of(mesh)
+            Outer.Inner.Deep.get = get
+            assert all_of(mesh) == [99, 4, str], all_of(mesh)
+            Outer.Inner = Other
+            assert all_of(mesh) == [7, 7, str], all_of(mesh)
+            Outer.Inner = first
+            Outer.kind = int
+            assert all_of(mesh) == [99, 4, int], all_of(mesh)
+        """,
+    )
+
+
+def test_attributes_that_are_deleted_are_gone(tmp_path: Path) -> None:
+    """Of the text, of a class inside, a method, one that was set before; and they can come back. A worker that never
+    had the change is left alone."""
+    run(
+        tmp_path,
+        """
+        import stealmesh
+
+        class C:
+            extra = 1
+            made = object()
+            __private = 1
+            class Inner:
+                extra = 1
+            def method(self): pass
+            def stays(self): pass
+        def has():
+            wanted = "extra made _C__private method stays added".split()
+            return [each for each in wanted if hasattr(C, each)] + ["I"] * hasattr(C.Inner, "extra")
+        everything = "extra made _C__private method stays I".split()
+        made, method = C.made, C.method
+
+        for _ in range(2):
+            with stealmesh.Mesh(workers=1) as mesh:
+                assert mesh.submit(has).result() == everything
+                C.added = 1
+                assert "added" in mesh.submit(has).result()
+                del C.added, C.extra, C.made, C._C__private, C.method, C.Inner.extra
+                assert mesh.submit(has).result() == ["stays"], mesh.submit(has).result()
+                C.extra, C.made, C._C__private, C.method, C.Inner.extra = 1, made, 1, method, 1
+                assert mesh.submit(has).result() == everything, mesh.submit(has).result()
+        """,
+    )
+
+
+def test_descriptors_and_objects_that_are_added_are_seen(tmp_path: Path) -> None:
+    """After the first submit and before it; objects in the place of plain data; and what was there before."""
+    run(
+        tmp_path,
+        """
+        import stealmesh, threading
+
+        class D:
+            def __init__(self, n): self.n = n
+            def __get__(self, one, cls): return self.n
+        class Thing:
+            def __init__(self, n): self.n = n
+        class H:
+            empty = None
+            lock = threading.Lock()
+            written = D(1)
+        class Early: pass
+        Early.z, Early.lock = D(5), threading.Lock()
+        def get(): return [getattr(H, each, None) for each in ("z", "written")]
+        def thing(): return H.empty and H.empty.n
+        def early(): return Early.z
+        written = H.__dict__["written"]
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            assert mesh.submit(early).result() == 5
+            assert mesh.submit(get).result() == [None, 1]
+            assert mesh.submit(thing).result() is None
+            H.z, H.written, H.empty = D(2), D(3), Thing(4)
+            assert mesh.submit(get).result() == [2, 3]
+            assert mesh.submit(thing).result() == 4
+            H.z, H.written, H.empty = D(6), written, threading.Lock()
+            assert mesh.submit(get).result() == [6, 1]
+        """,
+    )
+
+
+@pytest.mark.parametrize("first", ["old", "new"])
+def test_other_bases_are_seen(tmp_path: Path, first: str) -> None:
+    """Also those that were set before the first submit, and those of a class inside."""
+    run(
+        tmp_path,
+        f"""
+        import stealmesh
+
+        class Old:
+            def get(self): return "old"
+        class New:
+            def get(self): return "new"
+        class B(Old):
+            class Inner(Old): pass
+        class Sub(B): pass
+        def of_base(): return B().get()
+        def of_sub(): return Sub().get()
+        def of_inner(): return B.Inner().get()
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            for now in ("old", "new", "old")[{first == "new":d}:]:
+                B.__bases__ = B.Inner.__bases__ = (New if now == "new" else Old,)
+                for f in (of_base, of_sub, of_inner):
+                    assert mesh.submit(f).result() == now, (f, now)
+        """,
+    )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_another_docstring_is_seen(tmp_path: Path, first: int) -> None:
+    run(
+        tmp_path,
+        f"""
+        import stealmesh
+
+        class C:
+            '''As it was
+               written.'''
+        class Bare: pass
+        def doc(): return C.__doc__, Bare.__doc__
+        was = C.__doc__
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            for now in [(was, None), ("new", "newer"), (None, None), (was, "")][{first}:]:
+                C.__doc__, Bare.__doc__ = now
+                assert mesh.submit(doc).result() == now, (mesh.submit(doc).result(), now)
+        """,
+    )
+
+
+def test_methods_that_were_not_there_are_seen(tmp_path: Path) -> None:
+    """With names of Python's own, from an installed module; what a decorator has made stays."""
+    run(
+        tmp_path,
+        """
+        import dataclasses, textwrap
+        import stealmesh
+
+        @dataclasses.dataclass
+        class C:
+            n: int = 1
+            m: list = dataclasses.field(default_factory=list)
+            def get(self): return self.n
+        def decorated(cls):
+            def __repr__(self): return "decorated"
+            cls.__repr__ = __repr__
+            return cls
+        @decorated
+        class R:
+            def get(self): return 1
+        def look():
+            return C(2).get(), str(C(2)), getattr(C, "tidy", str)(" x"), repr(R()), C(1) == C(2)
+
+        with stealmesh.Mesh(workers=1) as mesh:
+            assert mesh.submit(look).result() == (2, "C(n=2, m=[])", " x", "decorated", False)
+            C.__str__ = lambda self: "new"
+            C.__eq__ = lambda self, other: True
+            C.tidy = staticmethod(textwrap.dedent)
+            assert mesh.submit(look).result() == (2, "new", "x", "decorated", True)
+        """,
+    )
