@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.everyday.running import run
+from tests.everyday.running import finish, run
 
 pytestmark = pytest.mark.real
 
@@ -202,3 +202,32 @@ def test_methods_that_were_not_there_are_seen(tmp_path: Path) -> None:
             assert mesh.submit(look).result() == (2, "new", "x", "decorated", True)
         """,
     )
+
+
+def test_a_class_without_a_file_is_seen_too(tmp_path: Path) -> None:
+    """From standard input, as from a notebook: there is no text to compare with."""
+    program = """if True:
+        import stealmesh
+        class Old:
+            def get(self): return "old"
+        class New:
+            def get(self): return "new"
+        class B(Old):
+            "doc"
+            extra = 1
+            def method(self): return 1
+            class Inner:
+                z = 4
+        class D:
+            def __get__(self, one, cls): return 5
+        def look():
+            return B().get(), hasattr(B, "extra"), hasattr(B, "method"), B.Inner.z, B.__doc__, hasattr(B, "d")
+        with stealmesh.Mesh(workers=1) as mesh:
+            assert mesh.submit(look).result() == ("old", True, True, 4, "doc", False)
+            B.__bases__ = (New,)
+            del B.extra, B.method
+            B.Inner.z, B.__doc__, B.d = 99, "new", D()
+            got = mesh.submit(look).result()
+            assert got == ("new", False, False, 99, "new", True), got
+        """
+    finish(tmp_path, "-", stdin=program)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from types import CellType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import cloudpickle.cloudpickle as by_value
 
@@ -386,9 +386,21 @@ def make_class(make: Callable[..., type], *args: Any) -> type:
     assert isinstance(known, type)
     if _living is None:
         _known.add(known)
+    elif make is by_value._make_skeleton_class and known.__bases__ != args[2]:
+        known.__bases__ = args[2]
     return known
 
 
+_brought: WeakKeyDictionary[type, set[str]] = WeakKeyDictionary()
+"""The attributes that a class of a worker got with its last pickle."""
+
+
 def set_class_state(cls: type, state: Any) -> None:
-    if cls not in _known:
-        by_value._class_setstate(cls, state)
+    if cls in _known:
+        return
+    attributes = set(state[0])
+    for gone in _brought.get(cls, set()) - attributes:
+        if gone in vars(cls):
+            delattr(cls, gone)
+    _brought[cls] = attributes
+    by_value._class_setstate(cls, state)
