@@ -14,6 +14,7 @@ from operator import attrgetter, is_, itemgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.variables import FILLED_IN_PLACE
 
 ENTRIES_MAX = 64
@@ -105,9 +106,17 @@ class ChangeWatch:
             self.values(*_of_cells(function.__closure__))
         if function.__dict__:
             self.value(function.__dict__)
+            self.registry(registry_of(function))
 
     def klass(self, cls: type) -> None:
         self._add(_of_class, cls)
+        for attribute in list(vars(cls).values()):
+            self.registry(registry_of(attribute))
+
+    def registry(self, registry: Any) -> None:
+        """Watch the implementations of a function that has one for each type. None: it has not."""
+        if registry is not None:
+            self._add(_of_dict, registry)
 
     def module(self, module: ModuleType) -> None:
         """Watch whether the module is imported anew."""

@@ -19,7 +19,8 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from stealmesh.shipping.bindings import Imported, ModuleText, text_of
-from stealmesh.shipping.opening import ORIGINAL, PieceKind
+from stealmesh.shipping.dispatching import has_others, registry_of
+from stealmesh.shipping.opening import ORIGINAL, REGISTER, PieceKind
 from stealmesh.shipping.pickler import dump
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
 from stealmesh.shipping.variables import (
@@ -56,6 +57,7 @@ def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payloa
     attributes: dict[str, Any] = {}
     if isinstance(value, FunctionType):
         walk(value, reach)
+        attributes = _implementations_of((module, name), value)
     elif isinstance(value, type):
         walk(value, reach)
         if is_home_of(value, module, name):
@@ -63,6 +65,14 @@ def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payloa
     else:
         attributes = _state_of(value, reach)
     return _with_attributes((module, name), attributes, reach)
+
+
+def _implementations_of(key: Key, function: FunctionType) -> dict[str, Any]:
+    """All of them, if there are others than the import makes."""
+    registry = registry_of(function)
+    if not registry or not has_others(*key, registry):
+        return {}
+    return {REGISTER: list(registry.items())}
 
 
 def _goes_whole(value: Any) -> bool:
@@ -145,6 +155,9 @@ def _changes_of_class(
             changes |= _changes_of_class(text, value, reach, f"{within}{attribute}.")
             continue
         made = text.makes_attribute(cls, attribute, value, functions)
+        registry = registry_of(value)
+        if registry and has_others(cls.__module__, f"{cls.__qualname__}.{attribute}", registry):
+            made = Imported.NO
         if made is Imported.YES:
             reach.watch.value(value)  # a container may change without being another
             continue

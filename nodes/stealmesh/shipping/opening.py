@@ -74,6 +74,8 @@ ORIGINAL = _Original.ORIGINAL
 """In a piece: the value that the import made. Under an empty name it stands for the global itself."""
 ABSENT = _Original.ABSENT
 """In a piece: the program has deleted this attribute."""
+REGISTER = "()"
+"""In a piece, in the place of an attribute: the implementations of a functools.singledispatch function."""
 _MISSING = object()
 
 
@@ -175,6 +177,8 @@ class Living:
     ) -> None:
         if attributes.pop("", None) is ORIGINAL:
             self._put_back(place, module, name)
+        for kind, implementation in attributes.pop(REGISTER, ()):
+            place[name].register(kind, implementation)
         for path, value in attributes.items():
             target = place[name]
             *inside, attribute = path.split(".")

@@ -19,6 +19,7 @@ from typing import Any
 from stealmesh.shipping.bindings import Imported, ModuleText
 from stealmesh.shipping.bundle import is_installed
 from stealmesh.shipping.change_watch import ChangeWatch
+from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.opening import ABSENT, ORIGINAL
 from stealmesh.shipping.pickler import dump
 from stealmesh.shipping.reach import Reach, functions_in, walk, walk_all
@@ -98,10 +99,10 @@ class ClassLook:
         found = functions_in(value)
         if found:
             walk_all(found, self._reach)
-            if not self._is_as_written(name, value, found):
+            written = self._is_as_written(name, value, found)
+            if not written or registry_of(value) is not None:
                 self._changes[name] = value
-            elif name in self._methods:
-                self._kept += 1
+            self._kept += written and name in self._methods
         elif isinstance(value, type):
             self._class_inside(name, value)
         elif name == "__doc__":

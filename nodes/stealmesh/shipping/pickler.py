@@ -21,6 +21,7 @@ import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.change_watch import ChangeWatch, content
+from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.reach import (
     Key,
     Reach,
@@ -131,8 +132,8 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
             walk(function, self._reach)
             return NotImplemented
         self._reach.watch.function(function)
-        registry = getattr(function, "registry", None)
-        if registry is not None and hasattr(function, "dispatch") and object in registry:
+        registry = registry_of(function)
+        if registry is not None:
             return opening.single_dispatch, (list(registry.items()),)
         return self._whole(function)
 

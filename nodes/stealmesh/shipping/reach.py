@@ -17,6 +17,7 @@ import cloudpickle.cloudpickle as by_value
 
 from stealmesh.shipping.bundle import is_own
 from stealmesh.shipping.change_watch import ChangeWatch, content
+from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.needs import imports_in
 from stealmesh.shipping.opening import is_under
 
@@ -80,7 +81,9 @@ def walk(value: Any, reach: Reach) -> None:
     elif isinstance(value, FunctionType):
         walk_code(value.__code__, value.__globals__, reach)
         walk_all(functions_in(value.__dict__.get("__wrapped__")), reach)
-        for implementation in getattr(value, "registry", {}).values():  # functools.singledispatch
+        registry = registry_of(value)
+        reach.watch.registry(registry)
+        for implementation in list((registry or {}).values()):
             walk_all(functions_in(implementation), reach)
         for cell in value.__closure__ or ():
             for function in functions_in(content(cell)):
@@ -219,6 +222,8 @@ def functions_in(value: Any, depth: int = 0) -> list[FunctionType]:
             found += functions_in(part, depth + 1)
     elif isinstance(value, _FUNC_HOLDERS):
         found = functions_in(value.func, depth + 1)
+        for implementation in list((registry_of(value) or {}).values()):
+            found += functions_in(implementation, depth + 1)
     elif isinstance(value, functools._lru_cache_wrapper):
         found = functions_in(value.__wrapped__, depth + 1)
     return found

@@ -144,6 +144,8 @@ class Source:
             return False
         for at in places:
             self._execute(at, names)
+        if all(isinstance(self.statements[at], ast.Import | ast.ImportFrom) for at in places):
+            return name in names  # `@functools.singledispatch` adds nothing to functools
         for at, statement in enumerate(self.statements):
             if at not in self._done and name in _registers_with(statement):
                 self._execute(at, names)
