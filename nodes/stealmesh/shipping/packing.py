@@ -203,7 +203,7 @@ def _packed_global(
         return PieceKind.VALUE, dump(value, reach, root=value, name=name)
     except apart.CannotBeLeftOut:
         raise  # the program's file has not what the future will be
-    except BaseException as error:
+    except Exception as error:
         if source is None or not source.binds(name):
             raise
         if name in source.restless:

@@ -11,6 +11,7 @@ import io
 import linecache
 import marshal
 import os
+import pickle
 import sys
 import threading
 from collections.abc import Sized
@@ -33,15 +34,29 @@ from stealmesh.shipping.reach import (
     walk_all,
     walk_code,
 )
+from stealmesh_protocol.raised import Refused, headline, interruptible
 
 _ALIASED = frozenset({list, dict, set, object})
 _LOCKS = {type(threading.Lock()): threading.Lock, type(threading.RLock()): threading.RLock}
 
 
 def dump(value: Any, reach: Reach, root: Any = None, name: str = "") -> bytes:
-    buffer = io.BytesIO()
-    Pickler(buffer, 5, reach, root, name).dump(value)
-    return buffer.getvalue()
+    """Raises what pickling raises, as an Exception: the user's code may raise SystemExit, say."""
+    buffer, met = io.BytesIO(), [value]
+
+    def pickled() -> bytes:
+        buffer.seek(0)
+        buffer.truncate()
+        Pickler(buffer, 5, reach, root, name, met).dump(value)
+        return buffer.getvalue()
+
+    try:
+        return interruptible(pickled)
+    except Refused as refused:
+        error = refused.error
+    if isinstance(error, Exception):
+        raise error
+    raise pickle.PicklingError(f"a {type(met[0]).__qualname__} raised {headline(error)}") from error
 
 
 def on_the_way_back() -> Reach:
@@ -68,8 +83,11 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         reach: Reach | None = None,
         root: Any = None,
         name: str = "",
+        met: list[Any] | None = None,
     ) -> None:
+        """`met`: its one item is always the object that pickling met last."""
         super().__init__(file, protocol)
+        self._met = [None] if met is None else met
         self._reach = on_the_way_back() if reach is None else reach
         self._root = root
         """Send this object whole although it has a name: it becomes the piece of that name."""
@@ -82,6 +100,7 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
 
     def reducer_override(self, value: Any) -> Any:
         kind = type(value)
+        self._met[0] = value
         self._reach.reaches(value)
         if isinstance(value, FunctionType):
             return self._function(value)
