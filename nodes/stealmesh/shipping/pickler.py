@@ -163,7 +163,9 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
         if module is not None and module in registered and not self._reach.watches(module):
             return self._dynamic_function_reduce(function)  # the user knows that nodes lack it
         if module is None:
-            if any(name in names for name in by_value._extract_code_globals(code)):
+            reached = list(by_value._extract_code_globals(code))
+            self._watch_variables(names, reached)
+            if any(name in names for name in reached):
                 return self._dynamic_function_reduce(function)
         elif self._reach.watches(module):
             walk_code(code, names, self._reach)
@@ -198,6 +200,11 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
             _text_behind(code),
         )
         return opening.function, given, state, None, None, opening.fill
+
+    def _watch_variables(self, names: dict[str, Any], reached: list[str]) -> None:
+        """Those of a function that `exec` has made are no module's: they travel with the function."""
+        self._reach.watch.names(names, reached)
+        self._reach.watch.values(*(names[name] for name in reached if name in names))
 
     def _alias(self, value: Any) -> Any:
         """A container that is also a global must be the same object there: reduce it to its name."""
