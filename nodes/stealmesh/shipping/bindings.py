@@ -41,6 +41,11 @@ class ModuleText:
         self._bound: dict[str, list[ast.AST]] = {}
         self._classes: dict[str, dict[str, list[ast.AST]]] = {}
         self._statements: dict[str, list[ast.ClassDef]] = {}
+        self._always: list[str] = []
+        """Names that are bound outside of branches and are not deleted again."""
+        self._restless: set[str] = set()
+        """Names that a function of the module rebinds, or that something deletes."""
+        self._differed: dict[str, None] = {}
         self._opaque = text is None
         """It may bind names that we do not see."""
         if text is not None:
@@ -55,11 +60,22 @@ class ModuleText:
         for node in ast.walk(tree):
             named = getattr(node, "id", None) or getattr(node, "attr", None)
             self._opaque |= named in _BINDS_UNSEEN
+            if isinstance(node, ast.Global):
+                self._restless.update(node.names)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Del):
+                self._restless.add(node.id)
         for name, binder in _bound_in(tree.body):
             self._opaque |= name == "*"
             self._bound.setdefault(name, []).append(binder)
             if isinstance(binder, ast.ClassDef):
                 self._read_class(name, binder)
+
+        straight = [each for each in tree.body if not isinstance(each, _BLOCKS)]
+        self._always = [
+            name
+            for name, binder in _bound_in(straight)
+            if name not in self._restless and not _is_bare(binder)
+        ]
 
     def _read_class(self, qualname: str, statement: ast.ClassDef) -> None:
         attributes = self._classes.setdefault(qualname, {})
@@ -82,6 +98,27 @@ class ModuleText:
         if made is Imported.UNKNOWN and (_is_of_main(value) or _is_of_main(type(value))):
             return Imported.NO  # no import in a worker meets the program's own file
         return made
+
+    def names_that_differ(self) -> list[str]:
+        """Those that the module has and its text does not bind, or the other way round. A name that was seen to
+        differ is one of them from then on."""
+        if self._opaque:
+            return []
+        inside = self.module.__dict__
+        fresh = [name for name in list(inside) if name not in self._bound and self._is_set(name)]
+        gone = [name for name in self._always if name not in inside]
+        self._differed.update(dict.fromkeys(fresh + gone))
+        return list(self._differed)
+
+    def _is_set(self, name: str) -> bool:
+        """Python and pytest set some names, an import those of a package's parts, and the module its own."""
+        part = isinstance(self.module.__dict__.get(name), ModuleType)
+        pythons = not name.isidentifier() or (name.startswith("__") and name.endswith("__"))
+        return not part and not pythons and name not in self._restless
+
+    def is_deleted(self, name: str) -> bool:
+        """Does an import bind it, in any case, and the program has not got it?"""
+        return not self._opaque and name in self._always and name not in self.module.__dict__
 
     def defines(self, name: str) -> bool:
         """Is it bound by `def`, `class` or an import, and by nothing else?"""
@@ -155,7 +192,7 @@ class ModuleText:
         return [
             attribute
             for attribute, binders in self._classes.get(qualname, {}).items()
-            if not all(isinstance(each, ast.AnnAssign) and each.value is None for each in binders)
+            if not all(map(_is_bare, binders))
         ]
 
     def methods_of(self, qualname: str) -> set[str]:
@@ -188,6 +225,11 @@ class ModuleText:
     def doc_of(self, qualname: str) -> str | None:
         statements = self._statements.get(qualname)
         return ast.get_docstring(statements[-1]) if statements else None
+
+
+def _is_bare(binder: ast.AST) -> bool:
+    """Does it only annotate?"""
+    return isinstance(binder, ast.AnnAssign) and binder.value is None
 
 
 def _mangled(name: str, cls: str) -> str:

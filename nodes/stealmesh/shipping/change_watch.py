@@ -122,6 +122,10 @@ class ChangeWatch:
         """Watch whether the module is imported anew."""
         self._add(_spec_of, module)
 
+    def names_of(self, module: ModuleType) -> None:
+        """Watch which names the module has."""
+        self._add(_names, vars(module))
+
     def values(self, *values: Any) -> None:
         for value in values:
             self.value(value)
@@ -200,6 +204,11 @@ def content(cell: Any) -> Any:
 
 def _of_class(cls: Any) -> tuple[Any, ...]:
     return (cls.__bases__, *cls.__dict__.values())
+
+
+def _names(names: Any) -> tuple[Any, ...]:
+    """A dict has its newest name last, so two objects tell whether any has come or gone."""
+    return (*_size(names), next(reversed(names), None))
 
 
 def _of_dict(value: Any) -> tuple[Any, ...]:

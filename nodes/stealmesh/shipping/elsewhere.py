@@ -67,6 +67,17 @@ def packed_elsewhere(module: str, name: str, value: Any, reach: Reach) -> Payloa
     return _with_attributes((module, name), attributes, reach)
 
 
+def is_deleted(key: Key, *, known: bool) -> bool:
+    """May workers have this global, which the program has not got? `known`: it has been packed before."""
+    found = sys.modules.get(key[0])
+    if not known and (
+        found is None or key[0] == "__main__" or not text_of(found).is_deleted(key[1])
+    ):
+        return False
+    _have_differed.setdefault(key, set()).add("")
+    return True
+
+
 def _implementations_of(key: Key, function: FunctionType) -> dict[str, Any]:
     """All of them, if there are others than the import makes."""
     registry = registry_of(function)

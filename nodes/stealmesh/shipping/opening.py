@@ -155,9 +155,14 @@ class Living:
         del self.pending[key]
         place = place_of(module)
         if kind == PieceKind.SOURCE:
-            if name not in place and not self.make(module, name):
+            if name not in place:
+                self.make(module, name)
+            attributes = pickle.loads(payload) if payload else {}
+            if attributes.pop("", None) is ORIGINAL:
+                self._put_back(place, module, name)
+            if name not in place:
                 raise CannotLoad(f"{name} is not in the text of {module}")
-            self._set_attributes(place, module, name, pickle.loads(payload) if payload else {})
+            self._set_attributes(place, module, name, attributes)
         elif kind == PieceKind.MODULE:
             found = importlib.import_module(payload.decode())
             if "." not in name:  # with a dot: a part of a package that only has to be there
@@ -175,8 +180,6 @@ class Living:
     def _set_attributes(
         self, place: dict[str, Any], module: str, name: str, attributes: dict[str, Any]
     ) -> None:
-        if attributes.pop("", None) is ORIGINAL:
-            self._put_back(place, module, name)
         for kind, implementation in attributes.pop(REGISTER, ()):
             place[name].register(kind, implementation)
         for path, value in attributes.items():

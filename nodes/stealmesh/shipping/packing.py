@@ -28,7 +28,7 @@ from stealmesh import refs
 from stealmesh.shipping import opening
 from stealmesh.shipping.bindings import ModuleText
 from stealmesh.shipping.change_watch import ChangeWatch
-from stealmesh.shipping.elsewhere import packed_elsewhere
+from stealmesh.shipping.elsewhere import is_deleted, packed_elsewhere
 from stealmesh.shipping.opening import Piece, PieceKind
 from stealmesh.shipping.own_classes import changes_of
 from stealmesh.shipping.pickler import Call, Pickler, dump, on_the_way_back
@@ -150,7 +150,7 @@ def _unit(key: Key, no_ship: tuple[str, ...]) -> Unit | None:
         piece = (module, name, name.encode(), int(PieceKind.MODULE), name.encode())
         return Unit(None, piece, {}, ChangeWatch())
     if name not in names:
-        if (key, no_ship) not in _units:
+        if not is_deleted(key, known=(key, no_ship) in _units):
             return None
         return Unit(None, (module, name, b"-", int(PieceKind.ABSENT), b""), {}, ChangeWatch())
     value = names[name]

@@ -15,6 +15,7 @@ from typing import Any
 
 import cloudpickle.cloudpickle as by_value
 
+from stealmesh.shipping.bindings import text_of
 from stealmesh.shipping.bundle import is_own
 from stealmesh.shipping.change_watch import ChangeWatch, content
 from stealmesh.shipping.dispatching import registry_of
@@ -23,6 +24,9 @@ from stealmesh.shipping.opening import is_under
 
 Key = tuple[str, str]
 """A module and the name of one of its globals."""
+
+_ASKS_FOR_NAMES = frozenset({"hasattr", "getattr", "vars", "dir", "__dict__", "globals"})
+"""Code that mentions none of these reaches variables by their names alone."""
 
 _FUNC_HOLDERS = (
     functools.cached_property,
@@ -125,10 +129,25 @@ def walk_code(code: CodeType, names: dict[str, Any], reach: Reach) -> None:
                 reach_into(value, attributes, reach)
         elif reach.sends(module):
             reach.needs[module, name] = None  # it may come to be
+    if not _ASKS_FOR_NAMES.isdisjoint(attributes):
+        _need_names_that_differ(module, names, reached, reach)
     for name in attributes:  # imported by the function itself
         imported = sys.modules.get(name)
         if imported is not None and name not in reached:
             reach_into(imported, attributes, reach)
+
+
+def _need_names_that_differ(
+    module: str, names: dict[str, Any], reached: tuple[str, ...], reach: Reach
+) -> None:
+    """The function may ask which names a module has: those that it reaches, and its own."""
+    modules = [names[name] for name in reached if isinstance(names.get(name), ModuleType)]
+    modules.append(sys.modules[module])
+    for each in modules:
+        if reach.watches(each.__name__) and not reach.sends(each.__name__):
+            reach.watch.names_of(each)
+            for name in text_of(each).names_that_differ():
+                reach.needs[each.__name__, name] = None
 
 
 def reach_into(module: ModuleType, attributes: tuple[str, ...], reach: Reach) -> None:
