@@ -278,7 +278,8 @@ class Mesh(Submitter):
 
     @property
     def address(self) -> str:
-        """Where others may join this mesh (`tcp://host:port`)."""
+        """Where others may join this mesh (`tcp://host:port`). Raises MeshClosed after shutdown."""
+        self._link.must_work()
         if self._local is not None:
             for endpoints in self._local.endpoints():
                 for endpoint in endpoints:
@@ -292,7 +293,7 @@ class Mesh(Submitter):
     @property
     def key_file(self) -> str:
         """The path of the key with which others may join this mesh. The file of a local mesh, or of one
-        that was joined by a token, is deleted at shutdown."""
+        that was joined by a token, is deleted at shutdown; after that this raises MeshClosed."""
         if self._key_path:
             return self._key_path
         self._submitted.must_be_ours()
@@ -306,7 +307,7 @@ class Mesh(Submitter):
     def status(self) -> dict[str, Any]:
         """A plain-data snapshot of nodes, jobs and counters, the same as `stealmesh status --json`.
 
-        Raises TimeoutError when no answer comes within 5 s.
+        Raises TimeoutError when no answer comes within 5 s, MeshClosed after shutdown.
         """
         return self._link.status()
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import stealmesh
+from stealmesh.client.journals import JournalReader
 from stealmesh_protocol.errors import MeshClosed
 
 pytestmark = pytest.mark.real
@@ -49,6 +53,70 @@ def within(seconds: float, work: Any) -> None:
     assert not thread.is_alive(), f"it has not ended within {seconds} s"
     if raised:
         raise raised[0]
+
+
+# ---------------------------------------------------------------- what comes after it
+
+
+def asked_afterwards(mesh: stealmesh.Mesh, job: stealmesh.Job) -> dict[str, Any]:
+    """Everything public that wants something of a mesh."""
+    name = bytes.fromhex(job.id)
+    return {
+        "submit": lambda: mesh.submit(same, 1),
+        "map": lambda: mesh.map(same, [1]),
+        "map_reduce": lambda: mesh.map_reduce(same, [1], max),
+        "explore": lambda: mesh.explore(stealmesh.each(same), [1], max),
+        "scatter": lambda: mesh.scatter(1),
+        "actor": lambda: mesh.actor(Stumble),
+        "launch": lambda: mesh.launch(same, [1]),
+        "attach": lambda: mesh.attach(job.id),
+        "jobs": mesh.jobs,
+        "status": mesh.status,
+        "submit of a view": lambda: mesh.options(name="x").submit(same, 1),
+        "address": lambda: mesh.address,
+        "key_file": lambda: mesh.key_file,
+        "explain": lambda: mesh.looking.explain(name),
+        "stacks": lambda: mesh.looking.stacks(name),
+        "call_off": lambda: mesh.looking.call_off(name),
+        "events": JournalReader(mesh._link).read,
+        "results": lambda: list(job.results()),
+        "output": lambda: job.output(0),
+        "cancel": job.cancel,
+        "stop": job.stop,
+    }
+
+
+def test_after_shutdown_everything_is_refused_with_the_reason() -> None:
+    """Questions waited for 5 s for the answer of nobody, and a durable job was cancelled nowhere."""
+    with stealmesh.Mesh(workers=1) as mesh:
+        job = mesh.launch(nap, [PATIENCE])
+        key = Path(mesh.key_file)
+        assert key.exists()
+    said = {}
+    for name, ask in asked_afterwards(mesh, job).items():
+        with pytest.raises(RuntimeError) as caught:  # MeshClosed is one
+            ask()
+        said[name] = str(caught.value)
+    assert set(said.values()) <= {
+        "cannot schedule new futures after shutdown",
+        "this mesh has been shut down",
+    }, said
+    assert not key.parent.exists()
+
+
+def test_a_key_file_goes_with_the_mesh_also_if_it_is_asked_for_late() -> None:
+    with stealmesh.Mesh(workers=1) as mesh:
+        pass
+    with pytest.raises(MeshClosed, match="shut down"):
+        _ = mesh.key_file
+    assert not list(Path(tempfile.gettempdir()).glob(f"stealmesh-{os.getpid()}-key-*"))
+
+
+def test_what_a_mesh_that_broke_is_asked_says_why() -> None:
+    with stealmesh.Mesh(workers=1) as mesh:
+        mesh._life.link.close(MeshClosed("its node dies as soon as it is started"))
+        with pytest.raises(MeshClosed, match="dies as soon"):
+            mesh.status()
 
 
 # ---------------------------------------------------------------- half-read iterators

@@ -305,12 +305,18 @@ class Job:
 
     def cancel(self) -> None:
         """Begin no more of the job, also of one that another program launched; the mesh drops its results.
-        What runs of it ends for nothing."""
-        self._link.post(AbolishJob(self._job))
+        What runs of it ends for nothing. Raises MeshClosed after shutdown, unless the job is known to be over."""
+        self._abolish(stop=False)
+
+    def _abolish(self, *, stop: bool) -> None:
+        line = self._line
+        if line is None or line.state not in _ENDED:
+            self._link.must_work()  # the mesh would go on with it, and nobody would know
+        self._link.post(AbolishJob(self._job, stop=stop))
 
     def stop(self) -> None:
-        """Cancel the job, and stop the tasks of it that run (see `Future.stop`)."""
-        self._link.post(AbolishJob(self._job, stop=True))
+        """Cancel the job, and stop the tasks of it that run (see `Future.stop`). Raises as `cancel` does."""
+        self._abolish(stop=True)
 
     def _repr_html_(self) -> str:
         """For notebooks: as its primary said last."""

@@ -5,6 +5,7 @@ Refuses to know how results come back (`durable_job`).
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -28,7 +29,7 @@ from stealmesh.host.identity import submitter
 from stealmesh.tasks import is_vectorized
 from stealmesh_engine.durable.slices import cut
 from stealmesh_engine.events import LaunchJob, SupplyJob
-from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.errors import CannotShip, MeshError
 from stealmesh_protocol.messages import Block, JobKind, JobSpec
 
 
@@ -79,7 +80,8 @@ def launch(
     try:
         supply(job, link, spec.name, items, spec.job)
     except BaseException:
-        job.cancel()
+        with contextlib.suppress(MeshError):  # a mesh that is gone is not told
+            job.cancel()
         raise
     return job
 

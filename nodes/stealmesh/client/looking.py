@@ -36,6 +36,7 @@ class Looking:
         self._condition = condition
         self._nonces = nonces
         self._open: dict[int, Future[list[Answer]]] = {}
+        self._closed: BaseException | None = None
         self.refusal: Exception | None = None
         """Why this program may not end the jobs of others; None: it may."""
 
@@ -63,7 +64,8 @@ class Looking:
             )
 
     def close(self, error: BaseException) -> None:
-        """Nothing will come any more."""
+        """Nothing will come any more. A question that is entered later is refused."""
+        self._closed = error
         while self._open:
             _, future = self._open.popitem()
             future.set_exception(error)
@@ -75,5 +77,8 @@ class Looking:
         future: Future[list[Answer]] = Future(self._condition)
         nonce = next(self._nonces)
         self._open[nonce] = future
+        if self._closed is not None:
+            self._open.pop(nonce, None)
+            raise self._closed
         self._post(question(nonce))
         return future.result(timeout=ANSWER_SECONDS_MAX)

@@ -129,8 +129,7 @@ class ProgramLink:
 
     def open(self, job: JobId, handler: ClientJob, *events: Event) -> None:
         """Register a job and tell the core of it."""
-        if self.failure is not None:
-            raise self.failure
+        self.must_work()
         for event in events:
             if isinstance(event, OpenJob) and event.spec.code:
                 event.functions[event.spec.code] = self._bundles[event.spec.code]
@@ -143,8 +142,7 @@ class ProgramLink:
 
     def follow(self, job: JobId, handle: DurableHandle, *events: Event) -> None:
         """Register a handle on a durable job and tell the core of it."""
-        if self.failure is not None:
-            raise self.failure
+        self.must_work()
         with no_interrupts():
             self.durable[job] = handle
             self.post(*events)
@@ -177,7 +175,7 @@ class ProgramLink:
         """The snapshots of this peer and of every node it talks to."""
         future: Future[list[dict[str, Any]]] = Future(self.condition)
         nonce = next(self._nonces)
-        self._inquiries[nonce] = future
+        self._enter(self._inquiries, nonce, future)
         self.post(AskStatus(nonce))
         return future
 
@@ -186,7 +184,8 @@ class ProgramLink:
         with self.condition:
             future = self._wanted_output.get((job, item))
             if future is None or future.done():
-                future = self._wanted_output[job, item] = Future(self.condition)
+                future = Future(self.condition)
+                self._enter(self._wanted_output, (job, item), future)
         self.post(AskOutput(job, item))
         return future
 
@@ -202,9 +201,23 @@ class ProgramLink:
         """A page of each node's journal; `wanted` as AskJournals has it."""
         future: Future[fx.JournalsReady] = Future(self.condition)
         nonce = next(self._nonces)
-        self._journal_rounds[nonce] = future
+        self._enter(self._journal_rounds, nonce, future)
         self.post(AskJournals(nonce, **wanted))
         return future
+
+    def _enter(self, open_ones: dict[Any, Any], name: object, future: Future[Any]) -> None:
+        """Enter a question. `close` ends those that it finds, so one that is entered later is refused."""
+        open_ones[name] = future
+        try:
+            self.must_work()
+        except BaseException:
+            open_ones.pop(name, None)
+            raise
+
+    def must_work(self) -> None:
+        """Raises why the mesh is of no use any more."""
+        if self.failure is not None:
+            raise self.failure
 
     def status(self) -> dict[str, Any]:
         """Those snapshots as one. Raises TimeoutError after STATUS_SECONDS_MAX."""

@@ -135,7 +135,7 @@ class Submitted:
         while True:
             for stream in pending:
                 stream.ask_what_runs()
-            with contextlib.suppress(TimeoutError, MeshClosed):
+            with contextlib.suppress(TimeoutError, MeshError):
                 self.link.ask_status().result(timeout=ASK_SECONDS_MAX)
             if time.monotonic() >= until or all(stream.under_way for stream in pending):
                 break

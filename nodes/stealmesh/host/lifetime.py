@@ -30,7 +30,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from stealmesh.client.session import ProgramLink
+from stealmesh.client.session import ProgramLink, closed
 from stealmesh.client.stories import Stories
 from stealmesh.client.user_threads import UserThreads
 from stealmesh.host.driver import Driver
@@ -105,6 +105,7 @@ class Lifetime:
         self.closed = threading.Event()
         self._closing = threading.Lock()
         self._directory: str | None = None
+        self._key_is_gone = False
         self._ends: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._holder = weakref.ref(holder)
         self._forgotten = weakref.finalize(holder, self._ends.put, None)
@@ -175,13 +176,23 @@ class Lifetime:
         self.driver.post(BarTokens(names))
 
     def key_file(self) -> str:
-        """The key of this mesh, or the token that we came with, in a private file that goes with it."""
-        if self._directory is None:
+        """The key of this mesh, or the token that we came with, in a private file that goes with it. Raises MeshClosed
+        when the mesh is over."""
+        if self._directory is None and not self._key_is_gone:
             self._directory = tempfile.mkdtemp(
                 prefix=f"stealmesh-{os.getpid()}-key-", dir=temporary_directory()
             )
             keep_key(self._key, os.path.join(self._directory, "mesh.key"))
+        if self._key_is_gone:
+            self._remove_key()  # it may have been written a moment too late for `close`
+            raise closed()
+        assert self._directory is not None
         return os.path.join(self._directory, "mesh.key")
+
+    def _remove_key(self) -> None:
+        self._key_is_gone = True
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     # ------------------------------------------------------------ ending
 
@@ -193,7 +204,7 @@ class Lifetime:
         self.accepted(hurried=hurried)
         self._stories.wait()
         self.link.values.bring_all(hurried=hurried)
-        self.close(MeshClosed("this mesh has been shut down"))
+        self.close(closed())
         self.link.user_threads.wait_until_quiet()  # callbacks are part of what was accepted
 
     def finish_later(self) -> None:
@@ -219,8 +230,7 @@ class Lifetime:
             finally:
                 if self.local is not None:
                     self.local.close()
-                if self._directory is not None:
-                    shutil.rmtree(self._directory, ignore_errors=True)
+                self._remove_key()
                 self._forget()
 
     def _leave(self, error: MeshClosed) -> None:
