@@ -36,6 +36,9 @@ def square(x):
         raise ValueError(f"not {x}")
     return x * x
 
+def same(x):
+    return x
+
 def die(x):
     if x == 1:
         os._exit(9)
@@ -325,6 +328,50 @@ def test_run_on_a_mesh_of_its_own(shell: Shell) -> None:
 
 
 @pytest.mark.usefixtures("functions")
+def run_where_nothing_is(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
+    """In a working directory that was deleted."""
+    place = shell.directory / "gone"
+    place.mkdir()
+    rooms = [str(ROOT / room) for room in ("protocol", "engine", "nodes")]
+    return subprocess.run(
+        ["sh", "-c", f"rmdir {place}; exec {sys.executable} -m stealmesh {line}"],
+        cwd=place,
+        env={**shell.environment, "PYTHONPATH": os.pathsep.join(rooms)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize("function", ["builtins:abs", "{here}/functions.py:same"])
+def test_run_needs_no_working_directory(shell: Shell, function: str) -> None:
+    function = function.format(here=shell.directory)
+    ended = run_where_nothing_is(shell, f"run {function} --items 0:2 --nworkers 1")
+    assert [row["result"] for row in rows(ended.stdout)] == [0, 1], ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("run here:f --items 0:2", "the working directory is gone"),
+        ("run here.py:f --items 0:2", "there is no file here.py"),
+        ("run ~nobody_at_all/here.py:f --items 0:2", "there is no file"),
+        ("results ffff --seed tcp://127.0.0.1:9", "no usable mesh key"),
+    ],
+)
+def test_what_needs_the_working_directory_says_that_it_is_gone(
+    shell: Shell, line: str, said: str
+) -> None:
+    ended = run_where_nothing_is(shell, line)
+    assert ended.returncode in (2, 3)
+    told = [each for each in ended.stderr.splitlines() if "getcwd" not in each]  # the shell's
+    assert len(told) == 1, ended.stderr
+    assert said in told[0]
+
+
 def test_an_item_that_kills_its_worker_fails_alone(shell: Shell) -> None:
     ended = shell.run("run", "functions:die", "--items", "range(20)", "--nworkers", "1", "--unordered", "--progress")  # fmt: skip
     assert ended.returncode == 1

@@ -6,6 +6,7 @@ an exception in it ends the command with one line.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -27,10 +28,10 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
     where, colon, attribute = name.rpartition(":")
     if not (where and colon and attribute):
         raise CommandEnded(USAGE, f"{name!r} names no function: write {_meant(name)}")
-    root, module_name, file = os.getcwd(), where, None
+    root, module_name, file = working_directory(), where, None
     if where.endswith(".py") or os.sep in where:
         root, module_name, file = _in_file(where, attribute)
-    if root not in sys.path:
+    if root and root not in sys.path:
         sys.path.insert(0, root)
     module = _imported(module_name, root)
     if file is not None and not _is_file(module, file):
@@ -49,13 +50,24 @@ def find(name: str) -> tuple[Callable[[Any], Any], ModuleType]:
     return found, module
 
 
+def working_directory() -> str:
+    """Empty: it was deleted, and nothing can be imported from there."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
 def _imported(name: str, root: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise CommandEnded(
-            USAGE, f"cannot import {name}: {error} (looked in {root} and the Python path)"
-        ) from None
+        places = (
+            f"{root} and the Python path"
+            if root
+            else "the Python path alone: the working directory is gone"
+        )
+        raise CommandEnded(USAGE, f"cannot import {name}: {error} (looked in {places})") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001  the user's code ran
         at = traceback.extract_tb(error.__traceback__)[-1]
         text, line = str(error), f"{at.filename}, line {at.lineno}"
@@ -71,9 +83,13 @@ def _imported(name: str, root: str) -> ModuleType:
 
 def _in_file(where: str, attribute: str) -> tuple[str, str, Path]:
     """The directory to import from, the module's name there (with its packages), and its file."""
-    path = Path(where).expanduser().absolute()
+    path = Path(os.path.expanduser(where))
     if not path.suffix:
         path = path.with_suffix(".py")
+    with contextlib.suppress(
+        FileNotFoundError
+    ):  # the working directory is gone, and all files in it
+        path = path.absolute()
     if not path.is_file():
         raise CommandEnded(
             USAGE, f"there is no file {path}: write file.py:{attribute} or module:{attribute}"

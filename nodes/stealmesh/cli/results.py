@@ -7,12 +7,12 @@ The results stay with the mesh, to be collected again, until they expire or the 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
 from stealmesh.cli.exits import DONE, FAILED, CommandEnded, say
+from stealmesh.cli.function import working_directory
 from stealmesh.cli.jobs import job_called
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    sys.path.insert(0, os.getcwd())  # modules there may define the types of results
+    if (here := working_directory()) and here not in sys.path:
+        sys.path.insert(0, here)  # modules there may define the types of results
     with join_as_client(arguments) as mesh:
         return collect(job_called(mesh, arguments.job))
 

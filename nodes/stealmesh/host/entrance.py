@@ -232,4 +232,4 @@ def _key_path(key: str | os.PathLike[str]) -> Path:
         raise ValueError("key is a token: give it as the address instead, without key=")
     if text.lstrip().startswith(KEY_PREFIX):
         raise ValueError("key is the inside of a key file: give the file's path")
-    return Path(text).expanduser()
+    return Path(os.path.expanduser(text))
