@@ -38,6 +38,7 @@ from stealmesh.refs import Grip, ResultGrip, Stayed
 from stealmesh_protocol.apart import LeavesItselfOut
 from stealmesh_protocol.errors import MeshError
 from stealmesh_protocol.raised import set_context
+from stealmesh_protocol.unasked import context_of, traceback_of
 
 T = TypeVar("T")
 
@@ -202,9 +203,9 @@ class Future(LeavesItselfOut, StandardFuture[T]):
     def _as_it_came(self, error: BaseException) -> BaseException | None:
         """Take off the frames of those who have read this result before. Returns the error's context."""
         if self._trace is _UNREAD:
-            self._trace = error.__traceback__
+            self._trace = traceback_of(error)
         BaseException.with_traceback(error, self._trace)
-        return error.__context__
+        return context_of(error)
 
     def _bring(self, timeout: float | None) -> None:
         """Have the result here, once. Raises ValueLost, CannotLoad, TimeoutError."""

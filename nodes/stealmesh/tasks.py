@@ -10,6 +10,8 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
+from stealmesh_protocol.unasked import is_a, is_caught_by, state_of
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "__stealmesh_vectorized__"
@@ -146,7 +148,7 @@ class RetryOn:
         try:
             made = self.function(*args, **kwargs)
         except BaseException as error:
-            error.__dict__[_WORTH] = isinstance(error, self.kinds)
+            state_of(error)[_WORTH] = is_caught_by(error, self.kinds)
             raise
         return self._awaited(made) if self.awaits else made
 
@@ -154,10 +156,10 @@ class RetryOn:
         try:
             return await made
         except BaseException as error:
-            error.__dict__[_WORTH] = isinstance(error, self.kinds)
+            state_of(error)[_WORTH] = is_caught_by(error, self.kinds)
             raise
 
 
 def is_worth_another_attempt(error: BaseException) -> bool:
     """What `RetryOn` says; without it, all but what ends programs. Takes the mark off, which is not to travel."""
-    return bool(error.__dict__.pop(_WORTH, isinstance(error, Exception)))
+    return bool(state_of(error).pop(_WORTH, is_a(error, Exception)))

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from stealmesh_protocol.unasked import is_a
+
 T = TypeVar("T")
 
 DEPTH_MAX = 4
@@ -71,7 +73,7 @@ def number_of(value: LeavesItselfOut) -> int | None:
 
 def holds_one(value: Any, depth: int = 0) -> bool:
     """Is it such an object, or a container with one in it?"""
-    if isinstance(value, LeavesItselfOut):
+    if is_a(value, LeavesItselfOut):
         return True
     if type(value) not in (list, tuple, set, frozenset, dict) or depth > DEPTH_MAX:
         return False

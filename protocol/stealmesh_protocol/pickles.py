@@ -19,7 +19,7 @@ from itertools import islice
 from types import FunctionType
 from typing import Any, NoReturn
 
-from stealmesh_protocol import whole
+from stealmesh_protocol import unasked, whole
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, CannotShip
 from stealmesh_protocol.raised import Refused, headline, interruptible
@@ -354,4 +354,4 @@ def _ships(value: Any) -> bool:
 
 
 def name_of(value: Any) -> str:
-    return type(value).__qualname__
+    return unasked.name_of(type(value))

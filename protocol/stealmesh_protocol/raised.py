@@ -24,7 +24,7 @@ from functools import lru_cache, partial
 from types import MemberDescriptorType
 from typing import Any, TypeVar
 
-from stealmesh_protocol import whole
+from stealmesh_protocol import unasked, whole
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import (
     ActorDied,
@@ -40,12 +40,20 @@ from stealmesh_protocol.errors import (
     ValueLost,
     WorkerDied,
 )
+from stealmesh_protocol.unasked import set_field
 
 T = TypeVar("T")
 
 EXCEPTION_OCTETS_MAX = 1024 * 1024
 """What is larger travels without its large parts."""
+PART_OCTETS_MAX = EXCEPTION_OCTETS_MAX // 4
+"""Of what is larger, this is the most that one of its parts may have."""
+SMALL_PART_OCTETS_MAX = EXCEPTION_OCTETS_MAX // 64
+"""The same, where such parts are too many."""
+OCTETS_BESIDE = 256
+"""Of a part, for what is not its text."""
 HEADLINE_CHARS_MAX = EXCEPTION_OCTETS_MAX
+CIRCLES_MAX = 64
 CAUSES_MAX = 1000
 BASES_MAX = 8
 
@@ -81,9 +89,11 @@ def interruptible(action: Callable[[], T]) -> T:
 
 def headline(error: BaseException) -> str:
     """Its type and message, even if its own `__str__` fails."""
-    name = type(error).__qualname__
+    name = unasked.name_of(type(error))
+    first = slice(HEADLINE_CHARS_MAX)
     try:
-        text = interruptible(lambda: str(error)[:HEADLINE_CHARS_MAX])
+        # A str of the user's own may cut itself in its own way.
+        text = interruptible(lambda: str.__getitem__(str(error), first))
     except Refused:
         return f"{name} (which cannot be printed)"
     return f"{name}: {text}" if text else name
@@ -96,9 +106,14 @@ def packed_exception(error: BaseException) -> bytes:
     """The exception as a pickle that was opened once to see whether it can be; empty if it cannot."""
     if PICKLES.on:
         return b""
-    for ways in ({}, {"by_parts": True}, {"by_parts": True, "pruned": True}):
+    for way in (
+        lambda: _tried(error, None, by_parts=False),
+        lambda: _tried(error, None),
+        lambda: _tried(error, Pruning(PART_OCTETS_MAX)),
+        lambda: _tried(error, Pruning(SMALL_PART_OCTETS_MAX)),
+    ):
         try:
-            blob = interruptible(partial(_tried, error, **ways))
+            blob = interruptible(way)
         except Refused:
             continue
         if len(blob) <= EXCEPTION_OCTETS_MAX:
@@ -106,11 +121,11 @@ def packed_exception(error: BaseException) -> bytes:
     return b""
 
 
-def _tried(error: BaseException, *, by_parts: bool = False, pruned: bool = False) -> bytes:
+def _tried(error: BaseException, pruning: Pruning | None, *, by_parts: bool = True) -> bytes:
     """Raises where it cannot be pickled, opened or printed."""
-    blob = _dumps(error, by_parts, pruned)
+    blob = _dumps(error, by_parts, pruning)
     there = pickle.loads(blob)
-    if type(there).__qualname__ != type(error).__qualname__:
+    if unasked.name_of(type(there)) != unasked.name_of(type(error)):
         raise TypeError("its own __reduce__ makes something else of it")
     if _prints(error) and not _prints(there):
         raise TypeError("what can be sent of it cannot be printed")
@@ -125,10 +140,21 @@ def _prints(error: BaseException) -> bool:
     return True
 
 
-def _dumps(value: Any, by_parts: bool, pruned: bool) -> bytes:
-    buffer = io.BytesIO()
-    _pickler_class(whole.pickler())(buffer, by_parts, pruned).dump(value)
-    return buffer.getvalue()
+class LeadsBack(Exception):
+    """The arguments of an exception lead back to it, so it cannot be made of them."""
+
+
+def _dumps(value: Any, by_parts: bool, pruning: Pruning | None) -> bytes:
+    later: set[int] = set()
+    """Exceptions that are made without their arguments, which are filled in behind them."""
+    for _ in range(CIRCLES_MAX):
+        buffer = io.BytesIO()
+        try:
+            _pickler_class(whole.pickler())(buffer, by_parts, pruning, later).dump(value)
+        except LeadsBack:
+            continue
+        return buffer.getvalue()
+    raise LeadsBack
 
 
 @lru_cache(maxsize=2)
@@ -136,18 +162,40 @@ def _pickler_class(pickler: type[Any]) -> Any:
     class ExceptionPickler(pickler):  # type: ignore[misc]
         """Exceptions are taken apart by us."""
 
-        def __init__(self, file: Any, by_parts: bool, pruned: bool) -> None:
+        def __init__(
+            self, file: Any, by_parts: bool, pruning: Pruning | None, later: set[int]
+        ) -> None:
             super().__init__(file, 5)
             self._by_parts = by_parts
-            self._pruned = pruned
+            self._pruning = pruning
+            self._later = later
+            self._begun: dict[int, BaseException] = {}
 
         def reducer_override(self, value: Any) -> Any:
             kind = type(value)
-            if issubclass(kind, BaseException):
-                if self._by_parts or not _reduces_itself(kind):
-                    return _parts_of(value, self._pruned)
+            if not issubclass(kind, BaseException):
+                return super().reducer_override(value)
+            if self._pruning is not None and id(value) in self._pruning.inside:
+                return Exception, ()  # it is looked into: what leads back to it need not be
+            if not self._by_parts and _reduces_itself(kind):
                 return _by_its_author(value)
-            return super().reducer_override(value)
+            if id(value) in self._begun and not self._starts_again(value):
+                return StandsIn(value).__reduce__()
+            self._begun[id(value)] = value
+            return _parts_of(value, self._pruning, id(value) in self._later)
+
+        def _starts_again(self, value: BaseException) -> bool:
+            """Pickle knows an object once it is made, and this one is not: it leads back to itself. It, or one on
+            the way, is made without its arguments then. A group cannot be. False: one has to stand in for it."""
+            begun = list(self._begun)
+            circle = begun[begun.index(id(value)) :]
+            more = {one for one in circle if not issubclass(type(self._begun[one]), _GROUP)}
+            if not more <= self._later:
+                self._later.update(more)
+                raise LeadsBack
+            if self._pruning is None:
+                raise TypeError("it leads back to itself in a way that cannot be rebuilt")
+            return False
 
     return ExceptionPickler
 
@@ -178,28 +226,29 @@ def _by_its_author(error: BaseException) -> Any:
 
 
 def _chain_of(error: BaseException) -> list[Any]:
-    return [error.__cause__, error.__context__, error.__suppress_context__]
+    hidden = unasked.is_context_hidden(error)
+    return [unasked.cause_of(error), unasked.context_of(error), hidden]
 
 
-def _parts_of(error: BaseException, pruned: bool) -> tuple[Any, ...]:
+def _parts_of(error: BaseException, pruning: Pruning | None, later: bool) -> tuple[Any, ...]:
     """For pickle: make it of its class and arguments, then fill in the rest (which may lead back to it)."""
-    args = BaseException.args.__get__(error)  # type: ignore[attr-defined]
+    args = unasked.args_of(error)
     members = dict(_members_of(error))
-    state = dict(BaseException.__getattribute__(error, "__dict__"))
-    if pruned:
-        left: list[str] = []
-        args = tuple(
-            value if _travels(value) else _left(left, f"argument {place}", value)
-            for place, value in enumerate(args)
+    state = dict(unasked.state_of(error))
+    made_of: tuple[Any, ...] = ()
+    if issubclass(type(error), _GROUP):
+        made_of = members.pop("message"), list(members.pop("exceptions"))
+    chain = _chain_of(error)
+    if pruning is not None:
+        args, members, state, made_of, chain = pruning.pruned(
+            error, (args, members, state, made_of, chain)
         )
-        for kept in (members, state):
-            for name in [name for name, value in kept.items() if not _travels(value)]:
-                _left(left, name, kept.pop(name))
-        if left:
-            notes = list(state.get("__notes__", ()))
-            state["__notes__"] = [*notes, f"(left behind in the worker: {', '.join(left)})"]
-    filling = [members, state, _chain_of(error)]
-    return _bare, (type(error), args), filling, None, None, _fill
+    if made_of or later:
+        members["args"] = args
+    else:
+        made_of = args
+    filling = [members, state, chain]
+    return _bare, (type(error), made_of), filling, None, None, _fill
 
 
 def _members_of(error: BaseException) -> Iterator[tuple[str, Any]]:
@@ -215,23 +264,115 @@ def _members_of(error: BaseException) -> Iterator[tuple[str, Any]]:
                     yield name, value
 
 
-def _travels(value: Any) -> bool:
-    try:
-        blob = interruptible(lambda: _dumps(value, by_parts=True, pruned=True))
-        interruptible(lambda: pickle.loads(blob))
-    except Refused:
-        return False
-    return len(blob) < EXCEPTION_OCTETS_MAX // 4
+_GROUP = BaseExceptionGroup
 
 
-def _left(left: list[str], name: str, value: Any) -> str:
-    kind = type(value).__qualname__
-    left.append(f"{name}, a {kind}")
-    return f"<a {kind}, left behind in the worker>"
+class Pruning:
+    """What of an exception, and of those in it, stays behind.
+
+    Looks at each part once: exceptions that hold exceptions would else be packed twice as often with
+    each step inwards, and those that hold themselves for ever.
+    """
+
+    def __init__(self, octets_max: int) -> None:
+        """A part of more octets stays behind; of a text its beginning travels."""
+        self.inside: set[int] = set()
+        """Exceptions whose parts are looked at just now."""
+        self._octets_max = octets_max
+        self._known: dict[int, tuple[Any, bool]] = {}
+        """The value with its answer: it keeps its id."""
+
+    def pruned(self, error: BaseException, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The same parts without what stays behind, which a note names."""
+        args, members, state, made_of, chain = parts
+        left: list[str] = []
+        self.inside.add(id(error))
+        args = tuple(
+            self._kept(left, f"argument {place}", value) for place, value in enumerate(args)
+        )
+        members = self._filtered(left, members)
+        state = self._filtered(left, state)
+        if made_of:
+            message = self._kept(left, "message", made_of[0])
+            made_of = message, [self._or_stand_in(one) for one in made_of[1]]
+        chain = [*map(self._or_stand_in, chain[:2]), chain[2]]
+        self.inside.discard(id(error))
+        if left:
+            notes = state.get("__notes__", ())
+            notes = list(notes) if type(notes) in (list, tuple) else [notes]
+            state["__notes__"] = [*notes, f"(left behind in the worker: {', '.join(left)})"]
+        return args, members, state, made_of, chain
+
+    def _filtered(self, left: list[str], kept: dict[Any, Any]) -> dict[Any, Any]:
+        found = {}
+        for name, value in kept.items():
+            if type(name) is str and type(value) is str:
+                found[name] = self._kept(left, name, value)
+            elif self.travels(value) and self.travels(name):
+                found[name] = value
+            else:
+                left.append(_said(name if type(name) is str else "an entry", value))
+        return found
+
+    def _kept(self, left: list[str], name: str, value: Any) -> Any:
+        if self.travels(value):
+            return value
+        left.append(_said(name, value))
+        if type(value) is str:
+            return self._beginning(value)
+        return f"<a {unasked.name_of(type(value))}, left behind in the worker>"
+
+    def _beginning(self, text: str) -> str:
+        octets = text.encode("utf-8", "surrogatepass")[: self._octets_max - OCTETS_BESIDE]
+        kept = octets.decode("utf-8", "ignore")
+        return (
+            f"{kept}... ({len(text) - len(kept):,} more characters were left behind in the worker)"
+        )
+
+    def _or_stand_in(self, error: BaseException | None) -> BaseException | StandsIn | None:
+        """A member of a group, or a cause: one that cannot travel costs the others nothing."""
+        return error if error is None or self.travels(error) else StandsIn(error)
+
+    def travels(self, value: Any) -> bool:
+        known = self._known.get(id(value))
+        if known is None:
+            known = self._known[id(value)] = value, self._looked_at(value)
+        return known[1]
+
+    def _looked_at(self, value: Any) -> bool:
+        if id(value) in self.inside:
+            return True
+        try:
+            blob = interruptible(lambda: _dumps(value, True, self))
+            interruptible(lambda: pickle.loads(blob))
+        except Refused:
+            return False
+        return len(blob) < self._octets_max
+
+
+class StandsIn:
+    """In a pickle, where an exception cannot be. Opening it makes a `stand_in`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._said = headline(error), tuple(bases_of(type(error)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return stand_in, self._said
+
+
+def _said(name: str, value: Any) -> str:
+    return f"{name}, a {unasked.name_of(type(value))}"
 
 
 def bases_of(kind: type[BaseException]) -> list[str]:
     """The types it descends from that others can find by name, from the nearest to Python's own."""
+    try:
+        return interruptible(lambda: _bases_of(kind))
+    except Refused:  # a class may answer for its own name
+        return []
+
+
+def _bases_of(kind: type[BaseException]) -> list[str]:
     names: list[str] = []
     for cls in kind.__mro__:
         if issubclass(cls, BaseException) and _is_found(cls):
@@ -257,15 +398,15 @@ def _bare(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     while native.__module__ != "builtins":
         native = native.__base__  # it has this one's layout
     error: BaseException = native.__new__(cls, *args)
-    _set(error, "args", args)
+    set_field(error, "args", args)
     return error
 
 
 def _fill(error: BaseException, filling: list[Any]) -> None:
     members, state, chain = filling
     for name, value in members.items():
-        _set(error, name, value)
-    BaseException.__getattribute__(error, "__dict__").update(state)
+        set_field(error, name, value)  # what is read-only was set by its arguments
+    unasked.state_of(error).update(state)
     _chain(error, chain)
 
 
@@ -278,25 +419,17 @@ def _fill_remade(error: BaseException, filling: list[Any]) -> None:
     if state is not None:
         error.__setstate__(state)
     if notes:
-        _set(error, "__notes__", notes)
+        set_field(error, "__notes__", notes)
     _chain(error, chain)
 
 
 def _chain(error: BaseException, chain: list[Any]) -> None:
     cause, context, suppress = chain
     if cause is not None:
-        _set(error, "__cause__", cause)
+        set_field(error, "__cause__", cause)
     if context is not None:
-        _set(error, "__context__", context)
-    _set(error, "__suppress_context__", suppress)
-
-
-def _set(error: BaseException, name: str, value: Any) -> None:
-    """Past a `__setattr__` of its own. What is read-only was set by its arguments."""
-    try:
-        BaseException.__setattr__(error, name, value)
-    except (AttributeError, TypeError):
-        return
+        set_field(error, "__context__", context)
+    set_field(error, "__suppress_context__", suppress)
 
 
 def opened_exception(blob: bytes) -> BaseException | None:
@@ -340,16 +473,17 @@ def exception_for(
 
 def set_context(error: BaseException, context: BaseException) -> None:
     """Python has put the exception in its place that was handled when this one was raised again."""
-    _set(error, "__context__", context)
+    set_field(error, "__context__", context)
 
 
 def put_behind(error: BaseException, last: RemoteTraceback) -> None:
     """Let this be the end of its causes."""
     for _ in range(CAUSES_MAX):
-        if error.__cause__ is None:
-            _set(error, "__cause__", last)
+        cause = unasked.cause_of(error)
+        if cause is None:
+            set_field(error, "__cause__", last)
             break
-        error = error.__cause__
+        error = cause
 
 
 def _our_exception(
@@ -385,7 +519,8 @@ def stand_in(text: str, bases: tuple[str, ...]) -> TaskFailed:
     for name in bases:
         cls = _stand_in_class(name)
         if cls is not None:
-            error = _bare(cls, (text,))
+            group = issubclass(cls, _GROUP)
+            error = _bare(cls, (text, [TaskFailed(text)]) if group else (text,))
             assert isinstance(error, TaskFailed)
             return error
     return TaskFailed(text)
@@ -417,7 +552,8 @@ def _stand_in_class(name: str) -> type[TaskFailed] | None:
                 },
             )
         )
-        interruptible(partial(_bare, made, ("",)))
+        group = issubclass(made, _GROUP)
+        interruptible(partial(_bare, made, ("", [TaskFailed("")]) if group else ("",)))
     except (Refused, AttributeError, TypeError, ValueError):
         return None
     cls: type[TaskFailed] = made

@@ -10,7 +10,7 @@ No value of a variable travels: it may be secret, huge, or refuse to be pickled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from stealmesh_protocol.errors import RemoteTraceback
 from stealmesh_protocol.limits import TRAILS_OCTETS_MAX
+from stealmesh_protocol.unasked import cause_of, context_of, is_a, is_context_hidden
 
 EXCEPTIONS_MAX = 64
 """Of one failure: a chain or a group may have thousands. The text tells the others."""
@@ -111,9 +112,6 @@ _decode = msgspec.msgpack.Decoder(Trails).decode
 
 # ---------------------------------------------------------------- which exceptions are told
 
-_cause: Any = BaseException.__dict__["__cause__"]
-_context: Any = BaseException.__dict__["__context__"]
-_suppresses: Any = BaseException.__dict__["__suppress_context__"]
 _members: Any = BaseExceptionGroup.__dict__["exceptions"]
 
 
@@ -128,7 +126,7 @@ def exceptions_told(error: BaseException) -> Iterator[BaseException]:
     while waiting:
         one = waiting.pop()
         yield one
-        found = list(_members.__get__(one)) if isinstance(one, BaseExceptionGroup) else []
+        found = list(members_of(one))
         before = led_to(one)
         if before is not None:
             found.append(before)
@@ -138,13 +136,20 @@ def exceptions_told(error: BaseException) -> Iterator[BaseException]:
                 waiting.append(each)
 
 
+def members_of(error: BaseException) -> Sequence[BaseException]:
+    """The exceptions of a group."""
+    members: Sequence[BaseException] = ()
+    if is_a(error, BaseExceptionGroup):
+        members = _members.__get__(error)
+    return members
+
+
 def led_to(error: BaseException) -> BaseException | None:
     """The exception that Python prints before this one."""
-    cause: BaseException | None = _cause.__get__(error)
+    cause = cause_of(error)
     if cause is not None:
         return cause
-    context: BaseException | None = _context.__get__(error)
-    return None if _suppresses.__get__(error) else context
+    return None if is_context_hidden(error) else context_of(error)
 
 
 def first_of(error: BaseException) -> BaseException:

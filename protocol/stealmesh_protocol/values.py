@@ -68,7 +68,7 @@ from stealmesh_protocol.errors import (
     RemoteProtocolError,
 )
 from stealmesh_protocol.printed import bounded, goes_with
-from stealmesh_protocol.raised import exception_for
+from stealmesh_protocol.raised import Refused, exception_for, interruptible
 
 PLAIN, PICKLE, OUTCOMES, ITEMS, COMMON, LACKING, GIVEN, AGAIN = 0, 1, 2, 5, 6, 7, 8, 9
 APART = given.APART
@@ -510,10 +510,10 @@ def rebuild(failure: Failure, *, plain_only: bool = False) -> BaseException:
 
 def exception_as_data(error: BaseException) -> bytes:
     """In data-only mode. Empty: it is none of Python's own, or its arguments are no plain data."""
-    told = data_only.told(error)
     try:
+        told = interruptible(lambda: data_only.told(error))
         return b"" if told is None else _plain(told)
-    except CannotShip:
+    except (CannotShip, Refused):  # a note may be an object of the user's
         return b""
 
 

@@ -31,6 +31,7 @@ from stealmesh_engine.events import OpenJob, Release
 from stealmesh_protocol.errors import MeshClosed
 from stealmesh_protocol.messages import JobSpec
 from stealmesh_protocol.raised import set_context
+from stealmesh_protocol.unasked import context_of
 
 T = TypeVar("T")
 
@@ -158,7 +159,7 @@ class MapJob:
             while (effect := self._next()) is not None:
                 error = yield from self._open(effect)
                 if error is not None:
-                    context = error.__context__
+                    context = context_of(error)
                     try:
                         raise error
                     finally:
@@ -401,7 +402,7 @@ class MapJob:
     def broken(self, error: BaseException) -> None:
         with self._changed:
             # A mesh that ends behind the last result takes nothing away; an input that was cut off has said so.
-            if self._error is None and not (isinstance(error, MeshClosed) and self._has_all()):
+            if self._error is None and not (type(error) is MeshClosed and self._has_all()):
                 self._error = error
             self._at_once = True
             self._changed.notify_all()

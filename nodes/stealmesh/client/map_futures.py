@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from stealmesh.futures import Future
 from stealmesh.tasks import OneByOne, is_vectorized
+from stealmesh_protocol.unasked import is_a
 
 T = TypeVar("T")
 
@@ -24,8 +25,7 @@ T = TypeVar("T")
 def is_over_futures(iterables: tuple[Iterable[Any], ...]) -> bool:
     """Is one of them a list or a tuple that begins with a future?"""
     return any(
-        isinstance(each, list | tuple) and len(each) > 0 and isinstance(each[0], Future)
-        for each in iterables
+        is_a(each, (list, tuple)) and len(each) > 0 and is_a(each[0], Future) for each in iterables
     )
 
 

@@ -37,6 +37,7 @@ from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.nesting import GATE
 from stealmesh.workers.present import Present
 from stealmesh_protocol.errors import TaskStopped
+from stealmesh_protocol.unasked import is_a, traceback_of
 
 LEVELS_A_THREAD = 100
 """So deep do children run inside each other on one stack."""
@@ -360,14 +361,16 @@ class Family:
                 self._finish(pile, mark)
         except BaseException as error:
             end_if_forked(error)
-            trace = error.__traceback__
-            failed = error.with_traceback(trace and trace.tb_next)  # without this frame
+            trace = traceback_of(error)
+            failed = BaseException.with_traceback(
+                error, trace and trace.tb_next
+            )  # without this frame
             self._cancel(pile, mark)
         pile.level -= 1
         pile.mark, pile.report = outer, report
         del fn, args, kwargs
         state = FINISHED
-        if failed is not None and isinstance(failed, InputCancelled):
+        if is_a(failed, InputCancelled):
             state, failed = CANCELLED_AND_NOTIFIED, None
         with self.lock:
             child.end(state, value, failed)

@@ -19,6 +19,7 @@ import cloudpickle
 import stealmesh_engine
 import stealmesh_protocol
 from stealmesh_protocol.errors import MeshError
+from stealmesh_protocol.unasked import is_a, traceback_of
 
 T = TypeVar("T")
 
@@ -58,7 +59,7 @@ def folded(frames: Sequence[T], path_of: Callable[[T], str], error: BaseExceptio
         is_inside = is_ours(path) or (is_inside and path.startswith(_HELPER))
         if not is_inside:
             kept.append(frame)
-    if is_inside and not isinstance(error, _IN_WORDS):
+    if is_inside and not is_a(error, _IN_WORDS):
         kept.append(frames[-1])
     return kept
 
@@ -66,7 +67,7 @@ def folded(frames: Sequence[T], path_of: Callable[[T], str], error: BaseExceptio
 def fold(error: BaseException) -> BaseException:
     """Take our frames out of this exception's traceback."""
     trace: TracebackType | None = None
-    found = folded(list(frames_of(error.__traceback__)), _path_of, error)
+    found = folded(list(frames_of(traceback_of(error))), _path_of, error)
     for each in reversed(found):
         trace = TracebackType(trace, each.tb_frame, each.tb_lasti, each.tb_lineno)
     return BaseException.with_traceback(error, trace)

@@ -30,6 +30,7 @@ from stealmesh_protocol import trails, values
 from stealmesh_protocol.errors import RemoteTraceback, TaskFailed
 from stealmesh_protocol.raised import put_behind
 from stealmesh_protocol.trails import Place, Trail, TrailFile, Trails
+from stealmesh_protocol.unasked import cause_of, is_a, set_field
 
 CHANGED = "changed since"
 NOT_HERE = "not here"
@@ -49,11 +50,11 @@ def rebuilt(failure: values.Failure) -> BaseException:
         put_behind(error, remote)
         return error
     first = trails.first_of(error)
-    before = first.__cause__
-    inner = before.brief if isinstance(before, RemoteTraceback) else ""
+    before = cause_of(first)
+    inner = before.brief if type(before) is RemoteTraceback else ""
     remote.brief = _brief(record, failure.traceback, inner)
     if before is None or inner:  # or it is among its own causes
-        BaseException.__setattr__(first, "__cause__", remote)
+        set_field(first, "__cause__", remote)
     return error
 
 
@@ -73,7 +74,7 @@ def _give_frames(error: BaseException, record: Trails) -> bool:
     told = list(trails.exceptions_told(error))
     kinds = [trail.kind for trail in record.trails]
     # Or it stands in for another.
-    alone = len(kinds) == len(told) == 1 and isinstance(error, TaskFailed)
+    alone = len(kinds) == len(told) == 1 and is_a(error, TaskFailed)
     if not alone and kinds != [type(one).__name__[: trails.NAME_CHARS_MAX] for one in told]:
         return False
     names = _Names(record.files, record.trails)

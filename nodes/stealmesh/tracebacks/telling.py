@@ -18,6 +18,7 @@ from typing import Any
 from stealmesh.shipping import opening
 from stealmesh.tracebacks.ours import folded, frames_of
 from stealmesh_protocol.limits import TRACEBACK_CHARS_MAX
+from stealmesh_protocol.raised import headline
 from stealmesh_protocol.trails import (
     EXCEPTIONS_MAX,
     FRAMES_MAX,
@@ -32,12 +33,15 @@ from stealmesh_protocol.trails import (
     Trails,
     exceptions_told,
     is_brief,
+    members_of,
     packed,
 )
+from stealmesh_protocol.unasked import cause_of, context_of, traceback_of
 from stealmesh_protocol.values import utf8
 
 TEXT_CHARS_MAX = TRACEBACK_CHARS_MAX - 4096
 """The rest is for remarks behind it."""
+HEAD = "Traceback (most recent call last):\n"
 CUT = "\n  [...]\n"
 FRAMES_LOOKED_AT_MAX = 20_000
 """Of one exception: the recursion limit is the user's to set."""
@@ -63,16 +67,23 @@ class _Teller:
         self._positions: dict[tuple[CodeType, int], tuple[int, int, int, int]] = {}
 
     def text(self, error: BaseException) -> str:
-        summary = traceback.TracebackException(
-            type(error), error, error.__traceback__, limit=0, compact=True
-        )
-        for part, one in _pairs(summary, error):
-            part.stack = self._summary(self.places(one))
-        text = utf8("".join(summary.format()))
+        try:
+            text = utf8("".join(self._as_python_prints(error)))
+        except BaseException:  # noqa: BLE001 - Python asks the exception, which may raise
+            frames = self._summary(self.places(error)).format()
+            text = utf8("".join([HEAD, *frames, headline(error), "\n"]))
         if len(text) > TEXT_CHARS_MAX:
             half = (TEXT_CHARS_MAX - len(CUT)) // 2
             text = f"{text[:half]}{CUT}{text[-half:]}"
         return text
+
+    def _as_python_prints(self, error: BaseException) -> Iterator[str]:
+        summary = traceback.TracebackException(
+            type(error), error, traceback_of(error), limit=0, compact=True
+        )
+        for part, one in _pairs(summary, error):
+            part.stack = self._summary(self.places(one))
+        return summary.format()
 
     def trails(self, error: BaseException) -> list[Trail] | None:
         """None: they are too many, and only the text tells them."""
@@ -94,7 +105,7 @@ class _Teller:
         return known
 
     def _places(self, error: BaseException) -> list[Place]:
-        frames = list(islice(frames_of(error.__traceback__), FRAMES_LOOKED_AT_MAX))
+        frames = list(islice(frames_of(traceback_of(error)), FRAMES_LOOKED_AT_MAX))
         places: list[Place] = []
         before: Any = None
         for trace in folded(frames, _path_of, error):
@@ -202,12 +213,10 @@ def _pairs(
             before = getattr(part, name)
             if before is None:
                 continue
-            led = getattr(one, name)
+            led = cause_of(one) if name == "__cause__" else context_of(one)
             if led is None or is_brief(led):
                 setattr(part, name, None)
             else:
                 waiting.append((before, led))
-        for inside, member in zip(
-            part.exceptions or (), getattr(one, "exceptions", ()), strict=False
-        ):
+        for inside, member in zip(part.exceptions or (), members_of(one), strict=False):
             waiting.append((inside, member))

@@ -33,6 +33,7 @@ from stealmesh.workers.run import (
     told,
 )
 from stealmesh_protocol.raised import headline
+from stealmesh_protocol.unasked import is_a
 from stealmesh_protocol.values import Failure
 
 
@@ -105,7 +106,7 @@ async def _one_by_one(
             if last is None:
                 continue
             error = last
-        elif not isinstance(error, TimeIsUp):
+        elif not is_a(error, TimeIsUp):
             later = put_off(error, chunk.retries)
             if later is not None:
                 if speak is None:
@@ -116,7 +117,7 @@ async def _one_by_one(
                 say_again(chunk, results, failures, speak, *later)
                 results.append(None)
                 continue
-        if isinstance(error, TimeIsUp):
+        if is_a(error, TimeIsUp):
             failures.records.append(_timed_out(chunk, offset))
         else:
             note_failure(chunk, function, failures, offset, error, attempts)
@@ -136,9 +137,7 @@ async def _at_once(
 ) -> BaseException | None:
     """Try the item again. Returns why it has failed; None: it has its result."""
     offset = len(results)
-    while (
-        len(attempts) <= chunk.retries and not isinstance(error, TimeIsUp) and may_try_again(error)
-    ):
+    while len(attempts) <= chunk.retries and not is_a(error, TimeIsUp) and may_try_again(error):
         fresh, fault = as_sent(again, offset, offset + 1)
         if fault is None:
             fault = await _each(chunk, function, iter(fresh), results)
@@ -159,7 +158,7 @@ async def _each(
             if results:
                 await asyncio.sleep(0)  # coroutines that never wait take turns
             made = function(*item[0], **item[1]) if calls else function(item)
-            if hasattr(made, "__await__"):
+            if hasattr(type(made), "__await__"):
                 made = await (_in_time(made, chunk.timeout) if chunk.timeout else made)
             end_if_forked()
             results.append(made)

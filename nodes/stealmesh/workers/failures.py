@@ -23,6 +23,13 @@ from stealmesh.workers.division import moved
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import CannotLoad, CannotShip, MeshError, NotRegistered
 from stealmesh_protocol.raised import bases_of, headline, packed_exception
+from stealmesh_protocol.unasked import (
+    cause_of,
+    full_name_of,
+    is_a,
+    missing_module,
+    traceback_of,
+)
 from stealmesh_protocol.values import (
     NOT_REGISTERED,
     RAISED,
@@ -106,35 +113,40 @@ def is_lacking(error: BaseException) -> bool:
     formats) wrap that in an ImportError of their own. Any other exception is the task's own.
     """
     for _ in range(CAUSES_MAX):
-        if not isinstance(error, ImportError):
+        if not is_a(error, ImportError):
             return False
-        if error.name:
+        if missing_module(error):
             return True
-        if error.__cause__ is None:
+        cause = cause_of(error)
+        if cause is None:
             return False
-        error = error.__cause__
+        error = cause
     return False
+
+
+def _behind_ours(error: BaseException) -> BaseException:
+    """What the user's code raised, if this is our word for it."""
+    cause = cause_of(error) if is_a(error, CannotLoad) else None
+    return error if cause is None else cause
 
 
 def is_lacking_for_an_item(error: BaseException) -> bool:
     """Can an item not be opened because something is missing here, its class for example?"""
-    if isinstance(error, CannotLoad) and error.__cause__ is not None:
-        error = error.__cause__
-    return isinstance(error, ImportError | AttributeError)
+    return is_a(_behind_ours(error), (ImportError, AttributeError))
 
 
 def unloadable(error: BaseException, where: str = "") -> BaseException:
     """The error for what cannot be loaded here: which node lacks what, and the remedy. `where` is the
     node's name, by default `WHERE`."""
     where = where or WHERE
-    if isinstance(error, NotRegistered):
+    if type(error) is NotRegistered:
         return NotRegistered(error.name, f"{error} (node {where})")
-    if isinstance(error, CannotLoad) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, ModuleNotFoundError) and error.name:
+    error = _behind_ours(error)
+    name = missing_module(error) if is_a(error, ModuleNotFoundError) else None
+    if type(name) is str and name:
         told = CannotLoad(
-            f"module {error.name!r} is not importable on node {where}: install it there, or put "
-            f"its directory on that node's PYTHONPATH{_or_send_it(error.name)}"
+            f"module {name!r} is not importable on node {where}: install it there, or put "
+            f"its directory on that node's PYTHONPATH{_or_send_it(name)}"
         )
     else:
         told = CannotLoad(
@@ -143,16 +155,16 @@ def unloadable(error: BaseException, where: str = "") -> BaseException:
         )
     if versions.met:
         told = CannotLoad(f"{told}; {other_versions()}")
-    return told.with_traceback(error.__traceback__)
+    return told.with_traceback(traceback_of(error))
 
 
 def kind_of(error: BaseException) -> str:
     """As which kind of failure it travels that something could not be loaded."""
-    return NOT_REGISTERED if isinstance(error, NotRegistered) else UNLOADABLE
+    return NOT_REGISTERED if type(error) is NotRegistered else UNLOADABLE
 
 
 def unopened(fault: MeshError, where: str) -> str:
-    if isinstance(fault.__cause__, ImportError):
+    if is_a(cause_of(fault), ImportError):
         return str(unloadable(fault, where))
     return f"an argument could not be opened on node {where}: {fault}"
 
@@ -169,13 +181,13 @@ def other_versions() -> str:
 
 def unsendable(result: Any, error: BaseException) -> BaseException:
     remedy = "return plain data, or something that can be pickled"
-    if isinstance(result, CoroutineType):
+    if is_a(result, CoroutineType):
         result.close()  # or Python warns that it was never awaited
         remedy = "submit the async function itself, or have this one return asyncio.run(...)"
-    elif isinstance(result, AsyncGeneratorType | GeneratorType):
+    elif is_a(result, (AsyncGeneratorType, GeneratorType)):
         remedy = "return a list of what it yields"
     told = CannotShip(
-        f"the task's result, of type {type(result).__module__}.{type(result).__qualname__}, "
+        f"the task's result, of type {full_name_of(type(result))}, "
         f"cannot be sent: {headline(error)}; {remedy}"
     )
-    return told.with_traceback(error.__traceback__)
+    return told.with_traceback(traceback_of(error))

@@ -13,6 +13,7 @@ import signal
 import sys
 
 from stealmesh.workers.printing import CALLER, HERE
+from stealmesh_protocol.unasked import is_a, traceback_of
 
 _worker = 0
 """The pid of the worker; 0 where there is none (tests of `run` have no worker)."""
@@ -53,13 +54,13 @@ def _status(error: BaseException | None) -> int:
     """The exit status of an interpreter that ends with this error."""
     if error is None:
         return 0
-    if isinstance(error, SystemExit):
+    if is_a(error, SystemExit):
         if error.code is None or isinstance(error.code, int):
             return (error.code or 0) & 0xFF
         print(error.code, file=sys.stderr)
         return 1
-    sys.excepthook(type(error), error, error.__traceback__)
-    if isinstance(error, KeyboardInterrupt):
+    sys.excepthook(type(error), error, traceback_of(error))
+    if is_a(error, KeyboardInterrupt):
         flush()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

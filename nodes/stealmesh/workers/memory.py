@@ -14,6 +14,7 @@ from typing import Any
 
 from stealmesh_protocol.errors import TaskOutOfMemory
 from stealmesh_protocol.raised import headline
+from stealmesh_protocol.unasked import is_a, traceback_of
 
 MARK = 0.75
 """A process that keeps this share of its limit between two tasks is replaced."""
@@ -40,7 +41,7 @@ class Limit:
         resource.setrlimit(resource.RLIMIT_DATA, (octets, hard))
 
     def passed_by(self, error: BaseException | None) -> bool:
-        return self.octets > 0 and isinstance(error, MemoryError)
+        return self.octets > 0 and is_a(error, MemoryError)
 
     def is_near(self) -> bool:
         """Between two tasks: does this process keep so much that a fresh one should take its place?"""
@@ -72,7 +73,7 @@ def out_of_memory(error: BaseException, where: str = "") -> TaskOutOfMemory:
         f"{where}it needed more memory than the {in_words(LIMIT.octets)} that its worker may have "
         f"({headline(error)}); start nodes with a larger memory limit, or fewer items in a task"
     )
-    return told.with_traceback(error.__traceback__)
+    return told.with_traceback(traceback_of(error))
 
 
 def named(function: Any, item: int) -> str:

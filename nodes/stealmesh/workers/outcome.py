@@ -27,6 +27,7 @@ from stealmesh.workers.forked import end_if_forked
 from stealmesh.workers.staying import PutsAway, is_heavy
 from stealmesh_protocol import limits, values
 from stealmesh_protocol.errors import CannotLoad, MeshError
+from stealmesh_protocol.unasked import is_a, traceback_of
 from stealmesh_protocol.values import LACKING, UNLOADABLE, UNSENDABLE
 
 REMARKS_OCTETS = 64 * 1024
@@ -198,9 +199,9 @@ def all_failed(
 def all_unopened(chunk: ChunkOrder, error: BaseException, where: str) -> ChunkOutcome:
     """The items could not be opened: they were packed together, or it is a single one."""
     lacking = is_lacking_for_an_item(error) and not chunk.keeps
-    if not isinstance(error, MeshError):
+    if not is_a(error, MeshError):
         return all_failed(chunk, error, where, lacking=lacking)
-    told = CannotLoad(unopened(error, where)).with_traceback(error.__traceback__)
+    told = CannotLoad(unopened(error, where)).with_traceback(traceback_of(error))
     return _all_failed(chunk, told, UNLOADABLE, lacking=lacking)
 
 

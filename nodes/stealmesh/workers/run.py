@@ -46,6 +46,7 @@ from stealmesh_protocol import values
 from stealmesh_protocol.data_only import PICKLES
 from stealmesh_protocol.errors import TaskStopped
 from stealmesh_protocol.raised import headline
+from stealmesh_protocol.unasked import is_a
 from stealmesh_protocol.values import OUT_OF_MEMORY, RAISED, STOPPED, UNLOADABLE
 
 FOLD_ITEMS = 1 << 14
@@ -212,7 +213,7 @@ def _one_by_one(
             return None
         if (
             speak is not None
-            and isinstance(error, FromOutside)
+            and is_a(error, FromOutside)
             and not _is_behind_it(source, behind, results)
         ):
             return None  # given back, begun or not: its node drops it
@@ -264,8 +265,8 @@ def note_failure(
         where = named(function, chunk.lo + offset) if chunk.kind == wire.REDUCE else ""
         failures.add(offset, out_of_memory(error, where), attempts, OUT_OF_MEMORY)
         return
-    unopened = isinstance(error, CannotOpenItem)
-    kind = UNLOADABLE if unopened else STOPPED if isinstance(error, TaskStopped) else RAISED
+    unopened = is_a(error, CannotOpenItem)
+    kind = UNLOADABLE if unopened else STOPPED if is_a(error, TaskStopped) else RAISED
     failures.add(offset, undeferred(error), attempts, kind)
     failures.lacking |= type(error) is CannotOpenCarried
     failures.lacking |= unopened and is_lacking_for_an_item(error)

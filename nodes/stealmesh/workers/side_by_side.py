@@ -32,6 +32,7 @@ from stealmesh.workers.mapped import HERE as VALUES
 from stealmesh.workers.outcome import ChunkOrder, ChunkOutcome, remarked
 from stealmesh.workers.reporting_beside import HereBeside
 from stealmesh.workers.stopping_beside import StoppingBeside
+from stealmesh_protocol.unasked import traceback_of
 
 Send = Callable[..., None]
 
@@ -56,7 +57,7 @@ def serve(
             loop.run_forever()
         except BaseException as error:
             forked.end_if_forked(error)
-            sys.excepthook(type(error), error, error.__traceback__)
+            sys.excepthook(type(error), error, traceback_of(error))
         forked.end_if_forked()
 
 
@@ -69,7 +70,7 @@ def _or_end() -> Iterator[None]:
         os._exit(0)  # the node is gone, or has no use for us
     except BaseException as error:
         forked.end_if_forked(error)
-        sys.excepthook(type(error), error, error.__traceback__)
+        sys.excepthook(type(error), error, traceback_of(error))
         forked.flush()
         os._exit(1)
 
