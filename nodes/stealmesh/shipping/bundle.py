@@ -27,6 +27,7 @@ from msgspec.structs import replace
 
 from stealmesh.shipping import opening
 from stealmesh.shipping.opening import is_under
+from stealmesh.shipping.package_files import OnDisk, place_of
 from stealmesh.shipping.source import codes_in, text_of_main
 from stealmesh_protocol.errors import CannotShip
 from stealmesh_protocol.ids import Digest, digest_of
@@ -227,47 +228,46 @@ class _Files:
                 self._add_tree(name, package)
                 return [self.found[new].source or b"" for new in self.found.keys() - before]
             if os.path.isfile(file):
-                self._add(name, file, is_package=False)
+                self._add(name, file, OnDisk(), is_package=False)
                 return [self.found[name].source or b""] if name in self.found else []
         return []
 
     def _add_tree(self, package: str, top: str) -> None:
-        for directory, inside, files in os.walk(top):
+        place = place_of(package)
+        for directory, inside, files in place.walk(top):
             inside[:] = sorted(
                 each for each in inside if each not in _SKIPPED and not each.startswith(".")
             )
             dotted = ".".join([package, *os.path.relpath(directory, top).split(os.sep)])
             dotted = dotted.removesuffix("..").removesuffix(".")
             if "__init__.py" in files:
-                self._add(dotted, os.path.join(directory, "__init__.py"), is_package=True)
+                self._add(dotted, os.path.join(directory, "__init__.py"), place, is_package=True)
             for file in sorted(files):
                 path = os.path.join(directory, file)
                 if file.endswith(".py"):
                     if file != "__init__.py":
-                        self._add(f"{dotted}.{file[:-3]}", path, is_package=False)
+                        self._add(f"{dotted}.{file[:-3]}", path, place, is_package=False)
                 elif not file.endswith((".pyc", ".so", ".pyd", ".o", "~")):
-                    self._add_data(path)
+                    self._add_data(path, place)
 
-    def _add(self, name: str, path: str, *, is_package: bool) -> None:
+    def _add(self, name: str, path: str, place: OnDisk, *, is_package: bool) -> None:
         if name in self.found or is_under(name, self._no_ship):
             return
         if self._octets > OCTETS_MAX or len(self.found) > FILES_MAX:
             return  # what is loaded travels in any case; the rest only as far as there is room
         try:
-            with open(path, "rb") as file:
-                source = file.read()
+            source = place.read(path)
         except OSError:
             return  # the program could not import it either
         self._octets += len(source)
         self.found[name] = ModuleEntry(name, path, is_package, source)
 
-    def _add_data(self, path: str) -> None:
+    def _add_data(self, path: str, place: OnDisk) -> None:
         try:
-            octets = os.path.getsize(path)
+            octets = place.octets(path)
             if octets > DATA_OCTETS_MAX or self._octets + octets > OCTETS_MAX:
                 return
-            with open(path, "rb") as file:
-                self.data[path] = file.read()
+            self.data[path] = place.read(path)
         except OSError:
             return
         self._octets += octets
