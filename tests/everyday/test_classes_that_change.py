@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.everyday.running import finish, run
+from tests.everyday.running import finish, run, write
 
 pytestmark = pytest.mark.real
 
@@ -231,3 +231,59 @@ def test_a_class_without_a_file_is_seen_too(tmp_path: Path) -> None:
             assert got == ("new", False, False, 99, "new", True), got
         """
     finish(tmp_path, "-", stdin=program)
+
+
+MODULE = """
+    import collections, typing
+    class Old:
+        def get(self): return "old"
+    class New:
+        def get(self): return "new"
+    class Point(typing.NamedTuple):
+        x: int = 1
+    class B(Old):
+        "doc"
+        extra = 1
+        __private = 1
+        empty = None
+        made = object()
+        slot: int
+        def method(self): return 1
+        class Inner(Old):
+            extra = 1
+    def look():
+        there = [each for each in ("extra", "_B__private", "method", "d", "thing") if hasattr(B, each)]
+        return [B().get(), B.Inner().get(), B.__doc__, *there, "I" * hasattr(B.Inner, "extra"), B.empty, Point(2).x]
+    """
+
+
+def test_classes_of_other_modules_are_seen_too(tmp_path: Path) -> None:
+    """Bases, a docstring, descriptors and objects that were added, what was deleted; and back, on two meshes."""
+    write(tmp_path, beside=MODULE)
+    run(
+        tmp_path,
+        """
+        import stealmesh, beside, threading
+        from beside import B, New, Old
+        class D:
+            def __get__(self, one, cls): return 5
+        def task(): return beside.look()
+        def check(mesh, *right):
+            for f in (task, beside.look):
+                assert mesh.submit(f).result() == list(right), (mesh.submit(f).result(), right)
+        method = B.method
+        old = "old", "old", "doc", "extra", "_B__private", "method", "I", None, 2
+        for _ in range(2):
+            with stealmesh.Mesh(workers=1) as mesh:
+                check(mesh, *old)
+                B.__bases__ = B.Inner.__bases__ = (New,)
+                B.__doc__, B.d, B.thing, B.empty, B.lock = "new", D(), object, D, threading.Lock()
+                del B.extra, B._B__private, B.method, B.Inner.extra
+                check(mesh, "new", "new", "new", "d", "thing", "", D, 2)
+                B.__bases__ = B.Inner.__bases__ = (Old,)
+                B.__doc__, B.empty, B.extra, B._B__private, B.Inner.extra = "doc", None, 1, 1, 1
+                B.method = method
+                del B.d, B.thing, B.lock
+                check(mesh, *old)
+        """,
+    )

@@ -215,6 +215,9 @@ class ModuleText:
             and not statements[0].keywords
         )
 
+    def has_class(self, qualname: str) -> bool:
+        return qualname in self._statements
+
     def bases_of(self, qualname: str) -> list[str]:
         """The names of its bases. Empty: none, or not all of them are names."""
         statements = self._statements.get(qualname, [])

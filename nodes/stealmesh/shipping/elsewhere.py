@@ -21,6 +21,7 @@ from typing import Any
 from stealmesh.shipping.bindings import Imported, ModuleText, text_of
 from stealmesh.shipping.dispatching import has_others, registry_of
 from stealmesh.shipping.opening import ORIGINAL, REGISTER, PieceKind
+from stealmesh.shipping.own_classes import OF_SLOTS, changes_of_statement, is_other
 from stealmesh.shipping.pickler import dump
 from stealmesh.shipping.reach import Key, Reach, functions_in, walk, walk_all
 from stealmesh.shipping.variables import (
@@ -154,7 +155,7 @@ def _changes_of_class(
     """Its attributes that the class statement does not make, and those of classes inside of it (`Inner.x`)."""
     if hasattr(cls, "__members__"):
         return {}  # an enumeration
-    changes: dict[str, Any] = {}
+    changes = {within + name: each for name, each in changes_of_statement(cls, text).items()}
     for attribute, value in list(vars(cls).items()):
         functions = functions_in(value)
         if attribute.startswith("__") and not functions:
@@ -175,11 +176,7 @@ def _changes_of_class(
         refuse_futures(f"{cls.__qualname__}.{attribute}", value)
         if made is Imported.NO or (
             is_plain(value)
-            or not (
-                functions
-                or hasattr(type(value), "__get__")
-                or is_as_first_seen(cls.__module__, cls.__qualname__, attribute, value)
-            )
+            or (not isinstance(value, OF_SLOTS) and is_other(cls, attribute, value, text, reach))
         ):
             walk_all(functions, reach)
             changes[within + attribute] = value

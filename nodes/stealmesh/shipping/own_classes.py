@@ -26,7 +26,7 @@ from stealmesh.shipping.reach import Reach, functions_in, walk, walk_all
 from stealmesh.shipping.source import Source
 from stealmesh.shipping.variables import is_home_of, is_plain, refuse_futures
 
-_OF_SLOTS = (MemberDescriptorType, GetSetDescriptorType)
+OF_SLOTS = (MemberDescriptorType, GetSetDescriptorType)
 _MISSING = object()
 
 
@@ -45,7 +45,7 @@ class _Memory:
 _memories: dict[tuple[str, str], _Memory] = {}
 
 
-def _memory_of(cls: type) -> _Memory:
+def memory_of(cls: type) -> _Memory:
     key = (cls.__module__, cls.__qualname__)
     known = _memories.get(key)
     if known is None or known.cls is not cls:
@@ -72,7 +72,7 @@ class ClassLook:
         self._source = source
         self._text = text
         self._reach = reach
-        self._memory = _memory_of(cls)
+        self._memory = memory_of(cls)
         self._methods = text.methods_of(cls.__qualname__)
         self._kept = 0
         self._changes: dict[str, Any] = {}
@@ -87,8 +87,7 @@ class ClassLook:
             return None
         if hasattr(self._cls, "__members__"):
             return {name: value for name, value in self._changes.items() if functions_in(value)}
-        self._bases()
-        self._deleted()
+        self._changes |= changes_of_statement(self._cls, self._text)
         again = sorted(differed - self._changes.keys())
         differed.update(self._changes)
         return {**dict.fromkeys(again, ORIGINAL), **self._changes}
@@ -105,12 +104,14 @@ class ClassLook:
             self._kept += written and name in self._methods
         elif isinstance(value, type):
             self._class_inside(name, value)
-        elif name == "__doc__":
-            self._doc(value)
-        elif name.startswith("__") or isinstance(value, _OF_SLOTS):
+        elif name.startswith("__") or isinstance(value, OF_SLOTS):
             if name in self._methods:
                 self._changes[name] = value
-        elif is_plain(value) or name in self._methods or self._is_other(name, value):
+        elif (
+            is_plain(value)
+            or name in self._methods
+            or is_other(self._cls, name, value, self._text, self._reach)
+        ):
             self._changes[name] = value
             self._reach.watch.value(value)
 
@@ -118,7 +119,9 @@ class ClassLook:
         qualname = f"{self._cls.__qualname__}.{name}"
         if not is_home_of(inner, self._cls.__module__, qualname):
             walk(inner, self._reach)
-            if not name.startswith("__") and self._is_other(name, inner):
+            if not name.startswith("__") and is_other(
+                self._cls, name, inner, self._text, self._reach
+            ):
                 self._changes[name] = inner
             return
         self._reach.watch.klass(inner)
@@ -127,15 +130,6 @@ class ClassLook:
             self._changes[name] = inner
         else:
             self._changes |= {f"{name}.{path}": value for path, value in changed.items()}
-
-    def _doc(self, doc: Any) -> None:
-        written = self._text.doc_of(self._cls.__qualname__)
-        if not isinstance(doc, str) or written is None:
-            is_other = doc is not written and isinstance(doc, str | None)
-        else:
-            is_other = cleandoc(doc) != cleandoc(written)  # from 3.13 on it is not indented
-        if is_other:
-            self._changes["__doc__"] = doc
 
     def _is_as_written(self, name: str, value: Any, found: list[FunctionType]) -> bool:
         codes = [function.__code__ for function in found]
@@ -149,58 +143,75 @@ class ClassLook:
         # A dataclass's `__init__`, what a decorator adds: made with the class, if it was there at first.
         is_first = self._memory.first.get(name) is value
         if all(is_installed(code.co_filename) for code in codes):
-            return is_first or not self._travels(value)
+            return is_first or not travels(value, self._reach)
         inner = any("<locals>" in function.__qualname__ for function in found)
         return is_first and inner and name.startswith("__")
 
-    def _is_other(self, name: str, value: Any) -> bool:
-        """Is it, as far as we can tell, not what the class statement makes?"""
-        before = self._memory.first.get(name, _MISSING)
-        if before is value:
-            made = self._text.makes_attribute(self._cls, name, value, [])
-            added = self._is_plainly_made() and not self._text.binds_attribute(self._cls, name)
-            return (added or made is Imported.NO) and self._travels(value)
-        if before is _MISSING or is_plain(before):
-            return self._travels(value)
-        return True
 
-    def _is_plainly_made(self) -> bool:
-        """Does the class have just what its statement says?"""
-        hook = self._cls.__init_subclass__
-        is_pythons_own = getattr(hook, "__func__", None) is None
-        plain = self._text.is_plain_class(self._cls.__qualname__)
-        return plain and type(self._cls) is type and is_pythons_own
+# ---------------------------------------------------------------- of classes of all the program's modules
 
-    def _travels(self, value: Any) -> bool:
-        """Can it be pickled? A connection, say, is each process's own."""
-        aside = Reach(ChangeWatch(room=0), no_ship=self._reach.no_ship)
-        try:
-            dump(value, aside)
-        except Exception:  # noqa: BLE001 - pickling runs the object's own code
-            return False
-        return True
 
-    # ------------------------------------------------------------ bases, and what is gone
+def is_other(cls: type, name: str, value: Any, text: ModuleText, reach: Reach) -> bool:
+    """Is it, as far as we can tell, not what the class statement makes?"""
+    before = memory_of(cls).first.get(name, _MISSING)
+    if before is value:
+        made = text.makes_attribute(cls, name, value, [])
+        added = not text.binds_attribute(cls, name) and _is_plainly_made(cls, text)
+        return (added or made is Imported.NO) and travels(value, reach)
+    if before is _MISSING or is_plain(before):
+        return travels(value, reach)
+    return True
 
-    def _bases(self) -> None:
-        bases = self._cls.__bases__
-        if bases is not self._memory.bases or self._were_set(bases):
-            self._changes["__bases__"] = bases
 
-    def _were_set(self, bases: tuple[type, ...]) -> bool:
-        """Had they been set before the first look? Told by names where the text has only names."""
-        written = self._text.bases_of(self._cls.__qualname__)
-        if not written or type(self._cls) is not type or "__orig_bases__" in vars(self._cls):
-            return False
-        main = self._text.module.__dict__
-        named = [main.get(name) for name in written]
-        ours = all(
-            isinstance(each, type) and each.__name__ == name
-            for each, name in zip(named, written, strict=True)
-        )
-        return ours and [each.__name__ for each in bases] != written
+def _is_plainly_made(cls: type, text: ModuleText) -> bool:
+    """Does the class have just what its statement says?"""
+    if type(cls) is not type or not text.is_plain_class(cls.__qualname__):
+        return False
+    is_pythons_own = getattr(cls.__init_subclass__, "__func__", None) is None
+    written = text.bases_of(cls.__qualname__) or ["object"]
+    return is_pythons_own and [each.__name__ for each in cls.__bases__] == written
 
-    def _deleted(self) -> None:
-        for name in self._text.attributes_of(self._cls.__qualname__):
-            if name not in vars(self._cls):
-                self._changes[name] = ABSENT
+
+def travels(value: Any, reach: Reach) -> bool:
+    """Can it be pickled? A connection, say, is each process's own."""
+    aside = Reach(ChangeWatch(room=0), no_ship=reach.no_ship)
+    try:
+        dump(value, aside)
+    except Exception:  # noqa: BLE001 - pickling runs the object's own code
+        return False
+    return True
+
+
+def changes_of_statement(cls: type, text: ModuleText) -> dict[str, Any]:
+    """Another docstring, other bases, and what is gone."""
+    qualname, changes = cls.__qualname__, dict[str, Any]()
+    doc = vars(cls).get("__doc__")
+    if (
+        isinstance(doc, str | None)
+        and text.has_class(qualname)
+        and _differ(doc, text.doc_of(qualname))
+    ):
+        changes["__doc__"] = doc
+    if cls.__bases__ is not memory_of(cls).bases or _were_set(cls, text):
+        changes["__bases__"] = cls.__bases__
+    gone = [name for name in text.attributes_of(qualname) if name not in vars(cls)]
+    return changes | dict.fromkeys(gone, ABSENT)
+
+
+def _differ(doc: str | None, written: str | None) -> bool:
+    if doc is None or written is None:
+        return doc is not written
+    return cleandoc(doc) != cleandoc(written)  # from 3.13 on it is not indented
+
+
+def _were_set(cls: type, text: ModuleText) -> bool:
+    """Had its bases been set before the first look? Told by names where the text has only names."""
+    written = text.bases_of(cls.__qualname__)
+    if not written or type(cls) is not type or "__orig_bases__" in vars(cls):
+        return False
+    named = [text.module.__dict__.get(name) for name in written]
+    are_classes = all(
+        isinstance(each, type) and each.__name__ == name
+        for each, name in zip(named, written, strict=True)
+    )
+    return are_classes and [each.__name__ for each in cls.__bases__] != written
