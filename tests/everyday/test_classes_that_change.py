@@ -287,3 +287,37 @@ def test_classes_of_other_modules_are_seen_too(tmp_path: Path) -> None:
                 check(mesh, *old)
         """,
     )
+
+
+def test_code_that_asks_for_subclasses_finds_them(tmp_path: Path) -> None:
+    """A registry of plugins. Those of the program's file, by a function and by a method; one that comes later; and
+    nothing else comes along: the lock of a class that is no subclass stays."""
+    run(
+        tmp_path,
+        """
+        import stealmesh, threading
+        class Base:
+            @classmethod
+            def names(cls): return sorted(c.__name__ for c in cls.__subclasses__())
+        class S1(Base): pass
+        class S2(Base): pass
+        class Deep(S2): pass
+        class Unrelated:
+            lock = threading.Lock()
+        def by_function(): return sorted(c.__name__ for c in Base.__subclasses__())
+        def by_method(): return Base.names()
+        def deep():
+            def all_of(c): return {c} | {e for s in c.__subclasses__() for e in all_of(s)}
+            return sorted(c.__name__ for c in all_of(Base))
+        def made(): return "Unrelated" in globals()
+        if __name__ == "__main__":
+            with stealmesh.Mesh(workers=1) as mesh:
+                for late in ([], ["S3"]):
+                    if late:
+                        class S3(Base): pass
+                    for f in (by_function, by_method):
+                        assert mesh.submit(f).result() == ["S1", "S2", *late], (f, mesh.submit(f).result())
+                    assert mesh.submit(deep).result() == ["Base", "Deep", "S1", "S2", *late]
+                assert not mesh.submit(made).result()
+        """,
+    )

@@ -113,6 +113,9 @@ class ChangeWatch:
         for attribute in list(vars(cls).values()):
             self.registry(registry_of(attribute))
 
+    def subclasses_of(self, cls: type) -> None:
+        self._add(_subclasses, cls)
+
     def registry(self, registry: Any) -> None:
         """Watch the implementations of a function that has one for each type. None: it has not."""
         if registry is not None:
@@ -209,6 +212,10 @@ def _of_class(cls: Any) -> tuple[Any, ...]:
 def _names(names: Any) -> tuple[Any, ...]:
     """A dict has its newest name last, so two objects tell whether any has come or gone."""
     return (*_size(names), next(reversed(names), None))
+
+
+def _subclasses(cls: Any) -> tuple[Any, ...]:
+    return tuple(type.__subclasses__(cls))
 
 
 def _of_dict(value: Any) -> tuple[Any, ...]:

@@ -22,7 +22,14 @@ from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.opening import ABSENT, ORIGINAL
 from stealmesh.shipping.pickler import dump
-from stealmesh.shipping.reach import Reach, functions_in, walk, walk_all
+from stealmesh.shipping.reach import (
+    Reach,
+    asks_for_subclasses,
+    functions_in,
+    need_subclasses,
+    walk,
+    walk_all,
+)
 from stealmesh.shipping.source import Source
 from stealmesh.shipping.variables import is_home_of, is_plain, refuse_futures
 
@@ -98,6 +105,8 @@ class ClassLook:
         found = functions_in(value)
         if found:
             walk_all(found, self._reach)
+            if asks_for_subclasses(found):
+                need_subclasses(self._cls, self._reach)
             written = self._is_as_written(name, value, found)
             if not written or registry_of(value) is not None:
                 self._changes[name] = value

@@ -131,6 +131,10 @@ def walk_code(code: CodeType, names: dict[str, Any], reach: Reach) -> None:
             reach.needs[module, name] = None  # it may come to be
     if not _ASKS_FOR_NAMES.isdisjoint(attributes):
         _need_names_that_differ(module, names, reached, reach)
+    if "__subclasses__" in attributes:
+        for name in reached:
+            if isinstance(names.get(name), type):
+                need_subclasses(names[name], reach)
     for name in attributes:  # imported by the function itself
         imported = sys.modules.get(name)
         if imported is not None and name not in reached:
@@ -148,6 +152,25 @@ def _need_names_that_differ(
             reach.watch.names_of(each)
             for name in text_of(each).names_that_differ():
                 reach.needs[each.__name__, name] = None
+
+
+def asks_for_subclasses(functions: Iterable[FunctionType]) -> bool:
+    return any("__subclasses__" in names_in(each.__code__)[1] for each in functions)
+
+
+def need_subclasses(cls: type, reach: Reach) -> None:
+    """Code asks for the subclasses of this class of the program's file: those that have a name there, over any
+    number of steps. Workers have only the classes that something needs."""
+    waiting, seen = [cls], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or not reach.sends(one.__module__):
+            continue
+        seen.add(id(one))
+        reach.watch.subclasses_of(one)
+        if vars(sys.modules[one.__module__]).get(one.__qualname__) is one:
+            reach.needs[one.__module__, one.__qualname__] = None
+        waiting += type.__subclasses__(one)
 
 
 def reach_into(module: ModuleType, attributes: tuple[str, ...], reach: Reach) -> None:
