@@ -9,6 +9,7 @@ import os
 import signal
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from stealmesh.cli import (
     demo,
     drawing,
     items,
+    jobs,
     looks,
     main,
     status,
@@ -391,6 +393,25 @@ def test_a_job_is_called_by_its_id_its_beginning_or_its_name() -> None:
     assert job_ids.job_named("squares", lambda: durable).hex() == one["id"]
     with pytest.raises(ValueError, match="ends with the program"):
         job_ids.job_named("cubes", lambda: durable)
+
+
+@pytest.mark.parametrize(
+    ("name", "over", "facts", "known"),
+    [
+        ("square", False, [], True),
+        ("", True, [], True),
+        ("", False, [{"told": "has no primary"}], True),
+        ("", False, [], False),
+    ],
+)
+def test_a_job_without_a_primary_is_known_if_any_node_has_heard_of_it(
+    name: str, over: bool, facts: list[Any], known: bool
+) -> None:
+    """Its nodes may just be starting again: then it is waited for."""
+    job: Any = SimpleNamespace(id="ff" * 20, name=name, latest=lambda: None, done=lambda: over)
+    story = {"facts": facts}
+    mesh: Any = SimpleNamespace(looking=SimpleNamespace(explain=lambda job: story))
+    assert jobs.is_known(mesh, job) is known
 
 
 def test_a_node_is_called_by_its_name_process_address_or_id() -> None:

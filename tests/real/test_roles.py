@@ -17,7 +17,7 @@ from tests.transport.sides import Side, until
 import stealmesh
 from stealmesh import JobLost, JoinRefused, NotAllowed
 from stealmesh.cli.commands import dispatch
-from stealmesh.cli.exits import NOT_JOINED
+from stealmesh.cli.exits import NOT_JOINED, USAGE
 from stealmesh.host.guest_key import GuestKey
 from stealmesh.host.identity import new_member, runtime
 from stealmesh.host.issuing import issued
@@ -130,6 +130,19 @@ def test_results_are_for_the_token_that_launched_them(two_nodes: Nodes) -> None:
     with two_nodes.mesh() as boss:
         assert list(boss.attach(job.id).results()) == [x * x for x in range(20)]
         assert boss.status()["counters"]["guests-jobs-refused"] >= 2
+
+
+@pytest.mark.parametrize("command", ["results", "cancel"])
+def test_a_job_that_nobody_knows_is_wrong_usage_of_a_command(
+    two_nodes: Nodes,
+    command: str,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waited for a minute, in case that its primary was dead."""
+    monkeypatch.setenv("STEALMESH_TOKEN", token(two_nodes, KeyRole.SUBMIT, "laptop"))
+    assert dispatch([command, "f" * 40]) == USAGE
+    assert f"no job of this mesh is called '{'f' * 40}'" in capfd.readouterr().err
 
 
 def test_a_view_token_looks_and_does_nothing_else(two_nodes: Nodes) -> None:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, USAGE, CommandEnded
+from stealmesh.cli.exits import DONE, NOT_JOINED, USAGE, CommandEnded
 from stealmesh.cli.joining import join_as_client
 
 if TYPE_CHECKING:
@@ -45,9 +45,25 @@ def show(jobs: list[dict[str, Any]], *, as_json: bool) -> None:
 def job_called(mesh: Mesh, text: str) -> Job:
     """The durable job with this name on a command line. Raises CommandEnded."""
     try:
-        return mesh.attach(text)
+        job = mesh.attach(text)
     except ValueError as error:
         raise CommandEnded(USAGE, str(error)) from None
+    if not is_known(mesh, job):
+        raise CommandEnded(
+            USAGE, f"no job of this mesh is called {text!r}: `stealmesh jobs` lists them"
+        )
+    return job
+
+
+def is_known(mesh: Mesh, job: Job) -> bool:
+    """Has any node heard of it? A whole id is believed, as its primary may be dead at this moment: so this waits some
+    seconds for a primary, and then asks for what is left of the job. With a replica it will have a primary again."""
+    if job.name or job.latest() is not None or job.done():
+        return True
+    try:
+        return bool(mesh.looking.explain(bytes.fromhex(job.id))["facts"])
+    except TimeoutError:
+        raise CommandEnded(NOT_JOINED, "the mesh did not answer in time: try again") from None
 
 
 def line_called(mesh: Mesh, text: str) -> dict[str, Any]:
