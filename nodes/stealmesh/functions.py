@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stealmesh import refs
+from stealmesh.client.arguments import shown
 from stealmesh.client.results import FUNCTION_REMEDY, fault_of_size
 from stealmesh_protocol import whole
 from stealmesh_protocol.apart import CannotBeLeftOut
@@ -177,15 +178,24 @@ def packed_call(function: Callable[..., Any], arguments: tuple[Any, ...]) -> byt
         ) from error
 
 
-def module_names(modules: Iterable[str | ModuleType]) -> tuple[str, ...]:
-    """The sorted names in `ship=` or `no_ship=`, which take modules or names. Raises ValueError."""
+def module_names(modules: Iterable[str | ModuleType], setting: str = "ship") -> tuple[str, ...]:
+    """The sorted names in `ship=` or `no_ship=`, which take modules or names. Raises TypeError, ValueError."""
     if isinstance(modules, str | ModuleType):
         modules = (modules,)
+    if not isinstance(modules, Iterable):
+        raise TypeError(f"{setting} must be modules or their names, not {shown(modules)}")
     names = []
     for module in modules:
         name = module.__name__ if isinstance(module, ModuleType) else module
-        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            raise ValueError(f"not the name of a module: {module!r}; write ship=['package']")
+        if not isinstance(name, str):
+            raise TypeError(
+                f"{setting}: {shown(name)} is neither a module nor the name of one; "
+                f"write {setting}=['package']"
+            )
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ValueError(
+                f"{setting}: not the name of a module: {name!r}; write {setting}=['package']"
+            )
         names.append(name)
     return tuple(sorted(names))
 

@@ -263,7 +263,7 @@ class Mesh(Submitter):
         """
         options = Options(
             name, priority, retries, timeout, progress, durable, chunksize,
-            module_names(ship), module_names(no_ship),
+            module_names(ship), module_names(no_ship, "no_ship"),
             report,  # type: ignore[arg-type]  # a path is moved elsewhere there
             max_parallel, checked_resources(resources),
             retry_on,  # type: ignore[arg-type]  # checked there

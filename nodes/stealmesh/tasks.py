@@ -10,7 +10,8 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar
 
-from stealmesh_protocol.unasked import is_a, is_caught_by, state_of
+from stealmesh.returned import is_no_pair, wrong_children
+from stealmesh_protocol.unasked import is_a, is_caught_by, name_of, state_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,11 +37,19 @@ def vectorized(function: F) -> F:
     `map` expects as many results as items from it, `map_reduce` one partial result a chunk. A chunk is
     one call, so it cannot be divided when it turns out expensive.
     """
+    _must_be_callable("vectorized", function)
     try:
         setattr(function, _MARK, True)
     except (AttributeError, TypeError):
         return Vectorized(function)  # type: ignore[return-value]
     return function
+
+
+def _must_be_callable(mark: str, function: object) -> None:
+    if not callable(function):
+        raise TypeError(
+            f"stealmesh.{mark}(function) takes a function, not a {name_of(type(function))}"
+        )
 
 
 def is_vectorized(function: Callable[..., Any]) -> bool:
@@ -112,17 +121,24 @@ class Each:
     def __call__(self, bag: list[Any], limit: int) -> tuple[Any, list[Any]]:
         expand, combine = self.expand, self.combine
         assert combine is not None, "explore gives an `each` its combine"
-        partial, children = expand(bag.pop())
-        bag.extend(children)
-        while bag and (limit := limit - 1) > 0:
-            value, children = expand(bag.pop())
+        made: Any = None, ()
+        try:
+            made = partial, children = expand(bag.pop())
             bag.extend(children)
-            partial = combine(partial, value)
+            while bag and (limit := limit - 1) > 0:
+                made = value, children = expand(bag.pop())
+                bag.extend(children)
+                partial = combine(partial, value)
+        except (TypeError, ValueError) as error:
+            if is_no_pair(made):
+                raise wrong_children(expand, made) from error
+            raise  # it is the user's
         return partial, bag
 
 
 def each(expand: Callable[[Any], tuple[Any, Iterable[Any]]]) -> Each:
     """Make a `visit` for `Mesh.explore` of `expand(item) -> (value, children)`. It visits depth first."""
+    _must_be_callable("each", expand)
     return Each(expand)
 
 

@@ -66,11 +66,9 @@ class Options:
         }
         if self.timeout is not None and checked["timeout"] <= 0:  # type: ignore[operator]
             raise ValueError(f"timeout must be above 0 seconds, not {self.timeout}")
-        if not isinstance(self.speculate, bool):
-            raise TypeError(f"speculate must be True or False, not {_shown(self.speculate)}")
+        for name in ("progress", "durable", "speculate", "keep"):
+            must_be_switch(name, getattr(self, name))
         object.__setattr__(self, "output", checked_output(self.output))
-        if not isinstance(self.keep, bool):
-            raise TypeError(f"keep must be True or False, not {_shown(self.keep)}")
         if self.keep and self.durable:
             raise ValueError(
                 "keep: a durable job keeps its results itself; leave one of the two out"
@@ -82,16 +80,22 @@ class Options:
             object.__setattr__(self, "report_file", checked_file("report", given))
             object.__setattr__(self, "report", None)
         if self.report is not None and not callable(self.report):
-            raise TypeError(f"report must be a callable, a path or None, not {_shown(self.report)}")
+            raise TypeError(f"report must be a callable, a path or None, not {shown(self.report)}")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def must_be_switch(name: str, value: Any) -> None:
+    """Raises TypeError."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, not {shown(value)}")
 
 
 def checked_file(name: str, value: Any) -> str:
     """The absolute path of a file that can be made there. Raises TypeError and ValueError."""
     path = os.fspath(value)
     if not isinstance(path, str) or not path:
-        raise TypeError(f"{name} must be a path, not {_shown(path)}")
+        raise TypeError(f"{name} must be a path, not {shown(path)}")
     path = os.path.abspath(path)
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
         raise ValueError(
@@ -121,10 +125,10 @@ def checked_output(output: Any) -> Output:
     if isinstance(output, Output):
         return output
     if not isinstance(output, str):
-        raise TypeError(f"output must be {_OUTPUTS}, not {_shown(output)}")
+        raise TypeError(f"output must be {_OUTPUTS}, not {shown(output)}")
     found = Output.__members__.get(output.upper()) if output.islower() else None
     if found is None:
-        raise ValueError(f"output must be {_OUTPUTS}, not {_shown(output)}")
+        raise ValueError(f"output must be {_OUTPUTS}, not {shown(output)}")
     return found
 
 
@@ -134,17 +138,17 @@ def checked_resources(resources: Any) -> Resources:
         return ()
     if not isinstance(resources, Mapping):
         raise TypeError(
-            f'resources must be a mapping like {{"GPU": 1}} or None, not {_shown(resources)}'
+            f'resources must be a mapping like {{"GPU": 1}} or None, not {shown(resources)}'
         )
     checked: dict[str, int] = {}
     for name, count in resources.items():
         if not isinstance(name, str):
-            raise TypeError(f"resources: a name must be a string, not {_shown(name)}")
+            raise TypeError(f"resources: a name must be a string, not {shown(name)}")
         if not (0 < len(name) <= limits.NAME_CHARS_MAX and name.isprintable()) or set(name) & set(
             "=,"
         ):
             raise ValueError(
-                f"resources: {_shown(name)} is no name: up to {limits.NAME_CHARS_MAX} printable "
+                f"resources: {shown(name)} is no name: up to {limits.NAME_CHARS_MAX} printable "
                 'characters, without "=" and ","'
             )
         if isinstance(count, bool):
@@ -162,23 +166,21 @@ def whole_number(name: str, value: Any, least: int, most: int = limits.INDEX_MAX
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, not {_shown(value)}") from None
+        raise TypeError(f"{name} must be an integer, not {shown(value)}") from None
     if not least <= number <= most:
         known = {limits.INDEX_MAX: "2**63 - 1"}.get(most, str(most))
-        raise ValueError(f"{name} must be from {least} to {known}, not {_shown(number)}")
+        raise ValueError(f"{name} must be from {least} to {known}, not {shown(number)}")
     return number
 
 
 def seconds(name: str, value: Any) -> float:
     """`value` as a number of seconds that a lock can wait. Raises TypeError, ValueError."""
     if isinstance(value, str | bytes | bytearray):
-        raise TypeError(f"{name} must be a number of seconds or None, not {_shown(value)}")
+        raise TypeError(f"{name} must be a number of seconds or None, not {shown(value)}")
     try:
         number = float(value)
     except (TypeError, OverflowError):
-        raise TypeError(
-            f"{name} must be a number of seconds or None, not {_shown(value)}"
-        ) from None
+        raise TypeError(f"{name} must be a number of seconds or None, not {shown(value)}") from None
     if not abs(number) <= threading.TIMEOUT_MAX:  # nor is nan
         raise ValueError(f"{name} must be a number of seconds, not {number}; None: for ever")
     return number
@@ -188,10 +190,10 @@ def exception_types(name: str, value: Any) -> tuple[type[BaseException], ...]:
     """`value`, an exception type or several, as a tuple. Raises TypeError, and ValueError for none."""
     kinds = (value,) if isinstance(value, type) else value
     if not isinstance(kinds, tuple | list | set | frozenset):
-        raise TypeError(f"{name} must be a tuple of exception types, not {_shown(value)}")
+        raise TypeError(f"{name} must be a tuple of exception types, not {shown(value)}")
     for kind in kinds:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"{name} must have exception types only, not {_shown(kind)}")
+            raise TypeError(f"{name} must have exception types only, not {shown(kind)}")
     if not kinds:
         raise ValueError(f"{name} names no exception type; retries=0 is how nothing is tried again")
     return tuple(kinds)
@@ -255,9 +257,9 @@ def memory_limit(value: Any, *, local: bool) -> int | None:
         raise ValueError("memory_limit: only a local mesh starts workers of its own")
     size = octets_of(value) if isinstance(value, str) else whole_number("memory_limit", value, 0)
     if size is None:
-        raise ValueError(f"memory_limit is not a size: {_shown(value)}; write '512M' or '4GiB'")
+        raise ValueError(f"memory_limit is not a size: {shown(value)}; write '512M' or '4GiB'")
     if size < MEMORY_LIMIT_MIN:
-        raise ValueError(f"memory_limit: {_shown(value)} is less than a worker needs to start")
+        raise ValueError(f"memory_limit: {shown(value)} is less than a worker needs to start")
     return size
 
 
@@ -265,7 +267,7 @@ def _is_below_one(text: str, value: Any) -> bool:
     try:
         return operator.index(value) < 1
     except TypeError:
-        raise TypeError(f"{text}, not {_shown(value)}") from None
+        raise TypeError(f"{text}, not {shown(value)}") from None
 
 
 def as_range(items: Iterable[Any], *, whole: bool = False) -> range | None:
@@ -299,7 +301,7 @@ def fitting_name(name: Any) -> str:
 
 def _checked_name(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"name must be a string, not {_shown(name)}")
+        raise TypeError(f"name must be a string, not {shown(name)}")
     if len(name) > limits.TEXT_CHARS_MAX:
         raise ValueError(
             f"name must have at most {limits.TEXT_CHARS_MAX} characters, not {len(name):,}"
@@ -313,7 +315,7 @@ def _checked_name(name: Any) -> str:
     return str(name)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value in an error text: short, and without running code of the value's."""
     kind = type(value)
     short = kind is float or (kind is int and value.bit_length() < 300)

@@ -18,6 +18,7 @@ from stealmesh import refs
 from stealmesh.client.missing import MISSING, with_initial
 from stealmesh.nested.child import Call, ChildFuture
 from stealmesh.nested.inputs import PLAIN, prepared
+from stealmesh.returned import results_of, visited
 from stealmesh.workers.explore import VisitPace
 
 AHEAD_MAX = 64
@@ -92,12 +93,7 @@ def mapped_whole(
     size = chunk or max(1, len(left))
     for at in range(0, len(left), size):
         part = left[at : at + size]
-        results = inline(fn, (part,))
-        if len(results) != len(part):
-            raise ValueError(
-                f"the vectorized function returned {len(results)} results for {len(part)} items"
-            )
-        yield from results
+        yield from results_of(fn, inline(fn, (part,)), len(part))
 
 
 def reduced(
@@ -135,9 +131,8 @@ def explored(
     value, pace = MISSING, VisitPace()
     while bag:
         begun = perf_counter()
-        gained, rest = family.inline(visit, (bag, pace.limit))
+        gained, bag = visited(visit, family.inline(visit, (bag, pace.limit)))
         value = gained if value is MISSING else combine(value, gained)
-        bag = rest if type(rest) is list else list(rest)
         if bag:
             pace.learn(perf_counter() - begun)
     return with_initial(value, combine, initial, name)

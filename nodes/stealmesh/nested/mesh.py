@@ -211,7 +211,7 @@ class NestedMesh(Executor):
             settings["resources"] = checked_resources(settings["resources"])
         for name in ("ship", "no_ship"):
             if name in settings:
-                settings[name] = module_names(settings[name])
+                settings[name] = module_names(settings[name], name)
         options = Options(**settings)
         for name in ELSEWHERE:
             if getattr(options, name) if name != "output" else name in settings:

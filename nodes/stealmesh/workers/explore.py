@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 
+from stealmesh.returned import visited
 from stealmesh.workers import present
 from stealmesh.workers.again import may_try_again, undeferred
 from stealmesh.workers.failures import Failures, kind_of, unloadable, unsendable
@@ -167,24 +168,14 @@ def _visit(
     """All attempts but the last get a copy of the bag, as a visit may empty what it is given."""
     for _ in range(retries):
         try:
-            return _checked(visit(list(bag), limit))
+            return visited(visit, visit(list(bag), limit))
         except BaseException as error:
             end_if_forked(error)
             present.item_failed()
             if not may_try_again(error):
                 raise
             attempts.append(headline(error))
-    return _checked(visit(bag, limit))
-
-
-def _checked(result: Any) -> tuple[Any, list[Any]]:
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(
-            "visit(bag, limit) has to return a pair: what the visited items contributed, and "
-            f"the list of items still to do; it returned {type(result).__name__}"
-        )
-    gained, rest = result
-    return gained, rest if type(rest) is list else list(rest)
+    return visited(visit, visit(bag, limit))
 
 
 def _share(bag: list[Any], flags: BagFlags) -> tuple[list[Any], list[Any]]:

@@ -20,6 +20,7 @@ from pickle import loads
 from time import perf_counter
 from typing import Any
 
+from stealmesh.returned import results_of
 from stealmesh.shipping import versions
 from stealmesh.workers import present, reporting, stopping, wire
 from stealmesh.workers.again import may_try_again, put_off, undeferred
@@ -423,13 +424,7 @@ def _call_whole(
         result = function(items)
         if expected is None:
             return [result], None
-        results = result if hasattr(result, "dtype") else list(result)  # arrays travel as they are
-        if len(results) != expected:
-            name = getattr(function, "__qualname__", repr(function))
-            raise ValueError(
-                f"the vectorized function {name} returned {len(results)} results for a chunk of "
-                f"{expected} items; it has to return exactly one for each"
-            )
+        results = results_of(function, result, expected)
     except BaseException as error:
         end_if_forked(error)
         present.item_failed()
