@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import Any, NoReturn
 
+import stealmesh
+
 
 def refuses(*_: Any, **__: Any) -> NoReturn:
     raise RuntimeError("asked")
@@ -297,3 +299,28 @@ def raises_a_long_message(chars: int) -> NoReturn:
 
 def raises_many_long_messages(chars: int, count: int) -> NoReturn:
     raise ValueError(*(str(number) + "x" * chars for number in range(count)))
+
+
+# ---------------------------------------------------------------- elsewhere than in a task of its own
+
+
+def raises_inside(kind: str) -> NoReturn:
+    with stealmesh.here() as mesh:
+        mesh.submit(raises, kind).result()
+        raise AssertionError("it raises nothing")
+
+
+def returns_inside(kind: str) -> str:
+    with stealmesh.here() as mesh:
+        return type.__repr__(type(mesh.submit(returns, kind).result()))
+
+
+class Actor:
+    def raises(self, kind: str) -> NoReturn:
+        raises(kind)
+
+    def returns(self, kind: str) -> Any:
+        return returns(kind)
+
+    def counts(self) -> int:
+        return 1

@@ -92,6 +92,25 @@ def test_as_an_argument_it_is_refused_by_name(mesh: stealmesh.Mesh) -> None:
             list(mesh.map(tasks.takes, [value]))
 
 
+@pytest.mark.parametrize("kind", tasks.RAISED)
+def test_raised_inside_a_task_and_by_an_actor(mesh: stealmesh.Mesh, kind: str) -> None:
+    cls = tasks.RAISED[kind]
+    assert is_one(caught(mesh.submit(tasks.raises_inside, kind)), cls)
+    actor: Any = mesh.actor(tasks.Actor)
+    assert is_one(caught(actor.raises(kind)), cls)
+    assert actor.counts().result(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("kind", tasks.RETURNED)
+def test_returned_inside_a_task_and_by_an_actor(mesh: stealmesh.Mesh, kind: str) -> None:
+    named = type.__repr__(tasks.RETURNED[kind])
+    assert mesh.submit(tasks.returns_inside, kind).result(PATIENCE) == named
+    actor: Any = mesh.actor(tasks.Actor)
+    with pytest.raises(stealmesh.CannotShip):
+        actor.returns(kind).result(PATIENCE)
+    assert actor.counts().result(PATIENCE) == 1
+
+
 # ---------------------------------------------------------------- exceptions that hold exceptions
 
 

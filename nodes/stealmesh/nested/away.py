@@ -33,6 +33,7 @@ from stealmesh.workers.printing import HERE
 from stealmesh_protocol import whole
 from stealmesh_protocol.errors import CannotShip, MeshError
 from stealmesh_protocol.limits import REFS_ONLY
+from stealmesh_protocol.unasked import is_a
 
 if TYPE_CHECKING:
     from stealmesh.client.session import ProgramLink
@@ -202,7 +203,7 @@ class Client:
             with self.keeps_values(), self._lock:
                 future = self._stream(luggage, fn).submit((fn, *args), kwargs)
                 self.used_at = monotonic()
-            if future is None or (future.done() and isinstance(future.exception(), CannotShip)):
+            if future is None or (future.done() and is_a(future.exception(), CannotShip)):
                 raise CannotShip("it has to stay")
         except BaseException:
             self._stays(home, child, away)
@@ -273,7 +274,7 @@ class Client:
         if future.cancelled():
             return  # it was taken back
         error = future.exception()
-        if isinstance(error, MeshError) and self.broken:
+        if is_a(error, MeshError) and self.broken:
             self._stays(home, child, away)
             return
         home.came(child, away, future.result() if error is None else None, error)

@@ -362,9 +362,8 @@ class Family:
         except BaseException as error:
             end_if_forked(error)
             trace = traceback_of(error)
-            failed = BaseException.with_traceback(
-                error, trace and trace.tb_next
-            )  # without this frame
+            # Without this frame.
+            failed = BaseException.with_traceback(error, trace and trace.tb_next)
             self._cancel(pile, mark)
         pile.level -= 1
         pile.mark, pile.report = outer, report
@@ -379,7 +378,7 @@ class Family:
         if child._done_callbacks:
             child.call_back()
         try:
-            if failed is not None and isinstance(failed, TaskStopped):
+            if failed is not None and is_a(failed, TaskStopped):
                 raise failed  # the whole task is meant
         finally:
             del failed

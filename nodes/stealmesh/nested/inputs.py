@@ -22,6 +22,7 @@ from stealmesh.refs import ClosedRef, Grip, Ref
 from stealmesh_protocol import apart
 from stealmesh_protocol import values as vx
 from stealmesh_protocol.errors import CannotShip
+from stealmesh_protocol.unasked import is_a
 
 DEPTH_MAX = 12
 
@@ -57,7 +58,7 @@ def prepared(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, An
     except CannotShip:
         if any(apart.holds_one(value) for value in (*args, *kwargs.values())):
             raise
-        if any(isinstance(value, REFS) for value in (*args, *kwargs.values())):
+        if any(is_a(value, REFS) for value in (*args, *kwargs.values())):
             return call_with_values, (fn, args, kwargs), {}  # the others are given as they are
         return fn, args, kwargs  # the child gets the very object, as all others do
     if inputs:
@@ -80,7 +81,7 @@ def _without_refs_around(fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any])
             held = cell.cell_contents
         except ValueError:
             continue  # the variable has no value yet
-        if isinstance(held, REFS):
+        if is_a(held, REFS):
             raise TypeError(
                 f"{getattr(fn, '__qualname__', fn)} refers to a Ref in a variable around it: a task inside a task "
                 "gets Refs as arguments only"

@@ -8,10 +8,11 @@ who calls, and what happens when the process dies.
 
 from __future__ import annotations
 
-import inspect
+from types import CoroutineType
 from typing import Any
 
 from stealmesh_protocol.errors import Defer
+from stealmesh_protocol.unasked import is_a
 
 
 class ActorBody:
@@ -33,7 +34,7 @@ class ActorBody:
             self._make()
         try:
             result = getattr(self._object, method)(*args, **kwargs)
-            return self._run(result) if inspect.iscoroutine(result) else result
+            return self._run(result) if is_a(result, CoroutineType) else result
         except Defer as error:
             raise TypeError("an actor's call cannot be put off: later ones wait for it") from error
 
