@@ -10,6 +10,7 @@ from typing import Any
 
 from stealmesh.futures import Future
 from stealmesh.refs import Ref
+from stealmesh_protocol.unasked import is_a
 
 
 def gathered(value: Any, timeout: float | None = None) -> Any:
@@ -23,15 +24,15 @@ def gathered(value: Any, timeout: float | None = None) -> Any:
         return _gathered(value, timeout)
     except BaseException as error:  # noqa: BLE001 - raised again
         # The frames in here have futures, and one of these has the error: only the collector would free them.
-        raise error.with_traceback(None)  # noqa: B904 - the same error
+        raise BaseException.with_traceback(error, None)  # noqa: B904 - the same error
     finally:
         del value
 
 
 def _gathered(value: Any, timeout: float | None) -> Any:
-    if isinstance(value, Ref):
+    if is_a(value, Ref):
         return value.result(timeout)
-    if isinstance(value, Future):
+    if is_a(value, Future):
         return gathered(value.result(timeout), timeout)
     kind = type(value)
     if kind in (list, tuple, set, frozenset):
@@ -43,7 +44,7 @@ def _gathered(value: Any, timeout: float | None) -> Any:
 
 def _ask_for_all(value: Any) -> None:
     """Have the results that stayed on nodes come side by side."""
-    if isinstance(value, Future):
+    if is_a(value, Future):
         if value.grip is not None:
             value.grip.ask()
     elif type(value) in (list, tuple, set, frozenset):

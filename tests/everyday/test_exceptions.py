@@ -232,3 +232,13 @@ def test_a_stand_in_for_every_layout(base: type[BaseException]) -> None:
     there = stand_in("text", (f"builtins:{base.__name__}",))
     assert isinstance(there, stealmesh.TaskFailed)
     assert str(there) == "text"
+
+
+def test_a_stand_in_for_a_group_is_a_group() -> None:
+    """`except*` takes groups apart, so one without members would not be caught there."""
+    there: Any = stand_in("text", ("no.such.module:Group", "builtins:ExceptionGroup"))
+    assert isinstance(there, ExceptionGroup)
+    assert isinstance(there, stealmesh.TaskFailed)
+    assert [type(each) for each in there.exceptions] == [stealmesh.TaskFailed]
+    again = pickle.loads(pickle.dumps(there))
+    assert (type(again), str(again)) == (type(there), "text")

@@ -47,6 +47,11 @@ def test_raised(mesh: stealmesh.Mesh, kind: str) -> None:
     assert is_one(caught(patient.submit(tasks.raises, kind)), cls)
     assert is_one(caught(mesh.map_reduce(tasks.raises, [kind], max)), cls)
     assert type(caught(mesh.submit(tasks.raises_from, kind))) is tasks.Plain
+    try:
+        mesh.gather([mesh.submit(tasks.raises, kind)])
+    except BaseException as error:  # noqa: BLE001 - some are no Exception
+        is_its_own = is_one(error, cls)
+    assert is_its_own
 
 
 @pytest.mark.parametrize("kind", tasks.RAISED)
@@ -82,6 +87,13 @@ def test_what_can_travel_does_whatever_else_it_answers(mesh: stealmesh.Mesh) -> 
     future = mesh.submit(tasks.returns_what_is_like_an_array)
     assert type(future.result(PATIENCE)) is tasks.LikeAnArray
     assert mesh.submit(tasks.takes, tasks.Awkward()).result(PATIENCE) == 1
+
+
+def test_gathered_beside_a_future(mesh: stealmesh.Mesh) -> None:
+    odd = tasks.ValueWithoutClass()
+    gathered = mesh.gather([odd, mesh.submit(int, 1)])
+    assert gathered[0] is odd
+    assert gathered[1] == 1
 
 
 def test_as_an_argument_it_is_refused_by_name(mesh: stealmesh.Mesh) -> None:
