@@ -8,6 +8,7 @@
       reach     what a function reaches
       pickler   what travels as a name
       change_watch  has any of it changed since?
+      own_classes   what has become of a class
                      source    the text of the program's own file, on both sides
 
 Modules travel whole, as text, in one bundle. What is in `__main__` travels piece by piece, each
