@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from stealmesh.__main__ import run as run_as_module
 from stealmesh.cli import (
     added,
     arguments,
@@ -29,7 +31,7 @@ from stealmesh.cli import (
     tables,
     top,
 )
-from stealmesh.cli.exits import FAILED, NOT_JOINED, USAGE, CommandEnded
+from stealmesh.cli.exits import FAILED, INTERRUPTED, NOT_JOINED, USAGE, CommandEnded
 from stealmesh.cli.function import find
 from stealmesh.cli.run import as_json, as_they_come, in_order
 from stealmesh.client import job_ids
@@ -176,6 +178,54 @@ def test_a_defect_of_ours_keeps_its_traceback(
     monkeypatch.setattr("stealmesh.cli.jobs.run", fail)
     with pytest.raises(type(error)):
         main(["jobs"])
+
+
+def test_an_interrupt_while_a_command_is_imported_is_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "stealmesh.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "stealmesh.cli.commands")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    assert main(["--help"]) == INTERRUPTED
+    said = capsys.readouterr()
+    assert not said.out
+    assert not said.err
+
+
+def test_an_interrupt_before_anything_is_imported_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stealmesh.__main__.find_packages", interrupt)
+    assert run_as_module() == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "status --seed 127.0.0.1:99999",
+            "'99999' in 'tcp://127.0.0.1:99999' is not a port number",
+        ),
+        ("status --seed tcp://127.0.0.1:99999", "is not a port number"),
+        ("status --seed 127.0.0.1:7077", "write tcp://127.0.0.1:7077"),
+        (
+            "node --listen tcp://127.0.0.1:many",
+            "'many' in 'tcp://127.0.0.1:many' is not a port number",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == USAGE
+    assert said in capsys.readouterr().err
 
 
 def test_help_is_for_every_command_that_exists(capsys: pytest.CaptureFixture[str]) -> None:

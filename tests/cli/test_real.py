@@ -327,7 +327,52 @@ def test_run_on_a_mesh_of_its_own(shell: Shell) -> None:
     ]
 
 
-@pytest.mark.usefixtures("functions")
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        ("--help >/dev/full", 1, "cannot write to standard output: No space left on device"),
+        ("run --help >/dev/full", 1, "cannot write to standard output: No space left on device"),
+        ("--version >/dev/full", 1, "cannot write to standard output: No space left on device"),
+        ("--version >&-", 1, "cannot write to standard output: Bad file descriptor"),
+        ("--help >&-", 1, "cannot write to standard output: Bad file descriptor"),
+        ("run builtins:str --items - --nworkers 1 <&-", 2, "cannot read the items: Bad file descriptor"),
+        ("run builtins:abs --items 0:2 --nworkers 1 >&-", 1, "cannot write to standard output: Bad file descriptor"),
+        ("--help 2>&-", 0, ""),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_written_or_read_is_one_line(
+    shell: Shell, line: str, status: int, said: str, buffered: bool
+) -> None:
+    environment = {**shell.environment, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    ended = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} -m stealmesh {line}"],
+        env=environment,
+        cwd=shell.directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == status, ended.stderr
+    assert ended.stderr == (f"stealmesh: {said}\n" if said else "")
+
+
+def test_a_limit_that_is_too_low_is_named(shell: Shell) -> None:
+    command = f"{sys.executable} -m stealmesh run builtins:abs --items 0:2 --nworkers 1"
+    ended = subprocess.run(
+        ["bash", "-c", f"ulimit -f 0; exec {command}"],
+        env=shell.environment,
+        cwd=shell.directory,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "raise the limit of the size of files with `ulimit -f`" in one_line(ended)
+
+
 def run_where_nothing_is(shell: Shell, line: str) -> subprocess.CompletedProcess[str]:
     """In a working directory that was deleted."""
     place = shell.directory / "gone"
@@ -372,6 +417,7 @@ def test_what_needs_the_working_directory_says_that_it_is_gone(
     assert said in told[0]
 
 
+@pytest.mark.usefixtures("functions")
 def test_an_item_that_kills_its_worker_fails_alone(shell: Shell) -> None:
     ended = shell.run("run", "functions:die", "--items", "range(20)", "--nworkers", "1", "--unordered", "--progress")  # fmt: skip
     assert ended.returncode == 1

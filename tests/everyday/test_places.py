@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.everyday.programs import run, write
 
 import stealmesh
 from stealmesh.host.hideout import PATH_OCTETS_MAX, hideout
+from stealmesh.host.machine import UNLIMITED
+from stealmesh.transport import TransportError, sockets
 
 pytestmark = pytest.mark.real
 
@@ -146,6 +149,30 @@ def test_few_descriptors(tmp_path: Path, descriptors: int) -> None:
         "stealmesh.transport.sockets.TransportError",
     )
     assert said.endswith("raise the limit of open files with `ulimit -n`"), said
+
+
+@pytest.mark.parametrize(
+    ("left", "stack", "remedy"),
+    [
+        (UNLIMITED, UNLIMITED, "ulimit -u"),
+        (UNLIMITED, 8 << 20, "ulimit -u"),
+        (1 << 40, 8 << 20, "ulimit -u"),
+        (50 << 20, 8 << 20, "ulimit -v"),
+    ],
+)
+def test_the_limit_that_keeps_threads_from_starting_is_named(
+    monkeypatch: pytest.MonkeyPatch, left: int, stack: int, remedy: str
+) -> None:
+    """Each needs room for its stack: with `ulimit -v 200000` the limit of processes was to blame."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(sockets, "address_space_left", lambda: left)
+    monkeypatch.setattr(sockets, "soft_limit", lambda kind: stack)
+    with pytest.raises(TransportError, match=remedy):
+        sockets._require_threads()
 
 
 def test_few_descriptors_by_default_and_more_to_be_had(tmp_path: Path) -> None:

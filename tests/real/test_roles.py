@@ -132,6 +132,15 @@ def test_results_are_for_the_token_that_launched_them(two_nodes: Nodes) -> None:
         assert boss.status()["counters"]["guests-jobs-refused"] >= 2
 
 
+def test_a_node_that_nobody_knows_is_wrong_usage_of_a_command(
+    two_nodes: Nodes, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEALMESH_TOKEN", token(two_nodes, KeyRole.VIEW, "eye"))
+    for command in ("events --node nosuch", "stacks nosuch"):
+        assert dispatch(command.split()) == USAGE
+        assert "no node is called 'nosuch'" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["results", "cancel"])
 def test_a_job_that_nobody_knows_is_wrong_usage_of_a_command(
     two_nodes: Nodes,

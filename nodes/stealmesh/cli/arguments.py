@@ -239,4 +239,7 @@ def listening(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"not an address to listen at: {text!r}; write tcp://host:port"
         )
-    return seeds.with_port(text) if scheme == "tcp" else text
+    try:
+        return seeds.with_port(text) if scheme == "tcp" else text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

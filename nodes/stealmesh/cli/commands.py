@@ -15,10 +15,11 @@ import signal
 import sys
 from collections.abc import Iterator
 from types import FrameType, ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stealmesh.cli.added import AddedCommand, added_commands, summary_of
 from stealmesh.cli.exits import BROKEN_PIPE, DONE, INTERRUPTED, USAGE, CommandEnded, ended_by, say
+from stealmesh.cli.output import written
 
 COMMANDS = {
     "start": "first machine: make a key, listen, print the one line to paste elsewhere",
@@ -55,7 +56,10 @@ def dispatch(argv: list[str]) -> int:
     _open_what_is_closed()
     try:
         with _interruptible():
-            return _run_in_words(argv)
+            status = _run_in_words(argv)
+            with written():
+                sys.stdout.flush()  # what argparse printed, too
+            return status
     except CommandEnded as end:
         if str(end):
             say(str(end))
@@ -71,6 +75,17 @@ def dispatch(argv: list[str]) -> int:
         _let_go_of_output()
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that says when its help cannot be written: argparse itself passes over that."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        with written():
+            file.write(message)
+
+
 class _Version(argparse.Action):
     """Prints the version, which is imported only then: its module imports heavier ones."""
 
@@ -84,7 +99,7 @@ class _Version(argparse.Action):
 
 def build_parser(wanted: str | None, added: dict[str, AddedCommand]) -> argparse.ArgumentParser:
     """A parser that knows all names of commands, and the arguments of the wanted one only."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="stealmesh",
         description="A mesh of Python processes that steal work from each other, with nothing in the middle.",
         epilog=EPILOG,
@@ -133,7 +148,8 @@ def _run(argv: list[str]) -> int:
         if wanted is not None and wanted in added:
             return added[wanted](argv[1:]) or DONE
         parser = build_parser(wanted, added)
-        arguments = parser.parse_args(argv)
+        with written():
+            arguments = parser.parse_args(argv)
     except SystemExit as end:  # argparse has printed the reason
         return end.code if isinstance(end.code, int) else USAGE
     if arguments.command is None:
@@ -149,12 +165,14 @@ def _module(name: str) -> ModuleType:
 
 def _open_what_is_closed() -> None:
     """Open closed ones of the three standard descriptors. Otherwise a socket of ours would get the number
-    of one, and prints would go there."""
-    for number, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+    of one, and prints would go there. Who reads the closed input or writes to the closed output hears of it, as
+    without us: results must not be lost in silence."""
+    standard = (0, "stdin", os.O_WRONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_RDWR)
+    for number, name, mode in standard:
         try:
             os.fstat(number)
         except OSError:
-            assert os.open(os.devnull, os.O_RDWR) == number, "the lowest number that is free"
+            assert os.open(os.devnull, mode) == number, "the lowest number that is free"
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs
 
 from stealmesh.cli import arguments as shared
-from stealmesh.cli.exits import DONE, NOT_JOINED, CommandEnded, say
+from stealmesh.cli.exits import DONE, NOT_JOINED, USAGE, CommandEnded, say
 from stealmesh.cli.joining import join_as_client
 from stealmesh.cli.output import written
 from stealmesh.host.happened import ECHOES, facts_of, kind_of, words_of
@@ -72,17 +72,23 @@ def run(arguments: argparse.Namespace) -> int:
     asked = [name for several in arguments.kinds for name in several]
     wanted = KINDS if "all" in asked else asked or [each for each in KINDS if each not in MANY]
     with join_as_client(arguments) as mesh:
-        settled(mesh)  # a client that has just joined knows one node
+        status = settled(mesh)  # a client that has just joined knows one node
         reader = JournalReader(journals_of(mesh), kinds=kinds_called(wanted), node=arguments.node)
         shown = EventLines(as_json=arguments.json)
         found = read(reader)
         if arguments.node and not reader.tellers:
+            _must_be_a_node(arguments.node, status["nodes"])
             raise CommandEnded(NOT_JOINED, f"no node called {arguments.node} has answered")
         shown.show(found)
         say_missed(reader)
         if arguments.follow:
             follow(reader, shown)
     return DONE
+
+
+def _must_be_a_node(name: str, nodes: list[dict[str, Any]]) -> None:
+    if not any(node["name"] == name for node in nodes):
+        raise CommandEnded(USAGE, f"no node is called {name!r}: `stealmesh status` lists them")
 
 
 def journals_of(mesh: Mesh) -> Any:

@@ -7,6 +7,7 @@ a defect of ours.
 
 from __future__ import annotations
 
+from stealmesh.cli import INTERRUPTED as INTERRUPTED
 from stealmesh.host import saying
 
 DONE = 0
@@ -16,7 +17,6 @@ USAGE = 2
 """What was asked for makes no sense here: an option, an address to listen at, a file, a token."""
 NOT_JOINED = 3
 """There is no mesh for us: unreachable, another key, no key."""
-INTERRUPTED = 130
 BROKEN_PIPE = 141
 """The reader of our output is gone, as a shell says it."""
 

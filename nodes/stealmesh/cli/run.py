@@ -257,11 +257,14 @@ def _must_be_of_its_mode(fault: BaseException | None) -> None:
 
 
 def readable(wanted: Iterable[Any]) -> Iterator[Any]:
-    """The items. One that cannot be read (a line that is not JSON, a file that is not text) ends the run."""
+    """The items. One that cannot be read (a line that is not JSON, a file that is not text, a closed standard input)
+    ends the run."""
     try:
         yield from wanted
     except ValueError as error:
         raise CommandEnded(USAGE, f"cannot read the items: {error}") from None
+    except OSError as error:
+        raise CommandEnded(USAGE, f"cannot read the items: {error.strerror}") from None
 
 
 def _length(wanted: Iterable[Any]) -> int | None:

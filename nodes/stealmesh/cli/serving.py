@@ -61,8 +61,11 @@ def serve(
                     if key is not None:
                         node = RunningNode(key.mesh_mark(), tuple(addresses), key_path)
                         while_it_lives.enter_context(known_to_commands(node))
-                    on_listening(addresses, out)
-                    out.flush()
+                    try:
+                        on_listening(addresses, out)
+                        out.flush()
+                    except OSError as error:  # the node is of use without it
+                        say(f"cannot write to standard output: {error.strerror}")
 
                 with _told_when_listening(options, key, listening):
                     return _run(options)

@@ -72,6 +72,7 @@ _REMEDIES = {
     errno.EMFILE: _FILES,
     errno.ENFILE: _FILES,
     errno.EAGAIN: "raise the limit of processes with `ulimit -u`, or start fewer workers",
+    errno.EFBIG: "raise the limit of the size of files with `ulimit -f`",
     errno.ENOMEM: "free some memory, or start fewer workers",
     errno.ENOENT: "sys.executable must name the interpreter of this program",
 }

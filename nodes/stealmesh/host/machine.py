@@ -32,6 +32,18 @@ def soft_limit(kind: int) -> int:
     return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
+def address_space_left() -> int:
+    """Octets that this process may still map, by `ulimit -v`."""
+    limit = soft_limit(resource.RLIMIT_AS)
+    if limit == UNLIMITED:
+        return UNLIMITED
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError):
+        return -1
+    return max(0, limit - pages * resource.getpagesize())
+
+
 def descriptors_open() -> int:
     try:
         return len(os.listdir("/proc/self/fd")) - 1  # one is that of the look itself

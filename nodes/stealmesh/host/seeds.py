@@ -68,10 +68,10 @@ def checked(seed: str) -> str:
 
 
 def _guess(seed: str) -> str:
-    """What an address without a scheme probably means."""
+    """What an address without a scheme probably means. Raises ValueError if its port is none: that is the fault."""
     host, _, port = seed.rpartition(":")
     if _HOST.fullmatch(host) and port.isdecimal():
-        return f"tcp://{seed}"
+        return with_port(f"tcp://{seed}")
     return f"tcp://{seed}:{PORT}" if _HOST.fullmatch(seed) and "." in seed else "tcp://host:port"
 
 

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import zmq
 import zmq.utils.garbage  # now, for what it registers with `atexit`: see _start_sharing
 
+from stealmesh.host.machine import UNLIMITED, address_space_left, soft_limit
 from stealmesh.transport.keys import CurveWay, Keys
 from stealmesh_protocol.errors import MeshError
 from stealmesh_protocol.limits import COUNTED_OCTETS_MIN, FRAME_OCTETS_MAX, TAKEN_OCTETS
@@ -51,6 +52,7 @@ START_DESCRIPTORS = 40
 START_THREADS = 8
 """libzmq's two, the three of _start_sharing, and those of ours that start right after them."""
 THREADS_REMEDY = "raise the limit of processes with `ulimit -u`, or start fewer workers"
+MEMORY_REMEDY = "raise the limit of memory with `ulimit -v`"
 FILES_REMEDY = "raise the limit of open files with `ulimit -n`"
 
 _DIALLED_EVENTS = (
@@ -132,11 +134,18 @@ def _require_threads() -> None:
     except RuntimeError as error:
         if "shutdown" in str(error):  # the program is about to end: no limit would help
             raise
-        raise TransportError(f"cannot start ({error}): {THREADS_REMEDY}") from None
+        raise TransportError(f"cannot start ({error}): {_threads_remedy()}") from None
     finally:
         done.set()
         for thread in started:
             thread.join()
+
+
+def _threads_remedy() -> str:
+    """Of each thread the stack must fit into the address space."""
+    left = address_space_left()
+    is_short = left < UNLIMITED and left < START_THREADS * soft_limit(resource.RLIMIT_STACK)
+    return MEMORY_REMEDY if is_short else THREADS_REMEDY
 
 
 def fd_of(socket: zmq.Socket[bytes]) -> int:
