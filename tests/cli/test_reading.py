@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -327,6 +328,35 @@ def test_any_value_makes_a_line() -> None:
         json.loads(as_json({"index": 0, "item": 1, "result": {(1, 2): 3}}))["result"]
         == "{(1, 2): 3}"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (math.nan, None),
+        (-math.inf, None),
+        ([1.5, (math.inf, 2), {"a": math.nan}], [1.5, [None, 2], {"a": None}]),
+        ({math.nan, 1.0}, [1.0, None]),
+        ({math.nan: 1}, "{nan: 1}"),
+        ({(1, 2): math.nan}, "{(1, 2): nan}"),
+    ],
+)
+def test_a_strict_parser_reads_every_line(value: Any, written: Any) -> None:
+    def refuse(text: str) -> None:
+        raise AssertionError(f"{text} is no JSON")
+
+    numpy = pytest.importorskip("numpy")
+    row = {"index": 0, "item": math.nan, "result": value, "more": numpy.array([math.nan, 1.0])}
+    read = json.loads(as_json(row), parse_constant=refuse)
+    assert read["result"] == written
+    assert read["item"] in (None, "nan")
+
+
+def test_a_value_inside_itself_makes_a_line() -> None:
+    value: list[Any] = [math.nan]
+    value.append(value)
+    line = as_json({"index": 0, "item": 1, "result": value})
+    assert json.loads(line)["result"] == "[nan, [...]]"
 
 
 def test_status_looks_until_it_has_seen_everybody(monkeypatch: pytest.MonkeyPatch) -> None:

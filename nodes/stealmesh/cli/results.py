@@ -1,6 +1,7 @@
 """Collect the results of a durable job: JSON lines on standard output, in order, as they come.
 
 An item that failed is {"index": …, "error": …} and does not stop the others; the exit status is then 1.
+Values are written as by `stealmesh run`.
 The results stay with the mesh, to be collected again, until they expire or the mesh needs their room.
 """
 

@@ -2,8 +2,9 @@
 
 `module:function` is imported from the working directory or the Python path, `path/file.py:function`
 from that file, and called once with each item. An item that raises is reported as {"index": …,
-"item": …, "error": …} and does not stop the others; the exit status is then 1. Its traceback, all other output of
-this command, and that of tasks wherever they run, go to standard error.
+"item": …, "error": …} and does not stop the others; the exit status is then 1. NaN and Infinity, which JSON
+lacks, are null. The traceback of an item, all other output of this command, and that of tasks wherever they run, go
+to standard error.
 
 With --functions this is a program in data-only mode: the function travels by its name, items and results as plain
 data, and nothing is pickled. Data-only nodes (`stealmesh start --functions`) run nothing else.
@@ -19,6 +20,7 @@ import argparse
 import contextlib
 import itertools
 import json
+import math
 import queue
 import sys
 import time
@@ -340,15 +342,25 @@ class _Writer:
 
 
 def as_json(row: dict[str, Any]) -> str:
-    try:
-        return json.dumps(row, default=plain)
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # keys that are not texts, or a value inside itself
-        shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
-        return json.dumps({**row, **{name: text for name, text in shown.items() if name in row}})
+    """One line that every parser of JSON reads."""
+    shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
+    in_words = {**row, **{name: text for name, text in shown.items() if name in row}}
+    for make in (lambda: row, lambda: finite(row), lambda: in_words):
+        # What does not fit: numbers that JSON lacks; keys that are not texts, or a value inside itself.
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            return json.dumps(make(), default=lambda value: finite(plain(value)), allow_nan=False)
+    raise AssertionError("texts are JSON")
+
+
+def finite(value: Any) -> Any:
+    """The same with None for each NaN and Infinity: JSON has none, and only some parsers read them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 def plain(value: Any) -> Any:
