@@ -343,13 +343,15 @@ class _Writer:
 
 def as_json(row: dict[str, Any]) -> str:
     """One line that every parser of JSON reads."""
-    shown = {"item": repr(row.get("item")), "result": repr(row.get("result"))}
-    in_words = {**row, **{name: text for name, text in shown.items() if name in row}}
-    for make in (lambda: row, lambda: finite(row), lambda: in_words):
+    for make in (lambda: row, lambda: finite(row), lambda: _in_words(row)):
         # What does not fit: numbers that JSON lacks; keys that are not texts, or a value inside itself.
         with contextlib.suppress(TypeError, ValueError, RecursionError):
             return json.dumps(make(), default=lambda value: finite(plain(value)), allow_nan=False)
     raise AssertionError("texts are JSON")
+
+
+def _in_words(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: repr(row[name]) for name in ("item", "result") if name in row}}
 
 
 def finite(value: Any) -> Any:
