@@ -181,8 +181,9 @@ def test_both_sides_of_a_cut_go_on_and_one_account_holds() -> None:
 
 
 def test_a_former_home_leads_again_after_a_cut() -> None:
-    """It had gone on by itself. What it leads with then is the other side's account, and nothing of its own."""
-    scene = search_scene(5, disks=False, lone_replica_seconds=3.0)
+    """It had gone on by itself. What it leads with then is the other side's account, and nothing of its own. All nodes
+    keep the job: of some the primary could need the former home no more."""
+    scene = search_scene(5, disks=False, lone_replica_seconds=3.0, replicas=5)
     job = scene.search(seconds=0.04)
     scene.share_done(job, 0.2)
     home = scene.at_home(job)
