@@ -54,9 +54,13 @@ def dump(value: Any, reach: Reach, root: Any = None, name: str = "") -> bytes:
         return interruptible(pickled)
     except Refused as refused:
         error = refused.error
-    if isinstance(error, Exception):
-        raise error
-    raise pickle.PicklingError(f"a {type(met[0]).__qualname__} raised {headline(error)}") from error
+    try:
+        if isinstance(error, Exception):
+            raise error
+        raised = f"a {type(met[0]).__qualname__} raised {headline(error)}"
+        raise pickle.PicklingError(raised) from error
+    finally:
+        del error, met, value, root  # the error has this frame
 
 
 def on_the_way_back() -> Reach:
