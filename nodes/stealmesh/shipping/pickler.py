@@ -60,7 +60,7 @@ def dump(value: Any, reach: Reach, root: Any = None, name: str = "") -> bytes:
         raised = f"a {type(met[0]).__qualname__} raised {headline(error)}"
         raise pickle.PicklingError(raised) from error
     finally:
-        del error, met, value, root  # the error has this frame
+        del error  # which has this frame
 
 
 def on_the_way_back() -> Reach:
