@@ -130,9 +130,19 @@ class Shell:
         return command
 
     def run(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return self._ended([sys.executable, "-m", "stealmesh", *argv], stdin=stdin)
+
+    def bash(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """For redirections, pipes and limits. `{stealmesh}` in it is the command."""
+        command = script.replace("{stealmesh}", f"{sys.executable} -m stealmesh")
+        return self._ended(["bash", "-c", command], **environment)
+
+    def _ended(
+        self, argv: list[str], stdin: str | None = None, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "stealmesh", *argv],
-            env=self.environment,
+            argv,
+            env=self.environment | environment,
             cwd=self.directory,
             input=stdin,
             capture_output=True,

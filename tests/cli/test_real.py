@@ -344,31 +344,13 @@ def test_run_on_a_mesh_of_its_own(shell: Shell) -> None:
 def test_what_cannot_be_written_or_read_is_one_line(
     shell: Shell, line: str, status: int, said: str, buffered: bool
 ) -> None:
-    environment = {**shell.environment, "PYTHONUNBUFFERED": "" if buffered else "1"}
-    ended = subprocess.run(
-        ["bash", "-c", f"exec {sys.executable} -m stealmesh {line}"],
-        env=environment,
-        cwd=shell.directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    ended = shell.bash(f"exec {{stealmesh}} {line}", PYTHONUNBUFFERED="" if buffered else "1")
     assert ended.returncode == status, ended.stderr
     assert ended.stderr == (f"stealmesh: {said}\n" if said else "")
 
 
 def test_a_limit_that_is_too_low_is_named(shell: Shell) -> None:
-    command = f"{sys.executable} -m stealmesh run builtins:abs --items 0:2 --nworkers 1"
-    ended = subprocess.run(
-        ["bash", "-c", f"ulimit -f 0; exec {command}"],
-        env=shell.environment,
-        cwd=shell.directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    ended = shell.bash("ulimit -f 0; exec {stealmesh} run builtins:abs --items 0:2 --nworkers 1")
     assert ended.returncode == 2, ended.stderr
     assert "raise the limit of the size of files with `ulimit -f`" in one_line(ended)
 
@@ -449,15 +431,8 @@ def test_ctrl_c_leaves_no_process_behind(shell: Shell) -> None:
 
 @pytest.mark.usefixtures("functions")
 def test_a_reader_that_leaves_ends_the_run_quietly_whatever_still_runs(shell: Shell) -> None:
-    script = f"{sys.executable} -m stealmesh run functions:hold_five --items 0:300000 --unordered --nworkers 2 | head -n 1; exit ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(
-        ["bash", "-c", script],
-        env=shell.environment,
-        cwd=shell.directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
+    ended = shell.bash(
+        "{stealmesh} run functions:hold_five --items 0:300000 --unordered --nworkers 2 | head -n 1; exit ${PIPESTATUS[0]}"
     )
     assert ended.returncode == 141
     assert len(rows(ended.stdout)) == 1

@@ -430,16 +430,7 @@ def test_what_the_module_prints_is_no_result(shell: Shell) -> None:
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", ">/dev/full"])
 def test_run_ends_whatever_becomes_of_its_output(shell: Shell, closed: str) -> None:
-    command = f"{sys.executable} -m stealmesh run tasks_of_mine:chatty --items 0:3 --nworkers 1"
-    ended = subprocess.run(
-        ["bash", "-c", f"{command} {closed}"],
-        env=shell.environment,
-        cwd=shell.directory,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
+    ended = shell.bash(f"{{stealmesh}} run tasks_of_mine:chatty --items 0:3 --nworkers 1 {closed}")
     if closed == "2>&-":
         assert len(rows(ended.stdout)) >= 3 or ended.returncode == 0
     assert "Traceback" not in ended.stderr, ended.stderr
