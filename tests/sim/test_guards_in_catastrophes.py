@@ -164,6 +164,21 @@ def test_who_serves_after_the_deaths_knows_whose_observers_died(
     assert (took < NEWCOMERS_SECONDS_MAX) is guarded, f"buried after {took:.1f} s"
 
 
+def test_a_supernode_that_died_long_ago_leaves_no_orphans() -> None:
+    """Charges that come later for another reason get their whole time."""
+    world, members = mesh(40)
+    last, gone, *_ = [p for p in members if is_super(p)]
+    charges, leaf = last.core.membership.charges, next(p for p in members if not is_super(p))
+    dead = [gone.member.id, leaf.member.id]
+    for process in (gone, leaf):
+        world.crash(process, silent=True)
+    until(world, lambda: all(map(last.core.view.is_dead, dead)), RESTORED_SECONDS_MAX)
+    found = charges._with_lately_dead(world.now).supers
+    assert gone.member.id in found
+    assert leaf.member.id not in found, "it has never observed anybody"
+    assert charges._with_lately_dead(world.now + 5.0) is last.core.membership.news.table
+
+
 def nobody_hurries_for_a_vote(monkeypatch: pytest.MonkeyPatch) -> None:
     right = Suspicions.voted
 

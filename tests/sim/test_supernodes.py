@@ -24,6 +24,7 @@ from stealmesh_engine.presence import heartbeats
 from stealmesh_engine.stealing.thief import HINT_SECONDS
 from stealmesh_engine.view.membership_view import MembershipView
 from stealmesh_engine.view.observers import LEAF_OBSERVERS, supers_wanted
+from stealmesh_protocol.ids import PeerId
 from stealmesh_protocol.messages import Beat, Digests, JobKind, PeerState, Role, View
 from stealmesh_sim import membership_scale as scale
 from stealmesh_sim.membership_scale import is_super, mesh, until
@@ -250,6 +251,36 @@ def test_nodes_that_a_program_makes_known_to_each_other_do_not_all_serve(
     world.run(world.now + 10.0)
     assert not world.checkers.disagreement()
     assert (len(supers_of(members)) == supers_wanted(12)) is rule
+
+
+def first_candidate(node: Process) -> PeerId:
+    (found,) = node.core.membership.supernodes._candidates(1, node.world.now)
+    return found
+
+
+def test_a_suspect_is_not_asked_to_serve() -> None:
+    world, members = mesh(24)
+    node = supers_of(members)[0]
+    first = first_candidate(node)
+    node.core.detector.watch(first, world.now - 5.0, 1.0)
+    node.core.detector.look(world.now)
+    assert first_candidate(node) != first
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_candidate_that_cannot_be_dialled_is_passed_over_soon(answers: bool) -> None:
+    world, members = mesh(24)
+    node = supers_of(members)[0]
+    supernodes, first = node.core.membership.supernodes, first_candidate(node)
+    supernodes._ask(first, world.now)
+    if answers:
+        supernodes.probed(by_id(members, first).member.endpoints[0], world.now)
+    (at_once,) = supernodes._candidates(1, world.now + 0.3)
+    (after_a_beat,) = supernodes._candidates(1, world.now + 0.5)
+    (after_long,) = supernodes._candidates(1, world.now + 3.5)
+    assert at_once == first
+    assert (after_a_beat == first) is answers
+    assert after_long != first, "it has been asked, and does not serve"
 
 
 def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:

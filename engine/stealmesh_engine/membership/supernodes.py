@@ -152,6 +152,7 @@ class Supernodes(Decider):
         asked = self._asked
         for peer in [p for p, at in asked.items() if now - at > PASSED_OVER_SECONDS]:
             del asked[peer]
+        self._probing = {each: peer for each, peer in self._probing.items() if peer in asked}
         dialled = set(self._probing.values())
         fit = [
             peer
