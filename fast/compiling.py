@@ -34,6 +34,7 @@ from mypy.nodes import (
     NameExpr,
     Node,
     OpExpr,
+    OverloadedFuncDef,
     UnaryExpr,
     Var,
     WhileStmt,
@@ -188,10 +189,16 @@ def hidden_fields(tree: MypyFile) -> Iterator[str]:
     classes = (each for each in tree.defs if isinstance(each, ClassDef))
     for each in classes:
         for name, own in each.info.names.items():
-            if isinstance(own.node, Decorator) and own.node.func.is_property:
+            if _is_property(own.node):
                 above = [base.names[name].node for base in each.info.mro[1:] if name in base.names]
                 if any(isinstance(node, Var) for node in above):
                     yield f"{each.fullname}.{name}"
+
+
+def _is_property(node: object) -> bool:
+    if isinstance(node, OverloadedFuncDef):  # with a setter
+        return node.is_property
+    return isinstance(node, Decorator) and node.func.is_property
 
 
 def open_classes(tree: MypyFile) -> Iterator[str]:
