@@ -20,7 +20,7 @@ SHARED_MEMORY = "/dev/shm"
 
 def temporary_directory() -> str:
     """The usual one. A machine may have none, and a relative one has gone with its working directory: then one that
-    every system should have, so that whoever writes there hears what is wrong with it."""
+    every system should have. What is wrong with it is told when something is written there."""
     try:
         return tempfile.gettempdir()
     except OSError:

@@ -11,6 +11,8 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from stealmesh_protocol.unasked import is_a
+
 OWN_OCTETS_MAX = 1 << 20
 """A callable of more octets stays open in its worker, as what is that large is data, or a model. Opening 20 MB for each
 call takes 30 ms."""
@@ -24,19 +26,21 @@ _HEAP_TYPE = 1 << 9
 
 def holds_values(function: Any) -> bool:
     """May a call change something that the next call of the same object finds?"""
-    if isinstance(function, FunctionType | type):
+    if is_a(function, (FunctionType, type)):
         return False
-    if isinstance(function, partial):
+    if is_a(function, partial):
         held = (*function.args, *function.keywords.values())
         return holds_values(function.func) or not all(map(_is_fixed, held))
-    if isinstance(function, MethodType | BuiltinFunctionType):
-        return not (function.__self__ is None or isinstance(function.__self__, type | ModuleType))
     kind = type(function)
-    if kind.__module__.startswith("stealmesh."):
+    if kind in (MethodType, BuiltinFunctionType):
+        bound = function.__self__
+        return not (bound is None or is_a(bound, (type, ModuleType)))
+    module = str(kind.__module__)
+    if module.startswith("stealmesh."):
         # A wrapper of ours holds what it wraps; the body of an actor has a process of its own.
         wrapped = getattr(function, "function", getattr(function, "expand", None))
         return wrapped is not None and holds_values(wrapped)
-    return bool(kind.__flags__ & _HEAP_TYPE) and kind.__module__ != "functools"
+    return bool(kind.__flags__ & _HEAP_TYPE) and module != "functools"
 
 
 def _is_fixed(value: Any) -> bool:
