@@ -281,6 +281,8 @@ def test_a_candidate_that_cannot_be_dialled_is_passed_over_soon(answers: bool) -
     assert at_once == first
     assert (after_a_beat == first) is answers
     assert after_long != first, "it has been asked, and does not serve"
+    supernodes._candidates(1, world.now + 31.0)
+    assert not supernodes._probing, "nothing is remembered of it for ever"
 
 
 def test_who_has_doubted_itself_in_vain_believes_it_of_all() -> None:
