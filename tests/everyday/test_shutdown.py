@@ -55,6 +55,18 @@ def within(seconds: float, work: Any) -> None:
         raise raised[0]
 
 
+def test_a_mesh_with_values_leaves_no_thread() -> None:
+    """The one that gives values away waited in `accept` for ever, and kept all values of its mesh."""
+    before = set(threading.enumerate())
+    with stealmesh.Mesh(workers=1) as mesh:
+        value = mesh.scatter([1])
+        assert mesh.submit(len, value).result(PATIENCE) == 1
+    ours = [each for each in threading.enumerate() if each.name.startswith("stealmesh")]
+    for thread in set(ours) - before:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), thread.name
+
+
 # ---------------------------------------------------------------- what comes after it
 
 

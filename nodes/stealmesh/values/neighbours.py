@@ -208,5 +208,7 @@ class Neighbours:
                 sock.close()
             self._hired.clear()
             if self._listener is not None:
+                # A thread that waits in `accept` keeps a socket that is only closed, and waits on.
+                self._listener.shutdown(socket.SHUT_RDWR)
                 self._listener.close()
                 self._listener = None
