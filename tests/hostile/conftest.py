@@ -10,9 +10,10 @@ import pytest
 from tests.hostile.place import HonestJob, Place
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """The node that most rows attack, one after the other."""
+    """The node that most rows of a file attack, one after the other. (Without `__init__.py` a package's fixture lives to
+    the end of the session, and its links come and go beside tests that count descriptors or garbage.)"""
     attacked = Place(tmp_path_factory.mktemp("hostile"), rigged=("unpickling",))
     try:
         yield attacked
