@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import pickle
@@ -10,9 +9,11 @@ import signal
 import sqlite3
 from collections import Counter
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.everyday.programs import run
 
 import stealmesh
 
@@ -123,40 +124,48 @@ def test_senseless_numbers_of_tasks_are_refused(value: Any, error: type[Exceptio
 # ---------------------------------------------------------------- cycles
 
 
-def test_futures_maps_and_their_exceptions_leave_no_cycles(mesh: stealmesh.Mesh) -> None:
-    """Else everything that a failed task's frames refer to stays until the collector comes by."""
+def test_futures_maps_and_their_exceptions_leave_no_cycles(tmp_path: Path) -> None:
+    """Else everything that a failed task's frames refer to stays until the collector comes by.
 
-    def work() -> None:
-        assert mesh.submit(same, 1).result() == 1
-        failures = 0
-        try:  # no name for the future and no pytest.raises: this frame would be part of a cycle itself
-            mesh.submit(divmod, 1, 0).result()
-        except ZeroDivisionError:
-            failures += 1
-        mesh.submit(same, 2).cancel()
-        assert list(mesh.map(same, [1, 2, 3])) == [1, 2, 3]
-        try:
-            list(mesh.map(divmod, [1, 1], [1, 0]))
-        except ZeroDivisionError:
-            failures += 1
-        assert failures == 2
+    In a process of its own: here a mesh of an earlier test may still be ending in its thread."""
+    source = """
+        import gc
 
-    work()
-    gc.collect()
-    gc.disable()
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    try:
-        for _ in range(3):
-            work()
-        gc.collect()
-        ours = [each for each in gc.garbage if type(each).__module__.startswith("stealmesh")]
-        errors = [each for each in gc.garbage if isinstance(each, ZeroDivisionError)]
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
-    assert not ours
-    assert not errors
+        import stealmesh
+
+        def same(value):
+            return value
+
+        def work(mesh):
+            assert mesh.submit(same, 1).result() == 1
+            failures = 0
+            try:  # no name for the future: this frame would be part of a cycle itself
+                mesh.submit(divmod, 1, 0).result()
+            except ZeroDivisionError:
+                failures += 1
+            mesh.submit(same, 2).cancel()
+            assert list(mesh.map(same, [1, 2, 3])) == [1, 2, 3]
+            try:
+                list(mesh.map(divmod, [1, 1], [1, 0]))
+            except ZeroDivisionError:
+                failures += 1
+            assert failures == 2
+
+        if __name__ == "__main__":
+            with stealmesh.Mesh(workers=2) as mesh:
+                work(mesh)
+                gc.collect()
+                gc.disable()
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                for _ in range(3):
+                    work(mesh)
+                gc.collect()
+                gc.set_debug(0)
+                ours = [each for each in gc.garbage if type(each).__module__.startswith("stealmesh")]
+                errors = [each for each in gc.garbage if isinstance(each, ZeroDivisionError)]
+                print(ours, errors)
+    """
+    assert run(source, tmp_path).stdout.strip() == "[] []"
 
 
 # ---------------------------------------------------------------- inputs
