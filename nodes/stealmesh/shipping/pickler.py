@@ -34,6 +34,7 @@ from stealmesh.shipping.reach import (
     walk_all,
     walk_code,
 )
+from stealmesh_protocol.open_ends import handed_over
 from stealmesh_protocol.raised import Refused, headline, interruptible
 
 _ALIASED = frozenset({list, dict, set, object})
@@ -122,6 +123,9 @@ class Pickler(by_value.Pickler):  # type: ignore[misc]
             named = self._global_of(value)
             if named is not None:
                 return opening.find, named
+        handed = handed_over(value)
+        if handed is not NotImplemented:
+            return handed
         self._reach.watch.value(value)
         return super().reducer_override(value)
 
