@@ -37,7 +37,7 @@ from stealmesh_engine.events import (
 from stealmesh_protocol.checks import CHECKS
 from stealmesh_protocol.conversation import LinkState, kinds_heard
 from stealmesh_protocol.errors import RemoteProtocolError
-from stealmesh_protocol.ids import JobId, LeaseId, ValueId, job_id, root_of
+from stealmesh_protocol.ids import JobId, LeaseId, ValueId, job_id, root_of, whole_of
 from stealmesh_protocol.messages import (
     Abolish,
     Claim,
@@ -46,6 +46,7 @@ from stealmesh_protocol.messages import (
     Hello,
     Here,
     JobKind,
+    JobSpec,
     Keep,
     Kept,
     KeptUpto,
@@ -124,7 +125,9 @@ class Overhearing(Network):
     spoilt: set[ValueId]
     """Values that an honest peer fetched from it: its copy may be a wrong one, and travels on."""
     forged: set[JobId]
-    """Jobs that it leases out, as if they were its own."""
+    """Jobs that it leases out, as if they were its own, or that no program has."""
+    works: dict[JobId, Work]
+    """Of the jobs that programs have."""
     honest_messages = 0
     welcomes: Callable[[Welcome], Message | None] | None = None
     """What the insider says in place of a WELCOME."""
@@ -159,10 +162,15 @@ class Overhearing(Network):
             self.kept.add(message.spec.job)
 
     def _claims(self, message: Message) -> None:
-        if isinstance(message, Grant | Launch):
-            self.forged.add(message.spec.job)
+        spec: JobSpec | None = getattr(message, "spec", None)
+        if spec is not None and (isinstance(message, Grant | Launch) or self._is_nobodys(spec.job)):
+            self.forged.add(spec.job)
         if is_claim(message):
-            self.kept.add(message.spec.job if hasattr(message, "spec") else message.job)  # type: ignore[attr-defined]
+            self.kept.add(message.job if spec is None else spec.job)  # type: ignore[attr-defined]
+
+    def _is_nobodys(self, job: JobId) -> bool:
+        """An honest peer that it made the keeper of such a job may come to lead it, and lease it out."""
+        return whole_of(job) not in self.works
 
     def _taint(self, message: Message) -> None:
         if isinstance(message, Report | Claim):
@@ -383,6 +391,7 @@ class InsiderWorld(World):
         self.wire = wire = self.wire_class(self, Latency(), Random(f"{seed}/links"))
         wire.overheard = Overheard()
         wire.granted, wire.tainted, wire.kept, wire.forged = {}, {}, set(), set()
+        wire.works = self.works
         wire.spoilt = set()
         self.network = wire
         self.checkers = TolerantCheckers(self)

@@ -510,6 +510,16 @@ def test_random_liars_do_no_harm() -> None:
     assert rude > 20, "nothing was refused: the liar says nothing that matters"
 
 
+def test_a_job_that_the_liar_invents_may_fail_wherever_it_is_led() -> None:
+    """Once a false alarm: an honest peer came to lead such a job, and leased it to another."""
+    lies = (
+        945731311831, 32240938108, 206937104824, 800543527174, 377542109528, 463982547648,
+        756639590326, 448074965747, 536570900477, 665353389681, 107960721861, 311841189811,
+        438431720891, 419368754184, 753233073801, 627342977403, 769219303387, 402800384958,
+    )  # fmt: skip
+    assert not play(10000375, list(lies)).text
+
+
 @pytest.mark.slow
 def test_many_random_liars_do_no_harm() -> None:
     for seed in range(100, 400):
