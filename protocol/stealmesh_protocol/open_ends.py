@@ -20,7 +20,8 @@ HANDED_OVER = (("multiprocessing.connection", "Connection"), ("socket", "socket"
 
 
 def handed_over(value: Any) -> Any:
-    """What a `reducer_override` returns for it; NotImplemented: it is no such object."""
+    """What a `reducer_override` returns for it; NotImplemented: it is no such object. Raises RuntimeError for the
+    shared values and arrays of `multiprocessing`."""
     kind = type(value)
     for module, name in HANDED_OVER:
         if kind is getattr(sys.modules.get(module), name, None):
@@ -28,7 +29,19 @@ def handed_over(value: Any) -> Any:
 
             reduce = ForkingPickler._extra_reducers.get(kind)  # type: ignore[attr-defined]
             return NotImplemented if reduce is None else (fetched, (name, *reduce(value)))
+    if "multiprocessing.sharedctypes" in sys.modules:
+        _must_be_nobody_elses(kind, value)
     return NotImplemented
+
+
+def _must_be_nobody_elses(kind: type, value: Any) -> None:
+    """Values and arrays of shared memory would travel as copies, and what tasks write would be lost."""
+    import ctypes
+    from multiprocessing import context, heap
+
+    plain = (ctypes.Array, ctypes.Structure, ctypes.Union, ctypes._SimpleCData)
+    if issubclass(kind, plain) and isinstance(getattr(value, "_wrapper", None), heap.BufferWrapper):
+        context.assert_spawning(value)
 
 
 def fetched(name: str, rebuild: Callable[..., Any], given: tuple[Any, ...]) -> Any:

@@ -6,6 +6,7 @@ They travelled as bare numbers: a task wrote to another descriptor of its worker
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import pickle
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.everyday.programs import run
 from tests.hostile.place import Place
 
 import stealmesh
@@ -152,6 +154,75 @@ def test_elsewhere_the_item_fails_by_name_and_its_worker_goes_on(
         assert place.me()["worker_pids"] == workers
     finally:
         place.close()
+
+
+SHARED = """
+import multiprocessing
+
+import stealmesh
+
+counter = multiprocessing.Value("i", 0)
+array = multiprocessing.Array("d", 3)
+raw = multiprocessing.RawArray("d", 3)
+lock = multiprocessing.Lock()
+queue = multiprocessing.Queue()
+event = multiprocessing.Event()
+nested = {"locks": [multiprocessing.RLock()]}
+
+
+def count():
+    with counter.get_lock():
+        counter.value += 1
+
+
+def write():
+    array[0] = 1.0
+
+
+def write_raw():
+    raw[0] = 1.0
+
+
+def guarded():
+    with lock:
+        pass
+
+
+def put():
+    queue.put(1)
+
+
+def say():
+    event.set()
+
+
+def inside():
+    with nested["locks"][0]:
+        pass
+
+
+if __name__ == "__main__":
+    with stealmesh.Mesh(workers=1) as mesh:
+        for task in (count, write, write_raw, guarded, put, say, inside):
+            try:
+                print(mesh.submit(task).result())
+            except stealmesh.CannotShip as refused:
+                print(str(refused).partition("the global ")[2].partition(":")[0], "Manager" in str(refused))
+"""
+
+
+def test_globals_that_only_children_share_are_refused_by_name(tmp_path: Path) -> None:
+    """Each worker made its own from the program's text: a lock that guarded nothing, a counter that stayed 0."""
+    done = run(SHARED, tmp_path)
+    names = ("counter", "array", "raw", "lock", "queue", "event", "nested")
+    assert done.stdout.splitlines() == [f"'{name}' True" for name in names], done.stderr
+
+
+def test_shared_memory_goes_nowhere_as_a_copy(mesh: stealmesh.Mesh) -> None:
+    """As an argument it did, and what the task wrote was lost. Plain ctypes travel as ever."""
+    with pytest.raises(stealmesh.CannotShip, match="through inheritance"):
+        mesh.submit(same, multiprocessing.RawArray("d", 3)).result(PATIENCE)
+    assert mesh.submit(same, ctypes.c_double(2.5)).result(PATIENCE).value == 2.5
 
 
 def test_a_class_of_that_name_is_not_taken_for_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,7 +47,18 @@ def make_side() -> Iterator[MakeSide]:
     yield make
     for side in sides:
         side.transport.close()
-    assert set(os.listdir("/proc/self/fd")) <= before, "close() left descriptors behind"
+    left = {fd: _target(fd) for fd in set(os.listdir("/proc/self/fd")) - before}
+    left = {fd: target for fd, target in left.items() if target}
+    threads = [thread.name for thread in threading.enumerate()]
+    assert not left, f"close() left descriptors behind: {left}; threads: {threads}"
+
+
+def _target(fd: str) -> str:
+    """Empty: it was the one that looked."""
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except FileNotFoundError:
+        return ""
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from operator import attrgetter, is_, itemgetter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
+from stealmesh.shipping import settings
 from stealmesh.shipping.dispatching import registry_of
 from stealmesh.shipping.variables import FILLED_IN_PLACE
 
@@ -128,6 +129,10 @@ class ChangeWatch:
     def names_of(self, module: ModuleType) -> None:
         """Watch which names the module has."""
         self._add(_names, vars(module))
+
+    def settings(self) -> None:
+        """Watch those of the interpreter, as they are in this thread."""
+        self._entries.append((settings.look, settings.Seen(), (True,)))
 
     def values(self, *values: Any) -> None:
         for value in values:

@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import cloudpickle.cloudpickle as by_value
 
-from stealmesh.shipping import versions
+from stealmesh.shipping import settings, versions
 from stealmesh.shipping.source import Source
 from stealmesh.shipping.variables import FILLED_IN_PLACE
 from stealmesh_protocol.errors import CannotLoad
@@ -44,6 +44,8 @@ class PieceKind(IntEnum):
     """The name of a module."""
     ABSENT = 4
     """The program has deleted it."""
+    SETTINGS = 5
+    """Of the interpreter (settings.py); they belong to no module and have no name."""
     PLAIN = 3
     """A pickle of plain data; a list, dict or set that is there already is filled anew, for others
     may hold it, too."""
@@ -94,6 +96,8 @@ class Living:
     no_ship: tuple[str, ...] = ()
     """Modules that the program does not send: those of this machine stay as they are."""
     defining: int = 0
+    settings: Piece | None = None
+    """The last that came: what is packed here goes with them, too."""
     current: tuple[Piece, ...] | None = None
     """The pieces applied last, while all of them are still in place."""
     collected: tuple[Piece, ...] | None = None
@@ -153,6 +157,11 @@ class Living:
         module, name, version, kind, payload = piece
         key = (module, name)
         del self.pending[key]
+        if kind == PieceKind.SETTINGS:
+            settings.put(payload)
+            self.settings = piece
+            self.versions[key] = version
+            return
         place = place_of(module)
         if kind == PieceKind.SOURCE:
             if name not in place:

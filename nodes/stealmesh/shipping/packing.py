@@ -8,6 +8,7 @@ Decides what travels as a name, what as a value, and what is made from the progr
 * A class of the program's file is made there from its text, with the methods and plain attributes
   that have been changed since; a class of a notebook travels whole.
 * A value that cannot be pickled (a lock, a connection) is made from the text as well.
+* Settings of the interpreter go first (settings.py).
 * Of the program's other modules those variables go along that functions reach, if they are not what
   the import makes (elsewhere.py), unless the module itself rebinds them (`global`): that is its own
   business in each process.
@@ -25,7 +26,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from stealmesh import refs
-from stealmesh.shipping import opening
+from stealmesh.shipping import opening, settings
 from stealmesh.shipping.bindings import ModuleText
 from stealmesh.shipping.change_watch import ChangeWatch
 from stealmesh.shipping.elsewhere import is_deleted, packed_elsewhere
@@ -44,6 +45,11 @@ Reached = set[str | type] | frozenset[str | type]
 
 KEPT_OCTETS_MAX = 1 << 20
 """A larger global is packed anew for each function that reaches it, rather than kept twice."""
+
+
+ONLY_FOR_CHILDREN = "only be shared between processes through inheritance"
+"""What locks, queues, values and arrays of multiprocessing say, wherever they lie. A second one in each worker, made
+from the program's text, would guard and count nothing."""
 
 
 @dataclass(slots=True)
@@ -79,11 +85,24 @@ def pack(value: Any, no_ship: tuple[str, ...] = ()) -> Packed:
         reach.watch.root(value)
     else:
         reach.watch.value(value)
+    reach.watch.settings()
+    own = _settings()
     blob = dump(value, reach)
-    pieces = pieces_for(reach, value)
+    pieces = (*own, *pieces_for(reach, value))
     reach.watch.close()
     whole = with_pieces(pieces, blob) if pieces else blob
     return Packed(whole, reach.watch, reach.reached or frozenset())
+
+
+def _settings() -> tuple[Piece, ...]:
+    """Those of the interpreter, if the program has made any. In a worker: those that its program has."""
+    living = opening.living()
+    if living is not None:
+        return () if living.settings is None else (living.settings,)
+    packed = settings.taken()
+    if packed is None:
+        return ()
+    return (("", "", digest_of(packed)[:12], int(PieceKind.SETTINGS), packed),)
 
 
 def meant_for(needs: tuple[tuple[str, str], ...], blob: bytes) -> bytes:
@@ -204,6 +223,11 @@ def _packed_global(
     except apart.CannotBeLeftOut:
         raise  # the program's file has not what the future will be
     except Exception as error:
+        if ONLY_FOR_CHILDREN in str(error):
+            raise pickle.PicklingError(
+                f"the global {name!r}: {error}, and workers of a mesh are no children of this program: use what a "
+                "multiprocessing.Manager() makes (Lock, Value, Queue, ...), or an actor"
+            ) from error
         if source is None or not source.binds(name):
             raise
         if name in source.restless:
