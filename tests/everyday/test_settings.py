@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import Future
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,37 @@ def test_a_function_of_the_library_has_them_too(mesh: stealmesh.Mesh) -> None:
             assert found == Decimal(2).sqrt()
 
 
+def test_a_thread_that_has_set_nothing_counts_as_the_main_thread(mesh: stealmesh.Mesh) -> None:
+    """Callbacks submit, and libraries from threads of their own."""
+    found: list[str] = []
+
+    def submit() -> None:
+        found.append(mesh.submit(third).result(PATIENCE))
+
+    for precision in (50, 28):
+        with decimal.localcontext() as here:
+            here.prec = precision
+            submit()
+            thread = threading.Thread(target=submit)
+            thread.start()
+            thread.join(PATIENCE)
+    assert found == [THIRDS[50], THIRDS[50], THIRDS[28], THIRDS[28]]
+
+
+def test_a_callback_submits_with_what_its_call_began(mesh: stealmesh.Mesh) -> None:
+    following: Future[Any] = Future()
+
+    def submit(_: object) -> None:
+        following.set_result(mesh.submit(third))
+
+    with decimal.localcontext() as here:
+        here.prec = 50
+        mesh.submit(third).add_done_callback(submit)
+        assert following.result(PATIENCE).result(PATIENCE) == THIRDS[50]
+
+
 def test_each_thread_submits_with_its_own(mesh: stealmesh.Mesh) -> None:
+    assert mesh.submit(third).result(PATIENCE) == THIRDS[28]
     found: dict[int, set[str]] = {}
 
     def submit(precision: int) -> None:

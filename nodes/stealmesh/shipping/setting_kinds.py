@@ -63,9 +63,7 @@ def _put_locale(told: dict[str, str]) -> None:
         try:
             locale.setlocale(getattr(locale, name), value)
         except locale.Error:
-            warnings.warn(
-                f"this machine has no locale {value!r}: {name} stays as it was", stacklevel=2
-            )
+            print(f"no locale {value!r} on this machine: {name} stays as it was", file=sys.stderr)
 
 
 # ---------------------------------------------------------------- decimal
@@ -86,11 +84,15 @@ _DECIMAL_FRESH = [
 ]  # fmt: skip
 
 
-def _put_decimal(told: list[Any]) -> None:
-    """Also for threads that the worker starts from now on: some of them run tasks."""
+def context_of(told: list[Any]) -> decimal.Context:
     precision, rounding, least, most, capitals, clamp, names = told
     traps = [getattr(decimal, name) for name in names]
-    made = decimal.Context(precision, rounding, least, most, capitals, clamp, [], traps)
+    return decimal.Context(precision, rounding, least, most, capitals, clamp, [], traps)
+
+
+def _put_decimal(told: list[Any]) -> None:
+    """Also for threads that the worker starts from now on: some of them run tasks."""
+    made = context_of(told)
     decimal.setcontext(made)
     for name in ("prec", "rounding", "Emin", "Emax", "capitals", "clamp"):
         setattr(decimal.DefaultContext, name, getattr(made, name))

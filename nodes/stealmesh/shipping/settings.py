@@ -16,27 +16,46 @@ import locale
 import logging
 import socket
 import sys
+import threading
 import warnings
 from typing import Any
 
 import msgspec
 
-from stealmesh.shipping.setting_kinds import KINDS
+from stealmesh.shipping.setting_kinds import KINDS, context_of
 
 _ever = False
 """Has this program ever had a setting of its own? From then on workers are told."""
 
 
+_OF_A_THREAD = ("decimal", "numpy")
+_main: dict[str, Any] = {}
+"""Those that each thread has for itself, as the main thread had them when it last packed a function. A thread that has
+set nothing counts as the main thread: callbacks and libraries submit from threads of their own."""
+_FRESH_CONTEXT = context_of(KINDS["decimal"].fresh)
+_main_context = _FRESH_CONTEXT
+
+
 def taken() -> bytes | None:
     """What this program has set, packed; None: nothing, now as ever."""
-    global _ever
-    own = {
-        name: now for name, kind in KINDS.items() if (now := kind.now()) not in (None, kind.fresh)
-    }
+    global _ever, _main_context
+    if _is_main():
+        _main.update({name: KINDS[name].now() for name in _OF_A_THREAD})
+        _main_context = decimal.getcontext().copy()
+    own = {name: now for name in KINDS if (now := _now(name)) not in (None, KINDS[name].fresh)}
     if not own and not _ever:
         return None
     _ever = True
     return msgspec.msgpack.encode(own)
+
+
+def _now(name: str) -> Any:
+    now = KINDS[name].now()
+    return _main.get(name) if now == KINDS[name].fresh and not _is_main() else now
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _began: dict[str, Any] = {}
@@ -66,7 +85,7 @@ class Seen:
     __slots__ = ("_context", "_filters", "_locale", "_logged", "_numbers", "_numpy")
 
     def __init__(self) -> None:
-        self._context = decimal.getcontext().copy()
+        self._context = _context().copy()
         self._numbers = _numbers()
         self._filters = list(warnings.filters)
         self._locale = _locale()
@@ -77,22 +96,27 @@ class Seen:
         return (
             _numbers() == self._numbers
             and warnings.filters == self._filters
-            and self._is_our_context()
+            and _are_alike(_context(), self._context)
             and _logged() == self._logged
             and _locale() == self._locale
             and _numpy() == self._numpy
-        )
-
-    def _is_our_context(self) -> bool:
-        seen, now = self._context, decimal.getcontext()
-        return bool(
-            now.prec == seen.prec and now.rounding == seen.rounding and now.traps == seen.traps
         )
 
 
 def look(seen: Seen) -> tuple[bool]:
     """For a ChangeWatch."""
     return (seen.still(),)
+
+
+def _context() -> decimal.Context:
+    now = decimal.getcontext()
+    return _main_context if _are_alike(now, _FRESH_CONTEXT) and not _is_main() else now
+
+
+def _are_alike(one: decimal.Context, other: decimal.Context) -> bool:
+    return bool(
+        one.prec == other.prec and one.rounding == other.rounding and one.traps == other.traps
+    )
 
 
 def _numbers() -> tuple[Any, ...]:
@@ -111,4 +135,8 @@ def _logged() -> tuple[Any, ...]:
 
 def _numpy() -> Any:
     numpy = sys.modules.get("numpy")
-    return None if numpy is None or not hasattr(numpy, "geterr") else numpy.geterr()
+    if numpy is None or not hasattr(numpy, "geterr"):
+        return None
+    errors = numpy.geterr()
+    is_main = errors != KINDS["numpy"].fresh[0] or _is_main()
+    return errors if is_main else (_main.get("numpy") or [errors])[0]
